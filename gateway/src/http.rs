@@ -1,0 +1,3 @@
+//! The edge towards clients.
+
+pub mod client_stream;

@@ -1,0 +1,1 @@
+//! The domain of keys: pure, without I/O and without HTTP.

@@ -1,0 +1,3 @@
+//! The way to the origin.
+
+pub mod origin_stream;
