@@ -41,21 +41,24 @@ pub const HIDDEN_FROM_CLIENTS: [&str; 2] = [SHARED_SECRET, ORIGIN_GUARD];
 
 /// Whether `name` is one of [`PRIVILEGED`] to any reader.
 ///
-/// CGI, WSGI and PHP turn `-` into `_`, and some servers do so with every other punctuation mark. Names are therefore
-/// compared in lower case with each byte that is not a letter or a digit read as `-`.
+/// Compared by [`is_spelling_of`].
 #[must_use]
 pub fn is_privileged(name: &str) -> bool {
-    PRIVILEGED.iter().any(|privileged| same_to_any_reader(name, privileged))
+    PRIVILEGED.iter().any(|privileged| is_spelling_of(name, privileged))
 }
 
 /// Whether `name` must be taken out of a response; compared like [`is_privileged`].
 #[must_use]
 pub fn is_hidden_from_clients(name: &str) -> bool {
-    HIDDEN_FROM_CLIENTS.iter().any(|hidden| same_to_any_reader(name, hidden))
+    HIDDEN_FROM_CLIENTS.iter().any(|hidden| is_spelling_of(name, hidden))
 }
 
-/// `canonical` is in lower case with `-` between words.
-fn same_to_any_reader(name: &str, canonical: &str) -> bool {
+/// Whether some reader takes `name` for `canonical`, one of the names of this module.
+///
+/// CGI, WSGI and PHP turn `-` into `_`, and some servers do so with every other punctuation mark. Names are therefore
+/// compared in lower case with each byte that is not a letter or a digit read as `-`.
+#[must_use]
+pub fn is_spelling_of(name: &str, canonical: &str) -> bool {
     name.len() == canonical.len()
         && name.bytes().zip(canonical.bytes()).all(|(byte, wanted)| match byte {
             b'a'..=b'z' | b'0'..=b'9' => byte == wanted,
