@@ -1,0 +1,206 @@
+//! [`Caller`]: who is calling, as the gateway proved and forwarded it. It reads identity headers only behind
+//! [`RequireSharedSecret`](crate::RequireSharedSecret), and refuses what the gateway would never send.
+
+use std::future::{Ready, ready};
+use std::str;
+
+use actix_web::dev::Payload;
+use actix_web::error::InternalError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_shared::headers::{
+    ANONYMOUS_CONSUMER, CONSUMER_CUSTOM_ID, CONSUMER_GROUPS, CONSUMER_ID, CONSUMER_METADATA, CONSUMER_USERNAME,
+    CREDENTIAL_IDENTIFIER, REQUEST_ID,
+};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::guard::Proven;
+use crate::problem::Problem;
+
+/// Who sent a request that came through the gateway.
+///
+/// Taken as an argument of a handler. There is one only where the guard let the request in: in an application that
+/// does not mount it, and on exempt paths, extraction fails with 500, so forgetting the guard opens nothing.
+///
+/// ```
+/// use postern_origin::Caller;
+///
+/// async fn greet(caller: Caller) -> String {
+///     match caller.consumer() {
+///         Some(consumer) if consumer.has_scope("greet") => format!("hello, {}", consumer.id),
+///         Some(_) => "hello".to_owned(),
+///         None => "hello, stranger".to_owned(),
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    consumer: Option<Consumer>,
+    request_id: Option<String>,
+}
+
+/// Whom a credential belongs to, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Consumer {
+    /// The gateway's own id of the consumer. It never changes.
+    pub id: String,
+    /// The consumer's name.
+    pub username: Option<String>,
+    /// The id that the team's own system gave the consumer.
+    pub custom_id: Option<String>,
+    /// What the credential may do, in the gateway's order.
+    pub scopes: Vec<String>,
+    /// What the team stored with the consumer; only on routes that forward it.
+    pub metadata: Option<Value>,
+    /// The id of the credential that was used, for logs; never the credential.
+    pub credential_id: Option<String>,
+}
+
+/// Why there is no [`Caller`]. Both say that the deployment is wrong, not the client: only the gateway sets these headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CallerError {
+    /// The guard did not prove this request: it is not mounted, or the path is exempt.
+    #[error("no caller is proven on this path: RequireSharedSecret is not mounted around it, or exempts it")]
+    Unproven,
+    /// An identity header that the gateway would not send.
+    #[error("the header {name} {fault}")]
+    Malformed {
+        /// The header's name.
+        name: &'static str,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+}
+
+impl Caller {
+    /// The consumer, or `None` when the gateway let the request in without a credential.
+    #[must_use]
+    pub fn consumer(&self) -> Option<&Consumer> {
+        self.consumer.as_ref()
+    }
+
+    /// Whether the gateway let the request in without a credential.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.consumer.is_none()
+    }
+
+    /// The id of this request in both access logs and in the answer.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    fn parse(headers: &HeaderMap) -> Result<Self, CallerError> {
+        let anonymous = match filled(headers, ANONYMOUS_CONSUMER)? {
+            None => false,
+            Some("true") => true,
+            Some(_) => return Err(CallerError::Malformed { name: ANONYMOUS_CONSUMER, fault: "is neither absent nor `true`" }),
+        };
+        let consumer = match filled(headers, CONSUMER_ID)? {
+            Some(id) => Some(Consumer {
+                id: id.to_owned(),
+                username: filled(headers, CONSUMER_USERNAME)?.map(str::to_owned),
+                custom_id: filled(headers, CONSUMER_CUSTOM_ID)?.map(str::to_owned),
+                scopes: scopes(single(headers, CONSUMER_GROUPS)?.unwrap_or_default()),
+                metadata: filled(headers, CONSUMER_METADATA)?.map(metadata).transpose()?,
+                credential_id: filled(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
+            }),
+            None => {
+                // A scope or a name without an owner must not look like a caller who merely has no name.
+                let belongs_to_a_consumer =
+                    [CONSUMER_USERNAME, CONSUMER_CUSTOM_ID, CONSUMER_GROUPS, CONSUMER_METADATA, CREDENTIAL_IDENTIFIER];
+                match belongs_to_a_consumer.into_iter().find(|name| headers.contains_key(*name)) {
+                    Some(name) => return Err(CallerError::Malformed { name, fault: "came without x-consumer-id" }),
+                    None => None,
+                }
+            }
+        };
+        if anonymous && consumer.is_some() {
+            return Err(CallerError::Malformed { name: ANONYMOUS_CONSUMER, fault: "came together with x-consumer-id" });
+        }
+        Ok(Self { consumer, request_id: request_id(headers) })
+    }
+}
+
+impl Consumer {
+    /// Whether the credential has exactly this scope.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|held| held == scope)
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = InternalError<CallerError>;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let proven = request.extensions().get::<Proven>().is_some();
+        let caller = if proven { Self::parse(request.headers()) } else { Err(CallerError::Unproven) };
+        ready(caller.map_err(|error| {
+            log::error!("cannot tell who calls {} {:?}: {error}", request.method(), request.path());
+            InternalError::from_response(error, error.problem().respond(request.path()))
+        }))
+    }
+}
+
+impl CallerError {
+    fn problem(self) -> Problem {
+        let code = match self {
+            Self::Unproven => "caller_unproven",
+            Self::Malformed { .. } => "caller_malformed",
+        };
+        Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code, detail: "Server configuration error" }
+    }
+}
+
+/// The value of a header that says nothing when it is empty, and so may not be.
+fn filled<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
+    match single(headers, name)? {
+        Some("") => Err(CallerError::Malformed { name, fault: "is empty" }),
+        value => Ok(value),
+    }
+}
+
+/// The value of a header that may be there once.
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(CallerError::Malformed { name, fault: "came more than once" }),
+        (Some(value), None) => match str::from_utf8(value.as_bytes()) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(CallerError::Malformed { name, fault: "is not UTF-8" }),
+        },
+    }
+}
+
+/// `a, b,c` (RFC 9110, 5.6.1: empty elements count for nothing).
+fn scopes(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+}
+
+fn metadata(encoded: &str) -> Result<Value, CallerError> {
+    let fault = |fault| CallerError::Malformed { name: CONSUMER_METADATA, fault };
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| fault("is not base64url without padding"))?;
+    serde_json::from_slice(&json).map_err(|_| fault("holds no JSON"))
+}
+
+/// No part of the identity, so one that cannot be logged is left out instead of refused.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(REQUEST_ID);
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().map(str::to_owned),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
