@@ -26,8 +26,11 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`demo`] is the reference backend, which the binary `origin` serves.
 
 pub mod caller;
+pub mod demo;
 pub mod guard;
 mod problem;
 

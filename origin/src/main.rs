@@ -1,3 +1,105 @@
-//! The reference backend.
+//! The binary `origin`: the reference backend, from the environment to a running server, and its health check.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
-fn main() {}
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use actix_rt::signal::unix::{SignalKind, signal};
+use env_logger::Env;
+use postern_origin::{RequireSharedSecret, demo};
+
+const HELP: &str = "\
+The reference backend behind Postern: it serves only what brings the shared secret.
+
+Usage: origin [COMMAND]
+
+Commands:
+  (none)       Serve until SIGTERM or SIGINT
+  healthcheck  Ask the server on ORIGIN_LISTEN whether it is up; exit 0 if so, 1 if not
+
+Options:
+  -h, --help     Print this help
+  -V, --version  Print the version
+
+Environment:
+  SHARED_SECRET           The secret that the gateway sends; at least 16 bytes. Unset: all but /healthz gets 500
+  SHARED_SECRET_PREVIOUS  A second accepted secret, while secrets are rotated
+  ORIGIN_LISTEN           IP address and port to listen on; default 127.0.0.1:9000, port 0 takes any free one
+  RUST_LOG                Log filter; default info
+
+A secret can be read from a file: name it in SHARED_SECRET_FILE or SHARED_SECRET_PREVIOUS_FILE instead.
+";
+
+/// What stops the process, and with which exit code.
+enum Failure {
+    Setup(String),
+    Run(String),
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        [] => serve(),
+        ["healthcheck"] => healthcheck(),
+        ["-h" | "--help"] => print(HELP),
+        ["-V" | "--version"] => print(concat!("origin ", env!("CARGO_PKG_VERSION"), "\n")),
+        unknown => Err(Failure::Setup(format!("unknown arguments {unknown:?}: see `origin --help`"))),
+    };
+    let (message, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Setup(message)) => (message, ExitCode::from(2)),
+        Err(Failure::Run(message)) => (message, ExitCode::FAILURE),
+    };
+    // Not by the log: a filter must not hide why nothing runs. That stderr is closed cannot be told to anybody.
+    let _ = writeln!(io::stderr(), "origin: {message}");
+    code
+}
+
+fn serve() -> Result<(), Failure> {
+    env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
+    let listen = listen_address()?;
+    let guard = RequireSharedSecret::from_env().map_err(setup)?;
+    let listener = TcpListener::bind(listen).map_err(|error| run(format!("cannot listen on {listen}: {error}")))?;
+    actix_rt::System::new()
+        .block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            demo::run(listener, guard, async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            })
+            .await
+        })
+        .map_err(run)
+}
+
+fn healthcheck() -> Result<(), Failure> {
+    let listen = listen_address()?;
+    if listen.port() == 0 {
+        return Err(setup("the health check needs an ORIGIN_LISTEN with the port that the server listens on, not 0"));
+    }
+    demo::healthcheck(listen).map_err(|error| run(format!("no health on {listen}: {error}")))
+}
+
+fn listen_address() -> Result<SocketAddr, Failure> {
+    let text = env::var_os("ORIGIN_LISTEN").map(|text| text.to_string_lossy().into_owned());
+    demo::parse_listen(text.as_deref()).map_err(setup)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    io::stdout().write_all(text.as_bytes()).map_err(run)
+}
+
+fn setup(error: impl Display) -> Failure {
+    Failure::Setup(error.to_string())
+}
+
+fn run(error: impl Display) -> Failure {
+    Failure::Run(error.to_string())
+}
