@@ -4,3 +4,4 @@ pub mod http;
 pub mod keys;
 pub mod proxy;
 pub mod store;
+mod wire;

@@ -1,0 +1,95 @@
+//! Opens connections to origins for awc: resolves the name, connects within one limit, guards the stream.
+
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+
+use actix_service::Service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use futures_core::future::LocalBoxFuture;
+use http::Uri;
+use tokio::net::TcpStream;
+
+use crate::proxy::origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream};
+
+/// The connector service beneath the pool of awc. Its errors are `ConnectError::Io` with an [`OriginFault`] inside.
+#[derive(Clone, Debug)]
+pub struct OriginConnect {
+    /// From the start of the look-up to the open connection, over all addresses. Zero: no limit.
+    pub timeout: Duration,
+    /// Limits of the streams it opens.
+    pub limits: OriginLimits,
+    /// Whether a connection may serve a second request.
+    pub reuse: bool,
+    /// Where the connections are registered.
+    pub registry: Rc<OriginRegistry>,
+}
+
+impl Service<ConnectInfo<Uri>> for OriginConnect {
+    type Response = Connection<Uri, OriginStream<TcpStream>>;
+    type Error = ConnectError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    actix_service::always_ready!();
+
+    fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            // awc panics at `ConnectError::InvalidInput`, and every other variant would lose the cause.
+            let io = this.open(&info).await.map_err(|fault| ConnectError::Io(fault.into()))?;
+            Ok(Connection::new(info.request().clone(), io))
+        })
+    }
+}
+
+impl OriginConnect {
+    async fn open(&self, info: &ConnectInfo<Uri>) -> Result<OriginStream<TcpStream>, OriginFault> {
+        let connecting = connect(info);
+        let (io, remote) = if self.timeout.is_zero() {
+            connecting.await?
+        } else {
+            tokio::time::timeout(self.timeout, connecting)
+                .await
+                .map_err(|_| OriginFault::ConnectTimeout { host: info.hostname().to_owned(), limit: self.timeout })??
+        };
+        // Requests leave in one piece and are small: waiting for more to send only adds delay.
+        io.set_nodelay(true).map_err(|source| OriginFault::Unreachable { address: remote, source })?;
+        let control = match info.request().authority() {
+            Some(authority) => OriginControl::pooled(remote, &self.registry, authority),
+            None => OriginControl::new(Some(remote)),
+        };
+        if !self.reuse {
+            control.retire();
+        }
+        let stream = OriginStream::new(io, self.limits, control);
+        OriginControl::hand_out(&stream.control());
+        Ok(stream)
+    }
+}
+
+async fn connect(info: &ConnectInfo<Uri>) -> Result<(TcpStream, SocketAddr), OriginFault> {
+    let mut last = None;
+    for address in resolve(info).await? {
+        match TcpStream::connect(address).await {
+            Ok(io) => return Ok((io, address)),
+            Err(source) => last = Some(OriginFault::Unreachable { address, source }),
+        }
+    }
+    Err(last.unwrap_or_else(|| unresolved(info, &"no address")))
+}
+
+/// The addresses that were given, or those of the name.
+async fn resolve(info: &ConnectInfo<Uri>) -> Result<Vec<SocketAddr>, OriginFault> {
+    let given: Vec<_> = info.addrs().collect();
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let default_port = if info.request().scheme_str() == Some("https") { 443 } else { 80 };
+    let port = info.request().port_u16().unwrap_or(default_port);
+    // A URI has an IPv6 address in brackets, the resolver wants it without.
+    let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
+    let found: io::Result<Vec<_>> = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+    found.map_err(|error| unresolved(info, &error))
+}
+
+fn unresolved(info: &ConnectInfo<Uri>, cause: &dyn std::fmt::Display) -> OriginFault {
+    OriginFault::Unresolved { host: info.hostname().to_owned(), cause: cause.to_string() }
+}

@@ -1,0 +1,112 @@
+//! What is known of a connection besides its bytes, and who else may know it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+};
+
+use http::uri::Authority;
+
+/// One connection as its user sees it.
+#[derive(Debug, Default)]
+pub struct OriginControl {
+    remote: Option<SocketAddr>,
+    exchanges: Cell<u32>,
+    answered_early: Cell<bool>,
+    retired: Cell<bool>,
+    membership: Option<Membership>,
+}
+
+#[derive(Debug)]
+struct Membership {
+    registry: Rc<OriginRegistry>,
+    generation: Rc<Cell<u64>>,
+    joined_in: u64,
+}
+
+impl OriginControl {
+    /// A connection to `remote` that belongs to no pool.
+    pub fn new(remote: Option<SocketAddr>) -> Self {
+        Self { remote, ..Self::default() }
+    }
+
+    /// A connection to `remote` that is to serve requests to `authority` from a pool.
+    pub fn pooled(remote: SocketAddr, registry: &Rc<OriginRegistry>, authority: &Authority) -> Self {
+        let generation = registry.generation(authority);
+        let joined_in = generation.get();
+        let membership = Membership { registry: Rc::clone(registry), generation, joined_in };
+        Self { remote: Some(remote), membership: Some(membership), ..Self::default() }
+    }
+
+    /// The address the connection leads to, where it is known.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// How many requests were begun on the connection.
+    pub fn exchanges(&self) -> u32 {
+        self.exchanges.get()
+    }
+
+    /// Whether the origin gave its final answer before it had taken the whole request; the rest is not worth sending.
+    pub fn answered_early(&self) -> bool {
+        self.answered_early.get()
+    }
+
+    /// Takes the connection out of use once the present exchange is over.
+    pub fn retire(&self) {
+        self.retired.set(true);
+    }
+
+    /// Whether no further exchange may begin.
+    pub fn is_retired(&self) -> bool {
+        self.retired.get() || self.membership.as_ref().is_some_and(|member| member.generation.get() != member.joined_in)
+    }
+
+    pub(super) fn count_exchange(&self) {
+        self.exchanges.set(self.exchanges.get().saturating_add(1));
+    }
+
+    pub(super) fn note_early_answer(&self) {
+        self.answered_early.set(true);
+    }
+
+    /// Leaves word that this is the connection which the pool gives out now.
+    pub(crate) fn hand_out(this: &Rc<Self>) {
+        if let Some(member) = &this.membership {
+            *member.registry.handed_out.borrow_mut() = Rc::downgrade(this);
+        }
+    }
+}
+
+/// What the connections of one pool share.
+///
+/// The pool of awc neither says which connection it gives out nor takes any back on request; both go through here.
+#[derive(Debug, Default)]
+pub struct OriginRegistry {
+    handed_out: RefCell<Weak<OriginControl>>,
+    generations: RefCell<HashMap<Authority, Rc<Cell<u64>>>>,
+}
+
+impl OriginRegistry {
+    /// Takes all connections to `authority` out of use once their present exchanges are over: the next request to it opens a
+    /// new connection.
+    pub fn retire_all(&self, authority: &Authority) {
+        let generation = self.generation(authority);
+        generation.set(generation.get().wrapping_add(1));
+    }
+
+    /// The connection that the pool gave out last. Only right in the same poll in which it did.
+    pub(crate) fn take_handed_out(&self) -> Option<Rc<OriginControl>> {
+        self.handed_out.take().upgrade()
+    }
+
+    fn generation(&self, authority: &Authority) -> Rc<Cell<u64>> {
+        if let Some(generation) = self.generations.borrow().get(authority) {
+            return Rc::clone(generation);
+        }
+        Rc::clone(self.generations.borrow_mut().entry(authority.clone()).or_default())
+    }
+}

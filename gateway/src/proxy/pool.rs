@@ -1,0 +1,269 @@
+//! Sends requests to origins over pooled, guarded connections: the bare connector of awc with our stream beneath it.
+//!
+//! One per worker thread. It neither retries nor rewrites: it says what came back, or what went wrong, with an
+//! [`OriginFault`](super::origin_stream::OriginFault) inside the error.
+
+use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
+
+use actix_codec::Framed;
+use actix_http::{
+    BoxedPayloadStream, ConnectionType, Payload, RequestHeadType, ResponseHead, StatusCode,
+    body::{BoxBody, MessageBody},
+    h1::{ClientCodec, MessageType},
+    header::EXPECT,
+};
+use actix_service::Service as _;
+use awc::error::SendRequestError;
+use bytes::Bytes;
+use futures_core::future::LocalBoxFuture;
+use futures_util::StreamExt as _;
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::upload::Upload;
+use crate::proxy::{
+    connect::OriginConnect,
+    origin_stream::{OriginLimits, OriginRegistry},
+};
+
+mod upload;
+
+/// How connections to origins are opened, used and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginSettings {
+    /// From the look-up of the name to the open connection. Zero: no limit.
+    pub connect_timeout: Duration,
+    /// Limits of each exchange.
+    pub limits: OriginLimits,
+    /// How long an idle connection is kept. Should be less than the origin keeps it.
+    pub keep_alive: Duration,
+    /// How long a connection is used at most.
+    pub lifetime: Duration,
+    /// Whether connections are used for more than one request.
+    pub reuse: bool,
+}
+
+impl Default for OriginSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            limits: OriginLimits::default(),
+            keep_alive: Duration::from_secs(15),
+            lifetime: Duration::from_secs(75),
+            reuse: true,
+        }
+    }
+}
+
+/// One place requests can be sent to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OriginTarget {
+    uri: Uri,
+    authority: Authority,
+    address: Option<SocketAddr>,
+}
+
+impl OriginTarget {
+    /// An origin by host and port; without a port, 80. Connections are shared by all targets of equal authority.
+    pub fn new(authority: Authority) -> Self {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(authority.clone());
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        // All three parts are there, which is all that can be wrong.
+        let uri = Uri::from_parts(parts).unwrap_or_default();
+        Self { uri, authority, address: None }
+    }
+
+    /// Connects to this address in place of looking the host up.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+}
+
+type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
+type TunnelResult = Result<TunnelAnswer, SendRequestError>;
+type SendFn = dyn Fn(awc::Connect, RequestHeadType, BoxBody) -> LocalBoxFuture<'static, SendResult>;
+type TunnelFn = dyn Fn(awc::Connect, RequestHeadType) -> LocalBoxFuture<'static, TunnelResult>;
+
+/// The connections of one worker thread to all origins. Clones share them.
+#[derive(Clone)]
+pub struct OriginPool {
+    send: Rc<SendFn>,
+    tunnel: Rc<TunnelFn>,
+    registry: Rc<OriginRegistry>,
+    reuse: bool,
+}
+
+impl OriginPool {
+    /// An empty pool. Needs the runtime of the worker it is to serve.
+    pub fn new(settings: OriginSettings) -> Self {
+        let registry = Rc::new(OriginRegistry::default());
+        let connect = OriginConnect {
+            timeout: settings.connect_timeout,
+            limits: settings.limits,
+            reuse: settings.reuse,
+            registry: Rc::clone(&registry),
+        };
+        // The limit on connecting is ours, and says more when it is passed; that of awc is to stay out of its way.
+        let never = Duration::from_secs(60 * 60 * 24);
+        let backstop = if settings.connect_timeout.is_zero() { never } else { settings.connect_timeout + Duration::from_secs(5) };
+        let connector = || {
+            let connector = awc::Connector::new()
+                .connector(connect.clone())
+                // Counts requests in flight, bodies included, over all origins: a few slow streams would stop all other traffic.
+                .limit(0)
+                .timeout(backstop)
+                .conn_keep_alive(settings.keep_alive)
+                .conn_lifetime(settings.lifetime);
+            Rc::new(connector.finish())
+        };
+        // Connections of tunnels never come back, so this second pool stays empty: a request that cannot be repeated gets a
+        // fresh connection.
+        let (requests, tunnels) = (connector(), connector());
+
+        let shared = Rc::clone(&registry);
+        let send: Rc<SendFn> = Rc::new(move |to, head, body| {
+            let (requests, registry) = (Rc::clone(&requests), Rc::clone(&shared));
+            Box::pin(async move {
+                let connection = requests.call(to).await?;
+                // Nothing is awaited between: what was handed out last is this connection.
+                let control = registry.take_handed_out();
+                let (head, body) = Upload::new(head, body, control);
+                connection.send_request(head, body).await
+            })
+        });
+        let tunnel: Rc<TunnelFn> = Rc::new(move |to, head| {
+            let tunnels = Rc::clone(&tunnels);
+            Box::pin(async move {
+                let (head, framed) = tunnels.call(to).await?.open_tunnel(head).await?;
+                Ok(TunnelAnswer::new(head, framed))
+            })
+        });
+        Self { send, tunnel, registry, reuse: settings.reuse }
+    }
+
+    /// Sends one request and gives the final response, its body to be read as it comes.
+    ///
+    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head. `Expect` is taken off: an
+    /// origin that answers without `100` would take the next request for the announced body. A body of known length is sent
+    /// with that length, one of unknown length in chunks, and no further once the origin has answered.
+    ///
+    /// Dropping the future or the payload closes the connection.
+    pub async fn send<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    where
+        B: MessageBody + 'static,
+    {
+        let head = self.prepare(head.into());
+        (self.send)(awc::Connect { uri: target.uri.clone(), addr: target.address }, head, body.boxed()).await
+    }
+
+    /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
+    /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one idle connection was dead the others most likely are, so all of this
+    /// origin's are given up.
+    pub async fn send_fresh<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    where
+        B: MessageBody + 'static,
+    {
+        self.registry.retire_all(&target.authority);
+        self.send(target, head, body).await
+    }
+
+    /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
+    /// sent before the origin has answered.
+    pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
+        (self.tunnel)(awc::Connect { uri: target.uri.clone(), addr: target.address }, without_expect(head.into())).await
+    }
+
+    fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
+        let mut head = without_expect(head);
+        if let (RequestHeadType::Owned(head), false) = (&mut head, self.reuse) {
+            head.set_connection_type(ConnectionType::Close);
+        }
+        head
+    }
+}
+
+fn without_expect(mut head: RequestHeadType) -> RequestHeadType {
+    match &mut head {
+        RequestHeadType::Owned(head) => {
+            head.headers.remove(EXPECT);
+        }
+        RequestHeadType::Rc(shared, _) if shared.headers.contains_key(EXPECT) => {
+            Rc::make_mut(shared).headers.remove(EXPECT);
+        }
+        RequestHeadType::Rc(..) => {}
+    }
+    head
+}
+
+impl fmt::Debug for OriginPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OriginPool").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// What an origin said to a request to leave HTTP.
+pub enum TunnelAnswer {
+    /// 101: the bytes now mean what the two ends agreed on.
+    Open {
+        /// The head of the 101.
+        head: ResponseHead,
+        /// The connection.
+        io: Box<dyn TunnelIo>,
+        /// What the origin has sent already; comes before anything read from `io`.
+        first: Bytes,
+    },
+    /// Any other status, an ordinary response. Its connection closes after it.
+    Refused(ResponseHead, Payload),
+}
+
+/// A connection after 101.
+pub trait TunnelIo: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> TunnelIo for T {}
+
+impl TunnelAnswer {
+    fn new<Io>(head: ResponseHead, framed: Framed<Io, ClientCodec>) -> Self
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let parts = framed.into_parts();
+            return Self::Open { head, io: Box::new(parts.io), first: parts.read_buf.freeze() };
+        }
+        let payload = match framed.codec_ref().message_type() {
+            MessageType::None => Payload::None,
+            MessageType::Payload | MessageType::Stream => {
+                let chunks = framed
+                    .into_map_codec(ClientCodec::into_payload_codec)
+                    .take_while(|item| std::future::ready(!matches!(item, Ok(None))))
+                    .filter_map(|item| std::future::ready(item.transpose()));
+                let payload: BoxedPayloadStream = Box::pin(chunks);
+                Payload::Stream { payload }
+            }
+        };
+        Self::Refused(head, payload)
+    }
+}
+
+impl fmt::Debug for TunnelAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { head, first, .. } => {
+                f.debug_struct("Open").field("head", head).field("first_bytes", &first.len()).finish_non_exhaustive()
+            }
+            Self::Refused(head, _) => f.debug_tuple("Refused").field(head).finish_non_exhaustive(),
+        }
+    }
+}
