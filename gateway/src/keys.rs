@@ -1,1 +1,30 @@
-//! The domain of keys: pure, without I/O and without HTTP.
+//! The domain of keys: what a key looks like, what is stored of it, who owns it, and the table that requests look it
+//! up in. Pure: no I/O, no HTTP, no runtime; the time is always an argument.
+
+mod base62;
+pub mod consumer;
+pub mod digest;
+pub mod id;
+pub mod key;
+pub mod scope;
+pub mod table;
+pub mod tag;
+pub mod token;
+pub mod unix_millis;
+
+pub use consumer::{BucketName, Consumer, ConsumerName, CustomId, Description, Metadata};
+pub use digest::KeyDigest;
+pub use id::{ConsumerId, KeyId};
+pub use key::{KeyEntry, KeyState, KeyStatus};
+pub use scope::{Scope, Scopes};
+pub use table::{Change, KeyTable, KnownKey};
+pub use tag::{Tag, Tags};
+pub use token::{MalformedKey, PlainKey, Prefix, check_shape};
+pub use unix_millis::UnixMillis;
+
+use thiserror::Error;
+
+/// The operating system gave no random bytes. Nothing was made.
+#[derive(Debug, Error)]
+#[error("the operating system gave no random bytes: {0}")]
+pub struct EntropyError(#[from] getrandom::Error);

@@ -1,0 +1,76 @@
+//! Base62: the alphabet of keys and ids. Letters and digits only, so a double click selects the whole word.
+
+use zeroize::Zeroizing;
+
+use crate::keys::EntropyError;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Characters of a 32-bit number in base62: 62^6 is more than 2^32.
+pub(super) const CHECKSUM_CHARS: usize = 6;
+
+/// `N` characters, each of the 62 equally likely.
+pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, EntropyError> {
+    // The largest multiple of 62 in a byte. Bytes from here on are dropped: a plain remainder would prefer the first
+    // eight characters of the alphabet.
+    const FAIR: u8 = 248;
+    let mut chars = Zeroizing::new([0; N]);
+    let mut empty = chars.iter_mut();
+    let mut random = Zeroizing::new([0; 64]);
+    loop {
+        getrandom::fill(random.as_mut_slice())?;
+        for byte in random.iter().filter(|byte| **byte < FAIR) {
+            match empty.next() {
+                Some(char) => *char = digit(u32::from(*byte) % 62),
+                None => return Ok(chars),
+            }
+        }
+    }
+}
+
+/// `number` with leading zeros, so the same number always has the same text.
+pub(super) fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
+    let mut text = [b'0'; CHECKSUM_CHARS];
+    for char in text.iter_mut().rev() {
+        *char = digit(number % 62);
+        number /= 62;
+    }
+    text
+}
+
+/// Whether every byte of `text` is of the alphabet.
+pub(super) fn is_base62(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_alphanumeric)
+}
+
+fn digit(value: u32) -> u8 {
+    ALPHABET.get(value as usize).copied().unwrap_or(b'0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_padded_to_six_characters() {
+        for (number, text) in [(0, "000000"), (61, "00000z"), (62, "000010"), (u32::MAX, "4gfFC3")] {
+            assert_eq!(encode(number), text.as_bytes(), "{number}");
+        }
+    }
+
+    #[test]
+    fn every_character_is_about_as_frequent_as_any_other() {
+        let mut counts = [0_u32; 128];
+        for _ in 0..500 {
+            for char in random::<124>().unwrap().iter() {
+                counts[usize::from(*char)] += 1;
+            }
+        }
+        // 62,000 draws, 1,000 expected of each; 200 off is more than six standard deviations. A plain remainder would
+        // give the first eight characters 1,211.
+        for char in ALPHABET {
+            assert!((800..1200).contains(&counts[usize::from(*char)]), "{}: {}", *char as char, counts[usize::from(*char)]);
+        }
+        assert_eq!(counts.iter().sum::<u32>(), 62_000);
+    }
+}

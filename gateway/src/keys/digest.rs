@@ -1,0 +1,134 @@
+//! [`KeyDigest`]: what is stored of a key.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// SHA-256 of a whole key. A key has 190 random bits, so a fast digest is enough: there is nothing to guess. Compared
+/// in constant time.
+#[derive(Clone, Copy)]
+pub struct KeyDigest([u8; 32]);
+
+/// A digest has 32 bytes; this has another number.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a key digest has 32 bytes, not {0}")]
+pub struct InvalidDigest(usize);
+
+/// Takes the first eight bytes of a [`KeyDigest`] as its hash: they are uniform already, and nobody can choose keys
+/// whose digests collide there at will.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DigestHasher(u64);
+
+impl KeyDigest {
+    /// The digest of `token`, byte for byte.
+    #[must_use]
+    pub fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for KeyDigest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl TryFrom<&[u8]> for KeyDigest {
+    type Error = InvalidDigest;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, InvalidDigest> {
+        bytes.try_into().map(Self).map_err(|_| InvalidDigest(bytes.len()))
+    }
+}
+
+impl PartialEq for KeyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for KeyDigest {}
+
+impl Hash for KeyDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(first) = self.0.first_chunk::<8>() {
+            state.write_u64(u64::from_le_bytes(*first));
+        }
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A whole digest in a log would let its reader confirm a guess or search other dumps for it.
+        let [first, second, ..] = self.0;
+        write!(f, "KeyDigest({first:02x}{second:02x}…)")
+    }
+}
+
+impl BuildHasher for DigestHasher {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_sha_256_of_the_whole_text() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let hex: String = KeyDigest::of(b"abc").as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn debug_shows_two_bytes() {
+        assert_eq!(format!("{:?}", KeyDigest::of(b"abc")), "KeyDigest(ba78…)");
+    }
+
+    #[test]
+    fn a_digest_differs_when_any_byte_does() {
+        let digest = KeyDigest::of(b"abc");
+        for position in 0..32 {
+            let mut other = *digest.as_bytes();
+            other[position] ^= 1;
+            assert_ne!(digest, KeyDigest::from(other), "byte {position}");
+        }
+        assert_eq!(KeyDigest::try_from(digest.as_bytes().as_slice()), Ok(digest));
+    }
+
+    #[test]
+    fn only_32_bytes_are_a_digest() {
+        for length in [0, 31, 33] {
+            assert_eq!(KeyDigest::try_from(vec![0; length].as_slice()), Err(InvalidDigest(length)));
+        }
+    }
+}

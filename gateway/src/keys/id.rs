@@ -1,0 +1,125 @@
+//! Public ids: safe to log, to show and to put into a URL. They say nothing about the key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::keys::{EntropyError, base62};
+
+/// Random characters of an id: 119 bits.
+const RANDOM_CHARS: usize = 20;
+
+/// Why a text is no id. It does not repeat the text, which may be a key that someone pasted.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a {what} id is `{prefix}` and {RANDOM_CHARS} letters and digits")]
+pub struct InvalidId {
+    what: &'static str,
+    prefix: &'static str,
+}
+
+macro_rules! public_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; $prefix.len() + RANDOM_CHARS]);
+
+        impl $name {
+            /// Makes a new id.
+            pub fn generate() -> Result<Self, EntropyError> {
+                let random = base62::random::<RANDOM_CHARS>()?;
+                let mut id = [0; $prefix.len() + RANDOM_CHARS];
+                for (to, from) in id.iter_mut().zip($prefix.bytes().chain(random.iter().copied())) {
+                    *to = from;
+                }
+                Ok(Self(id))
+            }
+
+            /// The id as it is shown.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                // Always ASCII: both ways to make one see to it.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let invalid = InvalidId { what: $what, prefix: $prefix };
+                match text.strip_prefix($prefix) {
+                    Some(random) if base62::is_base62(random.as_bytes()) => {
+                        text.as_bytes().try_into().map(Self).map_err(|_| invalid)
+                    }
+                    _ => Err(invalid),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+public_id!(
+    /// Names a key: `key_…`.
+    KeyId, "key", "key_"
+);
+public_id!(
+    /// Names a consumer: `csmr_…`.
+    ConsumerId, "consumer", "csmr_"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_itself() {
+        let key = KeyId::generate().unwrap();
+        let consumer = ConsumerId::generate().unwrap();
+        assert_eq!(key.as_str().parse(), Ok(key));
+        assert_eq!(consumer.as_str().parse(), Ok(consumer));
+        assert_eq!(key.as_str().len(), 24);
+        assert_ne!(key, KeyId::generate().unwrap());
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        for text in [
+            "",
+            "key_",
+            "key_0123456789abcdefghi",
+            "key_0123456789abcdefghijk",
+            "key_0123456789abcdefghi-",
+            "csmr_0123456789abcdefghij",
+            "KEY_0123456789abcdefghij",
+            "key_0123456789abcdefgh\u{e9}",
+        ] {
+            assert!(text.parse::<KeyId>().is_err(), "{text:?}");
+        }
+        assert!("key_0123456789abcdefghij".parse::<KeyId>().is_ok());
+    }
+
+    #[test]
+    fn the_error_does_not_repeat_what_was_given() {
+        let error = "pstn_secret".parse::<KeyId>().unwrap_err().to_string();
+        assert_eq!(error, "a key id is `key_` and 20 letters and digits");
+    }
+}

@@ -1,0 +1,202 @@
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+use super::*;
+use crate::keys::KeyState;
+
+const NOW: UnixMillis = UnixMillis(1_000_000);
+
+fn consumer(name: &str, scopes: &str) -> Consumer {
+    Consumer {
+        id: ConsumerId::generate().unwrap(),
+        bucket: BucketName::default(),
+        name: name.parse().unwrap(),
+        custom_id: None,
+        metadata: None,
+        scopes: scopes.parse().unwrap(),
+    }
+}
+
+fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
+    KeyEntry {
+        digest: KeyDigest::of(text.as_bytes()),
+        id: KeyId::generate().unwrap(),
+        consumer: consumer.id,
+        state: KeyState::Active,
+        expires_at: None,
+        scopes: None,
+    }
+}
+
+fn find(table: &KeyTable, text: &str) -> Option<KnownKey> {
+    table.lookup(&KeyDigest::of(text.as_bytes()))
+}
+
+/// A loaded table with consumer `acme` and its keys `one` and `two`.
+fn acme() -> (KeyTable, Consumer, KeyEntry, KeyEntry) {
+    let table = KeyTable::new();
+    let acme = consumer("acme", "read write");
+    let (one, two) = (key_of(&acme, "one"), key_of(&acme, "two"));
+    load(&table, [&acme], [&one, &two]);
+    (table, acme, one, two)
+}
+
+fn load<'a>(table: &KeyTable, consumers: impl IntoIterator<Item = &'a Consumer>, keys: impl IntoIterator<Item = &'a KeyEntry>) {
+    let mut reload = table.reload();
+    consumers.into_iter().cloned().for_each(|consumer| reload.consumer(consumer));
+    keys.into_iter().cloned().for_each(|key| reload.key(key).unwrap());
+    reload.finish();
+}
+
+#[test]
+fn a_key_is_found_by_its_digest_and_no_other() {
+    let (table, acme, one, _) = acme();
+    let found = find(&table, "one").unwrap();
+    assert_eq!(*found.id(), one.id);
+    assert_eq!(*found.consumer(), acme);
+    assert_eq!(found.status(NOW), KeyStatus::Active);
+    assert!(find(&table, "three").is_none());
+    // The same hash in the table, another digest.
+    let mut near = *one.digest.as_bytes();
+    near[31] ^= 1;
+    assert!(table.lookup(&near.into()).is_none());
+}
+
+#[test]
+fn the_table_counts_as_loaded_only_after_a_whole_load() {
+    let table = KeyTable::new();
+    assert!(!table.is_loaded());
+    let mut reload = table.reload();
+    reload.consumer(consumer("acme", ""));
+    assert!(!table.is_loaded());
+    reload.finish();
+    assert!(table.is_loaded());
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_revoked_key_is_known_and_revoked() {
+    let (table, _, one, _) = acme();
+    let before = find(&table, "one").unwrap();
+    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..one })).unwrap();
+    assert_eq!(find(&table, "one").unwrap().status(NOW), KeyStatus::Revoked);
+    assert_eq!(before.status(NOW), KeyStatus::Active, "a request keeps what it looked up");
+    assert_eq!(find(&table, "two").unwrap().status(NOW), KeyStatus::Active);
+    assert_eq!(table.len(), 2);
+}
+
+#[test]
+fn a_key_expires_by_itself() {
+    let (table, _, one, _) = acme();
+    table.apply(Change::Key(KeyEntry { expires_at: Some(NOW), ..one })).unwrap();
+    let found = find(&table, "one").unwrap();
+    assert_eq!(found.status(UnixMillis(NOW.0 - 1)), KeyStatus::Active);
+    assert_eq!(found.status(NOW), KeyStatus::Expired);
+    assert_eq!(found.expires_at(), Some(NOW));
+}
+
+#[test]
+fn a_changed_consumer_changes_all_its_keys_at_once() {
+    let (table, acme, ..) = acme();
+    table.apply(Change::Consumer(Consumer { name: "acme 2".parse().unwrap(), scopes: Scopes::default(), ..acme })).unwrap();
+    for text in ["one", "two"] {
+        let found = find(&table, text).unwrap();
+        assert_eq!(found.consumer().name.as_str(), "acme 2");
+        assert!(!found.allows("read"));
+    }
+}
+
+#[test]
+fn keys_of_a_removed_consumer_are_unknown() {
+    let (table, acme, one, _) = acme();
+    let other = consumer("other", "");
+    table.apply(Change::Consumer(other.clone())).unwrap();
+    table.apply(Change::Key(key_of(&other, "three"))).unwrap();
+
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    assert!(find(&table, "one").is_none());
+    assert!(find(&table, "two").is_none());
+    assert!(find(&table, "three").is_some());
+    assert_eq!(table.len(), 1);
+
+    // Once more, and a key that comes too late.
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    let late = table.apply(Change::Key(one.clone()));
+    assert_eq!(late, Err(UnknownConsumer { key: one.id, consumer: acme.id }));
+}
+
+#[test]
+fn a_removed_key_is_unknown() {
+    let (table, _, one, _) = acme();
+    table.apply(Change::KeyRemoved(one.digest)).unwrap();
+    table.apply(Change::KeyRemoved(one.digest)).unwrap();
+    assert!(find(&table, "one").is_none());
+    assert!(find(&table, "two").is_some());
+}
+
+#[test]
+fn a_key_may_do_less_than_its_consumer_and_never_more() {
+    let (table, acme, one, two) = acme();
+    let narrow = |entry: KeyEntry, scopes: &str| Change::Key(KeyEntry { scopes: Some(scopes.parse().unwrap()), ..entry });
+    table.apply(narrow(one, "admin read")).unwrap();
+    table.apply(narrow(two, "")).unwrap();
+    table.apply(Change::Key(key_of(&acme, "three"))).unwrap();
+    for (text, scopes) in [("one", "read"), ("two", ""), ("three", "read write")] {
+        let found = find(&table, text).unwrap();
+        assert_eq!(found.scopes().as_str(), scopes, "{text}");
+        for scope in ["read", "write", "admin"] {
+            assert_eq!(found.allows(scope), found.scopes().contains(scope), "{text} {scope}");
+        }
+    }
+}
+
+#[test]
+fn a_reload_removes_what_it_does_not_mention() {
+    let (table, acme, one, _) = acme();
+    let other = consumer("other", "");
+    table.apply(Change::Consumer(other.clone())).unwrap();
+    table.apply(Change::Key(key_of(&other, "three"))).unwrap();
+    load(&table, [&acme], [&one]);
+    assert_eq!(table.len(), 1);
+    assert!(find(&table, "one").is_some());
+    assert!(find(&table, "two").is_none());
+    assert!(find(&table, "three").is_none());
+}
+
+#[test]
+fn a_reload_that_stops_halfway_removes_nothing() {
+    let (table, acme, ..) = acme();
+    // Never finished.
+    table.reload().consumer(acme);
+    assert_eq!(table.len(), 2);
+    assert!(find(&table, "two").is_some());
+}
+
+#[test]
+fn look_ups_go_on_while_the_table_is_loaded_again() {
+    let (table, acme, ..) = acme();
+    let keys: Vec<KeyEntry> = (0..2_000).map(|number| key_of(&acme, &format!("key {number}"))).collect();
+    load(&table, [&acme], &keys);
+    let found = AtomicUsize::new(0);
+    let writing = AtomicBool::new(true);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while writing.load(Ordering::Relaxed) {
+                    for key in &keys {
+                        assert!(table.lookup(&key.digest).is_some());
+                        found.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        for round in 0..20 {
+            let end = Some(UnixMillis(NOW.0 + round));
+            let moved: Vec<KeyEntry> = keys.iter().map(|key| KeyEntry { expires_at: end, ..key.clone() }).collect();
+            load(&table, [&acme], &moved);
+        }
+        writing.store(false, Ordering::Relaxed);
+    });
+    assert!(found.into_inner() >= keys.len());
+    assert_eq!(table.len(), keys.len());
+}

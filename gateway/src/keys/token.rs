@@ -1,0 +1,294 @@
+//! The key as text: `<prefix>_<32 base62 random><6 base62 CRC-32>`. Made here, shown once, never stored.
+
+use std::fmt;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::keys::base62::{self, CHECKSUM_CHARS};
+use crate::keys::{EntropyError, KeyDigest};
+
+/// Longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 512;
+
+/// Random characters of a key: 190 bits.
+const RANDOM_CHARS: usize = 32;
+/// Characters of the random part that a hint shows. 24 of 190 bits: enough to recognise a key, none to guess it.
+const HINT_CHARS: usize = 4;
+
+/// What every key of this gateway begins with, before the underscore: `[a-z0-9]{2,12}`. It lets people and secret
+/// scanners recognise a key that leaked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(Box<str>);
+
+/// Why a text is no [`Prefix`].
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a key prefix is 2 to 12 lower-case letters and digits")]
+pub struct InvalidPrefix;
+
+/// A whole key in plain text. It cannot be printed by accident, and its memory is wiped when it is dropped.
+pub struct PlainKey {
+    text: Zeroizing<String>,
+    prefix: Prefix,
+}
+
+/// Why a presented token cannot be a key, found without looking it up.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum MalformedKey {
+    /// There is nothing.
+    #[error("the token is empty")]
+    Empty,
+    /// More than [`MAX_TOKEN_BYTES`].
+    #[error("the token has more than {MAX_TOKEN_BYTES} bytes")]
+    TooLong,
+    /// A byte that RFC 6750 section 2.1 does not allow in a bearer token.
+    #[error("the token has a character that a bearer token cannot have")]
+    Charset,
+    /// It has the form of this gateway's keys, but was mistyped or cut and refilled.
+    #[error("the token's checksum is wrong")]
+    Checksum,
+}
+
+impl Prefix {
+    /// The prefix when none is configured.
+    pub const DEFAULT: &str = "pstn";
+
+    /// Reads a prefix.
+    pub fn parse(text: &str) -> Result<Self, InvalidPrefix> {
+        let is_valid =
+            (2..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if is_valid { Ok(Self(text.into())) } else { Err(InvalidPrefix) }
+    }
+
+    /// The prefix without the underscore.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self(Self::DEFAULT.into())
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl PlainKey {
+    /// Makes a new key from the operating system's random bytes.
+    pub fn generate(prefix: &Prefix) -> Result<Self, EntropyError> {
+        let random = base62::random::<RANDOM_CHARS>()?;
+        // The whole length at once: a string that grows leaves copies of the key behind.
+        let mut text = Zeroizing::new(String::with_capacity(own_length(prefix)));
+        text.push_str(&prefix.0);
+        text.push('_');
+        text.extend(random.iter().copied().map(char::from));
+        let checksum = checksum(text.as_bytes());
+        text.extend(checksum.map(char::from));
+        Ok(Self { text, prefix: prefix.clone() })
+    }
+
+    /// The key itself. Only for showing it to its owner, once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// What is stored instead of the key.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::of(self.text.as_bytes())
+    }
+
+    /// What people may see to recognise the key: the prefix, the underscore and four characters.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        self.text.chars().take(self.prefix.0.len() + 1 + HINT_CHARS).collect()
+    }
+}
+
+impl fmt::Debug for PlainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainKey([redacted])")
+    }
+}
+
+/// Refuses what cannot be a key before it costs a digest and a look-up. Allocates nothing.
+///
+/// The checksum is asked only of tokens with the exact form of this gateway's keys; others may be keys that were
+/// imported from elsewhere. It filters typing errors and authenticates nothing: a token that passes is still unknown.
+pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
+    if token.is_empty() {
+        return Err(MalformedKey::Empty);
+    }
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(MalformedKey::TooLong);
+    }
+    if !is_b64token(token) {
+        return Err(MalformedKey::Charset);
+    }
+    if has_own_form(token, prefix) && !is_own_key(token, prefix) {
+        return Err(MalformedKey::Checksum);
+    }
+    Ok(())
+}
+
+/// Whether `text` begins and ends where a key of this gateway does: the test for a key that someone pasted where it
+/// does not belong. Its checksum may be wrong.
+#[must_use]
+pub fn has_own_form(text: &[u8], prefix: &Prefix) -> bool {
+    text.len() == own_length(prefix) && after_prefix(text, prefix).is_some()
+}
+
+fn own_length(prefix: &Prefix) -> usize {
+    prefix.0.len() + 1 + RANDOM_CHARS + CHECKSUM_CHARS
+}
+
+fn after_prefix<'t>(token: &'t [u8], prefix: &Prefix) -> Option<&'t [u8]> {
+    token.strip_prefix(prefix.0.as_bytes())?.strip_prefix(b"_")
+}
+
+fn is_own_key(token: &[u8], prefix: &Prefix) -> bool {
+    let is_alphabet = after_prefix(token, prefix).is_some_and(base62::is_base62);
+    let checksum_matches =
+        token.split_last_chunk::<CHECKSUM_CHARS>().is_some_and(|(summed, presented)| checksum(summed) == *presented);
+    is_alphabet && checksum_matches
+}
+
+fn checksum(summed: &[u8]) -> [u8; CHECKSUM_CHARS] {
+    base62::encode(crc32fast::hash(summed))
+}
+
+/// `b64token` of RFC 6750 section 2.1: at least one letter, digit or one of `-._~+/`, then any number of `=`.
+fn is_b64token(token: &[u8]) -> bool {
+    let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
+    let length = token.len() - padding;
+    length > 0
+        && token
+            .iter()
+            .take(length)
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> PlainKey {
+        PlainKey::generate(&Prefix::default()).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_is_short_and_plain() {
+        for (text, is_valid) in [
+            ("pstn", true),
+            ("ab", true),
+            ("0a", true),
+            ("abcdefghijkl", true),
+            ("", false),
+            ("a", false),
+            ("abcdefghijklm", false),
+            ("Abc", false),
+            ("a_b", false),
+            ("a-b", false),
+            ("äb", false),
+        ] {
+            assert_eq!(Prefix::parse(text).is_ok(), is_valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_generated_key_has_the_documented_form() {
+        let key = key();
+        let text = key.expose();
+        assert_eq!(text.len(), 4 + 1 + 32 + 6);
+        assert_eq!(check_shape(text.as_bytes(), &Prefix::default()), Ok(()));
+        assert_eq!(key.hint(), text[..9]);
+        assert_eq!(key.digest(), KeyDigest::of(text.as_bytes()));
+    }
+
+    #[test]
+    fn the_checksum_is_the_documented_one() {
+        // CRC-32 (ISO-HDLC) of what precedes it, computed elsewhere: 0x9a72b934.
+        let summed = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV";
+        let token = format!("{summed}{}", std::str::from_utf8(&checksum(summed.as_bytes())).unwrap());
+        assert_eq!(token, "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28");
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_refused() {
+        let prefix = Prefix::default();
+        let long = "a".repeat(MAX_TOKEN_BYTES + 1);
+        let longest = "a".repeat(MAX_TOKEN_BYTES);
+        let zeros = format!("pstn_{}", "0".repeat(38));
+        let symbols = format!("pstn_{}", "-".repeat(38));
+        for (token, verdict) in [
+            ("", Err(MalformedKey::Empty)),
+            (&long, Err(MalformedKey::TooLong)),
+            (&longest, Ok(())),
+            ("=", Err(MalformedKey::Charset)),
+            ("a=b", Err(MalformedKey::Charset)),
+            ("a b", Err(MalformedKey::Charset)),
+            ("a,b", Err(MalformedKey::Charset)),
+            ("schlüssel", Err(MalformedKey::Charset)),
+            ("a\0", Err(MalformedKey::Charset)),
+            (&zeros, Err(MalformedKey::Checksum)),
+            (&symbols, Err(MalformedKey::Checksum)),
+            // Foreign keys: another prefix, another length, another alphabet.
+            (&zeros.replace("pstn", "pstm"), Ok(())),
+            (&zeros[..42], Ok(())),
+            ("pstn_", Ok(())),
+            ("sk-proj-aB3+/~.==", Ok(())),
+        ] {
+            assert_eq!(check_shape(token.as_bytes(), &prefix), verdict, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn debug_never_shows_the_key() {
+        let key = key();
+        let shown = format!("{key:?}");
+        assert_eq!(shown, "PlainKey([redacted])");
+    }
+
+    proptest! {
+        #[test]
+        fn a_generated_key_passes_under_every_prefix(prefix in "[a-z0-9]{2,12}") {
+            let prefix = Prefix::parse(&prefix).unwrap();
+            let key = PlainKey::generate(&prefix).unwrap();
+            prop_assert_eq!(check_shape(key.expose().as_bytes(), &prefix), Ok(()));
+        }
+
+        #[test]
+        fn one_wrong_character_is_always_noticed(position in 0_usize..43, byte: u8) {
+            let prefix = Prefix::default();
+            let key = key();
+            let mut changed = key.expose().as_bytes().to_vec();
+            prop_assume!(changed[position] != byte);
+            changed[position] = byte;
+            // A changed prefix makes it a foreign token, which is merely unknown.
+            let refused = check_shape(&changed, &prefix).is_err();
+            prop_assert!(refused || position < 5);
+            prop_assert_ne!(KeyDigest::of(&changed), key.digest());
+        }
+
+        #[test]
+        fn no_bytes_upset_the_check(token in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = check_shape(&token, &Prefix::default());
+        }
+
+        #[test]
+        fn tokens_of_the_own_form_pass_only_with_the_right_checksum(body in "[0-9A-Za-z]{38}") {
+            let token = format!("pstn_{body}");
+            let is_right = checksum(&token.as_bytes()[..37]) == token.as_bytes()[37..];
+            prop_assert_eq!(check_shape(token.as_bytes(), &Prefix::default()).is_ok(), is_right);
+        }
+    }
+}

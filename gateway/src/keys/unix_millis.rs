@@ -1,0 +1,99 @@
+//! [`UnixMillis`]: a moment as it is stored and compared.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Milliseconds since 1970-01-01 UTC. Shown and read as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMillis(pub i64);
+
+/// Why a text is no moment.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z")]
+pub struct InvalidTime;
+
+impl UnixMillis {
+    /// The machine's clock.
+    #[must_use]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// This moment and `duration` later; the end of time when that is beyond it.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Reads RFC 3339 with any offset, to the millisecond.
+    pub fn parse_rfc3339(text: &str) -> Result<Self, InvalidTime> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTime)?;
+        i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| InvalidTime)
+    }
+
+    /// Whether it can be written in RFC 3339, whose years end with 9999.
+    #[must_use]
+    pub fn is_representable(self) -> bool {
+        self.rfc3339().is_some()
+    }
+
+    fn rfc3339(self) -> Option<String> {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()?;
+        moment.format(&Rfc3339).ok()
+    }
+}
+
+impl From<SystemTime> for UnixMillis {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(0).after(since)
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rfc3339() {
+            Some(text) => f.pad(&text),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+impl serde::Serialize for UnixMillis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3339_reads_back() {
+        for (text, millis, shown) in [
+            ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
+            ("2030-01-31T12:00:00.25Z", 1_896_091_200_250, "2030-01-31T12:00:00.25Z"),
+            ("2030-01-31T14:00:00+02:00", 1_896_091_200_000, "2030-01-31T12:00:00Z"),
+        ] {
+            let moment = UnixMillis::parse_rfc3339(text).unwrap();
+            assert_eq!(moment, UnixMillis(millis), "{text}");
+            assert_eq!(moment.to_string(), shown, "{text}");
+        }
+        for text in ["", "tomorrow", "2030-01-31", "2030-01-31 12:00", "2030-02-30T00:00:00Z", "2030-01-31T12:00:00"] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), Err(InvalidTime), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_do_not_panic() {
+        let end = UnixMillis(i64::MAX - 1).after(Duration::from_secs(60));
+        assert_eq!(end, UnixMillis(i64::MAX));
+        assert!(!end.is_representable());
+        assert_eq!(end.to_string(), format!("{} ms", i64::MAX));
+    }
+}

@@ -1,0 +1,157 @@
+//! [`DatabaseUrl`]: which database, read once, never shown with its password.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Where the store is: `sqlite://PATH` (relative to the working directory, or absolute), or `postgres://…`.
+///
+/// Shown without user and password.
+#[derive(Clone)]
+pub struct DatabaseUrl(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Sqlite(PathBuf),
+    #[expect(dead_code, reason = "read once this version can open PostgreSQL; until then the URL is only recognised")]
+    Postgres(Zeroizing<String>, String),
+}
+
+/// Why a text is no [`DatabaseUrl`]. It does not repeat the text, which may hold a password.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InvalidDatabaseUrl {
+    /// Neither `sqlite:` nor `postgres:`.
+    #[error("a database URL begins with `sqlite://` or `postgres://`")]
+    Scheme,
+    /// `sqlite://` and nothing after it.
+    #[error("the database URL names no file; write for example `sqlite://data/gateway.db`")]
+    NoPath,
+    /// A database that nobody else could open.
+    #[error("a database in memory is private to one process: keys made on the command line would never reach the gateway")]
+    InMemory,
+    /// `?` or `#` after the path.
+    #[error("the database URL must not have parameters; the gateway sets what it needs itself")]
+    Parameters,
+}
+
+impl DatabaseUrl {
+    /// The database when none is configured.
+    pub const DEFAULT: &str = "sqlite://data/gateway.db";
+
+    /// Reads a URL. The path is taken as it is written, without percent-decoding.
+    pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let (scheme, rest) = text.split_once(':').ok_or(InvalidDatabaseUrl::Scheme)?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        match scheme {
+            "sqlite" => Self::sqlite(rest),
+            "postgres" | "postgresql" => {
+                Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), format!("{scheme}://{}", without_secrets(rest)))))
+            }
+            _ => Err(InvalidDatabaseUrl::Scheme),
+        }
+    }
+
+    /// The file of an SQLite database.
+    pub(super) fn sqlite_path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Sqlite(path) => Some(path),
+            Kind::Postgres(..) => None,
+        }
+    }
+
+    fn sqlite(path: &str) -> Result<Self, InvalidDatabaseUrl> {
+        if path.contains(":memory:") || path.contains("mode=memory") {
+            return Err(InvalidDatabaseUrl::InMemory);
+        }
+        if path.contains(['?', '#']) {
+            return Err(InvalidDatabaseUrl::Parameters);
+        }
+        if path.is_empty() || path.contains('\0') {
+            return Err(InvalidDatabaseUrl::NoPath);
+        }
+        Ok(Self(Kind::Sqlite(path.into())))
+    }
+}
+
+/// The host and the name of the database. Parameters may hold a password too.
+fn without_secrets(rest: &str) -> &str {
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    // The last `@`: a password that was not encoded may hold others.
+    place.rsplit('@').next().unwrap_or_default()
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = InvalidDatabaseUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Kind::Postgres(_, shown) => f.write_str(shown),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_relative_or_absolute() {
+        for (text, path) in [
+            ("sqlite://data/gateway.db", "data/gateway.db"),
+            ("sqlite:data/gateway.db", "data/gateway.db"),
+            ("sqlite:///var/lib/postern/gateway.db", "/var/lib/postern/gateway.db"),
+            ("sqlite://with space/100%.db", "with space/100%.db"),
+        ] {
+            let url = DatabaseUrl::parse(text).unwrap();
+            assert_eq!(url.sqlite_path(), Some(Path::new(path)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_store_is_refused() {
+        for (text, error) in [
+            ("", InvalidDatabaseUrl::Scheme),
+            ("data/gateway.db", InvalidDatabaseUrl::Scheme),
+            ("mysql://localhost/keys", InvalidDatabaseUrl::Scheme),
+            ("sqlite://", InvalidDatabaseUrl::NoPath),
+            ("sqlite:", InvalidDatabaseUrl::NoPath),
+            ("sqlite::memory:", InvalidDatabaseUrl::InMemory),
+            ("sqlite://:memory:", InvalidDatabaseUrl::InMemory),
+            ("sqlite://a.db?mode=memory", InvalidDatabaseUrl::InMemory),
+            ("sqlite://a.db?mode=ro", InvalidDatabaseUrl::Parameters),
+            ("sqlite://a\0.db", InvalidDatabaseUrl::NoPath),
+        ] {
+            assert_eq!(DatabaseUrl::parse(text).map(drop), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_never_shown() {
+        for text in [
+            "postgres://user:hunter2@db:5432/keys",
+            "postgresql://user:p@ss/hunter2@db/keys",
+            "postgres://db/keys?user=user&password=hunter2",
+        ] {
+            let url = DatabaseUrl::parse(text).unwrap();
+            let shown = format!("{url} {url:?}");
+            assert!(shown.contains("db"), "{shown}");
+            assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! [`StoreError`]: what a caller of the store can act on.
+
+use std::io;
+
+use sqlx::error::DatabaseError;
+use thiserror::Error;
+
+use crate::keys::table::UnknownConsumer as UnknownConsumerOfKey;
+use crate::keys::{EntropyError, KeyId};
+
+/// Why the store did not do what was asked. Nothing was changed, unless the text says otherwise. Holds no secret.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// A database that this version cannot open.
+    #[error("{location}: this version does not support PostgreSQL yet; use `sqlite://…`")]
+    Unsupported {
+        /// The database, without credentials.
+        location: String,
+    },
+    /// The file or its directory cannot be made, read or written.
+    #[error("cannot open the database {location}: {reason}")]
+    CannotOpen {
+        /// The file.
+        location: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is something else, or damaged.
+    #[error("{location} is not an SQLite database, or it is damaged")]
+    NotADatabase {
+        /// The file.
+        location: String,
+    },
+    /// A newer version of the gateway has changed the schema; this one could misread or spoil the data.
+    #[error("the database {location} has schema {found}, and this version knows schemas up to {known}: a newer version wrote it")]
+    NewerSchema {
+        /// The database.
+        location: String,
+        /// The newest schema that was applied to it.
+        found: i64,
+        /// The newest schema that this version has.
+        known: i64,
+    },
+    /// The schema was made by something else than this project's releases.
+    #[error("schema {version} of the database {location} is not the one that this version has")]
+    OtherSchema {
+        /// The database.
+        location: String,
+        /// Which step differs.
+        version: i64,
+    },
+    /// Another process kept the database locked for too long. Trying again helps.
+    #[error("the database is busy: another process is writing to it")]
+    Busy,
+    /// The disk is full, or the file system refuses to write.
+    #[error("the database cannot be written: {reason}")]
+    Unwritable {
+        /// What the system said.
+        reason: String,
+    },
+    /// Another consumer or key has this already.
+    #[error("{field} is already taken")]
+    Duplicate {
+        /// Which field, as the command line and the API call it.
+        field: &'static str,
+    },
+    /// There is no such consumer.
+    #[error("there is no consumer `{wanted}`")]
+    UnknownConsumer {
+        /// The name or id that was asked for.
+        wanted: String,
+    },
+    /// There is no such key.
+    #[error("there is no key {0}")]
+    UnknownKey(KeyId),
+    /// Revoking is final.
+    #[error("key {0} is revoked, which is final; create a new key instead")]
+    KeyRevoked(KeyId),
+    /// A key cannot do more than its consumer.
+    #[error("consumer `{consumer}` does not have the scope `{scope}`, so no key of it can")]
+    ScopeNotGranted {
+        /// The consumer's name.
+        consumer: String,
+        /// The first scope that it lacks.
+        scope: String,
+    },
+    /// A row holds what no version of the gateway writes.
+    #[error("the database holds a {what} that cannot be read: {reason}")]
+    UnreadableRow {
+        /// Which column.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No randomness for an id.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The feed and the table disagree; loading the table anew puts it right.
+    #[error(transparent)]
+    OutOfStep(#[from] UnknownConsumerOfKey),
+    /// Anything else that the database said.
+    #[error("the database failed: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+/// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
+mod sqlite_code {
+    pub(super) const PERM: i32 = 3;
+    pub(super) const BUSY: i32 = 5;
+    pub(super) const READONLY: i32 = 8;
+    pub(super) const IOERR: i32 = 10;
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const FULL: i32 = 13;
+    pub(super) const CANTOPEN: i32 = 14;
+    pub(super) const NOTADB: i32 = 26;
+}
+
+impl StoreError {
+    /// The error of a file that could not be opened or made.
+    pub(super) fn cannot_open(location: &str, error: &io::Error) -> Self {
+        Self::CannotOpen { location: location.to_owned(), reason: error.to_string() }
+    }
+
+    /// The same error with the database's name, where opening it is what failed.
+    pub(super) fn while_opening(self, location: &str) -> Self {
+        let location = location.to_owned();
+        match self {
+            Self::Database(error) => match sqlite_primary_code(&error) {
+                Some(sqlite_code::NOTADB | sqlite_code::CORRUPT) => Self::NotADatabase { location },
+                _ => Self::CannotOpen { location, reason: error.to_string() },
+            },
+            Self::Unwritable { reason } => Self::CannotOpen { location, reason },
+            other => other,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if let Some(database) = error.as_database_error()
+            && database.is_unique_violation()
+        {
+            return Self::Duplicate { field: duplicate_field(database) };
+        }
+        match sqlite_primary_code(&error) {
+            Some(sqlite_code::BUSY) => Self::Busy,
+            Some(sqlite_code::READONLY | sqlite_code::FULL | sqlite_code::IOERR | sqlite_code::CANTOPEN | sqlite_code::PERM) => {
+                Self::Unwritable { reason: error.to_string() }
+            }
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Which field a unique constraint is about. SQLite names the columns in its message, PostgreSQL the constraint, whose
+/// name is made of theirs.
+fn duplicate_field(error: &dyn DatabaseError) -> &'static str {
+    let named = error.constraint().unwrap_or_else(|| error.message());
+    // In this order: `custom_id` and `digest` are the second of two columns or stand alone.
+    if named.contains("custom_id") {
+        "the custom id"
+    } else if named.contains("digest") {
+        "the key"
+    } else if named.contains("name") {
+        "the name"
+    } else {
+        "the id"
+    }
+}
+
+fn sqlite_primary_code(error: &sqlx::Error) -> Option<i32> {
+    // The low byte of the extended code. PostgreSQL's codes have five characters and are all above it.
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

@@ -1,0 +1,215 @@
+//! Keys in the store. The key itself never comes here: its digest and its hint do.
+
+use serde_json::json;
+use sqlx::{AnyConnection, Row};
+
+use crate::keys::{BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes, UnixMillis};
+use crate::store::journal::{self, Action, Subject};
+use crate::store::rows::{digest, select_key, stored_key};
+use crate::store::{NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, consumers};
+
+/// What a key is made of.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Whose it will be.
+    pub owner: Owner,
+    /// SHA-256 of the key.
+    pub digest: KeyDigest,
+    /// The beginning of the key, to recognise it by.
+    pub hint: String,
+    /// From when on it is refused; `None` is never.
+    pub expires_at: Option<UnixMillis>,
+    /// What it may do, within what its consumer may; `None` is all of that.
+    pub scopes: Option<Scopes>,
+    /// A note.
+    pub description: Option<Description>,
+}
+
+/// Whose a new key will be.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// A consumer that exists.
+    Id(ConsumerId),
+    /// A consumer by name, made when there is none. Then it gets the scopes of the key.
+    Named(BucketName, ConsumerName),
+}
+
+/// A key that was made.
+#[derive(Clone, Debug)]
+pub struct CreatedKey {
+    /// The key.
+    pub key: StoredKey,
+    /// The consumer, if it had to be made for it.
+    pub new_consumer: Option<StoredConsumer>,
+}
+
+/// A key after its state was set.
+#[derive(Clone, Debug)]
+pub struct KeyStateChange {
+    /// The key as it is now.
+    pub key: StoredKey,
+    /// The state it was in before; the same when there was nothing to do.
+    pub before: KeyState,
+}
+
+/// Where a list of keys goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCursor {
+    created_at: UnixMillis,
+    id: KeyId,
+}
+
+impl StoredKey {
+    /// Where a list that ended with this key goes on.
+    #[must_use]
+    pub fn cursor(&self) -> KeyCursor {
+        KeyCursor { created_at: self.created_at, id: self.id }
+    }
+}
+
+impl Store {
+    /// Makes a key, and its consumer where [`Owner`] says so, in one transaction. When this returns, the key survives
+    /// a crash.
+    pub async fn create_key(&self, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let (owner, is_new) = find_owner(&mut transaction, &new, stamp).await?;
+        let owner_scopes = &owner.consumer.scopes;
+        if let Some(scope) = new.scopes.as_ref().and_then(|scopes| scopes.first_outside(owner_scopes)) {
+            let consumer = owner.consumer.name.to_string();
+            return Err(StoreError::ScopeNotGranted { consumer, scope: scope.to_owned() });
+        }
+        let key = insert(&mut transaction, new, &owner, stamp).await?;
+        transaction.commit().await?;
+        Ok(CreatedKey { key, new_consumer: is_new.then_some(owner) })
+    }
+
+    /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
+    pub async fn set_key_state(&self, id: &KeyId, state: KeyState, stamp: &Stamp) -> Result<KeyStateChange, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let mut key = by_id(&mut transaction, id).await?.ok_or(StoreError::UnknownKey(*id))?;
+        let before = key.state;
+        let action = match (before, state) {
+            _ if before == state => return Ok(KeyStateChange { key, before }),
+            (KeyState::Revoked, _) => return Err(StoreError::KeyRevoked(*id)),
+            (_, KeyState::Revoked) => Action::KeyRevoke,
+            (_, KeyState::Disabled) => Action::KeyDisable,
+            (_, KeyState::Active) => Action::KeyEnable,
+        };
+        let row = sqlx::query("UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1 RETURNING digest")
+            .bind(id.as_str())
+            .bind(state.as_str())
+            .bind(stamp.at.0)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let digest = digest(&row)?;
+        let detail = json!({ "before": before.as_str() });
+        journal::record(&mut transaction, stamp, action, Subject::Key(id, &digest), &detail).await?;
+        transaction.commit().await?;
+        (key.state, key.updated_at) = (state, stamp.at);
+        Ok(KeyStateChange { key, before })
+    }
+
+    /// Finds a key by its id.
+    pub async fn key(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        by_id(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// At most `limit` keys, of one consumer or of all, oldest first, from the one after `after` on.
+    pub async fn keys(
+        &self,
+        consumer: Option<&ConsumerId>,
+        after: Option<KeyCursor>,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        // Two queries, because each has its own index.
+        let query = match consumer {
+            None => select_key!("WHERE (k.created_at, k.id) > ($1, $2) ORDER BY k.created_at, k.id LIMIT $3"),
+            Some(_) => {
+                select_key!("WHERE (k.created_at, k.id) > ($1, $2) AND k.consumer_id = $4 ORDER BY k.created_at, k.id LIMIT $3")
+            }
+        };
+        let mut query = sqlx::query(query)
+            .bind(after.map_or(i64::MIN, |cursor| cursor.created_at.0))
+            .bind(after.map_or_else(String::new, |cursor| cursor.id.to_string()))
+            .bind(i64::from(limit));
+        if let Some(consumer) = consumer {
+            query = query.bind(consumer.as_str());
+        }
+        query.fetch_all(&self.pool).await?.iter().map(stored_key).collect()
+    }
+
+    /// How many keys a consumer has, in whatever state.
+    pub async fn count_keys(&self, consumer: &ConsumerId) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT count(*) AS keys FROM keys WHERE consumer_id = $1")
+            .bind(consumer.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(u64::try_from(row.try_get::<i64, _>("keys")?).unwrap_or_default())
+    }
+}
+
+async fn find_owner(transaction: &mut AnyConnection, new: &NewKey, stamp: &Stamp) -> Result<(StoredConsumer, bool), StoreError> {
+    match &new.owner {
+        Owner::Id(id) => {
+            let owner = consumers::by_id(transaction, id).await?.ok_or_else(|| consumers::unknown(id))?;
+            Ok((owner, false))
+        }
+        Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
+            Some(owner) => Ok((owner, false)),
+            None => {
+                let scopes = new.scopes.clone().unwrap_or_default();
+                let consumer = NewConsumer { bucket: bucket.clone(), scopes, ..NewConsumer::named(name.clone()) };
+                Ok((consumers::insert(transaction, consumer, stamp).await?, true))
+            }
+        },
+    }
+}
+
+async fn insert(
+    transaction: &mut AnyConnection,
+    new: NewKey,
+    owner: &StoredConsumer,
+    stamp: &Stamp,
+) -> Result<StoredKey, StoreError> {
+    let NewKey { owner: _, digest, hint, expires_at, scopes, description } = new;
+    let key = StoredKey {
+        id: KeyId::generate()?,
+        consumer: owner.consumer.id,
+        consumer_name: owner.consumer.name.clone(),
+        bucket: owner.consumer.bucket.clone(),
+        hint,
+        state: KeyState::Active,
+        expires_at,
+        scopes,
+        description,
+        created_at: stamp.at,
+        updated_at: stamp.at,
+        last_used_at: None,
+    };
+    sqlx::query(
+        "INSERT INTO keys (id, consumer_id, digest, hint, state, expires_at, scopes, description, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(key.id.as_str())
+    .bind(key.consumer.as_str())
+    .bind(digest.as_bytes().as_slice())
+    .bind(key.hint.as_str())
+    .bind(key.state.as_str())
+    .bind(key.expires_at.map(|end| end.0))
+    .bind(key.scopes.as_ref().map(Scopes::as_str))
+    .bind(key.description.as_ref().map(Description::as_str))
+    .bind(key.created_at.0)
+    .bind(key.updated_at.0)
+    .execute(&mut *transaction)
+    .await?;
+    let detail = json!({
+        "consumer": key.consumer, "hint": key.hint, "expires_at": key.expires_at, "scopes": key.scopes,
+    });
+    journal::record(transaction, stamp, Action::KeyCreate, Subject::Key(&key.id, &digest), &detail).await?;
+    Ok(key)
+}
+
+async fn by_id(connection: &mut AnyConnection, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+    let row = sqlx::query(select_key!("WHERE k.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
+    row.as_ref().map(stored_key).transpose()
+}

@@ -1,0 +1,177 @@
+//! From rows to the domain. What the database holds is checked again: another program may have written it.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use crate::keys::{
+    BucketName, Consumer, ConsumerId, ConsumerName, Description, KeyDigest, KeyEntry, KeyId, KeyState, KeyStatus, Scopes, Tag,
+    Tags, UnixMillis,
+};
+use crate::store::StoreError;
+
+/// A consumer with what only administrators see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredConsumer {
+    /// What requests see too.
+    pub consumer: Consumer,
+    /// A note.
+    pub description: Option<Description>,
+    /// What it is sorted by.
+    pub tags: Tags,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it was last changed.
+    pub updated_at: UnixMillis,
+}
+
+/// A key as administrators see it. The key itself is nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its public id.
+    pub id: KeyId,
+    /// Whose it is.
+    pub consumer: ConsumerId,
+    /// The name of whose it is.
+    pub consumer_name: ConsumerName,
+    /// The bucket of whose it is.
+    pub bucket: BucketName,
+    /// The beginning of the key, to recognise it by.
+    pub hint: String,
+    /// What was done to it.
+    pub state: KeyState,
+    /// From when on it is refused; `None` is never.
+    pub expires_at: Option<UnixMillis>,
+    /// What it may do; `None` is all that its consumer may.
+    pub scopes: Option<Scopes>,
+    /// A note.
+    pub description: Option<Description>,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it was last changed.
+    pub updated_at: UnixMillis,
+    /// When it was last used, as far as that is known.
+    pub last_used_at: Option<UnixMillis>,
+}
+
+impl StoredKey {
+    /// Whether it is good at `now`, and if not, why.
+    #[must_use]
+    pub fn status(&self, now: UnixMillis) -> KeyStatus {
+        KeyStatus::of(self.state, self.expires_at, now)
+    }
+}
+
+/// `SELECT` of everything that [`consumer`] and [`stored_consumer`] read, with `c` for the table.
+macro_rules! select_consumer {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.description, c.tags, c.created_at, ",
+            "c.updated_at FROM consumers c ",
+            $rest
+        )
+    };
+}
+pub(super) use select_consumer;
+
+/// `SELECT` of everything that [`stored_key`] reads, with `k` and `c` for the tables.
+macro_rules! select_key {
+    ($rest:literal) => {
+        concat!(
+            "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.scopes, k.description, ",
+            "k.created_at, k.updated_at, k.last_used_at FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
+            $rest
+        )
+    };
+}
+pub(super) use select_key;
+
+pub(super) fn stored_consumer(row: &AnyRow) -> Result<StoredConsumer, StoreError> {
+    Ok(StoredConsumer {
+        consumer: consumer(row)?,
+        description: optional(row, "description")?,
+        tags: tags(row.try_get("tags")?)?,
+        created_at: UnixMillis(row.try_get("created_at")?),
+        updated_at: UnixMillis(row.try_get("updated_at")?),
+    })
+}
+
+pub(super) fn stored_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
+    Ok(StoredKey {
+        id: required(row, "id")?,
+        consumer: required(row, "consumer_id")?,
+        consumer_name: required(row, "name")?,
+        bucket: required(row, "bucket")?,
+        hint: row.try_get("hint")?,
+        state: state(row)?,
+        expires_at: optional_time(row, "expires_at")?,
+        scopes: optional(row, "scopes")?,
+        description: optional(row, "description")?,
+        created_at: UnixMillis(row.try_get("created_at")?),
+        updated_at: UnixMillis(row.try_get("updated_at")?),
+        last_used_at: optional_time(row, "last_used_at")?,
+    })
+}
+
+/// Reads `id`, `bucket`, `name`, `custom_id`, `metadata` and `scopes`.
+pub(super) fn consumer(row: &AnyRow) -> Result<Consumer, StoreError> {
+    Ok(Consumer {
+        id: required(row, "id")?,
+        bucket: required(row, "bucket")?,
+        name: required(row, "name")?,
+        custom_id: optional(row, "custom_id")?,
+        metadata: optional(row, "metadata")?,
+        scopes: required(row, "scopes")?,
+    })
+}
+
+/// Reads `digest`, `id`, `consumer_id`, `state`, `expires_at` and `scopes`.
+pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
+    Ok(KeyEntry {
+        digest: digest(row)?,
+        id: required(row, "id")?,
+        consumer: required(row, "consumer_id")?,
+        state: state(row)?,
+        expires_at: optional_time(row, "expires_at")?,
+        scopes: optional(row, "scopes")?,
+    })
+}
+
+/// Reads `digest`.
+pub(super) fn digest(row: &AnyRow) -> Result<KeyDigest, StoreError> {
+    let bytes: &[u8] = row.try_get("digest")?;
+    KeyDigest::try_from(bytes).map_err(|error| unreadable("digest", error))
+}
+
+pub(super) fn required<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|error| unreadable(column, error))
+}
+
+fn optional<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(str::parse).transpose().map_err(|error| unreadable(column, error))
+}
+
+fn optional_time(row: &AnyRow, column: &'static str) -> Result<Option<UnixMillis>, StoreError> {
+    let millis: Option<i64> = row.try_get(column)?;
+    Ok(millis.map(UnixMillis))
+}
+
+fn state(row: &AnyRow) -> Result<KeyState, StoreError> {
+    let text: &str = row.try_get("state")?;
+    KeyState::parse(text).ok_or_else(|| unreadable("state", "it is none of active, disabled and revoked"))
+}
+
+fn tags(json: &str) -> Result<Tags, StoreError> {
+    let tags: std::collections::BTreeMap<String, String> =
+        serde_json::from_str(json).map_err(|error| unreadable("tags", error))?;
+    let tags: Result<Vec<Tag>, _> = tags.iter().map(|(name, value)| Tag::new(name, value)).collect();
+    tags.and_then(Tags::new).map_err(|error| unreadable("tags", error))
+}
+
+fn unreadable(what: &'static str, reason: impl Display) -> StoreError {
+    StoreError::UnreadableRow { what, reason: reason.to_string() }
+}
