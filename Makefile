@@ -1,0 +1,46 @@
+# `make` alone says what there is.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo build fmt lint test test-rust test-litestar test-compose
+
+VENV := target/litestar-venv
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build, start both services without Docker, and show the story step by step
+	@demo/run.sh
+
+build: ## Build both programs as they go to production: target/release/gateway, target/release/origin
+	cargo build --release --locked
+
+fmt: ## Format the code
+	cargo fmt --all
+
+test: lint test-rust test-litestar test-compose ## Run everything below; installs what it may, else names it and fails
+
+lint: ## Check the format, and take each warning of clippy for an error
+	@tests/prepare.sh rust
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test-rust: ## Run unit, integration and documentation tests
+	@tests/prepare.sh rust
+	cargo test --workspace --locked
+
+test-litestar: $(VENV)/ready ## Test the Litestar example, alone and behind the gateway
+	@tests/prepare.sh rust
+	cargo build --workspace --bins --locked
+	$(VENV)/bin/python -m pytest examples/litestar
+
+test-compose: ## Bring up docker-compose.yml and walk the story through it
+	@tests/prepare.sh compose
+	tests/compose/base-images.sh
+	tests/compose/walk.py
+
+$(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
+	@tests/prepare.sh litestar
+	rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $(addprefix -r ,$^)
+	touch $@

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Sees to it that the tests named (rust, litestar, compose; all three when none is named) find what they need.
+#
+# What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
+# of it at once, and this fails: a test that cannot run is never skipped. The Rust toolchain is only ever named.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+updated=no
+
+say() { echo "prepare: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
+engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+may_install() { [ "$(id -u)" = 0 ] && has apt-get; }
+
+# need WHAT PACKAGE CHECK…: installs the package unless the check succeeds, and notes what is missing after that.
+need() {
+  local what=$1 package=$2
+  shift 2
+  "$@" && return
+  if may_install; then
+    say "installing $package, for $what"
+    if [ "$updated" = no ]; then
+      apt-get update -qq || say "apt-get update failed; going on with the lists that are there"
+      updated=yes
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null </dev/null ||
+      say "apt-get install $package failed"
+    hash -r
+    "$@" && return
+  fi
+  missing+=("$what (Debian: apt-get install $package)")
+}
+
+for_rust() {
+  has cargo || missing+=("cargo (https://rustup.rs)")
+  if has cargo; then
+    cargo fmt --version >/dev/null 2>&1 || missing+=("rustfmt (rustup component add rustfmt)")
+    cargo clippy --version >/dev/null 2>&1 || missing+=("clippy (rustup component add clippy)")
+  fi
+  need "a C compiler, which the bundled SQLite is built with" build-essential has cc
+}
+
+for_litestar() {
+  need "Python 3" python3 has python3
+  need "virtual environments for Python" python3-venv has_venv
+}
+
+for_compose() {
+  need "Python 3" python3 has python3
+  need "Docker" docker.io has docker
+  need "Docker Compose" docker-compose has_compose
+  need "certificates of registries" ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+  # Only for a machine without a registry, and of no use without root: then base-images.sh says what it wants.
+  if may_install; then need "stand-ins for base images" debootstrap has debootstrap; fi
+  if has docker && ! engine_answers; then start_engine; fi
+}
+
+start_engine() {
+  if [ "$(id -u)" = 0 ] && has dockerd && [ -z "${DOCKER_HOST:-}" ]; then
+    say "starting the Docker engine (its log: target/dockerd.log)"
+    mkdir -p target
+    # A session of its own: the engine serves the tests that follow and outlives this script.
+    setsid dockerd >target/dockerd.log 2>&1 </dev/null &
+    for _ in $(seq 120); do
+      if engine_answers; then return; fi
+      sleep 0.5
+    done
+    say "the engine does not answer; the end of its log: $(tail -n 3 target/dockerd.log)"
+  fi
+  missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
+}
+
+[ $# -gt 0 ] || set -- rust litestar compose
+for tests in "$@"; do
+  case $tests in
+    rust | litestar | compose) "for_$tests" ;;
+    *) say "unknown: $tests (rust, litestar, compose)"; exit 2 ;;
+  esac
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+  say "missing, and not to be installed from here:"
+  # Once each: two of the tests may want the same.
+  printf '  %s\n' "${missing[@]}" | awk '!seen[$0]++' >&2
+  exit 1
+fi
