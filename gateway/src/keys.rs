@@ -12,7 +12,7 @@ pub mod tag;
 pub mod token;
 pub mod unix_millis;
 
-pub use consumer::{BucketName, Consumer, ConsumerName, CustomId, Description, Metadata};
+pub use consumer::{BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata};
 pub use digest::KeyDigest;
 pub use id::{ConsumerId, KeyId};
 pub use key::{KeyEntry, KeyState, KeyStatus};

@@ -1,6 +1,6 @@
 //! What is particular to the SQLite file: how it is made, how it is refused, what is inside, and how the feed copes with
 //! a file that others have worked on.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may say so by stopping")]
 
 #[path = "store_contract/feed.rs"]
 #[expect(dead_code, reason = "its cases run with the contract; only `Following` is needed here")]

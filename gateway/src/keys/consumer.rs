@@ -132,6 +132,15 @@ impl FromStr for Metadata {
     }
 }
 
+impl Metadata {
+    /// The object itself.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        // It was JSON when it was made.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
 macro_rules! shown_as_text {
     ($($name:ident),*) => {$(
         impl $name {

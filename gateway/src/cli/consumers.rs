@@ -1,0 +1,307 @@
+//! `gateway consumers …`
+
+use serde::Serialize;
+
+use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::keys::{
+    BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis,
+};
+use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
+
+/// How many consumers are read at once.
+const PAGE: u32 = 500;
+
+/// Work on the consumers in the store.
+#[derive(Debug, clap::Subcommand)]
+pub enum ConsumersCommand {
+    /// Make a consumer.
+    Create(CreateConsumer),
+    /// List all consumers.
+    List {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one consumer.
+    Show {
+        /// Its name or its id.
+        #[arg(value_name = "NAME|ID")]
+        consumer: String,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a consumer; its keys follow at once.
+    Update(Box<UpdateConsumer>),
+    /// Delete a consumer with all its keys, which are refused from then on.
+    Delete {
+        /// Its name or its id.
+        #[arg(value_name = "NAME|ID")]
+        consumer: String,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a consumer is made of.
+#[derive(Debug, clap::Args)]
+pub struct CreateConsumer {
+    /// Its name: 1 to 128 visible ASCII characters. The origin sees it.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The id that your own system gave it. The origin sees it.
+    #[arg(long, value_name = "TEXT")]
+    custom_id: Option<CustomId>,
+    /// A note. The origin does not see it.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<Description>,
+    /// A JSON object that the origin may see, at most 4096 bytes.
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<Metadata>,
+    /// What it may do; several times or separated by commas.
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    scopes: Vec<Scope>,
+    /// What it is sorted by, `name=value`; several times. The origin does not see it.
+    #[arg(long = "tag", value_name = "NAME=VALUE")]
+    tags: Vec<Tag>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to change of a consumer.
+#[derive(Debug, clap::Args)]
+pub struct UpdateConsumer {
+    /// Its name or its id.
+    #[arg(value_name = "NAME|ID")]
+    consumer: String,
+    /// Its new name.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Its new custom id; an empty text removes it.
+    #[arg(long, value_name = "TEXT", value_parser = or_empty::<CustomId>)]
+    custom_id: Option<OrEmpty<CustomId>>,
+    /// Its new note; an empty text removes it.
+    #[arg(long, value_name = "TEXT", value_parser = or_empty::<Description>)]
+    description: Option<OrEmpty<Description>>,
+    /// Its new metadata; an empty text removes it.
+    #[arg(long, value_name = "JSON", value_parser = or_empty::<Metadata>)]
+    metadata: Option<OrEmpty<Metadata>>,
+    /// All that it may do from now on; several times or separated by commas.
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    scopes: Vec<Scope>,
+    /// It may do nothing from now on that needs a scope.
+    #[arg(long, conflicts_with = "scopes")]
+    no_scopes: bool,
+    /// All its tags from now on, `name=value`; several times.
+    #[arg(long = "tag", value_name = "NAME=VALUE")]
+    tags: Vec<Tag>,
+    /// It has no tags from now on.
+    #[arg(long, conflicts_with = "tags")]
+    no_tags: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A value, or the empty text that removes it.
+#[derive(Clone, Debug)]
+struct OrEmpty<T>(Option<T>);
+
+/// A consumer as scripts see it.
+#[derive(Serialize)]
+struct ConsumerJson<'c> {
+    id: ConsumerId,
+    bucket: &'c str,
+    name: &'c str,
+    custom_id: Option<&'c str>,
+    description: Option<&'c Description>,
+    metadata: Option<serde_json::Value>,
+    scopes: &'c Scopes,
+    tags: &'c Tags,
+    created_at: UnixMillis,
+    updated_at: UnixMillis,
+}
+
+/// A consumer that was deleted, as scripts see it.
+#[derive(Serialize)]
+struct DeletedJson<'c> {
+    id: ConsumerId,
+    name: &'c str,
+    deleted_keys: u64,
+}
+
+/// Runs one of the commands.
+pub async fn run(
+    command: ConsumersCommand,
+    store: &Store,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let outcome = match command {
+        ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
+        ConsumersCommand::List { json: false } => list(store, streams).await,
+        ConsumersCommand::List { json: true } => list_json(store, streams).await,
+        ConsumersCommand::Show { consumer, json } => show(&consumer, json, store, prefix, streams).await,
+        ConsumersCommand::Update(update) => update.run(store, prefix, stamp, streams).await,
+        ConsumersCommand::Delete { consumer, json } => delete(&consumer, json, store, prefix, stamp, streams).await,
+    };
+    match outcome.and_then(|()| Ok(streams.out.flush()?)) {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Finds the consumer that an argument names.
+pub(super) async fn find(argument: &str, store: &Store, prefix: &Prefix) -> Result<StoredConsumer, CommandError> {
+    refuse_key(argument, prefix, "the name or the id of a consumer")?;
+    let found = match argument.parse::<ConsumerId>() {
+        Ok(id) => store.consumer(&id).await?,
+        Err(_) => store.consumer_named(&BucketName::default(), &argument.parse()?).await?,
+    };
+    Ok(found.ok_or_else(|| StoreError::UnknownConsumer { wanted: argument.to_owned() })?)
+}
+
+/// Reads a new name.
+pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, CommandError> {
+    refuse_key(argument, prefix, "the name of a consumer")?;
+    Ok(argument.parse()?)
+}
+
+impl CreateConsumer {
+    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        let new = NewConsumer {
+            bucket: BucketName::default(),
+            name: new_name(&self.name, prefix)?,
+            custom_id: self.custom_id,
+            description: self.description,
+            metadata: self.metadata,
+            scopes: Scopes::new(self.scopes)?,
+            tags: Tags::new(self.tags)?,
+        };
+        print(&store.create_consumer(new, stamp).await?, None, self.json, streams)
+    }
+}
+
+impl UpdateConsumer {
+    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        let edit = ConsumerEdit {
+            name: self.name.map(|name| new_name(&name, prefix)).transpose()?,
+            custom_id: self.custom_id.map(|value| value.0),
+            description: self.description.map(|value| value.0),
+            metadata: self.metadata.map(|value| value.0),
+            scopes: (self.no_scopes || !self.scopes.is_empty()).then(|| Scopes::new(self.scopes)).transpose()?,
+            tags: (self.no_tags || !self.tags.is_empty()).then(|| Tags::new(self.tags)).transpose()?,
+        };
+        let id = find(&self.consumer, store, prefix).await?.consumer.id;
+        print(&store.update_consumer(&id, edit, stamp).await?, None, self.json, streams)
+    }
+}
+
+async fn list(store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
+    let mut after = None;
+    loop {
+        let page = store.consumers(&BucketName::default(), after.as_ref(), PAGE).await?;
+        for StoredConsumer { consumer, created_at, .. } in &page {
+            table.row([
+                consumer.name.to_string(),
+                consumer.id.to_string(),
+                or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
+                or_dash(consumer.scopes.as_str()),
+                moment(*created_at),
+            ]);
+        }
+        table.flush(streams.out)?;
+        match page.last() {
+            Some(last) => after = Some(last.consumer.name.clone()),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn list_json(store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let mut array = JsonArray::default();
+    let mut after = None;
+    loop {
+        let page = store.consumers(&BucketName::default(), after.as_ref(), PAGE).await?;
+        for stored in &page {
+            array.element(streams.out, &ConsumerJson::of(stored))?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.consumer.name.clone()),
+            None => return Ok(array.finish(streams.out)?),
+        }
+    }
+}
+
+async fn show(argument: &str, json: bool, store: &Store, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let stored = find(argument, store, prefix).await?;
+    let keys = store.count_keys(&stored.consumer.id).await?;
+    print(&stored, Some(keys), json, streams)
+}
+
+async fn delete(
+    argument: &str,
+    json: bool,
+    store: &Store,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let consumer = find(argument, store, prefix).await?.consumer;
+    let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
+    let name = consumer.name.as_str();
+    if json {
+        return Ok(streams.json(&DeletedJson { id: consumer.id, name, deleted_keys })?);
+    }
+    let keys = if deleted_keys == 1 { "key" } else { "keys" };
+    Ok(writeln!(streams.out, "deleted consumer {name} ({}) and its {deleted_keys} {keys}", consumer.id)?)
+}
+
+fn print(stored: &StoredConsumer, keys: Option<u64>, json: bool, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    if json {
+        return Ok(streams.json(&ConsumerJson::of(stored))?);
+    }
+    let consumer = &stored.consumer;
+    let tags: Vec<String> = stored.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut lines = vec![
+        ("name", consumer.name.to_string()),
+        ("id", consumer.id.to_string()),
+        ("bucket", consumer.bucket.to_string()),
+        ("custom id", or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str))),
+        ("description", or_dash(stored.description.as_ref().map_or("", Description::as_str))),
+        ("metadata", or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str))),
+        ("scopes", or_dash(consumer.scopes.as_str())),
+        ("tags", or_dash(&tags.join(" "))),
+        ("created", moment(stored.created_at)),
+        ("updated", moment(stored.updated_at)),
+    ];
+    lines.extend(keys.map(|keys| ("keys", keys.to_string())));
+    Ok(details(streams.out, &lines)?)
+}
+
+impl<'c> ConsumerJson<'c> {
+    fn of(stored: &'c StoredConsumer) -> Self {
+        let consumer = &stored.consumer;
+        Self {
+            id: consumer.id,
+            bucket: consumer.bucket.as_str(),
+            name: consumer.name.as_str(),
+            custom_id: consumer.custom_id.as_ref().map(CustomId::as_str),
+            description: stored.description.as_ref(),
+            metadata: consumer.metadata.as_ref().map(Metadata::to_json),
+            scopes: &consumer.scopes,
+            tags: &stored.tags,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+        }
+    }
+}
+
+fn or_empty<T: std::str::FromStr>(text: &str) -> Result<OrEmpty<T>, T::Err> {
+    if text.is_empty() { Ok(OrEmpty(None)) } else { text.parse().map(|value| OrEmpty(Some(value))) }
+}

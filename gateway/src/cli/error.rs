@@ -1,0 +1,91 @@
+//! [`CommandError`]: why a command failed, and what the shell is told.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::keys::id::InvalidId;
+use crate::keys::scope::InvalidScope;
+use crate::keys::tag::InvalidTag;
+use crate::keys::{EntropyError, InvalidText, KeyId, Prefix, token};
+use crate::store::StoreError;
+
+/// Why a command failed. Never repeats an argument that may be a key.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// Someone pasted a whole key. It is in the shell's history now, so that is said too.
+    #[error(
+        "that is a whole key; this command takes {wanted}. The key was not shown or stored, but your shell may remember it: \
+         consider revoking it"
+    )]
+    KeyAsArgument {
+        /// What belongs there.
+        wanted: &'static str,
+    },
+    /// Not an id.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// Not a name, a scope or a tag, or too many of them.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The expiry is over before the key is made, or beyond the calendar.
+    #[error("a key must expire in the future, and before the year 10000")]
+    InvalidExpiry,
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No key could be made.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The key is in the store, and nobody will ever know it.
+    #[error("key {id} was created but could not be printed ({source}); revoke it and create another")]
+    Unprinted {
+        /// Which key.
+        id: KeyId,
+        /// Why.
+        source: io::Error,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// What the process ends with: 2 when the arguments were wrong, 1 when anything else was.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::KeyAsArgument { .. } | Self::InvalidId(_) | Self::InvalidArgument(_) | Self::InvalidExpiry => 2,
+            Self::Store(_) | Self::Entropy(_) | Self::Unprinted { .. } | Self::Output(_) => 1,
+        }
+    }
+
+    /// Whether the reader of the output went away, as `head` does: no failure of the command.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<InvalidScope> for CommandError {
+    fn from(error: InvalidScope) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidTag> for CommandError {
+    fn from(error: InvalidTag) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidText> for CommandError {
+    fn from(error: InvalidText) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+/// Refuses `argument` when it has the form of a key of this gateway, where `wanted` is expected.
+pub(super) fn refuse_key(argument: &str, prefix: &Prefix, wanted: &'static str) -> Result<(), CommandError> {
+    if token::has_own_form(argument.as_bytes(), prefix) { Err(CommandError::KeyAsArgument { wanted }) } else { Ok(()) }
+}

@@ -1,0 +1,166 @@
+//! How commands speak: results to standard output, remarks to standard error; aligned tables for people, JSON for
+//! scripts.
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::keys::UnixMillis;
+
+/// Where a command writes. Results and remarks are apart, so that a script can read the results alone.
+pub struct Streams<'s> {
+    /// Results.
+    pub out: &'s mut dyn Write,
+    /// Remarks and errors.
+    pub err: &'s mut dyn Write,
+}
+
+/// Rows under a heading, each column as wide as its widest cell.
+pub struct Table<const COLUMNS: usize> {
+    heading: [&'static str; COLUMNS],
+    widths: [usize; COLUMNS],
+    rows: Vec<[String; COLUMNS]>,
+    is_begun: bool,
+}
+
+/// A JSON array that is written while its elements arrive.
+#[derive(Default)]
+pub struct JsonArray {
+    is_begun: bool,
+}
+
+/// Widest cell, in characters. What is longer ends with `…`; JSON has it whole.
+const MAX_WIDTH: usize = 40;
+
+impl Streams<'_> {
+    /// Writes a remark. That it cannot be written is no reason to fail: what was to be done is done.
+    pub fn remark(&mut self, remark: Arguments<'_>) {
+        let _ = writeln!(self.err, "{remark}");
+    }
+
+    /// Writes one JSON value on lines of its own.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *self.out, value)?;
+        writeln!(self.out)
+    }
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    /// An empty table.
+    #[must_use]
+    pub fn new(heading: [&'static str; COLUMNS]) -> Self {
+        Self { heading, widths: heading.map(|cell| cell.chars().count()), rows: Vec::new(), is_begun: false }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: [String; COLUMNS]) {
+        let cells = cells.map(shorten);
+        for (width, cell) in self.widths.iter_mut().zip(&cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+        self.rows.push(cells);
+    }
+
+    /// Writes the rows that were added since the last time, the first time with the heading. A long list is written
+    /// page by page; columns only ever grow.
+    pub fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.is_begun {
+            self.is_begun = true;
+            write_row(out, &self.heading, &self.widths)?;
+        }
+        for row in self.rows.drain(..) {
+            write_row(out, &row, &self.widths)?;
+        }
+        Ok(())
+    }
+}
+
+impl JsonArray {
+    /// Writes one element.
+    pub fn element(&mut self, out: &mut dyn Write, element: &impl Serialize) -> io::Result<()> {
+        out.write_all(if self.is_begun { b",\n" } else { b"[\n" })?;
+        self.is_begun = true;
+        Ok(serde_json::to_writer(out, element)?)
+    }
+
+    /// Closes the array.
+    pub fn finish(self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(if self.is_begun { b"\n]\n" } else { b"[]\n" })
+    }
+}
+
+/// Writes `name  value` lines with the values below each other.
+pub fn details(out: &mut dyn Write, lines: &[(&str, String)]) -> io::Result<()> {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    lines.iter().try_for_each(|(name, value)| writeln!(out, "{name:width$}  {value}"))
+}
+
+/// A moment for people: to the second.
+#[must_use]
+pub fn moment(at: UnixMillis) -> String {
+    UnixMillis(at.0 - at.0.rem_euclid(1000)).to_string()
+}
+
+/// A moment that may not be, for people.
+#[must_use]
+pub fn moment_or(at: Option<UnixMillis>, otherwise: &str) -> String {
+    at.map_or_else(|| otherwise.to_owned(), moment)
+}
+
+/// A text that may be missing, for people.
+#[must_use]
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+fn shorten(cell: String) -> String {
+    if cell.chars().count() <= MAX_WIDTH {
+        return cell;
+    }
+    cell.chars().take(MAX_WIDTH - 1).chain(['…']).collect()
+}
+
+fn write_row(out: &mut dyn Write, cells: &[impl AsRef<str>], widths: &[usize]) -> io::Result<()> {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        line.push_str(&format!("{:width$}  ", cell.as_ref()));
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_long_cells_shortened() {
+        let mut table = Table::new(["NAME", "NOTE"]);
+        let mut out = Vec::new();
+        table.row(["ä".to_owned(), "x".repeat(41)]);
+        table.row(["a longer one".to_owned(), "-".to_owned()]);
+        table.flush(&mut out).unwrap();
+        table.row(["b".to_owned(), "later".to_owned()]);
+        table.flush(&mut out).unwrap();
+        let expected = format!("NAME          NOTE\nä             {}…\na longer one  -\nb             later\n", "x".repeat(39));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_array_is_json_with_any_number_of_elements() {
+        for count in 0..3 {
+            let elements: Vec<u32> = (0..count).collect();
+            let (mut array, mut out) = (JsonArray::default(), Vec::new());
+            elements.iter().try_for_each(|element| array.element(&mut out, element)).unwrap();
+            array.finish(&mut out).unwrap();
+            assert_eq!(serde_json::from_slice::<Vec<u32>>(&out).unwrap(), elements);
+        }
+    }
+
+    #[test]
+    fn people_see_seconds() {
+        assert_eq!(moment(UnixMillis(1_999)), "1970-01-01T00:00:01Z");
+        assert_eq!(moment(UnixMillis(-1)), "1969-12-31T23:59:59Z");
+        assert_eq!(moment_or(None, "never"), "never");
+    }
+}

@@ -1,0 +1,344 @@
+//! `gateway keys …` and `gateway consumers …` against a real store: what they print, where, and how they end.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may say so by stopping")]
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+
+use clap::Parser;
+use postern_gateway::cli::consumers::{self, ConsumersCommand};
+use postern_gateway::cli::error::CommandError;
+use postern_gateway::cli::keys::{self, KeysCommand};
+use postern_gateway::cli::output::Streams;
+use postern_gateway::keys::{KeyDigest, Prefix, UnixMillis, check_shape};
+use postern_gateway::store::{Actor, Stamp, Store};
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[derive(Parser)]
+enum Cli {
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    #[command(subcommand)]
+    Consumers(ConsumersCommand),
+}
+
+/// A store with a command line.
+struct Shell {
+    directory: TempDir,
+    store: Store,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+/// A pipe whose reader went away.
+struct ClosedPipe;
+
+impl Write for ClosedPipe {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(ErrorKind::BrokenPipe.into())
+    }
+}
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+impl Shell {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/gateway.db", directory.path().display());
+        Self { store: Store::open(&url.parse().unwrap()).await.unwrap(), directory }
+    }
+
+    /// Runs `gateway ARGUMENTS`.
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        let mut out = Vec::new();
+        let mut err = Vec::new();
+        let code = match self.run_into(arguments, &mut out, &mut err).await {
+            Ok(()) => 0,
+            Err(error) => {
+                writeln!(err, "{error}").unwrap();
+                error.exit_code()
+            }
+        };
+        Ended { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+    }
+
+    async fn run_into(&self, arguments: &[&str], out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CommandError> {
+        let cli = match Cli::try_parse_from([&["gateway"], arguments].concat()) {
+            Ok(cli) => cli,
+            Err(error) => return Err(CommandError::InvalidArgument(error.to_string())),
+        };
+        let (prefix, stamp) = (Prefix::default(), Stamp { actor: Actor::command_line(None), at: NOW });
+        let mut streams = Streams { out, err };
+        match cli {
+            Cli::Keys(command) => keys::run(command, &self.store, &prefix, &stamp, &mut streams).await,
+            Cli::Consumers(command) => consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await,
+        }
+    }
+
+    /// Runs a command that succeeds, and reads its JSON.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let ended = self.run(&[arguments, &["--json"]].concat()).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        serde_json::from_str(&ended.out).unwrap()
+    }
+
+    /// Whether any file of the database holds these bytes.
+    fn database_holds(&self, text: &[u8]) -> bool {
+        let files = fs::read_dir(self.directory.path()).unwrap();
+        files
+            .map(|file| fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text))
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_printed_once_and_never_stored() {
+    let shell = Shell::new().await;
+    let created = shell.run(&["keys", "create", "--consumer", "demo", "--expires", "30d"]).await;
+    assert_eq!(created.code, 0, "{created:?}");
+    // Alone on standard output, so that `KEY=$(gateway keys create …)` is a key.
+    let key = created.out.strip_suffix('\n').unwrap();
+    assert_eq!(check_shape(key.as_bytes(), &Prefix::default()), Ok(()));
+    assert!(key.starts_with("pstn_"));
+    assert!(!created.err.contains(key), "{}", created.err);
+    for said in ["created consumer demo (csmr_", "of consumer demo; it expires 2023-12-14T22:13:20Z", "not be shown again"] {
+        assert!(created.err.contains(said), "{said:?} in {}", created.err);
+    }
+
+    let id = created.err.split_whitespace().find(|word| word.starts_with("key_")).unwrap();
+    let commands: [&[&str]; 5] = [
+        &["keys", "list"],
+        &["keys", "list", "--json"],
+        &["keys", "show", id],
+        &["keys", "show", id, "--json"],
+        &["keys", "revoke", id],
+    ];
+    for command in commands {
+        let ended = shell.run(command).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.contains(&key[..9]), "the hint is in {}", ended.out);
+        assert!(!ended.out.contains(&key[9..]) && !ended.err.contains(&key[9..]), "{command:?}");
+    }
+    assert!(shell.database_holds(KeyDigest::of(key.as_bytes()).as_bytes()), "else nothing was searched");
+    assert!(!shell.database_holds(key.as_bytes()));
+    assert!(!shell.database_holds(&key.as_bytes()[9..]));
+}
+
+#[tokio::test]
+async fn a_created_key_is_one_json_object_for_scripts() {
+    let shell = Shell::new().await;
+    let bare = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    assert!(bare["id"].as_str().unwrap().starts_with("key_"));
+    assert_eq!(check_shape(bare["key"].as_str().unwrap().as_bytes(), &Prefix::default()), Ok(()));
+    assert_eq!(bare["consumer"], "demo");
+    assert_eq!(bare["expires_at"], Value::Null);
+    assert_eq!(bare["created_at"], "2023-11-14T22:13:20Z");
+    assert_eq!(bare["hint"], bare["key"].as_str().unwrap()[..9]);
+
+    let shown = shell.json(&["keys", "show", bare["id"].as_str().unwrap()]).await;
+    assert_eq!(shown.get("key"), None);
+
+    let full = shell
+        .json(&[
+            "keys",
+            "create",
+            "--consumer",
+            "other",
+            "--expires",
+            "2030-01-31T12:00:00Z",
+            "--description",
+            "for CI",
+            "--scope",
+            "write,read",
+            "--scope",
+            "read",
+        ])
+        .await;
+    assert_eq!(full["expires_at"], "2030-01-31T12:00:00Z");
+    assert_eq!(full["description"], "for CI");
+    assert_eq!(full["scopes"], serde_json::json!(["read", "write"]));
+    assert_eq!(full["status"], "active");
+    assert_eq!(shell.json(&["consumers", "show", "other"]).await["scopes"], full["scopes"]);
+}
+
+#[tokio::test]
+async fn a_consumer_is_made_for_a_key_only_when_there_is_none() {
+    let shell = Shell::new().await;
+    let first = shell.run(&["keys", "create", "--consumer", "demo"]).await;
+    let second = shell.run(&["keys", "create", "--consumer", "demo"]).await;
+    assert!(first.err.contains("created consumer demo"), "{first:?}");
+    assert!(!second.err.contains("created consumer"), "{second:?}");
+    let consumers = shell.json(&["consumers", "list"]).await;
+    assert_eq!(consumers.as_array().unwrap().len(), 1);
+    let by_id = shell.json(&["keys", "create", "--consumer", consumers[0]["id"].as_str().unwrap()]).await;
+    assert_eq!(by_id["consumer"], "demo");
+    let unknown = shell.run(&["keys", "create", "--consumer", "csmr_00000000000000000000"]).await;
+    assert_eq!((unknown.code, &*unknown.err), (1, "there is no consumer `csmr_00000000000000000000`\n"));
+}
+
+#[tokio::test]
+async fn a_whole_key_is_never_taken_nor_repeated() {
+    let shell = Shell::new().await;
+    let key = shell.run(&["keys", "create", "--consumer", "demo"]).await.out;
+    let key = key.trim();
+    let commands: [&[&str]; 9] = [
+        &["keys", "show", key],
+        &["keys", "revoke", key],
+        &["keys", "disable", key],
+        &["keys", "enable", key, "--json"],
+        &["keys", "list", "--consumer", key],
+        &["keys", "create", "--consumer", key],
+        &["consumers", "create", key],
+        &["consumers", "update", "demo", "--name", key],
+        &["consumers", "delete", key],
+    ];
+    for command in commands {
+        let ended = shell.run(command).await;
+        assert_eq!(ended.code, 2, "{command:?}: {ended:?}");
+        assert!(ended.err.contains("that is a whole key"), "{command:?}: {ended:?}");
+        assert!(!ended.err.contains(&key[9..]) && !ended.out.contains(&key[9..]), "{command:?}: {ended:?}");
+    }
+    // Another gateway's key has another form, and is not repeated either.
+    let foreign = shell.run(&["keys", "revoke", "sk-foreign-0123456789"]).await;
+    assert_eq!((foreign.code, &*foreign.err), (2, "a key id is `key_` and 20 letters and digits\n"));
+}
+
+#[tokio::test]
+async fn a_key_is_disabled_enabled_and_finally_revoked() {
+    let shell = Shell::new().await;
+    let id = shell.json(&["keys", "create", "--consumer", "demo"]).await["id"].as_str().unwrap().to_owned();
+    for (command, status) in [
+        ("disable", "is disabled"),
+        ("disable", "is already disabled"),
+        ("enable", "is active"),
+        ("revoke", "is revoked"),
+        ("revoke", "is already revoked"),
+    ] {
+        let ended = shell.run(&["keys", command, &id]).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.trim_end().ends_with(status), "{ended:?}");
+    }
+    let enabled = shell.run(&["keys", "enable", &id]).await;
+    assert_eq!(enabled.code, 1);
+    assert_eq!(enabled.err, format!("key {id} is revoked, which is final; create a new key instead\n"));
+    assert_eq!(shell.json(&["keys", "show", &id]).await["status"], "revoked");
+
+    let unknown = shell.run(&["keys", "revoke", "key_00000000000000000000"]).await;
+    assert_eq!((unknown.code, &*unknown.err), (1, "there is no key key_00000000000000000000\n"));
+}
+
+#[tokio::test]
+async fn keys_are_listed_for_people_and_for_scripts() {
+    let shell = Shell::new().await;
+    let empty = shell.run(&["keys", "list"]).await;
+    assert_eq!(empty.out, "ID  CONSUMER  HINT  STATUS  EXPIRES  CREATED  DESCRIPTION\n");
+    assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
+    for consumer in ["a", "a long name", "a"] {
+        shell.run(&["keys", "create", "--consumer", consumer]).await;
+    }
+    let listed = shell.run(&["keys", "list"]).await;
+    let lines: Vec<&str> = listed.out.lines().collect();
+    assert_eq!(lines.len(), 4);
+    let column = lines[0].find("STATUS").unwrap();
+    assert!(lines[1..].iter().all(|line| line[column..].starts_with("active")), "{}", listed.out);
+    assert_eq!(shell.json(&["keys", "list", "--consumer", "a"]).await.as_array().unwrap().len(), 2);
+    let nobody = shell.run(&["keys", "list", "--consumer", "nobody"]).await;
+    assert_eq!((nobody.code, &*nobody.err), (1, "there is no consumer `nobody`\n"));
+}
+
+#[tokio::test]
+async fn a_consumer_is_made_shown_changed_and_deleted() {
+    let shell = Shell::new().await;
+    let made = shell
+        .json(&[
+            "consumers",
+            "create",
+            "acme",
+            "--custom-id",
+            "42",
+            "--description",
+            "a note",
+            "--metadata",
+            "{\"plan\": \"gold\"}",
+            "--scope",
+            "read",
+            "--tag",
+            "org=acme",
+        ])
+        .await;
+    assert_eq!(made["metadata"], serde_json::json!({"plan": "gold"}));
+    assert_eq!(made["tags"], serde_json::json!({"org": "acme"}));
+    let id = made["id"].as_str().unwrap();
+    for which in ["acme", id] {
+        assert_eq!(shell.json(&["consumers", "show", which]).await, made);
+    }
+    let shown = shell.run(&["consumers", "show", "acme"]).await;
+    assert!(shown.out.contains("custom id    42\n"), "{}", shown.out);
+    assert!(shown.out.contains("keys         0\n"), "{}", shown.out);
+
+    let changed =
+        shell.json(&["consumers", "update", "acme", "--name", "acme 2", "--custom-id", "", "--no-scopes", "--tag", "a=b"]).await;
+    assert_eq!(changed["name"], "acme 2");
+    assert_eq!(changed["custom_id"], Value::Null);
+    assert_eq!(changed["scopes"], serde_json::json!([]));
+    assert_eq!(changed["tags"], serde_json::json!({"a": "b"}));
+    assert_eq!(changed["description"], "a note");
+
+    shell.run(&["keys", "create", "--consumer", "acme 2"]).await;
+    let deleted = shell.run(&["consumers", "delete", "acme 2"]).await;
+    assert_eq!(deleted.out, format!("deleted consumer acme 2 ({id}) and its 1 key\n"));
+    assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
+    assert_eq!(shell.run(&["consumers", "delete", "acme 2"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn bad_arguments_end_with_2_and_refusals_with_1() {
+    let shell = Shell::new().await;
+    shell.run(&["consumers", "create", "acme", "--custom-id", "42", "--scope", "read"]).await;
+    let long = "x".repeat(129);
+    let cases: [(&[&str], u8, &str); 12] = [
+        (&["consumers", "create", ""], 2, "consumer name"),
+        (&["consumers", "create", "two\nlines"], 2, "consumer name"),
+        (&["consumers", "create", &long], 2, "consumer name"),
+        (&["consumers", "create", "b", "--metadata", "[]"], 2, "JSON object"),
+        (&["consumers", "create", "b", "--scope", "a b"], 2, "a scope is"),
+        (&["consumers", "create", "b", "--tag", "plan"], 2, "a tag is"),
+        (&["consumers", "create", "acme"], 1, "the name is already taken"),
+        (&["consumers", "create", "b", "--custom-id", "42"], 1, "the custom id is already taken"),
+        (&["keys", "create"], 2, "--consumer"),
+        (&["keys", "create", "--consumer", "acme", "--expires", "soon"], 2, "30d"),
+        (&["keys", "create", "--consumer", "acme", "--expires", "2001-01-01T00:00:00Z"], 2, "in the future"),
+        (&["keys", "create", "--consumer", "acme", "--scope", "admin"], 1, "does not have the scope `admin`"),
+    ];
+    for (command, code, said) in cases {
+        let ended = shell.run(command).await;
+        assert_eq!(ended.code, code, "{command:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{command:?}: {ended:?}");
+        assert_eq!(ended.out, "", "{command:?}");
+    }
+    assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_closed_pipe_ends_a_list_quietly_but_not_the_making_of_a_key() {
+    let shell = Shell::new().await;
+    shell.run(&["keys", "create", "--consumer", "demo"]).await;
+    let mut err = Vec::new();
+    for command in [["keys", "list"], ["consumers", "list"]] {
+        shell.run_into(&command, &mut ClosedPipe, &mut err).await.unwrap();
+    }
+    match shell.run_into(&["keys", "create", "--consumer", "demo"], &mut ClosedPipe, &mut err).await {
+        Err(error @ CommandError::Unprinted { .. }) => assert_eq!(error.exit_code(), 1),
+        other => panic!("{other:?}"),
+    }
+}
