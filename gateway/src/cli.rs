@@ -1,6 +1,127 @@
-//! The command line.
+//! The command line: arguments become one command each.
 
 pub mod consumers;
 pub mod error;
+pub mod healthcheck;
 pub mod keys;
 pub mod output;
+pub mod secret;
+pub mod serve;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::error::CommandError;
+use crate::cli::output::Streams;
+use crate::config::{self, Environment};
+use crate::keys::Prefix;
+use crate::store::{Actor, Stamp, Store};
+
+/// The exit code of bad usage and bad settings.
+pub const EXIT_USAGE: u8 = 2;
+
+/// An API-key gateway: authenticates keys, proxies to the origin, and proves to it that a request came through.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, arg_required_else_help = true)]
+struct Arguments {
+    /// The file with the settings [default: gateway.toml in the working directory, when it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Serve,
+    /// Check the settings and print what is in force, with secrets redacted
+    Check,
+    /// Make secrets
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Manage consumers, to whom keys belong
+    #[command(subcommand)]
+    Consumers(consumers::ConsumersCommand),
+    /// Manage API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Ask a running gateway whether it is ready; exit 0 if so, 1 if not
+    Healthcheck,
+}
+
+/// Parses the arguments of the process and does what they say.
+#[must_use]
+pub fn start() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let arguments = Arguments::parse();
+    let file = arguments.config.as_deref();
+    let environment = Environment::of_process();
+    match arguments.command {
+        Command::Serve => match config::load(file, &environment) {
+            Ok(settings) => serve::run(settings),
+            Err(problems) => refuse(&problems),
+        },
+        Command::Check => match config::load(file, &environment) {
+            Ok(settings) => {
+                print(&config::show(&settings.effective));
+                ExitCode::SUCCESS
+            }
+            Err(problems) => refuse(&problems),
+        },
+        Command::Secret(command) => secret::run(&command),
+        Command::Consumers(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
+            consumers::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Keys(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
+            keys::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Healthcheck => match config::load_admin_address(file, &environment) {
+            Ok(address) => healthcheck::run(address),
+            Err(problems) => refuse(&problems),
+        },
+    }
+}
+
+fn refuse(problems: &config::reader::Problems) -> ExitCode {
+    eprint!("gateway: {problems}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Opens the store and runs a command on it.
+fn with_store(
+    file: Option<&std::path::Path>,
+    environment: &Environment,
+    command: impl AsyncFnOnce(&Store, &Prefix, &Stamp, &mut Streams<'_>) -> Result<(), CommandError>,
+) -> ExitCode {
+    let settings = match config::load_store(file, environment) {
+        Ok(settings) => settings,
+        Err(problems) => return refuse(&problems),
+    };
+    let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
+        let store = Store::open(&settings.url).await?;
+        let user = std::env::var("USER").ok();
+        let stamp = Stamp::now(Actor::command_line(user.as_deref()));
+        let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+        let done = command(&store, &settings.prefix, &stamp, &mut Streams { out: &mut out, err: &mut err }).await;
+        store.close().await;
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads no further has seen enough.
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone is no failure.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}

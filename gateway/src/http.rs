@@ -1,3 +1,8 @@
-//! The edge towards clients.
+//! The edge towards clients: what a request is, who sent it, and how it is refused.
 
+pub mod client_address;
 pub mod client_stream;
+pub mod path_rules;
+pub mod refusal;
+pub mod request_id;
+pub mod target;

@@ -1,8 +1,18 @@
 //! Postern's gateway: authenticates API keys and proxies to the origin with a proof that the request came through.
+//!
+//! [`pipeline`] is the life of a request and the place to start reading; [`app`] wires the parts together.
 
+pub mod admin;
+pub mod app;
+pub mod auth;
 pub mod cli;
+pub mod config;
 pub mod http;
 pub mod keys;
+pub mod pipeline;
 pub mod proxy;
+pub mod record;
+pub mod routes;
 pub mod store;
+pub mod telemetry;
 mod wire;

@@ -1,3 +1,13 @@
-//! The gateway.
+//! The `gateway` binary: the command line decides what it does.
 
-fn main() {}
+use std::process::ExitCode;
+
+use postern_gateway::cli;
+
+// A request makes some dozens of small allocations that live as long as it does; mimalloc serves them from the worker's own heap.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::start()
+}

@@ -1,5 +1,12 @@
-//! The way to the origin.
+//! The way to the origin and back: headers, bodies, connections, and what can go wrong with them.
 
+pub mod body;
 pub mod connect;
+pub mod forward;
+pub mod headers;
 pub mod origin_stream;
+pub mod origin_url;
 pub mod pool;
+pub mod upgrade;
+
+pub use origin_url::OriginUrl;

@@ -33,7 +33,7 @@ mod upload;
 
 /// How connections to origins are opened, used and kept.
 #[derive(Clone, Copy, Debug)]
-pub struct OriginSettings {
+pub struct PoolSettings {
     /// From the look-up of the name to the open connection. Zero: no limit.
     pub connect_timeout: Duration,
     /// Limits of each exchange.
@@ -46,7 +46,7 @@ pub struct OriginSettings {
     pub reuse: bool,
 }
 
-impl Default for OriginSettings {
+impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(2),
@@ -107,7 +107,7 @@ pub struct OriginPool {
 
 impl OriginPool {
     /// An empty pool. Needs the runtime of the worker it is to serve.
-    pub fn new(settings: OriginSettings) -> Self {
+    pub fn new(settings: PoolSettings) -> Self {
         let registry = Rc::new(OriginRegistry::default());
         let connect = OriginConnect {
             timeout: settings.connect_timeout,

@@ -4,15 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use actix_http::Method;
 use bytes::Bytes;
-use postern_gateway::proxy::pool::{OriginPool, OriginSettings, OriginTarget, TunnelAnswer};
+use postern_gateway::proxy::pool::{OriginPool, OriginTarget, PoolSettings, TunnelAnswer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{
     HANG, Origin, Outcome, Step, answer, failed, limits, ok, outcome, read_all, request, run, send, upgrade_request,
 };
 
-pub(crate) fn settings() -> OriginSettings {
-    OriginSettings { connect_timeout: Duration::from_millis(250), limits: limits(), ..OriginSettings::default() }
+pub(crate) fn settings() -> PoolSettings {
+    PoolSettings { connect_timeout: Duration::from_millis(250), limits: limits(), ..PoolSettings::default() }
 }
 
 pub(crate) fn target(port: u16) -> OriginTarget {
@@ -77,7 +77,7 @@ fn reuse_can_be_switched_off() {
     run(async {
         let once = || vec![Step::Request, ok("is {path}"), Step::Stall];
         let origin = Origin::start(vec![once(), once()]).await;
-        let (pool, to) = (OriginPool::new(OriginSettings { reuse: false, ..settings() }), target(origin.port));
+        let (pool, to) = (OriginPool::new(PoolSettings { reuse: false, ..settings() }), target(origin.port));
         assert_eq!(get(&pool, &to, "/a1").await, answer(200, "is /a1"));
         assert_eq!(get(&pool, &to, "/a2").await, answer(200, "is /a2"));
         assert_eq!(origin.connections.get(), 2);

@@ -1,0 +1,97 @@
+//! The listener for operators: health and readiness without a token, everything else with one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use postern_shared::{AcceptedSecrets, Secret};
+use serde_json::json;
+
+use crate::keys::KeyTable;
+
+/// What the admin listener tells of, shared with the rest of the gateway.
+#[derive(Clone)]
+pub struct Operations {
+    keys: Arc<KeyTable>,
+    stopping: Arc<AtomicBool>,
+    tokens: Arc<AcceptedSecrets>,
+}
+
+impl Operations {
+    /// Tells of `keys`; the admin API is open to the holder of `token`.
+    #[must_use]
+    pub fn new(keys: Arc<KeyTable>, token: Option<&Secret>) -> Self {
+        Self { keys, stopping: Arc::default(), tokens: Arc::new(AcceptedSecrets::new(token)) }
+    }
+
+    /// From now on the gateway is not ready: it takes no new work.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether requests can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.keys.is_loaded() && !self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Adds the paths of the admin listener.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/healthz", web::get().to(async || HttpResponse::Ok().json(json!({ "status": "ok" }))))
+        .route("/readyz", web::get().to(ready))
+        .default_service(web::to(admin_api));
+}
+
+async fn ready(operations: web::Data<Operations>) -> HttpResponse {
+    let keys = operations.keys.len();
+    if operations.is_ready() {
+        HttpResponse::Ok().json(json!({ "status": "ready", "keys": keys }))
+    } else {
+        let status = if operations.stopping.load(Ordering::Acquire) { "stopping" } else { "loading" };
+        HttpResponse::ServiceUnavailable().json(json!({ "status": status, "keys": keys }))
+    }
+}
+
+/// The admin API has no paths yet; who may not know that is told so first.
+async fn admin_api(request: HttpRequest, operations: web::Data<Operations>) -> HttpResponse {
+    if operations.tokens.is_empty() {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "admin_disabled",
+            "Admin API disabled",
+            "Set ADMIN_TOKEN to enable the admin API.",
+        );
+    }
+    let mut credentials = request.headers().get_all(AUTHORIZATION);
+    let token = match (credentials.next(), credentials.next()) {
+        (Some(credential), None) => credential.as_bytes(),
+        _ => b"",
+    };
+    let token = token
+        .split_at_checked(7)
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map_or(&b""[..], |(_, token)| token);
+    if !operations.tokens.matches(token) {
+        let mut refusal = problem(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Not authorised",
+            "Send the admin token as Authorization: Bearer TOKEN.",
+        );
+        let challenge = actix_web::http::header::HeaderValue::from_static("Bearer realm=\"postern-admin\"");
+        refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return refusal;
+    }
+    problem(StatusCode::NOT_FOUND, "not_found", "Not found", "There is nothing at this path.")
+}
+
+fn problem(status: StatusCode, code: &str, title: &str, detail: &str) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type("application/problem+json")
+        .body(json!({ "type": format!("urn:postern:problem:{code}"), "title": title, "status": status.as_u16(), "detail": detail, "code": code }).to_string())
+}

@@ -1,0 +1,330 @@
+//! Wiring: the only file that knows every part. It binds, opens the store, and starts the two planes.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_http::header::HeaderValue;
+use actix_http::{HttpService, KeepAlive, Request};
+use actix_rt::net::TcpStream;
+use actix_server::Server;
+use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_web::{App, HttpServer, web};
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use crate::admin::{self, Operations};
+use crate::config::settings::{ListenSettings, OriginSettings, Settings, StoreSettings};
+use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
+use crate::http::request_id::RequestIds;
+use crate::keys::KeyTable;
+use crate::pipeline::{Policy, Worker, expect, serve};
+use crate::proxy::origin_stream::OriginLimits;
+use crate::proxy::pool::{OriginPool, PoolSettings};
+use crate::routes::{MissingKey, PathPrefix, Route, Routes};
+use crate::store::feed::{self, FeedStatus};
+use crate::store::{Store, StoreError};
+use crate::telemetry::access_log::{AccessLog, Sink, Writer};
+
+/// Connections that the kernel holds for us while every worker is busy.
+const BACKLOG: i32 = 1024;
+
+/// Why the gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shared secret does not fit a header; its type rules this out.
+    #[error("the shared secret does not fit a header")]
+    Secret,
+    /// The system has no thread or no randomness to give.
+    #[error("the system refused what every process needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A gateway that is bound and runs.
+pub struct Gateway {
+    public_address: SocketAddr,
+    admin_address: SocketAddr,
+    public: Server,
+    admin: actix_web::dev::Server,
+    operations: Operations,
+    control: ControlPlane,
+    access_log: Option<(Writer, JoinHandle<()>)>,
+}
+
+impl Gateway {
+    /// Binds both listeners, opens the store and starts to load the keys. Must run inside an actix system.
+    ///
+    /// # Errors
+    /// What is missing to start.
+    pub async fn build(settings: Settings) -> Result<Self, StartError> {
+        let public_listener = listen(settings.listen.address, "listen.address")?;
+        let admin_listener = listen(settings.admin.address, "admin.address")?;
+        let (public_address, admin_address) = (public_listener.local_addr()?, admin_listener.local_addr()?);
+
+        let keys = Arc::new(KeyTable::new());
+        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys)).await?;
+        let operations = Operations::new(Arc::clone(&keys), settings.admin.token.as_ref());
+        let access_log = match settings.access_log {
+            Sink::Stdout => Some(Writer::start(io::stdout())?),
+            Sink::Off => None,
+        };
+        let data_plane = DataPlane {
+            policy: Arc::new(ArcSwap::from_pointee(policy(&settings)?)),
+            keys,
+            pool: pool_settings(&settings.origin),
+            limits: client_limits(&settings.listen),
+            access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
+        };
+        let public = data_plane.serve(public_listener, &settings.listen)?;
+        let admin = serve_admin(admin_listener, operations.clone())?;
+        log::info!("listening on http://{public_address}");
+        log::info!("admin listening on http://{admin_address}");
+        Ok(Self { public_address, admin_address, public, admin, operations, control, access_log })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn public_address(&self) -> SocketAddr {
+        self.public_address
+    }
+
+    /// Where operators connect.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Serves until `stop` resolves; then finishes what runs, up to the drain timeout, and returns. Once `stop_now`
+    /// resolves it waits no longer.
+    ///
+    /// # Errors
+    /// A listener failed.
+    pub async fn run(self, stop: impl Future<Output = ()>, stop_now: impl Future<Output = ()>) -> io::Result<()> {
+        let (public, admin) = (self.public.handle(), self.admin.handle());
+        let (mut public_task, admin_task) = (actix_rt::spawn(self.public), actix_rt::spawn(self.admin));
+        tokio::select! {
+            () = stop => {}
+            ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
+        }
+        log::info!("stopping: finishing the requests that run");
+        self.operations.begin_stop();
+        tokio::select! {
+            () = public.stop(true) => {}
+            () = stop_now => {
+                log::warn!("stopping at once: requests that run are broken off");
+                return Ok(());
+            }
+        }
+        admin.stop(false).await;
+        let ended = public_task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let admin_ended = admin_task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        self.control.stop();
+        if let Some((writer, thread)) = self.access_log {
+            drop(writer);
+            // The workers' ends of the queue are gone with them, so the thread ends once all is written.
+            let _ = thread.join();
+        }
+        log::info!("stopped");
+        ended.and(admin_ended)
+    }
+}
+
+/// What each worker is made from.
+#[derive(Clone)]
+struct DataPlane {
+    policy: Arc<ArcSwap<Policy>>,
+    keys: Arc<KeyTable>,
+    pool: PoolSettings,
+    limits: ClientLimits,
+    access_log: Option<Writer>,
+}
+
+impl DataPlane {
+    fn serve(self, listener: TcpListener, settings: &ListenSettings) -> io::Result<Server> {
+        let builder = Server::build()
+            .workers(settings.workers)
+            .max_concurrent_connections(settings.max_connections.div_ceil(settings.workers))
+            .shutdown_timeout(settings.drain_timeout.as_secs().max(1))
+            .disable_signals();
+        let draining = builder.graceful_shutdown_signal();
+        let builder = builder.listen("public", listener, move || {
+            // Called once in each worker thread: what it makes is that thread's own.
+            let worker = Rc::new(self.worker());
+            let (serving, draining) = (Rc::clone(&worker), draining.clone());
+            let http = HttpService::build()
+                // The guarded stream keeps the deadlines of every head and of idle connections.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(Duration::ZERO)
+                // A client that closes has left: its request to the origin is dropped.
+                .h1_allow_half_closed(false)
+                .graceful_shutdown_signal(move || {
+                    let draining = draining.clone();
+                    async move { draining.notified().await }
+                })
+                .on_connect_ext(|client: &ClientStream<TcpStream>, data| {
+                    data.insert(client.control());
+                })
+                .expect(fn_service(move |request: Request| ready(expect(&worker, request))))
+                .finish(fn_service(move |request: Request| serve(Rc::clone(&serving), request).map(Ok::<_, Infallible>)));
+            ClientGuard::new(self.limits).accept().and_then(http)
+        })?;
+        Ok(builder.run())
+    }
+
+    /// What one thread serves with; connections to origins are its own.
+    fn worker(&self) -> Worker {
+        Worker {
+            policy: Arc::clone(&self.policy),
+            keys: Arc::clone(&self.keys),
+            origins: OriginPool::new(self.pool),
+            access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
+            request_ids: RequestIds::new(),
+        }
+    }
+}
+
+fn serve_admin(listener: TcpListener, operations: Operations) -> io::Result<actix_web::dev::Server> {
+    let operations = web::Data::new(operations);
+    let server = HttpServer::new(move || App::new().app_data(operations.clone()).configure(admin::routes))
+        .workers(1)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// The thread that follows the store. Nothing of the data plane waits for it.
+struct ControlPlane {
+    stop: watch::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl ControlPlane {
+    /// Opens the store, then follows it.
+    async fn start(settings: StoreSettings, keys: Arc<KeyTable>) -> Result<Self, StartError> {
+        let (stop, mut stopped) = watch::channel(());
+        let (opened, store_opened) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                match Store::open(&settings.url).await {
+                    Ok(store) => {
+                        let _ = opened.send(Ok(()));
+                        let status = Arc::new(FeedStatus::new());
+                        tokio::select! {
+                            never = feed::follow(store.clone(), keys, status) => match never {},
+                            _ = stopped.changed() => {}
+                        }
+                        store.close().await;
+                    }
+                    Err(error) => {
+                        let _ = opened.send(Err(error));
+                    }
+                }
+            });
+        })?;
+        store_opened.await.map_err(|_| StartError::System(io::Error::other("the control thread ended")))??;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|cause| StartError::Listen { address, setting, cause })
+}
+
+fn policy(settings: &Settings) -> Result<Policy, StartError> {
+    let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
+    secret.set_sensitive(true);
+    let default = Route {
+        name: "default".into(),
+        hosts: Vec::new(),
+        path: PathPrefix::default(),
+        methods: Vec::new(),
+        upstream: settings.origin.url.clone(),
+        scopes: Vec::new(),
+        on_missing_key: MissingKey::Reject,
+        preserve_host: false,
+        forward_metadata: false,
+        allow_ambiguous_path: false,
+    };
+    let routes = settings.routes.iter().map(|route| Route {
+        name: route.name.as_str().into(),
+        hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
+        path: route.path.clone(),
+        methods: route.methods.iter().map(|method| method.0.clone()).collect(),
+        upstream: route.upstream.clone().unwrap_or_else(|| settings.origin.url.clone()),
+        scopes: route.scopes.clone(),
+        on_missing_key: route.on_missing_key,
+        preserve_host: route.preserve_host,
+        forward_metadata: route.forward_metadata,
+        allow_ambiguous_path: route.allow_ambiguous_path,
+    });
+    let routes: Vec<Route> = if settings.routes.is_empty() { vec![default] } else { routes.collect() };
+    Ok(Policy {
+        routes: Routes::new(routes),
+        realm: settings.realm.clone(),
+        prefix: settings.store.prefix.clone(),
+        secret,
+        trusted_proxies: settings.listen.trusted_proxies.clone(),
+        max_body_bytes: settings.listen.max_body_bytes,
+        tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
+    })
+}
+
+fn pool_settings(origin: &OriginSettings) -> PoolSettings {
+    PoolSettings {
+        connect_timeout: origin.connect_timeout,
+        limits: OriginLimits {
+            first_byte_timeout: origin.first_byte_timeout,
+            idle_timeout: origin.idle_timeout,
+            write_timeout: origin.write_idle_timeout,
+            ..OriginLimits::default()
+        },
+        keep_alive: origin.keep_alive,
+        ..PoolSettings::default()
+    }
+}
+
+fn client_limits(listen: &ListenSettings) -> ClientLimits {
+    let defaults = ClientLimits::default();
+    ClientLimits {
+        head_timeout: listen.head_timeout,
+        keep_alive: listen.keep_alive,
+        body: Pace { idle: listen.body_idle_timeout, ..defaults.body },
+        write: Pace { idle: listen.write_idle_timeout, ..defaults.write },
+        ..defaults
+    }
+}

@@ -1,0 +1,80 @@
+//! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, 11.1).
+
+use actix_http::header::{self, HeaderMap};
+
+use crate::auth::{Caller, Denial};
+use crate::keys::{KeyDigest, KeyStatus, KeyTable, Prefix, UnixMillis, check_shape};
+
+/// Checks the credential of a request against the keys, as of `now`.
+///
+/// # Errors
+/// Why there is no caller. What cannot be a key is refused without a look-up.
+pub fn authenticate(headers: &HeaderMap, keys: &KeyTable, prefix: &Prefix, now: UnixMillis) -> Result<Caller, Denial> {
+    let token = bearer_token(headers)?;
+    check_shape(token, prefix).map_err(Denial::Malformed)?;
+    let key = keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)?;
+    match key.status(now) {
+        KeyStatus::Active => Ok(Caller::Key(key)),
+        KeyStatus::Expired => Err(Denial::Expired(*key.id())),
+        KeyStatus::Revoked => Err(Denial::Revoked(*key.id())),
+        KeyStatus::Disabled => Err(Denial::Disabled(*key.id())),
+    }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
+    let mut credentials = headers.get_all(header::AUTHORIZATION);
+    let credential = match (credentials.next(), credentials.next()) {
+        (None, _) => return Err(Denial::Missing),
+        (Some(_), Some(_)) => return Err(Denial::Twice),
+        (Some(credential), None) => credential.as_bytes(),
+    };
+    let (scheme, rest) = credential.split_at(credential.iter().position(|byte| *byte == b' ').unwrap_or(credential.len()));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Denial::Missing);
+    }
+    Ok(rest.trim_ascii_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::header::HeaderValue;
+
+    use super::*;
+    use crate::keys::MalformedKey;
+
+    /// The denial of each credential while no key exists.
+    fn denial(credentials: &[&[u8]]) -> Denial {
+        let mut headers = HeaderMap::new();
+        for credential in credentials {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(credential).unwrap());
+        }
+        authenticate(&headers, &KeyTable::new(), &Prefix::default(), UnixMillis(0)).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_no_key_is_denied_for_what_it_is() {
+        let long = [b"Bearer ".as_slice(), &[b'a'; 10_000]].concat();
+        for (credentials, wanted) in [
+            (&[][..], Denial::Missing),
+            (&[b"".as_slice()], Denial::Missing),
+            (&[b"Basic dXNlcjpwYXNz"], Denial::Missing),
+            (&[b"Bearerabc"], Denial::Missing),
+            (&[b"abc"], Denial::Missing),
+            (&[b"Bearer"], Denial::Malformed(MalformedKey::Empty)),
+            (&[b"Bearer "], Denial::Malformed(MalformedKey::Empty)),
+            (&[b"Bearer \xc3\xa9abc"], Denial::Malformed(MalformedKey::Charset)),
+            (&[b"Bearer a b"], Denial::Malformed(MalformedKey::Charset)),
+            (&[b"Bearer a,b"], Denial::Malformed(MalformedKey::Charset)),
+            (&[&long], Denial::Malformed(MalformedKey::TooLong)),
+            (&[b"Bearer pstn_00000000000000000000000000000000000000"], Denial::Malformed(MalformedKey::Checksum)),
+            (&[b"Bearer foreign-key"], Denial::Unknown),
+            (&[b"bEARER   foreign-key"], Denial::Unknown),
+            (&[b"Bearer a", b"Bearer a"], Denial::Twice),
+            (&[b"Bearer a", b"Basic b"], Denial::Twice),
+        ] {
+            let shown: Vec<_> =
+                credentials.iter().map(|credential| String::from_utf8_lossy(&credential[..credential.len().min(40)])).collect();
+            assert_eq!(denial(credentials), wanted, "{shown:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `gateway serve`: runs until it is told to stop.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{Gateway, StartError};
+use crate::config::settings::Settings;
+
+/// Serves until SIGTERM or SIGINT; a second one ends the waiting for requests that run.
+#[must_use]
+pub fn run(settings: Settings) -> ExitCode {
+    let ended = actix_rt::System::new().block_on(async {
+        let mut signals = Signals::listen()?;
+        let mut more_signals = Signals::listen()?;
+        let gateway = Gateway::build(settings).await?;
+        let stop_now = async move {
+            more_signals.next().await;
+            more_signals.next().await;
+        };
+        gateway.run(async move { signals.next().await }, stop_now).await.map_err(StartError::System)
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The signals that ask the process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

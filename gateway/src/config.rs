@@ -1,0 +1,200 @@
+//! Settings: defaults, then the file, then the environment. Whatever is wrong is reported at once, each problem with
+//! its path, its source and what is accepted.
+//!
+//! [`reader`] takes the settings out of the layers, [`value`] says what texts each kind of setting accepts, and
+//! [`settings`] is the list of them all.
+
+pub mod reader;
+pub mod settings;
+pub mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use postern_shared::source;
+
+use crate::config::reader::{Effective, Problems, Reader};
+use crate::config::settings::{Settings, StoreSettings, admin_address};
+
+/// The file that is read when none is named and it is there.
+pub const DEFAULT_FILE: &str = "gateway.toml";
+/// What the name of a variable begins with that sets `section.key`: `GATEWAY__SECTION__KEY`.
+pub const VARIABLE_PREFIX: &str = "GATEWAY__";
+
+/// Variables of their own name, the setting each stands for, and whether it is a secret that also comes as `NAME_FILE`.
+const NAMED_VARIABLES: [(&str, &str, bool); 2] = [("ORIGIN_URL", "origin.url", false), ("DATABASE_URL", "store.url", true)];
+
+/// The variables of the process, as an argument, so that tests pass their own.
+#[derive(Debug, Default, Clone)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.0.get(std::ffi::OsStr::new(name)).cloned()
+    }
+
+    /// Reads a secret from `name` or the file that `name_FILE` names.
+    fn secret(&self, name: &str, problems: &mut Problems) -> Option<zeroize::Zeroizing<String>> {
+        source::resolve(name, |name| self.variable(name), |path| std::fs::read(path)).unwrap_or_else(|error| {
+            problems.add(name, "the environment", error.to_string());
+            None
+        })
+    }
+}
+
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// Everything that `gateway serve` needs.
+///
+/// # Errors
+/// Every problem there is, not just the first.
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
+    read(file, environment, |reader| Settings::read(reader, environment))
+}
+
+/// What the commands that work on the store need; problems of other settings do not stop them.
+///
+/// # Errors
+/// Every problem of these settings.
+pub fn load_store(file: Option<&Path>, environment: &Environment) -> Result<StoreSettings, Problems> {
+    read(file, environment, |reader| {
+        let settings = StoreSettings::read(reader);
+        reader.ignore_the_rest();
+        settings
+    })
+}
+
+/// Where a gateway with these settings listens for operators.
+///
+/// # Errors
+/// Every problem of this setting.
+pub fn load_admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
+    read(file, environment, |reader| {
+        let address = admin_address(reader);
+        reader.ignore_the_rest();
+        Some(address)
+    })
+}
+
+/// The settings in force as TOML, each with its source; secrets come redacted.
+#[must_use]
+pub fn show(effective: &[Effective]) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for Effective { path, value, source } in effective {
+        let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
+        if table != section {
+            section = table;
+            let header = table.split_once('[').map_or_else(|| format!("[{table}]"), |(name, _)| format!("[[{name}]]"));
+            text.push_str(&format!("\n{header}\n"));
+        }
+        text.push_str(&format!("{key} = {value}  # {source}\n"));
+    }
+    text
+}
+
+fn read<T>(file: Option<&Path>, environment: &Environment, take: impl FnOnce(&mut Reader) -> Option<T>) -> Result<T, Problems> {
+    let mut problems = Problems::default();
+    let layers = Layers::collect(file, environment, &mut problems);
+    let mut reader = Reader::new(layers.build(&mut problems), problems);
+    let taken = take(&mut reader);
+    let problems = reader.finish();
+    match taken {
+        Some(taken) if problems.is_empty() => Ok(taken),
+        _ => Err(problems),
+    }
+}
+
+/// The sources, lowest first; defaults stand in [`settings`].
+struct Layers {
+    file: Option<PathBuf>,
+    variables: BTreeMap<String, String>,
+    named: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Layers {
+    fn collect(file: Option<&Path>, environment: &Environment, problems: &mut Problems) -> Self {
+        let file = match file {
+            Some(named) if named.is_file() => Some(named.to_path_buf()),
+            Some(named) => {
+                problems.add("--config", "the command line", format!("{} is not a file that can be read", named.display()));
+                None
+            }
+            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()),
+        };
+        let mut variables = BTreeMap::new();
+        for (name, value) in &environment.0 {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX)) else { continue };
+            match value.to_str() {
+                Some(value) => {
+                    variables.insert(name.to_owned(), value.to_owned());
+                }
+                None => problems.add(name, "the environment", "the value is not valid UTF-8".to_owned()),
+            }
+        }
+        let mut named = Vec::new();
+        for (name, path, secret) in NAMED_VARIABLES {
+            let value = if secret {
+                environment.secret(name, problems).map(|text| text.to_string())
+            } else {
+                match environment.variable(name).map(OsString::into_string) {
+                    Some(Ok(value)) => Some(value).filter(|value| !value.is_empty()),
+                    Some(Err(_)) => {
+                        problems.add(name, "the environment", "the value is not valid UTF-8".to_owned());
+                        None
+                    }
+                    None => None,
+                }
+            };
+            let Some(value) = value else { continue };
+            let twin = format!("{VARIABLE_PREFIX}{}", path.replace('.', "__").to_uppercase());
+            if variables.contains_key(&twin) {
+                problems.add(path, "the environment", format!("{name} and {twin} are both set: unset one of them"));
+            }
+            named.push((name, path, value));
+        }
+        Self { file, variables, named }
+    }
+
+    fn build(self, problems: &mut Problems) -> config::Map<String, config::Value> {
+        let mut builder = config::Config::builder();
+        if let Some(file) = &self.file {
+            builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
+        }
+        builder = builder.add_source(
+            config::Environment::with_prefix("GATEWAY")
+                .prefix_separator("__")
+                .separator("__")
+                .source(Some(self.variables.into_iter().collect())),
+        );
+        for (name, path, value) in self.named {
+            match builder.set_override(path, config::Value::new(Some(&name.to_owned()), value)) {
+                Ok(next) => builder = next,
+                Err(error) => {
+                    problems.add(path, "the environment", error.to_string());
+                    return config::Map::new();
+                }
+            }
+        }
+        match builder.build().and_then(|layers| layers.cache.into_table()) {
+            Ok(table) => table,
+            Err(error) => {
+                let source = self.file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+                problems.add("", &source, error.to_string());
+                config::Map::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Takes settings one by one out of the merged layers and remembers what was wrong, what is left over, and what is in
+//! force. Deriving a deserializer would stop at the first problem; an operator wants all of them.
+
+use std::fmt;
+
+use config::{Map, Value, ValueKind};
+
+use crate::config::VARIABLE_PREFIX;
+use crate::config::value::Setting;
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+#[derive(Debug)]
+struct Problem {
+    path: String,
+    source: String,
+    message: String,
+}
+
+impl Problems {
+    /// Remembers that the setting `path`, which came from `source`, is wrong.
+    pub fn add(&mut self, path: &str, source: &str, message: String) {
+        self.0.push(Problem { path: path.to_owned(), source: source.to_owned(), message });
+    }
+
+    /// How much is wrong.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} with the settings:",
+            if self.0.len() == 1 { "a problem".to_owned() } else { format!("{} problems", self.0.len()) }
+        )?;
+        for Problem { path, source, message } in &self.0 {
+            let path = if path.is_empty() { String::new() } else { format!("{path} ") };
+            writeln!(f, "  {path}(from {source}): {message}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One setting as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Where it stands in the file, `section.key`.
+    pub path: String,
+    /// Its value as TOML; secrets are redacted.
+    pub value: String,
+    /// The file, the variable, or `default`.
+    pub source: String,
+}
+
+/// A table of settings that is being read. Whatever is not taken by the end is unknown, and refused.
+pub struct Reader {
+    path: String,
+    table: Map<String, Value>,
+    known: Vec<String>,
+    problems: Problems,
+    effective: Vec<Effective>,
+    strict: bool,
+}
+
+impl Reader {
+    /// Reads the top table; `problems` were found before.
+    #[must_use]
+    pub fn new(table: Map<String, Value>, problems: Problems) -> Self {
+        Self { path: String::new(), table, known: Vec::new(), problems, effective: Vec::new(), strict: true }
+    }
+
+    /// The setting `key`, or its default; a problem is remembered, and then the default stands in.
+    pub fn take<T: Setting>(&mut self, key: &str, default: T) -> T {
+        self.take_optional(key).unwrap_or_else(|| {
+            self.note(key, default.show(), "default".to_owned());
+            default
+        })
+    }
+
+    /// The setting `key`, if it is there and right.
+    pub fn take_optional<T: Setting>(&mut self, key: &str) -> Option<T> {
+        let (value, source) = self.remove(key)?;
+        match value.into_string().ok().map(|text| T::parse(&text)) {
+            Some(Ok(parsed)) => {
+                self.note(key, parsed.show(), source);
+                Some(parsed)
+            }
+            Some(Err(message)) => {
+                self.problem(key, &source, message);
+                None
+            }
+            None => {
+                self.problem(key, &source, format!("a table or a list stands where one value belongs: {}", T::ACCEPTED));
+                None
+            }
+        }
+    }
+
+    /// The list `key`; from the environment, its items are separated by commas. Absent is empty.
+    pub fn take_list<T: Setting>(&mut self, key: &str) -> Vec<T> {
+        let Some((value, source)) = self.remove(key) else {
+            self.note(key, "[]".to_owned(), "default".to_owned());
+            return Vec::new();
+        };
+        let texts: Vec<Option<String>> = match value.kind {
+            ValueKind::Array(items) => items.into_iter().map(|item| item.into_string().ok()).collect(),
+            _ => match value.into_string() {
+                Ok(text) => {
+                    text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).map(Some).collect()
+                }
+                Err(_) => vec![None],
+            },
+        };
+        let mut items = Vec::with_capacity(texts.len());
+        for (index, text) in texts.into_iter().enumerate() {
+            match text.map(|text| T::parse(&text)) {
+                Some(Ok(item)) => items.push(item),
+                Some(Err(message)) => self.problem(&format!("{key}[{index}]"), &source, message),
+                None => self.problem(key, &source, format!("this is not a list of values: each is {}", T::ACCEPTED)),
+            }
+        }
+        let shown: Vec<String> = items.iter().map(Setting::show).collect();
+        self.note(key, format!("[{}]", shown.join(", ")), source);
+        items
+    }
+
+    /// Reads the table `key`; absent is an empty one.
+    pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let table = match self.remove(key) {
+            None => Map::new(),
+            Some((value, source)) => value.into_table().unwrap_or_else(|_| {
+                self.problem(key, &source, format!("this is a table of settings: write [{key}]"));
+                Map::new()
+            }),
+        };
+        self.descend(self.path_of(key), table, read)
+    }
+
+    /// Reads each table of the list `key`, `[[key]]` in the file.
+    pub fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        let Some((value, source)) = self.remove(key) else { return Vec::new() };
+        let Ok(items) = value.into_array() else {
+            self.problem(key, &source, format!("this is a list of tables: write [[{key}]]"));
+            return Vec::new();
+        };
+        let mut sections = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{}[{index}]", self.path_of(key));
+            match item.into_table() {
+                Ok(table) => sections.push(self.descend(path, table, &mut read)),
+                Err(_) => self.problem(key, &source, format!("this is a list of tables: write [[{key}]]")),
+            }
+        }
+        sections
+    }
+
+    /// Remembers a problem with `key` of the table being read.
+    pub fn problem(&mut self, key: &str, source: &str, message: String) {
+        let path = self.path_of(key);
+        self.problems.add(&path, source, message);
+    }
+
+    /// Everything found wrong so far, to add to it.
+    pub fn problems(&mut self) -> &mut Problems {
+        &mut self.problems
+    }
+
+    /// The settings that were taken, in the order in which they were.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// Remembers a value that did not come through [`Self::take`].
+    pub fn note(&mut self, key: &str, value: String, source: String) {
+        let path = self.path_of(key);
+        self.effective.push(Effective { path, value, source });
+    }
+
+    /// Other commands read the settings that are left; they are no problem of this one.
+    pub fn ignore_the_rest(&mut self) {
+        self.strict = false;
+    }
+
+    /// Ends the reading: what nobody took is unknown.
+    #[must_use]
+    pub fn finish(mut self) -> Problems {
+        self.refuse_leftovers();
+        self.problems
+    }
+
+    fn descend<T>(&mut self, path: String, table: Map<String, Value>, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut section = Self {
+            path,
+            table,
+            known: Vec::new(),
+            problems: std::mem::take(&mut self.problems),
+            effective: std::mem::take(&mut self.effective),
+            strict: true,
+        };
+        let taken = read(&mut section);
+        section.refuse_leftovers();
+        self.problems = section.problems;
+        self.effective = section.effective;
+        taken
+    }
+
+    fn refuse_leftovers(&mut self) {
+        if !self.strict {
+            return;
+        }
+        let mut left: Vec<(String, Value)> = std::mem::take(&mut self.table).into_iter().collect();
+        left.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (key, value) in left {
+            let source = self.source_of(&key, &value);
+            let message = format!("there is no such setting; here are: {}", self.known.join(", "));
+            self.problem(&key, &source, message);
+        }
+    }
+
+    fn remove(&mut self, key: &str) -> Option<(Value, String)> {
+        self.known.push(key.to_owned());
+        let value = self.table.remove(key).filter(|value| value.kind != ValueKind::Nil)?;
+        let source = self.source_of(key, &value);
+        Some((value, source))
+    }
+
+    /// The file or the variable that a value came from.
+    fn source_of(&self, key: &str, value: &Value) -> String {
+        match value.origin() {
+            Some("the environment") => format!("{VARIABLE_PREFIX}{}", self.path_of(key).replace('.', "__").to_uppercase()),
+            Some(origin) => origin.to_owned(),
+            // A table that several layers filled has no origin of its own.
+            None => "several sources".to_owned(),
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}

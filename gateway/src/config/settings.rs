@@ -1,0 +1,278 @@
+//! The list of settings: where each stands, what it defaults to, and which secrets come with them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use postern_shared::Secret;
+
+use crate::config::Environment;
+use crate::config::reader::{Effective, Reader};
+use crate::config::value::{Count, HostName, QuotableText, Span};
+use crate::keys::{Prefix, Scope};
+use crate::proxy::OriginUrl;
+use crate::routes::{MethodName, MissingKey, PathPrefix};
+use crate::store::DatabaseUrl;
+use crate::telemetry::access_log::Sink;
+
+/// Everything that `gateway serve` needs, proven.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The public listener.
+    pub listen: ListenSettings,
+    /// The admin listener.
+    pub admin: AdminSettings,
+    /// The default upstream, and how every origin is talked to.
+    pub origin: OriginSettings,
+    /// The protection space named in challenges (RFC 9110, section 11.5).
+    pub realm: String,
+    /// The store and what keys look like.
+    pub store: StoreSettings,
+    /// Where access-log lines go.
+    pub access_log: Sink,
+    /// The routes of the file; none means one default route to [`OriginSettings::url`].
+    pub routes: Vec<RouteSettings>,
+    /// What is in force, for `gateway check`.
+    pub effective: Vec<Effective>,
+}
+
+/// `[listen]`: the public listener.
+#[derive(Debug, Clone)]
+pub struct ListenSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Proxies whose `X-Forwarded-…` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Most connections at once over all workers; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Most bytes of a request body.
+    pub max_body_bytes: u64,
+    /// How long a request head may take, from its first byte.
+    pub head_timeout: Duration,
+    /// How long a request body may pause.
+    pub body_idle_timeout: Duration,
+    /// How long a client may leave what it was sent unread.
+    pub write_idle_timeout: Duration,
+    /// How long a connection stays open between requests.
+    pub keep_alive: Duration,
+    /// How long requests may take to finish once the gateway stops.
+    pub drain_timeout: Duration,
+}
+
+/// `[admin]`: the listener for operators.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer token of the admin API; without one the API is off.
+    pub token: Option<Secret>,
+}
+
+/// `[origin]`: the default upstream, and how every origin is talked to.
+#[derive(Debug, Clone)]
+pub struct OriginSettings {
+    /// Where requests go that no route sends elsewhere.
+    pub url: OriginUrl,
+    /// The proof that a request came through this gateway.
+    pub shared_secret: Secret,
+    /// How long a WebSocket may be silent in both directions.
+    pub tunnel_idle_timeout: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long the head of an answer may take once the request was sent.
+    pub first_byte_timeout: Duration,
+    /// How long the body of an answer may pause.
+    pub idle_timeout: Duration,
+    /// How long an origin may leave what it was sent unread.
+    pub write_idle_timeout: Duration,
+    /// How long an idle connection to an origin is kept for the next request.
+    pub keep_alive: Duration,
+}
+
+/// `[store]` and `[keys]`: what the commands that work on the store need.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The database.
+    pub url: DatabaseUrl,
+    /// What new keys begin with.
+    pub prefix: Prefix,
+}
+
+/// One of `[[routes]]`.
+#[derive(Debug, Clone)]
+pub struct RouteSettings {
+    /// What logs call it.
+    pub name: String,
+    /// Hosts that it answers to; none means every host.
+    pub hosts: Vec<HostName>,
+    /// The path that it covers, and everything below.
+    pub path: PathPrefix,
+    /// Methods that it takes; none means every known one.
+    pub methods: Vec<MethodName>,
+    /// Where its requests go; none means the default upstream.
+    pub upstream: Option<OriginUrl>,
+    /// Scopes that a credential must have, all of them.
+    pub scopes: Vec<Scope>,
+    /// What happens to a request without a key.
+    pub on_missing_key: MissingKey,
+    /// Whether the origin sees the client's `Host` in place of its own.
+    pub preserve_host: bool,
+    /// Whether the origin is sent the consumer's metadata.
+    pub forward_metadata: bool,
+    /// Whether paths pass that gateway and origin could read differently.
+    pub allow_ambiguous_path: bool,
+}
+
+impl Settings {
+    /// Takes every setting; what is wrong is remembered by `reader`.
+    pub(crate) fn read(reader: &mut Reader, environment: &Environment) -> Option<Self> {
+        let problems_before = reader.problems().len();
+        let shared_secret = secret(reader, environment, "SHARED_SECRET");
+        if shared_secret.is_none() && reader.problems().len() == problems_before {
+            let message = "no shared secret: set SHARED_SECRET, or SHARED_SECRET_FILE to the path of a file that holds it; `gateway secret new` makes one";
+            reader.problems().add("SHARED_SECRET", "the environment", message.to_owned());
+        }
+        let token = secret(reader, environment, "ADMIN_TOKEN");
+        if environment.variable("VALKEY_URL").is_some_and(|url| !url.is_empty()) {
+            let message = "shared rate limits are not part of this version: unset it".to_owned();
+            reader.problems().add("VALKEY_URL", "the environment", message);
+        }
+
+        let listen = reader.section("listen", ListenSettings::read);
+        let admin_address = admin_address(reader);
+        let origin = reader.section("origin", |section| OriginSettings::read(section, shared_secret));
+        let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
+        let store = StoreSettings::read(reader);
+        let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
+        let routes = reader.sections("routes", RouteSettings::read);
+        refuse_shadowed_routes(reader, &routes);
+
+        Some(Self {
+            listen,
+            admin: AdminSettings { address: admin_address, token },
+            origin: origin?,
+            realm,
+            store: store?,
+            access_log,
+            routes,
+            effective: reader.effective().to_vec(),
+        })
+    }
+}
+
+impl ListenSettings {
+    fn read(section: &mut Reader) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            address: section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            workers: section.take("workers", Count(cores)).0,
+            trusted_proxies: section.take_list("trusted_proxies"),
+            max_connections: section.take("max_connections", Count(25_000)).0,
+            // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
+            max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
+            head_timeout: span(section, "head_timeout", 5),
+            body_idle_timeout: span(section, "body_idle_timeout", 30),
+            write_idle_timeout: span(section, "write_idle_timeout", 30),
+            keep_alive: span(section, "keep_alive", 75),
+            drain_timeout: span(section, "drain_timeout", 30),
+        }
+    }
+}
+
+impl OriginSettings {
+    fn read(section: &mut Reader, shared_secret: Option<Secret>) -> Option<Self> {
+        let url = match OriginUrl::parse("http://127.0.0.1:9000") {
+            Ok(default) => section.take("url", default),
+            Err(_) => section.take_optional("url")?,
+        };
+        Some(Self {
+            url,
+            connect_timeout: span(section, "connect_timeout", 2),
+            first_byte_timeout: span(section, "first_byte_timeout", 30),
+            idle_timeout: span(section, "idle_timeout", 60),
+            write_idle_timeout: span(section, "write_idle_timeout", 30),
+            tunnel_idle_timeout: span(section, "tunnel_idle_timeout", 300),
+            // Shorter than what common servers keep (uvicorn 5 s is the shortest), so that they seldom close first.
+            keep_alive: span(section, "keep_alive", 4),
+            // Last, so that what is missing hides no problem of the settings above.
+            shared_secret: shared_secret?,
+        })
+    }
+}
+
+impl StoreSettings {
+    /// Takes `[store]` and `[keys]`.
+    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
+        let url = reader.section("store", |section| match DatabaseUrl::parse("sqlite://data/gateway.db") {
+            Ok(default) => Some(section.take("url", default)),
+            Err(_) => section.take_optional("url"),
+        });
+        let prefix = reader.section("keys", |section| section.take("prefix", Prefix::default()));
+        Some(Self { url: url?, prefix })
+    }
+}
+
+impl RouteSettings {
+    fn read(section: &mut Reader) -> Self {
+        let path = section.take("path", PathPrefix::default());
+        Self {
+            name: section.take("name", QuotableText(path.to_string())).0,
+            hosts: section.take_list("hosts"),
+            path,
+            methods: section.take_list("methods"),
+            upstream: section.take_optional("upstream"),
+            scopes: section.take_list("scopes"),
+            on_missing_key: section.take("on_missing_key", MissingKey::Reject),
+            preserve_host: section.take("preserve_host", false),
+            forward_metadata: section.take("forward_metadata", false),
+            allow_ambiguous_path: section.take("allow_ambiguous_path", false),
+        }
+    }
+}
+
+/// Takes `[admin]`.
+pub(crate) fn admin_address(reader: &mut Reader) -> SocketAddr {
+    reader.section("admin", |section| section.take("address", SocketAddr::from(([127, 0, 0, 1], 8081))))
+}
+
+/// Two routes for the same requests: nothing says which policy counts.
+fn refuse_shadowed_routes(reader: &mut Reader, routes: &[RouteSettings]) {
+    for (index, route) in routes.iter().enumerate() {
+        let hides = |earlier: &&RouteSettings| {
+            let hosts = earlier.hosts.is_empty() == route.hosts.is_empty()
+                && (route.hosts.is_empty() || earlier.hosts.iter().any(|host| route.hosts.contains(host)));
+            let methods = earlier.methods.is_empty() == route.methods.is_empty()
+                && (route.methods.is_empty() || earlier.methods.iter().any(|method| route.methods.contains(method)));
+            hosts && methods && earlier.path == route.path
+        };
+        if let Some(earlier) = routes[..index].iter().find(hides) {
+            let message = format!("it takes the same requests as route {:?}: change its path, hosts or methods", earlier.name);
+            reader.problems().add(&format!("routes[{index}]"), "the routes", message);
+        }
+        if let Some(twin) = routes[..index].iter().find(|earlier| earlier.name == route.name && earlier.path != route.path) {
+            let message = format!("the name {:?} is that of another route already", twin.name);
+            reader.problems().add(&format!("routes[{index}].name"), "the routes", message);
+        }
+    }
+}
+
+fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
+    section.take(key, Span(Duration::from_secs(default_seconds))).0
+}
+
+/// A secret from the environment; what is in force is shown redacted.
+fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<Secret> {
+    let text = environment.secret(name, reader.problems())?;
+    match Secret::parse(&text) {
+        Ok(secret) => {
+            reader.note(name, "\"[redacted]\"".to_owned(), "the environment".to_owned());
+            Some(secret)
+        }
+        Err(error) => {
+            reader.problems().add(name, "the environment", error.to_string());
+            None
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What texts each kind of setting accepts, and how it is shown again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A kind of value that a setting can have.
+pub trait Setting: Sized {
+    /// What is accepted, for the message about anything else.
+    const ACCEPTED: &'static str;
+
+    /// The value that `text` stands for.
+    ///
+    /// # Errors
+    /// A message that says what is wrong and what is accepted.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// The value as TOML.
+    fn show(&self) -> String;
+}
+
+fn refuse<T: Setting>(text: &str) -> String {
+    format!("{text:?} is not accepted here: {}", T::ACCEPTED)
+}
+
+impl Setting for SocketAddr {
+    const ACCEPTED: &'static str =
+        "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"; port 0 picks a free one";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for IpNet {
+    const ACCEPTED: &'static str = "an IP address or a range, such as \"10.0.0.0/8\" or \"::1\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let address = text.parse::<std::net::IpAddr>().map(Self::from);
+        address.or_else(|_| text.parse()).map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for bool {
+    const ACCEPTED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u64 {
+    const ACCEPTED: &'static str = "a whole number that is not negative";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.replace('_', "").parse().map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// At least one: workers, connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count(pub usize);
+
+impl Setting for Count {
+    const ACCEPTED: &'static str = "a whole number, 1 or more";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.replace('_', "").parse().ok().filter(|count| *count > 0).map(Self).ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// A span of time above zero: nothing at this edge waits for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Setting for Span {
+    const ACCEPTED: &'static str = "a span of time from 1ms to 1day with its unit, such as \"500ms\", \"30s\" or \"2min\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = Duration::from_millis(1)..=Duration::from_hours(24);
+        humantime::parse_duration(text).ok().filter(|span| accepted.contains(span)).map(Self).ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", humantime::format_duration(self.0))
+    }
+}
+
+/// Text for a header's quoted string: visible ASCII and inner spaces, without quotes and backslashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotableText(pub String);
+
+impl Setting for QuotableText {
+    const ACCEPTED: &'static str = "1 to 100 visible ASCII characters or spaces, without \" and \\";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\'));
+        let accepted = accepted && (1..=100).contains(&text.len()) && text.trim() == text;
+        accepted.then(|| Self(text.to_owned())).ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+/// A host that a route answers to: a name or an address without a port, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl Setting for HostName {
+    const ACCEPTED: &'static str = "a host name or an IP address without a port, such as \"api.example.com\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = !text.is_empty()
+            && text.len() <= 253
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            || text
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+        accepted.then(|| Self(text.to_ascii_lowercase())).ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+/// Implements [`Setting`] for a closed list of words.
+macro_rules! words {
+    ($type:ty { $($word:literal => $value:path),+ $(,)? } $accepted:literal) => {
+        impl Setting for $type {
+            const ACCEPTED: &'static str = $accepted;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($value),)+
+                    _ => Err(refuse::<Self>(text)),
+                }
+            }
+
+            fn show(&self) -> String {
+                match self {
+                    $($value => concat!("\"", $word, "\"").to_owned(),)+
+                }
+            }
+        }
+    };
+}
+
+words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => Self::Off } "\"stdout\" or \"off\"");
+words!(crate::routes::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
+
+/// Implements [`Setting`] for types that parse themselves and whose errors say what is accepted.
+macro_rules! parsed {
+    ($($type:ty: $accepted:literal),+ $(,)?) => {$(
+        impl Setting for $type {
+            const ACCEPTED: &'static str = $accepted;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                <$type>::parse(text).map_err(|error| format!("{error}"))
+            }
+
+            fn show(&self) -> String {
+                format!("\"{self}\"")
+            }
+        }
+    )+};
+}
+
+parsed! {
+    crate::keys::Prefix: "2 to 12 lower-case letters and digits",
+    crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
+    crate::routes::PathPrefix: "a path, such as \"/v1\"",
+    crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
+}
+
+impl Setting for crate::keys::Scope {
+    const ACCEPTED: &'static str = "a scope, such as \"orders:read\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: crate::keys::scope::InvalidScope| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for crate::store::DatabaseUrl {
+    const ACCEPTED: &'static str = "the address of a database, such as \"sqlite://data/gateway.db\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    /// Without the password.
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}

@@ -1,0 +1,127 @@
+//! One id for a request, in both access logs, in the answer and in every refusal.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
+
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// The longest id that is taken over from a client, in bytes.
+const MAX_BYTES: usize = 128;
+
+/// The id of a request: the client's when it is well formed, otherwise 32 hexadecimal digits of our own.
+#[derive(Debug, Clone)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("")
+    }
+
+    /// The id as a header carries it.
+    #[must_use]
+    pub fn header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// Makes ids; one for each worker thread.
+#[derive(Debug)]
+pub struct RequestIds {
+    /// Random, so that ids of different workers, gateways and starts differ.
+    worker: u64,
+    next: Cell<u64>,
+}
+
+impl RequestIds {
+    /// Begins at a random place. Ids are no secrets: the randomness of hash maps is good enough.
+    #[must_use]
+    pub fn new() -> Self {
+        let random = RandomState::new();
+        Self { worker: random.hash_one("worker"), next: Cell::new(random.hash_one("next")) }
+    }
+
+    /// The client's own id if it is one value of 1 to 128 letters, digits and `-._~`, otherwise a new one: what ends
+    /// up in logs and headers must not carry more than an id.
+    pub fn identify(&self, headers: &HeaderMap) -> RequestId {
+        static NAME: HeaderName = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
+        let mut given = headers.get_all(&NAME);
+        match (given.next(), given.next()) {
+            (Some(id), None) if is_well_formed(id.as_bytes()) => RequestId(id.clone()),
+            _ => self.make(),
+        }
+    }
+
+    fn make(&self) -> RequestId {
+        let counter = self.next.get();
+        self.next.set(counter.wrapping_add(1));
+        // The counter is spread over all bits (splitmix64), so that ids look alike nowhere and sort nowhere.
+        let mut mixed = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let mut text = String::with_capacity(32);
+        let written = write!(text, "{:016x}{mixed:016x}", self.worker);
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        RequestId(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0")))
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn is_well_formed(id: &[u8]) -> bool {
+    (1..=MAX_BYTES).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn given(values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HeaderName::from_static("x-request-id"), HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_well_formed_id_is_kept_and_anything_else_is_replaced() {
+        let ids = RequestIds::new();
+        let long = "a".repeat(129);
+        for (values, kept) in [
+            (&[b"abc-DEF_1.2~3".as_slice()][..], true),
+            (&[&long.as_bytes()[..128]], true),
+            (&[long.as_bytes()], false),
+            (&[b""], false),
+            (&[b"a b"], false),
+            (&[b"a\"b"], false),
+            (&[b"a{b}"], false),
+            (&[b"\xff"], false),
+            (&[b"a", b"b"], false),
+            (&[], false),
+        ] {
+            let id = ids.identify(&given(values));
+            assert_eq!(values.first().is_some_and(|value| id.as_str().as_bytes() == *value), kept, "{values:?}");
+            assert!(is_well_formed(id.as_str().as_bytes()), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn made_ids_are_32_hexadecimal_digits_and_never_repeat() {
+        let workers = [RequestIds::new(), RequestIds::new()];
+        let made: HashSet<String> =
+            workers.iter().flat_map(|worker| (0..1000).map(|_| worker.make().as_str().to_owned())).collect();
+        assert_eq!(made.len(), 2000);
+        assert!(made.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    }
+}

@@ -1,0 +1,215 @@
+//! What a request asks for: its method, host, path and query, in the one reading that gateway and origin share.
+
+use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::uri::PathAndQuery;
+use actix_http::{RequestHead, Uri, Version};
+
+use crate::http::path_rules::check_path;
+use crate::http::refusal::Refusal;
+use crate::proxy::upgrade::Upgrade;
+use crate::routes::KNOWN_METHODS;
+
+/// What the gateway calls itself in `Via` (RFC 9110, section 7.6.3).
+pub const VIA_NAME: &str = "postern";
+/// Gateways of this name that a request may have come through.
+const MAX_HOPS: usize = 8;
+
+/// A request's target, proven well formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The host as the client named it, with its port; empty in HTTP/1.0 without `Host`.
+    pub host: String,
+    /// Path and query, as they will be forwarded.
+    pub path_and_query: PathAndQuery,
+}
+
+impl Target {
+    /// Reads the target of a request.
+    ///
+    /// # Errors
+    /// A method that is never proxied, or a target or `Host` that is not well formed (RFC 9112, section 3.2).
+    pub fn identify(head: &RequestHead) -> Result<Self, Refusal> {
+        if !KNOWN_METHODS.contains(&head.method) {
+            return Err(Refusal::MethodNotAllowed(KNOWN_METHODS.to_vec()));
+        }
+        check_expectation(&head.headers)?;
+        check_hops(&head.headers)?;
+        if Upgrade::requested(head) == Upgrade::Malformed {
+            return Err(Refusal::BadRequest("the request for WebSocket is not well formed"));
+        }
+        let host = host_of(head)?;
+        let path_and_query = match head.uri.path_and_query() {
+            // The server-wide form, which has no path that could be forwarded.
+            Some(path) if path.as_str() == "*" => return Err(Refusal::BadRequest("the target * is not taken")),
+            // Also what an absolute target without a path asks for (RFC 9112, section 3.2.1).
+            Some(path) if path.as_str() == "/" => PathAndQuery::from_static("/"),
+            Some(path) if path.as_str().starts_with('/') => path.clone(),
+            Some(path) if path.as_str().starts_with('?') && head.uri.scheme().is_some() => {
+                PathAndQuery::try_from(format!("/{}", path.as_str()))
+                    .map_err(|_| Refusal::BadRequest("the target is not a path"))?
+            }
+            None if head.uri.scheme().is_some() => PathAndQuery::from_static("/"),
+            _ => return Err(Refusal::BadRequest("the target is not a path")),
+        };
+        Ok(Self { host, path_and_query })
+    }
+
+    /// The path, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path_and_query.path()
+    }
+
+    /// Refuses a path that the origin could read differently; `paths_decide` as in [`check_path`].
+    ///
+    /// # Errors
+    /// What is ambiguous about it.
+    pub fn check_path(&self, paths_decide: bool) -> Result<(), Refusal> {
+        check_path(self.path(), paths_decide).map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
+    }
+
+    /// The target as it stands in the request to the origin.
+    #[must_use]
+    pub fn to_uri(&self) -> Uri {
+        Uri::from(self.path_and_query.clone())
+    }
+}
+
+/// `100-continue` is met by the gateway itself; nothing else can be (RFC 9110, section 10.1.1).
+fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let met = headers.get_all(header::EXPECT).all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if met { Ok(()) } else { Err(Refusal::ExpectationFailed) }
+}
+
+/// A request that this gateway sends to itself gathers one more entry in `Via` on each round.
+fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
+    let hops = headers.get_all(header::VIA).filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let ours = hops.filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(VIA_NAME)).count();
+    if ours < MAX_HOPS { Ok(()) } else { Err(Refusal::LoopDetected) }
+}
+
+fn host_of(head: &RequestHead) -> Result<String, Refusal> {
+    static HOST: HeaderName = header::HOST;
+    let mut lines = head.headers.get_all(&HOST);
+    let host = match (lines.next(), lines.next()) {
+        (Some(host), None) => {
+            host.to_str().ok().filter(|host| is_host(host)).ok_or(Refusal::BadRequest("the Host header is not a host"))?
+        }
+        (Some(_), Some(_)) => return Err(Refusal::BadRequest("there is more than one Host header")),
+        (None, _) if head.version < Version::HTTP_11 => "",
+        (None, _) => return Err(Refusal::BadRequest("there is no Host header")),
+    };
+    match (head.uri.scheme_str(), head.uri.authority()) {
+        (None, None) => {}
+        (Some("http" | "https"), Some(authority)) if authority.as_str().eq_ignore_ascii_case(host) => {}
+        (Some("http" | "https"), Some(_)) => {
+            return Err(Refusal::BadRequest("the target and the Host header name different hosts"));
+        }
+        _ => return Err(Refusal::BadRequest("the target is neither a path nor an http address")),
+    }
+    Ok(host.to_owned())
+}
+
+/// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ip", port),
+            _ => return false,
+        },
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port_is_one = match port.strip_prefix(':') {
+        Some(digits) => {
+            (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        }
+        None => port.is_empty(),
+    };
+    let name_is_one =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
+    port_is_one && name_is_one && name.len() <= 253
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::Method;
+    use actix_http::header::HeaderValue;
+
+    use super::*;
+
+    /// The host and the target of `method target HTTP/1.1` with these `Host` lines, or the code of the refusal.
+    fn identified(method: &str, target: &str, hosts: &[&str], version: Version) -> Result<(String, String), &'static str> {
+        let mut head = RequestHead::default();
+        head.method = Method::from_bytes(method.as_bytes()).unwrap();
+        head.uri = target.parse().unwrap();
+        head.version = version;
+        for host in hosts {
+            head.headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+        }
+        Target::identify(&head).map(|target| (target.host.clone(), target.to_uri().to_string())).map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn targets_and_hosts_are_read_one_way_or_refused() {
+        let new = Version::HTTP_11;
+        for (method, target, hosts, version, wanted) in [
+            ("GET", "/a?b=c", &["api.example.com"][..], new, Ok(("api.example.com", "/a?b=c"))),
+            ("GET", "/a?", &["h:8080"], new, Ok(("h:8080", "/a?"))),
+            ("GET", "/", &["[::1]:8080"], new, Ok(("[::1]:8080", "/"))),
+            ("GET", "http://h/a?b", &["h"], new, Ok(("h", "/a?b"))),
+            ("GET", "http://H:80/a", &["h:80"], new, Ok(("h:80", "/a"))),
+            ("GET", "http://h", &["h"], new, Ok(("h", "/"))),
+            ("GET", "/a", &[], Version::HTTP_10, Ok(("", "/a"))),
+            ("GET", "//evil/a", &["h"], new, Ok(("h", "//evil/a"))),
+            ("GET", "/a", &[], new, Err("bad_request")),
+            ("GET", "/a", &["h", "h"], new, Err("bad_request")),
+            ("GET", "/a", &[""], new, Err("bad_request")),
+            ("GET", "/a", &["a b"], new, Err("bad_request")),
+            ("GET", "/a", &["a/b"], new, Err("bad_request")),
+            ("GET", "/a", &["user@h"], new, Err("bad_request")),
+            ("GET", "/a", &["h:1:2"], new, Err("bad_request")),
+            ("GET", "/a", &["h:"], new, Err("bad_request")),
+            ("GET", "/a", &["h:99999"], new, Err("bad_request")),
+            ("GET", "/a", &["[::1"], new, Err("bad_request")),
+            ("GET", "/a", &["[evil]"], new, Err("bad_request")),
+            ("GET", "/a", &["a,b"], new, Err("bad_request")),
+            ("GET", "http://other/a", &["h"], new, Err("bad_request")),
+            ("GET", "http://169.254.169.254/", &["h"], new, Err("bad_request")),
+            ("GET", "ftp://h/a", &["h"], new, Err("bad_request")),
+            ("GET", "h:80", &["h:80"], new, Err("bad_request")),
+            ("OPTIONS", "*", &["h"], new, Err("bad_request")),
+            ("CONNECT", "h:80", &["h:80"], new, Err("method_not_allowed")),
+            ("TRACE", "/a", &["h"], new, Err("method_not_allowed")),
+            ("TRACK", "/a", &["h"], new, Err("method_not_allowed")),
+            ("get", "/a", &["h"], new, Err("method_not_allowed")),
+        ] {
+            let wanted = wanted.map(|(host, target): (&str, &str)| (host.to_owned(), target.to_owned()));
+            assert_eq!(identified(method, target, hosts, version), wanted, "{method} {target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_goes_around_in_a_loop_is_stopped() {
+        for (lines, stopped) in [
+            (vec!["1.1 postern"; MAX_HOPS - 1], false),
+            (vec!["1.1 postern"; MAX_HOPS], true),
+            (vec!["1.1 postern, 1.0 fred, 1.1 postern"; MAX_HOPS / 2], true),
+            (vec!["1.1 other"; MAX_HOPS * 2], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                headers.append(header::VIA, HeaderValue::from_static(line));
+            }
+            assert_eq!(check_hops(&headers).is_err(), stopped, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_one_expectation_can_be_met() {
+        for (expectation, met) in [("100-continue", true), ("100-Continue", true), ("200-ok", false), ("", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::EXPECT, HeaderValue::from_static(expectation));
+            assert_eq!(check_expectation(&headers).is_ok(), met, "{expectation:?}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The life of a request, stage by stage:
+//!
+//! ```text
+//! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
+//! ```
+//!
+//! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
+//! waits for a database or takes a lock, and none reaches back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix_http::body::{BodySize, BoxBody, EitherBody};
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::{Method, Payload, Request, RequestHead, Response};
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::auth::{Caller, Denial, api_key};
+use crate::http::client_address::ClientAddress;
+use crate::http::client_stream::{ClientControl, ClientFault};
+use crate::http::refusal::Refusal;
+use crate::http::request_id::RequestIds;
+use crate::http::target::Target;
+use crate::keys::{KeyTable, Prefix, UnixMillis};
+use crate::proxy::body::{BodyFault, RequestBody};
+use crate::proxy::forward::{Answer, Failure, forward};
+use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::pool::OriginPool;
+use crate::proxy::upgrade::{self, Upgrade};
+use crate::record::{Exchange, RecordedBody};
+use crate::routes::{MissingKey, NoRoute, Route, Routes};
+use crate::telemetry::access_log::AccessLog;
+
+/// What holds for every request that begins while it is in force. A request loads it once and keeps it.
+#[derive(Debug)]
+pub struct Policy {
+    /// The routes.
+    pub routes: Routes,
+    /// The protection space named in challenges.
+    pub realm: String,
+    /// What our own keys begin with.
+    pub prefix: Prefix,
+    /// The proof for the origin; marked as sensitive.
+    pub secret: HeaderValue,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Most bytes of a request body.
+    pub max_body_bytes: u64,
+    /// How long a WebSocket may be silent in both directions.
+    pub tunnel_idle_timeout: Duration,
+}
+
+/// What a worker thread serves requests with.
+pub struct Worker {
+    /// The policy in force.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Every key, in memory.
+    pub keys: Arc<KeyTable>,
+    /// Connections to origins.
+    pub origins: OriginPool,
+    /// Where requests are recorded.
+    pub access_log: AccessLog,
+    /// Ids for requests that come without one.
+    pub request_ids: RequestIds,
+}
+
+/// Serves one request: runs it through the stages, and records how it ended.
+pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
+    let policy = worker.policy.load_full();
+    let mut exchange = begin(&worker, &policy, &request);
+    let payload = request.take_payload();
+    let size = body_size(request.head(), &payload);
+    match run(&worker, &policy, &mut exchange, &mut request, payload, size).await {
+        Ok(answer) => {
+            exchange.answered(answer.wait);
+            exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
+        }
+        Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
+    }
+}
+
+/// Decides whether a client that asked first (`Expect: 100-continue`, RFC 9110, section 10.1.1) may send its body.
+///
+/// # Errors
+/// The response to a request that would be refused; its body is not wanted.
+pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<BoxBody>> {
+    let policy = worker.policy.load_full();
+    let mut exchange = begin(worker, &policy, &request);
+    let size = body_size(request.head(), &Payload::None);
+    match admitted(worker, &policy, &mut exchange, &request, size) {
+        Ok(_) => {
+            exchange.goes_on();
+            Ok(request)
+        }
+        Err(refusal) => Err(exchange.refuse(&refusal, &policy.realm, BodySize::Stream).map_into_boxed_body()),
+    }
+}
+
+/// Gives the request an id and its client an address.
+fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Exchange {
+    let headers = request.head().headers();
+    let request_id = worker.request_ids.identify(headers);
+    let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
+    Exchange::begin(worker.access_log.clone(), request_id, address, request.head())
+}
+
+async fn run(
+    worker: &Worker,
+    policy: &Policy,
+    exchange: &mut Exchange,
+    request: &mut Request,
+    payload: Payload,
+    size: BodySize,
+) -> Result<Answer, Refusal> {
+    let Admitted { target, route, caller } = admitted(worker, policy, exchange, request, size)?;
+    let upgrade = Upgrade::requested(request.head());
+    let head = for_origin(policy, exchange, request, &target, route, &caller);
+    let answer = if upgrade == Upgrade::WebSocket {
+        let progress = exchange.reads(Rc::default());
+        upgrade::open(&worker.origins, &route.upstream, head, payload, policy.tunnel_idle_timeout, progress).await
+    } else {
+        let body = RequestBody::new(payload, size, policy.max_body_bytes);
+        exchange.reads(body.progress());
+        forward(&worker.origins, &route.upstream, head, body).await
+    };
+    let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
+    Ok(for_caller(answer, exchange, &caller))
+}
+
+/// A request that may go to the origin.
+struct Admitted<'a> {
+    target: Target,
+    route: &'a Route,
+    caller: Caller,
+}
+
+/// The stages that decide, from first to last.
+fn admitted<'a>(
+    worker: &Worker,
+    policy: &'a Policy,
+    exchange: &mut Exchange,
+    request: &Request,
+    size: BodySize,
+) -> Result<Admitted<'a>, Refusal> {
+    let target = Target::identify(request.head())?;
+    let route = route(policy, request.method(), &target)?;
+    exchange.routed(route);
+    let caller = authenticate(worker, policy, route, request.head().headers(), exchange.at())?;
+    exchange.called_by(&caller);
+    authorise(&caller, route)?;
+    admit(policy, size)?;
+    Ok(Admitted { target, route, caller })
+}
+
+/// Which route, and so which policy and which upstream, the request falls under.
+fn route<'a>(policy: &'a Policy, method: &Method, target: &Target) -> Result<&'a Route, Refusal> {
+    let route = policy.routes.find(method, &target.host, target.path());
+    let route = match route {
+        Ok(route) if route.allow_ambiguous_path => return Ok(route),
+        route => route,
+    };
+    target.check_path(policy.routes.depend_on_path())?;
+    route.map_err(|none| match none {
+        NoRoute::NotFound => Refusal::NoRoute,
+        NoRoute::MethodNotAllowed(methods) => Refusal::MethodNotAllowed(methods),
+    })
+}
+
+/// Who is calling. A key that is there has to be valid, also where none is needed.
+fn authenticate(
+    worker: &Worker,
+    policy: &Policy,
+    route: &Route,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Result<Caller, Refusal> {
+    if !worker.keys.is_loaded() {
+        return Err(Refusal::NotReady);
+    }
+    match api_key::authenticate(headers, &worker.keys, &policy.prefix, UnixMillis::from(now)) {
+        Ok(caller) => Ok(caller),
+        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => Ok(Caller::Anonymous),
+        Err(Denial::Missing) => Err(Refusal::KeyMissing),
+        Err(Denial::Twice) => Err(Refusal::CredentialTwice),
+        Err(Denial::Malformed(_) | Denial::Unknown) => Err(Refusal::KeyInvalid),
+        Err(Denial::Expired(_)) => Err(Refusal::KeyExpired),
+        Err(Denial::Revoked(_)) => Err(Refusal::KeyRevoked),
+        Err(Denial::Disabled(_)) => Err(Refusal::KeyDisabled),
+    }
+}
+
+/// Whether the caller may use the route.
+fn authorise(caller: &Caller, route: &Route) -> Result<(), Refusal> {
+    if route.scopes.iter().all(|needed| caller.allows(needed.as_str())) {
+        return Ok(());
+    }
+    Err(match caller {
+        // Without a key there is nothing that could have the scopes.
+        Caller::Anonymous => Refusal::KeyMissing,
+        Caller::Key(_) => Refusal::InsufficientScope(route.scopes.iter().map(|scope| scope.as_str().to_owned()).collect()),
+    })
+}
+
+/// Whether there is room for the request.
+fn admit(policy: &Policy, size: BodySize) -> Result<(), Refusal> {
+    match size {
+        BodySize::Sized(bytes) if bytes > policy.max_body_bytes => Err(Refusal::BodyTooLarge(policy.max_body_bytes)),
+        _ => Ok(()),
+    }
+}
+
+/// The request as the origin gets it. Takes the client's headers: they are moved, not copied.
+fn for_origin(
+    policy: &Policy,
+    exchange: &Exchange,
+    request: &mut Request,
+    target: &Target,
+    route: &Route,
+    caller: &Caller,
+) -> RequestHead {
+    let mut head = RequestHead::default();
+    head.method = request.method().clone();
+    head.uri = target.to_uri();
+    head.headers = std::mem::take(request.headers_mut());
+    let client_host = head.headers.get(header::HOST).cloned();
+    ForOrigin {
+        secret: &policy.secret,
+        caller,
+        forward_metadata: route.forward_metadata,
+        host: client_host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.host()),
+        client_host: client_host.as_ref(),
+        address: exchange.address(),
+        request_id: exchange.request_id(),
+    }
+    .apply(&mut head.headers);
+    head
+}
+
+/// The answer as the caller gets it.
+fn for_caller(mut answer: Answer, exchange: &Exchange, caller: &Caller) -> Answer {
+    let headers = answer.response.headers_mut();
+    for_client(headers, exchange.request_id());
+    // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
+    if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
+        headers.insert(header::VARY, HeaderValue::from_static("authorization"));
+    }
+    upgrade::mark_switched(&mut answer.response);
+    answer
+}
+
+/// What the client is told of a failure; the operator is told its cause.
+fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failure: &Failure) -> Refusal {
+    exchange.failed(route, failure.cause());
+    match failure {
+        Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
+        Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {
+            Some(ClientFault::BodyStalled | ClientFault::BodyTooSlow) => Refusal::BodyTimeout,
+            _ => Refusal::BodyBroken,
+        },
+        Failure::Unreachable(_) => Refusal::OriginUnreachable,
+        Failure::TimedOut(_) => Refusal::OriginTimeout,
+        Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
+        Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
+    }
+}
+
+/// What the guarded stream found wrong with the client's bytes.
+fn client_fault(request: &Request) -> Option<ClientFault> {
+    request.conn_data::<Rc<ClientControl>>().and_then(|control| control.fault())
+}
+
+/// The length that the client announced; the parser has refused whatever contradicts itself.
+fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
+    static CONTENT_LENGTH: HeaderName = header::CONTENT_LENGTH;
+    let length = head.headers.get(&CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    match (length, payload) {
+        (Some(length), _) => BodySize::Sized(length),
+        (None, Payload::None) => BodySize::None,
+        (None, _) => BodySize::Stream,
+    }
+}

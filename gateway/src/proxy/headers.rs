@@ -1,0 +1,210 @@
+//! Which headers cross the gateway. Towards the origin: the hop's own headers and everything that only the gateway
+//! may say are taken out, then ours are set. Towards the client: the hop's own headers and the secret are taken out.
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_shared::headers as names;
+
+use crate::auth::Caller;
+use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
+use crate::http::request_id::RequestId;
+
+static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
+static CONSUMER_ID: HeaderName = HeaderName::from_static(names::CONSUMER_ID);
+static CONSUMER_USERNAME: HeaderName = HeaderName::from_static(names::CONSUMER_USERNAME);
+static CONSUMER_CUSTOM_ID: HeaderName = HeaderName::from_static(names::CONSUMER_CUSTOM_ID);
+static CONSUMER_GROUPS: HeaderName = HeaderName::from_static(names::CONSUMER_GROUPS);
+static CONSUMER_METADATA: HeaderName = HeaderName::from_static(names::CONSUMER_METADATA);
+static CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static(names::CREDENTIAL_IDENTIFIER);
+static ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static(names::ANONYMOUS_CONSUMER);
+/// The request's id, in both directions.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static(names::REQUEST_ID);
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Headers of one hop (RFC 9110, section 7.6.1), and `Expect`, which the gateway itself answers.
+static HOP_BY_HOP: [HeaderName; 11] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// What a client says of who stands before it; only trusted proxies may.
+static FORWARDING: [HeaderName; 7] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What the origin is told besides the client's own headers.
+pub struct ForOrigin<'a> {
+    /// The proof.
+    pub secret: &'a HeaderValue,
+    /// Who is calling.
+    pub caller: &'a Caller,
+    /// Whether the consumer's metadata goes along.
+    pub forward_metadata: bool,
+    /// The `Host` that the origin sees.
+    pub host: &'a HeaderValue,
+    /// The `Host` that the client sent.
+    pub client_host: Option<&'a HeaderValue>,
+    /// The client on the network.
+    pub address: ClientAddress,
+    /// The request's id.
+    pub request_id: &'a RequestId,
+}
+
+impl ForOrigin<'_> {
+    /// Turns the client's headers into those for the origin.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
+        remove_hop_by_hop(headers);
+        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(headers));
+        remove_unsafe_names(headers);
+        headers.remove(header::AUTHORIZATION);
+        headers.remove(header::CONTENT_LENGTH);
+        for name in &FORWARDING {
+            headers.remove(name);
+        }
+
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(SHARED_SECRET.clone(), self.secret.clone());
+        self.set_identity(headers);
+        headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
+        self.set_forwarding(headers, forwarding.unwrap_or_default());
+        headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
+        if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
+            headers.remove(&TRACEPARENT);
+        }
+    }
+
+    fn set_identity(&self, headers: &mut HeaderMap) {
+        match self.caller {
+            Caller::Anonymous => {
+                headers.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
+            }
+            Caller::Key(key) => {
+                let consumer = key.consumer();
+                let mut set = |name: &HeaderName, text: &str| match HeaderValue::from_str(text) {
+                    Ok(value) => drop(headers.insert(name.clone(), value)),
+                    // Names are checked before they are stored; one that does not fit is left out, never altered.
+                    Err(_) => log::error!("{name} of consumer {} does not fit a header", consumer.id),
+                };
+                set(&CONSUMER_ID, consumer.id.as_str());
+                set(&CONSUMER_USERNAME, consumer.name.as_str());
+                set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
+                if let Some(custom_id) = &consumer.custom_id {
+                    set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
+                }
+                let scopes = key.scopes();
+                if !scopes.is_empty() {
+                    set(&CONSUMER_GROUPS, &scopes.comma_separated());
+                }
+                if let (true, Some(metadata)) = (self.forward_metadata, &consumer.metadata) {
+                    set(&CONSUMER_METADATA, &URL_SAFE_NO_PAD.encode(metadata.as_str()));
+                }
+            }
+        }
+    }
+
+    fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
+        let chain = match trusted.chain {
+            Some(chain) => format!("{chain}, {}", self.address.peer),
+            None => self.address.peer.to_string(),
+        };
+        if let Ok(chain) = HeaderValue::try_from(chain) {
+            headers.insert(FORWARDED_FOR.clone(), chain);
+        }
+        headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or(HeaderValue::from_static("http")));
+        if let Some(host) = trusted.host.as_ref().or(self.client_host) {
+            headers.insert(FORWARDED_HOST.clone(), host.clone());
+        }
+    }
+}
+
+/// What a trusted proxy said of the client.
+#[derive(Default)]
+struct Forwarding {
+    chain: Option<String>,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+}
+
+impl Forwarding {
+    fn of(headers: &HeaderMap) -> Self {
+        let lines: Vec<&str> = headers.get_all(&FORWARDED_FOR).filter_map(|line| line.to_str().ok()).collect();
+        Self {
+            chain: (!lines.is_empty()).then(|| lines.join(", ")),
+            proto: headers.get(&FORWARDED_PROTO).filter(|proto| matches!(proto.as_bytes(), b"http" | b"https")).cloned(),
+            host: headers.get(&FORWARDED_HOST).cloned(),
+        }
+    }
+}
+
+/// Turns the origin's headers into those for the client.
+pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) {
+    remove_hop_by_hop(headers);
+    let hidden: Vec<HeaderName> = headers.keys().filter(|name| names::is_hidden_from_clients(name.as_str())).cloned().collect();
+    for name in hidden {
+        if name == SHARED_SECRET {
+            log::warn!("request {}: the origin answered with the shared secret, which was removed", request_id.as_str());
+        }
+        headers.remove(name);
+    }
+    headers.insert(REQUEST_ID.clone(), request_id.header_value());
+}
+
+/// Removes the headers of one hop: the known ones, and those that `Connection` names.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what only the gateway may say, in every spelling, and every other name beyond letters, digits and `-`:
+/// what reads such names differently (CGI, WSGI, PHP) could take them for one of ours.
+fn remove_unsafe_names(headers: &mut HeaderMap) {
+    let is_unsafe =
+        |name: &str| names::is_privileged(name) || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let unsafe_names: Vec<HeaderName> = headers.keys().filter(|name| is_unsafe(name.as_str())).cloned().collect();
+    for name in unsafe_names {
+        headers.remove(name);
+    }
+}
+
+/// Whether a `traceparent` is well formed (W3C Trace Context, section 3.2).
+fn is_traceparent(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() >= 55
+        && bytes.len() <= 255
+        && bytes.iter().take(55).enumerate().all(|(index, byte)| match index {
+            2 | 35 | 52 => *byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+        })
+        && !bytes.starts_with(b"ff")
+}

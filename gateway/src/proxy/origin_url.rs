@@ -1,0 +1,120 @@
+//! [`OriginUrl`]: where an origin is.
+
+use std::fmt;
+
+use actix_http::Uri;
+use actix_http::header::HeaderValue;
+use thiserror::Error;
+
+use crate::proxy::pool::OriginTarget;
+
+/// The address of an origin: `http://host[:port]`, without a path.
+#[derive(Clone)]
+pub struct OriginUrl {
+    target: OriginTarget,
+    host: HeaderValue,
+}
+
+/// Why a text is not the address of an origin.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum OriginUrlError {
+    /// It cannot be read as an address at all.
+    #[error("this is not the address of an origin: write it like \"http://127.0.0.1:9000\"")]
+    NotAUrl,
+    /// Its scheme is not `http`.
+    #[error("origins are reached over http in this version: write \"http://…\"")]
+    Scheme,
+    /// It has a user name or a password, which would end in logs.
+    #[error("an origin's address has no user name and no password")]
+    Credentials,
+    /// It has a path, a query or a fragment; paths are forwarded byte for byte.
+    #[error("an origin's address ends after the host and the port: paths are forwarded as they come")]
+    Path,
+}
+
+impl OriginUrl {
+    /// Takes the address of an origin.
+    ///
+    /// # Errors
+    /// What stands in it that is not accepted.
+    pub fn parse(text: &str) -> Result<Self, OriginUrlError> {
+        if text.contains('#') {
+            return Err(OriginUrlError::Path);
+        }
+        let uri: Uri = text.parse().map_err(|_| OriginUrlError::NotAUrl)?;
+        let authority = uri.authority().ok_or(OriginUrlError::NotAUrl)?;
+        if authority.as_str().contains('@') {
+            return Err(OriginUrlError::Credentials);
+        }
+        if uri.scheme_str() != Some("http") {
+            return Err(OriginUrlError::Scheme);
+        }
+        if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/")) {
+            return Err(OriginUrlError::Path);
+        }
+        let port_is_wrong = authority.as_str().rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+            && authority.port_u16().is_none_or(|port| port == 0);
+        if authority.host().is_empty() || port_is_wrong {
+            return Err(OriginUrlError::NotAUrl);
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| OriginUrlError::NotAUrl)?;
+        Ok(Self { target: OriginTarget::new(authority.clone()), host })
+    }
+
+    /// What the pool connects to.
+    #[must_use]
+    pub fn target(&self) -> &OriginTarget {
+        &self.target
+    }
+
+    /// Host and port as a `Host` header says them.
+    #[must_use]
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+}
+
+impl fmt::Display for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.target.authority())
+    }
+}
+
+impl fmt::Debug for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_or_refused_with_the_reason() {
+        for (text, wanted) in [
+            ("http://127.0.0.1:9000", Ok("http://127.0.0.1:9000")),
+            ("http://origin:9000/", Ok("http://origin:9000")),
+            ("http://origin", Ok("http://origin")),
+            ("http://[::1]:9000", Ok("http://[::1]:9000")),
+            ("http://[::1]", Ok("http://[::1]")),
+            ("", Err(OriginUrlError::NotAUrl)),
+            ("origin:9000", Err(OriginUrlError::Scheme)),
+            ("/path", Err(OriginUrlError::NotAUrl)),
+            ("http://", Err(OriginUrlError::NotAUrl)),
+            ("http://:9000", Err(OriginUrlError::NotAUrl)),
+            ("http://origin:", Err(OriginUrlError::NotAUrl)),
+            ("http://origin:0", Err(OriginUrlError::NotAUrl)),
+            ("http://origin:99999", Err(OriginUrlError::NotAUrl)),
+            ("https://origin", Err(OriginUrlError::Scheme)),
+            ("ftp://origin", Err(OriginUrlError::Scheme)),
+            ("http://user:pass@origin", Err(OriginUrlError::Credentials)),
+            ("http://origin/base", Err(OriginUrlError::Path)),
+            ("http://origin/?a", Err(OriginUrlError::Path)),
+            ("http://origin#a", Err(OriginUrlError::Path)),
+        ] {
+            let parsed = OriginUrl::parse(text).map(|url| url.to_string());
+            assert_eq!(parsed, wanted.map(str::to_owned), "{text:?}");
+        }
+    }
+}

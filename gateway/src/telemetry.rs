@@ -1,0 +1,3 @@
+//! What operators see of the requests.
+
+pub mod access_log;

@@ -1,0 +1,185 @@
+//! Settings and arguments that are wrong: each has one clear answer, on standard error, and an exit code.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::rig::{SECRET, database, gateway};
+
+/// Runs `gateway` with a file of settings; its exit code and what it says on standard error.
+fn refused(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let output = gateway(directory.path(), variables, arguments);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn without_a_shared_secret_it_refuses_to_start_and_says_what_it_looked_for() {
+    let (code, said) = refused("", &[], &["serve"]);
+    assert_eq!(code, 2);
+    for part in ["SHARED_SECRET", "SHARED_SECRET_FILE", "gateway secret new"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_secret_is_refused_with_the_reason_and_never_shown() {
+    let both = [("SHARED_SECRET", "k8Zp3vQ9xW2mR7tL"), ("SHARED_SECRET_FILE", "/nowhere")];
+    for (variables, part) in [
+        (&both[..], "SHARED_SECRET and SHARED_SECRET_FILE are both set"),
+        (&[("SHARED_SECRET", "k8Zp3vQ9")], "at least 16"),
+        (&[("SHARED_SECRET", "changeme")], "placeholder"),
+        (&[("SHARED_SECRET", "k8Zp3vQ9 xW2mR7tL")], "visible ASCII"),
+        (&[("SHARED_SECRET_FILE", "/nowhere/secret")], "/nowhere/secret"),
+        (&[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9")], "ADMIN_TOKEN"),
+    ] {
+        let (code, said) = refused("", variables, &["check"]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(part), "{variables:?}: {said}");
+        assert!(!said.contains("k8Zp3vQ9"), "{said}");
+        assert!(said.starts_with("gateway: a problem with the settings:"), "{said}");
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accepted() {
+    let file = r#"
+        unknown_section = 1
+        [listen]
+        address = "localhost"
+        adress = "127.0.0.1:1"
+        workers = 0
+        trusted_proxies = ["10.0.0.0/8", "ten"]
+        head_timeout = "5"
+        [origin]
+        url = "https://example.com/base"
+        [keys]
+        prefix = "P"
+        [[routes]]
+        path = "no-slash"
+        methods = ["GET", "FETCH"]
+        scopes = ["a b"]
+        on_missing_key = "maybe"
+    "#;
+    let variables = [
+        ("SHARED_SECRET", SECRET),
+        ("GATEWAY__ADMIN__ADDRESS", "nowhere"),
+        ("GATEWAY__ADMIN__PORT", "1"),
+        ("VALKEY_URL", "redis://x"),
+    ];
+    let (code, said) = refused(file, &variables, &["check"]);
+    assert_eq!(code, 2);
+    for (path, source, part) in [
+        ("unknown_section", "gateway.toml", "no such setting"),
+        ("listen.address", "gateway.toml", "\"127.0.0.1:8080\""),
+        ("listen.adress", "gateway.toml", "here are: address"),
+        ("listen.workers", "gateway.toml", "1 or more"),
+        ("listen.trusted_proxies[1]", "gateway.toml", "10.0.0.0/8"),
+        ("listen.head_timeout", "gateway.toml", "\"30s\""),
+        ("origin.url", "gateway.toml", "http://"),
+        ("keys.prefix", "gateway.toml", "2"),
+        ("routes[0].path", "gateway.toml", "/v1"),
+        ("routes[0].methods[1]", "gateway.toml", "GET, HEAD"),
+        ("routes[0].scopes[0]", "gateway.toml", ""),
+        ("routes[0].on_missing_key", "gateway.toml", "\"anonymous\""),
+        ("admin.address", "GATEWAY__ADMIN__ADDRESS", "127.0.0.1"),
+        ("admin.port", "GATEWAY__ADMIN__PORT", "no such setting"),
+        ("VALKEY_URL", "the environment", "not part of this version"),
+    ] {
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{path} (")))
+            .unwrap_or_else(|| panic!("{path} is not in {said}"));
+        assert!(line.contains(&format!("(from {source}")) && line.contains(part), "{line}");
+    }
+    assert!(said.starts_with("gateway: 15 problems"), "{said}");
+}
+
+#[test]
+fn files_that_cannot_be_read_as_settings_are_named() {
+    let variables = [("SHARED_SECRET", SECRET)];
+    for (file, arguments, part) in [
+        ("[listen\naddress = 1", &["check"][..], "gateway.toml"),
+        ("listen = 1", &["check"], "write [listen]"),
+        ("[routes]\npath = \"/\"", &["check"], "write [[routes]]"),
+        ("[listen]\naddress = [1]", &["check"], "listen.address"),
+        ("", &["--config", "/nowhere.toml", "check"], "/nowhere.toml"),
+    ] {
+        let (code, said) = refused(file, &variables, arguments);
+        assert!(code == 2 && said.contains(part), "{file:?}: {said}");
+    }
+}
+
+#[test]
+fn one_setting_from_two_variables_is_refused() {
+    let variables = [("SHARED_SECRET", SECRET), ("ORIGIN_URL", "http://a"), ("GATEWAY__ORIGIN__URL", "http://b")];
+    let (code, said) = refused("", &variables, &["check"]);
+    assert!(code == 2 && said.contains("ORIGIN_URL and GATEWAY__ORIGIN__URL are both set"), "{said}");
+}
+
+#[test]
+fn routes_that_take_the_same_requests_are_refused() {
+    let file = "[[routes]]\npath = \"/a\"\n[[routes]]\nname = \"twin\"\npath = \"/a/\"\n[[routes]]\nname = \"b\"\npath = \"/a\"\nmethods = [\"GET\"]\n";
+    let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
+    assert!(code == 2 && said.contains("routes[1]") && !said.contains("routes[2]"), "{said}");
+}
+
+#[test]
+fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), "[listen]\nworkers = 3\n[[routes]]\npath = \"/v1\"\n").unwrap();
+    let variables = [
+        ("SHARED_SECRET", SECRET),
+        ("ORIGIN_URL", "http://backend:9000"),
+        ("GATEWAY__AUTH__REALM", "acme"),
+        ("ADMIN_TOKEN", "token-9f2c51d07be84a63"),
+    ];
+    let output = gateway(directory.path(), &variables, &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "SHARED_SECRET = \"[redacted]\"  # the environment",
+        "ADMIN_TOKEN = \"[redacted]\"  # the environment",
+        "workers = 3  # gateway.toml",
+        "address = \"127.0.0.1:8081\"  # default",
+        "url = \"http://backend:9000\"  # ORIGIN_URL",
+        "realm = \"acme\"  # GATEWAY__AUTH__REALM",
+        "[[routes]]",
+        "path = \"/v1\"  # gateway.toml",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
+    }
+    assert!(!printed.contains("9f2c51d07be84a63"), "{printed}");
+}
+
+#[test]
+fn a_port_that_is_taken_and_a_store_that_cannot_be_opened_are_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = [("SHARED_SECRET", SECRET), ("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0")];
+    let directory = tempfile::tempdir().unwrap();
+    let store = database(directory.path());
+    let (code, said) =
+        refused("", &[&free[..], &[("GATEWAY__LISTEN__ADDRESS", &address), ("DATABASE_URL", &store)]].concat(), &["serve"]);
+    assert!(code == 1 && said.contains(&address) && said.contains("listen.address"), "{said}");
+
+    let file = directory.path().join("file");
+    std::fs::write(&file, "this is not a database, whatever its name says").unwrap();
+    for url in [format!("sqlite://{}/below.db", file.display()), format!("sqlite://{}", file.display())] {
+        let (code, said) = refused(
+            "",
+            &[&free[..], &[("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"), ("DATABASE_URL", &url)]].concat(),
+            &["serve"],
+        );
+        assert!(code == 1 && said.contains(&file.display().to_string()), "{url}: {said}");
+    }
+}
+
+#[test]
+fn bad_usage_is_exit_2() {
+    for arguments in [&["nonsense"][..], &["serve", "--nonsense"], &["keys", "create"], &[]] {
+        let output = gateway(Path::new("/"), &[], arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}

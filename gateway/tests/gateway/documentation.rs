@@ -1,0 +1,75 @@
+//! The documents say what is true.
+
+use std::path::{Path, PathBuf};
+
+use crate::rig::{SECRET, gateway};
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// What is in force: section, key, value.
+fn effective(file: &str) -> Vec<(String, String, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
+    assert!(output.status.success(), "{output:?}");
+    let (mut section, mut settings) = (String::new(), Vec::new());
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, rest)) = line.split_once(" = ") {
+            let value = rest.rsplit_once("  # ").unwrap().0;
+            settings.push((section.clone(), key.to_owned(), value.trim_matches('"').to_owned()));
+        }
+    }
+    settings
+}
+
+#[test]
+fn every_setting_is_documented_with_its_default() {
+    let text = document("docs/CONFIGURATION.md");
+    let settings = effective("[[routes]]\nupstream = \"http://127.0.0.1:9000\"\n");
+    assert!(settings.len() > 20, "{settings:?}");
+    for (section, key, default) in settings {
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("| `{key}`")) || line.starts_with(&format!("| `{section}.{key}`")));
+        let rows: Vec<&str> = rows.collect();
+        assert!(!rows.is_empty(), "{section}.{key} is not in docs/CONFIGURATION.md");
+        let depends_on_the_machine = matches!(key.as_str(), "workers" | "SHARED_SECRET" | "name" | "upstream");
+        assert!(
+            depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),
+            "{section}.{key}: {default:?} is not in {rows:?}"
+        );
+    }
+}
+
+#[test]
+fn the_example_of_the_documentation_is_accepted() {
+    let text = document("docs/CONFIGURATION.md");
+    let example = text.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    assert!(effective(example).iter().any(|(section, key, value)| section == "routes" && key == "path" && value == "/orders"));
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut links = 0;
+    for name in
+        ["README.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/THREAT-MODEL.md", "examples/litestar/README.md"]
+    {
+        let text = document(name);
+        let folder = root().join(name).parent().unwrap().to_path_buf();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if !link.starts_with("http") {
+                assert!(folder.join(link.split('#').next().unwrap()).exists(), "{name} links to {link}, which is not there");
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 5);
+}

@@ -1,0 +1,180 @@
+//! Origins that fail, in every phase, and what the client is told.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::client::{Connection, get};
+use crate::origin::Origin;
+use crate::rig::Rig;
+
+/// Deadlines short enough to wait for.
+const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
+
+#[test]
+fn an_origin_that_is_down_is_a_502_and_the_gateway_stays_healthy() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rig = Rig::with(&format!("http://{port}"), "");
+    let key = rig.key("acme", &[]);
+    let response = rig.get("/", &key);
+    assert_eq!((response.status, response.code().as_str()), (502, "origin_unreachable"));
+    assert!(!response.text().contains(&port.to_string()), "the answer names the origin: {}", response.text());
+    assert_eq!(get(rig.admin, "/readyz", &[]).status, 200);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_a_502() {
+    let rig = Rig::with("http://origin.invalid:9000", "");
+    let key = rig.key("acme", &[]);
+    assert_eq!(rig.get("/", &key).code(), "origin_unreachable");
+}
+
+#[test]
+fn an_origin_that_says_nothing_is_a_504() {
+    let origin = Origin::answering(|_, _| {});
+    let rig = Rig::with(&origin.url(), SHORT);
+    let key = rig.key("acme", &[]);
+    let response = rig.get("/", &key);
+    assert_eq!((response.status, response.code().as_str()), (504, "origin_timeout"));
+}
+
+#[test]
+fn answers_that_are_not_well_formed_never_pass() {
+    for answer in [
+        "garbage\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: +3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nabc",
+    ] {
+        let origin = Origin::answering_bytes(answer);
+        let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]);
+        let response = rig.get("/", &key);
+        assert_eq!((response.status, response.code().as_str()), (502, "origin_bad_answer"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_never_looks_complete() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab",
+    ] {
+        let origin = Origin::answering_bytes(answer);
+        let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]);
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        // Either the head went out before the end was known, or there was still time for a refusal.
+        let mut bytes = Vec::new();
+        loop {
+            let more = connection.some_bytes();
+            if more.is_empty() {
+                break;
+            }
+            bytes.extend(more);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.is_empty()
+                || text.starts_with("HTTP/1.1 502")
+                || !text.ends_with("0\r\n\r\n") && !text.contains("content-length: 3\r\n"),
+            "{answer:?}: {text:?}"
+        );
+        assert!(
+            !text.starts_with("HTTP/1.1 200") || text.contains("content-length: 100000") || text.contains("chunked"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn bodyless_answers_keep_the_connection_in_step() {
+    let origin = Origin::answering(|request, socket| {
+        let answer: &[u8] = match request.line.split(' ').nth(1) {
+            Some("/204") => b"HTTP/1.1 204 No Content\r\ncontent-length: 7\r\n\r\n",
+            Some("/304") => b"HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\ncontent-length: 7\r\n\r\n",
+            Some("/early") => b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfinal",
+            _ => b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext",
+        };
+        let _ = socket.write_all(answer);
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let mut connection = Connection::open(rig.public);
+    let mut ask = |path: &str| {
+        connection.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        let response = connection.response();
+        (response.status, response.text())
+    };
+    for (path, status, body) in [("/204", 204, ""), ("/304", 304, ""), ("/early", 200, "final"), ("/204", 204, "")] {
+        assert_eq!(ask(path), (status, body.to_owned()), "{path}");
+        assert_eq!(ask("/after"), (200, "next".to_owned()), "after {path}");
+    }
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_arrives_whole() {
+    for version in ["1.0", "1.1"] {
+        let origin = Origin::answering_bytes(format!("HTTP/{version} 200 OK\r\n\r\nuntil the end"));
+        let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]);
+        let response = rig.get("/", &key);
+        assert_eq!(
+            (response.status, response.text().as_str(), response.complete),
+            (200, "until the end", true),
+            "HTTP/{version}"
+        );
+    }
+}
+
+#[test]
+fn a_head_request_gets_the_length_and_no_body() {
+    let origin = Origin::answering(|_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n");
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let mut connection = Connection::open(rig.public);
+    for _ in 0..2 {
+        connection.send(format!("HEAD / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        let head = connection.head();
+        assert_eq!((head.status, head.header("content-length")), (200, Some("1234")));
+    }
+}
+
+#[test]
+fn a_connection_that_the_origin_closed_while_idle_is_never_a_502() {
+    let origin = Origin::answering(|_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        let _ = socket.shutdown(Shutdown::Both);
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    for index in 0..200 {
+        assert_eq!(rig.get("/", &key).status, 200, "request {index}");
+    }
+}
+
+#[test]
+fn a_post_is_sent_once_even_when_the_connection_dies() {
+    let posts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&posts);
+    let origin = Origin::answering(move |request, socket| {
+        if request.line.starts_with("POST") {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = socket.shutdown(Shutdown::Both);
+        } else {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let mut connection = Connection::open(rig.public);
+    connection.send(format!("POST / HTTP/1.1\r\nhost: h\r\n{}\r\ncontent-length: 2\r\n\r\nhi", key.header()));
+    assert_eq!(connection.response().code(), "origin_unreachable");
+    assert_eq!(posts.load(Ordering::SeqCst), 1);
+}

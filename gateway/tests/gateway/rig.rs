@@ -1,0 +1,277 @@
+//! A running gateway on free ports with a store of its own, built as production builds it, and the command line
+//! beside it.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use postern_gateway::app::Gateway;
+use postern_gateway::config::{self, Environment};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::client::{DEADLINE, Response, exchange, get};
+use crate::origin::Origin;
+
+/// The secret that every gateway here proves itself with.
+pub(crate) const SECRET: &str = "rig-9f2c51d07be84a63-shared";
+
+/// A gateway that runs until it is dropped.
+pub(crate) struct Rig {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) directory: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Rig {
+    /// A gateway before `origin` with default settings.
+    pub(crate) fn before(origin: &Origin) -> Self {
+        Self::with(&origin.url(), "")
+    }
+
+    /// A gateway before `origin_url` with these settings in its file.
+    pub(crate) fn with(origin_url: &str, file: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+        let environment: Environment = [
+            ("SHARED_SECRET", SECRET.to_owned()),
+            ("ORIGIN_URL", origin_url.to_owned()),
+            ("DATABASE_URL", database(directory.path())),
+            ("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0".to_owned()),
+            ("GATEWAY__LISTEN__WORKERS", "1".to_owned()),
+            ("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0".to_owned()),
+            ("GATEWAY__LOG__ACCESS", "off".to_owned()),
+        ]
+        .into_iter()
+        .collect();
+        let settings = config::load(Some(&directory.path().join("gateway.toml")), &environment)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let (started, addresses) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let gateway = Gateway::build(settings).await.unwrap();
+                started.send((gateway.public_address(), gateway.admin_address())).unwrap();
+                gateway.run(async { drop(stopped.await) }, std::future::pending()).await
+            })
+        });
+        let (public, admin) = addresses.recv_timeout(DEADLINE).unwrap();
+        let rig = Self { public, admin, directory, stop: Some(stop) };
+        eventually("the keys are loaded", || get(rig.admin, "/readyz", &[]).status == 200);
+        rig
+    }
+
+    /// Makes a key for consumer `name` with the command line, and returns its parts.
+    pub(crate) fn key(&self, name: &str, arguments: &[&str]) -> Key {
+        let arguments = [&["keys", "create", "--consumer", name, "--json"], arguments].concat();
+        let output = self.command(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |name: &str| created[name].as_str().unwrap_or_else(|| panic!("{name} in {created}")).to_owned();
+        let key = Key { id: text("id"), key: text("key") };
+        eventually("the gateway knows the key", || is_known(self.public, &key.header()));
+        key
+    }
+
+    /// Runs `gateway` with `arguments` on the store of this gateway.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        gateway(self.directory.path(), &[("DATABASE_URL", &database(self.directory.path()))], arguments)
+    }
+
+    /// Runs `gateway` with `arguments`, which has to succeed.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// `GET path` with a key.
+    pub(crate) fn get(&self, path: &str, key: &Key) -> Response {
+        get(self.public, path, &[&key.header()])
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+/// A key that was made.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) id: String,
+    pub(crate) key: String,
+}
+
+impl Key {
+    /// The header line that presents it.
+    pub(crate) fn header(&self) -> String {
+        format!("authorization: Bearer {}", self.key)
+    }
+}
+
+impl Response {
+    /// The code of a refusal, or `ok`.
+    pub(crate) fn code_or_ok(&self) -> String {
+        if self.status < 400 { "ok".to_owned() } else { self.code() }
+    }
+}
+
+/// Whether the gateway has heard of a key; asked by a request that is refused for its size, so no origin hears of it.
+fn is_known(public: SocketAddr, key: &str) -> bool {
+    exchange(public, format!("POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ncontent-length: {}\r\n\r\n", u64::MAX)).code()
+        != "api_key_invalid"
+}
+
+/// The address of the store in `directory`.
+pub(crate) fn database(directory: &Path) -> String {
+    format!("sqlite://{}/gateway.db", directory.display())
+}
+
+/// Runs the real binary in `directory` with these variables and no others.
+pub(crate) fn gateway(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gateway"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+/// Waits until `holds`, up to the deadline.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The real binary, running as a process of its own.
+pub(crate) struct Process {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) directory: TempDir,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    access_log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// `gateway serve` before `origin_url`.
+    pub(crate) fn before(origin_url: &str) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), origin_url, &[])
+    }
+
+    /// `gateway serve` with the store in `directory` and these variables besides.
+    pub(crate) fn start(directory: TempDir, origin_url: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
+            .arg("serve")
+            .env_clear()
+            .env("SHARED_SECRET", SECRET)
+            .env("ORIGIN_URL", origin_url)
+            .env("DATABASE_URL", database(directory.path()))
+            .env("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0")
+            .env("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = collect(child.stderr.take().unwrap());
+        let access_log = collect(child.stdout.take().unwrap());
+        let address_after = |marker: &str| {
+            let mut address = None;
+            eventually(marker, || {
+                let log = log.lock().unwrap();
+                address = log.lines().find_map(|line| line.split_once(marker)?.1.trim().parse().ok());
+                address.is_some()
+            });
+            address.unwrap()
+        };
+        let (public, admin) = (address_after("] listening on http://"), address_after("admin listening on http://"));
+        let process = Self { public, admin, directory, child, log, access_log };
+        eventually("the keys are loaded", || get(process.admin, "/readyz", &[]).status == 200);
+        process
+    }
+
+    /// Makes a key and returns the header line that presents it.
+    pub(crate) fn key(&self, consumer: &str) -> String {
+        let variables = [("DATABASE_URL", database(self.directory.path()))];
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let output = gateway(self.directory.path(), &variables, &["keys", "create", "--consumer", consumer, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
+        eventually("the gateway knows the key", || is_known(self.public, &line));
+        line
+    }
+
+    /// Bytes of memory in use.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The access-log lines so far.
+    pub(crate) fn access_log(&self) -> Vec<serde_json::Value> {
+        let text = self.access_log.lock().unwrap().clone();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the end and returns its exit code, if it was not killed.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// Kills it without a warning and returns the directory of its store.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads all that comes, as it comes.
+fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let collected = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&collected);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+    collected
+}
