@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Drives the gateway and its peers in one run and writes what each costs: `make bench`.
+
+CPU per request is the figure to trust: user and system time of the proxy's own processes, from the kernel's accounting,
+divided by the requests that were answered. Proxies are pinned to core 0, load and origin to core 1, and every round visits
+every proxy, so that a machine whose speed drifts drifts for all of them.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from chart import draw
+from peers import ORIGIN_PORT, SECRET, all_peers, origin
+
+TICKS = os.sysconf("SC_CLK_TCK")
+# name: (path, body bytes, connections)
+CASES = {
+    "small GET, 1 connection": ("/x", 0, 1),
+    "small GET, 64 connections": ("/x", 0, 64),
+    "small GET, 1000 connections": ("/x", 0, 1000),
+    "10 kB response, 64 connections": ("/10k", 0, 64),
+    "1 MB response, 64 connections": ("/1m", 0, 64),
+    "100 kB upload, 64 connections": ("/upload", 100_000, 64),
+}
+
+
+def start(command, log, core, environment=None):
+    return subprocess.Popen(
+        ["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], **(environment or {})}
+    )
+
+
+def wait_for(port, process, seconds=90):
+    by = time.monotonic() + seconds
+    while True:
+        if process.poll() is not None:
+            sys.exit(f"what should listen on port {port} has ended: {process.args}")
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=2)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if time.monotonic() > by:
+                sys.exit(f"nothing answers on port {port} after {seconds} s")
+            time.sleep(0.05)
+
+
+def family(pid):
+    """The process and its children: nginx works in a child."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return [pid, *map(int, children)]
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def resident_mb(pids):
+    return max(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) for pid in pids) / 1024
+
+
+def milliseconds(text):
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+
+
+def drive(peer, pids, case, seconds, script):
+    path, body, connections = CASES[case]
+    before = cpu_seconds(pids)
+    out = subprocess.run(
+        ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, f"http://127.0.0.1:{peer.port}{path}"],
+        capture_output=True, text=True, env={**os.environ, "BENCH_KEY": peer.key, "BENCH_BODY": str(body)},
+    ).stdout  # fmt: skip
+    spent = cpu_seconds(pids) - before
+    requests = int(re.search(r"(\d+) requests in", out)[1])
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    broken = re.search(r"Socket errors:.*", out)
+    p50, p99 = (milliseconds(re.search(rf"^ +{percent}% +(\S+)", out, re.MULTILINE)[1]) for percent in ("50", "99"))
+    return {
+        "cpu_us": spent / max(requests, 1) * 1e6, "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50_ms": p50, "p99_ms": p99,
+        "rss_mb": resident_mb(pids), "failed": int(failed[1]) if failed else 0, "socket_errors": broken[0] if broken else "",
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gateway", default="target/release/gateway", help="the program to measure")
+    parser.add_argument("--keys", type=int, default=10_000, help="keys that the peers know")
+    parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="visits of each proxy for each case; medians are shown")
+    parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--peers", default="", help="proxies whose name has one of these texts, separated by commas")
+    parser.add_argument("--out", type=Path, default=Path("target/bench"), help="where the table, the JSON and the chart go")
+    arguments = parser.parse_args()
+    for tool in ("wrk", "nginx", "haproxy", "taskset"):
+        if not shutil.which(tool):
+            sys.exit(f"{tool} is missing: apt-get install wrk nginx-light haproxy util-linux")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    running = []
+    try:
+        measure(arguments, folder, running)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+        shutil.rmtree(folder)
+
+
+def measure(arguments, folder, running):
+    script = folder / "load.lua"
+    script.write_text("""wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
+local bytes = tonumber(os.getenv("BENCH_BODY"))
+if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
+""")
+    log = open(folder / "log", "wb")
+    running.append(start(origin(folder), log, 1))
+    wait_for(ORIGIN_PORT, running[-1])
+    gateway = str(Path(arguments.gateway).resolve())
+    made = subprocess.run(
+        [gateway, "keys", "create", "--consumer", "bench", "--json"],
+        env={"SHARED_SECRET": SECRET, "DATABASE_URL": f"sqlite://{folder}/gateway.db"}, capture_output=True, text=True,
+    )  # fmt: skip
+    if made.returncode != 0:
+        sys.exit(made.stderr)
+    peers = all_peers(folder, arguments.keys, gateway, json.loads(made.stdout)["key"])
+    wanted = [text for text in arguments.peers.split(",") if text]
+    peers = [peer for peer in peers if not wanted or any(text in peer.name for text in wanted)]
+    pids = {}
+    for peer in peers:
+        process = start(peer.command, open(os.devnull, "wb"), 0, peer.environment)
+        running.append(process)
+        wait_for(peer.port, process)
+        pids[peer.name] = family(process.pid)
+    results = {}
+    for case in (case for case in CASES if arguments.only in case):
+        rounds = {peer.name: [] for peer in peers}
+        for _ in range(arguments.rounds):
+            for peer in peers:
+                rounds[peer.name].append(drive(peer, pids[peer.name], case, arguments.seconds, str(script)))
+        results[case] = {name: median_of(measured) for name, measured in rounds.items()}
+        show(case, results[case])
+    notes = {peer.name: peer.note for peer in peers}
+    about = {"seconds": arguments.seconds, "rounds": arguments.rounds, "keys": arguments.keys, "date": time.strftime("%Y-%m-%d")}
+    (arguments.out / "bench.json").write_text(json.dumps({"about": about, "peers": notes, "cases": results}, indent=2) + "\n")
+    (arguments.out / "bench.svg").write_text(draw(results))
+    print(f"written: {arguments.out}/bench.json, {arguments.out}/bench.svg")
+
+
+def median_of(measured):
+    figures = {name: statistics.median(one[name] for one in measured) for name in ("cpu_us", "rate", "p50_ms", "p99_ms", "rss_mb")}
+    errors = sorted({one["socket_errors"] for one in measured if one["socket_errors"]})
+    return {**figures, "failed": sum(one["failed"] for one in measured), "socket_errors": "; ".join(errors)}
+
+
+def show(case, results):
+    print(f"\n{case}\n{'':14} {'CPU/request':>12} {'requests/s':>11} {'p50':>9} {'p99':>9} {'resident':>9}")
+    for name, figures in results.items():
+        trouble = (f"  {figures['failed']} failed" if figures["failed"] else "") + (f"  {figures['socket_errors']}" if figures["socket_errors"] else "")
+        print(
+            f"{name:14} {figures['cpu_us']:9.1f} us {figures['rate']:11,.0f} {figures['p50_ms']:6.2f} ms {figures['p99_ms']:6.2f} ms"
+            f" {figures['rss_mb']:6.0f} MB{trouble}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
