@@ -4,5 +4,6 @@
 //! readers could understand differently (RFC 9112).
 
 pub(crate) mod alarm;
+pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod head;

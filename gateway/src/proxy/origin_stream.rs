@@ -23,15 +23,12 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::{
-    body::Framing,
-    head::{Judged, RequestTraits},
-};
+use self::head::{Judged, RequestTraits};
 pub use self::{
     control::{OriginControl, OriginRegistry},
     fault::OriginFault,
 };
-use crate::wire::{alarm::Alarm, head::HeadEnd};
+use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 
 /// What is read at once while the bytes cannot go straight to the reader.
 const ASIDE_BYTES: usize = 4096;
@@ -230,7 +227,7 @@ impl<S> OriginStream<S> {
     fn enter_body(&mut self, verdict: head::Verdict, more: bool) {
         self.read_alarm.disarm();
         self.closing |= verdict.close;
-        match Framing::new(verdict.length) {
+        match body::framing(verdict.length) {
             Some(framing) => self.phase = Phase::Body(framing),
             None => self.end_exchange(more),
         }

@@ -1,4 +1,4 @@
-//! Where the body of a response ends, and the framing of one that only the end of the connection ends.
+//! The framing of response bodies, and how one that only the end of the connection ends gets one.
 
 use std::{
     io,
@@ -10,7 +10,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::head::Length;
-use crate::wire::chunked::{ChunkFault, ChunkLimits, ChunkScanner};
+use crate::wire::{
+    body::Framing,
+    chunked::{ChunkLimits, ChunkScanner},
+};
 
 /// The same figures as on the client side; an origin has no reason for more either.
 const LIMITS: ChunkLimits = ChunkLimits { extension_bytes: 16 * 1024, trailer_bytes: 16 * 1024, padded_sizes: true };
@@ -21,39 +24,13 @@ const SIZE_LINE: usize = 10;
 
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The rest of a body, as it is framed.
-#[derive(Debug)]
-pub(super) enum Framing {
-    /// So many bytes, more than none.
-    Length(u64),
-    Chunked(ChunkScanner),
-    UntilClose,
-}
-
-impl Framing {
-    /// `None` if there is no body to come.
-    pub(super) fn new(length: Length) -> Option<Self> {
-        match length {
-            Length::Known(0) | Length::NoBody => None,
-            Length::Known(length) => Some(Self::Length(length)),
-            Length::Chunked => Some(Self::Chunked(ChunkScanner::new(LIMITS))),
-            Length::UntilClose => Some(Self::UntilClose),
-        }
-    }
-
-    /// `Some(n)`: the body ends with the first `n` of these bytes.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, ChunkFault> {
-        match self {
-            Self::Length(left) => match usize::try_from(*left) {
-                Ok(end) if end <= bytes.len() => Ok(Some(end)),
-                _ => {
-                    *left -= bytes.len() as u64;
-                    Ok(None)
-                }
-            },
-            Self::Chunked(scanner) => scanner.scan(bytes),
-            Self::UntilClose => Ok(None),
-        }
+/// The body that a length announces; `None` if there is none to come.
+pub(super) fn framing(length: Length) -> Option<Framing> {
+    match length {
+        Length::NoBody => None,
+        Length::Known(length) => Framing::length(length),
+        Length::Chunked => Some(Framing::Chunked(ChunkScanner::new(LIMITS))),
+        Length::UntilClose => Some(Framing::UntilClose),
     }
 }
 
@@ -117,15 +94,5 @@ mod tests {
         assert_eq!(buf.filled(), b"0000000c\r\nhello, world\r\n");
         assert_eq!(poll_fn(|cx| poll_read_chunk(&mut io, cx, &mut buf)).await.unwrap(), 0);
         assert_eq!(buf.filled().len(), 24);
-    }
-
-    #[test]
-    fn length_ends_where_it_says() {
-        let mut framing = Framing::new(Length::Known(5)).unwrap();
-        assert_eq!(framing.advance(b"abc"), Ok(None));
-        assert_eq!(framing.advance(b"de"), Ok(Some(2)));
-        let mut framing = Framing::new(Length::Known(5)).unwrap();
-        assert_eq!(framing.advance(b"abcdefg"), Ok(Some(5)));
-        assert!(Framing::new(Length::Known(0)).is_none());
     }
 }

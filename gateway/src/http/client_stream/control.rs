@@ -1,0 +1,128 @@
+//! What the guard of a connection and the handlers of its requests tell each other.
+
+use std::{cell::Cell, fmt, net::SocketAddr, rc::Rc};
+
+use super::ClientFault;
+use crate::wire::alarm::Pace;
+
+/// Told of the first fault of each connection.
+pub(super) type Observer = dyn Fn(&ClientControl, ClientFault);
+
+/// One client connection, as its handlers see it. In the connection data of every request; see
+/// [`ClientStream::control`](super::ClientStream::control).
+pub struct ClientControl {
+    peer: Option<SocketAddr>,
+    fault: Cell<Option<ClientFault>>,
+    requests: Cell<u64>,
+    sent_bytes: Cell<u64>,
+    left: Cell<bool>,
+    upgraded: Cell<bool>,
+    body_pace: Cell<Option<Pace>>,
+    write_pace: Cell<Option<Pace>>,
+    observer: Option<Rc<Observer>>,
+}
+
+impl ClientControl {
+    pub(super) fn new(peer: Option<SocketAddr>, observer: Option<Rc<Observer>>) -> Self {
+        Self {
+            peer,
+            fault: Cell::new(None),
+            requests: Cell::new(0),
+            sent_bytes: Cell::new(0),
+            left: Cell::new(false),
+            upgraded: Cell::new(false),
+            body_pace: Cell::new(None),
+            write_pace: Cell::new(None),
+            observer,
+        }
+    }
+
+    /// The other end of the connection.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The first thing that went wrong on the connection: ask it when a payload ends in an error.
+    pub fn fault(&self) -> Option<ClientFault> {
+        self.fault.get()
+    }
+
+    /// How many requests have arrived on the connection.
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// How many bytes the client's socket has taken, over the whole connection.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.get()
+    }
+
+    /// Whether the client has ended its side of the connection.
+    pub fn client_left(&self) -> bool {
+        self.left.get()
+    }
+
+    /// Holds the body of the present request to another pace than that of the settings. In force until its response ends.
+    pub fn set_body_pace(&self, pace: Pace) {
+        self.body_pace.set(Some(pace));
+    }
+
+    /// Holds the client to another pace of taking the present response. In force until that ends.
+    pub fn set_write_pace(&self, pace: Pace) {
+        self.write_pace.set(Some(pace));
+    }
+
+    /// From now on the bytes of the connection are none of the guard's business. A response with status 101 does the same.
+    pub fn upgraded(&self) {
+        self.upgraded.set(true);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.get()
+    }
+
+    pub(super) fn note_fault(&self, fault: ClientFault) {
+        if self.fault.get().is_none() {
+            log::debug!("client {:?}: {fault}", self.peer);
+            self.fault.set(Some(fault));
+            if let Some(observer) = &self.observer {
+                observer(self, fault);
+            }
+        }
+    }
+
+    pub(super) fn note_request(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+    }
+
+    pub(super) fn note_sent(&self, count: usize) {
+        self.sent_bytes.set(self.sent_bytes.get().saturating_add(count as u64));
+    }
+
+    pub(super) fn note_left(&self) {
+        self.left.set(true);
+    }
+
+    pub(super) fn body_pace(&self, default: Pace) -> Pace {
+        self.body_pace.get().unwrap_or(default)
+    }
+
+    pub(super) fn write_pace(&self, default: Pace) -> Pace {
+        self.write_pace.get().unwrap_or(default)
+    }
+
+    pub(super) fn end_exchange(&self) {
+        self.body_pace.set(None);
+        self.write_pace.set(None);
+    }
+}
+
+impl fmt::Debug for ClientControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientControl")
+            .field("peer", &self.peer)
+            .field("fault", &self.fault)
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
+}

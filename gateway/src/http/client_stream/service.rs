@@ -1,0 +1,74 @@
+//! The step between the listener and actix-http: each accepted socket becomes a guarded stream.
+
+use std::{io, net::SocketAddr, rc::Rc};
+
+use actix_http::{Protocol, error::DispatchError};
+use actix_rt::net::TcpStream;
+use actix_service::{ServiceFactory, fn_service};
+
+use super::{ClientControl, ClientFault, ClientLimits, ClientStream, control::Observer};
+
+/// What every accepted socket is guarded with.
+#[derive(Clone)]
+pub struct ClientGuard {
+    limits: Rc<ClientLimits>,
+    observer: Option<Rc<Observer>>,
+}
+
+impl ClientGuard {
+    /// Guards with these limits.
+    pub fn new(limits: ClientLimits) -> Self {
+        Self { limits: Rc::new(limits), observer: None }
+    }
+
+    /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
+    #[must_use]
+    pub fn observed_by(mut self, observer: impl Fn(&ClientControl, ClientFault) + 'static) -> Self {
+        self.observer = Some(Rc::new(observer));
+        self
+    }
+
+    /// Guards one accepted socket.
+    pub fn guard(&self, io: TcpStream) -> io::Result<ClientStream<TcpStream>> {
+        // Responses leave in as few pieces as can be; waiting for more to send only adds delay.
+        io.set_nodelay(true)?;
+        let peer = io.peer_addr().ok();
+        let control = ClientControl::new(peer, self.observer.clone());
+        Ok(ClientStream::new(io, Rc::clone(&self.limits), control))
+    }
+
+    /// The accept step, to be put before an `actix_http::HttpService`:
+    ///
+    /// ```ignore
+    /// let http = HttpService::build()
+    ///     .client_request_timeout(Duration::ZERO)
+    ///     .keep_alive(KeepAlive::Os)
+    ///     .h1_allow_half_closed(false)
+    ///     .client_disconnect_timeout(Duration::from_secs(2))
+    ///     .on_connect_ext(|io: &ClientStream<TcpStream>, data| { data.insert(io.control()); })
+    ///     .finish(service);
+    /// guard.accept().and_then(http)
+    /// ```
+    ///
+    /// The deadlines of heads and of idle connections are the guard's, hence the first two settings: those of actix-http hold for
+    /// the first request alone, or cost an allocation for every one.
+    pub fn accept(
+        &self,
+    ) -> impl ServiceFactory<
+        TcpStream,
+        Config = (),
+        Response = (ClientStream<TcpStream>, Protocol, Option<SocketAddr>),
+        Error = DispatchError,
+        InitError = (),
+    > + use<> {
+        let guard = self.clone();
+        fn_service(move |io: TcpStream| {
+            let guarded = guard.guard(io);
+            async move {
+                let io = guarded?;
+                let peer = io.control_ref().peer();
+                Ok((io, Protocol::Http1, peer))
+            }
+        })
+    }
+}
