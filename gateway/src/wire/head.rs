@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn head_ends_at_the_first_empty_line() {
-        let table: &[(&[u8], Result<Option<usize>, BareLineFeed>)] = &[
-            (b"GET / HTTP/1.1\r\n\r\n", Ok(Some(18))),
+        let table = [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], Ok(Some(18))),
             (b"GET / HTTP/1.1\r\n\r\nrest\r\n\r\n", Ok(Some(18))),
             (b"\r\nGET", Ok(Some(2))),
             (b"GET / HTTP/1.1\r\n", Ok(None)),
@@ -147,7 +147,7 @@ mod tests {
             (b"\n", Err(BareLineFeed)),
         ];
         for (head, end) in table {
-            assert_eq!(HeadEnd::default().find(head), *end, "{:?}", head.escape_ascii().to_string());
+            assert_eq!(HeadEnd::default().find(head), end, "{:?}", head.escape_ascii().to_string());
         }
     }
 

@@ -282,10 +282,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Split<S> {
         let most = self.most.min(buf.remaining());
         let mut part = buf.take(most);
         let poll = Pin::new(&mut self.io).poll_read(cx, &mut part);
-        let count = part.filled().len();
         let bytes = part.filled().to_vec();
-        drop(part);
-        buf.put_slice(bytes.get(..count).unwrap());
+        buf.put_slice(&bytes);
         poll
     }
 }

@@ -5,7 +5,8 @@ use std::{cell::Cell, fmt, net::SocketAddr, rc::Rc};
 use super::ClientFault;
 use crate::wire::alarm::Pace;
 
-type Observer = dyn Fn(&ClientControl, ClientFault);
+/// Told of the first fault of each connection.
+pub(super) type Observer = dyn Fn(&ClientControl, ClientFault);
 
 /// One client connection, as its handlers see it. In the connection data of every request; see
 /// [`ClientStream::control`](super::ClientStream::control).

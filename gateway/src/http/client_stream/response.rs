@@ -111,18 +111,11 @@ fn read_framing(head: &[u8]) -> Option<Framing> {
     let mut rest = head;
     while let Some(at) = memchr::memchr(b'\n', rest) {
         rest = rest.get(at + 1..)?;
-        match rest.first() {
-            Some(b'c' | b'C') => {
-                if let Some(value) = strip_name(rest, b"content-length:") {
-                    return Framing::length(parse_length(value)?);
-                }
-            }
-            Some(b't' | b'T') => {
-                if strip_name(rest, b"transfer-encoding:").is_some() {
-                    return Some(Framing::Chunked(ChunkScanner::new(UNLIMITED)));
-                }
-            }
-            _ => {}
+        if let Some(value) = strip_name(rest, b"content-length:") {
+            return Framing::length(parse_length(value)?);
+        }
+        if strip_name(rest, b"transfer-encoding:").is_some() {
+            return Some(Framing::Chunked(ChunkScanner::new(UNLIMITED)));
         }
     }
     Some(Framing::UntilClose)
@@ -131,8 +124,11 @@ fn read_framing(head: &[u8]) -> Option<Framing> {
 /// The value of the line that `rest` begins with, if it is the field of that name.
 fn strip_name<'a>(rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (start, value) = rest.split_at_checked(name.len())?;
+    if !start.eq_ignore_ascii_case(name) {
+        return None;
+    }
     let end = memchr::memchr(b'\r', value)?;
-    start.eq_ignore_ascii_case(name).then_some(value.get(..end)?.trim_ascii())
+    Some(value.get(..end)?.trim_ascii())
 }
 
 #[cfg(test)]

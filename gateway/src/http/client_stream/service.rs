@@ -6,13 +6,13 @@ use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
 
-use super::{ClientControl, ClientFault, ClientLimits, ClientStream};
+use super::{ClientControl, ClientFault, ClientLimits, ClientStream, control::Observer};
 
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
 pub struct ClientGuard {
     limits: Rc<ClientLimits>,
-    observer: Option<Rc<dyn Fn(&ClientControl, ClientFault)>>,
+    observer: Option<Rc<Observer>>,
 }
 
 impl ClientGuard {
