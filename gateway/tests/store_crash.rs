@@ -9,7 +9,7 @@ mod feed;
 mod making;
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use postern_gateway::keys::KeyId;
@@ -80,6 +80,6 @@ async fn write_until_killed(url: &str) {
     let store = open(&url.parse().unwrap()).await;
     for number in 0_u64.. {
         let key = create_key(&store, "acme", &format!("{} {number}", std::process::id())).await.key;
-        writeln!(std::io::stdout(), "{}", key.id).unwrap();
+        println!("{}", key.id);
     }
 }

@@ -112,6 +112,29 @@ async fn what_is_no_database_is_left_as_it_is() {
     }
 }
 
+#[test]
+fn many_processes_make_the_database_at_once() {
+    for _ in 0..5 {
+        let place = Place::new();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let url = place.url();
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        let store = open(&url).await;
+                        create_key(&store, "shared", &format!("key {number}")).await;
+                        store.close().await;
+                    });
+                });
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let keys = runtime.block_on(async { open(&place.url()).await.keys(None, None, 100).await.unwrap() });
+        assert_eq!(keys.len(), 8);
+    }
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let place = Place::new();

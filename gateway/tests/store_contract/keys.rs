@@ -102,18 +102,19 @@ pub(crate) async fn keys_are_listed_oldest_first_page_by_page(url: &DatabaseUrl)
         made.push(store.create_key(new, &later(number / 3)).await.unwrap().key);
     }
     made.sort_by_key(|key| (key.created_at, key.id));
-    for wanted in [None, Some(made[0].consumer)] {
+    let pages = [1, 2, 3, 100].into_iter().flat_map(|limit| [(limit, None), (limit, Some(made[0].consumer))]);
+    for (limit, wanted) in pages {
         let (mut listed, mut after) = (Vec::new(), None);
         loop {
-            let page = store.keys(wanted.as_ref(), after, 2).await.unwrap();
-            assert!(page.len() <= 2);
+            let page = store.keys(wanted.as_ref(), after, limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
             after = Some(last.cursor());
             listed.extend(page);
         }
         let expected: Vec<_> =
             made.iter().filter(|key| wanted.is_none_or(|consumer| key.consumer == consumer)).cloned().collect();
-        assert_eq!(listed, expected);
+        assert_eq!(listed, expected, "{limit} a page, {wanted:?}");
     }
 }
 
