@@ -1,9 +1,11 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-litestar test-compose
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-compose bench
 
 VENV := target/litestar-venv
+# Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
+BENCH ?=
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +19,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-litestar test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-compose ## Run everything below; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -28,6 +30,10 @@ test-rust: ## Run unit, integration and documentation tests
 	@tests/prepare.sh rust
 	cargo test --workspace --locked
 
+test-demo: ## Run the demonstration, try the command that it ends with, and stop it
+	@tests/prepare.sh rust demo
+	tests/demo.py
+
 test-litestar: $(VENV)/ready ## Test the Litestar example, alone and behind the gateway
 	@tests/prepare.sh rust
 	cargo build --workspace --bins --locked
@@ -37,6 +43,11 @@ test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
 	tests/compose/base-images.sh
 	tests/compose/walk.py
+
+bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a TCP relay, in one run
+	@tests/prepare.sh rust bench
+	cargo build --release --locked --bin gateway
+	bench/run.py $(BENCH)
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
 	@tests/prepare.sh litestar

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, litestar, compose; all three when none is named) find what they need.
+# Sees to it that the tests named (rust, demo, litestar, compose, bench; all but the last when none is named) find what they
+# need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
 # of it at once, and this fails: a test that cannot run is never skipped. The Rust toolchain is only ever named.
@@ -44,6 +45,19 @@ for_rust() {
   need "a C compiler, which the bundled SQLite is built with" build-essential has cc
 }
 
+for_demo() {
+  need "Python 3" python3 has python3
+  need "curl" curl has curl
+}
+
+for_bench() {
+  need "Python 3" python3 has python3
+  need "a load generator" wrk has wrk
+  need "nginx, a peer and the origin" nginx-light has nginx
+  need "HAProxy, a peer" haproxy has haproxy
+  need "a way to pin processes to a core" util-linux has taskset
+}
+
 for_litestar() {
   need "Python 3" python3 has python3
   need "virtual environments for Python" python3-venv has_venv
@@ -74,11 +88,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust litestar compose
+[ $# -gt 0 ] || set -- rust demo litestar compose
 for tests in "$@"; do
   case $tests in
-    rust | litestar | compose) "for_$tests" ;;
-    *) say "unknown: $tests (rust, litestar, compose)"; exit 2 ;;
+    rust | demo | litestar | compose | bench) "for_$tests" ;;
+    *) say "unknown: $tests (rust, demo, litestar, compose, bench)"; exit 2 ;;
   esac
 done
 
