@@ -1,7 +1,6 @@
 //! One id for a request, in both access logs, in the answer and in every refusal.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -62,10 +61,13 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        let mut text = String::with_capacity(32);
-        let written = write!(text, "{:016x}{mixed:016x}", self.worker);
-        debug_assert!(written.is_ok(), "writing to a string cannot fail");
-        RequestId(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0")))
+        let mut text = [0; 32];
+        for (digits, number) in text.chunks_exact_mut(16).zip([self.worker, mixed]) {
+            for (digit, shift) in digits.iter_mut().zip((0..64).step_by(4).rev()) {
+                *digit = b"0123456789abcdef"[(number >> shift & 0xf) as usize];
+            }
+        }
+        RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }
 }
 

@@ -24,31 +24,43 @@ static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Headers of one hop (RFC 9110, section 7.6.1), and `Expect`, which the gateway itself answers.
-static HOP_BY_HOP: [HeaderName; 11] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
-];
+/// Whether a header is one of a hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway itself answers.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "http2-settings"
+    )
+}
 
-/// What a client says of who stands before it; only trusted proxies may.
-static FORWARDING: [HeaderName; 7] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether a client says by it who stands before it; only trusted proxies may.
+fn is_forwarding(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-real-ip"
+    )
+}
+
+/// Whether only the gateway may say it, in any spelling, or a reader could take it for that: CGI, WSGI and PHP fold names
+/// with other marks than `-`.
+fn is_unsafe(name: &str) -> bool {
+    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || names::is_privileged(name)
+}
 
 /// What the origin is told besides the client's own headers.
 pub struct ForOrigin<'a> {
@@ -71,15 +83,13 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Turns the client's headers into those for the origin.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
-        remove_hop_by_hop(headers);
         let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(headers));
-        remove_unsafe_names(headers);
-        headers.remove(header::AUTHORIZATION);
-        headers.remove(header::CONTENT_LENGTH);
-        for name in &FORWARDING {
-            headers.remove(name);
-        }
+        // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
+        remove_nominated(headers);
+        headers.retain(|name, _| {
+            let name = name.as_str();
+            !(is_hop_by_hop(name) || is_forwarding(name) || is_unsafe(name) || matches!(name, "authorization" | "content-length"))
+        });
 
         headers.insert(header::HOST, self.host.clone());
         headers.insert(SHARED_SECRET.clone(), self.secret.clone());
@@ -157,42 +167,30 @@ impl Forwarding {
 
 /// Turns the origin's headers into those for the client.
 pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) {
-    remove_hop_by_hop(headers);
-    let hidden: Vec<HeaderName> = headers.keys().filter(|name| names::is_hidden_from_clients(name.as_str())).cloned().collect();
-    for name in hidden {
-        if name == SHARED_SECRET {
+    remove_nominated(headers);
+    headers.retain(|name, _| {
+        let name = name.as_str();
+        let hidden = names::is_hidden_from_clients(name);
+        if hidden && names::is_privileged(name) {
             log::warn!("request {}: the origin answered with the shared secret, which was removed", request_id.as_str());
         }
-        headers.remove(name);
-    }
+        !(hidden || is_hop_by_hop(name))
+    });
     headers.insert(REQUEST_ID.clone(), request_id.header_value());
 }
 
-/// Removes the headers of one hop: the known ones, and those that `Connection` names.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
+/// Removes the headers that `Connection` names.
+fn remove_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-/// Removes what only the gateway may say, in every spelling, and every other name beyond letters, digits and `-`:
-/// what reads such names differently (CGI, WSGI, PHP) could take them for one of ours.
-fn remove_unsafe_names(headers: &mut HeaderMap) {
-    let is_unsafe =
-        |name: &str| names::is_privileged(name) || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let unsafe_names: Vec<HeaderName> = headers.keys().filter(|name| is_unsafe(name.as_str())).cloned().collect();
-    for name in unsafe_names {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect();
+    for name in nominated {
         headers.remove(name);
     }
 }

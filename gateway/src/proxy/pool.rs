@@ -23,12 +23,14 @@ use http::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::unrun::Unrun;
 use self::upload::Upload;
 use crate::proxy::{
     connect::OriginConnect,
     origin_stream::{OriginLimits, OriginRegistry},
 };
 
+mod unrun;
 mod upload;
 
 /// How connections to origins are opened, used and kept.
@@ -132,15 +134,15 @@ impl OriginPool {
         // fresh connection.
         let (requests, tunnels) = (connector(), connector());
 
-        let shared = Rc::clone(&registry);
+        let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
         let send: Rc<SendFn> = Rc::new(move |to, head, body| {
-            let (requests, registry) = (Rc::clone(&requests), Rc::clone(&shared));
+            let (requests, registry, unrun) = (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
             Box::pin(async move {
                 let connection = requests.call(to).await?;
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
                 let (head, body) = Upload::new(head, body, control);
-                connection.send_request(head, body).await
+                unrun.first_poll_of(connection.send_request(head, body)).await
             })
         });
         let tunnel: Rc<TunnelFn> = Rc::new(move |to, head| {
