@@ -162,6 +162,25 @@ fn answer_to_an_upload_that_is_not_wanted_can_be_read() {
 }
 
 #[test]
+fn refusal_of_a_bad_head_can_be_read_though_a_body_follows() {
+    run(async {
+        let server = TestServer::guarded(limits());
+        let big = "x".repeat(500_000);
+        for fields in ["Content-Length: 500000\r\nContent-Length: 500000\r\n", "Content-Length: 500000\nX: y\r\n"] {
+            for _ in 0..20 {
+                let mut client = server.connect().await;
+                let (mut read, mut write) = client.io.split();
+                let request = post("/echo", fields, &big);
+                let _ = tokio::time::timeout(HANG, write.write_all(request.as_bytes())).await;
+                let mut rest = Vec::new();
+                let _ = tokio::time::timeout(HANG, read.read_to_end(&mut rest)).await.expect("the end in time");
+                assert_eq!(statuses(&String::from_utf8_lossy(&rest)), [400], "{fields:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn endless_upload_after_the_answer_is_cut_off() {
     run(async {
         let server = TestServer::guarded(limits());
