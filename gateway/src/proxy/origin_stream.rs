@@ -124,6 +124,11 @@ impl<S> OriginStream<S> {
         fault.into()
     }
 
+    /// The limits of the present exchange.
+    fn limits(&self) -> OriginLimits {
+        self.control.limits(self.limits)
+    }
+
     fn spend(&mut self) {
         self.phase = Phase::Spent;
         self.io = None;
@@ -145,6 +150,7 @@ impl<S> OriginStream<S> {
     fn end_exchange(&mut self, leftover: bool) {
         self.read_alarm.disarm();
         self.write_alarm.disarm();
+        self.control.end_exchange();
         if leftover {
             log::debug!("origin sent bytes after its response; the connection is not used again");
         }
@@ -251,5 +257,99 @@ impl<S: ActixStream> ActixStream for OriginStream<S> {
 impl<S> fmt::Debug for OriginStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginStream").field("phase", &self.phase).field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::poll_fn};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An origin that sends these pieces and closes.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop_front() {
+                let rest = piece.split_off(piece.len().min(buf.remaining()));
+                buf.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// All that passes in one exchange. The end is always an error, never an end of stream.
+    fn passed(pieces: VecDeque<Vec<u8>>, room: usize) -> Vec<u8> {
+        let reading = async {
+            let mut stream = OriginStream::new(Pieces(pieces), OriginLimits::default(), OriginControl::default());
+            poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
+            let mut passed = Vec::new();
+            loop {
+                let mut space = vec![0; room];
+                let mut buf = ReadBuf::new(&mut space);
+                match poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buf)).await {
+                    Ok(()) => assert!(!buf.filled().is_empty(), "a plain end of stream"),
+                    Err(error) => {
+                        assert!(OriginFault::find(&error).is_some(), "{error:?}");
+                        return passed;
+                    }
+                }
+                passed.extend_from_slice(buf.filled());
+            }
+        };
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(reading)
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_does_not_depend_on_how_it_arrives(
+            response in "(HTTP/1\\.1 103 H\r\n\r\n){0,2}HTTP/1\\.1 (200|304) ?\r\n(X: y\r\n)?(Content-Length: [0-9]|Transfer-Encoding: chunked)\r\n\r\n(([0-3]\r\n)?[a-c]{0,3}\r\n){0,4}",
+            sizes in proptest::collection::vec(1usize..9, 1..5),
+            room in 1usize..200,
+        ) {
+            let bytes = response.as_bytes();
+            let (mut at, mut pieces) = (0, VecDeque::new());
+            for size in sizes.iter().cycle() {
+                let end = (at + size).min(bytes.len());
+                if at == end {
+                    break;
+                }
+                pieces.push_back(bytes[at..end].to_vec());
+                at = end;
+            }
+            // In one piece a fault takes what came before it along.
+            let (split, whole) = (passed(pieces, room), passed(VecDeque::from([bytes.to_vec()]), 4096));
+            prop_assert!(split.starts_with(&whole), "{:?} {:?}", split, whole);
+            if split != whole {
+                prop_assert!(whole.is_empty(), "{:?} {:?}", split, whole);
+            }
+        }
+
+        #[test]
+        fn any_bytes_end_in_a_fault(response in proptest::collection::vec(any::<u8>(), 0..200), room in 1usize..100) {
+            passed(VecDeque::from([response.clone()]), room);
+            passed(VecDeque::from([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), response.clone()]), room);
+            passed(VecDeque::from([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(), response]), room);
+        }
     }
 }

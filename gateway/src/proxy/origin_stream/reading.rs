@@ -38,12 +38,12 @@ impl<S> OriginStream<S> {
         loop {
             let found = self.end.find(&self.held).map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
             let Some(len) = found else {
-                if self.held.len().saturating_add(self.interim_bytes) > self.limits.head_bytes {
+                if self.held.len().saturating_add(self.interim_bytes) > self.limits().head_bytes {
                     return Err(self.fail(OriginFault::HeadTooLarge));
                 }
                 return Ok(false);
             };
-            if len.saturating_add(self.interim_bytes) > self.limits.head_bytes {
+            if len.saturating_add(self.interim_bytes) > self.limits().head_bytes {
                 return Err(self.fail(OriginFault::HeadTooLarge));
             }
             let head = self.held.split_to(len);
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     pub(super) fn pass_direct(&mut self, fresh: &[u8]) -> io::Result<Option<usize>> {
         let Ok(Some(len)) = HeadEnd::default().find(fresh) else { return Ok(None) };
         let Some((head, rest)) = fresh.split_at_checked(len) else { return Ok(None) };
-        if len > self.limits.head_bytes || self.interim_bytes > 0 {
+        if len > self.limits().head_bytes || self.interim_bytes > 0 {
             return Ok(None);
         }
         match head::judge(head, self.request) {
@@ -193,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 
     pub(super) fn poll_first_byte_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits.first_byte_timeout);
+        self.read_alarm.arm(self.limits().first_byte_timeout);
         ready!(self.read_alarm.poll(cx));
         Poll::Ready(Err(self.fail(OriginFault::FirstByteTimeout)))
     }
@@ -246,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 
     pub(super) fn poll_idle_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits.idle_timeout);
+        self.read_alarm.arm(self.limits().idle_timeout);
         ready!(self.read_alarm.poll(cx));
         Poll::Ready(Err(self.fail(OriginFault::IdleTimeout)))
     }

@@ -35,7 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 
     pub(super) fn poll_write_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.write_alarm.arm(self.limits.write_timeout);
+        self.write_alarm.arm(self.limits().write_timeout);
         ready!(self.write_alarm.poll(cx));
         Poll::Ready(self.fail(OriginFault::WriteTimeout))
     }
