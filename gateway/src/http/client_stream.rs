@@ -7,6 +7,7 @@
 
 mod control;
 mod fault;
+mod raw;
 mod reading;
 mod request;
 mod response;
@@ -31,6 +32,7 @@ use tokio::{
 pub use self::{
     control::ClientControl,
     fault::{ChunkFault, ClientFault},
+    raw::RawInput,
     service::ClientGuard,
 };
 use self::{request::Request, response::Outgoing};
@@ -134,6 +136,8 @@ pub struct ClientStream<S> {
     owed: bool,
     /// The request that is being answered is `HEAD`.
     is_head: bool,
+    /// The request that is being answered has the rest of the connection for a body: it must not be taken for requests.
+    endless: bool,
     /// Bytes not judged yet.
     held: BytesMut,
     end: HeadEnd,
@@ -152,7 +156,7 @@ pub struct ClientStream<S> {
 
 impl<S> ClientStream<S> {
     /// Guards a socket, accepted just now.
-    pub fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
+    fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
         Self {
             io,
             limits,
@@ -162,6 +166,7 @@ impl<S> ClientStream<S> {
             outgoing: Outgoing::Quiet,
             owed: false,
             is_head: false,
+            endless: false,
             held: BytesMut::new(),
             end: HeadEnd::default(),
             empty_lines: 0,
@@ -200,9 +205,11 @@ impl<S> ClientStream<S> {
         self.empty_lines = 0;
         self.body_meter.begin();
         self.write_meter.begin();
+        self.endless = matches!(request.body, Some(Framing::UntilClose));
         self.incoming = match request.body {
+            // What follows a wish to leave HTTP is held until the wish is granted.
+            None | Some(Framing::UntilClose) => Incoming::Answering,
             Some(framing) => Incoming::Body(framing),
-            None => Incoming::Answering,
         };
     }
 
@@ -237,32 +244,26 @@ impl<S: ClientSocket> ClientStream<S> {
     fn switch(&mut self, cx: &mut Context<'_>) {
         self.await_nothing();
         self.incoming = Incoming::Raw;
-        if !self.held.is_empty() {
-            self.ready.unsplit(self.held.split());
-            cx.waker().wake_by_ref();
-        }
+        self.ready.unsplit(self.held.split());
+        cx.waker().wake_by_ref();
     }
 }
 
 impl<S: ClientSocket> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ready.is_empty() {
+        if !this.ready.is_empty() && !this.is_raw() {
             this.deliver(buf);
             return Poll::Ready(Ok(()));
         }
         if this.control.is_upgraded() && !this.is_raw() {
             this.switch(cx);
-            if !this.ready.is_empty() {
-                this.deliver(buf);
-                return Poll::Ready(Ok(()));
-            }
         }
         match &this.incoming {
             Incoming::Head => this.poll_read_head(cx, buf),
             Incoming::Body(_) => this.poll_read_body(cx, buf),
             Incoming::Answering => this.poll_read_ahead(cx),
-            Incoming::Raw => Pin::new(&mut this.io).poll_read(cx, buf),
+            Incoming::Raw => this.poll_read_raw(cx, buf),
             Incoming::Closed => Poll::Ready(Ok(())),
         }
     }
@@ -307,6 +308,12 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for ClientStream<S> {
+    fn drop(&mut self) {
+        self.control.diversion().end();
     }
 }
 

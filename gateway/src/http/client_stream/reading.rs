@@ -11,7 +11,7 @@ use bytes::Buf as _;
 use tokio::io::ReadBuf;
 
 use super::{ASIDE_BYTES, Awaited, ClientFault, ClientSocket, ClientStream, Incoming, request};
-use crate::wire::{alarm::OutOfPace, body::Framing, head::HeadEnd};
+use crate::wire::{alarm::OutOfPace, head::HeadEnd};
 
 /// How much of the requests to come is taken in while a response is owed.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
@@ -195,10 +195,6 @@ impl<S: ClientSocket> ClientStream<S> {
     }
 
     pub(super) fn poll_body_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The end of such a body is the end of the connection: how long it may be silent is for those who talk there to say.
-        if matches!(self.incoming, Incoming::Body(Framing::UntilClose)) && self.owed {
-            return Poll::Pending;
-        }
         let pace = self.control.body_pace(self.limits.body);
         let fault = match ready!(self.body_meter.poll_out_of_pace(cx, pace)) {
             OutOfPace::Idle => ClientFault::BodyStalled,
@@ -233,6 +229,32 @@ impl<S: ClientSocket> ClientStream<S> {
             }
         }
         // No reader is registered now: the end of the response wakes the task.
+        Poll::Pending
+    }
+
+    /// After the upgrade: to whoever reads there.
+    pub(super) fn poll_read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.control.diversion().is_active() {
+            if self.ready.is_empty() {
+                return Pin::new(&mut self.io).poll_read(cx, buf);
+            }
+            self.deliver(buf);
+            return Poll::Ready(Ok(()));
+        }
+        let early = self.ready.split();
+        if !early.is_empty() {
+            self.control.diversion().push(&early);
+        }
+        while !self.control.client_left() {
+            ready!(self.control.diversion().poll_room(cx));
+            if ready!(self.poll_hold(cx))? == 0 {
+                self.control.note_left();
+                self.control.diversion().end();
+            }
+            let bytes = self.held.split();
+            self.control.diversion().push(&bytes);
+        }
+        // Not the end of the stream: that would end the other direction too.
         Poll::Pending
     }
 }

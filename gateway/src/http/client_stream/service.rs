@@ -33,8 +33,12 @@ impl ClientGuard {
         // Responses leave in as few pieces as can be; waiting for more to send only adds delay.
         io.set_nodelay(true)?;
         let peer = io.peer_addr().ok();
-        let control = ClientControl::new(peer, self.observer.clone());
-        Ok(ClientStream::new(io, Rc::clone(&self.limits), control))
+        Ok(self.wrap(io, peer))
+    }
+
+    /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
+    pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+        ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.observer.clone()))
     }
 
     /// The accept step, to be put before an `actix_http::HttpService`:

@@ -63,6 +63,11 @@ impl<S: ClientSocket> ClientStream<S> {
         self.owed = false;
         self.control.end_exchange();
         match self.incoming {
+            // The wish to leave HTTP was not granted; actix-http takes the rest of the connection for a body nevertheless.
+            Incoming::Answering if self.endless => {
+                self.close();
+                cx.waker().wake_by_ref();
+            }
             Incoming::Answering => {
                 self.incoming = Incoming::Head;
                 if self.held.is_empty() {
@@ -92,7 +97,8 @@ impl<S: ClientSocket> ClientStream<S> {
     pub(super) fn must_linger(&self) -> bool {
         !self.is_raw()
             && !self.control.client_left()
-            && (self.ended_badly
+            && (self.endless
+                || self.ended_badly
                 || self.control.fault().is_some()
                 || matches!(self.incoming, Incoming::Body(_))
                 || !self.held.is_empty())
