@@ -37,6 +37,9 @@ use crate::telemetry::access_log::{AccessLog, Sink, Writer};
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
 
+/// How long a connection that is being closed may take to do so.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Why the gateway did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -178,6 +181,7 @@ impl DataPlane {
                 .client_request_timeout(Duration::ZERO)
                 // A client that closes has left: its request to the origin is dropped.
                 .h1_allow_half_closed(false)
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .graceful_shutdown_signal(move || {
                     let draining = draining.clone();
                     async move { draining.notified().await }
@@ -321,6 +325,8 @@ fn pool_settings(origin: &OriginSettings) -> PoolSettings {
 fn client_limits(listen: &ListenSettings) -> ClientLimits {
     let defaults = ClientLimits::default();
     ClientLimits {
+        head_bytes: listen.max_head_bytes,
+        fields: listen.max_headers,
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,
         body: Pace { idle: listen.body_idle_timeout, ..defaults.body },

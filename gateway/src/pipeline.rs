@@ -28,7 +28,7 @@ use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failure, forward};
 use crate::proxy::headers::{ForOrigin, for_client};
 use crate::proxy::pool::OriginPool;
-use crate::proxy::upgrade::{self, Upgrade};
+use crate::proxy::upgrade::{self, Client, Upgrade};
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
 use crate::telemetry::access_log::AccessLog;
@@ -115,11 +115,15 @@ async fn run(
     size: BodySize,
 ) -> Result<Answer, Refusal> {
     let Admitted { target, route, caller } = admitted(worker, policy, exchange, request, size)?;
-    let upgrade = Upgrade::requested(request.head());
+    let upgrade = match Upgrade::requested(request.head()) {
+        Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
+        Upgrade::No | Upgrade::Malformed => None,
+    };
     let head = for_origin(policy, exchange, request, &target, route, &caller);
-    let answer = if upgrade == Upgrade::WebSocket {
+    let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
-        upgrade::open(&worker.origins, &route.upstream, head, payload, policy.tunnel_idle_timeout, progress).await
+        let client = Client { control, protocol, progress, idle_timeout: policy.tunnel_idle_timeout };
+        upgrade::open(&worker.origins, &route.upstream, head, client).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
@@ -241,12 +245,15 @@ fn for_origin(
 /// The answer as the caller gets it.
 fn for_caller(mut answer: Answer, exchange: &Exchange, caller: &Caller) -> Answer {
     let headers = answer.response.headers_mut();
+    let protocol = headers.get(header::UPGRADE).cloned();
     for_client(headers, exchange.request_id());
     // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
     if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
         headers.insert(header::VARY, HeaderValue::from_static("authorization"));
     }
-    upgrade::mark_switched(&mut answer.response);
+    if let Some(protocol) = protocol {
+        upgrade::mark_switched(&mut answer.response, protocol);
+    }
     answer
 }
 
@@ -268,7 +275,12 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failure: &F
 
 /// What the guarded stream found wrong with the client's bytes.
 fn client_fault(request: &Request) -> Option<ClientFault> {
-    request.conn_data::<Rc<ClientControl>>().and_then(|control| control.fault())
+    client_control(request).and_then(|control| control.fault())
+}
+
+/// The guarded stream beneath the request.
+fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
+    request.conn_data::<Rc<ClientControl>>().cloned()
 }
 
 /// The length that the client announced; the parser has refused whatever contradicts itself.

@@ -49,6 +49,10 @@ pub struct ListenSettings {
     pub max_connections: usize,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
+    /// Most bytes of a request head.
+    pub max_head_bytes: usize,
+    /// Most header fields of a request.
+    pub max_headers: usize,
     /// How long a request head may take, from its first byte.
     pub head_timeout: Duration,
     /// How long a request body may pause.
@@ -172,6 +176,8 @@ impl ListenSettings {
             max_connections: section.take("max_connections", Count(25_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
+            max_head_bytes: section.take("max_head_bytes", Count(16 * 1024)).0,
+            max_headers: section.take("max_headers", Count(64)).0,
             head_timeout: span(section, "head_timeout", 5),
             body_idle_timeout: span(section, "body_idle_timeout", 30),
             write_idle_timeout: span(section, "write_idle_timeout", 30),

@@ -7,13 +7,15 @@
 
 mod control;
 mod fault;
+mod raw;
+mod reading;
 mod request;
 mod response;
 mod service;
+mod writing;
 
 use std::{
     fmt, io,
-    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -21,7 +23,7 @@ use std::{
 };
 
 use actix_rt::net::TcpStream;
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -30,27 +32,19 @@ use tokio::{
 pub use self::{
     control::ClientControl,
     fault::{ChunkFault, ClientFault},
+    raw::RawInput,
     service::ClientGuard,
 };
-use self::{
-    request::Request,
-    response::{Event, Outgoing},
-};
+use self::{request::Request, response::Outgoing};
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
-    alarm::{Alarm, OutOfPace, PaceMeter},
+    alarm::{Alarm, PaceMeter},
     body::Framing,
     head::HeadEnd,
 };
 
 /// What is read at once while the bytes cannot go straight to the reader.
 const ASIDE_BYTES: usize = 4096;
-/// How much of the requests to come is taken in while a response is owed.
-const READ_AHEAD_BYTES: usize = 16 * 1024;
-/// Empty lines before a request, which RFC 9112 §2.2 asks to pass over.
-const MAX_EMPTY_LINES: u8 = 2;
-/// What is taken in at most after the connection has been given up, for the client to read its answer.
-const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 /// What a client may take, in time and in bytes. A time of zero means: no limit.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +136,8 @@ pub struct ClientStream<S> {
     owed: bool,
     /// The request that is being answered is `HEAD`.
     is_head: bool,
+    /// The request that is being answered has the rest of the connection for a body: it must not be taken for requests.
+    endless: bool,
     /// Bytes not judged yet.
     held: BytesMut,
     end: HeadEnd,
@@ -152,13 +148,15 @@ pub struct ClientStream<S> {
     read_alarm: Alarm,
     body_meter: PaceMeter,
     write_meter: PaceMeter,
+    /// The last response was an error: what the client sends on may not have been read.
+    ended_badly: bool,
     shut_down: bool,
     lingered_bytes: usize,
 }
 
 impl<S> ClientStream<S> {
     /// Guards a socket, accepted just now.
-    pub fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
+    fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
         Self {
             io,
             limits,
@@ -168,6 +166,7 @@ impl<S> ClientStream<S> {
             outgoing: Outgoing::Quiet,
             owed: false,
             is_head: false,
+            endless: false,
             held: BytesMut::new(),
             end: HeadEnd::default(),
             empty_lines: 0,
@@ -176,6 +175,7 @@ impl<S> ClientStream<S> {
             read_alarm: Alarm::default(),
             body_meter: PaceMeter::default(),
             write_meter: PaceMeter::default(),
+            ended_badly: false,
             shut_down: false,
             lingered_bytes: 0,
         }
@@ -194,25 +194,22 @@ impl<S> ClientStream<S> {
         matches!(self.incoming, Incoming::Raw)
     }
 
-    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
-        let count = self.ready.len().min(buf.remaining());
-        buf.put_slice(self.ready.get(..count).unwrap_or_default());
-        self.ready.advance(count);
-    }
-
     /// A head has passed.
     fn begin_exchange(&mut self, request: Request) {
         self.control.note_request();
         self.await_nothing();
         self.owed = true;
+        self.ended_badly = false;
         self.is_head = request.is_head;
         self.end = HeadEnd::default();
         self.empty_lines = 0;
         self.body_meter.begin();
         self.write_meter.begin();
+        self.endless = matches!(request.body, Some(Framing::UntilClose));
         self.incoming = match request.body {
+            // What follows a wish to leave HTTP is held until the wish is granted.
+            None | Some(Framing::UntilClose) => Incoming::Answering,
             Some(framing) => Incoming::Body(framing),
-            None => Incoming::Answering,
         };
     }
 
@@ -220,78 +217,13 @@ impl<S> ClientStream<S> {
         self.incoming = if self.owed { Incoming::Answering } else { Incoming::Head };
     }
 
-    /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is held.
-    fn advance_body(&mut self, bytes: &[u8]) -> Result<usize, ClientFault> {
-        let used = match &mut self.incoming {
-            Incoming::Body(framing) => match framing.advance(bytes).map_err(ClientFault::BadChunk)? {
-                Some(end) => {
-                    self.end_request();
-                    end
-                }
-                None => bytes.len(),
-            },
-            _ => 0,
-        };
-        self.held.extend_from_slice(bytes.get(used..).unwrap_or_default());
-        Ok(used)
-    }
-
     fn await_nothing(&mut self) {
         self.read_alarm.disarm();
         self.awaited = Awaited::Nothing;
     }
-
-    /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there of its body.
-    fn judge_held(&mut self) -> Result<bool, ClientFault> {
-        loop {
-            let Some(len) = self.end.find(&self.held).map_err(|_| ClientFault::BareLineFeed)? else {
-                return if self.held.len() > self.limits.head_bytes { Err(ClientFault::HeadTooLarge) } else { Ok(false) };
-            };
-            if len > self.limits.head_bytes {
-                return Err(ClientFault::HeadTooLarge);
-            }
-            let head = self.held.split_to(len);
-            self.end = HeadEnd::default();
-            if len == 2 && self.empty_lines < MAX_EMPTY_LINES {
-                self.empty_lines += 1;
-                if self.held.is_empty() {
-                    return Ok(false);
-                }
-                continue;
-            }
-            let request = request::read(&head, &self.limits)?;
-            self.begin_exchange(request);
-            let rest = self.held.split();
-            let used = self.advance_body(&rest)?;
-            self.ready = head;
-            self.ready.extend_from_slice(rest.get(..used).unwrap_or_default());
-            return Ok(true);
-        }
-    }
-
-    /// How many of these bytes pass as they are; `None`: they have to be held.
-    fn pass_direct(&mut self, fresh: &[u8]) -> Result<Option<usize>, ClientFault> {
-        let Ok(Some(len)) = HeadEnd::default().find(fresh) else { return Ok(None) };
-        let Some((head, rest)) = fresh.split_at_checked(len) else { return Ok(None) };
-        if len == 2 || len > self.limits.head_bytes {
-            return Ok(None);
-        }
-        let request = request::read(head, &self.limits)?;
-        self.begin_exchange(request);
-        Ok(Some(len + self.advance_body(rest)?))
-    }
 }
 
 impl<S: ClientSocket> ClientStream<S> {
-    /// Appends what the client has sent to `held`.
-    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
-        let mut aside = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut aside))?;
-        self.held.extend_from_slice(aside.filled());
-        Poll::Ready(Ok(aside.filled().len()))
-    }
-
     fn close(&mut self) {
         self.incoming = Incoming::Closed;
         self.await_nothing();
@@ -308,266 +240,30 @@ impl<S: ClientSocket> ClientStream<S> {
         }
     }
 
-    /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
-    fn write_refusal(&mut self, cx: &mut Context<'_>) {
-        if let Some(response) = self.control.fault().and_then(ClientFault::response) {
-            // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
-            if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, response.as_bytes()) {
-                self.control.note_sent(count);
-            }
-            let _ = Pin::new(&mut self.io).poll_flush(cx);
-        }
-    }
-
-    fn poll_read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            // The common case needs no copy: one read brings the whole head.
-            if self.held.is_empty() {
-                let start = buf.filled().len();
-                if Pin::new(&mut self.io).poll_read(cx, buf)?.is_pending() {
-                    return self.poll_head_deadline(cx);
-                }
-                let fresh = buf.filled().get(start..).unwrap_or_default();
-                if fresh.is_empty() {
-                    return self.end_of_stream();
-                }
-                match self.pass_direct(fresh) {
-                    Ok(Some(passed)) => {
-                        buf.set_filled(start + passed);
-                        return Poll::Ready(Ok(()));
-                    }
-                    Ok(None) => {
-                        self.held.extend_from_slice(fresh);
-                        buf.set_filled(start);
-                    }
-                    Err(fault) => {
-                        buf.set_filled(start);
-                        self.refuse(fault, cx);
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-            }
-            match self.judge_held() {
-                Ok(true) => {
-                    self.deliver(buf);
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(false) => {}
-                Err(fault) => {
-                    self.refuse(fault, cx);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            if !self.held.is_empty() {
-                match self.poll_hold(cx)? {
-                    Poll::Pending => return self.poll_head_deadline(cx),
-                    Poll::Ready(0) => return self.end_of_stream(),
-                    Poll::Ready(_) => {}
-                }
-            }
-        }
-    }
-
-    fn end_of_stream(&mut self) -> Poll<io::Result<()>> {
-        self.control.note_left();
-        self.close();
-        Poll::Ready(Ok(()))
-    }
-
-    /// Nothing has come: a matter of the time that is left for a head, or for it to begin.
-    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let first = self.control.requests() == 0;
-        let awaited = if first || !self.held.is_empty() { Awaited::RestOfHead } else { Awaited::NextRequest };
-        if self.awaited != awaited {
-            self.awaited = awaited;
-            self.read_alarm.disarm();
-        }
-        match awaited {
-            Awaited::RestOfHead if first && !self.limits.head_timeout.is_zero() => {
-                self.read_alarm.arm_at(self.accepted_at + self.limits.head_timeout);
-            }
-            Awaited::RestOfHead => self.read_alarm.arm(self.limits.head_timeout),
-            _ => self.read_alarm.arm(self.limits.keep_alive),
-        }
-        ready!(self.read_alarm.poll(cx));
-        match awaited {
-            Awaited::RestOfHead => self.refuse(ClientFault::HeadTimeout, cx),
-            _ => self.close(),
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.owed && self.poll_linger_deadline(cx).is_ready() {
-            self.close();
-            return Poll::Ready(Ok(()));
-        }
-        let start = buf.filled().len();
-        if Pin::new(&mut self.io).poll_read(cx, buf)?.is_pending() {
-            return self.poll_body_pace(cx);
-        }
-        let fresh = buf.filled().get(start..).unwrap_or_default();
-        if fresh.is_empty() {
-            return self.end_of_stream();
-        }
-        self.body_meter.moved(fresh.len());
-        match self.advance_body(fresh) {
-            Ok(used) => buf.set_filled(start + used),
-            Err(fault) => {
-                buf.set_filled(start);
-                self.refuse(fault, cx);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_body_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The end of such a body is the end of the connection: how long it may be silent is for those who talk there to say.
-        if matches!(self.incoming, Incoming::Body(Framing::UntilClose)) && self.owed {
-            return Poll::Pending;
-        }
-        let pace = self.control.body_pace(self.limits.body);
-        let fault = match ready!(self.body_meter.poll_out_of_pace(cx, pace)) {
-            OutOfPace::Idle => ClientFault::BodyStalled,
-            OutOfPace::TooSlow => ClientFault::BodyTooSlow,
-        };
-        if self.owed {
-            self.refuse(fault, cx);
-        } else {
-            self.close();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// The response is out and the body is not in: it will not be read for ever.
-    fn poll_linger_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.awaited != Awaited::EndOfLinger {
-            self.awaited = Awaited::EndOfLinger;
-            self.read_alarm.disarm();
-        }
-        if self.limits.linger.is_zero() {
-            return Poll::Ready(());
-        }
-        self.read_alarm.arm(self.limits.linger);
-        self.read_alarm.poll(cx)
-    }
-
-    /// While a response is owed, only the end of the connection is of interest; what comes is kept for later.
-    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.held.len() < READ_AHEAD_BYTES {
-            if ready!(self.poll_hold(cx))? == 0 {
-                return self.end_of_stream();
-            }
-        }
-        // No reader is registered now: the end of the response wakes the task.
-        Poll::Pending
-    }
-
-    /// Follows what was written. An error if it was no part of a response.
-    fn follow(&mut self, offered: &[u8], taken: usize, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut at = 0;
-        while at < taken {
-            if self.is_raw() {
-                return Ok(());
-            }
-            let rest = offered.get(at..).unwrap_or_default();
-            let (followed, event) = match self.owed {
-                true => self.outgoing.follow(rest, taken - at, self.is_head),
-                false => (0, Some(Event::Stray)),
-            };
-            at += followed;
-            match event {
-                None => {}
-                Some(Event::Complete) => self.end_response(cx),
-                Some(Event::Switched) => self.switch(cx),
-                Some(Event::Stray) => {
-                    self.control.note_fault(ClientFault::StrayResponse);
-                    self.io.reset_on_close();
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, ClientFault::StrayResponse));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end_response(&mut self, cx: &mut Context<'_>) {
-        self.owed = false;
-        self.control.end_exchange();
-        match self.incoming {
-            Incoming::Answering => {
-                self.incoming = Incoming::Head;
-                if self.held.is_empty() {
-                    // Nobody may poll the reading side before the next byte, so the deadline for that byte is set here.
-                    let _ = self.poll_head_deadline(cx);
-                } else {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            Incoming::Body(_) => {
-                let _ = self.poll_linger_deadline(cx);
-            }
-            Incoming::Head | Incoming::Raw | Incoming::Closed => {}
-        }
-    }
-
     /// The connection leaves HTTP; what came after the request is the first that the other protocol says.
     fn switch(&mut self, cx: &mut Context<'_>) {
         self.await_nothing();
         self.incoming = Incoming::Raw;
-        if !self.held.is_empty() {
-            self.ready.unsplit(self.held.split());
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn poll_write_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let pace = self.control.write_pace(self.limits.write);
-        ready!(self.write_meter.poll_out_of_pace(cx, pace));
-        self.control.note_fault(ClientFault::WriteStalled);
-        self.io.reset_on_close();
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, ClientFault::WriteStalled))
-    }
-
-    /// Whether the client may still be sending: closing the socket then would reset the connection, and with it drop the answer
-    /// that the client has not read yet.
-    fn must_linger(&self) -> bool {
-        !self.is_raw()
-            && !self.control.client_left()
-            && (self.control.fault().is_some() || matches!(self.incoming, Incoming::Body(_)) || !self.held.is_empty())
-    }
-
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
-        while self.poll_linger_deadline(cx).is_pending() && self.lingered_bytes < MAX_LINGER_BYTES {
-            let mut aside = ReadBuf::uninit(&mut space);
-            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut aside)) {
-                Ok(()) if !aside.filled().is_empty() => self.lingered_bytes += aside.filled().len(),
-                Ok(()) | Err(_) => break,
-            }
-        }
-        Poll::Ready(())
+        self.ready.unsplit(self.held.split());
+        cx.waker().wake_by_ref();
     }
 }
 
 impl<S: ClientSocket> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ready.is_empty() {
+        if !this.ready.is_empty() && !this.is_raw() {
             this.deliver(buf);
             return Poll::Ready(Ok(()));
         }
         if this.control.is_upgraded() && !this.is_raw() {
             this.switch(cx);
-            if !this.ready.is_empty() {
-                this.deliver(buf);
-                return Poll::Ready(Ok(()));
-            }
         }
         match &this.incoming {
             Incoming::Head => this.poll_read_head(cx, buf),
             Incoming::Body(_) => this.poll_read_body(cx, buf),
             Incoming::Answering => this.poll_read_ahead(cx),
-            Incoming::Raw => Pin::new(&mut this.io).poll_read(cx, buf),
+            Incoming::Raw => this.poll_read_raw(cx, buf),
             Incoming::Closed => Poll::Ready(Ok(())),
         }
     }
@@ -588,7 +284,14 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        match Pin::new(&mut this.io).poll_flush(cx) {
+            Poll::Pending if !this.is_raw() => this.poll_write_pace(cx).map(Err),
+            flushed => {
+                this.write_meter.moved(0);
+                flushed
+            }
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -605,6 +308,12 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for ClientStream<S> {
+    fn drop(&mut self) {
+        self.control.diversion().end();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix_http::body::BodySize;
+use actix_http::body::{self, BodySize};
 use actix_http::header::{self, HeaderName};
 use actix_http::{Method, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
 use awc::error::{ConnectError, SendRequestError};
@@ -85,11 +85,11 @@ async fn send_again_if_safe(
     head: &Rc<RequestHead>,
 ) -> Result<(ResponseHead, actix_http::Payload), Failure> {
     let head = || RequestHeadType::Rc(Rc::clone(head), None);
-    let mut answer = pool.send(upstream.target(), head(), ()).await;
+    let mut answer = pool.send(upstream.target(), head(), body::None::new()).await;
     let was_stale =
         |error: &SendRequestError| matches!(OriginFault::find(error), Some(OriginFault::DiedBeforeResponse { reused: true }));
     if answer.as_ref().is_err_and(was_stale) {
-        answer = pool.send_fresh(upstream.target(), head(), ()).await;
+        answer = pool.send_fresh(upstream.target(), head(), body::None::new()).await;
     }
     answer.map_err(|error| judge(&error, &BodyProgress::default()))
 }

@@ -9,29 +9,27 @@ mod body;
 mod control;
 mod fault;
 mod head;
+mod reading;
+mod writing;
 
 use std::{
     fmt, io,
-    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_rt::net::{ActixStream, Ready};
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::head::{Judged, RequestTraits};
+use self::head::RequestTraits;
 pub use self::{
     control::{OriginControl, OriginRegistry},
     fault::OriginFault,
 };
 use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
-
-/// What is read at once while the bytes cannot go straight to the reader.
-const ASIDE_BYTES: usize = 4096;
 
 /// How long an origin may take for what. Zero switches a limit off.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +124,11 @@ impl<S> OriginStream<S> {
         fault.into()
     }
 
+    /// The limits of the present exchange.
+    fn limits(&self) -> OriginLimits {
+        self.control.limits(self.limits)
+    }
+
     fn spend(&mut self) {
         self.phase = Phase::Spent;
         self.io = None;
@@ -147,6 +150,7 @@ impl<S> OriginStream<S> {
     fn end_exchange(&mut self, leftover: bool) {
         self.read_alarm.disarm();
         self.write_alarm.disarm();
+        self.control.end_exchange();
         if leftover {
             log::debug!("origin sent bytes after its response; the connection is not used again");
         }
@@ -164,267 +168,6 @@ impl<S> OriginStream<S> {
             Phase::Waiting => OriginFault::TruncatedHead,
             _ => OriginFault::TruncatedBody,
         }
-    }
-
-    /// Takes bytes that belong to the body or follow it, and says how many of them are the body's.
-    fn advance_body(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Phase::Body(framing) = &mut self.phase else { return Ok(0) };
-        match framing.advance(bytes) {
-            Ok(Some(end)) => {
-                self.end_exchange(end < bytes.len());
-                Ok(end)
-            }
-            Ok(None) => Ok(bytes.len()),
-            Err(fault) => Err(self.fail(OriginFault::BadChunk(fault))),
-        }
-    }
-
-    /// Looks for a complete head in what is held. True: a final one was found and waits, with what followed it, in `ready`.
-    fn judge_held(&mut self) -> io::Result<bool> {
-        loop {
-            let found = self.end.find(&self.held).map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
-            let Some(len) = found else {
-                if self.held.len().saturating_add(self.interim_bytes) > self.limits.head_bytes {
-                    return Err(self.fail(OriginFault::HeadTooLarge));
-                }
-                return Ok(false);
-            };
-            if len.saturating_add(self.interim_bytes) > self.limits.head_bytes {
-                return Err(self.fail(OriginFault::HeadTooLarge));
-            }
-            let head = self.held.split_to(len);
-            self.end = HeadEnd::default();
-            match head::judge(&head, self.request).map_err(|fault| self.fail(fault))? {
-                Judged::Interim => self.interim_bytes = self.interim_bytes.saturating_add(len),
-                Judged::Switching => {
-                    self.phase = Phase::Tunnel;
-                    self.ready = head;
-                    self.ready.unsplit(self.held.split());
-                    return Ok(true);
-                }
-                Judged::Final(verdict) => {
-                    self.ready = if verdict.canonical { head } else { head::rewrite(&head, verdict) };
-                    self.pass_rest(verdict)?;
-                    return Ok(true);
-                }
-            }
-        }
-    }
-
-    /// Moves what was held beyond the head into `ready`, as far as it belongs to the body.
-    fn pass_rest(&mut self, verdict: head::Verdict) -> io::Result<()> {
-        let rest = self.held.split();
-        self.enter_body(verdict, !rest.is_empty());
-        if matches!(self.phase, Phase::Body(Framing::UntilClose)) {
-            body::append_chunk(&mut self.ready, &rest);
-            return Ok(());
-        }
-        let used = self.advance_body(&rest)?;
-        self.ready.extend_from_slice(rest.get(..used).unwrap_or_default());
-        Ok(())
-    }
-
-    fn enter_body(&mut self, verdict: head::Verdict, more: bool) {
-        self.read_alarm.disarm();
-        self.closing |= verdict.close;
-        match body::framing(verdict.length) {
-            Some(framing) => self.phase = Phase::Body(framing),
-            None => self.end_exchange(more),
-        }
-    }
-
-    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
-        let count = self.ready.len().min(buf.remaining());
-        buf.put_slice(self.ready.get(..count).unwrap_or_default());
-        self.ready.advance(count);
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
-    fn poll_inner_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Some(io) => Pin::new(io).poll_read(cx, buf),
-            None => Poll::Ready(Err(OriginFault::Retired.into())),
-        }
-    }
-
-    /// Appends what the origin has sent to `held`.
-    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
-        let mut aside = ReadBuf::uninit(&mut space);
-        ready!(self.poll_inner_read(cx, &mut aside))?;
-        self.held.extend_from_slice(aside.filled());
-        Poll::Ready(Ok(aside.filled().len()))
-    }
-
-    /// Between exchanges there is nothing to read: pending is the only good state. The bytes themselves never come out, for
-    /// whoever reads here would take them for the answer to a request not yet made.
-    fn poll_read_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.control.is_retired() {
-            return Poll::Ready(Err(self.fail(OriginFault::Retired)));
-        }
-        let mut space = [0; 1];
-        let mut probe = ReadBuf::new(&mut space);
-        match self.poll_inner_read(cx, &mut probe) {
-            Poll::Pending => {
-                OriginControl::hand_out(&self.control);
-                Poll::Pending
-            }
-            Poll::Ready(Ok(())) if probe.filled().is_empty() => Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle))),
-            Poll::Ready(Ok(())) => Poll::Ready(Err(self.fail(OriginFault::LeftOverBytes))),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle))),
-        }
-    }
-
-    fn poll_read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            // The common case needs no copy: one read brings the whole head, in a form that awc reads as we do.
-            if self.held.is_empty() {
-                let start = buf.filled().len();
-                match self.poll_inner_read(cx, buf) {
-                    Poll::Pending => return self.poll_first_byte_timeout(cx),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
-                    Poll::Ready(Ok(())) => {}
-                }
-                let fresh = buf.filled().get(start..).unwrap_or_default();
-                if fresh.is_empty() {
-                    return Poll::Ready(Err(self.died_now()));
-                }
-                self.answered = true;
-                match self.pass_direct(fresh)? {
-                    Some(passed) => {
-                        buf.set_filled(start + passed);
-                        return Poll::Ready(Ok(()));
-                    }
-                    None => {
-                        self.held.extend_from_slice(fresh);
-                        buf.set_filled(start);
-                    }
-                }
-            } else {
-                match self.poll_hold(cx) {
-                    Poll::Pending => return self.poll_first_byte_timeout(cx),
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.died_now())),
-                    Poll::Ready(Ok(_)) => {}
-                }
-            }
-            if self.judge_held()? {
-                self.deliver(buf);
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// How much of these bytes passes as it is; `None`: they have to be held, because the head is not complete or is not to be
-    /// shown as it came.
-    fn pass_direct(&mut self, fresh: &[u8]) -> io::Result<Option<usize>> {
-        let Ok(Some(len)) = HeadEnd::default().find(fresh) else { return Ok(None) };
-        let Some((head, rest)) = fresh.split_at_checked(len) else { return Ok(None) };
-        if len > self.limits.head_bytes || self.interim_bytes > 0 {
-            return Ok(None);
-        }
-        match head::judge(head, self.request) {
-            Ok(Judged::Final(verdict)) if verdict.canonical => {
-                self.enter_body(verdict, !rest.is_empty());
-                Ok(Some(len + self.advance_body(rest)?))
-            }
-            Ok(_) => Ok(None),
-            Err(fault) => Err(self.fail(fault)),
-        }
-    }
-
-    fn died_now(&mut self) -> io::Error {
-        let fault = self.died();
-        self.fail(fault)
-    }
-
-    fn poll_first_byte_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits.first_byte_timeout);
-        ready!(self.read_alarm.poll(cx));
-        Poll::Ready(Err(self.fail(OriginFault::FirstByteTimeout)))
-    }
-
-    fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.phase, Phase::Body(Framing::UntilClose)) {
-            return self.poll_read_until_close(cx, buf);
-        }
-        let start = buf.filled().len();
-        match self.poll_inner_read(cx, buf) {
-            Poll::Pending => return self.poll_idle_timeout(cx),
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
-            Poll::Ready(Ok(())) => {}
-        }
-        self.read_alarm.disarm();
-        let fresh = buf.filled().get(start..).unwrap_or_default();
-        if fresh.is_empty() {
-            return Poll::Ready(Err(self.died_now()));
-        }
-        let passed = self.advance_body(fresh)?;
-        buf.set_filled(start + passed);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Frames a body that only the end of the connection ends, as chunks.
-    fn poll_read_until_close(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = match &mut self.io {
-            None => Poll::Ready(Err(OriginFault::Retired.into())),
-            Some(io) if buf.remaining() >= body::CHUNK_OVERHEAD + ASIDE_BYTES / 8 => body::poll_read_chunk(io, cx, buf),
-            Some(io) => {
-                let mut space = [0; ASIDE_BYTES];
-                let mut aside = ReadBuf::new(&mut space);
-                body::poll_read_chunk(io, cx, &mut aside).map_ok(|count| {
-                    self.ready.extend_from_slice(aside.filled());
-                    count
-                })
-            }
-        };
-        match read {
-            Poll::Pending => return self.poll_idle_timeout(cx),
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
-            Poll::Ready(Ok(0)) => {
-                self.ready.extend_from_slice(body::LAST_CHUNK);
-                self.spend();
-            }
-            Poll::Ready(Ok(_)) => self.read_alarm.disarm(),
-        }
-        self.deliver(buf);
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_idle_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits.idle_timeout);
-        ready!(self.read_alarm.poll(cx));
-        Poll::Ready(Err(self.fail(OriginFault::IdleTimeout)))
-    }
-
-    /// The request cannot be written on. True if that is because the origin has answered already (RFC 9112 §9.5).
-    fn look_for_answer(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        // Set first: an answer that is complete at once must end the connection.
-        self.closing = true;
-        loop {
-            match self.poll_hold(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(0) | Err(_)) => return Err(self.died_now()),
-                Poll::Ready(Ok(_)) => {}
-            }
-            self.answered = true;
-            if self.judge_held()? {
-                if matches!(self.phase, Phase::Tunnel) {
-                    return Err(self.fail(OriginFault::BadFraming("101 within a request")));
-                }
-                self.closing = true;
-                self.control.note_early_answer();
-                return Ok(true);
-            }
-        }
-        self.closing = false;
-        Ok(false)
-    }
-
-    fn poll_write_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.write_alarm.arm(self.limits.write_timeout);
-        ready!(self.write_alarm.poll(cx));
-        Poll::Ready(self.fail(OriginFault::WriteTimeout))
     }
 }
 
@@ -514,5 +257,99 @@ impl<S: ActixStream> ActixStream for OriginStream<S> {
 impl<S> fmt::Debug for OriginStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginStream").field("phase", &self.phase).field("control", &self.control).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::poll_fn};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An origin that sends these pieces and closes.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop_front() {
+                let rest = piece.split_off(piece.len().min(buf.remaining()));
+                buf.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// All that passes in one exchange. The end is always an error, never an end of stream.
+    fn passed(pieces: VecDeque<Vec<u8>>, room: usize) -> Vec<u8> {
+        let reading = async {
+            let mut stream = OriginStream::new(Pieces(pieces), OriginLimits::default(), OriginControl::default());
+            poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
+            let mut passed = Vec::new();
+            loop {
+                let mut space = vec![0; room];
+                let mut buf = ReadBuf::new(&mut space);
+                match poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buf)).await {
+                    Ok(()) => assert!(!buf.filled().is_empty(), "a plain end of stream"),
+                    Err(error) => {
+                        assert!(OriginFault::find(&error).is_some(), "{error:?}");
+                        return passed;
+                    }
+                }
+                passed.extend_from_slice(buf.filled());
+            }
+        };
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(reading)
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_does_not_depend_on_how_it_arrives(
+            response in "(HTTP/1\\.1 103 H\r\n\r\n){0,2}HTTP/1\\.1 (200|304) ?\r\n(X: y\r\n)?(Content-Length: [0-9]|Transfer-Encoding: chunked)\r\n\r\n(([0-3]\r\n)?[a-c]{0,3}\r\n){0,4}",
+            sizes in proptest::collection::vec(1usize..9, 1..5),
+            room in 1usize..200,
+        ) {
+            let bytes = response.as_bytes();
+            let (mut at, mut pieces) = (0, VecDeque::new());
+            for size in sizes.iter().cycle() {
+                let end = (at + size).min(bytes.len());
+                if at == end {
+                    break;
+                }
+                pieces.push_back(bytes[at..end].to_vec());
+                at = end;
+            }
+            // In one piece a fault takes what came before it along.
+            let (split, whole) = (passed(pieces, room), passed(VecDeque::from([bytes.to_vec()]), 4096));
+            prop_assert!(split.starts_with(&whole), "{:?} {:?}", split, whole);
+            if split != whole {
+                prop_assert!(whole.is_empty(), "{:?} {:?}", split, whole);
+            }
+        }
+
+        #[test]
+        fn any_bytes_end_in_a_fault(response in proptest::collection::vec(any::<u8>(), 0..200), room in 1usize..100) {
+            passed(VecDeque::from([response.clone()]), room);
+            passed(VecDeque::from([b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), response.clone()]), room);
+            passed(VecDeque::from([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(), response]), room);
+        }
     }
 }

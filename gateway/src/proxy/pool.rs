@@ -23,11 +23,10 @@ use http::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::unrun::Unrun;
-use self::upload::Upload;
+use self::{unrun::Unrun, upload::Upload};
 use crate::proxy::{
     connect::OriginConnect,
-    origin_stream::{OriginLimits, OriginRegistry},
+    origin_stream::{OriginControl, OriginLimits, OriginRegistry},
 };
 
 mod unrun;
@@ -66,6 +65,7 @@ pub struct OriginTarget {
     uri: Uri,
     authority: Authority,
     address: Option<SocketAddr>,
+    limits: Option<OriginLimits>,
 }
 
 impl OriginTarget {
@@ -77,7 +77,7 @@ impl OriginTarget {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         // All three parts are there, which is all that can be wrong.
         let uri = Uri::from_parts(parts).unwrap_or_default();
-        Self { uri, authority, address: None }
+        Self { uri, authority, address: None, limits: None }
     }
 
     /// Connects to this address in place of looking the host up.
@@ -85,6 +85,17 @@ impl OriginTarget {
     pub fn at(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
         self
+    }
+
+    /// Holds each exchange to these limits in place of the pool's.
+    #[must_use]
+    pub fn limited_by(mut self, limits: OriginLimits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    fn connect(&self) -> awc::Connect {
+        awc::Connect { uri: self.uri.clone(), addr: self.address }
     }
 
     /// Host and port.
@@ -95,8 +106,8 @@ impl OriginTarget {
 
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
-type SendFn = dyn Fn(awc::Connect, RequestHeadType, BoxBody) -> LocalBoxFuture<'static, SendResult>;
-type TunnelFn = dyn Fn(awc::Connect, RequestHeadType) -> LocalBoxFuture<'static, TunnelResult>;
+type SendFn = dyn Fn(&OriginTarget, RequestHeadType, BoxBody) -> LocalBoxFuture<'static, SendResult>;
+type TunnelFn = dyn Fn(&OriginTarget, RequestHeadType) -> LocalBoxFuture<'static, TunnelResult>;
 
 /// The connections of one worker thread to all origins. Clones share them.
 #[derive(Clone)]
@@ -135,20 +146,26 @@ impl OriginPool {
         let (requests, tunnels) = (connector(), connector());
 
         let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
-        let send: Rc<SendFn> = Rc::new(move |to, head, body| {
+        let send: Rc<SendFn> = Rc::new(move |target, head, body| {
             let (requests, registry, unrun) = (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
+            let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
-                let connection = requests.call(to).await?;
+                let connection = requests.call(connect).await?;
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
+                set_limits(control.as_deref(), limits);
                 let (head, body) = Upload::new(head, body, control);
                 unrun.first_poll_of(connection.send_request(head, body)).await
             })
         });
-        let tunnel: Rc<TunnelFn> = Rc::new(move |to, head| {
-            let tunnels = Rc::clone(&tunnels);
+        let shared = Rc::clone(&registry);
+        let tunnel: Rc<TunnelFn> = Rc::new(move |target, head| {
+            let (tunnels, registry) = (Rc::clone(&tunnels), Rc::clone(&shared));
+            let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
-                let (head, framed) = tunnels.call(to).await?.open_tunnel(head).await?;
+                let connection = tunnels.call(connect).await?;
+                set_limits(registry.take_handed_out().as_deref(), limits);
+                let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
         });
@@ -167,7 +184,7 @@ impl OriginPool {
         B: MessageBody + 'static,
     {
         let head = self.prepare(head.into());
-        (self.send)(awc::Connect { uri: target.uri.clone(), addr: target.address }, head, body.boxed()).await
+        (self.send)(target, head, body.boxed()).await
     }
 
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
@@ -184,7 +201,7 @@ impl OriginPool {
     /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
     /// sent before the origin has answered.
     pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
-        (self.tunnel)(awc::Connect { uri: target.uri.clone(), addr: target.address }, without_expect(head.into())).await
+        (self.tunnel)(target, without_expect(head.into())).await
     }
 
     fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
@@ -193,6 +210,12 @@ impl OriginPool {
             head.set_connection_type(ConnectionType::Close);
         }
         head
+    }
+}
+
+fn set_limits(control: Option<&OriginControl>, limits: Option<OriginLimits>) {
+    if let (Some(control), Some(limits)) = (control, limits) {
+        control.set_limits(limits);
     }
 }
 

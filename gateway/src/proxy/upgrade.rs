@@ -1,4 +1,5 @@
-//! WebSocket (RFC 6455): a request that asks to leave HTTP, and the bytes in both directions once the origin agreed.
+//! Leaving HTTP (RFC 9110, section 7.8): a request that asks to speak WebSocket or something else, and the bytes in both
+//! directions once the origin agreed.
 
 use std::cell::Cell;
 use std::io;
@@ -6,13 +7,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_http::error::PayloadError;
-use actix_http::header::{self, HeaderMap, HeaderValue};
+use actix_http::header::{self, HeaderValue};
 use actix_http::{ConnectionType, Method, Payload, RequestHead, Response, StatusCode};
 use bytes::Bytes;
+use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
+use crate::http::client_stream::ClientControl;
 use crate::proxy::OriginUrl;
 use crate::proxy::body::{BodyProgress, OriginBody};
 use crate::proxy::forward::{Answer, Failure, judge, respond};
@@ -22,12 +25,13 @@ use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
 const READ_BYTES: usize = 16 * 1024;
 
 /// What a request says of leaving HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upgrade {
-    /// Nothing, or something that is not offered here and that its sender has to do without (RFC 9110, section 7.8).
+    /// Nothing, or something that is not offered and that its sender has to do without: HTTP/2 without TLS, a choice of
+    /// several protocols, an upgrade of a request with a body.
     No,
-    /// It wants to speak WebSocket.
-    WebSocket,
+    /// It wants to speak this protocol.
+    To(HeaderValue),
     /// It names WebSocket in a way that readers understand differently; where its body ends is then unclear.
     Malformed,
 }
@@ -36,43 +40,54 @@ impl Upgrade {
     /// Reads what a request asks for.
     #[must_use]
     pub fn requested(head: &RequestHead) -> Self {
+        let headers = &head.headers;
+        let Some(protocol) = headers.get(header::UPGRADE) else { return Self::No };
         let names = |name, wanted: &str| {
-            let lines = head.headers.get_all(name).filter_map(|line: &HeaderValue| line.to_str().ok());
+            let lines = headers.get_all(name).filter_map(|line: &HeaderValue| line.to_str().ok());
             lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
         };
-        if !names(header::UPGRADE, "websocket") {
-            return Self::No;
-        }
-        let alone = head.headers.get_all(header::UPGRADE).count() == 1
-            && head.headers.get(header::UPGRADE).is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        let framed = head.headers.contains_key(header::CONTENT_LENGTH) || head.headers.contains_key(header::TRANSFER_ENCODING);
-        if alone && !framed && head.method == Method::GET && names(header::CONNECTION, "upgrade") {
-            Self::WebSocket
-        } else {
-            Self::Malformed
+        let alone = headers.get_all(header::UPGRADE).count() == 1 && is_protocol(protocol.as_bytes());
+        let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+        let well_formed = alone && !framed && head.method == Method::GET && names(header::CONNECTION, "upgrade");
+        match (well_formed, names(header::UPGRADE, "websocket")) {
+            (true, _) if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") => Self::No,
+            (true, _) => Self::To(protocol.clone()),
+            (false, true) => Self::Malformed,
+            (false, false) => Self::No,
         }
     }
 }
 
+/// Whether `text` is one protocol, `name` or `name/version` (RFC 9110, section 7.8).
+fn is_protocol(text: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    !text.is_empty() && text.iter().all(is_token)
+}
+
+/// The client's side of a request to leave HTTP.
+pub struct Client {
+    /// Its connection.
+    pub control: Rc<ClientControl>,
+    /// What it wants to speak.
+    pub protocol: HeaderValue,
+    /// Counts what it sends.
+    pub progress: Rc<BodyProgress>,
+    /// How long both sides may be silent.
+    pub idle_timeout: Duration,
+}
+
 /// Sends the request to leave HTTP, and passes on what the origin says to it. When it agrees, bytes flow both ways until
-/// either side ends, or until none came for `idle_timeout`.
+/// either side ends, or until none came for the idle time.
 ///
 /// Nothing that the client sends after its head reaches the origin before the origin agreed.
 ///
 /// # Errors
 /// Why there is no answer to pass on.
-pub async fn open(
-    pool: &OriginPool,
-    upstream: &OriginUrl,
-    mut head: RequestHead,
-    client: Payload,
-    idle_timeout: Duration,
-    progress: Rc<BodyProgress>,
-) -> Result<Answer, Failure> {
-    head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+pub async fn open(pool: &OriginPool, upstream: &OriginUrl, mut head: RequestHead, client: Client) -> Result<Answer, Failure> {
+    head.headers.insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
     let begun = Instant::now();
-    let answer = pool.open_tunnel(upstream.target(), head).await.map_err(|error| judge(&error, &progress))?;
+    let answer = pool.open_tunnel(upstream.target(), head).await.map_err(|error| judge(&error, &client.progress))?;
     let wait = begun.elapsed();
     let response = match answer {
         TunnelAnswer::Refused(head, payload) => {
@@ -82,11 +97,14 @@ pub async fn open(
             response
         }
         TunnelAnswer::Open { head, io, first } => {
-            if !agrees(&head.headers) {
-                return Err(Failure::BadAnswer("the origin answered 101 without agreeing to WebSocket".to_owned()));
+            let agreed = head
+                .headers
+                .get(header::UPGRADE)
+                .is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(client.protocol.as_bytes()));
+            if !agreed {
+                return Err(Failure::BadAnswer("the origin answered 101 without agreeing to the protocol".to_owned()));
             }
-            let mut response =
-                Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, client, idle_timeout, progress));
+            let mut response = Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, &client));
             *response.headers_mut() = head.headers;
             response
         }
@@ -95,32 +113,23 @@ pub async fn open(
 }
 
 /// Marks a response as one that leaves HTTP; after its headers were looked through, which takes such marks off.
-pub fn mark_switched(response: &mut Response<OriginBody>) {
+pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue) {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(header::UPGRADE, protocol);
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Upgrade);
         head.no_chunking(true);
     }
 }
 
-fn agrees(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// The origin's bytes as a body. A task of its own carries the client's bytes the other way; it ends with the body.
-fn tunnel(
-    io: Box<dyn TunnelIo>,
-    first: Bytes,
-    client: Payload,
-    idle_timeout: Duration,
-    progress: Rc<BodyProgress>,
-) -> OriginBody {
+fn tunnel(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> OriginBody {
     let (from_origin, to_origin) = tokio::io::split(io);
     let last_byte = Rc::new(Cell::new(Instant::now()));
-    let upward = Aborting(actix_rt::spawn(carry(client, to_origin, Rc::clone(&last_byte), progress)));
+    let upward = carry(client.control.raw_input(), to_origin, Rc::clone(&last_byte), Rc::clone(&client.progress));
+    let upward = Aborting(actix_rt::spawn(upward));
     let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
-    let state = Downward { from_origin, last_byte, idle_timeout, _upward: upward };
+    let state = Downward { from_origin, last_byte, idle_timeout: client.idle_timeout, _upward: upward };
     let rest = stream::try_unfold(state, |mut state| async move { Ok(state.read().await?.map(|bytes| (bytes, state))) });
     OriginBody::new(Payload::Stream { payload: Box::pin(first.chain(rest)) }, None, false)
 }
@@ -149,7 +158,7 @@ impl Downward {
                 Err(_) => {
                     return Err(PayloadError::Io(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "nothing was sent on a WebSocket for too long",
+                        "nothing was sent in either direction for too long",
                     )));
                 }
             }
@@ -159,12 +168,12 @@ impl Downward {
 
 /// The way from the client to the origin, until the client ends.
 async fn carry(
-    mut client: Payload,
+    mut client: impl Stream<Item = Bytes> + Unpin,
     mut to_origin: WriteHalf<Box<dyn TunnelIo>>,
     last_byte: Rc<Cell<Instant>>,
     progress: Rc<BodyProgress>,
 ) {
-    while let Some(Ok(bytes)) = client.next().await {
+    while let Some(bytes) = client.next().await {
         last_byte.set(Instant::now());
         progress.passed(bytes.len());
         if to_origin.write_all(&bytes).await.is_err() || to_origin.flush().await.is_err() {
@@ -190,22 +199,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_well_formed_request_for_websocket_leaves_http() {
+    fn only_a_well_formed_request_leaves_http() {
+        let (to, connection) = (|protocol| Upgrade::To(HeaderValue::from_static(protocol)), ("connection", "upgrade"));
         for (method, lines, wanted) in [
-            (Method::GET, &[("connection", "Upgrade"), ("upgrade", "websocket")][..], Upgrade::WebSocket),
-            (Method::GET, &[("connection", "keep-alive, upgrade"), ("upgrade", "WebSocket")], Upgrade::WebSocket),
+            (Method::GET, &[("connection", "Upgrade"), ("upgrade", "websocket")][..], to("websocket")),
+            (Method::GET, &[("connection", "keep-alive, upgrade"), ("upgrade", "WebSocket")], to("WebSocket")),
+            (Method::GET, &[connection, ("upgrade", "IRC/6.9")], to("IRC/6.9")),
             (Method::GET, &[], Upgrade::No),
-            (Method::GET, &[("connection", "upgrade"), ("upgrade", "h2c")], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "h2c")], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "a, b")], Upgrade::No),
+            (Method::GET, &[("upgrade", "irc")], Upgrade::No),
+            (Method::POST, &[connection, ("upgrade", "irc")], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "irc"), ("content-length", "3")], Upgrade::No),
             (Method::GET, &[("upgrade", "websocket")], Upgrade::Malformed),
-            (Method::POST, &[("connection", "upgrade"), ("upgrade", "websocket")], Upgrade::Malformed),
-            (Method::GET, &[("connection", "upgrade"), ("upgrade", "websocket, h2c")], Upgrade::Malformed),
-            (Method::GET, &[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")], Upgrade::Malformed),
-            (Method::GET, &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "3")], Upgrade::Malformed),
-            (
-                Method::GET,
-                &[("connection", "upgrade"), ("upgrade", "websocket"), ("transfer-encoding", "chunked")],
-                Upgrade::Malformed,
-            ),
+            (Method::POST, &[connection, ("upgrade", "websocket")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket, h2c")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("upgrade", "h2c")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("content-length", "3")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("transfer-encoding", "chunked")], Upgrade::Malformed),
         ] {
             let mut head = RequestHead::default();
             head.method = method;

@@ -162,6 +162,25 @@ fn answer_to_an_upload_that_is_not_wanted_can_be_read() {
 }
 
 #[test]
+fn refusal_of_a_bad_head_can_be_read_though_a_body_follows() {
+    run(async {
+        let server = TestServer::guarded(limits());
+        let big = "x".repeat(500_000);
+        for fields in ["Content-Length: 500000\r\nContent-Length: 500000\r\n", "Content-Length: 500000\nX: y\r\n"] {
+            for _ in 0..20 {
+                let mut client = server.connect().await;
+                let (mut read, mut write) = client.io.split();
+                let request = post("/echo", fields, &big);
+                let _ = tokio::time::timeout(HANG, write.write_all(request.as_bytes())).await;
+                let mut rest = Vec::new();
+                let _ = tokio::time::timeout(HANG, read.read_to_end(&mut rest)).await.expect("the end in time");
+                assert_eq!(statuses(&String::from_utf8_lossy(&rest)), [400], "{fields:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn endless_upload_after_the_answer_is_cut_off() {
     run(async {
         let server = TestServer::guarded(limits());
@@ -189,10 +208,16 @@ fn continue_is_followed_by_the_answer() {
 
 #[test]
 fn upgraded_connection_is_left_alone() {
+    for (path, protocol) in [("/ws", "websocket"), ("/raw", "websocket"), ("/raw", "other")] {
+        upgraded(path, protocol);
+    }
+}
+
+fn upgraded(path: &str, protocol: &str) {
     run(async {
         let server = TestServer::guarded(limits());
         let mut client = server.connect().await;
-        client.send("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nfirst\n").await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\nfirst\n")).await;
         assert_eq!(client.response().await.0, 101);
         let mut echoed = vec![0; 6];
         tokio::time::timeout(HANG, client.io.read_exact(&mut echoed)).await.expect("an echo in time").unwrap();
@@ -205,6 +230,33 @@ fn upgraded_connection_is_left_alone() {
         tokio::time::timeout(HANG, client.io.read_exact(&mut echoed)).await.expect("an echo in time").unwrap();
         assert_eq!(echoed, raw);
         assert_eq!(server.faults(), []);
+
+        // More than fits anywhere: what is not read back is not taken in.
+        let big = vec![b'y'; 3_000_000];
+        let mut back = vec![0; big.len()];
+        let (mut read, mut write) = client.io.split();
+        let both = async { tokio::join!(write.write_all(&big), read.read_exact(&mut back)) };
+        let (sent, read) = tokio::time::timeout(HANG, both).await.expect("all of it in time");
+        sent.unwrap();
+        read.unwrap();
+        assert_eq!(back, big);
+
+        client.io.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, "");
+        assert!(server.wait_for_running(0, HANG).await);
+    });
+}
+
+#[test]
+fn end_of_one_direction_leaves_the_other_open() {
+    run(async {
+        let server = TestServer::guarded(limits());
+        let mut client = server.connect().await;
+        client.send("GET /raw HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n").await;
+        assert_eq!(client.response().await.0, 101);
+        client.send("last words").await;
+        client.io.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, "last words");
     });
 }
 

@@ -190,6 +190,14 @@ async fn handle(mut req: Request, seen: Seen) -> Result<Response<BoxBody>, Infal
             let body = BodyStream::new(req.take_payload());
             Response::build(StatusCode::SWITCHING_PROTOCOLS).upgrade("websocket").body(body).map_into_boxed_body()
         }
+        "/raw" => {
+            let input = control.expect("a guarded connection").raw_input().map(Ok::<_, Infallible>);
+            let mut response = Response::build(StatusCode::SWITCHING_PROTOCOLS)
+                .upgrade("other")
+                .body(BodyStream::new(Held { pieces: input, _running: running }));
+            response.head_mut().no_chunking(true);
+            response.map_into_boxed_body()
+        }
         _ => text(path),
     };
     Ok(response)

@@ -132,7 +132,30 @@ fn a_handshake_that_readers_understand_differently_is_refused() {
 }
 
 #[test]
-fn an_upgrade_to_anything_else_is_left_out() {
+fn any_other_protocol_is_tunnelled_too() {
+    let origin = Origin::answering(|_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo/1\r\n\r\n");
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = socket.read(&mut buffer) {
+            let _ = socket.write_all(&buffer[..read]);
+        }
+        let _ = socket.write_all(b"half closed");
+        let _ = socket.shutdown(Shutdown::Both);
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]).header();
+    let mut connection = Connection::open(rig.public);
+    connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\nconnection: upgrade\r\nupgrade: echo/1\r\n\r\n"));
+    let head = connection.head();
+    assert_eq!((head.status, head.header("upgrade"), head.header("transfer-encoding")), (101, Some("echo/1"), None));
+    connection.send("hello");
+    assert_eq!(read_until(&mut connection, 5), b"hello");
+    connection.socket().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_until(&mut connection, 11), b"half closed");
+}
+
+#[test]
+fn an_upgrade_to_http_2_is_left_out() {
     let origin = Origin::hello();
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]).header();

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use actix_http::Method;
 use bytes::Bytes;
-use postern_gateway::proxy::pool::{OriginPool, OriginTarget, PoolSettings, TunnelAnswer};
+use postern_gateway::proxy::{
+    origin_stream::OriginLimits,
+    pool::{OriginPool, OriginTarget, PoolSettings, TunnelAnswer},
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{
@@ -123,6 +126,20 @@ fn black_hole() -> (SocketAddr, Vec<socket2::Socket>) {
         held.push(filler);
     }
     (address, held)
+}
+
+#[test]
+fn target_can_have_limits_of_its_own() {
+    run(async {
+        let silent = || vec![Step::Request, ok("is {path}"), Step::Request, Step::Stall];
+        let origin = Origin::start(vec![silent()]).await;
+        let patient =
+            PoolSettings { limits: OriginLimits { first_byte_timeout: Duration::from_secs(60), ..limits() }, ..settings() };
+        let (pool, to) = (OriginPool::new(patient), target(origin.port));
+        assert_eq!(get(&pool, &to, "/a1").await, answer(200, "is /a1"));
+        assert_eq!(get(&pool, &to.limited_by(limits()), "/a2").await, failed("FirstByteTimeout"));
+        assert_eq!(origin.connections.get(), 1);
+    });
 }
 
 #[test]

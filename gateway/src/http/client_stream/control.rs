@@ -1,8 +1,16 @@
 //! What the guard of a connection and the handlers of its requests tell each other.
 
-use std::{cell::Cell, fmt, net::SocketAddr, rc::Rc};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+};
 
-use super::ClientFault;
+use super::{
+    ClientFault,
+    raw::{Diversion, RawInput},
+};
 use crate::wire::alarm::Pace;
 
 /// Told of the first fault of each connection.
@@ -19,6 +27,7 @@ pub struct ClientControl {
     upgraded: Cell<bool>,
     body_pace: Cell<Option<Pace>>,
     write_pace: Cell<Option<Pace>>,
+    diversion: RefCell<Diversion>,
     observer: Option<Rc<Observer>>,
 }
 
@@ -33,6 +42,7 @@ impl ClientControl {
             upgraded: Cell::new(false),
             body_pace: Cell::new(None),
             write_pace: Cell::new(None),
+            diversion: RefCell::default(),
             observer,
         }
     }
@@ -70,6 +80,16 @@ impl ClientControl {
     /// Holds the client to another pace of taking the present response. In force until that ends.
     pub fn set_write_pace(&self, pace: Pace) {
         self.write_pace.set(Some(pace));
+    }
+
+    /// What the client sends after 101, whatever the protocol. To be called before the 101 is given; the payload of the request
+    /// then stays empty. The response needs `no_chunking` in its head, unless the upgrade is to `websocket`.
+    pub fn raw_input(self: &Rc<Self>) -> RawInput {
+        RawInput::new(Rc::clone(self))
+    }
+
+    pub(super) fn diversion(&self) -> RefMut<'_, Diversion> {
+        self.diversion.borrow_mut()
     }
 
     /// From now on the bytes of the connection are none of the guard's business. A response with status 101 does the same.

@@ -87,6 +87,11 @@ impl Outgoing {
         (at, None)
     }
 
+    /// Whether the response that begins with these bytes has status 4xx or 5xx.
+    pub(super) fn is_error(response: &[u8]) -> bool {
+        matches!(response.get(b"HTTP/1.1 ".len()), Some(b'4' | b'5'))
+    }
+
     /// Whether nothing of a response is out.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self, Self::Quiet)

@@ -33,21 +33,36 @@ impl ClientGuard {
         // Responses leave in as few pieces as can be; waiting for more to send only adds delay.
         io.set_nodelay(true)?;
         let peer = io.peer_addr().ok();
-        let control = ClientControl::new(peer, self.observer.clone());
-        Ok(ClientStream::new(io, Rc::clone(&self.limits), control))
+        Ok(self.wrap(io, peer))
+    }
+
+    /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
+    pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+        ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.observer.clone()))
     }
 
     /// The accept step, to be put before an `actix_http::HttpService`:
     ///
-    /// ```ignore
-    /// let http = HttpService::build()
-    ///     .client_request_timeout(Duration::ZERO)
-    ///     .keep_alive(KeepAlive::Os)
-    ///     .h1_allow_half_closed(false)
-    ///     .client_disconnect_timeout(Duration::from_secs(2))
-    ///     .on_connect_ext(|io: &ClientStream<TcpStream>, data| { data.insert(io.control()); })
-    ///     .finish(service);
-    /// guard.accept().and_then(http)
+    /// ```no_run
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # use actix_http::{HttpService, KeepAlive, Request, Response};
+    /// # use actix_rt::net::TcpStream;
+    /// # use actix_service::{ServiceFactoryExt as _, fn_service};
+    /// # use postern_gateway::http::client_stream::{ClientGuard, ClientLimits, ClientStream};
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    /// # let _ =
+    /// actix_server::Server::build().listen("public", listener, || {
+    ///     let http = HttpService::build()
+    ///         .client_request_timeout(Duration::ZERO)
+    ///         .keep_alive(KeepAlive::Os)
+    ///         .h1_allow_half_closed(false)
+    ///         .client_disconnect_timeout(Duration::from_secs(2))
+    ///         .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
+    ///             data.insert(io.control());
+    ///         })
+    ///         .finish(fn_service(|_: Request| async { Ok::<_, Infallible>(Response::ok()) }));
+    ///     ClientGuard::new(ClientLimits::default()).accept().and_then(http)
+    /// });
     /// ```
     ///
     /// The deadlines of heads and of idle connections are the guard's, hence the first two settings: those of actix-http hold for

@@ -9,6 +9,8 @@ use std::{
 
 use http::uri::Authority;
 
+use super::OriginLimits;
+
 /// One connection as its user sees it.
 #[derive(Debug, Default)]
 pub struct OriginControl {
@@ -16,6 +18,7 @@ pub struct OriginControl {
     exchanges: Cell<u32>,
     answered_early: Cell<bool>,
     retired: Cell<bool>,
+    limits: Cell<Option<OriginLimits>>,
     membership: Option<Membership>,
 }
 
@@ -55,6 +58,11 @@ impl OriginControl {
         self.answered_early.get()
     }
 
+    /// Holds the exchange to come, or the present one, to other limits than those of the connection.
+    pub fn set_limits(&self, limits: OriginLimits) {
+        self.limits.set(Some(limits));
+    }
+
     /// Takes the connection out of use once the present exchange is over.
     pub fn retire(&self) {
         self.retired.set(true);
@@ -67,6 +75,14 @@ impl OriginControl {
 
     pub(super) fn count_exchange(&self) {
         self.exchanges.set(self.exchanges.get().saturating_add(1));
+    }
+
+    pub(super) fn limits(&self, default: OriginLimits) -> OriginLimits {
+        self.limits.get().unwrap_or(default)
+    }
+
+    pub(super) fn end_exchange(&self) {
+        self.limits.set(None);
     }
 
     pub(super) fn note_early_answer(&self) {

@@ -1,0 +1,118 @@
+//! The writing side: responses followed to their end, clients that do not take them, and the end of the connection.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::ReadBuf;
+
+use super::{
+    ASIDE_BYTES, ClientFault, ClientSocket, ClientStream, Incoming,
+    response::{Event, Outgoing},
+};
+
+/// What is taken in at most after the connection has been given up, for the client to read its answer.
+const MAX_LINGER_BYTES: usize = 1024 * 1024;
+
+impl<S: ClientSocket> ClientStream<S> {
+    /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
+    pub(super) fn write_refusal(&mut self, cx: &mut Context<'_>) {
+        if let Some(response) = self.control.fault().and_then(ClientFault::response) {
+            // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
+            if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, response.as_bytes()) {
+                self.control.note_sent(count);
+            }
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        }
+    }
+
+    /// Follows what was written. An error if it was no part of a response.
+    pub(super) fn follow(&mut self, offered: &[u8], taken: usize, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut at = 0;
+        while at < taken {
+            if self.is_raw() {
+                return Ok(());
+            }
+            let rest = offered.get(at..).unwrap_or_default();
+            if self.outgoing.is_quiet() {
+                self.ended_badly = Outgoing::is_error(rest);
+            }
+            let (followed, event) = match self.owed {
+                true => self.outgoing.follow(rest, taken - at, self.is_head),
+                false => (0, Some(Event::Stray)),
+            };
+            at += followed;
+            match event {
+                None => {}
+                Some(Event::Complete) => self.end_response(cx),
+                Some(Event::Switched) => self.switch(cx),
+                Some(Event::Stray) => {
+                    self.control.note_fault(ClientFault::StrayResponse);
+                    self.io.reset_on_close();
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, ClientFault::StrayResponse));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_response(&mut self, cx: &mut Context<'_>) {
+        self.owed = false;
+        self.control.end_exchange();
+        match self.incoming {
+            // The wish to leave HTTP was not granted; actix-http takes the rest of the connection for a body nevertheless.
+            Incoming::Answering if self.endless => {
+                self.close();
+                cx.waker().wake_by_ref();
+            }
+            Incoming::Answering => {
+                self.incoming = Incoming::Head;
+                if self.held.is_empty() {
+                    // Nobody may poll the reading side before the next byte, so the deadline for that byte is set here.
+                    let _ = self.poll_head_deadline(cx);
+                } else {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Incoming::Body(_) => {
+                let _ = self.poll_linger_deadline(cx);
+            }
+            Incoming::Head | Incoming::Raw | Incoming::Closed => {}
+        }
+    }
+
+    pub(super) fn poll_write_pace(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let pace = self.control.write_pace(self.limits.write);
+        ready!(self.write_meter.poll_out_of_pace(cx, pace));
+        self.control.note_fault(ClientFault::WriteStalled);
+        self.io.reset_on_close();
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, ClientFault::WriteStalled))
+    }
+
+    /// Whether the client may still be sending: closing the socket then would reset the connection, and with it drop the answer
+    /// that the client has not read yet.
+    pub(super) fn must_linger(&self) -> bool {
+        !self.is_raw()
+            && !self.control.client_left()
+            && (self.endless
+                || self.ended_badly
+                || self.control.fault().is_some()
+                || matches!(self.incoming, Incoming::Body(_))
+                || !self.held.is_empty())
+    }
+
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
+        while self.poll_linger_deadline(cx).is_pending() && self.lingered_bytes < MAX_LINGER_BYTES {
+            let mut aside = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut aside)) {
+                Ok(()) if !aside.filled().is_empty() => self.lingered_bytes += aside.filled().len(),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
