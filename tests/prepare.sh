@@ -56,6 +56,7 @@ for_bench() {
   need "nginx, a peer and the origin" nginx-light has nginx
   need "HAProxy, a peer" haproxy has haproxy
   need "a way to pin processes to a core" util-linux has taskset
+  need "virtual environments for Python" python3-venv has_venv
 }
 
 for_litestar() {

@@ -4,10 +4,11 @@
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
-use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
+use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
@@ -132,11 +133,13 @@ impl ForOrigin<'_> {
     }
 
     fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
-        let chain = match trusted.chain {
-            Some(chain) => format!("{chain}, {}", self.address.peer),
-            None => self.address.peer.to_string(),
-        };
-        if let Ok(chain) = HeaderValue::try_from(chain) {
+        let mut chain = Vec::with_capacity(16);
+        if let Some(trusted) = trusted.chain {
+            chain.extend_from_slice(trusted.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+        write_address(self.address.peer, &mut chain);
+        if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             headers.insert(FORWARDED_FOR.clone(), chain);
         }
         headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or(HeaderValue::from_static("http")));

@@ -14,6 +14,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::http::client_address::write_address;
+
 /// A batch is handed over when it has this many bytes …
 const BATCH_BYTES: usize = 32 * 1024;
 /// … or is this old.
@@ -217,8 +219,10 @@ impl Batch {
         self.clock.write(entry.at, lines);
         lines.extend_from_slice(b"\",\"request_id\":");
         push_text(lines, entry.request_id);
-        // An address, a number and a closed list of words need no escaping; writing to memory cannot fail.
-        let _ = write!(lines, ",\"client\":\"{}\",\"method\":", entry.client);
+        // An address, a number and a closed list of words need no escaping.
+        lines.extend_from_slice(b",\"client\":\"");
+        write_address(entry.client, lines);
+        lines.extend_from_slice(b"\",\"method\":");
         push_text(lines, entry.method);
         lines.extend_from_slice(b",\"path\":");
         push_text(lines, entry.path);
@@ -299,7 +303,9 @@ impl SecondClock {
             let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
         }
         lines.extend_from_slice(&self.text);
-        let _ = write!(lines, ".{:03}Z", since.subsec_millis());
+        let millis = since.subsec_millis();
+        let digit = |number: u32| b"0123456789"[(number % 10) as usize];
+        lines.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
     }
 }
 
