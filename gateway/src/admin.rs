@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
@@ -10,31 +11,27 @@ use postern_shared::{AcceptedSecrets, Secret};
 use serde_json::json;
 
 use crate::keys::KeyTable;
+use crate::store::feed::FeedStatus;
 
 /// What the admin listener tells of, shared with the rest of the gateway.
 #[derive(Clone)]
 pub struct Operations {
     keys: Arc<KeyTable>,
+    feed: Arc<FeedStatus>,
     stopping: Arc<AtomicBool>,
     tokens: Arc<AcceptedSecrets>,
 }
 
 impl Operations {
-    /// Tells of `keys`; the admin API is open to the holder of `token`.
+    /// Tells of `keys` and how `feed` keeps them current; the admin API is open to the holder of `token`.
     #[must_use]
-    pub fn new(keys: Arc<KeyTable>, token: Option<&Secret>) -> Self {
-        Self { keys, stopping: Arc::default(), tokens: Arc::new(AcceptedSecrets::new(token)) }
+    pub fn new(keys: Arc<KeyTable>, feed: Arc<FeedStatus>, token: Option<&Secret>) -> Self {
+        Self { keys, feed, stopping: Arc::default(), tokens: Arc::new(AcceptedSecrets::new(token)) }
     }
 
     /// From now on the gateway is not ready: it takes no new work.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Release);
-    }
-
-    /// Whether requests can be served.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.keys.is_loaded() && !self.stopping.load(Ordering::Acquire)
     }
 }
 
@@ -46,14 +43,22 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(admin_api));
 }
 
+/// Whether the gateway takes work, how many keys it knows, and how long ago they were last known to be current: while the
+/// store is away, requests go on with the keys known so far.
 async fn ready(operations: web::Data<Operations>) -> HttpResponse {
-    let keys = operations.keys.len();
-    if operations.is_ready() {
-        HttpResponse::Ok().json(json!({ "status": "ready", "keys": keys }))
-    } else {
-        let status = if operations.stopping.load(Ordering::Acquire) { "stopping" } else { "loading" };
-        HttpResponse::ServiceUnavailable().json(json!({ "status": status, "keys": keys }))
-    }
+    let stopping = operations.stopping.load(Ordering::Acquire);
+    let (status, code) = match (stopping, operations.keys.is_loaded()) {
+        (true, _) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+        (false, false) => ("loading", StatusCode::SERVICE_UNAVAILABLE),
+        (false, true) => ("ready", StatusCode::OK),
+    };
+    let age = operations.feed.age(Instant::now()).map(|age| age.as_secs_f64());
+    HttpResponse::build(code).insert_header((CACHE_CONTROL, "no-store")).json(json!({
+        "status": status,
+        "keys": operations.keys.len(),
+        "store_age_seconds": age,
+        "store_revision": operations.feed.revision(),
+    }))
 }
 
 /// The admin API has no paths yet; who may not know that is told so first.

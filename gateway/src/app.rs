@@ -86,8 +86,9 @@ impl Gateway {
         let (public_address, admin_address) = (public_listener.local_addr()?, admin_listener.local_addr()?);
 
         let keys = Arc::new(KeyTable::new());
-        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys)).await?;
-        let operations = Operations::new(Arc::clone(&keys), settings.admin.token.as_ref());
+        let feed = Arc::new(FeedStatus::new());
+        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed)).await?;
+        let operations = Operations::new(Arc::clone(&keys), feed, settings.admin.token.as_ref());
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
@@ -225,7 +226,7 @@ struct ControlPlane {
 
 impl ControlPlane {
     /// Opens the store, then follows it.
-    async fn start(settings: StoreSettings, keys: Arc<KeyTable>) -> Result<Self, StartError> {
+    async fn start(settings: StoreSettings, keys: Arc<KeyTable>, status: Arc<FeedStatus>) -> Result<Self, StartError> {
         let (stop, mut stopped) = watch::channel(());
         let (opened, store_opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -234,7 +235,6 @@ impl ControlPlane {
                 match Store::open(&settings.url).await {
                     Ok(store) => {
                         let _ = opened.send(Ok(()));
-                        let status = Arc::new(FeedStatus::new());
                         tokio::select! {
                             never = feed::follow(store.clone(), keys, status) => match never {},
                             _ = stopped.changed() => {}

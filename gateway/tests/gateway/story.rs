@@ -203,7 +203,9 @@ fn the_admin_listener_answers_health_without_a_token_and_nothing_else() {
     let origin = Origin::hello();
     let rig = Rig::before(&origin);
     assert_eq!(get(rig.admin, "/healthz", &[]).status, 200);
-    assert_eq!(get(rig.admin, "/readyz", &[]).json()["status"], "ready");
+    let ready = get(rig.admin, "/readyz", &[]).json();
+    assert_eq!((&ready["status"], &ready["keys"]), (&"ready".into(), &0.into()));
+    assert!(ready["store_age_seconds"].as_f64().is_some_and(|age| age < 20.0), "{ready}");
     let disabled = get(rig.admin, "/v1/keys", &["authorization: Bearer anything"]);
     assert_eq!((disabled.status, disabled.code().as_str()), (503, "admin_disabled"));
 }
