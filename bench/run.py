@@ -112,6 +112,8 @@ def main():
             sys.exit(f"{tool} is missing: apt-get install wrk nginx-light haproxy util-linux")
     arguments.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    # nginx started by root serves files as another user.
+    folder.chmod(0o755)
     running = []
     try:
         measure(arguments, folder, running)
@@ -156,6 +158,9 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
                 rounds[peer.name].append(drive(peer, pids[peer.name], case, arguments.seconds, str(script)))
         results[case] = {name: median_of(measured) for name, measured in rounds.items()}
         show(case, results[case])
+    failed = [f"{name}, {case}" for case, proxies in results.items() for name, figures in proxies.items() if figures["failed"]]
+    if failed:
+        sys.exit("answers other than 200, so these figures mean nothing: " + "; ".join(failed))
     notes = {peer.name: peer.note for peer in peers}
     about = {"seconds": arguments.seconds, "rounds": arguments.rounds, "keys": arguments.keys, "date": time.strftime("%Y-%m-%d")}
     (arguments.out / "bench.json").write_text(json.dumps({"about": about, "peers": notes, "cases": results}, indent=2) + "\n")
