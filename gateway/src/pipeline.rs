@@ -160,7 +160,7 @@ fn admitted<'a>(
 
 /// Which route, and so which policy and which upstream, the request falls under.
 fn route<'a>(policy: &'a Policy, method: &Method, target: &Target) -> Result<&'a Route, Refusal> {
-    let route = policy.routes.find(method, &target.host, target.path());
+    let route = policy.routes.find(method, target.host(), target.path());
     let route = match route {
         Ok(route) if route.allow_ambiguous_path => return Ok(route),
         route => route,
@@ -227,18 +227,17 @@ fn for_origin(
     let mut head = RequestHead::default();
     head.method = request.method().clone();
     head.uri = target.to_uri();
-    head.headers = std::mem::take(request.headers_mut());
-    let client_host = head.headers.get(header::HOST).cloned();
+    let client = std::mem::take(request.headers_mut());
     ForOrigin {
         secret: &policy.secret,
         caller,
         forward_metadata: route.forward_metadata,
-        host: client_host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.host()),
-        client_host: client_host.as_ref(),
+        host: target.host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.host()),
+        client_host: target.host.as_ref(),
         address: exchange.address(),
         request_id: exchange.request_id(),
     }
-    .apply(&mut head.headers);
+    .fill(client, &mut head.headers);
     head
 }
 

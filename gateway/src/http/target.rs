@@ -1,6 +1,6 @@
 //! What a request asks for: its method, host, path and query, in the one reading that gateway and origin share.
 
-use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_http::uri::PathAndQuery;
 use actix_http::{RequestHead, Uri, Version};
 
@@ -17,8 +17,8 @@ const MAX_HOPS: usize = 8;
 /// A request's target, proven well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host as the client named it, with its port; empty in HTTP/1.0 without `Host`.
-    pub host: String,
+    /// The host as the client named it, with its port; none in HTTP/1.0 without `Host`.
+    pub host: Option<HeaderValue>,
     /// Path and query, as they will be forwarded.
     pub path_and_query: PathAndQuery,
 }
@@ -52,6 +52,12 @@ impl Target {
             _ => return Err(Refusal::BadRequest("the target is not a path")),
         };
         Ok(Self { host, path_and_query })
+    }
+
+    /// The host as text; empty when there is none.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("")
     }
 
     /// The path, without the query.
@@ -88,30 +94,31 @@ fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
     if ours < MAX_HOPS { Ok(()) } else { Err(Refusal::LoopDetected) }
 }
 
-fn host_of(head: &RequestHead) -> Result<String, Refusal> {
+fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     static HOST: HeaderName = header::HOST;
     let mut lines = head.headers.get_all(&HOST);
     let host = match (lines.next(), lines.next()) {
-        (Some(host), None) => {
-            host.to_str().ok().filter(|host| is_host(host)).ok_or(Refusal::BadRequest("the Host header is not a host"))?
-        }
+        (Some(host), None) if is_host(host.as_bytes()) => Some(host),
+        (Some(_), None) => return Err(Refusal::BadRequest("the Host header is not a host")),
         (Some(_), Some(_)) => return Err(Refusal::BadRequest("there is more than one Host header")),
-        (None, _) if head.version < Version::HTTP_11 => "",
+        (None, _) if head.version < Version::HTTP_11 => None,
         (None, _) => return Err(Refusal::BadRequest("there is no Host header")),
     };
+    let named = host.map_or(&b""[..], HeaderValue::as_bytes);
     match (head.uri.scheme_str(), head.uri.authority()) {
         (None, None) => {}
-        (Some("http" | "https"), Some(authority)) if authority.as_str().eq_ignore_ascii_case(host) => {}
+        (Some("http" | "https"), Some(authority)) if authority.as_str().as_bytes().eq_ignore_ascii_case(named) => {}
         (Some("http" | "https"), Some(_)) => {
             return Err(Refusal::BadRequest("the target and the Host header name different hosts"));
         }
         _ => return Err(Refusal::BadRequest("the target is neither a path nor an http address")),
     }
-    Ok(host.to_owned())
+    Ok(host.cloned())
 }
 
 /// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
-fn is_host(text: &str) -> bool {
+fn is_host(text: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(text) else { return false };
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ip", port),
@@ -133,7 +140,6 @@ fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use actix_http::Method;
-    use actix_http::header::HeaderValue;
 
     use super::*;
 
@@ -146,7 +152,9 @@ mod tests {
         for host in hosts {
             head.headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
         }
-        Target::identify(&head).map(|target| (target.host.clone(), target.to_uri().to_string())).map_err(|refusal| refusal.code())
+        Target::identify(&head)
+            .map(|target| (target.host().to_owned(), target.to_uri().to_string()))
+            .map_err(|refusal| refusal.code())
     }
 
     #[test]

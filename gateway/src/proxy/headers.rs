@@ -63,6 +63,11 @@ fn is_unsafe(name: &str) -> bool {
     !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || names::is_privileged(name)
 }
 
+/// Whether it is for the gateway alone, or written anew.
+fn is_replaced(name: &str) -> bool {
+    matches!(name, "authorization" | "content-length" | "host" | "x-request-id")
+}
+
 /// What the origin is told besides the client's own headers.
 pub struct ForOrigin<'a> {
     /// The proof.
@@ -82,15 +87,18 @@ pub struct ForOrigin<'a> {
 }
 
 impl ForOrigin<'_> {
-    /// Turns the client's headers into those for the origin.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(headers));
+    /// Fills `headers` with those of the client that cross, and with ours.
+    pub fn fill(&self, mut client: HeaderMap, headers: &mut HeaderMap) {
+        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(&client));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
-        remove_nominated(headers);
-        headers.retain(|name, _| {
-            let name = name.as_str();
-            !(is_hop_by_hop(name) || is_forwarding(name) || is_unsafe(name) || matches!(name, "authorization" | "content-length"))
-        });
+        remove_nominated(&mut client);
+        // Moved into a map that has room for all: the client's own would grow three times.
+        for (name, value) in client {
+            let text = name.as_str();
+            if !(is_hop_by_hop(text) || is_forwarding(text) || is_unsafe(text) || is_replaced(text)) {
+                headers.append(name, value);
+            }
+        }
 
         headers.insert(header::HOST, self.host.clone());
         headers.insert(SHARED_SECRET.clone(), self.secret.clone());
