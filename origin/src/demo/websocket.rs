@@ -10,6 +10,9 @@ use futures_util::{StreamExt, stream};
 
 use crate::demo::events::Stopping;
 
+/// Largest frame that is echoed; one beyond it ends the connection with 1002.
+const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
 struct Socket {
     received: web::Payload,
     unread: BytesMut,
@@ -18,10 +21,11 @@ struct Socket {
     closed: bool,
 }
 
-/// Frames of at most 64 KiB come back as they are; pings get their pong, and a stop of the server closes with 1001.
+/// Frames of up to [`MAX_FRAME_BYTES`] come back as they are; pings get their pong, and a stop of the server closes with 1001.
 pub(super) async fn echo(request: HttpRequest, received: web::Payload, stopping: web::Data<Stopping>) -> HttpResponse {
     let stopping = stopping.get_ref().clone();
-    let socket = Socket { received, unread: BytesMut::new(), codec: Codec::new(), stopping, closed: false };
+    let socket =
+        Socket { received, unread: BytesMut::new(), codec: Codec::new().max_size(MAX_FRAME_BYTES), stopping, closed: false };
     let frames = BoxBody::new(BodyStream::new(stream::unfold(socket, next)));
     match handshake(request.head()) {
         Ok(mut answer) => answer.message_body(frames).unwrap_or_else(Response::from).into(),
