@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Gateway, StartError};
@@ -10,6 +11,7 @@ use crate::config::settings::Settings;
 /// Serves until SIGTERM or SIGINT; a second one ends the waiting for requests that run.
 #[must_use]
 pub fn run(settings: Settings) -> ExitCode {
+    raise_open_files();
     let ended = actix_rt::System::new().block_on(async {
         let mut signals = Signals::listen()?;
         let mut more_signals = Signals::listen()?;
@@ -25,6 +27,17 @@ pub fn run(settings: Settings) -> ExitCode {
         Err(error) => {
             eprintln!("gateway: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets the process open as many files as it may. Each connection is one, and many systems begin at 1,024.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        if let Err(error) = raised {
+            log::warn!("the limit of open files stays at {current:?}: {error}");
         }
     }
 }

@@ -145,3 +145,13 @@ fn healthcheck_tells_by_its_exit_code() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&address), "{output:?}");
 }
+
+#[test]
+fn it_opens_as_many_files_as_it_may() {
+    let origin = Origin::hello();
+    let gateway = Process::before(&origin.url());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let limits: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(limits[0], limits[1], "{line}");
+}
