@@ -6,3 +6,4 @@ pub mod path_rules;
 pub mod refusal;
 pub mod request_id;
 pub mod target;
+pub mod upgrade;

@@ -6,7 +6,7 @@ use actix_http::{RequestHead, Uri, Version};
 
 use crate::http::path_rules::check_path;
 use crate::http::refusal::Refusal;
-use crate::proxy::upgrade::Upgrade;
+use crate::http::upgrade::Upgrade;
 use crate::routes::KNOWN_METHODS;
 
 /// What the gateway calls itself in `Via` (RFC 9110, section 7.6.3).

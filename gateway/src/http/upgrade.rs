@@ -1,0 +1,80 @@
+//! What a request says of leaving HTTP (RFC 9110, section 7.8), to speak WebSocket or something else.
+
+use actix_http::header::{self, HeaderValue};
+use actix_http::{Method, RequestHead};
+
+/// What a request says of leaving HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Nothing, or something that is not offered and that its sender has to do without: HTTP/2 without TLS, a choice of
+    /// several protocols, an upgrade of a request with a body.
+    No,
+    /// It wants to speak this protocol.
+    To(HeaderValue),
+    /// It names WebSocket in a way that readers understand differently; where its body ends is then unclear.
+    Malformed,
+}
+
+impl Upgrade {
+    /// Reads what a request asks for.
+    #[must_use]
+    pub fn requested(head: &RequestHead) -> Self {
+        let headers = &head.headers;
+        let Some(protocol) = headers.get(header::UPGRADE) else { return Self::No };
+        let names = |name, wanted: &str| {
+            let lines = headers.get_all(name).filter_map(|line: &HeaderValue| line.to_str().ok());
+            lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+        };
+        let alone = headers.get_all(header::UPGRADE).count() == 1 && is_protocol(protocol.as_bytes());
+        let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+        let well_formed = alone && !framed && head.method == Method::GET && names(header::CONNECTION, "upgrade");
+        match (well_formed, names(header::UPGRADE, "websocket")) {
+            (true, _) if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") => Self::No,
+            (true, _) => Self::To(protocol.clone()),
+            (false, true) => Self::Malformed,
+            (false, false) => Self::No,
+        }
+    }
+}
+
+/// Whether `text` is one protocol, `name` or `name/version` (RFC 9110, section 7.8).
+fn is_protocol(text: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    !text.is_empty() && text.iter().all(is_token)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_request_leaves_http() {
+        let (to, connection) = (|protocol| Upgrade::To(HeaderValue::from_static(protocol)), ("connection", "upgrade"));
+        for (method, lines, wanted) in [
+            (Method::GET, &[("connection", "Upgrade"), ("upgrade", "websocket")][..], to("websocket")),
+            (Method::GET, &[("connection", "keep-alive, upgrade"), ("upgrade", "WebSocket")], to("WebSocket")),
+            (Method::GET, &[connection, ("upgrade", "IRC/6.9")], to("IRC/6.9")),
+            (Method::GET, &[], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "h2c")], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "a, b")], Upgrade::No),
+            (Method::GET, &[("upgrade", "irc")], Upgrade::No),
+            (Method::POST, &[connection, ("upgrade", "irc")], Upgrade::No),
+            (Method::GET, &[connection, ("upgrade", "irc"), ("content-length", "3")], Upgrade::No),
+            (Method::GET, &[("upgrade", "websocket")], Upgrade::Malformed),
+            (Method::POST, &[connection, ("upgrade", "websocket")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket, h2c")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("upgrade", "h2c")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("content-length", "3")], Upgrade::Malformed),
+            (Method::GET, &[connection, ("upgrade", "websocket"), ("transfer-encoding", "chunked")], Upgrade::Malformed),
+        ] {
+            let mut head = RequestHead::default();
+            head.method = method;
+            for (name, value) in lines {
+                head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            assert_eq!(Upgrade::requested(&head), wanted, "{lines:?}");
+        }
+    }
+}
