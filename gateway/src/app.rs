@@ -282,6 +282,7 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
         on_missing_key: MissingKey::Reject,
         preserve_host: false,
         forward_metadata: false,
+        rewrite_location: true,
         allow_ambiguous_path: false,
     };
     let routes = settings.routes.iter().map(|route| Route {
@@ -294,6 +295,7 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
         on_missing_key: route.on_missing_key,
         preserve_host: route.preserve_host,
         forward_metadata: route.forward_metadata,
+        rewrite_location: route.rewrite_location,
         allow_ambiguous_path: route.allow_ambiguous_path,
     });
     let routes: Vec<Route> = if settings.routes.is_empty() { vec![default] } else { routes.collect() };

@@ -28,6 +28,7 @@ use crate::keys::{KeyTable, Prefix, UnixMillis};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failure, forward};
 use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
 use crate::proxy::upgrade::{self, Client};
 use crate::record::{Exchange, RecordedBody};
@@ -131,7 +132,7 @@ async fn run(
         forward(&worker.origins, &route.upstream, head, body).await
     };
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
-    Ok(for_caller(answer, exchange, &caller))
+    Ok(for_caller(answer, exchange, route, &caller))
 }
 
 /// A request that may go to the origin.
@@ -243,10 +244,13 @@ fn for_origin(
 }
 
 /// The answer as the caller gets it.
-fn for_caller(mut answer: Answer, exchange: &Exchange, caller: &Caller) -> Answer {
+fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &Caller) -> Answer {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
     for_client(headers, exchange.request_id());
+    if route.rewrite_location {
+        location::rewrite(headers, route.upstream.host());
+    }
     // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
     if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
         headers.insert(header::VARY, HeaderValue::from_static("authorization"));

@@ -34,6 +34,8 @@ pub struct Route {
     pub preserve_host: bool,
     /// Whether the origin is sent the consumer's metadata.
     pub forward_metadata: bool,
+    /// Whether the origin's own address is taken off `Location` and `Content-Location`.
+    pub rewrite_location: bool,
     /// Whether paths pass that gateway and origin could read differently.
     pub allow_ambiguous_path: bool,
 }
@@ -218,6 +220,7 @@ mod tests {
             on_missing_key: MissingKey::Reject,
             preserve_host: false,
             forward_metadata: false,
+            rewrite_location: true,
             allow_ambiguous_path: false,
         }
     }

@@ -125,6 +125,8 @@ pub struct RouteSettings {
     pub preserve_host: bool,
     /// Whether the origin is sent the consumer's metadata.
     pub forward_metadata: bool,
+    /// Whether the origin's own address is taken off `Location` and `Content-Location`.
+    pub rewrite_location: bool,
     /// Whether paths pass that gateway and origin could read differently.
     pub allow_ambiguous_path: bool,
 }
@@ -233,6 +235,7 @@ impl RouteSettings {
             on_missing_key: section.take("on_missing_key", MissingKey::Reject),
             preserve_host: section.take("preserve_host", false),
             forward_metadata: section.take("forward_metadata", false),
+            rewrite_location: section.take("rewrite_location", true),
             allow_ambiguous_path: section.take("allow_ambiguous_path", false),
         }
     }

@@ -45,7 +45,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// Over a socket that is connected already.
+    pub(crate) fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -58,6 +62,16 @@ impl Connection {
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends to a side that may have closed; whether it took it.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.socket.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// The response, unless the connection ended before its first byte.
+    pub(crate) fn response_if_any(&mut self) -> Option<Response> {
+        (!self.is_closed()).then(|| self.response())
     }
 
     /// Whether the other side closed, with nothing more to read.

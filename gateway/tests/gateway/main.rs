@@ -14,3 +14,4 @@ mod rig;
 mod story;
 mod streaming;
 mod websocket;
+mod wire;
