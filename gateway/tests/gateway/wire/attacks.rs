@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Bench;
+use super::{Bench, open};
 use crate::client::{Connection, exchange, get};
 use crate::origin::Origin;
 use crate::rig::{Process, Rig, eventually};
@@ -132,4 +132,18 @@ fn a_stop_under_load_truncates_no_answer() {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
     assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn a_second_request_that_only_drips_is_ended_on_time() {
+    let bench = Bench::with("[listen]\nhead_timeout = \"300ms\"\nbody_idle_timeout = \"300ms\"\n");
+    for slow in ["GET /slow HTTP/1.1\r\nhost:", "POST /slow HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 9\r\n\r\nabc"] {
+        let mut connection = open(&bench, "GET / HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n");
+        assert_eq!(connection.response().status, 200);
+        connection.send(bench.fill_in(slow.as_bytes()));
+        let response = connection.response();
+        assert_eq!((response.status, response.code().as_str()), (408, "request_timeout"), "{slow:?}");
+        assert!(connection.is_closed(), "{slow:?}");
+    }
+    assert!(!bench.origin.arrived().iter().any(|request| request.line.contains("/slow")), "half a request looked whole");
 }
