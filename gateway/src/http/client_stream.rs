@@ -36,6 +36,7 @@ use self::{
     request::Request,
     response::{Event, Outgoing},
 };
+use crate::tls::socket::TlsSocket;
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
     alarm::{Alarm, OutOfPace, PaceMeter},
@@ -104,6 +105,12 @@ impl ClientSocket for TcpStream {
         if let Err(error) = self.set_zero_linger() {
             log::debug!("cannot set SO_LINGER: {error}");
         }
+    }
+}
+
+impl ClientSocket for TlsSocket {
+    fn reset_on_close(&self) {
+        self.tcp().reset_on_close();
     }
 }
 
@@ -588,7 +595,10 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx)?;
+        // A plain socket has nothing to flush; with TLS, what it has taken may wait for the client all the same.
+        if flushed.is_pending() && !this.is_raw() { this.poll_write_pace(cx).map(Err) } else { flushed.map(Ok) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -598,7 +608,9 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
             this.owed = false;
         }
         if !this.shut_down {
-            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if Pin::new(&mut this.io).poll_shutdown(cx)?.is_pending() {
+                return this.poll_write_pace(cx).map(Err);
+            }
             this.shut_down = true;
         }
         if this.must_linger() {

@@ -283,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
                 let start = buf.filled().len();
                 match self.poll_inner_read(cx, buf) {
                     Poll::Pending => return self.poll_first_byte_timeout(cx),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
                     Poll::Ready(Ok(())) => {}
                 }
                 let fresh = buf.filled().get(start..).unwrap_or_default();
@@ -336,6 +336,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     fn died_now(&mut self) -> io::Error {
         let fault = self.died();
         self.fail(fault)
+    }
+
+    /// As [`Self::died_now`], over an error. Only TLS calls data invalid, and on the first exchange it says why.
+    fn broke(&mut self, error: &io::Error) -> io::Error {
+        match self.died() {
+            OriginFault::DiedBeforeResponse { reused: false } if error.kind() == io::ErrorKind::InvalidData => {
+                self.fail(OriginFault::TlsRefused { cause: error.to_string() })
+            }
+            fault => self.fail(fault),
+        }
     }
 
     fn poll_first_byte_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -404,7 +414,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         loop {
             match self.poll_hold(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0) | Err(_)) => return Err(self.died_now()),
+                Poll::Ready(Ok(0)) => return Err(self.died_now()),
+                Poll::Ready(Err(error)) => return Err(self.broke(&error)),
                 Poll::Ready(Ok(_)) => {}
             }
             self.answered = true;
@@ -481,9 +492,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match &mut this.io {
+        let flushed = match &mut this.io {
             Some(io) if !this.control.answered_early() => Pin::new(io).poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            _ => return Poll::Ready(Ok(())),
+        };
+        // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any other.
+        if !matches!(this.phase, Phase::Waiting) || matches!(flushed, Poll::Ready(Ok(()))) {
+            this.write_alarm.disarm();
+            return flushed;
+        }
+        match (this.look_for_answer(cx)?, flushed) {
+            (true, _) => Poll::Ready(Ok(())),
+            (false, Poll::Ready(_)) => Poll::Ready(Err(this.died_now())),
+            (false, Poll::Pending) => this.poll_write_timeout(cx).map(Err),
         }
     }
 
