@@ -227,6 +227,17 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
+    /// Connections of clients that it holds open.
+    pub(crate) fn connections(&self) -> usize {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
+        let ours = format!(":{:04X}", self.public.port());
+        let established = |line: &&str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns.get(1).is_some_and(|local| local.ends_with(&ours)) && columns.get(3) == Some(&"01")
+        };
+        table.lines().filter(established).count()
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::certificates::{Authority, Pair, Relay, shown};
@@ -254,4 +255,64 @@ fn a_refusal_is_read_through_tls_and_a_client_that_leaves_is_no_failure() {
     connection.send("GET / HTTP/1.1\nhost: h\n\n");
     assert_eq!(connection.response().status, 400);
     assert!(connection.is_closed());
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_given_up_though_tls_holds_the_rest() {
+    let authority = Authority::new();
+    for length in [10_000_000, 3_000_000] {
+        let origin = Origin::answering(move |_, socket| {
+            let _ = write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            let _ = socket.write_all(&vec![b'x'; length]);
+        });
+        let file = "[listen]\nwrite_idle_timeout = \"300ms\"\nkeep_alive = \"300ms\"\n";
+        let pair = authority.issue(&["localhost"]);
+        let process = behind_tls(&authority, &origin.url(), file, &[("pair", &pair)]);
+        let mut socket = TcpStream::connect(process.public).unwrap();
+        let name = "localhost".try_into().unwrap();
+        let mut connection = rustls::ClientConnection::new(authority.client().into(), name).unwrap();
+        rustls::Stream::new(&mut connection, &mut socket).write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+        // The request is recorded once it is over, while the client is still there and reads nothing.
+        eventually("the client is given up", || process.access_log().len() == 1);
+        eventually("its connection is closed", || process.connections() == 0);
+    }
+}
+
+#[test]
+fn a_tunnel_goes_through_tls_on_both_sides() {
+    let authority = Authority::new();
+    let origin = Origin::answering(|_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nfirst");
+        let mut ping = [0; 4];
+        let _ = socket.read_exact(&mut ping);
+        let _ = socket.write_all(&ping);
+    });
+    let back = Relay::tls_server(authority.issue(&["localhost"]).server(), origin.address);
+    let url = format!("https://localhost:{}", back.address.port());
+    let process = behind_tls(&authority, &url, OWN_AUTHORITY, &[("pair", &authority.issue(&["localhost"]))]);
+    let front = Relay::tls_client(authority.client(), "localhost", process.public);
+    let mut connection = Connection::open(front.address);
+    connection.send("GET / HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    assert_eq!(connection.head().status, 101, "{}", process.log());
+    connection.send("ping");
+    let mut bytes = Vec::new();
+    while bytes.len() < 9 {
+        bytes.extend(connection.some_bytes());
+    }
+    assert_eq!(bytes, b"firstping");
+}
+
+#[test]
+fn curl_believes_the_listener() {
+    let authority = Authority::new();
+    let origin = Origin::hello();
+    let process = behind_tls(&authority, &origin.url(), "", &[("pair", &authority.issue(&["localhost"]))]);
+    let url = format!("https://localhost:{}/", process.public.port());
+    for version in [["--tlsv1.2", "--tls-max", "1.2"], ["--tlsv1.3", "--tls-max", "1.3"]] {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--cacert", "ca.pem", "-w", " %{http_code}"]).args(version).arg(&url);
+        // Not every machine has curl; the other tests do without.
+        let Ok(output) = curl.current_dir(process.directory.path()).output() else { return };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "hello 200", "{output:?}");
+    }
 }
