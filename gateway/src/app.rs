@@ -19,7 +19,8 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{oneshot, watch as channel};
+use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{self, Operations};
 use crate::config::settings::{ListenSettings, OriginSettings, Settings, StoreSettings};
@@ -33,6 +34,9 @@ use crate::routes::{MissingKey, PathPrefix, Route, Routes};
 use crate::store::feed::{self, FeedStatus};
 use crate::store::{Store, StoreError};
 use crate::telemetry::access_log::{AccessLog, Sink, Writer};
+use crate::tls::certificates::{Certificates, ServerPair};
+use crate::tls::socket::TlsSocket;
+use crate::tls::watch;
 
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
@@ -59,6 +63,9 @@ pub enum StartError {
     /// The shared secret does not fit a header; its type rules this out.
     #[error("the shared secret does not fit a header")]
     Secret,
+    /// TLS cannot be set up.
+    #[error("cannot set TLS up: {0}")]
+    Tls(#[from] rustls::Error),
     /// The system has no thread or no randomness to give.
     #[error("the system refused what every process needs: {0}")]
     System(#[from] io::Error),
@@ -87,22 +94,29 @@ impl Gateway {
 
         let keys = Arc::new(KeyTable::new());
         let feed = Arc::new(FeedStatus::new());
-        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed)).await?;
+        let certificates = Certificates::new(&settings.listen.certificates);
+        let front = match &certificates {
+            Some(certificates) => Front::Tls(TlsAcceptor::from(Arc::new(certificates.server_config()?))),
+            None => Front::Plain,
+        };
+        let scheme = front.scheme();
+        let watched = certificates.map(|certificates| (certificates, settings.listen.certificates.clone()));
+        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed), watched).await?;
         let operations = Operations::new(Arc::clone(&keys), feed, settings.admin.token.as_ref());
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
         };
         let data_plane = DataPlane {
-            policy: Arc::new(ArcSwap::from_pointee(policy(&settings)?)),
+            policy: Arc::new(ArcSwap::from_pointee(policy(&settings, scheme)?)),
             keys,
             pool: pool_settings(&settings.origin),
             limits: client_limits(&settings.listen),
             access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
         };
-        let public = data_plane.serve(public_listener, &settings.listen)?;
+        let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(admin_listener, operations.clone())?;
-        log::info!("listening on http://{public_address}");
+        log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on http://{admin_address}");
         Ok(Self { public_address, admin_address, public, admin, operations, control, access_log })
     }
@@ -154,6 +168,22 @@ impl Gateway {
     }
 }
 
+/// What the public listener speaks beneath HTTP.
+#[derive(Clone)]
+enum Front {
+    Plain,
+    Tls(TlsAcceptor),
+}
+
+impl Front {
+    fn scheme(&self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            Self::Tls(_) => "https",
+        }
+    }
+}
+
 /// What each worker is made from.
 #[derive(Clone)]
 struct DataPlane {
@@ -164,36 +194,50 @@ struct DataPlane {
     access_log: Option<Writer>,
 }
 
+/// HTTP over guarded streams of one kind of socket. No function: the type of what it makes cannot be written down.
+macro_rules! http_service {
+    ($plane:ident, $draining:ident, $socket:ty) => {{
+        // Called once in each worker thread: what it makes is that thread's own.
+        let worker = Rc::new($plane.worker());
+        let (serving, draining) = (Rc::clone(&worker), $draining.clone());
+        HttpService::build()
+            // The guarded stream keeps the deadlines of every head and of idle connections.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            // A client that closes has left: its request to the origin is dropped.
+            .h1_allow_half_closed(false)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            .on_connect_ext(|client: &ClientStream<$socket>, data| {
+                data.insert(client.control());
+            })
+            .expect(fn_service(move |request: Request| ready(expect(&worker, request))))
+            .finish(fn_service(move |request: Request| serve(Rc::clone(&serving), request).map(Ok::<_, Infallible>)))
+    }};
+}
+
 impl DataPlane {
-    fn serve(self, listener: TcpListener, settings: &ListenSettings) -> io::Result<Server> {
+    fn serve(self, listener: TcpListener, settings: &ListenSettings, front: Front) -> io::Result<Server> {
         let builder = Server::build()
             .workers(settings.workers)
             .max_concurrent_connections(settings.max_connections.div_ceil(settings.workers))
             .shutdown_timeout(settings.drain_timeout.as_secs().max(1))
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
-        let builder = builder.listen("public", listener, move || {
-            // Called once in each worker thread: what it makes is that thread's own.
-            let worker = Rc::new(self.worker());
-            let (serving, draining) = (Rc::clone(&worker), draining.clone());
-            let http = HttpService::build()
-                // The guarded stream keeps the deadlines of every head and of idle connections.
-                .keep_alive(KeepAlive::Os)
-                .client_request_timeout(Duration::ZERO)
-                // A client that closes has left: its request to the origin is dropped.
-                .h1_allow_half_closed(false)
-                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-                .graceful_shutdown_signal(move || {
-                    let draining = draining.clone();
-                    async move { draining.notified().await }
-                })
-                .on_connect_ext(|client: &ClientStream<TcpStream>, data| {
-                    data.insert(client.control());
-                })
-                .expect(fn_service(move |request: Request| ready(expect(&worker, request))))
-                .finish(fn_service(move |request: Request| serve(Rc::clone(&serving), request).map(Ok::<_, Infallible>)));
-            ClientGuard::new(self.limits).accept().and_then(http)
-        })?;
+        let handshake_timeout = settings.tls_handshake_timeout;
+        // A service for each kind of socket, so that a plain one pays nothing for the other.
+        let builder = match front {
+            Front::Plain => builder.listen("public", listener, move || {
+                ClientGuard::new(self.limits).accept().and_then(http_service!(self, draining, TcpStream))
+            })?,
+            Front::Tls(acceptor) => builder.listen("public", listener, move || {
+                let accept = ClientGuard::new(self.limits).accept_tls(acceptor.clone(), handshake_timeout);
+                accept.and_then(http_service!(self, draining, TlsSocket))
+            })?,
+        };
         Ok(builder.run())
     }
 
@@ -202,7 +246,7 @@ impl DataPlane {
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),
-            origins: OriginPool::new(self.pool),
+            origins: OriginPool::new(self.pool.clone()),
             access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
             request_ids: RequestIds::new(),
         }
@@ -218,16 +262,21 @@ fn serve_admin(listener: TcpListener, operations: Operations) -> io::Result<acti
     Ok(server.run())
 }
 
-/// The thread that follows the store. Nothing of the data plane waits for it.
+/// The thread that follows the store and the files of certificates. Nothing of the data plane waits for it.
 struct ControlPlane {
-    stop: watch::Sender<()>,
+    stop: channel::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl ControlPlane {
     /// Opens the store, then follows it.
-    async fn start(settings: StoreSettings, keys: Arc<KeyTable>, status: Arc<FeedStatus>) -> Result<Self, StartError> {
-        let (stop, mut stopped) = watch::channel(());
+    async fn start(
+        settings: StoreSettings,
+        keys: Arc<KeyTable>,
+        status: Arc<FeedStatus>,
+        watched: Option<(Arc<Certificates>, Vec<ServerPair>)>,
+    ) -> Result<Self, StartError> {
+        let (stop, mut stopped) = channel::channel(());
         let (opened, store_opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -235,6 +284,9 @@ impl ControlPlane {
                 match Store::open(&settings.url).await {
                     Ok(store) => {
                         let _ = opened.send(Ok(()));
+                        if let Some((certificates, pairs)) = watched {
+                            tokio::spawn(watch::follow(certificates, pairs));
+                        }
                         tokio::select! {
                             never = feed::follow(store.clone(), keys, status) => match never {},
                             _ = stopped.changed() => {}
@@ -269,7 +321,7 @@ fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Sta
     bind().map_err(|cause| StartError::Listen { address, setting, cause })
 }
 
-fn policy(settings: &Settings) -> Result<Policy, StartError> {
+fn policy(settings: &Settings, scheme: &'static str) -> Result<Policy, StartError> {
     let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
     let default = Route {
@@ -304,6 +356,7 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
         realm: settings.realm.clone(),
         prefix: settings.store.prefix.clone(),
         secret,
+        scheme: HeaderValue::from_static(scheme),
         trusted_proxies: settings.listen.trusted_proxies.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
@@ -320,6 +373,7 @@ fn pool_settings(origin: &OriginSettings) -> PoolSettings {
             ..OriginLimits::default()
         },
         keep_alive: origin.keep_alive,
+        tls: origin.tls.clone(),
         ..PoolSettings::default()
     }
 }

@@ -15,4 +15,5 @@ pub mod record;
 pub mod routes;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 mod wire;

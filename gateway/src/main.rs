@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use postern_gateway::cli;
+use postern_gateway::{cli, tls};
 
 // A request makes some dozens of small allocations that live as long as it does; mimalloc serves them from the worker's own heap.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    tls::install_provider();
     cli::start()
 }

@@ -46,6 +46,8 @@ pub struct Policy {
     pub prefix: Prefix,
     /// The proof for the origin; marked as sensitive.
     pub secret: HeaderValue,
+    /// What clients speak to the listener: `http` or `https`.
+    pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Most bytes of a request body.
@@ -236,6 +238,7 @@ fn for_origin(
         forward_metadata: route.forward_metadata,
         host: target.host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.host()),
         client_host: target.host.as_ref(),
+        scheme: &policy.scheme,
         address: exchange.address(),
         request_id: exchange.request_id(),
     }

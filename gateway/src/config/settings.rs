@@ -8,12 +8,16 @@ use postern_shared::Secret;
 
 use crate::config::Environment;
 use crate::config::reader::{Effective, Reader};
-use crate::config::value::{Count, HostName, QuotableText, Span};
+use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
 use crate::keys::{Prefix, Scope};
 use crate::proxy::OriginUrl;
+use crate::proxy::pool::OriginScheme;
 use crate::routes::{MethodName, MissingKey, PathPrefix};
 use crate::store::DatabaseUrl;
 use crate::telemetry::access_log::Sink;
+use crate::tls::certificates::ServerPair;
+use crate::tls::origin::{OriginTls, OriginTlsFiles};
+use crate::tls::pem::PairFiles;
 
 /// Everything that `gateway serve` needs, proven.
 #[derive(Debug, Clone)]
@@ -63,6 +67,10 @@ pub struct ListenSettings {
     pub keep_alive: Duration,
     /// How long requests may take to finish once the gateway stops.
     pub drain_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
+    /// The certificates; with none the listener speaks plain HTTP, with any it speaks TLS only.
+    pub certificates: Vec<ServerPair>,
 }
 
 /// `[admin]`: the listener for operators.
@@ -93,6 +101,8 @@ pub struct OriginSettings {
     pub write_idle_timeout: Duration,
     /// How long an idle connection to an origin is kept for the next request.
     pub keep_alive: Duration,
+    /// How origins at `https://` are spoken to; there when an address or `[origin.tls]` asks for it.
+    pub tls: Option<OriginTls>,
 }
 
 /// `[store]` and `[keys]`: what the commands that work on the store need.
@@ -148,17 +158,30 @@ impl Settings {
 
         let listen = reader.section("listen", ListenSettings::read);
         let admin_address = admin_address(reader);
-        let origin = reader.section("origin", |section| OriginSettings::read(section, shared_secret));
+        let (origin, tls) = reader.section("origin", |section| {
+            let origin = OriginSettings::read(section, shared_secret);
+            (origin, section.section("tls", read_origin_tls))
+        });
         let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
         let store = StoreSettings::read(reader);
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
         let routes = reader.sections("routes", RouteSettings::read);
         refuse_shadowed_routes(reader, &routes);
 
+        let default = origin.as_ref().map(|origin| &origin.url);
+        let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
+        let needed = default.into_iter().chain(routes.iter().filter_map(|route| route.upstream.as_ref())).any(https);
+        let tls = if needed || tls.is_some() {
+            let loaded = OriginTls::load(&tls.unwrap_or_default());
+            loaded.map_err(|error| reader.problems().add("origin.tls", "its files", error.to_string())).ok()
+        } else {
+            None
+        };
+
         Some(Self {
             listen,
             admin: AdminSettings { address: admin_address, token },
-            origin: origin?,
+            origin: OriginSettings { tls, ..origin? },
             realm,
             store: store?,
             access_log,
@@ -185,6 +208,8 @@ impl ListenSettings {
             write_idle_timeout: span(section, "write_idle_timeout", 30),
             keep_alive: span(section, "keep_alive", 75),
             drain_timeout: span(section, "drain_timeout", 30),
+            tls_handshake_timeout: span(section, "tls_handshake_timeout", 3),
+            certificates: section.sections("tls", read_server_pair).into_iter().flatten().collect(),
         }
     }
 }
@@ -204,6 +229,7 @@ impl OriginSettings {
             tunnel_idle_timeout: span(section, "tunnel_idle_timeout", 300),
             // Shorter than what common servers keep (uvicorn 5 s is the shortest), so that they seldom close first.
             keep_alive: span(section, "keep_alive", 4),
+            tls: None,
             // Last, so that what is missing hides no problem of the settings above.
             shared_secret: shared_secret?,
         })
@@ -244,6 +270,49 @@ impl RouteSettings {
 /// Takes `[admin]`.
 pub(crate) fn admin_address(reader: &mut Reader) -> SocketAddr {
     reader.section("admin", |section| section.take("address", SocketAddr::from(([127, 0, 0, 1], 8081))))
+}
+
+/// Takes one of `[[listen.tls]]`.
+fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
+    let mut file = |key| {
+        let before = section.problems().len();
+        let file = section.take_optional::<FilePath>(key);
+        if file.is_none() && section.problems().len() == before {
+            section.problem(key, "the file", "a certificate and its key are needed: set cert_file and key_file".to_owned());
+        }
+        file.map(|file| file.0)
+    };
+    let (certificate, key) = (file("cert_file"), file("key_file"));
+    let files = PairFiles { certificate: certificate?, key: key? };
+    let of_the_key = files.key.clone();
+    ServerPair::load(files)
+        .map_err(|error| {
+            let key = if error.file == of_the_key { "key_file" } else { "cert_file" };
+            section.problem(key, "its file", error.to_string());
+        })
+        .ok()
+}
+
+/// Takes `[origin.tls]`; none when nothing of it is set.
+fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
+    let mut file = |key| section.take_optional::<FilePath>(key).map(|file| file.0);
+    let (authorities, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));
+    let server_name = section.take_optional::<CertificateName>("server_name").map(|name| name.0);
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(PairFiles { certificate, key }),
+        (None, None) => None,
+        (certificate, _) => {
+            let missing = if certificate.is_some() { "client_key_file" } else { "client_cert_file" };
+            section.problem(
+                missing,
+                "default",
+                "a client certificate needs its key, and a key its certificate: set both".to_owned(),
+            );
+            None
+        }
+    };
+    let any = authorities.is_some() || client.is_some() || server_name.is_some();
+    any.then_some(OriginTlsFiles { authorities, client, server_name })
 }
 
 /// Two routes for the same requests: nothing says which policy counts.

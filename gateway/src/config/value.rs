@@ -1,9 +1,11 @@
 //! What texts each kind of setting accepts, and how it is shown again.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 /// A kind of value that a setting can have.
 pub trait Setting: Sized {
@@ -145,6 +147,39 @@ impl Setting for HostName {
 
     fn show(&self) -> String {
         format!("\"{}\"", self.0)
+    }
+}
+
+/// A file; what stands in it is read when the settings are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath(pub PathBuf);
+
+impl Setting for FilePath {
+    const ACCEPTED: &'static str = "the path of a file";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = !text.is_empty() && !text.chars().any(char::is_control);
+        accepted.then(|| Self(text.into())).ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// The name that an origin's certificate has to bear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateName(pub ServerName<'static>);
+
+impl Setting for CertificateName {
+    const ACCEPTED: &'static str = "a host name or an IP address, such as \"origin.internal\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        ServerName::try_from(text.to_owned()).map(Self).map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0.to_str())
     }
 }
 

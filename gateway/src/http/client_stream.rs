@@ -36,6 +36,7 @@ pub use self::{
     service::ClientGuard,
 };
 use self::{request::Request, response::Outgoing};
+use crate::tls::socket::TlsSocket;
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
     alarm::{Alarm, PaceMeter},
@@ -98,6 +99,12 @@ impl ClientSocket for TcpStream {
         if let Err(error) = self.set_zero_linger() {
             log::debug!("cannot set SO_LINGER: {error}");
         }
+    }
+}
+
+impl ClientSocket for TlsSocket {
+    fn reset_on_close(&self) {
+        self.tcp().reset_on_close();
     }
 }
 
@@ -301,7 +308,9 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
             this.owed = false;
         }
         if !this.shut_down {
-            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if Pin::new(&mut this.io).poll_shutdown(cx)?.is_pending() {
+                return this.poll_write_pace(cx).map(Err);
+            }
             this.shut_down = true;
         }
         if this.must_linger() {

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
+use actix_rt::net::ActixStream;
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use futures_core::future::LocalBoxFuture;
@@ -9,11 +10,48 @@ use http::Uri;
 use tokio::net::TcpStream;
 
 use crate::proxy::origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream};
+use crate::tls::origin::OriginTls;
+use crate::tls::socket::TlsSocket;
+
+/// What is spoken beneath HTTP. awc is told `http` either way: it would put a TLS of its own around the guarded stream.
+pub trait Transport: Clone + 'static {
+    /// A connection that is ready for HTTP.
+    type Io: ActixStream + 'static;
+    /// The port of addresses that name none.
+    const DEFAULT_PORT: u16;
+
+    /// Makes a connection ready for HTTP.
+    fn begin(&self, io: TcpStream, host: &str, port: u16) -> impl Future<Output = Result<Self::Io, OriginFault>>;
+}
+
+/// Nothing: HTTP goes over TCP.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Transport for Plain {
+    type Io = TcpStream;
+    const DEFAULT_PORT: u16 = 80;
+
+    async fn begin(&self, io: TcpStream, _: &str, _: u16) -> Result<TcpStream, OriginFault> {
+        Ok(io)
+    }
+}
+
+impl Transport for OriginTls {
+    type Io = TlsSocket;
+    const DEFAULT_PORT: u16 = 443;
+
+    async fn begin(&self, io: TcpStream, host: &str, port: u16) -> Result<TlsSocket, OriginFault> {
+        self.handshake(io, host, port).await
+    }
+}
 
 /// The connector service beneath the pool of awc. Its errors are `ConnectError::Io` with an [`OriginFault`] inside.
 #[derive(Clone, Debug)]
-pub struct OriginConnect {
-    /// From the start of the look-up to the open connection, over all addresses. Zero: no limit.
+pub struct OriginConnect<T> {
+    /// What is spoken beneath HTTP.
+    pub transport: T,
+    /// From the start of the look-up to the open connection, over all addresses and with the handshake. Zero: no limit.
     pub timeout: Duration,
     /// Limits of the streams it opens.
     pub limits: OriginLimits,
@@ -23,8 +61,8 @@ pub struct OriginConnect {
     pub registry: Rc<OriginRegistry>,
 }
 
-impl Service<ConnectInfo<Uri>> for OriginConnect {
-    type Response = Connection<Uri, OriginStream<TcpStream>>;
+impl<T: Transport> Service<ConnectInfo<Uri>> for OriginConnect<T> {
+    type Response = Connection<Uri, OriginStream<T::Io>>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -40,9 +78,9 @@ impl Service<ConnectInfo<Uri>> for OriginConnect {
     }
 }
 
-impl OriginConnect {
-    async fn open(&self, info: &ConnectInfo<Uri>) -> Result<OriginStream<TcpStream>, OriginFault> {
-        let connecting = connect(info);
+impl<T: Transport> OriginConnect<T> {
+    async fn open(&self, info: &ConnectInfo<Uri>) -> Result<OriginStream<T::Io>, OriginFault> {
+        let connecting = self.connect(info);
         let (io, remote) = if self.timeout.is_zero() {
             connecting.await?
         } else {
@@ -50,8 +88,6 @@ impl OriginConnect {
                 .await
                 .map_err(|_| OriginFault::ConnectTimeout { host: info.hostname().to_owned(), limit: self.timeout })??
         };
-        // Requests leave in one piece and are small: waiting for more to send only adds delay.
-        io.set_nodelay(true).map_err(|source| OriginFault::Unreachable { address: remote, source })?;
         let control = match info.request().authority() {
             Some(authority) => OriginControl::pooled(remote, &self.registry, authority),
             None => OriginControl::new(Some(remote)),
@@ -63,11 +99,19 @@ impl OriginConnect {
         OriginControl::hand_out(&stream.control());
         Ok(stream)
     }
+
+    async fn connect(&self, info: &ConnectInfo<Uri>) -> Result<(T::Io, SocketAddr), OriginFault> {
+        let port = info.request().port_u16().unwrap_or(T::DEFAULT_PORT);
+        let (io, remote) = connect(info, port).await?;
+        // Requests leave in one piece and are small: waiting for more to send only adds delay.
+        io.set_nodelay(true).map_err(|source| OriginFault::Unreachable { address: remote, source })?;
+        Ok((self.transport.begin(io, info.hostname(), port).await?, remote))
+    }
 }
 
-async fn connect(info: &ConnectInfo<Uri>) -> Result<(TcpStream, SocketAddr), OriginFault> {
+async fn connect(info: &ConnectInfo<Uri>, port: u16) -> Result<(TcpStream, SocketAddr), OriginFault> {
     let mut last = None;
-    for address in resolve(info).await? {
+    for address in resolve(info, port).await? {
         match TcpStream::connect(address).await {
             Ok(io) => return Ok((io, address)),
             Err(source) => last = Some(OriginFault::Unreachable { address, source }),
@@ -77,13 +121,11 @@ async fn connect(info: &ConnectInfo<Uri>) -> Result<(TcpStream, SocketAddr), Ori
 }
 
 /// The addresses that were given, or those of the name.
-async fn resolve(info: &ConnectInfo<Uri>) -> Result<Vec<SocketAddr>, OriginFault> {
+async fn resolve(info: &ConnectInfo<Uri>, port: u16) -> Result<Vec<SocketAddr>, OriginFault> {
     let given: Vec<_> = info.addrs().collect();
     if !given.is_empty() {
         return Ok(given);
     }
-    let default_port = if info.request().scheme_str() == Some("https") { 443 } else { 80 };
-    let port = info.request().port_u16().unwrap_or(default_port);
     // A URI has an IPv6 address in brackets, the resolver wants it without.
     let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
     let found: io::Result<Vec<_>> = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);

@@ -131,7 +131,7 @@ pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failur
         return match fault {
             fault if fault.is_timeout() => Failure::TimedOut(cause),
             fault if fault.nothing_sent() => Failure::Unreachable(cause),
-            OriginFault::DiedBeforeResponse { .. } => Failure::Unreachable(cause),
+            OriginFault::DiedBeforeResponse { .. } | OriginFault::TlsRefused { .. } => Failure::Unreachable(cause),
             _ => Failure::BadAnswer(cause),
         };
     }

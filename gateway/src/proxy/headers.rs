@@ -80,6 +80,8 @@ pub struct ForOrigin<'a> {
     pub host: &'a HeaderValue,
     /// The `Host` that the client sent.
     pub client_host: Option<&'a HeaderValue>,
+    /// What the client spoke to the gateway: `http` or `https`.
+    pub scheme: &'a HeaderValue,
     /// The client on the network.
     pub address: ClientAddress,
     /// The request's id.
@@ -150,7 +152,7 @@ impl ForOrigin<'_> {
         if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             headers.insert(FORWARDED_FOR.clone(), chain);
         }
-        headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or(HeaderValue::from_static("http")));
+        headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or_else(|| self.scheme.clone()));
         if let Some(host) = trusted.host.as_ref().or(self.client_host) {
             headers.insert(FORWARDED_HOST.clone(), host.clone());
         }

@@ -224,9 +224,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match &mut this.io {
+        let flushed = match &mut this.io {
             Some(io) if !this.control.answered_early() => Pin::new(io).poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            _ => return Poll::Ready(Ok(())),
+        };
+        // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any other.
+        if !matches!(this.phase, Phase::Waiting) || matches!(flushed, Poll::Ready(Ok(()))) {
+            this.write_alarm.disarm();
+            return flushed;
+        }
+        match (this.look_for_answer(cx)?, flushed) {
+            (true, _) => Poll::Ready(Ok(())),
+            (false, Poll::Ready(_)) => Poll::Ready(Err(this.died_now())),
+            (false, Poll::Pending) => this.poll_write_timeout(cx).map(Err),
         }
     }
 

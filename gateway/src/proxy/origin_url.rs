@@ -6,9 +6,10 @@ use actix_http::Uri;
 use actix_http::header::HeaderValue;
 use thiserror::Error;
 
-use crate::proxy::pool::OriginTarget;
+use crate::proxy::pool::{OriginScheme, OriginTarget};
+use crate::tls::origin::server_name;
 
-/// The address of an origin: `http://host[:port]`, without a path.
+/// The address of an origin: `http://host[:port]` or `https://host[:port]`, without a path.
 #[derive(Clone)]
 pub struct OriginUrl {
     target: OriginTarget,
@@ -21,8 +22,8 @@ pub enum OriginUrlError {
     /// It cannot be read as an address at all.
     #[error("this is not the address of an origin: write it like \"http://127.0.0.1:9000\"")]
     NotAUrl,
-    /// Its scheme is not `http`.
-    #[error("origins are reached over http in this version: write \"http://…\"")]
+    /// Its scheme is neither `http` nor `https`.
+    #[error("origins are reached over http or https: write \"http://…\" or \"https://…\"")]
     Scheme,
     /// It has a user name or a password, which would end in logs.
     #[error("an origin's address has no user name and no password")]
@@ -46,9 +47,11 @@ impl OriginUrl {
         if authority.as_str().contains('@') {
             return Err(OriginUrlError::Credentials);
         }
-        if uri.scheme_str() != Some("http") {
-            return Err(OriginUrlError::Scheme);
-        }
+        let scheme = match uri.scheme_str() {
+            Some("http") => OriginScheme::Http,
+            Some("https") => OriginScheme::Https,
+            _ => return Err(OriginUrlError::Scheme),
+        };
         if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/")) {
             return Err(OriginUrlError::Path);
         }
@@ -57,8 +60,11 @@ impl OriginUrl {
         if authority.host().is_empty() || port_is_wrong {
             return Err(OriginUrlError::NotAUrl);
         }
+        if scheme == OriginScheme::Https && server_name(authority.host()).is_none() {
+            return Err(OriginUrlError::NotAUrl);
+        }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| OriginUrlError::NotAUrl)?;
-        Ok(Self { target: OriginTarget::new(authority.clone()), host })
+        Ok(Self { target: OriginTarget::new(authority.clone()).over(scheme), host })
     }
 
     /// What the pool connects to.
@@ -76,7 +82,7 @@ impl OriginUrl {
 
 impl fmt::Display for OriginUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.target.authority())
+        write!(f, "{}://{}", self.target.scheme(), self.target.authority())
     }
 }
 
@@ -106,7 +112,10 @@ mod tests {
             ("http://origin:", Err(OriginUrlError::NotAUrl)),
             ("http://origin:0", Err(OriginUrlError::NotAUrl)),
             ("http://origin:99999", Err(OriginUrlError::NotAUrl)),
-            ("https://origin", Err(OriginUrlError::Scheme)),
+            ("https://origin", Ok("https://origin")),
+            ("https://origin:8443/", Ok("https://origin:8443")),
+            ("https://[::1]:8443", Ok("https://[::1]:8443")),
+            ("https://or!gin", Err(OriginUrlError::NotAUrl)),
             ("ftp://origin", Err(OriginUrlError::Scheme)),
             ("http://user:pass@origin", Err(OriginUrlError::Credentials)),
             ("http://origin/base", Err(OriginUrlError::Path)),

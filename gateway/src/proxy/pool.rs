@@ -13,7 +13,7 @@ use actix_http::{
     header::EXPECT,
 };
 use actix_service::Service as _;
-use awc::error::SendRequestError;
+use awc::error::{ConnectError, SendRequestError};
 use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
 use futures_util::StreamExt as _;
@@ -25,15 +25,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{unrun::Unrun, upload::Upload};
 use crate::proxy::{
-    connect::OriginConnect,
-    origin_stream::{OriginControl, OriginLimits, OriginRegistry},
+    connect::{OriginConnect, Plain, Transport},
+    origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry},
 };
+use crate::tls::origin::OriginTls;
 
 mod unrun;
 mod upload;
 
 /// How connections to origins are opened, used and kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PoolSettings {
     /// From the look-up of the name to the open connection. Zero: no limit.
     pub connect_timeout: Duration,
@@ -45,6 +46,8 @@ pub struct PoolSettings {
     pub lifetime: Duration,
     /// Whether connections are used for more than one request.
     pub reuse: bool,
+    /// How origins at `https` are spoken to; without it there are none.
+    pub tls: Option<OriginTls>,
 }
 
 impl Default for PoolSettings {
@@ -55,7 +58,27 @@ impl Default for PoolSettings {
             keep_alive: Duration::from_secs(15),
             lifetime: Duration::from_secs(75),
             reuse: true,
+            tls: None,
         }
+    }
+}
+
+/// What is spoken to an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OriginScheme {
+    /// HTTP over TCP.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl fmt::Display for OriginScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
     }
 }
 
@@ -63,13 +86,14 @@ impl Default for PoolSettings {
 #[derive(Clone, Debug)]
 pub struct OriginTarget {
     uri: Uri,
+    scheme: OriginScheme,
     authority: Authority,
     address: Option<SocketAddr>,
     limits: Option<OriginLimits>,
 }
 
 impl OriginTarget {
-    /// An origin by host and port; without a port, 80. Connections are shared by all targets of equal authority.
+    /// An origin by host and port, over HTTP. Connections are shared by all targets of equal scheme and authority.
     pub fn new(authority: Authority) -> Self {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);
@@ -77,7 +101,19 @@ impl OriginTarget {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         // All three parts are there, which is all that can be wrong.
         let uri = Uri::from_parts(parts).unwrap_or_default();
-        Self { uri, authority, address: None, limits: None }
+        Self { uri, scheme: OriginScheme::default(), authority, address: None, limits: None }
+    }
+
+    /// Speaks `scheme`, whose port is meant when the authority names none.
+    #[must_use]
+    pub fn over(mut self, scheme: OriginScheme) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// What is spoken.
+    pub fn scheme(&self) -> OriginScheme {
+        self.scheme
     }
 
     /// Connects to this address in place of looking the host up.
@@ -112,17 +148,82 @@ type TunnelFn = dyn Fn(&OriginTarget, RequestHeadType) -> LocalBoxFuture<'static
 /// The connections of one worker thread to all origins. Clones share them.
 #[derive(Clone)]
 pub struct OriginPool {
+    plain: Lane,
+    tls: Option<Lane>,
+    reuse: bool,
+}
+
+/// The connections of one scheme. The pool of awc tells connections apart by authority alone, so each scheme has its own.
+#[derive(Clone)]
+struct Lane {
     send: Rc<SendFn>,
     tunnel: Rc<TunnelFn>,
     registry: Rc<OriginRegistry>,
-    reuse: bool,
 }
 
 impl OriginPool {
     /// An empty pool. Needs the runtime of the worker it is to serve.
     pub fn new(settings: PoolSettings) -> Self {
+        let tls = settings.tls.clone().map(|tls| Lane::new(&settings, tls));
+        Self { plain: Lane::new(&settings, Plain), tls, reuse: settings.reuse }
+    }
+
+    /// Sends one request and gives the final response, its body to be read as it comes.
+    ///
+    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head. `Expect` is taken off: an
+    /// origin that answers without `100` would take the next request for the announced body. A body of known length is sent
+    /// with that length, one of unknown length in chunks, and no further once the origin has answered.
+    ///
+    /// Dropping the future or the payload closes the connection.
+    pub async fn send<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    where
+        B: MessageBody + 'static,
+    {
+        let head = self.prepare(head.into());
+        (self.lane(target)?.send)(target, head, body.boxed()).await
+    }
+
+    /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
+    /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one idle connection was dead the others most likely are, so all of this
+    /// origin's are given up.
+    pub async fn send_fresh<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    where
+        B: MessageBody + 'static,
+    {
+        self.lane(target)?.registry.retire_all(&target.authority);
+        self.send(target, head, body).await
+    }
+
+    /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
+    /// sent before the origin has answered.
+    pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
+        (self.lane(target)?.tunnel)(target, without_expect(head.into())).await
+    }
+
+    fn lane(&self, target: &OriginTarget) -> Result<&Lane, SendRequestError> {
+        match target.scheme {
+            OriginScheme::Http => Ok(&self.plain),
+            OriginScheme::Https => self.tls.as_ref().ok_or_else(|| {
+                let (authority, cause) = (target.authority.to_string(), "no TLS to origins is set up".to_owned());
+                SendRequestError::Connect(ConnectError::Io(OriginFault::TlsFailed { authority, cause }.into()))
+            }),
+        }
+    }
+
+    fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
+        let mut head = without_expect(head);
+        if let (RequestHeadType::Owned(head), false) = (&mut head, self.reuse) {
+            head.set_connection_type(ConnectionType::Close);
+        }
+        head
+    }
+}
+
+impl Lane {
+    fn new<T: Transport>(settings: &PoolSettings, transport: T) -> Self {
         let registry = Rc::new(OriginRegistry::default());
         let connect = OriginConnect {
+            transport,
             timeout: settings.connect_timeout,
             limits: settings.limits,
             reuse: settings.reuse,
@@ -169,47 +270,7 @@ impl OriginPool {
                 Ok(TunnelAnswer::new(head, framed))
             })
         });
-        Self { send, tunnel, registry, reuse: settings.reuse }
-    }
-
-    /// Sends one request and gives the final response, its body to be read as it comes.
-    ///
-    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head. `Expect` is taken off: an
-    /// origin that answers without `100` would take the next request for the announced body. A body of known length is sent
-    /// with that length, one of unknown length in chunks, and no further once the origin has answered.
-    ///
-    /// Dropping the future or the payload closes the connection.
-    pub async fn send<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
-    where
-        B: MessageBody + 'static,
-    {
-        let head = self.prepare(head.into());
-        (self.send)(target, head, body.boxed()).await
-    }
-
-    /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
-    /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one idle connection was dead the others most likely are, so all of this
-    /// origin's are given up.
-    pub async fn send_fresh<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
-    where
-        B: MessageBody + 'static,
-    {
-        self.registry.retire_all(&target.authority);
-        self.send(target, head, body).await
-    }
-
-    /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
-    /// sent before the origin has answered.
-    pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
-        (self.tunnel)(target, without_expect(head.into())).await
-    }
-
-    fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
-        let mut head = without_expect(head);
-        if let (RequestHeadType::Owned(head), false) = (&mut head, self.reuse) {
-            head.set_connection_type(ConnectionType::Close);
-        }
-        head
+        Self { send, tunnel, registry }
     }
 }
 
@@ -234,7 +295,7 @@ fn without_expect(mut head: RequestHeadType) -> RequestHeadType {
 
 impl fmt::Debug for OriginPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginPool").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("OriginPool").field("reuse", &self.reuse).finish_non_exhaustive()
     }
 }
 

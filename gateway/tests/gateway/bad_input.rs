@@ -77,7 +77,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
         ("listen.workers", "gateway.toml", "1 or more"),
         ("listen.trusted_proxies[1]", "gateway.toml", "10.0.0.0/8"),
         ("listen.head_timeout", "gateway.toml", "\"30s\""),
-        ("origin.url", "gateway.toml", "http://"),
+        ("origin.url", "gateway.toml", "after the host and the port"),
         ("keys.prefix", "gateway.toml", "2"),
         ("routes[0].path", "gateway.toml", "/v1"),
         ("routes[0].methods[1]", "gateway.toml", "GET, HEAD"),

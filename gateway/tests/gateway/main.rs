@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by stopping")]
 
 mod bad_input;
+mod certificates;
 mod client;
 mod commands;
 mod documentation;
@@ -13,5 +14,6 @@ mod origin;
 mod rig;
 mod story;
 mod streaming;
+mod tls;
 mod websocket;
 mod wire;

@@ -192,12 +192,12 @@ impl Process {
             let mut address = None;
             eventually(marker, || {
                 let log = log.lock().unwrap();
-                address = log.lines().find_map(|line| line.split_once(marker)?.1.trim().parse().ok());
+                address = log.lines().find_map(|line| line.split_once(marker)?.1.split_once("://")?.1.trim().parse().ok());
                 address.is_some()
             });
             address.unwrap()
         };
-        let (public, admin) = (address_after("] listening on http://"), address_after("admin listening on http://"));
+        let (public, admin) = (address_after("] listening on "), address_after("admin listening on "));
         let process = Self { public, admin, directory, child, log, access_log };
         eventually("the keys are loaded", || get(process.admin, "/readyz", &[]).status == 200);
         process
@@ -205,13 +205,18 @@ impl Process {
 
     /// Makes a key and returns the header line that presents it.
     pub(crate) fn key(&self, consumer: &str) -> String {
+        self.key_by(consumer, self.public)
+    }
+
+    /// As [`Self::key`], where plain connections reach the gateway at `public` only.
+    pub(crate) fn key_by(&self, consumer: &str, public: SocketAddr) -> String {
         let variables = [("DATABASE_URL", database(self.directory.path()))];
         let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let output = gateway(self.directory.path(), &variables, &["keys", "create", "--consumer", consumer, "--json"]);
         assert!(output.status.success(), "{output:?}");
         let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
-        eventually("the gateway knows the key", || is_known(self.public, &line));
+        eventually("the gateway knows the key", || is_known(public, &line));
         line
     }
 
@@ -225,6 +230,17 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// Connections of clients that it holds open.
+    pub(crate) fn connections(&self) -> usize {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
+        let ours = format!(":{:04X}", self.public.port());
+        let established = |line: &&str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns.get(1).is_some_and(|local| local.ends_with(&ours)) && columns.get(3) == Some(&"01")
+        };
+        table.lines().filter(established).count()
     }
 
     /// What it logged so far.

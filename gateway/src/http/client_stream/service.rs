@@ -1,12 +1,14 @@
 //! The step between the listener and actix-http: each accepted socket becomes a guarded stream.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
+use tokio_rustls::TlsAcceptor;
 
 use super::{ClientControl, ClientFault, ClientLimits, ClientStream, control::Observer};
+use crate::tls::socket::TlsSocket;
 
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
@@ -30,15 +32,42 @@ impl ClientGuard {
 
     /// Guards one accepted socket.
     pub fn guard(&self, io: TcpStream) -> io::Result<ClientStream<TcpStream>> {
-        // Responses leave in as few pieces as can be; waiting for more to send only adds delay.
-        io.set_nodelay(true)?;
-        let peer = io.peer_addr().ok();
+        let peer = prepare(&io)?;
         Ok(self.wrap(io, peer))
     }
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
         ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.observer.clone()))
+    }
+
+    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that does not manage it is closed without
+    /// a word: there is nothing that it would understand.
+    pub fn accept_tls(
+        &self,
+        acceptor: TlsAcceptor,
+        timeout: Duration,
+    ) -> impl ServiceFactory<
+        TcpStream,
+        Config = (),
+        Response = (ClientStream<TlsSocket>, Protocol, Option<SocketAddr>),
+        Error = DispatchError,
+        InitError = (),
+    > + use<> {
+        let guard = self.clone();
+        fn_service(move |io: TcpStream| {
+            let (guard, acceptor) = (guard.clone(), acceptor.clone());
+            async move {
+                let peer = prepare(&io)?;
+                let accepted = match tokio::time::timeout(timeout, acceptor.accept(io)).await {
+                    Ok(accepted) => accepted,
+                    Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+                };
+                // At a level that is off by default: anyone can cause it, as often as they like.
+                let io = accepted.inspect_err(|error| log::debug!("client {peer:?}: no TLS: {error}"))?;
+                Ok((guard.wrap(TlsSocket::new(io), peer), Protocol::Http1, peer))
+            }
+        })
     }
 
     /// The accept step, to be put before an `actix_http::HttpService`:
@@ -86,4 +115,11 @@ impl ClientGuard {
             }
         })
     }
+}
+
+/// Makes a socket ready, and says who is at its other end.
+fn prepare(io: &TcpStream) -> io::Result<Option<SocketAddr>> {
+    // Responses leave in as few pieces as can be; waiting for more to send only adds delay.
+    io.set_nodelay(true)?;
+    Ok(io.peer_addr().ok())
 }

@@ -36,6 +36,29 @@ pub enum OriginFault {
         /// The limit that was passed.
         limit: Duration,
     },
+    /// The origin showed a certificate that is not believed.
+    #[error("certificate of {authority} is not trusted: {cause}")]
+    Untrusted {
+        /// Host and port of the origin.
+        authority: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// There was no agreement on TLS.
+    #[error("TLS with {authority} failed: {cause}")]
+    TlsFailed {
+        /// Host and port of the origin.
+        authority: String,
+        /// What was wrong.
+        cause: String,
+    },
+    /// The origin broke TLS off before it answered the first request: most often it wants a certificate of the gateway, which
+    /// TLS 1.3 lets it say only after the handshake.
+    #[error("the origin broke TLS off before a response began: {cause}")]
+    TlsRefused {
+        /// What it said.
+        cause: String,
+    },
     /// The connection ended before the first byte of a response. With `reused` it had served requests before, so most likely
     /// the origin closed it while it was idle, and a request that may be repeated can be sent on another one.
     #[error("the connection ended before a response began (reused: {reused})")]
@@ -121,7 +144,14 @@ impl OriginFault {
 
     /// Whether the request never reached the origin, so that any request may be tried again elsewhere.
     pub fn nothing_sent(&self) -> bool {
-        matches!(self, Self::Unresolved { .. } | Self::Unreachable { .. } | Self::ConnectTimeout { .. })
+        matches!(
+            self,
+            Self::Unresolved { .. }
+                | Self::Unreachable { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::Untrusted { .. }
+                | Self::TlsFailed { .. }
+        )
     }
 }
 
@@ -136,6 +166,9 @@ impl From<OriginFault> for io::Error {
             | OriginFault::WriteTimeout => io::ErrorKind::TimedOut,
             OriginFault::DiedBeforeResponse { .. } | OriginFault::ClosedWhileIdle | OriginFault::Retired => {
                 io::ErrorKind::ConnectionAborted
+            }
+            OriginFault::Untrusted { .. } | OriginFault::TlsFailed { .. } | OriginFault::TlsRefused { .. } => {
+                io::ErrorKind::InvalidData
             }
             OriginFault::TruncatedHead | OriginFault::TruncatedBody => io::ErrorKind::UnexpectedEof,
             OriginFault::BadFraming(_) | OriginFault::BadChunk(_) | OriginFault::HeadTooLarge | OriginFault::LeftOverBytes => {

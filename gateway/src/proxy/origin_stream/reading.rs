@@ -137,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
                 let start = buf.filled().len();
                 match self.poll_inner_read(cx, buf) {
                     Poll::Pending => return self.poll_first_byte_timeout(cx),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
                     Poll::Ready(Ok(())) => {}
                 }
                 let fresh = buf.filled().get(start..).unwrap_or_default();
@@ -190,6 +190,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     pub(super) fn died_now(&mut self) -> io::Error {
         let fault = self.died();
         self.fail(fault)
+    }
+
+    /// As [`Self::died_now`], over an error. Only TLS calls data invalid, and on the first exchange it says why.
+    pub(super) fn broke(&mut self, error: &io::Error) -> io::Error {
+        match self.died() {
+            OriginFault::DiedBeforeResponse { reused: false } if error.kind() == io::ErrorKind::InvalidData => {
+                self.fail(OriginFault::TlsRefused { cause: error.to_string() })
+            }
+            fault => self.fail(fault),
+        }
     }
 
     pub(super) fn poll_first_byte_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,7 +17,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         loop {
             match self.poll_hold(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0) | Err(_)) => return Err(self.died_now()),
+                Poll::Ready(Ok(0)) => return Err(self.died_now()),
+                Poll::Ready(Err(error)) => return Err(self.broke(&error)),
                 Poll::Ready(Ok(_)) => {}
             }
             self.answered = true;

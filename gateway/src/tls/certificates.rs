@@ -1,0 +1,189 @@
+//! The certificates of the public listener: chosen by the name that the client asks for, and read again when their files
+//! change. A pair that cannot be used never takes the place of one that can.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::ring::Ticketer;
+use rustls::pki_types::UnixTime;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use sha2::{Digest as _, Sha256};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::tls::pem::{PairFiles, PairText, PemError};
+use crate::tls::{HTTP_1_1, provider};
+
+/// A certificate and its key, proven to belong together, and the files that they came from.
+#[derive(Clone)]
+pub struct ServerPair {
+    files: PairFiles,
+    digest: [u8; 32],
+    /// What the files held when they were refused last, so that each refusal is logged once.
+    refused: Option<[u8; 32]>,
+    /// What the files held when they were looked at last.
+    seen: [u8; 32],
+    pair: Arc<CertifiedKey>,
+    names: Vec<String>,
+}
+
+impl ServerPair {
+    /// Reads a pair. One that is out of date is taken, and logged.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why.
+    pub fn load(files: PairFiles) -> Result<Self, PemError> {
+        let text = files.read()?;
+        let (pair, names) = parse(&files, &text)?;
+        let digest = digest(&text);
+        Ok(Self { files, digest, refused: None, seen: digest, pair, names })
+    }
+
+    /// Looks at the files again; whether there is something new to serve. What changed has to stand still for one further
+    /// look, for the two files of a pair are seldom written at once.
+    fn refresh(&mut self) -> bool {
+        // A file that is away is about to be there again: it is what it was.
+        let Ok(text) = self.files.read() else { return false };
+        let found = digest(&text);
+        let settled = std::mem::replace(&mut self.seen, found) == found;
+        if found == self.digest {
+            self.refused = None;
+            return false;
+        }
+        if !settled || self.refused == Some(found) {
+            return false;
+        }
+        match parse(&self.files, &text) {
+            Ok((pair, names)) => {
+                (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
+                log::info!("certificate {} was read again", self.files.certificate.display());
+                true
+            }
+            Err(error) => {
+                self.refused = Some(found);
+                log::error!("a new certificate is refused, and the one before it goes on: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ServerPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerPair").field("files", &self.files).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// What the listener serves; the first pair is for clients that name no host, or one that no certificate is for.
+#[derive(Debug)]
+pub struct Certificates {
+    chosen: ArcSwap<ByName>,
+}
+
+impl Certificates {
+    /// Serves these pairs; none when there are none.
+    #[must_use]
+    pub fn new(pairs: &[ServerPair]) -> Option<Arc<Self>> {
+        Some(Arc::new(Self { chosen: ArcSwap::from_pointee(ByName::of(pairs)?) }))
+    }
+
+    /// Looks at the files of `pairs` again, and serves what is new and right in them.
+    pub fn refresh(&self, pairs: &mut [ServerPair]) {
+        let mut news = false;
+        for pair in pairs.iter_mut() {
+            news |= pair.refresh();
+        }
+        if let (true, Some(chosen)) = (news, ByName::of(pairs)) {
+            self.chosen.store(Arc::new(chosen));
+        }
+    }
+
+    /// TLS 1.2 and 1.3 with what rustls holds for safe, and HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        // Sessions are resumed by what the client keeps: a memory of ours would be short, and behind a lock.
+        config.ticketer = Ticketer::new()?;
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.chosen.load().choose(hello.server_name()))
+    }
+}
+
+#[derive(Debug)]
+struct ByName {
+    default: Arc<CertifiedKey>,
+    named: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    /// Where two certificates have a name in common, the first is chosen.
+    fn of(pairs: &[ServerPair]) -> Option<Self> {
+        let mut named = HashMap::new();
+        for pair in pairs {
+            for name in &pair.names {
+                named.entry(name.clone()).or_insert_with(|| Arc::clone(&pair.pair));
+            }
+        }
+        Some(Self { default: Arc::clone(&pairs.first()?.pair), named })
+    }
+
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.map(str::to_ascii_lowercase).and_then(|name| {
+            // A wildcard stands for one label (RFC 9525, section 6.3).
+            let wildcard = || self.named.get(&format!("*.{}", name.split_once('.')?.1));
+            self.named.get(&name).or_else(wildcard)
+        });
+        Arc::clone(found.unwrap_or(&self.default))
+    }
+}
+
+fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<String>), PemError> {
+    let pair = files.parse(text, &provider())?;
+    let unreadable =
+        |error: webpki::Error| PemError::new(&files.certificate, format!("its first certificate cannot be read: {error}"));
+    let first = pair.end_entity_cert().map_err(|error| PemError::new(&files.certificate, error.to_string()))?;
+    let certificate = EndEntityCert::try_from(first).map_err(unreadable)?;
+    let names = certificate.valid_dns_names().map(str::to_ascii_lowercase).collect();
+    // Its own dates are looked at before its issuer, who is none of our business.
+    let checked = certificate.verify_for_usage(
+        provider().signature_verification_algorithms.all,
+        &[],
+        &[],
+        UnixTime::now(),
+        KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match checked.err() {
+        Some(webpki::Error::CertExpired { .. }) => {
+            log::warn!("certificate {} has expired: clients will refuse it", files.certificate.display());
+        }
+        Some(webpki::Error::CertNotValidYet { .. }) => {
+            log::warn!("certificate {} is not valid yet: clients will refuse it", files.certificate.display());
+        }
+        _ => {}
+    }
+    Ok((Arc::new(pair), names))
+}
+
+fn digest(text: &PairText) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update((text.certificate.len() as u64).to_be_bytes());
+    digest.update(&text.certificate);
+    digest.update(text.key.as_slice());
+    digest.finalize().into()
+}

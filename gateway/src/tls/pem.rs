@@ -1,0 +1,110 @@
+//! Certificates and keys in files. Every error names the file and what is wrong with it, and never what is in it.
+
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Why a file, or a pair of them, cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}: {problem}", file.display())]
+pub struct PemError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl PemError {
+    /// `problem` with `file`.
+    pub(crate) fn new(file: &Path, problem: impl Into<String>) -> Self {
+        Self { file: file.to_path_buf(), problem: problem.into() }
+    }
+}
+
+/// A certificate with its chain, and its key: where they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The certificate, then those between it and its authority, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// What stands in the files of a pair.
+pub struct PairText {
+    /// The certificates.
+    pub certificate: Vec<u8>,
+    /// The key.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl PairFiles {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// Which of them cannot be read.
+    pub fn read(&self) -> Result<PairText, PemError> {
+        Ok(PairText { certificate: read(&self.certificate)?, key: Zeroizing::new(read(&self.key)?) })
+    }
+
+    /// What the texts of the files say.
+    ///
+    /// # Errors
+    /// Which of them is no such thing, or that they do not belong together.
+    pub fn parse(&self, text: &PairText, provider: &CryptoProvider) -> Result<CertifiedKey, PemError> {
+        let chain = certificates_in(&self.certificate, &text.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&text.key)
+            .map_err(|error| PemError::new(&self.key, format!("holds no private key in PEM: {}", problem(&error))))?;
+        let key = provider
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| PemError::new(&self.key, format!("holds a key that is not supported: {error}")))?;
+        let pair = CertifiedKey::new(chain, key);
+        match pair.keys_match() {
+            Ok(()) => Ok(pair),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(PemError::new(
+                &self.key,
+                format!("this key does not match the certificate in {}", self.certificate.display()),
+            )),
+            Err(error) => Err(PemError::new(&self.certificate, format!("its first certificate cannot be read: {error}"))),
+        }
+    }
+}
+
+/// The certificates in a file, at least one.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    certificates_in(file, &read(file)?)
+}
+
+fn certificates_in(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(PemError::new(file, "holds no certificate in PEM")),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(PemError::new(file, format!("is not PEM: {}", problem(&error)))),
+    }
+}
+
+/// Without the text around the place, which may be a part of a key.
+fn problem(error: &rustls::pki_types::pem::Error) -> &'static str {
+    use rustls::pki_types::pem::Error;
+    match error {
+        Error::MissingSectionEnd { .. } => "a section has no end",
+        Error::IllegalSectionStart { .. } => "a section begins wrongly",
+        Error::Base64Decode(_) => "its base64 is damaged",
+        Error::NoItemsFound => "there is none",
+        _ => "it cannot be read",
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, PemError> {
+    std::fs::read(file).map_err(|error| PemError::new(file, format!("cannot be read: {error}")))
+}
