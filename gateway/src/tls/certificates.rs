@@ -45,9 +45,9 @@ impl ServerPair {
     /// Looks at the files again; whether there is something new to serve. What changed has to stand still for one further
     /// look, for the two files of a pair are seldom written at once.
     fn refresh(&mut self) -> bool {
-        // A file that is away is about to be there again: it is what it was.
-        let Ok(text) = self.files.read() else { return false };
-        let found = digest(&text);
+        let text = self.files.read();
+        // No text has this digest: it stands for files that cannot be read.
+        let found = text.as_ref().map_or([0; 32], digest);
         let settled = std::mem::replace(&mut self.seen, found) == found;
         if found == self.digest {
             self.refused = None;
@@ -56,7 +56,7 @@ impl ServerPair {
         if !settled || self.refused == Some(found) {
             return false;
         }
-        match parse(&self.files, &text) {
+        match text.and_then(|text| parse(&self.files, &text)) {
             Ok((pair, names)) => {
                 (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
                 log::info!("certificate {} was read again", self.files.certificate.display());

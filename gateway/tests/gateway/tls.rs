@@ -161,6 +161,9 @@ fn certificates_are_read_again_when_they_change_and_bad_ones_are_refused_once() 
     std::fs::write(process.directory.path().join("pair.crt"), &new.certificate).unwrap();
     eventually("the new one is served", || shown(&authority, process.public, "localhost") == Ok(new.der()));
     assert_eq!(process.log().matches("is refused").count(), 1, "{}", process.log());
+    std::fs::remove_file(process.directory.path().join("pair.crt")).unwrap();
+    eventually("the loss is logged", || process.log().contains("goes on: pair.crt: cannot be read"));
+    assert_eq!(shown(&authority, process.public, "localhost"), Ok(new.der()));
 }
 
 #[test]
