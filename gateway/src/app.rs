@@ -23,12 +23,16 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::{self, Operations};
 use crate::config::settings::{ListenSettings, OriginSettings, Settings, StoreSettings};
+use crate::config::upstreams::UpstreamRef;
 use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::request_id::RequestIds;
+use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
 use crate::pipeline::{Policy, Worker, expect, serve};
+use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::{OriginPool, PoolSettings};
+use crate::proxy::upstream::health;
 use crate::routes::{MissingKey, PathPrefix, Route, Routes};
 use crate::store::feed::{self, FeedStatus};
 use crate::store::{Store, StoreError};
@@ -86,16 +90,19 @@ impl Gateway {
         let (public_address, admin_address) = (public_listener.local_addr()?, admin_listener.local_addr()?);
 
         let keys = Arc::new(KeyTable::new());
+        let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
-        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed)).await?;
-        let operations = Operations::new(Arc::clone(&keys), feed, settings.admin.token.as_ref());
+        let control =
+            ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed), upstreams.clone()).await?;
+        let operations = Operations::new(Arc::clone(&keys), feed, upstreams.clone(), settings.admin.token.as_ref());
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
         };
         let data_plane = DataPlane {
-            policy: Arc::new(ArcSwap::from_pointee(policy(&settings)?)),
+            policy: Arc::new(ArcSwap::from_pointee(policy(&settings, &upstreams)?)),
             keys,
+            in_flight: Arc::new(RequestsInFlight::up_to(settings.listen.max_requests_in_flight)),
             pool: pool_settings(&settings.origin),
             limits: client_limits(&settings.listen),
             access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
@@ -159,6 +166,7 @@ impl Gateway {
 struct DataPlane {
     policy: Arc<ArcSwap<Policy>>,
     keys: Arc<KeyTable>,
+    in_flight: Arc<RequestsInFlight>,
     pool: PoolSettings,
     limits: ClientLimits,
     access_log: Option<Writer>,
@@ -202,6 +210,7 @@ impl DataPlane {
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),
+            in_flight: Arc::clone(&self.in_flight),
             origins: OriginPool::new(self.pool),
             access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
             request_ids: RequestIds::new(),
@@ -226,7 +235,12 @@ struct ControlPlane {
 
 impl ControlPlane {
     /// Opens the store, then follows it.
-    async fn start(settings: StoreSettings, keys: Arc<KeyTable>, status: Arc<FeedStatus>) -> Result<Self, StartError> {
+    async fn start(
+        settings: StoreSettings,
+        keys: Arc<KeyTable>,
+        status: Arc<FeedStatus>,
+        upstreams: Vec<Arc<Upstream>>,
+    ) -> Result<Self, StartError> {
         let (stop, mut stopped) = watch::channel(());
         let (opened, store_opened) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -237,6 +251,7 @@ impl ControlPlane {
                         let _ = opened.send(Ok(()));
                         tokio::select! {
                             never = feed::follow(store.clone(), keys, status) => match never {},
+                            never = health::watch(upstreams) => match never {},
                             _ = stopped.changed() => {}
                         }
                         store.close().await;
@@ -269,7 +284,24 @@ fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Sta
     bind().map_err(|cause| StartError::Listen { address, setting, cause })
 }
 
-fn policy(settings: &Settings) -> Result<Policy, StartError> {
+/// The default upstream, then those of the file.
+fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
+    let default = Upstream::single("default", settings.origin.url.clone());
+    let named = settings.upstreams.iter();
+    let named = named.map(|upstream| Upstream::new(&upstream.name.0, upstream.targets.clone(), upstream.policy.clone()));
+    std::iter::once(default).chain(named).map(Arc::new).collect()
+}
+
+fn policy(settings: &Settings, upstreams: &[Arc<Upstream>]) -> Result<Policy, StartError> {
+    let default_upstream = &upstreams[0];
+    // The settings have refused names that are not there.
+    let upstream = |wanted: &Option<UpstreamRef>| match wanted {
+        None => Arc::clone(default_upstream),
+        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
+        Some(UpstreamRef::Named(name)) => {
+            Arc::clone(upstreams[1..].iter().find(|upstream| upstream.name() == name.0).unwrap_or(default_upstream))
+        }
+    };
     let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
     let default = Route {
@@ -277,7 +309,7 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
         hosts: Vec::new(),
         path: PathPrefix::default(),
         methods: Vec::new(),
-        upstream: settings.origin.url.clone(),
+        upstream: Arc::clone(default_upstream),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
         preserve_host: false,
@@ -289,7 +321,7 @@ fn policy(settings: &Settings) -> Result<Policy, StartError> {
         hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
         path: route.path.clone(),
         methods: route.methods.iter().map(|method| method.0.clone()).collect(),
-        upstream: route.upstream.clone().unwrap_or_else(|| settings.origin.url.clone()),
+        upstream: upstream(&route.upstream),
         scopes: route.scopes.clone(),
         on_missing_key: route.on_missing_key,
         preserve_host: route.preserve_host,

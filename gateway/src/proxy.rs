@@ -8,5 +8,7 @@ pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
 pub mod upgrade;
+pub mod upstream;
 
 pub use origin_url::OriginUrl;
+pub use upstream::Upstream;

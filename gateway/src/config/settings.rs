@@ -8,6 +8,7 @@ use postern_shared::Secret;
 
 use crate::config::Environment;
 use crate::config::reader::{Effective, Reader};
+use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{Count, HostName, QuotableText, Span};
 use crate::keys::{Prefix, Scope};
 use crate::proxy::OriginUrl;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where access-log lines go.
     pub access_log: Sink,
+    /// The upstreams of the file.
+    pub upstreams: Vec<UpstreamSettings>,
     /// The routes of the file; none means one default route to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
     /// What is in force, for `gateway check`.
@@ -47,6 +50,8 @@ pub struct ListenSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most requests in flight over all workers, bodies included; more are refused at once.
+    pub max_requests_in_flight: usize,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
     /// Most bytes of a request head.
@@ -116,7 +121,7 @@ pub struct RouteSettings {
     /// Methods that it takes; none means every known one.
     pub methods: Vec<MethodName>,
     /// Where its requests go; none means the default upstream.
-    pub upstream: Option<OriginUrl>,
+    pub upstream: Option<UpstreamRef>,
     /// Scopes that a credential must have, all of them.
     pub scopes: Vec<Scope>,
     /// What happens to a request without a key.
@@ -150,7 +155,10 @@ impl Settings {
         let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
         let store = StoreSettings::read(reader);
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
+        let upstreams = reader.sections("upstreams", UpstreamSettings::read);
+        let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let routes = reader.sections("routes", RouteSettings::read);
+        refuse_unknown_upstreams(reader, &upstreams, &routes);
         refuse_shadowed_routes(reader, &routes);
 
         Some(Self {
@@ -160,6 +168,7 @@ impl Settings {
             realm,
             store: store?,
             access_log,
+            upstreams,
             routes,
             effective: reader.effective().to_vec(),
         })
@@ -174,6 +183,7 @@ impl ListenSettings {
             workers: section.take("workers", Count(cores)).0,
             trusted_proxies: section.take_list("trusted_proxies"),
             max_connections: section.take("max_connections", Count(25_000)).0,
+            max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
             max_head_bytes: section.take("max_head_bytes", Count(16 * 1024)).0,
@@ -264,7 +274,7 @@ fn refuse_shadowed_routes(reader: &mut Reader, routes: &[RouteSettings]) {
     }
 }
 
-fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
+pub(super) fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
     section.take(key, Span(Duration::from_secs(default_seconds))).0
 }
 

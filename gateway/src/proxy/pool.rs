@@ -106,8 +106,16 @@ impl OriginTarget {
 
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
-type SendFn = dyn Fn(&OriginTarget, RequestHeadType, BoxBody) -> LocalBoxFuture<'static, SendResult>;
-type TunnelFn = dyn Fn(&OriginTarget, RequestHeadType) -> LocalBoxFuture<'static, TunnelResult>;
+type SendFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<Outgoing>) -> LocalBoxFuture<'a, SendResult>;
+type TunnelFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<RequestHeadType>) -> LocalBoxFuture<'a, TunnelResult>;
+
+/// A request that has not been sent.
+pub struct Outgoing {
+    /// Its head.
+    pub head: RequestHeadType,
+    /// Its body, which nobody has begun to read.
+    pub body: BoxBody,
+}
 
 /// The connections of one worker thread to all origins. Clones share them.
 #[derive(Clone)]
@@ -146,7 +154,7 @@ impl OriginPool {
         let (requests, tunnels) = (connector(), connector());
 
         let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
-        let send: Rc<SendFn> = Rc::new(move |target, head, body| {
+        let send: Rc<SendFn> = Rc::new(move |target, outgoing| {
             let (requests, registry, unrun) = (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
@@ -154,17 +162,19 @@ impl OriginPool {
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
                 set_limits(control.as_deref(), limits);
+                let Some(Outgoing { head, body }) = outgoing.take() else { return Err(nothing_to_send()) };
                 let (head, body) = Upload::new(head, body, control);
                 unrun.first_poll_of(connection.send_request(head, body)).await
             })
         });
         let shared = Rc::clone(&registry);
-        let tunnel: Rc<TunnelFn> = Rc::new(move |target, head| {
+        let tunnel: Rc<TunnelFn> = Rc::new(move |target, outgoing| {
             let (tunnels, registry) = (Rc::clone(&tunnels), Rc::clone(&shared));
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
                 let connection = tunnels.call(connect).await?;
                 set_limits(registry.take_handed_out().as_deref(), limits);
+                let Some(head) = outgoing.take() else { return Err(nothing_to_send()) };
                 let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
@@ -183,8 +193,16 @@ impl OriginPool {
     where
         B: MessageBody + 'static,
     {
-        let head = self.prepare(head.into());
-        (self.send)(target, head, body.boxed()).await
+        self.try_send(target, &mut Some(Outgoing { head: head.into(), body: body.boxed() })).await
+    }
+
+    /// As [`OriginPool::send`]. Whatever fails before there is a connection leaves `outgoing` where it is, untouched, to be
+    /// sent elsewhere.
+    pub async fn try_send(&self, target: &OriginTarget, outgoing: &mut Option<Outgoing>) -> SendResult {
+        if let Some(Outgoing { head, body }) = outgoing.take() {
+            *outgoing = Some(Outgoing { head: self.prepare(head), body });
+        }
+        (self.send)(target, outgoing).await
     }
 
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
@@ -194,14 +212,25 @@ impl OriginPool {
     where
         B: MessageBody + 'static,
     {
-        self.registry.retire_all(&target.authority);
+        self.give_up_idle(target);
         self.send(target, head, body).await
+    }
+
+    /// Gives up every idle connection to `target`: the next request to it opens a new one.
+    pub fn give_up_idle(&self, target: &OriginTarget) {
+        self.registry.retire_all(&target.authority);
     }
 
     /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
     /// sent before the origin has answered.
     pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
-        (self.tunnel)(target, without_expect(head.into())).await
+        self.try_tunnel(target, &mut Some(head.into())).await
+    }
+
+    /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head` where it is.
+    pub async fn try_tunnel(&self, target: &OriginTarget, head: &mut Option<RequestHeadType>) -> TunnelResult {
+        *head = head.take().map(without_expect);
+        (self.tunnel)(target, head).await
     }
 
     fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
@@ -211,6 +240,10 @@ impl OriginPool {
         }
         head
     }
+}
+
+fn nothing_to_send() -> SendRequestError {
+    SendRequestError::Send(std::io::Error::other("the request was sent already"))
 }
 
 fn set_limits(control: Option<&OriginControl>, limits: Option<OriginLimits>) {

@@ -33,7 +33,9 @@ fn effective(file: &str) -> Vec<(String, String, String)> {
 #[test]
 fn every_setting_is_documented_with_its_default() {
     let text = document("docs/CONFIGURATION.md");
-    let settings = effective("[[routes]]\nupstream = \"http://127.0.0.1:9000\"\n");
+    let settings = effective(
+        "[[upstreams]]\nname = \"orders\"\ntargets = [\"http://127.0.0.1:9000\"]\nhealth_path = \"/healthz\"\n\n[[routes]]\nupstream = \"orders\"\n",
+    );
     assert!(settings.len() > 20, "{settings:?}");
     for (section, key, default) in settings {
         let rows = text
@@ -41,7 +43,8 @@ fn every_setting_is_documented_with_its_default() {
             .filter(|line| line.starts_with(&format!("| `{key}`")) || line.starts_with(&format!("| `{section}.{key}`")));
         let rows: Vec<&str> = rows.collect();
         assert!(!rows.is_empty(), "{section}.{key} is not in docs/CONFIGURATION.md");
-        let depends_on_the_machine = matches!(key.as_str(), "workers" | "SHARED_SECRET" | "name" | "upstream");
+        let depends_on_the_machine =
+            matches!(key.as_str(), "workers" | "SHARED_SECRET" | "name" | "upstream" | "targets" | "health_path");
         assert!(
             depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),
             "{section}.{key}: {default:?} is not in {rows:?}"

@@ -13,4 +13,5 @@ mod origin;
 mod rig;
 mod story;
 mod streaming;
+mod upstreams;
 mod websocket;
