@@ -349,6 +349,7 @@ fn pool_settings(origin: &OriginSettings) -> PoolSettings {
             write_timeout: origin.write_idle_timeout,
             ..OriginLimits::default()
         },
+        dns_refresh: origin.dns_refresh,
         keep_alive: origin.keep_alive,
         ..PoolSettings::default()
     }

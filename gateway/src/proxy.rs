@@ -4,6 +4,7 @@ pub mod body;
 pub mod connect;
 pub mod forward;
 pub mod headers;
+pub mod names;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;

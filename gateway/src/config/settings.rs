@@ -90,6 +90,8 @@ pub struct OriginSettings {
     pub tunnel_idle_timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// After how long the name of an origin is looked up again.
+    pub dns_refresh: Duration,
     /// How long the head of an answer may take once the request was sent.
     pub first_byte_timeout: Duration,
     /// How long the body of an answer may pause.
@@ -206,6 +208,7 @@ impl OriginSettings {
         Some(Self {
             url,
             connect_timeout: span(section, "connect_timeout", 2),
+            dns_refresh: span(section, "dns_refresh", 10),
             first_byte_timeout: span(section, "first_byte_timeout", 30),
             idle_timeout: span(section, "idle_timeout", 60),
             write_idle_timeout: span(section, "write_idle_timeout", 30),

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::{unrun::Unrun, upload::Upload};
 use crate::proxy::{
     connect::OriginConnect,
+    names::{NameCache, Resolve, SystemResolver},
     origin_stream::{OriginControl, OriginLimits, OriginRegistry},
 };
 
@@ -43,6 +44,8 @@ pub struct PoolSettings {
     pub keep_alive: Duration,
     /// How long a connection is used at most.
     pub lifetime: Duration,
+    /// After how long a name is looked up again.
+    pub dns_refresh: Duration,
     /// Whether connections are used for more than one request.
     pub reuse: bool,
 }
@@ -54,6 +57,7 @@ impl Default for PoolSettings {
             limits: OriginLimits::default(),
             keep_alive: Duration::from_secs(15),
             lifetime: Duration::from_secs(75),
+            dns_refresh: Duration::from_secs(10),
             reuse: true,
         }
     }
@@ -129,11 +133,17 @@ pub struct OriginPool {
 impl OriginPool {
     /// An empty pool. Needs the runtime of the worker it is to serve.
     pub fn new(settings: PoolSettings) -> Self {
+        Self::with_resolver(settings, Rc::new(SystemResolver))
+    }
+
+    /// As [`OriginPool::new`], with a resolver of names of its own.
+    pub fn with_resolver(settings: PoolSettings, resolver: Rc<dyn Resolve>) -> Self {
         let registry = Rc::new(OriginRegistry::default());
         let connect = OriginConnect {
             timeout: settings.connect_timeout,
             limits: settings.limits,
             reuse: settings.reuse,
+            names: Rc::new(NameCache::new(resolver, settings.dns_refresh)),
             registry: Rc::clone(&registry),
         };
         // The limit on connecting is ours, and says more when it is passed; that of awc is to stay out of its way.
