@@ -11,6 +11,7 @@ use postern_shared::{AcceptedSecrets, Secret};
 use serde_json::json;
 
 use crate::keys::KeyTable;
+use crate::proxy::Upstream;
 use crate::store::feed::FeedStatus;
 
 /// What the admin listener tells of, shared with the rest of the gateway.
@@ -18,15 +19,16 @@ use crate::store::feed::FeedStatus;
 pub struct Operations {
     keys: Arc<KeyTable>,
     feed: Arc<FeedStatus>,
+    upstreams: Vec<Arc<Upstream>>,
     stopping: Arc<AtomicBool>,
     tokens: Arc<AcceptedSecrets>,
 }
 
 impl Operations {
-    /// Tells of `keys` and how `feed` keeps them current; the admin API is open to the holder of `token`.
+    /// Tells of `keys` and how `feed` keeps them current, and of `upstreams`; the admin API is open to the holder of `token`.
     #[must_use]
-    pub fn new(keys: Arc<KeyTable>, feed: Arc<FeedStatus>, token: Option<&Secret>) -> Self {
-        Self { keys, feed, stopping: Arc::default(), tokens: Arc::new(AcceptedSecrets::new(token)) }
+    pub fn new(keys: Arc<KeyTable>, feed: Arc<FeedStatus>, upstreams: Vec<Arc<Upstream>>, token: Option<&Secret>) -> Self {
+        Self { keys, feed, upstreams, stopping: Arc::default(), tokens: Arc::new(AcceptedSecrets::new(token)) }
     }
 
     /// From now on the gateway is not ready: it takes no new work.
@@ -52,13 +54,22 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         (false, false) => ("loading", StatusCode::SERVICE_UNAVAILABLE),
         (false, true) => ("ready", StatusCode::OK),
     };
+    // Told, not judged: an origin that is away makes no gateway unfit for the routes of the others.
+    let upstreams: Vec<serde_json::Value> = operations.upstreams.iter().map(|upstream| tell(upstream)).collect();
     let age = operations.feed.age(Instant::now()).map(|age| age.as_secs_f64());
     HttpResponse::build(code).insert_header((CACHE_CONTROL, "no-store")).json(json!({
         "status": status,
         "keys": operations.keys.len(),
         "store_age_seconds": age,
         "store_revision": operations.feed.revision(),
+        "upstreams": upstreams,
     }))
+}
+
+fn tell(upstream: &Upstream) -> serde_json::Value {
+    let targets = upstream.targets().iter();
+    let targets = targets.map(|target| json!({ "target": target.to_string(), "state": target.state().as_str() }));
+    json!({ "name": upstream.name(), "targets": targets.collect::<Vec<_>>() })
 }
 
 /// The admin API has no paths yet; who may not know that is told so first.

@@ -24,12 +24,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{self, Operations};
 use crate::config::settings::{ListenSettings, OriginSettings, Settings, StoreSettings};
+use crate::config::upstreams::UpstreamRef;
 use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::request_id::RequestIds;
+use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
 use crate::pipeline::{Policy, Worker, expect, serve};
+use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::{OriginPool, PoolSettings};
+use crate::proxy::upstream::health;
 use crate::routes::{MissingKey, PathPrefix, Route, Routes};
 use crate::store::feed::{self, FeedStatus};
 use crate::store::{Store, StoreError};
@@ -93,6 +97,7 @@ impl Gateway {
         let (public_address, admin_address) = (public_listener.local_addr()?, admin_listener.local_addr()?);
 
         let keys = Arc::new(KeyTable::new());
+        let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
         let certificates = Certificates::new(&settings.listen.certificates);
         let front = match &certificates {
@@ -101,15 +106,17 @@ impl Gateway {
         };
         let scheme = front.scheme();
         let watched = certificates.map(|certificates| (certificates, settings.listen.certificates.clone()));
-        let control = ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed), watched).await?;
-        let operations = Operations::new(Arc::clone(&keys), feed, settings.admin.token.as_ref());
+        let control =
+            ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed), watched, upstreams.clone()).await?;
+        let operations = Operations::new(Arc::clone(&keys), feed, upstreams.clone(), settings.admin.token.as_ref());
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
         };
         let data_plane = DataPlane {
-            policy: Arc::new(ArcSwap::from_pointee(policy(&settings, scheme)?)),
+            policy: Arc::new(ArcSwap::from_pointee(policy(&settings, scheme, &upstreams)?)),
             keys,
+            in_flight: Arc::new(RequestsInFlight::up_to(settings.listen.max_requests_in_flight)),
             pool: pool_settings(&settings.origin),
             limits: client_limits(&settings.listen),
             access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
@@ -189,6 +196,7 @@ impl Front {
 struct DataPlane {
     policy: Arc<ArcSwap<Policy>>,
     keys: Arc<KeyTable>,
+    in_flight: Arc<RequestsInFlight>,
     pool: PoolSettings,
     limits: ClientLimits,
     access_log: Option<Writer>,
@@ -246,6 +254,7 @@ impl DataPlane {
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),
+            in_flight: Arc::clone(&self.in_flight),
             origins: OriginPool::new(self.pool.clone()),
             access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
             request_ids: RequestIds::new(),
@@ -275,6 +284,7 @@ impl ControlPlane {
         keys: Arc<KeyTable>,
         status: Arc<FeedStatus>,
         watched: Option<(Arc<Certificates>, Vec<ServerPair>)>,
+        upstreams: Vec<Arc<Upstream>>,
     ) -> Result<Self, StartError> {
         let (stop, mut stopped) = channel::channel(());
         let (opened, store_opened) = oneshot::channel();
@@ -289,6 +299,7 @@ impl ControlPlane {
                         }
                         tokio::select! {
                             never = feed::follow(store.clone(), keys, status) => match never {},
+                            never = health::watch(upstreams) => match never {},
                             _ = stopped.changed() => {}
                         }
                         store.close().await;
@@ -321,7 +332,24 @@ fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Sta
     bind().map_err(|cause| StartError::Listen { address, setting, cause })
 }
 
-fn policy(settings: &Settings, scheme: &'static str) -> Result<Policy, StartError> {
+/// The default upstream, then those of the file.
+fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
+    let default = Upstream::single("default", settings.origin.url.clone());
+    let named = settings.upstreams.iter();
+    let named = named.map(|upstream| Upstream::new(&upstream.name.0, upstream.targets.clone(), upstream.policy.clone()));
+    std::iter::once(default).chain(named).map(Arc::new).collect()
+}
+
+fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc<Upstream>]) -> Result<Policy, StartError> {
+    let default_upstream = &upstreams[0];
+    // The settings have refused names that are not there.
+    let upstream = |wanted: &Option<UpstreamRef>| match wanted {
+        None => Arc::clone(default_upstream),
+        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
+        Some(UpstreamRef::Named(name)) => {
+            Arc::clone(upstreams[1..].iter().find(|upstream| upstream.name() == name.0).unwrap_or(default_upstream))
+        }
+    };
     let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
     let default = Route {
@@ -329,7 +357,7 @@ fn policy(settings: &Settings, scheme: &'static str) -> Result<Policy, StartErro
         hosts: Vec::new(),
         path: PathPrefix::default(),
         methods: Vec::new(),
-        upstream: settings.origin.url.clone(),
+        upstream: Arc::clone(default_upstream),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
         preserve_host: false,
@@ -342,7 +370,7 @@ fn policy(settings: &Settings, scheme: &'static str) -> Result<Policy, StartErro
         hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
         path: route.path.clone(),
         methods: route.methods.iter().map(|method| method.0.clone()).collect(),
-        upstream: route.upstream.clone().unwrap_or_else(|| settings.origin.url.clone()),
+        upstream: upstream(&route.upstream),
         scopes: route.scopes.clone(),
         on_missing_key: route.on_missing_key,
         preserve_host: route.preserve_host,
@@ -372,6 +400,7 @@ fn pool_settings(origin: &OriginSettings) -> PoolSettings {
             write_timeout: origin.write_idle_timeout,
             ..OriginLimits::default()
         },
+        dns_refresh: origin.dns_refresh,
         keep_alive: origin.keep_alive,
         tls: origin.tls.clone(),
         ..PoolSettings::default()

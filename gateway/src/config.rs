@@ -6,6 +6,7 @@
 
 pub mod reader;
 pub mod settings;
+pub mod upstreams;
 pub mod value;
 
 use std::collections::BTreeMap;

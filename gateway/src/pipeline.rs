@@ -24,9 +24,10 @@ use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestIds;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
+use crate::in_flight::RequestsInFlight;
 use crate::keys::{KeyTable, Prefix, UnixMillis};
 use crate::proxy::body::{BodyFault, RequestBody};
-use crate::proxy::forward::{Answer, Failure, forward};
+use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, for_client};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
@@ -62,6 +63,8 @@ pub struct Worker {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Every key, in memory.
     pub keys: Arc<KeyTable>,
+    /// The requests in flight over all workers.
+    pub in_flight: Arc<RequestsInFlight>,
     /// Connections to origins.
     pub origins: OriginPool,
     /// Where requests are recorded.
@@ -124,16 +127,18 @@ async fn run(
         Upgrade::No | Upgrade::Malformed => None,
     };
     let head = for_origin(policy, exchange, request, &target, route, &caller);
+    let host = if route.preserve_host { HostHeader::Kept } else { HostHeader::OfTarget };
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client { control, protocol, progress, idle_timeout: policy.tunnel_idle_timeout };
-        upgrade::open(&worker.origins, &route.upstream, head, client).await
+        upgrade::open(&worker.origins, &route.upstream, host, head, client).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
-        forward(&worker.origins, &route.upstream, head, body).await
+        forward(&worker.origins, &route.upstream, host, head, body).await
     };
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
+    exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, exchange, route, &caller))
 }
 
@@ -152,6 +157,8 @@ fn admitted<'a>(
     request: &Request,
     size: BodySize,
 ) -> Result<Admitted<'a>, Refusal> {
+    // Before any work is done for it: where there is too much already, refusing has to be cheap.
+    exchange.counts(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let target = Target::identify(request.head())?;
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);
@@ -236,7 +243,7 @@ fn for_origin(
         secret: &policy.secret,
         caller,
         forward_metadata: route.forward_metadata,
-        host: target.host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.host()),
+        host: target.host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.targets()[0].url().host()),
         client_host: target.host.as_ref(),
         scheme: &policy.scheme,
         address: exchange.address(),
@@ -252,7 +259,9 @@ fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &C
     let protocol = headers.get(header::UPGRADE).cloned();
     for_client(headers, exchange.request_id());
     if route.rewrite_location {
-        location::rewrite(headers, route.upstream.host());
+        for target in route.upstream.targets() {
+            location::rewrite(headers, target.url().host());
+        }
     }
     // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
     if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
@@ -265,9 +274,9 @@ fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &C
 }
 
 /// What the client is told of a failure; the operator is told its cause.
-fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failure: &Failure) -> Refusal {
-    exchange.failed(route, failure.cause());
-    match failure {
+fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Failed) -> Refusal {
+    exchange.failed(route, failed);
+    match &failed.failure {
         Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
         Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {
             Some(ClientFault::BodyStalled | ClientFault::BodyTooSlow) => Refusal::BodyTimeout,
@@ -277,6 +286,7 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failure: &F
         Failure::TimedOut(_) => Refusal::OriginTimeout,
         Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
+        Failure::Overloaded => Refusal::Overloaded,
     }
 }
 

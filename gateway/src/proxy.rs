@@ -5,9 +5,12 @@ pub mod connect;
 pub mod forward;
 pub mod headers;
 pub mod location;
+pub mod names;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
 pub mod upgrade;
+pub mod upstream;
 
 pub use origin_url::OriginUrl;
+pub use upstream::Upstream;

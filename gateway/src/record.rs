@@ -16,8 +16,11 @@ use crate::auth::Caller;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
+use crate::in_flight::Permit;
 use crate::keys::KnownKey;
 use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
+use crate::proxy::forward::Failed;
+use crate::proxy::upstream::attempts::FailedAttempt;
 use crate::routes::Route;
 use crate::telemetry::access_log::{AccessLog, Ending, Entry};
 
@@ -42,6 +45,7 @@ pub struct Exchange {
     status: u16,
     bytes_out: u64,
     ending: Ending,
+    permit: Option<Permit>,
 }
 
 impl Exchange {
@@ -65,6 +69,7 @@ impl Exchange {
             status: CLIENT_LEFT,
             bytes_out: 0,
             ending: Ending::ClientGone,
+            permit: None,
         }
     }
 
@@ -84,6 +89,11 @@ impl Exchange {
     #[must_use]
     pub fn address(&self) -> ClientAddress {
         self.address
+    }
+
+    /// That it is counted as in flight, until it has ended.
+    pub fn counts(&mut self, permit: Permit) {
+        self.permit = Some(permit);
     }
 
     /// Which route it falls under.
@@ -123,10 +133,23 @@ impl Exchange {
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
+    /// That these attempts failed; whether another succeeded is another matter.
+    pub fn attempted(&self, route: &Route, attempts: &[FailedAttempt]) {
+        let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+        for attempt in attempts {
+            log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {attempt}", route.name);
+        }
+    }
+
     /// That the request could not be forwarded, and why.
-    pub fn failed(&mut self, route: &Route, cause: String) {
-        let (request_id, path) = (self.request_id.as_str(), &self.path);
-        log::warn!("request {request_id} for {path:?}: route {:?}, origin {}: {cause}", route.name, route.upstream);
+    pub fn failed(&mut self, route: &Route, failed: &Failed) {
+        self.attempted(route, &failed.attempts);
+        let cause = failed.failure.cause();
+        // Attempts that failed have said so; an answer that cannot be passed on has not.
+        if failed.attempts.last().is_none_or(|last| !last.is_because(&cause)) {
+            let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+            log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {cause}", route.name);
+        }
         self.cause = Some(cause);
     }
 

@@ -11,7 +11,7 @@ use actix_http::Method;
 use thiserror::Error;
 
 use crate::keys::Scope;
-use crate::proxy::OriginUrl;
+use crate::proxy::Upstream;
 
 /// What a request is matched by and what then holds for it.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Route {
     /// Methods that it takes; none means every known one.
     pub methods: Vec<Method>,
     /// Where its requests go.
-    pub upstream: OriginUrl,
+    pub upstream: Arc<Upstream>,
     /// Scopes that a credential must have, all of them.
     pub scopes: Vec<Scope>,
     /// What happens to a request without a key.
@@ -208,6 +208,7 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::OriginUrl;
 
     fn route(name: &str, hosts: &[&str], path: &str, methods: &[&str]) -> Route {
         Route {
@@ -215,7 +216,7 @@ mod tests {
             hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
             path: PathPrefix::parse(path).unwrap(),
             methods: methods.iter().map(|&method| MethodName::parse(method).unwrap().0).collect(),
-            upstream: OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
+            upstream: Arc::new(Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap())),
             scopes: Vec::new(),
             on_missing_key: MissingKey::Reject,
             preserve_host: false,

@@ -8,6 +8,7 @@ use postern_shared::Secret;
 
 use crate::config::Environment;
 use crate::config::reader::{Effective, Reader};
+use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
 use crate::keys::{Prefix, Scope};
 use crate::proxy::OriginUrl;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where access-log lines go.
     pub access_log: Sink,
+    /// The upstreams of the file.
+    pub upstreams: Vec<UpstreamSettings>,
     /// The routes of the file; none means one default route to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
     /// What is in force, for `gateway check`.
@@ -51,6 +54,8 @@ pub struct ListenSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most requests in flight over all workers, bodies included; more are refused at once.
+    pub max_requests_in_flight: usize,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
     /// Most bytes of a request head.
@@ -93,6 +98,8 @@ pub struct OriginSettings {
     pub tunnel_idle_timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// After how long the name of an origin is looked up again.
+    pub dns_refresh: Duration,
     /// How long the head of an answer may take once the request was sent.
     pub first_byte_timeout: Duration,
     /// How long the body of an answer may pause.
@@ -126,7 +133,7 @@ pub struct RouteSettings {
     /// Methods that it takes; none means every known one.
     pub methods: Vec<MethodName>,
     /// Where its requests go; none means the default upstream.
-    pub upstream: Option<OriginUrl>,
+    pub upstream: Option<UpstreamRef>,
     /// Scopes that a credential must have, all of them.
     pub scopes: Vec<Scope>,
     /// What happens to a request without a key.
@@ -165,12 +172,20 @@ impl Settings {
         let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
         let store = StoreSettings::read(reader);
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
+        let upstreams = reader.sections("upstreams", UpstreamSettings::read);
+        let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let routes = reader.sections("routes", RouteSettings::read);
+        refuse_unknown_upstreams(reader, &upstreams, &routes);
         refuse_shadowed_routes(reader, &routes);
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
-        let needed = default.into_iter().chain(routes.iter().filter_map(|route| route.upstream.as_ref())).any(https);
+        let of_routes = routes.iter().filter_map(|route| match &route.upstream {
+            Some(UpstreamRef::At(url)) => Some(&**url),
+            Some(UpstreamRef::Named(_)) | None => None,
+        });
+        let of_upstreams = upstreams.iter().flat_map(|upstream| &upstream.targets);
+        let needed = default.into_iter().chain(of_routes).chain(of_upstreams).any(https);
         let tls = if needed || tls.is_some() {
             let loaded = OriginTls::load(&tls.unwrap_or_default());
             loaded.map_err(|error| reader.problems().add("origin.tls", "its files", error.to_string())).ok()
@@ -185,6 +200,7 @@ impl Settings {
             realm,
             store: store?,
             access_log,
+            upstreams,
             routes,
             effective: reader.effective().to_vec(),
         })
@@ -199,6 +215,7 @@ impl ListenSettings {
             workers: section.take("workers", Count(cores)).0,
             trusted_proxies: section.take_list("trusted_proxies"),
             max_connections: section.take("max_connections", Count(25_000)).0,
+            max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
             max_head_bytes: section.take("max_head_bytes", Count(16 * 1024)).0,
@@ -223,6 +240,7 @@ impl OriginSettings {
         Some(Self {
             url,
             connect_timeout: span(section, "connect_timeout", 2),
+            dns_refresh: span(section, "dns_refresh", 10),
             first_byte_timeout: span(section, "first_byte_timeout", 30),
             idle_timeout: span(section, "idle_timeout", 60),
             write_idle_timeout: span(section, "write_idle_timeout", 30),
@@ -336,7 +354,7 @@ fn refuse_shadowed_routes(reader: &mut Reader, routes: &[RouteSettings]) {
     }
 }
 
-fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
+pub(super) fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
     section.take(key, Span(Duration::from_secs(default_seconds))).0
 }
 

@@ -206,6 +206,7 @@ macro_rules! words {
 }
 
 words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => Self::Off } "\"stdout\" or \"off\"");
+words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
 words!(crate::routes::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors say what is accepted.
@@ -228,6 +229,7 @@ macro_rules! parsed {
 parsed! {
     crate::keys::Prefix: "2 to 12 lower-case letters and digits",
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
+    crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
     crate::routes::PathPrefix: "a path, such as \"/v1\"",
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
 }

@@ -55,6 +55,8 @@ pub enum Refusal {
     OriginTimeout,
     /// The keys were never loaded, or are too old to be trusted.
     NotReady,
+    /// As many requests are in flight as may be.
+    Overloaded,
 }
 
 /// The body of a refusal (RFC 9457), in the order in which people read it.
@@ -181,6 +183,12 @@ impl Refusal {
                 "Not ready",
                 "The gateway cannot check keys at the moment. Try again shortly.",
             ),
+            Self::Overloaded => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Overloaded",
+                "Too many requests are in flight. Try again shortly.",
+            ),
         }
     }
 
@@ -213,7 +221,8 @@ impl Refusal {
             | Self::OriginUnreachable
             | Self::OriginBadAnswer
             | Self::OriginTimeout
-            | Self::NotReady => None,
+            | Self::NotReady
+            | Self::Overloaded => None,
         }
     }
 
@@ -261,7 +270,7 @@ impl Refusal {
                 headers.insert(header::ALLOW, allowed);
             }
         }
-        if matches!(self, Self::NotReady) {
+        if matches!(self, Self::NotReady | Self::Overloaded) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if body_unread || self.closes() {
@@ -299,6 +308,7 @@ mod tests {
             Refusal::OriginBadAnswer,
             Refusal::OriginTimeout,
             Refusal::NotReady,
+            Refusal::Overloaded,
         ]
     }
 

@@ -13,6 +13,8 @@ use futures_core::Stream as _;
 use pin_project_lite::pin_project;
 use thiserror::Error;
 
+use crate::proxy::upstream::InFlight;
+
 /// An error of a body, as the libraries beneath pass it on.
 pub type BoxError = Box<dyn std::error::Error>;
 
@@ -131,6 +133,7 @@ pin_project! {
         payload: Payload,
         size: BodySize,
         remaining: Option<u64>,
+        in_flight: Option<InFlight>,
     }
 }
 
@@ -140,16 +143,28 @@ impl OriginBody {
     #[must_use]
     pub fn new(payload: Payload, length: Option<u64>, head_only: bool) -> Self {
         if head_only {
-            return Self { payload: Payload::None, size: length.map_or(BodySize::None, BodySize::Sized), remaining: None };
+            return Self {
+                payload: Payload::None,
+                size: length.map_or(BodySize::None, BodySize::Sized),
+                remaining: None,
+                in_flight: None,
+            };
         }
         let size = length.map_or(BodySize::Stream, BodySize::Sized);
-        Self { payload, size, remaining: length }
+        Self { payload, size, remaining: length, in_flight: None }
     }
 
     /// No body at all, as after 204 and 304.
     #[must_use]
     pub fn none() -> Self {
-        Self { payload: Payload::None, size: BodySize::None, remaining: None }
+        Self { payload: Payload::None, size: BodySize::None, remaining: None, in_flight: None }
+    }
+
+    /// Counts its request as in flight until the body is dropped.
+    #[must_use]
+    pub fn counted(mut self, in_flight: Option<InFlight>) -> Self {
+        self.in_flight = in_flight;
+        self
     }
 }
 

@@ -1,6 +1,10 @@
 //! Opens connections to origins for awc: resolves the name, connects within one limit, guards the stream.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use actix_rt::net::ActixStream;
 use actix_service::Service;
@@ -9,9 +13,13 @@ use futures_core::future::LocalBoxFuture;
 use http::Uri;
 use tokio::net::TcpStream;
 
+use crate::proxy::names::NameCache;
 use crate::proxy::origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream};
 use crate::tls::origin::OriginTls;
 use crate::tls::socket::TlsSocket;
+
+/// How long a name that is known may take to be looked up again where connecting has no limit.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is spoken beneath HTTP. awc is told `http` either way: it would put a TLS of its own around the guarded stream.
 pub trait Transport: Clone + 'static {
@@ -57,6 +65,8 @@ pub struct OriginConnect<T> {
     pub limits: OriginLimits,
     /// Whether a connection may serve a second request.
     pub reuse: bool,
+    /// The names that were looked up.
+    pub names: Rc<NameCache>,
     /// Where the connections are registered.
     pub registry: Rc<OriginRegistry>,
 }
@@ -102,34 +112,53 @@ impl<T: Transport> OriginConnect<T> {
 
     async fn connect(&self, info: &ConnectInfo<Uri>) -> Result<(T::Io, SocketAddr), OriginFault> {
         let port = info.request().port_u16().unwrap_or(T::DEFAULT_PORT);
-        let (io, remote) = connect(info, port).await?;
+        let (io, remote) = self.connect_tcp(info, port).await?;
         // Requests leave in one piece and are small: waiting for more to send only adds delay.
         io.set_nodelay(true).map_err(|source| OriginFault::Unreachable { address: remote, source })?;
         Ok((self.transport.begin(io, info.hostname(), port).await?, remote))
     }
-}
 
-async fn connect(info: &ConnectInfo<Uri>, port: u16) -> Result<(TcpStream, SocketAddr), OriginFault> {
-    let mut last = None;
-    for address in resolve(info, port).await? {
-        match TcpStream::connect(address).await {
-            Ok(io) => return Ok((io, address)),
-            Err(source) => last = Some(OriginFault::Unreachable { address, source }),
+    /// Tries every address in turn. Each has its share of the time, so that one that swallows packets leaves some for the rest.
+    async fn connect_tcp(&self, info: &ConnectInfo<Uri>, port: u16) -> Result<(TcpStream, SocketAddr), OriginFault> {
+        let begun = Instant::now();
+        let addresses = self.resolve(info, port).await?;
+        let mut last = None;
+        for (index, address) in addresses.iter().copied().enumerate() {
+            let connecting = TcpStream::connect(address);
+            let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+            let connected = if self.timeout.is_zero() || left == 1 {
+                connecting.await
+            } else {
+                let share = self.timeout.saturating_sub(begun.elapsed()) / left;
+                tokio::time::timeout(share, connecting).await.unwrap_or_else(|slow| Err(slow.into()))
+            };
+            match connected {
+                Ok(io) => return Ok((io, address)),
+                Err(source) => last = Some(OriginFault::Unreachable { address, source }),
+            }
         }
+        Err(last.unwrap_or_else(|| unresolved(info, &"no address")))
     }
-    Err(last.unwrap_or_else(|| unresolved(info, &"no address")))
-}
 
-/// The addresses that were given, or those of the name.
-async fn resolve(info: &ConnectInfo<Uri>, port: u16) -> Result<Vec<SocketAddr>, OriginFault> {
-    let given: Vec<_> = info.addrs().collect();
-    if !given.is_empty() {
-        return Ok(given);
+    /// The addresses that were given, or those of the name.
+    async fn resolve(&self, info: &ConnectInfo<Uri>, port: u16) -> Result<Vec<SocketAddr>, OriginFault> {
+        let given: Vec<_> = info.addrs().collect();
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        // A URI has an IPv6 address in brackets, the resolver wants it without.
+        let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let patience = if self.timeout.is_zero() { PATIENCE } else { self.timeout / 2 };
+        let resolved = self.names.resolve(host, port, patience).await.map_err(|error| unresolved(info, &error))?;
+        if let (true, Some(authority)) = (resolved.moved, info.request().authority()) {
+            // Connections to where the name no longer leads serve what they began, and nothing more.
+            self.registry.retire_all(authority);
+        }
+        Ok(resolved.addresses)
     }
-    // A URI has an IPv6 address in brackets, the resolver wants it without.
-    let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
-    let found: io::Result<Vec<_>> = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
-    found.map_err(|error| unresolved(info, &error))
 }
 
 fn unresolved(info: &ConnectInfo<Uri>, cause: &dyn std::fmt::Display) -> OriginFault {

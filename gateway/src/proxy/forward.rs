@@ -4,15 +4,16 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix_http::body::{self, BodySize};
-use actix_http::header::{self, HeaderName};
-use actix_http::{Method, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
+use actix_http::body::{self, BodySize, MessageBody};
+use actix_http::header::{self, HeaderName, HeaderValue};
+use actix_http::{Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
 use awc::error::{ConnectError, SendRequestError};
 
-use crate::proxy::OriginUrl;
 use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
 use crate::proxy::origin_stream::OriginFault;
-use crate::proxy::pool::OriginPool;
+use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
+use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::attempts::{FailedAttempt, Phase};
 
 /// The origin's answer, ready for the client once its headers were looked through.
 pub struct Answer {
@@ -20,6 +21,8 @@ pub struct Answer {
     pub response: Response<OriginBody>,
     /// From sending the request to the head of the answer.
     pub wait: Duration,
+    /// The attempts before it.
+    pub failed: Vec<FailedAttempt>,
 }
 
 /// Why there is no answer. [`Failure::cause`] is for the operator, never for the client.
@@ -35,6 +38,8 @@ pub enum Failure {
     BadAnswer(String),
     /// The origin's guard did not accept our secret; its mark says why.
     RejectedGateway(String),
+    /// Every target that could take the request has as many in flight as it may.
+    Overloaded,
 }
 
 impl Failure {
@@ -44,6 +49,7 @@ impl Failure {
         match self {
             Self::ClientBody(fault) => fault.to_string(),
             Self::Unreachable(cause) | Self::TimedOut(cause) | Self::BadAnswer(cause) => cause.clone(),
+            Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!("the origin's guard answered {mark:?}: do gateway and origin have the same SHARED_SECRET?")
             }
@@ -51,47 +57,147 @@ impl Failure {
     }
 }
 
-/// Sends `head` and `body` to `upstream` and waits for the head of the answer.
+/// Why there is no answer, and what was tried for one.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// Every attempt, in order.
+    pub attempts: Vec<FailedAttempt>,
+}
+
+/// Which `Host` the targets of an upstream are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The target's own.
+    OfTarget,
+    /// The one that is in the head.
+    Kept,
+}
+
+/// Sends `head` and `body` to a target of `upstream` and waits for the head of the answer.
 ///
-/// A request is sent again only when the connection was a reused one that died before the first byte of an answer,
-/// its method is idempotent, and it has no body (RFC 9112, section 9.3.1).
+/// It goes to another target when nothing was sent, or when its method is idempotent, it has no body, and the connection
+/// died before the first byte of an answer (RFC 9110, section 9.2.2); as often as the upstream's policy allows. When the
+/// connection was a reused one, such a request is first repeated on a new one, which costs no retry (RFC 9112, section
+/// 9.3.1).
 ///
 /// Dropping the future drops the connection to the origin.
 ///
 /// # Errors
 /// Why there is no answer to pass on.
-pub async fn forward(pool: &OriginPool, upstream: &OriginUrl, head: RequestHead, body: RequestBody) -> Result<Answer, Failure> {
+pub async fn forward(
+    pool: &OriginPool,
+    upstream: &Upstream,
+    host: HostHeader,
+    head: RequestHead,
+    body: RequestBody,
+) -> Result<Answer, Failed> {
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
     let begun = Instant::now();
-    let has_no_body = matches!(actix_http::body::MessageBody::size(&body), BodySize::None | BodySize::Sized(0));
-    let (head, payload) = if has_no_body && is_idempotent(&head.method) {
-        send_again_if_safe(pool, upstream, &Rc::new(head)).await?
+    let has_no_body = matches!(MessageBody::size(&body), BodySize::None | BodySize::Sized(0));
+    let mut request = if has_no_body && is_idempotent(&head.method) {
+        Sendable::Again(Rc::new(head))
     } else {
-        pool.send(upstream.target(), head, body).await.map_err(|error| judge(&error, &progress))?
+        Sendable::Once(Some(Outgoing { head: RequestHeadType::from(head), body: body.boxed() }))
     };
-    let wait = begun.elapsed();
+    let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
+    loop {
+        let Some(chosen) = attempts.choose() else { return Err(Failed { failure: Failure::Overloaded, attempts: failed }) };
+        if host == HostHeader::OfTarget && upstream.targets().len() > 1 {
+            request.set_host(chosen.url().host());
+        }
+        let error = match request.send(pool, chosen.url().target()).await {
+            Ok((head, payload)) => {
+                let in_flight = chosen.answered();
+                let answered = judge_answer(head, payload, head_only);
+                return match answered {
+                    Ok(response) => {
+                        let response = response.map_body(|_, body| body.counted(in_flight));
+                        Ok(Answer { response, wait: begun.elapsed(), failed })
+                    }
+                    Err(failure) => Err(Failed { failure, attempts: failed }),
+                };
+            }
+            Err(error) => error,
+        };
+        let (failure, phase) = (judge(&error, &progress), phase(&error));
+        let died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { .. }));
+        let fresh_died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { reused: false }));
+        if phase == Phase::Connecting || fresh_died {
+            chosen.no_connection(&failure.cause());
+        }
+        failed.push(chosen.failed(phase, failure.cause()));
+        let may_repeat = match &request {
+            Sendable::Again(_) => phase == Phase::Connecting || died,
+            Sendable::Once(outgoing) => outgoing.is_some() && phase == Phase::Connecting,
+        };
+        if !may_repeat || !attempts.may_go_on() {
+            return Err(Failed { failure, attempts: failed });
+        }
+    }
+}
 
+/// A request and how often it may be sent.
+#[expect(clippy::large_enum_variant, reason = "one a request, on its way in place: a box would cost an allocation")]
+enum Sendable {
+    /// As often as need be.
+    Again(Rc<RequestHead>),
+    /// Once; it is there for as long as it was not.
+    Once(Option<Outgoing>),
+}
+
+impl Sendable {
+    fn set_host(&mut self, host: &HeaderValue) {
+        match self {
+            Self::Again(head) => drop(Rc::make_mut(head).headers.insert(header::HOST, host.clone())),
+            Self::Once(Some(Outgoing { head: RequestHeadType::Owned(head), .. })) => {
+                drop(head.headers.insert(header::HOST, host.clone()));
+            }
+            Self::Once(_) => {}
+        }
+    }
+
+    async fn send(&mut self, pool: &OriginPool, target: &OriginTarget) -> Result<(ResponseHead, Payload), SendRequestError> {
+        match self {
+            Self::Once(outgoing) => pool.try_send(target, outgoing).await,
+            Self::Again(head) => {
+                let head = || RequestHeadType::Rc(Rc::clone(head), None);
+                let answer = pool.send(target, head(), body::None::new()).await;
+                let was_stale = |error: &SendRequestError| {
+                    matches!(OriginFault::find(error), Some(OriginFault::DiedBeforeResponse { reused: true }))
+                };
+                if answer.as_ref().is_err_and(was_stale) {
+                    return pool.send_fresh(target, head(), body::None::new()).await;
+                }
+                answer
+            }
+        }
+    }
+}
+
+fn judge_answer(head: ResponseHead, payload: Payload, head_only: bool) -> Result<Response<OriginBody>, Failure> {
     static GUARD_MARK: HeaderName = HeaderName::from_static(postern_shared::headers::ORIGIN_GUARD);
     if let Some(mark) = head.headers.get(&GUARD_MARK) {
         return Err(Failure::RejectedGateway(String::from_utf8_lossy(mark.as_bytes()).into_owned()));
     }
-    Ok(Answer { response: respond(head, payload, head_only)?, wait })
+    respond(head, payload, head_only)
 }
 
-async fn send_again_if_safe(
-    pool: &OriginPool,
-    upstream: &OriginUrl,
-    head: &Rc<RequestHead>,
-) -> Result<(ResponseHead, actix_http::Payload), Failure> {
-    let head = || RequestHeadType::Rc(Rc::clone(head), None);
-    let mut answer = pool.send(upstream.target(), head(), body::None::new()).await;
-    let was_stale =
-        |error: &SendRequestError| matches!(OriginFault::find(error), Some(OriginFault::DiedBeforeResponse { reused: true }));
-    if answer.as_ref().is_err_and(was_stale) {
-        answer = pool.send_fresh(upstream.target(), head(), body::None::new()).await;
+/// How far an attempt came that ended with this error.
+pub(super) fn phase(error: &SendRequestError) -> Phase {
+    match OriginFault::find(error) {
+        Some(fault) if fault.nothing_sent() => Phase::Connecting,
+        Some(OriginFault::WriteTimeout) => Phase::Sending,
+        Some(OriginFault::DiedBeforeResponse { .. } | OriginFault::FirstByteTimeout) => Phase::Waiting,
+        Some(_) => Phase::Answering,
+        None => match error {
+            SendRequestError::Connect(_) => Phase::Connecting,
+            SendRequestError::Send(_) | SendRequestError::Body(_) => Phase::Sending,
+            _ => Phase::Waiting,
+        },
     }
-    answer.map_err(|error| judge(&error, &BodyProgress::default()))
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -99,11 +205,7 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// The response that an answer becomes.
-pub(super) fn respond(
-    mut head: ResponseHead,
-    payload: actix_http::Payload,
-    head_only: bool,
-) -> Result<Response<OriginBody>, Failure> {
+pub(super) fn respond(mut head: ResponseHead, payload: Payload, head_only: bool) -> Result<Response<OriginBody>, Failure> {
     if head.status.is_informational() {
         return Err(Failure::BadAnswer(format!("the origin answered with the interim status {}", head.status.as_u16())));
     }

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::{unrun::Unrun, upload::Upload};
 use crate::proxy::{
     connect::{OriginConnect, Plain, Transport},
+    names::{NameCache, Resolve, SystemResolver},
     origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry},
 };
 use crate::tls::origin::OriginTls;
@@ -44,6 +45,8 @@ pub struct PoolSettings {
     pub keep_alive: Duration,
     /// How long a connection is used at most.
     pub lifetime: Duration,
+    /// After how long a name is looked up again.
+    pub dns_refresh: Duration,
     /// Whether connections are used for more than one request.
     pub reuse: bool,
     /// How origins at `https` are spoken to; without it there are none.
@@ -57,6 +60,7 @@ impl Default for PoolSettings {
             limits: OriginLimits::default(),
             keep_alive: Duration::from_secs(15),
             lifetime: Duration::from_secs(75),
+            dns_refresh: Duration::from_secs(10),
             reuse: true,
             tls: None,
         }
@@ -142,8 +146,16 @@ impl OriginTarget {
 
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
-type SendFn = dyn Fn(&OriginTarget, RequestHeadType, BoxBody) -> LocalBoxFuture<'static, SendResult>;
-type TunnelFn = dyn Fn(&OriginTarget, RequestHeadType) -> LocalBoxFuture<'static, TunnelResult>;
+type SendFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<Outgoing>) -> LocalBoxFuture<'a, SendResult>;
+type TunnelFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<RequestHeadType>) -> LocalBoxFuture<'a, TunnelResult>;
+
+/// A request that has not been sent.
+pub struct Outgoing {
+    /// Its head.
+    pub head: RequestHeadType,
+    /// Its body, which nobody has begun to read.
+    pub body: BoxBody,
+}
 
 /// The connections of one worker thread to all origins. Clones share them.
 #[derive(Clone)]
@@ -164,8 +176,14 @@ struct Lane {
 impl OriginPool {
     /// An empty pool. Needs the runtime of the worker it is to serve.
     pub fn new(settings: PoolSettings) -> Self {
-        let tls = settings.tls.clone().map(|tls| Lane::new(&settings, tls));
-        Self { plain: Lane::new(&settings, Plain), tls, reuse: settings.reuse }
+        Self::with_resolver(settings, Rc::new(SystemResolver))
+    }
+
+    /// As [`OriginPool::new`], with a resolver of names of its own.
+    pub fn with_resolver(settings: PoolSettings, resolver: Rc<dyn Resolve>) -> Self {
+        let names = Rc::new(NameCache::new(resolver, settings.dns_refresh));
+        let tls = settings.tls.clone().map(|tls| Lane::new(&settings, tls, &names));
+        Self { plain: Lane::new(&settings, Plain, &names), tls, reuse: settings.reuse }
     }
 
     /// Sends one request and gives the final response, its body to be read as it comes.
@@ -179,8 +197,16 @@ impl OriginPool {
     where
         B: MessageBody + 'static,
     {
-        let head = self.prepare(head.into());
-        (self.lane(target)?.send)(target, head, body.boxed()).await
+        self.try_send(target, &mut Some(Outgoing { head: head.into(), body: body.boxed() })).await
+    }
+
+    /// As [`OriginPool::send`]. Whatever fails before there is a connection leaves `outgoing` where it is, untouched, to be
+    /// sent elsewhere.
+    pub async fn try_send(&self, target: &OriginTarget, outgoing: &mut Option<Outgoing>) -> SendResult {
+        if let Some(Outgoing { head, body }) = outgoing.take() {
+            *outgoing = Some(Outgoing { head: self.prepare(head), body });
+        }
+        (self.lane(target)?.send)(target, outgoing).await
     }
 
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
@@ -190,14 +216,27 @@ impl OriginPool {
     where
         B: MessageBody + 'static,
     {
-        self.lane(target)?.registry.retire_all(&target.authority);
+        self.give_up_idle(target);
         self.send(target, head, body).await
+    }
+
+    /// Gives up every idle connection to `target`: the next request to it opens a new one.
+    pub fn give_up_idle(&self, target: &OriginTarget) {
+        if let Ok(lane) = self.lane(target) {
+            lane.registry.retire_all(&target.authority);
+        }
     }
 
     /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
     /// sent before the origin has answered.
     pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
-        (self.lane(target)?.tunnel)(target, without_expect(head.into())).await
+        self.try_tunnel(target, &mut Some(head.into())).await
+    }
+
+    /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head` where it is.
+    pub async fn try_tunnel(&self, target: &OriginTarget, head: &mut Option<RequestHeadType>) -> TunnelResult {
+        *head = head.take().map(without_expect);
+        (self.lane(target)?.tunnel)(target, head).await
     }
 
     fn lane(&self, target: &OriginTarget) -> Result<&Lane, SendRequestError> {
@@ -220,13 +259,14 @@ impl OriginPool {
 }
 
 impl Lane {
-    fn new<T: Transport>(settings: &PoolSettings, transport: T) -> Self {
+    fn new<T: Transport>(settings: &PoolSettings, transport: T, names: &Rc<NameCache>) -> Self {
         let registry = Rc::new(OriginRegistry::default());
         let connect = OriginConnect {
             transport,
             timeout: settings.connect_timeout,
             limits: settings.limits,
             reuse: settings.reuse,
+            names: Rc::clone(names),
             registry: Rc::clone(&registry),
         };
         // The limit on connecting is ours, and says more when it is passed; that of awc is to stay out of its way.
@@ -247,7 +287,7 @@ impl Lane {
         let (requests, tunnels) = (connector(), connector());
 
         let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
-        let send: Rc<SendFn> = Rc::new(move |target, head, body| {
+        let send: Rc<SendFn> = Rc::new(move |target, outgoing| {
             let (requests, registry, unrun) = (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
@@ -255,23 +295,29 @@ impl Lane {
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
                 set_limits(control.as_deref(), limits);
+                let Some(Outgoing { head, body }) = outgoing.take() else { return Err(nothing_to_send()) };
                 let (head, body) = Upload::new(head, body, control);
                 unrun.first_poll_of(connection.send_request(head, body)).await
             })
         });
         let shared = Rc::clone(&registry);
-        let tunnel: Rc<TunnelFn> = Rc::new(move |target, head| {
+        let tunnel: Rc<TunnelFn> = Rc::new(move |target, outgoing| {
             let (tunnels, registry) = (Rc::clone(&tunnels), Rc::clone(&shared));
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
                 let connection = tunnels.call(connect).await?;
                 set_limits(registry.take_handed_out().as_deref(), limits);
+                let Some(head) = outgoing.take() else { return Err(nothing_to_send()) };
                 let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
         });
         Self { send, tunnel, registry }
     }
+}
+
+fn nothing_to_send() -> SendRequestError {
+    SendRequestError::Send(std::io::Error::other("the request was sent already"))
 }
 
 fn set_limits(control: Option<&OriginControl>, limits: Option<OriginLimits>) {

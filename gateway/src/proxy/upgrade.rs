@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{self, HeaderValue};
-use actix_http::{ConnectionType, Payload, RequestHead, Response, StatusCode};
+use actix_http::{ConnectionType, Payload, RequestHead, RequestHeadType, Response, StatusCode};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
@@ -15,10 +15,11 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::http::client_stream::ClientControl;
-use crate::proxy::OriginUrl;
 use crate::proxy::body::{BodyProgress, OriginBody};
-use crate::proxy::forward::{Answer, Failure, judge, respond};
+use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, judge, phase, respond};
 use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
+use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::attempts::Phase;
 
 /// Bytes that are read from the origin at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -42,13 +43,45 @@ pub struct Client {
 ///
 /// # Errors
 /// Why there is no answer to pass on.
-pub async fn open(pool: &OriginPool, upstream: &OriginUrl, mut head: RequestHead, client: Client) -> Result<Answer, Failure> {
+pub async fn open(
+    pool: &OriginPool,
+    upstream: &Upstream,
+    host: HostHeader,
+    mut head: RequestHead,
+    client: Client,
+) -> Result<Answer, Failed> {
     head.headers.insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
     let begun = Instant::now();
-    let answer = pool.open_tunnel(upstream.target(), head).await.map_err(|error| judge(&error, &client.progress))?;
+    let mut head = Some(RequestHeadType::from(head));
+    let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
+    let (answer, in_flight) = loop {
+        let Some(chosen) = attempts.choose() else { return Err(Failed { failure: Failure::Overloaded, attempts: failed }) };
+        if let (Some(RequestHeadType::Owned(head)), HostHeader::OfTarget) = (&mut head, host) {
+            head.headers.insert(header::HOST, chosen.url().host().clone());
+        }
+        let error = match pool.try_tunnel(chosen.url().target(), &mut head).await {
+            Ok(answer) => break (answer, chosen.answered()),
+            Err(error) => error,
+        };
+        let (failure, phase) = (judge(&error, &client.progress), phase(&error));
+        if phase == Phase::Connecting {
+            chosen.no_connection(&failure.cause());
+        }
+        failed.push(chosen.failed(phase, failure.cause()));
+        if head.is_none() || !attempts.may_go_on() {
+            return Err(Failed { failure, attempts: failed });
+        }
+    };
     let wait = begun.elapsed();
-    let response = match answer {
+    match pass_on(answer, &client) {
+        Ok(response) => Ok(Answer { response: response.map_body(|_, body| body.counted(in_flight)), wait, failed }),
+        Err(failure) => Err(Failed { failure, attempts: failed }),
+    }
+}
+
+fn pass_on(answer: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
+    Ok(match answer {
         TunnelAnswer::Refused(head, payload) => {
             let mut response = respond(head, payload, false)?;
             // The client may have sent more than its head, which is no request.
@@ -63,12 +96,11 @@ pub async fn open(pool: &OriginPool, upstream: &OriginUrl, mut head: RequestHead
             if !agreed {
                 return Err(Failure::BadAnswer("the origin answered 101 without agreeing to the protocol".to_owned()));
             }
-            let mut response = Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, &client));
+            let mut response = Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, client));
             *response.headers_mut() = head.headers;
             response
         }
-    };
-    Ok(Answer { response, wait })
+    })
 }
 
 /// Marks a response as one that leaves HTTP; after its headers were looked through, which takes such marks off.

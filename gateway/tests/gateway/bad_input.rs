@@ -126,6 +126,13 @@ fn routes_that_take_the_same_requests_are_refused() {
 }
 
 #[test]
+fn a_health_check_that_could_not_reach_its_target_is_refused() {
+    let file = "[[upstreams]]\nname = \"orders\"\ntargets = [\"https://127.0.0.1:9000\"]\nhealth_path = \"/healthz\"\n";
+    let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
+    assert!(code == 2 && said.contains("upstreams[0].health_path") && said.contains("http targets only"), "{said}");
+}
+
+#[test]
 fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("gateway.toml"), "[listen]\nworkers = 3\n[[routes]]\npath = \"/v1\"\n").unwrap();

@@ -17,6 +17,11 @@ client_cert_file = "pair.crt"
 client_key_file = "pair.key"
 server_name = "origin.internal"
 
+[[upstreams]]
+name = "orders"
+targets = ["http://127.0.0.1:9000"]
+health_path = "/healthz"
+
 [[routes]]
 upstream = "https://127.0.0.1:9000"
 "#;
@@ -60,7 +65,8 @@ fn every_setting_is_documented_with_its_default() {
         let rows: Vec<&str> = rows.collect();
         assert!(!rows.is_empty(), "{section}.{key} is not in docs/CONFIGURATION.md");
         let depends_on_the_machine =
-            matches!(key.as_str(), "workers" | "SHARED_SECRET" | "name" | "upstream" | "server_name") || key.ends_with("_file");
+            matches!(key.as_str(), "workers" | "SHARED_SECRET" | "name" | "upstream" | "server_name" | "targets" | "health_path")
+                || key.ends_with("_file");
         assert!(
             depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),
             "{section}.{key}: {default:?} is not in {rows:?}"

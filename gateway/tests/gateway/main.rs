@@ -15,5 +15,6 @@ mod rig;
 mod story;
 mod streaming;
 mod tls;
+mod upstreams;
 mod websocket;
 mod wire;

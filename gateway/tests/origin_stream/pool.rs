@@ -1,10 +1,12 @@
 //! The pool of connections: reuse, retry, failures to connect, tunnels.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_http::Method;
 use bytes::Bytes;
+use futures_core::future::LocalBoxFuture;
 use postern_gateway::proxy::{
+    names::Resolve,
     origin_stream::OriginLimits,
     pool::{OriginPool, OriginTarget, PoolSettings, TunnelAnswer},
 };
@@ -139,6 +141,34 @@ fn target_can_have_limits_of_its_own() {
         assert_eq!(get(&pool, &to, "/a1").await, answer(200, "is /a1"));
         assert_eq!(get(&pool, &to.limited_by(limits()), "/a2").await, failed("FirstByteTimeout"));
         assert_eq!(origin.connections.get(), 1);
+    });
+}
+
+/// Says what it is told; port 0 is a failure.
+struct Scripted(Cell<u16>);
+
+impl Resolve for Scripted {
+    fn resolve(&self, _: &str, _: u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        Box::pin(std::future::ready(match self.0.get() {
+            0 => Err(io::Error::other("SERVFAIL")),
+            port => Ok(vec![([127, 0, 0, 1], port).into()]),
+        }))
+    }
+}
+
+#[test]
+fn name_that_moves_is_followed_and_one_that_is_lost_keeps_its_last_address() {
+    run(async {
+        let one = |text: &'static str| vec![vec![Step::Request, ok(text), Step::Stall]; 2];
+        let (old, new) = (Origin::start(one("old")).await, Origin::start(one("new")).await);
+        let resolver = Rc::new(Scripted(Cell::new(old.port)));
+        let quick = PoolSettings { dns_refresh: Duration::from_millis(1), reuse: false, ..settings() };
+        let (pool, to) = (OriginPool::with_resolver(quick, resolver.clone()), OriginTarget::new("origin.test".parse().unwrap()));
+        for (says, wanted) in [(old.port, "old"), (new.port, "new"), (0, "new")] {
+            resolver.0.set(says);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert_eq!(get(&pool, &to, "/").await, answer(200, wanted));
+        }
     });
 }
 

@@ -1,0 +1,142 @@
+//! `[[upstreams]]`: the settings of upstreams, and how routes name them.
+
+use std::fmt;
+
+use crate::config::reader::Reader;
+use crate::config::settings::{RouteSettings, span};
+use crate::config::value::{Count, Setting};
+use crate::proxy::OriginUrl;
+use crate::proxy::pool::OriginScheme;
+use crate::proxy::upstream::health::HealthCheck;
+use crate::proxy::upstream::{Balance, MOST_TARGETS, UpstreamPolicy};
+
+/// One of `[[upstreams]]`.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// What routes and logs call it.
+    pub name: UpstreamName,
+    /// Where its requests go.
+    pub targets: Vec<OriginUrl>,
+    /// How it treats its targets.
+    pub policy: UpstreamPolicy,
+}
+
+/// The name of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamName(pub String);
+
+/// Where a route says its requests go.
+#[derive(Debug, Clone)]
+pub enum UpstreamRef {
+    /// To the upstream of this name.
+    Named(UpstreamName),
+    /// To this origin.
+    At(Box<OriginUrl>),
+}
+
+impl UpstreamSettings {
+    pub(super) fn read(section: &mut Reader) -> Option<Self> {
+        let problems_before = section.problems().len();
+        let name = section.take_optional::<UpstreamName>("name");
+        if name.is_none() && section.problems().len() == problems_before {
+            section.problem("name", "the upstreams", "it is missing: routes name an upstream by it".to_owned());
+        }
+        let problems_before = section.problems().len();
+        let targets = section.take_list::<OriginUrl>("targets");
+        if section.problems().len() == problems_before {
+            refuse_targets(section, &targets);
+        }
+        let policy = UpstreamPolicy {
+            balance: section.take("balance", Balance::RoundRobin),
+            eject_after: u32::try_from(section.take("eject_after", Count(5)).0).unwrap_or(u32::MAX),
+            eject_for: span(section, "eject_for", 10),
+            retries: usize::try_from(section.take("retries", 1_u64)).unwrap_or(usize::MAX),
+            max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64)).unwrap_or(usize::MAX),
+            health: health(section),
+        };
+        if policy.health.is_some() && targets.iter().any(|target| target.target().scheme() == OriginScheme::Https) {
+            let message = "health checks reach http targets only in this version: leave it out, or write \"http://…\"".to_owned();
+            section.problem("health_path", "the upstreams", message);
+        }
+        Some(Self { name: name?, targets, policy })
+    }
+}
+
+fn health(section: &mut Reader) -> Option<HealthCheck> {
+    let path = section.take_optional("health_path");
+    let (interval, timeout) = (span(section, "health_interval", 5), span(section, "health_timeout", 2));
+    Some(HealthCheck { path: path?, interval, timeout })
+}
+
+fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
+    if targets.is_empty() || targets.len() > MOST_TARGETS {
+        let message = format!("an upstream has 1 to {MOST_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]");
+        section.problem("targets", "the upstreams", message);
+    }
+    for (index, target) in targets.iter().enumerate() {
+        if targets[..index].iter().any(|earlier| earlier.to_string() == target.to_string()) {
+            section.problem(&format!("targets[{index}]"), "the upstreams", format!("{target} is there twice"));
+        }
+    }
+}
+
+/// Every route that names an upstream has to name one that is there, and names are not used twice.
+pub(super) fn refuse_unknown_upstreams(reader: &mut Reader, upstreams: &[UpstreamSettings], routes: &[RouteSettings]) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        if upstreams[..index].iter().any(|earlier| earlier.name == upstream.name) {
+            let message = format!("the name \"{}\" is that of another upstream already", upstream.name.0);
+            reader.problems().add(&format!("upstreams[{index}].name"), "the upstreams", message);
+        }
+    }
+    for (index, route) in routes.iter().enumerate() {
+        let Some(UpstreamRef::Named(name)) = &route.upstream else { continue };
+        if upstreams.iter().any(|upstream| upstream.name == *name) {
+            continue;
+        }
+        let known: Vec<String> = upstreams.iter().map(|upstream| upstream.name.show()).collect();
+        let known = if known.is_empty() { "none, so add one with [[upstreams]]".to_owned() } else { known.join(", ") };
+        let message = format!(
+            "there is no upstream {}; there is {known}; or write an address, such as \"http://127.0.0.1:9000\"",
+            name.show()
+        );
+        reader.problems().add(&format!("routes[{index}].upstream"), "the routes", message);
+    }
+}
+
+impl Setting for UpstreamName {
+    const ACCEPTED: &'static str = "1 to 63 letters, digits, \"-\" and \"_\", such as \"orders\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        (accepted && (1..=63).contains(&text.len()))
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+impl Setting for UpstreamRef {
+    const ACCEPTED: &'static str = "the name of an upstream, or the address of an origin, such as \"http://127.0.0.1:9000\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        UpstreamName::parse(text)
+            .map(Self::Named)
+            .or_else(|_| OriginUrl::parse(text).map(|url| Self::At(Box::new(url))).map_err(|error| error.to_string()))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl fmt::Display for UpstreamRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(&name.0),
+            Self::At(url) => fmt::Display::fmt(url, f),
+        }
+    }
+}

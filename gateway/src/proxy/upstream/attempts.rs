@@ -1,0 +1,255 @@
+//! The targets that one request is sent to, one after the other, and what became of each attempt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::proxy::OriginUrl;
+use crate::proxy::upstream::{Balance, InFlight, State, Target, Upstream};
+
+/// The targets for one request.
+#[derive(Debug)]
+pub struct Attempts<'a> {
+    upstream: &'a Upstream,
+    turn: usize,
+    tried: u64,
+    number: usize,
+}
+
+/// A target that was chosen for one attempt.
+#[derive(Debug)]
+pub struct Chosen<'a> {
+    upstream: &'a Upstream,
+    target: &'a Arc<Target>,
+    number: usize,
+    in_flight: Option<InFlight>,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(upstream: &'a Upstream) -> Self {
+        // One turn a request: were retries to take turns too, every second request could meet the same dead target.
+        let turn = if upstream.targets.len() == 1 { 0 } else { upstream.take_turn() };
+        Self { upstream, turn, tried: 0, number: 0 }
+    }
+
+    /// Whether there may be another attempt after the one that [`Self::choose`] gave last.
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        self.number <= self.upstream.policy.retries && self.number < self.upstream.targets.len()
+    }
+
+    /// The next target; none when all that are left have as many requests in flight as they may.
+    ///
+    /// When every target is left out, all are used: what is known of them may be wrong, and no answer surely is.
+    pub fn choose(&mut self) -> Option<Chosen<'a>> {
+        self.number += 1;
+        let Upstream { targets, policy, .. } = self.upstream;
+        if let ([only], 0) = (&**targets, policy.max_in_flight) {
+            return Some(Chosen { upstream: self.upstream, target: only, number: self.number, in_flight: None });
+        }
+        let left: u64 = (0..targets.len()).filter(|index| self.tried & (1 << index) == 0).fold(0, |set, index| set | 1 << index);
+        let up = left & self.set_of(|target| target.state() == State::Up);
+        let mut candidates = if up == 0 { left } else { up };
+        let counts = policy.balance == Balance::LeastConnections || policy.max_in_flight > 0;
+        while candidates != 0 {
+            let index = self.pick(candidates);
+            candidates &= !(1 << index);
+            let target = &targets[index];
+            let in_flight = if counts {
+                // One that has filled up in the meantime is passed over.
+                let Some(entered) = target.enter(policy.max_in_flight) else { continue };
+                Some(entered)
+            } else {
+                None
+            };
+            self.tried |= 1 << index;
+            return Some(Chosen { upstream: self.upstream, target, number: self.number, in_flight });
+        }
+        None
+    }
+
+    /// One of `candidates`, which are not none.
+    fn pick(&self, candidates: u64) -> usize {
+        let candidates = match self.upstream.policy.balance {
+            Balance::RoundRobin => candidates,
+            Balance::LeastConnections => {
+                let busy = |index: usize| self.upstream.targets[index].in_flight();
+                let least = indices(candidates).map(busy).min().unwrap_or(0);
+                let idlest = indices(candidates).filter(|index| busy(*index) <= least).fold(0, |set, index| set | 1 << index);
+                // Another thread may have added to all of them since.
+                if idlest == 0 { candidates } else { idlest }
+            }
+        };
+        // The n-th of those that can be used: where one is left out, the others share its requests evenly.
+        let n = self.turn % candidates.count_ones() as usize;
+        indices(candidates).nth(n).unwrap_or(0)
+    }
+
+    fn set_of(&self, holds: impl Fn(&Target) -> bool) -> u64 {
+        let targets = self.upstream.targets.iter().enumerate();
+        targets.filter(|(_, target)| holds(target)).fold(0, |set, (index, _)| set | 1 << index)
+    }
+}
+
+/// The members of a set.
+fn indices(set: u64) -> impl Iterator<Item = usize> {
+    (0..u64::BITS as usize).filter(move |index| set & (1 << index) != 0)
+}
+
+impl Chosen<'_> {
+    /// Where the attempt goes.
+    #[must_use]
+    pub fn url(&self) -> &OriginUrl {
+        self.target.url()
+    }
+
+    /// That the target answered. What is returned counts the request until it is dropped, so it goes with the body.
+    #[must_use]
+    pub fn answered(self) -> Option<InFlight> {
+        self.upstream.answered(self.target);
+        self.in_flight
+    }
+
+    /// That the target took no connection, or let a new one die before it answered.
+    pub fn no_connection(&self, cause: &dyn fmt::Display) {
+        self.upstream.failed(self.target, cause);
+    }
+
+    /// That the attempt failed, for the log.
+    #[must_use]
+    pub fn failed(&self, phase: Phase, cause: String) -> FailedAttempt {
+        FailedAttempt { number: self.number, target: Arc::clone(self.target), phase, cause }
+    }
+}
+
+/// How far an attempt came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No connection, so nothing was sent.
+    Connecting,
+    /// The request was on its way.
+    Sending,
+    /// The origin had the request, or most of it.
+    Waiting,
+    /// The answer had begun.
+    Answering,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "while connecting",
+            Self::Sending => "while sending the request",
+            Self::Waiting => "while waiting for the answer",
+            Self::Answering => "in the answer",
+        })
+    }
+}
+
+/// An attempt that failed, as the operator is told.
+#[derive(Debug)]
+pub struct FailedAttempt {
+    number: usize,
+    target: Arc<Target>,
+    phase: Phase,
+    cause: String,
+}
+
+impl FailedAttempt {
+    /// Whether it failed for this cause.
+    #[must_use]
+    pub fn is_because(&self, cause: &str) -> bool {
+        self.cause == cause
+    }
+}
+
+impl fmt::Display for FailedAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attempt {} to {} failed {}: {}", self.number, self.target, self.phase, self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proxy::upstream::UpstreamPolicy;
+
+    fn upstream(targets: usize, policy: impl FnOnce(&mut UpstreamPolicy)) -> Upstream {
+        let url = |index| OriginUrl::parse(&format!("http://127.0.0.1:{}", 9000 + index)).unwrap();
+        let mut taken = UpstreamPolicy {
+            balance: Balance::RoundRobin,
+            eject_after: 2,
+            eject_for: Duration::from_millis(50),
+            retries: 1,
+            max_in_flight: 0,
+            health: None,
+        };
+        policy(&mut taken);
+        Upstream::new("test", (0..targets).map(url).collect(), taken)
+    }
+
+    fn index(chosen: &Chosen<'_>) -> usize {
+        chosen.upstream.targets.iter().position(|target| Arc::ptr_eq(target, chosen.target)).unwrap()
+    }
+
+    fn order(upstream: &Upstream, requests: usize) -> Vec<usize> {
+        (0..requests).map(|_| index(&upstream.attempts().choose().unwrap())).collect()
+    }
+
+    #[test]
+    fn turns_go_round_and_a_retry_goes_elsewhere() {
+        let upstream = upstream(3, |_| {});
+        assert_eq!(order(&upstream, 6), [0, 1, 2, 0, 1, 2]);
+        let mut attempts = upstream.attempts();
+        let first = index(&attempts.choose().unwrap());
+        assert!(attempts.may_go_on());
+        assert_ne!(index(&attempts.choose().unwrap()), first);
+        assert!(!attempts.may_go_on(), "retries = 1");
+    }
+
+    #[test]
+    fn a_target_that_fails_is_left_out_for_a_while_and_the_last_one_never() {
+        let upstream = upstream(2, |_| {});
+        let fail = |index: usize| upstream.failed(&upstream.targets[index], &"refused");
+        fail(0);
+        assert_eq!(upstream.targets[0].state(), State::Up, "once is not twice");
+        fail(0);
+        assert_eq!(upstream.targets[0].state(), State::Ejected);
+        assert_eq!(order(&upstream, 3), [1, 1, 1]);
+        fail(1);
+        fail(1);
+        assert_eq!(upstream.targets[1].state(), State::Up, "the last one is never left out");
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(upstream.targets[0].state(), State::Up);
+        fail(0);
+        assert_eq!(upstream.targets[0].state(), State::Ejected, "on trial, one failure is enough");
+        upstream.answered(&upstream.targets[0]);
+        assert_eq!(upstream.targets[0].state(), State::Up, "what answers is there");
+    }
+
+    #[test]
+    fn when_all_are_left_out_all_are_used() {
+        let upstream = upstream(2, |_| {});
+        for target in &upstream.targets {
+            assert!(target.set_healthy(false) && !target.set_healthy(false));
+        }
+        assert_eq!(order(&upstream, 4), [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn the_idlest_target_is_chosen_and_none_beyond_its_limit() {
+        let upstream = upstream(2, |policy| {
+            policy.balance = Balance::LeastConnections;
+            policy.max_in_flight = 2;
+        });
+        let held = upstream.attempts().choose().unwrap();
+        let busy = index(&held);
+        assert_eq!(order(&upstream, 3), [1 - busy; 3]);
+        let more: Vec<Chosen<'_>> = (0..3).map(|_| upstream.attempts().choose().unwrap()).collect();
+        assert!(upstream.attempts().choose().is_none(), "both have two");
+        drop(more);
+        drop(held);
+        assert_eq!(upstream.targets.iter().map(|target| target.in_flight()).collect::<Vec<_>>(), [0, 0]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Asks targets whether they are well, from the control thread: a plain `GET` that carries no secret and nobody's
+//! identity. What it finds is one word that the data plane reads.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::proxy::upstream::{Target, Upstream};
+
+/// So many successes in a row bring a target back.
+const RISE: u32 = 2;
+/// So many failures in a row take it out.
+const FALL: u32 = 3;
+/// Most bytes that are read in search of a status line.
+const MOST_BYTES: usize = 1024;
+
+/// How a target is asked for its health.
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    /// What is asked for; any 2xx is well.
+    pub path: HealthPath,
+    /// From the start of one check to the start of the next.
+    pub interval: Duration,
+    /// How long a check may take.
+    pub timeout: Duration,
+}
+
+/// The path, with or without a query, that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthPath(String);
+
+/// Why a text is no path of a health check.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is not a path for health checks: write it as it stands in requests, such as \"/healthz\"")]
+pub struct NotAHealthPath(String);
+
+impl HealthPath {
+    /// Takes a path.
+    ///
+    /// # Errors
+    /// It does not begin with a slash, or could not stand in a request.
+    pub fn parse(text: &str) -> Result<Self, NotAHealthPath> {
+        let accepted = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        accepted.then(|| Self(text.to_owned())).ok_or_else(|| NotAHealthPath(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HealthPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Asks every target of `upstreams` that has a health check, for ever.
+pub async fn watch(upstreams: Vec<Arc<Upstream>>) -> std::convert::Infallible {
+    let checked = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.policy().health.as_ref()?)));
+    let watching = checked
+        .flat_map(|(upstream, check)| upstream.targets().iter().map(move |target| (upstream, check, target)))
+        .map(|(upstream, check, target)| watch_target(upstream.name(), check, target));
+    join_all(watching).await;
+    std::future::pending().await
+}
+
+async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target) {
+    let mut interval = tokio::time::interval(check.interval);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut successes, mut failures) = (0_u32, 0_u32);
+    loop {
+        interval.tick().await;
+        let asked = tokio::time::timeout(check.timeout, ask(check, target)).await;
+        match asked.unwrap_or(Err(Unwell::Slow(check.timeout))) {
+            Ok(()) => {
+                (successes, failures) = (successes.saturating_add(1), 0);
+                if successes >= RISE && target.set_healthy(true) {
+                    log::info!("upstream {upstream:?}: target {target} is healthy again: {} answers well", check.path);
+                }
+            }
+            Err(cause) => {
+                (successes, failures) = (0, failures.saturating_add(1));
+                if failures >= FALL && target.set_healthy(false) {
+                    log::warn!("upstream {upstream:?}: target {target} is unhealthy: {}: {cause}", check.path);
+                }
+            }
+        }
+    }
+}
+
+/// Why a target counts as unwell.
+#[derive(Debug, Error)]
+enum Unwell {
+    #[error("no connection: {0}")]
+    NoConnection(io::Error),
+    #[error("no answer: {0}")]
+    NoAnswer(#[from] io::Error),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("the answer is not HTTP")]
+    NotHttp,
+    #[error("status {0}")]
+    Status(u16),
+}
+
+async fn ask(check: &HealthCheck, target: &Target) -> Result<(), Unwell> {
+    let mut io = connect(target).await.map_err(Unwell::NoConnection)?;
+    let host = target.url().target().authority();
+    let request =
+        format!("GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: postern-health\r\nconnection: close\r\n\r\n", check.path);
+    io.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(MOST_BYTES);
+    // The status line is all that counts; the rest is left to the closing connection.
+    while !answer.contains(&b'\n') && answer.len() < MOST_BYTES {
+        if io.read_buf(&mut answer).await? == 0 {
+            break;
+        }
+    }
+    match status(&answer) {
+        Some(200..=299) => Ok(()),
+        Some(other) => Err(Unwell::Status(other)),
+        None => Err(Unwell::NotHttp),
+    }
+}
+
+async fn connect(target: &Target) -> io::Result<TcpStream> {
+    let authority = target.url().target().authority();
+    // A URI has an IPv6 address in brackets, the resolver wants it without. Every address is tried.
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await
+}
+
+/// The status of an answer that is HTTP/1.
+fn status(answer: &[u8]) -> Option<u16> {
+    let rest = answer.strip_prefix(b"HTTP/1.")?;
+    let digits = rest.get(2..5).filter(|_| rest.get(1) == Some(&b' '))?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_status_line_of_http_has_a_status() {
+        for (answer, wanted) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.0 503\r\n", Some(503)),
+            ("HTTP/2 200\r\n", None),
+            ("HTTP/1.1 2x0 OK\r\n", None),
+            ("HTTP/1.1", None),
+            ("", None),
+            ("SSH-2.0-OpenSSH", None),
+        ] {
+            assert_eq!(status(answer.as_bytes()), wanted, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_those_of_requests() {
+        for (text, accepted) in [("/healthz", true), ("/h?deep=1", true), ("healthz", false), ("/a b", false), ("/a\r\nb", false)]
+        {
+            assert_eq!(HealthPath::parse(text).is_ok(), accepted, "{text:?}");
+        }
+    }
+}
