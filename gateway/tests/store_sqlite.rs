@@ -290,9 +290,11 @@ async fn requests_go_on_while_the_database_fails_and_the_feed_recovers() {
     let store = open(&place.url()).await;
     create_key(&store, "acme", "one").await;
     let following = Following::new(&store).await;
+    // A consumer and its key.
+    let reached = 2;
+    following.until("told so", |following| following.status.revision() == reached).await;
     let mut raw = place.raw().await;
     raw.execute("ALTER TABLE changes RENAME TO lost").await.unwrap();
-    let reached = following.status.revision();
     let failing = |following: &Following| {
         following.status.age(std::time::Instant::now()).is_some_and(|age| age > std::time::Duration::from_millis(300))
     };
