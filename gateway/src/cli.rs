@@ -1,12 +1,20 @@
 //! The command line: arguments become one command each.
 
+pub mod audit;
+pub mod chart;
 pub mod consumers;
 pub mod error;
+pub mod export;
+pub mod gateways;
 pub mod healthcheck;
+pub mod import;
+pub mod key_text;
 pub mod keys;
+mod line;
 pub mod output;
 pub mod secret;
 pub mod serve;
+pub mod usage;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -15,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cli::error::CommandError;
+use crate::cli::keys::KeysCommand;
 use crate::cli::output::Streams;
 use crate::config::{self, Environment};
 use crate::keys::Prefix;
@@ -49,6 +58,16 @@ enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show who did what to which key, when and from where
+    Audit(audit::AuditCommand),
+    /// List the gateways that follow the store
+    Gateways(gateways::GatewaysCommand),
+    /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps
+    Import(import::ImportArguments),
+    /// Export consumers and keys, with digests in place of the keys
+    Export(export::ExportArguments),
+    /// Show what was done with keys, by hours or days
+    Usage(usage::UsageCommand),
     /// Ask a running gateway whether it is ready; exit 0 if so, 1 if not
     Healthcheck,
 }
@@ -76,8 +95,28 @@ pub fn start() -> ExitCode {
         Command::Consumers(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
             consumers::run(command, store, prefix, stamp, streams).await
         }),
+        Command::Keys(KeysCommand::Check(check)) => with_prefix(file, &environment, |prefix, streams| check.run(prefix, streams)),
+        Command::Keys(KeysCommand::Pattern(pattern)) => {
+            with_prefix(file, &environment, |prefix, streams| pattern.run(prefix, streams))
+        }
         Command::Keys(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
             keys::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Audit(command) => {
+            with_store(file, &environment, async |store, prefix, _, streams| audit::run(command, store, prefix, streams).await)
+        }
+        Command::Gateways(command) => {
+            with_store(file, &environment, async |store, _, _, streams| gateways::run(&command, store, streams).await)
+        }
+        Command::Import(arguments) => with_store(file, &environment, async |store, prefix, stamp, streams| {
+            import::run(arguments, store, prefix, stamp, streams).await
+        }),
+        Command::Export(arguments) => {
+            with_store(file, &environment, async |store, _, _, streams| export::run(arguments, store, streams).await)
+        }
+        Command::Usage(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
+            let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
+            command.run(store, prefix, stamp, screen, streams).await
         }),
         Command::Healthcheck => match config::load_admin_address(file, &environment) {
             Ok(address) => healthcheck::run(address),
@@ -110,6 +149,10 @@ fn with_store(
         store.close().await;
         done
     });
+    end(done)
+}
+
+fn end(done: Result<(), CommandError>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads no further has seen enough.
@@ -118,6 +161,18 @@ fn with_store(
             eprintln!("gateway: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Runs a command that needs to know only what keys begin with.
+fn with_prefix(
+    file: Option<&std::path::Path>,
+    environment: &Environment,
+    command: impl FnOnce(&Prefix, &mut Streams<'_>) -> Result<(), CommandError>,
+) -> ExitCode {
+    match config::load_prefix(file, environment) {
+        Ok(prefix) => end(command(&prefix, &mut Streams { out: &mut io::stdout().lock(), err: &mut io::stderr().lock() })),
+        Err(problems) => refuse(&problems),
     }
 }
 

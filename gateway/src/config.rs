@@ -4,6 +4,7 @@
 //! [`reader`] takes the settings out of the layers, [`value`] says what texts each kind of setting accepts, and
 //! [`settings`] is the list of them all.
 
+pub mod admin;
 pub mod reader;
 pub mod settings;
 pub mod upstreams;
@@ -16,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 use postern_shared::source;
 
+use crate::config::admin::admin_address;
 use crate::config::reader::{Effective, Problems, Reader};
-use crate::config::settings::{Settings, StoreSettings, admin_address};
+use crate::config::settings::{Settings, StoreSettings, key_prefix};
+use crate::keys::Prefix;
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "gateway.toml";
@@ -74,6 +77,18 @@ pub fn load_store(file: Option<&Path>, environment: &Environment) -> Result<Stor
         let settings = StoreSettings::read(reader);
         reader.ignore_the_rest();
         settings
+    })
+}
+
+/// What keys begin with; all that the commands need that look at a key without a store.
+///
+/// # Errors
+/// Every problem of this setting.
+pub fn load_prefix(file: Option<&Path>, environment: &Environment) -> Result<Prefix, Problems> {
+    read(file, environment, |reader| {
+        let prefix = key_prefix(reader);
+        reader.ignore_the_rest();
+        Some(prefix)
     })
 }
 

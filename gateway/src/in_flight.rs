@@ -21,6 +21,12 @@ impl RequestsInFlight {
         Self { now: AtomicUsize::new(0), most }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
     /// Counts one more, if there may be one more.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Option<Permit> {

@@ -1,19 +1,25 @@
 //! The domain of keys: what a key looks like, what is stored of it, who owns it, and the table that requests look it
 //! up in. Pure: no I/O, no HTTP, no runtime; the time is always an argument.
 
+pub mod allowed_ips;
 mod base62;
 pub mod consumer;
 pub mod digest;
+pub mod foreign;
 pub mod id;
 pub mod key;
 pub mod scope;
+mod short_text;
 pub mod table;
 pub mod tag;
 pub mod token;
 pub mod unix_millis;
+pub mod usage;
 
+pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
 pub use consumer::{BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata};
 pub use digest::KeyDigest;
+pub use foreign::{ForeignKey, InvalidDigestText};
 pub use id::{ConsumerId, KeyId};
 pub use key::{KeyEntry, KeyState, KeyStatus};
 pub use scope::{Scope, Scopes};
@@ -21,6 +27,7 @@ pub use table::{Change, KeyTable, KnownKey};
 pub use tag::{Tag, Tags};
 pub use token::{MalformedKey, PlainKey, Prefix, check_shape};
 pub use unix_millis::UnixMillis;
+pub use usage::{Hour, KeyUsage, UsageCounts};
 
 use thiserror::Error;
 

@@ -7,13 +7,15 @@
 //! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
 //! waits for a database or takes a lock, and none reaches back.
 
+pub mod unread;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix_http::body::{BodySize, BoxBody, EitherBody};
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_http::{Method, Payload, Request, RequestHead, Response};
+use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
+use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
@@ -25,16 +27,19 @@ use crate::http::request_id::RequestIds;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
-use crate::keys::{KeyTable, Prefix, UnixMillis};
+use crate::keys::{KeyTable, KnownKey, Prefix, UnixMillis};
+use crate::open_streams::OpenStreams;
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
-use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
 use crate::proxy::upgrade::{self, Client};
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
+use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::tally::Tally;
 
 /// What holds for every request that begins while it is in force. A request loads it once and keeps it.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct Policy {
     pub realm: String,
     /// What our own keys begin with.
     pub prefix: Prefix,
+    /// How old the table of keys may get while the store is away; `None` is any age.
+    pub max_staleness: Option<Duration>,
     /// The proof for the origin; marked as sensitive.
     pub secret: HeaderValue,
     /// What clients speak to the listener: `http` or `https`.
@@ -63,12 +70,18 @@ pub struct Worker {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Every key, in memory.
     pub keys: Arc<KeyTable>,
+    /// How current they are.
+    pub feed: Arc<FeedStatus>,
     /// The requests in flight over all workers.
     pub in_flight: Arc<RequestsInFlight>,
     /// Connections to origins.
     pub origins: OriginPool,
     /// Where requests are recorded.
     pub access_log: AccessLog,
+    /// Where they are counted.
+    pub tally: Tally,
+    /// Responses that go on, to be ended with their keys.
+    pub streams: Rc<OpenStreams>,
     /// Ids for requests that come without one.
     pub request_ids: RequestIds,
 }
@@ -79,13 +92,25 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let mut exchange = begin(&worker, &policy, &request);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
-    match run(&worker, &policy, &mut exchange, &mut request, payload, size).await {
+    let version = request.head().version;
+    let response = match run(&worker, &policy, &mut exchange, &mut request, payload, size).await {
         Ok(answer) => {
             exchange.answered(answer.wait);
             exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
         }
         Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
+    };
+    fit(version, response)
+}
+
+/// The response in a form that a client of `version` understands. HTTP/1.0 has no chunks, so a body of unknown length ends with
+/// the connection (RFC 9112, sections 6.1 and 6.3).
+fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
+    if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    response
 }
 
 /// Decides whether a client that asked first (`Expect: 100-continue`, RFC 9110, section 10.1.1) may send its body.
@@ -105,12 +130,34 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     }
 }
 
+/// Decides about a request that another proxy forwards, or not, as this says: the stages up to `forward`, with what the
+/// origin would be told of the caller in the answer. It is recorded like any other.
+pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
+    let policy = worker.policy.load_full();
+    let mut exchange = begin(worker, &policy, request);
+    let size = body_size(request.head(), &Payload::None);
+    match admitted(worker, &policy, &mut exchange, request, size) {
+        Ok(Admitted { target: _, route, caller }) => {
+            let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
+            let headers = response.headers_mut();
+            set_identity(&caller, route.forward_metadata, headers);
+            headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if let Caller::Key(key) = &caller {
+                tell_end(headers, key);
+            }
+            exchange.record(response)
+        }
+        Err(refusal) => exchange.refuse(&refusal, &policy.realm, BodySize::None),
+    }
+}
+
 /// Gives the request an id and its client an address.
-fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Exchange {
+fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
     let request_id = worker.request_ids.identify(headers);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    Exchange::begin(worker.access_log.clone(), request_id, address, request.head())
+    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, request.head())
 }
 
 async fn run(
@@ -162,9 +209,9 @@ fn admitted<'a>(
     let target = Target::identify(request.head())?;
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);
-    let caller = authenticate(worker, policy, route, request.head().headers(), exchange.at())?;
-    exchange.called_by(&caller);
-    authorise(&caller, route)?;
+    let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
+    exchange.called_by(&caller, &worker.streams);
+    authorise(&caller, route, exchange.address())?;
     admit(policy, size)?;
     Ok(Admitted { target, route, caller })
 }
@@ -189,12 +236,16 @@ fn authenticate(
     policy: &Policy,
     route: &Route,
     headers: &HeaderMap,
-    now: SystemTime,
+    exchange: &mut Exchange,
 ) -> Result<Caller, Refusal> {
-    if !worker.keys.is_loaded() {
+    if !worker.keys.is_loaded() || policy.max_staleness.is_some_and(|most| worker.feed.is_older_than(most)) {
         return Err(Refusal::NotReady);
     }
-    match api_key::authenticate(headers, &worker.keys, &policy.prefix, UnixMillis::from(now)) {
+    let caller = api_key::authenticate(headers, &worker.keys, &policy.prefix, UnixMillis::from(exchange.at()));
+    if let Some(key) = caller.as_ref().err().and_then(Denial::key) {
+        exchange.denied(key);
+    }
+    match caller {
         Ok(caller) => Ok(caller),
         Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => Ok(Caller::Anonymous),
         Err(Denial::Missing) => Err(Refusal::KeyMissing),
@@ -206,8 +257,11 @@ fn authenticate(
     }
 }
 
-/// Whether the caller may use the route.
-fn authorise(caller: &Caller, route: &Route) -> Result<(), Refusal> {
+/// Whether the caller may use the route, and from where it is.
+fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
+    if !caller.allows_address(address.client) {
+        return Err(Refusal::KeyRestricted);
+    }
     if route.scopes.iter().all(|needed| caller.allows(needed.as_str())) {
         return Ok(());
     }
@@ -238,7 +292,6 @@ fn for_origin(
     let mut head = RequestHead::default();
     head.method = request.method().clone();
     head.uri = target.to_uri();
-    let client = std::mem::take(request.headers_mut());
     ForOrigin {
         secret: &policy.secret,
         caller,
@@ -249,7 +302,7 @@ fn for_origin(
         address: exchange.address(),
         request_id: exchange.request_id(),
     }
-    .fill(client, &mut head.headers);
+    .fill(request.headers_mut(), &mut head.headers);
     head
 }
 
@@ -257,11 +310,16 @@ fn for_origin(
 fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &Caller) -> Answer {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
-    for_client(headers, exchange.request_id());
+    if for_client(headers, exchange.request_id()) {
+        exchange.leaked_secret();
+    }
     if route.rewrite_location {
         for target in route.upstream.targets() {
             location::rewrite(headers, target.url().host());
         }
+    }
+    if let Caller::Key(key) = caller {
+        tell_end(headers, key);
     }
     // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
     if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
@@ -271,6 +329,19 @@ fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &C
         upgrade::mark_switched(&mut answer.response, protocol);
     }
     answer
+}
+
+/// Tells the holder of a key that is to be replaced since when (RFC 9745) and until when it is good (RFC 8594).
+fn tell_end(headers: &mut HeaderMap, key: &KnownKey) {
+    let Some(since) = key.deprecated_at() else { return };
+    if let Ok(since) = HeaderValue::try_from(format!("@{}", since.0.div_euclid(1000))) {
+        headers.insert(HeaderName::from_static("deprecation"), since);
+    }
+    if let Some(end) =
+        key.expires_at().and_then(|end| HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok())
+    {
+        headers.insert(HeaderName::from_static("sunset"), end);
+    }
 }
 
 /// What the client is told of a failure; the operator is told its cause.

@@ -17,19 +17,26 @@ use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::in_flight::Permit;
-use crate::keys::KnownKey;
+use crate::keys::{KeyId, KeyStatus, KnownKey};
+use crate::open_streams::{OpenStream, OpenStreams};
 use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
 use crate::proxy::forward::Failed;
 use crate::proxy::upstream::attempts::FailedAttempt;
 use crate::routes::Route;
 use crate::telemetry::access_log::{AccessLog, Ending, Entry};
+use crate::telemetry::metrics::Open;
+use crate::telemetry::tally::{BodyBytes, Tally};
 
 /// The status that is logged when the client left before there was a response; nothing is sent. nginx's number for it.
 const CLIENT_LEFT: u16 = 499;
 
+/// How often a body that is there at once is asked for more: for its one piece, and for its end.
+const SHORT_BODY_POLLS: u32 = 2;
+
 /// A request and its response, from the head to the last byte.
 pub struct Exchange {
     log: AccessLog,
+    tally: Tally,
     at: SystemTime,
     begun: Instant,
     request_id: RequestId,
@@ -38,6 +45,7 @@ pub struct Exchange {
     path: String,
     route: Option<Arc<str>>,
     key: Option<KnownKey>,
+    denied: Option<KeyId>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
     cause: Option<String>,
@@ -46,14 +54,20 @@ pub struct Exchange {
     bytes_out: u64,
     ending: Ending,
     permit: Option<Permit>,
+    polls: u32,
+    streams: Option<Rc<OpenStreams>>,
+    open: Option<OpenStream>,
+    stream: Option<Open>,
+    told: BodyBytes,
 }
 
 impl Exchange {
-    /// A request whose head has arrived.
+    /// A request whose head has arrived. In a box, for it is handed from stage to stage and into the response's body.
     #[must_use]
-    pub fn begin(log: AccessLog, request_id: RequestId, address: ClientAddress, head: &RequestHead) -> Self {
-        Self {
+    pub fn begin(log: AccessLog, tally: Tally, request_id: RequestId, address: ClientAddress, head: &RequestHead) -> Box<Self> {
+        Box::new(Self {
             log,
+            tally,
             at: SystemTime::now(),
             begun: Instant::now(),
             request_id,
@@ -62,6 +76,7 @@ impl Exchange {
             path: head.uri.path().to_owned(),
             route: None,
             key: None,
+            denied: None,
             body: None,
             code: None,
             cause: None,
@@ -70,7 +85,12 @@ impl Exchange {
             bytes_out: 0,
             ending: Ending::ClientGone,
             permit: None,
-        }
+            polls: 0,
+            streams: None,
+            open: None,
+            stream: None,
+            told: BodyBytes::default(),
+        })
     }
 
     /// When the request arrived.
@@ -102,10 +122,47 @@ impl Exchange {
     }
 
     /// Who is calling.
-    pub fn called_by(&mut self, caller: &Caller) {
+    pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>) {
         if let Caller::Key(key) = caller {
             self.key = Some(key.clone());
+            self.streams = Some(Rc::clone(streams));
         }
+    }
+
+    /// Whether the body has come so far that it is no short one. Those are over before it pays to look after their keys.
+    fn goes_on_for_long(&mut self) -> bool {
+        self.polls = self.polls.saturating_add(1);
+        self.polls > SHORT_BODY_POLLS
+    }
+
+    /// Ends the response, because the key has ended.
+    fn end_with_key(&mut self, status: KeyStatus) -> BoxError {
+        self.ending = Ending::KeyEnded;
+        let cause = format!("the key is {}", status.as_str());
+        self.cause = Some(cause.clone());
+        cause.into()
+    }
+
+    /// What has become of the key while the response goes on, if it is good no more. Otherwise the task is woken when it ends.
+    fn key_ended(&mut self, cx: &Context<'_>) -> Option<KeyStatus> {
+        match (&self.open, &self.key, &self.streams) {
+            (Some(open), _, _) => open.ended(cx.waker()),
+            (None, Some(key), Some(streams)) => {
+                self.open = Some(streams.enter(*key.digest(), cx.waker().clone()));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// That the holder of this key was turned away.
+    pub fn denied(&mut self, key: KeyId) {
+        self.denied = Some(key);
+    }
+
+    /// That the origin's answer had the shared secret in it.
+    pub fn leaked_secret(&self) {
+        self.tally.secret_leaked();
     }
 
     /// That its body is being read; `progress` says how far.
@@ -122,10 +179,11 @@ impl Exchange {
     /// Ends here without a line: the same request comes again with its body.
     pub fn goes_on(mut self) {
         self.log = AccessLog::off();
+        self.tally = Tally::off();
     }
 
     /// Answers in the origin's place. A body of `size` that was not read to its end closes the connection.
-    pub fn refuse(mut self, refusal: &Refusal, realm: &str, size: BodySize) -> Response<RecordedBody> {
+    pub fn refuse(mut self: Box<Self>, refusal: &Refusal, realm: &str, size: BodySize) -> Response<RecordedBody> {
         self.code = Some(refusal.code());
         let body_was_read =
             matches!(size, BodySize::None | BodySize::Sized(0)) || self.body.as_ref().is_some_and(|body| body.ended());
@@ -154,8 +212,9 @@ impl Exchange {
     }
 
     /// Follows the response to its end.
-    pub fn record(mut self, response: Response<EitherBody<OriginBody, BoxBody>>) -> Response<RecordedBody> {
+    pub fn record(mut self: Box<Self>, response: Response<EitherBody<OriginBody, BoxBody>>) -> Response<RecordedBody> {
         self.status = response.status().as_u16();
+        self.stream = self.tally.stream(response.head());
         response.map_body(|_, body| {
             // What has no bytes has ended before it begins: nothing asks for its end.
             if matches!(body.size(), BodySize::None | BodySize::Sized(0)) || self.method == Method::HEAD {
@@ -166,9 +225,28 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    fn key_id(&self) -> Option<KeyId> {
+        self.key.as_ref().map(|key| *key.id()).or(self.denied)
+    }
+
+    fn body_bytes(&self) -> BodyBytes {
+        BodyBytes { read: self.body.as_ref().map_or(0, |body| body.bytes()), sent: self.bytes_out }
+    }
+
+    /// Counts what a long response has passed so far: a stream of days must not be counted at its end alone.
+    fn tell_progress(&mut self) {
+        let now = self.body_bytes();
+        if let (Some(key), true) = (&self.key, now.are_worth_telling(self.told)) {
+            self.tally.goes_on(*key.id(), now, self.told);
+            self.told = now;
+        }
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.log.record(&Entry {
+        let entry = Entry {
             at: self.at,
             request_id: self.request_id.as_str(),
             client: self.address.client,
@@ -185,7 +263,9 @@ impl Drop for Exchange {
             duration: self.begun.elapsed(),
             origin_wait: self.origin_wait,
             ending: self.ending,
-        });
+        };
+        self.tally.ended(self.key_id(), &entry, self.told, self.stream.is_some());
+        self.log.record(&entry);
     }
 }
 
@@ -194,7 +274,7 @@ pin_project! {
     pub struct RecordedBody {
         #[pin]
         body: EitherBody<OriginBody, BoxBody>,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
     }
 }
 
@@ -208,10 +288,21 @@ impl MessageBody for RecordedBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let exchange = this.exchange;
-        let next = std::task::ready!(this.body.poll_next(cx));
+        if exchange.goes_on_for_long()
+            && let Some(status) = exchange.key_ended(cx)
+        {
+            return Poll::Ready(Some(Err(exchange.end_with_key(status))));
+        }
+        let Poll::Ready(next) = this.body.poll_next(cx) else {
+            return match exchange.key_ended(cx) {
+                Some(status) => Poll::Ready(Some(Err(exchange.end_with_key(status)))),
+                None => Poll::Pending,
+            };
+        };
         Poll::Ready(match next {
             Some(Ok(chunk)) => {
                 exchange.bytes_out += chunk.len() as u64;
+                exchange.tell_progress();
                 Some(Ok(chunk))
             }
             None => {
@@ -220,10 +311,15 @@ impl MessageBody for RecordedBody {
             }
             Some(Err(error)) => {
                 let error: BoxError = error.into();
-                let request_id = exchange.request_id.as_str();
-                log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path);
-                exchange.ending = Ending::OriginTruncated;
-                exchange.cause = Some(error.to_string());
+                // A request that breaks off within its answer takes that along, and no origin is to blame.
+                if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault()) {
+                    exchange.cause = Some(fault.to_string());
+                } else {
+                    let request_id = exchange.request_id.as_str();
+                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path);
+                    exchange.ending = Ending::OriginTruncated;
+                    exchange.cause = Some(error.to_string());
+                }
                 Some(Err(error))
             }
         })

@@ -73,6 +73,11 @@ impl Routes {
         Self(routes)
     }
 
+    /// All of them, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
+    }
+
     /// Whether paths decide which policy a request falls under.
     #[must_use]
     pub fn depend_on_path(&self) -> bool {

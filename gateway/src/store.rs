@@ -3,28 +3,61 @@
 //! Only the control plane and the command line come here; requests are answered from memory. Each mutation is one
 //! transaction together with its audit row and its feed row.
 
+mod audit;
+mod buckets;
+mod bulk;
 mod consumers;
 mod database_url;
+mod edit_key;
 mod error;
+mod export;
 pub mod feed;
+mod gateways;
+mod handle;
+mod idempotency;
+mod import;
 mod journal;
 mod keys;
+mod leaks;
+mod listing;
+mod postgres;
+mod roll;
 mod rows;
 mod schema;
+pub mod snapshot;
 mod sqlite;
+mod transfer;
+mod usage;
 
+pub use audit::{AuditCursor, AuditFilter, AuditRow};
+pub use buckets::StoredBucket;
 pub use consumers::{ConsumerEdit, NewConsumer};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
+pub use edit_key::KeyEdit;
 pub use error::StoreError;
+pub use export::Export;
 pub use feed::{FeedStatus, follow};
+pub use gateways::{Confirmation, FollowingGateway, GatewayId, Presence};
+pub use handle::StoreHandle;
+pub use idempotency::{Answer, Creation, CreationKey};
+pub use import::{ImportConflict, Imported, Verdict};
 pub use journal::{Actor, Stamp};
 pub use keys::{CreatedKey, KeyCursor, KeyStateChange, NewKey, Owner};
-pub use rows::{StoredConsumer, StoredKey};
+pub use leaks::{Leak, LeakAction, LeakOutcome, LeakPolicy};
+pub use listing::{After, ConsumerFilter, KeyFilter};
+pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
+pub use rows::{Rolled, StoredConsumer, StoredKey};
+pub use transfer::{TransferConsumer, TransferKey, TransferRow};
+pub use usage::{InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange, UsageReport};
 
 use std::fmt;
+use std::time::Duration;
 
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::time::timeout;
 
+use crate::store::database_url::Place;
+use crate::store::postgres::PostgresServer;
 use crate::store::sqlite::SqliteFile;
 
 /// An open database. Clones share its connections.
@@ -38,6 +71,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 enum Database {
     Sqlite(SqliteFile),
+    Postgres(PostgresServer),
 }
 
 impl Store {
@@ -45,10 +79,17 @@ impl Store {
     /// at once.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let path = url.sqlite_path().ok_or_else(|| StoreError::Unsupported { location: url.to_string() })?;
-        let file = SqliteFile::create(path)?;
-        let pool = file.pool().await?;
-        let store = Self { pool, database: Database::Sqlite(file) };
+        let (pool, database) = match url.place() {
+            Place::Sqlite(path) => {
+                let file = SqliteFile::create(path)?;
+                (file.pool().await?, Database::Sqlite(file))
+            }
+            Place::Postgres(whole_url) => {
+                let server = PostgresServer::new(whole_url, &url.to_string())?;
+                (server.pool().await?, Database::Postgres(server))
+            }
+        };
+        let store = Self { pool, database };
         match store.update_schema().await {
             Ok(()) => Ok(store),
             Err(error) => {
@@ -68,7 +109,42 @@ impl Store {
         match &self.database {
             // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
             Database::Sqlite(_) => Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?),
+            Database::Postgres(_) => Ok(self.pool.begin_with(postgres::BEGIN_WRITE).await?),
         }
+    }
+}
+
+impl Database {
+    /// Where it is, without credentials.
+    fn location(&self) -> &str {
+        match self {
+            Self::Sqlite(file) => file.location(),
+            Self::Postgres(server) => server.location(),
+        }
+    }
+
+    /// Opens a connection of its own, apart from the pool.
+    async fn connect(&self) -> Result<AnyConnection, StoreError> {
+        match self {
+            Self::Sqlite(file) => file.connect().await,
+            Self::Postgres(server) => server.connect().await,
+        }
+    }
+
+    /// The statement that begins a transaction which only reads, and sees one moment of the database.
+    fn begin_read(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "BEGIN",
+            Self::Postgres(_) => postgres::BEGIN_READ,
+        }
+    }
+}
+
+/// What `work` comes to, unless the database takes longer than `limit`: nothing else tells of a server that fell silent.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match timeout(limit, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(StoreError::Unreachable { reason: format!("no answer within {} s", limit.as_secs()) }),
     }
 }
 

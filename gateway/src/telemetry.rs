@@ -1,3 +1,5 @@
 //! What operators see of the requests.
 
 pub mod access_log;
+pub mod metrics;
+pub mod tally;

@@ -2,6 +2,7 @@
 //! decides no request.
 
 pub mod certificates;
+pub mod expiry;
 pub mod origin;
 pub mod pem;
 pub mod socket;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 
 use clap::Parser;
+use postern_gateway::cli::audit::{self, AuditCommand};
 use postern_gateway::cli::consumers::{self, ConsumersCommand};
 use postern_gateway::cli::error::CommandError;
 use postern_gateway::cli::keys::{self, KeysCommand};
@@ -20,6 +21,7 @@ enum Cli {
     Keys(KeysCommand),
     #[command(subcommand)]
     Consumers(ConsumersCommand),
+    Audit(AuditCommand),
 }
 
 /// A store with a command line.
@@ -77,11 +79,12 @@ impl Shell {
             Ok(cli) => cli,
             Err(error) => return Err(CommandError::InvalidArgument(error.to_string())),
         };
-        let (prefix, stamp) = (Prefix::default(), Stamp { actor: Actor::command_line(None), at: NOW });
+        let (prefix, stamp) = (Prefix::default(), Stamp { actor: Actor::command_line(None), at: NOW, source: None });
         let mut streams = Streams { out, err };
         match cli {
             Cli::Keys(command) => keys::run(command, &self.store, &prefix, &stamp, &mut streams).await,
             Cli::Consumers(command) => consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await,
+            Cli::Audit(command) => audit::run(command, &self.store, &prefix, &mut streams).await,
         }
     }
 
@@ -283,8 +286,11 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
         assert_eq!(shell.json(&["consumers", "show", which]).await, made);
     }
     let shown = shell.run(&["consumers", "show", "acme"]).await;
-    assert!(shown.out.contains("custom id    42\n"), "{}", shown.out);
-    assert!(shown.out.contains("keys         0\n"), "{}", shown.out);
+    for (label, value) in [("custom id", "42"), ("allowed from", "anywhere"), ("keys", "0")] {
+        let line =
+            shown.out.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("{label}: {}", shown.out));
+        assert_eq!(line.trim_start(), value, "{label}");
+    }
 
     let changed =
         shell.json(&["consumers", "update", "acme", "--name", "acme 2", "--custom-id", "", "--no-scopes", "--tag", "a=b"]).await;
@@ -341,4 +347,66 @@ async fn a_closed_pipe_ends_a_list_quietly_but_not_the_making_of_a_key() {
         Err(error @ CommandError::Unprinted { .. }) => assert_eq!(error.exit_code(), 1),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn rolling_prints_the_new_key_alone_and_says_when_the_old_ones_end() {
+    let shell = Shell::new().await;
+    let old = shell.json(&["keys", "create", "--consumer", "demo", "--description", "billing"]).await;
+    let id = old["id"].as_str().unwrap();
+    let rolled = shell.run(&["keys", "roll", id, "--grace", "1h"]).await;
+    assert_eq!(rolled.code, 0, "{rolled:?}");
+    let key = rolled.out.strip_suffix('\n').unwrap();
+    assert_eq!(check_shape(key.as_bytes(), &Prefix::default()), Ok(()));
+    assert!(!rolled.err.contains(key), "{}", rolled.err);
+    assert!(rolled.err.contains(&format!("key {id}")) && rolled.err.contains("ends at 2023-11-14T23:13:20Z"), "{}", rolled.err);
+    assert!(!shell.database_holds(key.as_bytes()));
+
+    let shown = shell.json(&["keys", "show", id]).await;
+    assert_eq!(shown["deprecated_at"], "2023-11-14T22:13:20Z");
+    let successor = shown["successor"].as_str().unwrap().to_owned();
+    assert_eq!(shell.json(&["keys", "show", &successor]).await["description"], "billing");
+
+    let of_consumer = shell.json(&["keys", "roll", "--consumer", "demo", "--grace", "0s"]).await;
+    assert!(of_consumer["key"].is_string(), "{of_consumer}");
+    let ended: Vec<&str> = of_consumer["ending"].as_array().unwrap().iter().map(|key| key["status"].as_str().unwrap()).collect();
+    assert_eq!(ended, ["expired", "expired"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_rolled_is_refused_with_a_reason() {
+    let shell = Shell::new().await;
+    let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    let (id, plain) = (key["id"].as_str().unwrap(), key["key"].as_str().unwrap());
+    shell.json(&["keys", "disable", id]).await;
+    for (arguments, code, said) in [
+        (&["keys", "roll"][..], 2, "<ID>"),
+        (&["keys", "roll", plain], 2, "that is a whole key"),
+        (&["keys", "roll", "key_0123456789abcdefghij"], 1, "there is no key"),
+        (&["keys", "roll", id], 1, "is disabled, and only a key that is good can be rolled"),
+        (&["keys", "roll", "--consumer", "demo"], 1, "has no key that is good"),
+        (&["keys", "roll", "--consumer", "nobody"], 1, "there is no consumer `nobody`"),
+        (&["keys", "roll", id, "--grace", "soon"], 2, "--grace"),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said) && !ended.err.contains(plain), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_is_listed_newest_first_and_never_repeats_a_key() {
+    let shell = Shell::new().await;
+    let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    let (id, plain) = (key["id"].as_str().unwrap(), key["key"].as_str().unwrap());
+    shell.json(&["keys", "revoke", id]).await;
+    let all = shell.json(&["audit"]).await;
+    let actions: Vec<&str> = all.as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["key.revoke", "key.create", "consumer.create"]);
+    assert!(!all.to_string().contains(plain));
+    assert_eq!(shell.json(&["audit", "--of", id, "--limit", "1"]).await.as_array().unwrap().len(), 1);
+    let table = shell.run(&["audit", "--action", "key.revoke"]).await;
+    assert!(table.out.starts_with("AT") && table.out.contains(id) && table.out.lines().count() == 2, "{}", table.out);
+    let pasted = shell.run(&["audit", "--of", plain]).await;
+    assert!(pasted.code == 2 && !pasted.err.contains(plain), "{pasted:?}");
 }

@@ -1,15 +1,29 @@
 //! What every store must do, whatever the database. Each case gets the URL of an empty database.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
 
+#[path = "databases/postgres.rs"]
+#[expect(dead_code, reason = "stopping a server is for the tests of what is particular to it")]
+mod postgres;
+
 mod store_contract {
+    pub(crate) mod audit;
+    pub(crate) mod buckets;
     pub(crate) mod consumers;
+    pub(crate) mod creation;
+    pub(crate) mod edit_key;
     pub(crate) mod feed;
+    pub(crate) mod gateways;
     pub(crate) mod keys;
+    pub(crate) mod leaks;
+    pub(crate) mod listing;
     pub(crate) mod making;
+    pub(crate) mod roll;
+    pub(crate) mod transfer;
+    pub(crate) mod usage;
 }
 
-/// Runs each case on a new SQLite file.
-macro_rules! on_sqlite {
+/// Runs each case on a new SQLite file and on a new PostgreSQL database.
+macro_rules! on_every_database {
     ($($module:ident: $($case:ident),+;)+) => {
         mod sqlite {
             $($(
@@ -21,10 +35,45 @@ macro_rules! on_sqlite {
                 }
             )+)+
         }
+
+        mod on_postgres {
+            $($(
+                #[tokio::test]
+                async fn $case() {
+                    let url = crate::postgres::new_database().await;
+                    crate::store_contract::$module::$case(&url.parse().unwrap()).await;
+                }
+            )+)+
+        }
     };
 }
 
-on_sqlite! {
+on_every_database! {
+    buckets:
+        a_bucket_is_made_once_and_listed_by_name,
+        a_consumer_needs_a_bucket_that_is_there;
+    creation:
+        a_creation_is_answered_again_for_a_day,
+        a_creation_that_failed_is_not_remembered,
+        two_at_once_make_one;
+    edit_key:
+        an_edit_of_a_key_changes_only_what_it_names,
+        an_edit_of_a_key_that_cannot_be_changes_nothing;
+    listing:
+        lists_go_on_after_a_place_oldest_first,
+        filters_are_exact;
+    audit:
+        it_tells_who_did_what_when_and_from_where,
+        it_is_read_page_by_page_and_by_filter;
+    gateways:
+        each_says_how_far_it_has_come;
+    leaks:
+        a_leaked_key_gets_what_its_bucket_says;
+    roll:
+        a_new_key_inherits_and_the_old_one_ends_after_the_grace,
+        a_grace_only_ever_shortens,
+        rolling_a_consumer_ends_all_its_good_keys,
+        only_good_keys_are_rolled;
     consumers:
         a_consumer_reads_back_as_it_was_made,
         a_name_is_unique_in_its_bucket_and_so_is_a_custom_id,
@@ -50,4 +99,15 @@ on_sqlite! {
         a_deleted_consumer_takes_its_keys_along,
         a_changed_consumer_changes_its_keys,
         the_status_tells_how_current_the_table_is;
+    transfer:
+        an_import_adds_what_is_new_and_changes_nothing,
+        an_import_of_thousands_is_followed,
+        an_export_is_imported_as_it_was;
+    usage:
+        usage_adds_up_and_a_key_knows_its_last_use,
+        many_keys_are_written_at_once,
+        usage_of_a_deleted_key_stays,
+        usage_is_told_by_period_of_whoever_is_asked_for,
+        several_gateways_write_at_once_and_nothing_is_lost,
+        writing_usage_is_no_change_for_the_feed;
 }

@@ -1,13 +1,13 @@
 //! `gateway consumers …`
 
-use serde::Serialize;
-
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags,
 };
 use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
+use crate::views::{ConsumerView, DeletedConsumerView};
 
 /// How many consumers are read at once.
 const PAGE: u32 = 500;
@@ -63,6 +63,10 @@ pub struct CreateConsumer {
     /// What it may do; several times or separated by commas.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
+    /// Where its keys may be used from: an address or a range such as `192.0.2.0/24`; several times or separated by
+    /// commas. Anywhere, when not given.
+    #[arg(long = "allow-ip", value_name = "RANGE")]
+    allowed_ips: Vec<AllowedIps>,
     /// What it is sorted by, `name=value`; several times. The origin does not see it.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
@@ -95,6 +99,12 @@ pub struct UpdateConsumer {
     /// It may do nothing from now on that needs a scope.
     #[arg(long, conflicts_with = "scopes")]
     no_scopes: bool,
+    /// All places that its keys may be used from: addresses or ranges; several times or separated by commas.
+    #[arg(long = "allow-ip", value_name = "RANGE")]
+    allowed_ips: Vec<AllowedIps>,
+    /// Its keys may be used from anywhere from now on.
+    #[arg(long, conflicts_with = "allowed_ips")]
+    allow_any_ip: bool,
     /// All its tags from now on, `name=value`; several times.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
@@ -109,29 +119,6 @@ pub struct UpdateConsumer {
 /// A value, or the empty text that removes it.
 #[derive(Clone, Debug)]
 struct OrEmpty<T>(Option<T>);
-
-/// A consumer as scripts see it.
-#[derive(Serialize)]
-struct ConsumerJson<'c> {
-    id: ConsumerId,
-    bucket: &'c str,
-    name: &'c str,
-    custom_id: Option<&'c str>,
-    description: Option<&'c Description>,
-    metadata: Option<serde_json::Value>,
-    scopes: &'c Scopes,
-    tags: &'c Tags,
-    created_at: UnixMillis,
-    updated_at: UnixMillis,
-}
-
-/// A consumer that was deleted, as scripts see it.
-#[derive(Serialize)]
-struct DeletedJson<'c> {
-    id: ConsumerId,
-    name: &'c str,
-    deleted_keys: u64,
-}
 
 /// Runs one of the commands.
 pub async fn run(
@@ -180,6 +167,7 @@ impl CreateConsumer {
             description: self.description,
             metadata: self.metadata,
             scopes: Scopes::new(self.scopes)?,
+            allowed_ips: ranges(&self.allowed_ips)?,
             tags: Tags::new(self.tags)?,
         };
         print(&store.create_consumer(new, stamp).await?, None, self.json, streams)
@@ -194,6 +182,7 @@ impl UpdateConsumer {
             description: self.description.map(|value| value.0),
             metadata: self.metadata.map(|value| value.0),
             scopes: (self.no_scopes || !self.scopes.is_empty()).then(|| Scopes::new(self.scopes)).transpose()?,
+            allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty()).then(|| ranges(&self.allowed_ips)).transpose()?,
             tags: (self.no_tags || !self.tags.is_empty()).then(|| Tags::new(self.tags)).transpose()?,
         };
         let id = find(&self.consumer, store, prefix).await?.consumer.id;
@@ -229,7 +218,7 @@ async fn list_json(store: &Store, streams: &mut Streams<'_>) -> Result<(), Comma
     loop {
         let page = store.consumers(&BucketName::default(), after.as_ref(), PAGE).await?;
         for stored in &page {
-            array.element(streams.out, &ConsumerJson::of(stored))?;
+            array.element(streams.out, &ConsumerView::of(stored))?;
         }
         match page.last() {
             Some(last) => after = Some(last.consumer.name.clone()),
@@ -256,7 +245,7 @@ async fn delete(
     let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
     let name = consumer.name.as_str();
     if json {
-        return Ok(streams.json(&DeletedJson { id: consumer.id, name, deleted_keys })?);
+        return Ok(streams.json(&DeletedConsumerView { id: consumer.id, name, deleted_keys })?);
     }
     let keys = if deleted_keys == 1 { "key" } else { "keys" };
     Ok(writeln!(streams.out, "deleted consumer {name} ({}) and its {deleted_keys} {keys}", consumer.id)?)
@@ -264,7 +253,7 @@ async fn delete(
 
 fn print(stored: &StoredConsumer, keys: Option<u64>, json: bool, streams: &mut Streams<'_>) -> Result<(), CommandError> {
     if json {
-        return Ok(streams.json(&ConsumerJson::of(stored))?);
+        return Ok(streams.json(&ConsumerView::of(stored))?);
     }
     let consumer = &stored.consumer;
     let tags: Vec<String> = stored.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -276,6 +265,7 @@ fn print(stored: &StoredConsumer, keys: Option<u64>, json: bool, streams: &mut S
         ("description", or_dash(stored.description.as_ref().map_or("", Description::as_str))),
         ("metadata", or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str))),
         ("scopes", or_dash(consumer.scopes.as_str())),
+        ("allowed from", if consumer.allowed_ips.is_empty() { "anywhere".to_owned() } else { consumer.allowed_ips.to_string() }),
         ("tags", or_dash(&tags.join(" "))),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),
@@ -284,22 +274,13 @@ fn print(stored: &StoredConsumer, keys: Option<u64>, json: bool, streams: &mut S
     Ok(details(streams.out, &lines)?)
 }
 
-impl<'c> ConsumerJson<'c> {
-    fn of(stored: &'c StoredConsumer) -> Self {
-        let consumer = &stored.consumer;
-        Self {
-            id: consumer.id,
-            bucket: consumer.bucket.as_str(),
-            name: consumer.name.as_str(),
-            custom_id: consumer.custom_id.as_ref().map(CustomId::as_str),
-            description: stored.description.as_ref(),
-            metadata: consumer.metadata.as_ref().map(Metadata::to_json),
-            scopes: &consumer.scopes,
-            tags: &stored.tags,
-            created_at: stored.created_at,
-            updated_at: stored.updated_at,
-        }
+/// All ranges of several arguments together.
+fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
+    // An empty text is what a variable that was forgotten leaves; it must not be read as leave for everyone.
+    if arguments.iter().any(AllowedIps::is_empty) {
+        return Err(InvalidAllowedIps::Range);
     }
+    AllowedIps::new(arguments.iter().flat_map(AllowedIps::iter).copied())
 }
 
 fn or_empty<T: std::str::FromStr>(text: &str) -> Result<OrEmpty<T>, T::Err> {

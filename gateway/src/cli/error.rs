@@ -1,13 +1,15 @@
 //! [`CommandError`]: why a command failed, and what the shell is told.
 
 use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::id::InvalidId;
 use crate::keys::scope::InvalidScope;
 use crate::keys::tag::InvalidTag;
-use crate::keys::{EntropyError, InvalidText, KeyId, Prefix, token};
+use crate::keys::{EntropyError, InvalidText, KeyId, MalformedKey, Prefix, token};
 use crate::store::StoreError;
 
 /// Why a command failed. Never repeats an argument that may be a key.
@@ -45,6 +47,57 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
+    /// A change was made, and some gateways have not said that they go by it.
+    #[error("it is done, but after {} these gateways have not confirmed it: {gateways}", humantime::format_duration(*waited))]
+    Unconfirmed {
+        /// How long they were waited for.
+        waited: Duration,
+        /// Their names.
+        gateways: String,
+    },
+    /// The file to import could not be read.
+    #[error("cannot read {file}: {source}; nothing was imported")]
+    Unread {
+        /// Which file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file to export to could not be made.
+    #[error("cannot write {file}: {source}")]
+    Unwritten {
+        /// Which file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither the name of the file nor its beginning tells what it is.
+    #[error("what the file is cannot be told from its name or its beginning; say `--format csv`, `jsonl`, `kong` or `nginx-map`")]
+    UnknownFormat,
+    /// Lines of an import are bad.
+    #[error("nothing was imported: {0} bad lines; correct them, or import the others with `--skip-bad`")]
+    BadLines(u64),
+    /// Lines of an import contradict what was written meanwhile.
+    #[error("the other lines were imported, but {0} lines contradict what someone wrote meanwhile")]
+    BadLinesLeft(u64),
+    /// The import was stopped between two batches.
+    #[error("stopped; what was added stays. Import the same file again to go on: what is there is passed over")]
+    Interrupted,
+    /// The store failed between two batches.
+    #[error("{0}; what was added before stays. Import the same file again to go on: what is there is passed over")]
+    ImportStopped(#[source] StoreError),
+    /// The form of this gateway's keys, with another checksum.
+    #[error("this has the form of a key of this gateway, but its checksum is wrong: it was mistyped, or cut and refilled")]
+    MistypedKey,
+    /// A key, but not one that this gateway makes.
+    #[error("{hint}… does not have the form of this gateway's keys; it may be a key that was imported")]
+    ForeignKey {
+        /// Its beginning.
+        hint: String,
+    },
+    /// No client could present it.
+    #[error("this is no key: {0}")]
+    NoKey(#[source] MalformedKey),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -55,8 +108,25 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::KeyAsArgument { .. } | Self::InvalidId(_) | Self::InvalidArgument(_) | Self::InvalidExpiry => 2,
-            Self::Store(_) | Self::Entropy(_) | Self::Unprinted { .. } | Self::Output(_) => 1,
+            Self::KeyAsArgument { .. }
+            | Self::InvalidId(_)
+            | Self::InvalidArgument(_)
+            | Self::InvalidExpiry
+            | Self::UnknownFormat => 2,
+            Self::Store(_)
+            | Self::Entropy(_)
+            | Self::Unprinted { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Unread { .. }
+            | Self::Unwritten { .. }
+            | Self::BadLines(_)
+            | Self::BadLinesLeft(_)
+            | Self::Interrupted
+            | Self::ImportStopped(_)
+            | Self::MistypedKey
+            | Self::ForeignKey { .. }
+            | Self::NoKey(_)
+            | Self::Output(_) => 1,
         }
     }
 
@@ -75,6 +145,12 @@ impl From<InvalidScope> for CommandError {
 
 impl From<InvalidTag> for CommandError {
     fn from(error: InvalidTag) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidAllowedIps> for CommandError {
+    fn from(error: InvalidAllowedIps) -> Self {
         Self::InvalidArgument(error.to_string())
     }
 }

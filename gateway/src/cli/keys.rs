@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
 use crate::keys::{BucketName, ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis};
-use crate::store::{CreatedKey, NewKey, Owner, Stamp, Store, StoreError, StoredConsumer, StoredKey};
+use crate::store::{CreatedKey, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer, Which};
+use crate::views::{KeyView, RolledView};
 
 /// How many keys are read at once.
 const PAGE: u32 = 500;
@@ -33,11 +34,17 @@ pub enum KeysCommand {
     /// Show one key, without the key itself.
     Show(OneKey),
     /// Refuse a key for ever, from its next request on.
-    Revoke(OneKey),
+    Revoke(RevokeKey),
+    /// Make a key that takes the place of another, and have the other end after a while.
+    Roll(RollKey),
     /// Refuse a key until it is enabled again.
     Disable(OneKey),
     /// Let a disabled key in again.
     Enable(OneKey),
+    /// Check the form and the checksum of a key, without any store; exit 0 if both are right.
+    Check(CheckKey),
+    /// Print the regular expression of keys, for tools that search for leaked ones.
+    Pattern(PrintPattern),
 }
 
 /// What a key is made of.
@@ -72,6 +79,36 @@ pub struct OneKey {
     json: bool,
 }
 
+/// Which key, and whether to wait.
+#[derive(Debug, clap::Args)]
+pub struct RevokeKey {
+    #[command(flatten)]
+    key: OneKey,
+    /// Return once every gateway that runs refuses the key, and name those that have not said so.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
+}
+
+/// What takes whose place.
+#[derive(Debug, clap::Args)]
+pub struct RollKey {
+    /// The id of the key, `key_…`; never the key itself.
+    #[arg(value_name = "ID", required_unless_present = "consumer")]
+    id: Option<String>,
+    /// All good keys of this consumer. The new one inherits from the newest.
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
+    consumer: Option<String>,
+    /// How long the old keys go on, at most; `0s` ends them at once. None ever lives longer for it.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    grace: Duration,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 /// When a key ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expiry {
@@ -83,27 +120,6 @@ enum Expiry {
 #[derive(Debug, Error)]
 #[error("write a time such as `30d` or `12h`, or a moment such as `2030-01-31T12:00:00Z`")]
 struct InvalidExpiry;
-
-/// A key as scripts see it.
-#[derive(Serialize)]
-struct KeyJson<'k> {
-    id: KeyId,
-    /// Only when it was just made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'k str>,
-    consumer: &'k str,
-    consumer_id: ConsumerId,
-    bucket: &'k str,
-    hint: &'k str,
-    status: &'static str,
-    expires_at: Option<UnixMillis>,
-    /// `null` is all that its consumer may.
-    scopes: Option<&'k Scopes>,
-    description: Option<&'k Description>,
-    created_at: UnixMillis,
-    updated_at: UnixMillis,
-    last_used_at: Option<UnixMillis>,
-}
 
 /// Runs one of the commands.
 pub async fn run(
@@ -117,9 +133,12 @@ pub async fn run(
         KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
         KeysCommand::List { consumer, json } => list(consumer, json, store, prefix, stamp, streams).await,
         KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
-        KeysCommand::Revoke(key) => set_state(key, KeyState::Revoked, store, prefix, stamp, streams).await,
+        KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
+        KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
         KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await,
         KeysCommand::Enable(key) => set_state(key, KeyState::Active, store, prefix, stamp, streams).await,
+        KeysCommand::Check(check) => check.run(prefix, streams),
+        KeysCommand::Pattern(pattern) => pattern.run(prefix, streams),
     };
     match outcome.and_then(|()| Ok(streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
@@ -149,6 +168,71 @@ impl CreateKey {
     }
 }
 
+impl RevokeKey {
+    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        set_state(self.key, KeyState::Revoked, store, prefix, stamp, streams).await?;
+        if !self.wait {
+            return Ok(());
+        }
+        streams.out.flush()?;
+        let confirmation = store.confirmed_by_all(self.timeout).await?;
+        for gateway in &confirmation.silent {
+            streams.remark(format_args!(
+                "gateway {} was last heard of at {}: if it only pauses, it may let the key in until it has caught up",
+                gateway.name,
+                moment(gateway.seen_at)
+            ));
+        }
+        if !confirmation.missing.is_empty() {
+            let names: Vec<String> = confirmation.missing.iter().map(|gateway| gateway.name.clone()).collect();
+            return Err(CommandError::Unconfirmed { waited: self.timeout, gateways: names.join(", ") });
+        }
+        let confirmed = confirmation.confirmed.len();
+        let gateways = if confirmed == 1 { "gateway" } else { "gateways" };
+        streams.remark(format_args!("confirmed by {confirmed} {gateways}"));
+        Ok(())
+    }
+}
+
+impl RollKey {
+    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        let which = match (&self.id, &self.consumer) {
+            (Some(id), _) => Which::Key(key_id(id, prefix)?),
+            (None, Some(consumer)) => Which::AllOf(consumers::find(consumer, store, prefix).await?.consumer.id),
+            // The parser demands one of them.
+            (None, None) => return Err(CommandError::InvalidArgument("name a key or a consumer".to_owned())),
+        };
+        let key = PlainKey::generate(prefix)?;
+        let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: self.grace };
+        let rolled = store.roll(roll, stamp).await?;
+        let id = rolled.key.id;
+        // From here on only this process knows the key.
+        print_rolled(&rolled, &key, self.json, stamp.at, streams).map_err(|source| CommandError::Unprinted { id, source })
+    }
+}
+
+fn print_rolled(
+    rolled: &RolledKeys,
+    key: &PlainKey,
+    json: bool,
+    now: UnixMillis,
+    streams: &mut Streams<'_>,
+) -> std::io::Result<()> {
+    if json {
+        streams.json(&RolledView::of(rolled, key.expose(), now))?;
+    } else {
+        writeln!(streams.out, "{}", key.expose())?;
+    }
+    streams.out.flush()?;
+    streams.remark(format_args!("created key {} of consumer {}", rolled.key.id, rolled.key.consumer_name));
+    for ending in &rolled.ending {
+        let end = moment_or(ending.expires_at, "never");
+        streams.remark(format_args!("key {} ({}…) ends at {end}", ending.id, ending.hint));
+    }
+    streams.remark(format_args!("keep the key now: it is not stored and will not be shown again"));
+    Ok(())
+}
+
 fn print_created(
     created: &CreatedKey,
     key: &PlainKey,
@@ -161,7 +245,7 @@ fn print_created(
         streams.remark(format_args!("created consumer {} ({})", consumer.name, consumer.id));
     }
     if json {
-        streams.json(&KeyJson { key: Some(key.expose()), ..KeyJson::of(stored, now) })?;
+        streams.json(&KeyView { key: Some(key.expose()), ..KeyView::of(stored, now) })?;
     } else {
         writeln!(streams.out, "{}", key.expose())?;
     }
@@ -191,7 +275,7 @@ async fn list(
         let page = store.keys(consumer.as_ref(), after, PAGE).await?;
         for stored in &page {
             if json {
-                array.element(streams.out, &KeyJson::of(stored, stamp.at))?;
+                array.element(streams.out, &KeyView::of(stored, stamp.at))?;
             } else {
                 table.row([
                     stored.id.to_string(),
@@ -219,7 +303,7 @@ async fn show(key: OneKey, store: &Store, prefix: &Prefix, stamp: &Stamp, stream
     let id = key.id(prefix)?;
     let stored = store.key(&id).await?.ok_or(StoreError::UnknownKey(id))?;
     if key.json {
-        return Ok(streams.json(&KeyJson::of(&stored, stamp.at))?);
+        return Ok(streams.json(&KeyView::of(&stored, stamp.at))?);
     }
     let lines = [
         ("id", stored.id.to_string()),
@@ -228,6 +312,7 @@ async fn show(key: OneKey, store: &Store, prefix: &Prefix, stamp: &Stamp, stream
         ("hint", stored.hint.clone()),
         ("status", stored.status(stamp.at).as_str().to_owned()),
         ("expires", moment_or(stored.expires_at, "never")),
+        ("replaced by", stored.rolled.and_then(|rolled| rolled.successor).map_or_else(|| "-".to_owned(), |id| id.to_string())),
         ("scopes", stored.scopes.as_ref().map_or_else(|| "all of the consumer's".to_owned(), |own| or_dash(own.as_str()))),
         ("description", or_dash(stored.description.as_ref().map_or("", Description::as_str))),
         ("created", moment(stored.created_at)),
@@ -248,7 +333,7 @@ async fn set_state(
     let change = store.set_key_state(&key.id(prefix)?, state, stamp).await?;
     let stored = &change.key;
     if key.json {
-        return Ok(streams.json(&KeyJson::of(stored, stamp.at))?);
+        return Ok(streams.json(&KeyView::of(stored, stamp.at))?);
     }
     let already = if change.before == state { "already " } else { "" };
     let (id, consumer, hint, status) = (stored.id, &stored.consumer_name, &stored.hint, state.as_str());
@@ -257,9 +342,13 @@ async fn set_state(
 
 impl OneKey {
     fn id(&self, prefix: &Prefix) -> Result<KeyId, CommandError> {
-        refuse_key(&self.id, prefix, "the id of a key, `key_…`")?;
-        Ok(self.id.parse()?)
+        key_id(&self.id, prefix)
     }
+}
+
+fn key_id(argument: &str, prefix: &Prefix) -> Result<KeyId, CommandError> {
+    refuse_key(argument, prefix, "the id of a key, `key_…`")?;
+    Ok(argument.parse()?)
 }
 
 impl Expiry {
@@ -276,26 +365,6 @@ impl Expiry {
             Self::At(moment) => moment,
         };
         if end > now && end.is_representable() { Ok(end) } else { Err(CommandError::InvalidExpiry) }
-    }
-}
-
-impl<'k> KeyJson<'k> {
-    fn of(stored: &'k StoredKey, now: UnixMillis) -> Self {
-        Self {
-            id: stored.id,
-            key: None,
-            consumer: stored.consumer_name.as_str(),
-            consumer_id: stored.consumer,
-            bucket: stored.bucket.as_str(),
-            hint: &stored.hint,
-            status: stored.status(now).as_str(),
-            expires_at: stored.expires_at,
-            scopes: stored.scopes.as_ref(),
-            description: stored.description.as_ref(),
-            created_at: stored.created_at,
-            updated_at: stored.updated_at,
-            last_used_at: stored.last_used_at,
-        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The list of settings: where each stands, what it defaults to, and which secrets come with them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use postern_shared::Secret;
 
 use crate::config::Environment;
+use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
@@ -78,15 +80,6 @@ pub struct ListenSettings {
     pub certificates: Vec<ServerPair>,
 }
 
-/// `[admin]`: the listener for operators.
-#[derive(Debug, Clone)]
-pub struct AdminSettings {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The bearer token of the admin API; without one the API is off.
-    pub token: Option<Secret>,
-}
-
 /// `[origin]`: the default upstream, and how every origin is talked to.
 #[derive(Debug, Clone)]
 pub struct OriginSettings {
@@ -117,6 +110,10 @@ pub struct OriginSettings {
 pub struct StoreSettings {
     /// The database.
     pub url: DatabaseUrl,
+    /// How old the table of keys may get while the database is away before requests are refused; `None` is any age.
+    pub max_staleness: Option<Duration>,
+    /// Where the table of keys is saved, for a start while the database is away.
+    pub snapshot: Option<PathBuf>,
     /// What new keys begin with.
     pub prefix: Prefix,
 }
@@ -164,7 +161,7 @@ impl Settings {
         }
 
         let listen = reader.section("listen", ListenSettings::read);
-        let admin_address = admin_address(reader);
+        let admin = AdminSettings::read(reader, token);
         let (origin, tls) = reader.section("origin", |section| {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
@@ -195,7 +192,7 @@ impl Settings {
 
         Some(Self {
             listen,
-            admin: AdminSettings { address: admin_address, token },
+            admin,
             origin: OriginSettings { tls, ..origin? },
             realm,
             store: store?,
@@ -257,13 +254,23 @@ impl OriginSettings {
 impl StoreSettings {
     /// Takes `[store]` and `[keys]`.
     pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
-        let url = reader.section("store", |section| match DatabaseUrl::parse("sqlite://data/gateway.db") {
-            Ok(default) => Some(section.take("url", default)),
-            Err(_) => section.take_optional("url"),
+        let (url, max_staleness, snapshot) = reader.section("store", |section| {
+            let url = match DatabaseUrl::parse(DatabaseUrl::DEFAULT) {
+                Ok(default) => Some(section.take("url", default)),
+                Err(_) => section.take_optional("url"),
+            };
+            let max_staleness = section.take_optional::<Span>("max_staleness").map(|span| span.0);
+            let snapshot = section.take_optional::<FilePath>("snapshot").map(|path| path.0);
+            (url, max_staleness, snapshot)
         });
-        let prefix = reader.section("keys", |section| section.take("prefix", Prefix::default()));
-        Some(Self { url: url?, prefix })
+        let prefix = key_prefix(reader);
+        Some(Self { url: url?, max_staleness, snapshot, prefix })
     }
+}
+
+/// Takes `[keys] prefix`.
+pub(super) fn key_prefix(reader: &mut Reader) -> Prefix {
+    reader.section("keys", |section| section.take("prefix", Prefix::default()))
 }
 
 impl RouteSettings {
@@ -283,11 +290,6 @@ impl RouteSettings {
             allow_ambiguous_path: section.take("allow_ambiguous_path", false),
         }
     }
-}
-
-/// Takes `[admin]`.
-pub(crate) fn admin_address(reader: &mut Reader) -> SocketAddr {
-    reader.section("admin", |section| section.take("address", SocketAddr::from(([127, 0, 0, 1], 8081))))
 }
 
 /// Takes one of `[[listen.tls]]`.

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 pub use self::{
-    control::ClientControl,
+    control::{ClientControl, Refused},
     fault::{ChunkFault, ClientFault},
     raw::RawInput,
     service::ClientGuard,

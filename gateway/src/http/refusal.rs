@@ -3,12 +3,39 @@
 
 use std::borrow::Cow;
 
-use actix_http::body::BoxBody;
+use actix_http::body::{BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::http::request_id::RequestId;
+
+/// Every code of the table, once, for whoever counts them.
+pub const CODES: &[&str] = &[
+    "api_key_missing",
+    "api_key_invalid",
+    "api_key_expired",
+    "api_key_revoked",
+    "api_key_disabled",
+    "invalid_request",
+    "insufficient_scope",
+    "key_restricted",
+    "bad_request",
+    "ambiguous_path",
+    "method_not_allowed",
+    "no_route",
+    "expectation_failed",
+    "loop_detected",
+    "body_too_large",
+    "request_timeout",
+    "request_header_too_large",
+    "origin_rejected_gateway",
+    "origin_unreachable",
+    "origin_bad_answer",
+    "origin_timeout",
+    "not_ready",
+    "overloaded",
+];
 
 /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +54,8 @@ pub enum Refusal {
     CredentialTwice,
     /// The credential lacks scopes of the route; these are needed.
     InsufficientScope(Vec<String>),
+    /// The key may not be used from the client's address.
+    KeyRestricted,
     /// The request is not well-formed HTTP; what is wrong.
     BadRequest(&'static str),
     /// Gateway and origin could read the path differently; why.
@@ -35,6 +64,10 @@ pub enum Refusal {
     MethodNotAllowed(Vec<Method>),
     /// No route covers the request.
     NoRoute,
+    /// The head of the request did not arrive in time.
+    HeadTimeout,
+    /// The head of the request is too large or has too many fields.
+    HeadTooLarge,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
     /// The request has come through gateways like this one too often.
@@ -66,6 +99,7 @@ struct Problem<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     instance: &'a str,
     code: &'a str,
     request_id: &'a str,
@@ -113,6 +147,9 @@ impl Refusal {
                 title: "Scope missing",
                 detail: Cow::Owned(format!("The API key needs these scopes: {}.", scopes.join(" "))),
             },
+            Self::KeyRestricted => {
+                row(StatusCode::FORBIDDEN, "key_restricted", "Key restricted", "The API key may not be used from this address.")
+            }
             Self::BadRequest(what) => Row {
                 status: StatusCode::BAD_REQUEST,
                 code: "bad_request",
@@ -132,6 +169,18 @@ impl Refusal {
                 "The Allow header names the methods that are taken here.",
             ),
             Self::NoRoute => row(StatusCode::NOT_FOUND, "no_route", "No route", "No route covers this host and path."),
+            Self::HeadTimeout => row(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "Request timeout",
+                "The head of the request did not arrive in time.",
+            ),
+            Self::HeadTooLarge => row(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "request_header_too_large",
+                "Request head too large",
+                "The head of the request is too large or has too many fields.",
+            ),
             Self::ExpectationFailed => row(
                 StatusCode::EXPECTATION_FAILED,
                 "expectation_failed",
@@ -208,10 +257,13 @@ impl Refusal {
             Self::InsufficientScope(scopes) => {
                 Some(format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" ")))
             }
-            Self::BadRequest(_)
+            Self::KeyRestricted
+            | Self::BadRequest(_)
             | Self::AmbiguousPath(_)
             | Self::MethodNotAllowed(_)
             | Self::NoRoute
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
             | Self::ExpectationFailed
             | Self::LoopDetected
             | Self::BodyTooLarge(_)
@@ -232,6 +284,8 @@ impl Refusal {
             self,
             Self::BadRequest(_)
                 | Self::AmbiguousPath(_)
+                | Self::HeadTimeout
+                | Self::HeadTooLarge
                 | Self::ExpectationFailed
                 | Self::BodyTooLarge(_)
                 | Self::BodyTimeout
@@ -239,7 +293,7 @@ impl Refusal {
         )
     }
 
-    /// The response: problem+json (RFC 9457) that is never stored. `instance` is the path of the request, and
+    /// The response: problem+json (RFC 9457) that is never stored. `instance` is the path of the request, empty if unknown, and
     /// `body_unread` says that the request's body was not read to its end, so that the connection has to close.
     #[must_use]
     pub fn respond(&self, realm: &str, instance: &str, request_id: &RequestId, body_unread: bool) -> Response<BoxBody> {
@@ -278,6 +332,26 @@ impl Refusal {
         }
         response
     }
+
+    /// The response as it goes over the wire, to a client whose request was not read; its connection closes.
+    #[must_use]
+    pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
+        let response = self.respond(realm, "", request_id, true);
+        let status = response.status();
+        let mut bytes =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        // It is text, so it is in hand.
+        let body = response.into_body().try_into_bytes().unwrap_or_default();
+        bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+        bytes.extend_from_slice(&body);
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -294,10 +368,13 @@ mod tests {
             Refusal::KeyDisabled,
             Refusal::CredentialTwice,
             Refusal::InsufficientScope(vec!["orders:read".to_owned()]),
+            Refusal::KeyRestricted,
             Refusal::BadRequest("why"),
             Refusal::AmbiguousPath("why"),
             Refusal::MethodNotAllowed(vec![Method::GET]),
             Refusal::NoRoute,
+            Refusal::HeadTimeout,
+            Refusal::HeadTooLarge,
             Refusal::ExpectationFailed,
             Refusal::LoopDetected,
             Refusal::BodyTooLarge(1),
@@ -326,13 +403,21 @@ mod tests {
             let has = |name| response.headers().contains_key(name);
             assert_eq!(
                 has(header::WWW_AUTHENTICATE),
-                matches!(status.as_u16(), 401 | 403) || refusal == Refusal::CredentialTwice,
+                status == StatusCode::UNAUTHORIZED || matches!(refusal, Refusal::InsufficientScope(_) | Refusal::CredentialTwice),
                 "{refusal:?}"
             );
             assert_eq!(has(header::ALLOW), status == StatusCode::METHOD_NOT_ALLOWED, "{refusal:?}");
             assert_eq!(has(header::RETRY_AFTER), status == StatusCode::SERVICE_UNAVAILABLE, "{refusal:?}");
             assert_eq!(response.headers().get(header::CACHE_CONTROL), Some(&HeaderValue::from_static("no-store")), "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn every_code_is_in_the_list_of_codes_once() {
+        let used: std::collections::BTreeSet<&str> = every_refusal().iter().map(Refusal::code).collect();
+        let mut listed = CODES.to_vec();
+        listed.sort_unstable();
+        assert_eq!(listed, used.into_iter().collect::<Vec<_>>());
     }
 
     #[test]

@@ -16,7 +16,8 @@ impl RequestId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or("")
+        // Both kinds of ids are ASCII; `HeaderValue::to_str` looks at every byte by itself.
+        str::from_utf8(self.0.as_bytes()).unwrap_or("")
     }
 
     /// The id as a header carries it.
@@ -62,10 +63,9 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let mut text = [0; 32];
-        for (digits, number) in text.chunks_exact_mut(16).zip([self.worker, mixed]) {
-            for (digit, shift) in digits.iter_mut().zip((0..64).step_by(4).rev()) {
-                *digit = b"0123456789abcdef"[(number >> shift & 0xf) as usize];
-            }
+        let number = u128::from(self.worker) << 64 | u128::from(mixed);
+        for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+            *digits = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
         }
         RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }

@@ -1,13 +1,13 @@
 //! What a request says of leaving HTTP (RFC 9110, section 7.8), to speak WebSocket or something else.
 
 use actix_http::header::{self, HeaderValue};
-use actix_http::{Method, RequestHead};
+use actix_http::{Method, RequestHead, Version};
 
 /// What a request says of leaving HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upgrade {
     /// Nothing, or something that is not offered and that its sender has to do without: HTTP/2 without TLS, a choice of
-    /// several protocols, an upgrade of a request with a body.
+    /// several protocols, an upgrade of a request with a body or of HTTP/1.0.
     No,
     /// It wants to speak this protocol.
     To(HeaderValue),
@@ -27,7 +27,8 @@ impl Upgrade {
         };
         let alone = headers.get_all(header::UPGRADE).count() == 1 && is_protocol(protocol.as_bytes());
         let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-        let well_formed = alone && !framed && head.method == Method::GET && names(header::CONNECTION, "upgrade");
+        let asked = head.method == Method::GET && head.version == Version::HTTP_11 && names(header::CONNECTION, "upgrade");
+        let well_formed = alone && !framed && asked;
         match (well_formed, names(header::UPGRADE, "websocket")) {
             (true, _) if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") => Self::No,
             (true, _) => Self::To(protocol.clone()),

@@ -40,7 +40,41 @@ pub(super) fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
 
 /// Whether every byte of `text` is of the alphabet.
 pub(super) fn is_base62(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_alphanumeric)
+    // Without a way out before the end, so that the compiler looks at many bytes at a time.
+    text.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
+}
+
+/// `text` in three quarters of its length: each of the 62 characters has its own six bits. The text has a multiple of four
+/// characters, all of the alphabet.
+pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) -> [u8; BYTES] {
+    let mut packed = [0; BYTES];
+    for (packed, chars) in packed.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
+        let [_, bytes @ ..] = chars.iter().fold(0, |bits, char| bits << 6 | value(*char)).to_be_bytes();
+        packed.copy_from_slice(&bytes);
+    }
+    packed
+}
+
+/// The text that [`pack`] was given.
+pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]) -> [u8; CHARS] {
+    let mut text = [b'0'; CHARS];
+    for (chars, packed) in text.chunks_exact_mut(4).zip(packed.chunks_exact(3)) {
+        let bits = packed.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        for (position, char) in chars.iter_mut().rev().enumerate() {
+            *char = digit(bits >> (6 * position) & 0x3f);
+        }
+    }
+    text
+}
+
+fn value(char: u8) -> u32 {
+    let value = match char {
+        b'0'..=b'9' => char - b'0',
+        b'A'..=b'Z' => char - b'A' + 10,
+        b'a'..=b'z' => char - b'a' + 36,
+        _ => 0,
+    };
+    u32::from(value)
 }
 
 fn digit(value: u32) -> u8 {
@@ -55,6 +89,14 @@ mod tests {
     fn numbers_are_padded_to_six_characters() {
         for (number, text) in [(0, "000000"), (61, "00000z"), (62, "000010"), (u32::MAX, "4gfFC3")] {
             assert_eq!(encode(number), text.as_bytes(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_packed_text_reads_back() {
+        for start in 0..62 {
+            let text: [u8; 20] = std::array::from_fn(|position| ALPHABET[(start + 3 * position) % 62]);
+            assert_eq!(unpack::<15, 20>(pack(text)), text);
         }
     }
 

@@ -1,7 +1,7 @@
 //! [`KeyDigest`]: what is stored of a key.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -17,11 +17,6 @@ pub struct KeyDigest([u8; 32]);
 #[error("a key digest has 32 bytes, not {0}")]
 pub struct InvalidDigest(usize);
 
-/// Takes the first eight bytes of a [`KeyDigest`] as its hash: they are uniform already, and nobody can choose keys
-/// whose digests collide there at will.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DigestHasher(u64);
-
 impl KeyDigest {
     /// The digest of `token`, byte for byte.
     #[must_use]
@@ -29,10 +24,39 @@ impl KeyDigest {
         Self(Sha256::digest(token).into())
     }
 
+    /// Reads 64 hexadecimal digits, large or small.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        if pairs.len() != bytes.len() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = hex_value(*high)? << 4 | hex_value(*low)?;
+        }
+        Some(Self(bytes))
+    }
+
     /// The stored form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The first eight bytes as a number: what a table sorts by. They are uniform, and nobody who lacks the keys can choose
+    /// digests that begin alike.
+    pub(super) fn leading_bits(&self) -> u64 {
+        self.0.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
     }
 }
 
@@ -60,9 +84,7 @@ impl Eq for KeyDigest {}
 
 impl Hash for KeyDigest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        if let Some(first) = self.0.first_chunk::<8>() {
-            state.write_u64(u64::from_le_bytes(*first));
-        }
+        self.0.hash(state);
     }
 }
 
@@ -71,30 +93,6 @@ impl fmt::Debug for KeyDigest {
         // A whole digest in a log would let its reader confirm a guess or search other dumps for it.
         let [first, second, ..] = self.0;
         write!(f, "KeyDigest({first:02x}{second:02x}…)")
-    }
-}
-
-impl BuildHasher for DigestHasher {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 
@@ -123,6 +121,20 @@ mod tests {
             assert_ne!(digest, KeyDigest::from(other), "byte {position}");
         }
         assert_eq!(KeyDigest::try_from(digest.as_bytes().as_slice()), Ok(digest));
+    }
+
+    #[test]
+    fn a_digest_reads_back_from_hex() {
+        let digest = KeyDigest::of(b"abc");
+        let hex: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        for text in [&hex, &hex.to_uppercase()] {
+            assert_eq!(KeyDigest::from_hex(text), Some(digest));
+        }
+        for text in
+            ["", &hex[1..], &hex[2..], &format!("{hex}0"), &format!("{hex}00"), &hex.replace('b', "g"), &hex.replace("ba", "é")]
+        {
+            assert_eq!(KeyDigest::from_hex(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,12 @@ use crate::keys::{EntropyError, base62};
 
 /// Random characters of an id: 119 bits.
 const RANDOM_CHARS: usize = 20;
+/// Of these, the last characters in which ids of one run differ: 71 bits.
+const OWN_CHARS_IN_RUN: usize = 12;
+
+/// An id without its prefix, in the fewest bytes that need no arithmetic to read. There may be a million of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct PackedId([u8; RANDOM_CHARS / 4 * 3]);
 
 /// Why a text is no id. It does not repeat the text, which may be a key that someone pasted.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -28,11 +34,33 @@ macro_rules! public_id {
             /// Makes a new id.
             pub fn generate() -> Result<Self, EntropyError> {
                 let random = base62::random::<RANDOM_CHARS>()?;
+                Ok(Self::of(&random))
+            }
+
+            fn of(random: &[u8; RANDOM_CHARS]) -> Self {
                 let mut id = [0; $prefix.len() + RANDOM_CHARS];
                 for (to, from) in id.iter_mut().zip($prefix.bytes().chain(random.iter().copied())) {
                     *to = from;
                 }
-                Ok(Self(id))
+                Self(id)
+            }
+
+            /// Makes `count` ids in order that begin alike, so that rows made together lie together in every index: an
+            /// import into a large table is several times as fast. 71 random bits tell them apart, 119 from all others.
+            pub fn generate_run(count: usize) -> Result<Vec<Self>, EntropyError> {
+                let first = Self::generate()?;
+                let alike = first.0.len() - OWN_CHARS_IN_RUN;
+                let mut ids = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let own = base62::random::<OWN_CHARS_IN_RUN>()?;
+                    let mut id = first;
+                    for (to, from) in id.0.iter_mut().skip(alike).zip(own.iter()) {
+                        *to = *from;
+                    }
+                    ids.push(id);
+                }
+                ids.sort_unstable();
+                Ok(ids)
             }
 
             /// The id as it is shown.
@@ -77,6 +105,23 @@ macro_rules! public_id {
     };
 }
 
+impl KeyId {
+    pub(super) fn pack(&self) -> PackedId {
+        let random = self.0.last_chunk::<RANDOM_CHARS>();
+        PackedId(base62::pack(random.copied().unwrap_or([b'0'; RANDOM_CHARS])))
+    }
+
+    pub(super) fn unpack(packed: PackedId) -> Self {
+        Self::of(&base62::unpack(packed.0))
+    }
+}
+
+impl fmt::Debug for PackedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&KeyId::unpack(*self), f)
+    }
+}
+
 public_id!(
     /// Names a key: `key_…`.
     KeyId, "key", "key_"
@@ -98,6 +143,24 @@ mod tests {
         assert_eq!(consumer.as_str().parse(), Ok(consumer));
         assert_eq!(key.as_str().len(), 24);
         assert_ne!(key, KeyId::generate().unwrap());
+    }
+
+    #[test]
+    fn a_packed_id_is_the_same_id() {
+        for _ in 0..100 {
+            let id = KeyId::generate().unwrap();
+            assert_eq!(KeyId::unpack(id.pack()), id);
+            assert_ne!(id.pack(), KeyId::generate().unwrap().pack());
+        }
+        assert_eq!(size_of::<PackedId>(), 15);
+    }
+
+    #[test]
+    fn ids_of_a_run_are_in_order_and_begin_alike() {
+        let run = KeyId::generate_run(1_000).unwrap();
+        assert!(run.windows(2).all(|pair| pair[0] < pair[1] && pair[0].as_str()[..12] == pair[1].as_str()[..12]));
+        assert!(run.iter().all(|id| id.as_str().parse() == Ok(*id)));
+        assert_ne!(run[0].as_str()[..12], KeyId::generate_run(1).unwrap()[0].as_str()[..12]);
     }
 
     #[test]

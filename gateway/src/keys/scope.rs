@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
+
+use crate::keys::short_text::{SharedTexts, ShortText};
 
 /// Longest scope, in bytes.
 pub const MAX_SCOPE_BYTES: usize = 128;
@@ -16,9 +19,9 @@ pub const MAX_SCOPES_BYTES: usize = 4096;
 pub struct Scope(Box<str>);
 
 /// A set of scopes, in order and without repetition.
-// One string rather than a list of strings: a million keys each hold one of these.
+// One text rather than a list of them, with one copy for all who have the same: a million keys each hold one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scopes(Box<str>);
+pub struct Scopes(Option<Arc<ShortText>>);
 
 /// Why a text is no scope, or a list no set of scopes.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -63,18 +66,29 @@ impl Scopes {
         scopes.dedup();
         let words: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
         let joined = words.join(" ");
-        if joined.len() > MAX_SCOPES_BYTES { Err(InvalidScope::TooMany) } else { Ok(Self(joined.into())) }
+        if joined.len() > MAX_SCOPES_BYTES { Err(InvalidScope::TooMany) } else { Ok(Self::joined(&joined)) }
+    }
+
+    fn joined(text: &str) -> Self {
+        Self((!text.is_empty()).then(|| Arc::new(text.into())))
+    }
+
+    /// Has the text be the copy that others have too.
+    pub(super) fn share(&mut self, texts: &mut SharedTexts) {
+        if let Some(text) = &mut self.0 {
+            texts.share(text);
+        }
     }
 
     /// Each scope, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.split(' ').filter(|scope| !scope.is_empty())
+        self.as_str().split(' ').filter(|scope| !scope.is_empty())
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Whether `scope` is among them, letter for letter.
@@ -87,7 +101,7 @@ impl Scopes {
     #[must_use]
     pub fn within(&self, granted: &Self) -> Self {
         let kept: Vec<&str> = self.iter().filter(|scope| granted.contains(scope)).collect();
-        Self(kept.join(" ").into())
+        Self::joined(&kept.join(" "))
     }
 
     /// The first scope of `self` that `granted` lacks.
@@ -99,13 +113,13 @@ impl Scopes {
     /// With a space between, as they are stored and as RFC 6750 writes them.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().map_or("", |text| text)
     }
 
     /// With a comma between, as they travel to the origin.
     #[must_use]
     pub fn comma_separated(&self) -> String {
-        self.0.replace(' ', ",")
+        self.as_str().replace(' ', ",")
     }
 }
 

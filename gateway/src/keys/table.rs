@@ -1,24 +1,27 @@
 //! [`KeyTable`]: every key, in memory, for requests to look up without a lock. The change feed writes it.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+mod consumers;
+mod records;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwapOption;
-use papaya::HashMap;
 use thiserror::Error;
 
-use crate::keys::digest::DigestHasher;
-use crate::keys::key::{ConsumerCell, KeyRecord};
-use crate::keys::{BucketName, Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyStatus, Scopes, UnixMillis};
+use crate::keys::key::KeyRecord;
+use crate::keys::table::consumers::Consumers;
+use crate::keys::table::records::{Batch, Records, Usage};
+use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, KeyStatus, Scopes, UnixMillis};
+
+/// How many keys of a load wait until they are put into the table together, if a quarter of those in the table is not
+/// more. A shard is made anew once for all that wait, and what waits is held beside what it replaces.
+const MOST_PENDING: usize = 65_536;
 
 /// All keys by digest. Look-ups take no lock, allocate nothing and never wait for a writer; writers take turns.
 #[derive(Debug)]
 pub struct KeyTable {
-    // The look-up compares whole digests with `KeyDigest`'s own equality, which takes constant time.
-    keys: HashMap<KeyDigest, Arc<KeyRecord>, DigestHasher>,
+    records: Records,
     writer: Mutex<Writer>,
     loaded: AtomicBool,
 }
@@ -26,7 +29,12 @@ pub struct KeyTable {
 /// A key that the table knows, with its consumer, both as they were at one moment of the look-up.
 #[derive(Clone, Debug)]
 pub struct KnownKey {
-    record: Arc<KeyRecord>,
+    digest: KeyDigest,
+    id: KeyId,
+    state: KeyState,
+    expires_at: Option<UnixMillis>,
+    deprecated_at: Option<UnixMillis>,
+    own_scopes: Option<Scopes>,
     consumer: Arc<Consumer>,
 }
 
@@ -52,25 +60,23 @@ pub struct UnknownConsumer {
 }
 
 /// A load of the whole table, piece by piece, while requests go on. What it does not mention is removed when it is
-/// finished; when it is dropped before, nothing is removed.
+/// finished; when it is dropped before, nothing is removed. A key that is new or other than before is found at the latest
+/// when the load is finished.
 #[derive(Debug)]
 pub struct Reload<'t> {
     table: &'t KeyTable,
-    generation: u32,
+    number: u64,
 }
 
 /// What only writers need.
 #[derive(Debug, Default)]
 struct Writer {
-    consumers: HashSet<CellById>,
-    /// Every bucket name once; consumers share it.
-    buckets: Vec<BucketName>,
-    generation: u32,
+    consumers: Consumers,
+    /// What a load has brought and the table does not have yet.
+    pending: Batch,
+    /// How many loads have begun.
+    reloads: u64,
 }
-
-/// A cell found by its consumer's id, without a second copy of the id.
-#[derive(Debug)]
-struct CellById(Arc<ConsumerCell>);
 
 impl Default for KeyTable {
     fn default() -> Self {
@@ -82,51 +88,77 @@ impl KeyTable {
     /// An empty table that is not loaded.
     #[must_use]
     pub fn new() -> Self {
-        Self { keys: HashMap::with_hasher(DigestHasher::default()), writer: Mutex::default(), loaded: AtomicBool::new(false) }
+        Self { records: Records::new(), writer: Mutex::default(), loaded: AtomicBool::new(false) }
     }
 
     /// Finds the key with this digest. Lock-free; allocates nothing.
     #[must_use]
     pub fn lookup(&self, digest: &KeyDigest) -> Option<KnownKey> {
-        let keys = self.keys.pin();
-        let record = keys.get(digest)?;
-        let consumer = record.consumer.current.load_full()?;
-        Some(KnownKey { record: Arc::clone(record), consumer })
+        self.records.find(digest, KnownKey::of)?
     }
 
     /// Applies one change; look-ups that begin afterwards see it.
     pub fn apply(&self, change: Change) -> Result<(), UnknownConsumer> {
         let mut writer = self.writer();
-        let generation = writer.generation;
+        self.put_pending(&mut writer);
         match change {
-            Change::Consumer(consumer) => writer.put(consumer, generation),
-            Change::ConsumerRemoved(id) => self.remove_consumer(&mut writer, &id),
-            Change::Key(entry) => self.put(&writer, entry, generation)?,
-            Change::KeyRemoved(digest) => {
-                self.keys.pin().remove(&digest);
+            Change::Consumer(consumer) => writer.consumers.put(consumer),
+            Change::ConsumerRemoved(id) => {
+                if let Some(cell) = writer.consumers.remove(&id) {
+                    self.records.orphaned(&cell);
+                }
             }
+            Change::Key(entry) => {
+                if let Some(record) = self.record_unless_known(&mut writer, entry)? {
+                    self.records.put(record);
+                }
+            }
+            Change::KeyRemoved(digest) => self.records.remove(&digest),
         }
         Ok(())
     }
 
-    /// Begins to load the whole table, the first time or again.
+    /// Begins to load the whole table, the first time or again. A load that began before and goes on removes nothing.
     #[must_use]
     pub fn reload(&self) -> Reload<'_> {
         let mut writer = self.writer();
-        writer.generation = writer.generation.wrapping_add(1);
-        Reload { table: self, generation: writer.generation }
+        writer.reloads += 1;
+        writer.pending = Batch::default();
+        writer.consumers.forget_seen();
+        self.records.for_each(|record| record.set_seen(false));
+        Reload { table: self, number: writer.reloads }
+    }
+
+    /// Every consumer, as they are at this moment.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Arc<Consumer>> {
+        self.writer().consumers.all()
+    }
+
+    /// Shows every key, as it is at the moment of its turn. Nobody waits for it.
+    ///
+    /// # Errors
+    /// The first of `show`, which is not asked again then.
+    pub fn each_key<E>(&self, mut show: impl FnMut(KeyEntry) -> Result<(), E>) -> Result<(), E> {
+        let mut outcome = Ok(());
+        self.records.for_each(|record| {
+            if let (Ok(()), Some(entry)) = (&outcome, record.entry()) {
+                outcome = show(entry);
+            }
+        });
+        outcome
     }
 
     /// How many keys there are, in whatever state.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.records.len()
     }
 
     /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
     }
 
     /// Whether the table was ever loaded whole. Before, a key that is not found may still be good.
@@ -135,28 +167,29 @@ impl KeyTable {
         self.loaded.load(Ordering::Acquire)
     }
 
-    fn put(&self, writer: &Writer, entry: KeyEntry, generation: u32) -> Result<(), UnknownConsumer> {
-        let Some(CellById(cell)) = writer.consumers.get(&entry.consumer) else {
+    /// The record of `entry`. `None` when the table has it already: loading anew mostly finds what is there, and must not
+    /// cost the memory twice.
+    fn record_unless_known(&self, writer: &mut Writer, mut entry: KeyEntry) -> Result<Option<KeyRecord>, UnknownConsumer> {
+        if let Some(scopes) = &mut entry.scopes {
+            writer.consumers.share(scopes);
+        }
+        let Some(cell) = writer.consumers.find(&entry.consumer) else {
             return Err(UnknownConsumer { key: entry.id, consumer: entry.consumer });
         };
-        let keys = self.keys.pin();
-        match keys.get(&entry.digest) {
-            // Loading a table anew mostly finds what is there already; it must not cost the memory twice.
-            Some(record) if record.says_the_same_as(&entry) => record.seen_by(generation),
-            _ => {
-                let digest = entry.digest;
-                keys.insert(digest, Arc::new(KeyRecord::new(entry, Arc::clone(cell), generation)));
+        let is_known = self.records.find(&entry.digest, |record| {
+            let is_same = record.says_the_same_as(&entry, cell);
+            if is_same {
+                record.set_seen(true);
             }
-        }
-        Ok(())
+            is_same
+        });
+        Ok((is_known != Some(true)).then(|| KeyRecord::new(entry, Arc::clone(cell))))
     }
 
-    fn remove_consumer(&self, writer: &mut Writer, id: &ConsumerId) {
-        if let Some(CellById(cell)) = writer.consumers.take(id) {
-            // From here on no look-up finds any of its keys; what follows only frees their memory.
-            cell.current.store(None);
-            self.keys.pin().retain(|_, record| !Arc::ptr_eq(&record.consumer, &cell));
-        }
+    /// Puts into the table what a load has brought so far.
+    fn put_pending(&self, writer: &mut Writer) {
+        let usage = if self.is_loaded() { Usage::Requests } else { Usage::Nobody };
+        self.records.put_all(&mut writer.pending, usage);
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -165,64 +198,65 @@ impl KeyTable {
     }
 }
 
-impl Writer {
-    fn put(&mut self, mut consumer: Consumer, generation: u32) {
-        match self.buckets.iter().find(|bucket| **bucket == consumer.bucket) {
-            Some(bucket) => consumer.bucket = bucket.clone(),
-            None => self.buckets.push(consumer.bucket.clone()),
-        }
-        match self.consumers.get(&consumer.id) {
-            Some(CellById(cell)) => {
-                cell.generation.store(generation, Ordering::Relaxed);
-                if cell.current.load().as_deref() != Some(&consumer) {
-                    cell.current.store(Some(Arc::new(consumer)));
-                }
-            }
-            None => {
-                let cell = ConsumerCell {
-                    id: consumer.id,
-                    generation: AtomicU32::new(generation),
-                    current: ArcSwapOption::from_pointee(consumer),
-                };
-                self.consumers.insert(CellById(Arc::new(cell)));
-            }
-        }
-    }
-}
-
 impl Reload<'_> {
     /// Takes a consumer in. Consumers come before their keys.
     pub fn consumer(&mut self, consumer: Consumer) {
-        self.table.writer().put(consumer, self.generation);
+        self.table.writer().consumers.put(consumer);
     }
 
     /// Takes a key in.
     pub fn key(&mut self, entry: KeyEntry) -> Result<(), UnknownConsumer> {
-        let table = self.table;
-        table.put(&table.writer(), entry, self.generation)
+        let mut writer = self.table.writer();
+        if let Some(record) = self.table.record_unless_known(&mut writer, entry)? {
+            writer.pending.push(record);
+            if writer.pending.len() >= MOST_PENDING.max(self.table.len() / 4) {
+                self.table.put_pending(&mut writer);
+            }
+        }
+        Ok(())
     }
 
     /// Removes what was not mentioned, and marks the table loaded.
     pub fn finish(self) {
         let mut writer = self.table.writer();
-        let is_stale = |generation: &AtomicU32| generation.load(Ordering::Relaxed) < self.generation;
-        writer.consumers.retain(|CellById(cell)| {
-            let keep = !is_stale(&cell.generation);
-            if !keep {
-                cell.current.store(None);
-            }
-            keep
-        });
-        self.table.keys.pin().retain(|_, record| !is_stale(&record.generation));
+        if writer.reloads != self.number {
+            return;
+        }
+        self.table.put_pending(&mut writer);
+        let records = &self.table.records;
+        for cell in writer.consumers.remove_unseen() {
+            records.orphaned(&cell);
+        }
+        records.retain(|record| record.is_seen() && !record.consumer.is_empty());
         self.table.loaded.store(true, Ordering::Release);
     }
 }
 
 impl KnownKey {
+    /// The key as it is now; `None` when its consumer was deleted.
+    fn of(record: &KeyRecord) -> Option<Self> {
+        let consumer = record.consumer.current.load_full()?;
+        Some(Self {
+            digest: record.digest,
+            id: record.id(),
+            state: record.state(),
+            expires_at: record.expires_at(),
+            deprecated_at: record.deprecated_at(),
+            own_scopes: record.own_scopes().cloned(),
+            consumer,
+        })
+    }
+
+    /// What it is looked up by.
+    #[must_use]
+    pub fn digest(&self) -> &KeyDigest {
+        &self.digest
+    }
+
     /// The key's public id.
     #[must_use]
     pub fn id(&self) -> &KeyId {
-        &self.record.id
+        &self.id
     }
 
     /// Whose key it is.
@@ -234,50 +268,42 @@ impl KnownKey {
     /// Whether it is good at `now`, and if not, why.
     #[must_use]
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
-        self.record.status(now)
+        KeyStatus::of(self.state, self.expires_at, now)
     }
 
     /// From when on it is refused; `None` is never.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixMillis> {
-        self.record.expires_at()
+        self.expires_at
+    }
+
+    /// Since when the key is to be replaced by another; `None` is not.
+    #[must_use]
+    pub fn deprecated_at(&self) -> Option<UnixMillis> {
+        self.deprecated_at
     }
 
     /// Whether the key may do what `scope` names: its consumer may, and the key was not made for less.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
-        self.consumer.scopes.contains(scope) && self.record.scopes.as_ref().is_none_or(|own| own.contains(scope))
+        self.consumer.scopes.contains(scope) && self.own_scopes.as_ref().is_none_or(|own| own.contains(scope))
     }
 
-    /// Everything that [`allows`](Self::allows) says yes to. Allocates.
+    /// Whether the key may be used from `address`, the client's as the gateway knows it.
+    #[must_use]
+    pub fn allows_address(&self, address: IpAddr) -> bool {
+        self.consumer.allowed_ips.contains(address)
+    }
+
+    /// Everything that [`allows`](Self::allows) says yes to. Allocates only where the key has scopes of its own.
     #[must_use]
     pub fn scopes(&self) -> Scopes {
-        match &self.record.scopes {
+        match &self.own_scopes {
             None => self.consumer.scopes.clone(),
             Some(own) => own.within(&self.consumer.scopes),
         }
     }
 }
-
-impl Borrow<ConsumerId> for CellById {
-    fn borrow(&self) -> &ConsumerId {
-        &self.0.id
-    }
-}
-
-impl Hash for CellById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.hash(state);
-    }
-}
-
-impl PartialEq for CellById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for CellById {}
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 /// Longest name of a tag, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
-/// Longest value of a tag, in bytes.
-pub const MAX_VALUE_BYTES: usize = 256;
+/// Longest value of a tag, in characters.
+pub const MAX_VALUE_CHARS: usize = 256;
 /// Most tags of one consumer.
 pub const MAX_TAGS: usize = 64;
 
@@ -31,7 +31,7 @@ pub enum InvalidTag {
     #[error("a tag is `name=value`; the name is 1 to {MAX_NAME_BYTES} letters, digits, `_`, `.` and `-`")]
     Name,
     /// The value is too long or has a control character.
-    #[error("the value of a tag has at most {MAX_VALUE_BYTES} bytes and no control characters")]
+    #[error("the value of a tag has at most {MAX_VALUE_CHARS} characters and no control characters")]
     Value,
     /// More than [`MAX_TAGS`].
     #[error("there are at most {MAX_TAGS} tags")]
@@ -46,7 +46,7 @@ impl Tag {
         if !is_name {
             return Err(InvalidTag::Name);
         }
-        if value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
+        if value.chars().count() > MAX_VALUE_CHARS || value.chars().any(char::is_control) {
             return Err(InvalidTag::Value);
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
@@ -69,6 +69,12 @@ impl Tags {
         if tags.len() > MAX_TAGS { Err(InvalidTag::TooMany) } else { Ok(Self(tags)) }
     }
 
+    /// Whether each of `wanted` is among them, with the same value.
+    #[must_use]
+    pub fn include(&self, wanted: &Self) -> bool {
+        wanted.0.iter().all(|(name, value)| self.0.get(name) == Some(value))
+    }
+
     /// Each name with its value, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_tag_is_a_plain_name_with_any_value() {
-        let long = format!("n={}", "v".repeat(MAX_VALUE_BYTES + 1));
+        let long = format!("n={}", "v".repeat(MAX_VALUE_CHARS + 1));
         for (text, verdict) in [
             ("plan=gold", Ok(())),
             ("plan=", Ok(())),
@@ -100,6 +106,21 @@ mod tests {
     fn the_later_of_two_tags_stands() {
         let tags = Tags::new(["plan=gold", "org=acme", "plan=iron"].map(|tag| tag.parse().unwrap())).unwrap();
         assert_eq!(tags.iter().collect::<Vec<_>>(), [("org", "acme"), ("plan", "iron")]);
+    }
+
+    #[test]
+    fn tags_include_those_that_are_there_with_their_value() {
+        let tags = |texts: &[&str]| Tags::new(texts.iter().map(|tag| tag.parse().unwrap())).unwrap();
+        let all = tags(&["org=acme", "plan=gold"]);
+        for (wanted, included) in [
+            (&[][..], true),
+            (&["org=acme"], true),
+            (&["org=acme", "plan=gold"], true),
+            (&["org=Acme"], false),
+            (&["o=acme"], false),
+        ] {
+            assert_eq!(all.include(&tags(wanted)), included, "{wanted:?}");
+        }
     }
 
     #[test]

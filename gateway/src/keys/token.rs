@@ -108,7 +108,7 @@ impl PlainKey {
     /// What people may see to recognise the key: the prefix, the underscore and four characters.
     #[must_use]
     pub fn hint(&self) -> String {
-        self.text.chars().take(self.prefix.0.len() + 1 + HINT_CHARS).collect()
+        self.text.chars().take(own_hint_length(&self.prefix)).collect()
     }
 }
 
@@ -143,6 +143,25 @@ pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
 #[must_use]
 pub fn has_own_form(text: &[u8], prefix: &Prefix) -> bool {
     text.len() == own_length(prefix) && after_prefix(text, prefix).is_some()
+}
+
+/// How many characters of a key of this gateway its hint shows.
+pub(super) fn own_hint_length(prefix: &Prefix) -> usize {
+    prefix.0.len() + 1 + HINT_CHARS
+}
+
+/// The regular expression of this gateway's keys, for tools that search for leaked ones. It cannot tell a right
+/// checksum from a wrong one.
+#[must_use]
+pub fn pattern(prefix: &Prefix) -> String {
+    format!("{prefix}_[0-9A-Za-z]{{{}}}", RANDOM_CHARS + CHECKSUM_CHARS)
+}
+
+/// Whether a whole key of this gateway is anywhere in `text`: the test for a key that someone pasted into something
+/// longer. Its checksum may be wrong.
+#[must_use]
+pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
+    text.windows(own_length(prefix)).any(|window| after_prefix(window, prefix).is_some_and(base62::is_base62))
 }
 
 fn own_length(prefix: &Prefix) -> usize {
@@ -248,6 +267,24 @@ mod tests {
             ("sk-proj-aB3+/~.==", Ok(())),
         ] {
             assert_eq!(check_shape(token.as_bytes(), &prefix), verdict, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_inside_a_longer_text() {
+        let prefix = Prefix::default();
+        let key = key();
+        let key = key.expose();
+        for (text, is_found) in [
+            (key.to_owned(), true),
+            (format!("/v1/keys/{key}"), true),
+            (format!("name={key}&limit=1"), true),
+            (key[..key.len() - 1].to_owned(), false),
+            (key.replace("pstn", "pstm"), false),
+            ("pstn_".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(contains_own_form(text.as_bytes(), &prefix), is_found, "{text:?}");
         }
     }
 

@@ -54,6 +54,12 @@ impl From<SystemTime> for UnixMillis {
     }
 }
 
+impl From<UnixMillis> for SystemTime {
+    fn from(at: UnixMillis) -> Self {
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default())
+    }
+}
+
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rfc3339() {

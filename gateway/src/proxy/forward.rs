@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::body::{self, BodySize, MessageBody};
 use actix_http::header::{self, HeaderName, HeaderValue};
-use actix_http::{Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
+use actix_http::{ConnectionType, Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
 use awc::error::{ConnectError, SendRequestError};
 
 use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
@@ -82,6 +82,8 @@ pub enum HostHeader {
 /// connection was a reused one, such a request is first repeated on a new one, which costs no retry (RFC 9112, section
 /// 9.3.1).
 ///
+/// The answer may be there before the body was sent to its end; the rest goes out while the answer's body is read.
+///
 /// Dropping the future drops the connection to the origin.
 ///
 /// # Errors
@@ -114,7 +116,11 @@ pub async fn forward(
                 let answered = judge_answer(head, payload, head_only);
                 return match answered {
                     Ok(response) => {
-                        let response = response.map_body(|_, body| body.counted(in_flight));
+                        let mut response = response.map_body(|_, body| body.counted(in_flight));
+                        // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
+                        if !progress.ended() {
+                            response.head_mut().set_connection_type(ConnectionType::Close);
+                        }
                         Ok(Answer { response, wait: begun.elapsed(), failed })
                     }
                     Err(failure) => Err(Failed { failure, attempts: failed }),
@@ -189,7 +195,7 @@ fn judge_answer(head: ResponseHead, payload: Payload, head_only: bool) -> Result
 pub(super) fn phase(error: &SendRequestError) -> Phase {
     match OriginFault::find(error) {
         Some(fault) if fault.nothing_sent() => Phase::Connecting,
-        Some(OriginFault::WriteTimeout) => Phase::Sending,
+        Some(OriginFault::WriteTimeout | OriginFault::BrokenRequest { .. }) => Phase::Sending,
         Some(OriginFault::DiedBeforeResponse { .. } | OriginFault::FirstByteTimeout) => Phase::Waiting,
         Some(_) => Phase::Answering,
         None => match error {

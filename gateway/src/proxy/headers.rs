@@ -90,55 +90,33 @@ pub struct ForOrigin<'a> {
 
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
-    pub fn fill(&self, mut client: HeaderMap, headers: &mut HeaderMap) {
-        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(&client));
+    pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
+        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(client));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
-        remove_nominated(&mut client);
-        // Moved into a map that has room for all: the client's own would grow three times.
-        for (name, value) in client {
-            let text = name.as_str();
-            if !(is_hop_by_hop(text) || is_forwarding(text) || is_unsafe(text) || is_replaced(text)) {
-                headers.append(name, value);
+        remove_nominated(client);
+        // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
+        // request of the worker.
+        let mut passing = None;
+        for (name, value) in client.drain() {
+            // Of several values of one name, the first brings the name.
+            if let Some(name) = name {
+                let text = name.as_str();
+                let stays = is_hop_by_hop(text) || is_forwarding(text) || is_unsafe(text) || is_replaced(text);
+                passing = (!stays).then_some(name);
+            }
+            if let Some(name) = &passing {
+                headers.append(name.clone(), value);
             }
         }
 
         headers.insert(header::HOST, self.host.clone());
         headers.insert(SHARED_SECRET.clone(), self.secret.clone());
-        self.set_identity(headers);
+        set_identity(self.caller, self.forward_metadata, headers);
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
         self.set_forwarding(headers, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
         if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
             headers.remove(&TRACEPARENT);
-        }
-    }
-
-    fn set_identity(&self, headers: &mut HeaderMap) {
-        match self.caller {
-            Caller::Anonymous => {
-                headers.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
-            }
-            Caller::Key(key) => {
-                let consumer = key.consumer();
-                let mut set = |name: &HeaderName, text: &str| match HeaderValue::from_str(text) {
-                    Ok(value) => drop(headers.insert(name.clone(), value)),
-                    // Names are checked before they are stored; one that does not fit is left out, never altered.
-                    Err(_) => log::error!("{name} of consumer {} does not fit a header", consumer.id),
-                };
-                set(&CONSUMER_ID, consumer.id.as_str());
-                set(&CONSUMER_USERNAME, consumer.name.as_str());
-                set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
-                if let Some(custom_id) = &consumer.custom_id {
-                    set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
-                }
-                let scopes = key.scopes();
-                if !scopes.is_empty() {
-                    set(&CONSUMER_GROUPS, &scopes.comma_separated());
-                }
-                if let (true, Some(metadata)) = (self.forward_metadata, &consumer.metadata) {
-                    set(&CONSUMER_METADATA, &URL_SAFE_NO_PAD.encode(metadata.as_str()));
-                }
-            }
         }
     }
 
@@ -155,6 +133,36 @@ impl ForOrigin<'_> {
         headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or_else(|| self.scheme.clone()));
         if let Some(host) = trusted.host.as_ref().or(self.client_host) {
             headers.insert(FORWARDED_HOST.clone(), host.clone());
+        }
+    }
+}
+
+/// Sets who is calling; the consumer's metadata goes along where `with_metadata` says so.
+pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
+    match caller {
+        Caller::Anonymous => {
+            headers.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
+        }
+        Caller::Key(key) => {
+            let consumer = key.consumer();
+            let mut set = |name: &HeaderName, text: &str| match HeaderValue::from_str(text) {
+                Ok(value) => drop(headers.insert(name.clone(), value)),
+                // Names are checked before they are stored; one that does not fit is left out, never altered.
+                Err(_) => log::error!("{name} of consumer {} does not fit a header", consumer.id),
+            };
+            set(&CONSUMER_ID, consumer.id.as_str());
+            set(&CONSUMER_USERNAME, consumer.name.as_str());
+            set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
+            if let Some(custom_id) = &consumer.custom_id {
+                set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
+            }
+            let scopes = key.scopes();
+            if !scopes.is_empty() {
+                set(&CONSUMER_GROUPS, &scopes.comma_separated());
+            }
+            if let (true, Some(metadata)) = (with_metadata, &consumer.metadata) {
+                set(&CONSUMER_METADATA, &URL_SAFE_NO_PAD.encode(metadata.as_str()));
+            }
         }
     }
 }
@@ -178,18 +186,22 @@ impl Forwarding {
     }
 }
 
-/// Turns the origin's headers into those for the client.
-pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) {
+/// Turns the origin's headers into those for the client; whether the shared secret, or what is privileged like it, was among
+/// them.
+pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) -> bool {
     remove_nominated(headers);
+    let mut leaked = false;
     headers.retain(|name, _| {
         let name = name.as_str();
         let hidden = names::is_hidden_from_clients(name);
         if hidden && names::is_privileged(name) {
+            leaked = true;
             log::warn!("request {}: the origin answered with the shared secret, which was removed", request_id.as_str());
         }
         !(hidden || is_hop_by_hop(name))
     });
     headers.insert(REQUEST_ID.clone(), request_id.header_value());
+    leaked
 }
 
 /// Removes the headers that `Connection` names.

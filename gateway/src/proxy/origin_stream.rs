@@ -4,12 +4,17 @@
 //! an empty one. So it never sees such things: only a well-formed final response passes here, framed so that awc cannot
 //! mistake its end, and every other course of events becomes an error that says what happened ([`OriginFault`]). A connection
 //! that is not exactly at the start of the next response is never used again.
+//!
+//! It also sends the body of the request, which awc would send whole before it looks at the answer: awc is given the head
+//! alone, goes over to reading, and each read sends on what there is of the body ([`OriginControl::carry`]). So an answer may
+//! come, and pass, at any time of an upload.
 
 mod body;
 mod control;
 mod fault;
 mod head;
 mod reading;
+mod upload;
 mod writing;
 
 use std::{
@@ -24,11 +29,12 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::head::RequestTraits;
 pub use self::{
     control::{OriginControl, OriginRegistry},
     fault::OriginFault,
+    upload::{Upload, UploadFraming},
 };
+use self::{head::RequestTraits, writing::Sending};
 use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 
 /// How long an origin may take for what. Zero switches a limit off.
@@ -36,9 +42,9 @@ use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 pub struct OriginLimits {
     /// From the end of the request to the end of the head of the final response. Interim responses do not extend it.
     pub first_byte_timeout: Duration,
-    /// The longest silence within a response body.
+    /// The longest silence within a response body, but for the time in which the client keeps the request waiting.
     pub idle_timeout: Duration,
-    /// The longest time in which the origin takes no byte of the request.
+    /// The longest time in which the origin takes no byte of the request and has not answered either.
     pub write_timeout: Duration,
     /// Largest head of a response, its interim responses included, in bytes.
     pub head_bytes: usize,
@@ -64,6 +70,8 @@ enum Phase {
     Waiting,
     /// Within the body of the final response.
     Body(Framing),
+    /// The final response is here, to its last byte; of the request something is missing.
+    Answered,
     /// After 101: any bytes, both ways.
     Tunnel,
     /// Never to be used again.
@@ -78,6 +86,11 @@ pub struct OriginStream<S> {
     control: Rc<OriginControl>,
     phase: Phase,
     request: RequestTraits,
+    /// Whether the head of the request is to lose its last line, which is a `Date`.
+    dateless: bool,
+    /// The rest of the request.
+    upload: Option<Upload>,
+    sending: Sending,
     /// Whether a byte of a response has come in this exchange.
     answered: bool,
     /// Whether the connection ends with this exchange.
@@ -102,6 +115,9 @@ impl<S> OriginStream<S> {
             control: Rc::new(control),
             phase: Phase::Idle,
             request: RequestTraits::default(),
+            dateless: false,
+            upload: None,
+            sending: Sending::Done,
             answered: false,
             closing: false,
             held: BytesMut::new(),
@@ -132,6 +148,7 @@ impl<S> OriginStream<S> {
     fn spend(&mut self) {
         self.phase = Phase::Spent;
         self.io = None;
+        self.upload = None;
         self.read_alarm.disarm();
         self.write_alarm.disarm();
     }
@@ -140,6 +157,9 @@ impl<S> OriginStream<S> {
         self.control.count_exchange();
         self.request = RequestTraits::of(head);
         self.phase = Phase::Waiting;
+        self.dateless = self.control.take_dateless();
+        self.upload = self.control.take_upload();
+        self.sending = Sending::Done;
         self.answered = false;
         self.closing = false;
         self.interim_bytes = 0;
@@ -149,12 +169,23 @@ impl<S> OriginStream<S> {
     /// The response is complete. `leftover`: more came in the same read, which is an answer to nothing.
     fn end_exchange(&mut self, leftover: bool) {
         self.read_alarm.disarm();
-        self.write_alarm.disarm();
-        self.control.end_exchange();
         if leftover {
             log::debug!("origin sent bytes after its response; the connection is not used again");
+            self.closing = true;
         }
-        if leftover || self.closing || self.control.is_retired() {
+        if self.upload.is_some() && !self.closing {
+            self.phase = Phase::Answered;
+        } else {
+            self.leave_exchange();
+        }
+    }
+
+    /// Nothing more is to come in this exchange, in either direction.
+    fn leave_exchange(&mut self) {
+        self.read_alarm.disarm();
+        self.write_alarm.disarm();
+        self.control.end_exchange();
+        if self.closing || self.control.is_retired() {
             self.spend();
         } else {
             self.phase = Phase::Idle;
@@ -174,77 +205,26 @@ impl<S> OriginStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for OriginStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ready.is_empty() {
+        // First, so that a request that can be completed is before its answer ends the exchange.
+        this.send_on(cx);
+        if !this.ready.is_empty() && !matches!(this.phase, Phase::Answered) {
             this.deliver(buf);
             return Poll::Ready(Ok(()));
         }
-        match &this.phase {
+        let start = buf.filled().len();
+        let read = match &this.phase {
             Phase::Idle => this.poll_read_idle(cx),
             Phase::Waiting => this.poll_read_head(cx, buf),
             Phase::Body(_) => this.poll_read_body(cx, buf),
+            Phase::Answered => return this.poll_late_end(cx, buf),
             Phase::Tunnel => this.poll_inner_read(cx, buf),
             Phase::Spent => Poll::Ready(Err(OriginFault::Retired.into())),
-        }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.control.answered_early() {
-            return Poll::Ready(Ok(data.len()));
-        }
-        match &this.phase {
-            Phase::Idle => this.begin_exchange(data),
-            Phase::Waiting | Phase::Tunnel => {}
-            // A request in the middle of a response: awc saw an end where there is none.
-            Phase::Body(_) => return Poll::Ready(Err(this.fail(OriginFault::LeftOverBytes))),
-            Phase::Spent => return Poll::Ready(Err(OriginFault::Retired.into())),
-        }
-        let Some(io) = &mut this.io else { return Poll::Ready(Err(OriginFault::Retired.into())) };
-        let written = Pin::new(io).poll_write(cx, data);
-        if matches!(this.phase, Phase::Tunnel) {
-            return written;
-        }
-        match written {
-            Poll::Ready(Ok(count)) => {
-                this.write_alarm.disarm();
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(_)) => match this.look_for_answer(cx)? {
-                true => Poll::Ready(Ok(data.len())),
-                false => Poll::Ready(Err(this.died_now())),
-            },
-            Poll::Pending => match this.look_for_answer(cx)? {
-                true => Poll::Ready(Ok(data.len())),
-                false => this.poll_write_timeout(cx).map(Err),
-            },
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = match &mut this.io {
-            Some(io) if !this.control.answered_early() => Pin::new(io).poll_flush(cx),
-            _ => return Poll::Ready(Ok(())),
         };
-        // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any other.
-        if !matches!(this.phase, Phase::Waiting) || matches!(flushed, Poll::Ready(Ok(()))) {
-            this.write_alarm.disarm();
-            return flushed;
+        if matches!(this.phase, Phase::Answered) && matches!(read, Poll::Ready(Ok(()))) {
+            this.take_back(buf, start);
+            return this.poll_late_end(cx, buf);
         }
-        match (this.look_for_answer(cx)?, flushed) {
-            (true, _) => Poll::Ready(Ok(())),
-            (false, Poll::Ready(_)) => Poll::Ready(Err(this.died_now())),
-            (false, Poll::Pending) => this.poll_write_timeout(cx).map(Err),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Some(io) => Pin::new(io).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        read
     }
 }
 

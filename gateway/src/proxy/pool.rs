@@ -5,25 +5,21 @@
 
 use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
 
-use actix_codec::Framed;
 use actix_http::{
-    BoxedPayloadStream, ConnectionType, Payload, RequestHeadType, ResponseHead, StatusCode,
+    ConnectionType, Payload, RequestHeadType, ResponseHead,
     body::{BoxBody, MessageBody},
-    h1::{ClientCodec, MessageType},
-    header::EXPECT,
+    header::{DATE, EXPECT},
 };
 use actix_service::Service as _;
 use awc::error::{ConnectError, SendRequestError};
-use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
-use futures_util::StreamExt as _;
 use http::{
     Uri,
     uri::{Authority, Scheme},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::{unrun::Unrun, upload::Upload};
+pub use self::tunnel::{TunnelAnswer, TunnelIo};
+use self::unrun::Unrun;
 use crate::proxy::{
     connect::{OriginConnect, Plain, Transport},
     names::{NameCache, Resolve, SystemResolver},
@@ -31,6 +27,7 @@ use crate::proxy::{
 };
 use crate::tls::origin::OriginTls;
 
+mod tunnel;
 mod unrun;
 mod upload;
 
@@ -190,7 +187,8 @@ impl OriginPool {
     ///
     /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head. `Expect` is taken off: an
     /// origin that answers without `100` would take the next request for the announced body. A body of known length is sent
-    /// with that length, one of unknown length in chunks, and no further once the origin has answered.
+    /// with that length, one of unknown length in chunks. The head of the response is given as soon as it is there; what is
+    /// missing of the request by then is sent while the payload is read, and no further than to the end of the response.
     ///
     /// Dropping the future or the payload closes the connection.
     pub async fn send<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
@@ -294,10 +292,15 @@ impl Lane {
                 let connection = requests.call(connect).await?;
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
-                set_limits(control.as_deref(), limits);
                 let Some(Outgoing { head, body }) = outgoing.take() else { return Err(nothing_to_send()) };
-                let (head, body) = Upload::new(head, body, control);
-                unrun.first_poll_of(connection.send_request(head, body)).await
+                instruct(control.as_deref(), &head, limits);
+                let (head, announced, upload) = upload::part(head, body);
+                match (upload, control) {
+                    (Some(upload), Some(control)) => control.carry(upload),
+                    (Some(_), None) => return Err(nobody_to_carry()),
+                    (None, _) => {}
+                }
+                unrun.first_poll_of(connection.send_request(head, announced)).await
             })
         });
         let shared = Rc::clone(&registry);
@@ -306,8 +309,9 @@ impl Lane {
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
                 let connection = tunnels.call(connect).await?;
-                set_limits(registry.take_handed_out().as_deref(), limits);
+                let control = registry.take_handed_out();
                 let Some(head) = outgoing.take() else { return Err(nothing_to_send()) };
+                instruct(control.as_deref(), &head, limits);
                 let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
@@ -320,9 +324,19 @@ fn nothing_to_send() -> SendRequestError {
     SendRequestError::Send(std::io::Error::other("the request was sent already"))
 }
 
-fn set_limits(control: Option<&OriginControl>, limits: Option<OriginLimits>) {
-    if let (Some(control), Some(limits)) = (control, limits) {
+/// Every connection says so when it is given out, so this is not reached.
+fn nobody_to_carry() -> SendRequestError {
+    SendRequestError::Send(std::io::Error::other("the connection did not make itself known"))
+}
+
+/// Tells a connection what holds for the exchange to come.
+fn instruct(control: Option<&OriginControl>, head: &RequestHeadType, limits: Option<OriginLimits>) {
+    let Some(control) = control else { return };
+    if let Some(limits) = limits {
         control.set_limits(limits);
+    }
+    if !head.as_ref().headers.contains_key(DATE) && !head.extra_headers().is_some_and(|extra| extra.contains_key(DATE)) {
+        control.leave_date_out();
     }
 }
 
@@ -342,60 +356,5 @@ fn without_expect(mut head: RequestHeadType) -> RequestHeadType {
 impl fmt::Debug for OriginPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginPool").field("reuse", &self.reuse).finish_non_exhaustive()
-    }
-}
-
-/// What an origin said to a request to leave HTTP.
-pub enum TunnelAnswer {
-    /// 101: the bytes now mean what the two ends agreed on.
-    Open {
-        /// The head of the 101.
-        head: ResponseHead,
-        /// The connection.
-        io: Box<dyn TunnelIo>,
-        /// What the origin has sent already; comes before anything read from `io`.
-        first: Bytes,
-    },
-    /// Any other status, an ordinary response. Its connection closes after it.
-    Refused(ResponseHead, Payload),
-}
-
-/// A connection after 101.
-pub trait TunnelIo: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> TunnelIo for T {}
-
-impl TunnelAnswer {
-    fn new<Io>(head: ResponseHead, framed: Framed<Io, ClientCodec>) -> Self
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let parts = framed.into_parts();
-            return Self::Open { head, io: Box::new(parts.io), first: parts.read_buf.freeze() };
-        }
-        let payload = match framed.codec_ref().message_type() {
-            MessageType::None => Payload::None,
-            MessageType::Payload | MessageType::Stream => {
-                let chunks = framed
-                    .into_map_codec(ClientCodec::into_payload_codec)
-                    .take_while(|item| std::future::ready(!matches!(item, Ok(None))))
-                    .filter_map(|item| std::future::ready(item.transpose()));
-                let payload: BoxedPayloadStream = Box::pin(chunks);
-                Payload::Stream { payload }
-            }
-        };
-        Self::Refused(head, payload)
-    }
-}
-
-impl fmt::Debug for TunnelAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open { head, first, .. } => {
-                f.debug_struct("Open").field("head", head).field("first_bytes", &first.len()).finish_non_exhaustive()
-            }
-            Self::Refused(head, _) => f.debug_tuple("Refused").field(head).finish_non_exhaustive(),
-        }
     }
 }

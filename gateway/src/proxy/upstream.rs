@@ -10,12 +10,12 @@ mod target;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use self::target::{InFlight, State, Target};
 use crate::proxy::OriginUrl;
-use crate::proxy::upstream::attempts::Attempts;
+use crate::proxy::upstream::attempts::{Attempts, Phase};
 use crate::proxy::upstream::health::HealthCheck;
 
 /// Most targets of an upstream: a request remembers in one word which of them it has tried.
@@ -53,6 +53,8 @@ pub struct Upstream {
     targets: Box<[Arc<Target>]>,
     policy: UpstreamPolicy,
     turn: AtomicUsize,
+    /// By [`Phase`].
+    failed_attempts: [AtomicU64; Phase::ALL.len()],
 }
 
 impl Upstream {
@@ -61,7 +63,7 @@ impl Upstream {
     pub fn new(name: &str, urls: Vec<OriginUrl>, policy: UpstreamPolicy) -> Self {
         debug_assert!((1..=MOST_TARGETS).contains(&urls.len()));
         let targets = urls.into_iter().map(|url| Arc::new(Target::new(url))).collect();
-        Self { name: name.into(), targets, policy, turn: AtomicUsize::new(0) }
+        Self { name: name.into(), targets, policy, turn: AtomicUsize::new(0), failed_attempts: Default::default() }
     }
 
     /// The one target `url`, to which every request goes.
@@ -100,6 +102,18 @@ impl Upstream {
     #[must_use]
     pub fn attempts(&self) -> Attempts<'_> {
         Attempts::new(self)
+    }
+
+    /// Attempts that failed in `phase`.
+    #[must_use]
+    pub fn failed_attempts(&self, phase: Phase) -> u64 {
+        self.failed_attempts.get(phase as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn count_failed_attempt(&self, phase: Phase) {
+        if let Some(count) = self.failed_attempts.get(phase as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// That `target` took no connection, or let a new one die before it answered; `cause` says what was seen.

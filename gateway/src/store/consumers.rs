@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use crate::keys::{BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags};
+use crate::keys::{AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{select_consumer, stored_consumer};
-use crate::store::{Stamp, Store, StoreError, StoredConsumer};
+use crate::store::{Stamp, Store, StoreError, StoredConsumer, buckets};
 
 /// What a consumer is made of.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct NewConsumer {
     pub metadata: Option<Metadata>,
     /// What it may do.
     pub scopes: Scopes,
+    /// Where its keys may be used from.
+    pub allowed_ips: AllowedIps,
     /// What it is sorted by.
     pub tags: Tags,
 }
@@ -40,6 +42,8 @@ pub struct ConsumerEdit {
     pub metadata: Option<Option<Metadata>>,
     /// All its scopes.
     pub scopes: Option<Scopes>,
+    /// All addresses that its keys may be used from.
+    pub allowed_ips: Option<AllowedIps>,
     /// All its tags.
     pub tags: Option<Tags>,
 }
@@ -55,6 +59,7 @@ impl NewConsumer {
             description: None,
             metadata: None,
             scopes: Scopes::default(),
+            allowed_ips: AllowedIps::default(),
             tags: Tags::default(),
         }
     }
@@ -147,6 +152,7 @@ impl ConsumerEdit {
         set("description", replace(&mut stored.description, self.description));
         set("metadata", replace(&mut consumer.metadata, self.metadata));
         set("scopes", replace(&mut consumer.scopes, self.scopes));
+        set("allowed_ips", replace(&mut consumer.allowed_ips, self.allowed_ips));
         set("tags", replace(&mut stored.tags, self.tags));
         changed
     }
@@ -190,13 +196,14 @@ pub(super) async fn insert(
     new: NewConsumer,
     stamp: &Stamp,
 ) -> Result<StoredConsumer, StoreError> {
-    let NewConsumer { bucket, name, custom_id, description, metadata, scopes, tags } = new;
-    let consumer = Consumer { id: ConsumerId::generate()?, bucket, name, custom_id, metadata, scopes };
+    let NewConsumer { bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags } = new;
+    buckets::require(transaction, &bucket).await?;
+    let consumer = Consumer { id: ConsumerId::generate()?, bucket, name, custom_id, metadata, scopes, allowed_ips };
     let created = StoredConsumer { consumer, description, tags, created_at: stamp.at, updated_at: stamp.at };
     let StoredConsumer { consumer, .. } = &created;
     sqlx::query(
-        "INSERT INTO consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
+         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(consumer.id.as_str())
     .bind(consumer.bucket.as_str())
@@ -206,6 +213,7 @@ pub(super) async fn insert(
     .bind(consumer.metadata.as_ref().map(Metadata::as_str))
     .bind(tags_json(&created.tags))
     .bind(consumer.scopes.as_str())
+    .bind(consumer.allowed_ips.to_string())
     .bind(created.created_at.0)
     .bind(created.updated_at.0)
     .execute(&mut *transaction)
@@ -219,7 +227,7 @@ async fn update(transaction: &mut AnyConnection, after: &StoredConsumer) -> Resu
     let consumer = &after.consumer;
     sqlx::query(
         "UPDATE consumers SET name = $2, custom_id = $3, description = $4, metadata = $5, tags = $6, scopes = $7, \
-         updated_at = $8 WHERE id = $1",
+         allowed_ips = $8, updated_at = $9 WHERE id = $1",
     )
     .bind(consumer.id.as_str())
     .bind(consumer.name.as_str())
@@ -228,13 +236,14 @@ async fn update(transaction: &mut AnyConnection, after: &StoredConsumer) -> Resu
     .bind(consumer.metadata.as_ref().map(Metadata::as_str))
     .bind(tags_json(&after.tags))
     .bind(consumer.scopes.as_str())
+    .bind(consumer.allowed_ips.to_string())
     .bind(after.updated_at.0)
     .execute(transaction)
     .await?;
     Ok(())
 }
 
-fn tags_json(tags: &Tags) -> String {
+pub(super) fn tags_json(tags: &Tags) -> String {
     let object: serde_json::Map<String, Value> = tags.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
     Value::Object(object).to_string()
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -16,9 +17,33 @@ pub struct DatabaseUrl(Kind);
 #[derive(Clone)]
 enum Kind {
     Sqlite(PathBuf),
-    #[expect(dead_code, reason = "read once this version can open PostgreSQL; until then the URL is only recognised")]
+    /// The whole URL, and what may be shown of it.
     Postgres(Zeroizing<String>, String),
 }
+
+/// What a [`DatabaseUrl`] names.
+pub(super) enum Place<'u> {
+    /// A file.
+    Sqlite(&'u Path),
+    /// A server, by the whole URL.
+    Postgres(&'u str),
+}
+
+/// The parameters of a `postgres:` URL that have a meaning here.
+const PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
 
 /// Why a text is no [`DatabaseUrl`]. It does not repeat the text, which may hold a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -35,6 +60,18 @@ pub enum InvalidDatabaseUrl {
     /// `?` or `#` after the path.
     #[error("the database URL must not have parameters; the gateway sets what it needs itself")]
     Parameters,
+    /// Not the form of a `postgres:` URL.
+    #[error(
+        "write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with what is neither letter nor digit of user and password \
+         percent-encoded"
+    )]
+    Postgres,
+    /// A parameter of a `postgres:` URL that is not known.
+    #[error(
+        "a parameter of the database URL is not known; there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, \
+             port, dbname, user, password, application_name and options"
+    )]
+    UnknownParameter,
 }
 
 impl DatabaseUrl {
@@ -47,19 +84,34 @@ impl DatabaseUrl {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {
             "sqlite" => Self::sqlite(rest),
-            "postgres" | "postgresql" => {
-                Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), format!("{scheme}://{}", without_secrets(rest)))))
-            }
+            "postgres" | "postgresql" => Self::postgres(text, rest),
             _ => Err(InvalidDatabaseUrl::Scheme),
         }
     }
 
-    /// The file of an SQLite database.
-    pub(super) fn sqlite_path(&self) -> Option<&Path> {
+    /// What it names.
+    pub(super) fn place(&self) -> Place<'_> {
         match &self.0 {
-            Kind::Sqlite(path) => Some(path),
-            Kind::Postgres(..) => None,
+            Kind::Sqlite(path) => Place::Sqlite(path),
+            Kind::Postgres(url, _) => Place::Postgres(url),
         }
+    }
+
+    /// Whether it is a server that other machines may share.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Kind::Postgres(..))
+    }
+
+    fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let parameters = text.split_once('?').map_or("", |(_, parameters)| parameters);
+        let mut names = parameters.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
+            return Err(InvalidDatabaseUrl::UnknownParameter);
+        }
+        text.parse::<PgConnectOptions>().map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        let shown = format!("postgres://{}", without_secrets(rest));
+        Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), shown)))
     }
 
     fn sqlite(path: &str) -> Result<Self, InvalidDatabaseUrl> {
@@ -119,7 +171,7 @@ mod tests {
             ("sqlite://with space/100%.db", "with space/100%.db"),
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
-            assert_eq!(url.sqlite_path(), Some(Path::new(path)), "{text}");
+            assert!(matches!(url.place(), Place::Sqlite(found) if found == Path::new(path)), "{text}");
         }
     }
 
@@ -136,6 +188,9 @@ mod tests {
             ("sqlite://a.db?mode=memory", InvalidDatabaseUrl::InMemory),
             ("sqlite://a.db?mode=ro", InvalidDatabaseUrl::Parameters),
             ("sqlite://a\0.db", InvalidDatabaseUrl::NoPath),
+            ("postgres://db:port/keys", InvalidDatabaseUrl::Postgres),
+            ("postgres://db/keys?sslmode=perhaps", InvalidDatabaseUrl::Postgres),
+            ("postgres://db/keys?pasword=hunter2", InvalidDatabaseUrl::UnknownParameter),
         ] {
             assert_eq!(DatabaseUrl::parse(text).map(drop), Err(error), "{text:?}");
         }

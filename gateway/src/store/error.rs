@@ -7,15 +7,16 @@ use thiserror::Error;
 
 use crate::keys::table::UnknownConsumer as UnknownConsumerOfKey;
 use crate::keys::{EntropyError, KeyId};
+use crate::store::roll::InvalidRoll;
 
 /// Why the store did not do what was asked. Nothing was changed, unless the text says otherwise. Holds no secret.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// A database that this version cannot open.
-    #[error("{location}: this version does not support PostgreSQL yet; use `sqlite://…`")]
-    Unsupported {
-        /// The database, without credentials.
-        location: String,
+    /// The database server cannot be reached, or does not take connections at the moment. Trying again helps.
+    #[error("the database cannot be reached: {reason}")]
+    Unreachable {
+        /// What the system or the server said.
+        reason: String,
     },
     /// The file or its directory cannot be made, read or written.
     #[error("cannot open the database {location}: {reason}")]
@@ -64,6 +65,15 @@ pub enum StoreError {
         /// Which field, as the command line and the API call it.
         field: &'static str,
     },
+    /// There is no such bucket.
+    #[error("there is no bucket `{wanted}`")]
+    UnknownBucket {
+        /// The name that was asked for.
+        wanted: String,
+    },
+    /// The key of a creation was used before, for another one.
+    #[error("this idempotency key was used for another request")]
+    IdempotencyKeyReused,
     /// There is no such consumer.
     #[error("there is no consumer `{wanted}`")]
     UnknownConsumer {
@@ -76,6 +86,9 @@ pub enum StoreError {
     /// Revoking is final.
     #[error("key {0} is revoked, which is final; create a new key instead")]
     KeyRevoked(KeyId),
+    /// A key that is not good, or no key at all, was to be rolled.
+    #[error(transparent)]
+    InvalidRoll(#[from] InvalidRoll),
     /// A key cannot do more than its consumer.
     #[error("consumer `{consumer}` does not have the scope `{scope}`, so no key of it can")]
     ScopeNotGranted {
@@ -115,7 +128,28 @@ mod sqlite_code {
     pub(super) const NOTADB: i32 = 26;
 }
 
+/// PostgreSQL's codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+mod postgres_code {
+    pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(super) const QUERY_CANCELED: &str = "57014";
+    pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
+    pub(super) const DEADLOCK: &str = "40P01";
+    pub(super) const SERIALIZATION_FAILURE: &str = "40001";
+    pub(super) const READ_ONLY_TRANSACTION: &str = "25006";
+    pub(super) const DISK_FULL: &str = "53100";
+    pub(super) const IO_ERROR: &str = "58030";
+    pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
+    pub(super) const CRASH_SHUTDOWN: &str = "57P02";
+    pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
+}
+
 impl StoreError {
+    /// Whether the store could not be asked, so that nothing is known of what it would have answered.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
     /// The error of a file that could not be opened or made.
     pub(super) fn cannot_open(location: &str, error: &io::Error) -> Self {
         Self::CannotOpen { location: location.to_owned(), reason: error.to_string() }
@@ -142,6 +176,9 @@ impl From<sqlx::Error> for StoreError {
         {
             return Self::Duplicate { field: duplicate_field(database) };
         }
+        if let Some(error) = of_connection(&error).or_else(|| of_postgres(&error)) {
+            return error;
+        }
         match sqlite_primary_code(&error) {
             Some(sqlite_code::BUSY) => Self::Busy,
             Some(sqlite_code::READONLY | sqlite_code::FULL | sqlite_code::IOERR | sqlite_code::CANTOPEN | sqlite_code::PERM) => {
@@ -149,6 +186,35 @@ impl From<sqlx::Error> for StoreError {
             }
             _ => Self::Database(error),
         }
+    }
+}
+
+/// The error of a connection that could not be made, or broke.
+fn of_connection(error: &sqlx::Error) -> Option<StoreError> {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+    match error {
+        Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+            Some(StoreError::Unreachable { reason: error.to_string() })
+        }
+        _ => None,
+    }
+}
+
+/// The error of a server that said which one it is.
+fn of_postgres(error: &sqlx::Error) -> Option<StoreError> {
+    use postgres_code as is;
+    let code = error.as_database_error()?.code()?;
+    // SQLite's codes are numbers of up to four digits.
+    if code.len() != 5 {
+        return None;
+    }
+    match code.as_ref() {
+        is::LOCK_NOT_AVAILABLE | is::DEADLOCK | is::SERIALIZATION_FAILURE | is::QUERY_CANCELED => Some(StoreError::Busy),
+        is::READ_ONLY_TRANSACTION | is::DISK_FULL | is::IO_ERROR => Some(StoreError::Unwritable { reason: error.to_string() }),
+        is::TOO_MANY_CONNECTIONS | is::ADMIN_SHUTDOWN | is::CRASH_SHUTDOWN | is::CANNOT_CONNECT_NOW => {
+            Some(StoreError::Unreachable { reason: error.to_string() })
+        }
+        _ => None,
     }
 }
 

@@ -1,10 +1,12 @@
 //! The change feed: keeps a [`KeyTable`] as the store is.
 //!
-//! It reads only, on a connection of its own. When the database cannot be read, the table stays as it is and requests
+//! It reads only, on connections of its own. When the database cannot be read, the table stays as it is and requests
 //! go on.
 
+mod bulk;
 mod catch_up;
 mod status;
+mod watch;
 
 pub use status::FeedStatus;
 
@@ -12,27 +14,27 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::AnyConnection;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::keys::KeyTable;
-use crate::store::{Database, Store, StoreError};
+use crate::store::feed::watch::{Look, Watch};
+use crate::store::snapshot::Origin;
+use crate::store::{Store, StoreError};
 
-/// How often SQLite is asked whether another connection wrote. It costs no read of the file, and leaves most of the
-/// 100 ms, within which a revoked key must be refused, to the rest of the way.
-const POLL_EVERY: Duration = Duration::from_millis(20);
 /// How long to wait after the first failure, and the longest wait.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 
-/// Loads `table` and then keeps it as the store is, for ever. `status` tells how current it is.
+/// Loads `table` and then keeps it as the store is, for ever. `status` tells how current it is. A table that was restored
+/// from a snapshot is not loaded again where the changes since then tell it all.
 ///
 /// Drop the future to stop: the table stays as it is at that moment.
-pub async fn follow(store: Store, table: Arc<KeyTable>, status: Arc<FeedStatus>) -> Infallible {
-    let mut follower = Follower { store, table, status, revision: None, health: Health::Unknown };
+pub async fn follow(store: Store, table: Arc<KeyTable>, status: Arc<FeedStatus>, restored: Option<Origin>) -> Infallible {
+    let (followed, revision) = restored.map(|restored| (restored.store, restored.revision)).unzip();
+    let mut follower = Follower { store, table, status, followed, revision, health: Health::Unknown };
     let mut retry_after = RETRY_AFTER;
     loop {
-        let error = match follower.follow_on_one_connection().await {
+        let error = match follower.follow_one_watch().await {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -49,6 +51,8 @@ struct Follower {
     store: Store,
     table: Arc<KeyTable>,
     status: Arc<FeedStatus>,
+    /// The own name of the store that the table is of.
+    followed: Option<String>,
     /// The last change that the table has; `None` before it was loaded.
     revision: Option<i64>,
     health: Health,
@@ -63,22 +67,23 @@ enum Health {
 }
 
 impl Follower {
-    async fn follow_on_one_connection(&mut self) -> Result<Infallible, StoreError> {
-        let Database::Sqlite(file) = &self.store.database;
-        let mut connection = file.connect().await?;
-        let mut polls = interval(POLL_EVERY);
-        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = None;
+    async fn follow_one_watch(&mut self) -> Result<Infallible, StoreError> {
+        let mut watch = Watch::open(&self.store.database).await?;
+        let identity = self.store.identity().await?;
+        // The numbers of changes mean nothing in another store, be it at the same place.
+        if self.followed.as_ref().is_some_and(|followed| *followed != identity) {
+            self.revision = None;
+        }
+        self.status.follows(identity.clone());
+        self.followed = Some(identity);
+        // Whatever is told of, the first look is at all there is.
+        self.catch_up(&mut watch.connection).await?;
         loop {
-            polls.tick().await;
-            // Asked before anything is read: what is written after the question is found by the next one.
-            let version = Some(data_version(&mut connection).await?);
-            if version != seen {
-                self.catch_up(&mut connection).await?;
-                seen = version;
-            }
             self.status.checked(Instant::now().into_std());
             self.tell_following();
+            if watch.look().await? == Look::Changed {
+                self.catch_up(&mut watch.connection).await?;
+            }
         }
     }
 
@@ -99,9 +104,4 @@ impl Follower {
         }
         self.health = Health::Interrupted;
     }
-}
-
-/// A number that differs from the last time when another connection, of whatever process, wrote in between.
-async fn data_version(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
 }

@@ -1,12 +1,13 @@
 //! What every mutation leaves behind: who did what, and what gateways must look at again.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use crate::keys::{ConsumerId, KeyDigest, KeyId, UnixMillis};
-use crate::store::StoreError;
+use crate::keys::{BucketName, ConsumerId, KeyDigest, KeyId, UnixMillis};
+use crate::store::{StoreError, bulk};
 
 /// How many feed rows are kept. A gateway that is further behind loads everything.
 const KEPT_CHANGES: i64 = 100_000;
@@ -17,32 +18,49 @@ const CLEAN_UP_EVERY: i64 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(String);
 
-/// Who does something, and when.
+/// Who does something, when, and from where.
 #[derive(Clone, Debug)]
 pub struct Stamp {
     /// Who.
     pub actor: Actor,
     /// When.
     pub at: UnixMillis,
+    /// From which address it was asked for; `None` is from this machine itself.
+    pub source: Option<IpAddr>,
 }
 
 /// What a mutation did. The names are part of the audit's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    BucketCreate,
     ConsumerCreate,
     ConsumerUpdate,
     ConsumerDelete,
     KeyCreate,
+    KeyUpdate,
     KeyRevoke,
     KeyDisable,
     KeyEnable,
+    KeyRoll,
+    KeyLeak,
+    BucketUpdate,
 }
 
 /// What was changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'s> {
+    Bucket(&'s BucketName),
     Consumer(&'s ConsumerId),
     Key(&'s KeyId, &'s KeyDigest),
+}
+
+/// One of many mutations that are recorded together.
+#[derive(Debug)]
+pub(super) struct Mutation<'m> {
+    pub(super) action: Action,
+    pub(super) subject: Subject<'m>,
+    /// An object without secrets.
+    pub(super) detail: Value,
 }
 
 impl Actor {
@@ -53,6 +71,12 @@ impl Actor {
             Some(user) => Self(format!("cli:{user}")),
             None => Self("cli".to_owned()),
         }
+    }
+
+    /// The holder of the admin token of this name.
+    #[must_use]
+    pub fn api(token: &str) -> Self {
+        Self(format!("api:{token}"))
     }
 }
 
@@ -66,20 +90,36 @@ impl Stamp {
     /// `actor`, now.
     #[must_use]
     pub fn now(actor: Actor) -> Self {
-        Self { actor, at: UnixMillis::now() }
+        Self { actor, at: UnixMillis::now(), source: None }
+    }
+}
+
+impl<'s> Subject<'s> {
+    /// What is stored of it: its kind, its id and, of a key, its digest.
+    fn columns(self) -> (&'static str, &'s str, Option<&'s [u8]>) {
+        match self {
+            Self::Bucket(name) => ("bucket", name.as_str(), None),
+            Self::Consumer(id) => ("consumer", id.as_str(), None),
+            Self::Key(id, digest) => ("key", id.as_str(), Some(digest.as_bytes().as_slice())),
+        }
     }
 }
 
 impl Action {
     fn as_str(self) -> &'static str {
         match self {
+            Self::BucketCreate => "bucket.create",
             Self::ConsumerCreate => "consumer.create",
             Self::ConsumerUpdate => "consumer.update",
             Self::ConsumerDelete => "consumer.delete",
             Self::KeyCreate => "key.create",
+            Self::KeyUpdate => "key.update",
             Self::KeyRevoke => "key.revoke",
             Self::KeyDisable => "key.disable",
             Self::KeyEnable => "key.enable",
+            Self::KeyRoll => "key.roll",
+            Self::KeyLeak => "key.leak",
+            Self::BucketUpdate => "bucket.update",
         }
     }
 }
@@ -93,19 +133,12 @@ pub(super) async fn record(
     subject: Subject<'_>,
     detail: &Value,
 ) -> Result<(), StoreError> {
-    let (kind, id, digest) = match subject {
-        Subject::Consumer(id) => ("consumer", id.as_str(), None),
-        Subject::Key(id, digest) => ("key", id.as_str(), Some(digest.as_bytes().as_slice())),
-    };
-    sqlx::query("INSERT INTO audit (at, actor, action, subject, subject_id, detail) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(stamp.at.0)
-        .bind(stamp.actor.0.as_str())
-        .bind(action.as_str())
-        .bind(kind)
-        .bind(id)
-        .bind(detail.to_string())
-        .execute(&mut *transaction)
-        .await?;
+    let (kind, id, digest) = subject.columns();
+    audit(transaction, stamp, action, (kind, id), detail).await?;
+    // Gateways hold no buckets: there is nothing for them to look at again.
+    if matches!(subject, Subject::Bucket(_)) {
+        return Ok(());
+    }
     let revision: i64 =
         sqlx::query_scalar("INSERT INTO changes (subject, subject_id, digest) VALUES ($1, $2, $3) RETURNING revision")
             .bind(kind)
@@ -116,5 +149,52 @@ pub(super) async fn record(
     if revision % CLEAN_UP_EVERY == 0 {
         sqlx::query("DELETE FROM changes WHERE revision <= $1").bind(revision - KEPT_CHANGES).execute(transaction).await?;
     }
+    Ok(())
+}
+
+async fn audit(
+    transaction: &mut AnyConnection,
+    stamp: &Stamp,
+    action: Action,
+    (kind, id): (&str, &str),
+    detail: &Value,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO audit (at, actor, source, action, subject, subject_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)")
+        .bind(stamp.at.0)
+        .bind(stamp.actor.0.as_str())
+        .bind(stamp.source.map(|address| address.to_string()))
+        .bind(action.as_str())
+        .bind(kind)
+        .bind(id)
+        .bind(detail.to_string())
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Writes the audit rows and the feed rows of many mutations, in their order, inside their transaction.
+pub(super) async fn record_many(
+    transaction: &mut AnyConnection,
+    stamp: &Stamp,
+    mutations: &[Mutation<'_>],
+) -> Result<(), StoreError> {
+    if mutations.is_empty() {
+        return Ok(());
+    }
+    let source = stamp.source.map(|address| address.to_string());
+    let audit = "audit (at, actor, source, action, subject, subject_id, detail)";
+    bulk::insert(transaction, audit, 7, mutations, |query, mutation| {
+        let (kind, id, _) = mutation.subject.columns();
+        let query = query.bind(stamp.at.0).bind(stamp.actor.0.as_str()).bind(source.as_deref()).bind(mutation.action.as_str());
+        query.bind(kind).bind(id).bind(mutation.detail.to_string())
+    })
+    .await?;
+    bulk::insert(transaction, "changes (subject, subject_id, digest)", 3, mutations, |query, mutation| {
+        let (kind, id, digest) = mutation.subject.columns();
+        query.bind(kind).bind(id).bind(digest)
+    })
+    .await?;
+    let newest: i64 = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&mut *transaction).await?;
+    sqlx::query("DELETE FROM changes WHERE revision <= $1").bind(newest - KEPT_CHANGES).execute(transaction).await?;
     Ok(())
 }

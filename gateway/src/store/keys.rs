@@ -72,15 +72,9 @@ impl Store {
     /// a crash.
     pub async fn create_key(&self, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let (owner, is_new) = find_owner(&mut transaction, &new, stamp).await?;
-        let owner_scopes = &owner.consumer.scopes;
-        if let Some(scope) = new.scopes.as_ref().and_then(|scopes| scopes.first_outside(owner_scopes)) {
-            let consumer = owner.consumer.name.to_string();
-            return Err(StoreError::ScopeNotGranted { consumer, scope: scope.to_owned() });
-        }
-        let key = insert(&mut transaction, new, &owner, stamp).await?;
+        let created = create(&mut transaction, new, stamp).await?;
         transaction.commit().await?;
-        Ok(CreatedKey { key, new_consumer: is_new.then_some(owner) })
+        Ok(created)
     }
 
     /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
@@ -148,6 +142,21 @@ impl Store {
     }
 }
 
+pub(super) async fn create(transaction: &mut AnyConnection, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
+    let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
+    require_within(&owner, new.scopes.as_ref())?;
+    let key = insert(transaction, new, &owner, stamp).await?;
+    Ok(CreatedKey { key, new_consumer: is_new.then_some(owner) })
+}
+
+/// Refuses scopes that `owner` does not have.
+pub(super) fn require_within(owner: &StoredConsumer, scopes: Option<&Scopes>) -> Result<(), StoreError> {
+    match scopes.and_then(|scopes| scopes.first_outside(&owner.consumer.scopes)) {
+        None => Ok(()),
+        Some(scope) => Err(StoreError::ScopeNotGranted { consumer: owner.consumer.name.to_string(), scope: scope.to_owned() }),
+    }
+}
+
 async fn find_owner(transaction: &mut AnyConnection, new: &NewKey, stamp: &Stamp) -> Result<(StoredConsumer, bool), StoreError> {
     match &new.owner {
         Owner::Id(id) => {
@@ -165,7 +174,7 @@ async fn find_owner(transaction: &mut AnyConnection, new: &NewKey, stamp: &Stamp
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     transaction: &mut AnyConnection,
     new: NewKey,
     owner: &StoredConsumer,
@@ -180,6 +189,7 @@ async fn insert(
         hint,
         state: KeyState::Active,
         expires_at,
+        rolled: None,
         scopes,
         description,
         created_at: stamp.at,
@@ -209,7 +219,7 @@ async fn insert(
     Ok(key)
 }
 
-async fn by_id(connection: &mut AnyConnection, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+pub(super) async fn by_id(connection: &mut AnyConnection, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
     let row = sqlx::query(select_key!("WHERE k.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
     row.as_ref().map(stored_key).transpose()
 }

@@ -44,6 +44,8 @@ pub struct StoredKey {
     pub state: KeyState,
     /// From when on it is refused; `None` is never.
     pub expires_at: Option<UnixMillis>,
+    /// Since when it is to be replaced, and by which key; it goes on until it expires.
+    pub rolled: Option<Rolled>,
     /// What it may do; `None` is all that its consumer may.
     pub scopes: Option<Scopes>,
     /// A note.
@@ -54,6 +56,15 @@ pub struct StoredKey {
     pub updated_at: UnixMillis,
     /// When it was last used, as far as that is known.
     pub last_used_at: Option<UnixMillis>,
+}
+
+/// That a key is to be replaced before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rolled {
+    /// Since when.
+    pub at: UnixMillis,
+    /// By which key; `None` when it leaked, and its owner has to make one.
+    pub successor: Option<KeyId>,
 }
 
 impl StoredKey {
@@ -68,7 +79,7 @@ impl StoredKey {
 macro_rules! select_consumer {
     ($rest:literal) => {
         concat!(
-            "SELECT c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.description, c.tags, c.created_at, ",
+            "SELECT c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips, c.description, c.tags, c.created_at, ",
             "c.updated_at FROM consumers c ",
             $rest
         )
@@ -80,8 +91,8 @@ pub(super) use select_consumer;
 macro_rules! select_key {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.scopes, k.description, ",
-            "k.created_at, k.updated_at, k.last_used_at FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
+            "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, ",
+            "k.scopes, k.description, k.created_at, k.updated_at, k.last_used_at FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
             $rest
         )
     };
@@ -107,6 +118,7 @@ pub(super) fn stored_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
         hint: row.try_get("hint")?,
         state: state(row)?,
         expires_at: optional_time(row, "expires_at")?,
+        rolled: rolled(row)?,
         scopes: optional(row, "scopes")?,
         description: optional(row, "description")?,
         created_at: UnixMillis(row.try_get("created_at")?),
@@ -115,7 +127,7 @@ pub(super) fn stored_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
     })
 }
 
-/// Reads `id`, `bucket`, `name`, `custom_id`, `metadata` and `scopes`.
+/// Reads `id`, `bucket`, `name`, `custom_id`, `metadata`, `scopes` and `allowed_ips`.
 pub(super) fn consumer(row: &AnyRow) -> Result<Consumer, StoreError> {
     Ok(Consumer {
         id: required(row, "id")?,
@@ -124,10 +136,11 @@ pub(super) fn consumer(row: &AnyRow) -> Result<Consumer, StoreError> {
         custom_id: optional(row, "custom_id")?,
         metadata: optional(row, "metadata")?,
         scopes: required(row, "scopes")?,
+        allowed_ips: required(row, "allowed_ips")?,
     })
 }
 
-/// Reads `digest`, `id`, `consumer_id`, `state`, `expires_at` and `scopes`.
+/// Reads `digest`, `id`, `consumer_id`, `state`, `expires_at`, `deprecated_at` and `scopes`.
 pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
     Ok(KeyEntry {
         digest: digest(row)?,
@@ -135,8 +148,17 @@ pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
         consumer: required(row, "consumer_id")?,
         state: state(row)?,
         expires_at: optional_time(row, "expires_at")?,
+        deprecated_at: optional_time(row, "deprecated_at")?,
         scopes: optional(row, "scopes")?,
     })
+}
+
+/// Reads `deprecated_at` and `successor`.
+pub(super) fn rolled(row: &AnyRow) -> Result<Option<Rolled>, StoreError> {
+    match optional_time(row, "deprecated_at")? {
+        Some(at) => Ok(Some(Rolled { at, successor: optional(row, "successor")? })),
+        None => Ok(None),
+    }
 }
 
 /// Reads `digest`.
@@ -150,12 +172,12 @@ pub(super) fn required<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static 
     text.parse().map_err(|error| unreadable(column, error))
 }
 
-fn optional<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+pub(super) fn optional<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(str::parse).transpose().map_err(|error| unreadable(column, error))
 }
 
-fn optional_time(row: &AnyRow, column: &'static str) -> Result<Option<UnixMillis>, StoreError> {
+pub(super) fn optional_time(row: &AnyRow, column: &'static str) -> Result<Option<UnixMillis>, StoreError> {
     let millis: Option<i64> = row.try_get(column)?;
     Ok(millis.map(UnixMillis))
 }

@@ -6,23 +6,34 @@ use sqlx::{AnyConnection, Connection};
 use crate::store::{Database, Store, StoreError};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 impl Store {
-    /// Applies the steps that are missing.
+    /// Applies the steps that are missing. Other processes may be about to do the same.
     pub(super) async fn update_schema(&self) -> Result<(), StoreError> {
+        let location = self.database.location();
+        let failed = |error: sqlx::Error| StoreError::from(error).while_opening(location);
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
         match &self.database {
-            Database::Sqlite(file) => {
-                let location = file.location();
-                let failed = |error: StoreError| error.while_opening(location);
-                let mut connection = self.pool.acquire().await.map_err(StoreError::from).map_err(failed)?;
+            Database::Sqlite(_) => {
                 if is_up_to_date(&mut connection, &SQLITE).await {
                     return Ok(());
                 }
                 // All steps in one transaction that other processes wait for: each would otherwise find a step missing
                 // that another is just applying.
-                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from).map_err(failed)?;
-                SQLITE.run(&mut *transaction).await.map_err(|error| schema_error(location, &SQLITE, error))?;
-                transaction.commit().await.map_err(StoreError::from).map_err(failed)
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+                SQLITE
+                    .run_direct(None, &mut *transaction, false)
+                    .await
+                    .map_err(|error| schema_error(location, &SQLITE, error))?;
+                transaction.commit().await.map_err(failed)
+            }
+            Database::Postgres(_) => {
+                if is_up_to_date(&mut connection, &POSTGRES).await {
+                    return Ok(());
+                }
+                // The migrator has a lock of its own on this database, and each step is one transaction.
+                POSTGRES.run_direct(None, &mut *connection, false).await.map_err(|error| schema_error(location, &POSTGRES, error))
             }
         }
     }

@@ -41,6 +41,8 @@ pub enum Ending {
     ClientGone,
     /// The origin broke off in the middle of the body.
     OriginTruncated,
+    /// The key ended in the middle of the response, and the response with it.
+    KeyEnded,
 }
 
 impl Ending {
@@ -49,6 +51,7 @@ impl Ending {
             Self::Complete => "complete",
             Self::ClientGone => "client_gone",
             Self::OriginTruncated => "origin_truncated",
+            Self::KeyEnded => "key_ended",
         }
     }
 }
@@ -62,9 +65,9 @@ pub struct Entry<'a> {
     pub request_id: &'a str,
     /// The client as the gateway believes it.
     pub client: IpAddr,
-    /// The method.
+    /// The method; empty where no request could be read.
     pub method: &'a str,
-    /// The path without the query.
+    /// The path without the query; empty where no request could be read.
     pub path: &'a str,
     /// The status of the response.
     pub status: u16,
@@ -137,6 +140,12 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// The count of [`Self::lost`], for who must not hold the writer itself open.
+    #[must_use]
+    pub fn lost_lines(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 
     /// Lines that were lost because the log was not read fast enough.
@@ -265,7 +274,9 @@ fn push_number(lines: &mut Vec<u8>, name: &str, number: u64) {
 /// one line whatever it contains.
 fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+    // Without a way out before the end, so that the compiler looks at many bytes at a time.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         lines.extend_from_slice(text.as_bytes());
     } else {
         for character in text.chars() {

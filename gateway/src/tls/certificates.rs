@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 
+use crate::tls::expiry::not_after;
 use crate::tls::pem::{PairFiles, PairText, PemError};
 use crate::tls::{HTTP_1_1, provider};
 
@@ -101,6 +103,12 @@ impl Certificates {
         }
     }
 
+    /// The files of the certificates that are served, and when each ends, in seconds since 1970.
+    #[must_use]
+    pub fn ends(&self) -> Vec<(PathBuf, i64)> {
+        self.chosen.load().ends.clone()
+    }
+
     /// TLS 1.2 and 1.3 with what rustls holds for safe, and HTTP/1.1 alone.
     ///
     /// # Errors
@@ -127,6 +135,7 @@ impl ResolvesServerCert for Certificates {
 struct ByName {
     default: Arc<CertifiedKey>,
     named: HashMap<String, Arc<CertifiedKey>>,
+    ends: Vec<(PathBuf, i64)>,
 }
 
 impl ByName {
@@ -138,7 +147,9 @@ impl ByName {
                 named.entry(name.clone()).or_insert_with(|| Arc::clone(&pair.pair));
             }
         }
-        Some(Self { default: Arc::clone(&pairs.first()?.pair), named })
+        let end = |pair: &ServerPair| Some((pair.files.certificate.clone(), not_after(pair.pair.cert.first()?)?));
+        let ends = pairs.iter().filter_map(end).collect();
+        Some(Self { default: Arc::clone(&pairs.first()?.pair), named, ends })
     }
 
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {

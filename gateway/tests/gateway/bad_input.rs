@@ -133,6 +133,42 @@ fn a_health_check_that_could_not_reach_its_target_is_refused() {
 }
 
 #[test]
+fn admin_tokens_have_a_name_a_role_and_one_secret() {
+    let token = |lines: &str| format!("[[admin.tokens]]\n{lines}\n");
+    let good = "name = \"ci\"\nrole = \"admin\"\ntoken = \"k8Zp3vQ9-from-the-file\"";
+    let named = |name: &str| good.replace("ci", name);
+    for (file, part) in [
+        (token(""), "admin.tokens[0].name (from the tokens): it is missing"),
+        (token("name = \"ci\""), "admin.tokens[0].role (from the tokens): it is missing"),
+        (token("name = \"ci\"\nrole = \"admin\""), "set token or token_file"),
+        (token(&named("CI")), "lower-case letters"),
+        (token(&named("")), "1 to 32"),
+        (token(&named(&"a".repeat(33))), "1 to 32"),
+        (token(&good.replace("\"admin\"", "\"root\"")), "\"admin\" or \"read-only\""),
+        (token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9")), "at least 16"),
+        (token(&good.replace("k8Zp3vQ9-from-the-file", "changeme-changeme")), "placeholder"),
+        (token(&format!("{good}\ntoken_file = \"/nowhere\"")), "token and token_file are both set"),
+        (token(&good.replace("token = \"k8Zp3vQ9-from-the-file\"", "token_file = \"/nowhere\"")), "/nowhere cannot be read"),
+        (token(&format!("{good}\nexpires = \"1d\"")), "there is no such setting"),
+        (token(good) + &token(&good.replace("from", "not-from")), "that of another token already"),
+        (token(good) + &token(&named("cd")), "the same as another token"),
+        (token(&named("admin")), "that of another token already"),
+        (token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9-of-the-environment")), "the same as another token"),
+    ] {
+        let (code, said) =
+            refused(&file, &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9-of-the-environment")], &["check"]);
+        assert!(code == 2 && said.contains(part), "{part}: {said}");
+        assert!(!said.contains("k8Zp3vQ9"), "{said}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), token(good)).unwrap();
+    let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("[[admin.tokens]]\nname = \"ci\"") && printed.contains("token = \"[redacted]\""), "{printed}");
+    assert!(!printed.contains("k8Zp3vQ9"), "{printed}");
+}
+
+#[test]
 fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("gateway.toml"), "[listen]\nworkers = 3\n[[routes]]\npath = \"/v1\"\n").unwrap();

@@ -97,6 +97,24 @@ fn headers_of_one_hop_and_unsafe_names_stay_here_and_others_pass_in_order() {
 }
 
 #[test]
+fn a_date_is_the_clients_or_none() {
+    let origin = Origin::hello();
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT";
+    for _ in 0..2 {
+        assert_eq!(arriving(&rig, &origin, &key, &[]).one("date"), None);
+        assert_eq!(arriving(&rig, &origin, &key, &[date]).one("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    }
+    for line in ["x: y", date] {
+        let sent = format!("POST / HTTP/1.1\r\nhost: h\r\n{}\r\n{line}\r\ncontent-length: 2\r\n\r\nhi", key.header());
+        assert_eq!(exchange(rig.public, sent).status, 200);
+        let arrived = origin.arrived().pop().unwrap();
+        assert_eq!((arrived.one("date").is_some(), arrived.body.as_slice()), (line == date, &b"hi"[..]));
+    }
+}
+
+#[test]
 fn a_trusted_proxy_is_believed_about_the_client() {
     let origin = Origin::hello();
     let rig = Rig::with(&origin.url(), "[listen]\ntrusted_proxies = [\"127.0.0.0/8\"]\n");

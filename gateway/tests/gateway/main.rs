@@ -8,13 +8,23 @@ mod client;
 mod commands;
 mod documentation;
 mod failures;
+mod fleet;
 mod headers;
+mod http_1_0;
+mod importing;
+mod key_life;
 mod lifecycle;
+mod metrics;
 mod origin;
+#[path = "../databases/postgres.rs"]
+#[expect(dead_code, reason = "each test here has a server of its own")]
+mod postgres;
 mod rig;
 mod story;
 mod streaming;
 mod tls;
+mod uploads;
 mod upstreams;
+mod usage;
 mod websocket;
 mod wire;

@@ -171,6 +171,13 @@ impl Process {
 
     /// `gateway serve` with the store in `directory` and these variables besides.
     pub(crate) fn start(directory: TempDir, origin_url: &str, variables: &[(&str, &str)]) -> Self {
+        let process = Self::start_unready(directory, origin_url, variables);
+        eventually("the keys are loaded", || get(process.admin, "/readyz", &[]).status == 200);
+        process
+    }
+
+    /// The same, without waiting for its keys.
+    pub(crate) fn start_unready(directory: TempDir, origin_url: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
             .arg("serve")
             .env_clear()
@@ -198,9 +205,7 @@ impl Process {
             address.unwrap()
         };
         let (public, admin) = (address_after("] listening on "), address_after("admin listening on "));
-        let process = Self { public, admin, directory, child, log, access_log };
-        eventually("the keys are loaded", || get(process.admin, "/readyz", &[]).status == 200);
-        process
+        Self { public, admin, directory, child, log, access_log }
     }
 
     /// Makes a key and returns the header line that presents it.

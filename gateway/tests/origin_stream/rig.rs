@@ -49,6 +49,8 @@ pub(crate) enum Step {
     Request,
     /// Reads the head of a request only.
     RequestHead,
+    /// Reads so many bytes.
+    Skip(u64),
     /// Sends text; `{path}` stands for the path of the request.
     Send(String),
     /// Sends so many bytes.
@@ -119,6 +121,9 @@ async fn play(mut io: TcpStream, script: Vec<Step>, heads: Rc<std::cell::RefCell
                     let mut rest = (&mut io).take(length.unwrap_or(0));
                     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok()?;
                 }
+            }
+            Step::Skip(count) => {
+                tokio::io::copy(&mut (&mut io).take(count), &mut tokio::io::sink()).await.ok()?;
             }
             Step::Send(text) => io.write_all(text.replace("{path}", &path).as_bytes()).await.ok()?,
             Step::Fill(size) => io.write_all(&vec![b'x'; size]).await.ok()?,

@@ -1,8 +1,10 @@
 //! Requests with bodies: early answers, origins that do not read, lengths that are not kept.
 
+use std::time::Duration;
+
 use actix_http::{
     Method,
-    body::{BodyStream, SizedStream},
+    body::{BodyStream, MessageBody, SizedStream},
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -21,6 +23,10 @@ fn pieces(count: usize) -> impl futures_core::Stream<Item = Result<Bytes, std::i
     stream::iter((0..count).map(|_| Ok(Bytes::from_static(&[b'x'; PIECE]))))
 }
 
+async fn post(pool: &OriginPool, port: u16, path: &str, body: impl MessageBody + 'static) -> Outcome {
+    outcome(HANG, pool.send(&target(port), request(Method::POST, path), body)).await
+}
+
 fn refusal() -> Step {
     send("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 8\r\n\r\ntoo much")
 }
@@ -34,11 +40,13 @@ fn early_answer_reaches_the_sender_of_a_large_body() {
             let scripts =
                 vec![vec![Step::RequestHead, refusal(), end.clone()], vec![Step::Request, ok("is {path}"), Step::Stall]];
             let origin = Origin::start(scripts).await;
-            let client = Client::guarded(origin.port, limits(), usize::MAX);
+            let (pool, to) = (OriginPool::new(settings()), target(origin.port));
             let body = SizedStream::new((PIECE * PIECES) as u64, pieces(PIECES));
-            assert_eq!(client.send(request(Method::POST, "/a1"), body).await, answer(413, "too much"), "origin {name}");
+            let first = post(&pool, origin.port, "/a1", body).await;
+            assert_eq!(first, answer(413, "too much"), "origin {name}");
             if !matches!(end, Step::Drain) {
-                assert_eq!(client.get("/a2").await, answer(200, "is /a2"), "origin {name}");
+                let second = outcome(HANG, pool.send(&to, request(Method::GET, "/a2"), ())).await;
+                assert_eq!(second, answer(200, "is /a2"), "origin {name}");
                 assert_eq!(origin.connections.get(), 2, "origin {name}: its connection is not reused");
             }
         }
@@ -59,8 +67,8 @@ fn pool_stops_reading_the_body_once_the_origin_has_answered() {
     run(async {
         // Endless bodies: the answer comes only if the sending stops.
         let endless = || stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; PIECE])));
-        for known in [true, false] {
-            let origin = Origin::start(vec![vec![Step::RequestHead, refusal(), Step::Stall]]).await;
+        for (known, end) in [(true, Step::Stall), (false, Step::Stall), (true, Step::Drain), (false, Step::Drain)] {
+            let origin = Origin::start(vec![vec![Step::RequestHead, refusal(), end]]).await;
             let pool = OriginPool::new(settings());
             let (to, head) = (target(origin.port), request(Method::POST, "/a1"));
             let outcome = match known {
@@ -76,12 +84,73 @@ fn pool_stops_reading_the_body_once_the_origin_has_answered() {
 }
 
 #[test]
+fn origin_that_answers_a_short_request_before_it_reads_it_keeps_its_connection() {
+    run(async {
+        let script = vec![Step::RequestHead, ok("is {path}"), Step::Skip(4), Step::Request, ok("is {path}"), Step::Stall];
+        let origin = Origin::start(vec![script]).await;
+        let pool = OriginPool::new(settings());
+        let late = stream::once(async {
+            // Time for the answer to arrive, and less than it waits for this.
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"late"))
+        });
+        assert_eq!(post(&pool, origin.port, "/a1", SizedStream::new(4, late)).await, answer(200, "is /a1"));
+        assert_eq!(post(&pool, origin.port, "/a2", ()).await, answer(200, "is /a2"));
+        assert_eq!(origin.connections.get(), 1);
+    });
+}
+
+#[test]
+fn answer_within_a_request_that_breaks_off_is_passed_on() {
+    run(async {
+        let broken = || {
+            let error = std::io::Error::other("the sender is gone");
+            stream::once(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err::<Bytes, _>(error)
+            })
+        };
+        // Answered first, and not at all.
+        let origin =
+            Origin::start(vec![vec![Step::RequestHead, refusal(), Step::Stall], vec![Step::RequestHead, Step::Stall]]).await;
+        let pool = OriginPool::new(settings());
+        assert_eq!(post(&pool, origin.port, "/a1", BodyStream::new(broken())).await, answer(413, "too much"));
+        match post(&pool, origin.port, "/a2", BodyStream::new(broken())).await {
+            Outcome::Failed(text) => assert!(text.contains("BrokenRequest") && text.contains("the sender is gone"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn silence_counts_only_when_it_is_the_origins_turn() {
+    run(async {
+        // Longer than every limit of an origin.
+        let pause = || {
+            stream::once(async {
+                tokio::time::sleep(limits().idle_timeout * 3).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b"late"))
+            })
+        };
+        let begun = send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nis");
+        let waiting = || vec![Step::RequestHead, Step::Skip(4), ok("is {path}"), Step::Stall];
+        let answering = |end| vec![Step::RequestHead, begun.clone(), Step::Skip(4), end, Step::Stall];
+        let origin = Origin::start(vec![waiting(), answering(send("it")), answering(Step::Stall)]).await;
+        for expected in [answer(200, "is /a1"), answer(200, "isit"), Outcome::Broken(200, "IdleTimeout".to_owned())] {
+            // Each on a connection of its own.
+            let sent = post(&OriginPool::new(settings()), origin.port, "/a1", SizedStream::new(4, pause())).await;
+            assert_eq!(sent, expected);
+        }
+    });
+}
+
+#[test]
 fn origin_that_does_not_read_is_given_up() {
     run(async {
         let origin = Origin::start(vec![vec![Step::RequestHead, Step::Stall]]).await;
-        let client = Client::guarded(origin.port, limits(), usize::MAX);
         let body = SizedStream::new((PIECE * PIECES) as u64, pieces(PIECES));
-        assert_eq!(client.send(request(Method::POST, "/a1"), body).await, failed("WriteTimeout"));
+        let sent = post(&OriginPool::new(settings()), origin.port, "/a1", body).await;
+        assert_eq!(sent, failed("WriteTimeout"));
     });
 }
 
@@ -89,9 +158,9 @@ fn origin_that_does_not_read_is_given_up() {
 fn origin_that_dies_within_a_body_is_told_apart() {
     run(async {
         let origin = Origin::start(vec![vec![Step::RequestHead, Step::Reset]]).await;
-        let client = Client::guarded(origin.port, limits(), usize::MAX);
         let body = SizedStream::new((PIECE * PIECES) as u64, pieces(PIECES));
-        assert_eq!(client.send(request(Method::POST, "/a1"), body).await, failed("DiedBeforeResponse { reused: false }"));
+        let sent = post(&OriginPool::new(settings()), origin.port, "/a1", body).await;
+        assert_eq!(sent, failed("DiedBeforeResponse { reused: false }"));
     });
 }
 

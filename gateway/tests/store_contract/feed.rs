@@ -25,9 +25,11 @@ impl Following {
     /// Follows `store`; returns once the table is loaded.
     pub(crate) async fn new(store: &Store) -> Self {
         let (table, status) = (Arc::new(KeyTable::new()), Arc::new(FeedStatus::new()));
-        let task = tokio::spawn(follow(store.clone(), Arc::clone(&table), Arc::clone(&status)));
+        let task = tokio::spawn(follow(store.clone(), Arc::clone(&table), Arc::clone(&status), None));
         let following = Self { table, status, task };
         following.until("loaded", |following| following.table.is_loaded()).await;
+        // The status follows the table by a moment.
+        following.until("checked", |following| following.status.age(Instant::now()).is_some()).await;
         following
     }
 

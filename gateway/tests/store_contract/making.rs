@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, UnixMillis};
-use postern_gateway::store::{Actor, CreatedKey, DatabaseUrl, NewConsumer, NewKey, Owner, Stamp, Store};
+use postern_gateway::store::{Actor, Answer, CreatedKey, DatabaseUrl, NewConsumer, NewKey, Owner, Stamp, Store};
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -12,7 +12,7 @@ pub(crate) async fn open(url: &DatabaseUrl) -> Store {
 }
 
 pub(crate) fn stamp() -> Stamp {
-    Stamp { actor: Actor::command_line(Some("tester")), at: NOW }
+    Stamp { actor: Actor::command_line(Some("tester")), at: NOW, source: None }
 }
 
 pub(crate) fn later(seconds: u64) -> Stamp {
@@ -37,6 +37,11 @@ pub(crate) fn key(owner: Owner, text: &str) -> NewKey {
         scopes: None,
         description: None,
     }
+}
+
+/// The answer to a creation that is found at `location`.
+pub(crate) fn answer(location: &str) -> Answer {
+    Answer { location: location.to_owned(), body: "{}".to_owned() }
 }
 
 pub(crate) async fn create_key(store: &Store, name: &str, text: &str) -> CreatedKey {

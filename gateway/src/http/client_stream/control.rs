@@ -16,6 +16,27 @@ use crate::wire::alarm::Pace;
 /// Told of the first fault of each connection.
 pub(super) type Observer = dyn Fn(&ClientControl, ClientFault);
 
+/// Gives the whole response to a client that no handler can answer, or none to close without a word.
+pub(super) type Refuser = dyn Fn(&Refused<'_>) -> Option<Vec<u8>>;
+
+/// A client that no handler can answer, and that is let go.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Its connection.
+    pub client: &'a ClientControl,
+    /// What it did.
+    pub fault: ClientFault,
+    /// Whether a request of its was passed on and its handler gave no answer.
+    pub within_request: bool,
+}
+
+/// Who is told of faults, and who words the answers to them.
+#[derive(Clone, Default)]
+pub(super) struct Listeners {
+    pub(super) observer: Option<Rc<Observer>>,
+    pub(super) refuser: Option<Rc<Refuser>>,
+}
+
 /// One client connection, as its handlers see it. In the connection data of every request; see
 /// [`ClientStream::control`](super::ClientStream::control).
 pub struct ClientControl {
@@ -28,11 +49,11 @@ pub struct ClientControl {
     body_pace: Cell<Option<Pace>>,
     write_pace: Cell<Option<Pace>>,
     diversion: RefCell<Diversion>,
-    observer: Option<Rc<Observer>>,
+    listeners: Listeners,
 }
 
 impl ClientControl {
-    pub(super) fn new(peer: Option<SocketAddr>, observer: Option<Rc<Observer>>) -> Self {
+    pub(super) fn new(peer: Option<SocketAddr>, listeners: Listeners) -> Self {
         Self {
             peer,
             fault: Cell::new(None),
@@ -43,7 +64,7 @@ impl ClientControl {
             body_pace: Cell::new(None),
             write_pace: Cell::new(None),
             diversion: RefCell::default(),
-            observer,
+            listeners,
         }
     }
 
@@ -105,9 +126,18 @@ impl ClientControl {
         if self.fault.get().is_none() {
             log::debug!("client {:?}: {fault}", self.peer);
             self.fault.set(Some(fault));
-            if let Some(observer) = &self.observer {
+            if let Some(observer) = &self.listeners.observer {
                 observer(self, fault);
             }
+        }
+    }
+
+    /// The response to the fault, where nobody else gives one.
+    pub(super) fn refusal(&self, within_request: bool) -> Option<Vec<u8>> {
+        let fault = self.fault.get()?;
+        match &self.listeners.refuser {
+            Some(refuser) => refuser(&Refused { client: self, fault, within_request }),
+            None => fault.response().map(String::into_bytes),
         }
     }
 

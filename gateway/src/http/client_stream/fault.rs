@@ -46,6 +46,21 @@ pub enum ClientFault {
 }
 
 impl ClientFault {
+    /// Every name that [`ClientFault::name`] gives.
+    pub const NAMES: [&str; 11] = [
+        "head_timeout",
+        "head_too_large",
+        "too_many_fields",
+        "no_request_line",
+        "bare_line_feed",
+        "fragment",
+        "bad_chunk",
+        "body_stalled",
+        "body_too_slow",
+        "write_stalled",
+        "stray_response",
+    ];
+
     /// The status that says so, where a response can still be given.
     pub fn status(self) -> Option<u16> {
         match self {
@@ -56,7 +71,25 @@ impl ClientFault {
         }
     }
 
-    /// The whole response, for when no handler can give it. The connection ends with it.
+    /// Its name, for metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TooManyFields => "too_many_fields",
+            Self::NoRequestLine => "no_request_line",
+            Self::BareLineFeed => "bare_line_feed",
+            Self::Fragment => "fragment",
+            Self::BadChunk(_) => "bad_chunk",
+            Self::BodyStalled => "body_stalled",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::WriteStalled => "write_stalled",
+            Self::StrayResponse => "stray_response",
+        }
+    }
+
+    /// The whole response, for when nobody else words it. The connection ends with it.
     pub(super) fn response(self) -> Option<String> {
         let (line, code) = match self.status()? {
             400 => ("400 Bad Request", "bad_request"),

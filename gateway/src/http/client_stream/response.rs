@@ -3,7 +3,7 @@
 use crate::wire::{
     body::Framing,
     chunked::{ChunkLimits, ChunkScanner},
-    head::parse_length,
+    head::{HeadEnd, parse_length},
 };
 
 /// What we write ourselves needs no limit.
@@ -101,7 +101,7 @@ impl Outgoing {
 /// The length of the head at the start of `bytes`, and what follows it.
 fn read_head(bytes: &[u8], is_head: bool) -> Option<(usize, Then)> {
     let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', a, b, c, ..] = bytes else { return None };
-    let length = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let length = HeadEnd::default().find(bytes).ok()??;
     let then = match (a, b, c) {
         (b'1', b'0', b'1') => Then::Switched,
         (b'1', ..) => Then::Another,

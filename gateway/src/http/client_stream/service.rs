@@ -7,26 +7,34 @@ use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
 use tokio_rustls::TlsAcceptor;
 
-use super::{ClientControl, ClientFault, ClientLimits, ClientStream, control::Observer};
+use super::{ClientControl, ClientFault, ClientLimits, ClientStream, Refused, control::Listeners};
 use crate::tls::socket::TlsSocket;
 
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
 pub struct ClientGuard {
     limits: Rc<ClientLimits>,
-    observer: Option<Rc<Observer>>,
+    listeners: Listeners,
 }
 
 impl ClientGuard {
     /// Guards with these limits.
     pub fn new(limits: ClientLimits) -> Self {
-        Self { limits: Rc::new(limits), observer: None }
+        Self { limits: Rc::new(limits), listeners: Listeners::default() }
     }
 
     /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
     #[must_use]
     pub fn observed_by(mut self, observer: impl Fn(&ClientControl, ClientFault) + 'static) -> Self {
-        self.observer = Some(Rc::new(observer));
+        self.listeners.observer = Some(Rc::new(observer));
+        self
+    }
+
+    /// Answers as `refuser` says where no handler can: before there is a request, and where the handler of one is still silent
+    /// when its client is let go. What it gives is the whole response, with `connection: close`.
+    #[must_use]
+    pub fn refusing_by(mut self, refuser: impl Fn(&Refused<'_>) -> Option<Vec<u8>> + 'static) -> Self {
+        self.listeners.refuser = Some(Rc::new(refuser));
         self
     }
 
@@ -38,7 +46,7 @@ impl ClientGuard {
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
-        ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.observer.clone()))
+        ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.listeners.clone()))
     }
 
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that does not manage it is closed without

@@ -20,9 +20,9 @@ const MAX_LINGER_BYTES: usize = 1024 * 1024;
 impl<S: ClientSocket> ClientStream<S> {
     /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
     pub(super) fn write_refusal(&mut self, cx: &mut Context<'_>) {
-        if let Some(response) = self.control.fault().and_then(ClientFault::response) {
+        if let Some(response) = self.control.refusal(self.owed) {
             // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
-            if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, response.as_bytes()) {
+            if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, &response) {
                 self.control.note_sent(count);
             }
             let _ = Pin::new(&mut self.io).poll_flush(cx);

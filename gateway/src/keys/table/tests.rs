@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use super::*;
-use crate::keys::KeyState;
+use crate::keys::{AllowedIps, BucketName};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -14,6 +14,7 @@ fn consumer(name: &str, scopes: &str) -> Consumer {
         custom_id: None,
         metadata: None,
         scopes: scopes.parse().unwrap(),
+        allowed_ips: AllowedIps::default(),
     }
 }
 
@@ -24,6 +25,7 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
         consumer: consumer.id,
         state: KeyState::Active,
         expires_at: None,
+        deprecated_at: None,
         scopes: None,
     }
 }
@@ -199,4 +201,73 @@ fn look_ups_go_on_while_the_table_is_loaded_again() {
     });
     assert!(found.into_inner() >= keys.len());
     assert_eq!(table.len(), keys.len());
+}
+
+#[test]
+fn a_load_that_began_before_another_removes_nothing() {
+    let (table, acme, one, _) = acme();
+    let earlier = table.reload();
+    let mut later = table.reload();
+    earlier.finish();
+    assert_eq!(table.len(), 2);
+    later.consumer(acme);
+    later.key(one).unwrap();
+    later.finish();
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn what_is_applied_while_a_load_goes_on_stays() {
+    let (table, acme, one, _) = acme();
+    let mut reload = table.reload();
+    reload.consumer(acme.clone());
+    reload.key(KeyEntry { expires_at: Some(NOW), ..one.clone() }).unwrap();
+    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..one })).unwrap();
+    table.apply(Change::Key(key_of(&acme, "three"))).unwrap();
+    reload.finish();
+    assert_eq!(find(&table, "one").unwrap().status(NOW), KeyStatus::Revoked);
+    assert!(find(&table, "two").is_none());
+    assert!(find(&table, "three").is_some());
+    assert_eq!(table.len(), 2);
+}
+
+#[test]
+fn a_load_that_says_nothing_new_takes_no_memory() {
+    let (table, acme, one, two) = acme();
+    let before = table.records.find(&one.digest, |record| std::ptr::from_ref(record).addr());
+    let consumer = std::ptr::from_ref(find(&table, "one").unwrap().consumer()).addr();
+    load(&table, [&acme], [&one, &two]);
+    assert_eq!(table.records.find(&one.digest, |record| std::ptr::from_ref(record).addr()), before);
+    assert_eq!(std::ptr::from_ref(find(&table, "one").unwrap().consumer()).addr(), consumer);
+}
+
+#[test]
+fn what_is_removed_is_freed() {
+    let (table, acme, one, _) = acme();
+    let held = |found: &KnownKey| Arc::downgrade(&found.consumer);
+    let consumer = held(&find(&table, "one").unwrap());
+    table.apply(Change::KeyRemoved(one.digest)).unwrap();
+    assert_eq!(consumer.strong_count(), 1, "the other key's");
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    assert_eq!(consumer.strong_count(), 0);
+
+    // The same by a load, records included.
+    let many: Vec<KeyEntry> = (0..100).map(|number| key_of(&acme, &format!("key {number}"))).collect();
+    load(&table, [&acme], &many);
+    let cell = table.records.find(&many[0].digest, |record| Arc::downgrade(&record.consumer)).unwrap();
+    assert_eq!(cell.strong_count(), many.len() + 1);
+    load(&table, [], []);
+    assert_eq!(cell.strong_count(), 0);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_key_may_be_used_from_where_its_consumer_may() {
+    let (table, acme, ..) = acme();
+    let inside = "192.0.2.7".parse().unwrap();
+    let outside = "198.51.100.1".parse().unwrap();
+    assert!(find(&table, "one").unwrap().allows_address(outside));
+    table.apply(Change::Consumer(Consumer { allowed_ips: "192.0.2.0/24".parse().unwrap(), ..acme })).unwrap();
+    assert!(find(&table, "one").unwrap().allows_address(inside));
+    assert!(!find(&table, "one").unwrap().allows_address(outside));
 }

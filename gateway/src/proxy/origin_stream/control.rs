@@ -9,14 +9,15 @@ use std::{
 
 use http::uri::Authority;
 
-use super::OriginLimits;
+use super::{OriginLimits, Upload};
 
 /// One connection as its user sees it.
 #[derive(Debug, Default)]
 pub struct OriginControl {
     remote: Option<SocketAddr>,
     exchanges: Cell<u32>,
-    answered_early: Cell<bool>,
+    upload: RefCell<Option<Upload>>,
+    dateless: Cell<bool>,
     retired: Cell<bool>,
     limits: Cell<Option<OriginLimits>>,
     membership: Option<Membership>,
@@ -53,9 +54,16 @@ impl OriginControl {
         self.exchanges.get()
     }
 
-    /// Whether the origin gave its final answer before it had taken the whole request; the rest is not worth sending.
-    pub fn answered_early(&self) -> bool {
-        self.answered_early.get()
+    /// Gives the exchange to come a body, which goes out while its answer is read. Whoever writes the head of the request
+    /// announces it there and writes nothing more.
+    pub fn carry(&self, upload: Upload) {
+        self.upload.replace(Some(upload));
+    }
+
+    /// Takes off the `Date` that the encoder of awc puts at the end of every head without one: a gateway that adds it would
+    /// speak for the client (RFC 9110 §6.6.1). For the exchange to come, whose head must have none of its own.
+    pub fn leave_date_out(&self) {
+        self.dateless.set(true);
     }
 
     /// Holds the exchange to come, or the present one, to other limits than those of the connection.
@@ -85,8 +93,12 @@ impl OriginControl {
         self.limits.set(None);
     }
 
-    pub(super) fn note_early_answer(&self) {
-        self.answered_early.set(true);
+    pub(super) fn take_dateless(&self) -> bool {
+        self.dateless.take()
+    }
+
+    pub(super) fn take_upload(&self) -> Option<Upload> {
+        self.upload.take()
     }
 
     /// Leaves word that this is the connection which the pool gives out now.

@@ -87,6 +87,12 @@ pub enum OriginFault {
     /// The body of the response stood still for too long.
     #[error("the response stood still for too long")]
     IdleTimeout,
+    /// The body of the request did not come to its end, so that the request was broken off.
+    #[error("the request was broken off: {cause}")]
+    BrokenRequest {
+        /// What its sender said.
+        cause: String,
+    },
     /// The origin did not take the request in time.
     #[error("the origin does not take the request")]
     WriteTimeout,
@@ -164,9 +170,10 @@ impl From<OriginFault> for io::Error {
             | OriginFault::FirstByteTimeout
             | OriginFault::IdleTimeout
             | OriginFault::WriteTimeout => io::ErrorKind::TimedOut,
-            OriginFault::DiedBeforeResponse { .. } | OriginFault::ClosedWhileIdle | OriginFault::Retired => {
-                io::ErrorKind::ConnectionAborted
-            }
+            OriginFault::DiedBeforeResponse { .. }
+            | OriginFault::BrokenRequest { .. }
+            | OriginFault::ClosedWhileIdle
+            | OriginFault::Retired => io::ErrorKind::ConnectionAborted,
             OriginFault::Untrusted { .. } | OriginFault::TlsFailed { .. } | OriginFault::TlsRefused { .. } => {
                 io::ErrorKind::InvalidData
             }

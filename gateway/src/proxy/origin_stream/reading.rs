@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Buf as _;
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
@@ -92,6 +92,14 @@ impl<S> OriginStream<S> {
         buf.put_slice(self.ready.get(..count).unwrap_or_default());
         self.ready.advance(count);
     }
+
+    /// Moves what was read into `buf` since `start` back to the front of `ready`.
+    pub(super) fn take_back(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
+        let mut all = BytesMut::from(buf.filled().get(start..).unwrap_or_default());
+        all.extend_from_slice(&self.ready);
+        self.ready = all;
+        buf.set_filled(start);
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
@@ -136,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
             if self.held.is_empty() {
                 let start = buf.filled().len();
                 match self.poll_inner_read(cx, buf) {
-                    Poll::Pending => return self.poll_first_byte_timeout(cx),
+                    Poll::Pending => return self.poll_silence(cx),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broke(&error))),
                     Poll::Ready(Ok(())) => {}
                 }
@@ -157,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
                 }
             } else {
                 match self.poll_hold(cx) {
-                    Poll::Pending => return self.poll_first_byte_timeout(cx),
+                    Poll::Pending => return self.poll_silence(cx),
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.died_now())),
                     Poll::Ready(Ok(_)) => {}
                 }
@@ -202,19 +210,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         }
     }
 
-    pub(super) fn poll_first_byte_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits().first_byte_timeout);
-        ready!(self.read_alarm.poll(cx));
-        Poll::Ready(Err(self.fail(OriginFault::FirstByteTimeout)))
-    }
-
     pub(super) fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if matches!(self.phase, Phase::Body(Framing::UntilClose)) {
             return self.poll_read_until_close(cx, buf);
         }
         let start = buf.filled().len();
         match self.poll_inner_read(cx, buf) {
-            Poll::Pending => return self.poll_idle_timeout(cx),
+            Poll::Pending => return self.poll_silence(cx),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
             Poll::Ready(Ok(())) => {}
         }
@@ -243,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
             }
         };
         match read {
-            Poll::Pending => return self.poll_idle_timeout(cx),
+            Poll::Pending => return self.poll_silence(cx),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(self.died_now())),
             Poll::Ready(Ok(0)) => {
                 self.ready.extend_from_slice(body::LAST_CHUNK);
@@ -253,11 +255,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         }
         self.deliver(buf);
         Poll::Ready(Ok(()))
-    }
-
-    pub(super) fn poll_idle_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read_alarm.arm(self.limits().idle_timeout);
-        ready!(self.read_alarm.poll(cx));
-        Poll::Ready(Err(self.fail(OriginFault::IdleTimeout)))
     }
 }

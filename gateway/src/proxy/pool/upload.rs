@@ -1,73 +1,67 @@
-//! The body of a request on its way to an origin: it keeps to its length, and stops when the origin has answered.
+//! A request in two parts: what awc sends, the head, and what the stream beneath sends, the body.
 
 use std::{
-    error::Error,
-    io,
+    convert::Infallible,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use actix_http::{
-    RequestHeadType,
+    RequestHead, RequestHeadType,
     body::{BodySize, BoxBody, MessageBody},
-    header::{CONTENT_LENGTH, HeaderValue},
+    header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING},
 };
 use bytes::Bytes;
 
-use crate::proxy::origin_stream::OriginControl;
+use crate::proxy::origin_stream::{Upload, UploadFraming};
 
-/// See the module.
-pub(super) struct Upload {
-    body: BoxBody,
-    size: BodySize,
-    /// What is missing of an announced length that awc does not know of.
-    left: Option<u64>,
-    control: Option<Rc<OriginControl>>,
+/// The head as awc is to write it, what it is told of the body, and the body.
+///
+/// awc sends all of a body before it looks at the answer, and holds back what is less than 8 kB. So a body is announced in a
+/// header of our own, and awc is told of one without any framing, to which it adds nothing.
+pub(super) fn part(head: RequestHeadType, body: BoxBody) -> (RequestHeadType, Announced, Option<Upload>) {
+    let size = body.size();
+    let Some(upload) = Upload::new(body) else { return (head, Announced { size, told: true }, None) };
+    let mut head = owned(head);
+    head.no_chunking(true);
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(TRANSFER_ENCODING);
+    match upload.framing() {
+        UploadFraming::Length(length) => head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        UploadFraming::Chunked => head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+    };
+    (RequestHeadType::Owned(head), Announced { size: BodySize::Stream, told: false }, Some(upload))
 }
 
-impl Upload {
-    /// awc sends all of a body before it looks at the response, and has no means to stop where it knows the length. So a
-    /// streamed body of known length is announced in our own header, and kept to that length here.
-    pub(super) fn new(mut head: RequestHeadType, body: BoxBody, control: Option<Rc<OriginControl>>) -> (RequestHeadType, Self) {
-        let size = body.size();
-        if matches!(size, BodySize::None | BodySize::Sized(0)) {
-            return (head, Self { body, size, left: None, control: None });
+fn owned(head: RequestHeadType) -> RequestHead {
+    match head {
+        RequestHeadType::Owned(head) => head,
+        RequestHeadType::Rc(head, extra) => {
+            let mut head = Rc::unwrap_or_clone(head);
+            for (name, value) in extra.into_iter().flatten() {
+                head.headers.insert(name, value);
+            }
+            head
         }
-        let body = match body.try_into_bytes() {
-            // In hand already: it leaves with the head, in one write.
-            Ok(bytes) => return (head, Self { body: BoxBody::new(bytes), size, left: None, control: None }),
-            Err(body) => body,
-        };
-        let mut upload = Self { body, size, left: None, control };
-        if let (BodySize::Sized(length), RequestHeadType::Owned(head)) = (size, &mut head) {
-            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            head.no_chunking(true);
-            upload.size = BodySize::Stream;
-            upload.left = Some(length);
-        }
-        (head, upload)
     }
 }
 
-impl MessageBody for Upload {
-    type Error = Box<dyn Error>;
+/// The body as awc sees it: without a byte.
+pub(super) struct Announced {
+    size: BodySize,
+    told: bool,
+}
+
+impl MessageBody for Announced {
+    type Error = Infallible;
 
     fn size(&self) -> BodySize {
         self.size
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let this = self.get_mut();
-        if this.control.as_ref().is_some_and(|control| control.answered_early()) {
-            return Poll::Ready(None);
-        }
-        let chunk = ready!(Pin::new(&mut this.body).poll_next(cx)).transpose()?;
-        if let Some(left) = &mut this.left {
-            let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            let exact = left.checked_sub(size).filter(|left| chunk.is_some() || *left == 0);
-            *left = exact.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "body is not as long as announced"))?;
-        }
-        Poll::Ready(chunk.map(Ok))
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        // A stream that ends at once would be announced as a length of zero.
+        Poll::Ready((!std::mem::replace(&mut self.told, true)).then(|| Ok(Bytes::new())))
     }
 }

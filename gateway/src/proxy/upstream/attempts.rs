@@ -114,9 +114,10 @@ impl Chosen<'_> {
         self.upstream.failed(self.target, cause);
     }
 
-    /// That the attempt failed, for the log.
+    /// That the attempt failed, for the log and the count.
     #[must_use]
     pub fn failed(&self, phase: Phase, cause: String) -> FailedAttempt {
+        self.upstream.count_failed_attempt(phase);
         FailedAttempt { number: self.number, target: Arc::clone(self.target), phase, cause }
     }
 }
@@ -132,6 +133,22 @@ pub enum Phase {
     Waiting,
     /// The answer had begun.
     Answering,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Sending, Self::Waiting, Self::Answering];
+
+    /// Its name, for metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Sending => "sending",
+            Self::Waiting => "waiting",
+            Self::Answering => "answering",
+        }
+    }
 }
 
 impl fmt::Display for Phase {

@@ -1,27 +1,36 @@
 //! From the revision that the table has to the one that the store has: by the changes in between, or by loading all.
 
-use futures_util::TryStreamExt;
+use std::time::Duration;
+
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::time::Instant;
 
 use crate::keys::{Change, ConsumerId};
-use crate::store::StoreError;
-use crate::store::feed::Follower;
+use crate::store::feed::{Follower, bulk};
 use crate::store::rows;
+use crate::store::{StoreError, within};
 
+/// How long the store may take to say what is new, and to tell the changes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const CHANGES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Above this many changes, loading everything is the shorter way.
 const MOST_CHANGES: i64 = 10_000;
 
 impl Follower {
     /// Brings the table to the state of the store, as one snapshot of it shows.
     pub(super) async fn catch_up(&mut self, connection: &mut AnyConnection) -> Result<(), StoreError> {
-        let mut snapshot = connection.begin().await?;
-        let (oldest, newest) = kept_revisions(&mut snapshot).await?;
+        let store = self.store.clone();
+        let (mut snapshot, (oldest, newest)) = within(ANSWER_TIMEOUT, async {
+            let mut snapshot = connection.begin_with(store.database.begin_read()).await?;
+            let kept = kept_revisions(&mut snapshot).await?;
+            Ok((snapshot, kept))
+        })
+        .await?;
         match self.revision {
             Some(known) if known == newest => {}
             // Going on needs every change after `known`; a store that went back was restored from a copy.
             Some(known) if oldest <= known + 1 && newest > known && newest - known <= MOST_CHANGES => {
-                match self.apply_changes(&mut snapshot, known).await {
+                match within(CHANGES_TIMEOUT, self.apply_changes(&mut snapshot, known)).await {
                     Err(StoreError::OutOfStep(error)) => {
                         log::warn!("loading all keys again: {error}");
                         self.load_all(&mut snapshot).await?;
@@ -45,7 +54,7 @@ impl Follower {
         // The rows as they are now: in between they may have changed several times. Consumers first, because a new key
         // may belong to a new consumer.
         let consumers = sqlx::query(
-            "SELECT DISTINCT ch.subject_id, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes \
+            "SELECT DISTINCT ch.subject_id, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips \
              FROM changes ch LEFT JOIN consumers c ON c.id = ch.subject_id \
              WHERE ch.revision > $1 AND ch.subject = 'consumer'",
         )
@@ -61,7 +70,7 @@ impl Follower {
             })?;
         }
         let keys = sqlx::query(
-            "SELECT DISTINCT ch.digest, k.id, k.consumer_id, k.state, k.expires_at, k.scopes \
+            "SELECT DISTINCT ch.digest, k.id, k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.scopes \
              FROM changes ch LEFT JOIN keys k ON k.id = ch.subject_id \
              WHERE ch.revision > $1 AND ch.subject = 'key'",
         )
@@ -81,24 +90,9 @@ impl Follower {
     async fn load_all(&self, snapshot: &mut AnyConnection) -> Result<(), StoreError> {
         let begun = Instant::now();
         let mut reload = self.table.reload();
-        let mut consumers = sqlx::query("SELECT c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes FROM consumers c")
-            .fetch(&mut *snapshot);
-        while let Some(row) = consumers.try_next().await? {
-            if let Some(consumer) = or_gone(true, || rows::consumer(&row))? {
-                reload.consumer(consumer);
-            }
-        }
-        drop(consumers);
-        let mut keys =
-            sqlx::query("SELECT k.digest, k.id, k.consumer_id, k.state, k.expires_at, k.scopes FROM keys k").fetch(snapshot);
-        while let Some(row) = keys.try_next().await? {
-            if let Some(entry) = or_gone(true, || rows::key_entry(&row))?
-                && let Err(error) = reload.key(entry)
-            {
-                log::error!("a key was left out: {error}");
-            }
-        }
+        bulk::read_all(snapshot, &mut reload).await?;
         reload.finish();
+        self.status.loaded();
         log::info!("loaded {} keys in {:.3} s", self.table.len(), begun.elapsed().as_secs_f64());
         Ok(())
     }
@@ -114,7 +108,7 @@ async fn kept_revisions(snapshot: &mut AnyConnection) -> Result<(i64, i64), Stor
 }
 
 /// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
-fn or_gone<T>(is_there: bool, read: impl FnOnce() -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+pub(super) fn or_gone<T>(is_there: bool, read: impl FnOnce() -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     if !is_there {
         return Ok(None);
     }

@@ -1,45 +1,103 @@
-//! [`FeedStatus`]: how current the table is, for readiness and metrics.
+//! [`FeedStatus`]: how current the table is, for requests, readiness and metrics.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How current the key table is. Written by the feed, read from anywhere without a lock.
+use tokio::sync::watch;
+
+/// How current the key table is. Written by the feed, read from anywhere; [`age`](Self::age) takes no lock.
 #[derive(Debug)]
 pub struct FeedStatus {
     since: Instant,
-    /// Milliseconds from `since` to the last successful check, plus one; 0 is never.
-    checked: AtomicU64,
-    revision: AtomicI64,
+    /// Milliseconds from `since` to the moment that the table was last known to be as the store; before it for a table
+    /// that came from a file.
+    current: AtomicI64,
+    revision: watch::Sender<i64>,
+    loads: AtomicU64,
+    /// The own name of the store that the table follows.
+    identity: OnceLock<String>,
 }
+
+/// In `current`: the table was never like the store.
+const NEVER: i64 = i64::MIN;
 
 impl FeedStatus {
     /// The status of a feed that has not begun.
     #[must_use]
     pub fn new() -> Self {
-        Self { since: Instant::now(), checked: AtomicU64::new(0), revision: AtomicI64::new(0) }
+        Self {
+            since: Instant::now(),
+            current: AtomicI64::new(NEVER),
+            revision: watch::Sender::new(0),
+            loads: AtomicU64::new(0),
+            identity: OnceLock::new(),
+        }
     }
 
     /// How long ago, seen from `now`, the table was last known to be as the store; `None` when it never was.
     #[must_use]
     pub fn age(&self, now: Instant) -> Option<Duration> {
-        let checked = self.checked.load(Ordering::Acquire).checked_sub(1)?;
-        Some(now.saturating_duration_since(self.since + Duration::from_millis(checked)))
+        let current = self.current.load(Ordering::Acquire);
+        let age = millis(now.saturating_duration_since(self.since)).saturating_sub(current);
+        (current != NEVER).then(|| Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+    }
+
+    /// Whether the table was last known to be as the store longer than `most` ago, or never.
+    #[must_use]
+    pub fn is_older_than(&self, most: Duration) -> bool {
+        self.age(Instant::now()).is_none_or(|age| age > most)
     }
 
     /// The last change that the table has; 0 before it was loaded.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        self.revision.load(Ordering::Acquire)
+        *self.revision.borrow()
+    }
+
+    /// Tells each new revision; one that comes while another is told may be skipped.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    /// The own name of the store that the table followed first; `None` before it was asked.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.get().map(String::as_str)
+    }
+
+    pub(super) fn follows(&self, identity: String) {
+        let _ = self.identity.set(identity);
+    }
+
+    /// The table is as a file was that was written `age` ago, at `revision`.
+    pub fn restored(&self, revision: i64, age: Duration) {
+        self.current.store(millis(self.since.elapsed()).saturating_sub(millis(age)), Ordering::Release);
+        self.reached(revision);
+    }
+
+    /// How often the whole table was loaded, the first time included.
+    #[must_use]
+    pub fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn loaded(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn checked(&self, now: Instant) {
-        let millis = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX - 1);
-        self.checked.store(millis + 1, Ordering::Release);
+        self.current.store(millis(now.saturating_duration_since(self.since)), Ordering::Release);
     }
 
     pub(super) fn reached(&self, revision: i64) {
-        self.revision.store(revision, Ordering::Release);
+        self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Default for FeedStatus {
@@ -60,5 +118,25 @@ mod tests {
         status.checked(start + Duration::from_millis(10));
         assert_eq!(status.age(start + Duration::from_millis(250)), Some(Duration::from_millis(240)));
         assert_eq!(status.age(start), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_table_from_a_file_is_as_old_as_the_file() {
+        let status = FeedStatus::new();
+        status.restored(7, Duration::from_secs(3_600));
+        let age = status.age(Instant::now()).unwrap();
+        assert!(age >= Duration::from_secs(3_600) && age < Duration::from_secs(3_700), "{age:?}");
+        assert_eq!(status.revision(), 7);
+    }
+
+    #[test]
+    fn revisions_are_told_once() {
+        let status = FeedStatus::new();
+        let mut revisions = status.revisions();
+        status.reached(3);
+        assert!(revisions.has_changed().unwrap());
+        assert_eq!(*revisions.borrow_and_update(), 3);
+        status.reached(3);
+        assert!(!revisions.has_changed().unwrap());
     }
 }

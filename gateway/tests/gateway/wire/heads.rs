@@ -3,6 +3,10 @@
 use super::{Bench, SMUGGLED, Wanted, check_table};
 use Wanted::{Declined, Passed, Refused, RefusedAs};
 
+use crate::client::Connection;
+use crate::origin::Origin;
+use crate::rig::{Process, eventually};
+
 #[test]
 fn request_lines_are_what_the_grammar_says() {
     let bench = Bench::new();
@@ -221,4 +225,54 @@ fn heads_have_limits() {
             ("a large name", &name, Refused(431)),
         ],
     );
+}
+
+#[test]
+fn what_never_becomes_a_request_is_refused_and_recorded_like_any_other() {
+    let origin = Origin::hello();
+    let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &[("GATEWAY__LISTEN__HEAD_TIMEOUT", "300ms")]);
+    let good = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", process.key("acme"));
+    let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(20_000));
+    for (bytes, status, code) in [
+        ("GET / HTTP/1.1\r\nhost:", 408, "request_timeout"),
+        ("", 408, "request_timeout"),
+        ("GET / HTTP/1.1\nhost: h\r\n\r\n", 400, "bad_request"),
+        ("GET /#a HTTP/1.1\r\nhost: h\r\n\r\n", 400, "bad_request"),
+        ("\r\n\r\n\r\n", 400, "bad_request"),
+        (&large, 431, "request_header_too_large"),
+    ] {
+        for after in [false, true] {
+            if after && bytes.is_empty() {
+                continue;
+            }
+            let what = format!("{:?}, after another: {after}", bytes.get(..30).unwrap_or(bytes));
+            let mut connection = Connection::open(process.public);
+            if after {
+                connection.send(&good);
+                assert_eq!(connection.response().status, 200, "{what}");
+            }
+            connection.send(bytes);
+            let response = connection.response();
+            assert_eq!((response.status, response.code().as_str()), (status, code), "{what}");
+            assert_eq!(
+                (response.header("cache-control"), response.header("connection")),
+                (Some("no-store"), Some("close")),
+                "{what}"
+            );
+            let problem = response.json();
+            assert_eq!(problem["type"], format!("urn:postern:problem:{code}"), "{what}");
+            let id = response.header("x-request-id").unwrap().to_owned();
+            assert_eq!((&problem["request_id"], problem.get("instance")), (&id.as_str().into(), None), "{what}");
+            assert!(connection.is_closed(), "{what}");
+            eventually("its line", || process.access_log().iter().any(|line| line["request_id"] == id.as_str()));
+            let lines: Vec<_> = process.access_log().into_iter().filter(|line| line["request_id"] == id.as_str()).collect();
+            assert_eq!(lines.len(), 1, "{what}");
+            assert_eq!((&lines[0]["status"], &lines[0]["code"]), (&status.into(), &code.into()), "{what}");
+            assert_eq!(
+                (&lines[0]["method"], &lines[0]["path"], &lines[0]["client"]),
+                (&"".into(), &"".into(), &"127.0.0.1".into()),
+                "{what}"
+            );
+        }
+    }
 }

@@ -1,0 +1,221 @@
+//! Bodies of calls: read to a limit, parsed strictly, and taken apart member by member, so that everything that is wrong
+//! with one is told at once. What reads a body also describes it: see [`schema`].
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use actix_web::web::{BytesMut, Payload};
+use futures_util::StreamExt as _;
+use serde_json::{Map, Value};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, Schema};
+
+use crate::admin::json;
+use crate::admin::member::{Errors, Member};
+use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::keys::{Prefix, token};
+use crate::views::schemas::or_null;
+
+/// Most bytes of a body.
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+
+/// What a call's body is read into.
+pub(super) trait Body: Sized {
+    /// What the document calls its schema; without one, the call takes no body.
+    const NAME: Option<&'static str>;
+    /// The members that an API key belongs into; anywhere else it is refused.
+    const KEYS: &'static [&'static str] = &[];
+
+    /// Takes every member there may be, and only then gives up where one is missing.
+    fn read(fields: &mut Fields) -> Option<Self>;
+}
+
+impl Body for () {
+    const NAME: Option<&'static str> = None;
+
+    fn read(_: &mut Fields) -> Option<Self> {
+        Some(())
+    }
+}
+
+/// The members of a body, taken one by one. Whatever is left at the end is unknown, and refused.
+#[derive(Default)]
+pub(super) struct Fields {
+    members: Map<String, Value>,
+    errors: Errors,
+    described: ObjectBuilder,
+    either: Option<Either>,
+}
+
+/// Of these two members, one has to be there.
+struct Either {
+    one: &'static str,
+    other: &'static str,
+    /// What cannot be there with `one`.
+    excluded: Vec<&'static str>,
+}
+
+impl Fields {
+    /// A member that has to be there.
+    pub(super) fn required<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
+        self.describe(name, meaning, T::schema());
+        self.described = std::mem::take(&mut self.described).required(name);
+        match self.members.remove(name) {
+            Some(value) => T::read(value, &json::member("", name), &mut self.errors),
+            None => {
+                self.errors.list.push(FieldError::at(&json::member("", name), "it is missing"));
+                None
+            }
+        }
+    }
+
+    /// A member that may be missing, and then says nothing.
+    pub(super) fn optional<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
+        self.describe(name, meaning, T::schema());
+        let value = self.members.remove(name)?;
+        T::read(value, &json::member("", name), &mut self.errors)
+    }
+
+    /// A member that may be missing, and then says nothing, or null, and then empties what it stands for.
+    pub(super) fn nullable<T: Member>(&mut self, name: &str, meaning: &str) -> Option<Option<T>> {
+        self.describe(name, meaning, or_null(T::schema()));
+        match self.members.remove(name)? {
+            Value::Null => Some(None),
+            value => T::read(value, &json::member("", name), &mut self.errors).map(Some),
+        }
+    }
+
+    /// Refuses a body that has both of the members `one` and `other`, or neither, or `one` with any of those `beside` the
+    /// other. To be asked before they are taken.
+    pub(super) fn either(&mut self, one: &'static str, other: &'static str, beside: &[&'static str]) {
+        let has = |name: &str| self.members.contains_key(name);
+        let excluded: Vec<&'static str> = [other].iter().chain(beside).copied().collect();
+        let together = excluded.iter().filter(|name| has(one) && has(name));
+        let mut errors: Vec<FieldError> =
+            together.map(|name| FieldError::at(&json::member("", name), format!("it does not go together with {one}"))).collect();
+        if !has(one) && !has(other) {
+            errors.push(FieldError::at(&json::member("", other), format!("either {one} or {other} has to be there")));
+        }
+        self.errors.list.extend(errors);
+        self.either = Some(Either { one, other, excluded });
+    }
+
+    fn describe(&mut self, name: &str, meaning: &str, schema: Schema) {
+        let mut schema = schema;
+        match &mut schema {
+            Schema::Object(object) => object.description = Some(meaning.to_owned()),
+            Schema::Array(array) => array.description = Some(meaning.to_owned()),
+            _ => {}
+        }
+        self.described = std::mem::take(&mut self.described).property(name, schema);
+    }
+}
+
+/// The schema of a body: the members that reading one asks for.
+pub(super) fn schema<B: Body>() -> Schema {
+    let mut fields = Fields::default();
+    // There are none to read, so this fails; by then each has been asked for.
+    let _ = B::read(&mut fields);
+    let object = fields.described.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).build();
+    let Some(Either { one, other, excluded }) = fields.either else { return object.into() };
+    let mut with_one = object.clone();
+    excluded.iter().for_each(|name| drop(with_one.properties.shift_remove(*name)));
+    with_one.required.push(one.to_owned());
+    let mut with_other = object;
+    with_other.properties.shift_remove(one);
+    with_other.required.push(other.to_owned());
+    OneOfBuilder::new().item(with_one).item(with_other).into()
+}
+
+/// Reads the whole body, up to the limit.
+pub(super) async fn collect(request: &HttpRequest, mut payload: Payload) -> Result<BytesMut, Problem> {
+    let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {MAX_BYTES} bytes."));
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BYTES as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Kind::BadRequest, "The body broke off or is badly framed."))?;
+        if body.len() + chunk.len() > MAX_BYTES {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Takes `text` for a `B`.
+pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix) -> Result<B, Problem> {
+    let refuse = |errors| Problem::new(Kind::InvalidBody, "The body is not what is accepted here; see errors.").with(errors);
+    let value = match (B::NAME, text) {
+        // A call without a body may have an empty one, and many clients send `{}`.
+        (None, b"") => Value::Object(Map::new()),
+        _ => {
+            require_json(request)?;
+            json::parse(text).map_err(refuse)?
+        }
+    };
+    let mut errors = Vec::new();
+    match &value {
+        Value::Object(members) if !B::KEYS.is_empty() => {
+            let others = members.iter().filter(|(name, _)| !B::KEYS.contains(&name.as_str()));
+            let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+            refuse_keys(&Value::Object(others), "", prefix, &mut errors);
+        }
+        value => refuse_keys(value, "", prefix, &mut errors),
+    }
+    if !errors.is_empty() {
+        return Err(refuse(errors));
+    }
+    let Value::Object(members) = value else {
+        return Err(refuse(vec![FieldError::at("", "the body is a JSON object")]));
+    };
+    let mut fields = Fields { members, ..Fields::default() };
+    let read = B::read(&mut fields);
+    let Fields { members: unknown, errors: Errors { list: mut errors, metadata_too_large }, .. } = fields;
+    errors.extend(unknown.keys().map(|name| FieldError::at(&json::member("", name), "there is no such member here")));
+    if metadata_too_large && errors.len() == 1 {
+        return Err(Problem::new(Kind::MetadataTooLarge, "The metadata is too large.").with(errors));
+    }
+    match read {
+        Some(read) if errors.is_empty() => Ok(read),
+        _ => Err(refuse(errors)),
+    }
+}
+
+/// `application/json`, or for changes that of RFC 7396.
+fn require_json(request: &HttpRequest) -> Result<(), Problem> {
+    let is_patch = request.method() == actix_web::http::Method::PATCH;
+    let mut given = request.headers().get_all(header::CONTENT_TYPE);
+    let media_type = match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
+        (Some(value), None) => value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    match media_type.as_str() {
+        "application/json" => Ok(()),
+        "application/merge-patch+json" if is_patch => Ok(()),
+        _ => Err(Problem::new(Kind::UnsupportedMediaType, "Send the body with content-type: application/json.")),
+    }
+}
+
+/// A whole key has no business in any text that is stored and shown.
+fn refuse_keys(value: &Value, pointer: &str, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+    let is_key = |text: &str| token::contains_own_form(text.as_bytes(), prefix);
+    let message = "this is a whole API key; it was not stored, but consider revoking it";
+    match value {
+        Value::String(text) if is_key(text) => errors.push(FieldError::at(pointer, message)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, &format!("{pointer}/{index}"), prefix, errors));
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                if is_key(name) {
+                    // Its own pointer would repeat the key.
+                    errors.push(FieldError::at(pointer, message));
+                } else {
+                    refuse_keys(value, &json::member(pointer, name), prefix, errors);
+                }
+            }
+        }
+        _ => {}
+    }
+}

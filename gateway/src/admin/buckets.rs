@@ -1,0 +1,93 @@
+//! `/v1/buckets`
+
+use actix_web::HttpResponse;
+use utoipa::PartialSchema as _;
+
+use crate::admin::body::{Body, Fields};
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::page::{self, Page};
+use crate::admin::problem::{Kind, Problem};
+use crate::admin::query::{Parameters, Query};
+use crate::admin::{created, text};
+use crate::keys::BucketName;
+use crate::store::{Answer, StoredBucket};
+use crate::views::BucketView;
+
+const TAG: &str = "buckets";
+
+/// The operations on buckets.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/v1/buckets", list).named("list_buckets", TAG, "List buckets").described("By name.").answers(
+            200,
+            "A page of buckets.",
+            "BucketPage",
+            page::schema("Bucket", page::name_cursor_schema()),
+        ),
+        Endpoint::create("/v1/buckets", create).named("create_bucket", TAG, "Make a bucket").answers(
+            201,
+            "The bucket that was made.",
+            "Bucket",
+            BucketView::schema(),
+        ),
+        Endpoint::get("/v1/buckets/{name}", show).named("show_bucket", TAG, "Show a bucket").answers(
+            200,
+            "The bucket.",
+            "Bucket",
+            BucketView::schema(),
+        ),
+    ]
+}
+
+struct List {
+    page: Page,
+}
+
+impl Query for List {
+    fn read(parameters: &mut Parameters) -> Self {
+        Self { page: parameters.page_by_name() }
+    }
+}
+
+struct NewBucket {
+    name: BucketName,
+}
+
+impl Body for NewBucket {
+    const NAME: Option<&'static str> = Some("NewBucket");
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { name: fields.required("name", "Its name, which cannot be changed later.")? })
+    }
+}
+
+async fn list(call: Call<(), List, ()>) -> Answered {
+    let List { page } = &call.query;
+    let found = call.store.buckets(&page.after_name(), page.wanted()).await?;
+    Ok(page.answer(&found, BucketView::of, |found| page::name_cursor(found.name.as_str())))
+}
+
+async fn create(call: Call<(), (), NewBucket>) -> Answered {
+    let answer = |made: &StoredBucket| Answer {
+        location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
+        body: text(&BucketView::of(made)),
+    };
+    let made = call.store.create_bucket_once(call.body.name, call.creation.as_ref(), answer, &call.stamp).await?;
+    Ok(created(made, answer))
+}
+
+async fn show(call: Call<BucketName, (), ()>) -> Answered {
+    let found = call.store.bucket(&call.path).await?;
+    let found = found.ok_or_else(|| Problem::new(Kind::NotFound, "There is no such bucket."))?;
+    Ok(HttpResponse::Ok().json(BucketView::of(&found)))
+}
+
+/// A name as one part of a path: a bucket's may have spaces and slashes.
+fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        // Also the full stop: a part of one or two of them means another path.
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}

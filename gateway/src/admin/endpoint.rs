@@ -1,0 +1,367 @@
+//! [`Endpoint`]: one operation of the admin listener, with everything that the router and the document have to know of
+//! it. Both are made of the same list, so neither can have what the other lacks; and a handler gets its path, query and
+//! body as the types that the document describes.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{Ref, Schema};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{ContentBuilder, RefOr, Required, Response, ResponseBuilder};
+
+use crate::admin::body::{self, Body};
+use crate::admin::idempotency;
+use crate::admin::path::PathId;
+use crate::admin::problem::{Kind, Problem};
+use crate::admin::query::{self, Query};
+use crate::admin::tokens::{Caller, Role};
+use crate::admin::{Operations, openapi};
+use crate::keys::{Prefix, UnixMillis};
+use crate::store::{CreationKey, Stamp, Store};
+use crate::views::schemas;
+
+/// What a handler answers.
+pub(super) type Answered = Result<HttpResponse, Problem>;
+
+/// A call that was let in, with its parts read.
+pub(super) struct Call<P, Q, B> {
+    /// What the path names.
+    pub(super) path: P,
+    /// The query.
+    pub(super) query: Q,
+    /// The body.
+    pub(super) body: B,
+    /// The store.
+    pub(super) store: Store,
+    /// What new keys begin with.
+    pub(super) prefix: Prefix,
+    /// Who does it, when, and from where.
+    pub(super) stamp: Stamp,
+    /// What tells a creation that is sent again.
+    pub(super) creation: Option<CreationKey>,
+}
+
+/// A question, which changes nothing and is answered from memory.
+pub(super) struct Ask<B> {
+    /// The body.
+    pub(super) body: B,
+    /// What the listener tells of.
+    pub(super) operations: web::Data<Operations>,
+}
+
+/// One operation.
+pub struct Endpoint {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with `{name}` for a part that names something.
+    pub path: &'static str,
+    route: Route,
+    operation: OperationBuilder,
+    schemas: BTreeMap<String, RefOr<Schema>>,
+}
+
+/// What kind of call an operation is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Read,
+    Write,
+    /// A write that takes an idempotency key.
+    Create,
+}
+
+impl Endpoint {
+    /// Something that is read, with any token.
+    pub(super) fn get<P, Q, B>(path: &'static str, handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static) -> Self
+    where
+        P: PathId + 'static,
+        Q: Query + 'static,
+        B: Body + 'static,
+    {
+        Self::new(Method::GET, Verb::Read, path, handler)
+    }
+
+    /// Something that is made, once for each idempotency key.
+    pub(super) fn create<P, Q, B>(path: &'static str, handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static) -> Self
+    where
+        P: PathId + 'static,
+        Q: Query + 'static,
+        B: Body + 'static,
+    {
+        Self::new(Method::POST, Verb::Create, path, handler)
+    }
+
+    /// Something else that is changed.
+    pub(super) fn write<P, Q, B>(
+        method: Method,
+        path: &'static str,
+        handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
+    ) -> Self
+    where
+        P: PathId + 'static,
+        Q: Query + 'static,
+        B: Body + 'static,
+    {
+        Self::new(method, Verb::Write, path, handler)
+    }
+
+    /// Something that is asked with a body, with any token.
+    pub(super) fn ask<B>(path: &'static str, handler: impl AsyncFn(Ask<B>) -> Answered + Clone + 'static) -> Self
+    where
+        B: Body + 'static,
+    {
+        let route = web::post().to(move |request: HttpRequest, payload: web::Payload| {
+            let handler = handler.clone();
+            async move {
+                let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?.clone();
+                let text = body::collect(&request, payload).await?;
+                let body = body::parse(&request, &text, operations.prefix())?;
+                handler(Ask { body, operations }).await
+            }
+        });
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
+        Self { method: Method::POST, path, route, operation, schemas: BTreeMap::new() }.with_body::<B>().with_verb(Verb::Read)
+    }
+
+    /// Something that is read without a token. `gate` has to know its path.
+    pub(super) fn open(path: &'static str, route: Route) -> Self {
+        let operation = OperationBuilder::new().security(SecurityRequirement::default());
+        let route = route.guard(reads());
+        Self { method: Method::GET, path, route, operation, schemas: BTreeMap::new() }
+            .refuses(&[(400, "The URL holds an API key.")])
+    }
+
+    fn new<P, Q, B>(
+        method: Method,
+        verb: Verb,
+        path: &'static str,
+        handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
+    ) -> Self
+    where
+        P: PathId + 'static,
+        Q: Query + 'static,
+        B: Body + 'static,
+    {
+        let route = web::route().to(move |request: HttpRequest, payload: web::Payload| {
+            let handler = handler.clone();
+            async move { run(&request, payload, verb, handler).await }
+        });
+        let route = if verb == Verb::Read { route.guard(reads()) } else { route.method(method.clone()) };
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
+        Self { method, path, route, operation, schemas: BTreeMap::new() }
+            .with_path::<P>()
+            .with_query::<Q>()
+            .with_body::<B>()
+            .with_verb(verb)
+    }
+
+    /// What it is called by programs, and in a line.
+    pub(super) fn named(mut self, id: &str, tag: &str, summary: &str) -> Self {
+        self.operation = self.operation.operation_id(Some(id)).tag(tag).summary(Some(summary));
+        self
+    }
+
+    /// More about it.
+    pub(super) fn described(mut self, description: &str) -> Self {
+        self.operation = self.operation.description(Some(description));
+        self
+    }
+
+    /// It answers with what the document calls `name`, of this schema.
+    pub(super) fn answers(self, status: u16, meaning: &str, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
+        let mut response = ResponseBuilder::new().description(meaning).content("application/json", content);
+        if status == 201 {
+            response = response
+                .header("location", header("Where it is found.", schemas::text("^/v1/", 4, 1024).into()))
+                .header("idempotency-replayed", header("Whether the answer was given before.", text_of(&["true"])));
+        }
+        let mut endpoint = self.with_response(status, response.build());
+        endpoint.schemas.insert(name.to_owned(), schema.into());
+        endpoint
+    }
+
+    /// It answers with something that is no JSON of ours.
+    pub(super) fn answers_with(self, status: u16, meaning: &str, media_type: &str, schema: Schema) -> Self {
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        self.with_response(status, ResponseBuilder::new().description(meaning).content(media_type, content).build())
+    }
+
+    /// It may refuse like this, besides what its path, query, body and verb bring.
+    pub(super) fn refuses(self, refusals: &[(u16, &str)]) -> Self {
+        refusals
+            .iter()
+            .fold(self, |endpoint, (status, meaning)| endpoint.with_response(*status, openapi::problem(*status, meaning)))
+    }
+
+    /// Its part of the document.
+    pub(super) fn describe(self) -> (HttpMethod, Operation, BTreeMap<String, RefOr<Schema>>) {
+        let method = match self.method {
+            Method::POST => HttpMethod::Post,
+            Method::PATCH => HttpMethod::Patch,
+            Method::DELETE => HttpMethod::Delete,
+            Method::PUT => HttpMethod::Put,
+            _ => HttpMethod::Get,
+        };
+        (method, self.operation.build(), self.schemas)
+    }
+
+    fn with_path<P: PathId>(mut self) -> Self {
+        let Some((name, meaning, schema)) = P::describe() else { return self };
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some(meaning))
+            .schema(Some(schema));
+        self.operation = self.operation.parameter(parameter);
+        self.refuses(&[(404, "There is no such thing.")])
+    }
+
+    fn with_query<Q: Query>(mut self) -> Self {
+        let mut guards = false;
+        for parameter in query::parameters::<Q>() {
+            guards |= parameter.name == "tag";
+            self.operation = self.operation.parameter(parameter);
+        }
+        // On lists of everything, the same parameter is a filter.
+        if guards && self.path.contains('{') {
+            return self.refuses(&[(412, "The consumer does not have these tags.")]);
+        }
+        self
+    }
+
+    fn with_body<B: Body>(mut self) -> Self {
+        let Some(name) = B::NAME else { return self };
+        let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
+        let mut body = RequestBodyBuilder::new().required(Some(Required::True)).content("application/json", content());
+        if self.method == Method::PATCH {
+            body = body.content("application/merge-patch+json", content());
+        }
+        self.operation = self.operation.request_body(Some(body.build()));
+        self.schemas.insert(name.to_owned(), body::schema::<B>().into());
+        self.refuses(&[(413, "The body or its metadata is too large."), (415, "The body is not JSON.")])
+    }
+
+    fn with_verb(mut self, verb: Verb) -> Self {
+        self = self.refuses(&[
+            (400, "The URL, the query, a header or the body is not what is accepted."),
+            (401, "The token is missing or wrong."),
+            (500, "The gateway failed; its log says why."),
+            (503, "The admin API is off, or the database is not available at the moment."),
+        ]);
+        if verb == Verb::Read {
+            return self;
+        }
+        self = self.refuses(&[(403, "The token may read only.")]);
+        if verb == Verb::Write {
+            return self;
+        }
+        let parameter = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "Sent again with the same key within 24 hours, the request makes nothing new and gets the same answer.",
+            ))
+            .schema(Some(Schema::from(schemas::text("^[!-~]+$", 1, idempotency::MAX_BYTES))));
+        self.operation = self.operation.parameter(parameter);
+        self.refuses(&[
+            (409, "Another one has this already, or a request with the same Idempotency-Key is running."),
+            (422, "The Idempotency-Key was used for another request, or the request cannot be followed."),
+        ])
+    }
+
+    fn with_response(mut self, status: u16, response: Response) -> Self {
+        self.operation = self.operation.response(status.to_string(), response);
+        self
+    }
+}
+
+/// The resources of `endpoints`: one a path, and 405 for the methods that it lacks.
+pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
+    let mut paths: BTreeMap<&'static str, (Resource, Vec<&'static str>)> = BTreeMap::new();
+    for endpoint in endpoints {
+        let (resource, methods) = paths.remove(endpoint.path).unwrap_or_else(|| (web::resource(endpoint.path), Vec::new()));
+        let mut methods = methods;
+        methods.extend(match endpoint.method {
+            Method::POST => &["POST"][..],
+            Method::PATCH => &["PATCH"],
+            Method::DELETE => &["DELETE"],
+            Method::PUT => &["PUT"],
+            _ => &["GET", "HEAD"],
+        });
+        paths.insert(endpoint.path, (resource.route(endpoint.route), methods));
+    }
+    let finish = |(resource, methods): (Resource, Vec<&'static str>)| {
+        let allow = HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
+        resource.default_service(web::to(move || {
+            let allow = allow.clone();
+            async move { Err::<HttpResponse, _>(Problem::method_not_allowed(allow)) }
+        }))
+    };
+    paths.into_values().map(finish).collect()
+}
+
+/// `HEAD` is `GET` without the body (RFC 9110, section 9.3.2).
+fn reads() -> impl guard::Guard {
+    guard::Any(guard::Get()).or(guard::Head())
+}
+
+async fn run<P: PathId, Q: Query, B: Body>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    verb: Verb,
+    handler: impl AsyncFn(Call<P, Q, B>) -> Answered,
+) -> Answered {
+    let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
+    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(failed)?;
+    if verb != Verb::Read && caller.role != Role::Admin {
+        return Err(Problem::new(Kind::InsufficientRole, "This token may read only."));
+    }
+    let path = P::read(request)?;
+    let query = query::parse(request.query_string())?;
+    let text = if verb == Verb::Read || request.method() == Method::DELETE {
+        // A body means nothing there (RFC 9110, sections 9.3.1 and 9.3.5).
+        web::BytesMut::new()
+    } else {
+        body::collect(request, payload).await?
+    };
+    let body = body::parse(request, &text, operations.prefix())?;
+    let creation = match verb {
+        Verb::Create => idempotency::key_of(request, &caller.token, &text)?,
+        Verb::Read | Verb::Write => None,
+    };
+    let store = operations.store().ok_or_else(Problem::store_unavailable)?.clone();
+    let _turn = creation.as_ref().map(|key| operations.running().begin(key)).transpose()?;
+    let (prefix, stamp) = (operations.prefix().clone(), caller.stamp());
+    handler(Call { path, query, body, store, prefix, stamp, creation }).await
+}
+
+/// Something is missing that is always there.
+fn failed() -> Problem {
+    Problem::new(Kind::Internal, "The gateway failed.")
+}
+
+impl<P, Q, B> Call<P, Q, B> {
+    /// The moment of the call.
+    pub(super) fn now(&self) -> UnixMillis {
+        self.stamp.at
+    }
+}
+
+/// A header of an answer.
+pub(super) fn header(meaning: &str, schema: Schema) -> utoipa::openapi::Header {
+    HeaderBuilder::new().description(Some(meaning)).schema(schema).build()
+}
+
+fn text_of(words: &[&str]) -> Schema {
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .enum_values(Some(words.iter().copied()))
+        .into()
+}

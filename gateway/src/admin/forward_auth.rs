@@ -1,0 +1,133 @@
+//! `GET /v1/auth`: what the gateway would say to a request that another proxy has at hand. nginx's `auth_request`,
+//! Traefik's ForwardAuth, Caddy's `forward_auth` and Envoy's `ext_authz` ask it before they forward.
+//!
+//! The caller's own credential is in `Authorization`, so no admin token is asked for: whoever asks learns no more than the
+//! public listener tells.
+
+use std::rc::Rc;
+
+use actix_http::Request;
+use actix_http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+use crate::admin::endpoint::Endpoint;
+use crate::admin::problem::{Kind, Problem};
+use crate::pipeline::{Worker, judge};
+use crate::record::RecordedBody;
+
+/// The path. Below it, as Envoy asks, comes the path of the request in question, with its own method.
+pub(super) const PATH: &str = "/v1/auth";
+
+/// Whether a path is below [`PATH`].
+pub(super) fn is_below(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// How nginx is told to say which request it is about.
+static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+/// How Traefik and Caddy say it.
+static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The operation for proxies that name the request in headers.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::open(PATH, web::route().to(by_headers))
+        .named("authorise_request", "verification", "Say what the gateway would say to a request")
+        .described(
+            "For nginx's `auth_request` (`X-Original-URI`, `X-Original-Method`), Traefik's ForwardAuth and Caddy's `forward_auth` \
+             (`X-Forwarded-Uri`, `-Method`, `-Host`), and Envoy's `ext_authz`, which appends the path to this one. The caller's API \
+             key is in `Authorization`. Without any of the headers it is about `GET /`.",
+        )
+        .answers_with(
+            200,
+            "It would be forwarded. The headers say who is calling, as the origin is told.",
+            "text/plain",
+            ObjectBuilder::new().schema_type(Type::String).max_length(Some(0)).into(),
+        )
+        .refuses(&[
+            (401, "The key is missing, not valid, expired, revoked or disabled."),
+            (403, "The key lacks a scope or may not be used from this address; or the headers contradict each other."),
+            (404, "No route covers the request."),
+            (405, "The routes of this path do not take the method."),
+            (503, "The keys are not loaded, or too many requests are in flight."),
+        ])
+}
+
+/// Adds the paths below [`PATH`], for Envoy.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config.service(web::resource(format!("{PATH}/{{tail:.*}}")).to(by_path));
+}
+
+async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
+    let headers = request.headers();
+    let (nginx, other) = (headers.contains_key(&ORIGINAL_URI), headers.contains_key(&FORWARDED_URI));
+    // One of them came from the client, and nothing says which.
+    if nginx && other {
+        return Err(contradiction("X-Original-URI and X-Forwarded-Uri"));
+    }
+    let (uri, method) = if other { (&FORWARDED_URI, &FORWARDED_METHOD) } else { (&ORIGINAL_URI, &ORIGINAL_METHOD) };
+    let uri = one(headers, uri)?.map_or(Ok(Uri::from_static("/")), |uri| {
+        uri.to_str().ok().and_then(|uri| uri.parse().ok()).ok_or_else(|| malformed("URI"))
+    })?;
+    let method = one(headers, method)?
+        .map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method")))?;
+    let host = if other { one(headers, &FORWARDED_HOST)? } else { None };
+    let host = host.or(headers.get(HOST)).cloned();
+    let mut response = HttpResponse::from(judge(worker_of(&request)?, &original(&request, method, uri, host)));
+    // nginx takes whatever is neither 2xx nor one of these for a failure of its own.
+    if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    Ok(response)
+}
+
+async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let uri = target.strip_prefix(PATH).and_then(|target| target.parse().ok()).ok_or_else(|| malformed("path"))?;
+    let host = request.headers().get(HOST).cloned();
+    let original = original(&request, request.method().clone(), uri, host);
+    Ok(HttpResponse::from(judge(worker_of(&request)?, &original)))
+}
+
+/// The request that it is about, as it would have come to the public listener.
+fn original(request: &HttpRequest, method: Method, uri: Uri, host: Option<HeaderValue>) -> Request {
+    let mut original = Request::new();
+    let head = original.head_mut();
+    head.method = method;
+    head.uri = uri;
+    head.headers = request.headers().clone();
+    head.headers.remove(HOST);
+    if let Some(host) = host {
+        head.headers.insert(HOST, host);
+    }
+    head.peer_addr = request.peer_addr();
+    original
+}
+
+fn worker_of(request: &HttpRequest) -> Result<&Worker, Problem> {
+    let worker = request.app_data::<Rc<Worker>>().ok_or_else(|| Problem::new(Kind::Internal, "The gateway failed."))?;
+    Ok(worker)
+}
+
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut lines = headers.get_all(name);
+    match (lines.next(), lines.next()) {
+        (line, None) => Ok(line),
+        (_, Some(_)) => Err(contradiction(name.as_str())),
+    }
+}
+
+fn contradiction(what: &str) -> Problem {
+    Problem::new(
+        Kind::AmbiguousRequest,
+        format!("The request in question is named twice, by {what}. Have the proxy take off what the client sent."),
+    )
+}
+
+fn malformed(what: &str) -> Problem {
+    Problem::new(Kind::AmbiguousRequest, format!("The {what} of the request in question is malformed."))
+}

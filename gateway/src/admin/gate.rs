@@ -1,0 +1,109 @@
+//! What every request of the admin listener passes: the check of its URL and its token on the way in, and the headers
+//! and the problem's body on the way out. Whatever is not named here as open needs a token, also what is not there.
+
+use std::rc::Rc;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, web};
+
+use crate::admin::problem::{Kind, Problem};
+use crate::admin::query::unescape;
+use crate::admin::tokens::Caller;
+use crate::admin::{Operations, forward_auth};
+use crate::http::request_id::RequestIds;
+use crate::keys::{Prefix, token};
+
+/// The paths that need no token.
+const OPEN: [&str; 6] = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", forward_auth::PATH];
+
+/// Lets a request through to its handler, and finishes the answer.
+pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(operations) = request.app_data::<web::Data<Operations>>().cloned() else {
+        return Ok(request.into_response(actix_web::HttpResponse::InternalServerError().finish()));
+    };
+    let request_id = match request.app_data::<Rc<RequestIds>>() {
+        Some(ids) => ids.identify(request.headers()),
+        None => RequestIds::new().identify(request.headers()),
+    };
+    let instance = request.uri().path().to_owned();
+    let mut response = match admit(&request, &operations) {
+        Err(problem) => {
+            // The path may be where the key is.
+            let instance = Some(instance.as_str()).filter(|_| problem.kind() != Kind::KeyInUrl);
+            request.into_response(problem.respond(instance, &request_id))
+        }
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            let response = next.call(request).await?.map_into_boxed_body();
+            match problem_of(&response) {
+                Some(problem) => {
+                    let (request, _) = response.into_parts();
+                    ServiceResponse::new(request, problem.respond(Some(&instance), &request_id))
+                }
+                None => response,
+            }
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let name = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
+    // A request that another proxy asks about has its own.
+    if !headers.contains_key(&name) {
+        headers.insert(name, request_id.header_value());
+    }
+    Ok(response)
+}
+
+/// Who is calling; nobody in particular on open paths.
+fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Caller>, Problem> {
+    if has_key(request, operations.prefix()) {
+        return Err(Problem::new(
+            Kind::KeyInUrl,
+            "A whole API key stands in the URL. It was not stored or logged here, but others may have: consider revoking it.",
+        ));
+    }
+    if OPEN.contains(&request.path()) || forward_auth::is_below(request.path()) {
+        return Ok(None);
+    }
+    let tokens = operations.tokens();
+    if tokens.is_empty() {
+        return Err(Problem::new(Kind::AdminDisabled, "Set ADMIN_TOKEN to enable the admin API."));
+    }
+    let presented = bearer_token(request).unwrap_or_default();
+    let Some((token, role)) = tokens.find(presented) else {
+        return Err(Problem::new(Kind::Unauthorized, "Send the admin token as Authorization: Bearer TOKEN."));
+    };
+    Ok(Some(Caller { token: token.to_owned(), role, address: request.peer_addr().map(|address| address.ip()) }))
+}
+
+/// Whether a whole key of this gateway stands in the path or the query, escaped or not.
+fn has_key(request: &ServiceRequest, prefix: &Prefix) -> bool {
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    token::contains_own_form(target.as_bytes(), prefix) || token::contains_own_form(&unescape(target), prefix)
+}
+
+fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {
+    let mut credentials = request.headers().get_all(header::AUTHORIZATION);
+    let (Some(credential), None) = (credentials.next(), credentials.next()) else { return None };
+    let (scheme, token) = credential.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+/// What went wrong in the handler or before it: ours as it is, the framework's by its status.
+fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
+    let error = response.response().error()?;
+    let framework = || match response.status() {
+        status if status.is_server_error() => {
+            log::error!("admin API: {error}");
+            Problem::new(Kind::Internal, "The gateway failed. Its log says why.")
+        }
+        _ => Problem::new(Kind::BadRequest, "The request is malformed."),
+    };
+    Some(error.as_error::<Problem>().cloned().unwrap_or_else(framework))
+}

@@ -1,0 +1,265 @@
+//! `/v1/keys`, and the keys of one consumer
+
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use utoipa::PartialSchema as _;
+
+use crate::admin::body::{Body, Fields};
+use crate::admin::consumers;
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::page::{self, Page};
+use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::admin::query::{Guard, Parameters, Query};
+use crate::admin::{created, text};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes, UnixMillis};
+use crate::store::{Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError, StoredKey};
+use crate::views::KeyView;
+
+const TAG: &str = "keys";
+
+/// The operations on keys.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let shown_once = "The answer has the key itself in `key`. It is not stored, so keep it now: repeated with the same \
+                      Idempotency-Key, the request is answered without it, and with `key_shown` false.";
+    let key = KeyView::schema;
+    let page = || page::schema("Key", page::cursor_schema());
+    vec![
+        Endpoint::get("/v1/consumers/{id}/keys", list_of_consumer)
+            .named("list_keys_of_consumer", TAG, "List the keys of a consumer")
+            .described("Oldest first.")
+            .answers(200, "A page of keys.", "KeyPage", page()),
+        Endpoint::create("/v1/consumers/{id}/keys", create_for_consumer)
+            .named("create_key_of_consumer", TAG, "Make a key for a consumer")
+            .described(shown_once)
+            .answers(201, "The key that was made.", "Key", key()),
+        Endpoint::get("/v1/keys", list)
+            .named("list_keys", TAG, "List keys")
+            .described("Oldest first, of all buckets unless one is named.")
+            .answers(200, "A page of keys.", "KeyPage", page()),
+        Endpoint::create("/v1/keys", create)
+            .named("create_key", TAG, "Make a key")
+            .described(&format!("For the consumer of this id, or of this name, which is made when there is none. {shown_once}"))
+            .answers(201, "The key that was made.", "Key", key())
+            .refuses(&[(404, "There is no such consumer or bucket.")]),
+        Endpoint::get("/v1/keys/{id}", show).named("show_key", TAG, "Show a key, without the key itself").answers(
+            200,
+            "The key.",
+            "Key",
+            key(),
+        ),
+        Endpoint::write(Method::PATCH, "/v1/keys/{id}", update)
+            .named("update_key", TAG, "Change a key")
+            .described("A merge patch (RFC 7396).")
+            .answers(200, "The key as it is now.", "Key", key())
+            .refuses(&[(409, "The key is revoked."), (422, "The consumer lacks a scope, or the end is over.")]),
+        Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
+            .named("delete_key", TAG, "Revoke a key")
+            .described("The same as `revoke`. The key can still be shown: the audit needs it.")
+            .answers(200, "The key as it is now.", "Key", key()),
+        Endpoint::write(Method::POST, "/v1/keys/{id}/revoke", revoke)
+            .named("revoke_key", TAG, "Refuse a key for ever, from its next request on")
+            .described("Doing it twice is fine.")
+            .answers(200, "The key as it is now.", "Key", key()),
+        Endpoint::write(Method::POST, "/v1/keys/{id}/disable", disable)
+            .named("disable_key", TAG, "Refuse a key until it is enabled again")
+            .answers(200, "The key as it is now.", "Key", key())
+            .refuses(&[(409, "The key is revoked.")]),
+        Endpoint::write(Method::POST, "/v1/keys/{id}/enable", enable)
+            .named("enable_key", TAG, "Let a disabled key in again")
+            .answers(200, "The key as it is now.", "Key", key())
+            .refuses(&[(409, "The key is revoked.")]),
+    ]
+}
+
+struct List {
+    filter: KeyFilter,
+    page: Page,
+}
+
+impl Query for List {
+    fn read(parameters: &mut Parameters) -> Self {
+        Self {
+            filter: KeyFilter {
+                consumer: parameters.optional("consumer_id", "Only keys of this consumer."),
+                bucket: parameters.optional("bucket", "Only keys of consumers of this bucket."),
+                tags: parameters.tags("Only keys of consumers with all of these tags, each as `tag.NAME=VALUE`."),
+            },
+            page: parameters.page(),
+        }
+    }
+}
+
+/// A page of what one consumer has, if it has these tags.
+struct GuardedPage {
+    guard: Guard,
+    page: Page,
+}
+
+impl Query for GuardedPage {
+    fn read(parameters: &mut Parameters) -> Self {
+        Self { guard: Guard::read(parameters), page: parameters.page() }
+    }
+}
+
+/// What any new key is made of.
+struct Parts {
+    description: Option<Description>,
+    expires_at: Option<UnixMillis>,
+    scopes: Option<Scopes>,
+}
+
+impl Body for Parts {
+    const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let expires_at = fields.nullable("expires_at", "From when on it is refused, in the future; never when missing.");
+        Some(Self {
+            description: fields.nullable("description", "A note.").flatten(),
+            expires_at: expires_at.flatten(),
+            scopes: fields
+                .nullable("scopes", "What it may do, within what its consumer may; all of that when missing.")
+                .flatten(),
+        })
+    }
+}
+
+struct NewKeyOfAnyone {
+    owner: Owner,
+    parts: Parts,
+}
+
+impl Body for NewKeyOfAnyone {
+    const NAME: Option<&'static str> = Some("NewKey");
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        fields.either("consumer_id", "consumer", &["bucket"]);
+        let id = fields.optional::<ConsumerId>("consumer_id", "The id of the consumer; or name it with `consumer`.");
+        let consumer =
+            "The name of the consumer, which is made when there is none, with the scopes of the key; or give `consumer_id`.";
+        let name = fields.optional::<ConsumerName>("consumer", consumer);
+        let bucket = fields.optional::<BucketName>("bucket", "The bucket that `consumer` is in; `default` when missing.");
+        let parts = Parts::read(fields);
+        let owner = match (id, name) {
+            (Some(id), _) => Owner::Id(id),
+            (None, Some(name)) => Owner::Named(bucket.unwrap_or_default(), name),
+            (None, None) => return None,
+        };
+        Some(Self { owner, parts: parts? })
+    }
+}
+
+impl Body for KeyEdit {
+    const NAME: Option<&'static str> = Some("KeyEdit");
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self {
+            description: fields.nullable("description", "Its new note; null removes it."),
+            expires_at: fields.nullable("expires_at", "When it ends, in the future; null is never."),
+            scopes: fields.nullable("scopes", "All that it may do, within what its consumer may; null is all of that."),
+            disabled: fields.optional("disabled", "Whether it is refused until it is enabled again."),
+        })
+    }
+}
+
+async fn list(call: Call<(), List, ()>) -> Answered {
+    let List { filter, page } = &call.query;
+    let found = call.store.list_keys(filter, page.after("key_").as_ref(), page.wanted()).await?;
+    Ok(answer_page(page, &found, call.now()))
+}
+
+async fn list_of_consumer(call: Call<ConsumerId, GuardedPage, ()>) -> Answered {
+    let GuardedPage { guard, page } = &call.query;
+    guard.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+    let filter = KeyFilter { consumer: Some(call.path), ..KeyFilter::default() };
+    let found = call.store.list_keys(&filter, page.after("key_").as_ref(), page.wanted()).await?;
+    Ok(answer_page(page, &found, call.now()))
+}
+
+async fn create(call: Call<(), (), NewKeyOfAnyone>) -> Answered {
+    let NewKeyOfAnyone { owner, parts } = call.body;
+    make(&call.store, call.creation.as_ref(), &call.prefix, &call.stamp, owner, parts).await
+}
+
+async fn create_for_consumer(call: Call<ConsumerId, Guard, Parts>) -> Answered {
+    call.query.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+    let owner = Owner::Id(call.path);
+    make(&call.store, call.creation.as_ref(), &call.prefix, &call.stamp, owner, call.body).await
+}
+
+async fn make(
+    store: &Store,
+    creation: Option<&CreationKey>,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    owner: Owner,
+    parts: Parts,
+) -> Answered {
+    let Parts { description, expires_at, scopes } = parts;
+    require_future(expires_at, stamp)?;
+    let key = PlainKey::generate(prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
+    let new = NewKey { owner, digest: key.digest(), hint: key.hint(), expires_at, scopes, description };
+    let now = stamp.at;
+    let answer = |created: &CreatedKey, plain: Option<&str>| {
+        let view = KeyView { key: plain, key_shown: Some(plain.is_some()), ..KeyView::of(&created.key, now) };
+        Answer { location: format!("/v1/keys/{}", created.key.id), body: text(&view) }
+    };
+    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    let remembered = |made: &CreatedKey| answer(made, None);
+    let made = store.create_key_once(new, creation, remembered, stamp).await?;
+    Ok(created(made, |made| answer(made, Some(key.expose()))))
+}
+
+async fn show(call: Call<KeyId, Guard, ()>) -> Answered {
+    Ok(HttpResponse::Ok().json(KeyView::of(&find(&call).await?, call.now())))
+}
+
+async fn update(call: Call<KeyId, Guard, KeyEdit>) -> Answered {
+    find(&call).await?;
+    require_future(call.body.expires_at.flatten(), &call.stamp)?;
+    let after = call.store.update_key(&call.path, call.body, &call.stamp).await?;
+    Ok(HttpResponse::Ok().json(KeyView::of(&after, call.stamp.at)))
+}
+
+async fn revoke(call: Call<KeyId, Guard, ()>) -> Answered {
+    set_state(call, KeyState::Revoked).await
+}
+
+async fn disable(call: Call<KeyId, Guard, ()>) -> Answered {
+    set_state(call, KeyState::Disabled).await
+}
+
+async fn enable(call: Call<KeyId, Guard, ()>) -> Answered {
+    set_state(call, KeyState::Active).await
+}
+
+async fn set_state(call: Call<KeyId, Guard, ()>, state: KeyState) -> Answered {
+    find(&call).await?;
+    let change = call.store.set_key_state(&call.path, state, &call.stamp).await?;
+    Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
+}
+
+/// The key that the path names, if its consumer has the tags that the query asks for.
+async fn find<B>(call: &Call<KeyId, Guard, B>) -> Result<StoredKey, Problem> {
+    let found = call.store.key(&call.path).await?;
+    let found = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {}.", call.path)))?;
+    if !call.query.is_empty() {
+        call.query.check(&consumers::find(&call.store, &found.consumer).await?.tags)?;
+    }
+    Ok(found)
+}
+
+fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpResponse {
+    let cursor = |found: &StoredKey| page::cursor(found.created_at, found.id.as_str());
+    page.answer(found, |found| KeyView::of(found, now), cursor)
+}
+
+/// A key cannot end before it is made or changed. Whoever wants it to end now revokes it.
+fn require_future(end: Option<UnixMillis>, stamp: &Stamp) -> Result<(), Problem> {
+    match end {
+        Some(end) if end <= stamp.at => {
+            let errors = vec![FieldError::at("/expires_at", "it is not in the future")];
+            Err(Problem::new(Kind::ExpiryInThePast, "A key must expire in the future; to end it now, revoke it.").with(errors))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,187 @@
+//! What kinds of values calls are made of: how each is read, and its schema. The domain decides what is accepted.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde_json::Value;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
+use crate::admin::json::member;
+use crate::admin::problem::FieldError;
+use crate::keys::allowed_ips::parse_range;
+use crate::keys::{
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText, Metadata, Scope, Scopes, Tag, Tags,
+    UnixMillis,
+};
+use crate::views::schemas;
+
+/// What is wrong so far.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    pub(super) list: Vec<FieldError>,
+    /// Whether the metadata is too large, which has a status of its own.
+    pub(super) metadata_too_large: bool,
+}
+
+/// A kind of value that a body or a query can have.
+pub(super) trait Member: Sized {
+    /// What is accepted.
+    fn schema() -> Schema;
+
+    /// The value at `pointer`; what is wrong with it goes into `errors`.
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self>;
+}
+
+impl Errors {
+    fn wrong_type(&mut self, pointer: &str, wanted: &str, found: &Value) {
+        let found = match found {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "an array",
+            Value::Object(_) => "an object",
+        };
+        self.list.push(FieldError::at(pointer, format!("{wanted} belongs here, not {found}")));
+    }
+}
+
+fn text<T: FromStr<Err: std::fmt::Display>>(value: &Value, pointer: &str, errors: &mut Errors) -> Option<T> {
+    let Value::String(text) = value else {
+        errors.wrong_type(pointer, "a string", value);
+        return None;
+    };
+    text.parse().map_err(|error: T::Err| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+}
+
+macro_rules! texts {
+    ($($type:ident: $schema:ident),*) => {$(
+        impl Member for $type {
+            fn schema() -> Schema {
+                schemas::$schema()
+            }
+
+            fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+                text(&value, pointer, errors)
+            }
+        }
+    )*};
+}
+
+texts!(
+    BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id
+);
+
+impl Member for bool {
+    fn schema() -> Schema {
+        ObjectBuilder::new().schema_type(Type::Boolean).into()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        value.as_bool().or_else(|| {
+            errors.wrong_type(pointer, "true or false", &value);
+            None
+        })
+    }
+}
+
+impl Member for UnixMillis {
+    fn schema() -> Schema {
+        schemas::moment()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::String(text) = &value else {
+            errors.wrong_type(pointer, "a string", &value);
+            return None;
+        };
+        Self::parse_rfc3339(text).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+    }
+}
+
+impl Member for Metadata {
+    fn schema() -> Schema {
+        schemas::metadata()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        if !value.is_object() {
+            errors.wrong_type(pointer, "an object", &value);
+            return None;
+        }
+        value
+            .to_string()
+            .parse()
+            .map_err(|error: InvalidText| {
+                errors.metadata_too_large |= error == InvalidText::MetadataTooLong;
+                errors.list.push(FieldError::at(pointer, error.to_string()));
+            })
+            .ok()
+    }
+}
+
+impl Member for Scopes {
+    fn schema() -> Schema {
+        schemas::scopes()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::Array(items) = value else {
+            errors.wrong_type(pointer, "an array", &value);
+            return None;
+        };
+        let scope = |(index, item)| text::<Scope>(&item, &format!("{pointer}/{index}"), errors);
+        // Each is read before the first that is wrong ends it.
+        let scopes: Vec<Option<Scope>> = items.into_iter().enumerate().map(scope).collect();
+        let scopes: Vec<Scope> = scopes.into_iter().collect::<Option<_>>()?;
+        Self::new(scopes).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+    }
+}
+
+impl Member for AllowedIps {
+    fn schema() -> Schema {
+        schemas::allowed_ips()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::Array(items) = value else {
+            errors.wrong_type(pointer, "an array", &value);
+            return None;
+        };
+        let range = |(index, item): (usize, Value)| {
+            let pointer = format!("{pointer}/{index}");
+            let Value::String(text) = &item else {
+                errors.wrong_type(&pointer, "a string", &item);
+                return None;
+            };
+            parse_range(text).map_err(|error| errors.list.push(FieldError::at(&pointer, error.to_string()))).ok()
+        };
+        let ranges: Vec<Option<IpNet>> = items.into_iter().enumerate().map(range).collect();
+        let ranges: Vec<IpNet> = ranges.into_iter().collect::<Option<_>>()?;
+        Self::new(ranges).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+    }
+}
+
+impl Member for Tags {
+    fn schema() -> Schema {
+        schemas::tags()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::Object(members) = value else {
+            errors.wrong_type(pointer, "an object", &value);
+            return None;
+        };
+        let mut tag = |(name, value): (String, Value)| {
+            let pointer = member(pointer, &name);
+            let Value::String(value) = value else {
+                errors.wrong_type(&pointer, "a string", &value);
+                return None;
+            };
+            Tag::new(&name, &value).map_err(|error| errors.list.push(FieldError::at(&pointer, error.to_string()))).ok()
+        };
+        let tags: Vec<Option<Tag>> = members.into_iter().map(&mut tag).collect();
+        let tags: Vec<Tag> = tags.into_iter().collect::<Option<_>>()?;
+        Self::new(tags).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+    }
+}

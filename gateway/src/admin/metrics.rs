@@ -1,0 +1,162 @@
+//! `/metrics`: what the gateway counts and how it is, in the text format of Prometheus. docs/METRICS.md names every family.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpResponse, web};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+use crate::admin::endpoint::Endpoint;
+use crate::in_flight::RequestsInFlight;
+use crate::keys::KeyTable;
+use crate::proxy::Upstream;
+use crate::proxy::upstream::State;
+use crate::proxy::upstream::attempts::Phase;
+use crate::store::FeedStatus;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
+use crate::tls::certificates::Certificates;
+use crate::usage::ledger::LedgerStatus;
+
+/// Where the page comes from.
+#[derive(Debug)]
+pub struct MetricsPage {
+    /// What the workers count.
+    pub metrics: Arc<Metrics>,
+    /// The keys.
+    pub keys: Arc<KeyTable>,
+    /// How current they are.
+    pub feed: Arc<FeedStatus>,
+    /// Where requests go. Those of one name are told as one.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The requests in flight.
+    pub in_flight: Arc<RequestsInFlight>,
+    /// How usage gets to the store.
+    pub usage: Arc<LedgerStatus>,
+    /// The certificates of the public listener, if it has any.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Lines that the access log lost, if there is one.
+    pub log_lines_lost: Option<Arc<AtomicU64>>,
+}
+
+/// The operation that answers a scrape.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::open("/metrics", web::route().to(page))
+        .named("metrics", "operations", "What the gateway counts and how it is")
+        .answers_with(
+            200,
+            "Text in the format of Prometheus.",
+            "text/plain",
+            ObjectBuilder::new().schema_type(Type::String).into(),
+        )
+}
+
+async fn page(page: web::Data<MetricsPage>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).content_type(MEDIA_TYPE).body(page.write())
+}
+
+impl MetricsPage {
+    /// The page as it is now.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let mut page = Page::default();
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.family("postern_build_info", Kind::Gauge, "Always 1; the label is the version.").sample(&version, 1);
+        self.metrics.write(&mut page);
+        page.single("postern_requests_in_flight", Kind::Gauge, "Requests that run, bodies included.", self.in_flight.now());
+        self.write_upstreams(&mut page);
+        self.write_store(&mut page);
+        let mut expiry = page.family(
+            "postern_certificate_expiry_timestamp_seconds",
+            Kind::Gauge,
+            "The last second in which a certificate of the public listener is good, since 1970.",
+        );
+        let ends = self.certificates.iter().flat_map(|certificates| certificates.ends());
+        for (file, end) in ends.collect::<BTreeMap<_, _>>() {
+            expiry.sample(&[("file", &file.display().to_string())], end);
+        }
+        let lost = self.log_lines_lost.as_ref().map_or(0, |lost| lost.load(Ordering::Relaxed));
+        page.single(
+            "postern_access_log_lines_lost_total",
+            Kind::Counter,
+            "Lines of the access log that were lost because it was not read fast enough.",
+            lost,
+        );
+        page.finish()
+    }
+
+    fn write_upstreams(&self, page: &mut Page) {
+        // By name: an address that several routes name is one upstream to the operator, and a sample must not come twice.
+        let mut by_name = BTreeMap::<&str, Vec<&Arc<Upstream>>>::new();
+        for upstream in &self.upstreams {
+            let same = by_name.entry(upstream.name()).or_default();
+            if !same.iter().any(|known| Arc::ptr_eq(known, upstream)) {
+                same.push(upstream);
+            }
+        }
+        let mut up = page.family(
+            "postern_upstream_target_up",
+            Kind::Gauge,
+            "Whether a target takes requests: neither ejected nor unhealthy.",
+        );
+        for (name, same) in &by_name {
+            let targets = same.iter().flat_map(|upstream| upstream.targets());
+            let states: BTreeMap<String, bool> =
+                targets.map(|target| (target.to_string(), target.state() == State::Up)).collect();
+            for (target, is_up) in &states {
+                up.sample(&[("upstream", name), ("target", target)], u8::from(*is_up));
+            }
+        }
+        let mut failed = page.family(
+            "postern_upstream_attempts_failed_total",
+            Kind::Counter,
+            "Attempts that failed, by how far they came; one that was retried with success is among them.",
+        );
+        for (name, same) in &by_name {
+            for phase in Phase::ALL {
+                let count: u64 = same.iter().map(|upstream| upstream.failed_attempts(phase)).sum();
+                failed.sample(&[("upstream", name), ("phase", phase.as_str())], count);
+            }
+        }
+    }
+
+    fn write_store(&self, page: &mut Page) {
+        page.single("postern_keys", Kind::Gauge, "Keys in memory, in whatever state.", self.keys.len());
+        let mut age = page.family(
+            "postern_store_age_seconds",
+            Kind::Gauge,
+            "How long ago the keys in memory were known to be as in the store; no sample before they were loaded.",
+        );
+        if let Some(seconds) = self.feed.age(Instant::now()) {
+            age.sample(&[], seconds.as_secs_f64());
+        }
+        page.single("postern_store_revision", Kind::Gauge, "The last change that the keys in memory have.", self.feed.revision());
+        page.single(
+            "postern_feed_loads_total",
+            Kind::Counter,
+            "How often all keys were loaded, the first time included.",
+            self.feed.loads(),
+        );
+        page.single(
+            "postern_usage_pending",
+            Kind::Gauge,
+            "Pairs of key and hour whose usage is not written yet.",
+            self.usage.pending(),
+        );
+        page.single(
+            "postern_usage_write_failures_total",
+            Kind::Counter,
+            "Writes of usage that the store did not take; they are made again.",
+            self.usage.failures(),
+        );
+        page.single(
+            "postern_usage_lost_total",
+            Kind::Counter,
+            "Requests whose usage was dropped because too much waited for the store.",
+            self.usage.lost(),
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! `/healthz` and `/readyz`, and what the admin listener shares with the rest of the gateway.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
+use crate::admin::endpoint::Endpoint;
+use crate::admin::idempotency::Running;
+use crate::admin::tokens::{AdminToken, Tokens};
+use crate::keys::{KeyTable, Prefix};
+use crate::proxy::Upstream;
+use crate::store::{FeedStatus, Store, StoreHandle};
+
+/// What the admin listener tells of and works on, shared with the rest of the gateway.
+#[derive(Clone)]
+pub struct Operations {
+    keys: Arc<KeyTable>,
+    feed: Arc<FeedStatus>,
+    max_staleness: Option<Duration>,
+    upstreams: Vec<Arc<Upstream>>,
+    stopping: Arc<AtomicBool>,
+    tokens: Arc<Tokens>,
+    prefix: Prefix,
+    store: StoreHandle,
+    running: Running,
+}
+
+impl Operations {
+    /// Tells of `keys`, how `feed` keeps them current and that they may be no older than `max_staleness`, and of `upstreams`. The admin API is open to the holders of
+    /// `tokens`; new keys begin with `prefix`, and until there is a `store` it answers 503.
+    #[must_use]
+    pub fn new(
+        keys: Arc<KeyTable>,
+        feed: Arc<FeedStatus>,
+        max_staleness: Option<Duration>,
+        upstreams: Vec<Arc<Upstream>>,
+        tokens: &[AdminToken],
+        prefix: Prefix,
+        store: StoreHandle,
+    ) -> Self {
+        let tokens = Arc::new(Tokens::new(tokens));
+        Self {
+            keys,
+            feed,
+            max_staleness,
+            upstreams,
+            stopping: Arc::default(),
+            tokens,
+            prefix,
+            store,
+            running: Running::default(),
+        }
+    }
+
+    /// From now on the gateway is not ready: it takes no new work.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// The keys, unless they were never loaded or are too old.
+    pub(super) fn current_keys(&self) -> Option<&KeyTable> {
+        let stale = self.max_staleness.is_some_and(|most| self.feed.is_older_than(most));
+        (self.keys.is_loaded() && !stale).then_some(&*self.keys)
+    }
+
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(super) fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.get()
+    }
+
+    pub(super) fn running(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// The operations that tell how the gateway is.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let health = || web::route().to(async || HttpResponse::Ok().json(json!({ "status": "ok" })));
+    vec![
+        Endpoint::open("/healthz", health()).named("health", "operations", "Whether the process runs").answers(
+            200,
+            "It runs.",
+            "Health",
+            Schema::from(status(&["ok"])),
+        ),
+        Endpoint::open("/readyz", web::route().to(ready))
+            .named("readiness", "operations", "Whether the gateway takes work")
+            .described("How many keys it knows, and how long ago they were last known to be current.")
+            .answers(200, "It takes work.", "Readiness", Schema::from(status(&["ready", "loading", "stale", "stopping"])))
+            .answers(
+                503,
+                "It takes none yet, or no more.",
+                "Readiness",
+                Schema::from(status(&["ready", "loading", "stale", "stopping"])),
+            ),
+    ]
+}
+
+/// Whether the gateway takes work, how many keys it knows, and how long ago they were last known to be current: while the
+/// store is away, requests go on with the keys known so far.
+async fn ready(operations: web::Data<Operations>) -> HttpResponse {
+    let stopping = operations.stopping.load(Ordering::Acquire);
+    let stale = operations.max_staleness.is_some_and(|most| operations.feed.is_older_than(most));
+    let (status, code) = match (stopping, operations.keys.is_loaded(), stale) {
+        (true, _, _) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+        (false, false, _) => ("loading", StatusCode::SERVICE_UNAVAILABLE),
+        (false, true, true) => ("stale", StatusCode::SERVICE_UNAVAILABLE),
+        (false, true, false) => ("ready", StatusCode::OK),
+    };
+    // Told, not judged: an origin that is away makes no gateway unfit for the routes of the others.
+    let upstreams: Vec<serde_json::Value> = operations.upstreams.iter().map(|upstream| tell(upstream)).collect();
+    let age = operations.feed.age(Instant::now()).map(|age| age.as_secs_f64());
+    HttpResponse::build(code).json(json!({
+        "status": status,
+        "keys": operations.keys.len(),
+        "store_age_seconds": age,
+        "store_revision": operations.feed.revision(),
+        "upstreams": upstreams,
+    }))
+}
+
+fn tell(upstream: &Upstream) -> serde_json::Value {
+    let targets = upstream.targets().iter();
+    let targets = targets.map(|target| json!({ "target": target.to_string(), "state": target.state().as_str() }));
+    json!({ "name": upstream.name(), "targets": targets.collect::<Vec<_>>() })
+}
+
+fn status(words: &[&str]) -> ObjectBuilder {
+    let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied()));
+    ObjectBuilder::new().schema_type(Type::Object).property("status", word).required("status")
+}

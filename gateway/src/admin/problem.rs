@@ -1,0 +1,375 @@
+//! The one table that turns what is wrong with a call of the admin API into an answer (RFC 9457).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::request_id::RequestId;
+use crate::store::StoreError;
+
+/// What is wrong, in terms that a program can act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// No token is configured.
+    AdminDisabled,
+    /// The database is not open, is busy, or cannot be written.
+    StoreUnavailable,
+    /// No token, or a wrong one.
+    Unauthorized,
+    /// The token may read only.
+    InsufficientRole,
+    /// A whole API key stands in the URL, where proxies and histories keep it.
+    KeyInUrl,
+    /// The request is not what HTTP allows.
+    BadRequest,
+    /// The body is not what is accepted.
+    InvalidBody,
+    /// A parameter in the query or a header is not what is accepted.
+    InvalidParameter,
+    /// Nothing is at this path, or has this id.
+    NotFound,
+    /// Something is at this path, but not for this method.
+    MethodNotAllowed,
+    /// Another one has this already.
+    Duplicate,
+    /// Revoking is final.
+    KeyRevoked,
+    /// Which request another proxy asks about is not clear.
+    AmbiguousRequest,
+    /// What is not good cannot be rolled.
+    NotGood,
+    /// A request with this idempotency key is running.
+    IdempotencyKeyInUse,
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused,
+    /// The tags are not those that the caller asked for.
+    TagMismatch,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The metadata in the body is too large.
+    MetadataTooLarge,
+    /// The body is not of a media type that is read here.
+    UnsupportedMediaType,
+    /// A key cannot do more than its consumer.
+    ScopeNotGranted,
+    /// A key cannot end before it is made.
+    ExpiryInThePast,
+    /// A failure of the gateway, which its log explains.
+    Internal,
+}
+
+/// A refusal of the admin API, before it is known to which request.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    allow: Option<HeaderValue>,
+}
+
+/// One of the things that are wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct FieldError {
+    /// Where in the body, as a JSON pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub(super) pointer: Option<String>,
+    /// Which parameter or header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub(super) parameter: Option<String>,
+    /// What is wrong with it, or what is accepted there.
+    pub(super) detail: String,
+}
+
+/// A refusal (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'p> {
+    /// Names the kind of problem: `urn:postern:problem:` and the code.
+    r#type: String,
+    /// What the kind is called.
+    title: &'p str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong this time, for people.
+    detail: &'p str,
+    /// The path of the request. Missing where it could hold an API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    instance: Option<&'p str>,
+    /// Names the kind of problem, for programs.
+    code: &'p str,
+    /// The id of the request, as in the header `x-request-id`.
+    request_id: &'p str,
+    /// Each thing that is wrong, where that can be said.
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, required = false)]
+    errors: &'p [FieldError],
+}
+
+impl FieldError {
+    /// What is wrong at a JSON pointer.
+    #[must_use]
+    pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: Some(pointer.to_owned()), parameter: None, detail: detail.into() }
+    }
+
+    /// What is wrong with a parameter.
+    #[must_use]
+    pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: None, parameter: Some(parameter.to_owned()), detail: detail.into() }
+    }
+}
+
+impl Kind {
+    fn row(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::AdminDisabled => (StatusCode::SERVICE_UNAVAILABLE, "admin_disabled", "Admin API disabled"),
+            Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised"),
+            Self::InsufficientRole => (StatusCode::FORBIDDEN, "insufficient_role", "Insufficient role"),
+            Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
+            Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
+            Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
+            Self::Duplicate => (StatusCode::CONFLICT, "duplicate", "Already taken"),
+            Self::KeyRevoked => (StatusCode::CONFLICT, "key_revoked", "Key revoked"),
+            Self::AmbiguousRequest => (StatusCode::FORBIDDEN, "ambiguous_request", "Ambiguous request"),
+            Self::NotGood => (StatusCode::CONFLICT, "key_not_good", "Key not good"),
+            Self::IdempotencyKeyInUse => (StatusCode::CONFLICT, "idempotency_key_in_use", "Request is running"),
+            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused"),
+            Self::TagMismatch => (StatusCode::PRECONDITION_FAILED, "tag_mismatch", "Tags do not match"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::MetadataTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large", "Metadata too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
+            }
+            Self::ScopeNotGranted => (StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", "Scope not granted"),
+            Self::ExpiryInThePast => (StatusCode::UNPROCESSABLE_ENTITY, "expiry_in_the_past", "Expiry in the past"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem of this kind; `detail` is for people, and public.
+    #[must_use]
+    pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), allow: None }
+    }
+
+    /// With each thing that is wrong.
+    #[must_use]
+    pub(super) fn with(self, errors: Vec<FieldError>) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// The path has other methods: these.
+    #[must_use]
+    pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
+        let problem = Self::new(Kind::MethodNotAllowed, "The Allow header names the methods that are taken here.");
+        Self { allow: Some(allow), ..problem }
+    }
+
+    /// Nothing is at this path.
+    #[must_use]
+    pub(super) fn no_such_path() -> Self {
+        Self::new(Kind::NotFound, "There is nothing at this path.")
+    }
+
+    /// The store is not there now, and may be in a moment.
+    #[must_use]
+    pub(super) fn store_unavailable() -> Self {
+        Self::new(Kind::StoreUnavailable, "The database is not available at the moment. Try again shortly.")
+    }
+
+    /// What kind of problem it is.
+    #[must_use]
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The answer to the request with this id. `instance` is its path, unless that must not be told.
+    #[must_use]
+    pub(super) fn respond(&self, instance: Option<&str>, request_id: &RequestId) -> HttpResponse {
+        let (status, code, title) = self.kind.row();
+        let body = ProblemBody {
+            r#type: format!("urn:postern:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance,
+            code,
+            request_id: request_id.as_str(),
+            errors: &self.errors,
+        };
+        let mut response = HttpResponse::build(status);
+        response.content_type("application/problem+json");
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.clone()));
+        }
+        match self.kind {
+            Kind::Unauthorized => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"postern-admin\""));
+            }
+            Kind::InsufficientRole => {
+                let challenge = "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
+                response.insert_header((header::WWW_AUTHENTICATE, challenge));
+            }
+            Kind::AdminDisabled | Kind::StoreUnavailable | Kind::IdempotencyKeyInUse => {
+                response.insert_header((header::RETRY_AFTER, "1"));
+            }
+            _ => {}
+        }
+        // Texts and numbers always become JSON.
+        response.body(serde_json::to_string(&body).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.kind.row().0
+    }
+
+    /// Without a body: `gate` knows the request, and writes it.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let public = error.to_string();
+        match error {
+            StoreError::Unreachable { .. } | StoreError::Busy | StoreError::Unwritable { .. } | StoreError::CannotOpen { .. } => {
+                log::error!("admin API: {error}");
+                Self::store_unavailable()
+            }
+            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
+                log::error!("admin API: {error}");
+                Self::store_unavailable()
+            }
+            StoreError::Duplicate { field } => {
+                let pointer = match field {
+                    "the name" => "/name",
+                    "the custom id" => "/custom_id",
+                    _ => "",
+                };
+                let errors = vec![FieldError::at(pointer, public.clone())];
+                Self::new(Kind::Duplicate, sentence(public)).with(errors)
+            }
+            StoreError::UnknownBucket { .. } => {
+                let errors = vec![FieldError::at("/bucket", public.clone())];
+                Self::new(Kind::NotFound, sentence(public)).with(errors)
+            }
+            StoreError::UnknownConsumer { .. } | StoreError::UnknownKey(_) => Self::new(Kind::NotFound, sentence(public)),
+            StoreError::InvalidRoll(_) => Self::new(Kind::NotGood, sentence(public)),
+            StoreError::KeyRevoked(_) => Self::new(Kind::KeyRevoked, sentence(public)),
+            StoreError::ScopeNotGranted { .. } => {
+                let errors = vec![FieldError::at("/scopes", public.clone())];
+                Self::new(Kind::ScopeNotGranted, sentence(public)).with(errors)
+            }
+            StoreError::IdempotencyKeyReused => Self::new(
+                Kind::IdempotencyKeyReused,
+                "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
+            ),
+            StoreError::NotADatabase { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::OtherSchema { .. }
+            | StoreError::UnreadableRow { .. }
+            | StoreError::Entropy(_)
+            | StoreError::OutOfStep(_)
+            | StoreError::Database(_) => {
+                log::error!("admin API: {error}");
+                Self::new(Kind::Internal, "The gateway failed. Its log says why, under this request's time.")
+            }
+        }
+    }
+}
+
+/// A remark as a sentence.
+fn sentence(remark: String) -> String {
+    let mut letters = remark.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request_id::RequestIds;
+
+    const EVERY_KIND: [Kind; 23] = [
+        Kind::AdminDisabled,
+        Kind::StoreUnavailable,
+        Kind::Unauthorized,
+        Kind::InsufficientRole,
+        Kind::KeyInUrl,
+        Kind::BadRequest,
+        Kind::InvalidBody,
+        Kind::InvalidParameter,
+        Kind::NotFound,
+        Kind::MethodNotAllowed,
+        Kind::Duplicate,
+        Kind::KeyRevoked,
+        Kind::NotGood,
+        Kind::AmbiguousRequest,
+        Kind::IdempotencyKeyInUse,
+        Kind::IdempotencyKeyReused,
+        Kind::TagMismatch,
+        Kind::BodyTooLarge,
+        Kind::MetadataTooLarge,
+        Kind::UnsupportedMediaType,
+        Kind::ScopeNotGranted,
+        Kind::ExpiryInThePast,
+        Kind::Internal,
+    ];
+
+    #[test]
+    fn every_kind_is_documented_and_carries_what_its_status_demands() {
+        let document = include_str!("../../../docs/PROBLEMS.md").split_once("## What the admin API answers").unwrap().1;
+        let id = RequestIds::new().identify(&header::HeaderMap::new());
+        for kind in EVERY_KIND {
+            let (status, code, _) = kind.row();
+            let row = format!("| {} | `{code}` |", status.as_u16());
+            assert!(document.lines().any(|line| line.starts_with(&row)), "{row} is not in docs/PROBLEMS.md");
+            let response = Problem::new(kind, "why").respond(Some("/x"), &id);
+            assert_eq!(response.status(), status);
+            let has = |name| response.headers().contains_key(name);
+            let challenges = matches!(kind, Kind::Unauthorized | Kind::InsufficientRole);
+            assert_eq!(has(header::WWW_AUTHENTICATE), challenges, "{kind:?}");
+            assert_eq!(has(header::RETRY_AFTER), status.as_u16() == 503 || kind == Kind::IdempotencyKeyInUse, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_fails_is_told_without_the_cause() {
+        let secret = "postgres://user:password@host";
+        for (error, kind) in [
+            (StoreError::Busy, Kind::StoreUnavailable),
+            (StoreError::Unwritable { reason: secret.to_owned() }, Kind::StoreUnavailable),
+            (StoreError::CannotOpen { location: "x".to_owned(), reason: secret.to_owned() }, Kind::StoreUnavailable),
+            (StoreError::Database(sqlx::Error::PoolTimedOut), Kind::StoreUnavailable),
+            (StoreError::Database(sqlx::Error::Protocol(secret.to_owned())), Kind::Internal),
+            (StoreError::UnreadableRow { what: "tags", reason: secret.to_owned() }, Kind::Internal),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!(problem.kind(), kind);
+            assert!(!problem.to_string().contains("password"), "{problem}");
+        }
+    }
+}

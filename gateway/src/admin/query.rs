@@ -1,0 +1,248 @@
+//! Queries of calls: each parameter taken once by its name, everything else refused. What reads a query also describes
+//! it: see [`parameters`].
+
+use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
+use crate::admin::member::{Errors, Member};
+use crate::admin::page::{self, Page};
+use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::keys::tag::{MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
+use crate::keys::{Tag, Tags};
+use crate::views::schemas;
+
+/// What the names of tag parameters begin with.
+const TAG: &str = "tag.";
+
+/// What a call's query is read into.
+pub(super) trait Query: Sized {
+    /// Takes every parameter there may be.
+    fn read(parameters: &mut Parameters) -> Self;
+}
+
+impl Query for () {
+    fn read(_: &mut Parameters) -> Self {}
+}
+
+/// The tags that the caller expects of what it calls for, `?tag.NAME=VALUE`: what belongs to someone else is not touched.
+#[derive(Debug, Default)]
+pub(super) struct Guard(pub(super) Tags);
+
+impl Query for Guard {
+    fn read(parameters: &mut Parameters) -> Self {
+        Self(parameters.tags("Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412."))
+    }
+}
+
+impl Guard {
+    /// Whether no tag is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().next().is_none()
+    }
+
+    /// Refuses a consumer without these tags.
+    pub(super) fn check(&self, tags: &Tags) -> Result<(), Problem> {
+        let mismatch = "The consumer does not have the tags that the request asks for. Nothing was changed.";
+        if tags.include(&self.0) { Ok(()) } else { Err(Problem::new(Kind::TagMismatch, mismatch)) }
+    }
+}
+
+/// The parameters of a query, taken one by one.
+#[derive(Default)]
+pub(super) struct Parameters {
+    given: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+    described: Vec<Parameter>,
+}
+
+impl Parameters {
+    /// A parameter that may be missing.
+    pub(super) fn optional<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
+        self.describe(name, meaning, T::schema());
+        let text = self.take(name)?;
+        let mut errors = Errors::default();
+        let value = T::read(Value::String(text), "", &mut errors);
+        self.errors.extend(errors.list.into_iter().map(|error| FieldError::of(name, error.detail)));
+        value
+    }
+
+    /// Which page of a list, oldest first.
+    pub(super) fn page(&mut self) -> Page {
+        self.page_with(page::cursor_schema(), page::is_cursor)
+    }
+
+    /// Which page of a list by name.
+    pub(super) fn page_by_name(&mut self) -> Page {
+        self.page_with(page::name_cursor_schema(), page::is_name_cursor)
+    }
+
+    fn page_with(&mut self, schema: Schema, is_cursor: fn(&str) -> bool) -> Page {
+        self.describe("limit", "How many there may be on this page.", page::limit_schema());
+        let limit = self.take("limit").map(|text| page::parse_limit(&text));
+        self.describe("cursor", "Where to go on: `next_cursor` of the page before.", schema);
+        let cursor = self.take("cursor");
+        let limit = match limit {
+            None => page::DEFAULT_LIMIT,
+            Some(Ok(limit)) => limit,
+            Some(Err(message)) => {
+                self.errors.push(FieldError::of("limit", message));
+                page::DEFAULT_LIMIT
+            }
+        };
+        if cursor.as_deref().is_some_and(|cursor| !is_cursor(cursor)) {
+            self.errors.push(FieldError::of("cursor", "a cursor is what `next_cursor` was on the page before"));
+        }
+        Page { limit, cursor }
+    }
+
+    /// Every parameter `tag.NAME`.
+    pub(super) fn tags(&mut self, meaning: &str) -> Tags {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property_names(Some(schemas::text(r"^tag\.[0-9A-Za-z_.-]+$", TAG.len() + 1, TAG.len() + MAX_NAME_BYTES)))
+            .additional_properties(Some(Schema::from(schemas::text(schemas::NO_CONTROLS, 0, MAX_VALUE_CHARS))))
+            .max_properties(Some(MAX_TAGS));
+        let parameter = parameter("tag", meaning, schema.into());
+        self.described.push(parameter.style(Some(ParameterStyle::Form)).explode(Some(true)).build());
+        let (tags, others) = std::mem::take(&mut self.given).into_iter().partition(|(name, _)| name.starts_with(TAG));
+        self.given = others;
+        let tags: Vec<(String, String)> = tags;
+        let mut read = Vec::new();
+        for (index, (name, value)) in tags.iter().enumerate() {
+            if tags[..index].iter().any(|(earlier, _)| earlier == name) {
+                self.errors.push(FieldError::of(name, "it is there more than once"));
+            }
+            match Tag::new(&name[TAG.len()..], value) {
+                Ok(tag) => read.push(tag),
+                Err(error) => self.errors.push(FieldError::of(name, error.to_string())),
+            }
+        }
+        Tags::new(read).unwrap_or_else(|error| {
+            self.errors.push(FieldError::of("tag", error.to_string()));
+            Tags::default()
+        })
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let position = self.given.iter().position(|(given, _)| given == name)?;
+        let (_, value) = self.given.remove(position);
+        let before = self.given.len();
+        self.given.retain(|(given, _)| given != name);
+        if self.given.len() < before {
+            self.errors.push(FieldError::of(name, "it is there more than once"));
+        }
+        Some(value)
+    }
+
+    fn describe(&mut self, name: &str, meaning: &str, schema: Schema) {
+        self.described.push(parameter(name, meaning, schema).build());
+    }
+}
+
+/// The description of a query: the parameters that reading one asks for.
+pub(super) fn parameters<Q: Query>() -> Vec<Parameter> {
+    let mut parameters = Parameters::default();
+    let _ = Q::read(&mut parameters);
+    parameters.described
+}
+
+/// Takes the text of a query for a `Q`.
+pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
+    let refuse = |errors: Vec<FieldError>| {
+        let names: Vec<&str> = errors.iter().filter_map(|error| error.parameter.as_deref()).collect();
+        let detail = format!("These parameters are not what is accepted here: {}.", names.join(", "));
+        Err(Problem::new(Kind::InvalidParameter, detail).with(errors))
+    };
+    let mut parameters = Parameters::default();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (decode(name), decode(value)) {
+            (Some(name), Some(value)) => parameters.given.push((name, value)),
+            _ => return refuse(vec![FieldError::of("query", "it is not UTF-8")]),
+        }
+    }
+    let read = Q::read(&mut parameters);
+    let Parameters { given: unknown, mut errors, .. } = parameters;
+    errors.extend(unknown.iter().map(|(name, _)| FieldError::of(name, "there is no such parameter here")));
+    if errors.is_empty() { Ok(read) } else { refuse(errors) }
+}
+
+/// A piece of a query as text: `+` is a space, `%` and two digits a byte.
+fn decode(text: &str) -> Option<String> {
+    String::from_utf8(unescape(&text.replace('+', " "))).ok()
+}
+
+/// The bytes that `text` stands for, with `%` and two hexadecimal digits for each byte that may not stand for itself.
+pub(super) fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
+            _ => None,
+        };
+        (bytes, rest) = match escaped {
+            Some((high, low)) => (push(bytes, high * 16 + low), &after[2..]),
+            None => (push(bytes, *first), after),
+        };
+    }
+    bytes
+}
+
+fn push(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
+    bytes.push(byte);
+    bytes
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn parameter(name: &str, meaning: &str, schema: Schema) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(utoipa::openapi::Required::False)
+        .description(Some(meaning))
+        .schema(Some(schema))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_stand_for_bytes() {
+        for (text, bytes) in [
+            ("abc", b"abc".as_slice()),
+            ("a%20b%2F%2f", b"a b//"),
+            ("%", b"%"),
+            ("%4", b"%4"),
+            ("%zz%41", b"%zzA"),
+            ("%%41", b"%A"),
+            ("%ff", b"\xff"),
+        ] {
+            assert_eq!(unescape(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_taken_whole_or_refused_by_name() {
+        let guard = |text| parse::<Guard>(text).map(|guard| guard.0);
+        assert_eq!(guard("").unwrap(), Tags::default());
+        assert_eq!(guard("tag.a=b+c%2B&").unwrap().iter().collect::<Vec<_>>(), [("a", "b c+")]);
+        for (text, named) in [
+            ("x=1", "x"),
+            ("tag.=1", "tag."),
+            ("tag.a=%00", "tag.a"),
+            ("tag.a=1&tag.a=1", "tag.a"),
+            ("tag.a=%ff", "query"),
+            ("limit=1", "limit"),
+        ] {
+            let problem = guard(text).unwrap_err();
+            assert_eq!(problem.kind(), Kind::InvalidParameter);
+            assert!(problem.to_string().contains(named), "{text}: {problem}");
+        }
+    }
+}

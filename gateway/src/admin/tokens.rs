@@ -1,0 +1,117 @@
+//! Who may call the admin API: named tokens with a role each.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use postern_shared::{AcceptedSecrets, Secret};
+
+use crate::store::{Actor, Stamp};
+
+/// What the holder of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Read everything that can be read; no key can.
+    ReadOnly,
+}
+
+/// A token as it is configured.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// What the audit calls its holder.
+    pub name: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// The token.
+    pub secret: Secret,
+}
+
+/// The tokens that are accepted.
+pub struct Tokens(Vec<Accepted>);
+
+struct Accepted {
+    name: String,
+    role: Role,
+    secret: AcceptedSecrets,
+}
+
+/// Who is calling, proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of the token.
+    pub token: String,
+    /// What it may do.
+    pub role: Role,
+    /// Where the call came from.
+    pub address: Option<IpAddr>,
+}
+
+impl Tokens {
+    /// Accepts each of `tokens`.
+    #[must_use]
+    pub fn new(tokens: &[AdminToken]) -> Self {
+        let accepted = |token: &AdminToken| Accepted {
+            name: token.name.clone(),
+            role: token.role,
+            secret: AcceptedSecrets::new([&token.secret]),
+        };
+        Self(tokens.iter().map(accepted).collect())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whose token `presented` is. Each is compared in constant time, also after one has matched.
+    #[must_use]
+    pub fn find(&self, presented: &[u8]) -> Option<(&str, Role)> {
+        let compare = |found, accepted| {
+            let Accepted { name, role, secret }: &Accepted = accepted;
+            if secret.matches(presented) { Some((name.as_str(), *role)) } else { found }
+        };
+        self.0.iter().fold(None, compare)
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|token| (&token.name, token.role))).finish()
+    }
+}
+
+impl Caller {
+    /// What the audit says of a change that is made now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        Stamp { source: self.address, ..Stamp::now(Actor::api(&self.token)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str, role: Role, secret: &str) -> AdminToken {
+        AdminToken { name: name.to_owned(), role, secret: Secret::parse(secret).unwrap() }
+    }
+
+    #[test]
+    fn each_token_is_its_holders() {
+        let configured = [token("admin", Role::Admin, "9f2c51d07be84a63"), token("ci", Role::ReadOnly, "1d07be84a639f2c5")];
+        let tokens = Tokens::new(&configured);
+        for (presented, found) in [
+            ("9f2c51d07be84a63", Some(("admin", Role::Admin))),
+            ("1d07be84a639f2c5", Some(("ci", Role::ReadOnly))),
+            ("", None),
+            ("9f2c51d07be84a6", None),
+            ("9f2c51d07be84a631", None),
+        ] {
+            assert_eq!(tokens.find(presented.as_bytes()), found, "{presented}");
+        }
+        assert!(Tokens::new(&[]).find(b"").is_none());
+        assert!(!format!("{tokens:?}").contains("9f2c"));
+    }
+}

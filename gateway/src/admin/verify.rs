@@ -1,0 +1,182 @@
+//! `POST /v1/keys/verify`: whether a key is good, for services that do not stand behind the gateway. Answered from memory,
+//! like requests are.
+
+use std::net::IpAddr;
+
+use actix_web::HttpResponse;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema as _, ToSchema};
+use zeroize::Zeroizing;
+
+use crate::admin::body::{Body, Fields};
+use crate::admin::endpoint::{Answered, Ask, Endpoint};
+use crate::admin::member::{Errors, Member};
+use crate::admin::problem::{FieldError, Problem};
+use crate::keys::{ConsumerId, CustomId, KeyDigest, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis, check_shape};
+use crate::views::schemas;
+
+/// The operation.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::ask("/v1/keys/verify", verify)
+        .named("verify_key", "verification", "Say whether a key is good")
+        .described(
+            "From memory, as requests at the gateway are decided, and just as current. Any token may ask. The answer is 200 also for a \
+             key that is not good: `valid` says so, and `code` why.",
+        )
+        .answers(200, "What was found.", "Verification", Verification::schema())
+}
+
+/// A key that is asked about. Wiped when it is dropped.
+struct PresentedKey(Zeroizing<String>);
+
+struct Question {
+    key: PresentedKey,
+    scopes: Scopes,
+    address: Option<IpAddr>,
+}
+
+impl Body for Question {
+    const NAME: Option<&'static str> = Some("VerifyKey");
+    const KEYS: &'static [&'static str] = &["key"];
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let key = fields.required("key", "The key as its holder presented it. It is not stored or logged.");
+        let scopes = fields.optional("scopes", "What it has to be allowed to do, all of it.").unwrap_or_default();
+        let address = fields.optional("address", "The address that its holder came from; any when missing.");
+        Some(Self { key: key?, scopes, address })
+    }
+}
+
+impl Member for PresentedKey {
+    fn schema() -> Schema {
+        // Any text can be asked about: what cannot be a key is no good one.
+        ObjectBuilder::new().schema_type(Type::String).into()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::String(key) = value else {
+            errors.list.push(FieldError::at(pointer, "a string belongs here"));
+            return None;
+        };
+        Some(Self(Zeroizing::new(key)))
+    }
+}
+
+impl Member for IpAddr {
+    fn schema() -> Schema {
+        schemas::ip_address()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let read = value.as_str().and_then(|text| text.parse().ok());
+        if read.is_none() {
+            errors.list.push(FieldError::at(pointer, "an IP address belongs here, for example `192.0.2.1` or `2001:db8::1`"));
+        }
+        read
+    }
+}
+
+/// What was found of a key.
+#[derive(Serialize, ToSchema)]
+struct Verification<'k> {
+    /// Whether its holder is to be let in.
+    valid: bool,
+    /// `valid`, or why it is not: the codes of the gateway's refusals.
+    #[schema(schema_with = codes)]
+    code: &'static str,
+    /// The key, where there is one like it.
+    #[schema(required, inline)]
+    key: Option<VerifiedKey>,
+    /// Whose it is.
+    #[schema(required, inline)]
+    consumer: Option<VerifiedConsumer<'k>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct VerifiedKey {
+    /// Its public id.
+    #[schema(schema_with = schemas::key_id)]
+    id: KeyId,
+    /// What it may do.
+    #[schema(schema_with = schemas::scopes)]
+    scopes: Scopes,
+    /// From when on it is refused; null is never.
+    #[schema(required, schema_with = schemas::moment_or_null)]
+    expires_at: Option<UnixMillis>,
+    /// Since when it is to be replaced by another key; null is not.
+    #[schema(required, schema_with = schemas::moment_or_null)]
+    deprecated_at: Option<UnixMillis>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct VerifiedConsumer<'k> {
+    /// Its id.
+    #[schema(schema_with = schemas::consumer_id)]
+    id: ConsumerId,
+    /// The bucket that its name is unique in.
+    #[schema(schema_with = schemas::bucket_name)]
+    bucket: &'k str,
+    /// Its name.
+    #[schema(schema_with = schemas::consumer_name)]
+    name: &'k str,
+    /// The id that your own system gave it.
+    #[schema(required, schema_with = schemas::custom_id_or_null)]
+    custom_id: Option<&'k str>,
+    /// What the origin may learn about it.
+    #[schema(required, schema_with = schemas::metadata_or_null)]
+    metadata: Option<Value>,
+}
+
+/// What `code` can be.
+const CODES: [&str; 7] = [
+    "valid",
+    "api_key_invalid",
+    "api_key_expired",
+    "api_key_revoked",
+    "api_key_disabled",
+    "key_restricted",
+    "insufficient_scope",
+];
+
+fn codes() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(CODES)).into()
+}
+
+async fn verify(ask: Ask<Question>) -> Answered {
+    let keys = ask.operations.current_keys().ok_or_else(Problem::store_unavailable)?;
+    let Question { key: PresentedKey(key), scopes, address } = ask.body;
+    let is_key = check_shape(key.as_bytes(), ask.operations.prefix()).is_ok();
+    let known = is_key.then(|| keys.lookup(&KeyDigest::of(key.as_bytes()))).flatten();
+    let code = known.as_ref().map_or("api_key_invalid", |known| verdict(known, &scopes, address));
+    Ok(HttpResponse::Ok().json(Verification {
+        valid: code == "valid",
+        code,
+        key: known.as_ref().map(|known| VerifiedKey {
+            id: *known.id(),
+            scopes: known.scopes(),
+            expires_at: known.expires_at(),
+            deprecated_at: known.deprecated_at(),
+        }),
+        consumer: known.as_ref().map(KnownKey::consumer).map(|consumer| VerifiedConsumer {
+            id: consumer.id,
+            bucket: consumer.bucket.as_str(),
+            name: consumer.name.as_str(),
+            custom_id: consumer.custom_id.as_ref().map(CustomId::as_str),
+            metadata: consumer.metadata.as_ref().map(Metadata::to_json),
+        }),
+    }))
+}
+
+/// In the order in which the gateway decides.
+fn verdict(known: &KnownKey, scopes: &Scopes, address: Option<IpAddr>) -> &'static str {
+    match known.status(UnixMillis::now()) {
+        KeyStatus::Active if !address.is_none_or(|address| known.allows_address(address)) => "key_restricted",
+        KeyStatus::Active if !scopes.iter().all(|scope| known.allows(scope)) => "insufficient_scope",
+        KeyStatus::Active => "valid",
+        KeyStatus::Expired => "api_key_expired",
+        KeyStatus::Revoked => "api_key_revoked",
+        KeyStatus::Disabled => "api_key_disabled",
+    }
+}

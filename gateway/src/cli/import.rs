@@ -1,0 +1,244 @@
+//! `gateway import`: many consumers and keys from a file.
+//!
+//! Two passes. The first reads every line, digests its key and compares the lines with each other and with the store; the
+//! good lines wait in a temporary file, without any key. Only when no line is bad does the second add them, in batches that
+//! are a transaction each. An import adds and never changes, so the same file can be imported again.
+
+mod csv;
+pub(crate) mod fields;
+mod format;
+mod jsonl;
+mod kong;
+mod nginx_map;
+mod progress;
+pub(crate) mod reading;
+mod seen;
+mod spool;
+mod summary;
+
+pub use format::Format;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::ValueEnum;
+use futures_util::FutureExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::import::fields::Defaults;
+use crate::cli::import::progress::Progress;
+use crate::cli::import::reading::{BadLine, Counted, ReadError, Rows};
+use crate::cli::import::seen::{Line, Seen};
+use crate::cli::import::spool::Spool;
+use crate::cli::import::summary::Summary;
+use crate::cli::output::Streams;
+use crate::keys::{BucketName, Prefix};
+use crate::store::{ImportConflict, Stamp, Store, TransferRow, Verdict};
+
+/// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps.
+#[derive(Debug, clap::Args)]
+pub struct ImportArguments {
+    /// The file, or `-` for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What the file is. Guessed from its name and how it begins, when not given.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The bucket of lines that name none.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    bucket: BucketName,
+    /// Check all lines and import none.
+    #[arg(long)]
+    dry_run: bool,
+    /// What to do with a line whose key is another consumer's, or whose consumer is known otherwise.
+    #[arg(long, value_enum, default_value = "fail")]
+    on_duplicate: OnDuplicate,
+    /// Import the good lines even though others are bad.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print the summary as a JSON object.
+    #[arg(long)]
+    json: bool,
+    /// How many lines make a transaction. A gateway beside follows batches this small without reading all its keys again.
+    #[arg(long, hide = true, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+}
+
+/// What to do with a line that contradicts the store or an earlier line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnDuplicate {
+    /// Report it like a bad line.
+    Fail,
+    /// Leave it out, and count it.
+    Skip,
+}
+
+/// Imports what the arguments say.
+pub async fn run(
+    arguments: ImportArguments,
+    store: &Store,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    refuse_key(&arguments.file.to_string_lossy(), prefix, "the name of a file")?;
+    refuse_key(arguments.bucket.as_str(), prefix, "the name of a bucket")?;
+    let mut import = Import { arguments, store, stamp, summary: Summary::default() };
+    let outcome = import.run(prefix).await;
+    import.summary.print(import.arguments.json, streams)?;
+    outcome
+}
+
+struct Import<'i> {
+    arguments: ImportArguments,
+    store: &'i Store,
+    stamp: &'i Stamp,
+    summary: Summary,
+}
+
+impl Import<'_> {
+    async fn run(&mut self, prefix: &Prefix) -> Result<(), CommandError> {
+        self.summary.dry_run = self.arguments.dry_run;
+        let defaults = Defaults { bucket: self.arguments.bucket.clone(), prefix: prefix.clone() };
+        let spool = self.check(&defaults).await?;
+        if self.summary.bad_lines > 0 && !self.arguments.skip_bad {
+            return Err(CommandError::BadLines(self.summary.bad_lines));
+        }
+        if self.arguments.dry_run {
+            return Ok(());
+        }
+        self.add(spool, defaults).await
+    }
+
+    /// The first pass: every line is read, none is imported.
+    async fn check(&mut self, defaults: &Defaults) -> Result<Spool, CommandError> {
+        let failed = |source| CommandError::Unread { file: self.arguments.file.display().to_string(), source };
+        let (source, length) = open(&self.arguments.file).map_err(failed)?;
+        let bytes = Arc::new(AtomicU64::new(0));
+        let (beginning, source) = format::look_at(Counted::new(source, Arc::clone(&bytes))).map_err(failed)?;
+        let format = self.arguments.format.or_else(|| Format::guess(&self.arguments.file, &beginning));
+        drop(zeroize::Zeroizing::new(beginning));
+        let format = format.ok_or(CommandError::UnknownFormat)?;
+        self.summary.format = format.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut rows = self.rows(format, source, defaults.clone());
+        let progress = Progress::of_bytes("checking", length);
+        let (mut spool, mut seen) = (Spool::new()?, Seen::default());
+        let batch_rows = self.arguments.batch as usize;
+        let mut batch = Vec::with_capacity(batch_rows);
+        loop {
+            let row = rows.next();
+            let is_over = row.is_none();
+            match row.transpose() {
+                Ok(row) => batch.extend(row.and_then(|row| self.compare(row, &mut seen))),
+                Err(ReadError::Bad(bad)) => {
+                    self.summary.lines += 1;
+                    self.summary.bad(bad);
+                }
+                Err(ReadError::Io(source)) => {
+                    return Err(CommandError::Unread { file: self.arguments.file.display().to_string(), source });
+                }
+            }
+            if batch.len() == batch_rows || is_over {
+                self.judge(&batch, &mut spool).await?;
+                batch.clear();
+                progress.set(bytes.load(Ordering::Relaxed));
+            }
+            if is_over {
+                progress.finish();
+                return Ok(spool);
+            }
+        }
+    }
+
+    fn rows(&self, format: Format, source: impl Read + 'static, defaults: Defaults) -> Rows {
+        match format {
+            Format::Csv => csv::rows(source, defaults),
+            Format::Jsonl => jsonl::rows(BufReader::new(source), defaults),
+            Format::Kong => kong::rows(source, defaults, self.stamp.at),
+            Format::NginxMap => nginx_map::rows(BufReader::new(source), defaults),
+        }
+    }
+
+    /// Compares a line with those before it.
+    fn compare(&mut self, row: TransferRow, seen: &mut Seen) -> Option<TransferRow> {
+        self.summary.lines += 1;
+        match seen.take(&row) {
+            Ok(Line::New) => return Some(row),
+            Ok(Line::Repeated) => self.summary.already += 1,
+            Err(_) if self.arguments.on_duplicate == OnDuplicate::Skip => self.summary.skipped += 1,
+            Err(reason) => self.summary.bad(BadLine { line: row.line, reason }),
+        }
+        None
+    }
+
+    /// Compares a batch with the store, and keeps what is new.
+    async fn judge(&mut self, batch: &[TransferRow], spool: &mut Spool) -> Result<(), CommandError> {
+        for (row, verdict) in batch.iter().zip(self.store.judge_import(batch).await?) {
+            match verdict {
+                Verdict::New => spool.push(row)?,
+                Verdict::Already => self.summary.already += 1,
+                Verdict::Conflict(conflict) => self.conflict(row.line, conflict),
+            }
+        }
+        self.summary.new = spool.len();
+        Ok(())
+    }
+
+    fn conflict(&mut self, line: u64, conflict: ImportConflict) {
+        if self.arguments.on_duplicate == OnDuplicate::Skip && conflict != ImportConflict::NoBucket {
+            self.summary.skipped += 1;
+        } else {
+            self.summary.bad(BadLine { line, reason: conflict.to_string() });
+        }
+    }
+
+    /// The second pass: the good lines are added, batch by batch.
+    async fn add(&mut self, spool: Spool, defaults: Defaults) -> Result<(), CommandError> {
+        // From here on ^C ends the import between two batches. Before, it may end the process at any moment.
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let progress = Progress::of_rows("importing", spool.len());
+        let bad_before = self.summary.bad_lines;
+        let mut spooled = spool.read(defaults)?;
+        loop {
+            let batch = spooled.next(self.arguments.batch as usize)?;
+            if batch.is_empty() {
+                break;
+            }
+            if is_interrupted(&mut interrupts) {
+                return Err(CommandError::Interrupted);
+            }
+            let imported = self.store.import(&batch, self.stamp).await.map_err(CommandError::ImportStopped)?;
+            self.summary.consumers += imported.consumers;
+            self.summary.keys += imported.keys;
+            self.summary.already += imported.already;
+            imported.conflicts.into_iter().for_each(|(line, conflict)| self.conflict(line, conflict));
+            progress.advance(batch.len() as u64);
+        }
+        progress.finish();
+        // Someone else wrote what these lines contradict since they were checked.
+        if self.summary.bad_lines > bad_before && !self.arguments.skip_bad {
+            return Err(CommandError::BadLinesLeft(self.summary.bad_lines));
+        }
+        Ok(())
+    }
+}
+
+fn open(file: &Path) -> io::Result<(Box<dyn Read>, Option<u64>)> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin()), None));
+    }
+    let file = File::open(file)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+}
+
+fn is_interrupted(interrupts: &mut Signal) -> bool {
+    interrupts.recv().now_or_never().is_some()
+}

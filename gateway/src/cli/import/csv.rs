@@ -1,0 +1,267 @@
+//! CSV (RFC 4180) with a header that names the columns.
+
+use std::io::{self, Read};
+
+use csv::{ByteRecord, ReaderBuilder};
+use memchr::memchr;
+
+use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::reading::{ReadError, Rows};
+use crate::store::TransferRow;
+
+/// Longest record, in bytes. A quotation mark that is not closed would otherwise swallow the file.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
+
+/// The rows of a CSV file.
+pub(super) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
+    // The lengths of records are checked here, with a message that says more.
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Newlines::new(source));
+    let mut header = ByteRecord::new();
+    let columns = match reader.read_byte_record(&mut header) {
+        Ok(true) => columns(&header),
+        Ok(false) => Err(format!("the file is empty; the first line names the columns, of {}", Column::names())),
+        Err(error) => return Box::new(std::iter::once(Err(ReadError::Io(error.into())))),
+    };
+    match columns {
+        Ok(columns) => Box::new(Lines { reader, columns, defaults, record: ByteRecord::new(), is_over: false }),
+        Err(reason) => Box::new(std::iter::once(Err(ReadError::bad(1, reason)))),
+    }
+}
+
+struct Lines<R> {
+    reader: csv::Reader<Newlines<R>>,
+    columns: Vec<Column>,
+    defaults: Defaults,
+    record: ByteRecord,
+    is_over: bool,
+}
+
+impl<R: Read> Iterator for Lines<R> {
+    type Item = Result<TransferRow, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let begin = self.reader.position().line();
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                self.is_over = true;
+                return Some(Err(ReadError::Io(error.into())));
+            }
+        }
+        // The reader counts line breaks: those between cells, of blank lines before, in the record, and one behind it.
+        let within = memchr::memchr_iter(b'\n', self.record.as_slice()).count() as u64;
+        let line = self.reader.position().line().saturating_sub(within + 1).max(begin);
+        Some(self.read(line).map_err(|reason| ReadError::bad(line, reason)))
+    }
+}
+
+impl<R: Read> Lines<R> {
+    fn read(&self, line: u64) -> Result<TransferRow, String> {
+        let (cells, columns) = (self.record.len(), self.columns.len());
+        if self.record.as_slice().len() > MAX_RECORD_BYTES {
+            return Err(format!("it has more than {MAX_RECORD_BYTES} bytes: is a quotation mark not closed?"));
+        }
+        if cells != columns {
+            return Err(format!("it has {cells} cells, and the header names {columns} columns"));
+        }
+        let mut fields = Fields::default();
+        for (column, cell) in self.columns.iter().zip(&self.record) {
+            let name = column.as_str();
+            let text = std::str::from_utf8(cell).map_err(|_| format!("`{name}`: it is not UTF-8"))?;
+            // Metadata may be JSON on several lines.
+            if *column != Column::Metadata && text.contains(['\n', '\r']) {
+                return Err(format!("`{name}`: it goes over several lines: is a quotation mark not closed?"));
+            }
+            fields.set_text(*column, text);
+        }
+        fields.read(line, &self.defaults)
+    }
+}
+
+/// Every line break as one `\n`, also behind the last line: then counting `\n` counts lines.
+struct Newlines<R> {
+    source: R,
+    last: u8,
+    is_over: bool,
+}
+
+impl<R> Newlines<R> {
+    fn new(source: R) -> Self {
+        Self { source, last: b'\n', is_over: false }
+    }
+}
+
+impl<R: Read> Read for Newlines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.is_over || buffer.is_empty() {
+                return Ok(0);
+            }
+            let read = self.source.read(buffer)?;
+            let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
+                self.is_over = true;
+                return match buffer.first_mut().filter(|_| !matches!(self.last, b'\n' | b'\r')) {
+                    Some(first) => {
+                        *first = b'\n';
+                        Ok(1)
+                    }
+                    None => Ok(0),
+                };
+            };
+            let kept = self.normalise(bytes);
+            if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+impl<R> Newlines<R> {
+    /// Writes `\n` for `\r` and drops the `\n` behind one. Returns how many bytes are left.
+    fn normalise(&mut self, bytes: &mut [u8]) -> usize {
+        let last = bytes.last().copied().unwrap_or(self.last);
+        let before = std::mem::replace(&mut self.last, last);
+        if before != b'\r' && memchr(b'\r', bytes).is_none() {
+            return bytes.len();
+        }
+        let (mut kept, mut before) = (0, before);
+        for index in 0..bytes.len() {
+            let Some(byte) = bytes.get(index).copied() else { break };
+            if !(byte == b'\n' && before == b'\r') {
+                if let Some(place) = bytes.get_mut(kept) {
+                    *place = if byte == b'\r' { b'\n' } else { byte };
+                }
+                kept += 1;
+            }
+            before = byte;
+        }
+        kept
+    }
+}
+
+fn columns(header: &ByteRecord) -> Result<Vec<Column>, String> {
+    let mut columns = Vec::with_capacity(header.len());
+    for (index, cell) in header.iter().enumerate() {
+        // Not repeated: a file without a header begins with a key.
+        let column = std::str::from_utf8(cell).ok().and_then(Column::named).ok_or_else(|| {
+            format!(
+                "column {} of the header is not known; the first line names the columns, with commas between, of {}",
+                index + 1,
+                Column::names()
+            )
+        })?;
+        if columns.contains(&column) {
+            return Err(format!("the header names `{}` twice", column.as_str()));
+        }
+        columns.push(column);
+    }
+    let has = |column| columns.contains(&column);
+    if !has(Column::Consumer) || !(has(Column::Key) || has(Column::Sha256)) {
+        return Err("the header names `consumer` and one of `key` and `sha256`".to_owned());
+    }
+    Ok(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::{BucketName, Prefix};
+
+    fn read(text: &str) -> Vec<Result<TransferRow, (u64, String)>> {
+        let defaults = Defaults { bucket: BucketName::default(), prefix: Prefix::default() };
+        let rows = rows(io::Cursor::new(text.as_bytes().to_vec()), defaults);
+        rows.map(|row| {
+            row.map_err(|error| match error {
+                ReadError::Bad(bad) => (bad.line, bad.reason),
+                ReadError::Io(error) => panic!("{error}"),
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn columns_come_in_any_order() {
+        let rows = read("\u{feff}Key, scopes ,consumer\nabcd,read write,acme\n\n\"efgh\",,\"Acme, Inc.\"");
+        let rows: Vec<TransferRow> = rows.into_iter().map(Result::unwrap).collect();
+        assert_eq!(
+            rows.iter().map(|row| (row.line, row.consumer.name.as_str())).collect::<Vec<_>>(),
+            [(2, "acme"), (4, "Acme, Inc.")]
+        );
+        assert_eq!(rows[0].consumer.scopes.as_str(), "read write");
+        assert_eq!(rows[0].key.as_ref().unwrap().digest, crate::keys::KeyDigest::of(b"abcd"));
+    }
+
+    #[test]
+    fn a_header_that_is_none_is_refused_without_being_repeated() {
+        for (text, said) in [
+            ("", "the file is empty"),
+            ("s3cr3t-key,acme\nother,b\n", "column 1 of the header is not known"),
+            ("key,consumer,nmae\n", "column 3 of the header is not known"),
+            ("consumer;key\n", "column 1 of the header is not known"),
+            ("consumer\n", "the header names `consumer` and one of"),
+            ("key\n", "the header names `consumer` and one of"),
+            ("key,consumer,key\n", "the header names `key` twice"),
+        ] {
+            match read(text).as_slice() {
+                [Err((1, reason))] => assert!(reason.starts_with(said) && !reason.contains("s3cr3t"), "{reason}"),
+                other => panic!("{text:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unclosed_quotation_mark_is_found_where_it_begins() {
+        let text = format!("consumer,key\na,abcd\nb,\"efgh\n{}", "c,ijkl\n".repeat(20_000));
+        for (text, line) in [(text.as_str(), 3), ("consumer,key\na,abcd\nb,\"efgh\nc,ijkl", 3), ("consumer,key\nb,\"efgh", 2)] {
+            let errors: Vec<_> = read(text).into_iter().filter_map(Result::err).collect();
+            assert!(matches!(&*errors, [(at, reason)] if *at == line && reason.contains("quotation mark")), "{errors:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_has_its_number(lines in proptest::collection::vec((0_usize..4, 0_usize..3), 0..40), at_end: bool) {
+            let mut text = "consumer,key,metadata\n".to_owned();
+            let (mut line, mut good, mut bad) = (2_u64, Vec::new(), Vec::new());
+            for (kind, newline) in &lines {
+                let newline = ["\n", "\r\n", "\r"][*newline];
+                match kind {
+                    0 => {}
+                    1 => { text.push_str("acme,abcd,"); good.push(line); }
+                    2 => { text.push_str("acme,a b,"); bad.push(line); }
+                    _ => {
+                        text.push_str(&format!("acme,abcd,\"{{{newline}{newline}}}\""));
+                        good.push(line);
+                        line += 2;
+                    }
+                }
+                text.push_str(newline);
+                line += 1;
+            }
+            if at_end {
+                text.push_str("acme,abcd,");
+                good.push(line);
+            }
+            // A blank line between `\r` and `\n` is none: the two are one line break.
+            prop_assume!(!text.contains("\r\n\n") || !text.contains("\r\r") );
+            prop_assume!(!lines.windows(2).any(|pair| pair[0].1 == 2 && pair[1] == (0, 0)));
+            let (read_good, read_bad): (Vec<_>, Vec<_>) = read(&text).into_iter().partition(Result::is_ok);
+            prop_assert_eq!(read_good.into_iter().map(|row| row.unwrap().line).collect::<Vec<_>>(), good, "{:?}", text);
+            prop_assert_eq!(read_bad.into_iter().map(|row| row.unwrap_err().0).collect::<Vec<_>>(), bad, "{:?}", text);
+        }
+
+        #[test]
+        fn no_text_upsets_the_reader(text in "(consumer,key\n)?[a-z,\"\r\n\\PC]{0,200}") {
+            let lines = text.split(['\n', '\r']).count() as u64;
+            for error in read(&text).into_iter().filter_map(Result::err) {
+                prop_assert!((1..=lines).contains(&error.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! From the cells of one line, whatever the file's format, to a row. Errors name the column and what is accepted in it,
+//! and never repeat a cell, which may be a key.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::keys::{
+    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis,
+    token,
+};
+use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
+
+/// Longest hint, in characters: that of a key of a gateway with the longest prefix.
+const MAX_HINT_CHARS: usize = 17;
+
+/// What is the same for all lines of an import.
+#[derive(Clone, Debug)]
+pub(crate) struct Defaults {
+    /// The bucket of lines that name none.
+    pub(crate) bucket: BucketName,
+    /// What keys of this gateway begin with.
+    pub(crate) prefix: Prefix,
+}
+
+macro_rules! columns {
+    ($($(#[$doc:meta])* $column:ident = $name:literal),* $(,)?) => {
+        /// What a line can say. The names are those of the CSV header and of the JSON fields.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Column {
+            $($(#[$doc])* $column),*
+        }
+
+        impl Column {
+            /// All columns, in the order of an export.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$column),*];
+
+            /// Its name.
+            pub(crate) fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$column => $name),*
+                }
+            }
+        }
+    };
+}
+
+columns! {
+    Bucket = "bucket",
+    Consumer = "consumer",
+    ConsumerId = "consumer_id",
+    CustomId = "custom_id",
+    Description = "description",
+    Metadata = "metadata",
+    Tags = "tags",
+    Scopes = "scopes",
+    AllowedIps = "allowed_ips",
+    ConsumerCreatedAt = "consumer_created_at",
+    Key = "key",
+    Sha256 = "sha256",
+    KeyId = "key_id",
+    Hint = "hint",
+    State = "state",
+    Disabled = "disabled",
+    ExpiresAt = "expires_at",
+    DeprecatedAt = "deprecated_at",
+    Successor = "successor",
+    KeyScopes = "key_scopes",
+    KeyDescription = "key_description",
+    CreatedAt = "created_at",
+    LastUsedAt = "last_used_at",
+}
+
+impl Column {
+    /// Finds a column by its name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|column| column.as_str().eq_ignore_ascii_case(name.trim()))
+    }
+
+    /// All names, for messages.
+    pub(crate) fn names() -> String {
+        let names: Vec<&str> = Self::ALL.iter().map(|column| column.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+/// One cell.
+#[derive(Clone, Debug)]
+enum Cell {
+    /// Of a format that knows only texts, where an empty one is none.
+    Text(Zeroizing<String>),
+    /// Of JSON.
+    Json(Value),
+}
+
+/// The cells of one line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields([Option<Cell>; Column::ALL.len()]);
+
+impl Fields {
+    /// Puts a text in; an empty one counts as missing.
+    pub(crate) fn set_text(&mut self, column: Column, text: &str) {
+        if !text.is_empty() {
+            self.set(column, Cell::Text(Zeroizing::new(text.to_owned())));
+        }
+    }
+
+    /// Puts a JSON value in; `null` counts as missing.
+    pub(crate) fn set_json(&mut self, column: Column, value: Value) {
+        match value {
+            Value::Null => {}
+            // A key that is read is wiped after use, wherever it was.
+            Value::String(key) if column == Column::Key => self.set(column, Cell::Text(Zeroizing::new(key))),
+            value => self.set(column, Cell::Json(value)),
+        }
+    }
+
+    fn set(&mut self, column: Column, cell: Cell) {
+        if let Some(place) = self.0.get_mut(column as usize) {
+            *place = Some(cell);
+        }
+    }
+
+    fn take(&mut self, column: Column) -> Option<Cell> {
+        self.0.get_mut(column as usize)?.take()
+    }
+
+    /// Reads the row.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad cell, and what is accepted there.
+    pub(crate) fn read(mut self, line: u64, defaults: &Defaults) -> Result<TransferRow, String> {
+        let key = self.key(&defaults.prefix)?;
+        let consumer = self.consumer(defaults)?;
+        Ok(TransferRow { line, consumer, key })
+    }
+
+    fn consumer(&mut self, defaults: &Defaults) -> Result<TransferConsumer, String> {
+        for column in [Column::Consumer, Column::CustomId] {
+            let cell = self.0.get(column as usize).and_then(Option::as_ref);
+            let text = match cell {
+                Some(Cell::Text(text)) => text.as_str(),
+                Some(Cell::Json(Value::String(text))) => text.as_str(),
+                _ => continue,
+            };
+            if token::has_own_form(text.trim().as_bytes(), &defaults.prefix) {
+                return Err(bad(column, "this is a whole key; it belongs into the column `key`"));
+            }
+        }
+        let name = self.parse(Column::Consumer)?.ok_or_else(|| bad(Column::Consumer, "every line names its consumer"))?;
+        Ok(TransferConsumer {
+            id: self.parse(Column::ConsumerId)?,
+            bucket: self.parse(Column::Bucket)?.unwrap_or_else(|| defaults.bucket.clone()),
+            name,
+            custom_id: self.parse(Column::CustomId)?,
+            description: self.note(Column::Description)?,
+            metadata: self.metadata()?,
+            scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
+            allowed_ips: self.allowed_ips()?,
+            tags: self.tags()?,
+            created_at: self.time(Column::ConsumerCreatedAt)?,
+        })
+    }
+
+    fn key(&mut self, prefix: &Prefix) -> Result<Option<TransferKey>, String> {
+        let digest =
+            self.text(Column::Sha256)?.map(|text| KeyDigest::parse(text.trim()).map_err(|error| bad(Column::Sha256, error)));
+        let digest = digest.transpose()?;
+        let hint = self.text(Column::Hint)?;
+        if hint.as_ref().is_some_and(|hint| hint.len() > MAX_HINT_CHARS || !hint.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(bad(
+                Column::Hint,
+                format_args!("at most {MAX_HINT_CHARS} visible ASCII characters, the first of the key"),
+            ));
+        }
+        let (digest, hint) = match (self.plain_key(prefix)?, digest) {
+            (Some(key), Some(digest)) if key.digest() != digest => {
+                return Err(bad(Column::Sha256, "it is not the SHA-256 of the column `key`; give one of the two"));
+            }
+            (Some(key), _) => (key.digest(), key.hint(prefix)),
+            (None, Some(digest)) => (digest, hint.map(|hint| hint.to_string()).unwrap_or_default()),
+            (None, None) => return self.no_key(),
+        };
+        Ok(Some(TransferKey {
+            id: self.parse(Column::KeyId)?,
+            digest,
+            hint,
+            state: self.state()?,
+            expires_at: self.time(Column::ExpiresAt)?,
+            rolled: self.rolled()?,
+            scopes: self.scopes(Column::KeyScopes)?,
+            description: self.note(Column::KeyDescription)?,
+            created_at: self.time(Column::CreatedAt)?,
+            last_used_at: self.time(Column::LastUsedAt)?,
+        }))
+    }
+
+    /// A line without a key makes a consumer only. What it says of a key shows that the key was forgotten.
+    fn no_key(&self) -> Result<Option<TransferKey>, String> {
+        let of_key = [
+            Column::KeyId,
+            Column::State,
+            Column::Disabled,
+            Column::ExpiresAt,
+            Column::DeprecatedAt,
+            Column::Successor,
+            Column::KeyScopes,
+            Column::KeyDescription,
+            Column::LastUsedAt,
+        ];
+        match of_key.into_iter().find(|column| self.0.get(*column as usize).is_some_and(Option::is_some)) {
+            Some(column) => Err(bad(column, "it is of a key, but the line has neither `key` nor `sha256`")),
+            None => Ok(None),
+        }
+    }
+
+    fn plain_key(&mut self, prefix: &Prefix) -> Result<Option<ForeignKey>, String> {
+        let Some(text) = self.text(Column::Key)? else { return Ok(None) };
+        let text = if text.trim().len() == text.len() { text } else { Zeroizing::new(text.trim().to_owned()) };
+        match ForeignKey::parse(text, prefix) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) => Err(bad(
+                Column::Key,
+                format_args!("{error}, so no client could present it; a key is 1 to 512 letters, digits and `-._~+/`, then `=`"),
+            )),
+        }
+    }
+
+    fn state(&mut self) -> Result<KeyState, String> {
+        let state = match self.text(Column::State)? {
+            Some(text) => {
+                Some(KeyState::parse(text.trim()).ok_or_else(|| bad(Column::State, "it is `active`, `disabled` or `revoked`"))?)
+            }
+            None => None,
+        };
+        match (self.boolean(Column::Disabled)?, state) {
+            (Some(true), None | Some(KeyState::Disabled)) => Ok(KeyState::Disabled),
+            (Some(true), Some(KeyState::Active)) | (Some(false), Some(KeyState::Disabled)) => {
+                Err(bad(Column::Disabled, "it contradicts `state`"))
+            }
+            (_, state) => Ok(state.unwrap_or(KeyState::Active)),
+        }
+    }
+
+    fn text(&mut self, column: Column) -> Result<Option<Zeroizing<String>>, String> {
+        match self.take(column) {
+            None => Ok(None),
+            Some(Cell::Text(text)) => Ok(Some(text)),
+            Some(Cell::Json(Value::String(text))) => Ok(Some(Zeroizing::new(text))),
+            Some(Cell::Json(_)) => Err(bad(column, "it is a text")),
+        }
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&mut self, column: Column) -> Result<Option<T>, String> {
+        let text = self.text(column)?;
+        text.map(|text| text.trim().parse().map_err(|error| bad(column, error))).transpose()
+    }
+
+    /// A note keeps its spaces.
+    fn note(&mut self, column: Column) -> Result<Option<Description>, String> {
+        self.text(column)?.map(|text| text.parse().map_err(|error| bad(column, error))).transpose()
+    }
+
+    fn time(&mut self, column: Column) -> Result<Option<UnixMillis>, String> {
+        let text = self.text(column)?;
+        text.map(|text| UnixMillis::parse_rfc3339(text.trim()).map_err(|error| bad(column, error))).transpose()
+    }
+
+    fn boolean(&mut self, column: Column) -> Result<Option<bool>, String> {
+        let word = match self.take(column) {
+            None => return Ok(None),
+            Some(Cell::Json(Value::Bool(value))) => return Ok(Some(value)),
+            Some(Cell::Text(text)) => text.trim().to_ascii_lowercase(),
+            Some(Cell::Json(_)) => String::new(),
+        };
+        match word.as_str() {
+            "true" | "yes" | "1" => Ok(Some(true)),
+            "false" | "no" | "0" => Ok(Some(false)),
+            _ => Err(bad(column, "it is `true` or `false`")),
+        }
+    }
+
+    fn metadata(&mut self) -> Result<Option<Metadata>, String> {
+        let text = match self.take(Column::Metadata) {
+            None => return Ok(None),
+            Some(Cell::Text(text)) => text,
+            Some(Cell::Json(object @ Value::Object(_))) => Zeroizing::new(object.to_string()),
+            Some(Cell::Json(_)) => Zeroizing::default(),
+        };
+        text.parse().map(Some).map_err(|error| bad(Column::Metadata, error))
+    }
+
+    fn scopes(&mut self, column: Column) -> Result<Option<Scopes>, String> {
+        let value = match self.take(column) {
+            None => return Ok(None),
+            Some(Cell::Text(text)) if text.trim_start().starts_with('[') => json_in(column, &text)?,
+            Some(Cell::Text(text)) => Value::String(text.to_string()),
+            Some(Cell::Json(value)) => value,
+        };
+        let words: Vec<&str> = match &value {
+            Value::String(text) => text
+                .split(|separator: char| separator.is_whitespace() || matches!(separator, ';' | ','))
+                .filter(|word| !word.is_empty())
+                .collect(),
+            Value::Array(words) => words
+                .iter()
+                .map(|word| word.as_str().ok_or_else(|| bad(column, "it is an array of texts")))
+                .collect::<Result<_, _>>()?,
+            _ => return Err(bad(column, "it is an array of texts, or one text with spaces or `;` between the scopes")),
+        };
+        let scopes: Result<Vec<Scope>, _> = words.into_iter().map(str::parse).collect();
+        scopes.and_then(Scopes::new).map(Some).map_err(|error| bad(column, error))
+    }
+
+    fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
+        let column = Column::AllowedIps;
+        let text = match self.take(column) {
+            None => return Ok(AllowedIps::default()),
+            Some(Cell::Text(text)) => text.replace(';', " "),
+            Some(Cell::Json(Value::String(text))) => text,
+            Some(Cell::Json(Value::Array(ranges))) => {
+                let ranges: Option<Vec<&str>> = ranges.iter().map(Value::as_str).collect();
+                ranges.ok_or_else(|| bad(column, "it is an array of texts"))?.join(" ")
+            }
+            Some(Cell::Json(_)) => {
+                return Err(bad(column, "it is an array of texts, or one text with spaces between the ranges"));
+            }
+        };
+        text.parse().map_err(|error| bad(column, error))
+    }
+
+    fn rolled(&mut self) -> Result<Option<Rolled>, String> {
+        match (self.time(Column::DeprecatedAt)?, self.parse(Column::Successor)?) {
+            (Some(at), successor) => Ok(Some(Rolled { at, successor })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(bad(Column::Successor, "it needs `deprecated_at`, since when the key is to be replaced")),
+        }
+    }
+
+    fn tags(&mut self) -> Result<Tags, String> {
+        let column = Column::Tags;
+        let value = match self.take(column) {
+            None => return Ok(Tags::default()),
+            Some(Cell::Text(text)) if text.trim_start().starts_with('{') => json_in(column, &text)?,
+            Some(Cell::Text(text)) => {
+                let tags: Result<Vec<Tag>, _> =
+                    text.split(';').filter(|tag| !tag.trim().is_empty()).map(|tag| tag.trim_start().parse()).collect();
+                return tags.and_then(Tags::new).map_err(|error| bad(column, error));
+            }
+            Some(Cell::Json(value)) => value,
+        };
+        let Value::Object(tags) = value else { return Err(bad(column, "it is an object of texts")) };
+        let tags: Result<Vec<Tag>, String> = tags
+            .iter()
+            .map(|(name, value)| {
+                let value = value.as_str().ok_or_else(|| bad(column, "it is an object of texts"))?;
+                Tag::new(name, value).map_err(|error| bad(column, error))
+            })
+            .collect();
+        Tags::new(tags?).map_err(|error| bad(column, error))
+    }
+}
+
+fn json_in(column: Column, text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|_| bad(column, "it begins like JSON and is none"))
+}
+
+fn bad(column: Column, reason: impl Display) -> String {
+    format!("`{}`: {reason}", column.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cells: &[(Column, &str)]) -> Result<TransferRow, String> {
+        let mut fields = Fields::default();
+        cells.iter().for_each(|(column, text)| fields.set_text(*column, text));
+        fields.read(1, &Defaults { bucket: BucketName::default(), prefix: Prefix::default() })
+    }
+
+    #[test]
+    fn each_bad_cell_is_named_and_never_repeated() {
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let own = format!("pstn_{}", "s3cr3t".repeat(7).get(..38).unwrap());
+        let long = "s3cr3t".repeat(100);
+        for (column, text, said) in [
+            (Column::Consumer, "s3cr3t\u{e9}", "`consumer`: a consumer name is"),
+            (Column::Consumer, &*own, "`consumer`: this is a whole key"),
+            (Column::CustomId, &*own, "`custom_id`: this is a whole key"),
+            (Column::CustomId, "s3cr3t\ts3cr3t", "`custom_id`"),
+            (Column::Key, "s3cr3t s3cr3t", "`key`: the token has a character that a bearer token cannot have"),
+            (Column::Key, &*own, "`key`: the token's checksum is wrong"),
+            (Column::Key, &*long, "`key`: the token has more than 512 bytes"),
+            (Column::Sha256, "s3cr3t", "`sha256`: a digest is SHA-256"),
+            (Column::Sha256, digest, "`sha256`: it is not the SHA-256 of the column `key`"),
+            (Column::Hint, "s3cr3t-s3cr3t-s3cr3t", "`hint`: at most 17"),
+            (Column::State, "s3cr3t", "`state`: it is `active`"),
+            (Column::Disabled, "s3cr3t", "`disabled`: it is `true` or `false`"),
+            (Column::ExpiresAt, "s3cr3t", "`expires_at`: a time is written as in RFC 3339"),
+            (Column::Scopes, "s3cr3t\"", "`scopes`: a scope is"),
+            (Column::KeyScopes, "[s3cr3t]", "`key_scopes`: it begins like JSON and is none"),
+            (Column::Tags, "s3cr3t", "`tags`: a tag is `name=value`"),
+            (Column::Tags, "{\"a\":1}", "`tags`: it is an object of texts"),
+            (Column::Metadata, "[\"s3cr3t\"]", "`metadata`: metadata is a JSON object"),
+            (Column::KeyId, "s3cr3t", "`key_id`: a key id is"),
+            (Column::ConsumerId, "s3cr3t", "`consumer_id`: a consumer id is"),
+            (Column::Bucket, "s3cr3t\u{e9}", "`bucket`: a bucket name is"),
+            (Column::AllowedIps, "10.0.0.0/8 somewhere", "`allowed_ips`: an allowed range is"),
+            (Column::Successor, "key_0123456789abcdefghij", "`successor`: it needs `deprecated_at`"),
+        ] {
+            let error = read(&[(Column::Consumer, "acme"), (Column::Key, "abcd"), (column, text)]).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+        assert!(read(&[(Column::Key, "abc")]).unwrap_err().starts_with("`consumer`: every line"));
+        assert!(read(&[(Column::Consumer, "a"), (Column::State, "revoked")]).unwrap_err().starts_with("`state`: it is of a key"));
+    }
+
+    #[test]
+    fn lists_are_written_in_several_ways() {
+        let scopes = |text| read(&[(Column::Consumer, "a"), (Column::Scopes, text)]).unwrap().consumer.scopes.as_str().to_owned();
+        for text in ["read write", "write;read", "write, read", "[\"write\",\"read\"]", " read ;; write "] {
+            assert_eq!(scopes(text), "read write", "{text}");
+        }
+        assert_eq!(scopes("[\"a;b\"]"), "a;b");
+        let tags = |text| read(&[(Column::Consumer, "a"), (Column::Tags, text)]).unwrap().consumer.tags;
+        assert_eq!(tags("a=b;c=d=e; "), tags("{\"a\":\"b\",\"c\":\"d=e\"}"));
+        let row = read(&[(Column::Consumer, "a"), (Column::Key, "abcd"), (Column::KeyScopes, ";")]).unwrap();
+        assert_eq!(row.key.unwrap().scopes, Some(Scopes::default()));
+    }
+
+    #[test]
+    fn a_key_can_come_in_every_state() {
+        for (state, disabled, expected) in [
+            ("", "", Some(KeyState::Active)),
+            ("", "false", Some(KeyState::Active)),
+            ("", "TRUE", Some(KeyState::Disabled)),
+            ("disabled", "", Some(KeyState::Disabled)),
+            ("revoked", "yes", Some(KeyState::Revoked)),
+            ("revoked", "0", Some(KeyState::Revoked)),
+            ("active", "1", None),
+            ("disabled", "no", None),
+        ] {
+            let row =
+                read(&[(Column::Consumer, "a"), (Column::Key, "abcd"), (Column::State, state), (Column::Disabled, disabled)]);
+            assert_eq!(row.ok().map(|row| row.key.unwrap().state), expected, "{state:?} {disabled:?}");
+        }
+    }
+}

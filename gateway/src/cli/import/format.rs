@@ -1,0 +1,92 @@
+//! Which format a file has.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use clap::ValueEnum;
+
+/// What `gateway import` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Comma-separated values; the first line names the columns.
+    Csv,
+    /// One JSON object a line, as `gateway export` prints them.
+    Jsonl,
+    /// Kong's declarative file, YAML or JSON.
+    Kong,
+    /// `map` blocks of an nginx configuration.
+    NginxMap,
+}
+
+/// How much of a file is looked at.
+const LOOKED_AT_BYTES: u64 = 64 * 1024;
+
+impl Format {
+    /// Guesses from the name of the file, then from how it begins. `None` when neither tells.
+    pub(super) fn guess(file: &Path, beginning: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(beginning);
+        let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" => Some(Self::Jsonl),
+            "yaml" | "yml" => Some(Self::Kong),
+            "conf" | "map" => Some(Self::NginxMap),
+            _ => Self::of_content(text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])),
+        }
+    }
+
+    fn of_content(text: &str) -> Option<Self> {
+        let first = text.lines().next().unwrap_or_default();
+        if text.contains("_format_version") {
+            Some(Self::Kong)
+        } else if text.starts_with('{') {
+            Some(Self::Jsonl)
+        } else if text.contains("map $") {
+            Some(Self::NginxMap)
+        } else if first.split(',').any(|cell| cell.trim_matches('"').trim().eq_ignore_ascii_case("consumer")) {
+            Some(Self::Csv)
+        } else {
+            None
+        }
+    }
+}
+
+/// Reads the beginning of `source`, and returns it with a reader of the whole.
+pub(super) fn look_at<R: Read>(mut source: R) -> io::Result<(Vec<u8>, impl Read)> {
+    let mut beginning = Vec::new();
+    source.by_ref().take(LOOKED_AT_BYTES).read_to_end(&mut beginning)?;
+    Ok((beginning.clone(), io::Cursor::new(beginning).chain(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_content_tell_the_format() {
+        for (name, content, format) in [
+            ("a.csv", "", Some(Format::Csv)),
+            ("a.NDJSON", "", Some(Format::Jsonl)),
+            ("kong.yml", "", Some(Format::Kong)),
+            ("keys.conf", "", Some(Format::NginxMap)),
+            ("a.json", "{\"_format_version\": \"3.0\"}", Some(Format::Kong)),
+            ("a.json", "\n{\"consumer\": \"a\"}", Some(Format::Jsonl)),
+            ("-", "\u{feff}key,\"Consumer\"\n", Some(Format::Csv)),
+            ("-", "# kong\n_format_version: '3.0'\n", Some(Format::Kong)),
+            ("-", "map $http_x_api_key $c {", Some(Format::NginxMap)),
+            ("-", "abcd\nefgh\n", None),
+            ("a.txt", "", None),
+        ] {
+            assert_eq!(Format::guess(Path::new(name), content.as_bytes()), format, "{name} {content}");
+        }
+    }
+
+    #[test]
+    fn looking_takes_nothing_away() {
+        let whole: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
+        let (beginning, mut rest) = look_at(whole.as_slice()).unwrap();
+        let mut read = Vec::new();
+        rest.read_to_end(&mut read).unwrap();
+        assert_eq!((beginning.len(), read == whole), (65_536, true));
+    }
+}

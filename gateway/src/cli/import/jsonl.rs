@@ -1,0 +1,109 @@
+//! JSON lines: one object a line, as `gateway export` prints them.
+
+use std::fmt;
+use std::io::{BufRead, Read};
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::reading::{ReadError, Rows};
+use crate::store::TransferRow;
+
+/// Longest line, in bytes.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
+
+/// The rows of a file of JSON lines.
+pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
+    Box::new(Lines { source, defaults, line: 0, text: Zeroizing::default() })
+}
+
+struct Lines<R> {
+    source: R,
+    defaults: Defaults,
+    line: u64,
+    text: Zeroizing<Vec<u8>>,
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<TransferRow, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            self.line += 1;
+            self.text.clear();
+            match self.source.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut self.text) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error.into())),
+            }
+            if self.text.len() as u64 == MAX_LINE_BYTES && !self.text.ends_with(b"\n") {
+                return Some(match self.source.skip_until(b'\n') {
+                    Ok(_) => Err(ReadError::bad(self.line, format!("it has more than {MAX_LINE_BYTES} bytes"))),
+                    Err(error) => Err(error.into()),
+                });
+            }
+            let text = match self.line {
+                1 => self.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.text),
+                _ => &self.text,
+            };
+            if !text.trim_ascii().is_empty() {
+                return Some(read(text, self.line, &self.defaults));
+            }
+        }
+    }
+}
+
+/// Reads one line.
+pub(super) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<TransferRow, ReadError> {
+    let object: Object = serde_json::from_slice(text).map_err(|error| ReadError::bad(line, explain(&error)))?;
+    object.0.read(line, defaults).map_err(|reason| ReadError::bad(line, reason))
+}
+
+struct Object(Fields);
+
+/// Begins the messages of [`Object`]'s own errors; all others may quote the line.
+const OWN: &str = "a line is one object: ";
+
+/// What is wrong with a line, without anything of the line.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix(OWN).and_then(|rest| rest.rsplit_once(" at line ")) {
+        Some((reason, _)) => reason.to_owned(),
+        None => format!("it is not one JSON object, such as {{\"consumer\":\"acme\",\"key\":\"…\"}} (column {})", error.column()),
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut fields = Fields::default();
+        let mut seen = Vec::new();
+        while let Some(name) = map.next_key::<String>()?.map(Zeroizing::new) {
+            // Not repeated: in an object of keys and names it is a key.
+            let column = Column::named(&name).ok_or_else(|| {
+                A::Error::custom(format_args!("{OWN}field {} is not known; accepted are {}", seen.len() + 1, Column::names()))
+            })?;
+            if seen.contains(&column) {
+                return Err(A::Error::custom(format_args!("{OWN}`{}` is there twice", column.as_str())));
+            }
+            seen.push(column);
+            fields.set_json(column, map.next_value::<Value>()?);
+        }
+        Ok(Object(fields))
+    }
+}

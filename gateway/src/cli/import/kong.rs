@@ -1,0 +1,375 @@
+//! Kong's declarative file (`_format_version: "3.0"`), in YAML or JSON: consumers, their `keyauth_credentials` and their
+//! `acls`, nested or as lists of their own.
+//!
+//! The file is read whole, as Kong does: a list of credentials may come before the consumers that it refers to. A line
+//! is that of the credential, or of a consumer without any.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+use zeroize::Zeroizing;
+
+use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::reading::{ReadError, Rows};
+use crate::keys::UnixMillis;
+use crate::store::TransferRow;
+
+/// Longest file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    consumers: Vec<Spanned<KongConsumer>>,
+    #[serde(default)]
+    keyauth_credentials: Vec<Spanned<Credential>>,
+    #[serde(default)]
+    acls: Vec<Acl>,
+}
+
+#[derive(Deserialize)]
+struct KongConsumer {
+    id: Option<String>,
+    username: Option<String>,
+    custom_id: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    keyauth_credentials: Vec<Spanned<Credential>>,
+    #[serde(default)]
+    acls: Vec<Acl>,
+}
+
+#[derive(Deserialize)]
+struct Credential {
+    key: Option<PlainText>,
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Seconds from its making on; 0 is for ever.
+    ttl: Option<u64>,
+    /// Seconds since 1970.
+    created_at: Option<i64>,
+    consumer: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+struct Acl {
+    group: String,
+    consumer: Option<Reference>,
+}
+
+/// A consumer by name or id.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reference {
+    Text(String),
+    Object { id: Option<String>, username: Option<String> },
+}
+
+/// A key, wiped when it is dropped.
+struct PlainText(Zeroizing<String>);
+
+/// A consumer as all its lines say it.
+struct Known {
+    line: u64,
+    fields: Result<Fields, String>,
+    has_key: bool,
+}
+
+/// The rows of Kong's file.
+pub(super) fn rows(source: impl Read, defaults: Defaults, now: UnixMillis) -> Rows {
+    let mut text = Zeroizing::new(String::new());
+    match source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text) {
+        Ok(length) if length as u64 > MAX_FILE_BYTES => {
+            let reason = format!("the file has more than {MAX_FILE_BYTES} bytes; divide it");
+            return Box::new(std::iter::once(Err(ReadError::bad(1, reason))));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Box::new(std::iter::once(Err(ReadError::bad(1, "the file is not UTF-8"))));
+        }
+        Err(error) => return Box::new(std::iter::once(Err(error.into()))),
+    }
+    Box::new(read(&text, &defaults, now).into_iter())
+}
+
+fn read(text: &str, defaults: &Defaults, now: UnixMillis) -> Vec<Result<TransferRow, ReadError>> {
+    let options = serde_saphyr::options! { budget: budget(text.len()) };
+    let file: File = match serde_saphyr::from_str_with_options(text, options) {
+        Ok(file) => file,
+        // The library's own message may quote the file.
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line());
+            let reason = "this cannot be read as Kong's declarative file: YAML or JSON with `consumers`, each with a `username`, \
+                          and `keyauth_credentials`, each with a `key`";
+            return vec![Err(ReadError::bad(line, reason))];
+        }
+    };
+    if file.consumers.is_empty() && file.keyauth_credentials.is_empty() {
+        return vec![Err(ReadError::bad(1, "the file has neither `consumers` nor `keyauth_credentials`"))];
+    }
+    Reading::default().read(file, defaults, now)
+}
+
+/// Room for any file of this length. The limits are against aliases that make much of little.
+fn budget(bytes: usize) -> Option<serde_saphyr::Budget> {
+    serde_saphyr::budget! {
+        max_events: bytes.saturating_add(1_000),
+        max_nodes: bytes.saturating_add(1_000),
+        max_total_scalar_bytes: bytes.saturating_add(1_000),
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    consumers: Vec<Known>,
+    /// By name and by Kong's id.
+    by_name: HashMap<String, usize>,
+    rows: Vec<Result<TransferRow, ReadError>>,
+}
+
+impl Reading {
+    fn read(mut self, file: File, defaults: &Defaults, now: UnixMillis) -> Vec<Result<TransferRow, ReadError>> {
+        let mut groups: HashMap<String, Vec<String>> = HashMap::new();
+        for acl in file.acls {
+            if let Some(consumer) = acl.consumer.and_then(Reference::into_name) {
+                groups.entry(consumer).or_default().push(acl.group);
+            }
+        }
+        let mut nested = Vec::new();
+        for Spanned { value: mut consumer, defined, .. } in file.consumers {
+            let names = [&consumer.username, &consumer.id, &consumer.custom_id].map(Clone::clone);
+            for name in names.iter().flatten() {
+                consumer.acls.extend(groups.remove(name).into_iter().flatten().map(|group| Acl { group, consumer: None }));
+            }
+            let index = self.consumers.len();
+            names.into_iter().flatten().for_each(|name| _ = self.by_name.entry(name).or_insert(index));
+            nested.extend(std::mem::take(&mut consumer.keyauth_credentials).into_iter().map(|credential| (index, credential)));
+            self.consumers.push(Known { line: defined.line(), fields: consumer.fields(), has_key: false });
+        }
+        for (index, credential) in nested {
+            self.credential(index, credential, defaults, now);
+        }
+        for mut credential in file.keyauth_credentials {
+            match credential.value.consumer.take().and_then(Reference::into_name) {
+                Some(name) => {
+                    let index = self.named(name, credential.defined.line());
+                    self.credential(index, credential, defaults, now);
+                }
+                None => self.rows.push(Err(ReadError::bad(
+                    credential.defined.line(),
+                    "a credential in a list of its own names its `consumer`",
+                ))),
+            }
+        }
+        let keyless = self.consumers.into_iter().filter(|consumer| !consumer.has_key);
+        self.rows.extend(keyless.map(|Known { line, fields, .. }| row(line, fields, defaults)));
+        self.rows
+    }
+
+    /// The consumer that a credential refers to, which may be of another file.
+    fn named(&mut self, name: String, line: u64) -> usize {
+        if let Some(index) = self.by_name.get(&name) {
+            return *index;
+        }
+        let mut fields = Fields::default();
+        fields.set_text(Column::Consumer, &name);
+        self.by_name.insert(name, self.consumers.len());
+        self.consumers.push(Known { line, fields: Ok(fields), has_key: false });
+        self.consumers.len() - 1
+    }
+
+    fn credential(&mut self, index: usize, credential: Spanned<Credential>, defaults: &Defaults, now: UnixMillis) {
+        let Some(consumer) = self.consumers.get_mut(index) else { return };
+        consumer.has_key = true;
+        let line = credential.defined.line();
+        let fields = consumer.fields.clone().and_then(|fields| credential.value.fields(fields, now));
+        self.rows.push(row(line, fields, defaults));
+    }
+}
+
+fn row(line: u64, fields: Result<Fields, String>, defaults: &Defaults) -> Result<TransferRow, ReadError> {
+    fields.and_then(|fields| fields.read(line, defaults)).map_err(|reason| ReadError::bad(line, reason))
+}
+
+impl KongConsumer {
+    fn fields(self) -> Result<Fields, String> {
+        let mut fields = Fields::default();
+        let name =
+            self.username.as_deref().or(self.custom_id.as_deref()).ok_or("a consumer has a `username` or a `custom_id`")?;
+        fields.set_text(Column::Consumer, name);
+        fields.set_text(Column::CustomId, self.custom_id.as_deref().unwrap_or_default());
+        let tags: serde_json::Map<_, _> = self
+            .tags
+            .iter()
+            .map(|tag| {
+                // Kong's tags are words; those of other tools are written `name:value` or `name=value`.
+                let (name, value) = tag.split_once(['=', ':']).unwrap_or((tag, ""));
+                (name.to_owned(), value.into())
+            })
+            .collect();
+        if !tags.is_empty() {
+            fields.set_json(Column::Tags, tags.into());
+        }
+        let scopes: Vec<serde_json::Value> = self.acls.into_iter().map(|acl| acl.group.into()).collect();
+        if !scopes.is_empty() {
+            fields.set_json(Column::Scopes, scopes.into());
+        }
+        Ok(fields)
+    }
+}
+
+impl Credential {
+    fn fields(self, mut fields: Fields, now: UnixMillis) -> Result<Fields, String> {
+        let key = self
+            .key
+            .filter(|key| !key.0.is_empty())
+            .ok_or("the credential has no `key`; Kong makes one at random then, which nobody knows here")?;
+        fields.set_text(Column::Key, &key.0);
+        let made = self.created_at.map(|seconds| UnixMillis(seconds.saturating_mul(1_000)));
+        if let Some(seconds) = self.ttl.filter(|seconds| *seconds > 0) {
+            let end = made.unwrap_or(now).after(std::time::Duration::from_secs(seconds));
+            fields.set_text(Column::ExpiresAt, &end.to_string());
+        }
+        if let Some(made) = made {
+            fields.set_text(Column::CreatedAt, &made.to_string());
+        }
+        if !self.tags.is_empty() {
+            fields.set_text(Column::KeyDescription, &format!("tags: {}", self.tags.join(", ")));
+        }
+        Ok(fields)
+    }
+}
+
+impl Reference {
+    fn into_name(self) -> Option<String> {
+        match self {
+            Self::Text(name) => Some(name),
+            Self::Object { id, username } => username.or(id),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PlainText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::{BucketName, KeyDigest, Prefix};
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+    fn read(text: &str) -> Vec<Result<TransferRow, ReadError>> {
+        super::read(text, &Defaults { bucket: BucketName::default(), prefix: Prefix::default() }, NOW)
+    }
+
+    fn good(text: &str) -> Vec<TransferRow> {
+        read(text).into_iter().map(Result::unwrap).collect()
+    }
+
+    const NESTED: &str = r#"_format_version: "3.0"
+services:
+- name: example
+  url: http://example.org
+consumers:
+- username: acme
+  custom_id: "42"
+  tags: [gold, "env:prod"]
+  acls:
+  - group: read
+  - group: write
+  keyauth_credentials:
+  - key: sk_live_1
+    tags: [old]
+    ttl: 3600
+  - key: sk_live_2
+    created_at: 1600000000
+- username: nobody
+"#;
+
+    #[test]
+    fn nested_credentials_become_rows() {
+        let rows = good(NESTED);
+        let [first, second, keyless] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!([first.line, second.line, keyless.line], [13, 16, 18]);
+        for row in [first, second] {
+            assert_eq!((row.consumer.name.as_str(), row.consumer.scopes.as_str()), ("acme", "read write"));
+            assert_eq!(row.consumer.custom_id.as_ref().unwrap().as_str(), "42");
+            assert_eq!(row.consumer.tags.iter().collect::<Vec<_>>(), [("env", "prod"), ("gold", "")]);
+        }
+        let key = first.key.as_ref().unwrap();
+        assert_eq!(key.digest, KeyDigest::of(b"sk_live_1"));
+        assert_eq!(key.expires_at, Some(UnixMillis(NOW.0 + 3_600_000)));
+        assert_eq!(key.description.as_ref().unwrap().as_str(), "tags: old");
+        assert_eq!(second.key.as_ref().unwrap().created_at, Some(UnixMillis(1_600_000_000_000)));
+        assert_eq!((keyless.consumer.name.as_str(), &keyless.key), ("nobody", &None));
+    }
+
+    #[test]
+    fn lists_of_their_own_refer_to_consumers() {
+        let text = r#"{"_format_version": "3.0",
+            "keyauth_credentials": [
+                {"key": "sk_live_1", "consumer": "acme"},
+                {"key": "sk_live_2", "consumer": {"id": "b3c1"}},
+                {"key": "sk_live_3", "consumer": "elsewhere"}],
+            "acls": [{"group": "read", "consumer": "b3c1"}],
+            "consumers": [{"username": "acme", "id": "a1"}, {"username": "other", "id": "b3c1"}]}"#;
+        let rows = good(text);
+        let seen: Vec<_> = rows.iter().map(|row| (row.line, row.consumer.name.as_str(), row.consumer.scopes.as_str())).collect();
+        assert_eq!(seen, [(3, "acme", ""), (4, "other", "read"), (5, "elsewhere", "")]);
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_line_and_never_the_key() {
+        for (text, line, said) in [
+            ("_format_version: \"3.0\"\n", 1, "neither"),
+            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: [s3cr3t]\n", 4, "Kong's declarative file"),
+            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: 's3cr3t\n", 4, "Kong's declarative file"),
+            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: s3cr3t s3cr3t\n", 4, "`key`: the token"),
+            ("consumers:\n- username: a\n  keyauth_credentials:\n  - tags: [s3cr3t]\n", 4, "no `key`"),
+            ("consumers:\n- custom_id: a b\n- keyauth_credentials:\n  - key: s3cr3t\n", 4, "a consumer has a `username`"),
+            ("keyauth_credentials:\n- key: s3cr3t\n", 2, "names its `consumer`"),
+            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: \"{vault://env/s3cr3t}\"\n", 4, "`key`: the token"),
+        ] {
+            let errors: Vec<ReadError> = read(text).into_iter().filter_map(Result::err).collect();
+            let [ReadError::Bad(bad)] = errors.as_slice() else { panic!("{text}: {errors:?}") };
+            assert!(bad.reason.contains(said) && !bad.reason.contains("s3cr3t"), "{text}: {bad}");
+            assert!(bad.line.abs_diff(line) <= u64::from(said.contains("Kong's")), "{text}: {bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_digits_is_a_text() {
+        let rows = good("consumers:\n- username: 7\n  keyauth_credentials:\n  - key: 0123\n");
+        assert_eq!(rows[0].key.as_ref().unwrap().digest, KeyDigest::of(b"0123"));
+        assert_eq!(rows[0].consumer.name.as_str(), "7");
+    }
+
+    #[test]
+    fn aliases_cannot_make_much_of_little() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = format!("*a{}", level - 1);
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", ")));
+        }
+        text.push_str("consumers: *a11\n");
+        assert!(read(&text).iter().all(Result::is_err));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_upsets_the_reader(text in "(consumers:\n)?[a-z:{}\\[\\]&*!|>'\"#,\\- \n]{0,200}") {
+            for error in read(&text).into_iter().filter_map(Result::err) {
+                prop_assert!(matches!(error, ReadError::Bad(bad) if bad.line <= text.lines().count() as u64 + 1));
+            }
+        }
+    }
+}

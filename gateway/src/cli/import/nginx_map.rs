@@ -1,0 +1,375 @@
+//! The `map` blocks of an nginx configuration that turn a key into a name:
+//!
+//! ```nginx
+//! map $http_x_api_key $consumer {
+//!     default "";
+//!     "KEY"   acme;
+//! }
+//! ```
+//!
+//! Only maps of a header or argument that carries keys are taken: `$http_authorization`, and those with `key` or `token`
+//! in their name. Everything else in the file is passed over.
+
+use std::io::{BufRead, Bytes};
+use std::iter::Peekable;
+
+use zeroize::Zeroizing;
+
+use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::reading::{ReadError, Rows};
+use crate::store::TransferRow;
+
+/// Longest word of a configuration, in bytes.
+const MAX_WORD_BYTES: usize = 4096;
+/// Most words of a statement that are looked at.
+const MAX_WORDS: usize = 8;
+
+/// The rows of a file with maps.
+pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
+    Box::new(Maps { source: source.bytes().peekable(), line: 1, defaults, map: None, depth: 0, found: false, is_over: false })
+}
+
+struct Maps<R: BufRead> {
+    source: Peekable<Bytes<R>>,
+    line: u64,
+    defaults: Defaults,
+    /// The map of keys that the next statement is in.
+    map: Option<Map>,
+    /// How many blocks it is in.
+    depth: u64,
+    /// Whether there was any map of keys.
+    found: bool,
+    is_over: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Map {
+    /// How many blocks its entries are in.
+    depth: u64,
+    /// Whether the keys come behind `Bearer`.
+    is_authorization: bool,
+}
+
+/// The words up to a `;`, `{` or `}`.
+#[derive(Default)]
+struct Statement {
+    line: u64,
+    words: Vec<Word>,
+    end: u8,
+}
+
+struct Word {
+    text: Zeroizing<String>,
+    is_quoted: bool,
+}
+
+impl<R: BufRead> Iterator for Maps<R> {
+    type Item = Result<TransferRow, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.is_over {
+            let statement = match self.statement() {
+                Ok(Some(statement)) => statement,
+                Ok(None) => {
+                    self.is_over = true;
+                    return match (self.depth > 0, self.found) {
+                        (true, _) => Some(Err(ReadError::bad(self.line, "the file ends within a block: a `}` is missing"))),
+                        (false, false) => Some(Err(ReadError::bad(self.line, NO_MAP))),
+                        (false, true) => None,
+                    };
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            };
+            let line = statement.line;
+            match self.take(statement) {
+                Ok(None) => {}
+                Ok(Some(fields)) => {
+                    return Some(fields.read(line, &self.defaults).map_err(|reason| ReadError::bad(line, reason)));
+                }
+                Err(reason) => return Some(Err(ReadError::bad(line, reason))),
+            }
+        }
+        None
+    }
+}
+
+const NO_MAP: &str = "there is no map of keys; expected is `map $http_x_api_key $consumer { \"KEY\" name; }`, with `$http_authorization`, \
+                      or a variable with `key` or `token` in its name";
+
+impl<R: BufRead> Maps<R> {
+    fn take(&mut self, statement: Statement) -> Result<Option<Fields>, String> {
+        let within = self.map.as_ref().filter(|map| map.depth == self.depth);
+        match (statement.end, within) {
+            (b'{', _) => {
+                self.depth += 1;
+                if self.map.is_some() {
+                    return Err("a map has no blocks within".to_owned());
+                }
+                self.map = map_of_keys(&statement.words, self.depth);
+                self.found |= self.map.is_some();
+                Ok(None)
+            }
+            (b'}', within) => {
+                let is_cut = within.is_some() && !statement.words.is_empty();
+                if within.is_some() {
+                    self.map = None;
+                }
+                self.depth = self.depth.saturating_sub(1);
+                if is_cut { Err("the `;` is missing".to_owned()) } else { Ok(None) }
+            }
+            (_, Some(map)) => entry(&statement.words, *map),
+            (_, None) => Ok(None),
+        }
+    }
+
+    fn statement(&mut self) -> Result<Option<Statement>, ReadError> {
+        let mut statement = Statement::default();
+        loop {
+            let Some(byte) = self.byte()? else {
+                let is_cut = !statement.words.is_empty();
+                return if is_cut {
+                    Err(ReadError::bad(self.line, "the file ends within a statement: a `;` is missing"))
+                } else {
+                    Ok(None)
+                };
+            };
+            match byte {
+                b'#' => while self.byte()?.is_some_and(|byte| byte != b'\n') {},
+                b';' | b'{' | b'}' => {
+                    if statement.words.is_empty() {
+                        statement.line = self.line;
+                    }
+                    statement.end = byte;
+                    return Ok(Some(statement));
+                }
+                byte if byte.is_ascii_whitespace() => {}
+                byte => {
+                    if statement.words.is_empty() {
+                        statement.line = self.line;
+                    }
+                    let word = self.word(byte)?;
+                    if statement.words.len() < MAX_WORDS {
+                        statement.words.push(word);
+                    }
+                }
+            }
+        }
+    }
+
+    fn word(&mut self, first: u8) -> Result<Word, ReadError> {
+        let line = self.line;
+        let quote = matches!(first, b'"' | b'\'').then_some(first);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(64));
+        let mut next = if quote.is_some() { self.byte()? } else { Some(first) };
+        while let Some(byte) = next {
+            if bytes.len() == MAX_WORD_BYTES {
+                return Err(ReadError::bad(
+                    line,
+                    format!("a word has more than {MAX_WORD_BYTES} bytes: is a quotation mark not closed?"),
+                ));
+            }
+            match (byte, quote) {
+                (b'\\', _) => {
+                    // As nginx does: it stands for itself unless it is before a quotation mark or another of its kind.
+                    match self.byte()? {
+                        Some(escaped @ (b'"' | b'\'' | b'\\')) => bytes.push(escaped),
+                        Some(other) => bytes.extend([b'\\', other]),
+                        None => break,
+                    }
+                }
+                (byte, Some(quote)) if byte == quote => return finish(line, bytes, true),
+                (byte, _) => bytes.push(byte),
+            }
+            if quote.is_none() {
+                match self.source.peek() {
+                    Some(Ok(b';' | b'{' | b'}')) | None => break,
+                    Some(Ok(byte)) if byte.is_ascii_whitespace() => break,
+                    _ => {}
+                }
+            }
+            next = self.byte()?;
+        }
+        match quote {
+            None => finish(line, bytes, false),
+            Some(_) => Err(ReadError::bad(line, "a quotation mark is not closed")),
+        }
+    }
+
+    fn byte(&mut self) -> Result<Option<u8>, ReadError> {
+        let byte = self.source.next().transpose()?;
+        self.line += u64::from(byte == Some(b'\n'));
+        Ok(byte)
+    }
+}
+
+fn finish(line: u64, mut bytes: Zeroizing<Vec<u8>>, is_quoted: bool) -> Result<Word, ReadError> {
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Word { text: Zeroizing::new(text), is_quoted }),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(ReadError::bad(line, "it is not UTF-8"))
+        }
+    }
+}
+
+fn map_of_keys(words: &[Word], depth: u64) -> Option<Map> {
+    let [map, source, _] = words else { return None };
+    if map.text.as_str() != "map" {
+        return None;
+    }
+    let variable = source.text.strip_prefix('$')?.trim_matches(['{', '}']).to_ascii_lowercase();
+    let is_authorization = variable == "http_authorization";
+    let is_of_keys = is_authorization
+        || (["http_", "arg_", "cookie_"].iter().any(|kind| variable.starts_with(kind))
+            && (variable.contains("key") || variable.contains("token")));
+    is_of_keys.then_some(Map { depth, is_authorization })
+}
+
+fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
+    let (key, name) = match words {
+        [] => return Ok(None),
+        [word] if matches!(word.text.as_str(), "hostnames" | "volatile") => return Ok(None),
+        [first, ..] if first.text.as_str() == "include" && !first.is_quoted => {
+            return Err("`include` is not followed; import that file with its own `map` around it".to_owned());
+        }
+        [key, name] => (key, name),
+        _ => return Err("an entry is a key and a name".to_owned()),
+    };
+    // The value for every other key, and for none.
+    if (key.text.as_str() == "default" && !key.is_quoted) || key.text.is_empty() {
+        return if name.text.is_empty() || name.text.as_str() == "0" {
+            Ok(None)
+        } else {
+            Err("it lets every caller in under one name, without a key".to_owned())
+        };
+    }
+    if key.text.starts_with('~') {
+        return Err("a regular expression stands for many keys and cannot be imported; list the keys".to_owned());
+    }
+    if name.text.is_empty() {
+        return Err("the entry gives the key no name; take it out, and the key is refused".to_owned());
+    }
+    if name.text.contains('$') {
+        return Err("the name has a variable, whose value is not known here".to_owned());
+    }
+    let text = key.text.strip_prefix('\\').unwrap_or(&key.text);
+    let text = match map {
+        Map { is_authorization: true, .. } => match text.split_once(' ') {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim_start(),
+            _ => return Err("a value of `Authorization` is imported when it is `Bearer` and a key".to_owned()),
+        },
+        Map { is_authorization: false, .. } => text,
+    };
+    let mut fields = Fields::default();
+    fields.set_text(Column::Key, text);
+    fields.set_text(Column::Consumer, &name.text);
+    Ok(Some(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::{BucketName, KeyDigest, Prefix};
+
+    fn read(text: &str) -> Vec<Result<TransferRow, ReadError>> {
+        let defaults = Defaults { bucket: BucketName::default(), prefix: Prefix::default() };
+        rows(Cursor::new(text.as_bytes().to_vec()), defaults).collect()
+    }
+
+    #[test]
+    fn maps_of_keys_are_found_in_a_whole_configuration() {
+        let text = r#"user nginx;
+http {
+    map $http_upgrade $connection_upgrade { default upgrade; '' close; }
+    # map $http_x_api_key $old { "gone" gone; }
+    map $http_x_api_key $consumer {
+        volatile;
+        default "";
+        "sk live" nobody;
+        "sk_live_1"   acme;  # comment; with "marks"
+        'sk_live_2' "Acme, Inc.";
+        sk_live_3 acme;
+        ~^sk_test_ testers;
+    }
+    map $http_authorization $who {
+        "Bearer sk_live_4" other;
+        "Basic c2s=" basic;
+    }
+    server { listen 80; location / { proxy_pass http://origin; } }
+}
+"#;
+        let (good, bad): (Vec<_>, Vec<_>) = read(text).into_iter().partition(Result::is_ok);
+        let good: Vec<TransferRow> = good.into_iter().map(Result::unwrap).collect();
+        let seen: Vec<_> =
+            good.iter().map(|row| (row.line, row.consumer.name.as_str(), row.key.as_ref().unwrap().digest)).collect();
+        let digest = |number: u8| KeyDigest::of(format!("sk_live_{number}").as_bytes());
+        assert_eq!(
+            seen,
+            [(9, "acme", digest(1)), (10, "Acme, Inc.", digest(2)), (11, "acme", digest(3)), (15, "other", digest(4))]
+        );
+        let bad: Vec<String> = bad.into_iter().map(|error| error.unwrap_err().to_string()).collect();
+        assert!(bad[0].starts_with("line 8: `key`: the token has a character"), "{bad:?}");
+        assert!(bad[1].starts_with("line 12: a regular expression"), "{bad:?}");
+        assert!(bad[2].starts_with("line 16: a value of `Authorization`"), "{bad:?}");
+        assert_eq!(bad.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_line_and_never_the_key() {
+        for (text, line, said) in [
+            ("", 1, "there is no map of keys"),
+            ("\nsk_s3cr3t acme;\n", 3, "there is no map of keys"),
+            ("map $http_upgrade $c {\n}\n", 3, "there is no map of keys"),
+            ("map $http_x_api_key $c {\n\"s3cr3t\n", 2, "a quotation mark is not closed"),
+            ("map $http_x_api_key $c {\n s3cr3t a;\n", 3, "a `}` is missing"),
+            ("map $http_x_api_key $c {\n s3cr3t a\n}\n", 2, "the `;` is missing"),
+            ("map $http_x_api_key $c {\n s3cr3t a b;\n}\n", 2, "an entry is a key and a name"),
+            ("map $http_x_api_key $c {\n s3cr3t;\n}\n", 2, "an entry is a key and a name"),
+            ("map $http_x_api_key $c {\n s3cr3t \"\";\n}\n", 2, "gives the key no name"),
+            ("map $http_x_api_key $c {\n s3cr3t $name;\n}\n", 2, "the name has a variable"),
+            ("map $http_x_api_key $c {\n default s3cr3t;\n}\n", 2, "it lets every caller in"),
+            ("map $http_x_api_key $c {\n include s3cr3t.map;\n}\n", 2, "`include` is not followed"),
+            ("map $http_x_api_key $c {\n s3cr3t {\n}\n}\n", 2, "a map has no blocks"),
+        ] {
+            let errors: Vec<String> = read(text).into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            assert!(errors.len() == 1 && errors[0].starts_with(&format!("line {line}: ")), "{text:?}: {errors:?}");
+            assert!(errors[0].contains(said) && !errors[0].contains("s3cr3t"), "{text:?}: {errors:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_upsets_the_reader(text in "(map \\$http_x_api_key \\$c \\{)?[a-z ;{}\"'#~\\\\$\n\\PC]{0,200}") {
+            let lines = text.split('\n').count() as u64;
+            for row in read(&text) {
+                match row {
+                    Ok(row) => prop_assert!((1..=lines).contains(&row.line)),
+                    Err(ReadError::Bad(bad)) => prop_assert!((1..=lines).contains(&bad.line)),
+                    Err(ReadError::Io(error)) => return Err(TestCaseError::fail(error.to_string())),
+                }
+            }
+        }
+
+        #[test]
+        fn entries_have_their_line(gaps in proptest::collection::vec(0_usize..3, 1..30)) {
+            let mut text = "map $http_apikey $c {\n".to_owned();
+            let (mut line, mut expected) = (2, Vec::new());
+            for (index, gap) in gaps.iter().enumerate() {
+                text.push_str(&"# nothing; {\n".repeat(*gap));
+                line += *gap as u64;
+                text.push_str(&format!("k{index} name;\n"));
+                expected.push(line);
+                line += 1;
+            }
+            text.push('}');
+            prop_assert_eq!(read(&text).into_iter().map(|row| row.unwrap().line).collect::<Vec<_>>(), expected);
+        }
+    }
+}

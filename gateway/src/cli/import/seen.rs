@@ -1,0 +1,155 @@
+//! The lines of one file against each other. What was read is remembered as digests, so that a million lines take little
+//! memory.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::keys::{KeyDigest, Metadata};
+use crate::store::TransferRow;
+
+/// What the lines so far said.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Whose a key is, and its line.
+    keys: HashMap<u128, (u128, u64)>,
+    /// What a consumer is, and its line.
+    consumers: HashMap<u128, (u64, u64)>,
+    /// Who has a custom id or an id, and the line.
+    taken: HashMap<u128, (u128, u64)>,
+}
+
+/// A line that may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// It says something new.
+    New,
+    /// An earlier line gives the same key to the same consumer.
+    Repeated,
+}
+
+impl Seen {
+    /// Remembers a row.
+    ///
+    /// # Errors
+    /// How it contradicts an earlier line. Then it is not remembered.
+    pub(super) fn take(&mut self, row: &TransferRow) -> Result<Line, String> {
+        let consumer = &row.consumer;
+        let owner = name(&["consumer", consumer.bucket.as_str(), consumer.name.as_str()]);
+        let said = if consumer.is_bare() { 0 } else { what_it_is(row) };
+        if let Some((before, line)) = self.consumers.get(&owner)
+            && said != 0
+            && said != *before
+        {
+            return Err(match before {
+                0 => format!("line {line} only names this consumer; what it is stands in its first line"),
+                _ => format!("it says something else of the consumer than line {line}; say the same, or only name it"),
+            });
+        }
+        let key = row.key.as_ref().map(|key| short(&key.digest));
+        if let Some((of, line)) = key.and_then(|key| self.keys.get(&key)) {
+            return if *of == owner {
+                Ok(Line::Repeated)
+            } else {
+                Err(format!("line {line} gives the same key to another consumer"))
+            };
+        }
+        let unique = [
+            (
+                "custom id",
+                consumer.custom_id.as_ref().map(|id| (name(&["custom", consumer.bucket.as_str(), id.as_str()]), owner)),
+            ),
+            ("consumer id", consumer.id.map(|id| (name(&[id.as_str()]), owner))),
+            ("key id", row.key.as_ref().and_then(|key| Some((name(&[key.id?.as_str()]), short(&key.digest))))),
+        ];
+        for (what, id) in &unique {
+            if let Some((id, of)) = id
+                && let Some((before, line)) = self.taken.get(id)
+                && before != of
+            {
+                return Err(format!("line {line} has the same {what}"));
+            }
+        }
+        for (_, id) in unique {
+            if let Some((id, of)) = id {
+                self.taken.entry(id).or_insert((of, row.line));
+            }
+        }
+        let is_known = self.consumers.contains_key(&owner);
+        self.consumers.entry(owner).or_insert((said, row.line));
+        match key {
+            Some(key) => _ = self.keys.insert(key, (owner, row.line)),
+            None if is_known => return Ok(Line::Repeated),
+            None => {}
+        }
+        Ok(Line::New)
+    }
+}
+
+/// Half a digest: no two differing texts of one file share it.
+fn short(digest: &KeyDigest) -> u128 {
+    digest.as_bytes().first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+}
+
+fn name(parts: &[&str]) -> u128 {
+    // None of the parts has a line break.
+    short(&KeyDigest::of(parts.join("\n").as_bytes()))
+}
+
+fn what_it_is(row: &TransferRow) -> u64 {
+    let consumer = &row.consumer;
+    let mut hasher = DefaultHasher::new();
+    consumer.id.hash(&mut hasher);
+    consumer.custom_id.as_ref().map(|id| id.as_str()).hash(&mut hasher);
+    consumer.description.as_ref().map(|text| text.as_str()).hash(&mut hasher);
+    consumer.metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
+    consumer.scopes.as_str().hash(&mut hasher);
+    consumer.tags.iter().for_each(|tag| tag.hash(&mut hasher));
+    consumer.created_at.map(|at| at.0).hash(&mut hasher);
+    // 0 is for a consumer that is only named.
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{BucketName, KeyState};
+    use crate::store::{TransferConsumer, TransferKey};
+
+    fn row(line: u64, consumer: &str, custom_id: &str, key: &str) -> TransferRow {
+        let mut consumer = TransferConsumer::named(BucketName::default(), consumer.parse().unwrap());
+        consumer.custom_id = (!custom_id.is_empty()).then(|| custom_id.parse().unwrap());
+        let key = (!key.is_empty()).then(|| TransferKey {
+            id: None,
+            digest: KeyDigest::of(key.as_bytes()),
+            hint: String::new(),
+            state: KeyState::Active,
+            expires_at: None,
+            rolled: None,
+            scopes: None,
+            description: None,
+            created_at: None,
+            last_used_at: None,
+        });
+        TransferRow { line, consumer, key }
+    }
+
+    #[test]
+    fn lines_that_contradict_each_other_are_found() {
+        let mut seen = Seen::default();
+        for (row, verdict) in [
+            (row(1, "a", "1", "k1"), Ok(Line::New)),
+            (row(2, "a", "", "k2"), Ok(Line::New)),
+            (row(3, "a", "1", "k3"), Ok(Line::New)),
+            (row(4, "a", "1", "k1"), Ok(Line::Repeated)),
+            (row(5, "a", "", ""), Ok(Line::Repeated)),
+            (row(6, "b", "", "k1"), Err("line 1 gives the same key to another consumer")),
+            (row(7, "a", "2", "k4"), Err("it says something else of the consumer than line 1; say the same, or only name it")),
+            (row(8, "b", "1", "k5"), Err("line 1 has the same custom id")),
+            (row(9, "c", "", ""), Ok(Line::New)),
+            (row(10, "c", "3", "k6"), Err("line 9 only names this consumer; what it is stands in its first line")),
+        ] {
+            let line = row.line;
+            assert_eq!(seen.take(&row), verdict.map_err(str::to_owned), "line {line}");
+        }
+    }
+}

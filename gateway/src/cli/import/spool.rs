@@ -1,0 +1,73 @@
+//! The good lines of an import between its two passes, without any key: a file without a name, which only this process
+//! can read and which is gone with it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+
+use crate::cli::import::fields::Defaults;
+use crate::cli::import::jsonl;
+use crate::cli::line::Line;
+use crate::store::TransferRow;
+
+/// Rows that are being written.
+pub(super) struct Spool {
+    file: BufWriter<File>,
+    rows: u64,
+}
+
+/// Rows that are being read.
+pub(super) struct Spooled {
+    file: BufReader<File>,
+    defaults: Defaults,
+    text: Vec<u8>,
+}
+
+impl Spool {
+    /// An empty one in the directory for temporary files.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), rows: 0 })
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, row: &TransferRow) -> io::Result<()> {
+        self.rows += 1;
+        write!(self.file, "{} ", row.line)?;
+        serde_json::to_writer(&mut self.file, &Line::of(row))?;
+        self.file.write_all(b"\n")
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> u64 {
+        self.rows
+    }
+
+    /// Goes back to the first row.
+    pub(super) fn read(self, defaults: Defaults) -> io::Result<Spooled> {
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(Spooled { file: BufReader::new(file), defaults, text: Vec::new() })
+    }
+}
+
+impl Spooled {
+    /// At most `count` of the next rows; none when there are no more.
+    pub(super) fn next(&mut self, count: usize) -> io::Result<Vec<TransferRow>> {
+        let mut rows = Vec::with_capacity(count);
+        while rows.len() < count {
+            self.text.clear();
+            if self.file.read_until(b'\n', &mut self.text)? == 0 {
+                break;
+            }
+            rows.push(self.row()?);
+        }
+        Ok(rows)
+    }
+
+    fn row(&self) -> io::Result<TransferRow> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the temporary file of the import is damaged");
+        let space = memchr::memchr(b' ', &self.text).ok_or_else(damaged)?;
+        let (line, text) = self.text.split_at_checked(space).ok_or_else(damaged)?;
+        let line = std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()).ok_or_else(damaged)?;
+        jsonl::read(text, line, &self.defaults).map_err(|_| damaged())
+    }
+}

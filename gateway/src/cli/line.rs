@@ -1,0 +1,181 @@
+//! One consumer with one key as a line of JSON or CSV: what `export` prints and `import` reads.
+
+use serde::Serialize;
+
+use crate::keys::{AllowedIps, ConsumerId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
+use crate::store::{TransferConsumer, TransferKey, TransferRow};
+
+/// A row as a JSON object. The names are those of the import's columns.
+#[derive(Serialize)]
+pub(crate) struct Line<'r> {
+    bucket: &'r str,
+    consumer: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_id: Option<ConsumerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_id: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'r Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "is_none")]
+    tags: &'r Tags,
+    #[serde(skip_serializing_if = "Scopes::is_empty")]
+    scopes: &'r Scopes,
+    #[serde(skip_serializing_if = "AllowedIps::is_empty")]
+    allowed_ips: &'r AllowedIps,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_created_at: Option<UnixMillis>,
+    #[serde(flatten)]
+    key: Option<KeyLine<'r>>,
+}
+
+#[derive(Serialize)]
+struct KeyLine<'r> {
+    sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<KeyId>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    hint: &'r str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deprecated_at: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    successor: Option<KeyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_scopes: Option<&'r Scopes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_description: Option<&'r Description>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<UnixMillis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<UnixMillis>,
+}
+
+/// The columns of [`cells`].
+pub(crate) const HEADER: [&str; 21] = [
+    "bucket",
+    "consumer",
+    "consumer_id",
+    "custom_id",
+    "description",
+    "metadata",
+    "tags",
+    "scopes",
+    "allowed_ips",
+    "consumer_created_at",
+    "sha256",
+    "key_id",
+    "hint",
+    "state",
+    "expires_at",
+    "deprecated_at",
+    "successor",
+    "key_scopes",
+    "key_description",
+    "created_at",
+    "last_used_at",
+];
+
+impl<'r> Line<'r> {
+    /// The line of a row.
+    pub(crate) fn of(row: &'r TransferRow) -> Self {
+        let TransferConsumer { id, bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
+            &row.consumer;
+        Self {
+            bucket: bucket.as_str(),
+            consumer: name.as_str(),
+            consumer_id: *id,
+            custom_id: custom_id.as_ref().map(|id| id.as_str()),
+            description: description.as_ref(),
+            metadata: metadata.as_ref().map(Metadata::to_json),
+            tags,
+            scopes,
+            allowed_ips,
+            consumer_created_at: *created_at,
+            key: row.key.as_ref().map(KeyLine::of),
+        }
+    }
+}
+
+impl<'r> KeyLine<'r> {
+    fn of(key: &'r TransferKey) -> Self {
+        Self {
+            sha256: key.digest.to_hex(),
+            key_id: key.id,
+            hint: &key.hint,
+            state: key.state.as_str(),
+            expires_at: key.expires_at,
+            deprecated_at: key.rolled.map(|rolled| rolled.at),
+            successor: key.rolled.and_then(|rolled| rolled.successor),
+            key_scopes: key.scopes.as_ref(),
+            key_description: key.description.as_ref(),
+            created_at: key.created_at,
+            last_used_at: key.last_used_at,
+        }
+    }
+}
+
+/// The cells of a row, in the order of [`HEADER`].
+pub(crate) fn cells(row: &TransferRow) -> [String; HEADER.len()] {
+    fn text(value: Option<impl ToString>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let TransferConsumer { id, bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
+        &row.consumer;
+    let key = row.key.as_ref();
+    [
+        bucket.to_string(),
+        name.to_string(),
+        text(*id),
+        text(custom_id.as_ref()),
+        text(description.as_ref()),
+        text(metadata.as_ref()),
+        tags_cell(tags),
+        scopes_cell(scopes),
+        allowed_ips.to_string(),
+        text(*created_at),
+        text(key.map(|key| key.digest.to_hex())),
+        text(key.and_then(|key| key.id)),
+        text(key.map(|key| &key.hint)),
+        text(key.map(|key| key.state.as_str())),
+        text(key.and_then(|key| key.expires_at)),
+        text(key.and_then(|key| key.rolled).map(|rolled| rolled.at)),
+        text(key.and_then(|key| key.rolled?.successor)),
+        // An empty cell is all scopes of the consumer; no scope at all is a list without words.
+        match key.and_then(|key| key.scopes.as_ref()) {
+            None => String::new(),
+            Some(none) if none.is_empty() => ";".to_owned(),
+            Some(scopes) => scopes_cell(scopes),
+        },
+        text(key.and_then(|key| key.description.as_ref())),
+        text(key.and_then(|key| key.created_at)),
+        text(key.and_then(|key| key.last_used_at)),
+    ]
+}
+
+/// `a=b;c=d`, or JSON where that would be read as something else.
+fn tags_cell(tags: &Tags) -> String {
+    let is_plain = |text: &str| !text.contains(';') && text.trim() == text;
+    if tags.iter().all(|(_, value)| is_plain(value)) {
+        let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        tags.join(";")
+    } else {
+        serde_json::to_string(tags).unwrap_or_default()
+    }
+}
+
+/// With spaces between, or JSON where that would be read as something else.
+fn scopes_cell(scopes: &Scopes) -> String {
+    if scopes.as_str().contains(';') || scopes.as_str().starts_with('[') {
+        serde_json::to_string(scopes).unwrap_or_default()
+    } else {
+        scopes.as_str().to_owned()
+    }
+}
+
+fn is_none(tags: &&Tags) -> bool {
+    tags.iter().next().is_none()
+}

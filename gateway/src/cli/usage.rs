@@ -1,0 +1,239 @@
+//! `gateway usage`: what was done with keys, as a table with bars or as JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::chart::{Screen, bar};
+use crate::cli::consumers;
+use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::output::{Streams, Table, moment, or_dash};
+use crate::keys::{KeyId, Prefix, UnixMillis, UsageCounts};
+use crate::store::{Period, Stamp, Store, TopKey, UsageOf, UsageRange, UsageReport};
+
+/// How far back the command looks when it is not told.
+const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 3600);
+/// Most keys that may be listed.
+const MOST_TOP_KEYS: i64 = 1_000;
+
+/// Which usage.
+#[derive(Debug, clap::Args)]
+pub struct UsageCommand {
+    /// Only that of this consumer's keys.
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "key")]
+    consumer: Option<String>,
+    /// Only that of this key, by its id, `key_…`; never the key itself.
+    // Read only once it is known to be no key: the parser would repeat what it cannot read.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// From this long ago on, for example `24h` or `30d` [default: 24h].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["from", "to"])]
+    since: Option<Duration>,
+    /// From this moment on, for example `2030-01-31T00:00:00Z`.
+    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339)]
+    from: Option<UnixMillis>,
+    /// Up to this moment; up to now, when not given.
+    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339, requires = "from")]
+    to: Option<UnixMillis>,
+    /// What to add up by; hours and days are those of UTC.
+    #[arg(long, value_enum, default_value = "hour")]
+    by: By,
+    /// Also list so many keys, those with the most requests first.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=MOST_TOP_KEYS))]
+    top: Option<u32>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What usage is added up by.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum By {
+    Hour,
+    Day,
+}
+
+/// The usage as scripts see it.
+#[derive(Serialize)]
+struct UsageJson<'u> {
+    #[serde(flatten)]
+    report: &'u UsageReport,
+    /// Only when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_keys: Option<&'u [TopKey]>,
+}
+
+impl UsageCommand {
+    /// Runs the command.
+    pub async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        screen: Screen,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
+        let of = match (&self.consumer, &self.key) {
+            (Some(consumer), _) => UsageOf::Consumer(consumers::find(consumer, store, prefix).await?.consumer.id),
+            (None, Some(key)) => {
+                refuse_key(key, prefix, "the id of a key, `key_…`")?;
+                UsageOf::Key(key.parse::<KeyId>()?)
+            }
+            (None, None) => UsageOf::All,
+        };
+        let range = self.range(stamp.at)?;
+        let report = store.usage(&of, range).await?;
+        let top = match self.top {
+            Some(limit) => Some(store.top_keys(&of, range, limit).await?),
+            None => None,
+        };
+        if self.json {
+            streams.json(&UsageJson { report: &report, top_keys: top.as_deref() })?;
+        } else {
+            print_periods(&report, screen, streams)?;
+            if let Some(top) = &top {
+                print_top(top, streams)?;
+            }
+        }
+        Ok(streams.out.flush()?)
+    }
+
+    fn range(&self, now: UnixMillis) -> Result<UsageRange, CommandError> {
+        let by = match self.by {
+            By::Hour => Period::Hour,
+            By::Day => Period::Day,
+        };
+        // What is done in this very millisecond is in it.
+        let to = self.to.unwrap_or(UnixMillis(now.0.saturating_add(1)));
+        let from = self.from.unwrap_or_else(|| {
+            let millis = i64::try_from(self.since.unwrap_or(DEFAULT_SINCE).as_millis()).unwrap_or(i64::MAX);
+            UnixMillis(now.0.saturating_sub(millis))
+        });
+        UsageRange::new(from, to, by).map_err(|error| CommandError::InvalidArgument(error.to_string()))
+    }
+}
+
+fn print_periods(report: &UsageReport, screen: Screen, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let most = report.periods.iter().map(|period| period.counts.requests).max().unwrap_or_default();
+    let heading = ["BEGINNING", "REQUESTS", "REFUSED", "IN", "OUT"];
+    let mut rows: Vec<[String; 5]> =
+        report.periods.iter().map(|period| cells(beginning(period.start, report.by), &period.counts)).collect();
+    rows.push(cells("total".to_owned(), &report.total));
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).chain([heading[column].len()]).max().unwrap_or_default())
+        .collect();
+    let room = screen.width.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len() + 1);
+    let counts = report.periods.iter().map(|period| period.counts.requests).map(Some).chain([None]);
+    writeln!(streams.out, "{}", line(&heading.map(str::to_owned), &widths))?;
+    for (row, requests) in rows.iter().zip(counts) {
+        let bar = requests.map(|requests| bar(requests, most, room, screen.unicode)).unwrap_or_default();
+        writeln!(streams.out, "{}", format!("{}  {bar}", line(row, &widths)).trim_end())?;
+    }
+    Ok(())
+}
+
+fn print_top(top: &[TopKey], streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let mut table = Table::new(["KEY", "CONSUMER", "REQUESTS", "REFUSED", "IN", "OUT"]);
+    for TopKey { key, consumer, counts } in top {
+        let [key, requests, refusals, bytes_in, bytes_out] = cells(key.to_string(), counts);
+        table.row([key, or_dash(consumer.as_deref().unwrap_or_default()), requests, refusals, bytes_in, bytes_out]);
+    }
+    writeln!(streams.out)?;
+    Ok(table.flush(streams.out)?)
+}
+
+/// The first cell stands to the left, the numbers to the right.
+fn line(cells: &[String; 5], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (column, (cell, width)) in cells.iter().zip(widths.iter().copied()).enumerate() {
+        line.push_str(&if column == 0 { format!("{cell:width$}") } else { format!("  {cell:>width$}") });
+    }
+    line
+}
+
+fn cells(first: String, counts: &UsageCounts) -> [String; 5] {
+    let UsageCounts { requests, refusals, bytes_in, bytes_out } = *counts;
+    [first, grouped(requests), grouped(refusals), bytes(bytes_in), bytes(bytes_out)]
+}
+
+/// The beginning of a period, as short as it can be said.
+fn beginning(start: UnixMillis, by: Period) -> String {
+    let whole = moment(start);
+    match (by, whole.split_once('T')) {
+        (Period::Day, Some((day, _))) => day.to_owned(),
+        (Period::Hour, Some((day, time))) => format!("{day} {}", time.get(..5).unwrap_or(time)),
+        (_, None) => whole,
+    }
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `12.3 MB`, in powers of a thousand.
+fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if number < 1000 {
+        return format!("{number} B");
+    }
+    // The size in tenths of the unit, rounded down, so that it never says more than was counted.
+    let (mut unit, mut rest) = (0, number);
+    while rest >= 1_000_000 {
+        (unit, rest) = (unit + 1, rest / 1000);
+    }
+    format!("{}.{} {}", rest / 1000, rest % 1000 / 100, UNITS.get(unit).unwrap_or(&"EB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PeriodUsage;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        for (number, text, size) in [
+            (0, "0", "0 B"),
+            (999, "999", "999 B"),
+            (1_000, "1,000", "1.0 kB"),
+            (999_999, "999,999", "999.9 kB"),
+            (12_345_678, "12,345,678", "12.3 MB"),
+            (u64::MAX, "18,446,744,073,709,551,615", "18.4 EB"),
+        ] {
+            assert_eq!((grouped(number), bytes(number)), (text.to_owned(), size.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_chart_fits_the_screen() {
+        let hour = Period::Hour.millis();
+        let period = |index: i64, requests| PeriodUsage {
+            start: UnixMillis(index * hour),
+            counts: UsageCounts { requests, refusals: requests / 100, bytes_in: 0, bytes_out: requests * 1000 },
+        };
+        let report = UsageReport {
+            from: UnixMillis(0),
+            to: UnixMillis(3 * hour),
+            by: Period::Hour,
+            periods: vec![period(0, 0), period(1, 1_000), period(2, 500)],
+            total: UsageCounts { requests: 1_500, refusals: 15, bytes_in: 0, bytes_out: 1_500_000 },
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut streams = Streams { out: &mut out, err: &mut err };
+        print_periods(&report, Screen { width: 63, unicode: false }, &mut streams).unwrap();
+        let expected = "BEGINNING         REQUESTS  REFUSED   IN       OUT\n\
+                        1970-01-01 00:00         0        0  0 B       0 B\n\
+                        1970-01-01 01:00     1,000       10  0 B    1.0 MB  ##########\n\
+                        1970-01-01 02:00       500        5  0 B  500.0 kB  #####\n\
+                        total                1,500       15  0 B    1.5 MB\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

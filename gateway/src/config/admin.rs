@@ -1,0 +1,155 @@
+//! `[admin]`: the listener for operators and its tokens.
+
+use std::net::SocketAddr;
+
+use postern_shared::Secret;
+use zeroize::Zeroizing;
+
+use crate::admin::tokens::{AdminToken, Role};
+use crate::config::reader::Reader;
+use crate::config::value::{FilePath, Setting};
+
+/// The name of `ADMIN_TOKEN`.
+const BUILT_IN: &str = "admin";
+
+/// `[admin]`: the listener for operators.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The bearer tokens of the admin API; without any the API is off.
+    pub tokens: Vec<AdminToken>,
+}
+
+impl AdminSettings {
+    /// Takes `[admin]`; `token` is that of the environment.
+    pub(super) fn read(reader: &mut Reader, token: Option<Secret>) -> Self {
+        let token = token.map(|secret| AdminToken { name: BUILT_IN.to_owned(), role: Role::Admin, secret });
+        reader.section("admin", |section| {
+            let address = address(section);
+            let of_the_file = section.sections("tokens", read_token);
+            let mut tokens: Vec<AdminToken> = token.into_iter().collect();
+            for (index, read) in of_the_file.into_iter().enumerate() {
+                let Some(read) = read else { continue };
+                if tokens.iter().any(|earlier| earlier.name == read.name) {
+                    let message = format!("the name \"{}\" is that of another token already", read.name);
+                    section.problem(&format!("tokens[{index}].name"), "the tokens", message);
+                }
+                if tokens.iter().any(|earlier| earlier.secret.expose() == read.secret.expose()) {
+                    let message = "it is the same as another token: the audit could not tell their holders apart".to_owned();
+                    section.problem(&format!("tokens[{index}].token"), "the tokens", message);
+                }
+                tokens.push(read);
+            }
+            Self { address, tokens }
+        })
+    }
+}
+
+/// Takes the address alone, for a command that needs no more.
+pub(super) fn admin_address(reader: &mut Reader) -> SocketAddr {
+    reader.section("admin", |section| {
+        let address = address(section);
+        section.ignore_the_rest();
+        address
+    })
+}
+
+fn address(section: &mut Reader) -> SocketAddr {
+    section.take("address", SocketAddr::from(([127, 0, 0, 1], 8081)))
+}
+
+/// Takes one of `[[admin.tokens]]`.
+fn read_token(section: &mut Reader) -> Option<AdminToken> {
+    let before = section.problems().len();
+    let name = section.take_optional::<TokenName>("name");
+    if name.is_none() && section.problems().len() == before {
+        section.problem("name", "the tokens", "it is missing: the audit calls the holder by it".to_owned());
+    }
+    let before = section.problems().len();
+    let role = section.take_optional::<Role>("role");
+    if role.is_none() && section.problems().len() == before {
+        section.problem("role", "the tokens", format!("it is missing: write {}", Role::ACCEPTED));
+    }
+    let before = section.problems().len();
+    let (token, file) = (section.take_optional::<Secret>("token"), section.take_optional::<FilePath>("token_file"));
+    let secret = match (token, file) {
+        (Some(_), Some(_)) => {
+            section.problem("token", "the tokens", "token and token_file are both set: leave one of them out".to_owned());
+            None
+        }
+        (Some(token), None) => Some(token),
+        (None, Some(file)) => match read_file(&file.0) {
+            Ok(secret) => Some(secret),
+            Err(message) => {
+                section.problem("token_file", "its file", message);
+                None
+            }
+        },
+        (None, None) => {
+            if section.problems().len() == before {
+                section.problem("token", "the tokens", "it is missing: set token or token_file".to_owned());
+            }
+            None
+        }
+    };
+    Some(AdminToken { name: name?.0, role: role?, secret: secret? })
+}
+
+/// The token in a file; one line end after it is trimmed, as editors and `echo` leave it.
+fn read_file(path: &std::path::Path) -> Result<Secret, String> {
+    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{} is not valid UTF-8", path.display()))?;
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    Secret::parse(text).map_err(|error| error.to_string())
+}
+
+/// The name of a token.
+struct TokenName(String);
+
+impl Setting for TokenName {
+    const ACCEPTED: &'static str = "1 to 32 lower-case letters, digits and \"-\", such as \"ci\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let accepted = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        (accepted && (1..=32).contains(&text.len()))
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+}
+
+impl Setting for Role {
+    const ACCEPTED: &'static str = "\"admin\" or \"read-only\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "admin" => Ok(Self::Admin),
+            "read-only" => Ok(Self::ReadOnly),
+            _ => Err(format!("{text:?} is not accepted here: {}", Self::ACCEPTED)),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Admin => "\"admin\"".to_owned(),
+            Self::ReadOnly => "\"read-only\"".to_owned(),
+        }
+    }
+}
+
+impl Setting for Secret {
+    const ACCEPTED: &'static str = "16 to 512 visible ASCII characters, no placeholder";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // Unlike those of other settings, the message must not repeat the text.
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        "\"[redacted]\"".to_owned()
+    }
+}

@@ -1,0 +1,254 @@
+//! The control plane: a thread with a runtime of its own that keeps everything current that requests read. Nothing of
+//! the data plane waits for it.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{oneshot, watch as channel};
+use tokio::time::{sleep, timeout};
+
+use crate::config::settings::StoreSettings;
+use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::proxy::Upstream;
+use crate::proxy::upstream::health;
+use crate::store::snapshot::{self, Origin};
+use crate::store::{FeedStatus, GatewayId, Presence, Store, StoreError, StoreHandle, follow};
+use crate::tls::certificates::{Certificates, ServerPair};
+use crate::tls::watch;
+use crate::usage::ledger::Ledger;
+
+/// How long to wait before a store that cannot be reached is tried again: at first, and at most.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+/// How often a gateway says that it is there while nothing changes.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often the table is saved while it changes, and while it does not.
+const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// How long saying goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The thread. Stop it to end what it does; dropping this leaves it to the end of the process.
+pub struct ControlPlane {
+    stop: channel::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Why the control plane did not start.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The store cannot be opened, now or later.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system has no randomness to give.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The system has no thread to give.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// What the control plane looks after.
+pub struct Duties {
+    /// Where the store is.
+    pub settings: StoreSettings,
+    /// Where it is put once it is open.
+    pub store: StoreHandle,
+    /// The table that follows it.
+    pub keys: Arc<KeyTable>,
+    /// How current that is.
+    pub status: Arc<FeedStatus>,
+    /// What other gateways and the command line know this one by.
+    pub name: String,
+    /// The certificates of the public listener with their files.
+    pub certificates: Option<(Arc<Certificates>, Vec<ServerPair>)>,
+    /// The upstreams whose targets are checked.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+impl ControlPlane {
+    /// Starts the thread, which also keeps `ledger`. Returns once the store is open, or is known to be away.
+    ///
+    /// # Errors
+    /// The store can never be opened as it is: it is no database, or a newer one, or its password is wrong.
+    pub async fn start(ledger: Ledger, duties: Duties) -> Result<Self, ControlError> {
+        let (stop, mut stopped) = channel::channel(());
+        let presence = Presence { id: GatewayId::generate()?, name: duties.name.clone(), started_at: UnixMillis::now() };
+        let (tried, first_try) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let store = duties.store.clone();
+                let id = presence.id.clone();
+                let ledger = tokio::spawn(ledger.keep(store.clone(), stopped.clone()));
+                tokio::select! {
+                    done = duties.attend(presence, tried) => match done {
+                        Ok(never) => match never {},
+                        // The first try has told of it.
+                        Err(NotOpened) => return,
+                    },
+                    _ = stopped.changed() => {}
+                }
+                if let Some(store) = store.get() {
+                    // One that does not hear of it knows the gateway by its silence.
+                    let _ = timeout(FAREWELL, store.leave(&id)).await;
+                    // What the workers counted last is written before the store is closed.
+                    let _ = ledger.await;
+                    store.close().await;
+                }
+            });
+        })?;
+        first_try.await.map_err(|_| io::Error::other("the control thread ended"))??;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread, and waits for it.
+    pub fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// The first try has failed for good, and [`ControlPlane::start`] knows why.
+struct NotOpened;
+
+impl Duties {
+    async fn attend(self, presence: Presence, tried: oneshot::Sender<Result<(), StoreError>>) -> Result<Infallible, NotOpened> {
+        let Self { settings, store, keys, status, name: _, certificates, upstreams } = self;
+        let certificates = async {
+            match certificates {
+                Some((certificates, pairs)) => watch::follow(certificates, pairs).await,
+                None => std::future::pending().await,
+            }
+        };
+        let follow_store = async {
+            let mut restored = None;
+            let may_start_without = || restore(&settings, &keys, &status, &mut restored);
+            let opened = open(&settings, tried, may_start_without).await?;
+            store.opened(opened.clone());
+            // Before it lets anyone in: who waits for all gateways has to know of this one.
+            tell(&opened, &presence, 0, &mut true).await;
+            tokio::select! {
+                never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
+                never = announce(&opened, &presence, &status) => match never {},
+                never = save(&settings, &keys, &status) => match never {},
+            }
+        };
+        tokio::select! {
+            outcome = follow_store => outcome,
+            never = health::watch(upstreams) => match never {},
+            never = certificates => match never {},
+        }
+    }
+}
+
+/// Opens the store, however long that takes, once the first try has shown that it can be done, or that the gateway
+/// `may_start_without` it.
+async fn open(
+    settings: &StoreSettings,
+    tried: oneshot::Sender<Result<(), StoreError>>,
+    may_start_without: impl FnOnce() -> bool,
+) -> Result<Store, NotOpened> {
+    let mut may_start_without = Some(may_start_without);
+    let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
+    loop {
+        let error = match Store::open(&settings.url).await {
+            Ok(store) => {
+                if !told.is_empty() {
+                    log::info!("the store is open");
+                }
+                if let Some(tried) = tried {
+                    let _ = tried.send(Ok(()));
+                }
+                return Ok(store);
+            }
+            Err(error) => error,
+        };
+        let cause = error.to_string();
+        if let Some(tried) = tried.take() {
+            let may_start = may_start_without.take().is_some_and(|may_start| may_start()) || error.is_unreachable();
+            if !may_start {
+                let _ = tried.send(Err(error));
+                return Err(NotOpened);
+            }
+            let _ = tried.send(Ok(()));
+        }
+        if cause != told {
+            log::error!("the store cannot be opened, and is tried again: {cause}");
+            told = cause;
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(RETRY_AT_LEAST_EVERY);
+    }
+}
+
+/// Fills the table from the snapshot, if there is one to be used.
+fn restore(settings: &StoreSettings, keys: &KeyTable, status: &FeedStatus, restored: &mut Option<Origin>) -> bool {
+    let Some(path) = &settings.snapshot else { return false };
+    match snapshot::restore(path, keys, &settings.url.to_string(), UnixMillis::now()) {
+        Ok(Some(found)) => {
+            let age = humantime::format_duration(Duration::from_secs(found.age.as_secs()));
+            log::warn!("starting with {} keys from the snapshot {}, which is {age} old", found.keys, path.display());
+            status.restored(found.origin.revision, found.age);
+            *restored = Some(found.origin);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            log::warn!("the snapshot {} is not used: {error}", path.display());
+            false
+        }
+    }
+}
+
+/// Saves the table now and then, when it has changed.
+async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
+    let Some(path) = settings.snapshot.clone() else { return std::future::pending().await };
+    let (mut revisions, mut saved) = (status.revisions(), None);
+    loop {
+        let revision = *revisions.borrow_and_update();
+        if let (true, Some(identity)) = (keys.is_loaded() && saved != Some(revision), status.identity()) {
+            let origin = Origin { store: identity.to_owned(), location: settings.url.to_string(), revision };
+            let (path, keys) = (path.clone(), Arc::clone(keys));
+            // On a thread of its own: changes are not to wait for the disk.
+            match tokio::task::spawn_blocking(move || snapshot::save(&path, &keys, &origin)).await {
+                Ok(Ok(())) => saved = Some(revision),
+                Ok(Err(error)) => log::warn!("the snapshot cannot be saved: {error}"),
+                Err(error) => log::warn!("the snapshot was not saved: {error}"),
+            }
+        }
+        sleep(SAVE_AT_MOST_EVERY).await;
+        if saved == Some(*revisions.borrow()) {
+            // Its age counts from when it was written: one that is still right is written again in time.
+            let _ = timeout(SAVE_AT_LEAST_EVERY, revisions.changed()).await;
+            saved = None;
+        }
+    }
+}
+
+/// Tells the store again and again that this gateway is there, and at once how far it has come.
+async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
+    let (mut revisions, mut is_told) = (status.revisions(), true);
+    loop {
+        // The sender lives as long as `status`; a beat that is early does no harm.
+        let _ = timeout(HEARTBEAT, revisions.changed()).await;
+        let revision = *revisions.borrow_and_update();
+        tell(store, presence, revision, &mut is_told).await;
+    }
+}
+
+/// Tells the store; what goes wrong is logged once until it goes well again.
+async fn tell(store: &Store, presence: &Presence, revision: i64, is_told: &mut bool) {
+    match store.announce(presence, revision).await {
+        Ok(()) => *is_told = true,
+        Err(error) => {
+            if std::mem::replace(is_told, false) {
+                log::warn!("the store cannot be told how far this gateway has come: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! [`AllowedIps`]: the addresses that a consumer may call from.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net};
+use thiserror::Error;
+
+/// Most ranges of one consumer.
+pub const MAX_RANGES: usize = 64;
+/// Bits that come before the IPv4 address in an IPv4-mapped IPv6 address, `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
+
+/// Ranges of addresses, in order and without repetition; none is any address.
+///
+/// Written like `192.0.2.0/24 2001:db8::1`: bits beyond the prefix are cleared, and a single address has no prefix.
+/// An IPv4-mapped IPv6 address or range is the IPv4 one that it stands for, so `::/0` holds every address of IPv6 and
+/// none of IPv4.
+// Costs a pointer when it is empty, as it mostly is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedIps(Option<Arc<Vec<IpNet>>>);
+
+/// Why a text is no list of ranges. What is wrong, not the text.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidAllowedIps {
+    /// Not an address with or without a prefix length.
+    #[error("an allowed range is an address, or an address and a prefix length, for example `192.0.2.0/24` or `2001:db8::1`")]
+    Range,
+    /// More than [`MAX_RANGES`].
+    #[error("there are at most {MAX_RANGES} allowed ranges")]
+    TooMany,
+}
+
+impl AllowedIps {
+    /// The set of `ranges`.
+    pub fn new(ranges: impl IntoIterator<Item = IpNet>) -> Result<Self, InvalidAllowedIps> {
+        let mut ranges: Vec<IpNet> = ranges.into_iter().map(canonical).collect();
+        ranges.sort();
+        ranges.dedup();
+        match ranges.len() {
+            0 => Ok(Self::default()),
+            1..=MAX_RANGES => Ok(Self(Some(Arc::new(ranges)))),
+            _ => Err(InvalidAllowedIps::TooMany),
+        }
+    }
+
+    /// Each range, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter().flat_map(|ranges| ranges.iter())
+    }
+
+    /// Whether there is none, so that any address may call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether `address` is in one of the ranges, or there is none.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.is_empty() || self.iter().any(|range| range.contains(&address))
+    }
+}
+
+impl FromStr for AllowedIps {
+    type Err = InvalidAllowedIps;
+
+    /// Reads ranges with spaces or commas between.
+    fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
+        let words = text.split([' ', ',']).filter(|word| !word.is_empty());
+        let ranges: Result<Vec<IpNet>, InvalidAllowedIps> = words.map(parse_range).collect();
+        match Self::new(ranges?)? {
+            // Who writes a comma means a list; it must not be read as leave for everyone.
+            empty if empty.is_empty() && text.contains(',') => Err(InvalidAllowedIps::Range),
+            ranges => Ok(ranges),
+        }
+    }
+}
+
+/// With one space between, as they are stored.
+impl fmt::Display for AllowedIps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, range) in self.iter().enumerate() {
+            if position > 0 {
+                f.write_str(" ")?;
+            }
+            write_range(range, f)?;
+        }
+        Ok(())
+    }
+}
+
+impl serde::Serialize for AllowedIps {
+    /// A list of texts.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|range| fmt::from_fn(|f| write_range(range, f)).to_string()))
+    }
+}
+
+/// Reads one range, or one address. A number with a leading zero is none: some read it as octal.
+pub fn parse_range(text: &str) -> Result<IpNet, InvalidAllowedIps> {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.parse().map_err(|_| InvalidAllowedIps::Range)?;
+    let Some(bits) = bits else { return Ok(address.into()) };
+    if !bits.bytes().all(|digit| digit.is_ascii_digit()) || (bits.len() > 1 && bits.starts_with('0')) {
+        return Err(InvalidAllowedIps::Range);
+    }
+    bits.parse().ok().and_then(|bits| IpNet::new(address, bits).ok()).ok_or(InvalidAllowedIps::Range)
+}
+
+fn canonical(range: IpNet) -> IpNet {
+    if let IpNet::V6(range) = range
+        && let Some(address) = range.addr().to_ipv4_mapped()
+        && let Some(bits) = range.prefix_len().checked_sub(MAPPED_PREFIX_BITS)
+        && let Ok(range) = Ipv4Net::new(address, bits)
+    {
+        return IpNet::V4(range.trunc());
+    }
+    range.trunc()
+}
+
+fn write_range(range: &IpNet, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if range.prefix_len() == range.max_prefix_len() { write!(f, "{}", range.addr()) } else { write!(f, "{range}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ranges(text: &str) -> AllowedIps {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ranges_have_one_way_to_be_written() {
+        for (text, canonical) in [
+            ("", ""),
+            ("  ", ""),
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1/32", "192.0.2.1"),
+            ("192.0.2.77/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:DB8:0::1", "2001:db8::1"),
+            ("2001:db8::1/128,2001:db8::/32", "2001:db8::/32 2001:db8::1"),
+            ("192.0.2.0/24, 10.0.0.0/8", "10.0.0.0/8 192.0.2.0/24"),
+            ("10.0.0.0/8  10.0.0.0/8,10.1.2.3/8 ", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1/120", "192.0.2.0/24"),
+            ("::/0", "::/0"),
+        ] {
+            let parsed = ranges(text);
+            assert_eq!(parsed.to_string(), canonical, "{text:?}");
+            assert_eq!(ranges(canonical), parsed, "{text:?}");
+            assert_eq!(parsed.is_empty(), canonical.is_empty(), "{text:?}");
+        }
+        assert_eq!(serde_json::to_string(&ranges("192.0.2.1 10.0.0.0/8")).unwrap(), r#"["10.0.0.0/8","192.0.2.1"]"#);
+    }
+
+    #[test]
+    fn other_texts_are_no_ranges() {
+        for text in [
+            ",",
+            " , ",
+            "a",
+            "192.0.2",
+            "192.0.2.1/33",
+            "192.0.2.1/",
+            "192.0.2.1/-1",
+            "::1/129",
+            "192.0.2.1;10.0.0.1",
+            "10.0.0.1\n",
+            "::1%eth0",
+        ] {
+            assert_eq!(text.parse::<AllowedIps>(), Err(InvalidAllowedIps::Range), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_ranges_are_refused() {
+        let addresses = |count: u8| (0..count).map(|last| IpNet::from(IpAddr::from([192, 0, 2, last])));
+        assert_eq!(AllowedIps::new(addresses(64)).unwrap().iter().count(), MAX_RANGES);
+        assert_eq!(AllowedIps::new(addresses(65)), Err(InvalidAllowedIps::TooMany));
+    }
+
+    #[test]
+    fn an_address_is_held_against_the_ranges() {
+        for (text, address, is_in) in [
+            ("", "192.0.2.1", true),
+            ("", "2001:db8::1", true),
+            ("192.0.2.0/24", "192.0.2.255", true),
+            ("192.0.2.0/24", "192.0.3.0", false),
+            ("192.0.2.0/24", "::ffff:192.0.2.7", true),
+            ("::ffff:192.0.2.0/120", "192.0.2.7", true),
+            ("192.0.2.0/24", "2001:db8::1", false),
+            ("0.0.0.0/0", "::ffff:192.0.2.7", true),
+            ("0.0.0.0/0", "::1", false),
+            ("::/0", "192.0.2.7", false),
+            ("::/0", "::ffff:192.0.2.7", false),
+            ("10.0.0.0/8 2001:db8::/32", "2001:db8:ffff::", true),
+            ("10.0.0.0/8 2001:db8::1", "2001:db8::2", false),
+        ] {
+            assert_eq!(ranges(text).contains(address.parse().unwrap()), is_in, "{address} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn no_range_costs_no_more_than_a_pointer() {
+        assert_eq!(size_of::<AllowedIps>(), size_of::<usize>());
+    }
+
+    prop_compose! {
+        fn range()(is_v4: bool, bits: u128, length: u8) -> IpNet {
+            // The low half of the bits is an IPv4 address or, now and then, a mapped one.
+            if is_v4 {
+                IpNet::new(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)), length % 33).unwrap()
+            } else {
+                IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(bits >> (u32::from(length) % 128))), length % 129).unwrap()
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_set_reads_back_and_holds_what_its_ranges_hold(
+            nets in prop::collection::vec(range(), 1..MAX_RANGES), probes in prop::collection::vec(range(), 0..8),
+        ) {
+            let set = AllowedIps::new(nets.iter().copied()).unwrap();
+            prop_assert_eq!(ranges(&set.to_string()), set.clone());
+            for address in nets.iter().chain(&probes).map(IpNet::addr) {
+                // As an own reading of the definition has it: everything as IPv6, where IPv4 has the mapped prefix.
+                let is_in = nets.iter().any(|net| holds(net, address));
+                prop_assert_eq!(set.contains(address), is_in, "{} in {}", address, set);
+            }
+        }
+
+        #[test]
+        fn no_text_is_read_as_leave_for_everyone(text in "[0-9a-f:./, x]{0,40}") {
+            if let Ok(set) = text.parse::<AllowedIps>() {
+                prop_assert_eq!(set.is_empty(), text.chars().all(|char| char == ' '));
+            }
+        }
+    }
+
+    fn holds(net: &IpNet, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let is_v4 = |address: IpAddr| bits(address) >> 32 == 0xffff;
+        let length = match net {
+            IpNet::V4(net) => MAPPED_PREFIX_BITS + net.prefix_len(),
+            IpNet::V6(net) => net.prefix_len(),
+        };
+        // A range is of IPv4 when all of it is.
+        let range_is_v4 = is_v4(net.addr()) && length >= MAPPED_PREFIX_BITS;
+        let differing = bits(net.addr()) ^ bits(address);
+        range_is_v4 == is_v4(address) && differing.checked_shr(u32::from(128 - length)).unwrap_or(0) == 0
+    }
+}

@@ -1,0 +1,3 @@
+//! Reports of keys that leaked, as others send them.
+
+pub mod github;

@@ -1,0 +1,101 @@
+//! The audit: who did what, to what, when and from where. Rows are written by `journal` and never change.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use crate::keys::UnixMillis;
+use crate::store::{Store, StoreError};
+
+/// One thing that was done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditRow {
+    /// Its number; later things have higher ones.
+    pub id: i64,
+    /// When.
+    pub at: UnixMillis,
+    /// Who: `cli:USER`, or `api:NAME` of an admin token.
+    pub actor: String,
+    /// From which address; `null` is the machine itself.
+    pub source: Option<String>,
+    /// What, for example `key.revoke`.
+    pub action: String,
+    /// To what kind of thing: `consumer`, `key` or `bucket`.
+    pub subject: String,
+    /// To which.
+    pub subject_id: String,
+    /// More about it, without secrets.
+    pub detail: Value,
+}
+
+/// Which rows; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only what was done to the thing with this id.
+    pub subject_id: Option<String>,
+    /// Only what was done by this actor.
+    pub actor: Option<String>,
+    /// Only this action.
+    pub action: Option<String>,
+    /// Only from this moment on.
+    pub since: Option<UnixMillis>,
+    /// Only before this moment.
+    pub until: Option<UnixMillis>,
+}
+
+/// Where a list goes on: at the row before the one with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditCursor(pub i64);
+
+impl Store {
+    /// At most `limit` rows, the newest first, from the one before `before` on.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<AuditCursor>,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        // Each parameter twice: one query, and none of it is built from texts.
+        let rows = sqlx::query(
+            "SELECT id, at, actor, source, action, subject, subject_id, detail FROM audit \
+             WHERE id < $1 \
+             AND ($2 IS NULL OR subject_id = $2) AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR action = $4) \
+             AND at >= $5 AND at < $6 \
+             ORDER BY id DESC LIMIT $7",
+        )
+        .bind(before.map_or(i64::MAX, |cursor| cursor.0))
+        .bind(filter.subject_id.as_deref())
+        .bind(filter.actor.as_deref())
+        .bind(filter.action.as_deref())
+        .bind(filter.since.map_or(i64::MIN, |since| since.0))
+        .bind(filter.until.map_or(i64::MAX, |until| until.0))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+impl AuditRow {
+    /// Where a list that ended with this row goes on.
+    #[must_use]
+    pub fn cursor(&self) -> AuditCursor {
+        AuditCursor(self.id)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<AuditRow, StoreError> {
+    let detail: &str = row.try_get("detail")?;
+    Ok(AuditRow {
+        id: row.try_get("id")?,
+        at: UnixMillis(row.try_get("at")?),
+        actor: row.try_get("actor")?,
+        source: row.try_get("source")?,
+        action: row.try_get("action")?,
+        subject: row.try_get("subject")?,
+        subject_id: row.try_get("subject_id")?,
+        detail: serde_json::from_str(detail)
+            .map_err(|error| StoreError::UnreadableRow { what: "detail", reason: error.to_string() })?,
+    })
+}

@@ -1,0 +1,149 @@
+//! All consumers with all their keys, page by page, as one moment of the store shows them.
+
+use std::collections::{HashSet, VecDeque};
+
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use crate::keys::{BucketName, ConsumerId, KeyEntry, UnixMillis};
+use crate::store::rows::{self, select_consumer, stored_consumer};
+use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
+use crate::store::{Store, StoreError};
+
+/// How many consumers, and how many keys, are read at once.
+const CONSUMERS: u32 = 500;
+const KEYS: u32 = 2_000;
+
+/// An export that is under way.
+pub struct Export {
+    /// Left open, so that all pages show the same moment.
+    snapshot: Transaction<'static, Any>,
+    bucket: Option<BucketName>,
+    /// The consumers of this page whose keys are still to come, in the order of their ids.
+    page: VecDeque<TransferConsumer>,
+    /// The last consumer of this page.
+    page_end: Option<ConsumerId>,
+    /// The last key that was read.
+    after: Option<(ConsumerId, i64, String)>,
+    /// Whether the first consumer of `page` had a key already.
+    first_has_key: bool,
+}
+
+impl Store {
+    /// Begins to export the consumers of `bucket`, or of all buckets.
+    pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
+        let snapshot = self.pool.begin_with(self.database.begin_read()).await?;
+        Ok(Export { snapshot, bucket, page: VecDeque::new(), page_end: None, after: None, first_has_key: false })
+    }
+}
+
+impl Export {
+    /// The next rows, ordered by consumer id and then by age of the key; `None` when there are no more. A consumer
+    /// without keys has a row of its own.
+    pub async fn next(&mut self) -> Result<Option<Vec<TransferRow>>, StoreError> {
+        if self.page.is_empty() && !self.turn_page().await? {
+            return Ok(None);
+        }
+        let keys = self.read_keys().await?;
+        let is_last = keys.len() < KEYS as usize;
+        let on_page: HashSet<ConsumerId> = self.page.iter().filter_map(|consumer| consumer.id).collect();
+        let mut exported = Vec::with_capacity(keys.len());
+        // Both are in the order of consumer ids, so they are read side by side. A key of another bucket is passed over.
+        for (owner, key) in keys.into_iter().filter(|(owner, _)| on_page.contains(owner)) {
+            while self.page.front().is_some_and(|consumer| consumer.id != Some(owner)) {
+                exported.extend(self.leave_consumer());
+            }
+            if let Some(consumer) = self.page.front() {
+                exported.push(TransferRow { line: 0, consumer: consumer.clone(), key: Some(key) });
+                self.first_has_key = true;
+            }
+        }
+        while is_last && !self.page.is_empty() {
+            exported.extend(self.leave_consumer());
+        }
+        Ok(Some(exported))
+    }
+
+    /// Reads the next consumers; `false` when there are none.
+    async fn turn_page(&mut self) -> Result<bool, StoreError> {
+        let select = match self.bucket {
+            None => select_consumer!("WHERE c.id > $1 ORDER BY c.id LIMIT $2"),
+            Some(_) => select_consumer!("WHERE c.id > $1 AND c.bucket = $3 ORDER BY c.id LIMIT $2"),
+        };
+        let after = self.page_end.as_ref().map_or("", ConsumerId::as_str);
+        let mut query = sqlx::query(select).bind(after).bind(i64::from(CONSUMERS));
+        if let Some(bucket) = &self.bucket {
+            query = query.bind(bucket.as_str());
+        }
+        let rows = query.fetch_all(&mut *self.snapshot).await?;
+        self.page = rows.iter().map(consumer).collect::<Result<_, _>>()?;
+        self.page_end = self.page.back().and_then(|consumer| consumer.id);
+        self.after = None;
+        Ok(!self.page.is_empty())
+    }
+
+    /// The next keys of the consumers between the first and the last of the page.
+    async fn read_keys(&mut self) -> Result<Vec<(ConsumerId, TransferKey)>, StoreError> {
+        let (Some(first), Some(last)) = (self.page.front().and_then(|consumer| consumer.id), self.page_end) else {
+            return Ok(Vec::new());
+        };
+        let (owner, at, id) = self.after.take().unwrap_or((first, i64::MIN, String::new()));
+        let rows = sqlx::query(
+            "SELECT k.id, k.consumer_id, k.digest, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.scopes, \
+             k.description, k.created_at, k.last_used_at FROM keys k WHERE (k.consumer_id, k.created_at, k.id) > ($1, $2, $3) AND k.consumer_id <= $4 \
+             ORDER BY k.consumer_id, k.created_at, k.id LIMIT $5",
+        )
+        .bind(owner.as_str())
+        .bind(at)
+        .bind(id)
+        .bind(last.as_str())
+        .bind(i64::from(KEYS))
+        .fetch_all(&mut *self.snapshot)
+        .await?;
+        if let Some(last) = rows.last() {
+            self.after = Some((rows::required(last, "consumer_id")?, last.try_get("created_at")?, last.try_get("id")?));
+        }
+        rows.iter().map(key).collect()
+    }
+
+    /// Goes on to the next consumer; returns a row of the one that is left, if it has none yet.
+    fn leave_consumer(&mut self) -> Option<TransferRow> {
+        let has_key = std::mem::take(&mut self.first_has_key);
+        let consumer = self.page.pop_front()?;
+        (!has_key).then_some(TransferRow { line: 0, consumer, key: None })
+    }
+}
+
+fn consumer(row: &AnyRow) -> Result<TransferConsumer, StoreError> {
+    let stored = stored_consumer(row)?;
+    let consumer = stored.consumer;
+    Ok(TransferConsumer {
+        id: Some(consumer.id),
+        bucket: consumer.bucket,
+        name: consumer.name,
+        custom_id: consumer.custom_id,
+        description: stored.description,
+        metadata: consumer.metadata,
+        scopes: consumer.scopes,
+        allowed_ips: consumer.allowed_ips,
+        tags: stored.tags,
+        created_at: Some(stored.created_at),
+    })
+}
+
+fn key(row: &AnyRow) -> Result<(ConsumerId, TransferKey), StoreError> {
+    let KeyEntry { digest, id, consumer, state, expires_at, deprecated_at: _, scopes } = rows::key_entry(row)?;
+    let key = TransferKey {
+        id: Some(id),
+        digest,
+        hint: row.try_get("hint")?,
+        state,
+        expires_at,
+        rolled: rows::rolled(row)?,
+        scopes,
+        description: rows::optional(row, "description")?,
+        created_at: Some(UnixMillis(row.try_get("created_at")?)),
+        last_used_at: rows::optional_time(row, "last_used_at")?,
+    };
+    Ok((consumer, key))
+}

@@ -1,0 +1,161 @@
+//! Creations that may be sent again: the second time nothing is made, and the first answer is told again.
+//!
+//! What was answered is remembered in the transaction of the creation, so a crash leaves both or neither. Two that are
+//! sent at once take turns, as all writers do.
+
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::{AnyConnection, Row};
+
+use crate::keys::BucketName;
+use crate::store::{
+    CreatedKey, NewConsumer, NewKey, Stamp, Store, StoreError, StoredBucket, StoredConsumer, buckets, consumers, keys,
+};
+
+/// How long an answer is remembered.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// What tells a creation that is sent again from another one. Only digests.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CreationKey {
+    token: Box<str>,
+    digest: [u8; 32],
+    request: [u8; 32],
+}
+
+/// What a creation was answered with. Holds no secret: it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Where what was made is found.
+    pub location: String,
+    /// A JSON object.
+    pub body: String,
+}
+
+/// How a creation went.
+#[derive(Clone, Debug)]
+pub enum Creation<T> {
+    /// It was made now.
+    Made(T),
+    /// It was made before; this was the answer.
+    Repeated(Answer),
+}
+
+impl CreationKey {
+    /// The `key` that the holder of the admin token `token` chose for a request, of which `request` is everything that
+    /// makes it another one when it differs.
+    #[must_use]
+    pub fn new(token: &str, key: &[u8], request: [&[u8]; 3]) -> Self {
+        let request = request.iter().fold(Sha256::new(), |digest, part| {
+            // With the length before it, so that no two requests are the same bytes.
+            digest.chain_update((part.len() as u64).to_le_bytes()).chain_update(part)
+        });
+        Self { token: token.into(), digest: Sha256::digest(key).into(), request: request.finalize().into() }
+    }
+
+    /// Whose it is and which, whatever it is used for.
+    #[must_use]
+    pub fn name(&self) -> (Box<str>, [u8; 32]) {
+        (self.token.clone(), self.digest)
+    }
+}
+
+impl fmt::Debug for CreationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CreationKey({} {:02x}{:02x}…)", self.token, self.digest[0], self.digest[1])
+    }
+}
+
+impl Store {
+    /// Makes a bucket, once for `key`.
+    pub async fn create_bucket_once(
+        &self,
+        name: BucketName,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&StoredBucket) -> Answer,
+        stamp: &Stamp,
+    ) -> Result<Creation<StoredBucket>, StoreError> {
+        self.once(key, answer, stamp, async |transaction| buckets::create(transaction, name, stamp).await).await
+    }
+
+    /// Makes a consumer, once for `key`.
+    pub async fn create_consumer_once(
+        &self,
+        new: NewConsumer,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&StoredConsumer) -> Answer,
+        stamp: &Stamp,
+    ) -> Result<Creation<StoredConsumer>, StoreError> {
+        self.once(key, answer, stamp, async |transaction| consumers::insert(transaction, new, stamp).await).await
+    }
+
+    /// Makes a key, and its consumer as [`Store::create_key`] does, once for `key`.
+    pub async fn create_key_once(
+        &self,
+        new: NewKey,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&CreatedKey) -> Answer,
+        stamp: &Stamp,
+    ) -> Result<Creation<CreatedKey>, StoreError> {
+        self.once(key, answer, stamp, async |transaction| keys::create(transaction, new, stamp).await).await
+    }
+
+    async fn once<T>(
+        &self,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&T) -> Answer,
+        stamp: &Stamp,
+        make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
+    ) -> Result<Creation<T>, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        if let Some(key) = key {
+            forget_old(&mut transaction, stamp).await?;
+            if let Some((request, answer)) = find(&mut transaction, key).await? {
+                // What is too old is forgotten for good.
+                transaction.commit().await?;
+                let is_same = request == key.request;
+                return if is_same { Ok(Creation::Repeated(answer)) } else { Err(StoreError::IdempotencyKeyReused) };
+            }
+        }
+        let made = make(&mut transaction).await?;
+        if let Some(key) = key {
+            remember(&mut transaction, key, &answer(&made), stamp).await?;
+        }
+        transaction.commit().await?;
+        Ok(Creation::Made(made))
+    }
+}
+
+async fn forget_old(transaction: &mut AnyConnection, stamp: &Stamp) -> Result<(), StoreError> {
+    let oldest = stamp.at.0.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
+    sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1").bind(oldest).execute(transaction).await?;
+    Ok(())
+}
+
+async fn find(transaction: &mut AnyConnection, key: &CreationKey) -> Result<Option<(Vec<u8>, Answer)>, StoreError> {
+    let row = sqlx::query("SELECT request, location, answer FROM idempotency_keys WHERE token = $1 AND digest = $2")
+        .bind(&*key.token)
+        .bind(key.digest.as_slice())
+        .fetch_optional(transaction)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let request: &[u8] = row.try_get("request")?;
+    Ok(Some((request.to_vec(), Answer { location: row.try_get("location")?, body: row.try_get("answer")? })))
+}
+
+async fn remember(transaction: &mut AnyConnection, key: &CreationKey, answer: &Answer, stamp: &Stamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO idempotency_keys (token, digest, request, location, answer, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(&*key.token)
+    .bind(key.digest.as_slice())
+    .bind(key.request.as_slice())
+    .bind(answer.location.as_str())
+    .bind(answer.body.as_str())
+    .bind(stamp.at.0)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,392 @@
+//! Many consumers and keys at once, from another store or another system. An import adds; it never changes what is there.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, Executor, Row};
+use thiserror::Error;
+
+use crate::keys::{BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId, Metadata, Scopes};
+use crate::store::consumers::tags_json;
+use crate::store::journal::{self, Action, Mutation, Subject};
+use crate::store::rows::{self, select_consumer, stored_consumer};
+use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
+use crate::store::{Database, Stamp, Store, StoreError, StoredConsumer, bulk};
+
+/// What an import of a row comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It adds something.
+    New,
+    /// It is there: the key with the same consumer, or the consumer of a row without a key.
+    Already,
+    /// It contradicts what is there.
+    Conflict(ImportConflict),
+}
+
+/// How a row contradicts what is in the store.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ImportConflict {
+    /// Nobody made the bucket.
+    #[error("there is no such bucket")]
+    NoBucket,
+    /// One key cannot be of two consumers.
+    #[error("the key is another consumer's already")]
+    KeyOfAnother,
+    /// The consumer is there, and something else is known of it.
+    #[error("the consumer is there already with another {0}; give the same, or leave it out to add the key only")]
+    ConsumerDiffers(&'static str),
+    /// Unique fields.
+    #[error("{0} is already taken")]
+    Taken(&'static str),
+}
+
+/// What a batch of an import added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// How many consumers were made.
+    pub consumers: u64,
+    /// How many keys were added.
+    pub keys: u64,
+    /// How many rows were there already.
+    pub already: u64,
+    /// The rows that contradict what is there, by line. They were left out.
+    pub conflicts: Vec<(u64, ImportConflict)>,
+}
+
+/// What the store knows of the rows of a batch.
+#[derive(Default)]
+struct Known {
+    buckets: HashSet<String>,
+    /// By bucket and name.
+    consumers: HashMap<(String, String), StoredConsumer>,
+    consumer_ids: HashSet<String>,
+    /// Bucket and custom id.
+    custom_ids: HashSet<(String, String)>,
+    /// Bucket and name of whose each key is.
+    keys: HashMap<KeyDigest, (String, String)>,
+    key_ids: HashSet<String>,
+}
+
+/// A consumer that the import makes.
+struct NewConsumerRow<'r> {
+    id: ConsumerId,
+    from: &'r TransferConsumer,
+}
+
+/// A key that the import adds.
+struct NewKeyRow<'r> {
+    id: KeyId,
+    consumer: ConsumerId,
+    from: &'r TransferKey,
+}
+
+impl Store {
+    /// Tells of each row what an import would come to. Rows are compared with the store only, not with each other.
+    pub async fn judge_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
+        let known = Known::of(&mut *self.pool.acquire().await?, rows).await?;
+        Ok(rows.iter().map(|row| known.judge(row)).collect())
+    }
+
+    /// Adds the rows that are new in one transaction, each with its audit row and its feed row. What is there already
+    /// stays as it is, so the same rows can be imported again. Rows must not contradict each other.
+    pub async fn import(&self, rows: &[TransferRow], stamp: &Stamp) -> Result<Imported, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        self.prepare_for_many(&mut transaction).await?;
+        let known = Known::of(&mut transaction, rows).await?;
+        let mut consumer_ids = ConsumerId::generate_run(rows.len())?.into_iter();
+        let mut key_ids = KeyId::generate_run(rows.len())?.into_iter();
+        let mut imported = Imported::default();
+        let (mut consumers, mut keys) = (Vec::new(), Vec::new());
+        let mut made: HashMap<(&str, &str), ConsumerId> = HashMap::new();
+        let mut added: HashSet<&KeyDigest> = HashSet::new();
+        for row in rows {
+            match known.judge(row) {
+                Verdict::New => {}
+                Verdict::Already => {
+                    imported.already += 1;
+                    continue;
+                }
+                Verdict::Conflict(conflict) => {
+                    imported.conflicts.push((row.line, conflict));
+                    continue;
+                }
+            }
+            let from = &row.consumer;
+            let name = (from.bucket.as_str(), from.name.as_str());
+            let consumer = match (known.consumer(from), made.get(&name)) {
+                (Some(stored), _) => stored.consumer.id,
+                (None, Some(id)) => *id,
+                (None, None) => {
+                    let id = from.id.or_else(|| consumer_ids.next()).map_or_else(ConsumerId::generate, Ok)?;
+                    made.insert(name, id);
+                    consumers.push(NewConsumerRow { id, from });
+                    id
+                }
+            };
+            match &row.key {
+                Some(from) if added.insert(&from.digest) => {
+                    keys.push(NewKeyRow {
+                        id: from.id.or_else(|| key_ids.next()).map_or_else(KeyId::generate, Ok)?,
+                        consumer,
+                        from,
+                    });
+                }
+                Some(_) => imported.already += 1,
+                None => {}
+            }
+        }
+        (imported.consumers, imported.keys) = (consumers.len() as u64, keys.len() as u64);
+        insert_consumers(&mut transaction, &consumers, stamp).await?;
+        insert_keys(&mut transaction, &keys, stamp).await?;
+        let mutations: Vec<Mutation<'_>> =
+            consumers.iter().map(NewConsumerRow::mutation).chain(keys.iter().map(NewKeyRow::mutation)).collect();
+        journal::record_many(&mut transaction, stamp, &mutations).await?;
+        transaction.commit().await?;
+        Ok(imported)
+    }
+
+    /// Gives SQLite's connection room for the indexes that every batch writes to all over, digests above all.
+    async fn prepare_for_many(&self, transaction: &mut AnyConnection) -> Result<(), StoreError> {
+        match &self.database {
+            Database::Sqlite(_) => {
+                // 128 MB of pages; the log is copied into the file after every 64 MB instead of every 4.
+                transaction.execute("PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16384;").await?;
+            }
+            // Its cache is the server's.
+            Database::Postgres(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    async fn of(connection: &mut AnyConnection, rows: &[TransferRow]) -> Result<Self, StoreError> {
+        let mut known = Self::default();
+        let buckets: HashSet<&str> = rows.iter().map(|row| row.consumer.bucket.as_str()).collect();
+        for bucket in buckets {
+            let here = || rows.iter().map(|row| &row.consumer).filter(|consumer| consumer.bucket.as_str() == bucket);
+            known
+                .look_up_bucket(
+                    connection,
+                    bucket,
+                    here().map(|consumer| &consumer.name),
+                    here().filter_map(|consumer| consumer.custom_id.as_ref()),
+                )
+                .await?;
+        }
+        let digests: Vec<&KeyDigest> = rows.iter().filter_map(|row| Some(&row.key.as_ref()?.digest)).collect();
+        let select = "SELECT k.digest, c.bucket, c.name FROM keys k JOIN consumers c ON c.id = k.consumer_id WHERE k.digest";
+        bulk::select_in(
+            connection,
+            select,
+            None,
+            &digests,
+            |query, digest| query.bind(digest.as_bytes().as_slice()),
+            |row| {
+                known.keys.insert(rows::digest(row)?, (row.try_get("bucket")?, row.try_get("name")?));
+                Ok(())
+            },
+        )
+        .await?;
+        let ids: Vec<KeyId> = rows.iter().filter_map(|row| row.key.as_ref()?.id).collect();
+        let select = "SELECT k.id FROM keys k WHERE k.id";
+        bulk::select_in(
+            connection,
+            select,
+            None,
+            &ids,
+            |query, id| query.bind(id.as_str()),
+            |row| {
+                known.key_ids.insert(row.try_get("id")?);
+                Ok(())
+            },
+        )
+        .await?;
+        let ids: Vec<ConsumerId> = rows.iter().filter_map(|row| row.consumer.id).collect();
+        let select = "SELECT c.id FROM consumers c WHERE c.id";
+        bulk::select_in(
+            connection,
+            select,
+            None,
+            &ids,
+            |query, id| query.bind(id.as_str()),
+            |row| {
+                known.consumer_ids.insert(row.try_get("id")?);
+                Ok(())
+            },
+        )
+        .await?;
+        Ok(known)
+    }
+
+    async fn look_up_bucket<'r>(
+        &mut self,
+        connection: &mut AnyConnection,
+        bucket: &str,
+        names: impl Iterator<Item = &'r ConsumerName>,
+        custom_ids: impl Iterator<Item = &'r CustomId>,
+    ) -> Result<(), StoreError> {
+        let found = sqlx::query("SELECT name FROM buckets WHERE name = $1").bind(bucket).fetch_optional(&mut *connection).await?;
+        if found.is_none() {
+            return Ok(());
+        }
+        self.buckets.insert(bucket.to_owned());
+        let mut names: Vec<&str> = names.map(ConsumerName::as_str).collect();
+        names.dedup();
+        let select = select_consumer!("WHERE c.bucket = $1 AND c.name");
+        bulk::select_in(
+            connection,
+            select,
+            Some(bucket),
+            &names,
+            |query, name| query.bind(*name),
+            |row| {
+                let stored = stored_consumer(row)?;
+                let Consumer { bucket, name, .. } = &stored.consumer;
+                self.consumers.insert((bucket.to_string(), name.to_string()), stored);
+                Ok(())
+            },
+        )
+        .await?;
+        let custom_ids: Vec<&str> = custom_ids.map(CustomId::as_str).collect();
+        let select = "SELECT c.custom_id FROM consumers c WHERE c.bucket = $1 AND c.custom_id";
+        bulk::select_in(
+            connection,
+            select,
+            Some(bucket),
+            &custom_ids,
+            |query, id| query.bind(*id),
+            |row| {
+                self.custom_ids.insert((bucket.to_owned(), row.try_get("custom_id")?));
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    fn consumer(&self, named: &TransferConsumer) -> Option<&StoredConsumer> {
+        self.consumers.get(&owner(named))
+    }
+
+    fn judge(&self, row: &TransferRow) -> Verdict {
+        let consumer = &row.consumer;
+        if !self.buckets.contains(consumer.bucket.as_str()) {
+            return Verdict::Conflict(ImportConflict::NoBucket);
+        }
+        // First of all: a second run of the same file is fine, whatever was changed of the consumer in between.
+        if let Some(of) = row.key.as_ref().and_then(|key| self.keys.get(&key.digest)) {
+            let is_same = *of == owner(consumer);
+            return if is_same { Verdict::Already } else { Verdict::Conflict(ImportConflict::KeyOfAnother) };
+        }
+        let stored = self.consumer(consumer);
+        let conflict = match stored {
+            Some(stored) => difference(consumer, stored).map(ImportConflict::ConsumerDiffers),
+            None => self.taken(consumer).map(ImportConflict::Taken),
+        };
+        if let Some(conflict) = conflict {
+            return Verdict::Conflict(conflict);
+        }
+        match &row.key {
+            Some(TransferKey { id: Some(id), .. }) if self.key_ids.contains(id.as_str()) => {
+                Verdict::Conflict(ImportConflict::Taken("the id of the key"))
+            }
+            None if stored.is_some() => Verdict::Already,
+            _ => Verdict::New,
+        }
+    }
+
+    /// What a new consumer cannot have because another has it.
+    fn taken(&self, consumer: &TransferConsumer) -> Option<&'static str> {
+        let custom_id = consumer.custom_id.as_ref().map(|id| (consumer.bucket.to_string(), id.to_string()));
+        if custom_id.is_some_and(|id| self.custom_ids.contains(&id)) {
+            return Some("the custom id");
+        }
+        consumer.id.is_some_and(|id| self.consumer_ids.contains(id.as_str())).then_some("the id of the consumer")
+    }
+}
+
+/// The first field that is given and other than what is stored.
+fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'static str> {
+    fn differs<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
+        given.is_some() && given != stored
+    }
+    let consumer = &stored.consumer;
+    let fields = [
+        ("id", differs(given.id.as_ref(), Some(&consumer.id))),
+        ("custom id", differs(given.custom_id.as_ref(), consumer.custom_id.as_ref())),
+        ("description", differs(given.description.as_ref(), stored.description.as_ref())),
+        ("metadata", differs(given.metadata.as_ref(), consumer.metadata.as_ref())),
+        ("set of scopes", !given.scopes.is_empty() && given.scopes != consumer.scopes),
+        ("set of allowed addresses", !given.allowed_ips.is_empty() && given.allowed_ips != consumer.allowed_ips),
+        ("set of tags", given.tags.iter().next().is_some() && given.tags != stored.tags),
+    ];
+    fields.into_iter().find_map(|(field, is_other)| is_other.then_some(field))
+}
+
+fn owner(consumer: &TransferConsumer) -> (String, String) {
+    let TransferConsumer { bucket, name, .. } = consumer;
+    (BucketName::as_str(bucket).to_owned(), name.as_str().to_owned())
+}
+
+async fn insert_consumers(transaction: &mut AnyConnection, new: &[NewConsumerRow<'_>], stamp: &Stamp) -> Result<(), StoreError> {
+    let into = "consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
+                updated_at)";
+    bulk::insert(transaction, into, 11, new, |query, NewConsumerRow { id, from }| {
+        query
+            .bind(id.as_str())
+            .bind(from.bucket.as_str())
+            .bind(from.name.as_str())
+            .bind(from.custom_id.as_ref().map(CustomId::as_str))
+            .bind(from.description.as_ref().map(Description::as_str))
+            .bind(from.metadata.as_ref().map(Metadata::as_str))
+            .bind(tags_json(&from.tags))
+            .bind(from.scopes.as_str())
+            .bind(from.allowed_ips.to_string())
+            .bind(from.created_at.unwrap_or(stamp.at).0)
+            .bind(stamp.at.0)
+    })
+    .await
+}
+
+async fn insert_keys(transaction: &mut AnyConnection, new: &[NewKeyRow<'_>], stamp: &Stamp) -> Result<(), StoreError> {
+    let into = "keys (id, consumer_id, digest, hint, state, expires_at, deprecated_at, successor, scopes, description, created_at, \
+         updated_at, last_used_at)";
+    bulk::insert(transaction, into, 13, new, |query, NewKeyRow { id, consumer, from }| {
+        query
+            .bind(id.as_str())
+            .bind(consumer.as_str())
+            .bind(from.digest.as_bytes().as_slice())
+            .bind(from.hint.as_str())
+            .bind(from.state.as_str())
+            .bind(from.expires_at.map(|end| end.0))
+            .bind(from.rolled.map(|rolled| rolled.at.0))
+            .bind(from.rolled.and_then(|rolled| rolled.successor).map(|successor| successor.to_string()))
+            .bind(from.scopes.as_ref().map(Scopes::as_str))
+            .bind(from.description.as_ref().map(Description::as_str))
+            .bind(from.created_at.unwrap_or(stamp.at).0)
+            .bind(stamp.at.0)
+            .bind(from.last_used_at.map(|last| last.0))
+    })
+    .await
+}
+
+impl NewConsumerRow<'_> {
+    fn mutation(&self) -> Mutation<'_> {
+        let Self { id, from } = self;
+        let detail: Value =
+            json!({ "name": from.name.as_str(), "bucket": from.bucket.as_str(), "scopes": from.scopes, "imported": true });
+        Mutation { action: Action::ConsumerCreate, subject: Subject::Consumer(id), detail }
+    }
+}
+
+impl NewKeyRow<'_> {
+    fn mutation(&self) -> Mutation<'_> {
+        let Self { id, consumer, from } = self;
+        let detail = json!({
+            "consumer": consumer, "hint": from.hint, "expires_at": from.expires_at, "scopes": from.scopes,
+            "state": from.state.as_str(), "imported": true,
+        });
+        Mutation { action: Action::KeyCreate, subject: Subject::Key(id, &from.digest), detail }
+    }
+}

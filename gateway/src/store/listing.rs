@@ -1,0 +1,110 @@
+//! Lists of consumers and keys with filters, oldest first, page by page.
+
+use sqlx::{Any, AnyPool, AssertSqlSafe};
+
+use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, Tags, UnixMillis};
+use crate::store::rows::{select_consumer, select_key, stored_consumer, stored_key};
+use crate::store::{Store, StoreError, StoredConsumer, StoredKey};
+
+/// Which consumers; what is empty asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerFilter {
+    /// Of this bucket.
+    pub bucket: Option<BucketName>,
+    /// Of this name.
+    pub name: Option<ConsumerName>,
+    /// Of this custom id.
+    pub custom_id: Option<CustomId>,
+    /// With all of these tags.
+    pub tags: Tags,
+}
+
+/// Which keys; what is empty asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Of this consumer.
+    pub consumer: Option<ConsumerId>,
+    /// Of consumers of this bucket.
+    pub bucket: Option<BucketName>,
+    /// Of consumers with all of these tags.
+    pub tags: Tags,
+}
+
+/// Where a list goes on: after what was made at this moment and has this id, or, of several made then, a smaller one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// The moment.
+    pub created_at: UnixMillis,
+    /// The id.
+    pub id: String,
+}
+
+impl Store {
+    /// At most `limit` consumers, oldest first.
+    pub async fn list_consumers(
+        &self,
+        filter: &ConsumerFilter,
+        after: Option<&After>,
+        limit: u32,
+    ) -> Result<Vec<StoredConsumer>, StoreError> {
+        let mut list = List::of(select_consumer!(""), 'c', after);
+        list.only("c.bucket = ?", filter.bucket.as_ref().map(BucketName::as_str));
+        list.only("c.name = ?", filter.name.as_ref().map(ConsumerName::as_str));
+        list.only("c.custom_id = ?", filter.custom_id.as_ref().map(CustomId::as_str));
+        list.tagged(&filter.tags);
+        list.fetch(&self.pool, limit).await?.iter().map(stored_consumer).collect()
+    }
+
+    /// At most `limit` keys, oldest first.
+    pub async fn list_keys(&self, filter: &KeyFilter, after: Option<&After>, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
+        let mut list = List::of(select_key!(""), 'k', after);
+        list.only("k.consumer_id = ?", filter.consumer.as_ref().map(ConsumerId::as_str));
+        list.only("c.bucket = ?", filter.bucket.as_ref().map(BucketName::as_str));
+        list.tagged(&filter.tags);
+        list.fetch(&self.pool, limit).await?.iter().map(stored_key).collect()
+    }
+}
+
+/// A query that grows by the filters that are asked for, so that each combination finds its index. Its text is made of
+/// literals of this file only; what callers gave is bound.
+struct List {
+    sql: String,
+    table: char,
+    texts: Vec<String>,
+    after: After,
+}
+
+impl List {
+    fn of(select: &'static str, table: char, after: Option<&After>) -> Self {
+        let after = after.cloned().unwrap_or(After { created_at: UnixMillis(i64::MIN), id: String::new() });
+        Self { sql: format!("{select}WHERE ({table}.created_at, {table}.id) > ($1, $2)"), table, texts: Vec::new(), after }
+    }
+
+    /// Adds a condition, with `?` for the text, if there is one.
+    fn only(&mut self, condition: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.texts.push(text.to_owned());
+            self.sql.push_str(" AND ");
+            self.sql.push_str(&condition.replace('?', &format!("${}", self.texts.len() + 2)));
+        }
+    }
+
+    /// Tags are stored as an object that serde_json writes, so a tag is there exactly when its text is: a name has no
+    /// quotes, and those of a value are escaped. `replace` minds letters' case on every database, unlike `LIKE`.
+    fn tagged(&mut self, tags: &Tags) {
+        for (name, value) in tags.iter() {
+            let member = format!("{}:{}", serde_json::Value::from(name), serde_json::Value::from(value));
+            self.only("replace(c.tags, ?, '') <> c.tags", Some(&member));
+        }
+    }
+
+    async fn fetch(self, pool: &AnyPool, limit: u32) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
+        let Self { mut sql, table, texts, after } = self;
+        sql.push_str(&format!(" ORDER BY {table}.created_at, {table}.id LIMIT ${}", texts.len() + 3));
+        let mut query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(after.created_at.0).bind(after.id);
+        for text in texts {
+            query = query.bind(text);
+        }
+        Ok(query.bind(i64::from(limit)).fetch_all(pool).await?)
+    }
+}

@@ -1,0 +1,163 @@
+//! Rolling: a new key takes the place of others, which go on for a while.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::AnyConnection;
+use thiserror::Error;
+
+use crate::keys::{ConsumerId, KeyDigest, KeyId, KeyStatus, UnixMillis};
+use crate::store::journal::{self, Action, Subject};
+use crate::store::rows::{digest, select_key, stored_key};
+use crate::store::{NewKey, Owner, Rolled, Stamp, Store, StoreError, StoredKey, consumers, keys};
+
+/// Which keys are to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// This one.
+    Key(KeyId),
+    /// All of this consumer. The new key inherits from the newest that is good.
+    AllOf(ConsumerId),
+}
+
+/// A new key in the place of others.
+#[derive(Clone, Debug)]
+pub struct Roll {
+    /// What it replaces.
+    pub which: Which,
+    /// SHA-256 of the new key.
+    pub digest: KeyDigest,
+    /// The beginning of the new key.
+    pub hint: String,
+    /// How long the others go on at most; zero ends them at once. It never lets a key live longer than before.
+    pub grace: Duration,
+}
+
+/// What rolling did.
+#[derive(Clone, Debug)]
+pub struct RolledKeys {
+    /// The new key.
+    pub key: StoredKey,
+    /// Those that it replaces, as they are now.
+    pub ending: Vec<StoredKey>,
+}
+
+/// Why keys cannot be rolled.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidRoll {
+    /// Its holder was let in no more: giving out a new key would let them in again.
+    #[error("key {id} is {}, and only a key that is good can be rolled; create a new key instead", status.as_str())]
+    NotGood {
+        /// Which key.
+        id: KeyId,
+        /// What it is.
+        status: KeyStatus,
+    },
+    /// There is nothing to inherit from.
+    #[error("consumer {0} has no key that is good, so there is none to roll; create a new key instead")]
+    NoneGood(ConsumerId),
+}
+
+impl Store {
+    /// Makes a key that may do what the replaced one may and ends when that would have, and has the replaced ones end
+    /// after the grace period, all in one transaction.
+    pub async fn roll(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let replaced = match roll.which {
+            Which::Key(id) => vec![the_good_one(&mut transaction, id, stamp.at).await?],
+            Which::AllOf(id) => all_good_ones(&mut transaction, &id, stamp.at).await?,
+        };
+        // The newest stands last.
+        let Some(model) = replaced.last().cloned() else {
+            return Err(match roll.which {
+                Which::Key(id) => StoreError::UnknownKey(id),
+                Which::AllOf(id) => InvalidRoll::NoneGood(id).into(),
+            });
+        };
+        let new = NewKey {
+            owner: Owner::Id(model.consumer),
+            digest: roll.digest,
+            hint: roll.hint,
+            expires_at: end_to_inherit(&mut transaction, &model).await?,
+            scopes: model.scopes,
+            description: model.description,
+        };
+        let owner = consumers::by_id(&mut transaction, &model.consumer).await?;
+        let owner = owner.ok_or_else(|| consumers::unknown(&model.consumer))?;
+        let key = keys::insert(&mut transaction, new, &owner, stamp).await?;
+        let mut ending = Vec::with_capacity(replaced.len());
+        for old in replaced {
+            ending.push(end(&mut transaction, old, &key.id, roll.grace, stamp).await?);
+        }
+        transaction.commit().await?;
+        Ok(RolledKeys { key, ending })
+    }
+}
+
+async fn the_good_one(connection: &mut AnyConnection, id: KeyId, now: UnixMillis) -> Result<StoredKey, StoreError> {
+    let key = keys::by_id(connection, &id).await?.ok_or(StoreError::UnknownKey(id))?;
+    match key.status(now) {
+        KeyStatus::Active => Ok(key),
+        status => Err(InvalidRoll::NotGood { id, status }.into()),
+    }
+}
+
+/// In the order in which they were made.
+async fn all_good_ones(
+    connection: &mut AnyConnection,
+    consumer: &ConsumerId,
+    now: UnixMillis,
+) -> Result<Vec<StoredKey>, StoreError> {
+    if consumers::by_id(connection, consumer).await?.is_none() {
+        return Err(consumers::unknown(consumer));
+    }
+    let rows = sqlx::query(select_key!("WHERE k.consumer_id = $1 AND k.state = 'active' ORDER BY k.created_at, k.id"))
+        .bind(consumer.as_str())
+        .fetch_all(connection)
+        .await?;
+    let mut good = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = stored_key(row)?;
+        if key.status(now) == KeyStatus::Active {
+            good.push(key);
+        }
+    }
+    Ok(good)
+}
+
+/// When the new key ends: as the replaced one would have. One that was rolled before had its end brought forward; its
+/// successor has kept the original.
+async fn end_to_inherit(connection: &mut AnyConnection, model: &StoredKey) -> Result<Option<UnixMillis>, StoreError> {
+    let Some(successor) = model.rolled.and_then(|rolled| rolled.successor) else {
+        return Ok(model.expires_at);
+    };
+    Ok(keys::by_id(connection, &successor).await?.map_or(model.expires_at, |successor| successor.expires_at))
+}
+
+async fn end(
+    connection: &mut AnyConnection,
+    mut old: StoredKey,
+    successor: &KeyId,
+    grace: Duration,
+    stamp: &Stamp,
+) -> Result<StoredKey, StoreError> {
+    let end = stamp.at.after(grace);
+    let end = old.expires_at.map_or(end, |earlier| earlier.min(end));
+    let row = sqlx::query(
+        "UPDATE keys SET expires_at = $2, deprecated_at = COALESCE(deprecated_at, $3), successor = $4, updated_at = $3 \
+         WHERE id = $1 RETURNING digest",
+    )
+    .bind(old.id.as_str())
+    .bind(end.0)
+    .bind(stamp.at.0)
+    .bind(successor.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    let digest = digest(&row)?;
+    let detail = json!({ "successor": successor, "expires_at": end });
+    journal::record(connection, stamp, Action::KeyRoll, Subject::Key(&old.id, &digest), &detail).await?;
+    old.expires_at = Some(end);
+    old.rolled = Some(Rolled { at: old.rolled.map_or(stamp.at, |before| before.at), successor: Some(*successor) });
+    old.updated_at = stamp.at;
+    Ok(old)
+}

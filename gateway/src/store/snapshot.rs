@@ -1,0 +1,166 @@
+//! The snapshot: the table of keys in a file, so that a gateway can start while its database is away.
+//!
+//! It holds what the table holds: digests, ids, names, scopes; no key. It is written beside its place and then put there
+//! whole, readable for its owner only, and is believed only when its checksum is right and it is of this very database.
+
+mod format;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::keys::{KeyTable, UnixMillis};
+use crate::store::snapshot::format::{Entry, Header, read_entry, read_header, write_entry, write_header};
+
+/// Bytes of the checksum at the end.
+const CHECKSUM_BYTES: usize = 32;
+
+/// Which store a table is a copy of, and up to which change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The database's own name, which no other has.
+    pub store: String,
+    /// Where the database is, without credentials.
+    pub location: String,
+    /// The newest change that is in the table.
+    pub revision: i64,
+}
+
+/// A table that came from a file.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What it is a copy of.
+    pub origin: Origin,
+    /// How long ago it was written, by the machine's clock.
+    pub age: Duration,
+    /// How many keys it has.
+    pub keys: usize,
+}
+
+/// Why a snapshot is not used.
+#[derive(Debug, Error)]
+pub enum UnusableSnapshot {
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It was cut off, changed, or is something else.
+    #[error("it is damaged, or no snapshot of this version")]
+    Damaged,
+    /// It is of another database.
+    #[error("it is of the database {found}, not of {wanted}")]
+    OtherDatabase {
+        /// Of which it is.
+        found: String,
+        /// Which is configured.
+        wanted: String,
+    },
+}
+
+/// Writes the table to `path`. Requests and changes go on meanwhile: a change that comes in between may or may not be in
+/// the file, and comes again when the feed goes on from `origin.revision`.
+///
+/// # Errors
+/// What the system said. The file that was there before is still there.
+pub fn save(path: &Path, table: &KeyTable, origin: &Origin) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let written = write(&beside, table, origin).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written?;
+    // The new name is to last as long as what it names.
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+/// Fills an empty `table` from `path`; `None` when there is no such file.
+///
+/// # Errors
+/// Why it is not used. Then the table is not loaded.
+pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -> Result<Option<Restored>, UnusableSnapshot> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let length = usize::try_from(file.metadata()?.len()).ok().and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
+    let length = length.ok_or(UnusableSnapshot::Damaged)?;
+    // All of it is proven before any of it is believed.
+    if !checksum_is_right(&file, length)? {
+        return Err(UnusableSnapshot::Damaged);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut content = BufReader::with_capacity(1 << 16, file).take(length as u64);
+    let header = read_header(&mut content)?.ok_or(UnusableSnapshot::Damaged)?;
+    if header.origin.location != location {
+        return Err(UnusableSnapshot::OtherDatabase { found: header.origin.location, wanted: location.to_owned() });
+    }
+    let mut reload = table.reload();
+    let mut keys = 0;
+    while let Some(entry) = read_entry(&mut content)? {
+        match entry {
+            Entry::Consumer(consumer) => reload.consumer(consumer),
+            // A key that came between its consumer's turn and its own: it is refused until the feed tells of it.
+            Entry::Key(key) => keys += usize::from(reload.key(key).is_ok()),
+        }
+    }
+    reload.finish();
+    let age = Duration::from_millis(u64::try_from(now.0 - header.written_at.0).unwrap_or(0));
+    Ok(Some(Restored { origin: header.origin, age, keys }))
+}
+
+fn write(path: &Path, table: &KeyTable, origin: &Origin) -> io::Result<()> {
+    // What a crash left behind is not written into: it may be open elsewhere, or readable for others.
+    let _ = fs::remove_file(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut out = Summed { inner: BufWriter::with_capacity(1 << 16, file), sum: Sha256::new() };
+    write_header(&mut out, &Header { origin: origin.clone(), written_at: UnixMillis::now() })?;
+    for consumer in table.consumers() {
+        write_entry(&mut out, &Entry::Consumer((*consumer).clone()))?;
+    }
+    table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
+    let Summed { mut inner, sum } = out;
+    inner.write_all(&sum.finalize())?;
+    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+fn checksum_is_right(mut file: &File, length: usize) -> io::Result<bool> {
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut left = length;
+    while left > 0 {
+        let most = left.min(buffer.len());
+        let read = file.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Ok(false);
+        }
+        sum.update(&buffer[..read]);
+        left -= read;
+    }
+    let mut written = [0; CHECKSUM_BYTES];
+    file.read_exact(&mut written)?;
+    Ok(sum.finalize()[..] == written)
+}
+
+/// Sums what passes.
+struct Summed<W> {
+    inner: W,
+    sum: Sha256,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

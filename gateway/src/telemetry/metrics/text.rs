@@ -1,0 +1,128 @@
+//! The text format of Prometheus, version 0.0.4.
+
+use std::fmt::{Display, Write as _};
+
+use crate::telemetry::metrics::number::{BOUNDS, Observed};
+
+/// The media type of a page.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What a family of metrics is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows while the process lives.
+    Counter,
+    /// It grows and shrinks.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+}
+
+/// A page that is being written.
+#[derive(Debug, Default)]
+pub struct Page(String);
+
+/// A family of metrics that is being written. Each sample has labels of its own.
+#[derive(Debug)]
+pub struct Family<'p> {
+    page: &'p mut String,
+    name: &'static str,
+}
+
+/// The name and the value of a label.
+pub type Label<'l> = (&'static str, &'l str);
+
+impl Page {
+    /// Begins a family, which is there also without a sample.
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        // Writing to a text does not fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        Family { page: &mut self.0, name }
+    }
+
+    /// A family of one sample without a label.
+    pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help).sample(&[], value);
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+impl Family<'_> {
+    /// Writes a sample; `value` is a finite number.
+    pub fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
+        self.line("", labels, None, value);
+    }
+
+    /// Writes the samples of a histogram.
+    pub(crate) fn histogram(&mut self, labels: &[Label<'_>], observed: &Observed) {
+        let mut count = 0;
+        let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
+        for (bound, bucket) in bounds.zip(observed.buckets) {
+            count += bucket;
+            self.line("_bucket", labels, Some(("le", bound)), count);
+        }
+        let (seconds, rest) = (observed.micros / 1_000_000, observed.micros % 1_000_000);
+        self.line("_sum", labels, None, format_args!("{seconds}.{rest:06}"));
+        self.line("_count", labels, None, count);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[Label<'_>], last: Option<Label<'_>>, value: impl Display) {
+        self.page.push_str(self.name);
+        self.page.push_str(suffix);
+        let mut separator = '{';
+        for (name, value) in labels.iter().copied().chain(last) {
+            let _ = write!(self.page, "{separator}{name}=\"");
+            for character in value.chars() {
+                match character {
+                    '\\' => self.page.push_str("\\\\"),
+                    '"' => self.page.push_str("\\\""),
+                    '\n' => self.page.push_str("\\n"),
+                    other => self.page.push(other),
+                }
+            }
+            self.page.push('"');
+            separator = ',';
+        }
+        let end = if separator == ',' { "} " } else { " " };
+        let _ = writeln!(self.page, "{end}{value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_buckets_cumulated() {
+        let mut page = Page::default();
+        page.single("up", Kind::Gauge, "Whether.", 1);
+        page.family("none", Kind::Counter, "Nothing.");
+        page.family("texts", Kind::Counter, "Texts.").sample(&[("a", "x\"y\\z\n"), ("b", "é")], 2);
+        let mut observed = Observed { micros: 1_500_001, ..Observed::default() };
+        (observed.buckets[0], observed.buckets[15]) = (1, 2);
+        page.family("took", Kind::Histogram, "Time.").histogram(&[("r", "x")], &observed);
+        let text = page.finish();
+        let head = "# HELP up Whether.\n# TYPE up gauge\nup 1\n# HELP none Nothing.\n# TYPE none counter\n";
+        assert!(text.starts_with(head), "{text}");
+        for line in [
+            r#"texts{a="x\"y\\z\n",b="é"} 2"#,
+            r#"took_bucket{r="x",le="0.0005"} 1"#,
+            r#"took_bucket{r="x",le="30"} 1"#,
+            r#"took_bucket{r="x",le="+Inf"} 3"#,
+            r#"took_sum{r="x"} 1.500001"#,
+            r#"took_count{r="x"} 3"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+}

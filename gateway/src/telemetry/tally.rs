@@ -1,0 +1,112 @@
+//! What a worker counts of its requests: metrics for the operator, and usage for the owner of each key.
+
+use std::rc::Rc;
+
+use actix_http::header::CONTENT_TYPE;
+use actix_http::{ResponseHead, StatusCode};
+
+use crate::http::client_stream::ClientFault;
+use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
+use crate::telemetry::access_log::Entry;
+use crate::telemetry::metrics::{Open, StreamKind, WorkerMetrics};
+use crate::usage::meter::UsageMeter;
+
+/// Bytes of a response that still runs are counted each time that so many have come together.
+const WORTH_TELLING: u64 = 1024 * 1024;
+
+/// Counts the requests of one worker.
+#[derive(Clone, Debug)]
+pub struct Tally(Option<Rc<(UsageMeter, WorkerMetrics)>>);
+
+/// How much of both bodies has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyBytes {
+    /// Bytes of the request's body that were read.
+    pub read: u64,
+    /// Bytes of the response's body that were handed to the connection.
+    pub sent: u64,
+}
+
+impl BodyBytes {
+    /// Whether that is so much more than `before` that it should not wait for the end.
+    #[must_use]
+    pub fn are_worth_telling(self, before: Self) -> bool {
+        (self.read + self.sent).saturating_sub(before.read + before.sent) >= WORTH_TELLING
+    }
+
+    fn beyond(self, before: Self) -> UsageCounts {
+        let (bytes_in, bytes_out) = (self.read.saturating_sub(before.read), self.sent.saturating_sub(before.sent));
+        UsageCounts { bytes_in, bytes_out, ..UsageCounts::default() }
+    }
+}
+
+impl Tally {
+    /// Counts with these.
+    #[must_use]
+    pub fn new(usage: UsageMeter, metrics: WorkerMetrics) -> Self {
+        Self(Some(Rc::new((usage, metrics))))
+    }
+
+    /// Counts nothing.
+    #[must_use]
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Counts a request that has ended, whose credential was `key`; of its bodies, `told` is counted already.
+    pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, told: BodyBytes, stream: bool) {
+        let Some((usage, metrics)) = self.0.as_deref() else { return };
+        metrics.ended(entry, stream);
+        let Some(key) = key else { return };
+        let refused = entry.code.is_some() && (400..500).contains(&entry.status);
+        let at = UnixMillis::from(entry.at + entry.duration);
+        let bodies = BodyBytes { read: entry.bytes_in, sent: entry.bytes_out };
+        let counts = UsageCounts { requests: 1, refusals: u64::from(refused), ..bodies.beyond(told) };
+        let last_used_at = (!refused).then_some(at);
+        usage.count(&KeyUsage { key, hour: Hour::of(at), counts, last_used_at });
+    }
+
+    /// Counts bytes of a request that goes on.
+    pub fn goes_on(&self, key: KeyId, now: BodyBytes, told: BodyBytes) {
+        if let Some((usage, _)) = self.0.as_deref() {
+            let at = UnixMillis::now();
+            usage.count(&KeyUsage { key, hour: Hour::of(at), counts: now.beyond(told), last_used_at: Some(at) });
+        }
+    }
+
+    /// Counts an answer in which the origin sent the shared secret back.
+    pub fn secret_leaked(&self) {
+        if let Some((_, metrics)) = self.0.as_deref() {
+            metrics.secret_leaked();
+        }
+    }
+
+    /// Counts a connection that is ended for a fault.
+    pub fn fault(&self, fault: ClientFault) {
+        if let Some((_, metrics)) = self.0.as_deref() {
+            metrics.fault(fault);
+        }
+    }
+
+    /// Counts a connection as open until what is returned is dropped.
+    #[must_use]
+    pub fn connection(&self) -> Option<Open> {
+        self.0.as_deref().map(|(_, metrics)| metrics.connection())
+    }
+
+    /// Counts a response that stays open on purpose, until what is returned is dropped; `None` is for all others.
+    #[must_use]
+    pub fn stream(&self, response: &ResponseHead) -> Option<Open> {
+        let (_, metrics) = self.0.as_deref()?;
+        let is_events = || {
+            let media_type = response.headers.get(CONTENT_TYPE)?.as_bytes();
+            media_type.split(|byte| *byte == b';').next().map(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+        };
+        let kind = match response.status {
+            StatusCode::SWITCHING_PROTOCOLS => StreamKind::Upgrade,
+            _ if is_events() == Some(true) => StreamKind::EventStream,
+            _ => return None,
+        };
+        Some(metrics.stream(kind))
+    }
+}

@@ -1,0 +1,268 @@
+//! The schemas of values, as exact as JSON Schema can say what the domain accepts.
+
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
+
+use crate::keys::allowed_ips::MAX_RANGES;
+use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
+use crate::keys::scope::MAX_SCOPE_BYTES;
+use crate::keys::tag;
+
+/// Visible ASCII with spaces only inside.
+const HEADER_TEXT: &str = r"^[!-~]([ -~]*[!-~])?$";
+/// An address of IPv4, with no zero before another digit.
+const IPV4: &str = r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+/// Anything but control characters.
+pub(crate) const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The name of a bucket.
+#[must_use]
+pub fn bucket_name() -> Schema {
+    header_text().into()
+}
+
+/// The name of a consumer.
+#[must_use]
+pub fn consumer_name() -> Schema {
+    header_text().into()
+}
+
+/// A custom id.
+#[must_use]
+pub fn custom_id() -> Schema {
+    header_text().into()
+}
+
+/// A custom id that may not be.
+#[must_use]
+pub fn custom_id_or_null() -> Schema {
+    or_null(custom_id())
+}
+
+/// The id of a consumer.
+#[must_use]
+pub fn consumer_id() -> Schema {
+    text("^csmr_[0-9A-Za-z]{20}$", 25, 25).into()
+}
+
+/// The id of a key.
+#[must_use]
+pub fn key_id() -> Schema {
+    text("^key_[0-9A-Za-z]{20}$", 24, 24).into()
+}
+
+/// A whole key.
+#[must_use]
+pub fn plain_key() -> Schema {
+    let mut schema = text("^[a-z0-9]{2,12}_[0-9A-Za-z]{38}$", 41, 51);
+    schema.read_only = Some(true);
+    schema.into()
+}
+
+/// Whether a key is good.
+#[must_use]
+pub fn key_status() -> Schema {
+    let words = ["active", "expired", "revoked", "disabled"];
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
+/// A note.
+#[must_use]
+pub fn description() -> Schema {
+    text(NO_CONTROLS, 0, MAX_DESCRIPTION_CHARS).into()
+}
+
+/// A note that may not be.
+#[must_use]
+pub fn description_or_null() -> Schema {
+    or_null(description())
+}
+
+/// Metadata.
+#[must_use]
+pub fn metadata() -> Schema {
+    Object::with_type(Type::Object).into()
+}
+
+/// Metadata that may not be.
+#[must_use]
+pub fn metadata_or_null() -> Schema {
+    or_null(metadata())
+}
+
+/// Scopes.
+#[must_use]
+pub fn scopes() -> Schema {
+    ArrayBuilder::new().items(text(r"^[!#-+\--\[\]-~]+$", 1, MAX_SCOPE_BYTES)).into()
+}
+
+/// Ranges of addresses.
+#[must_use]
+pub fn allowed_ips() -> Schema {
+    ArrayBuilder::new().items(ip_range()).max_items(Some(MAX_RANGES)).into()
+}
+
+/// An address, of IPv4 or IPv6.
+#[must_use]
+pub fn ip_address() -> Schema {
+    text(&format!("^({IPV4}|{})$", ipv6()), 2, 45).into()
+}
+
+/// An address, or a range of them as an address and a prefix length.
+fn ip_range() -> Object {
+    let (four, six) = ("([12]?[0-9]|3[0-2])", "([1-9]?[0-9]|1[01][0-9]|12[0-8])");
+    text(&format!("^({IPV4}(/{four})?|{}(/{six})?)$", ipv6()), 2, 49)
+}
+
+/// An address of IPv6: eight groups, of which any run may be `::` once, and the last two may be an address of IPv4
+/// (RFC 4291, section 2.2).
+fn ipv6() -> String {
+    const GROUP: &str = "[0-9A-Fa-f]{1,4}";
+    let whole = format!("({GROUP}:){{6}}({GROUP}:{GROUP}|{IPV4})");
+    let shortened = (0..8_usize).map(|before| {
+        let left = if before == 0 { String::new() } else { format!("{GROUP}(:{GROUP}){{{}}}", before - 1) };
+        let right = match 7 - before {
+            0 => String::new(),
+            1 => format!("({GROUP})?"),
+            most => format!("(({GROUP}:){{0,{}}}{GROUP}|({GROUP}:){{0,{}}}{IPV4})?", most - 1, most - 2),
+        };
+        format!("{left}::{right}")
+    });
+    let forms: Vec<String> = std::iter::once(whole).chain(shortened).collect();
+    format!("({})", forms.join("|"))
+}
+
+/// The id of a key that may not be.
+#[must_use]
+pub fn key_id_or_null() -> Schema {
+    or_null(key_id())
+}
+
+/// Scopes that may not be.
+#[must_use]
+pub fn scopes_or_null() -> Schema {
+    or_null(scopes())
+}
+
+/// Tags.
+#[must_use]
+pub fn tags() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(text("^[0-9A-Za-z_.-]+$", 1, tag::MAX_NAME_BYTES)))
+        .additional_properties(Some(Schema::from(text(NO_CONTROLS, 0, tag::MAX_VALUE_CHARS))))
+        .max_properties(Some(tag::MAX_TAGS))
+        .into()
+}
+
+/// A moment (RFC 3339).
+#[must_use]
+pub fn moment() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).into()
+}
+
+/// A moment that may not be.
+#[must_use]
+pub fn moment_or_null() -> Schema {
+    or_null(moment())
+}
+
+/// A text of this pattern and so many characters.
+#[must_use]
+pub fn text(pattern: &str, min: usize, max: usize) -> Object {
+    let builder = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).max_length(Some(max));
+    if min > 0 { builder.min_length(Some(min)).build() } else { builder.build() }
+}
+
+/// The same, or null.
+#[must_use]
+pub fn or_null(schema: Schema) -> Schema {
+    let with_null = |schema_type: &mut SchemaType| {
+        if let SchemaType::Type(own) = schema_type {
+            *schema_type = SchemaType::from_iter([own.clone(), Type::Null]);
+        }
+    };
+    match schema {
+        Schema::Object(mut object) => {
+            with_null(&mut object.schema_type);
+            object.into()
+        }
+        Schema::Array(mut array) => {
+            with_null(&mut array.schema_type);
+            array.into()
+        }
+        other => other,
+    }
+}
+
+fn header_text() -> Object {
+    text(HEADER_TEXT, 1, MAX_NAME_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+    use crate::keys::allowed_ips::parse_range;
+
+    fn matches(schema: &Object, value: &str) -> bool {
+        let length = schema.min_length.unwrap_or(0)..=schema.max_length.unwrap_or(usize::MAX);
+        length.contains(&value.len()) && Regex::new(schema.pattern.as_deref().unwrap()).unwrap().is_match(value)
+    }
+
+    fn address() -> Object {
+        let Schema::Object(object) = ip_address() else { panic!("an address is a text") };
+        object
+    }
+
+    #[test]
+    fn what_is_written_of_addresses_is_what_is_read() {
+        for text in [
+            "192.0.2.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "1::",
+            "2001:db8::1",
+            "1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7::",
+            "::2:3:4:5:6:7:8",
+            "::ffff:192.0.2.1",
+            "1:2:3:4:5:6:1.2.3.4",
+            "256.0.0.1",
+            "01.2.3.4",
+            "1.2.3",
+            "1:2:3:4:5:6:7",
+            ":::",
+            "1::2::3",
+            "1:2:3:4:5:6:7::8",
+            "12345::",
+            "1:2:3:4:5:6:7:8:9",
+            "1.2.3.4::",
+            "",
+            "0000000000",
+        ] {
+            assert_eq!(matches(&address(), text), text.parse::<IpAddr>().is_ok(), "{text}");
+            for prefix in ["0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000"] {
+                let range = format!("{text}/{prefix}");
+                assert_eq!(matches(&ip_range(), &range), parse_range(&range).is_ok(), "{range}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_of_the_schema_are_read_and_others_are_not(
+            any in "[0-9a-f:.]{0,20}", four in "[0-9]{1,3}(\\.[0-9]{1,3}){3}", six in "([0-9a-f]{0,4}:){2,8}[0-9a-f]{0,4}",
+        ) {
+            for text in [any, four, six] {
+                prop_assert_eq!(matches(&address(), &text), text.parse::<IpAddr>().is_ok(), "{}", text);
+                prop_assert_eq!(matches(&ip_range(), &text), parse_range(&text).is_ok(), "{}", text);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Several gateways on one PostgreSQL server: a change reaches all of them, and none of them stops when it goes away.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::client::{Response, get};
+use crate::origin::Origin;
+use crate::postgres::Server;
+use crate::rig::{Process, eventually, gateway};
+
+/// A server with a database, and gateways on it.
+struct Fleet {
+    gateways: Vec<Process>,
+    url: String,
+    server: Server,
+    origin: Origin,
+}
+
+impl Fleet {
+    fn of(gateways: usize, variables: &[(&str, &str)]) -> Self {
+        let server = Server::start();
+        let url = tokio::runtime::Runtime::new().unwrap().block_on(server.database());
+        let mut fleet = Self { gateways: Vec::new(), url, server, origin: Origin::hello() };
+        for _ in 0..gateways {
+            fleet.join(variables);
+        }
+        fleet
+    }
+
+    /// Starts one more.
+    fn join(&mut self, variables: &[(&str, &str)]) {
+        let variables = [&[("DATABASE_URL", self.url.as_str()), ("GATEWAY__LISTEN__WORKERS", "1")], variables].concat();
+        let gateway = Process::start(tempfile::tempdir().unwrap(), &self.origin.url(), &variables);
+        self.gateways.push(gateway);
+    }
+
+    /// Runs the command line on the store.
+    fn command(&self, arguments: &[&str]) -> Output {
+        gateway(self.gateways[0].directory.path(), &[("DATABASE_URL", &self.url)], arguments)
+    }
+
+    /// Makes a key; returns its id and the header line that presents it. Every gateway knows it by then.
+    fn key(&self, consumer: &str) -> (String, String) {
+        let output = self.command(&["keys", "create", "--consumer", consumer, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        let created: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
+        for gateway in &self.gateways {
+            eventually("every gateway knows the key", || get(gateway.public, "/", &[&line]).status == 200);
+        }
+        (created["id"].as_str().unwrap().to_owned(), line)
+    }
+
+    fn answers(&self, line: &str) -> Vec<String> {
+        self.gateways.iter().map(|gateway| get(gateway.public, "/", &[line]).code_or_ok()).collect()
+    }
+}
+
+fn ready(gateway: &Process) -> (Response, Value) {
+    let response = get(gateway.admin, "/readyz", &[]);
+    let told = serde_json::from_str(&response.text()).unwrap();
+    (response, told)
+}
+
+#[test]
+fn a_revocation_that_was_waited_for_holds_on_every_gateway() {
+    let fleet = Fleet::of(3, &[]);
+    for round in 0..5 {
+        let (id, line) = fleet.key("acme");
+        let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("confirmed by 3 gateways"), "{output:?}");
+        // The very next request, without any waiting.
+        assert_eq!(fleet.answers(&line), ["api_key_revoked"; 3], "round {round}");
+    }
+}
+
+#[test]
+fn a_gateway_that_does_not_confirm_is_named_and_catches_up() {
+    let fleet = Fleet::of(2, &[]);
+    let (id, line) = fleet.key("acme");
+    fleet.gateways[1].signal("STOP");
+    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!(":{}", fleet.gateways[1].public.port())), "{told}");
+    assert!(!told.contains(&format!(":{}", fleet.gateways[0].public.port())), "{told}");
+    assert_eq!(get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(), "api_key_revoked");
+
+    fleet.gateways[1].signal("CONT");
+    eventually("it has caught up", || get(fleet.gateways[1].public, "/", &[&line]).code_or_ok() == "api_key_revoked");
+    let again = fleet.command(&["keys", "revoke", &id, "--wait"]);
+    assert!(again.status.success(), "{again:?}");
+}
+
+#[test]
+fn a_gateway_that_stops_is_waited_for_no_longer() {
+    let mut fleet = Fleet::of(2, &[]);
+    let mut leaver = fleet.gateways.pop().unwrap();
+    leaver.signal("TERM");
+    assert_eq!(leaver.ended(), Some(0));
+    let listed = fleet.command(&["gateways", "--json"]);
+    let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(gateways.as_array().unwrap().len(), 1, "{gateways}");
+    assert_eq!(gateways[0]["live"], true);
+}
+
+#[test]
+fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
+    let mut fleet = Fleet::of(1, &[]);
+    fleet.join(&[("GATEWAY__STORE__MAX_STALENESS", "1500ms")]);
+    let (id, line) = fleet.key("acme");
+    fleet.server.stop();
+    eventually("one has become stale", || fleet.answers(&line) == ["ok", "not_ready"]);
+    let (response, told) = ready(&fleet.gateways[0]);
+    assert_eq!((response.status, told["status"].as_str()), (200, Some("ready")));
+    assert!(told["store_age_seconds"].as_f64().unwrap() >= 1.0, "{told}");
+    let (response, told) = ready(&fleet.gateways[1]);
+    assert_eq!((response.status, told["status"].as_str()), (503, Some("stale")));
+    let refused = get(fleet.gateways[1].public, "/", &[&line]);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    let failed = fleet.command(&["keys", "revoke", &id]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(!String::from_utf8_lossy(&failed.stderr).contains("of-the-tests"), "{failed:?}");
+
+    fleet.server.resume();
+    eventually("both are current", || fleet.answers(&line) == ["ok", "ok"]);
+    assert!(fleet.command(&["keys", "revoke", &id, "--wait"]).status.success());
+    assert_eq!(fleet.answers(&line), ["api_key_revoked", "api_key_revoked"]);
+}
+
+#[test]
+fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
+    let mut fleet = Fleet::of(1, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("keys.snapshot");
+    let variables = [("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap())];
+    let (revoked, revoked_line) = fleet.key("acme");
+    let (_, good_line) = fleet.key("other");
+    fleet.join(&variables);
+    eventually("the snapshot is written", || snapshot.exists());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&snapshot).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let bytes = std::fs::read(&snapshot).unwrap();
+    for secret in [&revoked_line, &good_line, "of-the-tests"] {
+        let secret = secret.rsplit(' ').next().unwrap().as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "a secret is in the snapshot");
+    }
+    drop(fleet.gateways.pop());
+    assert!(fleet.command(&["keys", "revoke", &revoked]).status.success());
+
+    fleet.server.stop();
+    fleet.join(&variables);
+    assert_eq!(get(fleet.gateways[1].public, "/", &[&good_line]).code_or_ok(), "ok");
+    assert!(fleet.gateways[1].log().contains("starting with 2 keys from the snapshot"), "{}", fleet.gateways[1].log());
+    fleet.server.resume();
+    let of_the_restarted = |line: &str| get(fleet.gateways[1].public, "/", &[line]).code_or_ok();
+    eventually("what was missed is there", || of_the_restarted(&revoked_line) == "api_key_revoked");
+    // By the changes since the snapshot, not by loading everything.
+    assert!(!fleet.gateways[1].log().contains("loaded "), "{}", fleet.gateways[1].log());
+}
+
+#[test]
+fn a_snapshot_that_is_damaged_or_of_another_database_is_not_used() {
+    let mut fleet = Fleet::of(1, &[]);
+    let (_, line) = fleet.key("acme");
+    let directory = tempfile::tempdir().unwrap();
+    let snapshot = directory.path().join("keys.snapshot");
+    fleet.join(&[("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap())]);
+    eventually("the snapshot is written", || snapshot.exists());
+    drop(fleet.gateways.pop());
+    let whole = std::fs::read(&snapshot).unwrap();
+    fleet.server.stop();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    let elsewhere = fleet.url.replace("/test_", "/other_");
+    for (bytes, url, why) in [
+        (&flipped[..], &fleet.url, "it is damaged"),
+        (&whole[..whole.len() - 1], &fleet.url, "it is damaged"),
+        (b"", &fleet.url, "it is damaged"),
+        (&whole[..], &elsewhere, "it is of the database"),
+    ] {
+        std::fs::write(&snapshot, bytes).unwrap();
+        let variables = [("DATABASE_URL", url.as_str()), ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap())];
+        let gateway = Process::start_unready(tempfile::tempdir().unwrap(), &fleet.origin.url(), &variables);
+        eventually("the log says why", || gateway.log().contains(why));
+        assert_eq!(get(gateway.public, "/", &[&line]).code_or_ok(), "not_ready", "{why}");
+        assert_eq!(ready(&gateway).0.status, 503);
+    }
+}

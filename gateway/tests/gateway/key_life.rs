@@ -1,0 +1,141 @@
+//! What becomes of a key while it is used: it is restricted, rolled, revoked.
+
+use std::io::{Read, Write};
+use std::sync::{Mutex, mpsc};
+
+use crate::client::{Connection, DEADLINE, get};
+use crate::origin::Origin;
+use crate::rig::{Rig, eventually};
+
+/// Sends an event and then waits, with the response open, until the connection is closed from the other side.
+fn endless() -> Origin {
+    Origin::answering(|request, socket| {
+        let head = if request.line.starts_with("GET /events") {
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
+        } else if request.line.starts_with("GET /ws") {
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        } else {
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+        };
+        let _ = socket.write_all(head.as_bytes());
+        if !head.ends_with("ok") {
+            let _ = socket.set_read_timeout(Some(DEADLINE));
+            let _ = socket.read(&mut [0; 64]);
+        }
+    })
+}
+
+#[test]
+fn open_streams_end_with_their_key_and_others_go_on() {
+    let origin = endless();
+    for ending in ["revoke", "disable"] {
+        let rig = Rig::before(&origin);
+        let (mine, other) = (rig.key("acme", &[]), rig.key("other", &[]));
+        let open = |path: &str, key: &str| {
+            let mut connection = Connection::open(rig.public);
+            let upgrade = if path == "/ws" { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
+            connection.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{upgrade}\r\n"));
+            let status = connection.head().status;
+            assert_eq!(status, if path == "/ws" { 101 } else { 200 }, "{path}");
+            connection
+        };
+        let (mut events, mut tunnel) = (open("/events", &mine.header()), open("/ws", &mine.header()));
+        let mut untouched = open("/events", &other.header());
+        assert!(String::from_utf8_lossy(&events.some_bytes()).contains("data: 1"));
+        assert!(String::from_utf8_lossy(&untouched.some_bytes()).contains("data: 1"));
+        rig.done(&["keys", ending, &mine.id]);
+        // Nothing more is sent in any of them; they end all the same.
+        for connection in [&mut events, &mut tunnel] {
+            assert!(connection.is_closed(), "{ending}");
+        }
+        untouched.socket().set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        let went_on = untouched.socket().read(&mut [0; 64]);
+        assert!(went_on.is_err(), "{ending}: {went_on:?}");
+    }
+}
+
+#[test]
+fn a_stream_ends_when_the_time_of_its_key_is_over() {
+    let origin = endless();
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &["--expires", "2s"]);
+    let mut events = Connection::open(rig.public);
+    events.send(format!("GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    assert_eq!(events.head().status, 200);
+    assert!(String::from_utf8_lossy(&events.some_bytes()).contains("data: 1"));
+    assert!(events.is_closed());
+}
+
+#[test]
+fn a_download_that_never_pauses_ends_too() {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let stopped = Mutex::new(stopped);
+    let origin = Origin::answering(move |request, socket| {
+        if !request.line.starts_with("GET /download") {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            return;
+        }
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n");
+        let stopped = stopped.lock().unwrap();
+        while stopped.try_recv().is_err() && socket.write_all(&[b'x'; 65_536]).is_ok() {}
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let mut download = Connection::open(rig.public);
+    download.send(format!("GET /download HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    assert_eq!(download.head().status, 200);
+    rig.done(&["keys", "revoke", &key.id]);
+    let mut buffer = vec![0; 1 << 20];
+    let begun = std::time::Instant::now();
+    while matches!(download.socket().read(&mut buffer), Ok(1..)) {
+        assert!(begun.elapsed() < DEADLINE, "the download goes on");
+    }
+    drop(stop);
+}
+
+#[test]
+fn a_rolled_key_says_until_when_it_is_good() {
+    let origin = Origin::hello();
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]);
+    let before = rig.get("/", &key);
+    assert_eq!((before.header("deprecation"), before.header("sunset")), (None, None));
+    let new = rig.done(&["keys", "roll", &key.id, "--grace", "1h"]);
+    eventually("the key is known to be ending", || rig.get("/", &key).header("sunset").is_some());
+    let ending = rig.get("/", &key);
+    assert_eq!(ending.status, 200);
+    let since = ending.header("deprecation").unwrap().strip_prefix('@').unwrap().parse::<i64>().unwrap();
+    let sunset = ending.header("sunset").unwrap();
+    let until = time::OffsetDateTime::parse(sunset, &time::format_description::well_known::Rfc2822);
+    let until = until.unwrap_or_else(|error| panic!("{sunset:?}: {error}")).unix_timestamp();
+    assert!((3_599..=3_601).contains(&(until - since)), "{since} {until}");
+    let successor = format!("authorization: Bearer {}", new.trim());
+    let response = get(rig.public, "/", &[&successor]);
+    assert_eq!((response.status, response.header("deprecation")), (200, None));
+}
+
+#[test]
+fn a_key_is_good_only_where_its_consumer_may_call_from() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n");
+    let key = rig.key("acme", &[]);
+    let from = |address: &str| get(rig.public, "/", &[&key.header(), &format!("x-forwarded-for: {address}")]).code_or_ok();
+    assert_eq!(from("203.0.113.9"), "ok");
+    rig.done(&["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24,2001:db8::/32"]);
+    eventually("it is restricted", || from("203.0.113.9") == "key_restricted");
+    for (address, code) in [
+        ("192.0.2.255", "ok"),
+        ("192.0.3.0", "key_restricted"),
+        ("2001:db8::1", "ok"),
+        ("2001:db9::1", "key_restricted"),
+        ("::ffff:192.0.2.1", "ok"),
+    ] {
+        assert_eq!(from(address), code, "{address}");
+    }
+    rig.done(&["consumers", "update", "acme", "--allow-any-ip"]);
+    eventually("it is free again", || from("203.0.113.9") == "ok");
+    for refused in [&["--allow-ip", ""][..], &["--allow-ip", "10.0.0.0/33"], &["--allow-ip", "somewhere"]] {
+        let output = rig.command(&[&["consumers", "update", "acme"], refused].concat());
+        assert_eq!(output.status.code(), Some(2), "{refused:?}: {output:?}");
+    }
+}

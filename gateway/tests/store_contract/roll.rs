@@ -1,0 +1,121 @@
+//! Rolling keys.
+
+use std::time::Duration;
+
+use postern_gateway::keys::{ConsumerId, KeyDigest, KeyId, KeyState, KeyStatus};
+use postern_gateway::store::{DatabaseUrl, InvalidRoll, NewKey, Roll, RolledKeys, Store, StoreError, Which};
+
+use super::feed::Following;
+use super::making::{NOW, create_key, key, later, open, owner, stamp};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn roll(store: &Store, which: Which, text: &str, grace: Duration) -> Result<RolledKeys, StoreError> {
+    let roll = Roll { which, digest: KeyDigest::of(text.as_bytes()), hint: "pstn_efgh".to_owned(), grace };
+    store.roll(roll, &stamp()).await
+}
+
+pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url: &DatabaseUrl) {
+    let store = open(url).await;
+    store.create_consumer(super::making::consumer("acme"), &stamp()).await.unwrap();
+    let new = NewKey {
+        description: Some("billing".parse().unwrap()),
+        expires_at: Some(NOW.after(30 * DAY)),
+        ..key(owner("acme"), "one")
+    };
+    let old = store.create_key(new, &stamp()).await.unwrap().key;
+    let following = Following::new(&store).await;
+
+    let rolled = roll(&store, Which::Key(old.id), "two", DAY).await.unwrap();
+    assert_eq!(rolled.key.expires_at, Some(NOW.after(30 * DAY)));
+    assert_eq!((rolled.key.description.clone(), rolled.key.scopes.clone()), (old.description.clone(), old.scopes.clone()));
+    assert_eq!(rolled.key.consumer, old.consumer);
+    let [ending] = &rolled.ending[..] else { panic!("{:?}", rolled.ending) };
+    assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
+    assert_eq!(ending.rolled.map(|rolled| (rolled.at, rolled.successor)), Some((NOW, Some(rolled.key.id))));
+    assert_eq!(store.key(&old.id).await.unwrap().as_ref(), Some(ending));
+    assert_eq!(store.key(&rolled.key.id).await.unwrap().as_ref(), Some(&rolled.key));
+
+    following.until("rolled", |following| following.find("two").is_some()).await;
+    let old_end = following.find("one").unwrap();
+    assert_eq!(old_end.expires_at(), Some(NOW.after(DAY)));
+    assert_eq!(old_end.status(NOW.after(DAY)), KeyStatus::Expired);
+    assert_eq!(old_end.status(NOW), KeyStatus::Active);
+}
+
+pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let soon = NewKey { expires_at: Some(NOW.after(DAY)), ..key(owner("acme"), "one") };
+    let old = store.create_key(soon, &stamp()).await.unwrap().key;
+    let first = roll(&store, Which::Key(old.id), "two", 7 * DAY).await.unwrap();
+    assert_eq!(first.ending[0].expires_at, Some(NOW.after(DAY)));
+    // Once more, with less time: it is still the first moment that it was deprecated at, and the end that the key had at
+    // first is what its second successor inherits.
+    let again = Roll {
+        which: Which::Key(old.id),
+        digest: KeyDigest::of(b"three"),
+        hint: "pstn_ijkl".to_owned(),
+        grace: Duration::from_secs(60),
+    };
+    let second = store.roll(again, &later(10)).await.unwrap();
+    assert_eq!(second.ending[0].expires_at, Some(later(10).at.after(Duration::from_secs(60))));
+    assert_eq!(second.ending[0].rolled.unwrap().at, NOW);
+    assert_eq!(second.key.expires_at, Some(NOW.after(DAY)));
+}
+
+pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let first = create_key(&store, "acme", "one").await.key;
+    let gone = create_key(&store, "acme", "revoked").await.key;
+    store.set_key_state(&gone.id, KeyState::Revoked, &stamp()).await.unwrap();
+    let off = create_key(&store, "acme", "disabled").await.key;
+    store.set_key_state(&off.id, KeyState::Disabled, &stamp()).await.unwrap();
+    let last = store
+        .create_key(NewKey { description: Some("the newest".parse().unwrap()), ..key(owner("acme"), "two") }, &later(5))
+        .await
+        .unwrap()
+        .key;
+    let other = create_key(&store, "other", "three").await.key;
+
+    let rolled = roll(&store, Which::AllOf(first.consumer), "four", Duration::ZERO).await.unwrap();
+    assert_eq!(rolled.key.description, last.description);
+    assert_eq!(rolled.ending.iter().map(|key| key.id).collect::<Vec<_>>(), [first.id, last.id]);
+    for ending in &rolled.ending {
+        assert_eq!(ending.status(NOW), KeyStatus::Expired);
+    }
+    assert_eq!(store.key(&other.id).await.unwrap().unwrap(), other);
+    assert_eq!(store.key(&off.id).await.unwrap().unwrap().expires_at, None);
+}
+
+pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let expired = NewKey { expires_at: Some(NOW), ..key(owner("acme"), "expired") };
+    let expired = store.create_key(expired, &stamp()).await.unwrap().key;
+    for (state, status) in [
+        (None, KeyStatus::Expired),
+        (Some(KeyState::Disabled), KeyStatus::Disabled),
+        (Some(KeyState::Revoked), KeyStatus::Revoked),
+    ] {
+        let id = match state {
+            None => expired.id,
+            Some(state) => {
+                let id = create_key(&store, "acme", status.as_str()).await.key.id;
+                store.set_key_state(&id, state, &stamp()).await.unwrap();
+                id
+            }
+        };
+        let error = roll(&store, Which::Key(id), "new", DAY).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::InvalidRoll(InvalidRoll::NotGood { status: found, .. }) if *found == status),
+            "{error:?}"
+        );
+    }
+    let none = roll(&store, Which::AllOf(expired.consumer), "new", DAY).await.unwrap_err();
+    assert!(matches!(none, StoreError::InvalidRoll(InvalidRoll::NoneGood(_))), "{none:?}");
+    let unknown = roll(&store, Which::Key(KeyId::generate().unwrap()), "new", DAY).await.unwrap_err();
+    assert!(matches!(unknown, StoreError::UnknownKey(_)), "{unknown:?}");
+    let unknown = roll(&store, Which::AllOf(ConsumerId::generate().unwrap()), "new", DAY).await.unwrap_err();
+    assert!(matches!(unknown, StoreError::UnknownConsumer { .. }), "{unknown:?}");
+    // Nothing of all that was half-done.
+    assert_eq!(store.count_keys(&expired.consumer).await.unwrap(), 3);
+}

@@ -1,0 +1,153 @@
+//! What is particular to a PostgreSQL server: that others use it at the same time, and that it can go away.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
+
+#[path = "store_contract/feed.rs"]
+#[expect(dead_code, reason = "its cases run with the contract; only `Following` is needed here")]
+mod feed;
+#[path = "store_contract/making.rs"]
+#[expect(dead_code, reason = "made for all suites")]
+mod making;
+#[path = "databases/postgres.rs"]
+mod postgres;
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use postern_gateway::keys::{KeyState, KeyStatus};
+use postern_gateway::store::{Store, StoreError};
+use sqlx::{Connection, Executor, PgConnection};
+
+use feed::Following;
+use making::{create_key, later, open, stamp};
+use postgres::{Server, new_database};
+
+#[tokio::test]
+async fn several_gateways_may_make_the_schema_at_once() {
+    let url = new_database().await;
+    let opened = join_all((0..8).map(|_| async { open(&url.parse().unwrap()).await })).await;
+    for (number, store) in opened.iter().enumerate() {
+        create_key(store, "acme", &format!("key {number}")).await;
+    }
+    let mut raw = PgConnection::connect(&url).await.unwrap();
+    let steps: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations").fetch_one(&mut raw).await.unwrap();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres")).unwrap().count();
+    assert_eq!(usize::try_from(steps).unwrap(), files);
+}
+
+#[tokio::test]
+async fn the_folders_of_both_databases_have_the_same_steps() {
+    let names = |database: &str| {
+        let folder = format!("{}/migrations/{database}", env!("CARGO_MANIFEST_DIR"));
+        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_trust_the_order_of_revisions_while_many_write() {
+    const WRITERS: usize = 8;
+    const KEYS_EACH: usize = 40;
+    let url = new_database().await;
+    let following = Following::new(&open(&url.parse().unwrap()).await).await;
+    let writers = (0..WRITERS).map(|writer| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let store = open(&url.parse().unwrap()).await;
+            for number in 0..KEYS_EACH {
+                let id = create_key(&store, &format!("consumer {}", number % 3), &format!("{writer}-{number}")).await.key.id;
+                if number % 2 == 0 {
+                    store.set_key_state(&id, KeyState::Revoked, &later(1)).await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.unwrap();
+    }
+    // Had a revision appeared after a later one that was already read, its key would be missing for ever.
+    following.until("all there", |following| following.table.len() == WRITERS * KEYS_EACH).await;
+    for (writer, number) in (0..WRITERS).flat_map(|writer| (0..KEYS_EACH).map(move |number| (writer, number))) {
+        let status = if number % 2 == 0 { KeyStatus::Revoked } else { KeyStatus::Active };
+        let text = format!("{writer}-{number}");
+        following.until(&text, |following| following.status_of(&text) == Some(status)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_without_its_password() {
+    let url = "postgres://user:hunter2@127.0.0.1:1/keys";
+    let error = Store::open(&url.parse().unwrap()).await.unwrap_err();
+    assert!(error.is_unreachable(), "{error:?}");
+    for told in [error.to_string(), format!("{error:?}")] {
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_database_are_no_outage() {
+    let url = new_database().await;
+    for wrong in [url.replace("hunter2-of", "not-the-password-of"), format!("{url}_that_is_not_there")] {
+        let error = Store::open(&wrong.parse().unwrap()).await.unwrap_err();
+        assert!(matches!(error, StoreError::CannotOpen { .. }), "{error:?}");
+        assert!(!error.to_string().contains("of-the-tests"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_cannot_be_rewritten() {
+    let url = new_database().await;
+    let store = open(&url.parse().unwrap()).await;
+    create_key(&store, "acme", "one").await;
+    let mut raw = PgConnection::connect(&url).await.unwrap();
+    for attack in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"] {
+        let error = raw.execute(attack).await.unwrap_err().to_string();
+        assert!(error.contains("never changed"), "{attack}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_loses_no_change() {
+    let url = new_database().await;
+    let store = open(&url.parse().unwrap()).await;
+    let following = Following::new(&store).await;
+    let id = create_key(&store, "acme", "one").await.key.id;
+    following.until("created", |following| following.find("one").is_some()).await;
+
+    let mut raw = PgConnection::connect(&url).await.unwrap();
+    raw.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    )
+    .await
+    .unwrap();
+    let other = open(&url.parse().unwrap()).await;
+    other.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap();
+    following.until("revoked", |following| following.status_of("one") == Some(KeyStatus::Revoked)).await;
+}
+
+#[tokio::test]
+async fn the_table_outlives_the_server_and_follows_it_again() {
+    let mut server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+    let url = server.database().await;
+    let store = open(&url.parse().unwrap()).await;
+    let id = create_key(&store, "acme", "one").await.key.id;
+    let following = Following::new(&store).await;
+
+    server.stop();
+    let is_stale = |following: &Following| following.status.age(Instant::now()).is_some_and(|age| age > Duration::from_secs(2));
+    following.until("stale", is_stale).await;
+    assert_eq!(following.status_of("one"), Some(KeyStatus::Active));
+    let error = store.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap_err();
+    assert!(error.is_unreachable(), "{error:?}");
+
+    let server = tokio::task::spawn_blocking(move || {
+        server.resume();
+        server
+    })
+    .await
+    .unwrap();
+    store.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap();
+    following.until("revoked", |following| following.status_of("one") == Some(KeyStatus::Revoked)).await;
+    drop(server);
+}
