@@ -3,6 +3,7 @@
 //! [`endpoint`] says what an operation is made of; each file of a resource lists its own. An operation is added by one
 //! handler there and one entry in its list: router and document follow from it.
 
+mod audit;
 mod body;
 mod buckets;
 mod consumers;
@@ -10,9 +11,11 @@ mod docs_page;
 mod endpoint;
 mod forward_auth;
 mod gate;
+mod gateways;
 mod idempotency;
 mod json;
 mod keys;
+mod leaks;
 mod member;
 pub mod metrics;
 mod openapi;
@@ -21,7 +24,9 @@ mod page;
 mod path;
 mod problem;
 mod query;
+mod roll;
 pub mod tokens;
+mod usage;
 mod verify;
 
 pub use endpoint::Endpoint;
@@ -44,7 +49,10 @@ use crate::store::{Answer, Creation};
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = consumers::endpoints();
     all.extend(keys::endpoints());
+    all.extend(roll::endpoints());
+    all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
+    all.extend([usage::endpoint(), audit::endpoint(), gateways::endpoint()]);
     all.extend(operations::endpoints());
     all.extend([verify::endpoint(), forward_auth::endpoint(), metrics::endpoint(), openapi::endpoint(), docs_page::endpoint()]);
     all

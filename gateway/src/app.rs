@@ -32,6 +32,7 @@ use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
+use crate::leaks::public_keys::{GithubKeys, KeySource};
 use crate::open_streams::OpenStreams;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::Upstream;
@@ -166,7 +167,7 @@ impl Gateway {
         };
         let judge = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
-        let admin = serve_admin(admin_listener, operations.clone(), page, judge)?;
+        let admin = serve_admin(admin_listener, operations.clone(), page, judge, settings.github_keys.clone())?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on http://{admin_address}");
         Ok(Self { public_address, admin_address, public, admin, operations, control, access_log })
@@ -327,17 +328,20 @@ impl DataPlane {
     }
 }
 
-/// Serves operators; `judge` is what requests are judged with that other proxies ask about.
+/// Serves operators; `judge` is what requests are judged with that other proxies ask about, `github_keys` what reports of
+/// leaked keys are checked with.
 fn serve_admin(
     listener: TcpListener,
     operations: Operations,
     page: MetricsPage,
     judge: DataPlane,
+    github_keys: Option<KeySource>,
 ) -> io::Result<actix_web::dev::Server> {
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
             .app_data(Rc::new(judge.worker()))
+            .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())
             .wrap(from_fn(admin::gate))

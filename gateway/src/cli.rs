@@ -1,6 +1,7 @@
 //! The command line: arguments become one command each.
 
 pub mod audit;
+pub mod buckets;
 pub mod chart;
 pub mod consumers;
 pub mod error;
@@ -10,6 +11,7 @@ pub mod healthcheck;
 pub mod import;
 pub mod key_text;
 pub mod keys;
+pub mod leaks;
 mod line;
 pub mod output;
 pub mod secret;
@@ -52,6 +54,9 @@ enum Command {
     /// Make secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Manage buckets, the namespaces of consumers
+    #[command(subcommand)]
+    Buckets(buckets::BucketsCommand),
     /// Manage consumers, to whom keys belong
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
@@ -92,6 +97,9 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
+        Command::Buckets(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
+            buckets::run(command, store, prefix, stamp, streams).await
+        }),
         Command::Consumers(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
             consumers::run(command, store, prefix, stamp, streams).await
         }),

@@ -1,3 +1,4 @@
 //! Reports of keys that leaked, as others send them.
 
 pub mod github;
+pub mod public_keys;

@@ -30,7 +30,7 @@ mod transfer;
 mod usage;
 
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
-pub use buckets::StoredBucket;
+pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
 pub use consumers::{ConsumerEdit, NewConsumer};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use edit_key::KeyEdit;
@@ -42,13 +42,13 @@ pub use handle::StoreHandle;
 pub use idempotency::{Answer, Creation, CreationKey};
 pub use import::{ImportConflict, Imported, Verdict};
 pub use journal::{Actor, Stamp};
-pub use keys::{CreatedKey, KeyCursor, KeyStateChange, NewKey, Owner};
-pub use leaks::{Leak, LeakAction, LeakOutcome, LeakPolicy};
+pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
+pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
 pub use rows::{Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
-pub use usage::{InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange, UsageReport};
+pub use usage::{InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange, UsageReport};
 
 use std::fmt;
 use std::time::Duration;

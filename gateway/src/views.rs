@@ -1,6 +1,15 @@
 //! What scripts and the admin API see of consumers, keys and buckets: one JSON for both, with its schema.
 
+mod audit;
+mod gateways;
+mod leaks;
 pub mod schemas;
+mod usage;
+
+pub use audit::AuditView;
+pub use gateways::{ConfirmationView, GatewayView, GatewaysView, RevokedKeyView};
+pub use leaks::LeakView;
+pub use usage::{TopKeyView, UsageView};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,6 +24,12 @@ pub struct BucketView<'b> {
     /// Its name, which never changes.
     #[schema(schema_with = schemas::bucket_name)]
     pub name: &'b str,
+    /// What is done to its keys that are reported as leaked.
+    #[schema(schema_with = schemas::leak_policy)]
+    pub leak_policy: &'static str,
+    /// How long such a key goes on under the policy `roll`.
+    #[schema(schema_with = schemas::grace_seconds)]
+    pub leak_grace_seconds: u64,
     /// When it was made.
     #[schema(schema_with = schemas::moment)]
     pub created_at: UnixMillis,
@@ -144,7 +159,12 @@ impl<'b> BucketView<'b> {
     /// What is seen of `stored`.
     #[must_use]
     pub fn of(stored: &'b StoredBucket) -> Self {
-        Self { name: stored.name.as_str(), created_at: stored.created_at }
+        Self {
+            name: stored.name.as_str(),
+            leak_policy: stored.leaks.policy.as_str(),
+            leak_grace_seconds: stored.leaks.grace.as_secs(),
+            created_at: stored.created_at,
+        }
     }
 }
 
@@ -195,10 +215,16 @@ impl<'k> KeyView<'k> {
 }
 
 impl<'k> RolledView<'k> {
-    /// What is seen of `rolled` at `now`; `key` is the new key itself.
+    /// What is seen of `rolled` at `now`, without the new key itself.
     #[must_use]
-    pub fn of(rolled: &'k RolledKeys, key: &'k str, now: UnixMillis) -> Self {
+    pub fn of(rolled: &'k RolledKeys, now: UnixMillis) -> Self {
         let ending = rolled.ending.iter().map(|ending| KeyView::of(ending, now)).collect();
-        Self { new: KeyView { key: Some(key), ..KeyView::of(&rolled.key, now) }, ending }
+        Self { new: KeyView::of(&rolled.key, now), ending }
+    }
+
+    /// With the new key itself.
+    #[must_use]
+    pub fn with_key(self, key: &'k str) -> Self {
+        Self { new: KeyView { key: Some(key), ..self.new }, ..self }
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 
 use clap::Parser;
 use postern_gateway::cli::audit::{self, AuditCommand};
+use postern_gateway::cli::buckets::{self, BucketsCommand};
 use postern_gateway::cli::consumers::{self, ConsumersCommand};
 use postern_gateway::cli::error::CommandError;
 use postern_gateway::cli::keys::{self, KeysCommand};
@@ -21,6 +22,8 @@ enum Cli {
     Keys(KeysCommand),
     #[command(subcommand)]
     Consumers(ConsumersCommand),
+    #[command(subcommand)]
+    Buckets(BucketsCommand),
     Audit(AuditCommand),
 }
 
@@ -84,6 +87,7 @@ impl Shell {
         match cli {
             Cli::Keys(command) => keys::run(command, &self.store, &prefix, &stamp, &mut streams).await,
             Cli::Consumers(command) => consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await,
+            Cli::Buckets(command) => buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await,
             Cli::Audit(command) => audit::run(command, &self.store, &prefix, &mut streams).await,
         }
     }
@@ -409,4 +413,61 @@ async fn the_audit_is_listed_newest_first_and_never_repeats_a_key() {
     assert!(table.out.starts_with("AT") && table.out.contains(id) && table.out.lines().count() == 2, "{}", table.out);
     let pasted = shell.run(&["audit", "--of", plain]).await;
     assert!(pasted.code == 2 && !pasted.err.contains(plain), "{pasted:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_meant_in_its_bucket() {
+    let shell = Shell::new().await;
+    let made = shell.json(&["buckets", "create", "second", "--leak-policy", "roll", "--leak-grace", "2h"]).await;
+    assert_eq!((&made["leak_policy"], &made["leak_grace_seconds"]), (&"roll".into(), &7_200.into()));
+    let listed = shell.json(&["buckets", "list"]).await;
+    let names: Vec<&Value> = listed.as_array().unwrap().iter().map(|bucket| &bucket["name"]).collect();
+    assert_eq!(names, ["default", "second"]);
+    let here = shell.json(&["consumers", "create", "acme"]).await;
+    let there = shell.json(&["consumers", "create", "acme", "--bucket", "second"]).await;
+    let key = shell.json(&["keys", "create", "--consumer", "acme", "--bucket", "second"]).await;
+    assert_eq!((&key["consumer_id"], &key["bucket"]), (&there["id"], &"second".into()));
+    assert_eq!(shell.json(&["keys", "list", "--consumer", "acme"]).await, serde_json::json!([]));
+    assert_eq!(shell.json(&["keys", "list", "--consumer", "acme", "--bucket", "second"]).await[0]["id"], key["id"]);
+    assert_eq!(shell.json(&["consumers", "list", "--bucket", "second"]).await, serde_json::json!([there]));
+    assert_eq!(shell.json(&["consumers", "delete", "acme"]).await["id"], here["id"]);
+    let rolled = shell.json(&["keys", "roll", "--consumer", "acme", "--bucket", "second"]).await;
+    assert_eq!(rolled["ending"][0]["id"], key["id"]);
+    for (arguments, err) in [
+        (["consumers", "list", "--bucket", "third"].as_slice(), "there is no bucket `third`\n"),
+        (&["buckets", "show", "third"], "there is no bucket `third`\n"),
+        (&["buckets", "update", "third", "--leak-policy", "revoke"], "there is no bucket `third`\n"),
+        (&["buckets", "create", "second"], "the name is already taken\n"),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!((ended.code, ended.err.as_str()), (1, err), "{arguments:?}");
+    }
+    let plain = key["key"].as_str().unwrap();
+    for arguments in [["buckets", "create", plain].as_slice(), &["consumers", "list", "--bucket", plain]] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, 2);
+        assert!(ended.err.starts_with("that is a whole key;") && !ended.err.contains(plain), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn a_leaked_key_gets_what_its_bucket_says() {
+    let shell = Shell::new().await;
+    for (policy, said) in
+        [("notify", "nothing was done"), ("roll", "it ends at 2023-11-15T22:13:20Z"), ("revoke", "it is revoked")]
+    {
+        shell.json(&["buckets", "update", "default", "--leak-policy", policy]).await;
+        let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+        let plain = key["key"].as_str().unwrap();
+        let ended = shell.run(&["keys", "report-leak", plain, "--url", "https://example.org/1"]).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.contains(said) && !ended.out.contains(plain), "{}", ended.out);
+        let digest = format!("sha256:{}", KeyDigest::of(plain.as_bytes()).to_hex());
+        assert_eq!(shell.json(&["keys", "report-leak", &digest]).await["key"]["id"], key["id"]);
+        let with_key = shell.run(&["keys", "report-leak", plain, "--url", plain]).await;
+        assert!(with_key.code == 2 && !with_key.err.contains(plain), "{with_key:?}");
+        assert!(!shell.database_holds(plain.as_bytes()));
+    }
+    let unknown = shell.run(&["keys", "report-leak", "nobody's"]).await;
+    assert_eq!((unknown.code, unknown.err.as_str()), (1, "no key is like this one\n"));
 }

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use postern_gateway::keys::{KeyState, KeyStatus};
-use postern_gateway::store::{ConsumerEdit, DatabaseUrl, Store, StoreError};
+use postern_gateway::store::{ConsumerEdit, DatabaseUrl, KeyFilter, Store, StoreError};
 use sqlx::{Connection, Executor, Row, SqliteConnection};
 use tempfile::TempDir;
 
@@ -130,7 +130,8 @@ fn many_processes_make_the_database_at_once() {
             }
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let keys = runtime.block_on(async { open(&place.url()).await.keys(None, None, 100).await.unwrap() });
+        let keys =
+            runtime.block_on(async { open(&place.url()).await.list_keys(&KeyFilter::default(), None, 100).await.unwrap() });
         assert_eq!(keys.len(), 8);
     }
 }

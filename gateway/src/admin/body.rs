@@ -24,6 +24,9 @@ pub(super) trait Body: Sized {
     /// The members that an API key belongs into; anywhere else it is refused.
     const KEYS: &'static [&'static str] = &[];
 
+    /// Whether no body says the same as an empty object.
+    const MAY_BE_MISSING: bool = false;
+
     /// Takes every member there may be, and only then gives up where one is missing.
     fn read(fields: &mut Fields) -> Option<Self>;
 }
@@ -126,16 +129,21 @@ pub(super) fn schema<B: Body>() -> Schema {
 }
 
 /// Reads the whole body, up to the limit.
-pub(super) async fn collect(request: &HttpRequest, mut payload: Payload) -> Result<BytesMut, Problem> {
-    let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {MAX_BYTES} bytes."));
+pub(super) async fn collect(request: &HttpRequest, payload: Payload) -> Result<BytesMut, Problem> {
+    collect_up_to(MAX_BYTES, request, payload).await
+}
+
+/// Reads the whole body, up to `limit` bytes.
+pub(super) async fn collect_up_to(limit: usize, request: &HttpRequest, mut payload: Payload) -> Result<BytesMut, Problem> {
+    let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {limit} bytes."));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BYTES as u64) {
+    if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Kind::BadRequest, "The body broke off or is badly framed."))?;
-        if body.len() + chunk.len() > MAX_BYTES {
+        if body.len() + chunk.len() > limit {
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
@@ -148,7 +156,7 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
     let refuse = |errors| Problem::new(Kind::InvalidBody, "The body is not what is accepted here; see errors.").with(errors);
     let value = match (B::NAME, text) {
         // A call without a body may have an empty one, and many clients send `{}`.
-        (None, b"") => Value::Object(Map::new()),
+        (name, b"") if name.is_none() || B::MAY_BE_MISSING => Value::Object(Map::new()),
         _ => {
             require_json(request)?;
             json::parse(text).map_err(refuse)?

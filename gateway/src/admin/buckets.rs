@@ -1,16 +1,18 @@
 //! `/v1/buckets`
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use utoipa::PartialSchema as _;
 
 use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::keys::Grace;
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Parameters, Query};
 use crate::admin::{created, text};
 use crate::keys::BucketName;
-use crate::store::{Answer, StoredBucket};
+use crate::store::{Answer, BucketEdit, LeakRule, NewBucket, StoredBucket};
 use crate::views::BucketView;
 
 const TAG: &str = "buckets";
@@ -36,6 +38,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Bucket",
             BucketView::schema(),
         ),
+        Endpoint::write(Method::PATCH, "/v1/buckets/{name}", update)
+            .named("update_bucket", TAG, "Change what a bucket does about leaked keys")
+            .described("A merge patch (RFC 7396).")
+            .answers(200, "The bucket as it is now.", "Bucket", BucketView::schema()),
     ]
 }
 
@@ -49,15 +55,31 @@ impl Query for List {
     }
 }
 
-struct NewBucket {
-    name: BucketName,
-}
-
 impl Body for NewBucket {
     const NAME: Option<&'static str> = Some("NewBucket");
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { name: fields.required("name", "Its name, which cannot be changed later.")? })
+        let name = fields.required("name", "Its name, which cannot be changed later.");
+        let BucketEdit { leak_policy, leak_grace } = read_edit(fields);
+        let usual = LeakRule::default();
+        let leaks = LeakRule { policy: leak_policy.unwrap_or(usual.policy), grace: leak_grace.unwrap_or(usual.grace) };
+        Some(Self { name: name?, leaks })
+    }
+}
+
+impl Body for BucketEdit {
+    const NAME: Option<&'static str> = Some("BucketEdit");
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(read_edit(fields))
+    }
+}
+
+fn read_edit(fields: &mut Fields) -> BucketEdit {
+    let grace = "How long such a key goes on under the policy `roll`.";
+    BucketEdit {
+        leak_policy: fields.optional("leak_policy", "What is done to its keys that are reported as leaked."),
+        leak_grace: fields.optional::<Grace>("leak_grace_seconds", grace).map(|grace| grace.0),
     }
 }
 
@@ -72,7 +94,7 @@ async fn create(call: Call<(), (), NewBucket>) -> Answered {
         location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
         body: text(&BucketView::of(made)),
     };
-    let made = call.store.create_bucket_once(call.body.name, call.creation.as_ref(), answer, &call.stamp).await?;
+    let made = call.store.create_bucket_once(call.body, call.creation.as_ref(), answer, &call.stamp).await?;
     Ok(created(made, answer))
 }
 
@@ -80,6 +102,11 @@ async fn show(call: Call<BucketName, (), ()>) -> Answered {
     let found = call.store.bucket(&call.path).await?;
     let found = found.ok_or_else(|| Problem::new(Kind::NotFound, "There is no such bucket."))?;
     Ok(HttpResponse::Ok().json(BucketView::of(&found)))
+}
+
+async fn update(call: Call<BucketName, (), BucketEdit>) -> Answered {
+    let after = call.store.update_bucket(&call.path, call.body, &call.stamp).await?;
+    Ok(HttpResponse::Ok().json(BucketView::of(&after)))
 }
 
 /// A name as one part of a path: a bucket's may have spaces and slashes.

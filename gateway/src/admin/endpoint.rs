@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
+use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -61,6 +62,8 @@ pub struct Endpoint {
     /// Its path, with `{name}` for a part that names something.
     pub path: &'static str,
     route: Route,
+    /// Who is asked in its place where the guards of this one hold.
+    also: Option<Route>,
     operation: OperationBuilder,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
@@ -124,14 +127,16 @@ impl Endpoint {
             }
         });
         let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
-        Self { method: Method::POST, path, route, operation, schemas: BTreeMap::new() }.with_body::<B>().with_verb(Verb::Read)
+        Self { method: Method::POST, path, route, also: None, operation, schemas: BTreeMap::new() }
+            .with_body::<B>()
+            .with_verb(Verb::Read)
     }
 
     /// Something that is read without a token. `gate` has to know its path.
     pub(super) fn open(path: &'static str, route: Route) -> Self {
         let operation = OperationBuilder::new().security(SecurityRequirement::default());
         let route = route.guard(reads());
-        Self { method: Method::GET, path, route, operation, schemas: BTreeMap::new() }
+        Self { method: Method::GET, path, route, also: None, operation, schemas: BTreeMap::new() }
             .refuses(&[(400, "The URL holds an API key.")])
     }
 
@@ -152,7 +157,7 @@ impl Endpoint {
         });
         let route = if verb == Verb::Read { route.guard(reads()) } else { route.method(method.clone()) };
         let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
-        Self { method, path, route, operation, schemas: BTreeMap::new() }
+        Self { method, path, route, also: None, operation, schemas: BTreeMap::new() }
             .with_path::<P>()
             .with_query::<Q>()
             .with_body::<B>()
@@ -183,6 +188,19 @@ impl Endpoint {
         let mut endpoint = self.with_response(status, response.build());
         endpoint.schemas.insert(name.to_owned(), schema.into());
         endpoint
+    }
+
+    /// What it answers with holds a `T`, and everything that this is made of.
+    pub(super) fn made_of<T: ToSchema>(mut self) -> Self {
+        let mut parts = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut parts);
+        self.schemas.extend(parts);
+        self
+    }
+
+    /// The same method and path have another way in, for requests that the guards of `route` let through.
+    pub(super) fn also(self, route: Route) -> Self {
+        Self { also: Some(route), ..self }
     }
 
     /// It answers with something that is no JSON of ours.
@@ -238,7 +256,9 @@ impl Endpoint {
     fn with_body<B: Body>(mut self) -> Self {
         let Some(name) = B::NAME else { return self };
         let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
-        let mut body = RequestBodyBuilder::new().required(Some(Required::True)).content("application/json", content());
+        let mut body = RequestBodyBuilder::new()
+            .required(Some(if B::MAY_BE_MISSING { Required::False } else { Required::True }))
+            .content("application/json", content());
         if self.method == Method::PATCH {
             body = body.content("application/merge-patch+json", content());
         }
@@ -295,6 +315,7 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
             Method::PUT => &["PUT"],
             _ => &["GET", "HEAD"],
         });
+        let resource = endpoint.also.into_iter().fold(resource, Resource::route);
         paths.insert(endpoint.path, (resource.route(endpoint.route), methods));
     }
     let finish = |(resource, methods): (Resource, Vec<&'static str>)| {

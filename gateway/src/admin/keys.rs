@@ -7,15 +7,22 @@ use utoipa::PartialSchema as _;
 use crate::admin::body::{Body, Fields};
 use crate::admin::consumers;
 use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::member::Seconds;
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query};
 use crate::admin::{created, text};
 use crate::keys::{BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes, UnixMillis};
 use crate::store::{Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError, StoredKey};
-use crate::views::KeyView;
+use crate::views::schemas::MAX_GRACE_SECONDS;
+use crate::views::{KeyView, RevokedKeyView};
 
 const TAG: &str = "keys";
+
+const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing`.";
+
+/// How long replaced keys go on.
+pub(super) type Grace = Seconds<0, MAX_GRACE_SECONDS>;
 
 /// The operations on keys.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -55,11 +62,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
             .named("delete_key", TAG, "Revoke a key")
             .described("The same as `revoke`. The key can still be shown: the audit needs it.")
-            .answers(200, "The key as it is now.", "Key", key()),
+            .answers(200, "The key as it is now.", "RevokedKey", RevokedKeyView::schema())
+            .answers(202, UNCONFIRMED, "RevokedKey", RevokedKeyView::schema())
+            .made_of::<RevokedKeyView<'_>>(),
         Endpoint::write(Method::POST, "/v1/keys/{id}/revoke", revoke)
             .named("revoke_key", TAG, "Refuse a key for ever, from its next request on")
-            .described("Doing it twice is fine.")
-            .answers(200, "The key as it is now.", "Key", key()),
+            .described(
+                "Doing it twice is fine. With `wait_seconds` it is answered once every gateway that runs refuses the key, or that time is \
+                 over.",
+            )
+            .answers(200, "The key as it is now.", "RevokedKey", RevokedKeyView::schema())
+            .answers(202, UNCONFIRMED, "RevokedKey", RevokedKeyView::schema()),
         Endpoint::write(Method::POST, "/v1/keys/{id}/disable", disable)
             .named("disable_key", TAG, "Refuse a key until it is enabled again")
             .answers(200, "The key as it is now.", "Key", key())
@@ -101,6 +114,19 @@ impl Query for GuardedPage {
     }
 }
 
+struct Revocation {
+    guard: Guard,
+    /// How long to wait for the gateways.
+    wait: Option<Seconds<1, 60>>,
+}
+
+impl Query for Revocation {
+    fn read(parameters: &mut Parameters) -> Self {
+        let wait = "How long to wait at most until every gateway that runs refuses the key.";
+        Self { guard: Guard::read(parameters), wait: parameters.optional("wait_seconds", wait) }
+    }
+}
+
 /// What any new key is made of.
 struct Parts {
     description: Option<Description>,
@@ -110,6 +136,7 @@ struct Parts {
 
 impl Body for Parts {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
+    const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
         let expires_at = fields.nullable("expires_at", "From when on it is refused, in the future; never when missing.");
@@ -210,18 +237,26 @@ async fn make(
 }
 
 async fn show(call: Call<KeyId, Guard, ()>) -> Answered {
-    Ok(HttpResponse::Ok().json(KeyView::of(&find(&call).await?, call.now())))
+    Ok(HttpResponse::Ok().json(KeyView::of(&find(&call.store, &call.path, &call.query).await?, call.now())))
 }
 
 async fn update(call: Call<KeyId, Guard, KeyEdit>) -> Answered {
-    find(&call).await?;
+    find(&call.store, &call.path, &call.query).await?;
     require_future(call.body.expires_at.flatten(), &call.stamp)?;
     let after = call.store.update_key(&call.path, call.body, &call.stamp).await?;
     Ok(HttpResponse::Ok().json(KeyView::of(&after, call.stamp.at)))
 }
 
-async fn revoke(call: Call<KeyId, Guard, ()>) -> Answered {
-    set_state(call, KeyState::Revoked).await
+async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
+    find(&call.store, &call.path, &call.query.guard).await?;
+    let change = call.store.set_key_state(&call.path, KeyState::Revoked, &call.stamp).await?;
+    let confirmation = match call.query.wait {
+        Some(Seconds(patience)) => Some(call.store.confirmed_by_all(patience).await?),
+        None => None,
+    };
+    let all_did = confirmation.as_ref().is_none_or(|confirmation| confirmation.missing.is_empty());
+    let mut response = if all_did { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    Ok(response.json(RevokedKeyView::of(&change.key, confirmation.as_ref(), call.now())))
 }
 
 async fn disable(call: Call<KeyId, Guard, ()>) -> Answered {
@@ -233,17 +268,17 @@ async fn enable(call: Call<KeyId, Guard, ()>) -> Answered {
 }
 
 async fn set_state(call: Call<KeyId, Guard, ()>, state: KeyState) -> Answered {
-    find(&call).await?;
+    find(&call.store, &call.path, &call.query).await?;
     let change = call.store.set_key_state(&call.path, state, &call.stamp).await?;
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
 }
 
-/// The key that the path names, if its consumer has the tags that the query asks for.
-async fn find<B>(call: &Call<KeyId, Guard, B>) -> Result<StoredKey, Problem> {
-    let found = call.store.key(&call.path).await?;
-    let found = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {}.", call.path)))?;
-    if !call.query.is_empty() {
-        call.query.check(&consumers::find(&call.store, &found.consumer).await?.tags)?;
+/// The key of this id, if its consumer has the tags that are asked for.
+pub(super) async fn find(store: &Store, id: &KeyId, guard: &Guard) -> Result<StoredKey, Problem> {
+    let found = store.key(id).await?;
+    let found = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))?;
+    if !guard.is_empty() {
+        guard.check(&consumers::find(store, &found.consumer).await?.tags)?;
     }
     Ok(found)
 }

@@ -1,18 +1,21 @@
 //! What kinds of values calls are made of: how each is read, and its schema. The domain decides what is accepted.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::Value;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
 use crate::keys::allowed_ips::parse_range;
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText, Metadata, Scope, Scopes, Tag, Tags,
-    UnixMillis,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText, KeyDigest, KeyId, Metadata, Prefix,
+    Scope, Scopes, Tag, Tags, UnixMillis, check_shape,
 };
+use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
 
 /// What is wrong so far.
@@ -30,6 +33,25 @@ pub(super) trait Member: Sized {
 
     /// The value at `pointer`; what is wrong with it goes into `errors`.
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self>;
+
+    /// The same of a text in a query, where everything is one.
+    fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
+        Self::read(Value::String(text), "", errors)
+    }
+}
+
+/// A time of `LEAST` to `MOST` whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seconds<const LEAST: u64, const MOST: u64>(pub(super) Duration);
+
+/// A key that is presented, whatever it is. Wiped when it is dropped.
+pub(super) struct PresentedKey(Zeroizing<String>);
+
+impl PresentedKey {
+    /// Its digest, unless no key could be like it.
+    pub(super) fn digest(&self, prefix: &Prefix) -> Option<KeyDigest> {
+        check_shape(self.0.as_bytes(), prefix).is_ok().then(|| KeyDigest::of(self.0.as_bytes()))
+    }
 }
 
 impl Errors {
@@ -69,8 +91,65 @@ macro_rules! texts {
 }
 
 texts!(
-    BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id
+    BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
+    KeyId: key_id, LeakPolicy: leak_policy, Period: period
 );
+
+impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
+    fn of(seconds: Option<u64>, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let seconds = seconds.filter(|seconds| (LEAST..=MOST).contains(seconds));
+        if seconds.is_none() {
+            errors.list.push(FieldError::at(pointer, format!("a whole number from {LEAST} to {MOST} belongs here")));
+        }
+        seconds.map(Duration::from_secs).map(Self)
+    }
+}
+
+impl<const LEAST: u64, const MOST: u64> Member for Seconds<LEAST, MOST> {
+    fn schema() -> Schema {
+        schemas::whole_number(LEAST, MOST)
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        // To JSON Schema, 1.0 is a whole number too. Those up to `MOST` are exact.
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=MOST as f64).contains(number));
+        Self::of(value.as_u64().or(whole.map(|number| number as u64)), pointer, errors)
+    }
+
+    fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
+        let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
+        Self::of(is_number.then(|| text.parse().ok()).flatten(), "", errors)
+    }
+}
+
+impl Member for PresentedKey {
+    fn schema() -> Schema {
+        // Any text can be presented: what cannot be a key is no good one.
+        ObjectBuilder::new().schema_type(Type::String).into()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let Value::String(key) = value else {
+            errors.wrong_type(pointer, "a string", &value);
+            return None;
+        };
+        Some(Self(Zeroizing::new(key)))
+    }
+}
+
+impl Member for KeyDigest {
+    fn schema() -> Schema {
+        schemas::text("^[0-9A-Fa-f]{64}$", 64, 64).into()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let digest = value.as_str().and_then(Self::from_hex);
+        if digest.is_none() {
+            errors.list.push(FieldError::at(pointer, "SHA-256 in 64 hexadecimal digits belongs here"));
+        }
+        digest
+    }
+}
 
 impl Member for bool {
     fn schema() -> Schema {

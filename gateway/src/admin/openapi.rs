@@ -68,6 +68,8 @@ pub fn document() -> OpenApi {
             tag("keys", "What clients authenticate with."),
             tag("buckets", "Namespaces of consumers."),
             tag("verification", "Whether a key is good, for other proxies and services."),
+            tag("usage", "What was done with keys."),
+            tag("audit", "Who did what, when and from where."),
             tag("operations", "Whether the gateway runs and takes work."),
             tag("document", "This document, for programs and for people."),
         ]))

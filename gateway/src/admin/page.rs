@@ -56,6 +56,11 @@ impl Page {
         digits.chunks(2).filter_map(byte).map(char::from).collect()
     }
 
+    /// The number that the cursor stands for, in a list by number.
+    pub(super) fn number(&self) -> Option<i64> {
+        i64::from_str_radix(self.cursor.as_ref()?, 16).ok()
+    }
+
     /// The answer with what the store found; `cursor` is where a page goes on that ended with something.
     pub(super) fn answer<'t, T, V: Serialize>(
         &self,
@@ -82,6 +87,11 @@ pub(super) fn name_cursor(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The cursor after this number, which is not negative.
+pub(super) fn number_cursor(number: i64) -> String {
+    format!("{number:016x}")
+}
+
 pub(super) fn parse_limit(text: &str) -> Result<u32, String> {
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit) && !text.starts_with('+'));
     limit.ok_or_else(|| format!("a limit is a whole number from 1 to {MAX_LIMIT}"))
@@ -102,17 +112,24 @@ pub(super) fn is_name_cursor(text: &str) -> bool {
     (1..=MAX_NAME_BYTES * 2).contains(&text.len()) && text.as_bytes().chunks(2).all(is_pair)
 }
 
+/// The same for a list by number.
+pub(super) fn is_number_cursor(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == MOMENT_DIGITS
+        && matches!(bytes[0], b'0'..=b'7')
+        && bytes.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
+}
+
 pub(super) fn limit_schema() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(MAX_LIMIT as usize))
-        .default(Some(DEFAULT_LIMIT.into()))
-        .into()
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT as usize)).into()
 }
 
 pub(super) fn cursor_schema() -> Schema {
     schemas::text("^[0-9a-f]{16}[0-9A-Za-z]{20}$", CURSOR_CHARS, CURSOR_CHARS).into()
+}
+
+pub(super) fn number_cursor_schema() -> Schema {
+    schemas::text("^[0-7][0-9a-f]{15}$", MOMENT_DIGITS, MOMENT_DIGITS).into()
 }
 
 pub(super) fn name_cursor_schema() -> Schema {

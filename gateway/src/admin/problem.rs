@@ -23,6 +23,10 @@ pub(super) enum Kind {
     Unauthorized,
     /// The token may read only.
     InsufficientRole,
+    /// A report is not signed by whom it says it is from.
+    SignatureInvalid,
+    /// The keys to check signatures with cannot be had at the moment.
+    PublicKeysUnavailable,
     /// A whole API key stands in the URL, where proxies and histories keep it.
     KeyInUrl,
     /// The request is not what HTTP allows.
@@ -31,6 +35,8 @@ pub(super) enum Kind {
     InvalidBody,
     /// A parameter in the query or a header is not what is accepted.
     InvalidParameter,
+    /// Each parameter is what is accepted, and together they cannot be followed.
+    UnfollowableQuery,
     /// Nothing is at this path, or has this id.
     NotFound,
     /// Something is at this path, but not for this method.
@@ -135,10 +141,15 @@ impl Kind {
             Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised"),
             Self::InsufficientRole => (StatusCode::FORBIDDEN, "insufficient_role", "Insufficient role"),
+            Self::SignatureInvalid => (StatusCode::FORBIDDEN, "signature_invalid", "Signature not valid"),
+            Self::PublicKeysUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "public_keys_unavailable", "Public keys not available")
+            }
             Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
             Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
+            Self::UnfollowableQuery => (StatusCode::UNPROCESSABLE_ENTITY, "unfollowable_query", "Parameters do not go together"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::Duplicate => (StatusCode::CONFLICT, "duplicate", "Already taken"),
@@ -225,7 +236,7 @@ impl Problem {
                 let challenge = "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
-            Kind::AdminDisabled | Kind::StoreUnavailable | Kind::IdempotencyKeyInUse => {
+            Kind::AdminDisabled | Kind::StoreUnavailable | Kind::PublicKeysUnavailable | Kind::IdempotencyKeyInUse => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -313,7 +324,7 @@ mod tests {
     use super::*;
     use crate::http::request_id::RequestIds;
 
-    const EVERY_KIND: [Kind; 23] = [
+    const EVERY_KIND: [Kind; 26] = [
         Kind::AdminDisabled,
         Kind::StoreUnavailable,
         Kind::Unauthorized,
@@ -322,6 +333,9 @@ mod tests {
         Kind::BadRequest,
         Kind::InvalidBody,
         Kind::InvalidParameter,
+        Kind::UnfollowableQuery,
+        Kind::SignatureInvalid,
+        Kind::PublicKeysUnavailable,
         Kind::NotFound,
         Kind::MethodNotAllowed,
         Kind::Duplicate,

@@ -1,7 +1,6 @@
 //! Queries of calls: each parameter taken once by its name, everything else refused. What reads a query also describes
 //! it: see [`parameters`].
 
-use serde_json::Value;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
@@ -62,7 +61,7 @@ impl Parameters {
         self.describe(name, meaning, T::schema());
         let text = self.take(name)?;
         let mut errors = Errors::default();
-        let value = T::read(Value::String(text), "", &mut errors);
+        let value = T::read_text(text, &mut errors);
         self.errors.extend(errors.list.into_iter().map(|error| FieldError::of(name, error.detail)));
         value
     }
@@ -77,23 +76,31 @@ impl Parameters {
         self.page_with(page::name_cursor_schema(), page::is_name_cursor)
     }
 
+    /// Which page of a list by number, the newest first.
+    pub(super) fn page_by_number(&mut self) -> Page {
+        self.page_with(page::number_cursor_schema(), page::is_number_cursor)
+    }
+
     fn page_with(&mut self, schema: Schema, is_cursor: fn(&str) -> bool) -> Page {
-        self.describe("limit", "How many there may be on this page.", page::limit_schema());
-        let limit = self.take("limit").map(|text| page::parse_limit(&text));
+        let limit = self.limit("limit", "How many there may be on this page; 100 when missing.").unwrap_or(page::DEFAULT_LIMIT);
         self.describe("cursor", "Where to go on: `next_cursor` of the page before.", schema);
         let cursor = self.take("cursor");
-        let limit = match limit {
-            None => page::DEFAULT_LIMIT,
-            Some(Ok(limit)) => limit,
-            Some(Err(message)) => {
-                self.errors.push(FieldError::of("limit", message));
-                page::DEFAULT_LIMIT
-            }
-        };
         if cursor.as_deref().is_some_and(|cursor| !is_cursor(cursor)) {
             self.errors.push(FieldError::of("cursor", "a cursor is what `next_cursor` was on the page before"));
         }
         Page { limit, cursor }
+    }
+
+    /// How many there may be of something, up to the limit of a page.
+    pub(super) fn limit(&mut self, name: &str, meaning: &str) -> Option<u32> {
+        self.describe(name, meaning, page::limit_schema());
+        match page::parse_limit(&self.take(name)?) {
+            Ok(limit) => Some(limit),
+            Err(message) => {
+                self.errors.push(FieldError::of(name, message));
+                None
+            }
+        }
     }
 
     /// Every parameter `tag.NAME`.

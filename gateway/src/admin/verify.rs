@@ -8,13 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema as _, ToSchema};
-use zeroize::Zeroizing;
 
 use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Ask, Endpoint};
-use crate::admin::member::{Errors, Member};
+use crate::admin::member::{Errors, Member, PresentedKey};
 use crate::admin::problem::{FieldError, Problem};
-use crate::keys::{ConsumerId, CustomId, KeyDigest, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis, check_shape};
+use crate::keys::{ConsumerId, CustomId, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis};
 use crate::views::schemas;
 
 /// The operation.
@@ -27,9 +26,6 @@ pub(super) fn endpoint() -> Endpoint {
         )
         .answers(200, "What was found.", "Verification", Verification::schema())
 }
-
-/// A key that is asked about. Wiped when it is dropped.
-struct PresentedKey(Zeroizing<String>);
 
 struct Question {
     key: PresentedKey,
@@ -46,21 +42,6 @@ impl Body for Question {
         let scopes = fields.optional("scopes", "What it has to be allowed to do, all of it.").unwrap_or_default();
         let address = fields.optional("address", "The address that its holder came from; any when missing.");
         Some(Self { key: key?, scopes, address })
-    }
-}
-
-impl Member for PresentedKey {
-    fn schema() -> Schema {
-        // Any text can be asked about: what cannot be a key is no good one.
-        ObjectBuilder::new().schema_type(Type::String).into()
-    }
-
-    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let Value::String(key) = value else {
-            errors.list.push(FieldError::at(pointer, "a string belongs here"));
-            return None;
-        };
-        Some(Self(Zeroizing::new(key)))
     }
 }
 
@@ -146,9 +127,8 @@ fn codes() -> Schema {
 
 async fn verify(ask: Ask<Question>) -> Answered {
     let keys = ask.operations.current_keys().ok_or_else(Problem::store_unavailable)?;
-    let Question { key: PresentedKey(key), scopes, address } = ask.body;
-    let is_key = check_shape(key.as_bytes(), ask.operations.prefix()).is_ok();
-    let known = is_key.then(|| keys.lookup(&KeyDigest::of(key.as_bytes()))).flatten();
+    let Question { key, scopes, address } = ask.body;
+    let known = key.digest(ask.operations.prefix()).and_then(|digest| keys.lookup(&digest));
     let code = known.as_ref().map_or("api_key_invalid", |known| verdict(known, &scopes, address));
     Ok(HttpResponse::Ok().json(Verification {
         valid: code == "valid",

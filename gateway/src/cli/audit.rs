@@ -4,6 +4,7 @@ use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, moment};
 use crate::keys::{Prefix, UnixMillis};
 use crate::store::{AuditFilter, Store};
+use crate::views::AuditView;
 
 /// How many rows are read at once.
 const PAGE: u32 = 500;
@@ -48,7 +49,7 @@ pub async fn run(command: AuditCommand, store: &Store, prefix: &Prefix, streams:
         let page = store.audit(&filter, before, left.min(PAGE)).await?;
         for row in &page {
             if json {
-                array.element(streams.out, row)?;
+                array.element(streams.out, &AuditView::of(row))?;
             } else {
                 let source = row.source.clone().unwrap_or_else(|| "-".to_owned());
                 table.row([

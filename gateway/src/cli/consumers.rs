@@ -1,10 +1,11 @@
 //! `gateway consumers …`
 
+use crate::cli::buckets::InBucket;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags,
+    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags,
 };
 use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
@@ -17,8 +18,11 @@ const PAGE: u32 = 500;
 pub enum ConsumersCommand {
     /// Make a consumer.
     Create(CreateConsumer),
-    /// List all consumers.
+    /// List all consumers of a bucket.
     List {
+        /// Where the name is meant.
+        #[command(flatten)]
+        bucket: InBucket,
         /// Print a JSON array.
         #[arg(long)]
         json: bool,
@@ -28,6 +32,9 @@ pub enum ConsumersCommand {
         /// Its name or its id.
         #[arg(value_name = "NAME|ID")]
         consumer: String,
+        /// Where the name is meant.
+        #[command(flatten)]
+        bucket: InBucket,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
@@ -39,6 +46,9 @@ pub enum ConsumersCommand {
         /// Its name or its id.
         #[arg(value_name = "NAME|ID")]
         consumer: String,
+        /// Where the name is meant.
+        #[command(flatten)]
+        bucket: InBucket,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
@@ -70,6 +80,8 @@ pub struct CreateConsumer {
     /// What it is sorted by, `name=value`; several times. The origin does not see it.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
+    #[command(flatten)]
+    bucket: InBucket,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -111,6 +123,8 @@ pub struct UpdateConsumer {
     /// It has no tags from now on.
     #[arg(long, conflicts_with = "tags")]
     no_tags: bool,
+    #[command(flatten)]
+    bucket: InBucket,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -130,11 +144,14 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let outcome = match command {
         ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        ConsumersCommand::List { json: false } => list(store, streams).await,
-        ConsumersCommand::List { json: true } => list_json(store, streams).await,
-        ConsumersCommand::Show { consumer, json } => show(&consumer, json, store, prefix, streams).await,
+        ConsumersCommand::List { bucket, json } => list(bucket.name(prefix)?, json, store, streams).await,
+        ConsumersCommand::Show { consumer, bucket, json } => {
+            show(find(&consumer, &bucket, store, prefix).await?, json, store, streams).await
+        }
         ConsumersCommand::Update(update) => update.run(store, prefix, stamp, streams).await,
-        ConsumersCommand::Delete { consumer, json } => delete(&consumer, json, store, prefix, stamp, streams).await,
+        ConsumersCommand::Delete { consumer, bucket, json } => {
+            delete(find(&consumer, &bucket, store, prefix).await?.consumer, json, store, stamp, streams).await
+        }
     };
     match outcome.and_then(|()| Ok(streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
@@ -143,11 +160,16 @@ pub async fn run(
 }
 
 /// Finds the consumer that an argument names.
-pub(super) async fn find(argument: &str, store: &Store, prefix: &Prefix) -> Result<StoredConsumer, CommandError> {
+pub(super) async fn find(
+    argument: &str,
+    bucket: &InBucket,
+    store: &Store,
+    prefix: &Prefix,
+) -> Result<StoredConsumer, CommandError> {
     refuse_key(argument, prefix, "the name or the id of a consumer")?;
     let found = match argument.parse::<ConsumerId>() {
         Ok(id) => store.consumer(&id).await?,
-        Err(_) => store.consumer_named(&BucketName::default(), &argument.parse()?).await?,
+        Err(_) => store.consumer_named(bucket.name(prefix)?, &argument.parse()?).await?,
     };
     Ok(found.ok_or_else(|| StoreError::UnknownConsumer { wanted: argument.to_owned() })?)
 }
@@ -161,7 +183,7 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 impl CreateConsumer {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
         let new = NewConsumer {
-            bucket: BucketName::default(),
+            bucket: self.bucket.name(prefix)?.clone(),
             name: new_name(&self.name, prefix)?,
             custom_id: self.custom_id,
             description: self.description,
@@ -185,63 +207,57 @@ impl UpdateConsumer {
             allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty()).then(|| ranges(&self.allowed_ips)).transpose()?,
             tags: (self.no_tags || !self.tags.is_empty()).then(|| Tags::new(self.tags)).transpose()?,
         };
-        let id = find(&self.consumer, store, prefix).await?.consumer.id;
+        let id = find(&self.consumer, &self.bucket, store, prefix).await?.consumer.id;
         print(&store.update_consumer(&id, edit, stamp).await?, None, self.json, streams)
     }
 }
 
-async fn list(store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+async fn list(bucket: &BucketName, json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    if store.bucket(bucket).await?.is_none() {
+        return Err(StoreError::UnknownBucket { wanted: bucket.to_string() }.into());
+    }
     let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
+    let mut array = JsonArray::default();
     let mut after = None;
     loop {
-        let page = store.consumers(&BucketName::default(), after.as_ref(), PAGE).await?;
-        for StoredConsumer { consumer, created_at, .. } in &page {
+        let page = store.consumers(bucket, after.as_ref(), PAGE).await?;
+        for stored in &page {
+            if json {
+                array.element(streams.out, &ConsumerView::of(stored))?;
+                continue;
+            }
+            let consumer = &stored.consumer;
             table.row([
                 consumer.name.to_string(),
                 consumer.id.to_string(),
                 or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
                 or_dash(consumer.scopes.as_str()),
-                moment(*created_at),
+                moment(stored.created_at),
             ]);
         }
-        table.flush(streams.out)?;
+        if !json {
+            table.flush(streams.out)?;
+        }
         match page.last() {
             Some(last) => after = Some(last.consumer.name.clone()),
+            None if json => return Ok(array.finish(streams.out)?),
             None => return Ok(()),
         }
     }
 }
 
-async fn list_json(store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let mut array = JsonArray::default();
-    let mut after = None;
-    loop {
-        let page = store.consumers(&BucketName::default(), after.as_ref(), PAGE).await?;
-        for stored in &page {
-            array.element(streams.out, &ConsumerView::of(stored))?;
-        }
-        match page.last() {
-            Some(last) => after = Some(last.consumer.name.clone()),
-            None => return Ok(array.finish(streams.out)?),
-        }
-    }
-}
-
-async fn show(argument: &str, json: bool, store: &Store, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let stored = find(argument, store, prefix).await?;
+async fn show(stored: StoredConsumer, json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
     let keys = store.count_keys(&stored.consumer.id).await?;
     print(&stored, Some(keys), json, streams)
 }
 
 async fn delete(
-    argument: &str,
+    consumer: Consumer,
     json: bool,
     store: &Store,
-    prefix: &Prefix,
     stamp: &Stamp,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    let consumer = find(argument, store, prefix).await?.consumer;
     let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
     let name = consumer.name.as_str();
     if json {

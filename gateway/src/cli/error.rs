@@ -95,6 +95,9 @@ pub enum CommandError {
         /// Its beginning.
         hint: String,
     },
+    /// No key is like the one that was reported.
+    #[error("no key is like this one")]
+    UnknownLeak,
     /// No client could present it.
     #[error("this is no key: {0}")]
     NoKey(#[source] MalformedKey),
@@ -125,6 +128,7 @@ impl CommandError {
             | Self::ImportStopped(_)
             | Self::MistypedKey
             | Self::ForeignKey { .. }
+            | Self::UnknownLeak
             | Self::NoKey(_)
             | Self::Output(_) => 1,
         }

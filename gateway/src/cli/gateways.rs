@@ -3,6 +3,7 @@
 use crate::cli::error::CommandError;
 use crate::cli::output::{JsonArray, Streams, Table, moment};
 use crate::store::Store;
+use crate::views::GatewayView;
 
 /// How to print them.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub async fn run(command: &GatewaysCommand, store: &Store, streams: &mut Streams
     let gateways = store.gateways().await?;
     if command.json {
         let mut array = JsonArray::default();
-        gateways.iter().try_for_each(|gateway| array.element(streams.out, gateway))?;
+        gateways.iter().try_for_each(|gateway| array.element(streams.out, &GatewayView::of(gateway)))?;
         return Ok(array.finish(streams.out)?);
     }
     let mut table = Table::new(["NAME", "STATE", "CHANGES BEHIND", "SEEN", "STARTED", "ID"]);

@@ -27,13 +27,20 @@ pub struct PrintPattern {
 
 /// An argument that may be a key: parsed from any text, so that no error repeats it, and shown by no `Debug`.
 #[derive(Clone)]
-struct PlainArgument(Zeroizing<String>);
+pub(super) struct PlainArgument(Zeroizing<String>);
+
+impl PlainArgument {
+    /// The text itself, or what standard input says in its place; without spaces around it.
+    pub(super) fn read(self) -> io::Result<Zeroizing<String>> {
+        let text = if self.0.as_str() == "-" { read_standard_input()? } else { self.0 };
+        Ok(Zeroizing::new(text.trim().to_owned()))
+    }
+}
 
 impl CheckKey {
     /// Says whether the text is a key of this gateway, with the right checksum. That does not make it a key that is let in.
     pub fn run(self, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-        let text = if self.key.0.as_str() == "-" { read_standard_input()? } else { self.key.0 };
-        let text = Zeroizing::new(text.trim().to_owned());
+        let text = self.key.read()?;
         let is_own = token::has_own_form(text.as_bytes(), prefix);
         match ForeignKey::parse(text, prefix) {
             Ok(key) if is_own => {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::key_text::{CheckKey, PrintPattern};
+use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
-use crate::keys::{BucketName, ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis};
-use crate::store::{CreatedKey, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer, Which};
+use crate::keys::{ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis};
+use crate::store::{CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer, Which};
 use crate::views::{KeyView, RolledView};
 
 /// How many keys are read at once.
@@ -27,6 +29,9 @@ pub enum KeysCommand {
         /// Only those of this consumer.
         #[arg(long, value_name = "NAME|ID")]
         consumer: Option<String>,
+        /// Where the name is meant.
+        #[command(flatten)]
+        bucket: InBucket,
         /// Print a JSON array.
         #[arg(long)]
         json: bool,
@@ -43,6 +48,8 @@ pub enum KeysCommand {
     Enable(OneKey),
     /// Check the form and the checksum of a key, without any store; exit 0 if both are right.
     Check(CheckKey),
+    /// Report a key that was found where it does not belong; what is done is what its bucket says.
+    ReportLeak(ReportLeak),
     /// Print the regular expression of keys, for tools that search for leaked ones.
     Pattern(PrintPattern),
 }
@@ -53,6 +60,8 @@ pub struct CreateKey {
     /// Whose it is. The consumer is made when there is none of this name.
     #[arg(long, value_name = "NAME|ID")]
     consumer: String,
+    #[command(flatten)]
+    bucket: InBucket,
     /// When it ends: after a time such as `30d`, or at a moment such as `2030-01-31T12:00:00Z`. Never, when not given.
     #[arg(long, value_name = "WHEN", value_parser = Expiry::parse)]
     expires: Option<Expiry>,
@@ -101,6 +110,8 @@ pub struct RollKey {
     /// All good keys of this consumer. The new one inherits from the newest.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
     consumer: Option<String>,
+    #[command(flatten)]
+    bucket: InBucket,
     /// How long the old keys go on, at most; `0s` ends them at once. None ever lives longer for it.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     grace: Duration,
@@ -131,13 +142,18 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let outcome = match command {
         KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        KeysCommand::List { consumer, json } => list(consumer, json, store, prefix, stamp, streams).await,
+        KeysCommand::List { consumer: Some(consumer), bucket, json } => {
+            let consumer = consumers::find(&consumer, &bucket, store, prefix).await?.consumer.id;
+            list(KeyFilter { consumer: Some(consumer), ..KeyFilter::default() }, json, store, stamp, streams).await
+        }
+        KeysCommand::List { consumer: None, bucket: _, json } => list(KeyFilter::default(), json, store, stamp, streams).await,
         KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
         KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
         KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
         KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await,
         KeysCommand::Enable(key) => set_state(key, KeyState::Active, store, prefix, stamp, streams).await,
         KeysCommand::Check(check) => check.run(prefix, streams),
+        KeysCommand::ReportLeak(report) => report.run(store, prefix, stamp, streams).await,
         KeysCommand::Pattern(pattern) => pattern.run(prefix, streams),
     };
     match outcome.and_then(|()| Ok(streams.out.flush()?)) {
@@ -150,7 +166,7 @@ impl CreateKey {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
-            Err(_) => Owner::Named(BucketName::default(), consumers::new_name(&self.consumer, prefix)?),
+            Err(_) => Owner::Named(self.bucket.name(prefix)?.clone(), consumers::new_name(&self.consumer, prefix)?),
         };
         let key = PlainKey::generate(prefix)?;
         let new = NewKey {
@@ -198,7 +214,7 @@ impl RollKey {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
         let which = match (&self.id, &self.consumer) {
             (Some(id), _) => Which::Key(key_id(id, prefix)?),
-            (None, Some(consumer)) => Which::AllOf(consumers::find(consumer, store, prefix).await?.consumer.id),
+            (None, Some(consumer)) => Which::AllOf(consumers::find(consumer, &self.bucket, store, prefix).await?.consumer.id),
             // The parser demands one of them.
             (None, None) => return Err(CommandError::InvalidArgument("name a key or a consumer".to_owned())),
         };
@@ -219,7 +235,7 @@ fn print_rolled(
     streams: &mut Streams<'_>,
 ) -> std::io::Result<()> {
     if json {
-        streams.json(&RolledView::of(rolled, key.expose(), now))?;
+        streams.json(&RolledView::of(rolled, now).with_key(key.expose()))?;
     } else {
         writeln!(streams.out, "{}", key.expose())?;
     }
@@ -257,22 +273,17 @@ fn print_created(
 }
 
 async fn list(
-    consumer: Option<String>,
+    filter: KeyFilter,
     json: bool,
     store: &Store,
-    prefix: &Prefix,
     stamp: &Stamp,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    let consumer = match consumer {
-        Some(argument) => Some(consumers::find(&argument, store, prefix).await?.consumer.id),
-        None => None,
-    };
     let mut table = Table::new(["ID", "CONSUMER", "HINT", "STATUS", "EXPIRES", "CREATED", "DESCRIPTION"]);
     let mut array = JsonArray::default();
     let mut after = None;
     loop {
-        let page = store.keys(consumer.as_ref(), after, PAGE).await?;
+        let page = store.list_keys(&filter, after.as_ref(), PAGE).await?;
         for stored in &page {
             if json {
                 array.element(streams.out, &KeyView::of(stored, stamp.at))?;
@@ -292,7 +303,7 @@ async fn list(
             table.flush(streams.out)?;
         }
         after = match page.last() {
-            Some(last) => Some(last.cursor()),
+            Some(last) => Some(last.place()),
             None if json => return Ok(array.finish(streams.out)?),
             None => return Ok(()),
         };

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
+use crate::cli::buckets::InBucket;
 use crate::cli::chart::{Screen, bar};
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{Streams, Table, moment, or_dash};
 use crate::keys::{KeyId, Prefix, UnixMillis, UsageCounts};
 use crate::store::{Period, Stamp, Store, TopKey, UsageOf, UsageRange, UsageReport};
+use crate::views::UsageView;
 
 /// How far back the command looks when it is not told.
 const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 3600);
@@ -22,6 +22,8 @@ pub struct UsageCommand {
     /// Only that of this consumer's keys.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "key")]
     consumer: Option<String>,
+    #[command(flatten)]
+    bucket: InBucket,
     /// Only that of this key, by its id, `key_…`; never the key itself.
     // Read only once it is known to be no key: the parser would repeat what it cannot read.
     #[arg(long, value_name = "ID")]
@@ -53,16 +55,6 @@ enum By {
     Day,
 }
 
-/// The usage as scripts see it.
-#[derive(Serialize)]
-struct UsageJson<'u> {
-    #[serde(flatten)]
-    report: &'u UsageReport,
-    /// Only when it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_keys: Option<&'u [TopKey]>,
-}
-
 impl UsageCommand {
     /// Runs the command.
     pub async fn run(
@@ -74,7 +66,7 @@ impl UsageCommand {
         streams: &mut Streams<'_>,
     ) -> Result<(), CommandError> {
         let of = match (&self.consumer, &self.key) {
-            (Some(consumer), _) => UsageOf::Consumer(consumers::find(consumer, store, prefix).await?.consumer.id),
+            (Some(consumer), _) => UsageOf::Consumer(consumers::find(consumer, &self.bucket, store, prefix).await?.consumer.id),
             (None, Some(key)) => {
                 refuse_key(key, prefix, "the id of a key, `key_…`")?;
                 UsageOf::Key(key.parse::<KeyId>()?)
@@ -88,7 +80,7 @@ impl UsageCommand {
             None => None,
         };
         if self.json {
-            streams.json(&UsageJson { report: &report, top_keys: top.as_deref() })?;
+            streams.json(&UsageView::of(&report, top.as_deref()))?;
         } else {
             print_periods(&report, screen, streams)?;
             if let Some(top) = &top {

@@ -13,6 +13,7 @@ use crate::config::reader::{Effective, Reader};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
 use crate::keys::{Prefix, Scope};
+use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::{MethodName, MissingKey, PathPrefix};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// The routes of the file; none means one default route to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Where GitHub's public keys come from; without a source its reports of leaked keys are refused.
+    pub github_keys: Option<KeySource>,
     /// What is in force, for `gateway check`.
     pub effective: Vec<Effective>,
 }
@@ -168,6 +171,7 @@ impl Settings {
         });
         let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
         let store = StoreSettings::read(reader);
+        let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
@@ -199,6 +203,7 @@ impl Settings {
             access_log,
             upstreams,
             routes,
+            github_keys,
             effective: reader.effective().to_vec(),
         })
     }

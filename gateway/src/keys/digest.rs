@@ -38,6 +38,14 @@ impl KeyDigest {
         Some(Self(bytes))
     }
 
+    /// The digest in 64 lower-case hexadecimal digits: for files that are to be imported again, never for a log.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
+        self.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+
     /// The stored form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

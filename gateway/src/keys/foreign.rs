@@ -72,16 +72,8 @@ impl KeyDigest {
             return Err(InvalidDigestText);
         }
         let bare = without_scheme(text);
-        let bytes = if bare.len() == 64 { from_hex(bare) } else { from_base64(bare) };
-        bytes.map(Self::from).ok_or(InvalidDigestText)
-    }
-
-    /// The digest in 64 lower-case hexadecimal digits: for files that are to be imported again, never for a log.
-    #[must_use]
-    pub fn to_hex(&self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
-        self.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        let digest = if bare.len() == 64 { Self::from_hex(bare) } else { from_base64(bare).map(Self::from) };
+        digest.ok_or(InvalidDigestText)
     }
 }
 
@@ -94,15 +86,6 @@ fn without_scheme(text: &str) -> &str {
         }
     }
     text
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let [high, low] = <[u8; 2]>::try_from(pair).ok()?.map(|digit| char::from(digit).to_digit(16));
-        *byte = u8::try_from(high? << 4 | low?).ok()?;
-    }
-    Some(bytes)
 }
 
 fn from_base64(text: &str) -> Option<[u8; 32]> {

@@ -2,8 +2,6 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
-
 use crate::keys::{KeyId, UnixMillis};
 
 /// An hour of UTC.
@@ -28,7 +26,7 @@ impl Hour {
 }
 
 /// How much was done. Counts stand still at the largest number instead of beginning again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageCounts {
     /// Requests that came with the key, those that were refused included.
     pub requests: u64,

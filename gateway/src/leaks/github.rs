@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -35,12 +35,37 @@ struct PublicKey {
 pub struct Found {
     /// The key.
     pub token: Zeroizing<String>,
+    /// What GitHub calls keys of this form.
+    #[serde(default, rename = "type")]
+    pub kind: String,
     /// Where it was found; may be empty.
     #[serde(default)]
     pub url: String,
     /// What it was found in, for example `commit`.
     #[serde(default)]
     pub source: String,
+}
+
+/// What GitHub is told of a key that it found.
+/// <https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program#provide-feedback-for-false-positives>
+#[derive(Debug, Serialize)]
+pub struct Feedback {
+    /// SHA-256 of the key in hexadecimal digits: the key itself is not sent around again.
+    pub token_hash: String,
+    /// What GitHub calls keys of this form.
+    pub token_type: String,
+    /// Whether there is such a key.
+    pub label: Label,
+}
+
+/// Whether a key that was found is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Label {
+    /// It is.
+    TruePositive,
+    /// No key is like it.
+    FalsePositive,
 }
 
 /// Why a text holds no public keys.
@@ -88,10 +113,10 @@ impl PublicKeys {
         keys.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether there is none.
+    /// Whether the key of this identifier is among them.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn has(&self, identifier: &str) -> bool {
+        self.0.iter().any(|key| key.identifier == identifier)
     }
 
     /// Checks that GitHub signed `body`.
@@ -142,6 +167,20 @@ mod tests {
             assert_eq!(keys.verify("abc", signature, body), Err(NotFromGithub::Signature), "{signature:?}");
         }
         assert_eq!(PublicKeys::default().verify("abc", &signed(&key), body), Err(NotFromGithub::UnknownKey));
+    }
+
+    /// The test key, the body and the signature of GitHub's own documentation.
+    #[test]
+    fn the_example_of_github_is_believed() {
+        let identifier = "f9525bf080f75b3506ca1ead061add62b8633a346606dc5fe544e29231c6ee0d";
+        let key = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEsz9ugWDj5jK5ELBK42ynytbo38gP\n\
+                   HzZFI03Exwz8Lh/tCfL3YxwMdLjB+bMznsanlhK0RwcGP3IDb34kQDIo3Q==\n-----END PUBLIC KEY-----\n";
+        let keys = serde_json::json!({ "public_keys": [{ "key_identifier": identifier, "key": key, "is_current": true }] });
+        let keys = PublicKeys::parse(keys.to_string().as_bytes()).unwrap();
+        let body = br#"[{"token":"some_token","type":"some_type","url":"some_url","source":"some_source"}]"#;
+        let signature = "MEUCIFLZzeK++IhS+y276SRk2Pe5LfDrfvTXu6iwKKcFGCrvAiEAhHN2kDOhy2I6eGkOFmxNkOJ+L2y8oQ9A2T9GGJo6WJY=";
+        assert_eq!(keys.verify(identifier, signature, body), Ok(()));
+        assert_eq!(keys.verify(identifier, signature, &body[..body.len() - 1]), Err(NotFromGithub::Signature));
     }
 
     #[test]

@@ -1,23 +1,76 @@
-//! Buckets in the store: the namespaces of consumers.
+//! Buckets in the store: the namespaces of consumers, and what becomes of keys in them that leak.
+
+use std::time::Duration;
 
 use serde_json::json;
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::{BucketName, UnixMillis};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{Stamp, Store, StoreError};
+use crate::store::{LeakPolicy, Stamp, Store, StoreError};
 
 /// A namespace of consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBucket {
     /// Its name, which never changes.
     pub name: BucketName,
+    /// What becomes of its keys that leak.
+    pub leaks: LeakRule,
     /// When it was made.
     pub created_at: UnixMillis,
 }
 
+/// What becomes of keys that leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeakRule {
+    /// What is done.
+    pub policy: LeakPolicy,
+    /// How long a key goes on that is to be replaced. Without a meaning under other policies.
+    pub grace: Duration,
+}
+
+/// A bucket that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewBucket {
+    /// Its name.
+    pub name: BucketName,
+    /// What becomes of its keys that leak.
+    pub leaks: LeakRule,
+}
+
+/// What to change of a bucket; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BucketEdit {
+    /// What is done about keys that leak.
+    pub leak_policy: Option<LeakPolicy>,
+    /// How long such a key goes on.
+    pub leak_grace: Option<Duration>,
+}
+
+impl Default for LeakRule {
+    fn default() -> Self {
+        Self { policy: LeakPolicy::Notify, grace: Duration::from_hours(24) }
+    }
+}
+
+/// `SELECT` of everything that [`stored_bucket`] reads.
+macro_rules! select_bucket {
+    ($rest:literal) => {
+        concat!("SELECT name, leak_policy, leak_grace_ms, created_at FROM buckets ", $rest)
+    };
+}
+
 impl Store {
+    /// Makes a bucket.
+    pub async fn create_bucket(&self, new: NewBucket, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let created = create(&mut transaction, new, stamp).await?;
+        transaction.commit().await?;
+        Ok(created)
+    }
+
     /// Finds a bucket.
     pub async fn bucket(&self, name: &BucketName) -> Result<Option<StoredBucket>, StoreError> {
         by_name(&mut *self.pool.acquire().await?, name).await
@@ -25,46 +78,78 @@ impl Store {
 
     /// At most `limit` buckets, by name, from the first one after `after` on, which need not be the name of one.
     pub async fn buckets(&self, after: &str, limit: u32) -> Result<Vec<StoredBucket>, StoreError> {
-        let rows = sqlx::query("SELECT name, created_at FROM buckets WHERE name > $1 ORDER BY name LIMIT $2")
+        let rows = sqlx::query(select_bucket!("WHERE name > $1 ORDER BY name LIMIT $2"))
             .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(stored_bucket).collect()
     }
+
+    /// Changes a bucket, and returns what it is from then on.
+    pub async fn update_bucket(&self, name: &BucketName, edit: BucketEdit, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let mut bucket = require(&mut transaction, name).await?;
+        bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
+        bucket.leaks.grace = edit.leak_grace.unwrap_or(bucket.leaks.grace);
+        sqlx::query("UPDATE buckets SET leak_policy = $2, leak_grace_ms = $3 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(bucket.leaks.policy.as_str())
+            .bind(bucket.leaks.grace_millis())
+            .execute(&mut *transaction)
+            .await?;
+        journal::record(&mut transaction, stamp, Action::BucketUpdate, Subject::Bucket(name), &bucket.leaks.detail()).await?;
+        transaction.commit().await?;
+        Ok(bucket)
+    }
 }
 
-pub(super) async fn create(transaction: &mut AnyConnection, name: BucketName, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+impl LeakRule {
+    fn grace_millis(self) -> i64 {
+        i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn detail(self) -> serde_json::Value {
+        json!({ "leak_policy": self.policy.as_str(), "leak_grace_ms": self.grace_millis() })
+    }
+}
+
+pub(super) async fn create(transaction: &mut AnyConnection, new: NewBucket, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+    let NewBucket { name, leaks } = new;
     // Writers take turns, so nobody makes it in between.
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
     }
-    let created = StoredBucket { name, created_at: stamp.at };
-    sqlx::query("INSERT INTO buckets (name, created_at) VALUES ($1, $2)")
+    let created = StoredBucket { name, leaks, created_at: stamp.at };
+    sqlx::query("INSERT INTO buckets (name, leak_policy, leak_grace_ms, created_at) VALUES ($1, $2, $3, $4)")
         .bind(created.name.as_str())
+        .bind(leaks.policy.as_str())
+        .bind(leaks.grace_millis())
         .bind(created.created_at.0)
         .execute(&mut *transaction)
         .await?;
-    journal::record(transaction, stamp, Action::BucketCreate, Subject::Bucket(&created.name), &json!({})).await?;
+    journal::record(transaction, stamp, Action::BucketCreate, Subject::Bucket(&created.name), &leaks.detail()).await?;
     Ok(created)
 }
 
 /// Refuses the name of no bucket.
-pub(super) async fn require(connection: &mut AnyConnection, name: &BucketName) -> Result<(), StoreError> {
-    match by_name(connection, name).await? {
-        Some(_) => Ok(()),
-        None => Err(StoreError::UnknownBucket { wanted: name.to_string() }),
-    }
+pub(super) async fn require(connection: &mut AnyConnection, name: &BucketName) -> Result<StoredBucket, StoreError> {
+    by_name(connection, name).await?.ok_or_else(|| StoreError::UnknownBucket { wanted: name.to_string() })
 }
 
 async fn by_name(connection: &mut AnyConnection, name: &BucketName) -> Result<Option<StoredBucket>, StoreError> {
-    let row = sqlx::query("SELECT name, created_at FROM buckets WHERE name = $1")
-        .bind(name.as_str())
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(select_bucket!("WHERE name = $1")).bind(name.as_str()).fetch_optional(connection).await?;
     row.as_ref().map(stored_bucket).transpose()
 }
 
-fn stored_bucket(row: &sqlx::any::AnyRow) -> Result<StoredBucket, StoreError> {
-    Ok(StoredBucket { name: required(row, "name")?, created_at: UnixMillis(row.try_get("created_at")?) })
+fn stored_bucket(row: &AnyRow) -> Result<StoredBucket, StoreError> {
+    let grace: i64 = row.try_get("leak_grace_ms")?;
+    Ok(StoredBucket {
+        name: required(row, "name")?,
+        leaks: LeakRule {
+            policy: required(row, "leak_policy")?,
+            grace: Duration::from_millis(u64::try_from(grace).unwrap_or_default()),
+        },
+        created_at: UnixMillis(row.try_get("created_at")?),
+    })
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
 use sqlx::Row;
 use tokio::time::{Instant, sleep};
 
@@ -34,7 +33,7 @@ pub struct Presence {
 }
 
 /// A gateway as the store knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowingGateway {
     /// One run of it.
     pub id: String,

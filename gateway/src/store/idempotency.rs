@@ -9,9 +9,9 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, Row};
 
-use crate::keys::BucketName;
 use crate::store::{
-    CreatedKey, NewConsumer, NewKey, Stamp, Store, StoreError, StoredBucket, StoredConsumer, buckets, consumers, keys,
+    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError, StoredBucket, StoredConsumer,
+    buckets, consumers, keys, roll,
 };
 
 /// How long an answer is remembered.
@@ -72,12 +72,12 @@ impl Store {
     /// Makes a bucket, once for `key`.
     pub async fn create_bucket_once(
         &self,
-        name: BucketName,
+        new: NewBucket,
         key: Option<&CreationKey>,
         answer: impl FnOnce(&StoredBucket) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredBucket>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| buckets::create(transaction, name, stamp).await).await
+        self.once(key, answer, stamp, async |transaction| buckets::create(transaction, new, stamp).await).await
     }
 
     /// Makes a consumer, once for `key`.
@@ -100,6 +100,17 @@ impl Store {
         stamp: &Stamp,
     ) -> Result<Creation<CreatedKey>, StoreError> {
         self.once(key, answer, stamp, async |transaction| keys::create(transaction, new, stamp).await).await
+    }
+
+    /// Rolls keys as [`Store::roll`] does, once for `key`.
+    pub async fn roll_once(
+        &self,
+        roll: Roll,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&RolledKeys) -> Answer,
+        stamp: &Stamp,
+    ) -> Result<Creation<RolledKeys>, StoreError> {
+        self.once(key, answer, stamp, async |transaction| roll::replace(transaction, roll, stamp).await).await
     }
 
     async fn once<T>(

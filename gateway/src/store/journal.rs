@@ -78,6 +78,12 @@ impl Actor {
     pub fn api(token: &str) -> Self {
         Self(format!("api:{token}"))
     }
+
+    /// GitHub's secret scanning.
+    #[must_use]
+    pub fn github() -> Self {
+        Self("github".to_owned())
+    }
 }
 
 impl fmt::Display for Actor {

@@ -52,21 +52,6 @@ pub struct KeyStateChange {
     pub before: KeyState,
 }
 
-/// Where a list of keys goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyCursor {
-    created_at: UnixMillis,
-    id: KeyId,
-}
-
-impl StoredKey {
-    /// Where a list that ended with this key goes on.
-    #[must_use]
-    pub fn cursor(&self) -> KeyCursor {
-        KeyCursor { created_at: self.created_at, id: self.id }
-    }
-}
-
 impl Store {
     /// Makes a key, and its consumer where [`Owner`] says so, in one transaction. When this returns, the key survives
     /// a crash.
@@ -106,30 +91,6 @@ impl Store {
     /// Finds a key by its id.
     pub async fn key(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
         by_id(&mut *self.pool.acquire().await?, id).await
-    }
-
-    /// At most `limit` keys, of one consumer or of all, oldest first, from the one after `after` on.
-    pub async fn keys(
-        &self,
-        consumer: Option<&ConsumerId>,
-        after: Option<KeyCursor>,
-        limit: u32,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        // Two queries, because each has its own index.
-        let query = match consumer {
-            None => select_key!("WHERE (k.created_at, k.id) > ($1, $2) ORDER BY k.created_at, k.id LIMIT $3"),
-            Some(_) => {
-                select_key!("WHERE (k.created_at, k.id) > ($1, $2) AND k.consumer_id = $4 ORDER BY k.created_at, k.id LIMIT $3")
-            }
-        };
-        let mut query = sqlx::query(query)
-            .bind(after.map_or(i64::MIN, |cursor| cursor.created_at.0))
-            .bind(after.map_or_else(String::new, |cursor| cursor.id.to_string()))
-            .bind(i64::from(limit));
-        if let Some(consumer) = consumer {
-            query = query.bind(consumer.as_str());
-        }
-        query.fetch_all(&self.pool).await?.iter().map(stored_key).collect()
     }
 
     /// How many keys a consumer has, in whatever state.

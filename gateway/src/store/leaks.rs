@@ -1,25 +1,30 @@
 //! Keys that were found where they do not belong.
 
-use std::time::Duration;
+use std::str::FromStr;
 
-use serde::Serialize;
 use serde_json::json;
-use sqlx::{AnyConnection, Row};
+use thiserror::Error;
 
-use crate::keys::{BucketName, ConsumerName, KeyDigest, KeyId, KeyState, KeyStatus, UnixMillis};
+use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
 use crate::store::journal::{self, Action, Subject};
-use crate::store::{Stamp, Store, StoreError, keys};
+use crate::store::rows::required;
+use crate::store::{LeakRule, Rolled, Stamp, Store, StoreError, StoredKey, buckets, keys};
 
 /// What becomes of a key of a bucket that is reported as leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeakPolicy {
     /// It is noted and logged; people decide.
     Notify,
-    /// It ends after this time, which its owner has to put another in its place.
-    End(Duration),
+    /// It ends after a grace period, in which its owner has to put another in its place.
+    Roll,
     /// It is refused from its next request on.
     Revoke,
 }
+
+/// Why a text is no [`LeakPolicy`].
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a leak policy is `notify`, `roll` or `revoke`")]
+pub struct InvalidLeakPolicy;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -33,27 +38,16 @@ pub struct Leak {
 }
 
 /// What was done about a leak.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakOutcome {
-    /// Which key.
-    pub key_id: KeyId,
-    /// Its first characters.
-    pub hint: String,
-    /// Whose it is.
-    #[serde(serialize_with = "as_text")]
-    pub consumer: ConsumerName,
-    /// In which bucket.
-    #[serde(serialize_with = "as_text")]
-    pub bucket: BucketName,
     /// What was done.
     pub action: LeakAction,
-    /// When the key ends, if it does.
-    pub expires_at: Option<UnixMillis>,
+    /// The key as it is now.
+    pub key: StoredKey,
 }
 
 /// What was done about a leaked key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeakAction {
     /// Noted and logged.
     Notified,
@@ -65,21 +59,46 @@ pub enum LeakAction {
     AlreadyRefused,
 }
 
-fn as_text<S: serde::Serializer>(name: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(name)
-}
-
 impl LeakPolicy {
-    /// How long a key goes on when nothing else was said.
-    pub const DEFAULT_GRACE: Duration = Duration::from_hours(24);
+    /// Each of them, by its word.
+    pub const WORDS: [&str; 3] = ["notify", "roll", "revoke"];
 
     /// The word that is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Notify => "notify",
-            Self::End(_) => "roll",
+            Self::Roll => "roll",
             Self::Revoke => "revoke",
+        }
+    }
+}
+
+impl FromStr for LeakPolicy {
+    type Err = InvalidLeakPolicy;
+
+    fn from_str(word: &str) -> Result<Self, InvalidLeakPolicy> {
+        match word {
+            "notify" => Ok(Self::Notify),
+            "roll" => Ok(Self::Roll),
+            "revoke" => Ok(Self::Revoke),
+            _ => Err(InvalidLeakPolicy),
+        }
+    }
+}
+
+impl LeakAction {
+    /// Each of them, by its word.
+    pub const WORDS: [&str; 4] = ["notified", "ending", "revoked", "already_refused"];
+
+    /// The word that is told.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notified => "notified",
+            Self::Ending => "ending",
+            Self::Revoked => "revoked",
+            Self::AlreadyRefused => "already_refused",
         }
     }
 }
@@ -93,77 +112,48 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let id = crate::store::rows::required::<KeyId>(&row, "id")?;
-        let key = keys::by_id(&mut transaction, &id).await?.ok_or(StoreError::UnknownKey(id))?;
-        let policy = policy_of(&mut transaction, &key.bucket).await?;
-        let (action, state, expires_at) = match (key.status(stamp.at), policy) {
-            (KeyStatus::Expired | KeyStatus::Revoked, _) => (LeakAction::AlreadyRefused, key.state, key.expires_at),
-            (_, LeakPolicy::Notify) => (LeakAction::Notified, key.state, key.expires_at),
-            (_, LeakPolicy::Revoke) => (LeakAction::Revoked, KeyState::Revoked, key.expires_at),
-            (_, LeakPolicy::End(grace)) => {
-                let end = stamp.at.after(grace);
-                (LeakAction::Ending, key.state, Some(key.expires_at.map_or(end, |earlier| earlier.min(end))))
-            }
-        };
-        let deprecated_at = (action == LeakAction::Ending).then_some(stamp.at.0);
-        sqlx::query(
-            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = COALESCE(deprecated_at, $4), updated_at = $5 \
-             WHERE id = $1",
-        )
-        .bind(id.as_str())
-        .bind(state.as_str())
-        .bind(expires_at.map(|at| at.0))
-        .bind(deprecated_at)
-        .bind(stamp.at.0)
-        .execute(&mut *transaction)
-        .await?;
+        let id = required::<KeyId>(&row, "id")?;
+        let mut key = keys::by_id(&mut transaction, &id).await?.ok_or(StoreError::UnknownKey(id))?;
+        let rule = buckets::require(&mut transaction, &key.bucket).await?.leaks;
+        let action = rule.apply(&mut key, stamp);
+        sqlx::query("UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, updated_at = $5 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(key.state.as_str())
+            .bind(key.expires_at.map(|at| at.0))
+            .bind(key.rolled.map(|rolled| rolled.at.0))
+            .bind(key.updated_at.0)
+            .execute(&mut *transaction)
+            .await?;
         let detail = json!({
-            "action": action, "policy": policy.as_str(), "url": leak.url, "source": leak.source, "expires_at": expires_at,
+            "action": action.as_str(), "policy": rule.policy.as_str(), "url": leak.url, "source": leak.source,
+            "expires_at": key.expires_at,
         });
         journal::record(&mut transaction, stamp, Action::KeyLeak, Subject::Key(&id, &leak.digest), &detail).await?;
         transaction.commit().await?;
-        Ok(Some(LeakOutcome { key_id: id, hint: key.hint, consumer: key.consumer_name, bucket: key.bucket, action, expires_at }))
-    }
-
-    /// What a bucket does about leaked keys.
-    pub async fn leak_policy(&self, bucket: &BucketName) -> Result<LeakPolicy, StoreError> {
-        policy_of(&mut *self.pool.acquire().await?, bucket).await
-    }
-
-    /// Has a bucket do `policy` about leaked keys from now on.
-    pub async fn set_leak_policy(&self, bucket: &BucketName, policy: LeakPolicy, stamp: &Stamp) -> Result<(), StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let grace = match policy {
-            LeakPolicy::End(grace) => grace,
-            LeakPolicy::Notify | LeakPolicy::Revoke => LeakPolicy::DEFAULT_GRACE,
-        };
-        let changed = sqlx::query("UPDATE buckets SET leak_policy = $2, leak_grace_ms = $3 WHERE name = $1")
-            .bind(bucket.as_str())
-            .bind(policy.as_str())
-            .bind(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
-            .await?;
-        if changed.rows_affected() == 0 {
-            return Err(StoreError::UnknownBucket { wanted: bucket.to_string() });
-        }
-        let detail = json!({ "leak_policy": policy.as_str(), "leak_grace_ms": grace.as_millis() });
-        journal::record(&mut transaction, stamp, Action::BucketUpdate, Subject::Bucket(bucket), &detail).await?;
-        Ok(transaction.commit().await?)
+        Ok(Some(LeakOutcome { action, key }))
     }
 }
 
-async fn policy_of(connection: &mut AnyConnection, bucket: &BucketName) -> Result<LeakPolicy, StoreError> {
-    let row = sqlx::query("SELECT leak_policy, leak_grace_ms FROM buckets WHERE name = $1")
-        .bind(bucket.as_str())
-        .fetch_optional(connection)
-        .await?
-        .ok_or_else(|| StoreError::UnknownBucket { wanted: bucket.to_string() })?;
-    Ok(match row.try_get("leak_policy")? {
-        "revoke" => LeakPolicy::Revoke,
-        "roll" => {
-            let grace: i64 = row.try_get("leak_grace_ms")?;
-            LeakPolicy::End(Duration::from_millis(u64::try_from(grace).unwrap_or(0)))
+impl LeakRule {
+    /// Does to a key what the policy says.
+    fn apply(self, key: &mut StoredKey, stamp: &Stamp) -> LeakAction {
+        if matches!(key.status(stamp.at), KeyStatus::Expired | KeyStatus::Revoked) {
+            return LeakAction::AlreadyRefused;
         }
-        _ => LeakPolicy::Notify,
-    })
+        let action = match self.policy {
+            LeakPolicy::Notify => return LeakAction::Notified,
+            LeakPolicy::Revoke => {
+                key.state = KeyState::Revoked;
+                LeakAction::Revoked
+            }
+            LeakPolicy::Roll => {
+                let end = stamp.at.after(self.grace);
+                key.expires_at = Some(key.expires_at.map_or(end, |earlier| earlier.min(end)));
+                key.rolled.get_or_insert(Rolled { at: stamp.at, successor: None });
+                LeakAction::Ending
+            }
+        };
+        key.updated_at = stamp.at;
+        action
+    }
 }

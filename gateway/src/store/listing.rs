@@ -39,6 +39,14 @@ pub struct After {
     pub id: String,
 }
 
+impl StoredKey {
+    /// Where a list that ended with this key goes on.
+    #[must_use]
+    pub fn place(&self) -> After {
+        After { created_at: self.created_at, id: self.id.to_string() }
+    }
+}
+
 impl Store {
     /// At most `limit` consumers, oldest first.
     pub async fn list_consumers(

@@ -63,35 +63,41 @@ impl Store {
     /// after the grace period, all in one transaction.
     pub async fn roll(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let replaced = match roll.which {
-            Which::Key(id) => vec![the_good_one(&mut transaction, id, stamp.at).await?],
-            Which::AllOf(id) => all_good_ones(&mut transaction, &id, stamp.at).await?,
-        };
-        // The newest stands last.
-        let Some(model) = replaced.last().cloned() else {
-            return Err(match roll.which {
-                Which::Key(id) => StoreError::UnknownKey(id),
-                Which::AllOf(id) => InvalidRoll::NoneGood(id).into(),
-            });
-        };
-        let new = NewKey {
-            owner: Owner::Id(model.consumer),
-            digest: roll.digest,
-            hint: roll.hint,
-            expires_at: end_to_inherit(&mut transaction, &model).await?,
-            scopes: model.scopes,
-            description: model.description,
-        };
-        let owner = consumers::by_id(&mut transaction, &model.consumer).await?;
-        let owner = owner.ok_or_else(|| consumers::unknown(&model.consumer))?;
-        let key = keys::insert(&mut transaction, new, &owner, stamp).await?;
-        let mut ending = Vec::with_capacity(replaced.len());
-        for old in replaced {
-            ending.push(end(&mut transaction, old, &key.id, roll.grace, stamp).await?);
-        }
+        let rolled = replace(&mut transaction, roll, stamp).await?;
         transaction.commit().await?;
-        Ok(RolledKeys { key, ending })
+        Ok(rolled)
     }
+}
+
+/// Does what [`Store::roll`] does, inside a transaction.
+pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
+    let replaced = match roll.which {
+        Which::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
+        Which::AllOf(id) => all_good_ones(transaction, &id, stamp.at).await?,
+    };
+    // The newest stands last.
+    let Some(model) = replaced.last().cloned() else {
+        return Err(match roll.which {
+            Which::Key(id) => StoreError::UnknownKey(id),
+            Which::AllOf(id) => InvalidRoll::NoneGood(id).into(),
+        });
+    };
+    let new = NewKey {
+        owner: Owner::Id(model.consumer),
+        digest: roll.digest,
+        hint: roll.hint,
+        expires_at: end_to_inherit(transaction, &model).await?,
+        scopes: model.scopes,
+        description: model.description,
+    };
+    let owner = consumers::by_id(transaction, &model.consumer).await?;
+    let owner = owner.ok_or_else(|| consumers::unknown(&model.consumer))?;
+    let key = keys::insert(transaction, new, &owner, stamp).await?;
+    let mut ending = Vec::with_capacity(replaced.len());
+    for old in replaced {
+        ending.push(end(transaction, old, &key.id, roll.grace, stamp).await?);
+    }
+    Ok(RolledKeys { key, ending })
 }
 
 async fn the_good_one(connection: &mut AnyConnection, id: KeyId, now: UnixMillis) -> Result<StoredKey, StoreError> {

@@ -1,8 +1,8 @@
 //! Usage in the store: added up by key and hour. Not a mutation of the model, so it has no audit and no feed row.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 use thiserror::Error;
@@ -34,8 +34,7 @@ pub enum UsageOf {
 }
 
 /// How usage is added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Period {
     /// By hours.
     #[default]
@@ -52,6 +51,11 @@ pub struct UsageRange {
     by: Period,
 }
 
+/// Why a text is no [`Period`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("usage is added up by `hour` or by `day`")]
+pub struct InvalidPeriod;
+
 /// Why two moments are no range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidRange {
@@ -64,7 +68,7 @@ pub enum InvalidRange {
 }
 
 /// Usage in a range, with a row for each period, also for those in which nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageReport {
     /// The beginning of the first period.
     pub from: UnixMillis,
@@ -79,34 +83,56 @@ pub struct UsageReport {
 }
 
 /// Usage in one period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeriodUsage {
     /// Its beginning.
     pub start: UnixMillis,
     /// How much was done.
-    #[serde(flatten)]
     pub counts: UsageCounts,
 }
 
 /// Usage of one key in a range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopKey {
     /// The key.
     pub key: KeyId,
     /// The name of whose it is; `None` when the key is gone.
     pub consumer: Option<String>,
     /// How much was done.
-    #[serde(flatten)]
     pub counts: UsageCounts,
 }
 
 impl Period {
+    /// Each of them, by its word.
+    pub const WORDS: [&str; 2] = ["hour", "day"];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
     /// How long one is.
     #[must_use]
     pub fn millis(self) -> i64 {
         match self {
             Self::Hour => Hour::MILLIS,
             Self::Day => 24 * Hour::MILLIS,
+        }
+    }
+}
+
+impl FromStr for Period {
+    type Err = InvalidPeriod;
+
+    fn from_str(word: &str) -> Result<Self, InvalidPeriod> {
+        match word {
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            _ => Err(InvalidPeriod),
         }
     }
 }

@@ -6,6 +6,11 @@ use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
 use crate::keys::tag;
+use crate::store::{LeakAction, LeakPolicy, Period};
+use crate::views::LeakView;
+
+/// Longest grace period, in seconds: ten years.
+pub const MAX_GRACE_SECONDS: u64 = 315_360_000;
 
 /// Visible ASCII with spaces only inside.
 const HEADER_TEXT: &str = r"^[!-~]([ -~]*[!-~])?$";
@@ -61,8 +66,38 @@ pub fn plain_key() -> Schema {
 /// Whether a key is good.
 #[must_use]
 pub fn key_status() -> Schema {
-    let words = ["active", "expired", "revoked", "disabled"];
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    one_of(&["active", "expired", "revoked", "disabled"])
+}
+
+/// What is done to keys that leak.
+#[must_use]
+pub fn leak_policy() -> Schema {
+    one_of(&LeakPolicy::WORDS)
+}
+
+/// What was done to a key that leaked.
+#[must_use]
+pub fn leak_action() -> Schema {
+    let words: Vec<&str> = LeakAction::WORDS.into_iter().chain([LeakView::UNKNOWN]).collect();
+    one_of(&words)
+}
+
+/// What usage is added up by.
+#[must_use]
+pub fn period() -> Schema {
+    one_of(&Period::WORDS)
+}
+
+/// The id of a run of a gateway.
+#[must_use]
+pub fn gateway_id() -> Schema {
+    text("^gw_[0-9a-f]{16}$", 19, 19).into()
+}
+
+/// How long a key goes on that is to be replaced.
+#[must_use]
+pub fn grace_seconds() -> Schema {
+    whole_number(0, MAX_GRACE_SECONDS)
 }
 
 /// A note.
@@ -164,6 +199,19 @@ pub fn moment() -> Schema {
 #[must_use]
 pub fn moment_or_null() -> Schema {
     or_null(moment())
+}
+
+/// A whole number from `least` to `most`.
+#[must_use]
+pub fn whole_number(least: u64, most: u64) -> Schema {
+    let bound = |number| usize::try_from(number).ok();
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most)).into()
+}
+
+/// One of these words.
+#[must_use]
+pub fn one_of(words: &[&str]) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).into()
 }
 
 /// A text of this pattern and so many characters.

@@ -1,14 +1,11 @@
 //! Buckets.
 
-use postern_gateway::store::{Creation, DatabaseUrl, NewConsumer, Store, StoreError, StoredBucket};
+use postern_gateway::store::{DatabaseUrl, LeakRule, NewBucket, NewConsumer, Store, StoreError, StoredBucket};
 
-use super::making::{NOW, answer, consumer, later, open, stamp};
+use super::making::{NOW, consumer, later, open, stamp};
 
 async fn create(store: &Store, name: &str) -> Result<StoredBucket, StoreError> {
-    match store.create_bucket_once(name.parse().unwrap(), None, |_| answer("/bucket"), &stamp()).await? {
-        Creation::Made(made) => Ok(made),
-        Creation::Repeated(answer) => panic!("{answer:?}"),
-    }
+    store.create_bucket(NewBucket { name: name.parse().unwrap(), leaks: LeakRule::default() }, &stamp()).await
 }
 
 pub(crate) async fn a_bucket_is_made_once_and_listed_by_name(url: &DatabaseUrl) {

@@ -1,6 +1,6 @@
 //! Creations that are sent again.
 
-use postern_gateway::store::{Creation, CreationKey, DatabaseUrl, NewConsumer, Store, StoreError, StoredConsumer};
+use postern_gateway::store::{Creation, CreationKey, DatabaseUrl, KeyFilter, NewConsumer, Store, StoreError, StoredConsumer};
 
 use super::making::{answer, consumer, key, later, open, owner, stamp};
 
@@ -47,5 +47,5 @@ pub(crate) async fn two_at_once_make_one(url: &DatabaseUrl) {
     let (first, second) = tokio::join!(create(&one, "a"), create(&two, "b"));
     let made = [&first, &second].into_iter().filter(|creation| matches!(creation, Creation::Made(_))).count();
     assert_eq!(made, 1, "{first:?} {second:?}");
-    assert_eq!(one.keys(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(one.list_keys(&KeyFilter::default(), None, 10).await.unwrap().len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use postern_gateway::keys::{KeyId, KeyState, KeyStatus, UnixMillis};
-use postern_gateway::store::{DatabaseUrl, NewConsumer, NewKey, Owner, StoreError};
+use postern_gateway::store::{DatabaseUrl, KeyFilter, NewConsumer, NewKey, Owner, StoreError};
 
 use super::making::{NOW, consumer, create_key, key, later, open, owner, stamp};
 
@@ -106,10 +106,11 @@ pub(crate) async fn keys_are_listed_oldest_first_page_by_page(url: &DatabaseUrl)
     for (limit, wanted) in pages {
         let (mut listed, mut after) = (Vec::new(), None);
         loop {
-            let page = store.keys(wanted.as_ref(), after, limit).await.unwrap();
+            let page =
+                store.list_keys(&KeyFilter { consumer: wanted, ..KeyFilter::default() }, after.as_ref(), limit).await.unwrap();
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
-            after = Some(last.cursor());
+            after = Some(last.place());
             listed.extend(page);
         }
         let expected: Vec<_> =
@@ -143,7 +144,8 @@ pub(crate) async fn two_writers_at_once_lose_nothing(url: &DatabaseUrl) {
     let (mut made, others) = tokio::join!(write(&left, "left"), write(&right, "right"));
     made.extend(others);
     let made: HashSet<KeyId> = made.into_iter().collect();
-    let listed: HashSet<KeyId> = left.keys(None, None, 1000).await.unwrap().into_iter().map(|key| key.id).collect();
+    let listed: HashSet<KeyId> =
+        left.list_keys(&KeyFilter::default(), None, 1000).await.unwrap().into_iter().map(|key| key.id).collect();
     assert_eq!(made.len(), 2 * EACH);
     assert_eq!(listed, made);
     assert_eq!(left.consumers(&"default".parse().unwrap(), None, 10).await.unwrap().len(), 1);

@@ -1,0 +1,169 @@
+//! `POST /v1/leaks`: keys that were found where they do not belong. Reported by whoever holds a token, or by GitHub's secret
+//! scanning, whose signature takes the place of one.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
+use utoipa::PartialSchema as _;
+
+use crate::admin::Operations;
+use crate::admin::body::{self, Body, Fields};
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::member::PresentedKey;
+use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::keys::{Description, KeyDigest, Prefix, check_shape, token};
+use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, SIGNATURE};
+use crate::leaks::public_keys::{GithubKeys, Unverified};
+use crate::store::{Actor, Leak, LeakAction, LeakOutcome, Stamp, Store};
+use crate::views::LeakView;
+
+/// The path.
+const PATH: &str = "/v1/leaks";
+/// Most bytes of a report of GitHub's.
+const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
+/// Most characters that are kept of what GitHub says of a place.
+const MAX_PLACE_CHARS: usize = 1024;
+
+/// The operation.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::write(Method::POST, PATH, report)
+        .named("report_leak", "keys", "Report a key that was found where it does not belong")
+        .described(
+            "What is done is what the key's bucket says: see `leak_policy`. The same path takes the reports of GitHub's secret scanning \
+             partner program, an array with a signature in place of the token.",
+        )
+        .answers(200, "What became of it.", "LeakOutcome", LeakView::schema())
+        .also(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
+}
+
+/// Whether a request is a report of GitHub's, which needs no token: [`from_github`] is asked then, and nothing else.
+pub(super) fn is_report(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    method == Method::POST && path == PATH && is_signed(headers)
+}
+
+fn is_signed(headers: &HeaderMap) -> bool {
+    headers.contains_key(SIGNATURE)
+}
+
+struct NewLeak {
+    digest: Option<KeyDigest>,
+    key: Option<PresentedKey>,
+    url: Option<Description>,
+    source: Option<Description>,
+}
+
+impl Body for NewLeak {
+    const NAME: Option<&'static str> = Some("NewLeak");
+    const KEYS: &'static [&'static str] = &["key"];
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        fields.either("sha256", "key", &[]);
+        let digest = fields.optional("sha256", "SHA-256 of the key that was found, in hexadecimal digits; or give `key`.");
+        let key = fields.optional("key", "The key that was found. It is not stored or logged. Or give `sha256`.");
+        let url = fields.optional("url", "Where it was found.");
+        let source = fields.optional("source", "What it was found in, for example `commit`.");
+        Some(Self { digest, key, url, source })
+    }
+}
+
+async fn report(call: Call<(), (), NewLeak>) -> Answered {
+    let NewLeak { digest, key, url, source } = call.body;
+    // A text that cannot be a key is the key of nobody.
+    let digest = digest.or_else(|| key.and_then(|key| key.digest(&call.prefix)));
+    let place = |text: Option<Description>| text.map(|text| text.as_str().to_owned());
+    let outcome = match digest {
+        Some(digest) => {
+            let leak = Leak { digest, url: place(url), source: place(source) };
+            report_to(&call.store, &leak, &call.stamp).await?
+        }
+        None => None,
+    };
+    Ok(HttpResponse::Ok().json(LeakView::of(outcome.as_ref(), call.stamp.at)))
+}
+
+async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
+    let failed = || Problem::new(Kind::Internal, "The gateway failed.");
+    let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
+    let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
+    let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
+    let text = body::collect_up_to(MAX_REPORT_BYTES, &request, payload).await?;
+    keys.verify(identifier, signature, &text).await.map_err(refuse)?;
+    let found: Vec<Found> = serde_json::from_slice(&text).map_err(|_| {
+        let errors = vec![FieldError::at("", "a report is an array of objects, each with a `token`")];
+        Problem::new(Kind::InvalidBody, "The body is not what GitHub sends.").with(errors)
+    })?;
+    let store = operations.store().ok_or_else(Problem::store_unavailable)?;
+    let stamp = stamp(request.peer_addr().map(|address| address.ip()));
+    let mut feedback = Vec::with_capacity(found.len());
+    for found in found {
+        let digest = KeyDigest::of(found.token.as_bytes());
+        let is_key = check_shape(found.token.as_bytes(), operations.prefix()).is_ok();
+        let outcome = if is_key { report_to(store, &found.leak(digest, operations.prefix()), &stamp).await? } else { None };
+        let label = if outcome.is_some() { Label::TruePositive } else { Label::FalsePositive };
+        feedback.push(Feedback { token_hash: digest.to_hex(), token_type: found.kind, label });
+    }
+    Ok(HttpResponse::Ok().json(feedback))
+}
+
+/// Does what the bucket says, and has people know of it.
+async fn report_to(store: &Store, leak: &Leak, stamp: &Stamp) -> Result<Option<LeakOutcome>, Problem> {
+    let outcome = store.report_leak(leak, stamp).await?;
+    if let Some(LeakOutcome { action, key }) = &outcome {
+        let place = leak.url.as_deref().unwrap_or("an unknown place");
+        log::warn!(
+            "key {} ({}…) of consumer {:?} was reported as leaked by {}, at {place:?}: {}",
+            key.id,
+            key.hint,
+            key.consumer_name.as_str(),
+            stamp.actor,
+            match action {
+                LeakAction::Notified => "nothing was done, as its bucket says",
+                LeakAction::Ending => "it ends after the grace period of its bucket",
+                LeakAction::Revoked => "it is revoked",
+                LeakAction::AlreadyRefused => "it was refused already",
+            }
+        );
+    }
+    Ok(outcome)
+}
+
+fn stamp(address: Option<IpAddr>) -> Stamp {
+    Stamp { source: address, ..Stamp::now(Actor::github()) }
+}
+
+fn refuse(error: Unverified) -> Problem {
+    match error {
+        Unverified::NotConfigured | Unverified::NotFromGithub(_) => {
+            log::warn!("a report of leaked keys was refused: {error}");
+            Problem::new(Kind::SignatureInvalid, "The report is not known to come from GitHub.")
+        }
+        Unverified::Unavailable(_) => {
+            log::error!("a report of leaked keys cannot be checked: {error}");
+            Problem::new(Kind::PublicKeysUnavailable, "The keys to check the signature with cannot be had at the moment.")
+        }
+    }
+}
+
+fn one<'r>(request: &'r HttpRequest, name: &'static str) -> Result<&'r str, Problem> {
+    let mut values = request.headers().get_all(HeaderName::from_static(name));
+    let value = match (values.next().map(HeaderValue::to_str), values.next()) {
+        (Some(Ok(value)), None) => Some(value),
+        _ => None,
+    };
+    value.ok_or_else(|| Problem::new(Kind::SignatureInvalid, format!("The header {name} has to be there once.")))
+}
+
+impl Found {
+    fn leak(&self, digest: KeyDigest, prefix: &Prefix) -> Leak {
+        let place = |text: &str| {
+            // It is stored and shown, so the key must not be in it.
+            let has_key = text.contains(self.token.as_str()) || token::contains_own_form(text.as_bytes(), prefix);
+            let shown: String = text.chars().filter(|char| !char.is_control()).take(MAX_PLACE_CHARS).collect();
+            (!shown.is_empty() && !has_key).then_some(shown)
+        };
+        Leak { digest, url: place(&self.url), source: place(&self.source) }
+    }
+}

@@ -1,0 +1,87 @@
+//! Rolling keys: a new one takes the place of one key, or of all good keys of a consumer.
+
+use std::time::Duration;
+
+use utoipa::PartialSchema as _;
+
+use crate::admin::body::{Body, Fields};
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::keys::Grace;
+use crate::admin::problem::Problem;
+use crate::admin::query::Guard;
+use crate::admin::{consumers, created, keys, text};
+use crate::keys::{ConsumerId, KeyId, PlainKey};
+use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
+use crate::views::RolledView;
+
+/// How long replaced keys go on when nothing is said.
+const DEFAULT_GRACE: Duration = Duration::from_hours(24);
+
+/// The operations that roll keys.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let shown_once = "The new key may do what the replaced one may, and ends when that would have. It stands in `key` this one \
+                      time; repeated with the same Idempotency-Key, the request is answered without it, and with `key_shown` \
+                      false. The replaced keys end after the grace period, which never lets one live longer; until then responses \
+                      to them carry `Deprecation` and `Sunset`.";
+    let rolled = |endpoint: Endpoint| {
+        endpoint.described(shown_once).answers(
+            201,
+            "The new key, and those that it takes the place of.",
+            "RolledKey",
+            RolledView::schema(),
+        )
+    };
+    vec![
+        rolled(
+            Endpoint::create("/v1/keys/{id}/roll", roll_key)
+                .named("roll_key", "keys", "Make a key that takes the place of another")
+                .refuses(&[(409, "The key is not good: it expired, or was revoked or disabled.")]),
+        ),
+        rolled(
+            Endpoint::create("/v1/consumers/{id}/roll", roll_consumer)
+                .named("roll_keys_of_consumer", "keys", "Make a key that takes the place of all good keys of a consumer")
+                .refuses(&[(409, "The consumer has no key that is good.")]),
+        ),
+    ]
+}
+
+struct Rolling {
+    grace: Duration,
+}
+
+impl Body for Rolling {
+    const NAME: Option<&'static str> = Some("Roll");
+    const MAY_BE_MISSING: bool = true;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let grace = "How long the replaced keys go on at most; 0 ends them at once, a day when missing.";
+        Some(Self { grace: fields.optional::<Grace>("grace_seconds", grace).map_or(DEFAULT_GRACE, |grace| grace.0) })
+    }
+}
+
+async fn roll_key(call: Call<KeyId, Guard, Rolling>) -> Answered {
+    keys::find(&call.store, &call.path, &call.query).await?;
+    let which = Which::Key(call.path);
+    roll(call, which).await
+}
+
+async fn roll_consumer(call: Call<ConsumerId, Guard, Rolling>) -> Answered {
+    call.query.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+    let which = Which::AllOf(call.path);
+    roll(call, which).await
+}
+
+async fn roll<P>(call: Call<P, Guard, Rolling>, which: Which) -> Answered {
+    let key = PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
+    let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: call.body.grace };
+    let now = call.now();
+    let answer = |rolled: &RolledKeys, plain: Option<&str>| {
+        let mut view = RolledView::of(rolled, now);
+        (view.new.key, view.new.key_shown) = (plain, Some(plain.is_some()));
+        Answer { location: format!("/v1/keys/{}", rolled.key.id), body: text(&view) }
+    };
+    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    let remembered = |rolled: &RolledKeys| answer(rolled, None);
+    let rolled = call.store.roll_once(roll, call.creation.as_ref(), remembered, &call.stamp).await?;
+    Ok(created(rolled, |rolled| answer(rolled, Some(key.expose()))))
+}

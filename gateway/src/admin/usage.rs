@@ -1,0 +1,97 @@
+//! `GET /v1/usage`
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use utoipa::PartialSchema as _;
+
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::admin::query::{Guard, Parameters, Query};
+use crate::admin::{consumers, keys};
+use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis};
+use crate::store::{Period, UsageOf, UsageRange};
+use crate::views::UsageView;
+
+/// How far back is looked when nothing is said.
+const DEFAULT_RANGE: Duration = Duration::from_hours(24);
+
+/// The operation.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::get("/v1/usage", show)
+        .named("show_usage", "usage", "Show what was done with keys, by hours or days")
+        .described(
+            "Of all keys, those that are gone included, unless one of `key_id`, `consumer_id` and `bucket` is given. Counts are at most \
+             a second old.",
+        )
+        .answers(200, "The usage, with a row for each period.", "Usage", UsageView::schema())
+        .made_of::<UsageView<'_>>()
+        .refuses(&[
+            (404, "There is no such consumer."),
+            (412, "The consumer does not have these tags."),
+            (422, "The range is empty or has too many periods, or it is said of more than one thing whose usage is wanted."),
+        ])
+}
+
+struct Wanted {
+    key: Option<KeyId>,
+    consumer: Option<ConsumerId>,
+    bucket: Option<BucketName>,
+    from: Option<UnixMillis>,
+    to: Option<UnixMillis>,
+    by: Period,
+    top: Option<u32>,
+    guard: Guard,
+}
+
+impl Query for Wanted {
+    fn read(parameters: &mut Parameters) -> Self {
+        Self {
+            key: parameters.optional("key_id", "Only that of this key, which may be gone."),
+            consumer: parameters.optional("consumer_id", "Only that of this consumer's keys."),
+            bucket: parameters.optional("bucket", "Only that of the keys of this bucket."),
+            from: parameters.optional("from", "From this moment on; a day before `to` when missing."),
+            to: parameters.optional("to", "Up to this moment; now when missing."),
+            by: parameters.optional("by", "What to add up by; hours and days are those of UTC.").unwrap_or_default(),
+            top: parameters.limit("top", "Also name so many keys, those with the most requests first."),
+            guard: Guard::read(parameters),
+        }
+    }
+}
+
+async fn show(call: Call<(), Wanted, ()>) -> Answered {
+    let wanted = &call.query;
+    let of = match (wanted.key, wanted.consumer, &wanted.bucket) {
+        (None, None, None) => UsageOf::All,
+        (Some(key), None, None) => UsageOf::Key(key),
+        (None, Some(consumer), None) => UsageOf::Consumer(consumer),
+        (None, None, Some(bucket)) => UsageOf::Bucket(bucket.clone()),
+        _ => return Err(unfollowable("key_id", "one of key_id, consumer_id and bucket can be given, not several")),
+    };
+    match &of {
+        UsageOf::Key(key) if !wanted.guard.is_empty() => drop(keys::find(&call.store, key, &wanted.guard).await?),
+        UsageOf::Consumer(consumer) => wanted.guard.check(&consumers::find(&call.store, consumer).await?.tags)?,
+        UsageOf::All | UsageOf::Bucket(_) if !wanted.guard.is_empty() => {
+            return Err(unfollowable("tag", "tags are asked of one consumer: give key_id or consumer_id too"));
+        }
+        UsageOf::All | UsageOf::Bucket(_) | UsageOf::Key(_) => {}
+    }
+    // What is done in this very millisecond is in it.
+    let to = wanted.to.unwrap_or(UnixMillis(call.now().0.saturating_add(1)));
+    let back = i64::try_from(DEFAULT_RANGE.as_millis()).unwrap_or(i64::MAX);
+    let from = wanted.from.unwrap_or(UnixMillis(to.0.saturating_sub(back)));
+    let range = UsageRange::new(from, to, wanted.by).map_err(|error| unfollowable("from", error.to_string()))?;
+    let report = call.store.usage(&of, range).await?;
+    let top = match wanted.top {
+        Some(limit) => Some(call.store.top_keys(&of, range, limit).await?),
+        None => None,
+    };
+    Ok(HttpResponse::Ok().json(UsageView::of(&report, top.as_deref())))
+}
+
+/// Each parameter is right, and together they ask for what there is not.
+fn unfollowable(parameter: &str, detail: impl Into<String>) -> Problem {
+    let detail = detail.into();
+    let errors = vec![FieldError::of(parameter, detail.clone())];
+    Problem::new(Kind::UnfollowableQuery, format!("The parameters do not go together: {detail}.")).with(errors)
+}

@@ -1,0 +1,170 @@
+//! `gateway buckets …`, and the option that says in which bucket a name is meant.
+
+use std::time::Duration;
+
+use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::output::{JsonArray, Streams, Table, details, moment};
+use crate::keys::{BucketName, Prefix};
+use crate::store::{BucketEdit, LeakPolicy, LeakRule, NewBucket, Stamp, Store, StoreError, StoredBucket};
+use crate::views::BucketView;
+use crate::views::schemas::MAX_GRACE_SECONDS;
+
+/// How many buckets are read at once.
+const PAGE: u32 = 500;
+
+/// Which bucket the names of consumers are meant in.
+#[derive(Debug, clap::Args)]
+pub struct InBucket {
+    /// The bucket that the name of the consumer is meant in.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    bucket: BucketName,
+}
+
+/// Work on the buckets in the store: the namespaces of consumers.
+#[derive(Debug, clap::Subcommand)]
+pub enum BucketsCommand {
+    /// Make a bucket.
+    Create {
+        /// Its name: 1 to 128 visible ASCII characters. It cannot be changed.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What is done about keys that leak.
+        #[command(flatten)]
+        leaks: Leaks,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all buckets.
+    List {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one bucket.
+    Show {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what a bucket does about keys that leak.
+    Update {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What is done about keys that leak.
+        #[command(flatten)]
+        leaks: Leaks,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What is done about keys that leak.
+#[derive(Debug, clap::Args)]
+pub struct Leaks {
+    /// What is done to a key that is reported as leaked: `notify`, `roll` (it ends after a while) or `revoke`.
+    #[arg(long, value_name = "POLICY")]
+    leak_policy: Option<LeakPolicy>,
+    /// How long such a key goes on under the policy `roll`, for example `24h`.
+    #[arg(long, value_name = "TIME", value_parser = parse_grace)]
+    leak_grace: Option<Duration>,
+}
+
+/// Runs one of the commands.
+pub async fn run(
+    command: BucketsCommand,
+    store: &Store,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    match command {
+        BucketsCommand::Create { name, leaks, json } => {
+            let usual = LeakRule::default();
+            let rule =
+                LeakRule { policy: leaks.leak_policy.unwrap_or(usual.policy), grace: leaks.leak_grace.unwrap_or(usual.grace) };
+            let new = NewBucket { name: read_name(&name, prefix)?, leaks: rule };
+            print(&store.create_bucket(new, stamp).await?, json, streams)?;
+        }
+        BucketsCommand::List { json } => list(json, store, streams).await?,
+        BucketsCommand::Show { name, json } => {
+            let name = read_name(&name, prefix)?;
+            let found = store.bucket(&name).await?;
+            print(&found.ok_or_else(|| StoreError::UnknownBucket { wanted: name.to_string() })?, json, streams)?;
+        }
+        BucketsCommand::Update { name, leaks: Leaks { leak_policy, leak_grace }, json } => {
+            let edit = BucketEdit { leak_policy, leak_grace };
+            print(&store.update_bucket(&read_name(&name, prefix)?, edit, stamp).await?, json, streams)?;
+        }
+    }
+    Ok(streams.out.flush()?)
+}
+
+impl InBucket {
+    /// Its name.
+    ///
+    /// # Errors
+    /// Someone pasted a whole key.
+    pub(super) fn name(&self, prefix: &Prefix) -> Result<&BucketName, CommandError> {
+        refuse_key(self.bucket.as_str(), prefix, "the name of a bucket")?;
+        Ok(&self.bucket)
+    }
+}
+
+async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    let mut table = Table::new(["NAME", "LEAKED KEYS", "GRACE", "CREATED"]);
+    let mut array = JsonArray::default();
+    let mut after = String::new();
+    loop {
+        let page = store.buckets(&after, PAGE).await?;
+        for bucket in &page {
+            if json {
+                array.element(streams.out, &BucketView::of(bucket))?;
+            } else {
+                table.row([
+                    bucket.name.to_string(),
+                    bucket.leaks.policy.as_str().to_owned(),
+                    humantime::format_duration(bucket.leaks.grace).to_string(),
+                    moment(bucket.created_at),
+                ]);
+            }
+        }
+        if !json {
+            table.flush(streams.out)?;
+        }
+        match page.last() {
+            Some(last) => after = last.name.to_string(),
+            None if json => return Ok(array.finish(streams.out)?),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn print(bucket: &StoredBucket, json: bool, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    if json {
+        return Ok(streams.json(&BucketView::of(bucket))?);
+    }
+    let lines = [
+        ("name", bucket.name.to_string()),
+        ("leaked keys", bucket.leaks.policy.as_str().to_owned()),
+        ("grace", humantime::format_duration(bucket.leaks.grace).to_string()),
+        ("created", moment(bucket.created_at)),
+    ];
+    Ok(details(streams.out, &lines)?)
+}
+
+fn read_name(argument: &str, prefix: &Prefix) -> Result<BucketName, CommandError> {
+    refuse_key(argument, prefix, "the name of a bucket")?;
+    Ok(argument.parse()?)
+}
+
+/// The same that the admin API takes.
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    let grace = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if grace.as_secs() <= MAX_GRACE_SECONDS { Ok(grace) } else { Err("at most ten years".to_owned()) }
+}

@@ -1,0 +1,62 @@
+//! `gateway keys report-leak`: a key was found where it does not belong.
+
+use crate::cli::error::CommandError;
+use crate::cli::key_text::PlainArgument;
+use crate::cli::output::{Streams, moment_or};
+use crate::keys::{Description, KeyDigest, Prefix, token};
+use crate::store::{Leak, LeakAction, Stamp, Store};
+use crate::views::LeakView;
+
+/// Which key, and where it was.
+#[derive(Debug, clap::Args)]
+pub struct ReportLeak {
+    /// The key, its SHA-256 as `sha256:…`, or `-` to read either from standard input, where no shell remembers it.
+    #[arg(value_name = "KEY|-", default_value = "-", hide_default_value = true)]
+    key: PlainArgument,
+    /// Where it was found.
+    #[arg(long, value_name = "TEXT")]
+    url: Option<Description>,
+    /// What it was found in, for example `commit`.
+    #[arg(long, value_name = "TEXT")]
+    source: Option<Description>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ReportLeak {
+    /// Has done what the key's bucket says.
+    pub(super) async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
+        let places = [&self.url, &self.source].map(|place| place.as_ref().map(|text| text.as_str().to_owned()));
+        if places.iter().flatten().any(|place| token::contains_own_form(place.as_bytes(), prefix)) {
+            return Err(CommandError::KeyAsArgument { wanted: "where the key was found, without the key" });
+        }
+        let [url, source] = places;
+        let key = self.key.read()?;
+        let digest = match key.get(..7) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("sha256:") => {
+                KeyDigest::parse(&key).map_err(|error| CommandError::InvalidArgument(error.to_string()))?
+            }
+            _ => KeyDigest::of(key.as_bytes()),
+        };
+        let outcome = store.report_leak(&Leak { digest, url, source }, stamp).await?;
+        if self.json {
+            return Ok(streams.json(&LeakView::of(outcome.as_ref(), stamp.at))?);
+        }
+        let Some(outcome) = outcome else { return Err(CommandError::UnknownLeak) };
+        let key = &outcome.key;
+        let done = match outcome.action {
+            LeakAction::Notified => "nothing was done, as its bucket says".to_owned(),
+            LeakAction::Ending => format!("it ends at {}", moment_or(key.expires_at, "never")),
+            LeakAction::Revoked => "it is revoked".to_owned(),
+            LeakAction::AlreadyRefused => "it was refused already".to_owned(),
+        };
+        Ok(writeln!(streams.out, "key {} ({}…, consumer {}): {done}", key.id, key.hint, key.consumer_name)?)
+    }
+}

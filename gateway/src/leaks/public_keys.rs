@@ -1,0 +1,256 @@
+//! Where GitHub's public keys come from: a file, or GitHub itself.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
+use actix_http::{Payload, RequestHead, StatusCode, Uri};
+use futures_util::StreamExt as _;
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, PublicKeys};
+use crate::proxy::OriginUrl;
+use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
+use crate::tls::origin::OriginTls;
+
+/// How long keys that were fetched are believed.
+const FRESH_FOR: Duration = Duration::from_hours(1);
+/// The least time between two fetches: who sends reports with made-up identifiers must not have GitHub asked for each.
+const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+/// How long fetching may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of the document.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Where the keys are.
+#[derive(Clone)]
+pub enum KeySource {
+    /// In a file, which is read again for each report.
+    File(PathBuf),
+    /// On a server.
+    Server(Box<KeyServer>),
+}
+
+/// A server that has the keys.
+#[derive(Clone)]
+pub struct KeyServer {
+    origin: OriginUrl,
+    path: Uri,
+    tls: Option<OriginTls>,
+}
+
+/// Why a text is no [`KeySource`].
+#[derive(Debug, Error)]
+pub enum InvalidKeySource {
+    /// It cannot be read as an address.
+    #[error("this is not an address: write it like \"https://api.github.com/meta/public_keys/secret_scanning\"")]
+    NotAUrl,
+    /// Whoever can change what it answers could sign reports.
+    #[error("public keys are fetched over https; over http only from this machine itself")]
+    Insecure,
+    /// No authority is there to believe a server by.
+    #[error("{0}")]
+    NoAuthorities(String),
+}
+
+/// Why a report cannot be checked, or is not believed.
+#[derive(Debug, Error)]
+pub enum Unverified {
+    /// No source is configured.
+    #[error("no public keys are configured (leaks.github_keys)")]
+    NotConfigured,
+    /// It does not come from GitHub.
+    #[error(transparent)]
+    NotFromGithub(#[from] NotFromGithub),
+    /// The keys cannot be had at the moment.
+    #[error("the public keys cannot be had: {0}")]
+    Unavailable(String),
+}
+
+/// GitHub's keys, kept for a while. One for each thread that checks reports.
+pub struct GithubKeys {
+    source: Option<KeySource>,
+    pool: OriginPool,
+    fetched: Mutex<Fetched>,
+}
+
+#[derive(Default)]
+struct Fetched {
+    keys: Arc<PublicKeys>,
+    at: Option<Instant>,
+    tried_at: Option<Instant>,
+}
+
+impl KeySource {
+    /// Takes the path of a file, or the address of a server.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub fn parse(text: &str) -> Result<Self, InvalidKeySource> {
+        if !text.contains("://") {
+            return Ok(Self::File(text.into()));
+        }
+        let uri: Uri = text.parse().map_err(|_| InvalidKeySource::NotAUrl)?;
+        let (Some(scheme), Some(authority), Some(path)) = (uri.scheme_str(), uri.authority(), uri.path_and_query()) else {
+            return Err(InvalidKeySource::NotAUrl);
+        };
+        let origin = OriginUrl::parse(&format!("{scheme}://{authority}")).map_err(|_| InvalidKeySource::NotAUrl)?;
+        let tls = match origin.target().scheme() {
+            OriginScheme::Https => {
+                let loaded = OriginTls::load(&Default::default());
+                Some(loaded.map_err(|error| InvalidKeySource::NoAuthorities(error.to_string()))?)
+            }
+            OriginScheme::Http if is_loopback(authority.host()) => None,
+            OriginScheme::Http => return Err(InvalidKeySource::Insecure),
+        };
+        let path = path.as_str().parse().map_err(|_| InvalidKeySource::NotAUrl)?;
+        Ok(Self::Server(Box::new(KeyServer { origin, path, tls })))
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Server(server) => server.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl GithubKeys {
+    /// Keys from `source`. Needs the runtime of the thread that it is to serve.
+    #[must_use]
+    pub fn new(source: Option<KeySource>) -> Self {
+        let tls = match &source {
+            Some(KeySource::Server(server)) => server.tls.clone(),
+            Some(KeySource::File(_)) | None => None,
+        };
+        let pool = OriginPool::new(PoolSettings { tls, reuse: false, ..PoolSettings::default() });
+        Self { source, pool, fetched: Mutex::default() }
+    }
+
+    /// Checks that GitHub signed `body`.
+    ///
+    /// # Errors
+    /// Why that is not known, or not so.
+    pub async fn verify(&self, identifier: &str, signature: &str, body: &[u8]) -> Result<(), Unverified> {
+        let keys = match self.source.as_ref().ok_or(Unverified::NotConfigured)? {
+            KeySource::File(path) => Arc::new(read(path).await?),
+            KeySource::Server(server) => self.fetched(server, identifier).await?,
+        };
+        Ok(keys.verify(identifier, signature, body)?)
+    }
+
+    /// What was fetched before, unless it is old or lacks the key: GitHub changes its keys now and then.
+    async fn fetched(&self, server: &KeyServer, identifier: &str) -> Result<Arc<PublicKeys>, Unverified> {
+        let mut fetched = self.fetched.lock().await;
+        let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < FRESH_FOR);
+        if is_fresh && (fetched.keys.has(identifier) || fetched.tried_lately()) {
+            return Ok(Arc::clone(&fetched.keys));
+        }
+        if fetched.tried_lately() {
+            return Err(Unverified::Unavailable("fetching them failed a moment ago".to_owned()));
+        }
+        fetched.tried_at = Some(Instant::now());
+        let keys = timeout(FETCH_TIMEOUT, self.fetch(server)).await;
+        let keys = keys.unwrap_or_else(|_| Err(Unverified::Unavailable(format!("no answer within {FETCH_TIMEOUT:?}"))))?;
+        fetched.keys = Arc::new(keys);
+        fetched.at = Some(Instant::now());
+        Ok(Arc::clone(&fetched.keys))
+    }
+
+    async fn fetch(&self, server: &KeyServer) -> Result<PublicKeys, Unverified> {
+        let mut head = RequestHead::default();
+        head.uri = server.path.clone();
+        head.headers.insert(HOST, server.origin.host().clone());
+        head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // GitHub answers nobody who does not say what they are.
+        head.headers.insert(USER_AGENT, HeaderValue::from_static("postern"));
+        let sent = self.pool.send(server.origin.target(), head, ()).await;
+        let (head, payload) = sent.map_err(|error| Unverified::Unavailable(format!("{server}: {error}")))?;
+        if head.status != StatusCode::OK {
+            return Err(Unverified::Unavailable(format!("{server} answers {}", head.status.as_u16())));
+        }
+        let document = collect(payload).await.ok_or_else(|| Unverified::Unavailable(format!("{server} broke off")))?;
+        PublicKeys::parse(&document).map_err(|error| unreadable(&format!("{server}"), &error))
+    }
+}
+
+impl Fetched {
+    fn tried_lately(&self) -> bool {
+        self.tried_at.is_some_and(|at| at.elapsed() < FETCH_AT_MOST_EVERY)
+    }
+}
+
+impl fmt::Display for KeyServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+async fn read(path: &Path) -> Result<PublicKeys, Unverified> {
+    let shown = path.display().to_string();
+    let file = path.to_owned();
+    let text = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
+    let text = text.map_err(std::io::Error::other).and_then(|read| read);
+    let text = text.map_err(|error| Unverified::Unavailable(format!("{shown}: {error}")))?;
+    PublicKeys::parse(&text).map_err(|error| unreadable(&shown, &error))
+}
+
+fn unreadable(place: &str, error: &InvalidPublicKeys) -> Unverified {
+    Unverified::Unavailable(format!("{place}: {error}"))
+}
+
+/// All of a body, unless it breaks off or is longer than any such document.
+async fn collect(mut payload: Payload) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        body.extend_from_slice(&chunk.ok()?);
+        if body.len() > MAX_BYTES {
+            return None;
+        }
+    }
+    Some(body)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_file_or_a_server_that_can_be_believed() {
+        for (text, wanted) in [
+            ("github-keys.json", Ok("github-keys.json")),
+            ("/etc/postern/keys.json", Ok("/etc/postern/keys.json")),
+            ("http://127.0.0.1:8000/keys?a=b", Ok("http://127.0.0.1:8000/keys?a=b")),
+            ("http://[::1]/", Ok("http://[::1]/")),
+            ("http://localhost/keys", Ok("http://localhost/keys")),
+            ("http://api.github.com/keys", Err("https")),
+            ("http://127.0.0.1.example.org/", Err("https")),
+            ("https://user@host/", Err("address")),
+            ("ftp://host/", Err("address")),
+            ("https://", Err("address")),
+        ] {
+            match (KeySource::parse(text), wanted) {
+                (Ok(source), Ok(wanted)) => assert_eq!(source.to_string(), wanted),
+                (Err(error), Err(wanted)) => assert!(error.to_string().contains(wanted), "{text}: {error}"),
+                (source, _) => panic!("{text}: {source:?}"),
+            }
+        }
+    }
+}
