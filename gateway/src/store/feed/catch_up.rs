@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::time::Instant;
 
@@ -10,101 +11,113 @@ use crate::store::feed::{Follower, bulk};
 use crate::store::rows;
 use crate::store::{StoreError, within};
 
-/// How long the store may take to say what is new, and to tell the changes.
+/// How long the store may take to say what is new.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-const CHANGES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Above this many changes, loading everything is the shorter way.
 const MOST_CHANGES: i64 = 10_000;
 
+/// Everything that is new, in one statement: it sees one moment of the store, and a revocation waits for one answer of the
+/// database only. Rows are as they are now, for in between they may have changed several times. Consumers come first,
+/// because a new key may belong to a new one.
+const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest), \
+    new AS (SELECT DISTINCT ch.subject, ch.subject_id, ch.digest FROM changes ch, kept \
+            WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
+    SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, CAST(NULL AS TEXT) AS subject_id, CAST(NULL AS BYTEA) AS digest, \
+           CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, CAST(NULL AS TEXT) AS custom_id, \
+           CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, CAST(NULL AS TEXT) AS allowed_ips, \
+           CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, CAST(NULL AS BIGINT) AS expires_at, \
+           CAST(NULL AS BIGINT) AS deprecated_at FROM kept \
+    UNION ALL SELECT 1, NULL, NULL, new.subject_id, NULL, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips, \
+           NULL, NULL, NULL, NULL FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
+    UNION ALL SELECT 2, NULL, NULL, new.subject_id, new.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
+           k.consumer_id, k.state, k.expires_at, k.deprecated_at FROM new LEFT JOIN keys k ON k.id = new.subject_id \
+           WHERE new.subject = 'key' \
+    ORDER BY 1";
+
+/// What is new in the store.
+struct News {
+    /// The oldest and the newest change that it keeps.
+    kept: (i64, i64),
+    /// Consumers and keys, unless there are too many.
+    rows: Vec<AnyRow>,
+}
+
 impl Follower {
-    /// Brings the table to the state of the store, as one snapshot of it shows.
+    /// Brings the table to the state of the store, as one moment of it shows.
     pub(super) async fn catch_up(&mut self, connection: &mut AnyConnection) -> Result<(), StoreError> {
-        let store = self.store.clone();
-        let (mut snapshot, (oldest, newest)) = within(ANSWER_TIMEOUT, async {
-            let mut snapshot = connection.begin_with(store.database.begin_read()).await?;
-            let kept = kept_revisions(&mut snapshot).await?;
-            Ok((snapshot, kept))
-        })
-        .await?;
-        match self.revision {
-            Some(known) if known == newest => {}
-            // Going on needs every change after `known`; a store that went back was restored from a copy.
-            Some(known) if oldest <= known + 1 && newest > known && newest - known <= MOST_CHANGES => {
-                match within(CHANGES_TIMEOUT, self.apply_changes(&mut snapshot, known)).await {
-                    Err(StoreError::OutOfStep(error)) => {
+        let newest = match self.revision {
+            None => self.load_all(connection).await?,
+            Some(known) => {
+                let News { kept: (oldest, newest), rows } = within(ANSWER_TIMEOUT, News::since(known, connection)).await?;
+                // Going on needs every change after `known`; a store that went back was restored from a copy.
+                let is_told_all = oldest <= known + 1 && (known..=known + MOST_CHANGES).contains(&newest);
+                match is_told_all.then(|| self.apply(&rows)) {
+                    Some(Ok(())) => newest,
+                    Some(Err(StoreError::OutOfStep(error))) => {
                         log::warn!("loading all keys again: {error}");
-                        self.load_all(&mut snapshot).await?;
+                        self.load_all(connection).await?
                     }
-                    outcome => outcome?,
+                    Some(Err(error)) => return Err(error),
+                    None => {
+                        log::info!(
+                            "loading all keys again: the table is at change {known}, the store keeps {oldest} to {newest}"
+                        );
+                        self.load_all(connection).await?
+                    }
                 }
             }
-            Some(known) => {
-                log::info!("loading all keys again: the table is at change {known}, the store keeps {oldest} to {newest}");
-                self.load_all(&mut snapshot).await?;
-            }
-            None => self.load_all(&mut snapshot).await?,
-        }
-        snapshot.commit().await?;
+        };
         self.revision = Some(newest);
         self.status.reached(newest);
         Ok(())
     }
 
-    async fn apply_changes(&self, snapshot: &mut AnyConnection, known: i64) -> Result<(), StoreError> {
-        // The rows as they are now: in between they may have changed several times. Consumers first, because a new key
-        // may belong to a new consumer.
-        let consumers = sqlx::query(
-            "SELECT DISTINCT ch.subject_id, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips \
-             FROM changes ch LEFT JOIN consumers c ON c.id = ch.subject_id \
-             WHERE ch.revision > $1 AND ch.subject = 'consumer'",
-        )
-        .bind(known)
-        .fetch_all(&mut *snapshot)
-        .await?;
-        for row in &consumers {
-            let id: ConsumerId = rows::required(row, "subject_id")?;
+    fn apply(&self, rows: &[AnyRow]) -> Result<(), StoreError> {
+        for row in rows {
             let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
-            self.table.apply(match or_gone(is_there, || rows::consumer(row))? {
-                Some(consumer) => Change::Consumer(consumer),
-                None => Change::ConsumerRemoved(id),
-            })?;
-        }
-        let keys = sqlx::query(
-            "SELECT DISTINCT ch.digest, k.id, k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.scopes \
-             FROM changes ch LEFT JOIN keys k ON k.id = ch.subject_id \
-             WHERE ch.revision > $1 AND ch.subject = 'key'",
-        )
-        .bind(known)
-        .fetch_all(snapshot)
-        .await?;
-        for row in &keys {
-            let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
-            self.table.apply(match or_gone(is_there, || rows::key_entry(row))? {
-                Some(entry) => Change::Key(entry),
-                None => Change::KeyRemoved(rows::digest(row)?),
+            self.table.apply(match row.try_get::<i64, _>("kind")? {
+                1 => match or_gone(is_there, || rows::consumer(row))? {
+                    Some(consumer) => Change::Consumer(consumer),
+                    None => Change::ConsumerRemoved(rows::required::<ConsumerId>(row, "subject_id")?),
+                },
+                _ => match or_gone(is_there, || rows::key_entry(row))? {
+                    Some(entry) => Change::Key(entry),
+                    None => Change::KeyRemoved(rows::digest(row)?),
+                },
             })?;
         }
         Ok(())
     }
 
-    async fn load_all(&self, snapshot: &mut AnyConnection) -> Result<(), StoreError> {
+    /// Loads everything, and tells which change it is up to.
+    async fn load_all(&self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
+        let (mut snapshot, newest) = within(ANSWER_TIMEOUT, async {
+            let mut snapshot = connection.begin_with(self.store.database.begin_read()).await?;
+            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&mut *snapshot).await?;
+            Ok((snapshot, newest.unwrap_or(0)))
+        })
+        .await?;
         let mut reload = self.table.reload();
-        bulk::read_all(snapshot, &mut reload).await?;
+        bulk::read_all(&mut snapshot, &mut reload).await?;
         reload.finish();
+        snapshot.commit().await?;
         self.status.loaded();
         log::info!("loaded {} keys in {:.3} s", self.table.len(), begun.elapsed().as_secs_f64());
-        Ok(())
+        Ok(newest)
     }
 }
 
-/// The oldest and the newest change that the store keeps; `(1, 0)` when there was never any.
-async fn kept_revisions(snapshot: &mut AnyConnection) -> Result<(i64, i64), StoreError> {
-    let row = sqlx::query("SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest")
-        .fetch_one(snapshot)
-        .await?;
-    let (oldest, newest): (Option<i64>, Option<i64>) = (row.try_get("oldest")?, row.try_get("newest")?);
-    Ok((oldest.unwrap_or(1), newest.unwrap_or(0)))
+impl News {
+    async fn since(known: i64, connection: &mut AnyConnection) -> Result<Self, StoreError> {
+        let mut rows = sqlx::query(NEWS).bind(known).bind(MOST_CHANGES).fetch_all(connection).await?.into_iter();
+        let mut kept = (1, 0);
+        if let Some(first) = rows.next() {
+            let (oldest, newest): (Option<i64>, Option<i64>) = (first.try_get("oldest")?, first.try_get("newest")?);
+            kept = (oldest.unwrap_or(kept.0), newest.unwrap_or(kept.1));
+        }
+        Ok(Self { kept, rows: rows.collect() })
+    }
 }
 
 /// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
