@@ -18,6 +18,7 @@ const nameOf = (schema) => schema.$ref?.split("/").pop();
 const kind = (schema) => {
   if (schema.$ref) return nameOf(schema);
   if (schema.oneOf) return schema.oneOf.map(kind).join(" or ");
+  if (schema.allOf) return schema.allOf.map(kind).join(" and ");
   const types = [schema.type].flat().filter(Boolean);
   const inner = types.includes("array") ? ` of ${kind(schema.items ?? {})}` : "";
   return types.map((type) => (type === "array" ? `array${inner}` : type)).join(" or ") || "anything";
@@ -52,6 +53,8 @@ const member = (name, schema, required, meaning) => [
 
 const fields = (schema) => {
   if (schema.oneOf) return make("div", {}, ...schema.oneOf.flatMap((one, index) => [index ? make("p", { class: "dim" }, "or") : null, fields(one)]));
+  if (schema.allOf) return make("div", {}, ...schema.allOf.flatMap((one, index) => [index ? make("p", { class: "dim" }, "and") : null, fields(one)]));
+  if (schema.$ref) return make("p", {}, "everything of ", make("a", { href: `#schema-${nameOf(schema)}` }, nameOf(schema)));
   const rows = Object.entries(schema.properties ?? {}).map(([name, of]) => member(name, of, schema.required?.includes(name)));
   return rows.length ? table(["member", "type", "meaning"], rows) : make("p", { class: "dim" }, kind(schema));
 };
