@@ -1,5 +1,7 @@
-//! Many rows a statement, but not as many as the databases allow: to SQLite `$1` is a name, and the driver looks every
-//! name up from the first on, so the cost of a statement grows with the square of its values.
+//! Many rows a statement.
+//!
+//! PostgreSQL numbers the values of a statement, `$1`. To SQLite that is a name, and the driver looks every name up from the
+//! first on, so the cost of a statement would grow with the square of its values: there they stand as `?`.
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -7,10 +9,19 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe};
 
 use crate::store::StoreError;
 
-/// Most values of one `INSERT`. With 5,000, SQLite spends four fifths of an import on their names.
-const INSERTED_VALUES: usize = 256;
+/// Most values of one `INSERT`. SQLite takes 32,766, PostgreSQL 65,535.
+const INSERTED_VALUES: usize = 4096;
 /// Most values of one `IN (…)`; a power of two.
-const WANTED_VALUES: usize = 128;
+const WANTED_VALUES: usize = 1024;
+
+/// How a database has values stand in a statement.
+#[derive(Clone, Copy)]
+enum Placeholders {
+    /// `$1`, `$2` and so on.
+    Numbered,
+    /// `?`, in their order.
+    Anonymous,
+}
 
 /// A statement with some of its values bound.
 pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
@@ -23,14 +34,15 @@ pub(super) async fn insert<'r, T>(
     rows: &'r [T],
     bind: impl Fn(Bound<'r>, &'r T) -> Bound<'r>,
 ) -> Result<(), StoreError> {
+    let placeholders = Placeholders::of(transaction);
     let at_once = INSERTED_VALUES / columns;
     let mut whole = None;
     for chunk in rows.chunks(at_once) {
         let is_whole = chunk.len() == at_once;
         let statement = if is_whole {
-            whole.get_or_insert_with(|| insert_statement(into, at_once, columns)).clone()
+            whole.get_or_insert_with(|| insert_statement(into, at_once, columns, placeholders)).clone()
         } else {
-            insert_statement(into, chunk.len(), columns)
+            insert_statement(into, chunk.len(), columns, placeholders)
         };
         // Only the whole length comes again.
         let query = sqlx::query(AssertSqlSafe(statement)).persistent(is_whole);
@@ -39,7 +51,7 @@ pub(super) async fn insert<'r, T>(
     Ok(())
 }
 
-/// Runs `{select} IN (…)` over all `wanted`. `first`, if any, is bound before them as `$1`.
+/// Runs `{select} IN (…)` over all `wanted`. `first`, if any, is bound before them and stands in `select` as `$1`, once.
 pub(super) async fn select_in<'w, T>(
     connection: &mut AnyConnection,
     select: &'static str,
@@ -48,11 +60,12 @@ pub(super) async fn select_in<'w, T>(
     bind: impl Fn(Bound<'w>, &'w T) -> Bound<'w>,
     mut found: impl FnMut(&AnyRow) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    let placeholders = Placeholders::of(connection);
     for chunk in wanted.chunks(WANTED_VALUES) {
         let Some(last) = chunk.last() else { continue };
         // The rest repeats the last value, so that there are few lengths of statements, and each stays prepared.
         let length = chunk.len().next_power_of_two();
-        let mut query = sqlx::query(AssertSqlSafe(select_statement(select, usize::from(first.is_some()), length)));
+        let mut query = sqlx::query(AssertSqlSafe(select_statement(select, usize::from(first.is_some()), length, placeholders)));
         if let Some(first) = first {
             query = query.bind(first);
         }
@@ -64,31 +77,45 @@ pub(super) async fn select_in<'w, T>(
     Ok(())
 }
 
-fn insert_statement(into: &str, rows: usize, columns: usize) -> String {
+impl Placeholders {
+    fn of(connection: &AnyConnection) -> Self {
+        if connection.backend_name() == "PostgreSQL" { Self::Numbered } else { Self::Anonymous }
+    }
+
+    fn push(self, text: &mut String, first: usize, count: usize) {
+        for number in first..first + count {
+            if number > first {
+                text.push_str(", ");
+            }
+            match self {
+                Self::Numbered => {
+                    text.push('$');
+                    text.push_str(itoa::Buffer::new().format(number));
+                }
+                Self::Anonymous => text.push('?'),
+            }
+        }
+    }
+}
+
+fn insert_statement(into: &str, rows: usize, columns: usize, placeholders: Placeholders) -> String {
     let mut text = format!("INSERT INTO {into} VALUES ");
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
-        push_placeholders(&mut text, row * columns + 1, columns);
+        placeholders.push(&mut text, row * columns + 1, columns);
         text.push(')');
     }
     text
 }
 
-fn select_statement(select: &str, before: usize, values: usize) -> String {
-    let mut text = format!("{select} IN (");
-    push_placeholders(&mut text, before + 1, values);
+fn select_statement(select: &str, before: usize, values: usize, placeholders: Placeholders) -> String {
+    let mut text = match placeholders {
+        Placeholders::Numbered => format!("{select} IN ("),
+        Placeholders::Anonymous => format!("{} IN (", select.replace("$1", "?")),
+    };
+    placeholders.push(&mut text, before + 1, values);
     text.push(')');
     text
-}
-
-fn push_placeholders(text: &mut String, first: usize, count: usize) {
-    for number in first..first + count {
-        if number > first {
-            text.push_str(", ");
-        }
-        text.push('$');
-        text.push_str(itoa::Buffer::new().format(number));
-    }
 }
 
 #[cfg(test)]
@@ -96,9 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_has_its_number() {
-        assert_eq!(insert_statement("t (a, b)", 2, 2), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
-        let select = select_statement("SELECT a FROM t WHERE b = $1 AND a", 1, 2);
-        assert_eq!(select, "SELECT a FROM t WHERE b = $1 AND a IN ($2, $3)");
+    fn every_value_has_its_place() {
+        let select = "SELECT a FROM t WHERE b = $1 AND a";
+        for (placeholders, inserted, selected) in [
+            (
+                Placeholders::Numbered,
+                "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)",
+                "SELECT a FROM t WHERE b = $1 AND a IN ($2, $3)",
+            ),
+            (
+                Placeholders::Anonymous,
+                "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)",
+                "SELECT a FROM t WHERE b = ? AND a IN (?, ?)",
+            ),
+        ] {
+            assert_eq!(insert_statement("t (a, b)", 2, 2, placeholders), inserted);
+            assert_eq!(select_statement(select, 1, 2, placeholders), selected);
+        }
     }
 }
