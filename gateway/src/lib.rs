@@ -13,6 +13,7 @@ pub mod in_flight;
 pub mod keys;
 pub mod leaks;
 pub mod open_streams;
+pub mod panics;
 pub mod pipeline;
 pub mod proxy;
 pub mod record;

@@ -29,6 +29,7 @@ use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::{KeyTable, KnownKey, Prefix, UnixMillis};
 use crate::open_streams::OpenStreams;
+use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
@@ -86,14 +87,16 @@ pub struct Worker {
     pub request_ids: RequestIds,
 }
 
-/// Serves one request: runs it through the stages, and records how it ended.
+/// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
+/// that goes wrong: it costs this request and its connection.
 pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(&worker, &policy, &request);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    let response = match run(&worker, &policy, &mut exchange, &mut request, payload, size).await {
+    let ran = caught(run(&worker, &policy, &mut exchange, &mut request, payload, size)).await;
+    let response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
             exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
@@ -121,8 +124,9 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, &request);
     let size = body_size(request.head(), &Payload::None);
-    match admitted(worker, &policy, &mut exchange, &request, size) {
-        Ok(_) => {
+    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, &request, size).map(drop));
+    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
+        Ok(()) => {
             exchange.goes_on();
             Ok(request)
         }
@@ -136,7 +140,8 @@ pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, request);
     let size = body_size(request.head(), &Payload::None);
-    match admitted(worker, &policy, &mut exchange, request, size) {
+    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
+    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(Admitted { target: _, route, caller }) => {
             let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
             let headers = response.headers_mut();
