@@ -124,6 +124,7 @@ impl Gateway {
                 name: name(public_address),
                 certificates: watched,
                 upstreams: upstreams.clone(),
+                origin_tls: settings.origin.tls.clone(),
             },
         )
         .await?;
