@@ -13,6 +13,7 @@ mod headers;
 mod http_1_0;
 mod importing;
 mod key_life;
+mod library_faults;
 mod lifecycle;
 mod metrics;
 mod origin;
