@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod drain;
 pub mod http;
 pub mod in_flight;
 pub mod keys;

@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::auth::{Caller, Denial, api_key};
+use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::refusal::Refusal;
@@ -85,6 +86,8 @@ pub struct Worker {
     pub streams: Rc<OpenStreams>,
     /// Ids for requests that come without one.
     pub request_ids: RequestIds,
+    /// Whether connections are to end with their next answer.
+    pub drain: Drain,
 }
 
 /// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
@@ -96,13 +99,14 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
     let ran = caught(run(&worker, &policy, &mut exchange, &mut request, payload, size)).await;
-    let response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
+    let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
             exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
         }
         Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
     };
+    worker.drain.announce(&mut response);
     fit(version, response)
 }
 

@@ -26,6 +26,7 @@ use actix_service::{ServiceFactoryExt as _, fn_service};
 use arc_swap::ArcSwap;
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt as _;
+use postern_gateway::drain::Drain;
 use postern_gateway::http::client_stream::{ClientGuard, ClientLimits};
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::in_flight::RequestsInFlight;
@@ -145,6 +146,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
         tally: Tally::off(),
         streams: Rc::new(OpenStreams::default()),
         request_ids: RequestIds::new(),
+        drain: Drain::default(),
     }
 }
 
