@@ -366,7 +366,7 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Fa
         Failure::TimedOut(_) => Refusal::OriginTimeout,
         Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
-        Failure::Overloaded => Refusal::Overloaded,
+        Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
     }
 }
 

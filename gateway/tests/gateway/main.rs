@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod commands;
 mod documentation;
+mod endurance;
 mod failures;
 mod fleet;
 mod headers;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::proxy::connect::{Plain, Transport};
+use crate::proxy::connect::{Plain, Transport, is_own_shortage};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::OriginScheme;
 use crate::proxy::upstream::{Target, Upstream};
@@ -85,6 +85,8 @@ async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target, tls:
                     log::info!("upstream {upstream:?}: target {target} is healthy again: {} answers well", check.path);
                 }
             }
+            // That says nothing of the target.
+            Err(Unwell::NoConnection(error)) if is_own_shortage(&error) => {}
             Err(cause) => {
                 (successes, failures) = (0, failures.saturating_add(1));
                 if failures >= FALL && target.set_healthy(false) {
