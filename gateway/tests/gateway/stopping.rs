@@ -128,3 +128,42 @@ fn a_connection_that_was_just_taken_may_still_send_its_request() {
     }
     assert_eq!(gateway.ended(), Some(0));
 }
+
+/// What has no end of its own ends with the time that there is for stopping, and does not look as if it were whole.
+#[test]
+fn streams_end_at_the_deadline_and_the_exit_is_clean() {
+    let origin = Origin::answering(|request, socket| {
+        let answer: &[u8] = match request.line.split(' ').nth(1) {
+            Some("/events") => {
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
+            }
+            Some("/socket") => b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi",
+            _ => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+        };
+        let _ = socket.write_all(answer);
+    });
+    let variables = [("GATEWAY__LISTEN__DRAIN_DELAY", "300ms"), ("GATEWAY__LISTEN__DRAIN_TIMEOUT", "1s")];
+    let mut gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
+    let key = gateway.key("acme");
+    let open = |path: &str, lines: &str| {
+        let mut stream = Connection::open(gateway.public);
+        stream.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{lines}\r\n"));
+        assert!(matches!(stream.head().status, 101 | 200), "{path}");
+        assert!(String::from_utf8(stream.some_bytes()).unwrap().contains("hi"), "{path}");
+        stream
+    };
+    let (mut events, mut socket) = (open("/events", ""), open("/socket", "connection: upgrade\r\nupgrade: echo\r\n"));
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    eventually("it says that it stops", || gateway.log().contains("stopping"));
+    // A stream may also begin in the meantime, and an upgrade stays one.
+    let late = open("/socket", "connection: upgrade\r\nupgrade: echo\r\n");
+    assert_eq!(get(gateway.public, "/", &[&key]).header("connection"), Some("close"));
+    assert_eq!(gateway.ended(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_secs(1), "the streams had no time: {:?}", begun.elapsed());
+    let rest = events.some_bytes();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "half a stream looks whole");
+    assert!(socket.is_closed());
+    drop(late);
+}
