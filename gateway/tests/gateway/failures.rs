@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::Rig;
+use crate::rig::{Rig, eventually};
 
 /// Deadlines short enough to wait for.
 const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
@@ -116,6 +116,8 @@ fn a_body_that_is_reset_never_looks_complete() {
         }
         let text = String::from_utf8_lossy(&body);
         assert!(text.contains("begun") && !text.ends_with("0\r\n\r\n"), "{head}: {text:?}");
+        let counted = "postern_responses_broken_total{by=\"origin\"} 1\n";
+        eventually("the origin is counted as the one to blame", || get(rig.admin, "/metrics", &[]).text().contains(counted));
     }
 }
 
