@@ -28,6 +28,7 @@ use crate::admin::{self, Operations};
 use crate::config::settings::{ListenSettings, OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::control::{ControlError, ControlPlane, Duties};
+use crate::drain::Drain;
 use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
@@ -90,6 +91,8 @@ pub struct Gateway {
     operations: Operations,
     control: ControlPlane,
     access_log: Option<(Writer, JoinHandle<()>)>,
+    drain: Drain,
+    drain_delay: Duration,
 }
 
 impl Gateway {
@@ -125,6 +128,7 @@ impl Gateway {
                 name: name(public_address),
                 certificates: watched,
                 upstreams: upstreams.clone(),
+                origin_tls: settings.origin.tls.clone(),
             },
         )
         .await?;
@@ -154,6 +158,7 @@ impl Gateway {
             certificates,
             log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
         };
+        let (drain, drain_delay) = (Drain::default(), settings.listen.drain_delay);
         let data_plane = DataPlane {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             keys,
@@ -164,13 +169,14 @@ impl Gateway {
             pool: pool_settings(&settings.origin),
             limits: client_limits(&settings.listen),
             access_log: access_log.as_ref().map(|(writer, _)| writer.clone()),
+            drain: drain.clone(),
         };
         let judge = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(admin_listener, operations.clone(), page, judge, settings.github_keys.clone())?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on http://{admin_address}");
-        Ok(Self { public_address, admin_address, public, admin, operations, control, access_log })
+        Ok(Self { public_address, admin_address, public, admin, operations, control, access_log, drain, drain_delay })
     }
 
     /// Where clients connect.
@@ -185,8 +191,8 @@ impl Gateway {
         self.admin_address
     }
 
-    /// Serves until `stop` resolves; then finishes what runs, up to the drain timeout, and returns. Once `stop_now`
-    /// resolves it waits no longer.
+    /// Serves until `stop` resolves; then lets connections come to their end, as [`Drain::stop`] says, and returns. Once
+    /// `stop_now` resolves it waits no longer.
     ///
     /// # Errors
     /// A listener failed.
@@ -200,7 +206,7 @@ impl Gateway {
         log::info!("stopping: finishing the requests that run");
         self.operations.begin_stop();
         tokio::select! {
-            () = public.stop(true) => {}
+            () = self.drain.stop(&public, self.drain_delay) => {}
             () = stop_now => {
                 log::warn!("stopping at once: requests that run are broken off");
                 return Ok(());
@@ -248,6 +254,7 @@ struct DataPlane {
     pool: PoolSettings,
     limits: ClientLimits,
     access_log: Option<Writer>,
+    drain: Drain,
 }
 
 /// HTTP over guarded streams of one kind of socket. No function: the type of what it makes cannot be written down.
@@ -324,6 +331,7 @@ impl DataPlane {
             tally,
             streams,
             request_ids: RequestIds::new(),
+            drain: self.drain.clone(),
         }
     }
 }

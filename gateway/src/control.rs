@@ -18,6 +18,7 @@ use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin};
 use crate::store::{FeedStatus, GatewayId, Presence, Store, StoreError, StoreHandle, follow};
 use crate::tls::certificates::{Certificates, ServerPair};
+use crate::tls::origin::OriginTls;
 use crate::tls::watch;
 use crate::usage::ledger::Ledger;
 
@@ -68,6 +69,8 @@ pub struct Duties {
     pub certificates: Option<(Arc<Certificates>, Vec<ServerPair>)>,
     /// The upstreams whose targets are checked.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// How those at `https` are spoken to.
+    pub origin_tls: Option<OriginTls>,
 }
 
 impl ControlPlane {
@@ -118,7 +121,7 @@ struct NotOpened;
 
 impl Duties {
     async fn attend(self, presence: Presence, tried: oneshot::Sender<Result<(), StoreError>>) -> Result<Infallible, NotOpened> {
-        let Self { settings, store, keys, status, name: _, certificates, upstreams } = self;
+        let Self { settings, store, keys, status, name: _, certificates, upstreams, origin_tls } = self;
         let certificates = async {
             match certificates {
                 Some((certificates, pairs)) => watch::follow(certificates, pairs).await,
@@ -140,7 +143,7 @@ impl Duties {
         };
         tokio::select! {
             outcome = follow_store => outcome,
-            never = health::watch(upstreams) => match never {},
+            never = health::watch(upstreams, origin_tls) => match never {},
             never = certificates => match never {},
         }
     }

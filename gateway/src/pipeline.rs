@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::auth::{Caller, Denial, api_key};
+use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::refusal::Refusal;
@@ -29,6 +30,7 @@ use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::{KeyTable, KnownKey, Prefix, UnixMillis};
 use crate::open_streams::OpenStreams;
+use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
@@ -84,22 +86,27 @@ pub struct Worker {
     pub streams: Rc<OpenStreams>,
     /// Ids for requests that come without one.
     pub request_ids: RequestIds,
+    /// Whether connections are to end with their next answer.
+    pub drain: Drain,
 }
 
-/// Serves one request: runs it through the stages, and records how it ended.
+/// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
+/// that goes wrong: it costs this request and its connection.
 pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(&worker, &policy, &request);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    let response = match run(&worker, &policy, &mut exchange, &mut request, payload, size).await {
+    let ran = caught(run(&worker, &policy, &mut exchange, &mut request, payload, size)).await;
+    let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
             exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
         }
         Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
     };
+    worker.drain.announce(&mut response);
     fit(version, response)
 }
 
@@ -121,8 +128,9 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, &request);
     let size = body_size(request.head(), &Payload::None);
-    match admitted(worker, &policy, &mut exchange, &request, size) {
-        Ok(_) => {
+    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, &request, size).map(drop));
+    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
+        Ok(()) => {
             exchange.goes_on();
             Ok(request)
         }
@@ -136,7 +144,8 @@ pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, request);
     let size = body_size(request.head(), &Payload::None);
-    match admitted(worker, &policy, &mut exchange, request, size) {
+    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
+    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(Admitted { target: _, route, caller }) => {
             let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
             let headers = response.headers_mut();
@@ -357,7 +366,7 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Fa
         Failure::TimedOut(_) => Refusal::OriginTimeout,
         Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
-        Failure::Overloaded => Refusal::Overloaded,
+        Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::http::request_id::RequestId;
 use crate::in_flight::Permit;
 use crate::keys::{KeyId, KeyStatus, KnownKey};
 use crate::open_streams::{OpenStream, OpenStreams};
+use crate::panics::{Panicked, caught_in};
 use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
 use crate::proxy::forward::Failed;
 use crate::proxy::upstream::attempts::FailedAttempt;
@@ -211,6 +212,13 @@ impl Exchange {
         self.cause = Some(cause);
     }
 
+    /// That serving it ended in a panic; gives what is answered.
+    pub fn panicked(&mut self, panicked: &Panicked) -> Refusal {
+        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path);
+        self.cause = Some(panicked.to_string());
+        Refusal::Internal
+    }
+
     /// Follows the response to its end.
     pub fn record(mut self: Box<Self>, response: Response<EitherBody<OriginBody, BoxBody>>) -> Response<RecordedBody> {
         self.status = response.status().as_u16();
@@ -293,7 +301,15 @@ impl MessageBody for RecordedBody {
         {
             return Poll::Ready(Some(Err(exchange.end_with_key(status))));
         }
-        let Poll::Ready(next) = this.body.poll_next(cx) else {
+        let polled = match caught_in(|| this.body.poll_next(cx)) {
+            Ok(polled) => polled,
+            Err(panicked) => {
+                exchange.panicked(&panicked);
+                exchange.ending = Ending::Panicked;
+                return Poll::Ready(Some(Err(panicked.to_string().into())));
+            }
+        };
+        let Poll::Ready(next) = polled else {
             return match exchange.key_ended(cx) {
                 Some(status) => Poll::Ready(Some(Err(exchange.end_with_key(status)))),
                 None => Poll::Pending,
@@ -323,5 +339,61 @@ impl MessageBody for RecordedBody {
                 Some(Err(error))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+    use std::pin::pin;
+    use std::sync::Mutex;
+
+    use actix_http::Payload;
+    use actix_http::header::HeaderMap;
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+    use crate::http::request_id::RequestIds;
+    use crate::telemetry::access_log::Writer;
+
+    /// A place to write to that can be read.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
+        let written = Written::default();
+        let (writer, thread) = Writer::start(written.clone()).unwrap();
+        let (none, head) = (HeaderMap::new(), RequestHead::default());
+        let address = ClientAddress::identify(None, &none, &[]);
+        let id = RequestIds::new().identify(&none);
+        let exchange = Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, &head);
+        let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
+            assert!(!piece.is_empty(), "the second piece");
+            Ok(piece)
+        });
+        let body = OriginBody::new(Payload::Stream { payload: Box::pin(pieces) }, None, false);
+        let response = exchange.record(Response::ok().set_body(EitherBody::left(body)));
+        {
+            let mut body = pin!(response.into_body());
+            assert_eq!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().unwrap(), "begun");
+            assert!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().is_err());
+        }
+        // The line waits for others for a moment, on this thread.
+        actix_rt::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&written.0.lock().unwrap()).unwrap();
+        assert_eq!((&line["status"], &line["bytes_out"], &line["ending"]), (&200.into(), &5.into(), &"internal_error".into()));
+        assert_eq!(line["cause"], "a panic");
     }
 }

@@ -75,6 +75,8 @@ pub struct ListenSettings {
     pub write_idle_timeout: Duration,
     /// How long a connection stays open between requests.
     pub keep_alive: Duration,
+    /// How long new connections are taken once the gateway is told to stop.
+    pub drain_delay: Duration,
     /// How long requests may take to finish once the gateway stops.
     pub drain_timeout: Duration,
     /// How long a TLS handshake may take.
@@ -226,6 +228,7 @@ impl ListenSettings {
             body_idle_timeout: span(section, "body_idle_timeout", 30),
             write_idle_timeout: span(section, "write_idle_timeout", 30),
             keep_alive: span(section, "keep_alive", 75),
+            drain_delay: span(section, "drain_delay", 1),
             drain_timeout: span(section, "drain_timeout", 30),
             tls_handshake_timeout: span(section, "tls_handshake_timeout", 3),
             certificates: section.sections("tls", read_server_pair).into_iter().flatten().collect(),

@@ -6,7 +6,6 @@ use crate::config::reader::Reader;
 use crate::config::settings::{RouteSettings, span};
 use crate::config::value::{Count, Setting};
 use crate::proxy::OriginUrl;
-use crate::proxy::pool::OriginScheme;
 use crate::proxy::upstream::health::HealthCheck;
 use crate::proxy::upstream::{Balance, MOST_TARGETS, UpstreamPolicy};
 
@@ -54,10 +53,6 @@ impl UpstreamSettings {
             max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64)).unwrap_or(usize::MAX),
             health: health(section),
         };
-        if policy.health.is_some() && targets.iter().any(|target| target.target().scheme() == OriginScheme::Https) {
-            let message = "health checks reach http targets only in this version: leave it out, or write \"http://…\"".to_owned();
-            section.problem("health_path", "the upstreams", message);
-        }
         Some(Self { name: name?, targets, policy })
     }
 }

@@ -35,6 +35,7 @@ pub const CODES: &[&str] = &[
     "origin_timeout",
     "not_ready",
     "overloaded",
+    "internal_error",
 ];
 
 /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
@@ -90,6 +91,8 @@ pub enum Refusal {
     NotReady,
     /// As many requests are in flight as may be.
     Overloaded,
+    /// A fault of the gateway's own: its code panicked.
+    Internal,
 }
 
 /// The body of a refusal (RFC 9457), in the order in which people read it.
@@ -238,6 +241,12 @@ impl Refusal {
                 "Overloaded",
                 "Too many requests are in flight. Try again shortly.",
             ),
+            Self::Internal => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "Internal error",
+                "The gateway failed. Its operator knows.",
+            ),
         }
     }
 
@@ -274,7 +283,8 @@ impl Refusal {
             | Self::OriginBadAnswer
             | Self::OriginTimeout
             | Self::NotReady
-            | Self::Overloaded => None,
+            | Self::Overloaded
+            | Self::Internal => None,
         }
     }
 
@@ -290,6 +300,7 @@ impl Refusal {
                 | Self::BodyTooLarge(_)
                 | Self::BodyTimeout
                 | Self::BodyBroken
+                | Self::Internal
         )
     }
 
@@ -386,6 +397,7 @@ mod tests {
             Refusal::OriginTimeout,
             Refusal::NotReady,
             Refusal::Overloaded,
+            Refusal::Internal,
         ]
     }
 

@@ -1,6 +1,7 @@
 //! Opens connections to origins for awc: resolves the name, connects within one limit, guards the stream.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use futures_core::future::LocalBoxFuture;
 use http::Uri;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::proxy::names::NameCache;
@@ -134,6 +136,7 @@ impl<T: Transport> OriginConnect<T> {
             };
             match connected {
                 Ok(io) => return Ok((io, address)),
+                Err(source) if is_own_shortage(&source) => return Err(OriginFault::OutOfSockets { address, source }),
                 Err(source) => last = Some(OriginFault::Unreachable { address, source }),
             }
         }
@@ -159,6 +162,12 @@ impl<T: Transport> OriginConnect<T> {
         }
         Ok(resolved.addresses)
     }
+}
+
+/// Whether a connection was not opened because this system has nothing left for it, whoever is at the other end.
+pub(crate) fn is_own_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|shortage| shortage.raw_os_error() == code))
 }
 
 fn unresolved(info: &ConnectInfo<Uri>, cause: &dyn std::fmt::Display) -> OriginFault {

@@ -40,6 +40,8 @@ pub enum Failure {
     RejectedGateway(String),
     /// Every target that could take the request has as many in flight as it may.
     Overloaded,
+    /// The system has nothing left for another connection.
+    OutOfSockets(String),
 }
 
 impl Failure {
@@ -48,12 +50,20 @@ impl Failure {
     pub fn cause(&self) -> String {
         match self {
             Self::ClientBody(fault) => fault.to_string(),
-            Self::Unreachable(cause) | Self::TimedOut(cause) | Self::BadAnswer(cause) => cause.clone(),
+            Self::Unreachable(cause) | Self::TimedOut(cause) | Self::BadAnswer(cause) | Self::OutOfSockets(cause) => {
+                cause.clone()
+            }
             Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!("the origin's guard answered {mark:?}: do gateway and origin have the same SHARED_SECRET?")
             }
         }
+    }
+
+    /// Whether it can be held against the target that was tried.
+    #[must_use]
+    pub fn is_the_targets(&self) -> bool {
+        !matches!(self, Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_))
     }
 }
 
@@ -131,7 +141,7 @@ pub async fn forward(
         let (failure, phase) = (judge(&error, &progress), phase(&error));
         let died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { .. }));
         let fresh_died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { reused: false }));
-        if phase == Phase::Connecting || fresh_died {
+        if failure.is_the_targets() && (phase == Phase::Connecting || fresh_died) {
             chosen.no_connection(&failure.cause());
         }
         failed.push(chosen.failed(phase, failure.cause()));
@@ -238,6 +248,7 @@ pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failur
         let cause = fault.to_string();
         return match fault {
             fault if fault.is_timeout() => Failure::TimedOut(cause),
+            OriginFault::OutOfSockets { .. } => Failure::OutOfSockets(cause),
             fault if fault.nothing_sent() => Failure::Unreachable(cause),
             OriginFault::DiedBeforeResponse { .. } | OriginFault::TlsRefused { .. } => Failure::Unreachable(cause),
             _ => Failure::BadAnswer(cause),

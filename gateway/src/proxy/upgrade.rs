@@ -65,7 +65,7 @@ pub async fn open(
             Err(error) => error,
         };
         let (failure, phase) = (judge(&error, &client.progress), phase(&error));
-        if phase == Phase::Connecting {
+        if failure.is_the_targets() && phase == Phase::Connecting {
             chosen.no_connection(&failure.cause());
         }
         failed.push(chosen.failed(phase, failure.cause()));

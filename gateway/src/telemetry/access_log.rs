@@ -43,6 +43,8 @@ pub enum Ending {
     OriginTruncated,
     /// The key ended in the middle of the response, and the response with it.
     KeyEnded,
+    /// The gateway's own code panicked in the middle of the response.
+    Panicked,
 }
 
 impl Ending {
@@ -52,6 +54,7 @@ impl Ending {
             Self::ClientGone => "client_gone",
             Self::OriginTruncated => "origin_truncated",
             Self::KeyEnded => "key_ended",
+            Self::Panicked => "internal_error",
         }
     }
 }

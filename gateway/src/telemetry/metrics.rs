@@ -63,6 +63,7 @@ struct WorkerCounts {
     client_gone: Counter,
     origin_truncated: Counter,
     key_ended: Counter,
+    panicked: Counter,
     secret_leaked: Counter,
     open_connections: Gauge,
     connections: Counter,
@@ -181,6 +182,7 @@ impl Metrics {
         broken.sample(&[("by", "client")], sum(&|worker| worker.client_gone.value()));
         broken.sample(&[("by", "origin")], sum(&|worker| worker.origin_truncated.value()));
         broken.sample(&[("by", "key")], sum(&|worker| worker.key_ended.value()));
+        broken.sample(&[("by", "gateway")], sum(&|worker| worker.panicked.value()));
         page.single(
             "postern_secret_leaked_total",
             Kind::Counter,
@@ -233,6 +235,7 @@ impl WorkerMetrics {
             Ending::ClientGone => counts.client_gone.add(1),
             Ending::OriginTruncated => counts.origin_truncated.add(1),
             Ending::KeyEnded => counts.key_ended.add(1),
+            Ending::Panicked => counts.panicked.add(1),
         }
         self.on_route(entry.route.unwrap_or_default(), |route| {
             if let Some(class) = route.requests.get(usize::from(entry.status / 100).wrapping_sub(1)) {
@@ -324,6 +327,7 @@ impl WorkerCounts {
             client_gone: Counter::default(),
             origin_truncated: Counter::default(),
             key_ended: Counter::default(),
+            panicked: Counter::default(),
             secret_leaked: Counter::default(),
             open_connections: Gauge::default(),
             connections: Counter::default(),

@@ -126,13 +126,6 @@ fn routes_that_take_the_same_requests_are_refused() {
 }
 
 #[test]
-fn a_health_check_that_could_not_reach_its_target_is_refused() {
-    let file = "[[upstreams]]\nname = \"orders\"\ntargets = [\"https://127.0.0.1:9000\"]\nhealth_path = \"/healthz\"\n";
-    let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
-    assert!(code == 2 && said.contains("upstreams[0].health_path") && said.contains("http targets only"), "{said}");
-}
-
-#[test]
 fn admin_tokens_have_a_name_a_role_and_one_secret() {
     let token = |lines: &str| format!("[[admin.tokens]]\n{lines}\n");
     let good = "name = \"ci\"\nrole = \"admin\"\ntoken = \"k8Zp3vQ9-from-the-file\"";

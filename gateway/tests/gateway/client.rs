@@ -69,11 +69,6 @@ impl Connection {
         self.socket.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// The response, unless the connection ended before its first byte.
-    pub(crate) fn response_if_any(&mut self) -> Option<Response> {
-        (!self.is_closed()).then(|| self.response())
-    }
-
     /// Whether the other side closed, with nothing more to read.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && !self.fill()

@@ -103,6 +103,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/FORWARD-AUTH.md",
         "docs/IMPORT.md",
         "docs/LEAKS.md",
+        "docs/LIBRARY-FAULTS.md",
         "docs/METRICS.md",
         "docs/PERFORMANCE.md",
         "docs/PROBLEMS.md",
@@ -123,4 +124,29 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(links > 5);
+}
+
+/// A table of guards is worth what its tests are: each that is named has to be there, and each fault has one.
+#[test]
+fn every_fault_of_the_libraries_has_a_test_that_is_there() {
+    let files = rust_files(&root().join("gateway/tests"));
+    let tests: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let text = document("docs/LIBRARY-FAULTS.md");
+    let rows: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("| D")).map(|row| row.split(" | ").collect()).collect();
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(row[0], format!("| D{}", index + 1));
+        let named: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{} has no test", row[0]);
+        for name in named {
+            assert!(tests.contains(&format!("#[test]\nfn {name}()")), "{}: there is no test {name}", row[0]);
+        }
+    }
+    assert!(rows.len() >= 13, "{} rows", rows.len());
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }

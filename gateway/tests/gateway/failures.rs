@@ -1,13 +1,15 @@
 //! Origins that fail, in every phase, and what the client is told.
 
+use std::collections::HashSet;
 use std::io::Write;
-use std::net::{Shutdown, TcpListener};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use crate::client::{Connection, get};
+use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::Rig;
+use crate::rig::{Rig, eventually};
 
 /// Deadlines short enough to wait for.
 const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
@@ -31,12 +33,92 @@ fn a_name_that_does_not_resolve_is_a_502() {
 }
 
 #[test]
-fn an_origin_that_says_nothing_is_a_504() {
-    let origin = Origin::answering(|_, _| {});
-    let rig = Rig::with(&origin.url(), SHORT);
+fn an_origin_that_comes_back_is_used_at_once() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rig = Rig::with(&format!("http://{address}"), "");
+    let key = rig.key("acme", &[]);
+    for _ in 0..10 {
+        let begun = Instant::now();
+        assert_eq!(rig.get("/", &key).status, 502);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    let origin = TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = origin.accept().unwrap();
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback");
+        let _ = std::io::copy(&mut socket, &mut std::io::sink());
+    });
+    assert_eq!(rig.get("/", &key).text(), "back");
+}
+
+#[test]
+fn an_origin_that_says_nothing_is_a_504_and_its_connection_is_closed() {
+    let (closed, when_closed) = mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        closed.send(std::io::copy(&mut socket, &mut std::io::sink()).is_ok()).unwrap();
+    });
+    let rig = Rig::with(&format!("http://{address}"), SHORT);
     let key = rig.key("acme", &[]);
     let response = rig.get("/", &key);
     assert_eq!((response.status, response.code().as_str()), (504, "origin_timeout"));
+    when_closed.recv_timeout(DEADLINE).unwrap();
+}
+
+#[test]
+fn an_origin_that_takes_no_connection_is_a_504_in_the_time_that_connecting_has() {
+    // Its queue is full, so that further connections are neither taken nor refused.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fillers = (0..4).map(|_| {
+        let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        let _ = filler.connect(&address);
+        filler
+    });
+    let _fillers: Vec<_> = fillers.collect();
+    let rig = Rig::with(&format!("http://{}", address.as_socket().unwrap()), SHORT);
+    let key = rig.key("acme", &[]);
+    let begun = Instant::now();
+    let response = rig.get("/", &key);
+    assert_eq!((response.status, response.code().as_str()), (504, "origin_timeout"));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_body_that_is_reset_never_looks_complete() {
+    for head in ["content-length: 100000", "transfer-encoding: chunked", "connection: close"] {
+        let (read, was_read) = mpsc::channel::<()>();
+        let was_read = std::sync::Mutex::new(was_read);
+        let origin = Origin::answering(move |_, socket| {
+            let _ = write!(socket, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nbegun\r\n");
+            was_read.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+            socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO)).unwrap();
+            // The last of the handles to it is closed once the script is over.
+            let _ = socket.shutdown(Shutdown::Read);
+        });
+        let rig = Rig::before(&origin);
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", rig.key("acme", &[]).header()));
+        assert_eq!(connection.head().status, 200);
+        let mut body = connection.some_bytes();
+        read.send(()).unwrap();
+        loop {
+            let more = connection.some_bytes();
+            if more.is_empty() {
+                break;
+            }
+            body.extend(more);
+        }
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("begun") && !text.ends_with("0\r\n\r\n"), "{head}: {text:?}");
+        let counted = "postern_responses_broken_total{by=\"origin\"} 1\n";
+        eventually("the origin is counted as the one to blame", || get(rig.admin, "/metrics", &[]).text().contains(counted));
+    }
 }
 
 #[test]
@@ -148,14 +230,24 @@ fn a_head_request_gets_the_length_and_no_body() {
 
 #[test]
 fn a_connection_that_the_origin_closed_while_idle_is_never_a_502() {
-    let origin = Origin::answering(|_, socket| {
-        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        let _ = socket.shutdown(Shutdown::Both);
+    let (served, answered) = (Mutex::new(HashSet::new()), AtomicUsize::new(0));
+    let origin = Origin::answering(move |_, socket| {
+        // The second request on a connection finds it dying; every third connection ends right after its first answer.
+        let is_second = !served.lock().unwrap().insert(socket.peer_addr().unwrap());
+        if !is_second {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+        if is_second || answered.fetch_add(1, Ordering::SeqCst) % 3 == 0 {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     });
     let rig = Rig::before(&origin);
-    let key = rig.key("acme", &[]);
-    for index in 0..200 {
-        assert_eq!(rig.get("/", &key).status, 200, "request {index}");
+    let mut connection = Connection::open(rig.public);
+    let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", rig.key("acme", &[]).header());
+    for index in 0..1000 {
+        connection.send(&request);
+        let response = connection.response();
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "request {index}");
     }
 }
 

@@ -283,9 +283,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Whatever the test was about, nothing panicked and no log has the secret.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        assert!(!log.contains("a panic at "), "{log}");
+        assert!(!log.contains(SECRET) && !self.access_log.lock().unwrap().contains(SECRET), "the secret is in a log: {log}");
     }
 }
 

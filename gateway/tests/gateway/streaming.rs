@@ -36,6 +36,30 @@ fn request_bodies_arrive_byte_for_byte_with_a_length_or_in_chunks() {
 }
 
 #[test]
+fn encoded_bodies_pass_as_they_are_and_no_encoding_is_asked_for_that_the_client_did_not() {
+    // Begins like gzip and is none: whoever undid it would stumble.
+    let body = b"\x1f\x8b\x08\x00 and no more of gzip";
+    let origin = Origin::answering(move |_, socket| {
+        let _ = write!(socket, "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = socket.write_all(body);
+    });
+    let rig = Rig::before(&origin);
+    let key = rig.key("acme", &[]).header();
+    for accepted in [None, Some("gzip, br;q=0.5")] {
+        let line = accepted.map(|accepted| format!("accept-encoding: {accepted}\r\n")).unwrap_or_default();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\n{line}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let response = exchange(rig.public, [head.as_bytes(), body].concat());
+        assert_eq!((response.header("content-encoding"), response.body.as_slice()), (Some("gzip"), &body[..]));
+        let arrived = origin.arrived().pop().unwrap();
+        assert_eq!((arrived.one("accept-encoding"), arrived.one("content-encoding")), (accepted, Some("gzip")));
+        assert_eq!(arrived.body, body);
+    }
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_whether_its_length_is_told_or_not() {
     let origin = Origin::hello();
     let rig = Rig::with(&origin.url(), "[listen]\nmax_body_bytes = 1000\n");

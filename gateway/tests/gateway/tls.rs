@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::certificates::{Authority, Pair, Relay, shown};
@@ -99,6 +101,55 @@ fn a_client_certificate_is_shown_to_an_origin_that_asks() {
         }
     }
     assert_eq!(origin.arrived().len(), 1);
+}
+
+#[test]
+fn health_checks_speak_tls_as_requests_do() {
+    let authority = Authority::new();
+    let well = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&well);
+    let origin = Origin::answering(move |_, socket| {
+        let answer = if asked.load(Ordering::SeqCst) { "204 Well" } else { "503 Unwell" };
+        let _ = write!(socket, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+    });
+    let demanding = authority.demanding_server(&authority.issue(&["inside.example"]));
+    let relay = Relay::tls_server(demanding, origin.address);
+    let upstream = format!(
+        "[[upstreams]]\nname = \"orders\"\ntargets = [\"https://{}\"]\nhealth_path = \"/healthz\"\nhealth_interval = \"20ms\"\n{OPEN}",
+        relay.address
+    );
+    let with = format!(
+        "{OWN_AUTHORITY}server_name = \"inside.example\"\nclient_cert_file = \"me.crt\"\nclient_key_file = \"me.key\"\n{upstream}"
+    );
+    let start = |file: &str| {
+        let directory = directory(&authority, file);
+        authority.issue(&["gateway"]).write(directory.path(), "me");
+        Process::start(directory, &origin.url(), &[])
+    };
+    let state = |process: &Process| {
+        get(process.admin, "/readyz", &[]).json()["upstreams"][1]["targets"][0]["state"].as_str().unwrap().to_owned()
+    };
+    let process = start(&with);
+    for (is_well, wanted) in [(false, "unhealthy"), (true, "up")] {
+        well.store(is_well, Ordering::SeqCst);
+        eventually(wanted, || state(&process) == wanted);
+    }
+    assert!(process.log().contains("status 503"), "{}", process.log());
+    drop(process);
+    assert!(relay.names().iter().all(|name| name.as_deref() == Some("inside.example")), "{:?}", relay.names());
+    for check in origin.arrived() {
+        assert_eq!((check.line.as_str(), check.one("x-shared-secret")), ("GET /healthz HTTP/1.1", None));
+        assert_eq!(check.one("host"), Some(relay.address.to_string().as_str()));
+    }
+    // Whoever cannot be believed, or does not believe us, is not well.
+    for (file, cause) in [(with.replace("inside", "outside"), "is not trusted"), (upstream, "is not trusted")] {
+        let process = start(&file);
+        eventually("it is taken out", || state(&process) == "unhealthy");
+        assert!(process.log().contains(cause), "{cause}: {}", process.log());
+    }
+    let process = start(&with.replace("client_cert_file = \"me.crt\"\nclient_key_file = \"me.key\"\n", ""));
+    eventually("it is taken out", || state(&process) == "unhealthy");
+    assert!(process.log().contains("CertificateRequired"), "{}", process.log());
 }
 
 #[test]

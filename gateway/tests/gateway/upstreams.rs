@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use crate::client::{Connection, get};
+use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
 use crate::rig::{Rig, SECRET, eventually, gateway};
 
@@ -195,6 +196,47 @@ fn what_is_too_much_is_refused_at_once_and_only_then() {
         drop(stream);
         eventually("there is room again", || rig.get("/", &key).status == 200);
     }
+}
+
+/// Twice as many requests as a slow origin may have: half are refused before the others are answered, and those of another
+/// origin notice nothing.
+#[test]
+fn a_slow_origin_gets_what_it_may_have_and_the_rest_is_refused_fast() {
+    const MAY_HAVE: usize = 50;
+    let (answer, may_answer) = mpsc::channel::<()>();
+    let may_answer = Mutex::new(may_answer);
+    let slow = Origin::answering(move |_, socket| {
+        may_answer.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+        let _ = socket.write_all(OK);
+    });
+    let quick = Origin::hello();
+    let file = format!(
+        "[[upstreams]]\nname = \"slow\"\ntargets = [\"{}\"]\nmax_in_flight = {MAY_HAVE}\n\
+         [[routes]]\npath = \"/slow\"\nupstream = \"slow\"\n[[routes]]\n",
+        slow.url()
+    );
+    let rig = Rig::with(&quick.url(), &file);
+    let key = rig.key("acme", &[]);
+    let ask = |_| {
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!("GET /slow HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        connection
+    };
+    let taken: Vec<Connection> = (0..MAY_HAVE).map(ask).collect();
+    eventually("the slow origin has its share", || slow.arrived().len() == MAY_HAVE);
+    let begun = Instant::now();
+    for mut connection in (0..MAY_HAVE).map(ask) {
+        assert_eq!(connection.response().code(), "overloaded");
+        assert_eq!(rig.get("/", &key).status, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for _ in &taken {
+        answer.send(()).unwrap();
+    }
+    for mut connection in taken {
+        assert_eq!(connection.response().status, 200);
+    }
+    assert_eq!(slow.arrived().len(), MAY_HAVE);
 }
 
 #[test]

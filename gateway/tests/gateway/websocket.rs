@@ -1,9 +1,10 @@
 //! WebSocket through the gateway: the same authentication, then the bytes of both sides as they are.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
 
-use crate::client::{Connection, exchange};
+use crate::client::{Connection, DEADLINE, exchange};
 use crate::origin::Origin;
 use crate::rig::{Rig, SECRET};
 
@@ -167,4 +168,41 @@ fn an_upgrade_to_http_2_is_left_out() {
     );
     assert_eq!(response.status, 200);
     assert_eq!((origin.only().one("upgrade"), origin.only().one("http2-settings")), (None, None));
+}
+
+/// What a client says before there is agreement would be taken for a request by an origin that does not agree.
+#[test]
+fn nothing_that_follows_a_handshake_reaches_the_origin_before_it_has_agreed() {
+    const EARLY: &str = "GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
+    let agreed =
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+    let declined = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno";
+    for (answer, status) in [(agreed, 101), (declined, 200)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let rig = Rig::with(&format!("http://{}", listener.local_addr().unwrap()), "");
+        let key = rig.key("acme", &[]).header();
+        let mut client = Connection::open(rig.public);
+        client.send(format!("{}{EARLY}", handshake(&key)));
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        // Long enough for what was in the same packet.
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(socket.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{status}: it came early");
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(answer.as_bytes()).unwrap();
+        assert_eq!(client.head().status, status);
+        let mut rest = vec![0; EARLY.len()];
+        if status == 101 {
+            socket.read_exact(&mut rest).unwrap();
+            assert_eq!(rest, EARLY.as_bytes());
+        } else {
+            assert_eq!(socket.read(&mut rest).unwrap_or(0), 0, "the connection is used again, or what follows came after all");
+        }
+    }
 }

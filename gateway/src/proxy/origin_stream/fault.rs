@@ -28,6 +28,14 @@ pub enum OriginFault {
         /// What the system said.
         source: io::Error,
     },
+    /// The system has nothing left for another connection: no file, no memory. No origin is to blame.
+    #[error("no connection can be opened to {address}: {source}")]
+    OutOfSockets {
+        /// The address that was to be connected to.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The connection was not there in time, the resolving of the name included.
     #[error("no connection to {host} within {limit:?}")]
     ConnectTimeout {
@@ -154,6 +162,7 @@ impl OriginFault {
             self,
             Self::Unresolved { .. }
                 | Self::Unreachable { .. }
+                | Self::OutOfSockets { .. }
                 | Self::ConnectTimeout { .. }
                 | Self::Untrusted { .. }
                 | Self::TlsFailed { .. }
@@ -165,7 +174,7 @@ impl From<OriginFault> for io::Error {
     fn from(fault: OriginFault) -> Self {
         let kind = match &fault {
             OriginFault::Unresolved { .. } => io::ErrorKind::NotFound,
-            OriginFault::Unreachable { source, .. } => source.kind(),
+            OriginFault::Unreachable { source, .. } | OriginFault::OutOfSockets { source, .. } => source.kind(),
             OriginFault::ConnectTimeout { .. }
             | OriginFault::FirstByteTimeout
             | OriginFault::IdleTimeout

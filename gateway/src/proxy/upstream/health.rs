@@ -1,5 +1,5 @@
-//! Asks targets whether they are well, from the control thread: a plain `GET` that carries no secret and nobody's
-//! identity. What it finds is one word that the data plane reads.
+//! Asks targets whether they are well, from the control thread: a `GET` that carries no secret and nobody's identity, over TLS
+//! where the target's address says so. What it finds is one word that the data plane reads.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::proxy::connect::{Plain, Transport, is_own_shortage};
+use crate::proxy::origin_stream::OriginFault;
+use crate::proxy::pool::OriginScheme;
 use crate::proxy::upstream::{Target, Upstream};
+use crate::tls::origin::OriginTls;
 
 /// So many successes in a row bring a target back.
 const RISE: u32 = 2;
@@ -57,23 +61,23 @@ impl fmt::Display for HealthPath {
     }
 }
 
-/// Asks every target of `upstreams` that has a health check, for ever.
-pub async fn watch(upstreams: Vec<Arc<Upstream>>) -> std::convert::Infallible {
+/// Asks every target of `upstreams` that has a health check, for ever; those at `https` as `tls` says.
+pub async fn watch(upstreams: Vec<Arc<Upstream>>, tls: Option<OriginTls>) -> std::convert::Infallible {
     let checked = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.policy().health.as_ref()?)));
     let watching = checked
         .flat_map(|(upstream, check)| upstream.targets().iter().map(move |target| (upstream, check, target)))
-        .map(|(upstream, check, target)| watch_target(upstream.name(), check, target));
+        .map(|(upstream, check, target)| watch_target(upstream.name(), check, target, tls.as_ref()));
     join_all(watching).await;
     std::future::pending().await
 }
 
-async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target) {
+async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target, tls: Option<&OriginTls>) {
     let mut interval = tokio::time::interval(check.interval);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut successes, mut failures) = (0_u32, 0_u32);
     loop {
         interval.tick().await;
-        let asked = tokio::time::timeout(check.timeout, ask(check, target)).await;
+        let asked = tokio::time::timeout(check.timeout, ask(check, target, tls)).await;
         match asked.unwrap_or(Err(Unwell::Slow(check.timeout))) {
             Ok(()) => {
                 (successes, failures) = (successes.saturating_add(1), 0);
@@ -81,6 +85,8 @@ async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target) {
                     log::info!("upstream {upstream:?}: target {target} is healthy again: {} answers well", check.path);
                 }
             }
+            // That says nothing of the target.
+            Err(Unwell::NoConnection(error)) if is_own_shortage(&error) => {}
             Err(cause) => {
                 (successes, failures) = (0, failures.saturating_add(1));
                 if failures >= FALL && target.set_healthy(false) {
@@ -96,6 +102,10 @@ async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target) {
 enum Unwell {
     #[error("no connection: {0}")]
     NoConnection(io::Error),
+    #[error(transparent)]
+    NoTls(OriginFault),
+    #[error("no TLS to origins is set up")]
+    TlsNotSetUp,
     #[error("no answer: {0}")]
     NoAnswer(#[from] io::Error),
     #[error("no answer within {0:?}")]
@@ -106,12 +116,34 @@ enum Unwell {
     Status(u16),
 }
 
-async fn ask(check: &HealthCheck, target: &Target) -> Result<(), Unwell> {
-    let mut io = connect(target).await.map_err(Unwell::NoConnection)?;
-    let host = target.url().target().authority();
+async fn ask(check: &HealthCheck, target: &Target, tls: Option<&OriginTls>) -> Result<(), Unwell> {
+    match target.url().target().scheme() {
+        OriginScheme::Http => ask_over(Plain, check, target).await,
+        OriginScheme::Https => ask_over(tls.ok_or(Unwell::TlsNotSetUp)?.clone(), check, target).await,
+    }
+}
+
+async fn ask_over<T: Transport>(transport: T, check: &HealthCheck, target: &Target) -> Result<(), Unwell> {
+    let authority = target.url().target().authority();
+    let (host, port) = (authority.host(), authority.port_u16().unwrap_or(T::DEFAULT_PORT));
+    // A URI has an IPv6 address in brackets, the resolver wants it without. Every address is tried.
+    let address = (host.trim_start_matches('[').trim_end_matches(']'), port);
+    let tcp = TcpStream::connect(address).await.map_err(Unwell::NoConnection)?;
+    let io = transport.begin(tcp, host, port).await.map_err(Unwell::NoTls)?;
     let request =
-        format!("GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: postern-health\r\nconnection: close\r\n\r\n", check.path);
+        format!("GET {} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: postern-health\r\nconnection: close\r\n\r\n", check.path);
+    match exchange(io, &request).await? {
+        Some(200..=299) => Ok(()),
+        Some(other) => Err(Unwell::Status(other)),
+        None => Err(Unwell::NotHttp),
+    }
+}
+
+/// Sends `request`, and gives the status of the answer.
+async fn exchange(mut io: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<Option<u16>> {
     io.write_all(request.as_bytes()).await?;
+    // TLS may hold back what it was given.
+    io.flush().await?;
     let mut answer = Vec::with_capacity(MOST_BYTES);
     // The status line is all that counts; the rest is left to the closing connection.
     while !answer.contains(&b'\n') && answer.len() < MOST_BYTES {
@@ -119,18 +151,7 @@ async fn ask(check: &HealthCheck, target: &Target) -> Result<(), Unwell> {
             break;
         }
     }
-    match status(&answer) {
-        Some(200..=299) => Ok(()),
-        Some(other) => Err(Unwell::Status(other)),
-        None => Err(Unwell::NotHttp),
-    }
-}
-
-async fn connect(target: &Target) -> io::Result<TcpStream> {
-    let authority = target.url().target().authority();
-    // A URI has an IPv6 address in brackets, the resolver wants it without. Every address is tried.
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await
+    Ok(status(&answer))
 }
 
 /// The status of an answer that is HTTP/1.

@@ -1,8 +1,6 @@
-//! What an attacker tries beyond single requests: at the log, at responses, at uploads, at many connections, and at a stop.
+//! What an attacker tries beyond single requests: at the log, at responses, at uploads, and at many connections.
 
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{Bench, open};
 use crate::client::{Connection, exchange, get};
@@ -96,42 +94,6 @@ fn eight_hundred_idle_connections_leave_room_for_new_requests() {
         assert_eq!(bench.rig.get("/", &bench.key).status, 200);
     }
     drop((idle, halves));
-}
-
-/// Asserted: once a client has read one byte of an answer it reads all of it. A connection that ends without a byte of an
-/// answer is not counted against the stop: the request may have crossed the end of an idle connection.
-#[test]
-fn a_stop_under_load_truncates_no_answer() {
-    let origin = Origin::hello();
-    let mut gateway = Process::before(&origin.url());
-    let key = gateway.key("acme");
-    let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n");
-    let threads: Vec<_> = (0..100)
-        .map(|_| {
-            let (request, answered, public) = (request.clone(), Arc::clone(&answered), gateway.public);
-            let stopping = Arc::clone(&stopping);
-            std::thread::spawn(move || {
-                let Ok(socket) = std::net::TcpStream::connect(public) else { return };
-                let mut connection = Connection::over(socket);
-                while connection.try_send(&request) {
-                    let Some(response) = connection.response_if_any() else {
-                        assert!(stopping.load(Ordering::SeqCst), "a request failed before the stop");
-                        return;
-                    };
-                    assert_eq!((response.status, response.text().as_str(), response.complete), (200, "hello", true));
-                    answered.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-        })
-        .collect();
-    eventually("the load runs", || answered.load(Ordering::SeqCst) > 500);
-    stopping.store(true, Ordering::SeqCst);
-    gateway.signal("TERM");
-    for thread in threads {
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    }
-    assert_eq!(gateway.ended(), Some(0));
 }
 
 #[test]
