@@ -87,12 +87,13 @@ impl Follower {
         Ok(())
     }
 
-    async fn load_all(&self, snapshot: &mut AnyConnection) -> Result<(), StoreError> {
+    async fn load_all(&mut self, snapshot: &mut AnyConnection) -> Result<(), StoreError> {
         let begun = Instant::now();
         let mut reload = self.table.reload();
         bulk::read_all(snapshot, &mut reload).await?;
         reload.finish();
         self.status.loaded();
+        self.loaded_at = Some(Instant::now());
         log::info!("loaded {} keys in {:.3} s", self.table.len(), begun.elapsed().as_secs_f64());
         Ok(())
     }
