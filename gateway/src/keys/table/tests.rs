@@ -295,6 +295,21 @@ fn keys_of_removed_consumers_are_swept_out_before_they_are_many() {
 }
 
 #[test]
+fn deleted_consumers_are_forgotten_with_their_last_key() {
+    let (table, ..) = acme();
+    for round in 0..100 {
+        let gone = consumer(&format!("gone {round}"), "");
+        let key = key_of(&gone, "three");
+        table.apply(Change::Consumer(gone.clone())).unwrap();
+        table.apply(Change::Key(key.clone())).unwrap();
+        table.apply(Change::ConsumerRemoved(gone.id)).unwrap();
+        table.apply(Change::KeyRemoved(key.digest)).unwrap();
+        assert_eq!((table.len(), table.orphans()), (2, 0));
+        assert!(table.writer.lock().unwrap().deleted.len() <= 1);
+    }
+}
+
+#[test]
 fn a_consumer_that_comes_back_does_not_bring_its_former_keys() {
     let (table, acme, one, two) = acme();
     table.apply(Change::ConsumerRemoved(acme.id)).unwrap();

@@ -15,7 +15,8 @@ use crate::keys::{Consumer, KeyEntry};
 /// How many things of a load wait until they are put into the table together, if a quarter of those in the table is not
 /// more. A shard is made anew once for all that wait, and what waits is held beside what it replaces.
 const MOST_PENDING: usize = 65_536;
-/// Keys of deleted consumers are swept out once there are this many, or an eighth of all: one sweep looks at every key.
+/// Keys of deleted consumers are swept out once there are this many, or an eighth of all: one sweep looks at every key. The
+/// same for the consumers themselves, whose ids are kept until then.
 const MOST_ORPHANS: usize = 1024;
 
 /// What only writers need.
@@ -25,8 +26,8 @@ pub(super) struct Writer {
     /// What a load has brought and the table does not have yet.
     consumers: Batch<ConsumerRecord>,
     keys: Batch<KeyRecord>,
-    /// Consumers that were deleted while the table had keys of theirs, which wait to be swept out.
-    deleted: HashSet<PackedId>,
+    /// Consumers that were deleted while the table had keys of theirs, some of which may wait to be swept out.
+    pub(super) deleted: HashSet<PackedId>,
     /// How many loads have begun.
     loads: u64,
 }
@@ -56,7 +57,7 @@ impl<'t> Turn<'t> {
             Change::ConsumerRemoved(id) => {
                 if let Some(record) = self.table.consumers.remove(&id.pack()) {
                     self.orphan(&record);
-                    if self.table.orphans() > MOST_ORPHANS.max(self.table.len() / 8) {
+                    if self.table.orphans().max(self.writer.deleted.len()) > MOST_ORPHANS.max(self.table.len() / 8) {
                         self.sweep(|_| true);
                     }
                 }
@@ -157,6 +158,10 @@ impl<'t> Turn<'t> {
 
     /// Takes notice that the keys of a consumer have lost it.
     fn orphan(&mut self, consumer: &ConsumerRecord) {
+        if self.table.orphans() == 0 {
+            // The store told of each of their keys.
+            self.writer.deleted.clear();
+        }
         if consumer.keys() > 0 {
             self.table.orphans.fetch_add(consumer.keys() as usize, Ordering::Relaxed);
             self.writer.deleted.insert(*consumer.key());
