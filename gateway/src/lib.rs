@@ -13,6 +13,7 @@ pub mod http;
 pub mod in_flight;
 pub mod keys;
 pub mod leaks;
+mod memory;
 pub mod open_streams;
 pub mod panics;
 pub mod pipeline;

@@ -140,11 +140,11 @@ async fn verify(ask: Ask<Question>) -> Answered {
             deprecated_at: known.deprecated_at(),
         }),
         consumer: known.as_ref().map(KnownKey::consumer).map(|consumer| VerifiedConsumer {
-            id: consumer.id,
+            id: *consumer.id,
             bucket: consumer.bucket.as_str(),
             name: consumer.name.as_str(),
-            custom_id: consumer.custom_id.as_ref().map(CustomId::as_str),
-            metadata: consumer.metadata.as_ref().map(Metadata::to_json),
+            custom_id: consumer.custom_id.map(CustomId::as_str),
+            metadata: consumer.metadata.map(Metadata::to_json),
         }),
     }))
 }

@@ -12,9 +12,12 @@ const RANDOM_CHARS: usize = 20;
 /// Of these, the last characters in which ids of one run differ: 71 bits.
 const OWN_CHARS_IN_RUN: usize = 12;
 
+/// Bytes of a [`PackedId`].
+const PACKED_BYTES: usize = RANDOM_CHARS / 4 * 3;
+
 /// An id without its prefix, in the fewest bytes that need no arithmetic to read. There may be a million of them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct PackedId([u8; RANDOM_CHARS / 4 * 3]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PackedId([u8; PACKED_BYTES]);
 
 /// Why a text is no id. It does not repeat the text, which may be a key that someone pasted.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -63,6 +66,15 @@ macro_rules! public_id {
                 Ok(ids)
             }
 
+            pub(super) fn pack(&self) -> PackedId {
+                let random = self.0.last_chunk::<RANDOM_CHARS>();
+                PackedId(base62::pack(random.copied().unwrap_or([b'0'; RANDOM_CHARS])))
+            }
+
+            pub(super) fn unpack(packed: PackedId) -> Self {
+                Self::of(&base62::unpack(packed.0))
+            }
+
             /// The id as it is shown.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -105,20 +117,25 @@ macro_rules! public_id {
     };
 }
 
-impl KeyId {
-    pub(super) fn pack(&self) -> PackedId {
-        let random = self.0.last_chunk::<RANDOM_CHARS>();
-        PackedId(base62::pack(random.copied().unwrap_or([b'0'; RANDOM_CHARS])))
+impl PackedId {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
-    pub(super) fn unpack(packed: PackedId) -> Self {
-        Self::of(&base62::unpack(packed.0))
+    /// A number that is as likely as any other, also for ids that begin alike: both halves multiplied, high and low bits of
+    /// the product mixed.
+    pub(super) fn mixed(&self) -> u64 {
+        // Bits of the golden ratio and of e: without them, a half that is zero would hide the other.
+        const MASKS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xb7e1_5162_8aed_2a6b];
+        let half = |bytes: Option<&[u8; 8]>, mask| u128::from(bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)) ^ mask);
+        let product = half(self.0.first_chunk(), MASKS[0]) * half(self.0.last_chunk(), MASKS[1]);
+        (product ^ (product >> u64::BITS)) as u64
     }
 }
 
 impl fmt::Debug for PackedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&KeyId::unpack(*self), f)
+        f.write_str(str::from_utf8(&base62::unpack::<PACKED_BYTES, RANDOM_CHARS>(self.0)).unwrap_or_default())
     }
 }
 

@@ -46,9 +46,7 @@ impl FromStr for Scope {
     type Err = InvalidScope;
 
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
-        let is_valid = (1..=MAX_SCOPE_BYTES).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','));
-        if is_valid { Ok(Self(text.into())) } else { Err(InvalidScope::Scope) }
+        if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope::Scope) }
     }
 }
 
@@ -128,6 +126,11 @@ impl FromStr for Scopes {
 
     /// Reads scopes with spaces between.
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
+        // As they are stored: in order, so the text is the set already.
+        if text.len() <= MAX_SCOPES_BYTES && text.split(' ').all(is_scope) && text.split(' ').is_sorted_by(|one, next| one < next)
+        {
+            return Ok(Self::joined(text));
+        }
         let scopes: Result<Vec<Scope>, InvalidScope> = text.split(' ').filter(|word| !word.is_empty()).map(str::parse).collect();
         Self::new(scopes?)
     }
@@ -137,6 +140,11 @@ impl serde::Serialize for Scopes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
     }
+}
+
+fn is_scope(text: &str) -> bool {
+    (1..=MAX_SCOPE_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','))
 }
 
 #[cfg(test)]

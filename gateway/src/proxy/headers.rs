@@ -153,14 +153,14 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
             set(&CONSUMER_ID, consumer.id.as_str());
             set(&CONSUMER_USERNAME, consumer.name.as_str());
             set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
-            if let Some(custom_id) = &consumer.custom_id {
+            if let Some(custom_id) = consumer.custom_id {
                 set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
             }
             let scopes = key.scopes();
             if !scopes.is_empty() {
                 set(&CONSUMER_GROUPS, &scopes.comma_separated());
             }
-            if let (true, Some(metadata)) = (with_metadata, &consumer.metadata) {
+            if let (true, Some(metadata)) = (with_metadata, consumer.metadata) {
                 set(&CONSUMER_METADATA, &URL_SAFE_NO_PAD.encode(metadata.as_str()));
             }
         }

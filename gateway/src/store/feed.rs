@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::keys::KeyTable;
+use crate::memory;
 use crate::store::feed::watch::{Look, Watch};
 use crate::store::snapshot::Origin;
 use crate::store::{Store, StoreError};
@@ -31,7 +32,8 @@ const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Drop the future to stop: the table stays as it is at that moment.
 pub async fn follow(store: Store, table: Arc<KeyTable>, status: Arc<FeedStatus>, restored: Option<Origin>) -> Infallible {
     let (followed, revision) = restored.map(|restored| (restored.store, restored.revision)).unzip();
-    let mut follower = Follower { store, table, status, followed, revision, health: Health::Unknown };
+    let mut follower =
+        Follower { store, table, status, followed, revision, loaded_at: Some(Instant::now()), health: Health::Unknown };
     let mut retry_after = RETRY_AFTER;
     loop {
         let error = match follower.follow_one_watch().await {
@@ -55,6 +57,8 @@ struct Follower {
     followed: Option<String>,
     /// The last change that the table has; `None` before it was loaded.
     revision: Option<i64>,
+    /// When all was loaded, or restored, until the memory that it took for a while was given back.
+    loaded_at: Option<Instant>,
     health: Health,
 }
 
@@ -83,6 +87,10 @@ impl Follower {
             self.tell_following();
             if watch.look().await? == Look::Changed {
                 self.catch_up(&mut watch.connection).await?;
+            }
+            if self.loaded_at.is_some_and(|at| at.elapsed() > memory::KEPT_FOR) {
+                memory::give_back();
+                self.loaded_at = None;
             }
         }
     }

@@ -120,9 +120,7 @@ fn write(path: &Path, table: &KeyTable, origin: &Origin) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut out = Summed { inner: BufWriter::with_capacity(1 << 16, file), sum: Sha256::new() };
     write_header(&mut out, &Header { origin: origin.clone(), written_at: UnixMillis::now() })?;
-    for consumer in table.consumers() {
-        write_entry(&mut out, &Entry::Consumer((*consumer).clone()))?;
-    }
+    table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
     table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
     let Summed { mut inner, sum } = out;
     inner.write_all(&sum.finalize())?;

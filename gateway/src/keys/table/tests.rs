@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use super::*;
-use crate::keys::{AllowedIps, BucketName};
+use crate::keys::{AllowedIps, BucketName, KeyState, KeyStatus, Scopes, UnixMillis};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -34,6 +34,23 @@ fn find(table: &KeyTable, text: &str) -> Option<KnownKey> {
     table.lookup(&KeyDigest::of(text.as_bytes()))
 }
 
+fn consumers(table: &KeyTable) -> Vec<Consumer> {
+    let mut all = Vec::new();
+    let shown: Result<(), ()> = table.each_consumer(|consumer| {
+        all.push(consumer);
+        Ok(())
+    });
+    shown.unwrap();
+    all
+}
+
+/// How many keys the table holds, those included that no look-up finds.
+fn held(table: &KeyTable) -> usize {
+    let mut held = 0;
+    table.keys.for_each(|_| held += 1);
+    held
+}
+
 /// A loaded table with consumer `acme` and its keys `one` and `two`.
 fn acme() -> (KeyTable, Consumer, KeyEntry, KeyEntry) {
     let table = KeyTable::new();
@@ -55,7 +72,9 @@ fn a_key_is_found_by_its_digest_and_no_other() {
     let (table, acme, one, _) = acme();
     let found = find(&table, "one").unwrap();
     assert_eq!(*found.id(), one.id);
-    assert_eq!(*found.consumer(), acme);
+    assert_eq!(found.consumer().id, &acme.id);
+    assert_eq!(found.consumer().name, &acme.name);
+    assert_eq!(consumers(&table), [acme]);
     assert_eq!(found.status(NOW), KeyStatus::Active);
     assert!(find(&table, "three").is_none());
     // The same hash in the table, another digest.
@@ -234,31 +253,128 @@ fn what_is_applied_while_a_load_goes_on_stays() {
 #[test]
 fn a_load_that_says_nothing_new_takes_no_memory() {
     let (table, acme, one, two) = acme();
-    let before = table.records.find(&one.digest, |record| std::ptr::from_ref(record).addr());
-    let consumer = std::ptr::from_ref(find(&table, "one").unwrap().consumer()).addr();
+    let places = || {
+        let key = table.keys.find(&one.digest, |record| std::ptr::from_ref(record).addr());
+        let consumer = table.consumers.find(&acme.id.pack(), |record| std::ptr::from_ref(record).addr());
+        (key.unwrap(), consumer.unwrap())
+    };
+    let before = places();
     load(&table, [&acme], [&one, &two]);
-    assert_eq!(table.records.find(&one.digest, |record| std::ptr::from_ref(record).addr()), before);
-    assert_eq!(std::ptr::from_ref(find(&table, "one").unwrap().consumer()).addr(), consumer);
+    assert_eq!(places(), before);
 }
 
 #[test]
 fn what_is_removed_is_freed() {
-    let (table, acme, one, _) = acme();
-    let held = |found: &KnownKey| Arc::downgrade(&found.consumer);
-    let consumer = held(&find(&table, "one").unwrap());
-    table.apply(Change::KeyRemoved(one.digest)).unwrap();
-    assert_eq!(consumer.strong_count(), 1, "the other key's");
-    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
-    assert_eq!(consumer.strong_count(), 0);
-
-    // The same by a load, records included.
+    let (table, acme, ..) = acme();
     let many: Vec<KeyEntry> = (0..100).map(|number| key_of(&acme, &format!("key {number}"))).collect();
     load(&table, [&acme], &many);
-    let cell = table.records.find(&many[0].digest, |record| Arc::downgrade(&record.consumer)).unwrap();
-    assert_eq!(cell.strong_count(), many.len() + 1);
+    assert_eq!(held(&table), 100);
+    table.apply(Change::KeyRemoved(many[0].digest)).unwrap();
+    assert_eq!(held(&table), 99);
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    assert!(consumers(&table).is_empty());
     load(&table, [], []);
-    assert_eq!(cell.strong_count(), 0);
-    assert!(table.is_empty());
+    assert_eq!((held(&table), table.len(), table.orphans()), (0, 0, 0));
+}
+
+#[test]
+fn keys_of_removed_consumers_are_swept_out_before_they_are_many() {
+    let (table, acme, ..) = acme();
+    for round in 0..40_usize {
+        let gone = consumer(&format!("gone {round}"), "");
+        table.apply(Change::Consumer(gone.clone())).unwrap();
+        for number in 0..100 {
+            table.apply(Change::Key(key_of(&gone, &format!("gone {round} {number}")))).unwrap();
+        }
+        table.apply(Change::Key(key_of(&acme, &format!("stays {round}")))).unwrap();
+        table.apply(Change::ConsumerRemoved(gone.id)).unwrap();
+        assert_eq!(table.len(), 2 + round + 1);
+        assert_eq!(held(&table), table.len() + table.orphans());
+        assert!(table.orphans() <= 1024, "{}", table.orphans());
+    }
+}
+
+#[test]
+fn deleted_consumers_are_forgotten_with_their_last_key() {
+    let (table, ..) = acme();
+    for round in 0..100 {
+        let gone = consumer(&format!("gone {round}"), "");
+        let key = key_of(&gone, "three");
+        table.apply(Change::Consumer(gone.clone())).unwrap();
+        table.apply(Change::Key(key.clone())).unwrap();
+        table.apply(Change::ConsumerRemoved(gone.id)).unwrap();
+        table.apply(Change::KeyRemoved(key.digest)).unwrap();
+        assert_eq!((table.len(), table.orphans()), (2, 0));
+        assert!(table.writer.lock().unwrap().deleted.len() <= 1);
+    }
+}
+
+#[test]
+fn a_consumer_that_comes_back_does_not_bring_its_former_keys() {
+    let (table, acme, one, two) = acme();
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    assert_eq!((table.len(), held(&table)), (0, 2));
+    table.apply(Change::Consumer(acme.clone())).unwrap();
+    assert!(find(&table, "one").is_none());
+    table.apply(Change::Key(one.clone())).unwrap();
+    assert!(find(&table, "one").is_some());
+    assert!(find(&table, "two").is_none());
+    assert_eq!((table.len(), held(&table)), (1, 1));
+
+    // The same by a load.
+    table.apply(Change::Key(two)).unwrap();
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    load(&table, [&acme], [&one]);
+    assert!(find(&table, "one").is_some());
+    assert!(find(&table, "two").is_none());
+    assert_eq!((table.len(), held(&table)), (1, 1));
+}
+
+#[test]
+fn a_key_that_is_given_to_another_consumer_counts_as_its_own() {
+    let (table, acme, one, _) = acme();
+    let other = consumer("other", "");
+    table.apply(Change::Consumer(other.clone())).unwrap();
+    table.apply(Change::Key(KeyEntry { consumer: other.id, ..one })).unwrap();
+    assert_eq!(find(&table, "one").unwrap().consumer().id, &other.id);
+    table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
+    assert_eq!(table.len(), 1);
+    table.apply(Change::ConsumerRemoved(other.id)).unwrap();
+    assert_eq!(table.len(), 0);
+}
+
+#[test]
+fn a_changed_consumer_still_has_its_keys() {
+    let (table, acme, ..) = acme();
+    let renamed = Consumer { name: "acme 2".parse().unwrap(), ..acme };
+    table.apply(Change::Consumer(renamed.clone())).unwrap();
+    table.apply(Change::ConsumerRemoved(renamed.id)).unwrap();
+    assert_eq!(table.len(), 0);
+}
+
+/// In one load, consumers and keys that take turns, and some twice.
+#[test]
+fn a_load_in_any_order_counts_right() {
+    let table = KeyTable::new();
+    let all: Vec<Consumer> = (0..50).map(|number| consumer(&format!("consumer {number}"), "read")).collect();
+    for _ in 0..2 {
+        let mut reload = table.reload();
+        for (number, consumer) in all.iter().enumerate() {
+            let key = key_of(consumer, &format!("key {number}"));
+            reload.consumer(consumer.clone());
+            reload.key(key.clone()).unwrap();
+            reload.consumer(Consumer { scopes: Scopes::default(), ..consumer.clone() });
+            reload.key(KeyEntry { state: KeyState::Disabled, ..key }).unwrap();
+        }
+        reload.finish();
+        assert_eq!(table.len(), all.len());
+        assert_eq!(find(&table, "key 7").unwrap().status(NOW), KeyStatus::Disabled);
+        assert!(!find(&table, "key 7").unwrap().allows("read"));
+    }
+    for (number, consumer) in all.iter().enumerate() {
+        table.apply(Change::ConsumerRemoved(consumer.id)).unwrap();
+        assert_eq!(table.len(), all.len() - number - 1);
+    }
 }
 
 #[test]

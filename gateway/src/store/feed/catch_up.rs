@@ -90,7 +90,7 @@ impl Follower {
     }
 
     /// Loads everything, and tells which change it is up to.
-    async fn load_all(&self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
+    async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
         let (mut snapshot, newest) = within(ANSWER_TIMEOUT, async {
             let mut snapshot = connection.begin_with(self.store.database.begin_read()).await?;
@@ -103,6 +103,7 @@ impl Follower {
         reload.finish();
         snapshot.commit().await?;
         self.status.loaded();
+        self.loaded_at = Some(Instant::now());
         log::info!("loaded {} keys in {:.3} s", self.table.len(), begun.elapsed().as_secs_f64());
         Ok(newest)
     }

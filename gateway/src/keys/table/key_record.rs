@@ -1,0 +1,118 @@
+//! [`KeyRecord`]: a key as the table holds it.
+
+use crate::keys::id::PackedId;
+use crate::keys::table::seen::Seen;
+use crate::keys::table::shards::Keyed;
+use crate::keys::{ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis};
+
+/// A key in the table. Small: there may be a million of them, so what most keys lack costs a pointer.
+#[derive(Clone, Debug)]
+pub(super) struct KeyRecord {
+    digest: KeyDigest,
+    id: PackedId,
+    consumer: PackedId,
+    state: KeyState,
+    pub(super) seen: Seen,
+    expires_at: UnixMillis,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few keys have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rare {
+    deprecated_at: Option<UnixMillis>,
+    scopes: Option<Scopes>,
+}
+
+impl KeyRecord {
+    /// "Never" for the end: eight bytes less a key than an `Option`.
+    const NEVER: UnixMillis = UnixMillis(i64::MAX);
+
+    /// The record of `entry`, seen by the load that is going on.
+    pub(super) fn new(entry: KeyEntry) -> Self {
+        let KeyEntry { digest, id, consumer, state, expires_at, deprecated_at, scopes } = entry;
+        let is_rare = deprecated_at.is_some() || scopes.is_some();
+        Self {
+            digest,
+            id: id.pack(),
+            consumer: consumer.pack(),
+            state,
+            seen: Seen::default(),
+            expires_at: expires_at.unwrap_or(Self::NEVER),
+            rare: is_rare.then(|| Box::new(Rare { deprecated_at, scopes })),
+        }
+    }
+
+    /// Whose it is.
+    pub(super) fn consumer(&self) -> &PackedId {
+        &self.consumer
+    }
+
+    /// What it may do; `None` is all that its consumer may.
+    pub(super) fn scopes(&self) -> Option<&Scopes> {
+        self.rare.as_ref()?.scopes.as_ref()
+    }
+
+    pub(super) fn deprecated_at(&self) -> Option<UnixMillis> {
+        self.rare.as_ref()?.deprecated_at
+    }
+
+    pub(super) fn expires_at(&self) -> Option<UnixMillis> {
+        (self.expires_at != Self::NEVER).then_some(self.expires_at)
+    }
+
+    /// Whether both are of the same entry.
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self { digest, id, consumer, state, seen: _, expires_at, rare } = self;
+        (digest, id, consumer, state) == (&other.digest, &other.id, &other.consumer, &other.state)
+            && (expires_at, rare) == (&other.expires_at, &other.rare)
+    }
+
+    /// The entry that it was made of.
+    pub(super) fn entry(&self) -> KeyEntry {
+        KeyEntry {
+            digest: self.digest,
+            id: KeyId::unpack(self.id),
+            consumer: ConsumerId::unpack(self.consumer),
+            state: self.state,
+            expires_at: self.expires_at(),
+            deprecated_at: self.deprecated_at(),
+            scopes: self.scopes().cloned(),
+        }
+    }
+}
+
+impl Keyed for KeyRecord {
+    type Key = KeyDigest;
+
+    fn key(&self) -> &KeyDigest {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_stays_small() {
+        assert_eq!(size_of::<KeyRecord>(), 80);
+    }
+
+    #[test]
+    fn a_record_says_what_its_entry_said() {
+        let times = [None, Some(UnixMillis(-1)), Some(UnixMillis(1))];
+        for state in [KeyState::Active, KeyState::Disabled, KeyState::Revoked] {
+            for (expires_at, deprecated_at) in times.iter().flat_map(|end| times.map(|since| (*end, since))) {
+                for scopes in [None, Some(Scopes::default()), Some("read".parse().unwrap())] {
+                    let digest = KeyDigest::of(b"one");
+                    let (id, consumer) = (KeyId::generate().unwrap(), ConsumerId::generate().unwrap());
+                    let entry = KeyEntry { digest, id, consumer, state, expires_at, deprecated_at, scopes };
+                    let record = KeyRecord::new(entry.clone());
+                    assert_eq!(record.entry(), entry);
+                    assert_eq!(record.scopes(), entry.scopes.as_ref());
+                }
+            }
+        }
+    }
+}
