@@ -173,7 +173,7 @@ async fn open(
         };
         let cause = error.to_string();
         if let Some(tried) = tried.take() {
-            let may_start = may_start_without.take().is_some_and(|may_start| may_start()) || error.is_unreachable();
+            let may_start = may_start_without.take().is_some_and(|may_start| may_start()) || error.may_pass();
             if !may_start {
                 let _ = tried.send(Err(error));
                 return Err(NotOpened);

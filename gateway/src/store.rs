@@ -53,7 +53,7 @@ pub use usage::{InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, 
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
 use tokio::time::timeout;
 
 use crate::store::database_url::Place;
@@ -109,7 +109,11 @@ impl Store {
         match &self.database {
             // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
             Database::Sqlite(_) => Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?),
-            Database::Postgres(_) => Ok(self.pool.begin_with(postgres::BEGIN_WRITE).await?),
+            Database::Postgres(_) => {
+                let mut transaction = self.pool.begin().await?;
+                transaction.execute(postgres::TAKE_TURN).await?;
+                Ok(transaction)
+            }
         }
     }
 }

@@ -107,6 +107,55 @@ async fn the_audit_cannot_be_rewritten() {
     }
 }
 
+/// Takes the lock that writers take turns by.
+async fn hold_the_turn(url: &str) -> PgConnection {
+    let mut holder = PgConnection::connect(url).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock(8101818091236519425)").await.unwrap();
+    holder
+}
+
+/// Waits until no connection but the one that asks is within a transaction.
+async fn nobody_is_in_a_transaction(raw: &mut PgConnection) {
+    let within = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
+    let by = Instant::now() + Duration::from_secs(20);
+    while sqlx::query_scalar::<_, i64>(within).fetch_one(&mut *raw).await.unwrap() > 0 {
+        assert!(Instant::now() < by, "a connection is left within a transaction");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_gets_no_turn_leaves_its_connection_clean() {
+    let url = new_database().await;
+    let store = open(&url.parse().unwrap()).await;
+    let mut holder = hold_the_turn(&url).await;
+    let refused = store.create_key(making::key(making::owner("acme"), "one"), &stamp()).await;
+    assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+    nobody_is_in_a_transaction(&mut holder).await;
+    holder.close().await.unwrap();
+    // More often than there are connections: none is left in a failed transaction.
+    for number in 0..20 {
+        create_key(&store, "acme", &format!("key {number}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_is_dropped_while_it_waits_holds_no_turn() {
+    let url = new_database().await;
+    let store = open(&url.parse().unwrap()).await;
+    let mut holder = hold_the_turn(&url).await;
+    for _ in 0..3 {
+        let stamp = stamp();
+        let waits = store.create_key(making::key(making::owner("acme"), "one"), &stamp);
+        assert!(tokio::time::timeout(Duration::from_millis(300), waits).await.is_err());
+    }
+    holder.execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    nobody_is_in_a_transaction(&mut holder).await;
+    create_key(&store, "acme", "one").await;
+    assert_eq!(store.newest_revision().await.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn a_lost_connection_loses_no_change() {
     let url = new_database().await;

@@ -3,10 +3,12 @@
 //! body as the types that the document describes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
@@ -25,6 +27,10 @@ use crate::admin::{Operations, openapi};
 use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
+
+/// How long a handler may take, longer than any statement and any wait that a call can ask for: nothing else tells of a
+/// database that fell silent.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What a handler answers.
 pub(super) type Answered = Result<HttpResponse, Problem>;
@@ -360,7 +366,8 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let store = operations.store().ok_or_else(Problem::store_unavailable)?.clone();
     let _turn = creation.as_ref().map(|key| operations.running().begin(key)).transpose()?;
     let (prefix, stamp) = (operations.prefix().clone(), caller.stamp());
-    handler(Call { path, query, body, store, prefix, stamp, creation }).await
+    let answered = timeout(HANDLER_TIMEOUT, handler(Call { path, query, body, store, prefix, stamp, creation })).await;
+    answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
 }
 
 /// Something is missing that is always there.

@@ -150,6 +150,12 @@ impl StoreError {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// Whether the same may succeed in a moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is_unreachable() || matches!(self, Self::Busy)
+    }
+
     /// The error of a file that could not be opened or made.
     pub(super) fn cannot_open(location: &str, error: &io::Error) -> Self {
         Self::CannotOpen { location: location.to_owned(), reason: error.to_string() }

@@ -7,12 +7,15 @@ use sqlx::Row;
 use tokio::time::{Instant, sleep};
 
 use crate::keys::{EntropyError, UnixMillis};
-use crate::store::{Database, Store, StoreError};
+use crate::store::{Database, Store, StoreError, within};
 
 /// How long a gateway that said nothing may still be running as if nothing had happened: several of its heartbeats.
 const LIVE_FOR_MILLIS: i64 = 15_000;
 /// After that it is listed as silent, for it may be stopped and go on; after this it is forgotten.
 const FORGOTTEN_AFTER_MILLIS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long the store may take for any of this: a gateway that waited longer would count as silent while it serves.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the last gateway has confirmed.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -78,6 +81,10 @@ impl fmt::Display for GatewayId {
 impl Store {
     /// Notes that a gateway is there and answers requests by everything up to `revision`.
     pub async fn announce(&self, presence: &Presence, revision: i64) -> Result<(), StoreError> {
+        within(ANSWER_TIMEOUT, self.note(presence, revision)).await
+    }
+
+    async fn note(&self, presence: &Presence, revision: i64) -> Result<(), StoreError> {
         let now = self.clock().await?;
         sqlx::query(
             "INSERT INTO gateways (id, name, started_at, seen_at, revision) VALUES ($1, $2, $3, $4, $5) \
@@ -102,10 +109,11 @@ impl Store {
 
     /// All gateways that follow this store, by name; those that have fallen silent too.
     pub async fn gateways(&self) -> Result<Vec<FollowingGateway>, StoreError> {
-        let now = self.clock().await?;
-        let rows = sqlx::query("SELECT id, name, started_at, seen_at, revision FROM gateways ORDER BY name, id")
-            .fetch_all(&self.pool)
-            .await?;
+        let (now, rows) = within(ANSWER_TIMEOUT, async {
+            let all = "SELECT id, name, started_at, seen_at, revision FROM gateways ORDER BY name, id";
+            Ok((self.clock().await?, sqlx::query(all).fetch_all(&self.pool).await?))
+        })
+        .await?;
         rows.iter()
             .map(|row| {
                 let seen_at: i64 = row.try_get("seen_at")?;
@@ -144,13 +152,17 @@ impl Store {
 
     /// The newest change of the store; 0 when there was never any.
     pub async fn newest_revision(&self) -> Result<i64, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&self.pool).await?;
-        Ok(newest.unwrap_or(0))
+        within(ANSWER_TIMEOUT, async {
+            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&self.pool).await?;
+            Ok(newest.unwrap_or(0))
+        })
+        .await
     }
 
     /// The store's own name, which no other store has, not even one that was made anew at the same place.
     pub async fn identity(&self) -> Result<String, StoreError> {
-        Ok(sqlx::query_scalar("SELECT id FROM store_identity").fetch_one(&self.pool).await?)
+        within(ANSWER_TIMEOUT, async { Ok(sqlx::query_scalar("SELECT id FROM store_identity").fetch_one(&self.pool).await?) })
+            .await
     }
 
     /// The database's own clock in milliseconds: the clocks of gateways may differ.

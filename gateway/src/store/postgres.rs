@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use tokio::time::timeout;
 
 use crate::store::{StoreError, within};
 
@@ -17,11 +18,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The channel that the schema's trigger tells changes on.
 const CHANNEL: &str = "postern_changes";
 
-/// Begins a transaction that may write. Its lock is held to the end: writers take turns, so that revisions of the feed
-/// appear in the order of their numbers, and what a writer read is still so when it writes. The number spells `postern`.
-pub(super) const BEGIN_WRITE: &str = "BEGIN; SELECT pg_advisory_xact_lock(8101818091236519425)";
-/// Begins a transaction that sees one moment of the database.
-pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+/// The first statement of a transaction that may write. Its lock is held to the end: writers take turns, so that revisions of
+/// the feed appear in the order of their numbers, and what a writer read is still so when it writes. The number spells
+/// `postern`. Not part of `BEGIN`: the driver rolls back only what it knows to have begun.
+pub(super) const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(8101818091236519425)";
+/// Begins a transaction that sees one moment of the database. It may last: loads and exports read everything, and whoever
+/// reads an export may pause.
+pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+/// Set for the steps of the schema, which may take long on a large table, and wait for another gateway that applies them.
+pub(super) const PATIENT: &str = "SET statement_timeout = '30min'; SET lock_timeout = '30min'";
+/// Whether a connection is out of all transactions: within one, time stands still.
+const IS_IDLE: &str = "SELECT now() = statement_timestamp()";
 
 /// Set on every connection. A commit waits for the disk even where the server's default is not to: a key that was
 /// acknowledged is there after a crash. What the server has set beyond `on` (for its standbys) stays.
@@ -61,6 +69,14 @@ impl PostgresServer {
                 Box::pin(async move {
                     connection.execute(SETTINGS).await?;
                     Ok(())
+                })
+            })
+            // What was dropped half-way may still be in a transaction, with locks that others wait for, or on a server that
+            // fell silent: such a connection is closed, and not used again.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let is_idle = sqlx::query_scalar::<_, bool>(IS_IDLE).fetch_one(connection);
+                    timeout(ANSWER_TIMEOUT, is_idle).await.unwrap_or(Ok(false))
                 })
             })
             .connect_with(self.options.clone())

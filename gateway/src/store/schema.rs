@@ -1,9 +1,9 @@
 //! The schema and its steps, one folder a database in `migrations/`.
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
-use sqlx::{AnyConnection, Connection};
+use sqlx::{AnyConnection, Connection, Executor};
 
-use crate::store::{Database, Store, StoreError};
+use crate::store::{Database, Store, StoreError, postgres};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -32,8 +32,12 @@ impl Store {
                 if is_up_to_date(&mut connection, &POSTGRES).await {
                     return Ok(());
                 }
+                let mut connection = self.database.connect().await?;
+                connection.execute(postgres::PATIENT).await.map_err(failed)?;
                 // The migrator has a lock of its own on this database, and each step is one transaction.
-                POSTGRES.run_direct(None, &mut *connection, false).await.map_err(|error| schema_error(location, &POSTGRES, error))
+                let applied = POSTGRES.run_direct(None, &mut connection, false).await;
+                applied.map_err(|error| schema_error(location, &POSTGRES, error))?;
+                connection.close().await.map_err(failed)
             }
         }
     }

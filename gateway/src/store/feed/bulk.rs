@@ -7,6 +7,7 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::any::AnyRow;
@@ -14,14 +15,17 @@ use sqlx::{AnyConnection, Row};
 
 use crate::keys::table::Reload;
 use crate::keys::{Consumer, KeyDigest, KeyEntry, KeyState, UnixMillis};
-use crate::store::StoreError;
 use crate::store::feed::catch_up::or_gone;
 use crate::store::rows;
+use crate::store::{StoreError, within};
 
 /// Between two rows of a batch: the record separator of ASCII.
 const ROW_END: char = '\u{1e}';
 /// Between two columns of a row: the unit separator of ASCII.
 const COLUMN_END: char = '\u{1f}';
+
+/// How long a batch may take: a server that falls silent must not end the feed for ever.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many columns a consumer or a key has here.
 const COLUMNS: usize = 7;
@@ -151,7 +155,7 @@ async fn read<T>(
 ) -> Result<(), StoreError> {
     let mut set_aside = Vec::new();
     let mut batches = sqlx::query(queries.batches).fetch(&mut *snapshot);
-    while let Some(row) = batches.try_next().await? {
+    while let Some(row) = within(BATCH_TIMEOUT, async { Ok(batches.try_next().await?) }).await? {
         let batch: Option<&str> = row.try_get("batch")?;
         match batch.and_then(|batch| parse_batch(batch, &parse)) {
             Some(batch) => batch.into_iter().for_each(&mut take),
@@ -160,7 +164,8 @@ async fn read<T>(
     }
     drop(batches);
     for place in set_aside {
-        for row in sqlx::query(queries.rows).bind(place).fetch_all(&mut *snapshot).await? {
+        let rows = async { Ok(sqlx::query(queries.rows).bind(place).fetch_all(&mut *snapshot).await?) };
+        for row in within(BATCH_TIMEOUT, rows).await? {
             or_gone(true, || read_row(&row))?.map(&mut take);
         }
     }
