@@ -37,7 +37,7 @@ pub use operations::Operations;
 use std::rc::Rc;
 
 use actix_web::http::header::{HeaderValue, LOCATION};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
 use serde::Serialize;
 
 use crate::admin::problem::Problem;
@@ -75,14 +75,21 @@ fn text(view: &impl Serialize) -> String {
 
 /// The answer to a creation; `answer` is what it is the first time.
 fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> Answer) -> HttpResponse {
+    match creation {
+        Creation::Made(made) => answer_creation(HttpResponse::Created(), answer(&made)),
+        Creation::Repeated(before) => repeated(before),
+    }
+}
+
+/// The answer to a creation that was made before.
+fn repeated(before: Answer) -> HttpResponse {
     let mut response = HttpResponse::Created();
-    let Answer { location, body } = match creation {
-        Creation::Made(made) => answer(&made),
-        Creation::Repeated(before) => {
-            response.insert_header((idempotency::REPLAYED, "true"));
-            before
-        }
-    };
+    response.insert_header((idempotency::REPLAYED, "true"));
+    answer_creation(response, before)
+}
+
+fn answer_creation(mut response: HttpResponseBuilder, answer: Answer) -> HttpResponse {
+    let Answer { location, body } = answer;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.insert_header((LOCATION, location));
     }

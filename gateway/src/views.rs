@@ -17,6 +17,9 @@ use utoipa::ToSchema;
 use crate::keys::{AllowedIps, ConsumerId, CustomId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
 use crate::store::{RolledKeys, StoredBucket, StoredConsumer, StoredKey};
 
+/// Most of the keys that a new one takes the place of that are shown: a consumer may have any number.
+pub const MAX_ENDING_SHOWN: usize = 100;
+
 /// A namespace of consumers.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Bucket)]
@@ -151,8 +154,10 @@ pub struct RolledView<'k> {
     /// The new key.
     #[serde(flatten)]
     pub new: KeyView<'k>,
-    /// Those that it takes the place of.
+    /// Those that it takes the place of; the first hundred where there are more.
     pub ending: Vec<KeyView<'k>>,
+    /// How many those are.
+    pub ending_count: usize,
 }
 
 impl<'b> BucketView<'b> {
@@ -218,8 +223,8 @@ impl<'k> RolledView<'k> {
     /// What is seen of `rolled` at `now`, without the new key itself.
     #[must_use]
     pub fn of(rolled: &'k RolledKeys, now: UnixMillis) -> Self {
-        let ending = rolled.ending.iter().map(|ending| KeyView::of(ending, now)).collect();
-        Self { new: KeyView::of(&rolled.key, now), ending }
+        let ending = rolled.ending.iter().take(MAX_ENDING_SHOWN).map(|ending| KeyView::of(ending, now)).collect();
+        Self { new: KeyView::of(&rolled.key, now), ending, ending_count: rolled.ending.len() }
     }
 
     /// With the new key itself.

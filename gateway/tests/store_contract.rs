@@ -73,6 +73,9 @@ on_every_database! {
         a_new_key_inherits_and_the_old_one_ends_after_the_grace,
         a_grace_only_ever_shortens,
         rolling_a_consumer_ends_all_its_good_keys,
+        a_successor_ends_when_the_first_key_would_have,
+        a_key_that_is_ending_ends_no_later,
+        a_consumer_with_thousands_of_keys_is_rolled_at_once,
         only_good_keys_are_rolled;
     consumers:
         a_consumer_reads_back_as_it_was_made,

@@ -141,6 +141,26 @@ async fn a_writer_that_gets_no_turn_leaves_its_connection_clean() {
 }
 
 #[tokio::test]
+async fn connections_are_used_again() {
+    let url = new_database().await;
+    let store = open(&url.parse().unwrap()).await;
+    let mut raw = PgConnection::connect(&url).await.unwrap();
+    let mut pids = async || -> Vec<i32> {
+        let others = "SELECT pid FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY pid";
+        sqlx::query_scalar(others).fetch_all(&mut raw).await.unwrap()
+    };
+    create_key(&store, "acme", "first").await;
+    let before = pids().await;
+    for number in 0..10 {
+        create_key(&store, "acme", &format!("key {number}")).await;
+        store.gateways().await.unwrap();
+    }
+    let after = pids().await;
+    assert!(!before.is_empty() && before.iter().all(|pid| after.contains(pid)) && after.len() <= 8, "{before:?}, {after:?}");
+}
+
+#[tokio::test]
 async fn a_writer_that_is_dropped_while_it_waits_holds_no_turn() {
     let url = new_database().await;
     let store = open(&url.parse().unwrap()).await;

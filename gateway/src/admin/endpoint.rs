@@ -23,7 +23,7 @@ use crate::admin::path::PathId;
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{self, Query};
 use crate::admin::tokens::{Caller, Role};
-use crate::admin::{Operations, openapi};
+use crate::admin::{Operations, openapi, repeated};
 use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
@@ -366,6 +366,11 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let store = operations.store().ok_or_else(Problem::store_unavailable)?.clone();
     let _turn = creation.as_ref().map(|key| operations.running().begin(key)).transpose()?;
     let (prefix, stamp) = (operations.prefix().clone(), caller.stamp());
+    if let Some(key) = &creation
+        && let Some(before) = store.repeated(key, &caller.stamp()).await?
+    {
+        return Ok(repeated(before));
+    }
     let answered = timeout(HANDLER_TIMEOUT, handler(Call { path, query, body, store, prefix, stamp, creation })).await;
     answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
 }

@@ -58,7 +58,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("update_key", TAG, "Change a key")
             .described("A merge patch (RFC 7396).")
             .answers(200, "The key as it is now.", "Key", key())
-            .refuses(&[(409, "The key is revoked."), (422, "The consumer lacks a scope, or the end is over.")]),
+            .refuses(&[(409, "The key is revoked, or is to be replaced and cannot go on for longer."), (422, "The consumer lacks a scope, or the end is over.")]),
         Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
             .named("delete_key", TAG, "Revoke a key")
             .described("The same as `revoke`. The key can still be shown: the audit needs it.")

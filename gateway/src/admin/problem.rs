@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Duplicate,
     /// Revoking is final.
     KeyRevoked,
+    /// What is to be replaced cannot go on for longer.
+    KeyEnding,
     /// Which request another proxy asks about is not clear.
     AmbiguousRequest,
     /// What is not good cannot be rolled.
@@ -154,6 +156,7 @@ impl Kind {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::Duplicate => (StatusCode::CONFLICT, "duplicate", "Already taken"),
             Self::KeyRevoked => (StatusCode::CONFLICT, "key_revoked", "Key revoked"),
+            Self::KeyEnding => (StatusCode::CONFLICT, "key_ending", "Key ending"),
             Self::AmbiguousRequest => (StatusCode::FORBIDDEN, "ambiguous_request", "Ambiguous request"),
             Self::NotGood => (StatusCode::CONFLICT, "key_not_good", "Key not good"),
             Self::IdempotencyKeyInUse => (StatusCode::CONFLICT, "idempotency_key_in_use", "Request is running"),
@@ -291,6 +294,7 @@ impl From<StoreError> for Problem {
             StoreError::UnknownConsumer { .. } | StoreError::UnknownKey(_) => Self::new(Kind::NotFound, sentence(public)),
             StoreError::InvalidRoll(_) => Self::new(Kind::NotGood, sentence(public)),
             StoreError::KeyRevoked(_) => Self::new(Kind::KeyRevoked, sentence(public)),
+            StoreError::KeyEnding(_) => Self::new(Kind::KeyEnding, sentence(public)),
             StoreError::ScopeNotGranted { .. } => {
                 let errors = vec![FieldError::at("/scopes", public.clone())];
                 Self::new(Kind::ScopeNotGranted, sentence(public)).with(errors)
@@ -324,7 +328,7 @@ mod tests {
     use super::*;
     use crate::http::request_id::RequestIds;
 
-    const EVERY_KIND: [Kind; 26] = [
+    const EVERY_KIND: [Kind; 27] = [
         Kind::AdminDisabled,
         Kind::StoreUnavailable,
         Kind::Unauthorized,
@@ -340,6 +344,7 @@ mod tests {
         Kind::MethodNotAllowed,
         Kind::Duplicate,
         Kind::KeyRevoked,
+        Kind::KeyEnding,
         Kind::NotGood,
         Kind::AmbiguousRequest,
         Kind::IdempotencyKeyInUse,

@@ -14,7 +14,7 @@ use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
 use crate::keys::{ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis};
 use crate::store::{CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer, Which};
-use crate::views::{KeyView, RolledView};
+use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
 
 /// How many keys are read at once.
 const PAGE: u32 = 500;
@@ -241,9 +241,13 @@ fn print_rolled(
     }
     streams.out.flush()?;
     streams.remark(format_args!("created key {} of consumer {}", rolled.key.id, rolled.key.consumer_name));
-    for ending in &rolled.ending {
+    for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
         let end = moment_or(ending.expires_at, "never");
         streams.remark(format_args!("key {} ({}…) ends at {end}", ending.id, ending.hint));
+    }
+    match rolled.ending.len().saturating_sub(MAX_ENDING_SHOWN) {
+        0 => {}
+        more => streams.remark(format_args!("… and {more} more")),
     }
     streams.remark(format_args!("keep the key now: it is not stored and will not be shown again"));
     Ok(())

@@ -14,6 +14,16 @@ const INSERTED_VALUES: usize = 4096;
 /// Most values of one `IN (…)`; a power of two.
 const WANTED_VALUES: usize = 1024;
 
+/// A statement with `IN (…)`.
+pub(super) struct In {
+    /// What comes before; its own values are `$1`, `$2` and so on, each once and in this order.
+    pub(super) before: &'static str,
+    /// How many those are; less than ten.
+    pub(super) values: usize,
+    /// What comes after, without values.
+    pub(super) after: &'static str,
+}
+
 /// How a database has values stand in a statement.
 #[derive(Clone, Copy)]
 enum Placeholders {
@@ -51,11 +61,11 @@ pub(super) async fn insert<'r, T>(
     Ok(())
 }
 
-/// Runs `{select} IN (…)` over all `wanted`. `first`, if any, is bound before them and stands in `select` as `$1`, once.
-pub(super) async fn select_in<'w, T>(
+/// Runs `{before} IN (…){after}` over all `wanted`. `bind_before` binds the values that `before` has of its own.
+pub(super) async fn each_in<'w, T>(
     connection: &mut AnyConnection,
-    select: &'static str,
-    first: Option<&'w str>,
+    statement: &In,
+    bind_before: impl Fn(Bound<'w>) -> Bound<'w>,
     wanted: &'w [T],
     bind: impl Fn(Bound<'w>, &'w T) -> Bound<'w>,
     mut found: impl FnMut(&AnyRow) -> Result<(), StoreError>,
@@ -65,16 +75,34 @@ pub(super) async fn select_in<'w, T>(
         let Some(last) = chunk.last() else { continue };
         // The rest repeats the last value, so that there are few lengths of statements, and each stays prepared.
         let length = chunk.len().next_power_of_two();
-        let mut query = sqlx::query(AssertSqlSafe(select_statement(select, usize::from(first.is_some()), length, placeholders)));
-        if let Some(first) = first {
-            query = query.bind(first);
-        }
+        let query = bind_before(sqlx::query(AssertSqlSafe(statement.text(length, placeholders))));
         let padded = chunk.iter().chain(std::iter::repeat_n(last, length - chunk.len()));
         for row in padded.fold(query, &bind).fetch_all(&mut *connection).await? {
             found(&row)?;
         }
     }
     Ok(())
+}
+
+impl In {
+    /// A statement that ends with what is wanted and has no other values.
+    pub(super) const fn select(before: &'static str) -> Self {
+        Self { before, values: 0, after: "" }
+    }
+
+    fn text(&self, wanted: usize, placeholders: Placeholders) -> String {
+        let mut text = self.before.to_owned();
+        if let Placeholders::Anonymous = placeholders {
+            for number in 1..=self.values {
+                text = text.replacen(&format!("${number}"), "?", 1);
+            }
+        }
+        text.push_str(" IN (");
+        placeholders.push(&mut text, self.values + 1, wanted);
+        text.push(')');
+        text.push_str(self.after);
+        text
+    }
 }
 
 impl Placeholders {
@@ -108,37 +136,28 @@ fn insert_statement(into: &str, rows: usize, columns: usize, placeholders: Place
     text
 }
 
-fn select_statement(select: &str, before: usize, values: usize, placeholders: Placeholders) -> String {
-    let mut text = match placeholders {
-        Placeholders::Numbered => format!("{select} IN ("),
-        Placeholders::Anonymous => format!("{} IN (", select.replace("$1", "?")),
-    };
-    placeholders.push(&mut text, before + 1, values);
-    text.push(')');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_value_has_its_place() {
-        let select = "SELECT a FROM t WHERE b = $1 AND a";
-        for (placeholders, inserted, selected) in [
+        let update = In { before: "UPDATE t SET a = $1, b = $2 WHERE c", values: 2, after: " RETURNING c" };
+        for (placeholders, inserted, updated) in [
             (
                 Placeholders::Numbered,
                 "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)",
-                "SELECT a FROM t WHERE b = $1 AND a IN ($2, $3)",
+                "UPDATE t SET a = $1, b = $2 WHERE c IN ($3, $4) RETURNING c",
             ),
             (
                 Placeholders::Anonymous,
                 "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)",
-                "SELECT a FROM t WHERE b = ? AND a IN (?, ?)",
+                "UPDATE t SET a = ?, b = ? WHERE c IN (?, ?) RETURNING c",
             ),
         ] {
             assert_eq!(insert_statement("t (a, b)", 2, 2, placeholders), inserted);
-            assert_eq!(select_statement(select, 1, 2, placeholders), selected);
+            assert_eq!(update.text(2, placeholders), updated);
         }
+        assert_eq!(In::select("SELECT a FROM t WHERE a").text(1, Placeholders::Numbered), "SELECT a FROM t WHERE a IN ($1)");
     }
 }

@@ -21,7 +21,8 @@ pub struct KeyEdit {
 }
 
 impl Store {
-    /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed.
+    /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed, and one that is to be
+    /// replaced ends no later than it does.
     pub async fn update_key(&self, id: &KeyId, edit: KeyEdit, stamp: &Stamp) -> Result<StoredKey, StoreError> {
         let mut transaction = self.begin_write().await?;
         let before = keys::by_id(&mut transaction, id).await?.ok_or(StoreError::UnknownKey(*id))?;
@@ -30,6 +31,10 @@ impl Store {
         let Some(action) = action else { return Ok(before) };
         if before.state == KeyState::Revoked {
             return Err(StoreError::KeyRevoked(*id));
+        }
+        let is_later = |end: UnixMillis| after.expires_at.is_none_or(|after| after > end);
+        if before.rolled.is_some() && before.expires_at.is_some_and(is_later) {
+            return Err(StoreError::KeyEnding(*id));
         }
         if changed.contains(&"scopes") {
             let owner = consumers::by_id(&mut transaction, &before.consumer).await?;

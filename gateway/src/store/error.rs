@@ -86,6 +86,9 @@ pub enum StoreError {
     /// Revoking is final.
     #[error("key {0} is revoked, which is final; create a new key instead")]
     KeyRevoked(KeyId),
+    /// A key that is to be replaced was to go on for longer.
+    #[error("key {0} is to be replaced, so its end can only be brought forward; create a new key instead")]
+    KeyEnding(KeyId),
     /// A key that is not good, or no key at all, was to be rolled.
     #[error(transparent)]
     InvalidRoll(#[from] InvalidRoll),

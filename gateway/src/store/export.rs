@@ -89,7 +89,7 @@ impl Export {
         };
         let (owner, at, id) = self.after.take().unwrap_or((first, i64::MIN, String::new()));
         let rows = sqlx::query(
-            "SELECT k.id, k.consumer_id, k.digest, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.scopes, \
+            "SELECT k.id, k.consumer_id, k.digest, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.own_expires_at, k.scopes, \
              k.description, k.created_at, k.last_used_at FROM keys k WHERE (k.consumer_id, k.created_at, k.id) > ($1, $2, $3) AND k.consumer_id <= $4 \
              ORDER BY k.consumer_id, k.created_at, k.id LIMIT $5",
         )

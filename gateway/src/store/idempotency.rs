@@ -9,6 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, Row};
 
+use crate::keys::UnixMillis;
 use crate::store::{
     CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError, StoredBucket, StoredConsumer,
     buckets, consumers, keys, roll,
@@ -41,6 +42,20 @@ pub enum Creation<T> {
     Made(T),
     /// It was made before; this was the answer.
     Repeated(Answer),
+}
+
+/// A creation that was made before.
+struct Before {
+    request: Vec<u8>,
+    answer: Answer,
+    at: UnixMillis,
+}
+
+impl Before {
+    /// The answer, if it was the same request.
+    fn answer_to(self, key: &CreationKey) -> Result<Answer, StoreError> {
+        if self.request == key.request { Ok(self.answer) } else { Err(StoreError::IdempotencyKeyReused) }
+    }
 }
 
 impl CreationKey {
@@ -102,6 +117,16 @@ impl Store {
         self.once(key, answer, stamp, async |transaction| keys::create(transaction, new, stamp).await).await
     }
 
+    /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
+    pub async fn repeated(&self, key: &CreationKey, stamp: &Stamp) -> Result<Option<Answer>, StoreError> {
+        let found = find(&mut *self.pool.acquire().await?, key).await?;
+        match found {
+            Some(before) if before.at.0 <= oldest_kept(stamp) => Ok(None),
+            Some(before) => before.answer_to(key).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Rolls keys as [`Store::roll`] does, once for `key`.
     pub async fn roll_once(
         &self,
@@ -123,11 +148,10 @@ impl Store {
         let mut transaction = self.begin_write().await?;
         if let Some(key) = key {
             forget_old(&mut transaction, stamp).await?;
-            if let Some((request, answer)) = find(&mut transaction, key).await? {
+            if let Some(before) = find(&mut transaction, key).await? {
                 // What is too old is forgotten for good.
                 transaction.commit().await?;
-                let is_same = request == key.request;
-                return if is_same { Ok(Creation::Repeated(answer)) } else { Err(StoreError::IdempotencyKeyReused) };
+                return before.answer_to(key).map(Creation::Repeated);
             }
         }
         let made = make(&mut transaction).await?;
@@ -140,20 +164,28 @@ impl Store {
 }
 
 async fn forget_old(transaction: &mut AnyConnection, stamp: &Stamp) -> Result<(), StoreError> {
-    let oldest = stamp.at.0.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
-    sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1").bind(oldest).execute(transaction).await?;
+    sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1").bind(oldest_kept(stamp)).execute(transaction).await?;
     Ok(())
 }
 
-async fn find(transaction: &mut AnyConnection, key: &CreationKey) -> Result<Option<(Vec<u8>, Answer)>, StoreError> {
-    let row = sqlx::query("SELECT request, location, answer FROM idempotency_keys WHERE token = $1 AND digest = $2")
+/// What was made at this moment or before is forgotten.
+fn oldest_kept(stamp: &Stamp) -> i64 {
+    stamp.at.0.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
+}
+
+async fn find(transaction: &mut AnyConnection, key: &CreationKey) -> Result<Option<Before>, StoreError> {
+    let row = sqlx::query("SELECT request, location, answer, created_at FROM idempotency_keys WHERE token = $1 AND digest = $2")
         .bind(&*key.token)
         .bind(key.digest.as_slice())
         .fetch_optional(transaction)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let request: &[u8] = row.try_get("request")?;
-    Ok(Some((request.to_vec(), Answer { location: row.try_get("location")?, body: row.try_get("answer")? })))
+    Ok(Some(Before {
+        request: request.to_vec(),
+        answer: Answer { location: row.try_get("location")?, body: row.try_get("answer")? },
+        at: UnixMillis(row.try_get("created_at")?),
+    }))
 }
 
 async fn remember(transaction: &mut AnyConnection, key: &CreationKey, answer: &Answer, stamp: &Stamp) -> Result<(), StoreError> {

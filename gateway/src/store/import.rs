@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Executor, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId, Metadata, Scopes};
+use crate::store::bulk::In;
 use crate::store::consumers::tags_json;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{self, select_consumer, stored_consumer};
@@ -177,10 +178,10 @@ impl Known {
         }
         let digests: Vec<&KeyDigest> = rows.iter().filter_map(|row| Some(&row.key.as_ref()?.digest)).collect();
         let select = "SELECT k.digest, c.bucket, c.name FROM keys k JOIN consumers c ON c.id = k.consumer_id WHERE k.digest";
-        bulk::select_in(
+        bulk::each_in(
             connection,
-            select,
-            None,
+            &In::select(select),
+            |query| query,
             &digests,
             |query, digest| query.bind(digest.as_bytes().as_slice()),
             |row| {
@@ -190,33 +191,9 @@ impl Known {
         )
         .await?;
         let ids: Vec<KeyId> = rows.iter().filter_map(|row| row.key.as_ref()?.id).collect();
-        let select = "SELECT k.id FROM keys k WHERE k.id";
-        bulk::select_in(
-            connection,
-            select,
-            None,
-            &ids,
-            |query, id| query.bind(id.as_str()),
-            |row| {
-                known.key_ids.insert(row.try_get("id")?);
-                Ok(())
-            },
-        )
-        .await?;
+        known.key_ids = ids_in(connection, "SELECT k.id FROM keys k WHERE k.id", &ids, KeyId::as_str).await?;
         let ids: Vec<ConsumerId> = rows.iter().filter_map(|row| row.consumer.id).collect();
-        let select = "SELECT c.id FROM consumers c WHERE c.id";
-        bulk::select_in(
-            connection,
-            select,
-            None,
-            &ids,
-            |query, id| query.bind(id.as_str()),
-            |row| {
-                known.consumer_ids.insert(row.try_get("id")?);
-                Ok(())
-            },
-        )
-        .await?;
+        known.consumer_ids = ids_in(connection, "SELECT c.id FROM consumers c WHERE c.id", &ids, ConsumerId::as_str).await?;
         Ok(known)
     }
 
@@ -234,11 +211,11 @@ impl Known {
         self.buckets.insert(bucket.to_owned());
         let mut names: Vec<&str> = names.map(ConsumerName::as_str).collect();
         names.dedup();
-        let select = select_consumer!("WHERE c.bucket = $1 AND c.name");
-        bulk::select_in(
+        let before = select_consumer!("WHERE c.bucket = $1 AND c.name");
+        bulk::each_in(
             connection,
-            select,
-            Some(bucket),
+            &In { before, values: 1, after: "" },
+            |query| query.bind(bucket.to_owned()),
             &names,
             |query, name| query.bind(*name),
             |row| {
@@ -250,11 +227,11 @@ impl Known {
         )
         .await?;
         let custom_ids: Vec<&str> = custom_ids.map(CustomId::as_str).collect();
-        let select = "SELECT c.custom_id FROM consumers c WHERE c.bucket = $1 AND c.custom_id";
-        bulk::select_in(
+        let before = "SELECT c.custom_id FROM consumers c WHERE c.bucket = $1 AND c.custom_id";
+        bulk::each_in(
             connection,
-            select,
-            Some(bucket),
+            &In { before, values: 1, after: "" },
+            |query| query.bind(bucket.to_owned()),
             &custom_ids,
             |query, id| query.bind(*id),
             |row| {
@@ -306,6 +283,29 @@ impl Known {
     }
 }
 
+/// Which of `wanted` are there.
+async fn ids_in<T>(
+    connection: &mut AnyConnection,
+    select: &'static str,
+    wanted: &[T],
+    text: impl Fn(&T) -> &str,
+) -> Result<HashSet<String>, StoreError> {
+    let mut found = HashSet::new();
+    bulk::each_in(
+        connection,
+        &In::select(select),
+        |query| query,
+        wanted,
+        |query, id| query.bind(text(id)),
+        |row| {
+            found.insert(row.try_get("id")?);
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(found)
+}
+
 /// The first field that is given and other than what is stored.
 fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'static str> {
     fn differs<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
@@ -350,9 +350,9 @@ async fn insert_consumers(transaction: &mut AnyConnection, new: &[NewConsumerRow
 }
 
 async fn insert_keys(transaction: &mut AnyConnection, new: &[NewKeyRow<'_>], stamp: &Stamp) -> Result<(), StoreError> {
-    let into = "keys (id, consumer_id, digest, hint, state, expires_at, deprecated_at, successor, scopes, description, created_at, \
-         updated_at, last_used_at)";
-    bulk::insert(transaction, into, 13, new, |query, NewKeyRow { id, consumer, from }| {
+    let into = "keys (id, consumer_id, digest, hint, state, expires_at, deprecated_at, successor, own_expires_at, scopes, description, \
+         created_at, updated_at, last_used_at)";
+    bulk::insert(transaction, into, 14, new, |query, NewKeyRow { id, consumer, from }| {
         query
             .bind(id.as_str())
             .bind(consumer.as_str())
@@ -362,6 +362,7 @@ async fn insert_keys(transaction: &mut AnyConnection, new: &[NewKeyRow<'_>], sta
             .bind(from.expires_at.map(|end| end.0))
             .bind(from.rolled.map(|rolled| rolled.at.0))
             .bind(from.rolled.and_then(|rolled| rolled.successor).map(|successor| successor.to_string()))
+            .bind(from.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
             .bind(from.scopes.as_ref().map(Scopes::as_str))
             .bind(from.description.as_ref().map(Description::as_str))
             .bind(from.created_at.unwrap_or(stamp.at).0)

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{LeakRule, Rolled, Stamp, Store, StoreError, StoredKey, buckets, keys};
+use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, buckets, keys};
 
 /// What becomes of a key of a bucket that is reported as leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +116,17 @@ impl Store {
         let mut key = keys::by_id(&mut transaction, &id).await?.ok_or(StoreError::UnknownKey(id))?;
         let rule = buckets::require(&mut transaction, &key.bucket).await?.leaks;
         let action = rule.apply(&mut key, stamp);
-        sqlx::query("UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, updated_at = $5 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(key.state.as_str())
-            .bind(key.expires_at.map(|at| at.0))
-            .bind(key.rolled.map(|rolled| rolled.at.0))
-            .bind(key.updated_at.0)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, own_expires_at = $5, updated_at = $6 WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(key.state.as_str())
+        .bind(key.expires_at.map(|at| at.0))
+        .bind(key.rolled.map(|rolled| rolled.at.0))
+        .bind(key.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
+        .bind(key.updated_at.0)
+        .execute(&mut *transaction)
+        .await?;
         let detail = json!({
             "action": action.as_str(), "policy": rule.policy.as_str(), "url": leak.url, "source": leak.source,
             "expires_at": key.expires_at,
@@ -137,23 +140,19 @@ impl Store {
 impl LeakRule {
     /// Does to a key what the policy says.
     fn apply(self, key: &mut StoredKey, stamp: &Stamp) -> LeakAction {
-        if matches!(key.status(stamp.at), KeyStatus::Expired | KeyStatus::Revoked) {
-            return LeakAction::AlreadyRefused;
-        }
-        let action = match self.policy {
-            LeakPolicy::Notify => return LeakAction::Notified,
-            LeakPolicy::Revoke => {
-                key.state = KeyState::Revoked;
+        match (key.status(stamp.at), self.policy) {
+            (KeyStatus::Revoked, _) => LeakAction::AlreadyRefused,
+            // One that has expired too: an end can be put off again.
+            (_, LeakPolicy::Revoke) => {
+                (key.state, key.updated_at) = (KeyState::Revoked, stamp.at);
                 LeakAction::Revoked
             }
-            LeakPolicy::Roll => {
-                let end = stamp.at.after(self.grace);
-                key.expires_at = Some(key.expires_at.map_or(end, |earlier| earlier.min(end)));
-                key.rolled.get_or_insert(Rolled { at: stamp.at, successor: None });
+            (KeyStatus::Expired, _) => LeakAction::AlreadyRefused,
+            (_, LeakPolicy::Notify) => LeakAction::Notified,
+            (_, LeakPolicy::Roll) => {
+                key.bring_end_forward(stamp.at.after(self.grace), None, stamp.at);
                 LeakAction::Ending
             }
-        };
-        key.updated_at = stamp.at;
-        action
+        }
     }
 }

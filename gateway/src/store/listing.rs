@@ -57,8 +57,10 @@ impl Store {
     ) -> Result<Vec<StoredConsumer>, StoreError> {
         let mut list = List::of(select_consumer!(""), 'c', after);
         list.only("c.bucket = ?", filter.bucket.as_ref().map(BucketName::as_str));
-        list.only("c.name = ?", filter.name.as_ref().map(ConsumerName::as_str));
-        list.only("c.custom_id = ?", filter.custom_id.as_ref().map(CustomId::as_str));
+        // Names and custom ids are found by bucket: where none is given, in each.
+        let each = "c.bucket IN (SELECT b.name FROM buckets b) AND ";
+        list.only(&format!("{each}c.name = ?"), filter.name.as_ref().map(ConsumerName::as_str));
+        list.only(&format!("{each}c.custom_id = ?"), filter.custom_id.as_ref().map(CustomId::as_str));
         list.tagged(&filter.tags);
         list.fetch(&self.pool, limit).await?.iter().map(stored_consumer).collect()
     }
@@ -67,7 +69,9 @@ impl Store {
     pub async fn list_keys(&self, filter: &KeyFilter, after: Option<&After>, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
         let mut list = List::of(select_key!(""), 'k', after);
         list.only("k.consumer_id = ?", filter.consumer.as_ref().map(ConsumerId::as_str));
-        list.only("c.bucket = ?", filter.bucket.as_ref().map(BucketName::as_str));
+        // Written so that no index is used for it: keys are read by age, where the list goes on, and not by bucket, all of
+        // whose keys would have to be sorted for each page.
+        list.only("c.bucket || '' = ?", filter.bucket.as_ref().map(BucketName::as_str));
         list.tagged(&filter.tags);
         list.fetch(&self.pool, limit).await?.iter().map(stored_key).collect()
     }
@@ -89,7 +93,7 @@ impl List {
     }
 
     /// Adds a condition, with `?` for the text, if there is one.
-    fn only(&mut self, condition: &'static str, text: Option<&str>) {
+    fn only(&mut self, condition: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.texts.push(text.to_owned());
             self.sql.push_str(" AND ");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor, Row};
 use tokio::time::timeout;
 
 use crate::store::{StoreError, within};
@@ -28,7 +28,8 @@ pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
 /// Set for the steps of the schema, which may take long on a large table, and wait for another gateway that applies them.
 pub(super) const PATIENT: &str = "SET statement_timeout = '30min'; SET lock_timeout = '30min'";
-/// Whether a connection is out of all transactions: within one, time stands still.
+/// Whether a connection is out of all transactions: within one, time stands still. Only as a simple query: a prepared one
+/// begins before its statement does.
 const IS_IDLE: &str = "SELECT now() = statement_timestamp()";
 
 /// Set on every connection. A commit waits for the disk even where the server's default is not to: a key that was
@@ -75,8 +76,10 @@ impl PostgresServer {
             // fell silent: such a connection is closed, and not used again.
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    let is_idle = sqlx::query_scalar::<_, bool>(IS_IDLE).fetch_one(connection);
-                    timeout(ANSWER_TIMEOUT, is_idle).await.unwrap_or(Ok(false))
+                    match timeout(ANSWER_TIMEOUT, sqlx::raw_sql(IS_IDLE).fetch_one(connection)).await {
+                        Ok(row) => row?.try_get(0),
+                        Err(_) => Ok(false),
+                    }
                 })
             })
             .connect_with(self.options.clone())

@@ -1,5 +1,6 @@
 //! Rolling: a new key takes the place of others, which go on for a while.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,9 +8,19 @@ use sqlx::AnyConnection;
 use thiserror::Error;
 
 use crate::keys::{ConsumerId, KeyDigest, KeyId, KeyStatus, UnixMillis};
-use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::{digest, select_key, stored_key};
-use crate::store::{NewKey, Owner, Rolled, Stamp, Store, StoreError, StoredKey, consumers, keys};
+use crate::store::bulk::In;
+use crate::store::journal::{self, Action, Mutation, Subject};
+use crate::store::rows::{digest, required, select_key, stored_key};
+use crate::store::{NewKey, Owner, Stamp, Store, StoreError, StoredKey, bulk, consumers, keys};
+
+/// What [`StoredKey::bring_end_forward`] does, for many.
+const BRING_END_FORWARD: In = In {
+    before: "UPDATE keys SET own_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE own_expires_at END, \
+             expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
+             successor = $4, updated_at = $5 WHERE id",
+    values: 5,
+    after: " RETURNING id, digest",
+};
 
 /// Which keys are to be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +97,15 @@ pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: 
         owner: Owner::Id(model.consumer),
         digest: roll.digest,
         hint: roll.hint,
-        expires_at: end_to_inherit(transaction, &model).await?,
+        // As the replaced one would have ended, whether or not it was rolled or leaked before.
+        expires_at: model.rolled.map_or(model.expires_at, |rolled| rolled.own_end),
         scopes: model.scopes,
         description: model.description,
     };
     let owner = consumers::by_id(transaction, &model.consumer).await?;
     let owner = owner.ok_or_else(|| consumers::unknown(&model.consumer))?;
     let key = keys::insert(transaction, new, &owner, stamp).await?;
-    let mut ending = Vec::with_capacity(replaced.len());
-    for old in replaced {
-        ending.push(end(transaction, old, &key.id, roll.grace, stamp).await?);
-    }
+    let ending = end_all(transaction, replaced, &key.id, roll.grace, stamp).await?;
     Ok(RolledKeys { key, ending })
 }
 
@@ -131,39 +140,37 @@ async fn all_good_ones(
     Ok(good)
 }
 
-/// When the new key ends: as the replaced one would have. One that was rolled before had its end brought forward; its
-/// successor has kept the original.
-async fn end_to_inherit(connection: &mut AnyConnection, model: &StoredKey) -> Result<Option<UnixMillis>, StoreError> {
-    let Some(successor) = model.rolled.and_then(|rolled| rolled.successor) else {
-        return Ok(model.expires_at);
-    };
-    Ok(keys::by_id(connection, &successor).await?.map_or(model.expires_at, |successor| successor.expires_at))
-}
-
-async fn end(
-    connection: &mut AnyConnection,
-    mut old: StoredKey,
+/// Ends `replaced`, all keys of one consumer, after the grace period. In a few statements, for there may be many, and all
+/// other writers wait.
+async fn end_all(
+    transaction: &mut AnyConnection,
+    mut replaced: Vec<StoredKey>,
     successor: &KeyId,
     grace: Duration,
     stamp: &Stamp,
-) -> Result<StoredKey, StoreError> {
+) -> Result<Vec<StoredKey>, StoreError> {
     let end = stamp.at.after(grace);
-    let end = old.expires_at.map_or(end, |earlier| earlier.min(end));
-    let row = sqlx::query(
-        "UPDATE keys SET expires_at = $2, deprecated_at = COALESCE(deprecated_at, $3), successor = $4, updated_at = $3 \
-         WHERE id = $1 RETURNING digest",
+    let mut digests = HashMap::with_capacity(replaced.len());
+    let ids: Vec<KeyId> = replaced.iter().map(|key| key.id).collect();
+    bulk::each_in(
+        transaction,
+        &BRING_END_FORWARD,
+        |query| query.bind(end.0).bind(end.0).bind(stamp.at.0).bind(successor.as_str()).bind(stamp.at.0),
+        &ids,
+        |query, id| query.bind(id.as_str()),
+        |row| {
+            digests.insert(required::<KeyId>(row, "id")?, digest(row)?);
+            Ok(())
+        },
     )
-    .bind(old.id.as_str())
-    .bind(end.0)
-    .bind(stamp.at.0)
-    .bind(successor.as_str())
-    .fetch_one(&mut *connection)
     .await?;
-    let digest = digest(&row)?;
-    let detail = json!({ "successor": successor, "expires_at": end });
-    journal::record(connection, stamp, Action::KeyRoll, Subject::Key(&old.id, &digest), &detail).await?;
-    old.expires_at = Some(end);
-    old.rolled = Some(Rolled { at: old.rolled.map_or(stamp.at, |before| before.at), successor: Some(*successor) });
-    old.updated_at = stamp.at;
-    Ok(old)
+    for key in &mut replaced {
+        key.bring_end_forward(end, Some(*successor), stamp.at);
+    }
+    let mutations = replaced.iter().filter_map(|key| {
+        let detail = json!({ "successor": successor, "expires_at": key.expires_at });
+        Some(Mutation { action: Action::KeyRoll, subject: Subject::Key(&key.id, digests.get(&key.id)?), detail })
+    });
+    journal::record_many(transaction, stamp, &mutations.collect::<Vec<_>>()).await?;
+    Ok(replaced)
 }

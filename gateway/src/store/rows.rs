@@ -65,9 +65,19 @@ pub struct Rolled {
     pub at: UnixMillis,
     /// By which key; `None` when it leaked, and its owner has to make one.
     pub successor: Option<KeyId>,
+    /// When it would end had that not been brought forward: its successor inherits it. `None` is never.
+    pub own_end: Option<UnixMillis>,
 }
 
 impl StoredKey {
+    /// Brings its end forward, never back, because another key is to take its place: `successor`, if there is one already.
+    pub(super) fn bring_end_forward(&mut self, end: UnixMillis, successor: Option<KeyId>, now: UnixMillis) {
+        let before = self.rolled.unwrap_or(Rolled { at: now, successor: None, own_end: self.expires_at });
+        self.rolled = Some(Rolled { successor: successor.or(before.successor), ..before });
+        self.expires_at = Some(self.expires_at.map_or(end, |earlier| earlier.min(end)));
+        self.updated_at = now;
+    }
+
     /// Whether it is good at `now`, and if not, why.
     #[must_use]
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
@@ -91,7 +101,7 @@ pub(super) use select_consumer;
 macro_rules! select_key {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, ",
+            "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.own_expires_at, ",
             "k.scopes, k.description, k.created_at, k.updated_at, k.last_used_at FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
             $rest
         )
@@ -153,10 +163,13 @@ pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
     })
 }
 
-/// Reads `deprecated_at` and `successor`.
+/// Reads `deprecated_at`, `successor` and `own_expires_at`.
 pub(super) fn rolled(row: &AnyRow) -> Result<Option<Rolled>, StoreError> {
     match optional_time(row, "deprecated_at")? {
-        Some(at) => Ok(Some(Rolled { at, successor: optional(row, "successor")? })),
+        Some(at) => {
+            let (successor, own_end) = (optional(row, "successor")?, optional_time(row, "own_expires_at")?);
+            Ok(Some(Rolled { at, successor, own_end }))
+        }
         None => Ok(None),
     }
 }

@@ -92,3 +92,23 @@ fn many_at_once_make_one_thing() {
     }
     assert_eq!(rig.shown("/v1/keys")["data"].as_array().unwrap().len(), 5);
 }
+
+#[test]
+fn a_repeated_creation_is_answered_also_when_it_would_be_refused_by_now() {
+    let rig = Rig::new();
+    let consumer = rig.made("/v1/consumers", &json!({ "name": "acme", "tags": { "org": "a" } }));
+    let path = format!("/v1/consumers/{}", text(&consumer, "id"));
+    let create = || rig.call_as(ADMIN, "POST", &format!("{path}/keys?tag.org=a"), &["idempotency-key: k"], Some(&json!({})));
+    let first = create();
+    assert_eq!(first.status, 201);
+    // The consumer is someone else's, and then gone.
+    assert_eq!(rig.call("PATCH", &path, Some(&json!({ "tags": { "org": "b" } }))).status, 200);
+    for _ in 0..2 {
+        let again = create();
+        assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")), "{}", again.text());
+        assert_eq!(again.json()["id"], first.json()["id"]);
+        rig.call("DELETE", &path, None);
+    }
+    let other = rig.call_as(ADMIN, "POST", &format!("{path}/keys"), &["idempotency-key: k"], Some(&json!({})));
+    assert_eq!(refusal(&other), (422, "idempotency_key_reused".to_owned()));
+}

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use postern_gateway::keys::{BucketName, KeyDigest, KeyStatus};
-use postern_gateway::store::{AuditFilter, BucketEdit, DatabaseUrl, Leak, LeakAction, LeakPolicy, LeakRule, StoreError};
+use postern_gateway::store::{AuditFilter, BucketEdit, DatabaseUrl, Leak, LeakAction, LeakPolicy, LeakRule, NewKey, StoreError};
 
-use super::making::{NOW, create_key, open, stamp};
+use super::making::{NOW, create_key, key, later, open, owner, stamp};
 
 pub(crate) async fn a_leaked_key_gets_what_its_bucket_says(url: &DatabaseUrl) {
     let store = open(url).await;
@@ -44,6 +44,12 @@ pub(crate) async fn a_leaked_key_gets_what_its_bucket_says(url: &DatabaseUrl) {
             assert_eq!(again.action, LeakAction::AlreadyRefused);
         }
     }
+    // The policy is to revoke by now, and that holds for one that has expired too: its end could be put off again.
+    let gone = NewKey { expires_at: Some(NOW), ..key(owner("acme"), "gone") };
+    let gone = store.create_key(gone, &stamp()).await.unwrap().key;
+    let leak = Leak { digest: KeyDigest::of(b"gone"), url: None, source: None };
+    assert_eq!(store.report_leak(&leak, &later(1)).await.unwrap().unwrap().action, LeakAction::Revoked);
+    assert_eq!(store.key(&gone.id).await.unwrap().unwrap().status(NOW), KeyStatus::Revoked);
     let unknown = Leak { digest: KeyDigest::of(b"nobody's"), url: None, source: None };
     assert_eq!(store.report_leak(&unknown, &stamp()).await.unwrap(), None);
     let elsewhere = store.update_bucket(&"elsewhere".parse().unwrap(), BucketEdit::default(), &stamp()).await;

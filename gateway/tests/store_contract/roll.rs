@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use postern_gateway::keys::{ConsumerId, KeyDigest, KeyId, KeyState, KeyStatus};
-use postern_gateway::store::{DatabaseUrl, InvalidRoll, NewKey, Roll, RolledKeys, Store, StoreError, Which};
+use postern_gateway::store::{
+    AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyEdit, KeyFilter, Leak, LeakPolicy, NewKey, Roll, RolledKeys, Store,
+    StoreError, TransferRow, Which,
+};
 
 use super::feed::Following;
 use super::making::{NOW, create_key, key, later, open, owner, stamp};
+use super::transfer;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -118,4 +122,57 @@ pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
     assert!(matches!(unknown, StoreError::UnknownConsumer { .. }), "{unknown:?}");
     // Nothing of all that was half-done.
     assert_eq!(store.count_keys(&expired.consumer).await.unwrap(), 3);
+}
+
+pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let never = create_key(&store, "acme", "one").await.key;
+    let second = roll(&store, Which::Key(never.id), "two", DAY).await.unwrap().key;
+    let third = roll(&store, Which::Key(second.id), "three", DAY).await.unwrap().key;
+    // The first again, whose successor is ending itself by now.
+    let fourth = roll(&store, Which::Key(never.id), "four", DAY).await.unwrap().key;
+    assert_eq!((second.expires_at, third.expires_at, fourth.expires_at), (None, None, None));
+
+    let leaky = create_key(&store, "leaky", "leaked").await.key;
+    let edit = BucketEdit { leak_policy: Some(LeakPolicy::Roll), leak_grace: Some(DAY) };
+    store.update_bucket(&leaky.bucket, edit, &stamp()).await.unwrap();
+    let leak = Leak { digest: KeyDigest::of(b"leaked"), url: None, source: None };
+    let ending = store.report_leak(&leak, &stamp()).await.unwrap().unwrap().key;
+    assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
+    let rolled = roll(&store, Which::Key(leaky.id), "its successor", 7 * DAY).await.unwrap();
+    assert_eq!(rolled.key.expires_at, None, "the new key has not leaked");
+    assert_eq!(rolled.ending[0].expires_at, Some(NOW.after(DAY)), "and the old one goes on for no longer");
+}
+
+pub(crate) async fn a_key_that_is_ending_ends_no_later(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let key = create_key(&store, "acme", "one").await.key;
+    roll(&store, Which::Key(key.id), "two", DAY).await.unwrap();
+    for later in [None, Some(NOW.after(2 * DAY))] {
+        let edit = KeyEdit { expires_at: Some(later), ..KeyEdit::default() };
+        let refused = store.update_key(&key.id, edit, &stamp()).await;
+        assert!(matches!(refused, Err(StoreError::KeyEnding(id)) if id == key.id), "{refused:?}");
+    }
+    let sooner = Some(NOW.after(Duration::from_secs(60)));
+    let edit = KeyEdit { expires_at: Some(sooner), ..KeyEdit::default() };
+    assert_eq!(store.update_key(&key.id, edit, &stamp()).await.unwrap().expires_at, sooner);
+}
+
+pub(crate) async fn a_consumer_with_thousands_of_keys_is_rolled_at_once(url: &DatabaseUrl) {
+    const KEYS: usize = 2_100;
+    let store = open(url).await;
+    let rows: Vec<TransferRow> = (0..KEYS as u64).map(|line| transfer::row(line, "acme", &format!("k{line}"))).collect();
+    store.import(&rows, &stamp()).await.unwrap();
+    let following = Following::new(&store).await;
+    let consumer = store.list_keys(&KeyFilter::default(), None, 1).await.unwrap()[0].consumer;
+    let rolled = roll(&store, Which::AllOf(consumer), "new", Duration::ZERO).await.unwrap();
+    assert_eq!(rolled.ending.len(), KEYS);
+    let now = later(1).at;
+    for key in [&rolled.ending[0], &rolled.ending[KEYS - 1]] {
+        let stored = store.key(&key.id).await.unwrap();
+        assert_eq!((stored.as_ref(), key.status(now)), (Some(key), KeyStatus::Expired));
+    }
+    following.until("ended", |following| following.find("k2099").is_some_and(|key| key.status(now) == KeyStatus::Expired)).await;
+    let of_key = AuditFilter { subject_id: Some(rolled.ending[9].id.to_string()), ..AuditFilter::default() };
+    assert_eq!(store.audit(&of_key, None, 1).await.unwrap()[0].action, "key.roll");
 }

@@ -7,7 +7,7 @@ use super::feed::Following;
 use super::making::{create_key, later, open, stamp};
 
 /// A row with a key whose text is `key`, or without any.
-fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
+pub(crate) fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
     let key = (!key.is_empty()).then(|| TransferKey {
         id: None,
         digest: KeyDigest::of(key.as_bytes()),

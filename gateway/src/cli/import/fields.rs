@@ -183,13 +183,14 @@ impl Fields {
             (None, Some(digest)) => (digest, hint.map(|hint| hint.to_string()).unwrap_or_default()),
             (None, None) => return self.no_key(),
         };
+        let expires_at = self.time(Column::ExpiresAt)?;
         Ok(Some(TransferKey {
             id: self.parse(Column::KeyId)?,
             digest,
             hint,
             state: self.state()?,
-            expires_at: self.time(Column::ExpiresAt)?,
-            rolled: self.rolled()?,
+            expires_at,
+            rolled: self.rolled(expires_at)?,
             scopes: self.scopes(Column::KeyScopes)?,
             description: self.note(Column::KeyDescription)?,
             created_at: self.time(Column::CreatedAt)?,
@@ -331,9 +332,10 @@ impl Fields {
         text.parse().map_err(|error| bad(column, error))
     }
 
-    fn rolled(&mut self) -> Result<Option<Rolled>, String> {
+    fn rolled(&mut self, own_end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
         match (self.time(Column::DeprecatedAt)?, self.parse(Column::Successor)?) {
-            (Some(at), successor) => Ok(Some(Rolled { at, successor })),
+            // How it would have ended is not told; as it ends is what is known.
+            (Some(at), successor) => Ok(Some(Rolled { at, successor, own_end })),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(bad(Column::Successor, "it needs `deprecated_at`, since when the key is to be replaced")),
         }
