@@ -63,7 +63,7 @@ impl Shell {
             Ok(cli) => cli,
             Err(error) => return Ended { code: 2, out: String::new(), err: error.to_string() },
         };
-        let (prefix, stamp) = (Prefix::default(), Stamp { actor: Actor::command_line(None), at: NOW, source: None });
+        let (prefix, stamp) = (Prefix::default(), Stamp { at: NOW, ..Stamp::now(Actor::command_line(None)) });
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut streams = Streams { out: &mut out, err: &mut err };
         let done = match cli {

@@ -82,7 +82,7 @@ impl Shell {
             Ok(cli) => cli,
             Err(error) => return Err(CommandError::InvalidArgument(error.to_string())),
         };
-        let (prefix, stamp) = (Prefix::default(), Stamp { actor: Actor::command_line(None), at: NOW, source: None });
+        let (prefix, stamp) = (Prefix::default(), Stamp { at: NOW, ..Stamp::now(Actor::command_line(None)) });
         let mut streams = Streams { out, err };
         match cli {
             Cli::Keys(command) => keys::run(command, &self.store, &prefix, &stamp, &mut streams).await,

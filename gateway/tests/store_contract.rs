@@ -58,6 +58,7 @@ on_every_database! {
         two_at_once_make_one;
     edit_key:
         an_edit_of_a_key_changes_only_what_it_names,
+        a_change_of_someone_elses_touches_nothing,
         an_edit_of_a_key_that_cannot_be_changes_nothing;
     listing:
         lists_go_on_after_a_place_oldest_first,

@@ -351,7 +351,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
         return Err(Problem::new(Kind::InsufficientRole, "This token may read only."));
     }
     let path = P::read(request)?;
-    let query = query::parse(request.query_string())?;
+    let query: Q = query::parse(request.query_string())?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
         // A body means nothing there (RFC 9110, sections 9.3.1 and 9.3.5).
         web::BytesMut::new()
@@ -365,7 +365,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
     };
     let store = operations.store().ok_or_else(Problem::store_unavailable)?.clone();
     let _turn = creation.as_ref().map(|key| operations.running().begin(key)).transpose()?;
-    let (prefix, stamp) = (operations.prefix().clone(), caller.stamp());
+    let (prefix, stamp) = (operations.prefix().clone(), Stamp { guard: query.guard(), ..caller.stamp() });
     if let Some(key) = &creation
         && let Some(before) = store.repeated(key, &caller.stamp()).await?
     {

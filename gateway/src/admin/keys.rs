@@ -12,7 +12,9 @@ use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query};
 use crate::admin::{created, text};
-use crate::keys::{BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes, UnixMillis};
+use crate::keys::{
+    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes, Tags, UnixMillis,
+};
 use crate::store::{Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError, StoredKey};
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -124,6 +126,10 @@ impl Query for Revocation {
     fn read(parameters: &mut Parameters) -> Self {
         let wait = "How long to wait at most until every gateway that runs refuses the key.";
         Self { guard: Guard::read(parameters), wait: parameters.optional("wait_seconds", wait) }
+    }
+
+    fn guard(&self) -> Tags {
+        self.guard.guard()
     }
 }
 

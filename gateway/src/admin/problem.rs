@@ -293,6 +293,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::UnknownConsumer { .. } | StoreError::UnknownKey(_) => Self::new(Kind::NotFound, sentence(public)),
             StoreError::InvalidRoll(_) => Self::new(Kind::NotGood, sentence(public)),
+            StoreError::TagMismatch => Self::new(Kind::TagMismatch, sentence(public)),
             StoreError::KeyRevoked(_) => Self::new(Kind::KeyRevoked, sentence(public)),
             StoreError::KeyEnding(_) => Self::new(Kind::KeyEnding, sentence(public)),
             StoreError::ScopeNotGranted { .. } => {

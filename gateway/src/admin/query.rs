@@ -18,6 +18,11 @@ const TAG: &str = "tag.";
 pub(super) trait Query: Sized {
     /// Takes every parameter there may be.
     fn read(parameters: &mut Parameters) -> Self;
+
+    /// The tags that the consumer must have whom a change is about.
+    fn guard(&self) -> Tags {
+        Tags::default()
+    }
 }
 
 impl Query for () {
@@ -31,6 +36,10 @@ pub(super) struct Guard(pub(super) Tags);
 impl Query for Guard {
     fn read(parameters: &mut Parameters) -> Self {
         Self(parameters.tags("Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412."))
+    }
+
+    fn guard(&self) -> Tags {
+        self.0.clone()
     }
 }
 

@@ -82,7 +82,7 @@ impl Store {
         stamp: &Stamp,
     ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let before = by_id(&mut transaction, id).await?.ok_or_else(|| unknown(id))?;
+        let before = guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
         let changed = edit.apply(&mut after);
         if changed.is_empty() {
@@ -99,7 +99,7 @@ impl Store {
     /// Deletes a consumer with all its keys, which are refused from then on. Returns how many keys there were.
     pub async fn delete_consumer(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let gone = by_id(&mut transaction, id).await?.ok_or_else(|| unknown(id))?;
+        let gone = guarded(&mut transaction, id, stamp).await?;
         let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1").bind(id.as_str()).execute(&mut *transaction).await?;
         sqlx::query("DELETE FROM consumers WHERE id = $1").bind(id.as_str()).execute(&mut *transaction).await?;
         let detail = json!({
@@ -172,6 +172,17 @@ fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {
 pub(super) async fn by_id(connection: &mut AnyConnection, id: &ConsumerId) -> Result<Option<StoredConsumer>, StoreError> {
     let row = sqlx::query(select_consumer!("WHERE c.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
     row.as_ref().map(stored_consumer).transpose()
+}
+
+/// The consumer that a change is about, if it has the tags that the caller asks for. Inside the transaction of the change:
+/// nobody gives it other tags in between.
+pub(super) async fn guarded(
+    connection: &mut AnyConnection,
+    id: &ConsumerId,
+    stamp: &Stamp,
+) -> Result<StoredConsumer, StoreError> {
+    let consumer = by_id(connection, id).await?.ok_or_else(|| unknown(id))?;
+    if consumer.tags.include(&stamp.guard) { Ok(consumer) } else { Err(StoreError::TagMismatch) }
 }
 
 pub(super) async fn by_name(

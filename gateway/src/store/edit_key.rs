@@ -25,7 +25,7 @@ impl Store {
     /// replaced ends no later than it does.
     pub async fn update_key(&self, id: &KeyId, edit: KeyEdit, stamp: &Stamp) -> Result<StoredKey, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let before = keys::by_id(&mut transaction, id).await?.ok_or(StoreError::UnknownKey(*id))?;
+        let before = keys::guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
         let (changed, action) = edit.apply(&mut after);
         let Some(action) = action else { return Ok(before) };

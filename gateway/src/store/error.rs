@@ -80,6 +80,9 @@ pub enum StoreError {
         /// The name or id that was asked for.
         wanted: String,
     },
+    /// The consumer does not have the tags that were asked for.
+    #[error("the consumer does not have the tags that were asked for; nothing was changed")]
+    TagMismatch,
     /// There is no such key.
     #[error("there is no key {0}")]
     UnknownKey(KeyId),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use crate::keys::{BucketName, ConsumerId, KeyDigest, KeyId, UnixMillis};
+use crate::keys::{BucketName, ConsumerId, KeyDigest, KeyId, Tags, UnixMillis};
 use crate::store::{StoreError, bulk};
 
 /// How many feed rows are kept. A gateway that is further behind loads everything.
@@ -27,6 +27,8 @@ pub struct Stamp {
     pub at: UnixMillis,
     /// From which address it was asked for; `None` is from this machine itself.
     pub source: Option<IpAddr>,
+    /// Tags that the consumer must have whom it is about: otherwise nothing is changed.
+    pub guard: Tags,
 }
 
 /// What a mutation did. The names are part of the audit's contract.
@@ -96,7 +98,7 @@ impl Stamp {
     /// `actor`, now.
     #[must_use]
     pub fn now(actor: Actor) -> Self {
-        Self { actor, at: UnixMillis::now(), source: None }
+        Self { actor, at: UnixMillis::now(), source: None, guard: Tags::default() }
     }
 }
 

@@ -65,7 +65,7 @@ impl Store {
     /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
     pub async fn set_key_state(&self, id: &KeyId, state: KeyState, stamp: &Stamp) -> Result<KeyStateChange, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let mut key = by_id(&mut transaction, id).await?.ok_or(StoreError::UnknownKey(*id))?;
+        let mut key = guarded(&mut transaction, id, stamp).await?;
         let before = key.state;
         let action = match (before, state) {
             _ if before == state => return Ok(KeyStateChange { key, before }),
@@ -120,10 +120,7 @@ pub(super) fn require_within(owner: &StoredConsumer, scopes: Option<&Scopes>) ->
 
 async fn find_owner(transaction: &mut AnyConnection, new: &NewKey, stamp: &Stamp) -> Result<(StoredConsumer, bool), StoreError> {
     match &new.owner {
-        Owner::Id(id) => {
-            let owner = consumers::by_id(transaction, id).await?.ok_or_else(|| consumers::unknown(id))?;
-            Ok((owner, false))
-        }
+        Owner::Id(id) => Ok((consumers::guarded(transaction, id, stamp).await?, false)),
         Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
             Some(owner) => Ok((owner, false)),
             None => {
@@ -177,6 +174,13 @@ pub(super) async fn insert(
         "consumer": key.consumer, "hint": key.hint, "expires_at": key.expires_at, "scopes": key.scopes,
     });
     journal::record(transaction, stamp, Action::KeyCreate, Subject::Key(&key.id, &digest), &detail).await?;
+    Ok(key)
+}
+
+/// The key that a change is about, if its consumer has the tags that the caller asks for.
+pub(super) async fn guarded(connection: &mut AnyConnection, id: &KeyId, stamp: &Stamp) -> Result<StoredKey, StoreError> {
+    let key = by_id(connection, id).await?.ok_or(StoreError::UnknownKey(*id))?;
+    consumers::guarded(connection, &key.consumer, stamp).await?;
     Ok(key)
 }
 

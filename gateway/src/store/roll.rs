@@ -102,8 +102,7 @@ pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: 
         scopes: model.scopes,
         description: model.description,
     };
-    let owner = consumers::by_id(transaction, &model.consumer).await?;
-    let owner = owner.ok_or_else(|| consumers::unknown(&model.consumer))?;
+    let owner = consumers::guarded(transaction, &model.consumer, stamp).await?;
     let key = keys::insert(transaction, new, &owner, stamp).await?;
     let ending = end_all(transaction, replaced, &key.id, roll.grace, stamp).await?;
     Ok(RolledKeys { key, ending })

@@ -29,7 +29,7 @@ fn a_rolled_key_inherits_and_the_old_one_ends() {
     // A body may be missing, and with a grace of nothing the old one ends at once.
     assert_eq!(rig.call("POST", &format!("/v1/keys/{}/roll", text(&new, "id")), None).status, 201);
     let last = rig.made(&format!("/v1/consumers/{}/roll", text(&consumer, "id")), &json!({ "grace_seconds": 0 }));
-    assert_eq!(last["ending"].as_array().unwrap().len(), 3, "{last}");
+    assert_eq!((last["ending"].as_array().unwrap().len(), &last["ending_count"]), (3, &json!(3)), "{last}");
     for key in [&old, &new] {
         let plain = text(key, "key").to_owned();
         eventually("it has ended", || rig.verdict(&plain) == "api_key_expired");

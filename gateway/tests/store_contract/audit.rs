@@ -8,7 +8,7 @@ use super::making::{NOW, create_key, later, open};
 pub(crate) async fn it_tells_who_did_what_when_and_from_where(url: &DatabaseUrl) {
     let store = open(url).await;
     let key = create_key(&store, "acme", "one").await.key;
-    let remote = Stamp { actor: Actor::api("ci"), at: later(7).at, source: Some("192.0.2.7".parse().unwrap()) };
+    let remote = Stamp { at: later(7).at, source: Some("192.0.2.7".parse().unwrap()), ..Stamp::now(Actor::api("ci")) };
     store.set_key_state(&key.id, KeyState::Revoked, &remote).await.unwrap();
 
     let rows = store.audit(&AuditFilter::default(), None, 10).await.unwrap();

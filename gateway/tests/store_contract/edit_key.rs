@@ -1,7 +1,9 @@
 //! Changing keys.
 
-use postern_gateway::keys::{KeyId, KeyState, UnixMillis};
-use postern_gateway::store::{DatabaseUrl, KeyEdit, NewConsumer, Owner, StoreError};
+use std::time::Duration;
+
+use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Tag, Tags, UnixMillis};
+use postern_gateway::store::{ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp, StoreError, Which};
 
 use super::making::{NOW, consumer, create_key, key, later, open, stamp};
 
@@ -50,4 +52,30 @@ pub(crate) async fn an_edit_of_a_key_that_cannot_be_changes_nothing(url: &Databa
     }
     let nobody = store.update_key(&KeyId::generate().unwrap(), KeyEdit::default(), &stamp()).await;
     assert!(matches!(nobody, Err(StoreError::UnknownKey(_))), "{nobody:?}");
+}
+
+pub(crate) async fn a_change_of_someone_elses_touches_nothing(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let tags = Tags::new([Tag::new("org", "a").unwrap()]).unwrap();
+    let owned = store.create_consumer(NewConsumer { tags: tags.clone(), ..consumer("acme") }, &stamp()).await.unwrap();
+    let id = owned.consumer.id;
+    let made = store.create_key(key(Owner::Id(id), "one"), &Stamp { guard: tags, ..stamp() }).await.unwrap().key;
+    let other = Stamp { guard: Tags::new([Tag::new("org", "b").unwrap()]).unwrap(), ..later(1) };
+    let roll = |which| Roll { which, digest: KeyDigest::of(b"two"), hint: "x".to_owned(), grace: Duration::ZERO };
+    let edit = || KeyEdit { disabled: Some(true), ..KeyEdit::default() };
+    let rename = ConsumerEdit { name: Some("taken over".parse().unwrap()), ..ConsumerEdit::default() };
+    let refused = [
+        ("create", store.create_key(key(Owner::Id(id), "three"), &other).await.map(drop)),
+        ("revoke", store.set_key_state(&made.id, KeyState::Revoked, &other).await.map(drop)),
+        ("edit", store.update_key(&made.id, edit(), &other).await.map(drop)),
+        ("roll one", store.roll(roll(Which::Key(made.id)), &other).await.map(drop)),
+        ("roll all", store.roll(roll(Which::AllOf(id)), &other).await.map(drop)),
+        ("rename", store.update_consumer(&id, rename, &other).await.map(drop)),
+        ("delete", store.delete_consumer(&id, &other).await.map(drop)),
+    ];
+    for (what, outcome) in refused {
+        assert!(matches!(outcome, Err(StoreError::TagMismatch)), "{what}: {outcome:?}");
+    }
+    assert_eq!((store.key(&made.id).await.unwrap(), store.consumer(&id).await.unwrap()), (Some(made), Some(owned)));
+    assert_eq!(store.newest_revision().await.unwrap(), 2);
 }

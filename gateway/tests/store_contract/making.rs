@@ -12,7 +12,7 @@ pub(crate) async fn open(url: &DatabaseUrl) -> Store {
 }
 
 pub(crate) fn stamp() -> Stamp {
-    Stamp { actor: Actor::command_line(Some("tester")), at: NOW, source: None }
+    Stamp { at: NOW, ..Stamp::now(Actor::command_line(Some("tester"))) }
 }
 
 pub(crate) fn later(seconds: u64) -> Stamp {
