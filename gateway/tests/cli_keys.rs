@@ -316,7 +316,7 @@ async fn bad_arguments_end_with_2_and_refusals_with_1() {
     let shell = Shell::new().await;
     shell.run(&["consumers", "create", "acme", "--custom-id", "42", "--scope", "read"]).await;
     let long = "x".repeat(129);
-    let cases: [(&[&str], u8, &str); 12] = [
+    let cases: [(&[&str], u8, &str); 14] = [
         (&["consumers", "create", ""], 2, "consumer name"),
         (&["consumers", "create", "two\nlines"], 2, "consumer name"),
         (&["consumers", "create", &long], 2, "consumer name"),
@@ -328,6 +328,8 @@ async fn bad_arguments_end_with_2_and_refusals_with_1() {
         (&["keys", "create"], 2, "--consumer"),
         (&["keys", "create", "--consumer", "acme", "--expires", "soon"], 2, "30d"),
         (&["keys", "create", "--consumer", "acme", "--expires", "2001-01-01T00:00:00Z"], 2, "in the future"),
+        (&["keys", "create", "--consumer", "acme", "--expires", "9999-12-31T23:59:59-23:59"], 2, "before the year 10000"),
+        (&["keys", "roll", "--consumer", "acme", "--grace", "10000y"], 2, "before the year 10000"),
         (&["keys", "create", "--consumer", "acme", "--scope", "admin"], 1, "does not have the scope `admin`"),
     ];
     for (command, code, said) in cases {

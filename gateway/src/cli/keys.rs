@@ -129,7 +129,7 @@ enum Expiry {
 
 /// Why a text is no [`Expiry`].
 #[derive(Debug, Error)]
-#[error("write a time such as `30d` or `12h`, or a moment such as `2030-01-31T12:00:00Z`")]
+#[error("write a time such as `30d` or `12h`, or a moment before the year 10000 such as `2030-01-31T12:00:00Z`")]
 struct InvalidExpiry;
 
 /// Runs one of the commands.
@@ -218,6 +218,10 @@ impl RollKey {
             // The parser demands one of them.
             (None, None) => return Err(CommandError::InvalidArgument("name a key or a consumer".to_owned())),
         };
+        // A key without an end would get one that no calendar has.
+        if !stamp.at.after(self.grace).is_representable() {
+            return Err(CommandError::InvalidArgument("a grace period ends before the year 10000".to_owned()));
+        }
         let key = PlainKey::generate(prefix)?;
         let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: self.grace };
         let rolled = store.roll(roll, stamp).await?;
@@ -399,7 +403,7 @@ mod tests {
             let expiry = Expiry::parse(text).unwrap();
             assert_eq!(expiry.from(now).ok(), end.map(UnixMillis), "{text}");
         }
-        for text in ["", "30", "soon", "-1d", "2030-01-31", "d30"] {
+        for text in ["", "30", "soon", "-1d", "2030-01-31", "d30", "9999-12-31T23:59:59-23:59"] {
             assert!(Expiry::parse(text).is_err(), "{text}");
         }
     }

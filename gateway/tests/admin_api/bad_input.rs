@@ -43,6 +43,7 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
         ("/v1/keys", r#"{"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"}"#, &["/consumer", "/bucket"]),
         ("/v1/keys", r#"{"consumer":"a","expires_at":"tomorrow"}"#, &["/expires_at"]),
         ("/v1/keys", r#"{"consumer":"a","expires_at":1893456000}"#, &["/expires_at"]),
+        ("/v1/keys", r#"{"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"}"#, &["/expires_at"]),
         ("/v1/keys", r#"{"consumer":"a","key":"mine"}"#, &["/key"]),
         ("/v1/buckets", r#"{"name":" a"}"#, &["/name"]),
         ("/v1/keys/key_00000000000000000000/revoke", r#"{"reason":"leak"}"#, &["/reason"]),

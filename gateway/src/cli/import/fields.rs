@@ -400,6 +400,7 @@ mod tests {
             (Column::State, "s3cr3t", "`state`: it is `active`"),
             (Column::Disabled, "s3cr3t", "`disabled`: it is `true` or `false`"),
             (Column::ExpiresAt, "s3cr3t", "`expires_at`: a time is written as in RFC 3339"),
+            (Column::CreatedAt, "9999-12-31T23:59:59-23:59", "`created_at`: a time is written as in RFC 3339"),
             (Column::Scopes, "s3cr3t\"", "`scopes`: a scope is"),
             (Column::KeyScopes, "[s3cr3t]", "`key_scopes`: it begins like JSON and is none"),
             (Column::Tags, "s3cr3t", "`tags`: a tag is `name=value`"),
