@@ -470,6 +470,15 @@ async fn a_leaked_key_gets_what_its_bucket_says() {
         assert!(with_key.code == 2 && !with_key.err.contains(plain), "{with_key:?}");
         assert!(!shell.database_holds(plain.as_bytes()));
     }
+    let (foreign, escaped) = ("sk_live/0123456789+abcdef==", "https://a/?sk_live%2F0123456789%2Babcdef%3d%3D");
+    let digest = format!("sha256:{}", KeyDigest::of(foreign.as_bytes()).to_hex());
+    for key in [foreign, &digest] {
+        for place in [["--url", foreign], ["--source", escaped]] {
+            let ended = shell.run(&[&["keys", "report-leak", key], &place[..]].concat()).await;
+            assert_eq!(ended.code, 2, "{ended:?}");
+            assert!(ended.err.contains("without the key") && !ended.err.contains("0123456789"), "{ended:?}");
+        }
+    }
     let unknown = shell.run(&["keys", "report-leak", "nobody's"]).await;
     assert_eq!((unknown.code, unknown.err.as_str()), (1, "no key is like this one\n"));
 }

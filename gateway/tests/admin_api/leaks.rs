@@ -98,6 +98,34 @@ fn what_is_nobodys_key_is_told_and_a_report_says_which() {
     assert_eq!(refusal(&as_reader), (403, "insufficient_role".to_owned()));
 }
 
+#[test]
+fn a_leaked_key_is_not_kept_with_where_it_was_found() {
+    let rig = Rig::new();
+    let foreign = "sk_live/0123456789+abcdef==";
+    let escaped = "sk_live%2F0123456789%2Babcdef%3D%3D";
+    let digest = postern_gateway::keys::KeyDigest::of(foreign.as_bytes()).to_hex();
+    for reported in [json!({ "key": foreign }), json!({ "sha256": digest })] {
+        for (member, place) in [
+            ("url", format!("https://example.org/?key={foreign}")),
+            ("url", format!("https://example.org/?key={escaped}&a=b")),
+            ("source", foreign.to_owned()),
+        ] {
+            let mut body = reported.clone();
+            body[member] = json!(place);
+            let response = rig.call("POST", "/v1/leaks", Some(&body));
+            assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body}");
+            assert_eq!(response.json()["errors"][0]["pointer"], format!("/{member}"), "{body}");
+            assert!(!response.text().contains("0123456789"), "{}", response.text());
+        }
+    }
+    // One of the gateway's own is found whatever the report is about.
+    let own: String = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28".bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let response = rig.call("POST", "/v1/leaks", Some(&json!({ "key": foreign, "url": own })));
+    assert_eq!(response.json()["errors"][0]["pointer"], "/url");
+    let kept = json!({ "key": foreign, "url": "https://example.org/sk_live", "source": "commit" });
+    assert_eq!(rig.call("POST", "/v1/leaks", Some(&kept)).status, 200);
+}
+
 /// What is the same wherever the public keys come from.
 fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
     assert_eq!(rig.call("PATCH", "/v1/buckets/default", Some(&json!({ "leak_policy": "revoke" }))).status, 200);
