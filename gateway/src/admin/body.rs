@@ -1,6 +1,8 @@
 //! Bodies of calls: read to a limit, parsed strictly, and taken apart member by member, so that everything that is wrong
 //! with one is told at once. What reads a body also describes it: see [`schema`].
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::{BytesMut, Payload};
@@ -151,6 +153,17 @@ pub(super) async fn collect_up_to(limit: usize, request: &HttpRequest, mut paylo
     Ok(body)
 }
 
+/// Reads the whole body, up to `limit` bytes, if all of it comes before the deadline.
+pub(super) async fn collect_within(
+    deadline: Duration,
+    limit: usize,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<BytesMut, Problem> {
+    let collected = tokio::time::timeout(deadline, collect_up_to(limit, request, payload)).await;
+    collected.unwrap_or_else(|_| Err(Problem::new(Kind::BadRequest, format!("The body did not arrive within {deadline:?}."))))
+}
+
 /// Takes `text` for a `B`.
 pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix) -> Result<B, Problem> {
     let refuse = |errors| Problem::new(Kind::InvalidBody, "The body is not what is accepted here; see errors.").with(errors);
@@ -225,5 +238,27 @@ fn refuse_keys(value: &Value, pointer: &str, prefix: &Prefix, errors: &mut Vec<F
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest as _;
+    use actix_web::dev;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use actix_web::web::Bytes;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let (request, _) = TestRequest::post().to_http_parts();
+        let begun = futures_util::stream::iter([Ok::<_, PayloadError>(Bytes::from_static(b"{"))]);
+        let stalled = begun.chain(futures_util::stream::pending()).boxed_local();
+        let mut payload = dev::Payload::Stream { payload: stalled };
+        let payload = Payload::from_request(&request, &mut payload).await.unwrap();
+        let problem = collect_within(Duration::from_millis(20), 100, &request, payload).await.unwrap_err();
+        assert_eq!((problem.kind(), problem.to_string().contains("within 20ms")), (Kind::BadRequest, true), "{problem}");
     }
 }

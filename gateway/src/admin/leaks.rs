@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +16,7 @@ use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::member::PresentedKey;
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::keys::{Description, KeyDigest, Prefix, check_shape};
-use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, SIGNATURE};
+use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, Proof, SIGNATURE};
 use crate::leaks::place::{FoundKey, place};
 use crate::leaks::public_keys::{GithubKeys, Unverified};
 use crate::store::{Actor, Leak, LeakAction, LeakOutcome, Stamp, Store};
@@ -24,7 +25,9 @@ use crate::views::LeakView;
 /// The path.
 const PATH: &str = "/v1/leaks";
 /// Most bytes of a report of GitHub's.
-const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
+const MAX_REPORT_BYTES: usize = 1024 * 1024;
+/// How long all of one may take to arrive.
+const REPORT_DEADLINE: Duration = Duration::from_secs(10);
 /// Most characters that are kept of what GitHub says of a place.
 const MAX_PLACE_CHARS: usize = 1024;
 
@@ -99,9 +102,13 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     let failed = || Problem::new(Kind::Internal, "The gateway failed.");
     let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
     let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
+    // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
+    // before it is.
     let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
-    let text = body::collect_up_to(MAX_REPORT_BYTES, &request, payload).await?;
-    keys.verify(identifier, signature, &text).await.map_err(refuse)?;
+    let turn = keys.begin().map_err(refuse)?;
+    let proof = Proof::parse(identifier, signature).map_err(|error| refuse(error.into()))?;
+    let text = body::collect_within(REPORT_DEADLINE, MAX_REPORT_BYTES, &request, payload).await?;
+    turn.verify(&proof, &text).await.map_err(refuse)?;
     let found: Vec<Found> = serde_json::from_slice(&text).map_err(|_| {
         let errors = vec![FieldError::at("", "a report is an array of objects, each with a `token`")];
         Problem::new(Kind::InvalidBody, "The body is not what GitHub sends.").with(errors)
@@ -150,6 +157,10 @@ fn refuse(error: Unverified) -> Problem {
         Unverified::NotConfigured | Unverified::NotFromGithub(_) => {
             log::warn!("a report of leaked keys was refused: {error}");
             Problem::new(Kind::SignatureInvalid, "The report is not known to come from GitHub.")
+        }
+        Unverified::Busy => {
+            log::warn!("a report of leaked keys was put off: {error}");
+            Problem::new(Kind::TooManyReports, "Other reports are being checked. Try again shortly.")
         }
         Unverified::Unavailable(_) => {
             log::error!("a report of leaked keys cannot be checked: {error}");

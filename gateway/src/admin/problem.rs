@@ -27,6 +27,8 @@ pub(super) enum Kind {
     SignatureInvalid,
     /// The keys to check signatures with cannot be had at the moment.
     PublicKeysUnavailable,
+    /// So many reports that nobody is known to have sent are being checked.
+    TooManyReports,
     /// A whole API key stands in the URL, where proxies and histories keep it.
     KeyInUrl,
     /// The request is not what HTTP allows.
@@ -145,6 +147,7 @@ impl Kind {
             Self::PublicKeysUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "public_keys_unavailable", "Public keys not available")
             }
+            Self::TooManyReports => (StatusCode::SERVICE_UNAVAILABLE, "too_many_reports", "Too many reports at once"),
             Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
@@ -236,7 +239,11 @@ impl Problem {
                 let challenge = "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
-            Kind::AdminDisabled | Kind::StoreUnavailable | Kind::PublicKeysUnavailable | Kind::IdempotencyKeyInUse => {
+            Kind::AdminDisabled
+            | Kind::StoreUnavailable
+            | Kind::PublicKeysUnavailable
+            | Kind::TooManyReports
+            | Kind::IdempotencyKeyInUse => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -324,7 +331,7 @@ mod tests {
     use super::*;
     use crate::http::request_id::RequestIds;
 
-    const EVERY_KIND: [Kind; 26] = [
+    const EVERY_KIND: [Kind; 27] = [
         Kind::AdminDisabled,
         Kind::StoreUnavailable,
         Kind::Unauthorized,
@@ -336,6 +343,7 @@ mod tests {
         Kind::UnfollowableQuery,
         Kind::SignatureInvalid,
         Kind::PublicKeysUnavailable,
+        Kind::TooManyReports,
         Kind::NotFound,
         Kind::MethodNotAllowed,
         Kind::Duplicate,

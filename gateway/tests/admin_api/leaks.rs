@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
-use crate::client::Response;
+use crate::client::{Connection, Response};
 use crate::rig::{READER, Rig, eventually, refusal, text};
 
 /// Someone who signs like GitHub does.
@@ -169,13 +169,57 @@ fn github_is_believed_by_the_keys_of_a_file() {
     {
         assert_eq!(refusal(&github.report(&rig, &report, &report)), (status, code.to_owned()), "{report}");
     }
-    let large = json!([{ "token": "a".repeat(4 * 1024 * 1024) }]);
+    let large = json!([{ "token": "a".repeat(1024 * 1024) }]);
     assert_eq!(refusal(&github.report(&rig, &large, &large)), (413, "body_too_large".to_owned()));
     // The file is read again for each report.
     std::fs::write(&file, "{}").unwrap();
     let unreadable = github.report(&rig, &json!([]), &json!([]));
     assert_eq!(refusal(&unreadable), (503, "public_keys_unavailable".to_owned()));
     assert_eq!(unreadable.header("retry-after"), Some("1"));
+}
+
+/// The head of a report that announces a body of ten bytes.
+const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: a\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
+                     content-length: 10\r\n\r\n";
+
+#[test]
+fn few_reports_are_waited_for_at_once() {
+    let rig = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
+    let mut begun: Vec<Connection> = (0..4).map(|_| Connection::open(rig.admin)).collect();
+    begun.iter_mut().for_each(|connection| connection.send(BEGUN));
+    let mut refused = Connection::open(rig.admin);
+    eventually("four are waited for", || {
+        refused = Connection::open(rig.admin);
+        refused.send(format!("{BEGUN}0123456789"));
+        let response = refused.response();
+        assert_eq!(response.status, 503, "{}", response.text());
+        assert_eq!(response.header("retry-after"), Some("1"));
+        response.code() == "too_many_reports"
+    });
+    drop(begun);
+    eventually("there is room again", || {
+        let mut connection = Connection::open(rig.admin);
+        connection.send(format!("{BEGUN}0123456789"));
+        connection.response().code() == "public_keys_unavailable"
+    });
+}
+
+#[test]
+fn what_cannot_be_checked_is_refused_before_its_body_is_read() {
+    let none = Rig::new();
+    let some = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
+    let long = format!("signature: {}", "A".repeat(100));
+    for (rig, head) in [
+        (&none, BEGUN.to_owned()),
+        (&some, BEGUN.replace("signature: AAAA", "signature: A A")),
+        (&some, BEGUN.replace("signature: AAAA", &long)),
+        (&some, BEGUN.replace("identifier: k1", "identifier: k/1")),
+        (&some, BEGUN.replace("identifier: k1", &format!("identifier: {}", "k".repeat(129)))),
+    ] {
+        let mut connection = Connection::open(rig.admin);
+        connection.send(&head);
+        assert_eq!(refusal(&connection.response()), (403, "signature_invalid".to_owned()), "{head}");
+    }
 }
 
 #[test]
