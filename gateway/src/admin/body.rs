@@ -10,7 +10,8 @@ use futures_util::StreamExt as _;
 use serde_json::{Map, Value};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, Schema};
 
-use crate::admin::json;
+use crate::admin::field_error::MAX_ERRORS;
+use crate::admin::json::{self, Pointer};
 use crate::admin::member::{Errors, Member};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::keys::{Prefix, token};
@@ -172,7 +173,7 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
         (name, b"") if name.is_none() || B::MAY_BE_MISSING => Value::Object(Map::new()),
         _ => {
             require_json(request)?;
-            json::parse(text).map_err(refuse)?
+            json::parse(text, prefix).map_err(refuse)?
         }
     };
     let mut errors = Vec::new();
@@ -180,9 +181,9 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
         Value::Object(members) if !B::KEYS.is_empty() => {
             let others = members.iter().filter(|(name, _)| !B::KEYS.contains(&name.as_str()));
             let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
-            refuse_keys(&Value::Object(others), "", prefix, &mut errors);
+            refuse_keys(&Value::Object(others), Pointer::Root, prefix, &mut errors);
         }
-        value => refuse_keys(value, "", prefix, &mut errors),
+        value => refuse_keys(value, Pointer::Root, prefix, &mut errors),
     }
     if !errors.is_empty() {
         return Err(refuse(errors));
@@ -219,21 +220,24 @@ fn require_json(request: &HttpRequest) -> Result<(), Problem> {
 }
 
 /// A whole key has no business in any text that is stored and shown.
-fn refuse_keys(value: &Value, pointer: &str, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+    if errors.len() > MAX_ERRORS {
+        return;
+    }
     let is_key = |text: &str| token::contains_own_form(text.as_bytes(), prefix);
     let message = "this is a whole API key; it was not stored, but consider revoking it";
     match value {
-        Value::String(text) if is_key(text) => errors.push(FieldError::at(pointer, message)),
+        Value::String(text) if is_key(text) => errors.push(FieldError::at(&pointer.text(prefix), message)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, &format!("{pointer}/{index}"), prefix, errors));
+            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, Pointer::Item(&pointer, index), prefix, errors));
         }
         Value::Object(members) => {
             for (name, value) in members {
                 if is_key(name) {
                     // Its own pointer would repeat the key.
-                    errors.push(FieldError::at(pointer, message));
+                    errors.push(FieldError::at(&pointer.text(prefix), message));
                 } else {
-                    refuse_keys(value, &json::member(pointer, name), prefix, errors);
+                    refuse_keys(value, Pointer::Member(&pointer, name), prefix, errors);
                 }
             }
         }

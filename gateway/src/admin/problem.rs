@@ -9,8 +9,11 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admin::field_error;
 use crate::http::request_id::RequestId;
 use crate::store::StoreError;
+
+pub(super) use crate::admin::field_error::FieldError;
 
 /// What is wrong, in terms that a program can act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,21 +83,6 @@ pub(super) struct Problem {
     allow: Option<HeaderValue>,
 }
 
-/// One of the things that are wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct FieldError {
-    /// Where in the body, as a JSON pointer (RFC 6901).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String)]
-    pub(super) pointer: Option<String>,
-    /// Which parameter or header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String)]
-    pub(super) parameter: Option<String>,
-    /// What is wrong with it, or what is accepted there.
-    pub(super) detail: String,
-}
-
 /// A refusal (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
@@ -120,20 +108,6 @@ pub(super) struct ProblemBody<'p> {
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'p [FieldError],
-}
-
-impl FieldError {
-    /// What is wrong at a JSON pointer.
-    #[must_use]
-    pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.to_owned()), parameter: None, detail: detail.into() }
-    }
-
-    /// What is wrong with a parameter.
-    #[must_use]
-    pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(parameter.to_owned()), detail: detail.into() }
-    }
 }
 
 impl Kind {
@@ -181,10 +155,10 @@ impl Problem {
         Self { kind, detail: detail.into(), errors: Vec::new(), allow: None }
     }
 
-    /// With each thing that is wrong.
+    /// With each thing that is wrong, up to what an answer has room for.
     #[must_use]
     pub(super) fn with(self, errors: Vec<FieldError>) -> Self {
-        Self { errors, ..self }
+        Self { errors: field_error::limited(errors), ..self }
     }
 
     /// The path has other methods: these.

@@ -4,11 +4,12 @@
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
+use crate::admin::field_error;
 use crate::admin::member::{Errors, Member};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::http::percent::unescape;
-use crate::keys::tag::{MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
+use crate::keys::tag::{InvalidTag, MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
 use crate::keys::{Tag, Tags};
 use crate::views::schemas;
 
@@ -116,6 +117,11 @@ impl Parameters {
         let (tags, others) = std::mem::take(&mut self.given).into_iter().partition(|(name, _)| name.starts_with(TAG));
         self.given = others;
         let tags: Vec<(String, String)> = tags;
+        // First of all: each is compared with those before it.
+        if tags.len() > MAX_TAGS {
+            self.errors.push(FieldError::of("tag", InvalidTag::TooMany.to_string()));
+            return Tags::default();
+        }
         let mut read = Vec::new();
         for (index, (name, value)) in tags.iter().enumerate() {
             if tags[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -158,6 +164,7 @@ pub(super) fn parameters<Q: Query>() -> Vec<Parameter> {
 /// Takes the text of a query for a `Q`.
 pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
     let refuse = |errors: Vec<FieldError>| {
+        let errors = field_error::limited(errors);
         let names: Vec<&str> = errors.iter().filter_map(|error| error.parameter.as_deref()).collect();
         let detail = format!("These parameters are not what is accepted here: {}.", names.join(", "));
         Err(Problem::new(Kind::InvalidParameter, detail).with(errors))
@@ -211,5 +218,14 @@ mod tests {
             assert_eq!(problem.kind(), Kind::InvalidParameter);
             assert!(problem.to_string().contains(named), "{text}: {problem}");
         }
+    }
+
+    #[test]
+    fn more_tags_than_a_consumer_has_are_one_error() {
+        let query = |count| "tag.a=1&".repeat(count);
+        let told = |count| parse::<Guard>(&query(count)).map(drop).unwrap_err().to_string();
+        assert!(told(MAX_TAGS).matches("tag.a").count() == MAX_TAGS - 1);
+        assert_eq!(told(3_000), told(MAX_TAGS + 1));
+        assert!(!told(3_000).contains("tag.a"));
     }
 }
