@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
-use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
@@ -164,6 +164,8 @@ pub async fn run(
 
 impl CreateKey {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        refuse_keys(self.description.as_ref().map(Description::as_str), prefix, "a note, without a key in it")?;
+        refuse_keys(self.scopes.iter().map(Scope::as_str), prefix, "scopes, without a key in them")?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => Owner::Named(self.bucket.name(prefix)?.clone(), consumers::new_name(&self.consumer, prefix)?),
