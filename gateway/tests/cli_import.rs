@@ -502,6 +502,34 @@ fn a_key_is_checked_without_any_database() {
 }
 
 #[test]
+fn an_argument_that_cannot_be_read_is_not_repeated_with_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = PlainKey::generate(&Prefix::parse("acme2026live").unwrap()).unwrap();
+    let twice = format!("{0} {0}", key.expose());
+    for arguments in [
+        &["consumers", "create", "a", "--tag", key.expose()][..],
+        &["keys", "create", "--consumer", "a", "--scope", &twice],
+        &["keys", key.expose()],
+        &["keys", "list", key.expose()],
+        &["audit", "--since", key.expose()],
+    ] {
+        let done = gateway(directory.path(), arguments).output().unwrap();
+        let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{told}");
+        assert!(told.contains("holds a whole key") && !told.contains(&key.expose()[20..]), "{told}");
+    }
+    for (arguments, code, said) in [
+        (&["keys", "lost"][..], 2, "unrecognized subcommand 'lost'"),
+        (&["--help"], 0, "Usage:"),
+        (&["--version"], 0, "gateway "),
+    ] {
+        let done = gateway(directory.path(), arguments).output().unwrap();
+        let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert_eq!((done.status.code(), told.contains(said)), (Some(code), true), "{told}");
+    }
+}
+
+#[test]
 fn the_printed_pattern_finds_keys_and_little_else() {
     let directory = tempfile::tempdir().unwrap();
     for prefix in ["pstn", "ab", "acme2026live"] {
