@@ -9,6 +9,7 @@ mod buckets;
 mod consumers;
 mod docs_page;
 mod endpoint;
+mod field_error;
 mod forward_auth;
 mod gate;
 mod gateways;

@@ -28,7 +28,7 @@ use crate::cli::error::CommandError;
 use crate::cli::keys::KeysCommand;
 use crate::cli::output::Streams;
 use crate::config::{self, Environment};
-use crate::keys::Prefix;
+use crate::keys::{Prefix, token};
 use crate::store::{Actor, Stamp, Store};
 
 /// The exit code of bad usage and bad settings.
@@ -81,7 +81,10 @@ enum Command {
 #[must_use]
 pub fn start() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let arguments = Arguments::parse();
+    let arguments = match parse_arguments() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
     match arguments.command {
@@ -131,6 +134,23 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
     }
+}
+
+/// The arguments of the process, or how it ends without. The parser repeats what it cannot read, so its message is looked
+/// through for keys first: of any prefix, for which one is configured is not known yet.
+fn parse_arguments() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        if token::contains_form_of_any(error.to_string().as_bytes()) {
+            eprintln!(
+                "gateway: an argument is not accepted, and it holds a whole key, so it is not shown; `--help` tells what is \
+                 accepted. Your shell may remember the key: consider revoking it"
+            );
+            return ExitCode::from(EXIT_USAGE);
+        }
+        // Where its reader has gone, nobody misses it.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE))
+    })
 }
 
 fn refuse(problems: &config::reader::Problems) -> ExitCode {

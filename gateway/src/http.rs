@@ -3,6 +3,7 @@
 pub mod client_address;
 pub mod client_stream;
 pub mod path_rules;
+pub mod percent;
 pub mod refusal;
 pub mod request_id;
 pub mod target;

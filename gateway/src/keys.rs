@@ -13,6 +13,7 @@ mod short_text;
 pub mod table;
 pub mod tag;
 pub mod token;
+pub mod traces;
 pub mod unix_millis;
 pub mod usage;
 

@@ -201,6 +201,28 @@ async fn bad_lines_are_told_by_number_and_nothing_is_imported() {
 }
 
 #[tokio::test]
+async fn a_key_in_a_text_is_not_imported() {
+    let shell = Shell::new().await;
+    let own = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28";
+    let file = shell.file(
+        "keys.csv",
+        format!(
+            "consumer,key,description,key_description,tags\na,sk_live_s3cr3t,was sk_live_s3cr3t,,\n\
+             b,sk_live_other,,old {own},\nc,sk_live_third,,,a=sk_live_third\nd,sk_live_4,,sk_live_5,\n"
+        ),
+    );
+    let ended = shell.run(&["import", &file, "--skip-bad"]).await;
+    for told in ["line 2: `description`: there", "line 3: `key_description`: there", "line 4: `tags`: there"] {
+        assert!(ended.err.contains(told), "{told}: {ended:?}");
+    }
+    assert!(!format!("{ended:?}").contains("s3cr3t") && !format!("{ended:?}").contains(own), "{ended:?}");
+    assert_eq!(shell.sql("SELECT count(*) FROM keys").await, 1);
+    for key in ["sk_live_s3cr3t", own, "sk_live_third"] {
+        assert!(!shell.any_file_holds(key.as_bytes(), "keys.csv"), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_hundred_bad_lines_are_told_and_the_others_counted() {
     let shell = Shell::new().await;
     let file = shell.file("keys.csv", format!("consumer,key\n{}", "acme,a b\n".repeat(123)));
@@ -477,6 +499,34 @@ fn a_key_is_checked_without_any_database() {
         }
     }
     assert!(!directory.path().join("gateway.db").exists());
+}
+
+#[test]
+fn an_argument_that_cannot_be_read_is_not_repeated_with_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = PlainKey::generate(&Prefix::parse("acme2026live").unwrap()).unwrap();
+    let twice = format!("{0} {0}", key.expose());
+    for arguments in [
+        &["consumers", "create", "a", "--tag", key.expose()][..],
+        &["keys", "create", "--consumer", "a", "--scope", &twice],
+        &["keys", key.expose()],
+        &["keys", "list", key.expose()],
+        &["audit", "--since", key.expose()],
+    ] {
+        let done = gateway(directory.path(), arguments).output().unwrap();
+        let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{told}");
+        assert!(told.contains("holds a whole key") && !told.contains(&key.expose()[20..]), "{told}");
+    }
+    for (arguments, code, said) in [
+        (&["keys", "lost"][..], 2, "unrecognized subcommand 'lost'"),
+        (&["--help"], 0, "Usage:"),
+        (&["--version"], 0, "gateway "),
+    ] {
+        let done = gateway(directory.path(), arguments).output().unwrap();
+        let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert_eq!((done.status.code(), told.contains(said)), (Some(code), true), "{told}");
+    }
 }
 
 #[test]

@@ -212,9 +212,27 @@ async fn a_whole_key_is_never_taken_nor_repeated() {
     for command in commands {
         let ended = shell.run(command).await;
         assert_eq!(ended.code, 2, "{command:?}: {ended:?}");
-        assert!(ended.err.contains("that is a whole key"), "{command:?}: {ended:?}");
+        assert!(ended.err.contains("that holds a whole key"), "{command:?}: {ended:?}");
         assert!(!ended.err.contains(&key[9..]) && !ended.out.contains(&key[9..]), "{command:?}: {ended:?}");
     }
+    let (note, metadata) = (format!("old key {key}"), format!("{{\"a\":\"\\u0070{}\"}}", &key[1..]));
+    let tag = format!("{key}=1");
+    shell.run(&["consumers", "create", "acme"]).await;
+    for command in [["consumers", "create", "other"], ["consumers", "update", "acme"], ["keys", "create", "--consumer"]] {
+        let options =
+            [("--description", &*note), ("--scope", key), ("--custom-id", &note), ("--metadata", &metadata), ("--tag", &tag)];
+        let takes_all = command[0] == "consumers";
+        for (option, text) in options.into_iter().take(if takes_all { 5 } else { 2 }) {
+            let name = if takes_all { &[][..] } else { &["acme"] };
+            let ended = shell.run(&[&command, name, &[option, text]].concat()).await;
+            assert_eq!(ended.code, 2, "{command:?} {option}: {ended:?}");
+            assert!(ended.err.starts_with("that holds a whole key"), "{command:?} {option}: {ended:?}");
+            assert!(!ended.err.contains(&key[9..]), "{command:?} {option}: {ended:?}");
+        }
+    }
+    let named = shell.run(&["buckets", "create", &note]).await;
+    assert!(named.code == 2 && !named.err.contains(&key[9..]), "{named:?}");
+    assert!(!shell.database_holds(&key.as_bytes()[9..]));
     // Another gateway's key has another form, and is not repeated either.
     let foreign = shell.run(&["keys", "revoke", "sk-foreign-0123456789"]).await;
     assert_eq!((foreign.code, &*foreign.err), (2, "a key id is `key_` and 20 letters and digits\n"));
@@ -316,7 +334,7 @@ async fn bad_arguments_end_with_2_and_refusals_with_1() {
     let shell = Shell::new().await;
     shell.run(&["consumers", "create", "acme", "--custom-id", "42", "--scope", "read"]).await;
     let long = "x".repeat(129);
-    let cases: [(&[&str], u8, &str); 12] = [
+    let cases: [(&[&str], u8, &str); 14] = [
         (&["consumers", "create", ""], 2, "consumer name"),
         (&["consumers", "create", "two\nlines"], 2, "consumer name"),
         (&["consumers", "create", &long], 2, "consumer name"),
@@ -328,6 +346,8 @@ async fn bad_arguments_end_with_2_and_refusals_with_1() {
         (&["keys", "create"], 2, "--consumer"),
         (&["keys", "create", "--consumer", "acme", "--expires", "soon"], 2, "30d"),
         (&["keys", "create", "--consumer", "acme", "--expires", "2001-01-01T00:00:00Z"], 2, "in the future"),
+        (&["keys", "create", "--consumer", "acme", "--expires", "9999-12-31T23:59:59-23:59"], 2, "before the year 10000"),
+        (&["keys", "roll", "--consumer", "acme", "--grace", "10000y"], 2, "before the year 10000"),
         (&["keys", "create", "--consumer", "acme", "--scope", "admin"], 1, "does not have the scope `admin`"),
     ];
     for (command, code, said) in cases {
@@ -385,7 +405,7 @@ async fn what_cannot_be_rolled_is_refused_with_a_reason() {
     shell.json(&["keys", "disable", id]).await;
     for (arguments, code, said) in [
         (&["keys", "roll"][..], 2, "<ID>"),
-        (&["keys", "roll", plain], 2, "that is a whole key"),
+        (&["keys", "roll", plain], 2, "that holds a whole key"),
         (&["keys", "roll", "key_0123456789abcdefghij"], 1, "there is no key"),
         (&["keys", "roll", id], 1, "is disabled, and only a key that is good can be rolled"),
         (&["keys", "roll", "--consumer", "demo"], 1, "has no key that is good"),
@@ -446,7 +466,7 @@ async fn a_name_is_meant_in_its_bucket() {
     for arguments in [["buckets", "create", plain].as_slice(), &["consumers", "list", "--bucket", plain]] {
         let ended = shell.run(arguments).await;
         assert_eq!(ended.code, 2);
-        assert!(ended.err.starts_with("that is a whole key;") && !ended.err.contains(plain), "{}", ended.err);
+        assert!(ended.err.starts_with("that holds a whole key;") && !ended.err.contains(plain), "{}", ended.err);
     }
 }
 
@@ -467,6 +487,15 @@ async fn a_leaked_key_gets_what_its_bucket_says() {
         let with_key = shell.run(&["keys", "report-leak", plain, "--url", plain]).await;
         assert!(with_key.code == 2 && !with_key.err.contains(plain), "{with_key:?}");
         assert!(!shell.database_holds(plain.as_bytes()));
+    }
+    let (foreign, escaped) = ("sk_live/0123456789+abcdef==", "https://a/?sk_live%2F0123456789%2Babcdef%3d%3D");
+    let digest = format!("sha256:{}", KeyDigest::of(foreign.as_bytes()).to_hex());
+    for key in [foreign, &digest] {
+        for place in [["--url", foreign], ["--source", escaped]] {
+            let ended = shell.run(&[&["keys", "report-leak", key], &place[..]].concat()).await;
+            assert_eq!(ended.code, 2, "{ended:?}");
+            assert!(ended.err.contains("without the key") && !ended.err.contains("0123456789"), "{ended:?}");
+        }
     }
     let unknown = shell.run(&["keys", "report-leak", "nobody's"]).await;
     assert_eq!((unknown.code, unknown.err.as_str()), (1, "no key is like this one\n"));

@@ -1,6 +1,8 @@
 //! Bodies of calls: read to a limit, parsed strictly, and taken apart member by member, so that everything that is wrong
 //! with one is told at once. What reads a body also describes it: see [`schema`].
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::{BytesMut, Payload};
@@ -8,7 +10,8 @@ use futures_util::StreamExt as _;
 use serde_json::{Map, Value};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, Schema};
 
-use crate::admin::json;
+use crate::admin::field_error::MAX_ERRORS;
+use crate::admin::json::{self, Pointer};
 use crate::admin::member::{Errors, Member};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::keys::{Prefix, token};
@@ -151,6 +154,17 @@ pub(super) async fn collect_up_to(limit: usize, request: &HttpRequest, mut paylo
     Ok(body)
 }
 
+/// Reads the whole body, up to `limit` bytes, if all of it comes before the deadline.
+pub(super) async fn collect_within(
+    deadline: Duration,
+    limit: usize,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<BytesMut, Problem> {
+    let collected = tokio::time::timeout(deadline, collect_up_to(limit, request, payload)).await;
+    collected.unwrap_or_else(|_| Err(Problem::new(Kind::BadRequest, format!("The body did not arrive within {deadline:?}."))))
+}
+
 /// Takes `text` for a `B`.
 pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix) -> Result<B, Problem> {
     let refuse = |errors| Problem::new(Kind::InvalidBody, "The body is not what is accepted here; see errors.").with(errors);
@@ -159,7 +173,7 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
         (name, b"") if name.is_none() || B::MAY_BE_MISSING => Value::Object(Map::new()),
         _ => {
             require_json(request)?;
-            json::parse(text).map_err(refuse)?
+            json::parse(text, prefix).map_err(refuse)?
         }
     };
     let mut errors = Vec::new();
@@ -167,9 +181,9 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
         Value::Object(members) if !B::KEYS.is_empty() => {
             let others = members.iter().filter(|(name, _)| !B::KEYS.contains(&name.as_str()));
             let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
-            refuse_keys(&Value::Object(others), "", prefix, &mut errors);
+            refuse_keys(&Value::Object(others), Pointer::Root, prefix, &mut errors);
         }
-        value => refuse_keys(value, "", prefix, &mut errors),
+        value => refuse_keys(value, Pointer::Root, prefix, &mut errors),
     }
     if !errors.is_empty() {
         return Err(refuse(errors));
@@ -206,24 +220,49 @@ fn require_json(request: &HttpRequest) -> Result<(), Problem> {
 }
 
 /// A whole key has no business in any text that is stored and shown.
-fn refuse_keys(value: &Value, pointer: &str, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+    if errors.len() > MAX_ERRORS {
+        return;
+    }
     let is_key = |text: &str| token::contains_own_form(text.as_bytes(), prefix);
     let message = "this is a whole API key; it was not stored, but consider revoking it";
     match value {
-        Value::String(text) if is_key(text) => errors.push(FieldError::at(pointer, message)),
+        Value::String(text) if is_key(text) => errors.push(FieldError::at(&pointer.text(prefix), message)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, &format!("{pointer}/{index}"), prefix, errors));
+            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, Pointer::Item(&pointer, index), prefix, errors));
         }
         Value::Object(members) => {
             for (name, value) in members {
                 if is_key(name) {
                     // Its own pointer would repeat the key.
-                    errors.push(FieldError::at(pointer, message));
+                    errors.push(FieldError::at(&pointer.text(prefix), message));
                 } else {
-                    refuse_keys(value, &json::member(pointer, name), prefix, errors);
+                    refuse_keys(value, Pointer::Member(&pointer, name), prefix, errors);
                 }
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest as _;
+    use actix_web::dev;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use actix_web::web::Bytes;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let (request, _) = TestRequest::post().to_http_parts();
+        let begun = futures_util::stream::iter([Ok::<_, PayloadError>(Bytes::from_static(b"{"))]);
+        let stalled = begun.chain(futures_util::stream::pending()).boxed_local();
+        let mut payload = dev::Payload::Stream { payload: stalled };
+        let payload = Payload::from_request(&request, &mut payload).await.unwrap();
+        let problem = collect_within(Duration::from_millis(20), 100, &request, payload).await.unwrap_err();
+        assert_eq!((problem.kind(), problem.to_string().contains("within 20ms")), (Kind::BadRequest, true), "{problem}");
     }
 }

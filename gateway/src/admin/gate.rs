@@ -10,9 +10,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, web};
 
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::query::unescape;
 use crate::admin::tokens::Caller;
 use crate::admin::{Operations, forward_auth, leaks};
+use crate::http::percent::unescape;
 use crate::http::request_id::RequestIds;
 use crate::keys::{Prefix, token};
 

@@ -2,20 +2,35 @@
 //! same text could then see different values.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
-use crate::admin::problem::FieldError;
+use crate::admin::field_error::{FieldError, MAX_ERRORS, MAX_PLACE_BYTES};
+use crate::keys::{Prefix, token};
+
+/// Where in a text of JSON something is. It becomes a text only where something is wrong: a name can be as long as the
+/// body, and everything within it has a pointer that is longer still.
+#[derive(Clone, Copy)]
+pub(super) enum Pointer<'p> {
+    /// The whole.
+    Root,
+    /// A member of what another points to.
+    Member(&'p Self, &'p str),
+    /// An item of what another points to.
+    Item(&'p Self, usize),
+}
 
 /// Reads one JSON value.
 ///
 /// # Errors
-/// What is wrong, each with its JSON pointer: where the text stops being JSON, or every member that is there twice.
-pub(super) fn parse(text: &[u8]) -> Result<Value, Vec<FieldError>> {
+/// What is wrong, each with its JSON pointer: where the text stops being JSON, or every member that is there twice, up to
+/// more than an answer has room for.
+pub(super) fn parse(text: &[u8], prefix: &Prefix) -> Result<Value, Vec<FieldError>> {
     let mut twice = Vec::new();
     let mut deserializer = Deserializer::from_slice(text);
-    let value = At { pointer: String::new(), twice: &mut twice }
+    let value = At { pointer: Pointer::Root, prefix, twice: &mut twice }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         // Its message names a line and a column, and never repeats the text.
@@ -28,9 +43,40 @@ pub(super) fn member(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
+impl Pointer<'_> {
+    /// The pointer as a text (RFC 6901). It ends before a name that holds a key of this gateway, and where it is longer
+    /// than is told.
+    pub(super) fn text(self, prefix: &Prefix) -> String {
+        let mut text = String::new();
+        let _ = self.write(&mut text, prefix);
+        text
+    }
+
+    fn write(self, text: &mut String, prefix: &Prefix) -> ControlFlow<()> {
+        match self {
+            Self::Root => {}
+            Self::Member(parent, name) => {
+                parent.write(text, prefix)?;
+                if text.len() > MAX_PLACE_BYTES || token::contains_own_form(name.as_bytes(), prefix) {
+                    return ControlFlow::Break(());
+                }
+                // More than is told, so that the cut shows.
+                let told = name.get(..name.floor_char_boundary(MAX_PLACE_BYTES + 1)).unwrap_or_default();
+                *text = member(text, told);
+            }
+            Self::Item(parent, index) => {
+                parent.write(text, prefix)?;
+                text.push_str(&format!("/{index}"));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// Reads the value at a pointer.
 struct At<'t> {
-    pointer: String,
+    pointer: Pointer<'t>,
+    prefix: &'t Prefix,
     twice: &'t mut Vec<FieldError>,
 }
 
@@ -74,23 +120,24 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let Self { pointer, twice } = self;
+        let Self { pointer, prefix, twice } = self;
         let mut read = Vec::new();
-        while let Some(item) = items.next_element_seed(At { pointer: format!("{pointer}/{}", read.len()), twice })? {
+        while let Some(item) = items.next_element_seed(At { pointer: Pointer::Item(&pointer, read.len()), prefix, twice })? {
             read.push(item);
         }
         Ok(Value::Array(read))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let Self { pointer, twice } = self;
+        let Self { pointer, prefix, twice } = self;
         let mut read = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let at = member(&pointer, &name);
-            let value = members.next_value_seed(At { pointer: at.clone(), twice: &mut *twice })?;
-            if read.insert(name, value).is_some() {
-                twice.push(FieldError::at(&at, "it is there more than once"));
+            let at = Pointer::Member(&pointer, &name);
+            let value = members.next_value_seed(At { pointer: at, prefix, twice: &mut *twice })?;
+            if read.contains_key(&name) && twice.len() <= MAX_ERRORS {
+                twice.push(FieldError::at(&at.text(prefix), "it is there more than once"));
             }
+            read.insert(name, value);
         }
         Ok(Value::Object(read))
     }
@@ -99,6 +146,10 @@ impl<'de> Visitor<'de> for At<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &[u8]) -> Result<Value, Vec<FieldError>> {
+        super::parse(text, &Prefix::default())
+    }
 
     #[test]
     fn json_is_read_as_it_is_and_nothing_else_is() {
@@ -118,5 +169,19 @@ mod tests {
         let errors = parse(br#"{"a":1,"b/c":[{"x":1,"x":2}],"a":2,"b/c":0}"#).unwrap_err();
         let pointers: Vec<&str> = errors.iter().filter_map(|error| error.pointer.as_deref()).collect();
         assert_eq!(pointers, ["/b~1c/0/x", "/a", "/b~1c"]);
+    }
+
+    #[test]
+    fn a_pointer_never_repeats_a_key_and_is_no_longer_than_is_told() {
+        let key = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28";
+        let long = "~".repeat(10_000);
+        for (text, pointer) in [
+            (format!(r#"{{"{key}":1,"{key}":1}}"#), String::new()),
+            (format!(r#"{{"a":[{{"x {key}":{{"b":1,"b":1}}}}]}}"#), "/a/0".to_owned()),
+            (format!(r#"{{"{long}":[{{"b":1,"b":1}}]}}"#), format!("/{}…", "~0".repeat(126))),
+        ] {
+            let errors = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(errors[0].pointer.as_deref(), Some(&*pointer), "{text:.40}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -14,8 +15,9 @@ use crate::admin::body::{self, Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::member::PresentedKey;
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::keys::{Description, KeyDigest, Prefix, check_shape, token};
-use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, SIGNATURE};
+use crate::keys::{Description, KeyDigest, Prefix, check_shape};
+use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, Proof, SIGNATURE};
+use crate::leaks::place::{FoundKey, place};
 use crate::leaks::public_keys::{GithubKeys, Unverified};
 use crate::store::{Actor, Leak, LeakAction, LeakOutcome, Stamp, Store};
 use crate::views::LeakView;
@@ -23,7 +25,9 @@ use crate::views::LeakView;
 /// The path.
 const PATH: &str = "/v1/leaks";
 /// Most bytes of a report of GitHub's.
-const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
+const MAX_REPORT_BYTES: usize = 1024 * 1024;
+/// How long all of one may take to arrive.
+const REPORT_DEADLINE: Duration = Duration::from_secs(10);
 /// Most characters that are kept of what GitHub says of a place.
 const MAX_PLACE_CHARS: usize = 1024;
 
@@ -71,14 +75,24 @@ impl Body for NewLeak {
 
 async fn report(call: Call<(), (), NewLeak>) -> Answered {
     let NewLeak { digest, key, url, source } = call.body;
+    let found = match (&key, digest) {
+        (Some(key), _) => FoundKey::Plain(key.expose()),
+        (None, Some(digest)) => FoundKey::Digest(digest),
+        // Reading the body has refused this.
+        (None, None) => FoundKey::Plain(""),
+    };
+    let mut errors = Vec::new();
+    let mut kept = |pointer: &str, text: Option<Description>| {
+        let kept = place(text.as_ref()?.as_str(), found, &call.prefix);
+        kept.map_err(|error| errors.push(FieldError::at(pointer, error.to_string()))).ok().map(str::to_owned)
+    };
+    let (url, source) = (kept("/url", url), kept("/source", source));
+    if !errors.is_empty() {
+        return Err(Problem::new(Kind::InvalidBody, "The key must not be in what is said of it; see errors.").with(errors));
+    }
     // A text that cannot be a key is the key of nobody.
-    let digest = digest.or_else(|| key.and_then(|key| key.digest(&call.prefix)));
-    let place = |text: Option<Description>| text.map(|text| text.as_str().to_owned());
-    let outcome = match digest {
-        Some(digest) => {
-            let leak = Leak { digest, url: place(url), source: place(source) };
-            report_to(&call.store, &leak, &call.stamp).await?
-        }
+    let outcome = match digest.or_else(|| key.and_then(|key| key.digest(&call.prefix))) {
+        Some(digest) => report_to(&call.store, &Leak { digest, url, source }, &call.stamp).await?,
         None => None,
     };
     Ok(HttpResponse::Ok().json(LeakView::of(outcome.as_ref(), call.stamp.at)))
@@ -88,9 +102,13 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     let failed = || Problem::new(Kind::Internal, "The gateway failed.");
     let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
     let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
+    // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
+    // before it is.
     let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
-    let text = body::collect_up_to(MAX_REPORT_BYTES, &request, payload).await?;
-    keys.verify(identifier, signature, &text).await.map_err(refuse)?;
+    let turn = keys.begin().map_err(refuse)?;
+    let proof = Proof::parse(identifier, signature).map_err(|error| refuse(error.into()))?;
+    let text = body::collect_within(REPORT_DEADLINE, MAX_REPORT_BYTES, &request, payload).await?;
+    turn.verify(&proof, &text).await.map_err(refuse)?;
     let found: Vec<Found> = serde_json::from_slice(&text).map_err(|_| {
         let errors = vec![FieldError::at("", "a report is an array of objects, each with a `token`")];
         Problem::new(Kind::InvalidBody, "The body is not what GitHub sends.").with(errors)
@@ -140,6 +158,10 @@ fn refuse(error: Unverified) -> Problem {
             log::warn!("a report of leaked keys was refused: {error}");
             Problem::new(Kind::SignatureInvalid, "The report is not known to come from GitHub.")
         }
+        Unverified::Busy => {
+            log::warn!("a report of leaked keys was put off: {error}");
+            Problem::new(Kind::TooManyReports, "Other reports are being checked. Try again shortly.")
+        }
         Unverified::Unavailable(_) => {
             log::error!("a report of leaked keys cannot be checked: {error}");
             Problem::new(Kind::PublicKeysUnavailable, "The keys to check the signature with cannot be had at the moment.")
@@ -158,12 +180,13 @@ fn one<'r>(request: &'r HttpRequest, name: &'static str) -> Result<&'r str, Prob
 
 impl Found {
     fn leak(&self, digest: KeyDigest, prefix: &Prefix) -> Leak {
-        let place = |text: &str| {
-            // It is stored and shown, so the key must not be in it.
-            let has_key = text.contains(self.token.as_str()) || token::contains_own_form(text.as_bytes(), prefix);
+        let kept = |text: &str| {
             let shown: String = text.chars().filter(|char| !char.is_control()).take(MAX_PLACE_CHARS).collect();
-            (!shown.is_empty() && !has_key).then_some(shown)
+            // What is dropped could have kept two pieces of a key apart, and the cut could go through one.
+            let has_none = |text| place(text, FoundKey::Plain(&self.token), prefix).is_ok();
+            let is_kept = !shown.is_empty() && has_none(text) && has_none(&shown);
+            is_kept.then_some(shown)
         };
-        Leak { digest, url: place(&self.url), source: place(&self.source) }
+        Leak { digest, url: kept(&self.url), source: kept(&self.source) }
     }
 }

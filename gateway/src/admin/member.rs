@@ -48,6 +48,11 @@ pub(super) struct Seconds<const LEAST: u64, const MOST: u64>(pub(super) Duration
 pub(super) struct PresentedKey(Zeroizing<String>);
 
 impl PresentedKey {
+    /// The key itself; only for comparing.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Its digest, unless no key could be like it.
     pub(super) fn digest(&self, prefix: &Prefix) -> Option<KeyDigest> {
         check_shape(self.0.as_bytes(), prefix).is_ok().then(|| KeyDigest::of(self.0.as_bytes()))

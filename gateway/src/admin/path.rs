@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use utoipa::openapi::schema::Schema;
 
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::query::unescape;
+use crate::http::percent::unescape;
 use crate::keys::{BucketName, ConsumerId, KeyId};
 use crate::views::schemas;
 

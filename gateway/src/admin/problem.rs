@@ -9,8 +9,11 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admin::field_error;
 use crate::http::request_id::RequestId;
 use crate::store::StoreError;
+
+pub(super) use crate::admin::field_error::FieldError;
 
 /// What is wrong, in terms that a program can act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(super) enum Kind {
     SignatureInvalid,
     /// The keys to check signatures with cannot be had at the moment.
     PublicKeysUnavailable,
+    /// So many reports that nobody is known to have sent are being checked.
+    TooManyReports,
     /// A whole API key stands in the URL, where proxies and histories keep it.
     KeyInUrl,
     /// The request is not what HTTP allows.
@@ -80,21 +85,6 @@ pub(super) struct Problem {
     allow: Option<HeaderValue>,
 }
 
-/// One of the things that are wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(super) struct FieldError {
-    /// Where in the body, as a JSON pointer (RFC 6901).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String)]
-    pub(super) pointer: Option<String>,
-    /// Which parameter or header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String)]
-    pub(super) parameter: Option<String>,
-    /// What is wrong with it, or what is accepted there.
-    pub(super) detail: String,
-}
-
 /// A refusal (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
@@ -122,20 +112,6 @@ pub(super) struct ProblemBody<'p> {
     errors: &'p [FieldError],
 }
 
-impl FieldError {
-    /// What is wrong at a JSON pointer.
-    #[must_use]
-    pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.to_owned()), parameter: None, detail: detail.into() }
-    }
-
-    /// What is wrong with a parameter.
-    #[must_use]
-    pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(parameter.to_owned()), detail: detail.into() }
-    }
-}
-
 impl Kind {
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
@@ -147,6 +123,7 @@ impl Kind {
             Self::PublicKeysUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "public_keys_unavailable", "Public keys not available")
             }
+            Self::TooManyReports => (StatusCode::SERVICE_UNAVAILABLE, "too_many_reports", "Too many reports at once"),
             Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
@@ -181,10 +158,10 @@ impl Problem {
         Self { kind, detail: detail.into(), errors: Vec::new(), allow: None }
     }
 
-    /// With each thing that is wrong.
+    /// With each thing that is wrong, up to what an answer has room for.
     #[must_use]
     pub(super) fn with(self, errors: Vec<FieldError>) -> Self {
-        Self { errors, ..self }
+        Self { errors: field_error::limited(errors), ..self }
     }
 
     /// The path has other methods: these.
@@ -239,7 +216,11 @@ impl Problem {
                 let challenge = "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
-            Kind::AdminDisabled | Kind::StoreUnavailable | Kind::PublicKeysUnavailable | Kind::IdempotencyKeyInUse => {
+            Kind::AdminDisabled
+            | Kind::StoreUnavailable
+            | Kind::PublicKeysUnavailable
+            | Kind::TooManyReports
+            | Kind::IdempotencyKeyInUse => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -341,6 +322,7 @@ mod tests {
         Kind::UnfollowableQuery,
         Kind::SignatureInvalid,
         Kind::PublicKeysUnavailable,
+        Kind::TooManyReports,
         Kind::NotFound,
         Kind::MethodNotAllowed,
         Kind::Duplicate,

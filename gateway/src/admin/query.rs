@@ -4,10 +4,12 @@
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
+use crate::admin::field_error;
 use crate::admin::member::{Errors, Member};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::keys::tag::{MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
+use crate::http::percent::unescape;
+use crate::keys::tag::{InvalidTag, MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
 use crate::keys::{Tag, Tags};
 use crate::views::schemas;
 
@@ -124,6 +126,11 @@ impl Parameters {
         let (tags, others) = std::mem::take(&mut self.given).into_iter().partition(|(name, _)| name.starts_with(TAG));
         self.given = others;
         let tags: Vec<(String, String)> = tags;
+        // First of all: each is compared with those before it.
+        if tags.len() > MAX_TAGS {
+            self.errors.push(FieldError::of("tag", InvalidTag::TooMany.to_string()));
+            return Tags::default();
+        }
         let mut read = Vec::new();
         for (index, (name, value)) in tags.iter().enumerate() {
             if tags[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -166,6 +173,7 @@ pub(super) fn parameters<Q: Query>() -> Vec<Parameter> {
 /// Takes the text of a query for a `Q`.
 pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
     let refuse = |errors: Vec<FieldError>| {
+        let errors = field_error::limited(errors);
         let names: Vec<&str> = errors.iter().filter_map(|error| error.parameter.as_deref()).collect();
         let detail = format!("These parameters are not what is accepted here: {}.", names.join(", "));
         Err(Problem::new(Kind::InvalidParameter, detail).with(errors))
@@ -189,32 +197,6 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(unescape(&text.replace('+', " "))).ok()
 }
 
-/// The bytes that `text` stands for, with `%` and two hexadecimal digits for each byte that may not stand for itself.
-pub(super) fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match after {
-            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
-            _ => None,
-        };
-        (bytes, rest) = match escaped {
-            Some((high, low)) => (push(bytes, high * 16 + low), &after[2..]),
-            None => (push(bytes, *first), after),
-        };
-    }
-    bytes
-}
-
-fn push(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
-    bytes.push(byte);
-    bytes
-}
-
-fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
 fn parameter(name: &str, meaning: &str, schema: Schema) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(name)
@@ -227,21 +209,6 @@ fn parameter(name: &str, meaning: &str, schema: Schema) -> ParameterBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escapes_stand_for_bytes() {
-        for (text, bytes) in [
-            ("abc", b"abc".as_slice()),
-            ("a%20b%2F%2f", b"a b//"),
-            ("%", b"%"),
-            ("%4", b"%4"),
-            ("%zz%41", b"%zzA"),
-            ("%%41", b"%A"),
-            ("%ff", b"\xff"),
-        ] {
-            assert_eq!(unescape(text), bytes, "{text}");
-        }
-    }
 
     #[test]
     fn a_query_is_taken_whole_or_refused_by_name() {
@@ -260,5 +227,14 @@ mod tests {
             assert_eq!(problem.kind(), Kind::InvalidParameter);
             assert!(problem.to_string().contains(named), "{text}: {problem}");
         }
+    }
+
+    #[test]
+    fn more_tags_than_a_consumer_has_are_one_error() {
+        let query = |count| "tag.a=1&".repeat(count);
+        let told = |count| parse::<Guard>(&query(count)).map(drop).unwrap_err().to_string();
+        assert!(told(MAX_TAGS).matches("tag.a").count() == MAX_TAGS - 1);
+        assert_eq!(told(3_000), told(MAX_TAGS + 1));
+        assert!(!told(3_000).contains("tag.a"));
     }
 }

@@ -1,7 +1,7 @@
 //! `gateway consumers …`
 
 use crate::cli::buckets::InBucket;
-use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
@@ -134,6 +134,15 @@ pub struct UpdateConsumer {
 #[derive(Clone, Debug)]
 struct OrEmpty<T>(Option<T>);
 
+/// What is said of a consumer in free texts, which are stored and shown.
+struct Texts<'c> {
+    custom_id: Option<&'c CustomId>,
+    description: Option<&'c Description>,
+    metadata: Option<&'c Metadata>,
+    scopes: &'c [Scope],
+    tags: &'c [Tag],
+}
+
 /// Runs one of the commands.
 pub async fn run(
     command: ConsumersCommand,
@@ -182,6 +191,14 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 
 impl CreateConsumer {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        let texts = Texts {
+            custom_id: self.custom_id.as_ref(),
+            description: self.description.as_ref(),
+            metadata: self.metadata.as_ref(),
+            scopes: &self.scopes,
+            tags: &self.tags,
+        };
+        texts.refuse_keys(prefix)?;
         let new = NewConsumer {
             bucket: self.bucket.name(prefix)?.clone(),
             name: new_name(&self.name, prefix)?,
@@ -198,6 +215,14 @@ impl CreateConsumer {
 
 impl UpdateConsumer {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        let texts = Texts {
+            custom_id: self.custom_id.as_ref().and_then(|value| value.0.as_ref()),
+            description: self.description.as_ref().and_then(|value| value.0.as_ref()),
+            metadata: self.metadata.as_ref().and_then(|value| value.0.as_ref()),
+            scopes: &self.scopes,
+            tags: &self.tags,
+        };
+        texts.refuse_keys(prefix)?;
         let edit = ConsumerEdit {
             name: self.name.map(|name| new_name(&name, prefix)).transpose()?,
             custom_id: self.custom_id.map(|value| value.0),
@@ -209,6 +234,17 @@ impl UpdateConsumer {
         };
         let id = find(&self.consumer, &self.bucket, store, prefix).await?.consumer.id;
         print(&store.update_consumer(&id, edit, stamp).await?, None, self.json, streams)
+    }
+}
+
+impl Texts<'_> {
+    /// Refuses a key in any of them.
+    fn refuse_keys(&self, prefix: &Prefix) -> Result<(), CommandError> {
+        refuse_keys(self.custom_id.map(CustomId::as_str), prefix, "the id of your own system, without a key in it")?;
+        refuse_keys(self.description.map(Description::as_str), prefix, "a note, without a key in it")?;
+        refuse_keys(self.metadata.map(Metadata::as_str), prefix, "metadata, without a key in it")?;
+        refuse_keys(self.scopes.iter().map(Scope::as_str), prefix, "scopes, without a key in them")?;
+        refuse_keys(self.tags.iter().flat_map(|tag| [tag.name(), tag.value()]), prefix, "tags, without a key in them")
     }
 }
 

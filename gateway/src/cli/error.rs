@@ -15,9 +15,9 @@ use crate::store::StoreError;
 /// Why a command failed. Never repeats an argument that may be a key.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// Someone pasted a whole key. It is in the shell's history now, so that is said too.
+    /// Someone pasted a whole key, or something that holds one. It is in the shell's history now, so that is said too.
     #[error(
-        "that is a whole key; this command takes {wanted}. The key was not shown or stored, but your shell may remember it: \
+        "that holds a whole key; this command takes {wanted}. The key was not shown or stored, but your shell may remember it: \
          consider revoking it"
     )]
     KeyAsArgument {
@@ -165,7 +165,16 @@ impl From<InvalidText> for CommandError {
     }
 }
 
-/// Refuses `argument` when it has the form of a key of this gateway, where `wanted` is expected.
+/// Refuses `argument` when a key of this gateway stands in it, where `wanted` is expected.
 pub(super) fn refuse_key(argument: &str, prefix: &Prefix, wanted: &'static str) -> Result<(), CommandError> {
-    if token::has_own_form(argument.as_bytes(), prefix) { Err(CommandError::KeyAsArgument { wanted }) } else { Ok(()) }
+    if token::contains_own_form(argument.as_bytes(), prefix) { Err(CommandError::KeyAsArgument { wanted }) } else { Ok(()) }
+}
+
+/// The same of texts that may not be given.
+pub(super) fn refuse_keys<'t>(
+    arguments: impl IntoIterator<Item = &'t str>,
+    prefix: &Prefix,
+    wanted: &'static str,
+) -> Result<(), CommandError> {
+    arguments.into_iter().try_for_each(|argument| refuse_key(argument, prefix, wanted))
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
-use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
@@ -129,7 +129,7 @@ enum Expiry {
 
 /// Why a text is no [`Expiry`].
 #[derive(Debug, Error)]
-#[error("write a time such as `30d` or `12h`, or a moment such as `2030-01-31T12:00:00Z`")]
+#[error("write a time such as `30d` or `12h`, or a moment before the year 10000 such as `2030-01-31T12:00:00Z`")]
 struct InvalidExpiry;
 
 /// Runs one of the commands.
@@ -164,6 +164,8 @@ pub async fn run(
 
 impl CreateKey {
     async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+        refuse_keys(self.description.as_ref().map(Description::as_str), prefix, "a note, without a key in it")?;
+        refuse_keys(self.scopes.iter().map(Scope::as_str), prefix, "scopes, without a key in them")?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => Owner::Named(self.bucket.name(prefix)?.clone(), consumers::new_name(&self.consumer, prefix)?),
@@ -218,6 +220,10 @@ impl RollKey {
             // The parser demands one of them.
             (None, None) => return Err(CommandError::InvalidArgument("name a key or a consumer".to_owned())),
         };
+        // A key without an end would get one that no calendar has.
+        if !stamp.at.after(self.grace).is_representable() {
+            return Err(CommandError::InvalidArgument("a grace period ends before the year 10000".to_owned()));
+        }
         let key = PlainKey::generate(prefix)?;
         let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: self.grace };
         let rolled = store.roll(roll, stamp).await?;
@@ -403,7 +409,7 @@ mod tests {
             let expiry = Expiry::parse(text).unwrap();
             assert_eq!(expiry.from(now).ok(), end.map(UnixMillis), "{text}");
         }
-        for text in ["", "30", "soon", "-1d", "2030-01-31", "d30"] {
+        for text in ["", "30", "soon", "-1d", "2030-01-31", "d30", "9999-12-31T23:59:59-23:59"] {
             assert!(Expiry::parse(text).is_err(), "{text}");
         }
     }

@@ -3,7 +3,8 @@
 use crate::cli::error::CommandError;
 use crate::cli::key_text::PlainArgument;
 use crate::cli::output::{Streams, moment_or};
-use crate::keys::{Description, KeyDigest, Prefix, token};
+use crate::keys::{Description, KeyDigest, Prefix};
+use crate::leaks::place::{FoundKey, place};
 use crate::store::{Leak, LeakAction, Stamp, Store};
 use crate::views::LeakView;
 
@@ -33,18 +34,19 @@ impl ReportLeak {
         stamp: &Stamp,
         streams: &mut Streams<'_>,
     ) -> Result<(), CommandError> {
-        let places = [&self.url, &self.source].map(|place| place.as_ref().map(|text| text.as_str().to_owned()));
-        if places.iter().flatten().any(|place| token::contains_own_form(place.as_bytes(), prefix)) {
-            return Err(CommandError::KeyAsArgument { wanted: "where the key was found, without the key" });
-        }
-        let [url, source] = places;
         let key = self.key.read()?;
-        let digest = match key.get(..7) {
+        let (digest, found) = match key.get(..7) {
             Some(scheme) if scheme.eq_ignore_ascii_case("sha256:") => {
-                KeyDigest::parse(&key).map_err(|error| CommandError::InvalidArgument(error.to_string()))?
+                let digest = KeyDigest::parse(&key).map_err(|error| CommandError::InvalidArgument(error.to_string()))?;
+                (digest, FoundKey::Digest(digest))
             }
-            _ => KeyDigest::of(key.as_bytes()),
+            _ => (KeyDigest::of(key.as_bytes()), FoundKey::Plain(&key)),
         };
+        let kept = |text: Option<Description>| {
+            let kept = text.as_ref().map(|text| place(text.as_str(), found, prefix).map(str::to_owned)).transpose();
+            kept.map_err(|_| CommandError::KeyAsArgument { wanted: "where the key was found, without the key" })
+        };
+        let (url, source) = (kept(self.url)?, kept(self.source)?);
         let outcome = store.report_leak(&Leak { digest, url, source }, stamp).await?;
         if self.json {
             return Ok(streams.json(&LeakView::of(outcome.as_ref(), stamp.at))?);

@@ -51,6 +51,18 @@ impl Tag {
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
 }
 
 impl FromStr for Tag {

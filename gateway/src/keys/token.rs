@@ -164,6 +164,19 @@ pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
     text.windows(own_length(prefix)).any(|window| after_prefix(window, prefix).is_some_and(base62::is_base62))
 }
 
+/// The same where it is not known yet what keys begin with: whether there is a key of any gateway of this kind.
+#[must_use]
+pub fn contains_form_of_any(text: &[u8]) -> bool {
+    // The last two characters of the prefix, and what follows.
+    text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS).any(|window| match window {
+        [first, second, b'_', rest @ ..] => {
+            let is_prefix = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            is_prefix(first) && is_prefix(second) && base62::is_base62(rest)
+        }
+        _ => false,
+    })
+}
+
 fn own_length(prefix: &Prefix) -> usize {
     prefix.0.len() + 1 + RANDOM_CHARS + CHECKSUM_CHARS
 }
@@ -285,6 +298,8 @@ mod tests {
             (String::new(), false),
         ] {
             assert_eq!(contains_own_form(text.as_bytes(), &prefix), is_found, "{text:?}");
+            let is_of_any = is_found || text.starts_with("pstm");
+            assert_eq!(contains_form_of_any(text.as_bytes()), is_of_any, "{text:?}");
         }
     }
 

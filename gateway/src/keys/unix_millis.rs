@@ -7,13 +7,16 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// The last moment of the year 9999.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
 /// Milliseconds since 1970-01-01 UTC. Shown and read as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(pub i64);
 
 /// Why a text is no moment.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z")]
+#[error("a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, and is before the year 10000 in UTC")]
 pub struct InvalidTime;
 
 impl UnixMillis {
@@ -29,10 +32,12 @@ impl UnixMillis {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Reads RFC 3339 with any offset, to the millisecond.
+    /// Reads RFC 3339 with any offset, to the millisecond. What is read can be written again: an offset can take a moment
+    /// of the year 9999 into the next, which has no text in UTC.
     pub fn parse_rfc3339(text: &str) -> Result<Self, InvalidTime> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTime)?;
-        i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| InvalidTime)
+        let moment = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| InvalidTime)?;
+        if moment.is_representable() { Ok(moment) } else { Err(InvalidTime) }
     }
 
     /// Whether it can be written in RFC 3339, whose years end with 9999.
@@ -55,8 +60,9 @@ impl From<SystemTime> for UnixMillis {
 }
 
 impl From<UnixMillis> for SystemTime {
+    /// Within 1970 to 9999, whatever a database holds: the dates of HTTP end there, and writing a later one panics.
     fn from(at: UnixMillis) -> Self {
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default())
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default().min(LAST_MILLIS))
     }
 }
 
@@ -85,12 +91,24 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
             ("2030-01-31T12:00:00.25Z", 1_896_091_200_250, "2030-01-31T12:00:00.25Z"),
             ("2030-01-31T14:00:00+02:00", 1_896_091_200_000, "2030-01-31T12:00:00Z"),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000, "0000-01-01T00:00:00Z"),
         ] {
             let moment = UnixMillis::parse_rfc3339(text).unwrap();
             assert_eq!(moment, UnixMillis(millis), "{text}");
             assert_eq!(moment.to_string(), shown, "{text}");
         }
-        for text in ["", "tomorrow", "2030-01-31", "2030-01-31 12:00", "2030-02-30T00:00:00Z", "2030-01-31T12:00:00"] {
+        for text in [
+            "",
+            "tomorrow",
+            "2030-01-31",
+            "2030-01-31 12:00",
+            "2030-02-30T00:00:00Z",
+            "2030-01-31T12:00:00",
+            "9999-12-31T23:59:59-23:59",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
+        ] {
             assert_eq!(UnixMillis::parse_rfc3339(text), Err(InvalidTime), "{text}");
         }
     }
@@ -101,5 +119,9 @@ mod tests {
         assert_eq!(end, UnixMillis(i64::MAX));
         assert!(!end.is_representable());
         assert_eq!(end.to_string(), format!("{} ms", i64::MAX));
+        for (stored, seconds) in [(i64::MAX, 253_402_300_799), (253_402_387_139_000, 253_402_300_799), (i64::MIN, 0)] {
+            let told = SystemTime::from(UnixMillis(stored)).duration_since(UNIX_EPOCH).unwrap();
+            assert_eq!(told.as_secs(), seconds, "{stored}");
+        }
     }
 }

@@ -19,6 +19,10 @@ const P256_PREFIX: [u8; 26] = [
 ];
 /// Bytes of an uncompressed point.
 const POINT_BYTES: usize = 65;
+/// Most characters of an identifier; GitHub's are 64 hexadecimal digits.
+const MAX_IDENTIFIER_CHARS: usize = 128;
+/// Most bytes of a signature in DER: two numbers of 33 bytes, and what says so.
+const MAX_SIGNATURE_BYTES: usize = 72;
 
 /// GitHub's public keys.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,13 @@ pub struct PublicKeys(Vec<PublicKey>);
 struct PublicKey {
     identifier: String,
     point: Vec<u8>,
+}
+
+/// What a report brings to prove that GitHub sent it, in a form that such a proof can have.
+#[derive(Debug)]
+pub struct Proof<'r> {
+    identifier: &'r str,
+    signature: Vec<u8>,
 }
 
 /// One key that was found.
@@ -82,6 +93,9 @@ pub enum InvalidPublicKeys {
 /// Why a report is not believed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum NotFromGithub {
+    /// Nothing of this form could be checked.
+    #[error("its key identifier or its signature is malformed")]
+    Malformed,
     /// The key that signed it is not among GitHub's.
     #[error("it is signed with a key that is not known here")]
     UnknownKey,
@@ -123,11 +137,34 @@ impl PublicKeys {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn verify(&self, identifier: &str, signature: &str, body: &[u8]) -> Result<(), NotFromGithub> {
-        let key = self.0.iter().find(|key| key.identifier == identifier).ok_or(NotFromGithub::UnknownKey)?;
-        let signature = STANDARD.decode(signature).map_err(|_| NotFromGithub::Signature)?;
-        let verified = webpki::ring::ECDSA_P256_SHA256.verify_signature(&key.point, body, &signature);
+    pub fn verify(&self, proof: &Proof<'_>, body: &[u8]) -> Result<(), NotFromGithub> {
+        let key = self.0.iter().find(|key| key.identifier == proof.identifier).ok_or(NotFromGithub::UnknownKey)?;
+        let verified = webpki::ring::ECDSA_P256_SHA256.verify_signature(&key.point, body, &proof.signature);
         verified.map_err(|_| NotFromGithub::Signature)
+    }
+}
+
+impl<'r> Proof<'r> {
+    /// Takes the values of [`KEY_IDENTIFIER`] and [`SIGNATURE`].
+    ///
+    /// # Errors
+    /// No report of GitHub's has such.
+    pub fn parse(identifier: &'r str, signature: &str) -> Result<Self, NotFromGithub> {
+        let is_identifier = (1..=MAX_IDENTIFIER_CHARS).contains(&identifier.len())
+            && identifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        // Four characters are three bytes.
+        let is_short = signature.len() <= MAX_SIGNATURE_BYTES / 3 * 4;
+        let signature = STANDARD.decode(Some(signature).filter(|_| is_short && is_identifier).unwrap_or_default());
+        match signature {
+            Ok(signature) if !signature.is_empty() => Ok(Self { identifier, signature }),
+            _ => Err(NotFromGithub::Malformed),
+        }
+    }
+
+    /// Which key is to have signed the report.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        self.identifier
     }
 }
 
@@ -159,14 +196,23 @@ mod tests {
         let keys = PublicKeys::parse(document(&key).as_bytes()).unwrap();
         let body = br#"[{"token":"pstn_x","type":"postern","url":"","source":"commit"}]"#;
         let signed = |by: &KeyPair| STANDARD.encode(by.sign(body).unwrap());
-        assert_eq!(keys.verify("abc", &signed(&key), body), Ok(()));
-        assert_eq!(keys.verify("abd", &signed(&key), body), Err(NotFromGithub::UnknownKey));
-        assert_eq!(keys.verify("abc", &signed(&other), body), Err(NotFromGithub::Signature));
-        assert_eq!(keys.verify("abc", &signed(&key), &body[1..]), Err(NotFromGithub::Signature));
-        for signature in ["", "!", "AAAA", "MAYCAQACAQA="] {
-            assert_eq!(keys.verify("abc", signature, body), Err(NotFromGithub::Signature), "{signature:?}");
+        let verify = |keys: &PublicKeys, identifier: &str, signature: &str, body: &[u8]| {
+            Proof::parse(identifier, signature).and_then(|proof| keys.verify(&proof, body))
+        };
+        assert_eq!(verify(&keys, "abc", &signed(&key), body), Ok(()));
+        assert_eq!(verify(&keys, "abd", &signed(&key), body), Err(NotFromGithub::UnknownKey));
+        assert_eq!(verify(&keys, "abc", &signed(&other), body), Err(NotFromGithub::Signature));
+        assert_eq!(verify(&keys, "abc", &signed(&key), &body[1..]), Err(NotFromGithub::Signature));
+        for signature in ["AAAA", "MAYCAQACAQA="] {
+            assert_eq!(verify(&keys, "abc", signature, body), Err(NotFromGithub::Signature), "{signature:?}");
         }
-        assert_eq!(PublicKeys::default().verify("abc", &signed(&key), body), Err(NotFromGithub::UnknownKey));
+        assert_eq!(verify(&PublicKeys::default(), "abc", &signed(&key), body), Err(NotFromGithub::UnknownKey));
+        let long = "AAAA".repeat(25);
+        for (identifier, signature) in
+            [("abc", ""), ("abc", "!"), ("abc", "A"), ("abc", &*long), ("", "AAAA"), ("a b", "AAAA"), (&"a".repeat(129), "AAAA")]
+        {
+            assert_eq!(Proof::parse(identifier, signature).err(), Some(NotFromGithub::Malformed), "{identifier} {signature}");
+        }
     }
 
     /// The test key, the body and the signature of GitHub's own documentation.
@@ -179,8 +225,9 @@ mod tests {
         let keys = PublicKeys::parse(keys.to_string().as_bytes()).unwrap();
         let body = br#"[{"token":"some_token","type":"some_type","url":"some_url","source":"some_source"}]"#;
         let signature = "MEUCIFLZzeK++IhS+y276SRk2Pe5LfDrfvTXu6iwKKcFGCrvAiEAhHN2kDOhy2I6eGkOFmxNkOJ+L2y8oQ9A2T9GGJo6WJY=";
-        assert_eq!(keys.verify(identifier, signature, body), Ok(()));
-        assert_eq!(keys.verify(identifier, signature, &body[..body.len() - 1]), Err(NotFromGithub::Signature));
+        let proof = Proof::parse(identifier, signature).unwrap();
+        assert_eq!(keys.verify(&proof, body), Ok(()));
+        assert_eq!(keys.verify(&proof, &body[..body.len() - 1]), Err(NotFromGithub::Signature));
     }
 
     #[test]

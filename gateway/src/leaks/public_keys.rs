@@ -9,10 +9,10 @@ use actix_http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
 use actix_http::{Payload, RequestHead, StatusCode, Uri};
 use futures_util::StreamExt as _;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, PublicKeys};
+use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, Proof, PublicKeys};
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
 use crate::tls::origin::OriginTls;
@@ -25,6 +25,8 @@ const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of the document.
 const MAX_BYTES: usize = 256 * 1024;
+/// Most reports that are read and checked at once: nobody is known to have sent them until then.
+const MAX_AT_ONCE: usize = 4;
 
 /// Where the keys are.
 #[derive(Clone)]
@@ -63,6 +65,9 @@ pub enum Unverified {
     /// No source is configured.
     #[error("no public keys are configured (leaks.github_keys)")]
     NotConfigured,
+    /// So many others are being checked.
+    #[error("{MAX_AT_ONCE} others are being checked")]
+    Busy,
     /// It does not come from GitHub.
     #[error(transparent)]
     NotFromGithub(#[from] NotFromGithub),
@@ -76,6 +81,14 @@ pub struct GithubKeys {
     source: Option<KeySource>,
     pool: OriginPool,
     fetched: Mutex<Fetched>,
+    turns: Semaphore,
+}
+
+/// Leave to read and check one report. The next may begin when it is dropped.
+pub struct Turn<'k> {
+    source: &'k KeySource,
+    keys: &'k GithubKeys,
+    _permit: SemaphorePermit<'k>,
 }
 
 #[derive(Default)]
@@ -136,19 +149,17 @@ impl GithubKeys {
             Some(KeySource::File(_)) | None => None,
         };
         let pool = OriginPool::new(PoolSettings { tls, reuse: false, ..PoolSettings::default() });
-        Self { source, pool, fetched: Mutex::default() }
+        Self { source, pool, fetched: Mutex::default(), turns: Semaphore::new(MAX_AT_ONCE) }
     }
 
-    /// Checks that GitHub signed `body`.
+    /// Begins with a report, before any of it is read.
     ///
     /// # Errors
-    /// Why that is not known, or not so.
-    pub async fn verify(&self, identifier: &str, signature: &str, body: &[u8]) -> Result<(), Unverified> {
-        let keys = match self.source.as_ref().ok_or(Unverified::NotConfigured)? {
-            KeySource::File(path) => Arc::new(read(path).await?),
-            KeySource::Server(server) => self.fetched(server, identifier).await?,
-        };
-        Ok(keys.verify(identifier, signature, body)?)
+    /// No source is configured, or enough others are at it.
+    pub fn begin(&self) -> Result<Turn<'_>, Unverified> {
+        let source = self.source.as_ref().ok_or(Unverified::NotConfigured)?;
+        let permit = self.turns.try_acquire().map_err(|_| Unverified::Busy)?;
+        Ok(Turn { source, keys: self, _permit: permit })
     }
 
     /// What was fetched before, unless it is old or lacks the key: GitHub changes its keys now and then.
@@ -183,6 +194,20 @@ impl GithubKeys {
         }
         let document = collect(payload).await.ok_or_else(|| Unverified::Unavailable(format!("{server} broke off")))?;
         PublicKeys::parse(&document).map_err(|error| unreadable(&format!("{server}"), &error))
+    }
+}
+
+impl Turn<'_> {
+    /// Checks that GitHub signed `body`.
+    ///
+    /// # Errors
+    /// Why that is not known, or not so.
+    pub async fn verify(&self, proof: &Proof<'_>, body: &[u8]) -> Result<(), Unverified> {
+        let keys = match self.source {
+            KeySource::File(path) => Arc::new(read(path).await?),
+            KeySource::Server(server) => self.keys.fetched(server, proof.identifier()).await?,
+        };
+        Ok(keys.verify(proof, body)?)
     }
 }
 

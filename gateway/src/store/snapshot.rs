@@ -110,7 +110,7 @@ pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -
         }
     }
     reload.finish();
-    let age = Duration::from_millis(u64::try_from(now.0 - header.written_at.0).unwrap_or(0));
+    let age = Duration::from_millis(u64::try_from(now.0.saturating_sub(header.written_at.0)).unwrap_or(0));
     Ok(Some(Restored { origin: header.origin, age, keys }))
 }
 

@@ -43,6 +43,7 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
         ("/v1/keys", r#"{"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"}"#, &["/consumer", "/bucket"]),
         ("/v1/keys", r#"{"consumer":"a","expires_at":"tomorrow"}"#, &["/expires_at"]),
         ("/v1/keys", r#"{"consumer":"a","expires_at":1893456000}"#, &["/expires_at"]),
+        ("/v1/keys", r#"{"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"}"#, &["/expires_at"]),
         ("/v1/keys", r#"{"consumer":"a","key":"mine"}"#, &["/key"]),
         ("/v1/buckets", r#"{"name":" a"}"#, &["/name"]),
         ("/v1/keys/key_00000000000000000000/revoke", r#"{"reason":"leak"}"#, &["/reason"]),
@@ -55,6 +56,37 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
         assert!(!response.text().contains(KEY), "{}", response.text());
     }
     assert_eq!(rig.shown("/v1/consumers")["data"], json!([]), "none of that made anything");
+}
+
+#[test]
+fn the_answer_to_what_is_wrong_many_times_is_small() {
+    let rig = Rig::new();
+    let long = "a".repeat(30_000);
+    let twice = format!(r#"{{"{long}":{{{}"a":1}}}}"#, r#""a":1,"#.repeat(5_000));
+    let unknown: Vec<String> = (0..6_000).map(|number| format!(r#""{number}":1"#)).collect();
+    let keys = format!(r#"{{"metadata":{{"{long}":[{}""]}}}}"#, format!(r#""{KEY}","#).repeat(700));
+    for (body, pointer) in [
+        (twice, "/aaa"),
+        (format!("{{{}}}", unknown.join(",")), "/name"),
+        (keys, "/metadata/aaa"),
+        (format!(r#"{{"name":"a","scopes":[{}1]}}"#, "1,".repeat(20_000)), "/scopes/0"),
+        (format!(r#"{{"name":"a","tags":{{{}}}}}"#, unknown.join(",")), "/tags/0"),
+    ] {
+        let response = rig.raw("POST", "/v1/consumers", &[&bearer(), "content-type: application/json"], body.as_bytes());
+        assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body:.40}");
+        let problem = response.json();
+        let errors = problem["errors"].as_array().unwrap();
+        assert_eq!((errors.len(), text(&errors[99], "detail")), (100, "more is wrong than the 99 things above"), "{body:.40}");
+        assert!(text(&errors[0], "pointer").starts_with(pointer), "{body:.40}: {}", errors[0]);
+        assert!(response.text().len() < 64 * 1024, "{body:.40}: {} bytes", response.text().len());
+    }
+    let many: String = (0..3_000).map(|number| format!("tag.x={number}&")).collect();
+    for (query, count) in [(&many, 1), (&many.replace("tag.", "y"), 100)] {
+        let response = rig.call("GET", &format!("/v1/consumers?{query}"), None);
+        assert_eq!(refusal(&response), (400, "invalid_parameter".to_owned()));
+        assert_eq!(response.json()["errors"].as_array().unwrap().len(), count);
+        assert!(response.text().len() < 64 * 1024, "{} bytes", response.text().len());
+    }
 }
 
 #[test]

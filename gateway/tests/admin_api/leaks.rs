@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
-use crate::client::Response;
+use crate::client::{Connection, Response};
 use crate::rig::{READER, Rig, eventually, refusal, text};
 
 /// Someone who signs like GitHub does.
@@ -98,6 +98,34 @@ fn what_is_nobodys_key_is_told_and_a_report_says_which() {
     assert_eq!(refusal(&as_reader), (403, "insufficient_role".to_owned()));
 }
 
+#[test]
+fn a_leaked_key_is_not_kept_with_where_it_was_found() {
+    let rig = Rig::new();
+    let foreign = "sk_live/0123456789+abcdef==";
+    let escaped = "sk_live%2F0123456789%2Babcdef%3D%3D";
+    let digest = postern_gateway::keys::KeyDigest::of(foreign.as_bytes()).to_hex();
+    for reported in [json!({ "key": foreign }), json!({ "sha256": digest })] {
+        for (member, place) in [
+            ("url", format!("https://example.org/?key={foreign}")),
+            ("url", format!("https://example.org/?key={escaped}&a=b")),
+            ("source", foreign.to_owned()),
+        ] {
+            let mut body = reported.clone();
+            body[member] = json!(place);
+            let response = rig.call("POST", "/v1/leaks", Some(&body));
+            assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body}");
+            assert_eq!(response.json()["errors"][0]["pointer"], format!("/{member}"), "{body}");
+            assert!(!response.text().contains("0123456789"), "{}", response.text());
+        }
+    }
+    // One of the gateway's own is found whatever the report is about.
+    let own: String = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28".bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let response = rig.call("POST", "/v1/leaks", Some(&json!({ "key": foreign, "url": own })));
+    assert_eq!(response.json()["errors"][0]["pointer"], "/url");
+    let kept = json!({ "key": foreign, "url": "https://example.org/sk_live", "source": "commit" });
+    assert_eq!(rig.call("POST", "/v1/leaks", Some(&kept)).status, 200);
+}
+
 /// What is the same wherever the public keys come from.
 fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
     assert_eq!(rig.call("PATCH", "/v1/buckets/default", Some(&json!({ "leak_policy": "revoke" }))).status, 200);
@@ -141,13 +169,57 @@ fn github_is_believed_by_the_keys_of_a_file() {
     {
         assert_eq!(refusal(&github.report(&rig, &report, &report)), (status, code.to_owned()), "{report}");
     }
-    let large = json!([{ "token": "a".repeat(4 * 1024 * 1024) }]);
+    let large = json!([{ "token": "a".repeat(1024 * 1024) }]);
     assert_eq!(refusal(&github.report(&rig, &large, &large)), (413, "body_too_large".to_owned()));
     // The file is read again for each report.
     std::fs::write(&file, "{}").unwrap();
     let unreadable = github.report(&rig, &json!([]), &json!([]));
     assert_eq!(refusal(&unreadable), (503, "public_keys_unavailable".to_owned()));
     assert_eq!(unreadable.header("retry-after"), Some("1"));
+}
+
+/// The head of a report that announces a body of ten bytes.
+const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: a\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
+                     content-length: 10\r\n\r\n";
+
+#[test]
+fn few_reports_are_waited_for_at_once() {
+    let rig = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
+    let mut begun: Vec<Connection> = (0..4).map(|_| Connection::open(rig.admin)).collect();
+    begun.iter_mut().for_each(|connection| connection.send(BEGUN));
+    let mut refused = Connection::open(rig.admin);
+    eventually("four are waited for", || {
+        refused = Connection::open(rig.admin);
+        refused.send(format!("{BEGUN}0123456789"));
+        let response = refused.response();
+        assert_eq!(response.status, 503, "{}", response.text());
+        assert_eq!(response.header("retry-after"), Some("1"));
+        response.code() == "too_many_reports"
+    });
+    drop(begun);
+    eventually("there is room again", || {
+        let mut connection = Connection::open(rig.admin);
+        connection.send(format!("{BEGUN}0123456789"));
+        connection.response().code() == "public_keys_unavailable"
+    });
+}
+
+#[test]
+fn what_cannot_be_checked_is_refused_before_its_body_is_read() {
+    let none = Rig::new();
+    let some = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
+    let long = format!("signature: {}", "A".repeat(100));
+    for (rig, head) in [
+        (&none, BEGUN.to_owned()),
+        (&some, BEGUN.replace("signature: AAAA", "signature: A A")),
+        (&some, BEGUN.replace("signature: AAAA", &long)),
+        (&some, BEGUN.replace("identifier: k1", "identifier: k/1")),
+        (&some, BEGUN.replace("identifier: k1", &format!("identifier: {}", "k".repeat(129)))),
+    ] {
+        let mut connection = Connection::open(rig.admin);
+        connection.send(&head);
+        assert_eq!(refusal(&connection.response()), (403, "signature_invalid".to_owned()), "{head}");
+    }
 }
 
 #[test]

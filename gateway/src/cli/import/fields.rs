@@ -1,6 +1,8 @@
 //! From the cells of one line, whatever the file's format, to a row. Errors name the column and what is accepted in it,
 //! and never repeat a cell, which may be a key.
 
+mod keys_in_texts;
+
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -9,7 +11,6 @@ use zeroize::Zeroizing;
 
 use crate::keys::{
     AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis,
-    token,
 };
 use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
 
@@ -132,23 +133,13 @@ impl Fields {
     /// # Errors
     /// What is wrong with the first bad cell, and what is accepted there.
     pub(crate) fn read(mut self, line: u64, defaults: &Defaults) -> Result<TransferRow, String> {
+        self.refuse_keys(&defaults.prefix)?;
         let key = self.key(&defaults.prefix)?;
         let consumer = self.consumer(defaults)?;
         Ok(TransferRow { line, consumer, key })
     }
 
     fn consumer(&mut self, defaults: &Defaults) -> Result<TransferConsumer, String> {
-        for column in [Column::Consumer, Column::CustomId] {
-            let cell = self.0.get(column as usize).and_then(Option::as_ref);
-            let text = match cell {
-                Some(Cell::Text(text)) => text.as_str(),
-                Some(Cell::Json(Value::String(text))) => text.as_str(),
-                _ => continue,
-            };
-            if token::has_own_form(text.trim().as_bytes(), &defaults.prefix) {
-                return Err(bad(column, "this is a whole key; it belongs into the column `key`"));
-            }
-        }
         let name = self.parse(Column::Consumer)?.ok_or_else(|| bad(Column::Consumer, "every line names its consumer"))?;
         Ok(TransferConsumer {
             id: self.parse(Column::ConsumerId)?,
@@ -180,6 +171,9 @@ impl Fields {
                 return Err(bad(Column::Sha256, "it is not the SHA-256 of the column `key`; give one of the two"));
             }
             (Some(key), _) => (key.digest(), key.hint(prefix)),
+            (None, Some(digest)) if hint.as_ref().is_some_and(|hint| KeyDigest::of(hint.as_bytes()) == digest) => {
+                return Err(bad(Column::Hint, "this is the whole key; give its first characters, or leave the hint out"));
+            }
             (None, Some(digest)) => (digest, hint.map(|hint| hint.to_string()).unwrap_or_default()),
             (None, None) => return self.no_key(),
         };
@@ -390,8 +384,8 @@ mod tests {
         let long = "s3cr3t".repeat(100);
         for (column, text, said) in [
             (Column::Consumer, "s3cr3t\u{e9}", "`consumer`: a consumer name is"),
-            (Column::Consumer, &*own, "`consumer`: this is a whole key"),
-            (Column::CustomId, &*own, "`custom_id`: this is a whole key"),
+            (Column::Consumer, &*own, "`consumer`: there is a whole key in it"),
+            (Column::CustomId, &*own, "`custom_id`: there is a whole key in it"),
             (Column::CustomId, "s3cr3t\ts3cr3t", "`custom_id`"),
             (Column::Key, "s3cr3t s3cr3t", "`key`: the token has a character that a bearer token cannot have"),
             (Column::Key, &*own, "`key`: the token's checksum is wrong"),
@@ -402,6 +396,7 @@ mod tests {
             (Column::State, "s3cr3t", "`state`: it is `active`"),
             (Column::Disabled, "s3cr3t", "`disabled`: it is `true` or `false`"),
             (Column::ExpiresAt, "s3cr3t", "`expires_at`: a time is written as in RFC 3339"),
+            (Column::CreatedAt, "9999-12-31T23:59:59-23:59", "`created_at`: a time is written as in RFC 3339"),
             (Column::Scopes, "s3cr3t\"", "`scopes`: a scope is"),
             (Column::KeyScopes, "[s3cr3t]", "`key_scopes`: it begins like JSON and is none"),
             (Column::Tags, "s3cr3t", "`tags`: a tag is `name=value`"),
@@ -419,6 +414,15 @@ mod tests {
         }
         assert!(read(&[(Column::Key, "abc")]).unwrap_err().starts_with("`consumer`: every line"));
         assert!(read(&[(Column::Consumer, "a"), (Column::State, "revoked")]).unwrap_err().starts_with("`state`: it is of a key"));
+    }
+
+    #[test]
+    fn a_hint_is_not_all_of_the_key() {
+        let of = |hint| {
+            read(&[(Column::Consumer, "a"), (Column::Sha256, &KeyDigest::of(b"short-key").to_hex()), (Column::Hint, hint)])
+        };
+        assert_eq!(of("short").unwrap().key.unwrap().hint, "short");
+        assert!(of("short-key").unwrap_err().starts_with("`hint`: this is the whole key"));
     }
 
     #[test]

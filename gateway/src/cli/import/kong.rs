@@ -4,7 +4,8 @@
 //! The file is read whole, as Kong does: a list of credentials may come before the consumers that it refers to. A line
 //! is that of the credential, or of a consumer without any.
 
-use std::collections::HashMap;
+mod names;
+
 use std::io::{self, Read};
 
 use serde::{Deserialize, Deserializer};
@@ -12,12 +13,16 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::kong::names::{Meant, Names, Reference};
 use crate::cli::import::reading::{ReadError, Rows};
 use crate::keys::UnixMillis;
 use crate::store::TransferRow;
 
 /// Longest file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+const UNNAMED: &str = "a credential in a list of its own names its `consumer`";
+const SHADOWED: &str = "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
+const AMBIGUOUS: &str = "its `consumer` is the `username` or the `id` of more than one; refer to it by `id`, as `{\"id\":\"…\"}`";
 
 #[derive(Deserialize)]
 struct File {
@@ -26,7 +31,7 @@ struct File {
     #[serde(default)]
     keyauth_credentials: Vec<Spanned<Credential>>,
     #[serde(default)]
-    acls: Vec<Acl>,
+    acls: Vec<Spanned<Acl>>,
 }
 
 #[derive(Deserialize)]
@@ -58,14 +63,6 @@ struct Credential {
 struct Acl {
     group: String,
     consumer: Option<Reference>,
-}
-
-/// A consumer by name or id.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Reference {
-    Text(String),
-    Object { id: Option<String>, username: Option<String> },
 }
 
 /// A key, wiped when it is dropped.
@@ -125,43 +122,43 @@ fn budget(bytes: usize) -> Option<serde_saphyr::Budget> {
 #[derive(Default)]
 struct Reading {
     consumers: Vec<Known>,
-    /// By name and by Kong's id.
-    by_name: HashMap<String, usize>,
+    names: Names,
     rows: Vec<Result<TransferRow, ReadError>>,
 }
 
 impl Reading {
-    fn read(mut self, file: File, defaults: &Defaults, now: UnixMillis) -> Vec<Result<TransferRow, ReadError>> {
-        let mut groups: HashMap<String, Vec<String>> = HashMap::new();
+    fn read(mut self, mut file: File, defaults: &Defaults, now: UnixMillis) -> Vec<Result<TransferRow, ReadError>> {
+        for (index, Spanned { value: consumer, .. }) in file.consumers.iter().enumerate() {
+            let KongConsumer { username, id, custom_id, .. } = consumer;
+            self.names.add(index, username.as_deref(), id.as_deref(), custom_id.as_deref());
+        }
         for acl in file.acls {
-            if let Some(consumer) = acl.consumer.and_then(Reference::into_name) {
-                groups.entry(consumer).or_default().push(acl.group);
+            let line = acl.defined.line();
+            match acl.value.consumer.as_ref().map_or(Meant::Nobody, |consumer| self.names.find(consumer)) {
+                Meant::One(index) => {
+                    if let Some(consumer) = file.consumers.get_mut(index) {
+                        consumer.value.acls.push(acl.value);
+                    }
+                }
+                Meant::Several => self.rows.push(Err(ReadError::bad(line, AMBIGUOUS))),
+                Meant::Nobody => {}
             }
         }
         let mut nested = Vec::new();
-        for Spanned { value: mut consumer, defined, .. } in file.consumers {
-            let names = [&consumer.username, &consumer.id, &consumer.custom_id].map(Clone::clone);
-            for name in names.iter().flatten() {
-                consumer.acls.extend(groups.remove(name).into_iter().flatten().map(|group| Acl { group, consumer: None }));
-            }
-            let index = self.consumers.len();
-            names.into_iter().flatten().for_each(|name| _ = self.by_name.entry(name).or_insert(index));
+        for (index, Spanned { value: mut consumer, defined, .. }) in file.consumers.into_iter().enumerate() {
             nested.extend(std::mem::take(&mut consumer.keyauth_credentials).into_iter().map(|credential| (index, credential)));
-            self.consumers.push(Known { line: defined.line(), fields: consumer.fields(), has_key: false });
+            let is_shadowed = self.names.is_shadowed(consumer.username.as_deref(), consumer.custom_id.as_deref());
+            let fields = if is_shadowed { Err(SHADOWED.to_owned()) } else { consumer.fields() };
+            self.consumers.push(Known { line: defined.line(), fields, has_key: false });
         }
         for (index, credential) in nested {
             self.credential(index, credential, defaults, now);
         }
         for mut credential in file.keyauth_credentials {
-            match credential.value.consumer.take().and_then(Reference::into_name) {
-                Some(name) => {
-                    let index = self.named(name, credential.defined.line());
-                    self.credential(index, credential, defaults, now);
-                }
-                None => self.rows.push(Err(ReadError::bad(
-                    credential.defined.line(),
-                    "a credential in a list of its own names its `consumer`",
-                ))),
+            let line = credential.defined.line();
+            match credential.value.consumer.take().ok_or(UNNAMED).and_then(|consumer| self.named(consumer, line)) {
+                Ok(index) => self.credential(index, credential, defaults, now),
+                Err(reason) => self.rows.push(Err(ReadError::bad(line, reason))),
             }
         }
         let keyless = self.consumers.into_iter().filter(|consumer| !consumer.has_key);
@@ -170,15 +167,18 @@ impl Reading {
     }
 
     /// The consumer that a credential refers to, which may be of another file.
-    fn named(&mut self, name: String, line: u64) -> usize {
-        if let Some(index) = self.by_name.get(&name) {
-            return *index;
+    fn named(&mut self, consumer: Reference, line: u64) -> Result<usize, &'static str> {
+        match self.names.find(&consumer) {
+            Meant::One(index) => return Ok(index),
+            Meant::Several => return Err(AMBIGUOUS),
+            Meant::Nobody => {}
         }
+        let name = consumer.into_name().ok_or(UNNAMED)?;
+        let index = self.consumers.len();
         let mut fields = Fields::default();
         fields.set_text(Column::Consumer, &name);
-        self.by_name.insert(name, self.consumers.len());
         self.consumers.push(Known { line, fields: Ok(fields), has_key: false });
-        self.consumers.len() - 1
+        Ok(index)
     }
 
     fn credential(&mut self, index: usize, credential: Spanned<Credential>, defaults: &Defaults, now: UnixMillis) {
@@ -243,15 +243,6 @@ impl Credential {
     }
 }
 
-impl Reference {
-    fn into_name(self) -> Option<String> {
-        match self {
-            Self::Text(name) => Some(name),
-            Self::Object { id, username } => username.or(id),
-        }
-    }
-}
-
 impl<'de> Deserialize<'de> for PlainText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
@@ -263,6 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cli::import::reading::BadLine;
     use crate::keys::{BucketName, KeyDigest, Prefix};
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -328,6 +320,29 @@ consumers:
     }
 
     #[test]
+    fn a_custom_id_takes_nobodys_key_or_scope() {
+        let text = r#"{"_format_version": "3.0",
+            "consumers": [
+                {"username": "alice", "custom_id": "bob"}, {"username": "bob"},
+                {"custom_id": "carol"},
+                {"custom_id": "bob", "keyauth_credentials": [{"key": "sk_live_3"}]}],
+            "keyauth_credentials": [
+                {"key": "sk_live_1", "consumer": "bob"},
+                {"key": "sk_live_2", "consumer": {"username": "carol"}}],
+            "acls": [{"group": "admin", "consumer": "bob"}, {"group": "read", "consumer": "carol"}]}"#;
+        let (rows, bad): (Vec<_>, Vec<_>) = read(text).into_iter().partition(Result::is_ok);
+        let [Err(ReadError::Bad(BadLine { line: 5, reason }))] = bad.as_slice() else { panic!("{bad:?}") };
+        assert!(reason.contains("its only name is its `custom_id`"), "{reason}");
+        let seen: Vec<_> = rows
+            .iter()
+            .flatten()
+            .map(|row| (row.consumer.name.as_str(), row.consumer.scopes.as_str(), row.key.as_ref().map(|key| key.digest)))
+            .collect();
+        let key = |text: &str| Some(KeyDigest::of(text.as_bytes()));
+        assert_eq!(seen, [("bob", "admin", key("sk_live_1")), ("carol", "read", key("sk_live_2")), ("alice", "", None),]);
+    }
+
+    #[test]
     fn what_is_wrong_has_its_line_and_never_the_key() {
         for (text, line, said) in [
             ("_format_version: \"3.0\"\n", 1, "neither"),
@@ -337,6 +352,13 @@ consumers:
             ("consumers:\n- username: a\n  keyauth_credentials:\n  - tags: [s3cr3t]\n", 4, "no `key`"),
             ("consumers:\n- custom_id: a b\n- keyauth_credentials:\n  - key: s3cr3t\n", 4, "a consumer has a `username`"),
             ("keyauth_credentials:\n- key: s3cr3t\n", 2, "names its `consumer`"),
+            ("keyauth_credentials:\n- key: s3cr3t\n  consumer: {}\n", 2, "names its `consumer`"),
+            (
+                "consumers:\n- username: a\n- id: a\n  username: b\nkeyauth_credentials:\n- key: s3cr3t\n  consumer: a\n",
+                6,
+                "more than one; refer to it by `id`",
+            ),
+            ("consumers:\n- username: a\n- username: a\nacls:\n- group: s3cr3t\n  consumer: a\n", 5, "more than one"),
             ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: \"{vault://env/s3cr3t}\"\n", 4, "`key`: the token"),
         ] {
             let errors: Vec<ReadError> = read(text).into_iter().filter_map(Result::err).collect();

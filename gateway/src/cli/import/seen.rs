@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::keys::{KeyDigest, Metadata};
-use crate::store::TransferRow;
+use crate::keys::{CustomId, Description, KeyDigest, Metadata};
+use crate::store::{TransferConsumer, TransferRow};
 
 /// What the lines so far said.
 #[derive(Debug, Default)]
@@ -96,15 +96,18 @@ fn name(parts: &[&str]) -> u128 {
 }
 
 fn what_it_is(row: &TransferRow) -> u64 {
-    let consumer = &row.consumer;
+    // Taken apart, so that a field that is new does not compile until it is compared. The first two are who it is.
+    let TransferConsumer { bucket: _, name: _, id, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
+        &row.consumer;
     let mut hasher = DefaultHasher::new();
-    consumer.id.hash(&mut hasher);
-    consumer.custom_id.as_ref().map(|id| id.as_str()).hash(&mut hasher);
-    consumer.description.as_ref().map(|text| text.as_str()).hash(&mut hasher);
-    consumer.metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
-    consumer.scopes.as_str().hash(&mut hasher);
-    consumer.tags.iter().for_each(|tag| tag.hash(&mut hasher));
-    consumer.created_at.map(|at| at.0).hash(&mut hasher);
+    id.hash(&mut hasher);
+    custom_id.as_ref().map(CustomId::as_str).hash(&mut hasher);
+    description.as_ref().map(Description::as_str).hash(&mut hasher);
+    metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
+    scopes.as_str().hash(&mut hasher);
+    allowed_ips.to_string().hash(&mut hasher);
+    tags.iter().for_each(|tag| tag.hash(&mut hasher));
+    created_at.map(|at| at.0).hash(&mut hasher);
     // 0 is for a consumer that is only named.
     hasher.finish().max(1)
 }
@@ -112,8 +115,8 @@ fn what_it_is(row: &TransferRow) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{BucketName, KeyState};
-    use crate::store::{TransferConsumer, TransferKey};
+    use crate::keys::{BucketName, KeyState, Scopes, Tags, UnixMillis};
+    use crate::store::TransferKey;
 
     fn row(line: u64, consumer: &str, custom_id: &str, key: &str) -> TransferRow {
         let mut consumer = TransferConsumer::named(BucketName::default(), consumer.parse().unwrap());
@@ -150,6 +153,27 @@ mod tests {
         ] {
             let line = row.line;
             assert_eq!(seen.take(&row), verdict.map_err(str::to_owned), "line {line}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_said_of_a_consumer_is_compared() {
+        let edits: [fn(&mut TransferConsumer); 8] = [
+            |consumer| consumer.id = Some("csmr_0123456789abcdefghij".parse().unwrap()),
+            |consumer| consumer.custom_id = Some("43".parse().unwrap()),
+            |consumer| consumer.description = Some("a note".parse().unwrap()),
+            |consumer| consumer.metadata = Some("{}".parse().unwrap()),
+            |consumer| consumer.scopes = Scopes::new(["read".parse().unwrap()]).unwrap(),
+            |consumer| consumer.allowed_ips = "192.0.2.0/24".parse().unwrap(),
+            |consumer| consumer.tags = Tags::new(["a=b".parse().unwrap()]).unwrap(),
+            |consumer| consumer.created_at = Some(UnixMillis(1)),
+        ];
+        for (index, edit) in edits.into_iter().enumerate() {
+            let mut seen = Seen::default();
+            assert_eq!(seen.take(&row(1, "a", "42", "k1")), Ok(Line::New));
+            let mut other = row(2, "a", "42", "k2");
+            edit(&mut other.consumer);
+            assert!(seen.take(&other).is_err_and(|reason| reason.contains("something else")), "edit {index}");
         }
     }
 }

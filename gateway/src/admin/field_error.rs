@@ -1,0 +1,77 @@
+//! What is wrong with one member, parameter or header of a request. An answer stays small, whatever the request was: who
+//! sends one must not have the gateway write a thousand times as much.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Most errors of an answer.
+pub(super) const MAX_ERRORS: usize = 100;
+/// Longest pointer or name of a parameter that is told, in bytes. What is longer is cut.
+pub(super) const MAX_PLACE_BYTES: usize = 256;
+
+/// One of the things that are wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct FieldError {
+    /// Where in the body, as a JSON pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub(super) pointer: Option<String>,
+    /// Which parameter or header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    pub(super) parameter: Option<String>,
+    /// What is wrong with it, or what is accepted there.
+    pub(super) detail: String,
+}
+
+impl FieldError {
+    /// What is wrong at a JSON pointer.
+    #[must_use]
+    pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: Some(cut(pointer)), parameter: None, detail: detail.into() }
+    }
+
+    /// What is wrong with a parameter.
+    #[must_use]
+    pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: None, parameter: Some(cut(parameter)), detail: detail.into() }
+    }
+}
+
+/// The first of `errors`; when there are more than an answer has room for, the last says so.
+#[must_use]
+pub(super) fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    if errors.len() > MAX_ERRORS {
+        errors.truncate(MAX_ERRORS - 1);
+        let detail = format!("more is wrong than the {} things above", MAX_ERRORS - 1);
+        errors.push(FieldError { pointer: None, parameter: None, detail });
+    }
+    errors
+}
+
+fn cut(place: &str) -> String {
+    const CUT: char = '…';
+    if place.len() <= MAX_PLACE_BYTES {
+        return place.to_owned();
+    }
+    let end = place.floor_char_boundary(MAX_PLACE_BYTES - CUT.len_utf8());
+    format!("{}{CUT}", place.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_at_most_a_hundred_errors_and_short_places() {
+        let errors = |count| limited(vec![FieldError::at("/a", "x"); count]);
+        assert_eq!(errors(MAX_ERRORS), vec![FieldError::at("/a", "x"); MAX_ERRORS]);
+        let many = errors(MAX_ERRORS + 1);
+        let last = many.last().unwrap();
+        assert_eq!((many.len(), &last.pointer, &*last.detail), (MAX_ERRORS, &None, "more is wrong than the 99 things above"));
+        for letter in ["a", "ä", "€"] {
+            let told = FieldError::at(&letter.repeat(1_000), "x").pointer.unwrap();
+            assert!(told.len() <= MAX_PLACE_BYTES && told.len() > MAX_PLACE_BYTES - 4 && told.ends_with('…'), "{told}");
+        }
+    }
+}

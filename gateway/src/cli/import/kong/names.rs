@@ -1,0 +1,146 @@
+//! Whom a reference in Kong's file means. Kong itself goes by `username` and `id` only: a `custom_id` is a free text, and
+//! who can choose one must not get the credentials of whoever is called so.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// A reference to a consumer, by name or id.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Reference {
+    /// Either of them.
+    Text(String),
+    /// Said which.
+    Object { id: Option<String>, username: Option<String> },
+}
+
+/// The consumers of a file by what a reference can call them; each is known by its index.
+#[derive(Default)]
+pub(super) struct Names {
+    usernames: HashMap<String, Meant>,
+    ids: HashMap<String, Meant>,
+    /// Of those that have nothing else to be named by.
+    custom_ids: HashMap<String, Meant>,
+}
+
+/// Whom a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    /// Nobody of this file.
+    Nobody,
+    /// This consumer.
+    One(usize),
+    /// More than one, so that any choice could be the wrong one.
+    Several,
+}
+
+impl Names {
+    /// Adds the consumer `index`.
+    pub(super) fn add(&mut self, index: usize, username: Option<&str>, id: Option<&str>, custom_id: Option<&str>) {
+        let custom_id = custom_id.filter(|_| username.is_none());
+        for (names, name) in [(&mut self.usernames, username), (&mut self.ids, id), (&mut self.custom_ids, custom_id)] {
+            if let Some(name) = name {
+                let meant = names.entry(name.to_owned()).or_insert(Meant::Nobody);
+                *meant = meant.or(Meant::One(index));
+            }
+        }
+    }
+
+    /// Whether a consumer would be named by a custom id that is the username of another.
+    pub(super) fn is_shadowed(&self, username: Option<&str>, custom_id: Option<&str>) -> bool {
+        username.is_none() && custom_id.is_some_and(|name| self.usernames.contains_key(name))
+    }
+
+    /// Whom `reference` means.
+    pub(super) fn find(&self, reference: &Reference) -> Meant {
+        let (username, id) = match reference {
+            Reference::Text(text) => (Some(text), Some(text)),
+            Reference::Object { id, username } => (username.as_ref(), id.as_ref()),
+        };
+        let in_kong = look_up(&self.usernames, username).or(look_up(&self.ids, id));
+        if in_kong == Meant::Nobody { look_up(&self.custom_ids, username) } else { in_kong }
+    }
+}
+
+impl Reference {
+    /// What it calls the consumer.
+    pub(super) fn into_name(self) -> Option<String> {
+        match self {
+            Self::Text(name) => Some(name),
+            Self::Object { id, username } => username.or(id),
+        }
+    }
+}
+
+impl Meant {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (meant, Self::Nobody) | (Self::Nobody, meant) => meant,
+            (one, same) if one == same => one,
+            _ => Self::Several,
+        }
+    }
+}
+
+fn look_up(names: &HashMap<String, Meant>, name: Option<&String>) -> Meant {
+    name.and_then(|name| names.get(name)).copied().unwrap_or(Meant::Nobody)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_means_who_kong_means_or_nobody() {
+        let mut names = Names::default();
+        for (index, [username, id, custom_id]) in [
+            ["alice", "i0", "bob"],
+            ["bob", "i1", ""],
+            ["", "i2", "carol"],
+            ["", "i3", "bob"],
+            ["twin", "i4", ""],
+            ["twin", "i5", ""],
+            ["i0", "i6", ""],
+            ["", "i7", "pair"],
+            ["", "i8", "pair"],
+            ["i9", "i9", ""],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let [username, id, custom_id] = [username, id, custom_id].map(|text| Some(text).filter(|text| !text.is_empty()));
+            names.add(index, username, id, custom_id);
+        }
+        let text = |text: &str| Reference::Text(text.to_owned());
+        let object = |username: &str, id: &str| {
+            let [username, id] = [username, id].map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
+            Reference::Object { id, username }
+        };
+        for (reference, meant) in [
+            (text("alice"), Meant::One(0)),
+            (text("bob"), Meant::One(1)),
+            (object("bob", ""), Meant::One(1)),
+            (object("", "bob"), Meant::Nobody),
+            (text("i1"), Meant::One(1)),
+            (object("", "i1"), Meant::One(1)),
+            (object("i1", ""), Meant::Nobody),
+            (object("bob", "i1"), Meant::One(1)),
+            (object("bob", "i0"), Meant::Several),
+            (text("carol"), Meant::One(2)),
+            (text("twin"), Meant::Several),
+            (object("", "i5"), Meant::One(5)),
+            (text("i0"), Meant::Several),
+            (object("i0", ""), Meant::One(6)),
+            (text("pair"), Meant::Several),
+            (text("i9"), Meant::One(9)),
+            (text("elsewhere"), Meant::Nobody),
+        ] {
+            let shown = match &reference {
+                Reference::Text(text) => text.clone(),
+                Reference::Object { id, username } => format!("{username:?} {id:?}"),
+            };
+            assert_eq!(names.find(&reference), meant, "{shown}");
+        }
+    }
+}
