@@ -5,5 +5,6 @@ pub mod client_stream;
 pub mod path_rules;
 pub mod refusal;
 pub mod request_id;
+pub mod shown_path;
 pub mod target;
 pub mod upgrade;

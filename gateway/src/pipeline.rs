@@ -25,6 +25,7 @@ use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestIds;
+use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
@@ -166,7 +167,9 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
     let request_id = worker.request_ids.identify(headers);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, request.head())
+    let path = ShownPath::of(request.uri(), &policy.prefix);
+    let method = request.method().clone();
+    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, method, path)
 }
 
 async fn run(
@@ -215,6 +218,9 @@ fn admitted<'a>(
 ) -> Result<Admitted<'a>, Refusal> {
     // Before any work is done for it: where there is too much already, refusing has to be cheap.
     exchange.counts(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
+    if *exchange.path() == ShownPath::HasKey {
+        return Err(Refusal::KeyInUrl);
+    }
     let target = Target::identify(request.head())?;
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody};
-use actix_http::{Method, RequestHead, Response};
+use actix_http::{Method, Response};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 
@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
+use crate::http::shown_path::ShownPath;
 use crate::in_flight::Permit;
 use crate::keys::{KeyId, KeyStatus, KnownKey};
 use crate::open_streams::{OpenStream, OpenStreams};
@@ -43,7 +44,7 @@ pub struct Exchange {
     request_id: RequestId,
     address: ClientAddress,
     method: Method,
-    path: String,
+    path: ShownPath,
     route: Option<Arc<str>>,
     key: Option<KnownKey>,
     denied: Option<KeyId>,
@@ -63,9 +64,17 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A request whose head has arrived. In a box, for it is handed from stage to stage and into the response's body.
+    /// A request whose head has arrived; `path` is what may be told of its target. In a box, for it is handed from stage to stage
+    /// and into the response's body.
     #[must_use]
-    pub fn begin(log: AccessLog, tally: Tally, request_id: RequestId, address: ClientAddress, head: &RequestHead) -> Box<Self> {
+    pub fn begin(
+        log: AccessLog,
+        tally: Tally,
+        request_id: RequestId,
+        address: ClientAddress,
+        method: Method,
+        path: ShownPath,
+    ) -> Box<Self> {
         Box::new(Self {
             log,
             tally,
@@ -73,8 +82,8 @@ impl Exchange {
             begun: Instant::now(),
             request_id,
             address,
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
+            method,
+            path,
             route: None,
             key: None,
             denied: None,
@@ -92,6 +101,12 @@ impl Exchange {
             stream: None,
             told: BodyBytes::default(),
         })
+    }
+
+    /// What may be told of its target.
+    #[must_use]
+    pub fn path(&self) -> &ShownPath {
+        &self.path
     }
 
     /// When the request arrived.
@@ -188,13 +203,13 @@ impl Exchange {
         self.code = Some(refusal.code());
         let body_was_read =
             matches!(size, BodySize::None | BodySize::Sized(0)) || self.body.as_ref().is_some_and(|body| body.ended());
-        let response = refusal.respond(realm, &self.path, &self.request_id, !body_was_read);
+        let response = refusal.respond(realm, self.path.as_instance(), &self.request_id, !body_was_read);
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
     /// That these attempts failed; whether another succeeded is another matter.
     pub fn attempted(&self, route: &Route, attempts: &[FailedAttempt]) {
-        let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+        let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
         for attempt in attempts {
             log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {attempt}", route.name);
         }
@@ -206,7 +221,7 @@ impl Exchange {
         let cause = failed.failure.cause();
         // Attempts that failed have said so; an answer that cannot be passed on has not.
         if failed.attempts.last().is_none_or(|last| !last.is_because(&cause)) {
-            let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+            let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
             log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {cause}", route.name);
         }
         self.cause = Some(cause);
@@ -214,7 +229,7 @@ impl Exchange {
 
     /// That serving it ended in a panic; gives what is answered.
     pub fn panicked(&mut self, panicked: &Panicked) -> Refusal {
-        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path);
+        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path.in_log());
         self.cause = Some(panicked.to_string());
         Refusal::Internal
     }
@@ -259,7 +274,7 @@ impl Drop for Exchange {
             request_id: self.request_id.as_str(),
             client: self.address.client,
             method: self.method.as_str(),
-            path: &self.path,
+            path: self.path.in_log(),
             status: self.status,
             code: self.code,
             cause: self.cause.as_deref(),
@@ -332,7 +347,7 @@ impl MessageBody for RecordedBody {
                     exchange.cause = Some(fault.to_string());
                 } else {
                     let request_id = exchange.request_id.as_str();
-                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path);
+                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path.in_log());
                     exchange.ending = Ending::OriginTruncated;
                     exchange.cause = Some(error.to_string());
                 }
@@ -375,10 +390,11 @@ mod tests {
     async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
         let written = Written::default();
         let (writer, thread) = Writer::start(written.clone()).unwrap();
-        let (none, head) = (HeaderMap::new(), RequestHead::default());
+        let none = HeaderMap::new();
         let address = ClientAddress::identify(None, &none, &[]);
         let id = RequestIds::new().identify(&none);
-        let exchange = Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, &head);
+        let exchange =
+            Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, Method::GET, ShownPath::Plain("/".to_owned()));
         let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
             assert!(!piece.is_empty(), "the second piece");
             Ok(piece)

@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use crate::admin::member::{Errors, Member};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
+use crate::http::shown_path;
 use crate::keys::tag::{MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
 use crate::keys::{Tag, Tags};
 use crate::views::schemas;
@@ -182,28 +183,7 @@ fn decode(text: &str) -> Option<String> {
 
 /// The bytes that `text` stands for, with `%` and two hexadecimal digits for each byte that may not stand for itself.
 pub(super) fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match after {
-            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
-            _ => None,
-        };
-        (bytes, rest) = match escaped {
-            Some((high, low)) => (push(bytes, high * 16 + low), &after[2..]),
-            None => (push(bytes, *first), after),
-        };
-    }
-    bytes
-}
-
-fn push(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
-    bytes.push(byte);
-    bytes
-}
-
-fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    shown_path::unescape(text.as_bytes())
 }
 
 fn parameter(name: &str, meaning: &str, schema: Schema) -> ParameterBuilder {
