@@ -319,8 +319,9 @@ impl DataPlane {
     fn worker(&self) -> Worker {
         let routes = self.policy.load().routes.iter().map(|route| Arc::clone(&route.name)).collect::<Vec<_>>();
         let tally = Tally::new(UsageMeter::new(self.usage.clone()), WorkerMetrics::new(&self.metrics, routes));
-        let streams = Rc::new(OpenStreams::default());
-        actix_rt::spawn(Rc::clone(&streams).watch(Arc::clone(&self.keys), Arc::clone(&self.feed)).map(|never| match never {}));
+        let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
+        let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
+        actix_rt::spawn(async move { match watched.watch(&feed).await {} });
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),

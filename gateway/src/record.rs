@@ -1,7 +1,8 @@
 //! What is remembered of a request while it runs. It is written down when the request has ended, however it ended:
 //! dropping the [`Exchange`] is what records it.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,8 +19,8 @@ use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::in_flight::Permit;
-use crate::keys::{KeyId, KeyStatus, KnownKey};
-use crate::open_streams::{OpenStream, OpenStreams};
+use crate::keys::{KeyId, KnownKey};
+use crate::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
 use crate::panics::{Panicked, caught_in};
 use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
 use crate::proxy::forward::Failed;
@@ -45,7 +46,7 @@ pub struct Exchange {
     address: ClientAddress,
     method: Method,
     path: ShownPath,
-    route: Option<Arc<str>>,
+    route: Option<Arc<Route>>,
     key: Option<KnownKey>,
     denied: Option<KeyId>,
     body: Option<Rc<BodyProgress>>,
@@ -57,7 +58,7 @@ pub struct Exchange {
     ending: Ending,
     permit: Option<Permit>,
     polls: u32,
-    streams: Option<Rc<OpenStreams>>,
+    streams: Option<(Rc<OpenStreams>, Looks)>,
     open: Option<OpenStream>,
     stream: Option<Open>,
     told: BodyBytes,
@@ -133,15 +134,15 @@ impl Exchange {
     }
 
     /// Which route it falls under.
-    pub fn routed(&mut self, route: &Route) {
-        self.route = Some(Arc::clone(&route.name));
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
     }
 
-    /// Who is calling.
-    pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>) {
+    /// Who is calling; `since` are the looks of `streams` before the key was looked up.
+    pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Looks) {
         if let Caller::Key(key) = caller {
             self.key = Some(key.clone());
-            self.streams = Some(Rc::clone(streams));
+            self.streams = Some((Rc::clone(streams), since));
         }
     }
 
@@ -151,24 +152,39 @@ impl Exchange {
         self.polls > SHORT_BODY_POLLS
     }
 
-    /// Ends the response, because the key has ended.
-    fn end_with_key(&mut self, status: KeyStatus) -> BoxError {
+    /// Runs `future` to its end, but no longer than the caller may go on.
+    ///
+    /// # Errors
+    /// Why not. The future is dropped then.
+    pub async fn while_admitted<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Withdrawn> {
+        let mut future = pin!(future);
+        let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.withdrawn(cx).map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
+        });
+        let done = done.await;
+        if let Err(withdrawn) = &done {
+            self.cause = Some(withdrawn.to_string());
+        }
+        done
+    }
+
+    /// Ends the response, because the caller may not go on.
+    fn end_as(&mut self, withdrawn: Withdrawn) -> BoxError {
         self.ending = Ending::KeyEnded;
-        let cause = format!("the key is {}", status.as_str());
+        let cause = withdrawn.to_string();
         self.cause = Some(cause.clone());
         cause.into()
     }
 
-    /// What has become of the key while the response goes on, if it is good no more. Otherwise the task is woken when it ends.
-    fn key_ended(&mut self, cx: &Context<'_>) -> Option<KeyStatus> {
-        match (&self.open, &self.key, &self.streams) {
-            (Some(open), _, _) => open.ended(cx.waker()),
-            (None, Some(key), Some(streams)) => {
-                self.open = Some(streams.enter(*key.digest(), cx.waker().clone()));
-                None
-            }
-            _ => None,
+    /// Why the caller may not go on, if that is so. Otherwise the task is woken when it is.
+    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawn> {
+        if self.open.is_none() {
+            let ((streams, since), key, route) = (self.streams.as_ref()?, self.key.as_ref()?, self.route.as_ref()?);
+            let admission = Admission { key: *key.digest(), address: self.address.client, route: Arc::clone(route) };
+            self.open = Some(streams.enter(admission, *since, cx.waker().clone()));
         }
+        self.open.as_ref()?.withdrawn(cx.waker())
     }
 
     /// That the holder of this key was turned away.
@@ -278,7 +294,7 @@ impl Drop for Exchange {
             status: self.status,
             code: self.code,
             cause: self.cause.as_deref(),
-            route: self.route.as_deref(),
+            route: self.route.as_deref().map(|route| &*route.name),
             consumer: self.key.as_ref().map(|key| key.consumer().id.as_str()),
             key: self.key.as_ref().map(|key| key.id().as_str()),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
@@ -312,9 +328,9 @@ impl MessageBody for RecordedBody {
         let this = self.project();
         let exchange = this.exchange;
         if exchange.goes_on_for_long()
-            && let Some(status) = exchange.key_ended(cx)
+            && let Some(withdrawn) = exchange.withdrawn(cx)
         {
-            return Poll::Ready(Some(Err(exchange.end_with_key(status))));
+            return Poll::Ready(Some(Err(exchange.end_as(withdrawn))));
         }
         let polled = match caught_in(|| this.body.poll_next(cx)) {
             Ok(polled) => polled,
@@ -325,8 +341,8 @@ impl MessageBody for RecordedBody {
             }
         };
         let Poll::Ready(next) = polled else {
-            return match exchange.key_ended(cx) {
-                Some(status) => Poll::Ready(Some(Err(exchange.end_with_key(status)))),
+            return match exchange.withdrawn(cx) {
+                Some(withdrawn) => Poll::Ready(Some(Err(exchange.end_as(withdrawn)))),
                 None => Poll::Pending,
             };
         };
@@ -359,9 +375,7 @@ impl MessageBody for RecordedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::io;
-    use std::pin::pin;
     use std::sync::Mutex;
 
     use actix_http::Payload;
