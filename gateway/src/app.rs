@@ -35,6 +35,7 @@ use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
 use crate::leaks::public_keys::{GithubKeys, KeySource};
 use crate::open_streams::OpenStreams;
+use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
@@ -321,7 +322,9 @@ impl DataPlane {
         let tally = Tally::new(UsageMeter::new(self.usage.clone()), WorkerMetrics::new(&self.metrics, routes));
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
-        actix_rt::spawn(async move { match watched.watch(&feed).await {} });
+        actix_rt::spawn(
+            kept_up("ending requests with their keys", async move || watched.watch(&feed).await).map(|never| match never {}),
+        );
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),

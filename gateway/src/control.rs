@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::settings::StoreSettings;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::panics::{caught, kept_up};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin};
@@ -124,7 +125,10 @@ impl Duties {
         let Self { settings, store, keys, status, name: _, certificates, upstreams, origin_tls } = self;
         let certificates = async {
             match certificates {
-                Some((certificates, pairs)) => watch::follow(certificates, pairs).await,
+                Some((certificates, pairs)) => {
+                    let follow = async || watch::follow(Arc::clone(&certificates), pairs.clone()).await;
+                    kept_up("looking at the files of certificates", follow).await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -134,16 +138,17 @@ impl Duties {
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before it lets anyone in: who waits for all gateways has to know of this one.
-            tell(&opened, &presence, 0, &mut true).await;
+            let _ = caught(tell(&opened, &presence, 0, &mut true)).await;
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = announce(&opened, &presence, &status) => match never {},
-                never = save(&settings, &keys, &status) => match never {},
+                never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = kept_up("saving the snapshot", async || save(&settings, &keys, &status).await) => match never {},
             }
         };
+        let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
         tokio::select! {
             outcome = follow_store => outcome,
-            never = health::watch(upstreams, origin_tls) => match never {},
+            never = kept_up("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
     }
@@ -159,7 +164,7 @@ async fn open(
     let mut may_start_without = Some(may_start_without);
     let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
     loop {
-        let error = match Store::open(&settings.url).await {
+        let error = match kept_up("opening the store", async || Store::open(&settings.url).await).await {
             Ok(store) => {
                 if !told.is_empty() {
                     log::info!("the store is open");
