@@ -12,6 +12,7 @@ mod endpoint;
 mod forward_auth;
 mod gate;
 mod gateways;
+mod hosts;
 mod idempotency;
 mod json;
 mod keys;

@@ -141,7 +141,8 @@ impl Gateway {
             &settings.admin.tokens,
             settings.store.prefix.clone(),
             store,
-        );
+        )
+        .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
