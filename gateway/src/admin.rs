@@ -13,6 +13,7 @@ mod field_error;
 mod forward_auth;
 mod gate;
 mod gateways;
+mod hosts;
 mod idempotency;
 mod json;
 mod keys;

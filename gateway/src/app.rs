@@ -35,6 +35,7 @@ use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
 use crate::leaks::public_keys::{GithubKeys, KeySource};
 use crate::open_streams::OpenStreams;
+use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
@@ -140,7 +141,8 @@ impl Gateway {
             &settings.admin.tokens,
             settings.store.prefix.clone(),
             store,
-        );
+        )
+        .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
         let access_log = match settings.access_log {
             Sink::Stdout => Some(Writer::start(io::stdout())?),
             Sink::Off => None,
@@ -319,8 +321,11 @@ impl DataPlane {
     fn worker(&self) -> Worker {
         let routes = self.policy.load().routes.iter().map(|route| Arc::clone(&route.name)).collect::<Vec<_>>();
         let tally = Tally::new(UsageMeter::new(self.usage.clone()), WorkerMetrics::new(&self.metrics, routes));
-        let streams = Rc::new(OpenStreams::default());
-        actix_rt::spawn(Rc::clone(&streams).watch(Arc::clone(&self.keys), Arc::clone(&self.feed)).map(|never| match never {}));
+        let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
+        let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
+        actix_rt::spawn(
+            kept_up("ending requests with their keys", async move || watched.watch(&feed).await).map(|never| match never {}),
+        );
         Worker {
             policy: Arc::clone(&self.policy),
             keys: Arc::clone(&self.keys),

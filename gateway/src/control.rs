@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::settings::StoreSettings;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::panics::{caught, kept_up};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin};
@@ -124,7 +125,10 @@ impl Duties {
         let Self { settings, store, keys, status, name: _, certificates, upstreams, origin_tls } = self;
         let certificates = async {
             match certificates {
-                Some((certificates, pairs)) => watch::follow(certificates, pairs).await,
+                Some((certificates, pairs)) => {
+                    let follow = async || watch::follow(Arc::clone(&certificates), pairs.clone()).await;
+                    kept_up("looking at the files of certificates", follow).await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -134,16 +138,17 @@ impl Duties {
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before it lets anyone in: who waits for all gateways has to know of this one.
-            tell(&opened, &presence, 0, &mut true).await;
+            let _ = caught(tell(&opened, &presence, 0, &mut true)).await;
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = announce(&opened, &presence, &status) => match never {},
-                never = save(&settings, &keys, &status) => match never {},
+                never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = kept_up("saving the snapshot", async || save(&settings, &keys, &status).await) => match never {},
             }
         };
+        let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
         tokio::select! {
             outcome = follow_store => outcome,
-            never = health::watch(upstreams, origin_tls) => match never {},
+            never = kept_up("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
     }
@@ -159,7 +164,7 @@ async fn open(
     let mut may_start_without = Some(may_start_without);
     let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
     loop {
-        let error = match Store::open(&settings.url).await {
+        let error = match kept_up("opening the store", async || Store::open(&settings.url).await).await {
             Ok(store) => {
                 if !told.is_empty() {
                     log::info!("the store is open");
@@ -208,27 +213,43 @@ fn restore(settings: &StoreSettings, keys: &KeyTable, status: &FeedStatus, resto
     }
 }
 
-/// Saves the table now and then, when it has changed.
+/// What stands in the file.
+struct Saved {
+    revision: i64,
+    known_at: UnixMillis,
+}
+
+/// Whether the table, which has this revision and was last known to be as the store at `known_at`, has to be saved. While the
+/// store is away it never has, so that its age is told whenever the gateway starts again.
+fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
+    saved.is_none_or(|saved| {
+        // Either way: the machine's clock may have been set back.
+        let between = Duration::from_millis(known_at.0.abs_diff(saved.known_at.0));
+        saved.revision != revision || between >= SAVE_AT_LEAST_EVERY
+    })
+}
+
+/// Saves the table now and then, when it has changed or is still known to be right.
 async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
     let Some(path) = settings.snapshot.clone() else { return std::future::pending().await };
-    let (mut revisions, mut saved) = (status.revisions(), None);
+    let (mut revisions, mut saved) = (status.revisions(), None::<Saved>);
     loop {
         let revision = *revisions.borrow_and_update();
-        if let (true, Some(identity)) = (keys.is_loaded() && saved != Some(revision), status.identity()) {
+        // Before the table is read: it may be newer than that, and is never older.
+        let known_at = status.known_at(UnixMillis::now()).filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
+        if let (true, Some(known_at), Some(identity)) = (keys.is_loaded(), known_at, status.identity()) {
             let origin = Origin { store: identity.to_owned(), location: settings.url.to_string(), revision };
             let (path, keys) = (path.clone(), Arc::clone(keys));
             // On a thread of its own: changes are not to wait for the disk.
-            match tokio::task::spawn_blocking(move || snapshot::save(&path, &keys, &origin)).await {
-                Ok(Ok(())) => saved = Some(revision),
+            match tokio::task::spawn_blocking(move || snapshot::save(&path, &keys, &origin, known_at)).await {
+                Ok(Ok(())) => saved = Some(Saved { revision, known_at }),
                 Ok(Err(error)) => log::warn!("the snapshot cannot be saved: {error}"),
                 Err(error) => log::warn!("the snapshot was not saved: {error}"),
             }
         }
         sleep(SAVE_AT_MOST_EVERY).await;
-        if saved == Some(*revisions.borrow()) {
-            // Its age counts from when it was written: one that is still right is written again in time.
+        if saved.as_ref().is_some_and(|saved| saved.revision == *revisions.borrow()) {
             let _ = timeout(SAVE_AT_LEAST_EVERY, revisions.changed()).await;
-            saved = None;
         }
     }
 }
@@ -252,6 +273,28 @@ async fn tell(store: &Store, presence: &Presence, revision: i64, is_told: &mut b
             if std::mem::replace(is_told, false) {
                 log::warn!("the store cannot be told how far this gateway has come: {error}");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_saved_again_only_when_the_store_was_heard_of_since() {
+        let saved = Saved { revision: 7, known_at: UnixMillis(1_000_000) };
+        for (saved, revision, known_at, due) in [
+            (None, 7, 1_000_000, true),
+            // The store is away: however much later it is, it was heard of last when it was.
+            (Some(&saved), 7, 1_000_000, false),
+            (Some(&saved), 7, 1_000_001, false),
+            (Some(&saved), 7, 1_059_999, false),
+            (Some(&saved), 7, 1_060_000, true),
+            (Some(&saved), 8, 1_000_000, true),
+            (Some(&saved), 7, 900_000, true),
+        ] {
+            assert_eq!(is_due(saved, revision, UnixMillis(known_at)), due, "{revision} {known_at}");
         }
     }
 }

@@ -6,5 +6,6 @@ pub mod path_rules;
 pub mod percent;
 pub mod refusal;
 pub mod request_id;
+pub mod shown_path;
 pub mod target;
 pub mod upgrade;

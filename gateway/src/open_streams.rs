@@ -1,12 +1,13 @@
-//! Responses that go on for long: downloads, server-sent events, WebSockets. When a key ends, so does what its holder
-//! still receives.
+//! Requests that go on for long: uploads, slow answers, downloads, server-sent events, WebSockets. When what let them in is
+//! withdrawn, so are they: their key ends, may not be used from where the client is any more, or loses a scope of the route.
 //!
-//! Each worker looks after its own. A response is entered when it first has nothing to send, so that one that is there
-//! at once costs nothing. All that are entered are looked up again when the table has changed, and once a second for
-//! keys whose time is over.
+//! Each worker looks after its own. A request is entered when it first has to wait, which costs no look-up. All that are
+//! entered are looked up again when the table has changed, and once a second for keys whose time is over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::fmt;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::keys::{KeyDigest, KeyStatus, KeyTable, UnixMillis};
+use crate::routes::Route;
 use crate::store::FeedStatus;
 
 /// How often everything is looked at although nothing was told: keys expire silently.
@@ -22,10 +24,39 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two looks, however often the table changes.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
-/// The responses that a worker is in the middle of.
-#[derive(Default)]
+/// The requests that a worker is in the middle of.
 pub struct OpenStreams {
+    keys: Arc<KeyTable>,
     places: RefCell<Places>,
+    looks: Cell<Looks>,
+}
+
+/// How often a worker has looked at its requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looks(u64);
+
+/// What a request was let in by.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The key of its holder.
+    pub key: KeyDigest,
+    /// Where the client is.
+    pub address: IpAddr,
+    /// The route that it falls under.
+    pub route: Arc<Route>,
+}
+
+/// Why a request is not let on any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The key is good no more.
+    Key(KeyStatus),
+    /// The key is gone, with its consumer.
+    Gone,
+    /// The key may not be used from the client's address any more.
+    Address,
+    /// The key has lost a scope that the route demands.
+    Scope,
 }
 
 #[derive(Default)]
@@ -36,70 +67,112 @@ struct Places {
 
 enum Place {
     Free,
-    Open { key: KeyDigest, waker: Waker },
-    Ended(KeyStatus),
+    Open { admission: Admission, waker: Waker },
+    Ended(Withdrawn),
 }
 
-/// A response that is entered; dropping it takes it out.
+/// A request that is entered; dropping it takes it out.
 pub struct OpenStream {
     streams: Rc<OpenStreams>,
     place: usize,
 }
 
 impl OpenStreams {
-    /// Enters a response to the holder of `key`; `waker` is woken when the key ends.
+    /// No request yet; they are looked up in `keys`.
     #[must_use]
-    pub fn enter(self: &Rc<Self>, key: KeyDigest, waker: Waker) -> OpenStream {
+    pub fn new(keys: Arc<KeyTable>) -> Self {
+        Self { keys, places: RefCell::default(), looks: Cell::default() }
+    }
+
+    /// How often all were looked at so far. To be noted before a request is let in.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        self.looks.get()
+    }
+
+    /// Enters a request; `waker` is woken when its `admission`, which was good after `since`, is withdrawn.
+    #[must_use]
+    pub fn enter(self: &Rc<Self>, admission: Admission, since: Looks, waker: Waker) -> OpenStream {
+        // What changed after it was let in is told to a look, unless that look was before it is entered.
+        let withdrawn = if since == self.looks() { None } else { admission.withdrawn(&self.keys) };
+        let place = match withdrawn {
+            None => Place::Open { admission, waker },
+            Some(withdrawn) => Place::Ended(withdrawn),
+        };
         let mut places = self.places.borrow_mut();
-        let open = Place::Open { key, waker };
         let place = match places.free.pop() {
-            Some(place) => {
-                places.places[place] = open;
-                place
+            Some(free) => {
+                places.places[free] = place;
+                free
             }
             None => {
-                places.places.push(open);
+                places.places.push(place);
                 places.places.len() - 1
             }
         };
         OpenStream { streams: Rc::clone(self), place }
     }
 
-    /// Ends responses as their keys end, for ever.
-    pub async fn watch(self: Rc<Self>, keys: Arc<KeyTable>, status: Arc<FeedStatus>) -> Infallible {
+    /// Ends requests as what let them in is withdrawn, for ever.
+    pub async fn watch(&self, status: &FeedStatus) -> Infallible {
         let mut revisions = status.revisions();
         loop {
             // The sender lives as long as `status`.
             let _ = timeout(LOOK_EVERY, revisions.changed()).await;
             revisions.mark_unchanged();
-            self.end_where(|key| match keys.lookup(key) {
-                Some(known) => Some(known.status(UnixMillis::now())).filter(|status| *status != KeyStatus::Active),
-                // Its consumer was deleted.
-                None => Some(KeyStatus::Revoked),
-            });
+            self.look();
             sleep(LOOK_AT_MOST_EVERY).await;
         }
     }
 
-    /// Ends those whose key `has_ended`.
-    fn end_where(&self, has_ended: impl Fn(&KeyDigest) -> Option<KeyStatus>) {
+    /// Ends those whose admission is withdrawn.
+    fn look(&self) {
+        self.looks.set(Looks(self.looks.get().0.wrapping_add(1)));
         for place in &mut self.places.borrow_mut().places {
-            if let Place::Open { key, waker } = place
-                && let Some(status) = has_ended(key)
+            if let Place::Open { admission, waker } = place
+                && let Some(withdrawn) = admission.withdrawn(&self.keys)
             {
                 waker.wake_by_ref();
-                *place = Place::Ended(status);
+                *place = Place::Ended(withdrawn);
             }
         }
     }
 }
 
+impl Admission {
+    /// Asks what the pipeline asks of a request that begins.
+    fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawn> {
+        let Some(known) = keys.lookup(&self.key) else { return Some(Withdrawn::Gone) };
+        let status = known.status(UnixMillis::now());
+        if status != KeyStatus::Active {
+            Some(Withdrawn::Key(status))
+        } else if !known.allows_address(self.address) {
+            Some(Withdrawn::Address)
+        } else if self.route.scopes.iter().any(|needed| !known.allows(needed.as_str())) {
+            Some(Withdrawn::Scope)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Withdrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(status) => write!(f, "the key is {}", status.as_str()),
+            Self::Gone => f.write_str("the key is gone"),
+            Self::Address => f.write_str("the key may not be used from this address any more"),
+            Self::Scope => f.write_str("the key has lost a scope of the route"),
+        }
+    }
+}
+
 impl OpenStream {
-    /// What has become of the key, if it is good no more. Otherwise `waker` is woken when it ends.
+    /// Why the request has to end, if it has. Otherwise `waker` is woken when it has.
     #[must_use]
-    pub fn ended(&self, waker: &Waker) -> Option<KeyStatus> {
+    pub fn withdrawn(&self, waker: &Waker) -> Option<Withdrawn> {
         match &mut self.streams.places.borrow_mut().places[self.place] {
-            Place::Ended(status) => Some(*status),
+            Place::Ended(withdrawn) => Some(*withdrawn),
             Place::Open { waker: known, .. } => {
                 known.clone_from(waker);
                 None
@@ -118,49 +191,4 @@ impl Drop for OpenStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn only_the_streams_of_the_key_end_and_are_woken() {
-        let streams = Rc::new(OpenStreams::default());
-        let (mine, other) = (KeyDigest::of(b"mine"), KeyDigest::of(b"other"));
-        let wakers: Vec<Arc<Counter>> = (0..3).map(|_| Arc::default()).collect();
-        let waker = |number: usize| Waker::from(Arc::clone(&wakers[number]));
-        let entered: Vec<OpenStream> =
-            [mine, other, mine].into_iter().enumerate().map(|(number, key)| streams.enter(key, waker(number))).collect();
-        assert_eq!(entered[0].ended(&waker(0)), None);
-        streams.end_where(|key| (*key == mine).then_some(KeyStatus::Revoked));
-        let ended: Vec<_> = entered.iter().enumerate().map(|(number, stream)| stream.ended(&waker(number))).collect();
-        assert_eq!(ended, [Some(KeyStatus::Revoked), None, Some(KeyStatus::Revoked)]);
-        let woken: Vec<_> = wakers.iter().map(|counter| counter.0.load(Ordering::Relaxed)).collect();
-        assert_eq!(woken, [1, 0, 1]);
-    }
-
-    #[test]
-    fn a_place_is_used_again() {
-        let streams = Rc::new(OpenStreams::default());
-        let key = KeyDigest::of(b"mine");
-        for _ in 0..100 {
-            let first = streams.enter(key, Waker::noop().clone());
-            let second = streams.enter(key, Waker::noop().clone());
-            drop(first);
-            drop(second);
-        }
-        assert_eq!(streams.places.borrow().places.len(), 2);
-        streams.end_where(|_| Some(KeyStatus::Revoked));
-        assert_eq!(streams.enter(key, Waker::noop().clone()).ended(Waker::noop()), None);
-    }
-}
+mod tests;

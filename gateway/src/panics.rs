@@ -1,4 +1,5 @@
-//! What is left of a panic: where it was. It is a fault of this program, and costs the request that met it and no other.
+//! What is left of a panic: where it was. It is a fault of this program, and costs the request that met it and no other; a
+//! duty of the background that meets one is taken up again.
 //!
 //! Its message may hold what a client sent, or a secret, so it is repeated only where it stands in the source as it is.
 
@@ -7,8 +8,14 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep};
+
+/// From a panic to the next try: the first time, and at most. A duty that has gone well for longer than that begins anew.
+const TAKEN_UP_AFTER: Duration = Duration::from_millis(100);
+const TAKEN_UP_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Where the last panic of the thread was, until somebody asks.
@@ -33,6 +40,24 @@ pub fn install_hook() {
 /// It panicked.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(Panicked::new)
+}
+
+/// Runs what `begin` makes, and again whenever it panics, until it ends; `duty` is what the log calls it.
+pub async fn kept_up<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
+    let mut wait = TAKEN_UP_AFTER;
+    loop {
+        let begun = Instant::now();
+        let panicked = match caught(begin()).await {
+            Ok(ended) => return ended,
+            Err(panicked) => panicked,
+        };
+        log::error!("{duty} ended in {panicked}, and is taken up again");
+        if begun.elapsed() > TAKEN_UP_AT_LEAST_EVERY {
+            wait = TAKEN_UP_AFTER;
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(TAKEN_UP_AT_LEAST_EVERY);
+    }
 }
 
 /// As [`caught`], for what needs no waiting.
@@ -79,4 +104,22 @@ fn tell(info: &PanicHookInfo<'_>) {
         eprintln!("gateway: {line}");
     }
     LAST.set(Some(place));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_duty_that_panics_goes_on_with_what_it_had() {
+        let mut rounds = Vec::new();
+        let ended = kept_up("the duty", async || {
+            rounds.push(rounds.len());
+            tokio::task::yield_now().await;
+            assert!(rounds.len() > 2, "not yet");
+            "done"
+        });
+        assert_eq!(ended.await, "done");
+        assert_eq!(rounds, [0, 1, 2]);
+    }
 }

@@ -25,11 +25,12 @@ use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestIds;
+use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
-use crate::keys::{KeyTable, KnownKey, Prefix, UnixMillis};
-use crate::open_streams::OpenStreams;
+use crate::keys::{KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis};
+use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
@@ -82,7 +83,7 @@ pub struct Worker {
     pub access_log: AccessLog,
     /// Where they are counted.
     pub tally: Tally,
-    /// Responses that go on, to be ended with their keys.
+    /// Requests that go on, to be ended with their keys.
     pub streams: Rc<OpenStreams>,
     /// Ids for requests that come without one.
     pub request_ids: RequestIds,
@@ -166,7 +167,9 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
     let request_id = worker.request_ids.identify(headers);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, request.head())
+    let path = ShownPath::of(request.uri(), &policy.prefix);
+    let method = request.method().clone();
+    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, method, path)
 }
 
 async fn run(
@@ -187,12 +190,13 @@ async fn run(
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client { control, protocol, progress, idle_timeout: policy.tunnel_idle_timeout };
-        upgrade::open(&worker.origins, &route.upstream, host, head, client).await
+        exchange.while_admitted(upgrade::open(&worker.origins, &route.upstream, host, head, client)).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
-        forward(&worker.origins, &route.upstream, host, head, body).await
+        exchange.while_admitted(forward(&worker.origins, &route.upstream, host, head, body)).await
     };
+    let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
     exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, exchange, route, &caller))
@@ -201,7 +205,7 @@ async fn run(
 /// A request that may go to the origin.
 struct Admitted<'a> {
     target: Target,
-    route: &'a Route,
+    route: &'a Arc<Route>,
     caller: Caller,
 }
 
@@ -215,18 +219,22 @@ fn admitted<'a>(
 ) -> Result<Admitted<'a>, Refusal> {
     // Before any work is done for it: where there is too much already, refusing has to be cheap.
     exchange.counts(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
+    if *exchange.path() == ShownPath::HasKey {
+        return Err(Refusal::KeyInUrl);
+    }
     let target = Target::identify(request.head())?;
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);
+    let since = worker.streams.looks();
     let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
-    exchange.called_by(&caller, &worker.streams);
+    exchange.called_by(&caller, &worker.streams, since);
     authorise(&caller, route, exchange.address())?;
     admit(policy, size)?;
     Ok(Admitted { target, route, caller })
 }
 
 /// Which route, and so which policy and which upstream, the request falls under.
-fn route<'a>(policy: &'a Policy, method: &Method, target: &Target) -> Result<&'a Route, Refusal> {
+fn route<'a>(policy: &'a Policy, method: &Method, target: &Target) -> Result<&'a Arc<Route>, Refusal> {
     let route = policy.routes.find(method, target.host(), target.path());
     let route = match route {
         Ok(route) if route.allow_ambiguous_path => return Ok(route),
@@ -277,8 +285,12 @@ fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(
     Err(match caller {
         // Without a key there is nothing that could have the scopes.
         Caller::Anonymous => Refusal::KeyMissing,
-        Caller::Key(_) => Refusal::InsufficientScope(route.scopes.iter().map(|scope| scope.as_str().to_owned()).collect()),
+        Caller::Key(_) => lacks_scope(route),
     })
+}
+
+fn lacks_scope(route: &Route) -> Refusal {
+    Refusal::InsufficientScope(route.scopes.iter().map(|scope| scope.as_str().to_owned()).collect())
 }
 
 /// Whether there is room for the request.
@@ -350,6 +362,18 @@ fn tell_end(headers: &mut HeaderMap, key: &KnownKey) {
         key.expires_at().and_then(|end| HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok())
     {
         headers.insert(HeaderName::from_static("sunset"), end);
+    }
+}
+
+/// What the client is told that may not go on: what it would be told if it began now.
+fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
+    match withdrawn {
+        Withdrawn::Key(KeyStatus::Expired) => Refusal::KeyExpired,
+        Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
+        Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
+        Withdrawn::Gone => Refusal::KeyInvalid,
+        Withdrawn::Address => Refusal::KeyRestricted,
+        Withdrawn::Scope => lacks_scope(route),
     }
 }
 

@@ -1,14 +1,15 @@
 //! What is remembered of a request while it runs. It is written down when the request has ended, however it ended:
 //! dropping the [`Exchange`] is what records it.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody};
-use actix_http::{Method, RequestHead, Response};
+use actix_http::{Method, Response};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 
@@ -16,9 +17,10 @@ use crate::auth::Caller;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
+use crate::http::shown_path::ShownPath;
 use crate::in_flight::Permit;
-use crate::keys::{KeyId, KeyStatus, KnownKey};
-use crate::open_streams::{OpenStream, OpenStreams};
+use crate::keys::{KeyId, KnownKey};
+use crate::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
 use crate::panics::{Panicked, caught_in};
 use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
 use crate::proxy::forward::Failed;
@@ -43,8 +45,8 @@ pub struct Exchange {
     request_id: RequestId,
     address: ClientAddress,
     method: Method,
-    path: String,
-    route: Option<Arc<str>>,
+    path: ShownPath,
+    route: Option<Arc<Route>>,
     key: Option<KnownKey>,
     denied: Option<KeyId>,
     body: Option<Rc<BodyProgress>>,
@@ -56,16 +58,24 @@ pub struct Exchange {
     ending: Ending,
     permit: Option<Permit>,
     polls: u32,
-    streams: Option<Rc<OpenStreams>>,
+    streams: Option<(Rc<OpenStreams>, Looks)>,
     open: Option<OpenStream>,
     stream: Option<Open>,
     told: BodyBytes,
 }
 
 impl Exchange {
-    /// A request whose head has arrived. In a box, for it is handed from stage to stage and into the response's body.
+    /// A request whose head has arrived; `path` is what may be told of its target. In a box, for it is handed from stage to stage
+    /// and into the response's body.
     #[must_use]
-    pub fn begin(log: AccessLog, tally: Tally, request_id: RequestId, address: ClientAddress, head: &RequestHead) -> Box<Self> {
+    pub fn begin(
+        log: AccessLog,
+        tally: Tally,
+        request_id: RequestId,
+        address: ClientAddress,
+        method: Method,
+        path: ShownPath,
+    ) -> Box<Self> {
         Box::new(Self {
             log,
             tally,
@@ -73,8 +83,8 @@ impl Exchange {
             begun: Instant::now(),
             request_id,
             address,
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
+            method,
+            path,
             route: None,
             key: None,
             denied: None,
@@ -92,6 +102,12 @@ impl Exchange {
             stream: None,
             told: BodyBytes::default(),
         })
+    }
+
+    /// What may be told of its target.
+    #[must_use]
+    pub fn path(&self) -> &ShownPath {
+        &self.path
     }
 
     /// When the request arrived.
@@ -118,15 +134,15 @@ impl Exchange {
     }
 
     /// Which route it falls under.
-    pub fn routed(&mut self, route: &Route) {
-        self.route = Some(Arc::clone(&route.name));
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
     }
 
-    /// Who is calling.
-    pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>) {
+    /// Who is calling; `since` are the looks of `streams` before the key was looked up.
+    pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Looks) {
         if let Caller::Key(key) = caller {
             self.key = Some(key.clone());
-            self.streams = Some(Rc::clone(streams));
+            self.streams = Some((Rc::clone(streams), since));
         }
     }
 
@@ -136,24 +152,39 @@ impl Exchange {
         self.polls > SHORT_BODY_POLLS
     }
 
-    /// Ends the response, because the key has ended.
-    fn end_with_key(&mut self, status: KeyStatus) -> BoxError {
+    /// Runs `future` to its end, but no longer than the caller may go on.
+    ///
+    /// # Errors
+    /// Why not. The future is dropped then.
+    pub async fn while_admitted<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Withdrawn> {
+        let mut future = pin!(future);
+        let done = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.withdrawn(cx).map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
+        });
+        let done = done.await;
+        if let Err(withdrawn) = &done {
+            self.cause = Some(withdrawn.to_string());
+        }
+        done
+    }
+
+    /// Ends the response, because the caller may not go on.
+    fn end_as(&mut self, withdrawn: Withdrawn) -> BoxError {
         self.ending = Ending::KeyEnded;
-        let cause = format!("the key is {}", status.as_str());
+        let cause = withdrawn.to_string();
         self.cause = Some(cause.clone());
         cause.into()
     }
 
-    /// What has become of the key while the response goes on, if it is good no more. Otherwise the task is woken when it ends.
-    fn key_ended(&mut self, cx: &Context<'_>) -> Option<KeyStatus> {
-        match (&self.open, &self.key, &self.streams) {
-            (Some(open), _, _) => open.ended(cx.waker()),
-            (None, Some(key), Some(streams)) => {
-                self.open = Some(streams.enter(*key.digest(), cx.waker().clone()));
-                None
-            }
-            _ => None,
+    /// Why the caller may not go on, if that is so. Otherwise the task is woken when it is.
+    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawn> {
+        if self.open.is_none() {
+            let ((streams, since), key, route) = (self.streams.as_ref()?, self.key.as_ref()?, self.route.as_ref()?);
+            let admission = Admission { key: *key.digest(), address: self.address.client, route: Arc::clone(route) };
+            self.open = Some(streams.enter(admission, *since, cx.waker().clone()));
         }
+        self.open.as_ref()?.withdrawn(cx.waker())
     }
 
     /// That the holder of this key was turned away.
@@ -188,13 +219,13 @@ impl Exchange {
         self.code = Some(refusal.code());
         let body_was_read =
             matches!(size, BodySize::None | BodySize::Sized(0)) || self.body.as_ref().is_some_and(|body| body.ended());
-        let response = refusal.respond(realm, &self.path, &self.request_id, !body_was_read);
+        let response = refusal.respond(realm, self.path.as_instance(), &self.request_id, !body_was_read);
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
     /// That these attempts failed; whether another succeeded is another matter.
     pub fn attempted(&self, route: &Route, attempts: &[FailedAttempt]) {
-        let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+        let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
         for attempt in attempts {
             log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {attempt}", route.name);
         }
@@ -206,7 +237,7 @@ impl Exchange {
         let cause = failed.failure.cause();
         // Attempts that failed have said so; an answer that cannot be passed on has not.
         if failed.attempts.last().is_none_or(|last| !last.is_because(&cause)) {
-            let (request_id, path, upstream) = (self.request_id.as_str(), &self.path, route.upstream.name());
+            let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
             log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {cause}", route.name);
         }
         self.cause = Some(cause);
@@ -214,7 +245,7 @@ impl Exchange {
 
     /// That serving it ended in a panic; gives what is answered.
     pub fn panicked(&mut self, panicked: &Panicked) -> Refusal {
-        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path);
+        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path.in_log());
         self.cause = Some(panicked.to_string());
         Refusal::Internal
     }
@@ -259,11 +290,11 @@ impl Drop for Exchange {
             request_id: self.request_id.as_str(),
             client: self.address.client,
             method: self.method.as_str(),
-            path: &self.path,
+            path: self.path.in_log(),
             status: self.status,
             code: self.code,
             cause: self.cause.as_deref(),
-            route: self.route.as_deref(),
+            route: self.route.as_deref().map(|route| &*route.name),
             consumer: self.key.as_ref().map(|key| key.consumer().id.as_str()),
             key: self.key.as_ref().map(|key| key.id().as_str()),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
@@ -297,9 +328,9 @@ impl MessageBody for RecordedBody {
         let this = self.project();
         let exchange = this.exchange;
         if exchange.goes_on_for_long()
-            && let Some(status) = exchange.key_ended(cx)
+            && let Some(withdrawn) = exchange.withdrawn(cx)
         {
-            return Poll::Ready(Some(Err(exchange.end_with_key(status))));
+            return Poll::Ready(Some(Err(exchange.end_as(withdrawn))));
         }
         let polled = match caught_in(|| this.body.poll_next(cx)) {
             Ok(polled) => polled,
@@ -310,8 +341,8 @@ impl MessageBody for RecordedBody {
             }
         };
         let Poll::Ready(next) = polled else {
-            return match exchange.key_ended(cx) {
-                Some(status) => Poll::Ready(Some(Err(exchange.end_with_key(status)))),
+            return match exchange.withdrawn(cx) {
+                Some(withdrawn) => Poll::Ready(Some(Err(exchange.end_as(withdrawn)))),
                 None => Poll::Pending,
             };
         };
@@ -332,7 +363,7 @@ impl MessageBody for RecordedBody {
                     exchange.cause = Some(fault.to_string());
                 } else {
                     let request_id = exchange.request_id.as_str();
-                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path);
+                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path.in_log());
                     exchange.ending = Ending::OriginTruncated;
                     exchange.cause = Some(error.to_string());
                 }
@@ -344,9 +375,7 @@ impl MessageBody for RecordedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::io;
-    use std::pin::pin;
     use std::sync::Mutex;
 
     use actix_http::Payload;
@@ -375,10 +404,11 @@ mod tests {
     async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
         let written = Written::default();
         let (writer, thread) = Writer::start(written.clone()).unwrap();
-        let (none, head) = (HeaderMap::new(), RequestHead::default());
+        let none = HeaderMap::new();
         let address = ClientAddress::identify(None, &none, &[]);
         let id = RequestIds::new().identify(&none);
-        let exchange = Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, &head);
+        let exchange =
+            Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, Method::GET, ShownPath::Plain("/".to_owned()));
         let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
             assert!(!piece.is_empty(), "the second piece");
             Ok(piece)

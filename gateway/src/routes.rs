@@ -63,19 +63,19 @@ pub enum NoRoute {
 
 /// The routes, most specific first.
 #[derive(Debug, Clone)]
-pub struct Routes(Vec<Route>);
+pub struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
     /// Orders `routes`: the longest path first, then those for named hosts, then those for named methods.
     #[must_use]
     pub fn new(mut routes: Vec<Route>) -> Self {
         routes.sort_by_key(|route| (std::cmp::Reverse(route.path.0.len()), route.hosts.is_empty(), route.methods.is_empty()));
-        Self(routes)
+        Self(routes.into_iter().map(Arc::new).collect())
     }
 
     /// All of them, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.0.iter().map(|route| &**route)
     }
 
     /// Whether paths decide which policy a request falls under.
@@ -88,7 +88,7 @@ impl Routes {
     ///
     /// # Errors
     /// That there is none, or that there is one for other methods only.
-    pub fn find(&self, method: &Method, host: &str, path: &str) -> Result<&Route, NoRoute> {
+    pub fn find(&self, method: &Method, host: &str, path: &str) -> Result<&Arc<Route>, NoRoute> {
         let path = as_matched(path);
         let host = without_port(host);
         let mut allowed = Vec::new();

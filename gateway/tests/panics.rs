@@ -136,6 +136,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
     };
     let keys = Arc::new(KeyTable::new());
     keys.reload().finish();
+    let streams = Rc::new(OpenStreams::new(Arc::clone(&keys)));
     Worker {
         policy: Arc::new(ArcSwap::from_pointee(policy)),
         keys,
@@ -144,7 +145,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
         origins: OriginPool::with_resolver(PoolSettings::default(), Rc::new(Panicking)),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),
-        streams: Rc::new(OpenStreams::default()),
+        streams,
         request_ids: RequestIds::new(),
         drain: Drain::default(),
     }

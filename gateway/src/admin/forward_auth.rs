@@ -71,7 +71,9 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
     }
     let (uri, method) = if other { (&FORWARDED_URI, &FORWARDED_METHOD) } else { (&ORIGINAL_URI, &ORIGINAL_METHOD) };
     let uri = one(headers, uri)?.map_or(Ok(Uri::from_static("/")), |uri| {
-        uri.to_str().ok().and_then(|uri| uri.parse().ok()).ok_or_else(|| malformed("URI"))
+        // A fragment would be cut off in silence, and what the proxy forwards need not be what was judged.
+        let whole = uri.to_str().ok().filter(|uri| !uri.contains('#'));
+        whole.and_then(|uri| uri.parse().ok()).ok_or_else(|| malformed("URI"))
     })?;
     let method = one(headers, method)?
         .map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method")))?;

@@ -1,4 +1,4 @@
-//! What every request of the admin listener passes: the check of its URL and its token on the way in, and the headers
+//! What every request of the admin listener passes: the check of its URL, its host and its token on the way in, and the headers
 //! and the problem's body on the way out. Whatever is not named here as open needs a token, also what is not there.
 
 use std::rc::Rc;
@@ -11,13 +11,15 @@ use actix_web::{Error, HttpMessage as _, web};
 
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::tokens::Caller;
-use crate::admin::{Operations, forward_auth, leaks};
-use crate::http::percent::unescape;
+use crate::admin::{Operations, forward_auth, hosts, leaks};
 use crate::http::request_id::RequestIds;
-use crate::keys::{Prefix, token};
+use crate::http::shown_path::ShownPath;
+
+/// What probes ask, by whatever name.
+const HEALTH: &str = "/healthz";
 
 /// The paths that need no token.
-const OPEN: [&str; 6] = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", forward_auth::PATH];
+const OPEN: [&str; 6] = [HEALTH, "/readyz", "/metrics", "/openapi.json", "/docs", forward_auth::PATH];
 
 /// Lets a request through to its handler, and finishes the answer.
 pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -62,11 +64,18 @@ pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static
 
 /// Who is calling; nobody in particular on open paths.
 fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Caller>, Problem> {
-    if has_key(request, operations.prefix()) {
+    if ShownPath::of(request.uri(), operations.prefix()) == ShownPath::HasKey {
         return Err(Problem::new(
             Kind::KeyInUrl,
             "A whole API key stands in the URL. It was not stored or logged here, but others may have: consider revoking it.",
         ));
+    }
+    // The headers there are those of a client of another proxy: its host and its origin are not this listener's.
+    if request.path() != forward_auth::PATH && !forward_auth::is_below(request.path()) {
+        if request.path() != HEALTH {
+            operations.hosts().check(request.headers())?;
+        }
+        hosts::check_origin(request.headers())?;
     }
     if OPEN.contains(&request.path()) || forward_auth::is_below(request.path()) {
         return Ok(None);
@@ -83,12 +92,6 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
         return Err(Problem::new(Kind::Unauthorized, "Send the admin token as Authorization: Bearer TOKEN."));
     };
     Ok(Some(Caller { token: token.to_owned(), role, address: request.peer_addr().map(|address| address.ip()) }))
-}
-
-/// Whether a whole key of this gateway stands in the path or the query, escaped or not.
-fn has_key(request: &ServiceRequest, prefix: &Prefix) -> bool {
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    token::contains_own_form(target.as_bytes(), prefix) || token::contains_own_form(&unescape(target), prefix)
 }
 
 fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {

@@ -10,6 +10,7 @@ use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use crate::admin::endpoint::Endpoint;
+use crate::admin::hosts::Hosts;
 use crate::admin::idempotency::Running;
 use crate::admin::tokens::{AdminToken, Tokens};
 use crate::keys::{KeyTable, Prefix};
@@ -25,6 +26,7 @@ pub struct Operations {
     upstreams: Vec<Arc<Upstream>>,
     stopping: Arc<AtomicBool>,
     tokens: Arc<Tokens>,
+    hosts: Arc<Hosts>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -51,10 +53,17 @@ impl Operations {
             upstreams,
             stopping: Arc::default(),
             tokens,
+            hosts: Arc::default(),
             prefix,
             store,
             running: Running::default(),
         }
+    }
+
+    /// That the listener answers to `hosts` too.
+    #[must_use]
+    pub fn answering_to<'h>(self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
+        Self { hosts: Arc::new(Hosts::default().and(hosts)), ..self }
     }
 
     /// From now on the gateway is not ready: it takes no new work.
@@ -70,6 +79,10 @@ impl Operations {
 
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     pub(super) fn prefix(&self) -> &Prefix {

@@ -34,6 +34,10 @@ pub(super) enum Kind {
     TooManyReports,
     /// A whole API key stands in the URL, where proxies and histories keep it.
     KeyInUrl,
+    /// The request is for a host that the listener does not answer to.
+    MisdirectedRequest,
+    /// A browser sends it for a page of another origin.
+    CrossOrigin,
     /// The request is not what HTTP allows.
     BadRequest,
     /// The body is not what is accepted.
@@ -125,6 +129,8 @@ impl Kind {
             }
             Self::TooManyReports => (StatusCode::SERVICE_UNAVAILABLE, "too_many_reports", "Too many reports at once"),
             Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
+            Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "Misdirected request"),
+            Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin", "Cross-origin request"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
             Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),

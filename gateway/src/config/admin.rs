@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::admin::tokens::{AdminToken, Role};
 use crate::config::reader::Reader;
-use crate::config::value::{FilePath, Setting};
+use crate::config::value::{FilePath, HostName, Setting};
 
 /// The name of `ADMIN_TOKEN`.
 const BUILT_IN: &str = "admin";
@@ -17,6 +17,8 @@ const BUILT_IN: &str = "admin";
 pub struct AdminSettings {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The names that it answers to, besides those that every machine has.
+    pub hosts: Vec<HostName>,
     /// The bearer tokens of the admin API; without any the API is off.
     pub tokens: Vec<AdminToken>,
 }
@@ -27,6 +29,7 @@ impl AdminSettings {
         let token = token.map(|secret| AdminToken { name: BUILT_IN.to_owned(), role: Role::Admin, secret });
         reader.section("admin", |section| {
             let address = address(section);
+            let hosts = section.take_list("hosts");
             let of_the_file = section.sections("tokens", read_token);
             let mut tokens: Vec<AdminToken> = token.into_iter().collect();
             for (index, read) in of_the_file.into_iter().enumerate() {
@@ -41,7 +44,7 @@ impl AdminSettings {
                 }
                 tokens.push(read);
             }
-            Self { address, tokens }
+            Self { address, hosts, tokens }
         })
     }
 }

@@ -21,6 +21,7 @@ pub const CODES: &[&str] = &[
     "insufficient_scope",
     "key_restricted",
     "bad_request",
+    "key_in_url",
     "ambiguous_path",
     "method_not_allowed",
     "no_route",
@@ -59,6 +60,8 @@ pub enum Refusal {
     KeyRestricted,
     /// The request is not well-formed HTTP; what is wrong.
     BadRequest(&'static str),
+    /// A whole API key stands in the path or the query, where proxies and histories keep it.
+    KeyInUrl,
     /// Gateway and origin could read the path differently; why.
     AmbiguousPath(&'static str),
     /// The method is never proxied, or not by the routes of this path; these are.
@@ -159,6 +162,12 @@ impl Refusal {
                 title: "Malformed request",
                 detail: Cow::Owned(format!("The request is malformed: {what}.")),
             },
+            Self::KeyInUrl => row(
+                StatusCode::BAD_REQUEST,
+                "key_in_url",
+                "API key in the URL",
+                "A whole API key stands in the URL. It was not logged here, but others may have: consider revoking it.",
+            ),
             Self::AmbiguousPath(why) => Row {
                 status: StatusCode::BAD_REQUEST,
                 code: "ambiguous_path",
@@ -268,6 +277,7 @@ impl Refusal {
             }
             Self::KeyRestricted
             | Self::BadRequest(_)
+            | Self::KeyInUrl
             | Self::AmbiguousPath(_)
             | Self::MethodNotAllowed(_)
             | Self::NoRoute
@@ -293,6 +303,7 @@ impl Refusal {
         matches!(
             self,
             Self::BadRequest(_)
+                | Self::KeyInUrl
                 | Self::AmbiguousPath(_)
                 | Self::HeadTimeout
                 | Self::HeadTooLarge
@@ -381,6 +392,7 @@ mod tests {
             Refusal::InsufficientScope(vec!["orders:read".to_owned()]),
             Refusal::KeyRestricted,
             Refusal::BadRequest("why"),
+            Refusal::KeyInUrl,
             Refusal::AmbiguousPath("why"),
             Refusal::MethodNotAllowed(vec![Method::GET]),
             Refusal::NoRoute,

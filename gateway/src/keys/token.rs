@@ -161,7 +161,12 @@ pub fn pattern(prefix: &Prefix) -> String {
 /// longer. Its checksum may be wrong.
 #[must_use]
 pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
-    text.windows(own_length(prefix)).any(|window| after_prefix(window, prefix).is_some_and(base62::is_base62))
+    // Every URL of every request is asked: most have no underscore, and are done with one look.
+    memchr::memchr_iter(b'_', text).any(|underscore| {
+        let begin = underscore.checked_sub(prefix.0.len());
+        let whole = begin.and_then(|begin| text.get(begin..begin + own_length(prefix)));
+        whole.and_then(|whole| after_prefix(whole, prefix)).is_some_and(base62::is_base62)
+    })
 }
 
 /// The same where it is not known yet what keys begin with: whether there is a key of any gateway of this kind.
@@ -292,6 +297,8 @@ mod tests {
             (key.to_owned(), true),
             (format!("/v1/keys/{key}"), true),
             (format!("name={key}&limit=1"), true),
+            (format!("_pstn_{key}_"), true),
+            (format!("pstn_pstn_{key}"), true),
             (key[..key.len() - 1].to_owned(), false),
             (key.replace("pstn", "pstm"), false),
             ("pstn_".to_owned(), false),

@@ -1,7 +1,7 @@
 //! The change feed: keeps a [`KeyTable`] as the store is.
 //!
 //! It reads only, on connections of its own. When the database cannot be read, the table stays as it is and requests
-//! go on.
+//! go on. A panic on the way is no more than that: what it left undone is made good by loading everything anew.
 
 mod bulk;
 mod catch_up;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::keys::KeyTable;
 use crate::memory;
+use crate::panics::{Panicked, caught};
 use crate::store::feed::watch::{Look, Watch};
 use crate::store::snapshot::Origin;
 use crate::store::{Store, StoreError};
@@ -34,19 +35,7 @@ pub async fn follow(store: Store, table: Arc<KeyTable>, status: Arc<FeedStatus>,
     let (followed, revision) = restored.map(|restored| (restored.store, restored.revision)).unzip();
     let mut follower =
         Follower { store, table, status, followed, revision, loaded_at: Some(Instant::now()), health: Health::Unknown };
-    let mut retry_after = RETRY_AFTER;
-    loop {
-        let error = match follower.follow_one_watch().await {
-            Ok(never) => match never {},
-            Err(error) => error,
-        };
-        if follower.health == Health::Following {
-            retry_after = RETRY_AFTER;
-        }
-        follower.tell_interrupted(&error);
-        sleep(retry_after).await;
-        retry_after = (retry_after * 2).min(RETRY_AT_LEAST_EVERY);
-    }
+    follower.follow_watches(async |follower| follower.follow_one_watch().await).await
 }
 
 struct Follower {
@@ -71,6 +60,29 @@ enum Health {
 }
 
 impl Follower {
+    /// Follows one watch after another, each until it is interrupted.
+    async fn follow_watches(
+        &mut self,
+        mut follow_one: impl AsyncFnMut(&mut Self) -> Result<Infallible, StoreError>,
+    ) -> Infallible {
+        let mut retry_after = RETRY_AFTER;
+        loop {
+            match caught(follow_one(self)).await {
+                Ok(Ok(never)) => match never {},
+                Ok(Err(error)) => {
+                    if self.health == Health::Following {
+                        retry_after = RETRY_AFTER;
+                    }
+                    self.tell_interrupted(&error);
+                }
+                // It waits longer each time, however well it went before: all is loaded again.
+                Err(panicked) => self.begin_anew(&panicked),
+            }
+            sleep(retry_after).await;
+            retry_after = (retry_after * 2).min(RETRY_AT_LEAST_EVERY);
+        }
+    }
+
     async fn follow_one_watch(&mut self) -> Result<Infallible, StoreError> {
         let mut watch = Watch::open(&self.store.database).await?;
         let identity = self.store.identity().await?;
@@ -95,6 +107,13 @@ impl Follower {
         }
     }
 
+    /// Which changes the table has is not known any more.
+    fn begin_anew(&mut self, panicked: &Panicked) {
+        log::error!("following the store ended in {panicked}; all keys are loaded again");
+        self.revision = None;
+        self.health = Health::Interrupted;
+    }
+
     fn tell_following(&mut self) {
         if self.health == Health::Interrupted {
             log::info!("the key table follows the store again");
@@ -111,5 +130,42 @@ impl Follower {
             }
         }
         self.health = Health::Interrupted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DatabaseUrl;
+
+    #[actix_rt::test]
+    async fn after_a_panic_the_store_is_followed_again_and_everything_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let url: DatabaseUrl = format!("sqlite://{}/gateway.db", directory.path().display()).parse().unwrap();
+        let (table, status) = (Arc::new(KeyTable::new()), Arc::new(FeedStatus::new()));
+        let mut follower = Follower {
+            store: Store::open(&url).await.unwrap(),
+            table: Arc::clone(&table),
+            status: Arc::clone(&status),
+            followed: None,
+            revision: Some(0),
+            loaded_at: None,
+            health: Health::Following,
+        };
+        let mut watches = 0;
+        let following = follower.follow_watches(async |follower| {
+            watches += 1;
+            assert!(watches > 1, "the first watch");
+            follower.follow_one_watch().await
+        });
+        tokio::select! {
+            never = following => match never {},
+            () = async {
+                while status.age(std::time::Instant::now()).is_none() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            } => {}
+        }
+        assert_eq!((status.loads(), table.is_loaded()), (1, true));
     }
 }

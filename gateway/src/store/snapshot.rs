@@ -36,7 +36,7 @@ pub struct Origin {
 pub struct Restored {
     /// What it is a copy of.
     pub origin: Origin,
-    /// How long ago it was written, by the machine's clock.
+    /// How long ago it was last known to be as the store, by the machine's clock.
     pub age: Duration,
     /// How many keys it has.
     pub keys: usize,
@@ -61,14 +61,14 @@ pub enum UnusableSnapshot {
     },
 }
 
-/// Writes the table to `path`. Requests and changes go on meanwhile: a change that comes in between may or may not be in
+/// Writes the table, which was last known to be as the store at `known_at`, to `path`. Requests and changes go on meanwhile: a change that comes in between may or may not be in
 /// the file, and comes again when the feed goes on from `origin.revision`.
 ///
 /// # Errors
 /// What the system said. The file that was there before is still there.
-pub fn save(path: &Path, table: &KeyTable, origin: &Origin) -> io::Result<()> {
+pub fn save(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let written = write(&beside, table, origin).and_then(|()| fs::rename(&beside, path));
+    let written = write(&beside, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -110,16 +110,16 @@ pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -
         }
     }
     reload.finish();
-    let age = Duration::from_millis(u64::try_from(now.0.saturating_sub(header.written_at.0)).unwrap_or(0));
+    let age = Duration::from_millis(u64::try_from(now.0.saturating_sub(header.known_at.0)).unwrap_or(0));
     Ok(Some(Restored { origin: header.origin, age, keys }))
 }
 
-fn write(path: &Path, table: &KeyTable, origin: &Origin) -> io::Result<()> {
+fn write(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -> io::Result<()> {
     // What a crash left behind is not written into: it may be open elsewhere, or readable for others.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut out = Summed { inner: BufWriter::with_capacity(1 << 16, file), sum: Sha256::new() };
-    write_header(&mut out, &Header { origin: origin.clone(), written_at: UnixMillis::now() })?;
+    write_header(&mut out, &Header { origin: origin.clone(), known_at })?;
     table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
     table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
     let Summed { mut inner, sum } = out;
@@ -160,5 +160,25 @@ impl<W: Write> Write for Summed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_as_old_as_its_last_contact_however_late_it_is_saved() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.snapshot");
+        let origin = Origin { store: "s".to_owned(), location: "l".to_owned(), revision: 3 };
+        let (known_at, now) = (UnixMillis(1_000_000), UnixMillis(1_000_000 + 90_000));
+        for _ in 0..2 {
+            let table = KeyTable::new();
+            table.reload().finish();
+            save(&path, &table, &origin, known_at).unwrap();
+            let found = restore(&path, &KeyTable::new(), "l", now).unwrap().unwrap();
+            assert_eq!((found.age, &found.origin), (Duration::from_secs(90), &origin));
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::keys::KeyUsage;
+use crate::panics::caught;
 use crate::store::{Store, StoreError, StoreHandle};
 use crate::usage::UsagePage;
 use crate::usage::meter::UsageSender;
@@ -84,12 +85,21 @@ impl Ledger {
 
     /// Writes to `store`, once it is open, until `stopped` changes, and then what is left once every meter is gone.
     pub async fn keep(mut self, store: StoreHandle, mut stopped: watch::Receiver<()>) {
+        // What was being written when it panicked is lost; what comes after is not.
+        while let Err(panicked) = caught(self.attend(&store, &mut stopped)).await {
+            log::error!("writing usage ended in {panicked}, and is taken up again");
+            sleep(RETRY_AFTER).await;
+        }
+        self.finish(store.get()).await;
+    }
+
+    async fn attend(&mut self, store: &StoreHandle, stopped: &mut watch::Receiver<()>) {
         let mut next_write = Instant::now();
         loop {
             tokio::select! {
                 page = self.pages.recv() => match page {
                     Some(page) => self.collect(page),
-                    None => break,
+                    None => return,
                 },
                 () = sleep_until(next_write), if !self.pending.is_empty() => {
                     let begun = Instant::now();
@@ -99,10 +109,9 @@ impl Ledger {
                     };
                     next_write = if written { begun + WRITE_EVERY } else { Instant::now() + RETRY_AFTER };
                 }
-                _ = stopped.changed() => break,
+                _ = stopped.changed() => return,
             }
         }
-        self.finish(store.get()).await;
     }
 
     async fn finish(mut self, store: Option<&Store>) {

@@ -137,7 +137,7 @@ fn what_is_too_large_or_no_json_is_told_so() {
     // Announced only: the answer does not wait for what would be thrown away.
     let mut connection = Connection::open(rig.admin);
     connection.send(format!(
-        "POST /v1/consumers HTTP/1.1\r\nhost: a\r\n{}\r\ncontent-type: application/json\r\ncontent-length: 99999999\r\n\r\n",
+        "POST /v1/consumers HTTP/1.1\r\nhost: localhost\r\n{}\r\ncontent-type: application/json\r\ncontent-length: 99999999\r\n\r\n",
         bearer()
     ));
     assert_eq!(connection.response().status, 413);
@@ -145,7 +145,7 @@ fn what_is_too_large_or_no_json_is_told_so() {
     let chunk = format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000));
     let mut connection = Connection::open(rig.admin);
     connection.send(format!(
-        "POST /v1/consumers HTTP/1.1\r\nhost: a\r\n{}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n",
+        "POST /v1/consumers HTTP/1.1\r\nhost: localhost\r\n{}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n",
         bearer()
     ));
     assert_eq!(connection.response().status, 413);

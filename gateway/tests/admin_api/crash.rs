@@ -44,7 +44,7 @@ fn create(address: SocketAddr, number: usize) -> Option<u16> {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let body = format!("{{\"consumer\":\"consumer-{number}\"}}");
     let head = format!(
-        "POST /v1/keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {ADMIN}\r\ncontent-type: application/json\r\n\
+        "POST /v1/keys HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN}\r\ncontent-type: application/json\r\n\
          idempotency-key: creation-{number}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );

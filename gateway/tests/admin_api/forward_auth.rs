@@ -58,6 +58,8 @@ fn the_request_is_named_as_each_proxy_names_it() {
         ("/v1/auth", &["x-original-uri: /admin", "x-forwarded-uri: /public"], 403, "ambiguous_request"),
         ("/v1/auth", &["x-original-uri: /admin", "x-original-uri: /public"], 403, "ambiguous_request"),
         ("/v1/auth", &["x-original-uri: a b"], 403, "ambiguous_request"),
+        ("/v1/auth", &["x-original-uri: /orders#b"], 403, "ambiguous_request"),
+        ("/v1/auth", &["x-forwarded-uri: /orders#b"], 403, "ambiguous_request"),
     ] {
         let response = auth(&rig, path, &[&[key.as_str()], lines].concat());
         assert_eq!(response.status, status, "{path} {lines:?}: {}", response.text());

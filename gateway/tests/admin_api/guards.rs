@@ -78,11 +78,46 @@ fn a_credential_is_one_bearer_token() {
 fn exchange_head(rig: &Rig, good: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut socket = std::net::TcpStream::connect(rig.admin).unwrap();
-    write!(socket, "HEAD /v1/keys HTTP/1.1\r\nhost: a\r\n{good}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(socket, "HEAD /v1/keys HTTP/1.1\r\nhost: localhost\r\n{good}\r\nconnection: close\r\n\r\n").unwrap();
     let mut head = String::new();
     socket.read_to_string(&mut head).unwrap();
     assert!(head.ends_with("\r\n\r\n"), "{head}");
     head
+}
+
+#[test]
+fn only_a_request_for_this_host_and_from_its_own_pages_is_answered() {
+    let rig = Rig::with_file("[admin]\nhosts = [\"gateway\"]\n");
+    let token = format!("authorization: Bearer {ADMIN}");
+    let (address, port) = (rig.admin.to_string(), rig.admin.port());
+    let ask = |path: &str, host: &str, origin: Option<&str>| {
+        let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
+        let response = exchange(rig.admin, format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{token}\r\n{origin}\r\n"));
+        if response.status < 400 { (response.status, String::new()) } else { refusal(&response) }
+    };
+    let (ok, misdirected, cross) =
+        ((200, String::new()), (421, "misdirected_request".to_owned()), (403, "cross_origin".to_owned()));
+    for path in ["/v1/keys", "/readyz", "/metrics", "/docs", "/openapi.json", "/healthz"] {
+        for host in [&address, "localhost", &format!("localhost:{port}"), "gateway:8081", "[::1]:80"] {
+            assert_eq!(ask(path, host, None), ok, "{path} {host}");
+            assert_eq!(ask(path, host, Some(&format!("http://{host}"))), ok, "{path} {host}");
+            for origin in ["http://evil.example", "null", &format!("https://{host}"), "http://localhost.evil.example"] {
+                assert_eq!(ask(path, host, Some(origin)), cross, "{path} {host} {origin}");
+            }
+        }
+        for host in ["evil.example", &format!("evil.example:{port}"), "127.0.0.1.evil.example"] {
+            let wanted = if path == "/healthz" { &ok } else { &misdirected };
+            assert_eq!(ask(path, host, None), *wanted, "{path} {host}");
+            // That of the page that has its own name lead here.
+            assert_eq!(ask(path, host, Some(&format!("http://{host}"))), *wanted, "{path} {host}");
+        }
+    }
+    // Other proxies pass on what their clients sent: it is about their hosts.
+    for path in ["/v1/auth", "/v1/auth/a"] {
+        let lines = format!("host: api.example\r\norigin: https://app.example\r\n{token}");
+        let response = exchange(rig.admin, format!("GET {path} HTTP/1.1\r\n{lines}\r\n\r\n"));
+        assert_eq!((response.status, response.code().as_str()), (401, "api_key_invalid"), "{path}");
+    }
 }
 
 #[test]
@@ -115,7 +150,7 @@ fn until_there_is_a_store_the_api_says_so() {
     let response = get(address, "/v1/keys", &[&format!("authorization: Bearer {ADMIN}")]);
     assert_eq!(refusal(&response), (503, "store_unavailable".to_owned()));
     assert_eq!(response.header("retry-after"), Some("1"));
-    let health = exchange(address, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    let health = exchange(address, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(health.status, 200);
 }
 

@@ -103,7 +103,7 @@ impl Rig {
     pub(crate) fn raw(&self, method: &str, path: &str, lines: &[&str], body: &[u8]) -> Response {
         let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\n{lines}{length}\r\n").into_bytes();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{lines}{length}\r\n").into_bytes();
         request.extend_from_slice(body);
         exchange(self.admin, request)
     }

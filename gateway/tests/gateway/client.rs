@@ -173,5 +173,5 @@ pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> Respon
 /// `GET path` with these header lines.
 pub(crate) fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Response {
     let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n"))
+    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n"))
 }

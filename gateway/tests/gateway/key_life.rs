@@ -1,7 +1,9 @@
 //! What becomes of a key while it is used: it is restricted, rolled, revoked.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
@@ -28,9 +30,16 @@ fn endless() -> Origin {
 #[test]
 fn open_streams_end_with_their_key_and_others_go_on() {
     let origin = endless();
-    for ending in ["revoke", "disable"] {
-        let rig = Rig::before(&origin);
-        let (mine, other) = (rig.key("acme", &[]), rig.key("other", &[]));
+    for ending in [
+        &["keys", "revoke", "KEY"][..],
+        &["keys", "disable", "KEY"],
+        &["consumers", "delete", "acme"],
+        &["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24"],
+        &["consumers", "update", "acme", "--scope", "elsewhere"],
+    ] {
+        let rig = Rig::with(&origin.url(), "[[routes]]\nscopes = [\"here\"]\n");
+        let (mine, other) = (rig.key("acme", &["--scope", "here"]), rig.key("other", &["--scope", "here"]));
+        let ending: Vec<&str> = ending.iter().map(|word| if *word == "KEY" { mine.id.as_str() } else { *word }).collect();
         let open = |path: &str, key: &str| {
             let mut connection = Connection::open(rig.public);
             let upgrade = if path == "/ws" { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
@@ -43,14 +52,73 @@ fn open_streams_end_with_their_key_and_others_go_on() {
         let mut untouched = open("/events", &other.header());
         assert!(String::from_utf8_lossy(&events.some_bytes()).contains("data: 1"));
         assert!(String::from_utf8_lossy(&untouched.some_bytes()).contains("data: 1"));
-        rig.done(&["keys", ending, &mine.id]);
+        rig.done(&ending);
         // Nothing more is sent in any of them; they end all the same.
         for connection in [&mut events, &mut tunnel] {
-            assert!(connection.is_closed(), "{ending}");
+            assert!(connection.is_closed(), "{ending:?}");
         }
-        untouched.socket().set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        untouched.socket().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let went_on = untouched.socket().read(&mut [0; 64]);
-        assert!(went_on.is_err(), "{ending}: {went_on:?}");
+        assert!(went_on.is_err(), "{ending:?}: {went_on:?}");
+    }
+}
+
+/// An origin that takes what comes and answers nothing. Tells what has come on a connection whenever there is more, and in the
+/// end that it has ended.
+fn silent() -> (String, mpsc::Receiver<Option<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (told, arrived) = mpsc::channel();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut socket, told) = (socket.unwrap(), told.clone());
+            std::thread::spawn(move || {
+                let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+                while let Ok(read @ 1..) = socket.read(&mut buffer) {
+                    all.extend_from_slice(&buffer[..read]);
+                    let _ = told.send(Some(String::from_utf8_lossy(&all).into_owned()));
+                }
+                let _ = told.send(None);
+            });
+        }
+    });
+    (url, arrived)
+}
+
+#[test]
+fn an_upload_and_a_wait_for_an_answer_end_with_their_key() {
+    let (url, arrived) = silent();
+    let upload = "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    let wait = "GET /slow HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n";
+    let websocket = "GET /ws HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    for (request, last, ending, code) in [
+        (upload, "first\r\n", &["keys", "revoke", "KEY"][..], "api_key_revoked"),
+        (upload, "first\r\n", &["keys", "disable", "KEY"], "api_key_disabled"),
+        (upload, "first\r\n", &[], "api_key_expired"),
+        (upload, "first\r\n", &["consumers", "delete", "acme"], "api_key_invalid"),
+        (upload, "first\r\n", &["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24"], "key_restricted"),
+        (wait, "\r\n\r\n", &["keys", "revoke", "KEY"], "api_key_revoked"),
+        (wait, "\r\n\r\n", &[], "api_key_expired"),
+        (websocket, "\r\n\r\n", &["keys", "revoke", "KEY"], "api_key_revoked"),
+    ] {
+        let rig = Rig::with(&url, "");
+        let key = rig.key("acme", if ending.is_empty() { &["--expires", "2s"] } else { &[] });
+        let mut connection = Connection::open(rig.public);
+        connection.send(request.replace("KEY", &key.header()));
+        while !arrived.recv_timeout(DEADLINE).unwrap().is_some_and(|bytes| bytes.ends_with(last)) {}
+        if !ending.is_empty() {
+            rig.done(&ending.iter().map(|word| if *word == "KEY" { key.id.as_str() } else { *word }).collect::<Vec<_>>());
+        }
+        let begun = std::time::Instant::now();
+        let response = connection.response();
+        assert_eq!(response.code(), code, "{request} {ending:?}");
+        // Far below every other deadline.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{request} {ending:?}: {:?}", begun.elapsed());
+        connection.try_send("5\r\nagain\r\n");
+        assert_eq!(arrived.recv_timeout(DEADLINE).unwrap(), None, "{request} {ending:?}: the origin gets more");
+        if request == upload {
+            assert_eq!(response.header("connection"), Some("close"), "{ending:?}");
+        }
     }
 }
 

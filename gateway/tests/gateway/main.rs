@@ -13,6 +13,7 @@ mod fleet;
 mod headers;
 mod http_1_0;
 mod importing;
+mod key_in_url;
 mod key_life;
 mod library_faults;
 mod lifecycle;

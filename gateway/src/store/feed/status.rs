@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::keys::UnixMillis;
+
 /// How current the key table is. Written by the feed, read from anywhere; [`age`](Self::age) takes no lock.
 #[derive(Debug)]
 pub struct FeedStatus {
@@ -43,6 +45,12 @@ impl FeedStatus {
         (current != NEVER).then(|| Duration::from_millis(u64::try_from(age).unwrap_or(0)))
     }
 
+    /// When the table was last known to be as the store, by the machine's clock, which says `now`; `None` when it never was.
+    #[must_use]
+    pub fn known_at(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.age(Instant::now()).map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
+    }
+
     /// Whether the table was last known to be as the store longer than `most` ago, or never.
     #[must_use]
     pub fn is_older_than(&self, most: Duration) -> bool {
@@ -71,7 +79,7 @@ impl FeedStatus {
         let _ = self.identity.set(identity);
     }
 
-    /// The table is as a file was that was written `age` ago, at `revision`.
+    /// The table is as a file was that was as the store `age` ago, at `revision`.
     pub fn restored(&self, revision: i64, age: Duration) {
         self.current.store(millis(self.since.elapsed()).saturating_sub(millis(age)), Ordering::Release);
         self.reached(revision);
@@ -127,6 +135,9 @@ mod tests {
         let age = status.age(Instant::now()).unwrap();
         assert!(age >= Duration::from_secs(3_600) && age < Duration::from_secs(3_700), "{age:?}");
         assert_eq!(status.revision(), 7);
+        let known_at = status.known_at(UnixMillis(10_000_000)).unwrap();
+        assert!((6_300_000..=6_400_000).contains(&known_at.0), "{known_at:?}");
+        assert_eq!(FeedStatus::new().known_at(UnixMillis(10_000_000)), None);
     }
 
     #[test]

@@ -18,7 +18,8 @@ const NEVER: i64 = i64::MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) origin: Origin,
-    pub(super) written_at: UnixMillis,
+    /// When it was last known to be as the store.
+    pub(super) known_at: UnixMillis,
 }
 
 /// One thing in the table.
@@ -33,7 +34,7 @@ pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<
     text(out, Some(&header.origin.store))?;
     text(out, Some(&header.origin.location))?;
     number(out, header.origin.revision)?;
-    number(out, header.written_at.0)
+    number(out, header.known_at.0)
 }
 
 /// `None` when it is something else.
@@ -43,8 +44,8 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
         return Ok(None);
     }
     let (store, location) = (required(from)?, required(from)?);
-    let (revision, written_at) = (read_number(from)?, UnixMillis(read_number(from)?));
-    Ok(Some(Header { origin: Origin { store, location, revision }, written_at }))
+    let (revision, known_at) = (read_number(from)?, UnixMillis(read_number(from)?));
+    Ok(Some(Header { origin: Origin { store, location, revision }, known_at }))
 }
 
 pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {

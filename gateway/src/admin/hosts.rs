@@ -1,0 +1,136 @@
+//! Who a browser may take the admin listener for. A page of somebody else can have its own name lead here (DNS rebinding),
+//! and then the browser counts the listener to that page: it is known by the name, which is none of ours.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::http::header::{self, HeaderMap};
+use rustix::system::uname;
+
+use crate::admin::problem::{Kind, Problem};
+
+/// What the listener speaks; whoever puts TLS before it puts an origin of its own before it.
+const SCHEME: &str = "http://";
+
+/// The names that the listener answers to, in lower case. Addresses cannot be made to lead elsewhere, and need none.
+pub(super) struct Hosts(Vec<String>);
+
+impl Default for Hosts {
+    /// `localhost`, and what the machine calls itself.
+    fn default() -> Self {
+        Self(vec!["localhost".to_owned(), uname().nodename().to_string_lossy().to_ascii_lowercase()])
+    }
+}
+
+impl Hosts {
+    /// These and `names`.
+    pub(super) fn and<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        self.0.extend(names.into_iter().map(str::to_ascii_lowercase));
+        self
+    }
+
+    /// Refuses a request for another host. One without a host is from no browser.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut lines = headers.get_all(header::HOST);
+        if lines.all(|host| host.to_str().is_ok_and(|host| self.accepts(host))) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::MisdirectedRequest,
+            "The Host header is no IP address, not localhost, not the name of this machine, and not among admin.hosts.",
+        ))
+    }
+
+    fn accepts(&self, host: &str) -> bool {
+        if let Some(rest) = host.strip_prefix('[') {
+            let (address, port) = rest.split_once(']').unwrap_or_default();
+            return address.parse::<Ipv6Addr>().is_ok() && is_port(port);
+        }
+        let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+        // A name with the dot that ends it is the same name.
+        let name = name.strip_suffix('.').unwrap_or(name);
+        is_port(port) && (name.parse::<IpAddr>().is_ok() || self.0.iter().any(|known| known.eq_ignore_ascii_case(name)))
+    }
+}
+
+/// Refuses what a page of another origin has made a browser send (RFC 6454).
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    let is_ours = |origin: &[u8]| {
+        origin
+            .split_at_checked(SCHEME.len())
+            .is_some_and(|(scheme, rest)| scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && rest.eq_ignore_ascii_case(host))
+    };
+    if headers.get_all(header::ORIGIN).all(|origin| is_ours(origin.as_bytes())) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::CrossOrigin, "A page of another origin asks. Only pages of this listener may."))
+}
+
+/// Whether `text` is nothing, or a port after its colon.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn only_addresses_and_known_names_are_answered_to() {
+        let machine = uname().nodename().to_string_lossy().into_owned();
+        let hosts = Hosts::default().and(["Gateway", "postern.internal"]);
+        for (host, accepted) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:8081", true),
+            ("10.1.2.3:80", true),
+            ("[::1]:8081", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("LocalHost:8081", true),
+            ("localhost.", true),
+            (&machine, true),
+            ("gateway:8081", true),
+            ("postern.internal", true),
+            ("evil.example", false),
+            ("evil.example:8081", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("127.1", false),
+            ("[::1].evil.example", false),
+            ("[::1", false),
+            ("[evil]", false),
+            ("localhost:evil", false),
+            ("localhost:1:2", false),
+            ("evil@localhost", false),
+            ("", false),
+        ] {
+            assert_eq!(hosts.check(&headers(&[(header::HOST, host)])).is_ok(), accepted, "{host:?}");
+        }
+        assert!(hosts.check(&headers(&[])).is_ok());
+    }
+
+    #[test]
+    fn only_the_listeners_own_pages_may_ask() {
+        let host = (header::HOST, "127.0.0.1:8081");
+        for (origin, accepted) in [
+            ("http://127.0.0.1:8081", true),
+            ("HTTP://127.0.0.1:8081", true),
+            ("https://127.0.0.1:8081", false),
+            ("http://127.0.0.1", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://evil.example", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(check_origin(&headers(&[host.clone(), (header::ORIGIN, origin)])).is_ok(), accepted, "{origin:?}");
+        }
+        assert!(check_origin(&headers(&[host])).is_ok());
+        assert!(check_origin(&headers(&[(header::ORIGIN, "http://evil.example")])).is_err());
+    }
+}

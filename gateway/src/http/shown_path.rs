@@ -1,0 +1,82 @@
+//! The path of a request as logs and refusals may show it: never with an API key in it.
+
+use actix_http::Uri;
+
+use crate::http::percent::unescape;
+use crate::keys::{Prefix, token};
+
+/// Stands in logs in place of a path.
+const HIDDEN: &str = "[key]";
+
+/// What may be shown of a request's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShownPath {
+    /// The path.
+    Plain(String),
+    /// Nothing: a whole key of this gateway stands in the path or in the query, escaped or not.
+    HasKey,
+}
+
+impl ShownPath {
+    /// Looks `uri` through. Allocates the path alone, unless something in it is escaped.
+    #[must_use]
+    pub fn of(uri: &Uri, prefix: &Prefix) -> Self {
+        let target = uri.path_and_query().map_or("", |target| target.as_str());
+        let has_key = token::contains_own_form(target.as_bytes(), prefix)
+            || target.contains('%') && token::contains_own_form(&unescape(target), prefix);
+        if has_key { Self::HasKey } else { Self::Plain(uri.path().to_owned()) }
+    }
+
+    /// For a line of a log.
+    #[must_use]
+    pub fn in_log(&self) -> &str {
+        match self {
+            Self::Plain(path) => path,
+            Self::HasKey => HIDDEN,
+        }
+    }
+
+    /// For the body of a refusal; empty is none.
+    #[must_use]
+    pub fn as_instance(&self) -> &str {
+        match self {
+            Self::Plain(path) => path,
+            Self::HasKey => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::token::PlainKey;
+
+    #[test]
+    fn a_key_is_hidden_wherever_it_stands_and_nothing_else_is() {
+        let prefix = Prefix::default();
+        let key = PlainKey::generate(&prefix).unwrap();
+        let key = key.expose();
+        let every_byte: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for (target, is_hidden) in [
+            (format!("/{key}"), true),
+            (format!("/a/{key}/b?c=d"), true),
+            (format!("/a?key={key}"), true),
+            (format!("/{every_byte}"), true),
+            (format!("/a?{every_byte}"), true),
+            (format!("/{}", key.replacen('_', "%5F", 1)), true),
+            (format!("/{}", key.replacen('p', "%70", 1)), true),
+            (format!("/%zz{key}%"), true),
+            (format!("http://h/{key}"), true),
+            (format!("/{}", &key[..key.len() - 1]), false),
+            ("/a_b/c%5Fd?e_f=%67".to_owned(), false),
+            ("/%".to_owned(), false),
+            ("/".to_owned(), false),
+        ] {
+            let uri: Uri = target.parse().unwrap();
+            let shown = ShownPath::of(&uri, &prefix);
+            assert_eq!(shown == ShownPath::HasKey, is_hidden, "{target}");
+            assert_eq!(shown.in_log(), if is_hidden { "[key]" } else { uri.path() }, "{target}");
+            assert_eq!(shown.as_instance(), if is_hidden { "" } else { uri.path() }, "{target}");
+        }
+    }
+}
