@@ -179,7 +179,7 @@ fn github_is_believed_by_the_keys_of_a_file() {
 }
 
 /// The head of a report that announces a body of ten bytes.
-const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: a\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
+const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: 127.0.0.1\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
                      content-length: 10\r\n\r\n";
 
 #[test]
