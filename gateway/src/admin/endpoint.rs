@@ -26,6 +26,10 @@ use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
+/// What the gate refuses, whatever is asked.
+const GUARDED: [(u16, &str); 2] =
+    [(403, "A page of another origin asks."), (421, "The request is for a host that is not this listener's.")];
+
 /// What a handler answers.
 pub(super) type Answered = Result<HttpResponse, Problem>;
 
@@ -138,6 +142,7 @@ impl Endpoint {
         let route = route.guard(reads());
         Self { method: Method::GET, path, route, also: None, operation, schemas: BTreeMap::new() }
             .refuses(&[(400, "The URL holds an API key.")])
+            .refuses(&GUARDED)
     }
 
     fn new<P, Q, B>(
@@ -274,10 +279,11 @@ impl Endpoint {
             (500, "The gateway failed; its log says why."),
             (503, "The admin API is off, or the database is not available at the moment."),
         ]);
+        self = self.refuses(&GUARDED);
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(403, "The token may read only.")]);
+        self = self.refuses(&[(403, "The token may read only, or a page of another origin asks.")]);
         if verb == Verb::Write {
             return self;
         }
