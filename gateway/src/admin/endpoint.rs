@@ -32,6 +32,10 @@ use crate::views::schemas;
 /// database that fell silent.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// What the gate refuses, whatever is asked.
+const GUARDED: [(u16, &str); 2] =
+    [(403, "A page of another origin asks."), (421, "The request is for a host that is not this listener's.")];
+
 /// What a handler answers.
 pub(super) type Answered = Result<HttpResponse, Problem>;
 
@@ -144,6 +148,7 @@ impl Endpoint {
         let route = route.guard(reads());
         Self { method: Method::GET, path, route, also: None, operation, schemas: BTreeMap::new() }
             .refuses(&[(400, "The URL holds an API key.")])
+            .refuses(&GUARDED)
     }
 
     fn new<P, Q, B>(
@@ -280,10 +285,11 @@ impl Endpoint {
             (500, "The gateway failed; its log says why."),
             (503, "The admin API is off, or the database is not available at the moment."),
         ]);
+        self = self.refuses(&GUARDED);
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(403, "The token may read only.")]);
+        self = self.refuses(&[(403, "The token may read only, or a page of another origin asks.")]);
         if verb == Verb::Write {
             return self;
         }

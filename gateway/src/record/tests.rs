@@ -1,0 +1,51 @@
+use std::io;
+use std::sync::Mutex;
+
+use actix_http::Payload;
+use actix_http::header::HeaderMap;
+use futures_util::{StreamExt as _, stream};
+
+use super::*;
+use crate::http::request_id::RequestIds;
+use crate::telemetry::access_log::Writer;
+
+/// A place to write to that can be read.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_rt::test]
+async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
+    let written = Written::default();
+    let (writer, thread) = Writer::start(written.clone()).unwrap();
+    let none = HeaderMap::new();
+    let address = ClientAddress::identify(None, &none, &[]);
+    let id = RequestIds::new().identify(&none);
+    let exchange =
+        Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, Method::GET, ShownPath::Plain("/".to_owned()));
+    let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
+        assert!(!piece.is_empty(), "the second piece");
+        Ok(piece)
+    });
+    let body = OriginBody::new(Payload::Stream { payload: Box::pin(pieces) }, None, false);
+    let response = exchange.record(Response::ok().set_body(EitherBody::left(body)));
+    {
+        let mut body = pin!(response.into_body());
+        assert_eq!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().unwrap(), "begun");
+        assert!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().is_err());
+    }
+    // The line waits for others for a moment, on this thread.
+    actix_rt::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&written.0.lock().unwrap()).unwrap();
+    assert_eq!((&line["status"], &line["bytes_out"], &line["ending"]), (&200.into(), &5.into(), &"internal_error".into()));
+    assert_eq!(line["cause"], "a panic");
+}
