@@ -1,0 +1,107 @@
+//! What the settings say, in the form in which each part takes it.
+
+use std::sync::Arc;
+
+use actix_http::header::HeaderValue;
+
+use crate::app::StartError;
+use crate::config::settings::{ListenSettings, OriginSettings, Settings};
+use crate::config::upstreams::UpstreamRef;
+use crate::http::client_stream::{ClientLimits, Pace};
+use crate::pipeline::Policy;
+use crate::proxy::Upstream;
+use crate::proxy::origin_stream::OriginLimits;
+use crate::proxy::pool::PoolSettings;
+use crate::routes::{MissingKey, PathPrefix, Route, Routes};
+
+/// The default upstream, then those of the file.
+pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
+    let default = Upstream::single("default", settings.origin.url.clone());
+    let named = settings.upstreams.iter();
+    let named = named.map(|upstream| Upstream::new(&upstream.name.0, upstream.targets.clone(), upstream.policy.clone()));
+    std::iter::once(default).chain(named).map(Arc::new).collect()
+}
+
+/// The policy: routes, and what holds for all of them.
+pub(super) fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc<Upstream>]) -> Result<Policy, StartError> {
+    let default_upstream = &upstreams[0];
+    // The settings have refused names that are not there.
+    let upstream = |wanted: &Option<UpstreamRef>| match wanted {
+        None => Arc::clone(default_upstream),
+        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
+        Some(UpstreamRef::Named(name)) => {
+            Arc::clone(upstreams[1..].iter().find(|upstream| upstream.name() == name.0).unwrap_or(default_upstream))
+        }
+    };
+    let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
+    secret.set_sensitive(true);
+    let default = Route {
+        name: "default".into(),
+        hosts: Vec::new(),
+        path: PathPrefix::default(),
+        methods: Vec::new(),
+        upstream: Arc::clone(default_upstream),
+        scopes: Vec::new(),
+        on_missing_key: MissingKey::Reject,
+        preserve_host: false,
+        forward_metadata: false,
+        rewrite_location: true,
+        allow_ambiguous_path: false,
+    };
+    let routes = settings.routes.iter().map(|route| Route {
+        name: route.name.as_str().into(),
+        hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
+        path: route.path.clone(),
+        methods: route.methods.iter().map(|method| method.0.clone()).collect(),
+        upstream: upstream(&route.upstream),
+        scopes: route.scopes.clone(),
+        on_missing_key: route.on_missing_key,
+        preserve_host: route.preserve_host,
+        forward_metadata: route.forward_metadata,
+        rewrite_location: route.rewrite_location,
+        allow_ambiguous_path: route.allow_ambiguous_path,
+    });
+    let routes: Vec<Route> = if settings.routes.is_empty() { vec![default] } else { routes.collect() };
+    Ok(Policy {
+        routes: Routes::new(routes),
+        realm: settings.realm.clone(),
+        prefix: settings.store.prefix.clone(),
+        max_staleness: settings.store.max_staleness,
+        secret,
+        scheme: HeaderValue::from_static(scheme),
+        trusted_proxies: settings.listen.trusted_proxies.clone(),
+        max_body_bytes: settings.listen.max_body_bytes,
+        tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
+    })
+}
+
+/// How connections to origins are opened, used and kept.
+pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
+    PoolSettings {
+        connect_timeout: origin.connect_timeout,
+        limits: OriginLimits {
+            first_byte_timeout: origin.first_byte_timeout,
+            idle_timeout: origin.idle_timeout,
+            write_timeout: origin.write_idle_timeout,
+            ..OriginLimits::default()
+        },
+        dns_refresh: origin.dns_refresh,
+        keep_alive: origin.keep_alive,
+        tls: origin.tls.clone(),
+        ..PoolSettings::default()
+    }
+}
+
+/// What clients are held to.
+pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
+    let defaults = ClientLimits::default();
+    ClientLimits {
+        head_bytes: listen.max_head_bytes,
+        fields: listen.max_headers,
+        head_timeout: listen.head_timeout,
+        keep_alive: listen.keep_alive,
+        body: Pace { idle: listen.body_idle_timeout, ..defaults.body },
+        write: Pace { idle: listen.write_idle_timeout, ..defaults.write },
+        ..defaults
+    }
+}
