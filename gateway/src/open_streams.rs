@@ -185,8 +185,11 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut places = self.streams.places.borrow_mut();
-        places.places[self.place] = Place::Free;
+        let freed = std::mem::replace(&mut places.places[self.place], Place::Free);
         places.free.push(self.place);
+        // A waker may take its task along, and that may be entered too.
+        drop(places);
+        drop(freed);
     }
 }
 
