@@ -79,7 +79,7 @@ class Gateway:
         log = folder / f"gateway-{number}.log"
         self.process = subprocess.Popen([GATEWAY, "serve"], cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stderr=log.open("w"))
         by = time.monotonic() + 30
-        while not (found := re.search(r"] listening on http://127\.0\.0\.1:(\d+)", log.read_text())):
+        while not (found := re.search(r"] listening on http://127\.0\.0\.1:(\d+)\n", log.read_text())):
             if time.monotonic() > by:
                 sys.exit(log.read_text())
             time.sleep(0.02)

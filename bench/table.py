@@ -91,7 +91,7 @@ def start(gateway, database, folder):
         begun = time.monotonic()
         process = subprocess.Popen([gateway, "serve"], env=environment(database), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        port = wait_for(r"admin listening on http://127\.0\.0\.1:(\d+)", log, process)
+        port = wait_for(r"admin listening on http://127\.0\.0\.1:(\d+)\n", log, process)
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30)

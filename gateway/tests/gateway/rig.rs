@@ -199,7 +199,9 @@ impl Process {
             let mut address = None;
             eventually(marker, || {
                 let log = log.lock().unwrap();
-                address = log.lines().find_map(|line| line.split_once(marker)?.1.split_once("://")?.1.trim().parse().ok());
+                // Whole lines only: half a port is a port too.
+                let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+                address = whole.lines().find_map(|line| line.split_once(marker)?.1.split_once("://")?.1.trim().parse().ok());
                 address.is_some()
             });
             address.unwrap()
