@@ -29,7 +29,7 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
-use crate::keys::{KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis};
+use crate::keys::{KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
 use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
@@ -165,10 +165,12 @@ pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
 /// Gives the request an id and its client an address.
 fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
-    let request_id = worker.request_ids.identify(headers);
+    let request_id = worker.request_ids.identify(headers, &policy.prefix);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
     let path = ShownPath::of(request.uri(), &policy.prefix);
-    let method = request.method().clone();
+    // What a client made up in place of a method may be a key.
+    let is_key = token::contains_own_form(request.method().as_str().as_bytes(), &policy.prefix);
+    let method = if is_key { Method::from_bytes(b"UNKNOWN").unwrap_or_default() } else { request.method().clone() };
     Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, method, path)
 }
 

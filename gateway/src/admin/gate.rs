@@ -27,8 +27,8 @@ pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static
         return Ok(request.into_response(actix_web::HttpResponse::InternalServerError().finish()));
     };
     let request_id = match request.app_data::<Rc<RequestIds>>() {
-        Some(ids) => ids.identify(request.headers()),
-        None => RequestIds::new().identify(request.headers()),
+        Some(ids) => ids.identify(request.headers(), operations.prefix()),
+        None => RequestIds::new().make(),
     };
     let instance = request.uri().path().to_owned();
     let mut response = match admit(&request, &operations) {

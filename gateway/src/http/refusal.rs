@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn every_refusal_is_documented_and_carries_what_its_status_demands() {
         let document = include_str!("../../../docs/PROBLEMS.md");
-        let id = crate::http::request_id::RequestIds::new().identify(&header::HeaderMap::new());
+        let id = crate::http::request_id::RequestIds::new().make();
         for refusal in every_refusal() {
             let response = refusal.respond("r", "/x", &id, false);
             let status = response.status();
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn an_unread_body_closes_the_connection() {
-        let id = crate::http::request_id::RequestIds::new().identify(&header::HeaderMap::new());
+        let id = crate::http::request_id::RequestIds::new().make();
         for (refusal, unread, closes) in
             [(Refusal::KeyMissing, false, false), (Refusal::KeyMissing, true, true), (Refusal::BadRequest("x"), false, true)]
         {

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::keys::{Prefix, token};
+
 /// The longest id that is taken over from a client, in bytes.
 const MAX_BYTES: usize = 128;
 
@@ -44,17 +46,20 @@ impl RequestIds {
     }
 
     /// The client's own id if it is one value of 1 to 128 letters, digits and `-._~`, otherwise a new one: what ends
-    /// up in logs and headers must not carry more than an id.
-    pub fn identify(&self, headers: &HeaderMap) -> RequestId {
+    /// up in logs and headers must not carry more than an id, and no API key, which begins with `prefix`.
+    pub fn identify(&self, headers: &HeaderMap, prefix: &Prefix) -> RequestId {
         static NAME: HeaderName = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
         let mut given = headers.get_all(&NAME);
         match (given.next(), given.next()) {
-            (Some(id), None) if is_well_formed(id.as_bytes()) => RequestId(id.clone()),
+            (Some(id), None) if is_well_formed(id.as_bytes()) && !token::contains_own_form(id.as_bytes(), prefix) => {
+                RequestId(id.clone())
+            }
             _ => self.make(),
         }
     }
 
-    fn make(&self) -> RequestId {
+    /// A new one.
+    pub fn make(&self) -> RequestId {
         let counter = self.next.get();
         self.next.set(counter.wrapping_add(1));
         // The counter is spread over all bits (splitmix64), so that ids look alike nowhere and sort nowhere.
@@ -87,6 +92,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::keys::PlainKey;
 
     fn given(values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -100,7 +106,9 @@ mod tests {
     fn a_well_formed_id_is_kept_and_anything_else_is_replaced() {
         let ids = RequestIds::new();
         let long = "a".repeat(129);
+        let key = PlainKey::generate(&Prefix::default()).unwrap();
         for (values, kept) in [
+            (&[key.expose().as_bytes()][..], false),
             (&[b"abc-DEF_1.2~3".as_slice()][..], true),
             (&[&long.as_bytes()[..128]], true),
             (&[long.as_bytes()], false),
@@ -112,7 +120,7 @@ mod tests {
             (&[b"a", b"b"], false),
             (&[], false),
         ] {
-            let id = ids.identify(&given(values));
+            let id = ids.identify(&given(values), &Prefix::default());
             assert_eq!(values.first().is_some_and(|value| id.as_str().as_bytes() == *value), kept, "{values:?}");
             assert!(is_well_formed(id.as_str().as_bytes()), "{id:?}");
         }

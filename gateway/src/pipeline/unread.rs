@@ -15,7 +15,7 @@ use crate::telemetry::access_log::{Ending, Entry};
 pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
     let refusal = refusal(refused.fault)?;
     let none = HeaderMap::new();
-    let request_id = worker.request_ids.identify(&none);
+    let request_id = worker.request_ids.make();
     let bytes = refusal.to_bytes(&worker.policy.load().realm, &request_id);
     // A request that was passed on has a line of its own.
     if !refused.within_request {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_fault_that_has_a_status_has_a_refusal_with_it() {
-        let id = crate::http::request_id::RequestIds::new().identify(&HeaderMap::new());
+        let id = crate::http::request_id::RequestIds::new().make();
         for fault in [
             ClientFault::HeadTimeout,
             ClientFault::HeadTooLarge,

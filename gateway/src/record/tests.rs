@@ -29,7 +29,7 @@ async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
     let (writer, thread) = Writer::start(written.clone()).unwrap();
     let none = HeaderMap::new();
     let address = ClientAddress::identify(None, &none, &[]);
-    let id = RequestIds::new().identify(&none);
+    let id = RequestIds::new().make();
     let exchange =
         Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, Method::GET, ShownPath::Plain("/".to_owned()));
     let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {

@@ -41,6 +41,12 @@ fn a_key_in_a_url_is_refused_and_stands_in_no_log() {
         let asked = get(gateway.admin, "/v1/auth", &[&line, &format!("x-forwarded-uri: {target}")]);
         assert_eq!((asked.status, asked.code().as_str()), (400, "key_in_url"), "{target}");
     }
+    // In place of a method or of an id it is not told either.
+    let mut connection = Connection::open(gateway.public);
+    connection.send(format!("{key} / HTTP/1.1\r\nhost: h\r\nx-request-id: {key}\r\n\r\n"));
+    let response = connection.response();
+    assert_eq!((response.status, response.text().contains(key)), (405, false), "{}", response.text());
+    assert!(response.header("x-request-id").is_some_and(|id| id != key));
     // Less than a key is a path like any other.
     assert_eq!(get(gateway.public, &format!("/{}", &key[..key.len() - 1]), &[&line]).status, 200);
     assert_eq!(origin.arrived().len(), 1);
