@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{DEADLINE, get};
-use crate::rig::{ADMIN, eventually};
+use crate::rig::ADMIN;
+use crate::running::eventually;
 
 const ROUNDS: usize = 6;
 const CREATIONS: usize = 60;

@@ -8,7 +8,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::client::{Response, get};
-use crate::rig::{Rig, eventually, text};
+use crate::rig::{Rig, text};
+use crate::running::eventually;
 
 const ROUTES: &str = "
 [[routes]]

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::client::get;
-use crate::rig::{CI, Rig, eventually, refusal, text};
+use crate::rig::{CI, Rig, refusal, text};
+use crate::running::eventually;
 
 /// Has the holder of `key` send so many requests, which no origin answers.
 fn send(rig: &Rig, key: &Value, requests: usize) {

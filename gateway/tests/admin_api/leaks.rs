@@ -9,7 +9,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
 use crate::client::{Connection, Response};
-use crate::rig::{READER, Rig, eventually, refusal, text};
+use crate::rig::{READER, Rig, refusal, text};
+use crate::running::eventually;
 
 /// Someone who signs like GitHub does.
 struct Signer {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, eventually, refusal, text};
+use crate::rig::{Rig, refusal, text};
+use crate::running::eventually;
 
 #[test]
 fn a_key_lives_and_ends_and_the_gateway_follows() {

@@ -17,4 +17,6 @@ mod life;
 mod lists;
 mod rig;
 mod roll;
+#[path = "../gateway/running.rs"]
+mod running;
 mod verify;

@@ -1,16 +1,13 @@
 //! A running gateway with three admin tokens and a store of its own.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
-use postern_gateway::app::Gateway;
 use postern_gateway::config::{self, Environment};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
-use crate::client::{DEADLINE, Response, exchange, get};
+use crate::client::{Response, exchange, get};
+use crate::running::Running;
 
 /// The token of the environment, whose holder is called `admin`.
 pub(crate) const ADMIN: &str = "admin-9f2c51d07be84a63";
@@ -23,8 +20,9 @@ pub(crate) const CI: &str = "ci-7be84a639f2c51d0";
 pub(crate) struct Rig {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Stops before its directory goes.
+    _running: Running,
     pub(crate) directory: TempDir,
-    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Rig {
@@ -68,19 +66,8 @@ impl Rig {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         let settings = config::load(Some(&file), &environment).unwrap_or_else(|problems| panic!("{problems}"));
-        let (started, addresses) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        std::thread::spawn(move || {
-            actix_rt::System::new().block_on(async move {
-                let gateway = Gateway::build(settings).await.unwrap();
-                started.send((gateway.public_address(), gateway.admin_address())).unwrap();
-                gateway.run(async { drop(stopped.await) }, std::future::pending()).await
-            })
-        });
-        let (public, admin) = addresses.recv_timeout(DEADLINE).unwrap();
-        let rig = Self { public, admin, directory, stop: Some(stop) };
-        eventually("the keys are loaded", || get(rig.admin, "/readyz", &[]).status == 200);
-        rig
+        let running = Running::start(settings);
+        Self { public: running.public, admin: running.admin, _running: running, directory }
     }
 
     /// A call as `admin`.
@@ -129,12 +116,6 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-    }
-}
-
 /// A text member.
 pub(crate) fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
@@ -150,13 +131,4 @@ pub(crate) fn refusal(response: &Response) -> (u16, String) {
     assert_eq!(body["status"], response.status);
     assert_eq!(body["request_id"].as_str(), response.header("x-request-id"));
     (response.status, code)
-}
-
-/// Waits until `holds`, up to the deadline.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{ADMIN, Rig, eventually, refusal, text};
+use crate::rig::{ADMIN, Rig, refusal, text};
+use crate::running::eventually;
 
 fn key_of(rig: &Rig, consumer: &Value) -> Value {
     rig.made(&format!("/v1/consumers/{}/keys", text(consumer, "id")), &json!({ "scopes": ["a"], "description": "billing" }))

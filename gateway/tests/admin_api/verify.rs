@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{ADMIN, READER, Rig, eventually, refusal, text};
+use crate::rig::{ADMIN, READER, Rig, refusal, text};
+use crate::running::eventually;
 
 fn verify(rig: &Rig, token: &str, body: &Value) -> Value {
     let response = rig.call_as(token, "POST", "/v1/keys/verify", &[], Some(body));

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::client::{Connection, DEADLINE};
 use crate::origin::Origin;
-use crate::rig::{Process, eventually};
+use crate::rig::Process;
+use crate::running::eventually;
 
 /// What the process may grow by, whatever passes through it.
 const FLAT: usize = 32 * 1024 * 1024;

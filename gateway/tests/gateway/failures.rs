@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::{Rig, eventually};
+use crate::rig::Rig;
+use crate::running::eventually;
 
 /// Deadlines short enough to wait for.
 const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::client::{Response, get};
 use crate::origin::Origin;
 use crate::postgres::Server;
-use crate::rig::{Process, eventually, gateway};
+use crate::rig::{Process, gateway};
+use crate::running::eventually;
 
 /// A server with a database, and gateways on it.
 struct Fleet {

@@ -2,7 +2,8 @@
 
 use crate::client::get;
 use crate::origin::Origin;
-use crate::rig::{Rig, eventually};
+use crate::rig::Rig;
+use crate::running::eventually;
 
 #[test]
 fn imported_keys_are_let_in_by_a_gateway_that_runs() {

@@ -2,7 +2,8 @@
 
 use crate::client::{Connection, get};
 use crate::origin::Origin;
-use crate::rig::{Process, eventually};
+use crate::rig::Process;
+use crate::running::eventually;
 
 #[test]
 fn a_key_in_a_url_is_refused_and_stands_in_no_log() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::{Rig, eventually};
+use crate::rig::Rig;
+use crate::running::eventually;
 
 /// Sends an event and then waits, with the response open, until the connection is closed from the other side.
 fn endless() -> Origin {

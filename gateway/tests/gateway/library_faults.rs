@@ -12,7 +12,8 @@ use rustls::pki_types::ServerName;
 use crate::certificates::{Authority, Relay};
 use crate::client::{Connection, DEADLINE, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Process, Rig, eventually};
+use crate::rig::{Process, Rig};
+use crate::running::eventually;
 
 /// How long an origin may wait to hear that a client has left.
 const SOON: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@ use std::sync::mpsc;
 
 use crate::client::{Connection, DEADLINE, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Process, SECRET, database, eventually, gateway};
+use crate::rig::{Process, SECRET, database, gateway};
+use crate::running::eventually;
 
 #[test]
 fn a_stop_finishes_the_requests_that_run_and_refuses_new_ones() {

@@ -23,6 +23,7 @@ mod origin;
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
 mod rig;
+mod running;
 mod stopping;
 mod story;
 mod streaming;

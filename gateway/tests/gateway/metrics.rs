@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use crate::certificates::Authority;
 use crate::client::{Connection, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Process, Rig, eventually};
+use crate::rig::{Process, Rig};
+use crate::running::eventually;
 
 type Labels = BTreeMap<String, String>;
 

@@ -5,16 +5,14 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
-use postern_gateway::app::Gateway;
 use postern_gateway::config::{self, Environment};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
-use crate::client::{DEADLINE, Response, exchange, get};
+use crate::client::{Response, exchange, get};
 use crate::origin::Origin;
+use crate::running::{Running, eventually};
 
 /// The secret that every gateway here proves itself with.
 pub(crate) const SECRET: &str = "rig-9f2c51d07be84a63-shared";
@@ -23,8 +21,9 @@ pub(crate) const SECRET: &str = "rig-9f2c51d07be84a63-shared";
 pub(crate) struct Rig {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Stops before its directory goes.
+    _running: Running,
     pub(crate) directory: TempDir,
-    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Rig {
@@ -50,19 +49,8 @@ impl Rig {
         .collect();
         let settings = config::load(Some(&directory.path().join("gateway.toml")), &environment)
             .unwrap_or_else(|problems| panic!("{problems}"));
-        let (started, addresses) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        std::thread::spawn(move || {
-            actix_rt::System::new().block_on(async move {
-                let gateway = Gateway::build(settings).await.unwrap();
-                started.send((gateway.public_address(), gateway.admin_address())).unwrap();
-                gateway.run(async { drop(stopped.await) }, std::future::pending()).await
-            })
-        });
-        let (public, admin) = addresses.recv_timeout(DEADLINE).unwrap();
-        let rig = Self { public, admin, directory, stop: Some(stop) };
-        eventually("the keys are loaded", || get(rig.admin, "/readyz", &[]).status == 200);
-        rig
+        let running = Running::start(settings);
+        Self { public: running.public, admin: running.admin, _running: running, directory }
     }
 
     /// Makes a key for consumer `name` with the command line, and returns its parts.
@@ -92,12 +80,6 @@ impl Rig {
     /// `GET path` with a key.
     pub(crate) fn get(&self, path: &str, key: &Key) -> Response {
         get(self.public, path, &[&key.header()])
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        drop(self.stop.take());
     }
 }
 
@@ -142,15 +124,6 @@ pub(crate) fn gateway(directory: &Path, variables: &[(&str, &str)], arguments: &
         .current_dir(directory)
         .output()
         .unwrap()
-}
-
-/// Waits until `holds`, up to the deadline.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The real binary, running as a process of its own.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::{Process, eventually};
+use crate::rig::Process;
+use crate::running::eventually;
 
 /// What clients of one kind count.
 #[derive(Default)]

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Rig, SECRET, eventually};
+use crate::rig::{Rig, SECRET};
+use crate::running::eventually;
 
 #[test]
 fn a_valid_key_reaches_the_origin_with_proof_and_identity_and_without_the_key() {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::certificates::{Authority, Pair, Relay, shown};
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::{Process, SECRET, eventually, gateway};
+use crate::rig::{Process, SECRET, gateway};
+use crate::running::eventually;
 
 /// A directory with `gateway.toml`, the authority and what else the file names.
 fn directory(authority: &Authority, file: &str) -> tempfile::TempDir {

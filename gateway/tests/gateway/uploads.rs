@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use crate::client::{Connection, DEADLINE};
-use crate::rig::{Process, Rig, eventually};
+use crate::rig::{Process, Rig};
+use crate::running::eventually;
 
 /// How a request tells where its body ends.
 #[derive(Debug, Clone, Copy)]

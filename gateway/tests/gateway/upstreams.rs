@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
-use crate::rig::{Rig, SECRET, eventually, gateway};
+use crate::rig::{Rig, SECRET, gateway};
+use crate::running::eventually;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 

@@ -12,7 +12,8 @@ use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use crate::client::{Connection, DEADLINE, exchange, get};
 use crate::metrics::Scrape;
 use crate::origin::Origin;
-use crate::rig::{Process, Rig, database, eventually, gateway};
+use crate::rig::{Process, Rig, database, gateway};
+use crate::running::eventually;
 
 /// Requests, refusals and bytes.
 type Counts = [u64; 4];

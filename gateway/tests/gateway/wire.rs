@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crate::client::{Connection, DEADLINE};
 use crate::origin::{Arrived, Origin};
-use crate::rig::{Key, Rig, SECRET, eventually};
+use crate::rig::{Key, Rig, SECRET};
+use crate::running::eventually;
 
 /// A request that must never reach an origin: it stands where a reader out of step would take it for one.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";

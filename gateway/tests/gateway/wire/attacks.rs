@@ -5,7 +5,8 @@ use std::io::Write;
 use super::{Bench, open};
 use crate::client::{Connection, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Process, Rig, eventually};
+use crate::rig::{Process, Rig};
+use crate::running::eventually;
 
 #[test]
 fn an_origins_own_address_stays_here_unless_the_route_says_otherwise() {

@@ -5,7 +5,8 @@ use Wanted::{Declined, Passed, Refused, RefusedAs};
 
 use crate::client::Connection;
 use crate::origin::Origin;
-use crate::rig::{Process, eventually};
+use crate::rig::Process;
+use crate::running::eventually;
 
 #[test]
 fn request_lines_are_what_the_grammar_says() {
