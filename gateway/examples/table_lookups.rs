@@ -1,11 +1,15 @@
 //! Times look-ups in key tables of different sizes, in one thread and in a random order: `make bench-table`.
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on may say so by stopping"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use postern_gateway::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, KeyTable, Scopes, UnixMillis,
+    AllowedIps, BucketName, Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, KeyTable,
+    Scopes, UnixMillis,
 };
 
 // As in the gateway: where memory lies decides what a look-up costs.
@@ -18,12 +22,16 @@ const LOOKUPS: usize = 2_000_000;
 const ROUNDS: usize = 5;
 
 fn main() {
-    println!("| one look-up (least of {ROUNDS} rounds) | 1,000 keys a consumer | one key a consumer |");
+    println!(
+        "| one look-up (least of {ROUNDS} rounds) | 1,000 keys a consumer | one key a consumer |"
+    );
     println!("|---|---|---|");
     for size in SIZES {
         let cells = KEYS_PER_CONSUMER.map(|keys_per_consumer| {
             let (table, digests) = filled(size, keys_per_consumer);
-            let nanos = (0..ROUNDS).map(|_| nanos_each(&table, &digests)).fold(f64::INFINITY, f64::min);
+            let nanos = (0..ROUNDS)
+                .map(|_| nanos_each(&table, &digests))
+                .fold(f64::INFINITY, f64::min);
             format!("{nanos:.0} ns")
         });
         println!("| {size} keys | {} |", cells.join(" | "));
@@ -32,7 +40,9 @@ fn main() {
 
 fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
     let table = KeyTable::new();
-    let digests: Vec<KeyDigest> = (0..size).map(|number| KeyDigest::of(&number.to_le_bytes())).collect();
+    let digests: Vec<KeyDigest> = (0..size)
+        .map(|number| KeyDigest::of(&number.to_le_bytes()))
+        .collect();
     let mut reload = table.reload();
     for (number, keys) in digests.chunks(keys_per_consumer).enumerate() {
         let consumer = ConsumerId::generate().unwrap();

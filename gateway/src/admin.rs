@@ -56,7 +56,13 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(buckets::endpoints());
     all.extend([usage::endpoint(), audit::endpoint(), gateways::endpoint()]);
     all.extend(operations::endpoints());
-    all.extend([verify::endpoint(), forward_auth::endpoint(), metrics::endpoint(), openapi::endpoint(), docs_page::endpoint()]);
+    all.extend([
+        verify::endpoint(),
+        forward_auth::endpoint(),
+        metrics::endpoint(),
+        openapi::endpoint(),
+        docs_page::endpoint(),
+    ]);
     all
 }
 
@@ -67,7 +73,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         config.service(resource);
     }
     forward_auth::routes(config);
-    config.default_service(web::to(async || Err::<HttpResponse, _>(Problem::no_such_path())));
+    config.default_service(web::to(async || {
+        Err::<HttpResponse, _>(Problem::no_such_path())
+    }));
 }
 
 /// What is seen of something, as JSON: names and texts always become that.

@@ -102,18 +102,23 @@ impl Gateway {
     pub async fn build(settings: Settings) -> Result<Self, StartError> {
         let public_listener = listen(settings.listen.address, "listen.address")?;
         let admin_listener = listen(settings.admin.address, "admin.address")?;
-        let (public_address, admin_address) = (public_listener.local_addr()?, admin_listener.local_addr()?);
+        let (public_address, admin_address) =
+            (public_listener.local_addr()?, admin_listener.local_addr()?);
 
         let keys = Arc::new(KeyTable::new());
         let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
         let certificates = Certificates::new(&settings.listen.certificates);
         let front = match &certificates {
-            Some(certificates) => Front::Tls(TlsAcceptor::from(Arc::new(certificates.server_config()?))),
+            Some(certificates) => {
+                Front::Tls(TlsAcceptor::from(Arc::new(certificates.server_config()?)))
+            }
             None => Front::Plain,
         };
         let scheme = front.scheme();
-        let watched = certificates.clone().map(|certificates| (certificates, settings.listen.certificates.clone()));
+        let watched = certificates
+            .clone()
+            .map(|certificates| (certificates, settings.listen.certificates.clone()));
         let store = StoreHandle::default();
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();
@@ -146,13 +151,20 @@ impl Gateway {
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
-        let in_flight = Arc::new(RequestsInFlight::up_to(settings.listen.max_requests_in_flight));
+        let in_flight = Arc::new(RequestsInFlight::up_to(
+            settings.listen.max_requests_in_flight,
+        ));
         let metrics = Metrics::new();
         let page = MetricsPage {
             metrics: Arc::clone(&metrics),
             keys: Arc::clone(&keys),
             feed: Arc::clone(&feed),
-            upstreams: policy.routes.iter().map(|route| Arc::clone(&route.upstream)).chain(upstreams).collect(),
+            upstreams: policy
+                .routes
+                .iter()
+                .map(|route| Arc::clone(&route.upstream))
+                .chain(upstreams)
+                .collect(),
             in_flight: Arc::clone(&in_flight),
             usage: ledger_status,
             certificates,
@@ -173,10 +185,26 @@ impl Gateway {
         };
         let judge = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
-        let admin = serve_admin(admin_listener, operations.clone(), page, judge, settings.github_keys.clone())?;
+        let admin = serve_admin(
+            admin_listener,
+            operations.clone(),
+            page,
+            judge,
+            settings.github_keys.clone(),
+        )?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on http://{admin_address}");
-        Ok(Self { public_address, admin_address, public, admin, operations, control, access_log, drain, drain_delay })
+        Ok(Self {
+            public_address,
+            admin_address,
+            public,
+            admin,
+            operations,
+            control,
+            access_log,
+            drain,
+            drain_delay,
+        })
     }
 
     /// Where clients connect.
@@ -196,9 +224,14 @@ impl Gateway {
     ///
     /// # Errors
     /// A listener failed.
-    pub async fn run(self, stop: impl Future<Output = ()>, stop_now: impl Future<Output = ()>) -> io::Result<()> {
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        stop_now: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let (public, admin) = (self.public.handle(), self.admin.handle());
-        let (mut public_task, admin_task) = (actix_rt::spawn(self.public), actix_rt::spawn(self.admin));
+        let (mut public_task, admin_task) =
+            (actix_rt::spawn(self.public), actix_rt::spawn(self.admin));
         tokio::select! {
             () = stop => {}
             ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
@@ -213,8 +246,12 @@ impl Gateway {
             }
         }
         admin.stop(false).await;
-        let ended = public_task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let admin_ended = admin_task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let ended = public_task
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let admin_ended = admin_task
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
@@ -277,14 +314,23 @@ macro_rules! http_service {
                 data.insert(client.control());
                 data.insert(connected.connection());
             })
-            .expect(fn_service(move |request: Request| ready(expect(&worker, request))))
+            .expect(fn_service(move |request: Request| {
+                ready(expect(&worker, request))
+            }))
             // In a box: a connection has room for the future of its request also while it is idle.
-            .finish(fn_service(move |request: Request| Box::pin(serve(Rc::clone(&serving), request)).map(Ok::<_, Infallible>)))
+            .finish(fn_service(move |request: Request| {
+                Box::pin(serve(Rc::clone(&serving), request)).map(Ok::<_, Infallible>)
+            }))
     }};
 }
 
 impl DataPlane {
-    fn serve(self, listener: TcpListener, settings: &ListenSettings, front: Front) -> io::Result<Server> {
+    fn serve(
+        self,
+        listener: TcpListener,
+        settings: &ListenSettings,
+        front: Front,
+    ) -> io::Result<Server> {
         let builder = Server::build()
             .workers(settings.workers)
             .max_concurrent_connections(settings.max_connections.div_ceil(settings.workers))
@@ -296,15 +342,21 @@ impl DataPlane {
         let begin = move || {
             let worker = Rc::new(self.worker());
             let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
-            let guard = ClientGuard::new(self.limits).observed_by(move |_, fault| faults.fault(fault));
+            let guard =
+                ClientGuard::new(self.limits).observed_by(move |_, fault| faults.fault(fault));
             // Those that never come to a request are refused as all others are.
-            (worker, guard.refusing_by(move |refused| unread::refuse(&refusing, refused)))
+            (
+                worker,
+                guard.refusing_by(move |refused| unread::refuse(&refusing, refused)),
+            )
         };
         // A service for each kind of socket, so that a plain one pays nothing for the other.
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                guard.accept().and_then(http_service!(worker, draining, TcpStream))
+                guard
+                    .accept()
+                    .and_then(http_service!(worker, draining, TcpStream))
             })?,
             Front::Tls(acceptor) => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
@@ -317,12 +369,24 @@ impl DataPlane {
 
     /// What one thread serves with; connections to origins are its own.
     fn worker(&self) -> Worker {
-        let routes = self.policy.load().routes.iter().map(|route| Arc::clone(&route.name)).collect::<Vec<_>>();
-        let tally = Tally::new(UsageMeter::new(self.usage.clone()), WorkerMetrics::new(&self.metrics, routes));
+        let routes = self
+            .policy
+            .load()
+            .routes
+            .iter()
+            .map(|route| Arc::clone(&route.name))
+            .collect::<Vec<_>>();
+        let tally = Tally::new(
+            UsageMeter::new(self.usage.clone()),
+            WorkerMetrics::new(&self.metrics, routes),
+        );
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
         actix_rt::spawn(
-            kept_up("ending requests with their keys", async move || watched.watch(&feed).await).map(|never| match never {}),
+            kept_up("ending requests with their keys", async move || {
+                watched.watch(&feed).await
+            })
+            .map(|never| match never {}),
         );
         Worker {
             policy: Arc::clone(&self.policy),
@@ -330,7 +394,10 @@ impl DataPlane {
             feed: Arc::clone(&self.feed),
             in_flight: Arc::clone(&self.in_flight),
             origins: OriginPool::new(self.pool.clone()),
-            access_log: self.access_log.clone().map_or_else(AccessLog::off, AccessLog::new),
+            access_log: self
+                .access_log
+                .clone()
+                .map_or_else(AccessLog::off, AccessLog::new),
             tally,
             streams,
             request_ids: RequestIds::new(),
@@ -358,23 +425,38 @@ fn serve_admin(
             .wrap(from_fn(admin::gate))
             .configure(admin::routes)
     };
-    let server = HttpServer::new(app).workers(1).disable_signals().listen(listener)?;
+    let server = HttpServer::new(app)
+        .workers(1)
+        .disable_signals()
+        .listen(listener)?;
     Ok(server.run())
 }
 
 /// What other gateways and the command line know this one by: its host, and where it listens.
 fn name(address: SocketAddr) -> String {
-    format!("{}:{}", uname().nodename().to_string_lossy(), address.port())
+    format!(
+        "{}:{}",
+        uname().nodename().to_string_lossy(),
+        address.port()
+    )
 }
 
 fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
     let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from(socket))
     };
-    bind().map_err(|cause| StartError::Listen { address, setting, cause })
+    bind().map_err(|cause| StartError::Listen {
+        address,
+        setting,
+        cause,
+    })
 }

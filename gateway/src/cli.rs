@@ -100,35 +100,57 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
-        Command::Buckets(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
-            buckets::run(command, store, prefix, stamp, streams).await
-        }),
-        Command::Consumers(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
-            consumers::run(command, store, prefix, stamp, streams).await
-        }),
-        Command::Keys(KeysCommand::Check(check)) => with_prefix(file, &environment, |prefix, streams| check.run(prefix, streams)),
-        Command::Keys(KeysCommand::Pattern(pattern)) => {
-            with_prefix(file, &environment, |prefix, streams| pattern.run(prefix, streams))
+        Command::Buckets(command) => {
+            with_store(file, &environment, async |store, prefix, stamp, streams| {
+                buckets::run(command, store, prefix, stamp, streams).await
+            })
         }
-        Command::Keys(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
-            keys::run(command, store, prefix, stamp, streams).await
-        }),
+        Command::Consumers(command) => {
+            with_store(file, &environment, async |store, prefix, stamp, streams| {
+                consumers::run(command, store, prefix, stamp, streams).await
+            })
+        }
+        Command::Keys(KeysCommand::Check(check)) => {
+            with_prefix(file, &environment, |prefix, streams| {
+                check.run(prefix, streams)
+            })
+        }
+        Command::Keys(KeysCommand::Pattern(pattern)) => {
+            with_prefix(file, &environment, |prefix, streams| {
+                pattern.run(prefix, streams)
+            })
+        }
+        Command::Keys(command) => {
+            with_store(file, &environment, async |store, prefix, stamp, streams| {
+                keys::run(command, store, prefix, stamp, streams).await
+            })
+        }
         Command::Audit(command) => {
-            with_store(file, &environment, async |store, prefix, _, streams| audit::run(command, store, prefix, streams).await)
+            with_store(file, &environment, async |store, prefix, _, streams| {
+                audit::run(command, store, prefix, streams).await
+            })
         }
         Command::Gateways(command) => {
-            with_store(file, &environment, async |store, _, _, streams| gateways::run(&command, store, streams).await)
+            with_store(file, &environment, async |store, _, _, streams| {
+                gateways::run(&command, store, streams).await
+            })
         }
-        Command::Import(arguments) => with_store(file, &environment, async |store, prefix, stamp, streams| {
-            import::run(arguments, store, prefix, stamp, streams).await
-        }),
+        Command::Import(arguments) => {
+            with_store(file, &environment, async |store, prefix, stamp, streams| {
+                import::run(arguments, store, prefix, stamp, streams).await
+            })
+        }
         Command::Export(arguments) => {
-            with_store(file, &environment, async |store, _, _, streams| export::run(arguments, store, streams).await)
+            with_store(file, &environment, async |store, _, _, streams| {
+                export::run(arguments, store, streams).await
+            })
         }
-        Command::Usage(command) => with_store(file, &environment, async |store, prefix, stamp, streams| {
-            let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
-            command.run(store, prefix, stamp, screen, streams).await
-        }),
+        Command::Usage(command) => {
+            with_store(file, &environment, async |store, prefix, stamp, streams| {
+                let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
+                command.run(store, prefix, stamp, screen, streams).await
+            })
+        }
         Command::Healthcheck => match config::load_admin_address(file, &environment) {
             Ok(address) => healthcheck::run(address),
             Err(problems) => refuse(&problems),
@@ -173,7 +195,16 @@ fn with_store(
         let user = std::env::var("USER").ok();
         let stamp = Stamp::now(Actor::command_line(user.as_deref()));
         let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-        let done = command(&store, &settings.prefix, &stamp, &mut Streams { out: &mut out, err: &mut err }).await;
+        let done = command(
+            &store,
+            &settings.prefix,
+            &stamp,
+            &mut Streams {
+                out: &mut out,
+                err: &mut err,
+            },
+        )
+        .await;
         store.close().await;
         done
     });
@@ -199,7 +230,13 @@ fn with_prefix(
     command: impl FnOnce(&Prefix, &mut Streams<'_>) -> Result<(), CommandError>,
 ) -> ExitCode {
     match config::load_prefix(file, environment) {
-        Ok(prefix) => end(command(&prefix, &mut Streams { out: &mut io::stdout().lock(), err: &mut io::stderr().lock() })),
+        Ok(prefix) => end(command(
+            &prefix,
+            &mut Streams {
+                out: &mut io::stdout().lock(),
+                err: &mut io::stderr().lock(),
+            },
+        )),
         Err(problems) => refuse(&problems),
     }
 }

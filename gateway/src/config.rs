@@ -28,7 +28,10 @@ pub const DEFAULT_FILE: &str = "gateway.toml";
 pub const VARIABLE_PREFIX: &str = "GATEWAY__";
 
 /// Variables of their own name, the setting each stands for, and whether it is a secret that also comes as `NAME_FILE`.
-const NAMED_VARIABLES: [(&str, &str, bool); 2] = [("ORIGIN_URL", "origin.url", false), ("DATABASE_URL", "store.url", true)];
+const NAMED_VARIABLES: [(&str, &str, bool); 2] = [
+    ("ORIGIN_URL", "origin.url", false),
+    ("DATABASE_URL", "store.url", true),
+];
 
 /// The variables of the process, as an argument, so that tests pass their own.
 #[derive(Debug, Default, Clone)]
@@ -47,16 +50,22 @@ impl Environment {
 
     /// Reads a secret from `name` or the file that `name_FILE` names.
     fn secret(&self, name: &str, problems: &mut Problems) -> Option<zeroize::Zeroizing<String>> {
-        source::resolve(name, |name| self.variable(name), |path| std::fs::read(path)).unwrap_or_else(|error| {
-            problems.add(name, "the environment", error.to_string());
-            None
-        })
+        source::resolve(name, |name| self.variable(name), |path| std::fs::read(path))
+            .unwrap_or_else(|error| {
+                problems.add(name, "the environment", error.to_string());
+                None
+            })
     }
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 }
 
@@ -65,14 +74,19 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 /// # Errors
 /// Every problem there is, not just the first.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
-    read(file, environment, |reader| Settings::read(reader, environment))
+    read(file, environment, |reader| {
+        Settings::read(reader, environment)
+    })
 }
 
 /// What the commands that work on the store need; problems of other settings do not stop them.
 ///
 /// # Errors
 /// Every problem of these settings.
-pub fn load_store(file: Option<&Path>, environment: &Environment) -> Result<StoreSettings, Problems> {
+pub fn load_store(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<StoreSettings, Problems> {
     read(file, environment, |reader| {
         let settings = StoreSettings::read(reader);
         reader.ignore_the_rest();
@@ -96,7 +110,10 @@ pub fn load_prefix(file: Option<&Path>, environment: &Environment) -> Result<Pre
 ///
 /// # Errors
 /// Every problem of this setting.
-pub fn load_admin_address(file: Option<&Path>, environment: &Environment) -> Result<SocketAddr, Problems> {
+pub fn load_admin_address(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<SocketAddr, Problems> {
     read(file, environment, |reader| {
         let address = admin_address(reader);
         reader.ignore_the_rest();
@@ -109,11 +126,18 @@ pub fn load_admin_address(file: Option<&Path>, environment: &Environment) -> Res
 pub fn show(effective: &[Effective]) -> String {
     let mut text = String::new();
     let mut section = "";
-    for Effective { path, value, source } in effective {
+    for Effective {
+        path,
+        value,
+        source,
+    } in effective
+    {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
         if table != section {
             section = table;
-            let header = table.split_once('[').map_or_else(|| format!("[{table}]"), |(name, _)| format!("[[{name}]]"));
+            let header = table
+                .split_once('[')
+                .map_or_else(|| format!("[{table}]"), |(name, _)| format!("[[{name}]]"));
             text.push_str(&format!("\n{header}\n"));
         }
         text.push_str(&format!("{key} = {value}  # {source}\n"));
@@ -121,7 +145,11 @@ pub fn show(effective: &[Effective]) -> String {
     text
 }
 
-fn read<T>(file: Option<&Path>, environment: &Environment, take: impl FnOnce(&mut Reader) -> Option<T>) -> Result<T, Problems> {
+fn read<T>(
+    file: Option<&Path>,
+    environment: &Environment,
+    take: impl FnOnce(&mut Reader) -> Option<T>,
+) -> Result<T, Problems> {
     let mut problems = Problems::default();
     let layers = Layers::collect(file, environment, &mut problems);
     let mut reader = Reader::new(layers.build(&mut problems), problems);
@@ -145,49 +173,80 @@ impl Layers {
         let file = match file {
             Some(named) if named.is_file() => Some(named.to_path_buf()),
             Some(named) => {
-                problems.add("--config", "the command line", format!("{} is not a file that can be read", named.display()));
+                problems.add(
+                    "--config",
+                    "the command line",
+                    format!("{} is not a file that can be read", named.display()),
+                );
                 None
             }
             None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()),
         };
         let mut variables = BTreeMap::new();
         for (name, value) in &environment.0 {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX)) else { continue };
+            let Some(name) = name
+                .to_str()
+                .filter(|name| name.starts_with(VARIABLE_PREFIX))
+            else {
+                continue;
+            };
             match value.to_str() {
                 Some(value) => {
                     variables.insert(name.to_owned(), value.to_owned());
                 }
-                None => problems.add(name, "the environment", "the value is not valid UTF-8".to_owned()),
+                None => problems.add(
+                    name,
+                    "the environment",
+                    "the value is not valid UTF-8".to_owned(),
+                ),
             }
         }
         let mut named = Vec::new();
         for (name, path, secret) in NAMED_VARIABLES {
             let value = if secret {
-                environment.secret(name, problems).map(|text| text.to_string())
+                environment
+                    .secret(name, problems)
+                    .map(|text| text.to_string())
             } else {
                 match environment.variable(name).map(OsString::into_string) {
                     Some(Ok(value)) => Some(value).filter(|value| !value.is_empty()),
                     Some(Err(_)) => {
-                        problems.add(name, "the environment", "the value is not valid UTF-8".to_owned());
+                        problems.add(
+                            name,
+                            "the environment",
+                            "the value is not valid UTF-8".to_owned(),
+                        );
                         None
                     }
                     None => None,
                 }
             };
             let Some(value) = value else { continue };
-            let twin = format!("{VARIABLE_PREFIX}{}", path.replace('.', "__").to_uppercase());
+            let twin = format!(
+                "{VARIABLE_PREFIX}{}",
+                path.replace('.', "__").to_uppercase()
+            );
             if variables.contains_key(&twin) {
-                problems.add(path, "the environment", format!("{name} and {twin} are both set: unset one of them"));
+                problems.add(
+                    path,
+                    "the environment",
+                    format!("{name} and {twin} are both set: unset one of them"),
+                );
             }
             named.push((name, path, value));
         }
-        Self { file, variables, named }
+        Self {
+            file,
+            variables,
+            named,
+        }
     }
 
     fn build(self, problems: &mut Problems) -> config::Map<String, config::Value> {
         let mut builder = config::Config::builder();
         if let Some(file) = &self.file {
-            builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
+            builder = builder
+                .add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
         }
         builder = builder.add_source(
             config::Environment::with_prefix("GATEWAY")
@@ -207,7 +266,10 @@ impl Layers {
         match builder.build().and_then(|layers| layers.cache.into_table()) {
             Ok(table) => table,
             Err(error) => {
-                let source = self.file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+                let source = self.file.map_or_else(
+                    || "the environment".to_owned(),
+                    |file| file.display().to_string(),
+                );
                 problems.add("", &source, error.to_string());
                 config::Map::new()
             }

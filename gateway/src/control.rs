@@ -81,32 +81,42 @@ impl ControlPlane {
     /// The store can never be opened as it is: it is no database, or a newer one, or its password is wrong.
     pub async fn start(ledger: Ledger, duties: Duties) -> Result<Self, ControlError> {
         let (stop, mut stopped) = channel::channel(());
-        let presence = Presence { id: GatewayId::generate()?, name: duties.name.clone(), started_at: UnixMillis::now() };
+        let presence = Presence {
+            id: GatewayId::generate()?,
+            name: duties.name.clone(),
+            started_at: UnixMillis::now(),
+        };
         let (tried, first_try) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let store = duties.store.clone();
-                let id = presence.id.clone();
-                let ledger = tokio::spawn(ledger.keep(store.clone(), stopped.clone()));
-                tokio::select! {
-                    done = duties.attend(presence, tried) => match done {
-                        Ok(never) => match never {},
-                        // The first try has told of it.
-                        Err(NotOpened) => return,
-                    },
-                    _ = stopped.changed() => {}
-                }
-                if let Some(store) = store.get() {
-                    // One that does not hear of it knows the gateway by its silence.
-                    let _ = timeout(FAREWELL, store.leave(&id)).await;
-                    // What the workers counted last is written before the store is closed.
-                    let _ = ledger.await;
-                    store.close().await;
-                }
-            });
-        })?;
-        first_try.await.map_err(|_| io::Error::other("the control thread ended"))??;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let store = duties.store.clone();
+                    let id = presence.id.clone();
+                    let ledger = tokio::spawn(ledger.keep(store.clone(), stopped.clone()));
+                    tokio::select! {
+                        done = duties.attend(presence, tried) => match done {
+                            Ok(never) => match never {},
+                            // The first try has told of it.
+                            Err(NotOpened) => return,
+                        },
+                        _ = stopped.changed() => {}
+                    }
+                    if let Some(store) = store.get() {
+                        // One that does not hear of it knows the gateway by its silence.
+                        let _ = timeout(FAREWELL, store.leave(&id)).await;
+                        // What the workers counted last is written before the store is closed.
+                        let _ = ledger.await;
+                        store.close().await;
+                    }
+                });
+            })?;
+        first_try
+            .await
+            .map_err(|_| io::Error::other("the control thread ended"))??;
         Ok(Self { stop, thread })
     }
 
@@ -121,12 +131,26 @@ impl ControlPlane {
 struct NotOpened;
 
 impl Duties {
-    async fn attend(self, presence: Presence, tried: oneshot::Sender<Result<(), StoreError>>) -> Result<Infallible, NotOpened> {
-        let Self { settings, store, keys, status, name: _, certificates, upstreams, origin_tls } = self;
+    async fn attend(
+        self,
+        presence: Presence,
+        tried: oneshot::Sender<Result<(), StoreError>>,
+    ) -> Result<Infallible, NotOpened> {
+        let Self {
+            settings,
+            store,
+            keys,
+            status,
+            name: _,
+            certificates,
+            upstreams,
+            origin_tls,
+        } = self;
         let certificates = async {
             match certificates {
                 Some((certificates, pairs)) => {
-                    let follow = async || watch::follow(Arc::clone(&certificates), pairs.clone()).await;
+                    let follow =
+                        async || watch::follow(Arc::clone(&certificates), pairs.clone()).await;
                     kept_up("looking at the files of certificates", follow).await
                 }
                 None => std::future::pending().await,
@@ -164,7 +188,11 @@ async fn open(
     let mut may_start_without = Some(may_start_without);
     let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
     loop {
-        let error = match kept_up("opening the store", async || Store::open(&settings.url).await).await {
+        let error = match kept_up("opening the store", async || {
+            Store::open(&settings.url).await
+        })
+        .await
+        {
             Ok(store) => {
                 if !told.is_empty() {
                     log::info!("the store is open");
@@ -178,7 +206,10 @@ async fn open(
         };
         let cause = error.to_string();
         if let Some(tried) = tried.take() {
-            let may_start = may_start_without.take().is_some_and(|may_start| may_start()) || error.may_pass();
+            let may_start = may_start_without
+                .take()
+                .is_some_and(|may_start| may_start())
+                || error.may_pass();
             if !may_start {
                 let _ = tried.send(Err(error));
                 return Err(NotOpened);
@@ -195,12 +226,23 @@ async fn open(
 }
 
 /// Fills the table from the snapshot, if there is one to be used.
-fn restore(settings: &StoreSettings, keys: &KeyTable, status: &FeedStatus, restored: &mut Option<Origin>) -> bool {
-    let Some(path) = &settings.snapshot else { return false };
+fn restore(
+    settings: &StoreSettings,
+    keys: &KeyTable,
+    status: &FeedStatus,
+    restored: &mut Option<Origin>,
+) -> bool {
+    let Some(path) = &settings.snapshot else {
+        return false;
+    };
     match snapshot::restore(path, keys, &settings.url.to_string(), UnixMillis::now()) {
         Ok(Some(found)) => {
             let age = humantime::format_duration(Duration::from_secs(found.age.as_secs()));
-            log::warn!("starting with {} keys from the snapshot {}, which is {age} old", found.keys, path.display());
+            log::warn!(
+                "starting with {} keys from the snapshot {}, which is {age} old",
+                found.keys,
+                path.display()
+            );
             status.restored(found.origin.revision, found.age);
             *restored = Some(found.origin);
             true
@@ -231,24 +273,41 @@ fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
 
 /// Saves the table now and then, when it has changed or is still known to be right.
 async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
-    let Some(path) = settings.snapshot.clone() else { return std::future::pending().await };
+    let Some(path) = settings.snapshot.clone() else {
+        return std::future::pending().await;
+    };
     let (mut revisions, mut saved) = (status.revisions(), None::<Saved>);
     loop {
         let revision = *revisions.borrow_and_update();
         // Before the table is read: it may be newer than that, and is never older.
-        let known_at = status.known_at(UnixMillis::now()).filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
-        if let (true, Some(known_at), Some(identity)) = (keys.is_loaded(), known_at, status.identity()) {
-            let origin = Origin { store: identity.to_owned(), location: settings.url.to_string(), revision };
+        let known_at = status
+            .known_at(UnixMillis::now())
+            .filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
+        if let (true, Some(known_at), Some(identity)) =
+            (keys.is_loaded(), known_at, status.identity())
+        {
+            let origin = Origin {
+                store: identity.to_owned(),
+                location: settings.url.to_string(),
+                revision,
+            };
             let (path, keys) = (path.clone(), Arc::clone(keys));
             // On a thread of its own: changes are not to wait for the disk.
-            match tokio::task::spawn_blocking(move || snapshot::save(&path, &keys, &origin, known_at)).await {
+            match tokio::task::spawn_blocking(move || {
+                snapshot::save(&path, &keys, &origin, known_at)
+            })
+            .await
+            {
                 Ok(Ok(())) => saved = Some(Saved { revision, known_at }),
                 Ok(Err(error)) => log::warn!("the snapshot cannot be saved: {error}"),
                 Err(error) => log::warn!("the snapshot was not saved: {error}"),
             }
         }
         sleep(SAVE_AT_MOST_EVERY).await;
-        if saved.as_ref().is_some_and(|saved| saved.revision == *revisions.borrow()) {
+        if saved
+            .as_ref()
+            .is_some_and(|saved| saved.revision == *revisions.borrow())
+        {
             let _ = timeout(SAVE_AT_LEAST_EVERY, revisions.changed()).await;
         }
     }
@@ -283,7 +342,10 @@ mod tests {
 
     #[test]
     fn the_table_is_saved_again_only_when_the_store_was_heard_of_since() {
-        let saved = Saved { revision: 7, known_at: UnixMillis(1_000_000) };
+        let saved = Saved {
+            revision: 7,
+            known_at: UnixMillis(1_000_000),
+        };
         for (saved, revision, known_at, due) in [
             (None, 7, 1_000_000, true),
             // The store is away: however much later it is, it was heard of last when it was.
@@ -294,7 +356,11 @@ mod tests {
             (Some(&saved), 8, 1_000_000, true),
             (Some(&saved), 7, 900_000, true),
         ] {
-            assert_eq!(is_due(saved, revision, UnixMillis(known_at)), due, "{revision} {known_at}");
+            assert_eq!(
+                is_due(saved, revision, UnixMillis(known_at)),
+                due,
+                "{revision} {known_at}"
+            );
         }
     }
 }

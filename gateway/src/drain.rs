@@ -35,7 +35,9 @@ impl Drain {
     /// Makes `response` the last one of its connection if the gateway is about to stop. One that leaves HTTP stays as it is.
     pub fn announce<B>(&self, response: &mut Response<B>) {
         if self.0.load(Ordering::Relaxed) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.head_mut().set_connection_type(ConnectionType::Close);
+            response
+                .head_mut()
+                .set_connection_type(ConnectionType::Close);
         }
     }
 }

@@ -18,7 +18,10 @@ impl RequestsInFlight {
     /// None, of at most `most`.
     #[must_use]
     pub fn up_to(most: usize) -> Self {
-        Self { now: AtomicUsize::new(0), most }
+        Self {
+            now: AtomicUsize::new(0),
+            most,
+        }
     }
 
     /// How many there are.

@@ -18,7 +18,9 @@ pub mod unix_millis;
 pub mod usage;
 
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
-pub use consumer::{BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata};
+pub use consumer::{
+    BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,
+};
 pub use digest::KeyDigest;
 pub use foreign::{ForeignKey, InvalidDigestText};
 pub use id::{ConsumerId, KeyId};

@@ -81,7 +81,11 @@ impl OpenStreams {
     /// No request yet; they are looked up in `keys`.
     #[must_use]
     pub fn new(keys: Arc<KeyTable>) -> Self {
-        Self { keys, places: RefCell::default(), looks: Cell::default() }
+        Self {
+            keys,
+            places: RefCell::default(),
+            looks: Cell::default(),
+        }
     }
 
     /// How often all were looked at so far. To be noted before a request is let in.
@@ -94,7 +98,11 @@ impl OpenStreams {
     #[must_use]
     pub fn enter(self: &Rc<Self>, admission: Admission, since: Looks, waker: Waker) -> OpenStream {
         // What changed after it was let in is told to a look, unless that look was before it is entered.
-        let withdrawn = if since == self.looks() { None } else { admission.withdrawn(&self.keys) };
+        let withdrawn = if since == self.looks() {
+            None
+        } else {
+            admission.withdrawn(&self.keys)
+        };
         let place = match withdrawn {
             None => Place::Open { admission, waker },
             Some(withdrawn) => Place::Ended(withdrawn),
@@ -110,7 +118,10 @@ impl OpenStreams {
                 places.places.len() - 1
             }
         };
-        OpenStream { streams: Rc::clone(self), place }
+        OpenStream {
+            streams: Rc::clone(self),
+            place,
+        }
     }
 
     /// Ends requests as what let them in is withdrawn, for ever.
@@ -142,13 +153,20 @@ impl OpenStreams {
 impl Admission {
     /// Asks what the pipeline asks of a request that begins.
     fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawn> {
-        let Some(known) = keys.lookup(&self.key) else { return Some(Withdrawn::Gone) };
+        let Some(known) = keys.lookup(&self.key) else {
+            return Some(Withdrawn::Gone);
+        };
         let status = known.status(UnixMillis::now());
         if status != KeyStatus::Active {
             Some(Withdrawn::Key(status))
         } else if !known.allows_address(self.address) {
             Some(Withdrawn::Address)
-        } else if self.route.scopes.iter().any(|needed| !known.allows(needed.as_str())) {
+        } else if self
+            .route
+            .scopes
+            .iter()
+            .any(|needed| !known.allows(needed.as_str()))
+        {
             Some(Withdrawn::Scope)
         } else {
             None

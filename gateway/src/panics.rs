@@ -39,7 +39,10 @@ pub fn install_hook() {
 /// # Errors
 /// It panicked.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(Panicked::new)
+    AssertUnwindSafe(future)
+        .catch_unwind()
+        .await
+        .map_err(Panicked::new)
 }
 
 /// Runs what `begin` makes, and again whenever it panics, until it ends; `duty` is what the log calls it.
@@ -95,7 +98,11 @@ fn tell(info: &PanicHookInfo<'_>) {
         None => "(its message is not shown: it may hold what must not be logged)",
     };
     let backtrace = Backtrace::capture();
-    let backtrace = if backtrace.status() == BacktraceStatus::Captured { format!("\n{backtrace}") } else { String::new() };
+    let backtrace = if backtrace.status() == BacktraceStatus::Captured {
+        format!("\n{backtrace}")
+    } else {
+        String::new()
+    };
     let line = format!("a panic at {place}, in the thread {thread:?}: {message}{backtrace}");
     if log::log_enabled!(log::Level::Error) {
         log::error!("{line}");

@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version};
+use actix_http::{
+    ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version,
+};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
@@ -99,7 +101,15 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    let ran = caught(run(&worker, &policy, &mut exchange, &mut request, payload, size)).await;
+    let ran = caught(run(
+        &worker,
+        &policy,
+        &mut exchange,
+        &mut request,
+        payload,
+        size,
+    ))
+    .await;
     let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
@@ -116,7 +126,9 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
 fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
     if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
         response.head_mut().no_chunking(true);
-        response.head_mut().set_connection_type(ConnectionType::Close);
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
     }
     response
 }
@@ -135,7 +147,9 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
             exchange.goes_on();
             Ok(request)
         }
-        Err(refusal) => Err(exchange.refuse(&refusal, &policy.realm, BodySize::Stream).map_into_boxed_body()),
+        Err(refusal) => Err(exchange
+            .refuse(&refusal, &policy.realm, BodySize::Stream)
+            .map_into_boxed_body()),
     }
 }
 
@@ -147,8 +161,13 @@ pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
-        Ok(Admitted { target: _, route, caller }) => {
-            let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
+        Ok(Admitted {
+            target: _,
+            route,
+            caller,
+        }) => {
+            let mut response =
+                Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
             let headers = response.headers_mut();
             set_identity(&caller, route.forward_metadata, headers);
             headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
@@ -170,8 +189,19 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let path = ShownPath::of(request.uri(), &policy.prefix);
     // What a client made up in place of a method may be a key.
     let is_key = token::contains_own_form(request.method().as_str().as_bytes(), &policy.prefix);
-    let method = if is_key { Method::from_bytes(b"UNKNOWN").unwrap_or_default() } else { request.method().clone() };
-    Exchange::begin(worker.access_log.clone(), worker.tally.clone(), request_id, address, method, path)
+    let method = if is_key {
+        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
+    } else {
+        request.method().clone()
+    };
+    Exchange::begin(
+        worker.access_log.clone(),
+        worker.tally.clone(),
+        request_id,
+        address,
+        method,
+        path,
+    )
 }
 
 async fn run(
@@ -182,21 +212,44 @@ async fn run(
     payload: Payload,
     size: BodySize,
 ) -> Result<Answer, Refusal> {
-    let Admitted { target, route, caller } = admitted(worker, policy, exchange, request, size)?;
+    let Admitted {
+        target,
+        route,
+        caller,
+    } = admitted(worker, policy, exchange, request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
         Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
     let head = for_origin(policy, exchange, request, &target, route, &caller);
-    let host = if route.preserve_host { HostHeader::Kept } else { HostHeader::OfTarget };
+    let host = if route.preserve_host {
+        HostHeader::Kept
+    } else {
+        HostHeader::OfTarget
+    };
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
-        let client = Client { control, protocol, progress, idle_timeout: policy.tunnel_idle_timeout };
-        exchange.while_admitted(upgrade::open(&worker.origins, &route.upstream, host, head, client)).await
+        let client = Client {
+            control,
+            protocol,
+            progress,
+            idle_timeout: policy.tunnel_idle_timeout,
+        };
+        exchange
+            .while_admitted(upgrade::open(
+                &worker.origins,
+                &route.upstream,
+                host,
+                head,
+                client,
+            ))
+            .await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
-        exchange.while_admitted(forward(&worker.origins, &route.upstream, host, head, body)).await
+        exchange
+            .while_admitted(forward(&worker.origins, &route.upstream, host, head, body))
+            .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
@@ -232,11 +285,19 @@ fn admitted<'a>(
     exchange.called_by(&caller, &worker.streams, since);
     authorise(&caller, route, exchange.address())?;
     admit(policy, size)?;
-    Ok(Admitted { target, route, caller })
+    Ok(Admitted {
+        target,
+        route,
+        caller,
+    })
 }
 
 /// Which route, and so which policy and which upstream, the request falls under.
-fn route<'a>(policy: &'a Policy, method: &Method, target: &Target) -> Result<&'a Arc<Route>, Refusal> {
+fn route<'a>(
+    policy: &'a Policy,
+    method: &Method,
+    target: &Target,
+) -> Result<&'a Arc<Route>, Refusal> {
     let route = policy.routes.find(method, target.host(), target.path());
     let route = match route {
         Ok(route) if route.allow_ambiguous_path => return Ok(route),
@@ -257,16 +318,27 @@ fn authenticate(
     headers: &HeaderMap,
     exchange: &mut Exchange,
 ) -> Result<Caller, Refusal> {
-    if !worker.keys.is_loaded() || policy.max_staleness.is_some_and(|most| worker.feed.is_older_than(most)) {
+    if !worker.keys.is_loaded()
+        || policy
+            .max_staleness
+            .is_some_and(|most| worker.feed.is_older_than(most))
+    {
         return Err(Refusal::NotReady);
     }
-    let caller = api_key::authenticate(headers, &worker.keys, &policy.prefix, UnixMillis::from(exchange.at()));
+    let caller = api_key::authenticate(
+        headers,
+        &worker.keys,
+        &policy.prefix,
+        UnixMillis::from(exchange.at()),
+    );
     if let Some(key) = caller.as_ref().err().and_then(Denial::key) {
         exchange.denied(key);
     }
     match caller {
         Ok(caller) => Ok(caller),
-        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => Ok(Caller::Anonymous),
+        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => {
+            Ok(Caller::Anonymous)
+        }
         Err(Denial::Missing) => Err(Refusal::KeyMissing),
         Err(Denial::Twice) => Err(Refusal::CredentialTwice),
         Err(Denial::Malformed(_) | Denial::Unknown) => Err(Refusal::KeyInvalid),
@@ -281,7 +353,11 @@ fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(
     if !caller.allows_address(address.client) {
         return Err(Refusal::KeyRestricted);
     }
-    if route.scopes.iter().all(|needed| caller.allows(needed.as_str())) {
+    if route
+        .scopes
+        .iter()
+        .all(|needed| caller.allows(needed.as_str()))
+    {
         return Ok(());
     }
     Err(match caller {
@@ -292,13 +368,21 @@ fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(
 }
 
 fn lacks_scope(route: &Route) -> Refusal {
-    Refusal::InsufficientScope(route.scopes.iter().map(|scope| scope.as_str().to_owned()).collect())
+    Refusal::InsufficientScope(
+        route
+            .scopes
+            .iter()
+            .map(|scope| scope.as_str().to_owned())
+            .collect(),
+    )
 }
 
 /// Whether there is room for the request.
 fn admit(policy: &Policy, size: BodySize) -> Result<(), Refusal> {
     match size {
-        BodySize::Sized(bytes) if bytes > policy.max_body_bytes => Err(Refusal::BodyTooLarge(policy.max_body_bytes)),
+        BodySize::Sized(bytes) if bytes > policy.max_body_bytes => {
+            Err(Refusal::BodyTooLarge(policy.max_body_bytes))
+        }
         _ => Ok(()),
     }
 }
@@ -319,7 +403,11 @@ fn for_origin(
         secret: &policy.secret,
         caller,
         forward_metadata: route.forward_metadata,
-        host: target.host.as_ref().filter(|_| route.preserve_host).unwrap_or(route.upstream.targets()[0].url().host()),
+        host: target
+            .host
+            .as_ref()
+            .filter(|_| route.preserve_host)
+            .unwrap_or(route.upstream.targets()[0].url().host()),
         client_host: target.host.as_ref(),
         scheme: &policy.scheme,
         address: exchange.address(),
@@ -356,13 +444,15 @@ fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &C
 
 /// Tells the holder of a key that is to be replaced since when (RFC 9745) and until when it is good (RFC 8594).
 fn tell_end(headers: &mut HeaderMap, key: &KnownKey) {
-    let Some(since) = key.deprecated_at() else { return };
+    let Some(since) = key.deprecated_at() else {
+        return;
+    };
     if let Ok(since) = HeaderValue::try_from(format!("@{}", since.0.div_euclid(1000))) {
         headers.insert(HeaderName::from_static("deprecation"), since);
     }
-    if let Some(end) =
-        key.expires_at().and_then(|end| HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok())
-    {
+    if let Some(end) = key.expires_at().and_then(|end| {
+        HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok()
+    }) {
         headers.insert(HeaderName::from_static("sunset"), end);
     }
 }
@@ -409,7 +499,10 @@ fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
 /// The length that the client announced; the parser has refused whatever contradicts itself.
 fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
     static CONTENT_LENGTH: HeaderName = header::CONTENT_LENGTH;
-    let length = head.headers.get(&CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let length = head
+        .headers
+        .get(&CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.trim().parse().ok());
     match (length, payload) {
         (Some(length), _) => BodySize::Sized(length),
         (None, Payload::None) => BodySize::None,

@@ -156,11 +156,16 @@ impl Exchange {
     ///
     /// # Errors
     /// Why not. The future is dropped then.
-    pub async fn while_admitted<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Withdrawn> {
+    pub async fn while_admitted<T>(
+        &mut self,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Withdrawn> {
         let mut future = pin!(future);
         let done = poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self.withdrawn(cx).map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
+            Poll::Pending => self
+                .withdrawn(cx)
+                .map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
         });
         let done = done.await;
         if let Err(withdrawn) = &done {
@@ -180,8 +185,16 @@ impl Exchange {
     /// Why the caller may not go on, if that is so. Otherwise the task is woken when it is.
     fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawn> {
         if self.open.is_none() {
-            let ((streams, since), key, route) = (self.streams.as_ref()?, self.key.as_ref()?, self.route.as_ref()?);
-            let admission = Admission { key: *key.digest(), address: self.address.client, route: Arc::clone(route) };
+            let ((streams, since), key, route) = (
+                self.streams.as_ref()?,
+                self.key.as_ref()?,
+                self.route.as_ref()?,
+            );
+            let admission = Admission {
+                key: *key.digest(),
+                address: self.address.client,
+                route: Arc::clone(route),
+            };
             self.open = Some(streams.enter(admission, *since, cx.waker().clone()));
         }
         self.open.as_ref()?.withdrawn(cx.waker())
@@ -215,19 +228,36 @@ impl Exchange {
     }
 
     /// Answers in the origin's place. A body of `size` that was not read to its end closes the connection.
-    pub fn refuse(mut self: Box<Self>, refusal: &Refusal, realm: &str, size: BodySize) -> Response<RecordedBody> {
+    pub fn refuse(
+        mut self: Box<Self>,
+        refusal: &Refusal,
+        realm: &str,
+        size: BodySize,
+    ) -> Response<RecordedBody> {
         self.code = Some(refusal.code());
-        let body_was_read =
-            matches!(size, BodySize::None | BodySize::Sized(0)) || self.body.as_ref().is_some_and(|body| body.ended());
-        let response = refusal.respond(realm, self.path.as_instance(), &self.request_id, !body_was_read);
+        let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
+            || self.body.as_ref().is_some_and(|body| body.ended());
+        let response = refusal.respond(
+            realm,
+            self.path.as_instance(),
+            &self.request_id,
+            !body_was_read,
+        );
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
     /// That these attempts failed; whether another succeeded is another matter.
     pub fn attempted(&self, route: &Route, attempts: &[FailedAttempt]) {
-        let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
+        let (request_id, path, upstream) = (
+            self.request_id.as_str(),
+            self.path.in_log(),
+            route.upstream.name(),
+        );
         for attempt in attempts {
-            log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {attempt}", route.name);
+            log::warn!(
+                "request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {attempt}",
+                route.name
+            );
         }
     }
 
@@ -236,30 +266,53 @@ impl Exchange {
         self.attempted(route, &failed.attempts);
         let cause = failed.failure.cause();
         // Attempts that failed have said so; an answer that cannot be passed on has not.
-        if failed.attempts.last().is_none_or(|last| !last.is_because(&cause)) {
-            let (request_id, path, upstream) = (self.request_id.as_str(), self.path.in_log(), route.upstream.name());
-            log::warn!("request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {cause}", route.name);
+        if failed
+            .attempts
+            .last()
+            .is_none_or(|last| !last.is_because(&cause))
+        {
+            let (request_id, path, upstream) = (
+                self.request_id.as_str(),
+                self.path.in_log(),
+                route.upstream.name(),
+            );
+            log::warn!(
+                "request {request_id} for {path:?}: route {:?}, upstream {upstream:?}: {cause}",
+                route.name
+            );
         }
         self.cause = Some(cause);
     }
 
     /// That serving it ended in a panic; gives what is answered.
     pub fn panicked(&mut self, panicked: &Panicked) -> Refusal {
-        log::error!("request {} for {:?} ended in {panicked}", self.request_id.as_str(), self.path.in_log());
+        log::error!(
+            "request {} for {:?} ended in {panicked}",
+            self.request_id.as_str(),
+            self.path.in_log()
+        );
         self.cause = Some(panicked.to_string());
         Refusal::Internal
     }
 
     /// Follows the response to its end.
-    pub fn record(mut self: Box<Self>, response: Response<EitherBody<OriginBody, BoxBody>>) -> Response<RecordedBody> {
+    pub fn record(
+        mut self: Box<Self>,
+        response: Response<EitherBody<OriginBody, BoxBody>>,
+    ) -> Response<RecordedBody> {
         self.status = response.status().as_u16();
         self.stream = self.tally.stream(response.head());
         response.map_body(|_, body| {
             // What has no bytes has ended before it begins: nothing asks for its end.
-            if matches!(body.size(), BodySize::None | BodySize::Sized(0)) || self.method == Method::HEAD {
+            if matches!(body.size(), BodySize::None | BodySize::Sized(0))
+                || self.method == Method::HEAD
+            {
                 self.ending = Ending::Complete;
             }
-            RecordedBody { body, exchange: self }
+            RecordedBody {
+                body,
+                exchange: self,
+            }
         })
     }
 }
@@ -270,7 +323,10 @@ impl Exchange {
     }
 
     fn body_bytes(&self) -> BodyBytes {
-        BodyBytes { read: self.body.as_ref().map_or(0, |body| body.bytes()), sent: self.bytes_out }
+        BodyBytes {
+            read: self.body.as_ref().map_or(0, |body| body.bytes()),
+            sent: self.bytes_out,
+        }
     }
 
     /// Counts what a long response has passed so far: a stream of days must not be counted at its end alone.
@@ -303,7 +359,8 @@ impl Drop for Exchange {
             origin_wait: self.origin_wait,
             ending: self.ending,
         };
-        self.tally.ended(self.key_id(), &entry, self.told, self.stream.is_some());
+        self.tally
+            .ended(self.key_id(), &entry, self.told, self.stream.is_some());
         self.log.record(&entry);
     }
 }
@@ -324,7 +381,10 @@ impl MessageBody for RecordedBody {
         self.body.size()
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let exchange = this.exchange;
         if exchange.goes_on_for_long()
@@ -363,7 +423,10 @@ impl MessageBody for RecordedBody {
                     exchange.cause = Some(fault.to_string());
                 } else {
                     let request_id = exchange.request_id.as_str();
-                    log::warn!("request {request_id} for {:?}: the origin broke off: {error}", exchange.path.in_log());
+                    log::warn!(
+                        "request {request_id} for {:?}: the origin broke off: {error}",
+                        exchange.path.in_log()
+                    );
                     exchange.ending = Ending::OriginTruncated;
                     exchange.cause = Some(error.to_string());
                 }

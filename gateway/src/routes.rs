@@ -69,7 +69,13 @@ impl Routes {
     /// Orders `routes`: the longest path first, then those for named hosts, then those for named methods.
     #[must_use]
     pub fn new(mut routes: Vec<Route>) -> Self {
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.path.0.len()), route.hosts.is_empty(), route.methods.is_empty()));
+        routes.sort_by_key(|route| {
+            (
+                std::cmp::Reverse(route.path.0.len()),
+                route.hosts.is_empty(),
+                route.methods.is_empty(),
+            )
+        });
         Self(routes.into_iter().map(Arc::new).collect())
     }
 
@@ -81,7 +87,11 @@ impl Routes {
     /// Whether paths decide which policy a request falls under.
     #[must_use]
     pub fn depend_on_path(&self) -> bool {
-        self.0.len() > 1 || self.0.iter().any(|route| route.path != PathPrefix::default())
+        self.0.len() > 1
+            || self
+                .0
+                .iter()
+                .any(|route| route.path != PathPrefix::default())
     }
 
     /// The route for a request.
@@ -93,16 +103,32 @@ impl Routes {
         let host = without_port(host);
         let mut allowed = Vec::new();
         for route in &self.0 {
-            let named = || route.hosts.iter().any(|name| name.eq_ignore_ascii_case(host));
+            let named = || {
+                route
+                    .hosts
+                    .iter()
+                    .any(|name| name.eq_ignore_ascii_case(host))
+            };
             if !route.path.covers(&path) || !(route.hosts.is_empty() || named()) {
                 continue;
             }
             if route.methods.is_empty() || route.methods.contains(method) {
                 return Ok(route);
             }
-            allowed.extend(route.methods.iter().filter(|method| !allowed.contains(*method)).cloned().collect::<Vec<_>>());
+            allowed.extend(
+                route
+                    .methods
+                    .iter()
+                    .filter(|method| !allowed.contains(*method))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
-        Err(if allowed.is_empty() { NoRoute::NotFound } else { NoRoute::MethodNotAllowed(allowed) })
+        Err(if allowed.is_empty() {
+            NoRoute::NotFound
+        } else {
+            NoRoute::MethodNotAllowed(allowed)
+        })
     }
 }
 
@@ -124,15 +150,24 @@ impl PathPrefix {
     /// It does not begin with a slash, or has what would not match as it is written.
     pub fn parse(text: &str) -> Result<Self, NotAPath> {
         let trimmed = text.strip_suffix('/').unwrap_or(text);
-        let plain =
-            trimmed.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\' | b'*'));
-        let segments = trimmed.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
-        if text.starts_with('/') && plain && segments { Ok(Self(trimmed.to_owned())) } else { Err(NotAPath(text.to_owned())) }
+        let plain = trimmed.bytes().all(|byte| {
+            byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\' | b'*')
+        });
+        let segments = trimmed
+            .split('/')
+            .skip(1)
+            .all(|segment| !matches!(segment, "" | "." | ".."));
+        if text.starts_with('/') && plain && segments {
+            Ok(Self(trimmed.to_owned()))
+        } else {
+            Err(NotAPath(text.to_owned()))
+        }
     }
 
     /// `path` is one that [`as_matched`] returned.
     fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';']))
+        path.strip_prefix(self.0.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';']))
     }
 }
 
@@ -155,7 +190,9 @@ pub struct MethodName(pub Method);
 
 /// Why a text is no method of a route.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a method that the gateway proxies: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, in upper case")]
+#[error(
+    "{0:?} is not a method that the gateway proxies: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, in upper case"
+)]
 pub struct NotAMethod(String);
 
 impl MethodName {
@@ -164,7 +201,12 @@ impl MethodName {
     /// # Errors
     /// It is none of [`KNOWN_METHODS`].
     pub fn parse(text: &str) -> Result<Self, NotAMethod> {
-        KNOWN_METHODS.iter().find(|known| known.as_str() == text).cloned().map(Self).ok_or_else(|| NotAMethod(text.to_owned()))
+        KNOWN_METHODS
+            .iter()
+            .find(|known| known.as_str() == text)
+            .cloned()
+            .map(Self)
+            .ok_or_else(|| NotAMethod(text.to_owned()))
     }
 }
 
@@ -175,8 +217,15 @@ impl fmt::Display for MethodName {
 }
 
 /// The methods that are proxied: those of RFC 9110, section 9 but `CONNECT` and `TRACE`, and `PATCH` (RFC 5789).
-pub static KNOWN_METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+pub static KNOWN_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
 
 /// `path` with the escapes of unreserved characters taken out, as RFC 3986, section 6.2.2.2 compares paths.
 fn as_matched(path: &str) -> Cow<'_, str> {
@@ -187,9 +236,13 @@ fn as_matched(path: &str) -> Cow<'_, str> {
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {
         matched.push_str(before);
-        let decoded = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let decoded = after
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match decoded {
-            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => {
+            Some(byte)
+                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') =>
+            {
                 matched.push(char::from(byte));
                 rest = &after[2..];
             }
@@ -220,8 +273,14 @@ mod tests {
             name: name.into(),
             hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
             path: PathPrefix::parse(path).unwrap(),
-            methods: methods.iter().map(|&method| MethodName::parse(method).unwrap().0).collect(),
-            upstream: Arc::new(Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap())),
+            methods: methods
+                .iter()
+                .map(|&method| MethodName::parse(method).unwrap().0)
+                .collect(),
+            upstream: Arc::new(Upstream::single(
+                "test",
+                OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
+            )),
             scopes: Vec::new(),
             on_missing_key: MissingKey::Reject,
             preserve_host: false,
@@ -269,21 +328,35 @@ mod tests {
             (Method::GET, "a", "/reports", "reports"),
             (Method::POST, "a", "/reports", "all"),
         ] {
-            assert_eq!(find(method.clone(), host, path), wanted, "{method} {host} {path}");
+            assert_eq!(
+                find(method.clone(), host, path),
+                wanted,
+                "{method} {host} {path}"
+            );
         }
     }
 
     #[test]
     fn without_a_route_the_answer_says_whether_another_method_would_do() {
-        let routes = Routes::new(vec![route("read", &[], "/a", &["GET", "HEAD"]), route("write", &["h"], "/a", &["PUT"])]);
-        assert_eq!(routes.find(&Method::GET, "h", "/b").map(|_| ()), Err(NoRoute::NotFound));
+        let routes = Routes::new(vec![
+            route("read", &[], "/a", &["GET", "HEAD"]),
+            route("write", &["h"], "/a", &["PUT"]),
+        ]);
+        assert_eq!(
+            routes.find(&Method::GET, "h", "/b").map(|_| ()),
+            Err(NoRoute::NotFound)
+        );
         assert_eq!(
             routes.find(&Method::POST, "x", "/a").map(|_| ()),
             Err(NoRoute::MethodNotAllowed(vec![Method::GET, Method::HEAD]))
         );
         assert_eq!(
             routes.find(&Method::POST, "h", "/a").map(|_| ()),
-            Err(NoRoute::MethodNotAllowed(vec![Method::PUT, Method::GET, Method::HEAD]))
+            Err(NoRoute::MethodNotAllowed(vec![
+                Method::PUT,
+                Method::GET,
+                Method::HEAD
+            ]))
         );
     }
 

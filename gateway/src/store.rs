@@ -48,7 +48,10 @@ pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
 pub use rows::{Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
-pub use usage::{InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange, UsageReport};
+pub use usage::{
+    InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange,
+    UsageReport,
+};
 
 use std::fmt;
 use std::time::Duration;
@@ -145,10 +148,15 @@ impl Database {
 }
 
 /// What `work` comes to, unless the database takes longer than `limit`: nothing else tells of a server that fell silent.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     match timeout(limit, work).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(StoreError::Unreachable { reason: format!("no answer within {} s", limit.as_secs()) }),
+        Err(_) => Err(StoreError::Unreachable {
+            reason: format!("no answer within {} s", limit.as_secs()),
+        }),
     }
 }
 

@@ -62,6 +62,19 @@ impl UsagePage {
     }
 
     fn into_iter(self) -> impl Iterator<Item = KeyUsage> {
-        self.0.into_iter().map(|((key, hour), Used { counts, last_used_at })| KeyUsage { key, hour, counts, last_used_at })
+        self.0.into_iter().map(
+            |(
+                (key, hour),
+                Used {
+                    counts,
+                    last_used_at,
+                },
+            )| KeyUsage {
+                key,
+                hour,
+                counts,
+                last_used_at,
+            },
+        )
     }
 }

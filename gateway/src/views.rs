@@ -14,7 +14,9 @@ pub use usage::{TopKeyView, UsageView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::keys::{AllowedIps, ConsumerId, CustomId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
+use crate::keys::{
+    AllowedIps, ConsumerId, CustomId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis,
+};
 use crate::store::{RolledKeys, StoredBucket, StoredConsumer, StoredKey};
 
 /// Most of the keys that a new one takes the place of that are shown: a consumer may have any number.
@@ -223,13 +225,28 @@ impl<'k> RolledView<'k> {
     /// What is seen of `rolled` at `now`, without the new key itself.
     #[must_use]
     pub fn of(rolled: &'k RolledKeys, now: UnixMillis) -> Self {
-        let ending = rolled.ending.iter().take(MAX_ENDING_SHOWN).map(|ending| KeyView::of(ending, now)).collect();
-        Self { new: KeyView::of(&rolled.key, now), ending, ending_count: rolled.ending.len() }
+        let ending = rolled
+            .ending
+            .iter()
+            .take(MAX_ENDING_SHOWN)
+            .map(|ending| KeyView::of(ending, now))
+            .collect();
+        Self {
+            new: KeyView::of(&rolled.key, now),
+            ending,
+            ending_count: rolled.ending.len(),
+        }
     }
 
     /// With the new key itself.
     #[must_use]
     pub fn with_key(self, key: &'k str) -> Self {
-        Self { new: KeyView { key: Some(key), ..self.new }, ..self }
+        Self {
+            new: KeyView {
+                key: Some(key),
+                ..self.new
+            },
+            ..self
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! `gateway import`, `gateway export`, `gateway keys check` and `gateway keys pattern`: what they take, what they refuse,
 //! and that nothing is ever half done.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on may say so by stopping"
+)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -48,7 +52,10 @@ impl Shell {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/gateway.db", directory.path().display());
-        Self { store: Store::open(&url.parse().unwrap()).await.unwrap(), directory }
+        Self {
+            store: Store::open(&url.parse().unwrap()).await.unwrap(),
+            directory,
+        }
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
@@ -61,13 +68,30 @@ impl Shell {
     async fn run(&self, arguments: &[&str]) -> Ended {
         let cli = match Cli::try_parse_from([&["gateway"], arguments].concat()) {
             Ok(cli) => cli,
-            Err(error) => return Ended { code: 2, out: String::new(), err: error.to_string() },
+            Err(error) => {
+                return Ended {
+                    code: 2,
+                    out: String::new(),
+                    err: error.to_string(),
+                };
+            }
         };
-        let (prefix, stamp) = (Prefix::default(), Stamp { at: NOW, ..Stamp::now(Actor::command_line(None)) });
+        let (prefix, stamp) = (
+            Prefix::default(),
+            Stamp {
+                at: NOW,
+                ..Stamp::now(Actor::command_line(None))
+            },
+        );
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut streams = Streams { out: &mut out, err: &mut err };
+        let mut streams = Streams {
+            out: &mut out,
+            err: &mut err,
+        };
         let done = match cli {
-            Cli::Import(arguments) => import::run(arguments, &self.store, &prefix, &stamp, &mut streams).await,
+            Cli::Import(arguments) => {
+                import::run(arguments, &self.store, &prefix, &stamp, &mut streams).await
+            }
             Cli::Export(arguments) => export::run(arguments, &self.store, &mut streams).await,
         };
         let code = done.map_or_else(
@@ -77,13 +101,22 @@ impl Shell {
             },
             |()| 0,
         );
-        Ended { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+        Ended {
+            code,
+            out: String::from_utf8(out).unwrap(),
+            err: String::from_utf8(err).unwrap(),
+        }
     }
 
     /// Runs an import, and reads its summary.
     async fn import(&self, file: &str, arguments: &[&str]) -> (u8, Value) {
-        let ended = self.run(&[&["import", file, "--json"], arguments].concat()).await;
-        (ended.code, serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}")))
+        let ended = self
+            .run(&[&["import", file, "--json"], arguments].concat())
+            .await;
+        (
+            ended.code,
+            serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}")),
+        )
     }
 
     async fn exported(&self) -> String {
@@ -94,12 +127,19 @@ impl Shell {
 
     async fn sql(&self, statement: &'static str) -> i64 {
         let file = self.directory.path().join("gateway.db");
-        let mut raw = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
-        sqlx::query_scalar(statement).fetch_one(&mut raw).await.unwrap()
+        let mut raw = SqliteConnection::connect(file.to_str().unwrap())
+            .await
+            .unwrap();
+        sqlx::query_scalar(statement)
+            .fetch_one(&mut raw)
+            .await
+            .unwrap()
     }
 
     fn any_file_holds(&self, text: &[u8], but: &str) -> bool {
-        let files = fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+        let files = fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|file| file.unwrap().path());
         files.filter(|file| !file.ends_with(but)).any(|file| {
             let bytes = fs::read(file).unwrap();
             bytes.windows(text.len()).any(|window| window == text)
@@ -108,27 +148,42 @@ impl Shell {
 }
 
 fn lines(exported: &str) -> Vec<Value> {
-    exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// `gateway` as a process, on a database in `directory`.
 fn gateway(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().env("DATABASE_URL", format!("sqlite://{}/gateway.db", directory.display()));
-    command.current_dir(directory).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env_clear().env(
+        "DATABASE_URL",
+        format!("sqlite://{}/gateway.db", directory.display()),
+    );
+    command
+        .current_dir(directory)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 fn with_input(mut command: Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
 #[tokio::test]
 async fn every_format_gives_the_same_keys() {
-    let csv =
-        "consumer,key,scopes,custom_id\nacme,sk_live_aaaaaaaa,read write,42\nacme,sk_live_bbbbbbbb,,\nother,sk_live_cccccccc,,\n";
+    let csv = "consumer,key,scopes,custom_id\nacme,sk_live_aaaaaaaa,read write,42\nacme,sk_live_bbbbbbbb,,\nother,sk_live_cccccccc,,\n";
     let hex = KeyDigest::of(b"sk_live_aaaaaaaa").to_hex();
     let jsonl = format!(
         "{{\"consumer\":\"acme\",\"sha256\":\"{hex}\",\"hint\":\"sk_l\",\"scopes\":[\"write\",\"read\"],\"custom_id\":\"42\"}}\n\
@@ -138,12 +193,21 @@ async fn every_format_gives_the_same_keys() {
                 keyauth_credentials: [{key: sk_live_aaaaaaaa}, {key: sk_live_bbbbbbbb}]\nkeyauth_credentials:\n\
                 - {consumer: other, key: sk_live_cccccccc}\n";
     let nginx = "map $http_x_api_key $c {\n default \"\";\n \"sk_live_aaaaaaaa\" acme;\n sk_live_bbbbbbbb acme;\n sk_live_cccccccc other;\n}";
-    for (name, content) in [("a.csv", csv), ("a.jsonl", &jsonl), ("kong.yaml", kong), ("keys.conf", nginx)] {
+    for (name, content) in [
+        ("a.csv", csv),
+        ("a.jsonl", &jsonl),
+        ("kong.yaml", kong),
+        ("keys.conf", nginx),
+    ] {
         let shell = Shell::new().await;
         let file = shell.file(name, content);
         let (code, summary) = shell.import(&file, &[]).await;
         assert_eq!(code, 0, "{summary}");
-        assert_eq!((&summary["keys"], &summary["consumers"]), (&3.into(), &2.into()), "{summary}");
+        assert_eq!(
+            (&summary["keys"], &summary["consumers"]),
+            (&3.into(), &2.into()),
+            "{summary}"
+        );
         let mut seen: Vec<(String, String, String)> = Vec::new();
         for line in lines(&shell.exported().await) {
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -159,11 +223,19 @@ async fn every_format_gives_the_same_keys() {
         seen.sort();
         let mut expected = ["a", "b", "c"].map(|letter| {
             let key = format!("sk_live_{}", letter.repeat(8));
-            (KeyDigest::of(key.as_bytes()).to_hex(), if letter == "c" { "other" } else { "acme" }.to_owned(), "sk_l".to_owned())
+            (
+                KeyDigest::of(key.as_bytes()).to_hex(),
+                if letter == "c" { "other" } else { "acme" }.to_owned(),
+                "sk_l".to_owned(),
+            )
         });
         expected.sort();
         assert_eq!(seen, expected, "{name}");
-        assert!(!shell.any_file_holds(b"live_aaaaaaaa", name) && !shell.any_file_holds(b"live_cccccccc", name), "{name}");
+        assert!(
+            !shell.any_file_holds(b"live_aaaaaaaa", name)
+                && !shell.any_file_holds(b"live_cccccccc", name),
+            "{name}"
+        );
         // Who did what to which key, and what gateways must look at: a row each.
         for rows in [
             "SELECT count(*) FROM keys k JOIN audit a ON a.subject_id = k.id AND a.action = 'key.create'",
@@ -171,7 +243,13 @@ async fn every_format_gives_the_same_keys() {
         ] {
             assert_eq!(shell.sql(rows).await, 3, "{name}: {rows}");
         }
-        assert_eq!(shell.sql("SELECT count(*) FROM changes WHERE subject = 'consumer'").await, 2, "{name}");
+        assert_eq!(
+            shell
+                .sql("SELECT count(*) FROM changes WHERE subject = 'consumer'")
+                .await,
+            2,
+            "{name}"
+        );
     }
 }
 
@@ -183,20 +261,46 @@ async fn bad_lines_are_told_by_number_and_nothing_is_imported() {
     let ended = shell.run(&["import", &file]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     let told: Vec<&str> = ended.err.lines().collect();
-    assert!(told[0].starts_with("line 3: `key`: the token has a character"), "{ended:?}");
-    assert!(told[1].starts_with("line 4: `consumer`: every line names its consumer"), "{ended:?}");
-    assert!(told[2].starts_with("line 5: it has 3 cells, and the header names 2 columns"), "{ended:?}");
-    assert!(told[3].starts_with("line 6: line 2 gives the same key to another consumer"), "{ended:?}");
-    assert_eq!(told[4], "nothing was imported: 4 bad lines; correct them, or import the others with `--skip-bad`");
-    assert_eq!(ended.out, "read 5 lines: added 0 keys and 0 consumers, 0 there already, 0 skipped, 4 bad\n");
+    assert!(
+        told[0].starts_with("line 3: `key`: the token has a character"),
+        "{ended:?}"
+    );
+    assert!(
+        told[1].starts_with("line 4: `consumer`: every line names its consumer"),
+        "{ended:?}"
+    );
+    assert!(
+        told[2].starts_with("line 5: it has 3 cells, and the header names 2 columns"),
+        "{ended:?}"
+    );
+    assert!(
+        told[3].starts_with("line 6: line 2 gives the same key to another consumer"),
+        "{ended:?}"
+    );
+    assert_eq!(
+        told[4],
+        "nothing was imported: 4 bad lines; correct them, or import the others with `--skip-bad`"
+    );
+    assert_eq!(
+        ended.out,
+        "read 5 lines: added 0 keys and 0 consumers, 0 there already, 0 skipped, 4 bad\n"
+    );
     assert!(!format!("{ended:?}").contains("s3cr3t"), "{ended:?}");
     assert_eq!(shell.sql("SELECT count(*) FROM consumers").await, 0);
 
     let (code, summary) = shell.import(&file, &["--skip-bad", "--dry-run"]).await;
-    assert_eq!((code, &summary["new"], &summary["keys"]), (0, &1.into(), &0.into()), "{summary}");
+    assert_eq!(
+        (code, &summary["new"], &summary["keys"]),
+        (0, &1.into(), &0.into()),
+        "{summary}"
+    );
     assert_eq!(shell.sql("SELECT count(*) FROM keys").await, 0);
     let (code, summary) = shell.import(&file, &["--skip-bad"]).await;
-    assert_eq!((code, &summary["keys"], &summary["bad_lines"]), (0, &1.into(), &4.into()), "{summary}");
+    assert_eq!(
+        (code, &summary["keys"], &summary["bad_lines"]),
+        (0, &1.into(), &4.into()),
+        "{summary}"
+    );
     assert_eq!(summary["problems"][1]["line"], 4);
 }
 
@@ -212,10 +316,17 @@ async fn a_key_in_a_text_is_not_imported() {
         ),
     );
     let ended = shell.run(&["import", &file, "--skip-bad"]).await;
-    for told in ["line 2: `description`: there", "line 3: `key_description`: there", "line 4: `tags`: there"] {
+    for told in [
+        "line 2: `description`: there",
+        "line 3: `key_description`: there",
+        "line 4: `tags`: there",
+    ] {
         assert!(ended.err.contains(told), "{told}: {ended:?}");
     }
-    assert!(!format!("{ended:?}").contains("s3cr3t") && !format!("{ended:?}").contains(own), "{ended:?}");
+    assert!(
+        !format!("{ended:?}").contains("s3cr3t") && !format!("{ended:?}").contains(own),
+        "{ended:?}"
+    );
     assert_eq!(shell.sql("SELECT count(*) FROM keys").await, 1);
     for key in ["sk_live_s3cr3t", own, "sk_live_third"] {
         assert!(!shell.any_file_holds(key.as_bytes(), "keys.csv"), "{key}");
@@ -225,29 +336,68 @@ async fn a_key_in_a_text_is_not_imported() {
 #[tokio::test]
 async fn a_hundred_bad_lines_are_told_and_the_others_counted() {
     let shell = Shell::new().await;
-    let file = shell.file("keys.csv", format!("consumer,key\n{}", "acme,a b\n".repeat(123)));
+    let file = shell.file(
+        "keys.csv",
+        format!("consumer,key\n{}", "acme,a b\n".repeat(123)),
+    );
     let ended = shell.run(&["import", &file, "--batch", "10"]).await;
-    assert_eq!(ended.err.lines().filter(|line| line.starts_with("line ")).count(), 100);
-    assert!(ended.err.contains("line 101: ") && !ended.err.contains("line 102: "), "{}", ended.err);
-    assert!(ended.err.contains("… and 23 more bad lines\nnothing was imported: 123 bad lines"), "{}", ended.err);
+    assert_eq!(
+        ended
+            .err
+            .lines()
+            .filter(|line| line.starts_with("line "))
+            .count(),
+        100
+    );
+    assert!(
+        ended.err.contains("line 101: ") && !ended.err.contains("line 102: "),
+        "{}",
+        ended.err
+    );
+    assert!(
+        ended
+            .err
+            .contains("… and 23 more bad lines\nnothing was imported: 123 bad lines"),
+        "{}",
+        ended.err
+    );
 }
 
 #[tokio::test]
 async fn importing_again_adds_only_what_is_missing() {
     let shell = Shell::new().await;
-    let first = shell.file("first.csv", "consumer,key,custom_id\nacme,k1,42\nacme,k2,\nacme,k2,\nlater,,\n");
+    let first = shell.file(
+        "first.csv",
+        "consumer,key,custom_id\nacme,k1,42\nacme,k2,\nacme,k2,\nlater,,\n",
+    );
     let (_, summary) = shell.import(&first, &["--batch", "1"]).await;
-    assert_eq!((&summary["keys"], &summary["consumers"], &summary["already"]), (&2.into(), &2.into(), &1.into()), "{summary}");
-    let more = shell.file("more.csv", "consumer,key,custom_id\nacme,k1,42\nacme,k2,\nacme,k3,\nlater,,\n");
+    assert_eq!(
+        (&summary["keys"], &summary["consumers"], &summary["already"]),
+        (&2.into(), &2.into(), &1.into()),
+        "{summary}"
+    );
+    let more = shell.file(
+        "more.csv",
+        "consumer,key,custom_id\nacme,k1,42\nacme,k2,\nacme,k3,\nlater,,\n",
+    );
     let (code, summary) = shell.import(&more, &[]).await;
     assert_eq!(
-        (code, &summary["keys"], &summary["consumers"], &summary["already"]),
+        (
+            code,
+            &summary["keys"],
+            &summary["consumers"],
+            &summary["already"]
+        ),
         (0, &1.into(), &0.into(), &3.into()),
         "{summary}"
     );
     let before = shell.exported().await;
     let (code, summary) = shell.import(&more, &[]).await;
-    assert_eq!((code, &summary["keys"], &summary["already"]), (0, &0.into(), &4.into()), "{summary}");
+    assert_eq!(
+        (code, &summary["keys"], &summary["already"]),
+        (0, &0.into(), &4.into()),
+        "{summary}"
+    );
     assert_eq!(shell.exported().await, before);
     assert_eq!(shell.sql("SELECT count(*) FROM audit").await, 5);
 }
@@ -255,24 +405,61 @@ async fn importing_again_adds_only_what_is_missing() {
 #[tokio::test]
 async fn what_contradicts_the_store_is_bad_or_skipped() {
     let shell = Shell::new().await;
-    let first = shell.file("first.csv", "consumer,key,custom_id,scopes\nacme,k1,42,read\n");
+    let first = shell.file(
+        "first.csv",
+        "consumer,key,custom_id,scopes\nacme,k1,42,read\n",
+    );
     shell.import(&first, &[]).await;
     for (line, said) in [
         ("other,k1,,", "the key is another consumer's already"),
-        ("acme,k2,43,", "the consumer is there already with another custom id"),
-        ("acme,k2,,write", "the consumer is there already with another set of scopes"),
+        (
+            "acme,k2,43,",
+            "the consumer is there already with another custom id",
+        ),
+        (
+            "acme,k2,,write",
+            "the consumer is there already with another set of scopes",
+        ),
         ("other,k2,42,", "the custom id is already taken"),
     ] {
-        let file = shell.file("more.csv", format!("consumer,key,custom_id,scopes\nfine,k3,,\n{line}\n"));
+        let file = shell.file(
+            "more.csv",
+            format!("consumer,key,custom_id,scopes\nfine,k3,,\n{line}\n"),
+        );
         let ended = shell.run(&["import", &file]).await;
         assert_eq!(ended.code, 1, "{line}: {ended:?}");
-        assert!(ended.err.starts_with(&format!("line 3: {said}")), "{line}: {ended:?}");
-        let (code, summary) = shell.import(&file, &["--on-duplicate", "skip", "--dry-run"]).await;
-        assert_eq!((code, &summary["skipped"], &summary["new"]), (0, &1.into(), &1.into()), "{line}: {summary}");
+        assert!(
+            ended.err.starts_with(&format!("line 3: {said}")),
+            "{line}: {ended:?}"
+        );
+        let (code, summary) = shell
+            .import(&file, &["--on-duplicate", "skip", "--dry-run"])
+            .await;
+        assert_eq!(
+            (code, &summary["skipped"], &summary["new"]),
+            (0, &1.into(), &1.into()),
+            "{line}: {summary}"
+        );
     }
     let file = shell.file("more.csv", "consumer,key\nacme,k4\n");
-    let ended = shell.run(&["import", &file, "--bucket", "nowhere", "--on-duplicate", "skip"]).await;
-    assert_eq!((ended.code, ended.err.starts_with("line 2: there is no such bucket")), (1, true), "{ended:?}");
+    let ended = shell
+        .run(&[
+            "import",
+            &file,
+            "--bucket",
+            "nowhere",
+            "--on-duplicate",
+            "skip",
+        ])
+        .await;
+    assert_eq!(
+        (
+            ended.code,
+            ended.err.starts_with("line 2: there is no such bucket")
+        ),
+        (1, true),
+        "{ended:?}"
+    );
     assert_eq!(shell.sql("SELECT count(*) FROM keys").await, 1);
 }
 
@@ -302,30 +489,56 @@ async fn what_is_exported_is_imported_as_it_was() {
     let made = Shell::new().await;
     bucket(&made).await;
     let (code, summary) = made.import(&made.file("odd.jsonl", odd_lines()), &[]).await;
-    assert_eq!((code, &summary["keys"], &summary["consumers"]), (0, &5.into(), &4.into()), "{summary}");
+    assert_eq!(
+        (code, &summary["keys"], &summary["consumers"]),
+        (0, &5.into(), &4.into()),
+        "{summary}"
+    );
     let exported = made.exported().await;
     assert_eq!(lines(&exported).len(), 6);
     for format in ["jsonl", "csv"] {
         let out = made.directory.path().join(format!("export.{format}"));
-        let ended = made.run(&["export", "--format", format, "--out", out.to_str().unwrap()]).await;
+        let ended = made
+            .run(&["export", "--format", format, "--out", out.to_str().unwrap()])
+            .await;
         assert_eq!((ended.code, &*ended.out), (0, ""), "{ended:?}");
         let other = Shell::new().await;
         bucket(&other).await;
         let (code, summary) = other.import(out.to_str().unwrap(), &["--batch", "2"]).await;
-        assert_eq!((code, &summary["keys"]), (0, &5.into()), "{format}: {summary}");
+        assert_eq!(
+            (code, &summary["keys"]),
+            (0, &5.into()),
+            "{format}: {summary}"
+        );
         assert_eq!(other.exported().await, exported, "{format}");
         let (code, summary) = other.import(out.to_str().unwrap(), &[]).await;
-        assert_eq!((code, &summary["already"], &summary["keys"]), (0, &6.into(), &0.into()), "{format}: {summary}");
+        assert_eq!(
+            (code, &summary["already"], &summary["keys"]),
+            (0, &6.into(), &0.into()),
+            "{format}: {summary}"
+        );
     }
     let only = made.run(&["export", "--bucket", "other"]).await;
-    assert_eq!(lines(&only.out).iter().filter(|line| line["bucket"] == "other").count(), 2, "{only:?}");
+    assert_eq!(
+        lines(&only.out)
+            .iter()
+            .filter(|line| line["bucket"] == "other")
+            .count(),
+        2,
+        "{only:?}"
+    );
     assert_eq!(lines(&only.out).len(), 2);
 }
 
 async fn bucket(shell: &Shell) {
     let file = shell.directory.path().join("gateway.db");
-    let mut raw = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
-    sqlx::query("INSERT INTO buckets (name, created_at) VALUES ('other', 1)").execute(&mut raw).await.unwrap();
+    let mut raw = SqliteConnection::connect(file.to_str().unwrap())
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO buckets (name, created_at) VALUES ('other', 1)")
+        .execute(&mut raw)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -335,30 +548,55 @@ async fn an_export_of_many_pages_has_every_key_once() {
     // One consumer with more keys than a page has, many with one, and some without any.
     (0..4_500).for_each(|number| writeln!(csv, "big,big-{number}").unwrap());
     (0..1_200).for_each(|number| {
-        writeln!(csv, "c{number},{}", if number % 3 == 0 { String::new() } else { format!("k-{number}") }).unwrap()
+        writeln!(
+            csv,
+            "c{number},{}",
+            if number % 3 == 0 {
+                String::new()
+            } else {
+                format!("k-{number}")
+            }
+        )
+        .unwrap()
     });
     let (code, summary) = shell.import(&shell.file("many.csv", csv), &[]).await;
-    assert_eq!((code, &summary["keys"], &summary["consumers"]), (0, &5_300.into(), &1_201.into()), "{summary}");
+    assert_eq!(
+        (code, &summary["keys"], &summary["consumers"]),
+        (0, &5_300.into(), &1_201.into()),
+        "{summary}"
+    );
     let exported = shell.exported().await;
-    let mut seen: Vec<String> = lines(&exported).iter().map(|line| format!("{} {}", line["consumer"], line["sha256"])).collect();
+    let mut seen: Vec<String> = lines(&exported)
+        .iter()
+        .map(|line| format!("{} {}", line["consumer"], line["sha256"]))
+        .collect();
     assert_eq!(seen.len(), 4_500 + 1_200);
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 4_500 + 1_200);
-    assert_eq!(shell.exported().await, exported, "the order is the same every time");
+    assert_eq!(
+        shell.exported().await,
+        exported,
+        "the order is the same every time"
+    );
 }
 
 #[tokio::test]
 async fn an_export_is_for_its_owner_and_overwrites_nothing_unasked() {
     let shell = Shell::new().await;
-    shell.import(&shell.file("keys.csv", "consumer,key\nacme,k1\n"), &[]).await;
+    shell
+        .import(&shell.file("keys.csv", "consumer,key\nacme,k1\n"), &[])
+        .await;
     let out = shell.file("export.jsonl", "precious");
     let refused = shell.run(&["export", "--out", &out]).await;
     assert_eq!(refused.code, 1, "{refused:?}");
     assert_eq!(fs::read_to_string(&out).unwrap(), "precious");
     let forced = shell.run(&["export", "--out", &out, "--force"]).await;
     assert_eq!(forced.code, 0, "{forced:?}");
-    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&out).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     assert_eq!(fs::read_to_string(&out).unwrap(), shell.exported().await);
     assert_eq!(shell.run(&["export", "--force"]).await.code, 2);
 }
@@ -368,18 +606,40 @@ async fn what_cannot_be_read_is_said() {
     let shell = Shell::new().await;
     let missing = shell.run(&["import", "/nowhere/keys.csv"]).await;
     assert_eq!(missing.code, 1, "{missing:?}");
-    assert!(missing.err.contains("cannot read /nowhere/keys.csv: No such file"), "{missing:?}");
-    let directory = shell.run(&["import", shell.directory.path().to_str().unwrap(), "--format", "csv"]).await;
+    assert!(
+        missing
+            .err
+            .contains("cannot read /nowhere/keys.csv: No such file"),
+        "{missing:?}"
+    );
+    let directory = shell
+        .run(&[
+            "import",
+            shell.directory.path().to_str().unwrap(),
+            "--format",
+            "csv",
+        ])
+        .await;
     assert_eq!(directory.code, 1, "{directory:?}");
-    let unknown = shell.run(&["import", &shell.file("keys", "abcd efgh\n")]).await;
-    assert_eq!((unknown.code, unknown.err.contains("--format csv")), (2, true), "{unknown:?}");
+    let unknown = shell
+        .run(&["import", &shell.file("keys", "abcd efgh\n")])
+        .await;
+    assert_eq!(
+        (unknown.code, unknown.err.contains("--format csv")),
+        (2, true),
+        "{unknown:?}"
+    );
     for (name, content) in [
         ("bytes.csv", &b"consumer,key\nacme,\xff\xfe\n"[..]),
         ("bytes.jsonl", b"\n{\"consumer\":\"\xff\"}"),
         ("bytes.yaml", b"\xff"),
     ] {
         let ended = shell.run(&["import", &shell.file(name, content)]).await;
-        assert_eq!((ended.code, ended.err.starts_with("line ")), (1, true), "{name}: {ended:?}");
+        assert_eq!(
+            (ended.code, ended.err.starts_with("line ")),
+            (1, true),
+            "{name}: {ended:?}"
+        );
     }
     let key = PlainKey::generate(&Prefix::default()).unwrap();
     let pasted = shell.run(&["import", key.expose()]).await;
@@ -393,34 +653,77 @@ async fn json_that_is_no_line_is_refused_without_being_repeated() {
     for (line, said) in [
         ("s3cr3t", "it is not one JSON object"),
         ("[\"s3cr3t\"]", "it is not one JSON object"),
-        ("{\"consumer\":\"a\",\"key\":\"s3cr3t\"", "it is not one JSON object"),
-        ("{\"consumer\":\"a\",\"key\":\"s3cr3t\"} {}", "it is not one JSON object"),
-        ("{\"s3cr3t-key\":\"acme\"}", "field 1 is not known; accepted are bucket, consumer"),
-        ("{\"consumer\":\"a\",\"key\":\"s3cr3t\",\"key\":\"s3cr3t\"}", "`key` is there twice"),
-        ("{\"consumer\":\"a\",\"key\":[\"s3cr3t\"]}", "`key`: it is a text"),
-        ("{\"consumer\":\"a\",\"scopes\":{\"s3cr3t\":1}}", "`scopes`: it is an array of texts"),
-        ("{\"consumer\":\"a\",\"disabled\":\"true\",\"key\":\"s3cr3t\"}", "`disabled`: it is `true` or `false`"),
-        ("{\"consumer\":\"a\",\"metadata\":\"s3cr3t\"}", "`metadata`: metadata is a JSON object"),
+        (
+            "{\"consumer\":\"a\",\"key\":\"s3cr3t\"",
+            "it is not one JSON object",
+        ),
+        (
+            "{\"consumer\":\"a\",\"key\":\"s3cr3t\"} {}",
+            "it is not one JSON object",
+        ),
+        (
+            "{\"s3cr3t-key\":\"acme\"}",
+            "field 1 is not known; accepted are bucket, consumer",
+        ),
+        (
+            "{\"consumer\":\"a\",\"key\":\"s3cr3t\",\"key\":\"s3cr3t\"}",
+            "`key` is there twice",
+        ),
+        (
+            "{\"consumer\":\"a\",\"key\":[\"s3cr3t\"]}",
+            "`key`: it is a text",
+        ),
+        (
+            "{\"consumer\":\"a\",\"scopes\":{\"s3cr3t\":1}}",
+            "`scopes`: it is an array of texts",
+        ),
+        (
+            "{\"consumer\":\"a\",\"disabled\":\"true\",\"key\":\"s3cr3t\"}",
+            "`disabled`: it is `true` or `false`",
+        ),
+        (
+            "{\"consumer\":\"a\",\"metadata\":\"s3cr3t\"}",
+            "`metadata`: metadata is a JSON object",
+        ),
     ] {
-        let ended = shell.run(&["import", &shell.file("bad.jsonl", format!("\n{line}\n"))]).await;
+        let ended = shell
+            .run(&["import", &shell.file("bad.jsonl", format!("\n{line}\n"))])
+            .await;
         assert_eq!(ended.code, 1, "{line}: {ended:?}");
-        assert!(ended.err.starts_with(&format!("line 2: {said}")), "{line}: {ended:?}");
-        assert!(!format!("{ended:?}").contains("s3cr3t"), "{line}: {ended:?}");
+        assert!(
+            ended.err.starts_with(&format!("line 2: {said}")),
+            "{line}: {ended:?}"
+        );
+        assert!(
+            !format!("{ended:?}").contains("s3cr3t"),
+            "{line}: {ended:?}"
+        );
     }
 }
 
 /// A file with many lines, and a process that has begun to import them one by one.
 fn begun(directory: &Path) -> (PathBuf, std::process::Child) {
     let file = directory.join("many.csv");
-    let lines: String = (0..1_000).map(|number| format!("consumer-{number},sk_live_{number:08}\n")).collect();
+    let lines: String = (0..1_000)
+        .map(|number| format!("consumer-{number},sk_live_{number:08}\n"))
+        .collect();
     fs::write(&file, format!("consumer,key\n{lines}")).unwrap();
-    let child = gateway(directory, &["import", "many.csv", "--batch", "1", "--json"]).spawn().unwrap();
+    let child = gateway(directory, &["import", "many.csv", "--batch", "1", "--json"])
+        .spawn()
+        .unwrap();
     (file, child)
 }
 
 async fn keys_of(directory: &Path) -> i64 {
-    let Ok(mut raw) = SqliteConnection::connect(directory.join("gateway.db").to_str().unwrap()).await else { return 0 };
-    sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&mut raw).await.unwrap_or(0)
+    let Ok(mut raw) =
+        SqliteConnection::connect(directory.join("gateway.db").to_str().unwrap()).await
+    else {
+        return 0;
+    };
+    sqlx::query_scalar("SELECT count(*) FROM keys")
+        .fetch_one(&mut raw)
+        .await
+        .unwrap_or(0)
 }
 
 #[tokio::test]
@@ -433,19 +736,37 @@ async fn an_import_that_is_stopped_goes_on_where_it_was() {
             assert!(Instant::now() < deadline, "nothing is imported");
             sleep(Duration::from_millis(2));
         }
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         let stopped = child.wait_with_output().unwrap();
         let there = keys_of(directory.path()).await;
         assert!((5..1_000).contains(&there), "{there}");
         if signal == "-INT" {
             let said = String::from_utf8(stopped.stderr).unwrap();
-            assert!(said.contains("Import the same file again to go on"), "{said}");
+            assert!(
+                said.contains("Import the same file again to go on"),
+                "{said}"
+            );
             assert_eq!(stopped.status.code(), Some(1));
-            assert_eq!(serde_json::from_slice::<Value>(&stopped.stdout).unwrap()["keys"], there);
+            assert_eq!(
+                serde_json::from_slice::<Value>(&stopped.stdout).unwrap()["keys"],
+                there
+            );
         }
-        let again = gateway(directory.path(), &["import", "many.csv", "--json"]).output().unwrap();
+        let again = gateway(directory.path(), &["import", "many.csv", "--json"])
+            .output()
+            .unwrap();
         let summary: Value = serde_json::from_slice(&again.stdout).unwrap();
-        assert_eq!((&summary["keys"], &summary["already"]), (&(1_000 - there).into(), &there.into()), "{signal}: {again:?}");
+        assert_eq!(
+            (&summary["keys"], &summary["already"]),
+            (&(1_000 - there).into(), &there.into()),
+            "{signal}: {again:?}"
+        );
         assert_eq!(keys_of(directory.path()).await, 1_000);
     }
 }
@@ -462,7 +783,10 @@ fn standard_input_is_imported_and_leaves_no_key_behind() {
         String::from_utf8(done.stdout).unwrap(),
         "read 1 lines: added 1 keys and 1 consumers, 0 there already, 0 skipped, 0 bad\n"
     );
-    assert_eq!(done.stderr, b"", "no progress bar where there is no terminal");
+    assert_eq!(
+        done.stderr, b"",
+        "no progress bar where there is no terminal"
+    );
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
     for file in fs::read_dir(directory.path()).unwrap() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
@@ -475,7 +799,9 @@ fn a_key_is_checked_without_any_database() {
     let directory = tempfile::tempdir().unwrap();
     let run = |prefix: &str, key: &str, input: &str| {
         let mut command = gateway(directory.path(), &["keys", "check", key]);
-        command.env("DATABASE_URL", "sqlite:///nowhere/at/all.db").env("GATEWAY__KEYS__PREFIX", prefix);
+        command
+            .env("DATABASE_URL", "sqlite:///nowhere/at/all.db")
+            .env("GATEWAY__KEYS__PREFIX", prefix);
         with_input(command, input)
     };
     for prefix in ["pstn", "ab", "acme2026live"] {
@@ -486,15 +812,25 @@ fn a_key_is_checked_without_any_database() {
         for (text, code, said) in [
             (key, 0, "its checksum is right"),
             (&*mistyped, 1, "its checksum is wrong"),
-            ("sk_live_0123456789abcdefghijklmn", 1, "sk_live_… does not have the form"),
+            (
+                "sk_live_0123456789abcdefghijklmn",
+                1,
+                "sk_live_… does not have the form",
+            ),
             ("two words", 1, "this is no key"),
             ("", 1, "this is no key: the token is empty"),
         ] {
-            for done in [run(prefix, text, ""), run(prefix, "-", &format!("{text}\n"))] {
+            for done in [
+                run(prefix, text, ""),
+                run(prefix, "-", &format!("{text}\n")),
+            ] {
                 let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
                 assert_eq!(done.status.code(), Some(code), "{prefix}: {told}");
                 assert!(told.contains(said), "{prefix}: {told}");
-                assert!(text.len() < 12 || !told.contains(&text[..text.len() / 2]), "{prefix}: {told}");
+                assert!(
+                    text.len() < 12 || !told.contains(&text[..text.len() / 2]),
+                    "{prefix}: {told}"
+                );
             }
         }
     }
@@ -516,7 +852,10 @@ fn an_argument_that_cannot_be_read_is_not_repeated_with_its_key() {
         let done = gateway(directory.path(), arguments).output().unwrap();
         let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
         assert_eq!(done.status.code(), Some(2), "{told}");
-        assert!(told.contains("holds a whole key") && !told.contains(&key.expose()[20..]), "{told}");
+        assert!(
+            told.contains("holds a whole key") && !told.contains(&key.expose()[20..]),
+            "{told}"
+        );
     }
     for (arguments, code, said) in [
         (&["keys", "lost"][..], 2, "unrecognized subcommand 'lost'"),
@@ -525,7 +864,11 @@ fn an_argument_that_cannot_be_read_is_not_repeated_with_its_key() {
     ] {
         let done = gateway(directory.path(), arguments).output().unwrap();
         let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
-        assert_eq!((done.status.code(), told.contains(said)), (Some(code), true), "{told}");
+        assert_eq!(
+            (done.status.code(), told.contains(said)),
+            (Some(code), true),
+            "{told}"
+        );
     }
 }
 
@@ -534,7 +877,10 @@ fn the_printed_pattern_finds_keys_and_little_else() {
     let directory = tempfile::tempdir().unwrap();
     for prefix in ["pstn", "ab", "acme2026live"] {
         let print = |arguments: &[&str]| {
-            let done = gateway(directory.path(), arguments).env("GATEWAY__KEYS__PREFIX", prefix).output().unwrap();
+            let done = gateway(directory.path(), arguments)
+                .env("GATEWAY__KEYS__PREFIX", prefix)
+                .output()
+                .unwrap();
             assert!(done.status.success(), "{done:?}");
             String::from_utf8(done.stdout).unwrap()
         };
@@ -545,16 +891,28 @@ fn the_printed_pattern_finds_keys_and_little_else() {
             let pattern = regex::Regex::new(pattern).unwrap();
             for _ in 0..200 {
                 let key = PlainKey::generate(&Prefix::parse(prefix).unwrap()).unwrap();
-                let text = format!("curl -H 'Authorization: Bearer {}' http://example.org", key.expose());
+                let text = format!(
+                    "curl -H 'Authorization: Bearer {}' http://example.org",
+                    key.expose()
+                );
                 assert_eq!(pattern.find(&text).unwrap().as_str(), key.expose());
-                for other in [&key.expose()[1..], &key.expose()[..key.expose().len() - 1], &format!("{}x", key.expose())] {
+                for other in [
+                    &key.expose()[1..],
+                    &key.expose()[..key.expose().len() - 1],
+                    &format!("{}x", key.expose()),
+                ] {
                     assert!(!pattern.is_match(other), "{other}");
                 }
             }
         }
-        assert!(rule.contains(&format!("keywords = [\"{prefix}_\"]")), "{rule}");
+        assert!(
+            rule.contains(&format!("keywords = [\"{prefix}_\"]")),
+            "{rule}"
+        );
         if prefix == Prefix::DEFAULT {
-            let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/LEAKS.md")).unwrap();
+            let document =
+                fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/LEAKS.md"))
+                    .unwrap();
             assert!(
                 document.contains(printed.trim_end()) && document.contains(&rule),
                 "docs/LEAKS.md has another pattern:\n{printed}{rule}"

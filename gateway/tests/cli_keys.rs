@@ -1,5 +1,8 @@
 //! `gateway keys …` and `gateway consumers …` against a real store: what they print, where, and how they end.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may say so by stopping"
+)]
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -60,7 +63,10 @@ impl Shell {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/gateway.db", directory.path().display());
-        Self { store: Store::open(&url.parse().unwrap()).await.unwrap(), directory }
+        Self {
+            store: Store::open(&url.parse().unwrap()).await.unwrap(),
+            directory,
+        }
     }
 
     /// Runs `gateway ARGUMENTS`.
@@ -74,20 +80,41 @@ impl Shell {
                 error.exit_code()
             }
         };
-        Ended { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+        Ended {
+            code,
+            out: String::from_utf8(out).unwrap(),
+            err: String::from_utf8(err).unwrap(),
+        }
     }
 
-    async fn run_into(&self, arguments: &[&str], out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CommandError> {
+    async fn run_into(
+        &self,
+        arguments: &[&str],
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), CommandError> {
         let cli = match Cli::try_parse_from([&["gateway"], arguments].concat()) {
             Ok(cli) => cli,
             Err(error) => return Err(CommandError::InvalidArgument(error.to_string())),
         };
-        let (prefix, stamp) = (Prefix::default(), Stamp { at: NOW, ..Stamp::now(Actor::command_line(None)) });
+        let (prefix, stamp) = (
+            Prefix::default(),
+            Stamp {
+                at: NOW,
+                ..Stamp::now(Actor::command_line(None))
+            },
+        );
         let mut streams = Streams { out, err };
         match cli {
-            Cli::Keys(command) => keys::run(command, &self.store, &prefix, &stamp, &mut streams).await,
-            Cli::Consumers(command) => consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await,
-            Cli::Buckets(command) => buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await,
+            Cli::Keys(command) => {
+                keys::run(command, &self.store, &prefix, &stamp, &mut streams).await
+            }
+            Cli::Consumers(command) => {
+                consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await
+            }
+            Cli::Buckets(command) => {
+                buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await
+            }
             Cli::Audit(command) => audit::run(command, &self.store, &prefix, &mut streams).await,
         }
     }
@@ -111,18 +138,28 @@ impl Shell {
 #[tokio::test]
 async fn a_key_is_printed_once_and_never_stored() {
     let shell = Shell::new().await;
-    let created = shell.run(&["keys", "create", "--consumer", "demo", "--expires", "30d"]).await;
+    let created = shell
+        .run(&["keys", "create", "--consumer", "demo", "--expires", "30d"])
+        .await;
     assert_eq!(created.code, 0, "{created:?}");
     // Alone on standard output, so that `KEY=$(gateway keys create …)` is a key.
     let key = created.out.strip_suffix('\n').unwrap();
     assert_eq!(check_shape(key.as_bytes(), &Prefix::default()), Ok(()));
     assert!(key.starts_with("pstn_"));
     assert!(!created.err.contains(key), "{}", created.err);
-    for said in ["created consumer demo (csmr_", "of consumer demo; it expires 2023-12-14T22:13:20Z", "not be shown again"] {
+    for said in [
+        "created consumer demo (csmr_",
+        "of consumer demo; it expires 2023-12-14T22:13:20Z",
+        "not be shown again",
+    ] {
         assert!(created.err.contains(said), "{said:?} in {}", created.err);
     }
 
-    let id = created.err.split_whitespace().find(|word| word.starts_with("key_")).unwrap();
+    let id = created
+        .err
+        .split_whitespace()
+        .find(|word| word.starts_with("key_"))
+        .unwrap();
     let commands: [&[&str]; 5] = [
         &["keys", "list"],
         &["keys", "list", "--json"],
@@ -133,10 +170,20 @@ async fn a_key_is_printed_once_and_never_stored() {
     for command in commands {
         let ended = shell.run(command).await;
         assert_eq!(ended.code, 0, "{ended:?}");
-        assert!(ended.out.contains(&key[..9]), "the hint is in {}", ended.out);
-        assert!(!ended.out.contains(&key[9..]) && !ended.err.contains(&key[9..]), "{command:?}");
+        assert!(
+            ended.out.contains(&key[..9]),
+            "the hint is in {}",
+            ended.out
+        );
+        assert!(
+            !ended.out.contains(&key[9..]) && !ended.err.contains(&key[9..]),
+            "{command:?}"
+        );
     }
-    assert!(shell.database_holds(KeyDigest::of(key.as_bytes()).as_bytes()), "else nothing was searched");
+    assert!(
+        shell.database_holds(KeyDigest::of(key.as_bytes()).as_bytes()),
+        "else nothing was searched"
+    );
     assert!(!shell.database_holds(key.as_bytes()));
     assert!(!shell.database_holds(&key.as_bytes()[9..]));
 }
@@ -146,13 +193,18 @@ async fn a_created_key_is_one_json_object_for_scripts() {
     let shell = Shell::new().await;
     let bare = shell.json(&["keys", "create", "--consumer", "demo"]).await;
     assert!(bare["id"].as_str().unwrap().starts_with("key_"));
-    assert_eq!(check_shape(bare["key"].as_str().unwrap().as_bytes(), &Prefix::default()), Ok(()));
+    assert_eq!(
+        check_shape(bare["key"].as_str().unwrap().as_bytes(), &Prefix::default()),
+        Ok(())
+    );
     assert_eq!(bare["consumer"], "demo");
     assert_eq!(bare["expires_at"], Value::Null);
     assert_eq!(bare["created_at"], "2023-11-14T22:13:20Z");
     assert_eq!(bare["hint"], bare["key"].as_str().unwrap()[..9]);
 
-    let shown = shell.json(&["keys", "show", bare["id"].as_str().unwrap()]).await;
+    let shown = shell
+        .json(&["keys", "show", bare["id"].as_str().unwrap()])
+        .await;
     assert_eq!(shown.get("key"), None);
 
     let full = shell
@@ -175,7 +227,10 @@ async fn a_created_key_is_one_json_object_for_scripts() {
     assert_eq!(full["description"], "for CI");
     assert_eq!(full["scopes"], serde_json::json!(["read", "write"]));
     assert_eq!(full["status"], "active");
-    assert_eq!(shell.json(&["consumers", "show", "other"]).await["scopes"], full["scopes"]);
+    assert_eq!(
+        shell.json(&["consumers", "show", "other"]).await["scopes"],
+        full["scopes"]
+    );
 }
 
 #[tokio::test]
@@ -187,16 +242,31 @@ async fn a_consumer_is_made_for_a_key_only_when_there_is_none() {
     assert!(!second.err.contains("created consumer"), "{second:?}");
     let consumers = shell.json(&["consumers", "list"]).await;
     assert_eq!(consumers.as_array().unwrap().len(), 1);
-    let by_id = shell.json(&["keys", "create", "--consumer", consumers[0]["id"].as_str().unwrap()]).await;
+    let by_id = shell
+        .json(&[
+            "keys",
+            "create",
+            "--consumer",
+            consumers[0]["id"].as_str().unwrap(),
+        ])
+        .await;
     assert_eq!(by_id["consumer"], "demo");
-    let unknown = shell.run(&["keys", "create", "--consumer", "csmr_00000000000000000000"]).await;
-    assert_eq!((unknown.code, &*unknown.err), (1, "there is no consumer `csmr_00000000000000000000`\n"));
+    let unknown = shell
+        .run(&["keys", "create", "--consumer", "csmr_00000000000000000000"])
+        .await;
+    assert_eq!(
+        (unknown.code, &*unknown.err),
+        (1, "there is no consumer `csmr_00000000000000000000`\n")
+    );
 }
 
 #[tokio::test]
 async fn a_whole_key_is_never_taken_nor_repeated() {
     let shell = Shell::new().await;
-    let key = shell.run(&["keys", "create", "--consumer", "demo"]).await.out;
+    let key = shell
+        .run(&["keys", "create", "--consumer", "demo"])
+        .await
+        .out;
     let key = key.trim();
     let commands: [&[&str]; 9] = [
         &["keys", "show", key],
@@ -212,36 +282,71 @@ async fn a_whole_key_is_never_taken_nor_repeated() {
     for command in commands {
         let ended = shell.run(command).await;
         assert_eq!(ended.code, 2, "{command:?}: {ended:?}");
-        assert!(ended.err.contains("that holds a whole key"), "{command:?}: {ended:?}");
-        assert!(!ended.err.contains(&key[9..]) && !ended.out.contains(&key[9..]), "{command:?}: {ended:?}");
+        assert!(
+            ended.err.contains("that holds a whole key"),
+            "{command:?}: {ended:?}"
+        );
+        assert!(
+            !ended.err.contains(&key[9..]) && !ended.out.contains(&key[9..]),
+            "{command:?}: {ended:?}"
+        );
     }
-    let (note, metadata) = (format!("old key {key}"), format!("{{\"a\":\"\\u0070{}\"}}", &key[1..]));
+    let (note, metadata) = (
+        format!("old key {key}"),
+        format!("{{\"a\":\"\\u0070{}\"}}", &key[1..]),
+    );
     let tag = format!("{key}=1");
     shell.run(&["consumers", "create", "acme"]).await;
-    for command in [["consumers", "create", "other"], ["consumers", "update", "acme"], ["keys", "create", "--consumer"]] {
-        let options =
-            [("--description", &*note), ("--scope", key), ("--custom-id", &note), ("--metadata", &metadata), ("--tag", &tag)];
+    for command in [
+        ["consumers", "create", "other"],
+        ["consumers", "update", "acme"],
+        ["keys", "create", "--consumer"],
+    ] {
+        let options = [
+            ("--description", &*note),
+            ("--scope", key),
+            ("--custom-id", &note),
+            ("--metadata", &metadata),
+            ("--tag", &tag),
+        ];
         let takes_all = command[0] == "consumers";
         for (option, text) in options.into_iter().take(if takes_all { 5 } else { 2 }) {
             let name = if takes_all { &[][..] } else { &["acme"] };
             let ended = shell.run(&[&command, name, &[option, text]].concat()).await;
             assert_eq!(ended.code, 2, "{command:?} {option}: {ended:?}");
-            assert!(ended.err.starts_with("that holds a whole key"), "{command:?} {option}: {ended:?}");
-            assert!(!ended.err.contains(&key[9..]), "{command:?} {option}: {ended:?}");
+            assert!(
+                ended.err.starts_with("that holds a whole key"),
+                "{command:?} {option}: {ended:?}"
+            );
+            assert!(
+                !ended.err.contains(&key[9..]),
+                "{command:?} {option}: {ended:?}"
+            );
         }
     }
     let named = shell.run(&["buckets", "create", &note]).await;
-    assert!(named.code == 2 && !named.err.contains(&key[9..]), "{named:?}");
+    assert!(
+        named.code == 2 && !named.err.contains(&key[9..]),
+        "{named:?}"
+    );
     assert!(!shell.database_holds(&key.as_bytes()[9..]));
     // Another gateway's key has another form, and is not repeated either.
-    let foreign = shell.run(&["keys", "revoke", "sk-foreign-0123456789"]).await;
-    assert_eq!((foreign.code, &*foreign.err), (2, "a key id is `key_` and 20 letters and digits\n"));
+    let foreign = shell
+        .run(&["keys", "revoke", "sk-foreign-0123456789"])
+        .await;
+    assert_eq!(
+        (foreign.code, &*foreign.err),
+        (2, "a key id is `key_` and 20 letters and digits\n")
+    );
 }
 
 #[tokio::test]
 async fn a_key_is_disabled_enabled_and_finally_revoked() {
     let shell = Shell::new().await;
-    let id = shell.json(&["keys", "create", "--consumer", "demo"]).await["id"].as_str().unwrap().to_owned();
+    let id = shell.json(&["keys", "create", "--consumer", "demo"]).await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for (command, status) in [
         ("disable", "is disabled"),
         ("disable", "is already disabled"),
@@ -255,18 +360,32 @@ async fn a_key_is_disabled_enabled_and_finally_revoked() {
     }
     let enabled = shell.run(&["keys", "enable", &id]).await;
     assert_eq!(enabled.code, 1);
-    assert_eq!(enabled.err, format!("key {id} is revoked, which is final; create a new key instead\n"));
-    assert_eq!(shell.json(&["keys", "show", &id]).await["status"], "revoked");
+    assert_eq!(
+        enabled.err,
+        format!("key {id} is revoked, which is final; create a new key instead\n")
+    );
+    assert_eq!(
+        shell.json(&["keys", "show", &id]).await["status"],
+        "revoked"
+    );
 
-    let unknown = shell.run(&["keys", "revoke", "key_00000000000000000000"]).await;
-    assert_eq!((unknown.code, &*unknown.err), (1, "there is no key key_00000000000000000000\n"));
+    let unknown = shell
+        .run(&["keys", "revoke", "key_00000000000000000000"])
+        .await;
+    assert_eq!(
+        (unknown.code, &*unknown.err),
+        (1, "there is no key key_00000000000000000000\n")
+    );
 }
 
 #[tokio::test]
 async fn keys_are_listed_for_people_and_for_scripts() {
     let shell = Shell::new().await;
     let empty = shell.run(&["keys", "list"]).await;
-    assert_eq!(empty.out, "ID  CONSUMER  HINT  STATUS  EXPIRES  CREATED  DESCRIPTION\n");
+    assert_eq!(
+        empty.out,
+        "ID  CONSUMER  HINT  STATUS  EXPIRES  CREATED  DESCRIPTION\n"
+    );
     assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
     for consumer in ["a", "a long name", "a"] {
         shell.run(&["keys", "create", "--consumer", consumer]).await;
@@ -275,10 +394,27 @@ async fn keys_are_listed_for_people_and_for_scripts() {
     let lines: Vec<&str> = listed.out.lines().collect();
     assert_eq!(lines.len(), 4);
     let column = lines[0].find("STATUS").unwrap();
-    assert!(lines[1..].iter().all(|line| line[column..].starts_with("active")), "{}", listed.out);
-    assert_eq!(shell.json(&["keys", "list", "--consumer", "a"]).await.as_array().unwrap().len(), 2);
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line[column..].starts_with("active")),
+        "{}",
+        listed.out
+    );
+    assert_eq!(
+        shell
+            .json(&["keys", "list", "--consumer", "a"])
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     let nobody = shell.run(&["keys", "list", "--consumer", "nobody"]).await;
-    assert_eq!((nobody.code, &*nobody.err), (1, "there is no consumer `nobody`\n"));
+    assert_eq!(
+        (nobody.code, &*nobody.err),
+        (1, "there is no consumer `nobody`\n")
+    );
 }
 
 #[tokio::test]
@@ -308,14 +444,33 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
         assert_eq!(shell.json(&["consumers", "show", which]).await, made);
     }
     let shown = shell.run(&["consumers", "show", "acme"]).await;
-    for (label, value) in [("custom id", "42"), ("allowed from", "anywhere"), ("keys", "0")] {
-        let line =
-            shown.out.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("{label}: {}", shown.out));
+    for (label, value) in [
+        ("custom id", "42"),
+        ("allowed from", "anywhere"),
+        ("keys", "0"),
+    ] {
+        let line = shown
+            .out
+            .lines()
+            .find_map(|line| line.strip_prefix(label))
+            .unwrap_or_else(|| panic!("{label}: {}", shown.out));
         assert_eq!(line.trim_start(), value, "{label}");
     }
 
-    let changed =
-        shell.json(&["consumers", "update", "acme", "--name", "acme 2", "--custom-id", "", "--no-scopes", "--tag", "a=b"]).await;
+    let changed = shell
+        .json(&[
+            "consumers",
+            "update",
+            "acme",
+            "--name",
+            "acme 2",
+            "--custom-id",
+            "",
+            "--no-scopes",
+            "--tag",
+            "a=b",
+        ])
+        .await;
     assert_eq!(changed["name"], "acme 2");
     assert_eq!(changed["custom_id"], Value::Null);
     assert_eq!(changed["scopes"], serde_json::json!([]));
@@ -324,7 +479,10 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
 
     shell.run(&["keys", "create", "--consumer", "acme 2"]).await;
     let deleted = shell.run(&["consumers", "delete", "acme 2"]).await;
-    assert_eq!(deleted.out, format!("deleted consumer acme 2 ({id}) and its 1 key\n"));
+    assert_eq!(
+        deleted.out,
+        format!("deleted consumer acme 2 ({id}) and its 1 key\n")
+    );
     assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
     assert_eq!(shell.run(&["consumers", "delete", "acme 2"]).await.code, 1);
 }
@@ -332,23 +490,87 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
 #[tokio::test]
 async fn bad_arguments_end_with_2_and_refusals_with_1() {
     let shell = Shell::new().await;
-    shell.run(&["consumers", "create", "acme", "--custom-id", "42", "--scope", "read"]).await;
+    shell
+        .run(&[
+            "consumers",
+            "create",
+            "acme",
+            "--custom-id",
+            "42",
+            "--scope",
+            "read",
+        ])
+        .await;
     let long = "x".repeat(129);
     let cases: [(&[&str], u8, &str); 14] = [
         (&["consumers", "create", ""], 2, "consumer name"),
         (&["consumers", "create", "two\nlines"], 2, "consumer name"),
         (&["consumers", "create", &long], 2, "consumer name"),
-        (&["consumers", "create", "b", "--metadata", "[]"], 2, "JSON object"),
-        (&["consumers", "create", "b", "--scope", "a b"], 2, "a scope is"),
-        (&["consumers", "create", "b", "--tag", "plan"], 2, "a tag is"),
-        (&["consumers", "create", "acme"], 1, "the name is already taken"),
-        (&["consumers", "create", "b", "--custom-id", "42"], 1, "the custom id is already taken"),
+        (
+            &["consumers", "create", "b", "--metadata", "[]"],
+            2,
+            "JSON object",
+        ),
+        (
+            &["consumers", "create", "b", "--scope", "a b"],
+            2,
+            "a scope is",
+        ),
+        (
+            &["consumers", "create", "b", "--tag", "plan"],
+            2,
+            "a tag is",
+        ),
+        (
+            &["consumers", "create", "acme"],
+            1,
+            "the name is already taken",
+        ),
+        (
+            &["consumers", "create", "b", "--custom-id", "42"],
+            1,
+            "the custom id is already taken",
+        ),
         (&["keys", "create"], 2, "--consumer"),
-        (&["keys", "create", "--consumer", "acme", "--expires", "soon"], 2, "30d"),
-        (&["keys", "create", "--consumer", "acme", "--expires", "2001-01-01T00:00:00Z"], 2, "in the future"),
-        (&["keys", "create", "--consumer", "acme", "--expires", "9999-12-31T23:59:59-23:59"], 2, "before the year 10000"),
-        (&["keys", "roll", "--consumer", "acme", "--grace", "10000y"], 2, "before the year 10000"),
-        (&["keys", "create", "--consumer", "acme", "--scope", "admin"], 1, "does not have the scope `admin`"),
+        (
+            &["keys", "create", "--consumer", "acme", "--expires", "soon"],
+            2,
+            "30d",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--expires",
+                "2001-01-01T00:00:00Z",
+            ],
+            2,
+            "in the future",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--expires",
+                "9999-12-31T23:59:59-23:59",
+            ],
+            2,
+            "before the year 10000",
+        ),
+        (
+            &["keys", "roll", "--consumer", "acme", "--grace", "10000y"],
+            2,
+            "before the year 10000",
+        ),
+        (
+            &["keys", "create", "--consumer", "acme", "--scope", "admin"],
+            1,
+            "does not have the scope `admin`",
+        ),
     ];
     for (command, code, said) in cases {
         let ended = shell.run(command).await;
@@ -365,9 +587,19 @@ async fn a_closed_pipe_ends_a_list_quietly_but_not_the_making_of_a_key() {
     shell.run(&["keys", "create", "--consumer", "demo"]).await;
     let mut err = Vec::new();
     for command in [["keys", "list"], ["consumers", "list"]] {
-        shell.run_into(&command, &mut ClosedPipe, &mut err).await.unwrap();
+        shell
+            .run_into(&command, &mut ClosedPipe, &mut err)
+            .await
+            .unwrap();
     }
-    match shell.run_into(&["keys", "create", "--consumer", "demo"], &mut ClosedPipe, &mut err).await {
+    match shell
+        .run_into(
+            &["keys", "create", "--consumer", "demo"],
+            &mut ClosedPipe,
+            &mut err,
+        )
+        .await
+    {
         Err(error @ CommandError::Unprinted { .. }) => assert_eq!(error.exit_code(), 1),
         other => panic!("{other:?}"),
     }
@@ -376,24 +608,48 @@ async fn a_closed_pipe_ends_a_list_quietly_but_not_the_making_of_a_key() {
 #[tokio::test]
 async fn rolling_prints_the_new_key_alone_and_says_when_the_old_ones_end() {
     let shell = Shell::new().await;
-    let old = shell.json(&["keys", "create", "--consumer", "demo", "--description", "billing"]).await;
+    let old = shell
+        .json(&[
+            "keys",
+            "create",
+            "--consumer",
+            "demo",
+            "--description",
+            "billing",
+        ])
+        .await;
     let id = old["id"].as_str().unwrap();
     let rolled = shell.run(&["keys", "roll", id, "--grace", "1h"]).await;
     assert_eq!(rolled.code, 0, "{rolled:?}");
     let key = rolled.out.strip_suffix('\n').unwrap();
     assert_eq!(check_shape(key.as_bytes(), &Prefix::default()), Ok(()));
     assert!(!rolled.err.contains(key), "{}", rolled.err);
-    assert!(rolled.err.contains(&format!("key {id}")) && rolled.err.contains("ends at 2023-11-14T23:13:20Z"), "{}", rolled.err);
+    assert!(
+        rolled.err.contains(&format!("key {id}"))
+            && rolled.err.contains("ends at 2023-11-14T23:13:20Z"),
+        "{}",
+        rolled.err
+    );
     assert!(!shell.database_holds(key.as_bytes()));
 
     let shown = shell.json(&["keys", "show", id]).await;
     assert_eq!(shown["deprecated_at"], "2023-11-14T22:13:20Z");
     let successor = shown["successor"].as_str().unwrap().to_owned();
-    assert_eq!(shell.json(&["keys", "show", &successor]).await["description"], "billing");
+    assert_eq!(
+        shell.json(&["keys", "show", &successor]).await["description"],
+        "billing"
+    );
 
-    let of_consumer = shell.json(&["keys", "roll", "--consumer", "demo", "--grace", "0s"]).await;
+    let of_consumer = shell
+        .json(&["keys", "roll", "--consumer", "demo", "--grace", "0s"])
+        .await;
     assert!(of_consumer["key"].is_string(), "{of_consumer}");
-    let ended: Vec<&str> = of_consumer["ending"].as_array().unwrap().iter().map(|key| key["status"].as_str().unwrap()).collect();
+    let ended: Vec<&str> = of_consumer["ending"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["status"].as_str().unwrap())
+        .collect();
     assert_eq!(ended, ["expired", "expired"]);
 }
 
@@ -406,15 +662,34 @@ async fn what_cannot_be_rolled_is_refused_with_a_reason() {
     for (arguments, code, said) in [
         (&["keys", "roll"][..], 2, "<ID>"),
         (&["keys", "roll", plain], 2, "that holds a whole key"),
-        (&["keys", "roll", "key_0123456789abcdefghij"], 1, "there is no key"),
-        (&["keys", "roll", id], 1, "is disabled, and only a key that is good can be rolled"),
-        (&["keys", "roll", "--consumer", "demo"], 1, "has no key that is good"),
-        (&["keys", "roll", "--consumer", "nobody"], 1, "there is no consumer `nobody`"),
+        (
+            &["keys", "roll", "key_0123456789abcdefghij"],
+            1,
+            "there is no key",
+        ),
+        (
+            &["keys", "roll", id],
+            1,
+            "is disabled, and only a key that is good can be rolled",
+        ),
+        (
+            &["keys", "roll", "--consumer", "demo"],
+            1,
+            "has no key that is good",
+        ),
+        (
+            &["keys", "roll", "--consumer", "nobody"],
+            1,
+            "there is no consumer `nobody`",
+        ),
         (&["keys", "roll", id, "--grace", "soon"], 2, "--grace"),
     ] {
         let ended = shell.run(arguments).await;
         assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
-        assert!(ended.err.contains(said) && !ended.err.contains(plain), "{arguments:?}: {ended:?}");
+        assert!(
+            ended.err.contains(said) && !ended.err.contains(plain),
+            "{arguments:?}: {ended:?}"
+        );
     }
 }
 
@@ -425,78 +700,195 @@ async fn the_audit_is_listed_newest_first_and_never_repeats_a_key() {
     let (id, plain) = (key["id"].as_str().unwrap(), key["key"].as_str().unwrap());
     shell.json(&["keys", "revoke", id]).await;
     let all = shell.json(&["audit"]).await;
-    let actions: Vec<&str> = all.as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    let actions: Vec<&str> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["action"].as_str().unwrap())
+        .collect();
     assert_eq!(actions, ["key.revoke", "key.create", "consumer.create"]);
     assert!(!all.to_string().contains(plain));
-    assert_eq!(shell.json(&["audit", "--of", id, "--limit", "1"]).await.as_array().unwrap().len(), 1);
+    assert_eq!(
+        shell
+            .json(&["audit", "--of", id, "--limit", "1"])
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     let table = shell.run(&["audit", "--action", "key.revoke"]).await;
-    assert!(table.out.starts_with("AT") && table.out.contains(id) && table.out.lines().count() == 2, "{}", table.out);
+    assert!(
+        table.out.starts_with("AT") && table.out.contains(id) && table.out.lines().count() == 2,
+        "{}",
+        table.out
+    );
     let pasted = shell.run(&["audit", "--of", plain]).await;
-    assert!(pasted.code == 2 && !pasted.err.contains(plain), "{pasted:?}");
+    assert!(
+        pasted.code == 2 && !pasted.err.contains(plain),
+        "{pasted:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_name_is_meant_in_its_bucket() {
     let shell = Shell::new().await;
-    let made = shell.json(&["buckets", "create", "second", "--leak-policy", "roll", "--leak-grace", "2h"]).await;
-    assert_eq!((&made["leak_policy"], &made["leak_grace_seconds"]), (&"roll".into(), &7_200.into()));
+    let made = shell
+        .json(&[
+            "buckets",
+            "create",
+            "second",
+            "--leak-policy",
+            "roll",
+            "--leak-grace",
+            "2h",
+        ])
+        .await;
+    assert_eq!(
+        (&made["leak_policy"], &made["leak_grace_seconds"]),
+        (&"roll".into(), &7_200.into())
+    );
     let listed = shell.json(&["buckets", "list"]).await;
-    let names: Vec<&Value> = listed.as_array().unwrap().iter().map(|bucket| &bucket["name"]).collect();
+    let names: Vec<&Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bucket| &bucket["name"])
+        .collect();
     assert_eq!(names, ["default", "second"]);
     let here = shell.json(&["consumers", "create", "acme"]).await;
-    let there = shell.json(&["consumers", "create", "acme", "--bucket", "second"]).await;
-    let key = shell.json(&["keys", "create", "--consumer", "acme", "--bucket", "second"]).await;
-    assert_eq!((&key["consumer_id"], &key["bucket"]), (&there["id"], &"second".into()));
-    assert_eq!(shell.json(&["keys", "list", "--consumer", "acme"]).await, serde_json::json!([]));
-    assert_eq!(shell.json(&["keys", "list", "--consumer", "acme", "--bucket", "second"]).await[0]["id"], key["id"]);
-    assert_eq!(shell.json(&["consumers", "list", "--bucket", "second"]).await, serde_json::json!([there]));
-    assert_eq!(shell.json(&["consumers", "delete", "acme"]).await["id"], here["id"]);
-    let rolled = shell.json(&["keys", "roll", "--consumer", "acme", "--bucket", "second"]).await;
+    let there = shell
+        .json(&["consumers", "create", "acme", "--bucket", "second"])
+        .await;
+    let key = shell
+        .json(&["keys", "create", "--consumer", "acme", "--bucket", "second"])
+        .await;
+    assert_eq!(
+        (&key["consumer_id"], &key["bucket"]),
+        (&there["id"], &"second".into())
+    );
+    assert_eq!(
+        shell.json(&["keys", "list", "--consumer", "acme"]).await,
+        serde_json::json!([])
+    );
+    assert_eq!(
+        shell
+            .json(&["keys", "list", "--consumer", "acme", "--bucket", "second"])
+            .await[0]["id"],
+        key["id"]
+    );
+    assert_eq!(
+        shell
+            .json(&["consumers", "list", "--bucket", "second"])
+            .await,
+        serde_json::json!([there])
+    );
+    assert_eq!(
+        shell.json(&["consumers", "delete", "acme"]).await["id"],
+        here["id"]
+    );
+    let rolled = shell
+        .json(&["keys", "roll", "--consumer", "acme", "--bucket", "second"])
+        .await;
     assert_eq!(rolled["ending"][0]["id"], key["id"]);
     for (arguments, err) in [
-        (["consumers", "list", "--bucket", "third"].as_slice(), "there is no bucket `third`\n"),
-        (&["buckets", "show", "third"], "there is no bucket `third`\n"),
-        (&["buckets", "update", "third", "--leak-policy", "revoke"], "there is no bucket `third`\n"),
-        (&["buckets", "create", "second"], "the name is already taken\n"),
+        (
+            ["consumers", "list", "--bucket", "third"].as_slice(),
+            "there is no bucket `third`\n",
+        ),
+        (
+            &["buckets", "show", "third"],
+            "there is no bucket `third`\n",
+        ),
+        (
+            &["buckets", "update", "third", "--leak-policy", "revoke"],
+            "there is no bucket `third`\n",
+        ),
+        (
+            &["buckets", "create", "second"],
+            "the name is already taken\n",
+        ),
     ] {
         let ended = shell.run(arguments).await;
         assert_eq!((ended.code, ended.err.as_str()), (1, err), "{arguments:?}");
     }
     let plain = key["key"].as_str().unwrap();
-    for arguments in [["buckets", "create", plain].as_slice(), &["consumers", "list", "--bucket", plain]] {
+    for arguments in [
+        ["buckets", "create", plain].as_slice(),
+        &["consumers", "list", "--bucket", plain],
+    ] {
         let ended = shell.run(arguments).await;
         assert_eq!(ended.code, 2);
-        assert!(ended.err.starts_with("that holds a whole key;") && !ended.err.contains(plain), "{}", ended.err);
+        assert!(
+            ended.err.starts_with("that holds a whole key;") && !ended.err.contains(plain),
+            "{}",
+            ended.err
+        );
     }
 }
 
 #[tokio::test]
 async fn a_leaked_key_gets_what_its_bucket_says() {
     let shell = Shell::new().await;
-    for (policy, said) in
-        [("notify", "nothing was done"), ("roll", "it ends at 2023-11-15T22:13:20Z"), ("revoke", "it is revoked")]
-    {
-        shell.json(&["buckets", "update", "default", "--leak-policy", policy]).await;
+    for (policy, said) in [
+        ("notify", "nothing was done"),
+        ("roll", "it ends at 2023-11-15T22:13:20Z"),
+        ("revoke", "it is revoked"),
+    ] {
+        shell
+            .json(&["buckets", "update", "default", "--leak-policy", policy])
+            .await;
         let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
         let plain = key["key"].as_str().unwrap();
-        let ended = shell.run(&["keys", "report-leak", plain, "--url", "https://example.org/1"]).await;
+        let ended = shell
+            .run(&[
+                "keys",
+                "report-leak",
+                plain,
+                "--url",
+                "https://example.org/1",
+            ])
+            .await;
         assert_eq!(ended.code, 0, "{ended:?}");
-        assert!(ended.out.contains(said) && !ended.out.contains(plain), "{}", ended.out);
+        assert!(
+            ended.out.contains(said) && !ended.out.contains(plain),
+            "{}",
+            ended.out
+        );
         let digest = format!("sha256:{}", KeyDigest::of(plain.as_bytes()).to_hex());
-        assert_eq!(shell.json(&["keys", "report-leak", &digest]).await["key"]["id"], key["id"]);
-        let with_key = shell.run(&["keys", "report-leak", plain, "--url", plain]).await;
-        assert!(with_key.code == 2 && !with_key.err.contains(plain), "{with_key:?}");
+        assert_eq!(
+            shell.json(&["keys", "report-leak", &digest]).await["key"]["id"],
+            key["id"]
+        );
+        let with_key = shell
+            .run(&["keys", "report-leak", plain, "--url", plain])
+            .await;
+        assert!(
+            with_key.code == 2 && !with_key.err.contains(plain),
+            "{with_key:?}"
+        );
         assert!(!shell.database_holds(plain.as_bytes()));
     }
-    let (foreign, escaped) = ("sk_live/0123456789+abcdef==", "https://a/?sk_live%2F0123456789%2Babcdef%3d%3D");
+    let (foreign, escaped) = (
+        "sk_live/0123456789+abcdef==",
+        "https://a/?sk_live%2F0123456789%2Babcdef%3d%3D",
+    );
     let digest = format!("sha256:{}", KeyDigest::of(foreign.as_bytes()).to_hex());
     for key in [foreign, &digest] {
         for place in [["--url", foreign], ["--source", escaped]] {
-            let ended = shell.run(&[&["keys", "report-leak", key], &place[..]].concat()).await;
+            let ended = shell
+                .run(&[&["keys", "report-leak", key], &place[..]].concat())
+                .await;
             assert_eq!(ended.code, 2, "{ended:?}");
-            assert!(ended.err.contains("without the key") && !ended.err.contains("0123456789"), "{ended:?}");
+            assert!(
+                ended.err.contains("without the key") && !ended.err.contains("0123456789"),
+                "{ended:?}"
+            );
         }
     }
     let unknown = shell.run(&["keys", "report-leak", "nobody's"]).await;
-    assert_eq!((unknown.code, unknown.err.as_str()), (1, "no key is like this one\n"));
+    assert_eq!(
+        (unknown.code, unknown.err.as_str()),
+        (1, "no key is like this one\n")
+    );
 }

@@ -2,7 +2,12 @@
 //!
 //! Where actix-http alone has the fault, it is shown to have it.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by stopping"
+)]
 
 #[path = "client_stream/bodies.rs"]
 mod bodies;
@@ -37,18 +42,31 @@ fn d10_every_head_has_a_deadline() {
             }
             client.send(part).await;
             let rest = client.rest().await;
-            let expected: &[u16] = if part == "\r\n" && before > 0 { &[] } else { &[408] };
+            let expected: &[u16] = if part == "\r\n" && before > 0 {
+                &[]
+            } else {
+                &[408]
+            };
             assert_eq!(statuses(&rest), expected, "{name}: {rest}");
             assert!(client.age() >= SHORT, "{name}");
         }
-        assert!(server.faults().iter().all(|fault| *fault == ClientFault::HeadTimeout));
+        assert!(
+            server
+                .faults()
+                .iter()
+                .all(|fault| *fault == ClientFault::HeadTimeout)
+        );
 
         let plain = TestServer::plain();
         let mut client = plain.connect().await;
         client.send(get("/a")).await;
         client.response().await;
         client.send("GET / HTTP/1.1\r\nHo").await;
-        assert_eq!(client.rest_within(OPEN).await, None, "without the guard the connection stays open");
+        assert_eq!(
+            client.rest_within(OPEN).await,
+            None,
+            "without the guard the connection stays open"
+        );
     });
 }
 
@@ -61,7 +79,10 @@ fn d10_dripping_does_not_extend_the_deadline() {
         client.response().await;
         let (mut read, mut write) = client.io.split();
         let drip = async {
-            for byte in "GET / HTTP/1.1\r\nHost: h\r\nX-Long: ".bytes().chain(std::iter::repeat(b'x')) {
+            for byte in "GET / HTTP/1.1\r\nHost: h\r\nX-Long: "
+                .bytes()
+                .chain(std::iter::repeat(b'x'))
+            {
                 if write.write_all(&[byte]).await.is_err() {
                     break;
                 }
@@ -97,12 +118,29 @@ fn bare_line_feeds_are_refused_wherever_they_stand() {
         for (name, pieces) in [
             ("request line", &["GET / HTTP/1.1\nHost: h\r\n\r\n"][..]),
             ("field", &["GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n"]),
-            ("smuggled field", &["POST / HTTP/1.1\r\nHost: h\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]),
+            (
+                "smuggled field",
+                &[
+                    "POST / HTTP/1.1\r\nHost: h\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                ],
+            ),
             ("empty line", &["GET / HTTP/1.1\r\nHost: h\r\n\n"]),
-            ("before the request", &["\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"]),
-            ("after an empty line", &["\r\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"]),
-            ("alone in its piece", &["GET / HTTP/1.1\r\nHost: h", "\n", "\r\n"]),
-            ("split head", &["GET / HTTP/1.1\r\nHo", "st: h\nX: y\r\n\r\n"]),
+            (
+                "before the request",
+                &["\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"],
+            ),
+            (
+                "after an empty line",
+                &["\r\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"],
+            ),
+            (
+                "alone in its piece",
+                &["GET / HTTP/1.1\r\nHost: h", "\n", "\r\n"],
+            ),
+            (
+                "split head",
+                &["GET / HTTP/1.1\r\nHo", "st: h\nX: y\r\n\r\n"],
+            ),
         ] {
             let mut client = server.connect().await;
             for piece in pieces {
@@ -123,8 +161,14 @@ fn bare_line_feeds_are_refused_wherever_they_stand() {
 
         let plain = TestServer::plain();
         let mut client = plain.connect().await;
-        client.send("GET /a HTTP/1.1\r\nHost: h\nX: y\r\n\r\n").await;
-        assert_eq!(client.response().await, (200, "/a".to_owned()), "without the guard it is accepted");
+        client
+            .send("GET /a HTTP/1.1\r\nHost: h\nX: y\r\n\r\n")
+            .await;
+        assert_eq!(
+            client.response().await,
+            (200, "/a".to_owned()),
+            "without the guard it is accepted"
+        );
     });
 }
 
@@ -140,7 +184,11 @@ fn fragments_are_refused() {
         let plain = TestServer::plain();
         let mut client = plain.connect().await;
         client.send(get("/a#b")).await;
-        assert_eq!(client.response().await, (200, "/a".to_owned()), "without the guard it is cut off");
+        assert_eq!(
+            client.response().await,
+            (200, "/a".to_owned()),
+            "without the guard it is cut off"
+        );
     });
 }
 
@@ -148,7 +196,10 @@ fn fragments_are_refused() {
 fn heads_have_a_size() {
     run(async {
         let server = TestServer::guarded(limits());
-        let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(5000));
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+            "x".repeat(5000)
+        );
         let endless = format!("GET /{}", "x".repeat(200_000));
         let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(16));
         for head in [long, endless, many] {
@@ -160,7 +211,12 @@ fn heads_have_a_size() {
             assert_eq!(statuses(&rest), [431], "{rest}");
         }
         let mut client = server.connect().await;
-        client.send(format!("GET /a HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(15))).await;
+        client
+            .send(format!(
+                "GET /a HTTP/1.1\r\nHost: h\r\n{}\r\n",
+                "X: y\r\n".repeat(15)
+            ))
+            .await;
         assert_eq!(client.response().await, (200, "/a".to_owned()));
     });
 }
@@ -170,7 +226,9 @@ fn empty_lines_before_a_request_are_passed_over_but_not_for_ever() {
     run(async {
         let server = TestServer::guarded(limits());
         let mut client = server.connect().await;
-        client.send(format!("\r\n{}\r\n\r\n{}", get("/a"), get("/b"))).await;
+        client
+            .send(format!("\r\n{}\r\n\r\n{}", get("/a"), get("/b")))
+            .await;
         assert_eq!(client.response().await, (200, "/a".to_owned()));
         assert_eq!(client.response().await, (200, "/b".to_owned()));
         client.send("\r\n".repeat(3)).await;
@@ -185,12 +243,33 @@ fn pipelined_requests_are_answered_in_order() {
         let server = TestServer::guarded(limits());
         let mut client = server.connect().await;
         let body = post("/echo", "Content-Length: 5\r\n", "hello");
-        let chunked = post("/echo", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
+        let chunked = post(
+            "/echo",
+            "Transfer-Encoding: chunked\r\n",
+            "3\r\nabc\r\n0\r\n\r\n",
+        );
         let head = "HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n";
-        client.send([get("/slow"), body, get("/b"), head.to_owned(), chunked, get("/c")].concat()).await;
-        for (method, expected) in
-            [("GET", "/slow"), ("POST", "hello"), ("GET", "/b"), ("HEAD", ""), ("POST", "abc"), ("GET", "/c")]
-        {
+        client
+            .send(
+                [
+                    get("/slow"),
+                    body,
+                    get("/b"),
+                    head.to_owned(),
+                    chunked,
+                    get("/c"),
+                ]
+                .concat(),
+            )
+            .await;
+        for (method, expected) in [
+            ("GET", "/slow"),
+            ("POST", "hello"),
+            ("GET", "/b"),
+            ("HEAD", ""),
+            ("POST", "abc"),
+            ("GET", "/c"),
+        ] {
             assert_eq!(client.response_to(method).await, (200, expected.to_owned()));
         }
     });
@@ -209,14 +288,23 @@ fn first_answer_survives_an_error_in_the_second_request() {
         ] {
             let mut client = server.connect().await;
             client.send(format!("{}{second}", get("/slow"))).await;
-            assert_eq!(client.response().await, (200, "/slow".to_owned()), "{second:?}");
+            assert_eq!(
+                client.response().await,
+                (200, "/slow".to_owned()),
+                "{second:?}"
+            );
             assert_eq!(statuses(&client.rest().await), [status], "{second:?}");
         }
 
         let plain = TestServer::plain();
         let mut client = plain.connect().await;
-        client.send(format!("{}bad bad bad\r\n\r\n", get("/slow"))).await;
-        assert!(!client.rest().await.contains("/slow"), "without the guard the first is lost");
+        client
+            .send(format!("{}bad bad bad\r\n\r\n", get("/slow")))
+            .await;
+        assert!(
+            !client.rest().await.contains("/slow"),
+            "without the guard the first is lost"
+        );
     });
 }
 
@@ -244,18 +332,28 @@ fn nothing_after_a_refused_request_is_looked_at() {
             let rest = client.rest().await;
             assert_eq!(statuses(&rest), [400], "{bad:?}: {rest}");
         }
-        assert_eq!(server.seen.called.load(std::sync::atomic::Ordering::SeqCst), 0);
+        assert_eq!(
+            server.seen.called.load(std::sync::atomic::Ordering::SeqCst),
+            0
+        );
     });
 }
 
 #[test]
 fn requests_are_read_alike_however_they_are_cut() {
     run(async {
-        let server = TestServer::guarded(ClientLimits { head_timeout: HANG, ..limits() });
+        let server = TestServer::guarded(ClientLimits {
+            head_timeout: HANG,
+            ..limits()
+        });
         let stream = [
             get("/a"),
             post("/echo", "Content-Length: 5\r\n", "hello"),
-            post("/echo", "Transfer-Encoding: chunked\r\n", "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: v\r\n\r\n"),
+            post(
+                "/echo",
+                "Transfer-Encoding: chunked\r\n",
+                "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: v\r\n\r\n",
+            ),
             get("/chunks"),
             get("/b"),
         ]
@@ -276,8 +374,23 @@ fn requests_are_read_alike_however_they_are_cut() {
                 () = send => {}
                 _ = read.read_to_string(&mut got) => {}
             }
-            let bodies: Vec<_> = got.split("\r\n\r\n").skip(1).filter_map(|part| part.split("HTTP/1.1").next()).collect();
-            assert_eq!(bodies, ["/a", "hello", "abcde", "6\r\nhello \r\n5\r\nworld\r\n0", "", "/b"], "steps of {step}: {got}");
+            let bodies: Vec<_> = got
+                .split("\r\n\r\n")
+                .skip(1)
+                .filter_map(|part| part.split("HTTP/1.1").next())
+                .collect();
+            assert_eq!(
+                bodies,
+                [
+                    "/a",
+                    "hello",
+                    "abcde",
+                    "6\r\nhello \r\n5\r\nworld\r\n0",
+                    "",
+                    "/b"
+                ],
+                "steps of {step}: {got}"
+            );
         }
     });
 }
@@ -290,7 +403,10 @@ fn d11_client_that_leaves_ends_its_request() {
         client.send(get("/never")).await;
         assert!(server.wait_for_running(1, HANG).await);
         client.io.shutdown().await.unwrap();
-        assert!(server.wait_for_running(0, HANG).await, "the handler runs on");
+        assert!(
+            server.wait_for_running(0, HANG).await,
+            "the handler runs on"
+        );
 
         let client = {
             let mut client = server.connect().await;
@@ -299,7 +415,10 @@ fn d11_client_that_leaves_ends_its_request() {
             client
         };
         drop::<Client>(client);
-        assert!(server.wait_for_running(0, HANG).await, "the handler runs on");
+        assert!(
+            server.wait_for_running(0, HANG).await,
+            "the handler runs on"
+        );
     });
 }
 
@@ -311,13 +430,22 @@ fn d12_bytes_after_a_bodyless_response_end_the_connection() {
         client.send(get("/stray")).await;
         client.send(get("/a")).await;
         let rest = client.rest().await;
-        assert!(!rest.contains("HTTP/1.1 200"), "no further response may follow: {rest:?}");
+        assert!(
+            !rest.contains("HTTP/1.1 200"),
+            "no further response may follow: {rest:?}"
+        );
         assert_eq!(server.faults(), [ClientFault::StrayResponse]);
 
         let plain = TestServer::plain();
         let mut client = plain.connect().await;
         client.send(get("/stray")).await;
         client.send(get("/a")).await;
-        assert!(client.rest().await.contains("\r\n\r\n0\r\n\r\nHTTP/1.1 200"), "without the guard they go out");
+        assert!(
+            client
+                .rest()
+                .await
+                .contains("\r\n\r\n0\r\n\r\nHTTP/1.1 200"),
+            "without the guard they go out"
+        );
     });
 }

@@ -3,7 +3,10 @@
 //! Where awc alone has the fault, the same script is played to it over a plain socket too: the fault must show there, or the
 //! guard is not what cures it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by stopping"
+)]
 
 #[path = "origin_stream/pool.rs"]
 mod pool;
@@ -13,7 +16,9 @@ mod rig;
 mod uploads;
 
 use actix_http::Method;
-use rig::{Client, Origin, Outcome, Step, answer, failed, limits, ok, request, run, send, upgrade_request};
+use rig::{
+    Client, Origin, Outcome, Step, answer, failed, limits, ok, request, run, send, upgrade_request,
+};
 
 /// One script for each connection the origin is to see, and what the requests `/a1`, `/a2`, … come to.
 struct Case {
@@ -25,11 +30,21 @@ struct Case {
 }
 
 fn case(name: &'static str, scripts: Vec<Vec<Step>>, expected: Vec<Outcome>) -> Case {
-    Case { name, scripts, expected, fails_without: false }
+    Case {
+        name,
+        scripts,
+        expected,
+        fails_without: false,
+    }
 }
 
 fn cured(name: &'static str, scripts: Vec<Vec<Step>>, expected: Vec<Outcome>) -> Case {
-    Case { name, scripts, expected, fails_without: true }
+    Case {
+        name,
+        scripts,
+        expected,
+        fails_without: true,
+    }
 }
 
 async fn outcomes(client: &Client, count: usize) -> Vec<Outcome> {
@@ -47,13 +62,27 @@ fn play(cases: impl IntoIterator<Item = Case>) {
             for split in [usize::MAX, 1] {
                 let origin = Origin::start(case.scripts.clone()).await;
                 let client = Client::guarded(origin.port, limits(), split);
-                assert_eq!(outcomes(&client, case.expected.len()).await, case.expected, "{}, reads of {split}", case.name);
-                assert_eq!(origin.connections.get(), case.scripts.len(), "{}: connections", case.name);
+                assert_eq!(
+                    outcomes(&client, case.expected.len()).await,
+                    case.expected,
+                    "{}, reads of {split}",
+                    case.name
+                );
+                assert_eq!(
+                    origin.connections.get(),
+                    case.scripts.len(),
+                    "{}: connections",
+                    case.name
+                );
             }
             if case.fails_without {
                 let origin = Origin::start(case.scripts.clone()).await;
                 let plain = outcomes(&Client::plain(origin.port), case.expected.len()).await;
-                assert_ne!(plain, case.expected, "{}: awc alone does not have this fault", case.name);
+                assert_ne!(
+                    plain, case.expected,
+                    "{}: awc alone does not have this fault",
+                    case.name
+                );
             }
         });
     }
@@ -69,14 +98,23 @@ fn d1_interim_responses_are_never_taken_for_the_answer() {
     play([
         cured(
             "103 and the answer in one piece",
-            vec![vec![Request, send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), ok(BODY), Request, ok(BODY), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+                ok(BODY),
+                Request,
+                ok(BODY),
+                Stall,
+            ]],
             two(),
         ),
         cured(
             "three of them before each answer",
             vec![vec![
                 Request,
-                send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"),
+                send(
+                    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n",
+                ),
                 ok(BODY),
                 Request,
                 send("HTTP/1.1 102 Processing\r\n\r\n"),
@@ -87,17 +125,30 @@ fn d1_interim_responses_are_never_taken_for_the_answer() {
         ),
         case(
             "only interim ones, then the end",
-            vec![vec![Request, send("HTTP/1.1 103 Early Hints\r\n\r\n"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 103 Early Hints\r\n\r\n"),
+                Finish,
+                Stall,
+            ]],
             vec![failed("TruncatedHead")],
         ),
         case(
             "only interim ones, for ever",
-            vec![vec![Request, send("HTTP/1.1 102 Processing\r\n\r\n"), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 102 Processing\r\n\r\n"),
+                Stall,
+            ]],
             vec![failed("FirstByteTimeout")],
         ),
         case(
             "interim ones without end",
-            vec![vec![Request, Step::Send("HTTP/1.1 102 Processing\r\n\r\n".repeat(400)), Stall]],
+            vec![vec![
+                Request,
+                Step::Send("HTTP/1.1 102 Processing\r\n\r\n".repeat(400)),
+                Stall,
+            ]],
             vec![failed("HeadTooLarge")],
         ),
     ]);
@@ -109,32 +160,61 @@ fn d3_truncated_bodies_are_errors() {
     play([
         cured(
             "end before Content-Length",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
+                Finish,
+                Stall,
+            ]],
             broken(),
         ),
         cured(
             "end within a chunk",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"),
+                Finish,
+                Stall,
+            ]],
             broken(),
         ),
         cured(
             "end between chunks",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+                Finish,
+                Stall,
+            ]],
             broken(),
         ),
         cured(
             "end before the last CRLF",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"),
+                Finish,
+                Stall,
+            ]],
             broken(),
         ),
         case(
             "reset within the body",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Reset]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
+                Reset,
+            ]],
             broken(),
         ),
         case(
             "end within the head",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nContent-Le"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nContent-Le"),
+                Finish,
+                Stall,
+            ]],
             vec![failed("TruncatedHead")],
         ),
     ]);
@@ -143,13 +223,38 @@ fn d3_truncated_bodies_are_errors() {
 #[test]
 fn d4_statuses_without_a_body_end_with_their_head() {
     let table = [
-        ("304 with a length", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 500\r\n\r\n", 304, true),
-        ("204 with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, true),
-        ("304 chunked", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, true),
+        (
+            "304 with a length",
+            "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 500\r\n\r\n",
+            304,
+            true,
+        ),
+        (
+            "204 with a length",
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            204,
+            true,
+        ),
+        (
+            "304 chunked",
+            "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+            304,
+            true,
+        ),
         ("plain 304", "HTTP/1.1 304 Not Modified\r\n\r\n", 304, false),
         ("plain 204", "HTTP/1.1 204 No Content\r\n\r\n", 204, false),
-        ("HTTP/1.0", "HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\n\r\n", 304, true),
-        ("zero length in HTTP/1.0", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", 200, true),
+        (
+            "HTTP/1.0",
+            "HTTP/1.0 304 Not Modified\r\nConnection: keep-alive\r\n\r\n",
+            304,
+            true,
+        ),
+        (
+            "zero length in HTTP/1.0",
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
+            200,
+            true,
+        ),
     ];
     play(table.map(|(name, head, status, fails_without)| Case {
         name,
@@ -165,27 +270,53 @@ fn d5_bodies_delimited_by_close_arrive_whole() {
     play([
         cured(
             "HTTP/1.1",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello "), send("{path}"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello "),
+                send("{path}"),
+                Finish,
+                Stall,
+            ]],
             vec![answer(200, "hello /a1")],
         ),
         cured(
             "after an interim response",
-            vec![vec![Request, send("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"),
+                Finish,
+                Stall,
+            ]],
             vec![answer(200, "hello")],
         ),
         case(
             "empty",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\n\r\n"), Finish, Stall], vec![Request, ok(BODY), Stall]],
+            vec![
+                vec![Request, send("HTTP/1.1 200 OK\r\n\r\n"), Finish, Stall],
+                vec![Request, ok(BODY), Stall],
+            ],
             vec![answer(200, ""), answer(200, "is /a2")],
         ),
         case(
             "HTTP/1.0 without a length",
-            vec![vec![Request, send("HTTP/1.0 200 OK\r\n\r\nhello"), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.0 200 OK\r\n\r\nhello"),
+                Finish,
+                Stall,
+            ]],
             vec![answer(200, "hello")],
         ),
         case(
             "HTTP/1.0 with a length is not reused",
-            vec![vec![Request, send("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"), Stall], vec![Request, ok(BODY), Stall]],
+            vec![
+                vec![
+                    Request,
+                    send("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+                    Stall,
+                ],
+                vec![Request, ok(BODY), Stall],
+            ],
             vec![answer(200, "hello"), answer(200, "is /a2")],
         ),
         case(
@@ -201,7 +332,13 @@ fn d5_bodies_delimited_by_close_arrive_whole() {
         ),
         cured(
             "large",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\n\r\n"), Fill(300_000), Finish, Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\n\r\n"),
+                Fill(300_000),
+                Finish,
+                Stall,
+            ]],
             vec![answer(200, &big)],
         ),
     ]);
@@ -213,7 +350,10 @@ fn d6_death_on_reuse_is_told_apart() {
         cured(
             "closed at the second request",
             vec![vec![Request, ok(BODY), Request, Finish, Stall]],
-            vec![answer(200, "is /a1"), failed("DiedBeforeResponse { reused: true }")],
+            vec![
+                answer(200, "is /a1"),
+                failed("DiedBeforeResponse { reused: true }"),
+            ],
         ),
         cured(
             "closed at the first request",
@@ -223,7 +363,10 @@ fn d6_death_on_reuse_is_told_apart() {
         cured(
             "reset at the second request",
             vec![vec![Request, ok(BODY), Request, Reset]],
-            vec![answer(200, "is /a1"), failed("DiedBeforeResponse { reused: true }")],
+            vec![
+                answer(200, "is /a1"),
+                failed("DiedBeforeResponse { reused: true }"),
+            ],
         ),
     ]);
 }
@@ -231,14 +374,19 @@ fn d6_death_on_reuse_is_told_apart() {
 #[test]
 fn closed_while_idle_costs_no_more_than_a_repetition() {
     run(async {
-        let origin = Origin::start(vec![vec![Request, ok(BODY)], vec![Request, ok(BODY), Stall]]).await;
+        let origin = Origin::start(vec![
+            vec![Request, ok(BODY)],
+            vec![Request, ok(BODY), Stall],
+        ])
+        .await;
         let client = Client::guarded(origin.port, limits(), usize::MAX);
         assert_eq!(client.get("/a1").await, answer(200, "is /a1"));
         // The end of the connection is there before the next request, not necessarily known.
         tokio::task::yield_now().await;
         let second = client.get("/a2").await;
         assert!(
-            second == answer(200, "is /a2") || second == failed("DiedBeforeResponse { reused: true }"),
+            second == answer(200, "is /a2")
+                || second == failed("DiedBeforeResponse { reused: true }"),
             "neither a new connection nor a repeatable failure: {second:?}"
         );
     });
@@ -248,31 +396,93 @@ fn closed_while_idle_costs_no_more_than_a_repetition() {
 fn contradictory_or_malformed_heads_are_refused() {
     let bad = |reason: &str| vec![failed(&format!("BadFraming({reason:?})"))];
     let table = [
-        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Content-Length and Transfer-Encoding", true),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "Content-Length and Transfer-Encoding", true),
-        ("Content-Length: 5\r\nContent-Length: 6\r\n", "repeated Content-Length", false),
-        ("Content-Length: 5\r\nContent-Length: 5\r\n", "repeated Content-Length", false),
+        (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length and Transfer-Encoding",
+            true,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Content-Length and Transfer-Encoding",
+            true,
+        ),
+        (
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "repeated Content-Length",
+            false,
+        ),
+        (
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "repeated Content-Length",
+            false,
+        ),
         ("Content-Length: 5, 5\r\n", "bad Content-Length", false),
         ("Content-Length: +5\r\n", "bad Content-Length", false),
         ("Content-Length: -5\r\n", "bad Content-Length", false),
         ("Content-Length: 0x5\r\n", "bad Content-Length", false),
         ("Content-Length:\r\n", "bad Content-Length", false),
         ("Content-Length : 5\r\n", "bad header line", true),
-        ("Transfer-Encoding: identity\r\n", "Transfer-Encoding other than chunked", true),
-        ("Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding other than chunked", false),
-        ("Transfer-Encoding: xchunked\r\n", "Transfer-Encoding other than chunked", false),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding other than chunked", false),
-        ("X: a\r\n b\r\nContent-Length: 5\r\n", "bad header line", false),
+        (
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding other than chunked",
+            true,
+        ),
+        (
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding other than chunked",
+            false,
+        ),
+        (
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding other than chunked",
+            false,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding other than chunked",
+            false,
+        ),
+        (
+            "X: a\r\n b\r\nContent-Length: 5\r\n",
+            "bad header line",
+            false,
+        ),
         ("X: a\nContent-Length: 5\r\n", "bare LF in head", true),
-        ("X: a\rContent-Length: 5\r\n", "control character in head", false),
-        ("X: a\0b\r\nContent-Length: 5\r\n", "control character in head", false),
-        ("no colon\r\nContent-Length: 5\r\n", "bad header line", false),
+        (
+            "X: a\rContent-Length: 5\r\n",
+            "control character in head",
+            false,
+        ),
+        (
+            "X: a\0b\r\nContent-Length: 5\r\n",
+            "control character in head",
+            false,
+        ),
+        (
+            "no colon\r\nContent-Length: 5\r\n",
+            "bad header line",
+            false,
+        ),
     ];
-    let script = |fields: &str| vec![vec![Request, Step::Send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n0\r\n\r\n")), Stall]];
+    let script = |fields: &str| {
+        vec![vec![
+            Request,
+            Step::Send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n0\r\n\r\n")),
+            Stall,
+        ]]
+    };
     play(table.map(|(fields, reason, _)| case(fields, script(fields), bad(reason))));
     for (fields, _, taken) in table {
-        let plain = run(async { Client::plain(Origin::start(script(fields)).await.port).get("/a1").await });
-        assert_eq!(matches!(plain, Outcome::Answer(200, _)), taken, "awc alone: {fields:?}: {plain:?}");
+        let plain = run(async {
+            Client::plain(Origin::start(script(fields)).await.port)
+                .get("/a1")
+                .await
+        });
+        assert_eq!(
+            matches!(plain, Outcome::Answer(200, _)),
+            taken,
+            "awc alone: {fields:?}: {plain:?}"
+        );
     }
     play(
         [
@@ -282,32 +492,62 @@ fn contradictory_or_malformed_heads_are_refused() {
             "hello\r\n\r\n",
             "HTTP/1.1 099 No\r\n\r\n",
         ]
-        .map(|head| case(head, vec![vec![Request, send(head), Stall]], bad("bad status line"))),
+        .map(|head| {
+            case(
+                head,
+                vec![vec![Request, send(head), Stall]],
+                bad("bad status line"),
+            )
+        }),
     );
     play([
         case(
             "101 unasked",
-            vec![vec![Request, send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+                Stall,
+            ]],
             bad("101 that nobody asked for"),
         ),
         case(
             "chunked in HTTP/1.0",
-            vec![vec![Request, send("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+                Stall,
+            ]],
             bad("Transfer-Encoding in HTTP/1.0"),
         ),
         case(
             "oversized head",
-            vec![vec![Request, Step::Send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(5000))), Stall]],
+            vec![vec![
+                Request,
+                Step::Send(format!(
+                    "HTTP/1.1 200 OK\r\nX: {}\r\n\r\n",
+                    "x".repeat(5000)
+                )),
+                Stall,
+            ]],
             vec![failed("HeadTooLarge")],
         ),
         case(
             "endless head",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nX: "), Fill(100_000), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nX: "),
+                Fill(100_000),
+                Stall,
+            ]],
             vec![failed("HeadTooLarge")],
         ),
         case(
             "too many fields",
-            vec![vec![Request, Step::Send(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(97))), Stall]],
+            vec![vec![
+                Request,
+                Step::Send(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(97))),
+                Stall,
+            ]],
             vec![failed("HeadTooLarge")],
         ),
     ]);
@@ -316,13 +556,29 @@ fn contradictory_or_malformed_heads_are_refused() {
 #[test]
 fn bad_chunks_break_the_response() {
     run(async {
-        for body in ["xyz\r\n", "3\r\nabcd\r\n", "3\nabc\r\n", "0\r\nbad trailer\r\n\r\n", "11111111111111111\r\n"] {
+        for body in [
+            "xyz\r\n",
+            "3\r\nabcd\r\n",
+            "3\nabc\r\n",
+            "0\r\nbad trailer\r\n\r\n",
+            "11111111111111111\r\n",
+        ] {
             for split in [usize::MAX, 1] {
                 let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-                let origin = Origin::start(vec![vec![Request, Step::Send(format!("{head}{body}")), Stall]]).await;
+                let origin = Origin::start(vec![vec![
+                    Request,
+                    Step::Send(format!("{head}{body}")),
+                    Stall,
+                ]])
+                .await;
                 // With everything in one read the head falls with its body: nothing has been passed on yet.
-                match Client::guarded(origin.port, limits(), split).get("/a1").await {
-                    Outcome::Broken(200, fault) | Outcome::Failed(fault) => assert!(fault.starts_with("BadChunk("), "{fault}"),
+                match Client::guarded(origin.port, limits(), split)
+                    .get("/a1")
+                    .await
+                {
+                    Outcome::Broken(200, fault) | Outcome::Failed(fault) => {
+                        assert!(fault.starts_with("BadChunk("), "{fault}")
+                    }
                     other => panic!("{body:?}: {other:?}"),
                 }
             }
@@ -339,7 +595,13 @@ fn bytes_beyond_a_response_are_never_passed_on() {
         case(
             "in the same piece, after a length",
             vec![
-                vec![Request, Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nis {{path}}{smuggled}")), Stall],
+                vec![
+                    Request,
+                    Step::Send(format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nis {{path}}{smuggled}"
+                    )),
+                    Stall,
+                ],
                 fresh(),
             ],
             next(),
@@ -360,12 +622,26 @@ fn bytes_beyond_a_response_are_never_passed_on() {
         ),
         case(
             "after a status without a body",
-            vec![vec![Request, Step::Send(format!("HTTP/1.1 204 No Content\r\n\r\n{smuggled}")), Stall], fresh()],
+            vec![
+                vec![
+                    Request,
+                    Step::Send(format!("HTTP/1.1 204 No Content\r\n\r\n{smuggled}")),
+                    Stall,
+                ],
+                fresh(),
+            ],
             vec![answer(204, ""), answer(200, "is /a2")],
         ),
         case(
             "body after 304",
-            vec![vec![Request, send("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil"), Stall], fresh()],
+            vec![
+                vec![
+                    Request,
+                    send("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil"),
+                    Stall,
+                ],
+                fresh(),
+            ],
             vec![answer(304, ""), answer(200, "is /a2")],
         ),
     ]);
@@ -377,7 +653,9 @@ fn length_counts_though_an_upgrade_is_offered() {
         "426 with a body",
         vec![vec![
             Request,
-            send("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 6\r\n\r\nis {path}"),
+            send(
+                "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 6\r\n\r\nis {path}",
+            ),
             Request,
             ok(BODY),
             Stall,
@@ -394,9 +672,14 @@ fn head_requests_end_with_the_head() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
         ] {
-            let origin = Origin::start(vec![vec![Request, send(head), Request, ok(BODY), Stall]]).await;
+            let origin =
+                Origin::start(vec![vec![Request, send(head), Request, ok(BODY), Stall]]).await;
             let client = Client::guarded(origin.port, limits(), usize::MAX);
-            assert_eq!(client.send(request(Method::HEAD, "/a1"), ()).await, answer(200, ""), "{head:?}");
+            assert_eq!(
+                client.send(request(Method::HEAD, "/a1"), ()).await,
+                answer(200, ""),
+                "{head:?}"
+            );
             assert_eq!(client.get("/a2").await, answer(200, "is /a2"), "{head:?}");
             assert_eq!(origin.connections.get(), 1, "{head:?}");
         }
@@ -406,11 +689,23 @@ fn head_requests_end_with_the_head() {
 #[test]
 fn silence_is_limited_in_every_phase() {
     play([
-        case("no response", vec![vec![Request, Stall]], vec![failed("FirstByteTimeout")]),
-        case("half a head", vec![vec![Request, send("HTTP/1.1 200 OK\r\n"), Stall]], vec![failed("FirstByteTimeout")]),
+        case(
+            "no response",
+            vec![vec![Request, Stall]],
+            vec![failed("FirstByteTimeout")],
+        ),
+        case(
+            "half a head",
+            vec![vec![Request, send("HTTP/1.1 200 OK\r\n"), Stall]],
+            vec![failed("FirstByteTimeout")],
+        ),
         case(
             "half a body",
-            vec![vec![Request, send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), Stall]],
+            vec![vec![
+                Request,
+                send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
+                Stall,
+            ]],
             vec![Outcome::Broken(200, "IdleTimeout".to_owned())],
         ),
         case(
@@ -423,15 +718,33 @@ fn silence_is_limited_in_every_phase() {
 
 #[test]
 fn answers_are_read_alike_however_they_are_cut() {
-    let big = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nTransfer-Encoding: chunked\r\n\r\n", "x".repeat(2000));
-    let script =
-        vec![Request, Step::Send(format!("{big}6;ext=1\r\nis {{path}}\r\n0\r\nTrailer: x\r\n\r\n")), Request, ok(BODY), Stall];
+    let big = format!(
+        "HTTP/1.1 200 OK\r\nX-Long: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "x".repeat(2000)
+    );
+    let script = vec![
+        Request,
+        Step::Send(format!(
+            "{big}6;ext=1\r\nis {{path}}\r\n0\r\nTrailer: x\r\n\r\n"
+        )),
+        Request,
+        ok(BODY),
+        Stall,
+    ];
     run(async {
         for split in [1, 2, 3, 7, 64, 1000, 4096, usize::MAX] {
             let origin = Origin::start(vec![script.clone()]).await;
             let client = Client::guarded(origin.port, limits(), split);
-            assert_eq!(client.get("/a1").await, answer(200, "is /a1"), "reads of {split}");
-            assert_eq!(client.get("/a2").await, answer(200, "is /a2"), "reads of {split}");
+            assert_eq!(
+                client.get("/a1").await,
+                answer(200, "is /a1"),
+                "reads of {split}"
+            );
+            assert_eq!(
+                client.get("/a2").await,
+                answer(200, "is /a2"),
+                "reads of {split}"
+            );
         }
     });
 }
@@ -441,14 +754,20 @@ fn switching_protocols_passes_where_it_was_asked_for() {
     run(async {
         let script = vec![
             Request,
-            send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nraw"),
+            send(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nraw",
+            ),
             Finish,
             Stall,
         ];
         for split in [usize::MAX, 1] {
             let origin = Origin::start(vec![script.clone()]).await;
             let client = Client::guarded(origin.port, limits(), split);
-            assert_eq!(client.send(upgrade_request("/ws"), ()).await, answer(101, "raw"), "reads of {split}");
+            assert_eq!(
+                client.send(upgrade_request("/ws"), ()).await,
+                answer(101, "raw"),
+                "reads of {split}"
+            );
         }
     });
 }

@@ -2,7 +2,11 @@
 //!
 //! A program of its own, because the hook and the logger are the whole process's.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by stopping"
+)]
 
 #[path = "gateway/client.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
@@ -76,7 +80,10 @@ impl Lines {
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+        self.0
+            .lock()
+            .unwrap()
+            .push_str(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 
@@ -86,7 +93,11 @@ impl io::Write for Lines {
 }
 
 /// One worker that answers anyone: `/panic` from an origin whose look-up panics, all else from `origin`.
-fn serve_before(origin: &Origin, in_flight: &Arc<RequestsInFlight>, access_log: Lines) -> SocketAddr {
+fn serve_before(
+    origin: &Origin,
+    in_flight: &Arc<RequestsInFlight>,
+    access_log: Lines,
+) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (origin, in_flight) = (origin.url(), Arc::clone(in_flight));
@@ -100,8 +111,12 @@ fn serve_before(origin: &Origin, in_flight: &Arc<RequestsInFlight>, access_log: 
                     .keep_alive(KeepAlive::Os)
                     .client_request_timeout(Duration::ZERO)
                     .h1_allow_half_closed(false)
-                    .finish(fn_service(move |request: Request| serve(Rc::clone(&worker), request).map(Ok::<_, Infallible>)));
-                ClientGuard::new(ClientLimits::default()).accept().and_then(http)
+                    .finish(fn_service(move |request: Request| {
+                        serve(Rc::clone(&worker), request).map(Ok::<_, Infallible>)
+                    }));
+                ClientGuard::new(ClientLimits::default())
+                    .accept()
+                    .and_then(http)
             });
             builder.unwrap().run().await
         })
@@ -124,7 +139,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
         allow_ambiguous_path: false,
     };
     let policy = Policy {
-        routes: Routes::new(vec![route("/", origin), route("/panic", "http://panic.test")]),
+        routes: Routes::new(vec![
+            route("/", origin),
+            route("/panic", "http://panic.test"),
+        ]),
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,
@@ -157,7 +175,13 @@ fn install_hook_for_others() {
     panics::install_hook();
     let ours = std::panic::take_hook();
     let here = std::thread::current().id();
-    std::panic::set_hook(Box::new(move |info| if std::thread::current().id() == here { usual(info) } else { ours(info) }));
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == here {
+            usual(info)
+        } else {
+            ours(info)
+        }
+    }));
 }
 
 /// Everything at once, because the log of the process is one.
@@ -188,23 +212,52 @@ fn a_panic_costs_its_request_and_no_other_and_its_message_is_not_told() {
     when_arrived.recv_timeout(DEADLINE).unwrap();
 
     // More often than requests may be in flight: none that was counted stays so.
-    for (number, request) in ["GET /panic", "POST /panic", "GET /panic", "DELETE /panic"].into_iter().enumerate() {
+    for (number, request) in ["GET /panic", "POST /panic", "GET /panic", "DELETE /panic"]
+        .into_iter()
+        .enumerate()
+    {
         let mut connection = Connection::open(address);
         connection.send(format!("{request} HTTP/1.1\r\nhost: h\r\nx-request-id: panic-{number}\r\ncontent-length: 3\r\n\r\nabc"));
         let response = connection.response();
-        assert_eq!((response.status, response.code().as_str()), (500, "internal_error"), "{request}");
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (500, "internal_error"),
+            "{request}"
+        );
         assert_eq!(response.header("connection"), Some("close"));
-        assert_eq!(response.header("x-request-id"), Some(format!("panic-{number}").as_str()));
+        assert_eq!(
+            response.header("x-request-id"),
+            Some(format!("panic-{number}").as_str())
+        );
         assert!(connection.is_closed(), "{request}");
-        let line: serde_json::Value = serde_json::from_str(&access_log.wait_for(&format!("panic-{number}"))).unwrap();
-        assert_eq!((&line["status"], &line["code"]), (&500.into(), &"internal_error".into()));
-        assert!(line["cause"].as_str().unwrap().starts_with("a panic at gateway/tests/panics.rs:"), "{line}");
-        assert!(log.wait_for(&format!("request panic-{number} ")).contains("a panic at gateway/tests/panics.rs:"));
+        let line: serde_json::Value =
+            serde_json::from_str(&access_log.wait_for(&format!("panic-{number}"))).unwrap();
+        assert_eq!(
+            (&line["status"], &line["code"]),
+            (&500.into(), &"internal_error".into())
+        );
+        assert!(
+            line["cause"]
+                .as_str()
+                .unwrap()
+                .starts_with("a panic at gateway/tests/panics.rs:"),
+            "{line}"
+        );
+        assert!(
+            log.wait_for(&format!("request panic-{number} "))
+                .contains("a panic at gateway/tests/panics.rs:")
+        );
     }
 
     assert_eq!(in_flight.now(), 1, "the slow request alone");
     answer.send(()).unwrap();
-    assert_eq!((slow.response().text().as_str(), get(address, "/new", &[]).status), ("done", 200));
+    assert_eq!(
+        (
+            slow.response().text().as_str(),
+            get(address, "/new", &[]).status
+        ),
+        ("done", 200)
+    );
     idle.send("GET /idle HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_eq!(idle.response().status, 200);
     let everything = log.0.lock().unwrap().clone() + &access_log.0.lock().unwrap();

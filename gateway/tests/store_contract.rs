@@ -1,8 +1,15 @@
 //! What every store must do, whatever the database. Each case gets the URL of an empty database.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on may say so by stopping"
+)]
 
 #[path = "databases/postgres.rs"]
-#[expect(dead_code, reason = "stopping a server is for the tests of what is particular to it")]
+#[expect(
+    dead_code,
+    reason = "stopping a server is for the tests of what is particular to it"
+)]
 mod postgres;
 
 mod store_contract {

@@ -1,8 +1,15 @@
 //! What is particular to a PostgreSQL server: that others use it at the same time, and that it can go away.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on may say so by stopping"
+)]
 
 #[path = "store_contract/feed.rs"]
-#[expect(dead_code, reason = "its cases run with the contract; only `Following` is needed here")]
+#[expect(
+    dead_code,
+    reason = "its cases run with the contract; only `Following` is needed here"
+)]
 mod feed;
 #[path = "store_contract/making.rs"]
 #[expect(dead_code, reason = "made for all suites")]
@@ -29,8 +36,13 @@ async fn several_gateways_may_make_the_schema_at_once() {
         create_key(store, "acme", &format!("key {number}")).await;
     }
     let mut raw = PgConnection::connect(&url).await.unwrap();
-    let steps: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations").fetch_one(&mut raw).await.unwrap();
-    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres")).unwrap().count();
+    let steps: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations")
+        .fetch_one(&mut raw)
+        .await
+        .unwrap();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres"))
+        .unwrap()
+        .count();
     assert_eq!(usize::try_from(steps).unwrap(), files);
 }
 
@@ -38,7 +50,10 @@ async fn several_gateways_may_make_the_schema_at_once() {
 async fn the_folders_of_both_databases_have_the_same_steps() {
     let names = |database: &str| {
         let folder = format!("{}/migrations/{database}", env!("CARGO_MANIFEST_DIR"));
-        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
         names
     };
@@ -56,9 +71,19 @@ async fn readers_trust_the_order_of_revisions_while_many_write() {
         tokio::spawn(async move {
             let store = open(&url.parse().unwrap()).await;
             for number in 0..KEYS_EACH {
-                let id = create_key(&store, &format!("consumer {}", number % 3), &format!("{writer}-{number}")).await.key.id;
+                let id = create_key(
+                    &store,
+                    &format!("consumer {}", number % 3),
+                    &format!("{writer}-{number}"),
+                )
+                .await
+                .key
+                .id;
                 if number % 2 == 0 {
-                    store.set_key_state(&id, KeyState::Revoked, &later(1)).await.unwrap();
+                    store
+                        .set_key_state(&id, KeyState::Revoked, &later(1))
+                        .await
+                        .unwrap();
                 }
             }
         })
@@ -67,11 +92,25 @@ async fn readers_trust_the_order_of_revisions_while_many_write() {
         writer.unwrap();
     }
     // Had a revision appeared after a later one that was already read, its key would be missing for ever.
-    following.until("all there", |following| following.table.len() == WRITERS * KEYS_EACH).await;
-    for (writer, number) in (0..WRITERS).flat_map(|writer| (0..KEYS_EACH).map(move |number| (writer, number))) {
-        let status = if number % 2 == 0 { KeyStatus::Revoked } else { KeyStatus::Active };
+    following
+        .until("all there", |following| {
+            following.table.len() == WRITERS * KEYS_EACH
+        })
+        .await;
+    for (writer, number) in
+        (0..WRITERS).flat_map(|writer| (0..KEYS_EACH).map(move |number| (writer, number)))
+    {
+        let status = if number % 2 == 0 {
+            KeyStatus::Revoked
+        } else {
+            KeyStatus::Active
+        };
         let text = format!("{writer}-{number}");
-        following.until(&text, |following| following.status_of(&text) == Some(status)).await;
+        following
+            .until(&text, |following| {
+                following.status_of(&text) == Some(status)
+            })
+            .await;
     }
 }
 
@@ -88,7 +127,10 @@ async fn a_server_that_is_not_there_is_named_without_its_password() {
 #[tokio::test]
 async fn a_wrong_password_and_a_missing_database_are_no_outage() {
     let url = new_database().await;
-    for wrong in [url.replace("hunter2-of", "not-the-password-of"), format!("{url}_that_is_not_there")] {
+    for wrong in [
+        url.replace("hunter2-of", "not-the-password-of"),
+        format!("{url}_that_is_not_there"),
+    ] {
         let error = Store::open(&wrong.parse().unwrap()).await.unwrap_err();
         assert!(matches!(error, StoreError::CannotOpen { .. }), "{error:?}");
         assert!(!error.to_string().contains("of-the-tests"), "{error}");
@@ -101,7 +143,11 @@ async fn the_audit_cannot_be_rewritten() {
     let store = open(&url.parse().unwrap()).await;
     create_key(&store, "acme", "one").await;
     let mut raw = PgConnection::connect(&url).await.unwrap();
-    for attack in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"] {
+    for attack in [
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+    ] {
         let error = raw.execute(attack).await.unwrap_err().to_string();
         assert!(error.contains("never changed"), "{attack}: {error}");
     }
@@ -110,7 +156,10 @@ async fn the_audit_cannot_be_rewritten() {
 /// Takes the lock that writers take turns by.
 async fn hold_the_turn(url: &str) -> PgConnection {
     let mut holder = PgConnection::connect(url).await.unwrap();
-    holder.execute("SELECT pg_advisory_lock(8101818091236519425)").await.unwrap();
+    holder
+        .execute("SELECT pg_advisory_lock(8101818091236519425)")
+        .await
+        .unwrap();
     holder
 }
 
@@ -119,8 +168,16 @@ async fn nobody_is_in_a_transaction(raw: &mut PgConnection) {
     let within = "SELECT count(*) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
     let by = Instant::now() + Duration::from_secs(20);
-    while sqlx::query_scalar::<_, i64>(within).fetch_one(&mut *raw).await.unwrap() > 0 {
-        assert!(Instant::now() < by, "a connection is left within a transaction");
+    while sqlx::query_scalar::<_, i64>(within)
+        .fetch_one(&mut *raw)
+        .await
+        .unwrap()
+        > 0
+    {
+        assert!(
+            Instant::now() < by,
+            "a connection is left within a transaction"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -130,7 +187,9 @@ async fn a_writer_that_gets_no_turn_leaves_its_connection_clean() {
     let url = new_database().await;
     let store = open(&url.parse().unwrap()).await;
     let mut holder = hold_the_turn(&url).await;
-    let refused = store.create_key(making::key(making::owner("acme"), "one"), &stamp()).await;
+    let refused = store
+        .create_key(making::key(making::owner("acme"), "one"), &stamp())
+        .await;
     assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
     nobody_is_in_a_transaction(&mut holder).await;
     holder.close().await.unwrap();
@@ -148,7 +207,10 @@ async fn connections_are_used_again() {
     let mut pids = async || -> Vec<i32> {
         let others = "SELECT pid FROM pg_stat_activity \
             WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' ORDER BY pid";
-        sqlx::query_scalar(others).fetch_all(&mut raw).await.unwrap()
+        sqlx::query_scalar(others)
+            .fetch_all(&mut raw)
+            .await
+            .unwrap()
     };
     create_key(&store, "acme", "first").await;
     let before = pids().await;
@@ -157,7 +219,10 @@ async fn connections_are_used_again() {
         store.gateways().await.unwrap();
     }
     let after = pids().await;
-    assert!(!before.is_empty() && before.iter().all(|pid| after.contains(pid)) && after.len() <= 8, "{before:?}, {after:?}");
+    assert!(
+        !before.is_empty() && before.iter().all(|pid| after.contains(pid)) && after.len() <= 8,
+        "{before:?}, {after:?}"
+    );
 }
 
 #[tokio::test]
@@ -168,9 +233,16 @@ async fn a_writer_that_is_dropped_while_it_waits_holds_no_turn() {
     for _ in 0..3 {
         let stamp = stamp();
         let waits = store.create_key(making::key(making::owner("acme"), "one"), &stamp);
-        assert!(tokio::time::timeout(Duration::from_millis(300), waits).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), waits)
+                .await
+                .is_err()
+        );
     }
-    holder.execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    holder
+        .execute("SELECT pg_advisory_unlock_all()")
+        .await
+        .unwrap();
     nobody_is_in_a_transaction(&mut holder).await;
     create_key(&store, "acme", "one").await;
     assert_eq!(store.newest_revision().await.unwrap(), 2);
@@ -182,7 +254,9 @@ async fn a_lost_connection_loses_no_change() {
     let store = open(&url.parse().unwrap()).await;
     let following = Following::new(&store).await;
     let id = create_key(&store, "acme", "one").await.key.id;
-    following.until("created", |following| following.find("one").is_some()).await;
+    following
+        .until("created", |following| following.find("one").is_some())
+        .await;
 
     let mut raw = PgConnection::connect(&url).await.unwrap();
     raw.execute(
@@ -191,8 +265,15 @@ async fn a_lost_connection_loses_no_change() {
     .await
     .unwrap();
     let other = open(&url.parse().unwrap()).await;
-    other.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap();
-    following.until("revoked", |following| following.status_of("one") == Some(KeyStatus::Revoked)).await;
+    other
+        .set_key_state(&id, KeyState::Revoked, &stamp())
+        .await
+        .unwrap();
+    following
+        .until("revoked", |following| {
+            following.status_of("one") == Some(KeyStatus::Revoked)
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -204,10 +285,18 @@ async fn the_table_outlives_the_server_and_follows_it_again() {
     let following = Following::new(&store).await;
 
     server.stop();
-    let is_stale = |following: &Following| following.status.age(Instant::now()).is_some_and(|age| age > Duration::from_secs(2));
+    let is_stale = |following: &Following| {
+        following
+            .status
+            .age(Instant::now())
+            .is_some_and(|age| age > Duration::from_secs(2))
+    };
     following.until("stale", is_stale).await;
     assert_eq!(following.status_of("one"), Some(KeyStatus::Active));
-    let error = store.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap_err();
+    let error = store
+        .set_key_state(&id, KeyState::Revoked, &stamp())
+        .await
+        .unwrap_err();
     assert!(error.is_unreachable(), "{error:?}");
 
     let server = tokio::task::spawn_blocking(move || {
@@ -216,7 +305,14 @@ async fn the_table_outlives_the_server_and_follows_it_again() {
     })
     .await
     .unwrap();
-    store.set_key_state(&id, KeyState::Revoked, &stamp()).await.unwrap();
-    following.until("revoked", |following| following.status_of("one") == Some(KeyStatus::Revoked)).await;
+    store
+        .set_key_state(&id, KeyState::Revoked, &stamp())
+        .await
+        .unwrap();
+    following
+        .until("revoked", |following| {
+            following.status_of("one") == Some(KeyStatus::Revoked)
+        })
+        .await;
     drop(server);
 }

@@ -1,9 +1,15 @@
 //! What is particular to the SQLite file: how it is made, how it is refused, what is inside, and how the feed copes with
 //! a file that others have worked on.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may say so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may say so by stopping"
+)]
 
 #[path = "store_contract/feed.rs"]
-#[expect(dead_code, reason = "its cases run with the contract; only `Following` is needed here")]
+#[expect(
+    dead_code,
+    reason = "its cases run with the contract; only `Following` is needed here"
+)]
 mod feed;
 #[path = "store_contract/making.rs"]
 #[expect(dead_code, reason = "made for all suites")]
@@ -31,7 +37,10 @@ impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("data").join("gateway.db");
-        Self { _directory: directory, file }
+        Self {
+            _directory: directory,
+            file,
+        }
     }
 
     fn url(&self) -> DatabaseUrl {
@@ -40,12 +49,17 @@ impl Place {
 
     /// A connection that knows nothing of the store.
     async fn raw(&self) -> SqliteConnection {
-        SqliteConnection::connect(self.file.to_str().unwrap()).await.unwrap()
+        SqliteConnection::connect(self.file.to_str().unwrap())
+            .await
+            .unwrap()
     }
 
     /// Every file of the database.
     fn files(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect()
+        fs::read_dir(self.file.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 }
 
@@ -54,7 +68,10 @@ fn url(path: &Path) -> DatabaseUrl {
 }
 
 async fn number(connection: &mut SqliteConnection, query: &'static str) -> i64 {
-    sqlx::query_scalar(query).fetch_one(connection).await.unwrap()
+    sqlx::query_scalar(query)
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -65,7 +82,10 @@ async fn the_file_and_its_directory_are_made_for_the_owner_only() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(place.file.parent().unwrap()), 0o700);
     let files = place.files();
-    assert!(files.len() >= 2, "the log is beside the file while the store is open: {files:?}");
+    assert!(
+        files.len() >= 2,
+        "the log is beside the file while the store is open: {files:?}"
+    );
     for file in files {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
@@ -74,7 +94,10 @@ async fn the_file_and_its_directory_are_made_for_the_owner_only() {
 #[tokio::test]
 async fn a_path_with_odd_characters_is_taken_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("with space, 100% & ü").join("a%20b.db");
+    let file = directory
+        .path()
+        .join("with space, 100% & ü")
+        .join("a%20b.db");
     let store = open(&url(&file)).await;
     let made = create_key(&store, "acme", "one").await.key;
     assert!(file.is_file());
@@ -90,10 +113,17 @@ async fn what_cannot_be_opened_is_named() {
     let in_the_way = directory.path().join("in-the-way");
     fs::write(&in_the_way, "").unwrap();
     // Permissions do not stop root, who may run this; these do.
-    for path in [in_the_way.join("gateway.db"), "/proc/postern/gateway.db".into(), directory.path().to_path_buf()] {
+    for path in [
+        in_the_way.join("gateway.db"),
+        "/proc/postern/gateway.db".into(),
+        directory.path().to_path_buf(),
+    ] {
         let error = Store::open(&url(&path)).await.unwrap_err();
         assert!(matches!(error, StoreError::CannotOpen { .. }), "{error:?}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
     }
 }
 
@@ -103,11 +133,20 @@ async fn what_is_no_database_is_left_as_it_is() {
     let text = directory.path().join("notes.txt");
     let page = directory.path().join("page.db");
     let header = [b"SQLite format 3\0".as_slice(), &[0xff; 4080]].concat();
-    for (path, content) in [(text, b"these are my notes, not a database".repeat(100)), (page, header)] {
+    for (path, content) in [
+        (text, b"these are my notes, not a database".repeat(100)),
+        (page, header),
+    ] {
         fs::write(&path, &content).unwrap();
         let error = Store::open(&url(&path)).await.unwrap_err();
-        assert!(matches!(error, StoreError::NotADatabase { .. }), "{error:?}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(
+            matches!(error, StoreError::NotADatabase { .. }),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
@@ -120,7 +159,10 @@ fn many_processes_make_the_database_at_once() {
             for number in 0..8 {
                 let url = place.url();
                 scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .unwrap();
                     runtime.block_on(async {
                         let store = open(&url).await;
                         create_key(&store, "shared", &format!("key {number}")).await;
@@ -129,9 +171,17 @@ fn many_processes_make_the_database_at_once() {
                 });
             }
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let keys =
-            runtime.block_on(async { open(&place.url()).await.list_keys(&KeyFilter::default(), None, 100).await.unwrap() });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let keys = runtime.block_on(async {
+            open(&place.url())
+                .await
+                .list_keys(&KeyFilter::default(), None, 100)
+                .await
+                .unwrap()
+        });
         assert_eq!(keys.len(), 8);
     }
 }
@@ -145,7 +195,10 @@ async fn a_newer_schema_is_refused() {
     place.raw().await.execute(step).await.unwrap();
     match Store::open(&place.url()).await {
         Err(error @ StoreError::NewerSchema { found: 9000, .. }) => {
-            assert!(error.to_string().contains(place.file.to_str().unwrap()), "{error}");
+            assert!(
+                error.to_string().contains(place.file.to_str().unwrap()),
+                "{error}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -155,9 +208,17 @@ async fn a_newer_schema_is_refused() {
 async fn a_schema_of_another_make_is_refused() {
     let place = Place::new();
     open(&place.url()).await.close().await;
-    place.raw().await.execute("UPDATE _sqlx_migrations SET checksum = x'00'").await.unwrap();
+    place
+        .raw()
+        .await
+        .execute("UPDATE _sqlx_migrations SET checksum = x'00'")
+        .await
+        .unwrap();
     let error = Store::open(&place.url()).await.unwrap_err();
-    assert!(matches!(error, StoreError::OtherSchema { version: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, StoreError::OtherSchema { version: 1, .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -165,21 +226,57 @@ async fn every_mutation_leaves_one_audit_row_and_one_feed_row() {
     let place = Place::new();
     let store = open(&place.url()).await;
     let key = create_key(&store, "acme", "one").await.key;
-    store.set_key_state(&key.id, KeyState::Disabled, &later(1)).await.unwrap();
-    store.set_key_state(&key.id, KeyState::Active, &later(2)).await.unwrap();
-    store.set_key_state(&key.id, KeyState::Revoked, &later(3)).await.unwrap();
-    let edit = ConsumerEdit { scopes: Some("read".parse().unwrap()), ..ConsumerEdit::default() };
-    store.update_consumer(&key.consumer, edit, &later(4)).await.unwrap();
+    store
+        .set_key_state(&key.id, KeyState::Disabled, &later(1))
+        .await
+        .unwrap();
+    store
+        .set_key_state(&key.id, KeyState::Active, &later(2))
+        .await
+        .unwrap();
+    store
+        .set_key_state(&key.id, KeyState::Revoked, &later(3))
+        .await
+        .unwrap();
+    let edit = ConsumerEdit {
+        scopes: Some("read".parse().unwrap()),
+        ..ConsumerEdit::default()
+    };
+    store
+        .update_consumer(&key.consumer, edit, &later(4))
+        .await
+        .unwrap();
     // None of these does anything.
-    store.set_key_state(&key.id, KeyState::Revoked, &later(5)).await.unwrap();
-    store.set_key_state(&key.id, KeyState::Active, &later(5)).await.unwrap_err();
-    store.update_consumer(&key.consumer, ConsumerEdit::default(), &later(5)).await.unwrap();
-    store.create_key(making::key(making::owner("other"), "one"), &later(5)).await.unwrap_err();
-    store.delete_consumer(&key.consumer, &later(6)).await.unwrap();
+    store
+        .set_key_state(&key.id, KeyState::Revoked, &later(5))
+        .await
+        .unwrap();
+    store
+        .set_key_state(&key.id, KeyState::Active, &later(5))
+        .await
+        .unwrap_err();
+    store
+        .update_consumer(&key.consumer, ConsumerEdit::default(), &later(5))
+        .await
+        .unwrap();
+    store
+        .create_key(making::key(making::owner("other"), "one"), &later(5))
+        .await
+        .unwrap_err();
+    store
+        .delete_consumer(&key.consumer, &later(6))
+        .await
+        .unwrap();
 
     let mut raw = place.raw().await;
-    let rows = sqlx::query("SELECT actor, action, subject_id FROM audit ORDER BY id").fetch_all(&mut raw).await.unwrap();
-    let audit: Vec<(String, String)> = rows.iter().map(|row| (row.get("action"), row.get("subject_id"))).collect();
+    let rows = sqlx::query("SELECT actor, action, subject_id FROM audit ORDER BY id")
+        .fetch_all(&mut raw)
+        .await
+        .unwrap();
+    let audit: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| (row.get("action"), row.get("subject_id")))
+        .collect();
     let (key_id, consumer_id) = (key.id.to_string(), key.consumer.to_string());
     let expected = [
         ("consumer.create", &consumer_id),
@@ -192,11 +289,20 @@ async fn every_mutation_leaves_one_audit_row_and_one_feed_row() {
     ]
     .map(|(action, id)| (action.to_owned(), id.clone()));
     assert_eq!(audit, expected);
-    assert!(rows.iter().all(|row| row.get::<String, _>("actor") == "cli:tester"));
+    assert!(
+        rows.iter()
+            .all(|row| row.get::<String, _>("actor") == "cli:tester")
+    );
 
-    let feed = sqlx::query("SELECT subject_id FROM changes ORDER BY revision").fetch_all(&mut raw).await.unwrap();
+    let feed = sqlx::query("SELECT subject_id FROM changes ORDER BY revision")
+        .fetch_all(&mut raw)
+        .await
+        .unwrap();
     let feed: Vec<String> = feed.iter().map(|row| row.get("subject_id")).collect();
-    assert_eq!(feed, audit.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+    assert_eq!(
+        feed,
+        audit.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
+    );
 
     for forgery in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"] {
         assert!(raw.execute(forgery).await.is_err(), "{forgery}");
@@ -210,13 +316,18 @@ async fn old_feed_rows_are_cleaned_up() {
     let store = open(&place.url()).await;
     create_key(&store, "acme", "one").await;
     let mut raw = place.raw().await;
-    let far_ahead =
-        "INSERT INTO changes (revision, subject, subject_id) VALUES (100998, 'key', 'key_0'), (50000, 'key', 'key_0')";
+    let far_ahead = "INSERT INTO changes (revision, subject, subject_id) VALUES (100998, 'key', 'key_0'), (50000, 'key', 'key_0')";
     raw.execute(far_ahead).await.unwrap();
     // Revisions 100999 and 101000.
     create_key(&store, "other", "two").await;
-    assert_eq!(number(&mut raw, "SELECT max(revision) FROM changes").await, 101_000);
-    assert_eq!(number(&mut raw, "SELECT min(revision) FROM changes").await, 50_000);
+    assert_eq!(
+        number(&mut raw, "SELECT max(revision) FROM changes").await,
+        101_000
+    );
+    assert_eq!(
+        number(&mut raw, "SELECT min(revision) FROM changes").await,
+        50_000
+    );
 }
 
 #[tokio::test]
@@ -234,11 +345,19 @@ async fn a_gap_in_the_feed_loads_everything_again() {
          DELETE FROM changes WHERE revision < 70; \
          COMMIT";
     place.raw().await.execute(behind_its_back).await.unwrap();
-    following.until("revoked", |following| following.status_of("one") == Some(KeyStatus::Revoked)).await;
-    following.until("gone", |following| following.find("two").is_none()).await;
+    following
+        .until("revoked", |following| {
+            following.status_of("one") == Some(KeyStatus::Revoked)
+        })
+        .await;
+    following
+        .until("gone", |following| following.find("two").is_none())
+        .await;
     // And goes on from there.
     create_key(&store, "acme", "three").await;
-    following.until("created", |following| following.find("three").is_some()).await;
+    following
+        .until("created", |following| following.find("three").is_some())
+        .await;
 }
 
 #[tokio::test]
@@ -248,13 +367,17 @@ async fn a_database_put_back_from_a_copy_is_loaded_again() {
     create_key(&store, "acme", "one").await;
     let following = Following::new(&store).await;
     create_key(&store, "acme", "too new").await;
-    following.until("created", |following| following.find("too new").is_some()).await;
+    following
+        .until("created", |following| following.find("too new").is_some())
+        .await;
     let back_to_then = "BEGIN IMMEDIATE; \
          DELETE FROM keys WHERE digest = (SELECT digest FROM changes WHERE revision = 3); \
          DELETE FROM changes WHERE revision > 2; UPDATE sqlite_sequence SET seq = 2 WHERE name = 'changes'; \
          COMMIT";
     place.raw().await.execute(back_to_then).await.unwrap();
-    following.until("gone", |following| following.find("too new").is_none()).await;
+    following
+        .until("gone", |following| following.find("too new").is_none())
+        .await;
     assert!(following.find("one").is_some());
 }
 
@@ -270,7 +393,9 @@ async fn a_row_that_cannot_be_read_costs_only_its_own_key() {
          INSERT INTO changes (subject, subject_id, digest) SELECT subject, subject_id, digest FROM changes WHERE revision = 2; \
          COMMIT";
     place.raw().await.execute(spoil).await.unwrap();
-    following.until("refused", |following| following.find("one").is_none()).await;
+    following
+        .until("refused", |following| following.find("one").is_none())
+        .await;
     assert!(following.find("two").is_some());
     // The same from the beginning.
     let following = Following::new(&store).await;
@@ -302,7 +427,10 @@ async fn keys_of_many_batches_are_loaded_around_rows_with_separators_in_them() {
         assert_eq!(found.is_some(), is_there, "{number}");
         if let Some(found) = found {
             assert_eq!(found.id().as_str(), format!("key_{number:020}"));
-            assert_eq!(found.expires_at().map(|end| end.0), (number % 3 == 0).then_some(number));
+            assert_eq!(
+                found.expires_at().map(|end| end.0),
+                (number % 3 == 0).then_some(number)
+            );
         }
     }
 }
@@ -315,18 +443,37 @@ async fn requests_go_on_while_the_database_fails_and_the_feed_recovers() {
     let following = Following::new(&store).await;
     // A consumer and its key.
     let reached = 2;
-    following.until("told so", |following| following.status.revision() == reached).await;
+    following
+        .until("told so", |following| {
+            following.status.revision() == reached
+        })
+        .await;
     let mut raw = place.raw().await;
-    raw.execute("ALTER TABLE changes RENAME TO lost").await.unwrap();
+    raw.execute("ALTER TABLE changes RENAME TO lost")
+        .await
+        .unwrap();
     let failing = |following: &Following| {
-        following.status.age(std::time::Instant::now()).is_some_and(|age| age > std::time::Duration::from_millis(300))
+        following
+            .status
+            .age(std::time::Instant::now())
+            .is_some_and(|age| age > std::time::Duration::from_millis(300))
     };
     following.until("stale", failing).await;
     assert_eq!(following.status_of("one"), Some(KeyStatus::Active));
 
-    raw.execute("ALTER TABLE lost RENAME TO changes").await.unwrap();
+    raw.execute("ALTER TABLE lost RENAME TO changes")
+        .await
+        .unwrap();
     create_key(&store, "acme", "two").await;
-    following.until("followed again", |following| following.find("two").is_some()).await;
+    following
+        .until("followed again", |following| {
+            following.find("two").is_some()
+        })
+        .await;
     // The table shows a change a moment before the status tells of it.
-    following.until("told so", |following| following.status.revision() == reached + 1).await;
+    following
+        .until("told so", |following| {
+            following.status.revision() == reached + 1
+        })
+        .await;
 }

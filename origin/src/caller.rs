@@ -12,8 +12,8 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_shared::headers::{
-    ANONYMOUS_CONSUMER, CONSUMER_CUSTOM_ID, CONSUMER_GROUPS, CONSUMER_ID, CONSUMER_METADATA, CONSUMER_USERNAME,
-    CREDENTIAL_IDENTIFIER, REQUEST_ID,
+    ANONYMOUS_CONSUMER, CONSUMER_CUSTOM_ID, CONSUMER_GROUPS, CONSUMER_ID, CONSUMER_METADATA,
+    CONSUMER_USERNAME, CREDENTIAL_IDENTIFIER, REQUEST_ID,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -66,7 +66,9 @@ pub struct Consumer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CallerError {
     /// The guard did not prove this request: it is not mounted, or the path is exempt.
-    #[error("no caller is proven on this path: RequireSharedSecret is not mounted around it, or exempts it")]
+    #[error(
+        "no caller is proven on this path: RequireSharedSecret is not mounted around it, or exempts it"
+    )]
     Unproven,
     /// An identity header that the gateway would not send.
     #[error("the header {name} {fault}")]
@@ -101,7 +103,12 @@ impl Caller {
         let anonymous = match filled(headers, ANONYMOUS_CONSUMER)? {
             None => false,
             Some("true") => true,
-            Some(_) => return Err(CallerError::Malformed { name: ANONYMOUS_CONSUMER, fault: "is neither absent nor `true`" }),
+            Some(_) => {
+                return Err(CallerError::Malformed {
+                    name: ANONYMOUS_CONSUMER,
+                    fault: "is neither absent nor `true`",
+                });
+            }
         };
         let consumer = match filled(headers, CONSUMER_ID)? {
             Some(id) => Some(Consumer {
@@ -109,23 +116,44 @@ impl Caller {
                 username: filled(headers, CONSUMER_USERNAME)?.map(str::to_owned),
                 custom_id: filled(headers, CONSUMER_CUSTOM_ID)?.map(str::to_owned),
                 scopes: scopes(single(headers, CONSUMER_GROUPS)?.unwrap_or_default()),
-                metadata: filled(headers, CONSUMER_METADATA)?.map(metadata).transpose()?,
+                metadata: filled(headers, CONSUMER_METADATA)?
+                    .map(metadata)
+                    .transpose()?,
                 credential_id: filled(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
             }),
             None => {
                 // A scope or a name without an owner must not look like a caller who merely has no name.
-                let belongs_to_a_consumer =
-                    [CONSUMER_USERNAME, CONSUMER_CUSTOM_ID, CONSUMER_GROUPS, CONSUMER_METADATA, CREDENTIAL_IDENTIFIER];
-                match belongs_to_a_consumer.into_iter().find(|name| headers.contains_key(*name)) {
-                    Some(name) => return Err(CallerError::Malformed { name, fault: "came without x-consumer-id" }),
+                let belongs_to_a_consumer = [
+                    CONSUMER_USERNAME,
+                    CONSUMER_CUSTOM_ID,
+                    CONSUMER_GROUPS,
+                    CONSUMER_METADATA,
+                    CREDENTIAL_IDENTIFIER,
+                ];
+                match belongs_to_a_consumer
+                    .into_iter()
+                    .find(|name| headers.contains_key(*name))
+                {
+                    Some(name) => {
+                        return Err(CallerError::Malformed {
+                            name,
+                            fault: "came without x-consumer-id",
+                        });
+                    }
                     None => None,
                 }
             }
         };
         if anonymous && consumer.is_some() {
-            return Err(CallerError::Malformed { name: ANONYMOUS_CONSUMER, fault: "came together with x-consumer-id" });
+            return Err(CallerError::Malformed {
+                name: ANONYMOUS_CONSUMER,
+                fault: "came together with x-consumer-id",
+            });
         }
-        Ok(Self { consumer, request_id: request_id(headers) })
+        Ok(Self {
+            consumer,
+            request_id: request_id(headers),
+        })
     }
 }
 
@@ -143,9 +171,17 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let proven = request.extensions().get::<Proven>().is_some();
-        let caller = if proven { Self::parse(request.headers()) } else { Err(CallerError::Unproven) };
+        let caller = if proven {
+            Self::parse(request.headers())
+        } else {
+            Err(CallerError::Unproven)
+        };
         ready(caller.map_err(|error| {
-            log::error!("cannot tell who calls {} {:?}: {error}", request.method(), request.path());
+            log::error!(
+                "cannot tell who calls {} {:?}: {error}",
+                request.method(),
+                request.path()
+            );
             InternalError::from_response(error, error.problem().respond(request.path()))
         }))
     }
@@ -157,14 +193,21 @@ impl CallerError {
             Self::Unproven => "caller_unproven",
             Self::Malformed { .. } => "caller_malformed",
         };
-        Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code, detail: "Server configuration error" }
+        Problem {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code,
+            detail: "Server configuration error",
+        }
     }
 }
 
 /// The value of a header that says nothing when it is empty, and so may not be.
 fn filled<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
     match single(headers, name)? {
-        Some("") => Err(CallerError::Malformed { name, fault: "is empty" }),
+        Some("") => Err(CallerError::Malformed {
+            name,
+            fault: "is empty",
+        }),
         value => Ok(value),
     }
 }
@@ -174,22 +217,37 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a s
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(CallerError::Malformed { name, fault: "came more than once" }),
+        (Some(_), Some(_)) => Err(CallerError::Malformed {
+            name,
+            fault: "came more than once",
+        }),
         (Some(value), None) => match str::from_utf8(value.as_bytes()) {
             Ok(text) => Ok(Some(text)),
-            Err(_) => Err(CallerError::Malformed { name, fault: "is not UTF-8" }),
+            Err(_) => Err(CallerError::Malformed {
+                name,
+                fault: "is not UTF-8",
+            }),
         },
     }
 }
 
 /// `a, b,c` (RFC 9110, 5.6.1: empty elements count for nothing).
 fn scopes(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+    list.split(',')
+        .map(str::trim)
+        .filter(|scope| !scope.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn metadata(encoded: &str) -> Result<Value, CallerError> {
-    let fault = |fault| CallerError::Malformed { name: CONSUMER_METADATA, fault };
-    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| fault("is not base64url without padding"))?;
+    let fault = |fault| CallerError::Malformed {
+        name: CONSUMER_METADATA,
+        fault,
+    };
+    let json = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| fault("is not base64url without padding"))?;
     serde_json::from_slice(&json).map_err(|_| fault("holds no JSON"))
 }
 

@@ -41,7 +41,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// `ORIGIN_LISTEN` holds something else than an address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("ORIGIN_LISTEN is {0:?}: an IP address with a port is needed, such as {DEFAULT_LISTEN} or [::1]:9000")]
+#[error(
+    "ORIGIN_LISTEN is {0:?}: an IP address with a port is needed, such as {DEFAULT_LISTEN} or [::1]:9000"
+)]
 pub struct ListenError(String);
 
 /// Reads the value of `ORIGIN_LISTEN`; nothing, also an empty text, means [`DEFAULT_LISTEN`]. Port 0 takes any free port.
@@ -49,7 +51,9 @@ pub struct ListenError(String);
 /// # Errors
 /// The text is no IP address with a port.
 pub fn parse_listen(text: Option<&str>) -> Result<SocketAddr, ListenError> {
-    let text = text.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_LISTEN);
+    let text = text
+        .filter(|text| !text.is_empty())
+        .unwrap_or(DEFAULT_LISTEN);
     text.parse().map_err(|_| ListenError(text.to_owned()))
 }
 
@@ -60,7 +64,11 @@ pub fn parse_listen(text: Option<&str>) -> Result<SocketAddr, ListenError> {
 ///
 /// # Errors
 /// The listener cannot be used.
-pub async fn run(listener: TcpListener, guard: RequireSharedSecret, stop: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn run(
+    listener: TcpListener,
+    guard: RequireSharedSecret,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     let guard = guard.exempt(HEALTH_PATH);
     let (stopper, stopping) = Stopping::channel();
@@ -118,7 +126,11 @@ where
     Args: actix_web::FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path).route(web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
+    web::resource(path).route(
+        web::route()
+            .guard(guard::Any(guard::Get()).or(guard::Head()))
+            .to(handler),
+    )
 }
 
 async fn protected() -> impl Responder {
@@ -156,7 +168,9 @@ async fn status(request: HttpRequest, code: web::Path<u16>) -> HttpResponse {
     // Below 200 an answer is not final, and a client would wait for another one.
     match StatusCode::from_u16(*code) {
         Ok(status) if (200..600).contains(&*code) => match status {
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => HttpResponse::build(status).finish(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
+                HttpResponse::build(status).finish()
+            }
             _ => HttpResponse::build(status).json(json!({"status": *code})),
         },
         _ => bad_request(request.path(), "the status is between 200 and 599"),
@@ -164,11 +178,21 @@ async fn status(request: HttpRequest, code: web::Path<u16>) -> HttpResponse {
 }
 
 async fn no_such_path(request: HttpRequest) -> HttpResponse {
-    Problem { status: StatusCode::NOT_FOUND, code: "not_found", detail: "No such path" }.respond(request.path())
+    Problem {
+        status: StatusCode::NOT_FOUND,
+        code: "not_found",
+        detail: "No such path",
+    }
+    .respond(request.path())
 }
 
 fn bad_request(path: &str, detail: &'static str) -> HttpResponse {
-    Problem { status: StatusCode::BAD_REQUEST, code: "bad_request", detail }.respond(path)
+    Problem {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_request",
+        detail,
+    }
+    .respond(path)
 }
 
 #[cfg(test)]
@@ -188,7 +212,11 @@ mod tests {
             (Some("127.0.0.1:65536"), None),
             (Some("http://127.0.0.1:9000"), None),
         ] {
-            assert_eq!(parse_listen(text).ok(), wanted.and_then(|wanted| wanted.parse().ok()), "{text:?}");
+            assert_eq!(
+                parse_listen(text).ok(),
+                wanted.and_then(|wanted| wanted.parse().ok()),
+                "{text:?}"
+            );
         }
     }
 }

@@ -70,9 +70,14 @@ impl RequireSharedSecret {
     #[must_use]
     pub fn new(accepted: AcceptedSecrets) -> Self {
         if accepted.is_empty() {
-            log::error!("no shared secret is configured: every guarded request will be answered with 500; set {CURRENT}");
+            log::error!(
+                "no shared secret is configured: every guarded request will be answered with 500; set {CURRENT}"
+            );
         }
-        Self { accepted, exempt: Vec::new() }
+        Self {
+            accepted,
+            exempt: Vec::new(),
+        }
     }
 
     /// A guard that accepts `SHARED_SECRET` and, while secrets are rotated, `SHARED_SECRET_PREVIOUS`, each from the
@@ -93,13 +98,19 @@ impl RequireSharedSecret {
     ) -> Result<Self, GuardSetupError> {
         let secret = |name: &'static str| -> Result<Option<Secret>, GuardSetupError> {
             source::resolve(name, &variable, &read)?
-                .map(|text| Secret::parse(&text).map_err(|cause| GuardSetupError::Secret { name, cause }))
+                .map(|text| {
+                    Secret::parse(&text).map_err(|cause| GuardSetupError::Secret { name, cause })
+                })
                 .transpose()
         };
         let accepted = match (secret(CURRENT)?, secret(PREVIOUS)?) {
-            (Some(current), previous) => AcceptedSecrets::new([&current].into_iter().chain(&previous)),
+            (Some(current), previous) => {
+                AcceptedSecrets::new([&current].into_iter().chain(&previous))
+            }
             (None, Some(_)) => {
-                log::error!("{PREVIOUS} is set and {CURRENT} is not: the previous secret is not accepted alone");
+                log::error!(
+                    "{PREVIOUS} is set and {CURRENT} is not: the previous secret is not accepted alone"
+                );
                 AcceptedSecrets::default()
             }
             (None, None) => AcceptedSecrets::default(),
@@ -114,10 +125,16 @@ impl RequireSharedSecret {
     /// letters, digits, `/`, `-` and `_` exempts nothing, because a router could read it differently.
     #[must_use]
     pub fn exempt(mut self, path: &str) -> Self {
-        if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte)) {
+        if path.starts_with('/')
+            && path
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte))
+        {
             self.exempt.push(path.to_owned());
         } else {
-            log::error!("{path:?} is not exempt from the guard: only letters, digits, '/', '-' and '_' can be, after a '/'");
+            log::error!(
+                "{path:?} is not exempt from the guard: only letters, digits, '/', '-' and '_' can be, after a '/'"
+            );
         }
         self
     }
@@ -154,7 +171,10 @@ where
     type Future = Ready<Result<Self::Transform, Self::InitError>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(Guarded { guard: self.clone(), service }))
+        ready(Ok(Guarded {
+            guard: self.clone(),
+            service,
+        }))
     }
 }
 
@@ -184,13 +204,21 @@ where
         match verdict {
             Verdict::Refused(refusal) => return Either::Right(ready(Ok(refuse(request, refusal)))),
             Verdict::Proven => {
-                request.headers_mut().retain(|name, _| !is_secret(name) && is_unambiguous(name));
+                request
+                    .headers_mut()
+                    .retain(|name, _| !is_secret(name) && is_unambiguous(name));
                 request.extensions_mut().insert(Proven(()));
             }
             // Nothing proves where these came from.
-            Verdict::Exempt => request.headers_mut().retain(|name, _| !headers::is_privileged(name.as_str())),
+            Verdict::Exempt => request
+                .headers_mut()
+                .retain(|name, _| !headers::is_privileged(name.as_str())),
         }
-        Either::Left(self.service.call(request).map_ok(ServiceResponse::map_into_left_body))
+        Either::Left(
+            self.service
+                .call(request)
+                .map_ok(ServiceResponse::map_into_left_body),
+        )
     }
 }
 
@@ -218,25 +246,51 @@ impl Refusal {
 
     fn problem(self) -> Problem {
         let (status, code, detail) = match self {
-            Self::Unconfigured => (StatusCode::INTERNAL_SERVER_ERROR, "shared_secret_unconfigured", "Server configuration error"),
-            Self::Missing => (StatusCode::UNAUTHORIZED, "shared_secret_missing", "No secret provided"),
-            Self::Invalid => (StatusCode::UNAUTHORIZED, "shared_secret_invalid", "Invalid secret"),
+            Self::Unconfigured => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "shared_secret_unconfigured",
+                "Server configuration error",
+            ),
+            Self::Missing => (
+                StatusCode::UNAUTHORIZED,
+                "shared_secret_missing",
+                "No secret provided",
+            ),
+            Self::Invalid => (
+                StatusCode::UNAUTHORIZED,
+                "shared_secret_invalid",
+                "Invalid secret",
+            ),
         };
-        Problem { status, code, detail }
+        Problem {
+            status,
+            code,
+            detail,
+        }
     }
 }
 
 /// A refusal is an answer and no `Err`: an error would skip what outer layers do with responses.
 fn refuse<B>(request: ServiceRequest, refusal: Refusal) -> ServiceResponse<EitherBody<B>> {
     let peer = request.peer_addr().map(|peer| peer.ip());
-    log::warn!("refused {} {:?} from {peer:?}: shared secret {}", request.method(), request.path(), refusal.marker());
+    log::warn!(
+        "refused {} {:?} from {peer:?}: shared secret {}",
+        request.method(),
+        request.path(),
+        refusal.marker()
+    );
     let mut response = refusal.problem().respond(request.path());
     let answered = response.headers_mut();
-    answered.insert(HeaderName::from_static(ORIGIN_GUARD), HeaderValue::from_static(refusal.marker()));
+    answered.insert(
+        HeaderName::from_static(ORIGIN_GUARD),
+        HeaderValue::from_static(refusal.marker()),
+    );
     if response.status() == StatusCode::UNAUTHORIZED {
         // RFC 9110, 15.5.2: a 401 names the scheme that would be accepted.
         let challenge = HeaderValue::from_static("SharedSecret realm=\"origin\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
     }
     request.into_response(response).map_into_right_body()
 }

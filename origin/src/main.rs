@@ -40,14 +40,19 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         [] => serve(),
         ["healthcheck"] => healthcheck(),
         ["-h" | "--help"] => print(HELP),
         ["-V" | "--version"] => print(concat!("origin ", env!("CARGO_PKG_VERSION"), "\n")),
-        unknown => Err(Failure::Setup(format!("unknown arguments {unknown:?}: see `origin --help`"))),
+        unknown => Err(Failure::Setup(format!(
+            "unknown arguments {unknown:?}: see `origin --help`"
+        ))),
     };
     let (message, code) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
@@ -63,7 +68,8 @@ fn serve() -> Result<(), Failure> {
     env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
     let listen = listen_address()?;
     let guard = RequireSharedSecret::from_env().map_err(setup)?;
-    let listener = TcpListener::bind(listen).map_err(|error| run(format!("cannot listen on {listen}: {error}")))?;
+    let listener = TcpListener::bind(listen)
+        .map_err(|error| run(format!("cannot listen on {listen}: {error}")))?;
     actix_rt::System::new()
         .block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
@@ -82,7 +88,9 @@ fn serve() -> Result<(), Failure> {
 fn healthcheck() -> Result<(), Failure> {
     let listen = listen_address()?;
     if listen.port() == 0 {
-        return Err(setup("the health check needs an ORIGIN_LISTEN with the port that the server listens on, not 0"));
+        return Err(setup(
+            "the health check needs an ORIGIN_LISTEN with the port that the server listens on, not 0",
+        ));
     }
     demo::healthcheck(listen).map_err(|error| run(format!("no health on {listen}: {error}")))
 }

@@ -1,6 +1,10 @@
 //! Every vector of `examples/origin-guard-vectors.json` against the real binary over real sockets. The same file
 //! drives the guard of `examples/litestar`.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on stops"
+)]
 
 #[path = "harness/origin_process.rs"]
 mod origin_process;
@@ -77,45 +81,88 @@ impl Text {
 
 /// One byte for each character, as the file's `about` says.
 fn latin1(text: &str) -> Vec<u8> {
-    text.chars().map(|character| u8::try_from(u32::from(character)).unwrap()).collect()
+    text.chars()
+        .map(|character| u8::try_from(u32::from(character)).unwrap())
+        .collect()
 }
 
 fn vectors() -> Vectors {
-    let text = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/origin-guard-vectors.json")).unwrap();
+    let text = fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/origin-guard-vectors.json"
+    ))
+    .unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
 #[test]
 fn every_case_is_answered_as_the_vectors_say() {
     let cases = vectors().cases;
-    assert!(cases.len() > 50, "{} cases are too few to be all", cases.len());
+    assert!(
+        cases.len() > 50,
+        "{} cases are too few to be all",
+        cases.len()
+    );
     let mut origins: BTreeMap<_, OriginProcess> = BTreeMap::new();
     let mut failures = Vec::new();
     for case in &cases {
-        let origin = origins.entry((&case.current, &case.previous)).or_insert_with(|| {
-            let secrets = [("SHARED_SECRET", &case.current), ("SHARED_SECRET_PREVIOUS", &case.previous)];
-            OriginProcess::start(secrets.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))))
-        });
-        let lines: Vec<_> = case.headers.iter().map(|(name, value)| (latin1(name), value.bytes())).collect();
-        let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+        let origin = origins
+            .entry((&case.current, &case.previous))
+            .or_insert_with(|| {
+                let secrets = [
+                    ("SHARED_SECRET", &case.current),
+                    ("SHARED_SECRET_PREVIOUS", &case.previous),
+                ];
+                OriginProcess::start(
+                    secrets
+                        .into_iter()
+                        .filter_map(|(name, value)| Some((name, value.as_deref()?))),
+                )
+            });
+        let lines: Vec<_> = case
+            .headers
+            .iter()
+            .map(|(name, value)| (latin1(name), value.bytes()))
+            .collect();
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .collect();
         let path = case.path.as_deref().unwrap_or("/echo");
         let answer = origin.get(path, &lines);
-        failures.extend(fault(case, path, &answer).map(|fault| format!("{}: {fault}\n  {answer:?}", case.name)));
+        failures.extend(
+            fault(case, path, &answer).map(|fault| format!("{}: {fault}\n  {answer:?}", case.name)),
+        );
     }
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 /// What is wrong with the answer.
 fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
     if answer.status != case.status {
-        return Some(format!("status {} instead of {}", answer.status, case.status));
+        return Some(format!(
+            "status {} instead of {}",
+            answer.status, case.status
+        ));
     }
     if answer.header("x-origin-guard") != case.marker.as_deref() {
-        return Some(format!("marker {:?} instead of {:?}", answer.header("x-origin-guard"), case.marker));
+        return Some(format!(
+            "marker {:?} instead of {:?}",
+            answer.header("x-origin-guard"),
+            case.marker
+        ));
     }
     let body = answer.json();
     if case.marker.is_none() {
-        let seen = body["headers"].as_object().and_then(|seen| seen.keys().find(|name| is_spelling_of(name, SHARED_SECRET)));
+        let seen = body["headers"]
+            .as_object()
+            .and_then(|seen| seen.keys().find(|name| is_spelling_of(name, SHARED_SECRET)));
         let echoed = path != "/echo" || body["headers"].is_object();
         return match seen {
             Some(name) => Some(format!("the handler saw {name}")),
@@ -123,17 +170,37 @@ fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
         };
     }
     let challenge = (case.status == 401).then_some("SharedSecret realm=\"origin\"");
-    let title = if case.status == 401 { "Unauthorized" } else { "Internal Server Error" };
+    let title = if case.status == 401 {
+        "Unauthorized"
+    } else {
+        "Internal Server Error"
+    };
     let code = format!("shared_secret_{}", case.marker.as_deref()?);
     [
         ("detail", body["detail"].as_str(), case.detail.as_deref()),
         ("type", body["type"].as_str(), Some("about:blank")),
         ("title", body["title"].as_str(), Some(title)),
-        ("instance", body["instance"].as_str(), path.split('?').next()),
+        (
+            "instance",
+            body["instance"].as_str(),
+            path.split('?').next(),
+        ),
         ("code", body["code"].as_str(), Some(&code)),
-        ("content-type", answer.header("content-type"), Some("application/problem+json")),
-        ("cache-control", answer.header("cache-control"), Some("no-store")),
-        ("www-authenticate", answer.header("www-authenticate"), challenge),
+        (
+            "content-type",
+            answer.header("content-type"),
+            Some("application/problem+json"),
+        ),
+        (
+            "cache-control",
+            answer.header("cache-control"),
+            Some("no-store"),
+        ),
+        (
+            "www-authenticate",
+            answer.header("www-authenticate"),
+            challenge,
+        ),
     ]
     .into_iter()
     .find(|(_, found, wanted)| found != wanted)
@@ -150,9 +217,17 @@ fn environment(
         fs::write(folder.path().join(name), latin1(content)).unwrap();
     }
     let resolved = |text: String| {
-        files.keys().fold(text, |text, name| text.replace(&format!("{{{name}}}"), folder.path().join(name).to_str().unwrap()))
+        files.keys().fold(text, |text, name| {
+            text.replace(
+                &format!("{{{name}}}"),
+                folder.path().join(name).to_str().unwrap(),
+            )
+        })
     };
-    variables.iter().map(|(name, value)| (name.clone(), resolved(value.text()))).collect()
+    variables
+        .iter()
+        .map(|(name, value)| (name.clone(), resolved(value.text())))
+        .collect()
 }
 
 #[test]
@@ -162,12 +237,23 @@ fn an_unusable_secret_stops_the_start() {
     for case in refused {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(&case.environment, &case.files, &folder);
-        let output = command().env("ORIGIN_LISTEN", "127.0.0.1:0").envs(environment.clone()).output().unwrap();
+        let output = command()
+            .env("ORIGIN_LISTEN", "127.0.0.1:0")
+            .envs(environment.clone())
+            .output()
+            .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{}: {stderr}", case.name);
         assert!(stderr.contains(&case.names), "{}: {stderr}", case.name);
-        for (name, value) in environment.iter().filter(|(name, value)| !name.ends_with("_FILE") && value.trim().len() > 8) {
-            assert!(!stderr.contains(value), "{}: the value of {name} is in {stderr}", case.name);
+        for (name, value) in environment
+            .iter()
+            .filter(|(name, value)| !name.ends_with("_FILE") && value.trim().len() > 8)
+        {
+            assert!(
+                !stderr.contains(value),
+                "{}: the value of {name} is in {stderr}",
+                case.name
+            );
         }
     }
 }
@@ -179,7 +265,11 @@ fn a_usable_secret_is_taken_from_every_source() {
     for case in accepted {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(&case.environment, &case.files, &folder);
-        let origin = OriginProcess::start(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let origin = OriginProcess::start(
+            environment
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
         let answer = origin.get("/protected", &[(b"x-shared-secret", &case.accepts.bytes())]);
         assert_eq!(answer.status, 200, "{}: {answer:?}", case.name);
     }

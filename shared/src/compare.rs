@@ -18,7 +18,12 @@ pub struct AcceptedSecrets(Vec<[u8; 32]>);
 impl AcceptedSecrets {
     /// Accepts each of `secrets`.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        Self(secrets.into_iter().map(|secret| digest(secret.expose())).collect())
+        Self(
+            secrets
+                .into_iter()
+                .map(|secret| digest(secret.expose()))
+                .collect(),
+        )
     }
 
     /// Whether no secret is configured.
@@ -31,7 +36,9 @@ impl AcceptedSecrets {
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         let presented = digest(presented);
-        let matched = self.0.iter().fold(Choice::from(0), |matched, accepted| matched | accepted.ct_eq(&presented));
+        let matched = self.0.iter().fold(Choice::from(0), |matched, accepted| {
+            matched | accepted.ct_eq(&presented)
+        });
         matched.into()
     }
 }
@@ -56,8 +63,15 @@ mod tests {
     const PREVIOUS: &str = "previous-1d07be84a639f2c5";
 
     fn accepting(texts: &[&str]) -> AcceptedSecrets {
-        let secrets: Vec<Secret> = texts.iter().filter_map(|text| Secret::parse(text).ok()).collect();
-        assert_eq!(secrets.len(), texts.len(), "a secret of this test is not valid");
+        let secrets: Vec<Secret> = texts
+            .iter()
+            .filter_map(|text| Secret::parse(text).ok())
+            .collect();
+        assert_eq!(
+            secrets.len(),
+            texts.len(),
+            "a secret of this test is not valid"
+        );
         AcceptedSecrets::new(&secrets)
     }
 
@@ -75,8 +89,16 @@ mod tests {
             (&format!("{CURRENT},{PREVIOUS}"), false, false),
             (&CURRENT.to_uppercase(), false, false),
         ] {
-            assert_eq!(one.matches(presented.as_bytes()), by_one, "one secret, {presented:?}");
-            assert_eq!(two.matches(presented.as_bytes()), by_two, "two secrets, {presented:?}");
+            assert_eq!(
+                one.matches(presented.as_bytes()),
+                by_one,
+                "one secret, {presented:?}"
+            );
+            assert_eq!(
+                two.matches(presented.as_bytes()),
+                by_two,
+                "two secrets, {presented:?}"
+            );
         }
     }
 
@@ -90,7 +112,10 @@ mod tests {
 
     #[test]
     fn debug_shows_only_how_many() {
-        assert_eq!(format!("{:?}", accepting(&[CURRENT, PREVIOUS])), "AcceptedSecrets(2 [redacted])");
+        assert_eq!(
+            format!("{:?}", accepting(&[CURRENT, PREVIOUS])),
+            "AcceptedSecrets(2 [redacted])"
+        );
     }
 
     proptest! {

@@ -44,13 +44,17 @@ pub const HIDDEN_FROM_CLIENTS: [&str; 2] = [SHARED_SECRET, ORIGIN_GUARD];
 /// Compared by [`is_spelling_of`].
 #[must_use]
 pub fn is_privileged(name: &str) -> bool {
-    PRIVILEGED.iter().any(|privileged| is_spelling_of(name, privileged))
+    PRIVILEGED
+        .iter()
+        .any(|privileged| is_spelling_of(name, privileged))
 }
 
 /// Whether `name` must be taken out of a response; compared like [`is_privileged`].
 #[must_use]
 pub fn is_hidden_from_clients(name: &str) -> bool {
-    HIDDEN_FROM_CLIENTS.iter().any(|hidden| is_spelling_of(name, hidden))
+    HIDDEN_FROM_CLIENTS
+        .iter()
+        .any(|hidden| is_spelling_of(name, hidden))
 }
 
 /// Whether some reader takes `name` for `canonical`, one of the names of this module.
@@ -60,11 +64,14 @@ pub fn is_hidden_from_clients(name: &str) -> bool {
 #[must_use]
 pub fn is_spelling_of(name: &str, canonical: &str) -> bool {
     name.len() == canonical.len()
-        && name.bytes().zip(canonical.bytes()).all(|(byte, wanted)| match byte {
-            b'a'..=b'z' | b'0'..=b'9' => byte == wanted,
-            b'A'..=b'Z' => byte.to_ascii_lowercase() == wanted,
-            _ => wanted == b'-',
-        })
+        && name
+            .bytes()
+            .zip(canonical.bytes())
+            .all(|(byte, wanted)| match byte {
+                b'a'..=b'z' | b'0'..=b'9' => byte == wanted,
+                b'A'..=b'Z' => byte.to_ascii_lowercase() == wanted,
+                _ => wanted == b'-',
+            })
 }
 
 #[cfg(test)]
@@ -77,9 +84,15 @@ mod tests {
             for separator in ["-", "_", ".", "!", "~", "|"] {
                 let spelled = canonical.replace('-', separator);
                 assert!(is_privileged(&spelled), "{spelled}");
-                assert!(is_privileged(&spelled.to_uppercase()), "{spelled} in upper case");
+                assert!(
+                    is_privileged(&spelled.to_uppercase()),
+                    "{spelled} in upper case"
+                );
             }
-            assert!(is_privileged(&canonical.replacen('-', "_", 1)), "mixed separators of {canonical}");
+            assert!(
+                is_privileged(&canonical.replacen('-', "_", 1)),
+                "mixed separators of {canonical}"
+            );
         }
     }
 
@@ -102,7 +115,12 @@ mod tests {
 
     #[test]
     fn the_secret_and_the_mark_are_hidden_from_clients() {
-        for name in ["x-shared-secret", "X_Shared_Secret", "x-origin-guard", "X_ORIGIN_GUARD"] {
+        for name in [
+            "x-shared-secret",
+            "X_Shared_Secret",
+            "x-origin-guard",
+            "X_ORIGIN_GUARD",
+        ] {
             assert!(is_hidden_from_clients(name), "{name}");
         }
         assert!(!is_hidden_from_clients("x-consumer-id"));

@@ -45,13 +45,17 @@ pub enum SecretError {
     #[error("the secret is empty")]
     Empty,
     /// Shorter than [`MIN_BYTES`].
-    #[error("the secret has {0} bytes, and at least {MIN_BYTES} are needed: make one with `gateway secret new`")]
+    #[error(
+        "the secret has {0} bytes, and at least {MIN_BYTES} are needed: make one with `gateway secret new`"
+    )]
     TooShort(usize),
     /// Longer than [`MAX_BYTES`].
     #[error("the secret has {0} bytes, and at most {MAX_BYTES} fit into a header")]
     TooLong(usize),
     /// A word from an example, or one character over and over.
-    #[error("the secret is a placeholder that anyone would guess: make one with `gateway secret new`")]
+    #[error(
+        "the secret is a placeholder that anyone would guess: make one with `gateway secret new`"
+    )]
     Placeholder,
     /// A byte that a header cannot carry unchanged: white space, a control character, or not ASCII.
     #[error(
@@ -97,7 +101,11 @@ impl fmt::Debug for Secret {
 
 /// Whether so little remains once the well-known words are taken out that the rest protects nothing.
 fn is_placeholder(text: &str) -> bool {
-    let mut rest: String = text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    let mut rest: String = text
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
     let mut found = false;
     for word in PLACEHOLDERS {
         if rest.contains(word) {
@@ -116,8 +124,16 @@ mod tests {
 
     #[test]
     fn good_secrets_are_taken_unchanged() {
-        for text in ["0123456789abcdef", "k8Zp!#%&'*+-.^_`|~=/", &"aB3$".repeat(128)] {
-            assert_eq!(Secret::parse(text).map(|s| s.expose().to_vec()), Ok(text.as_bytes().to_vec()), "{text}");
+        for text in [
+            "0123456789abcdef",
+            "k8Zp!#%&'*+-.^_`|~=/",
+            &"aB3$".repeat(128),
+        ] {
+            assert_eq!(
+                Secret::parse(text).map(|s| s.expose().to_vec()),
+                Ok(text.as_bytes().to_vec()),
+                "{text}"
+            );
         }
     }
 
@@ -151,7 +167,10 @@ mod tests {
     #[test]
     fn debug_and_errors_show_nothing_of_the_secret() {
         let text = "k8Zp3vQ9xW2mR7tL";
-        assert_eq!(Secret::parse(text).map(|s| format!("{s:?}")), Ok("Secret([redacted])".to_owned()));
+        assert_eq!(
+            Secret::parse(text).map(|s| format!("{s:?}")),
+            Ok("Secret([redacted])".to_owned())
+        );
         let refused = "k8Zp3vQ9 W2mR7tLhGfD";
         if let Err(error) = Secret::parse(refused) {
             assert!(!format!("{error} {error:?}").contains("k8Zp"));

@@ -64,20 +64,30 @@ pub fn resolve(
             None => Ok(None),
             Some(Ok(text)) if text.is_empty() => Ok(None),
             Some(Ok(text)) => Ok(Some(Zeroizing::new(text))),
-            Some(Err(_)) => Err(SourceError::NotUtf8 { source_name: variable_name.to_owned() }),
+            Some(Err(_)) => Err(SourceError::NotUtf8 {
+                source_name: variable_name.to_owned(),
+            }),
         }
     };
     let file_variable = format!("{name}_FILE");
     match (text_of(name)?, text_of(&file_variable)?) {
-        (Some(_), Some(_)) => Err(SourceError::Twice { name: name.to_owned() }),
+        (Some(_), Some(_)) => Err(SourceError::Twice {
+            name: name.to_owned(),
+        }),
         (Some(value), None) => Ok(Some(value)),
         (None, None) => Ok(None),
         (None, Some(path)) => {
-            let bytes =
-                read(&path).map_err(|cause| SourceError::Unreadable { name: name.to_owned(), path: path.to_string(), cause })?;
-            let mut text = String::from_utf8(bytes)
-                .map(Zeroizing::new)
-                .map_err(|_| SourceError::NotUtf8 { source_name: format!("the file that {file_variable} names") })?;
+            let bytes = read(&path).map_err(|cause| SourceError::Unreadable {
+                name: name.to_owned(),
+                path: path.to_string(),
+                cause,
+            })?;
+            let mut text =
+                String::from_utf8(bytes)
+                    .map(Zeroizing::new)
+                    .map_err(|_| SourceError::NotUtf8 {
+                        source_name: format!("the file that {file_variable} names"),
+                    })?;
             if text.ends_with('\n') {
                 text.pop();
                 if text.ends_with('\r') {
@@ -85,7 +95,10 @@ pub fn resolve(
                 }
             }
             if text.is_empty() {
-                return Err(SourceError::EmptyFile { name: name.to_owned(), path: path.to_string() });
+                return Err(SourceError::EmptyFile {
+                    name: name.to_owned(),
+                    path: path.to_string(),
+                });
             }
             Ok(Some(text))
         }
@@ -100,7 +113,12 @@ mod tests {
     fn resolved(variables: &[(&str, &str)], file: Option<&[u8]>) -> Result<Option<String>, String> {
         resolve(
             "TOKEN",
-            |name| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value)),
+            |name| {
+                variables
+                    .iter()
+                    .find(|(variable, _)| *variable == name)
+                    .map(|(_, value)| OsString::from(value))
+            },
             |path| match (path, file) {
                 ("/secret", Some(content)) => Ok(content.to_vec()),
                 _ => Err(io::ErrorKind::NotFound.into()),
@@ -117,24 +135,46 @@ mod tests {
             (&[][..], None, Ok(None)),
             (&[("TOKEN", "")], None, Ok(None)),
             (&[("TOKEN", "value")], None, Ok(Some("value"))),
-            (&[("TOKEN", "value"), ("TOKEN_FILE", "")], None, Ok(Some("value"))),
+            (
+                &[("TOKEN", "value"), ("TOKEN_FILE", "")],
+                None,
+                Ok(Some("value")),
+            ),
             (&[("TOKEN", "value\n")], None, Ok(Some("value\n"))),
             (&file, Some(&b"value"[..]), Ok(Some("value"))),
             (&file, Some(b"value\n"), Ok(Some("value"))),
             (&file, Some(b"value\r\n"), Ok(Some("value"))),
             (&file, Some(b"value\n\n"), Ok(Some("value\n"))),
             (&file, Some(b" value "), Ok(Some(" value "))),
-            (&file, Some(b"\n"), Err("TOKEN_FILE names \"/secret\", which is empty")),
-            (&file, Some(b"\xff"), Err("the file that TOKEN_FILE names is not valid UTF-8")),
-            (&file, None, Err("TOKEN_FILE names \"/secret\", which cannot be read: entity not found")),
+            (
+                &file,
+                Some(b"\n"),
+                Err("TOKEN_FILE names \"/secret\", which is empty"),
+            ),
+            (
+                &file,
+                Some(b"\xff"),
+                Err("the file that TOKEN_FILE names is not valid UTF-8"),
+            ),
+            (
+                &file,
+                None,
+                Err("TOKEN_FILE names \"/secret\", which cannot be read: entity not found"),
+            ),
             (
                 &[("TOKEN", "value"), ("TOKEN_FILE", "/secret")],
                 Some(b"value"),
                 Err("TOKEN and TOKEN_FILE are both set: unset one of them"),
             ),
         ] {
-            let wanted = wanted.map(|value| value.map(str::to_owned)).map_err(str::to_owned);
-            assert_eq!(resolved(variables, content), wanted, "{variables:?} {content:?}");
+            let wanted = wanted
+                .map(|value| value.map(str::to_owned))
+                .map_err(str::to_owned);
+            assert_eq!(
+                resolved(variables, content),
+                wanted,
+                "{variables:?} {content:?}"
+            );
         }
     }
 }

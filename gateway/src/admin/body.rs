@@ -67,7 +67,9 @@ impl Fields {
         match self.members.remove(name) {
             Some(value) => T::read(value, &json::member("", name), &mut self.errors),
             None => {
-                self.errors.list.push(FieldError::at(&json::member("", name), "it is missing"));
+                self.errors
+                    .list
+                    .push(FieldError::at(&json::member("", name), "it is missing"));
                 None
             }
         }
@@ -91,17 +93,35 @@ impl Fields {
 
     /// Refuses a body that has both of the members `one` and `other`, or neither, or `one` with any of those `beside` the
     /// other. To be asked before they are taken.
-    pub(super) fn either(&mut self, one: &'static str, other: &'static str, beside: &[&'static str]) {
+    pub(super) fn either(
+        &mut self,
+        one: &'static str,
+        other: &'static str,
+        beside: &[&'static str],
+    ) {
         let has = |name: &str| self.members.contains_key(name);
         let excluded: Vec<&'static str> = [other].iter().chain(beside).copied().collect();
         let together = excluded.iter().filter(|name| has(one) && has(name));
-        let mut errors: Vec<FieldError> =
-            together.map(|name| FieldError::at(&json::member("", name), format!("it does not go together with {one}"))).collect();
+        let mut errors: Vec<FieldError> = together
+            .map(|name| {
+                FieldError::at(
+                    &json::member("", name),
+                    format!("it does not go together with {one}"),
+                )
+            })
+            .collect();
         if !has(one) && !has(other) {
-            errors.push(FieldError::at(&json::member("", other), format!("either {one} or {other} has to be there")));
+            errors.push(FieldError::at(
+                &json::member("", other),
+                format!("either {one} or {other} has to be there"),
+            ));
         }
         self.errors.list.extend(errors);
-        self.either = Some(Either { one, other, excluded });
+        self.either = Some(Either {
+            one,
+            other,
+            excluded,
+        });
     }
 
     fn describe(&mut self, name: &str, meaning: &str, schema: Schema) {
@@ -120,10 +140,22 @@ pub(super) fn schema<B: Body>() -> Schema {
     let mut fields = Fields::default();
     // There are none to read, so this fails; by then each has been asked for.
     let _ = B::read(&mut fields);
-    let object = fields.described.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))).build();
-    let Some(Either { one, other, excluded }) = fields.either else { return object.into() };
+    let object = fields
+        .described
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+        .build();
+    let Some(Either {
+        one,
+        other,
+        excluded,
+    }) = fields.either
+    else {
+        return object.into();
+    };
     let mut with_one = object.clone();
-    excluded.iter().for_each(|name| drop(with_one.properties.shift_remove(*name)));
+    excluded
+        .iter()
+        .for_each(|name| drop(with_one.properties.shift_remove(*name)));
     with_one.required.push(one.to_owned());
     let mut with_other = object;
     with_other.properties.shift_remove(one);
@@ -137,15 +169,29 @@ pub(super) async fn collect(request: &HttpRequest, payload: Payload) -> Result<B
 }
 
 /// Reads the whole body, up to `limit` bytes.
-pub(super) async fn collect_up_to(limit: usize, request: &HttpRequest, mut payload: Payload) -> Result<BytesMut, Problem> {
-    let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {limit} bytes."));
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+pub(super) async fn collect_up_to(
+    limit: usize,
+    request: &HttpRequest,
+    mut payload: Payload,
+) -> Result<BytesMut, Problem> {
+    let too_large = || {
+        Problem::new(
+            Kind::BodyTooLarge,
+            format!("The body may have at most {limit} bytes."),
+        )
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| Problem::new(Kind::BadRequest, "The body broke off or is badly framed."))?;
+        let chunk = chunk.map_err(|_| {
+            Problem::new(Kind::BadRequest, "The body broke off or is badly framed.")
+        })?;
         if body.len() + chunk.len() > limit {
             return Err(too_large());
         }
@@ -162,12 +208,27 @@ pub(super) async fn collect_within(
     payload: Payload,
 ) -> Result<BytesMut, Problem> {
     let collected = tokio::time::timeout(deadline, collect_up_to(limit, request, payload)).await;
-    collected.unwrap_or_else(|_| Err(Problem::new(Kind::BadRequest, format!("The body did not arrive within {deadline:?}."))))
+    collected.unwrap_or_else(|_| {
+        Err(Problem::new(
+            Kind::BadRequest,
+            format!("The body did not arrive within {deadline:?}."),
+        ))
+    })
 }
 
 /// Takes `text` for a `B`.
-pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix) -> Result<B, Problem> {
-    let refuse = |errors| Problem::new(Kind::InvalidBody, "The body is not what is accepted here; see errors.").with(errors);
+pub(super) fn parse<B: Body>(
+    request: &HttpRequest,
+    text: &[u8],
+    prefix: &Prefix,
+) -> Result<B, Problem> {
+    let refuse = |errors| {
+        Problem::new(
+            Kind::InvalidBody,
+            "The body is not what is accepted here; see errors.",
+        )
+        .with(errors)
+    };
     let value = match (B::NAME, text) {
         // A call without a body may have an empty one, and many clients send `{}`.
         (name, b"") if name.is_none() || B::MAY_BE_MISSING => Value::Object(Map::new()),
@@ -179,8 +240,12 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
     let mut errors = Vec::new();
     match &value {
         Value::Object(members) if !B::KEYS.is_empty() => {
-            let others = members.iter().filter(|(name, _)| !B::KEYS.contains(&name.as_str()));
-            let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let others = members
+                .iter()
+                .filter(|(name, _)| !B::KEYS.contains(&name.as_str()));
+            let others = others
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
             refuse_keys(&Value::Object(others), Pointer::Root, prefix, &mut errors);
         }
         value => refuse_keys(value, Pointer::Root, prefix, &mut errors),
@@ -189,14 +254,33 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
         return Err(refuse(errors));
     }
     let Value::Object(members) = value else {
-        return Err(refuse(vec![FieldError::at("", "the body is a JSON object")]));
+        return Err(refuse(vec![FieldError::at(
+            "",
+            "the body is a JSON object",
+        )]));
     };
-    let mut fields = Fields { members, ..Fields::default() };
+    let mut fields = Fields {
+        members,
+        ..Fields::default()
+    };
     let read = B::read(&mut fields);
-    let Fields { members: unknown, errors: Errors { list: mut errors, metadata_too_large }, .. } = fields;
-    errors.extend(unknown.keys().map(|name| FieldError::at(&json::member("", name), "there is no such member here")));
+    let Fields {
+        members: unknown,
+        errors: Errors {
+            list: mut errors,
+            metadata_too_large,
+        },
+        ..
+    } = fields;
+    errors.extend(
+        unknown
+            .keys()
+            .map(|name| FieldError::at(&json::member("", name), "there is no such member here")),
+    );
     if metadata_too_large && errors.len() == 1 {
-        return Err(Problem::new(Kind::MetadataTooLarge, "The metadata is too large.").with(errors));
+        return Err(
+            Problem::new(Kind::MetadataTooLarge, "The metadata is too large.").with(errors),
+        );
     }
     match read {
         Some(read) if errors.is_empty() => Ok(read),
@@ -208,14 +292,25 @@ pub(super) fn parse<B: Body>(request: &HttpRequest, text: &[u8], prefix: &Prefix
 fn require_json(request: &HttpRequest) -> Result<(), Problem> {
     let is_patch = request.method() == actix_web::http::Method::PATCH;
     let mut given = request.headers().get_all(header::CONTENT_TYPE);
-    let media_type = match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
-        (Some(value), None) => value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
+    let media_type = match (
+        given.next().and_then(|value| value.to_str().ok()),
+        given.next(),
+    ) {
+        (Some(value), None) => value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase(),
         _ => String::new(),
     };
     match media_type.as_str() {
         "application/json" => Ok(()),
         "application/merge-patch+json" if is_patch => Ok(()),
-        _ => Err(Problem::new(Kind::UnsupportedMediaType, "Send the body with content-type: application/json.")),
+        _ => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "Send the body with content-type: application/json.",
+        )),
     }
 }
 
@@ -227,9 +322,13 @@ fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mu
     let is_key = |text: &str| token::contains_own_form(text.as_bytes(), prefix);
     let message = "this is a whole API key; it was not stored, but consider revoking it";
     match value {
-        Value::String(text) if is_key(text) => errors.push(FieldError::at(&pointer.text(prefix), message)),
+        Value::String(text) if is_key(text) => {
+            errors.push(FieldError::at(&pointer.text(prefix), message))
+        }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| refuse_keys(item, Pointer::Item(&pointer, index), prefix, errors));
+            items.iter().enumerate().for_each(|(index, item)| {
+                refuse_keys(item, Pointer::Item(&pointer, index), prefix, errors)
+            });
         }
         Value::Object(members) => {
             for (name, value) in members {
@@ -262,7 +361,13 @@ mod tests {
         let stalled = begun.chain(futures_util::stream::pending()).boxed_local();
         let mut payload = dev::Payload::Stream { payload: stalled };
         let payload = Payload::from_request(&request, &mut payload).await.unwrap();
-        let problem = collect_within(Duration::from_millis(20), 100, &request, payload).await.unwrap_err();
-        assert_eq!((problem.kind(), problem.to_string().contains("within 20ms")), (Kind::BadRequest, true), "{problem}");
+        let problem = collect_within(Duration::from_millis(20), 100, &request, payload)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (problem.kind(), problem.to_string().contains("within 20ms")),
+            (Kind::BadRequest, true),
+            "{problem}"
+        );
     }
 }

@@ -20,28 +20,39 @@ const TAG: &str = "buckets";
 /// The operations on buckets.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/v1/buckets", list).named("list_buckets", TAG, "List buckets").described("By name.").answers(
-            200,
-            "A page of buckets.",
-            "BucketPage",
-            page::schema("Bucket", page::name_cursor_schema()),
-        ),
-        Endpoint::create("/v1/buckets", create).named("create_bucket", TAG, "Make a bucket").answers(
-            201,
-            "The bucket that was made.",
-            "Bucket",
-            BucketView::schema(),
-        ),
-        Endpoint::get("/v1/buckets/{name}", show).named("show_bucket", TAG, "Show a bucket").answers(
-            200,
-            "The bucket.",
-            "Bucket",
-            BucketView::schema(),
-        ),
+        Endpoint::get("/v1/buckets", list)
+            .named("list_buckets", TAG, "List buckets")
+            .described("By name.")
+            .answers(
+                200,
+                "A page of buckets.",
+                "BucketPage",
+                page::schema("Bucket", page::name_cursor_schema()),
+            ),
+        Endpoint::create("/v1/buckets", create)
+            .named("create_bucket", TAG, "Make a bucket")
+            .answers(
+                201,
+                "The bucket that was made.",
+                "Bucket",
+                BucketView::schema(),
+            ),
+        Endpoint::get("/v1/buckets/{name}", show)
+            .named("show_bucket", TAG, "Show a bucket")
+            .answers(200, "The bucket.", "Bucket", BucketView::schema()),
         Endpoint::write(Method::PATCH, "/v1/buckets/{name}", update)
-            .named("update_bucket", TAG, "Change what a bucket does about leaked keys")
+            .named(
+                "update_bucket",
+                TAG,
+                "Change what a bucket does about leaked keys",
+            )
             .described("A merge patch (RFC 7396).")
-            .answers(200, "The bucket as it is now.", "Bucket", BucketView::schema()),
+            .answers(
+                200,
+                "The bucket as it is now.",
+                "Bucket",
+                BucketView::schema(),
+            ),
     ]
 }
 
@@ -51,7 +62,9 @@ struct List {
 
 impl Query for List {
     fn read(parameters: &mut Parameters) -> Self {
-        Self { page: parameters.page_by_name() }
+        Self {
+            page: parameters.page_by_name(),
+        }
     }
 }
 
@@ -60,9 +73,15 @@ impl Body for NewBucket {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         let name = fields.required("name", "Its name, which cannot be changed later.");
-        let BucketEdit { leak_policy, leak_grace } = read_edit(fields);
+        let BucketEdit {
+            leak_policy,
+            leak_grace,
+        } = read_edit(fields);
         let usual = LeakRule::default();
-        let leaks = LeakRule { policy: leak_policy.unwrap_or(usual.policy), grace: leak_grace.unwrap_or(usual.grace) };
+        let leaks = LeakRule {
+            policy: leak_policy.unwrap_or(usual.policy),
+            grace: leak_grace.unwrap_or(usual.grace),
+        };
         Some(Self { name: name?, leaks })
     }
 }
@@ -78,15 +97,25 @@ impl Body for BucketEdit {
 fn read_edit(fields: &mut Fields) -> BucketEdit {
     let grace = "How long such a key goes on under the policy `roll`.";
     BucketEdit {
-        leak_policy: fields.optional("leak_policy", "What is done to its keys that are reported as leaked."),
-        leak_grace: fields.optional::<Grace>("leak_grace_seconds", grace).map(|grace| grace.0),
+        leak_policy: fields.optional(
+            "leak_policy",
+            "What is done to its keys that are reported as leaked.",
+        ),
+        leak_grace: fields
+            .optional::<Grace>("leak_grace_seconds", grace)
+            .map(|grace| grace.0),
     }
 }
 
 async fn list(call: Call<(), List, ()>) -> Answered {
     let List { page } = &call.query;
-    let found = call.store.buckets(&page.after_name(), page.wanted()).await?;
-    Ok(page.answer(&found, BucketView::of, |found| page::name_cursor(found.name.as_str())))
+    let found = call
+        .store
+        .buckets(&page.after_name(), page.wanted())
+        .await?;
+    Ok(page.answer(&found, BucketView::of, |found| {
+        page::name_cursor(found.name.as_str())
+    }))
 }
 
 async fn create(call: Call<(), (), NewBucket>) -> Answered {
@@ -94,7 +123,10 @@ async fn create(call: Call<(), (), NewBucket>) -> Answered {
         location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
         body: text(&BucketView::of(made)),
     };
-    let made = call.store.create_bucket_once(call.body, call.creation.as_ref(), answer, &call.stamp).await?;
+    let made = call
+        .store
+        .create_bucket_once(call.body, call.creation.as_ref(), answer, &call.stamp)
+        .await?;
     Ok(created(made, answer))
 }
 
@@ -105,14 +137,19 @@ async fn show(call: Call<BucketName, (), ()>) -> Answered {
 }
 
 async fn update(call: Call<BucketName, (), BucketEdit>) -> Answered {
-    let after = call.store.update_bucket(&call.path, call.body, &call.stamp).await?;
+    let after = call
+        .store
+        .update_bucket(&call.path, call.body, &call.stamp)
+        .await?;
     Ok(HttpResponse::Ok().json(BucketView::of(&after)))
 }
 
 /// A name as one part of a path: a bucket's may have spaces and slashes.
 fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
-        b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+            char::from(byte).to_string()
+        }
         // Also the full stop: a part of one or two of them means another path.
         _ => format!("%{byte:02X}"),
     };

@@ -10,7 +10,9 @@ use crate::admin::page::{self, Page};
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query};
 use crate::admin::{created, text};
-use crate::keys::{AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags};
+use crate::keys::{
+    AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
+};
 use crate::store::{Answer, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
@@ -53,9 +55,16 @@ impl Query for List {
         Self {
             filter: ConsumerFilter {
                 bucket: parameters.optional("bucket", "Only consumers of this bucket."),
-                name: parameters.optional("name", "Only consumers of this name: at most one in each bucket."),
-                custom_id: parameters.optional("custom_id", "Only consumers of this custom id: at most one in each bucket."),
-                tags: parameters.tags("Only consumers with all of these tags, each as `tag.NAME=VALUE`."),
+                name: parameters.optional(
+                    "name",
+                    "Only consumers of this name: at most one in each bucket.",
+                ),
+                custom_id: parameters.optional(
+                    "custom_id",
+                    "Only consumers of this custom id: at most one in each bucket.",
+                ),
+                tags: parameters
+                    .tags("Only consumers with all of these tags, each as `tag.NAME=VALUE`."),
             },
             page: parameters.page(),
         }
@@ -66,20 +75,40 @@ impl Body for NewConsumer {
     const NAME: Option<&'static str> = Some("NewConsumer");
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let bucket = fields.optional("bucket", "The bucket that it is made in; `default` when missing.").unwrap_or_default();
-        let name = fields.required("name", "Its name, unique in its bucket and not in the form of an id. The origin sees it.");
-        let custom_id =
-            fields.nullable("custom_id", "The id that your own system gave it, unique in its bucket. The origin sees it.");
+        let bucket = fields
+            .optional(
+                "bucket",
+                "The bucket that it is made in; `default` when missing.",
+            )
+            .unwrap_or_default();
+        let name = fields.required(
+            "name",
+            "Its name, unique in its bucket and not in the form of an id. The origin sees it.",
+        );
+        let custom_id = fields.nullable(
+            "custom_id",
+            "The id that your own system gave it, unique in its bucket. The origin sees it.",
+        );
         let description = fields.nullable("description", "A note. The origin does not see it.");
-        let metadata = fields.nullable("metadata", "What the origin may learn about it: at most 4096 bytes of JSON.");
-        let scopes = fields.optional("scopes", "What it may do: at most 4096 bytes together.").unwrap_or_default();
+        let metadata = fields.nullable(
+            "metadata",
+            "What the origin may learn about it: at most 4096 bytes of JSON.",
+        );
+        let scopes = fields
+            .optional("scopes", "What it may do: at most 4096 bytes together.")
+            .unwrap_or_default();
         let allowed_ips = fields
             .optional(
                 "allowed_ips",
                 "Where its keys may be used from: addresses, or ranges such as `192.0.2.0/24`; anywhere when empty.",
             )
             .unwrap_or_default();
-        let tags = fields.optional("tags", "What it is sorted by. The origin does not see them.").unwrap_or_default();
+        let tags = fields
+            .optional(
+                "tags",
+                "What it is sorted by. The origin does not see them.",
+            )
+            .unwrap_or_default();
         Some(Self {
             bucket,
             name: name?,
@@ -99,9 +128,12 @@ impl Body for ConsumerEdit {
     fn read(fields: &mut Fields) -> Option<Self> {
         Some(Self {
             name: fields.optional::<ConsumerName>("name", "Its new name."),
-            custom_id: fields.nullable::<CustomId>("custom_id", "Its new custom id; null removes it."),
-            description: fields.nullable::<Description>("description", "Its new note; null removes it."),
-            metadata: fields.nullable::<Metadata>("metadata", "Its new metadata, all of it; null removes it."),
+            custom_id: fields
+                .nullable::<CustomId>("custom_id", "Its new custom id; null removes it."),
+            description: fields
+                .nullable::<Description>("description", "Its new note; null removes it."),
+            metadata: fields
+                .nullable::<Metadata>("metadata", "Its new metadata, all of it; null removes it."),
             scopes: fields
                 .nullable::<Scopes>("scopes", "All that it may do from now on; null is nothing.")
                 .map(Option::unwrap_or_default),
@@ -111,15 +143,22 @@ impl Body for ConsumerEdit {
                     "All that its keys may be used from, from now on; null or empty is anywhere.",
                 )
                 .map(Option::unwrap_or_default),
-            tags: fields.nullable::<Tags>("tags", "All its tags from now on; null is none.").map(Option::unwrap_or_default),
+            tags: fields
+                .nullable::<Tags>("tags", "All its tags from now on; null is none.")
+                .map(Option::unwrap_or_default),
         })
     }
 }
 
 async fn list(call: Call<(), List, ()>) -> Answered {
     let List { filter, page } = &call.query;
-    let found = call.store.list_consumers(filter, page.after("csmr_").as_ref(), page.wanted()).await?;
-    Ok(page.answer(&found, ConsumerView::of, |found| page::cursor(found.created_at, found.consumer.id.as_str())))
+    let found = call
+        .store
+        .list_consumers(filter, page.after("csmr_").as_ref(), page.wanted())
+        .await?;
+    Ok(page.answer(&found, ConsumerView::of, |found| {
+        page::cursor(found.created_at, found.consumer.id.as_str())
+    }))
 }
 
 async fn create(call: Call<(), (), NewConsumer>) -> Answered {
@@ -127,7 +166,10 @@ async fn create(call: Call<(), (), NewConsumer>) -> Answered {
         location: format!("/v1/consumers/{}", made.consumer.id),
         body: text(&ConsumerView::of(made)),
     };
-    let made = call.store.create_consumer_once(call.body, call.creation.as_ref(), answer, &call.stamp).await?;
+    let made = call
+        .store
+        .create_consumer_once(call.body, call.creation.as_ref(), answer, &call.stamp)
+        .await?;
     Ok(created(made, answer))
 }
 
@@ -137,7 +179,10 @@ async fn show(call: Call<ConsumerId, Guard, ()>) -> Answered {
 
 async fn update(call: Call<ConsumerId, Guard, ConsumerEdit>) -> Answered {
     guarded(&call).await?;
-    let after = call.store.update_consumer(&call.path, call.body, &call.stamp).await?;
+    let after = call
+        .store
+        .update_consumer(&call.path, call.body, &call.stamp)
+        .await?;
     Ok(HttpResponse::Ok().json(ConsumerView::of(&after)))
 }
 
@@ -145,7 +190,11 @@ async fn delete(call: Call<ConsumerId, Guard, ()>) -> Answered {
     let gone = guarded(&call).await?;
     let deleted_keys = call.store.delete_consumer(&call.path, &call.stamp).await?;
     let name = gone.consumer.name.as_str();
-    Ok(HttpResponse::Ok().json(DeletedConsumerView { id: call.path, name, deleted_keys }))
+    Ok(HttpResponse::Ok().json(DeletedConsumerView {
+        id: call.path,
+        name,
+        deleted_keys,
+    }))
 }
 
 /// The consumer that the path names, if it has the tags that the query asks for.

@@ -43,14 +43,19 @@ pub(super) fn endpoint() -> Endpoint {
             .insert_header((CONTENT_SECURITY_POLICY, POLICY.as_str()))
             .body(PAGE.as_str())
     };
-    Endpoint::open("/docs", web::route().to(show)).named("show_page", "document", "Show this document as a page").answers_with(
-        200,
-        "The page.",
-        "text/html",
-        ObjectBuilder::new().schema_type(Type::String).into(),
-    )
+    Endpoint::open("/docs", web::route().to(show))
+        .named("show_page", "document", "Show this document as a page")
+        .answers_with(
+            200,
+            "The page.",
+            "text/html",
+            ObjectBuilder::new().schema_type(Type::String).into(),
+        )
 }
 
 fn hash(text: &str) -> String {
-    format!("sha256-{}", STANDARD.encode(Sha256::digest(text.as_bytes())))
+    format!(
+        "sha256-{}",
+        STANDARD.encode(Sha256::digest(text.as_bytes()))
+    )
 }

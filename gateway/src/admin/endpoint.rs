@@ -11,7 +11,9 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, gu
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn,
+};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{Ref, Schema};
 use utoipa::openapi::security::SecurityRequirement;
@@ -33,8 +35,13 @@ use crate::views::schemas;
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What the gate refuses, whatever is asked.
-const GUARDED: [(u16, &str); 2] =
-    [(403, "A page of another origin asks."), (421, "The request is for a host that is not this listener's.")];
+const GUARDED: [(u16, &str); 2] = [
+    (403, "A page of another origin asks."),
+    (
+        421,
+        "The request is for a host that is not this listener's.",
+    ),
+];
 
 /// What a handler answers.
 pub(super) type Answered = Result<HttpResponse, Problem>;
@@ -89,7 +96,10 @@ enum Verb {
 
 impl Endpoint {
     /// Something that is read, with any token.
-    pub(super) fn get<P, Q, B>(path: &'static str, handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static) -> Self
+    pub(super) fn get<P, Q, B>(
+        path: &'static str,
+        handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
+    ) -> Self
     where
         P: PathId + 'static,
         Q: Query + 'static,
@@ -99,7 +109,10 @@ impl Endpoint {
     }
 
     /// Something that is made, once for each idempotency key.
-    pub(super) fn create<P, Q, B>(path: &'static str, handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static) -> Self
+    pub(super) fn create<P, Q, B>(
+        path: &'static str,
+        handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
+    ) -> Self
     where
         P: PathId + 'static,
         Q: Query + 'static,
@@ -123,32 +136,56 @@ impl Endpoint {
     }
 
     /// Something that is asked with a body, with any token.
-    pub(super) fn ask<B>(path: &'static str, handler: impl AsyncFn(Ask<B>) -> Answered + Clone + 'static) -> Self
+    pub(super) fn ask<B>(
+        path: &'static str,
+        handler: impl AsyncFn(Ask<B>) -> Answered + Clone + 'static,
+    ) -> Self
     where
         B: Body + 'static,
     {
         let route = web::post().to(move |request: HttpRequest, payload: web::Payload| {
             let handler = handler.clone();
             async move {
-                let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?.clone();
+                let operations = request
+                    .app_data::<web::Data<Operations>>()
+                    .ok_or_else(failed)?
+                    .clone();
                 let text = body::collect(&request, payload).await?;
                 let body = body::parse(&request, &text, operations.prefix())?;
                 handler(Ask { body, operations }).await
             }
         });
-        let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
-        Self { method: Method::POST, path, route, also: None, operation, schemas: BTreeMap::new() }
-            .with_body::<B>()
-            .with_verb(Verb::Read)
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<
+            _,
+            [&str; 0],
+            &str,
+        >(openapi::SCHEME, []));
+        Self {
+            method: Method::POST,
+            path,
+            route,
+            also: None,
+            operation,
+            schemas: BTreeMap::new(),
+        }
+        .with_body::<B>()
+        .with_verb(Verb::Read)
     }
 
     /// Something that is read without a token. `gate` has to know its path.
     pub(super) fn open(path: &'static str, route: Route) -> Self {
         let operation = OperationBuilder::new().security(SecurityRequirement::default());
         let route = route.guard(reads());
-        Self { method: Method::GET, path, route, also: None, operation, schemas: BTreeMap::new() }
-            .refuses(&[(400, "The URL holds an API key.")])
-            .refuses(&GUARDED)
+        Self {
+            method: Method::GET,
+            path,
+            route,
+            also: None,
+            operation,
+            schemas: BTreeMap::new(),
+        }
+        .refuses(&[(400, "The URL holds an API key.")])
+        .refuses(&GUARDED)
     }
 
     fn new<P, Q, B>(
@@ -166,18 +203,37 @@ impl Endpoint {
             let handler = handler.clone();
             async move { run(&request, payload, verb, handler).await }
         });
-        let route = if verb == Verb::Read { route.guard(reads()) } else { route.method(method.clone()) };
-        let operation = OperationBuilder::new().security(SecurityRequirement::new::<_, [&str; 0], &str>(openapi::SCHEME, []));
-        Self { method, path, route, also: None, operation, schemas: BTreeMap::new() }
-            .with_path::<P>()
-            .with_query::<Q>()
-            .with_body::<B>()
-            .with_verb(verb)
+        let route = if verb == Verb::Read {
+            route.guard(reads())
+        } else {
+            route.method(method.clone())
+        };
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<
+            _,
+            [&str; 0],
+            &str,
+        >(openapi::SCHEME, []));
+        Self {
+            method,
+            path,
+            route,
+            also: None,
+            operation,
+            schemas: BTreeMap::new(),
+        }
+        .with_path::<P>()
+        .with_query::<Q>()
+        .with_body::<B>()
+        .with_verb(verb)
     }
 
     /// What it is called by programs, and in a line.
     pub(super) fn named(mut self, id: &str, tag: &str, summary: &str) -> Self {
-        self.operation = self.operation.operation_id(Some(id)).tag(tag).summary(Some(summary));
+        self.operation = self
+            .operation
+            .operation_id(Some(id))
+            .tag(tag)
+            .summary(Some(summary));
         self
     }
 
@@ -188,13 +244,29 @@ impl Endpoint {
     }
 
     /// It answers with what the document calls `name`, of this schema.
-    pub(super) fn answers(self, status: u16, meaning: &str, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
-        let mut response = ResponseBuilder::new().description(meaning).content("application/json", content);
+    pub(super) fn answers(
+        self,
+        status: u16,
+        meaning: &str,
+        name: &str,
+        schema: impl Into<RefOr<Schema>>,
+    ) -> Self {
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name(name)))
+            .build();
+        let mut response = ResponseBuilder::new()
+            .description(meaning)
+            .content("application/json", content);
         if status == 201 {
             response = response
-                .header("location", header("Where it is found.", schemas::text("^/v1/", 4, 1024).into()))
-                .header("idempotency-replayed", header("Whether the answer was given before.", text_of(&["true"])));
+                .header(
+                    "location",
+                    header("Where it is found.", schemas::text("^/v1/", 4, 1024).into()),
+                )
+                .header(
+                    "idempotency-replayed",
+                    header("Whether the answer was given before.", text_of(&["true"])),
+                );
         }
         let mut endpoint = self.with_response(status, response.build());
         endpoint.schemas.insert(name.to_owned(), schema.into());
@@ -211,20 +283,35 @@ impl Endpoint {
 
     /// The same method and path have another way in, for requests that the guards of `route` let through.
     pub(super) fn also(self, route: Route) -> Self {
-        Self { also: Some(route), ..self }
+        Self {
+            also: Some(route),
+            ..self
+        }
     }
 
     /// It answers with something that is no JSON of ours.
-    pub(super) fn answers_with(self, status: u16, meaning: &str, media_type: &str, schema: Schema) -> Self {
+    pub(super) fn answers_with(
+        self,
+        status: u16,
+        meaning: &str,
+        media_type: &str,
+        schema: Schema,
+    ) -> Self {
         let content = ContentBuilder::new().schema(Some(schema)).build();
-        self.with_response(status, ResponseBuilder::new().description(meaning).content(media_type, content).build())
+        self.with_response(
+            status,
+            ResponseBuilder::new()
+                .description(meaning)
+                .content(media_type, content)
+                .build(),
+        )
     }
 
     /// It may refuse like this, besides what its path, query, body and verb bring.
     pub(super) fn refuses(self, refusals: &[(u16, &str)]) -> Self {
-        refusals
-            .iter()
-            .fold(self, |endpoint, (status, meaning)| endpoint.with_response(*status, openapi::problem(*status, meaning)))
+        refusals.iter().fold(self, |endpoint, (status, meaning)| {
+            endpoint.with_response(*status, openapi::problem(*status, meaning))
+        })
     }
 
     /// Its part of the document.
@@ -240,7 +327,9 @@ impl Endpoint {
     }
 
     fn with_path<P: PathId>(mut self) -> Self {
-        let Some((name, meaning, schema)) = P::describe() else { return self };
+        let Some((name, meaning, schema)) = P::describe() else {
+            return self;
+        };
         let parameter = ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Path)
@@ -266,30 +355,51 @@ impl Endpoint {
 
     fn with_body<B: Body>(mut self) -> Self {
         let Some(name) = B::NAME else { return self };
-        let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
+        let content = || {
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(name)))
+                .build()
+        };
         let mut body = RequestBodyBuilder::new()
-            .required(Some(if B::MAY_BE_MISSING { Required::False } else { Required::True }))
+            .required(Some(if B::MAY_BE_MISSING {
+                Required::False
+            } else {
+                Required::True
+            }))
             .content("application/json", content());
         if self.method == Method::PATCH {
             body = body.content("application/merge-patch+json", content());
         }
         self.operation = self.operation.request_body(Some(body.build()));
-        self.schemas.insert(name.to_owned(), body::schema::<B>().into());
-        self.refuses(&[(413, "The body or its metadata is too large."), (415, "The body is not JSON.")])
+        self.schemas
+            .insert(name.to_owned(), body::schema::<B>().into());
+        self.refuses(&[
+            (413, "The body or its metadata is too large."),
+            (415, "The body is not JSON."),
+        ])
     }
 
     fn with_verb(mut self, verb: Verb) -> Self {
         self = self.refuses(&[
-            (400, "The URL, the query, a header or the body is not what is accepted."),
+            (
+                400,
+                "The URL, the query, a header or the body is not what is accepted.",
+            ),
             (401, "The token is missing or wrong."),
             (500, "The gateway failed; its log says why."),
-            (503, "The admin API is off, or the database is not available at the moment."),
+            (
+                503,
+                "The admin API is off, or the database is not available at the moment.",
+            ),
         ]);
         self = self.refuses(&GUARDED);
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(403, "The token may read only, or a page of another origin asks.")]);
+        self = self.refuses(&[(
+            403,
+            "The token may read only, or a page of another origin asks.",
+        )]);
         if verb == Verb::Write {
             return self;
         }
@@ -318,7 +428,9 @@ impl Endpoint {
 pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
     let mut paths: BTreeMap<&'static str, (Resource, Vec<&'static str>)> = BTreeMap::new();
     for endpoint in endpoints {
-        let (resource, methods) = paths.remove(endpoint.path).unwrap_or_else(|| (web::resource(endpoint.path), Vec::new()));
+        let (resource, methods) = paths
+            .remove(endpoint.path)
+            .unwrap_or_else(|| (web::resource(endpoint.path), Vec::new()));
         let mut methods = methods;
         methods.extend(match endpoint.method {
             Method::POST => &["POST"][..],
@@ -331,7 +443,8 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
         paths.insert(endpoint.path, (resource.route(endpoint.route), methods));
     }
     let finish = |(resource, methods): (Resource, Vec<&'static str>)| {
-        let allow = HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
+        let allow =
+            HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
         resource.default_service(web::to(move || {
             let allow = allow.clone();
             async move { Err::<HttpResponse, _>(Problem::method_not_allowed(allow)) }
@@ -351,10 +464,19 @@ async fn run<P: PathId, Q: Query, B: Body>(
     verb: Verb,
     handler: impl AsyncFn(Call<P, Q, B>) -> Answered,
 ) -> Answered {
-    let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
-    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(failed)?;
+    let operations = request
+        .app_data::<web::Data<Operations>>()
+        .ok_or_else(failed)?;
+    let caller = request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(failed)?;
     if verb != Verb::Read && caller.role != Role::Admin {
-        return Err(Problem::new(Kind::InsufficientRole, "This token may read only."));
+        return Err(Problem::new(
+            Kind::InsufficientRole,
+            "This token may read only.",
+        ));
     }
     let path = P::read(request)?;
     let query: Q = query::parse(request.query_string())?;
@@ -369,15 +491,39 @@ async fn run<P: PathId, Q: Query, B: Body>(
         Verb::Create => idempotency::key_of(request, &caller.token, &text)?,
         Verb::Read | Verb::Write => None,
     };
-    let store = operations.store().ok_or_else(Problem::store_unavailable)?.clone();
-    let _turn = creation.as_ref().map(|key| operations.running().begin(key)).transpose()?;
-    let (prefix, stamp) = (operations.prefix().clone(), Stamp { guard: query.guard(), ..caller.stamp() });
+    let store = operations
+        .store()
+        .ok_or_else(Problem::store_unavailable)?
+        .clone();
+    let _turn = creation
+        .as_ref()
+        .map(|key| operations.running().begin(key))
+        .transpose()?;
+    let (prefix, stamp) = (
+        operations.prefix().clone(),
+        Stamp {
+            guard: query.guard(),
+            ..caller.stamp()
+        },
+    );
     if let Some(key) = &creation
         && let Some(before) = store.repeated(key, &caller.stamp()).await?
     {
         return Ok(repeated(before));
     }
-    let answered = timeout(HANDLER_TIMEOUT, handler(Call { path, query, body, store, prefix, stamp, creation })).await;
+    let answered = timeout(
+        HANDLER_TIMEOUT,
+        handler(Call {
+            path,
+            query,
+            body,
+            store,
+            prefix,
+            stamp,
+            creation,
+        }),
+    )
+    .await;
     answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
 }
 
@@ -395,7 +541,10 @@ impl<P, Q, B> Call<P, Q, B> {
 
 /// A header of an answer.
 pub(super) fn header(meaning: &str, schema: Schema) -> utoipa::openapi::Header {
-    HeaderBuilder::new().description(Some(meaning)).schema(schema).build()
+    HeaderBuilder::new()
+        .description(Some(meaning))
+        .schema(schema)
+        .build()
 }
 
 fn text_of(words: &[&str]) -> Schema {

@@ -28,13 +28,21 @@ impl FieldError {
     /// What is wrong at a JSON pointer.
     #[must_use]
     pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(cut(pointer)), parameter: None, detail: detail.into() }
+        Self {
+            pointer: Some(cut(pointer)),
+            parameter: None,
+            detail: detail.into(),
+        }
     }
 
     /// What is wrong with a parameter.
     #[must_use]
     pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(cut(parameter)), detail: detail.into() }
+        Self {
+            pointer: None,
+            parameter: Some(cut(parameter)),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -44,7 +52,11 @@ pub(super) fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     if errors.len() > MAX_ERRORS {
         errors.truncate(MAX_ERRORS - 1);
         let detail = format!("more is wrong than the {} things above", MAX_ERRORS - 1);
-        errors.push(FieldError { pointer: None, parameter: None, detail });
+        errors.push(FieldError {
+            pointer: None,
+            parameter: None,
+            detail,
+        });
     }
     errors
 }
@@ -65,13 +77,24 @@ mod tests {
     #[test]
     fn an_answer_has_at_most_a_hundred_errors_and_short_places() {
         let errors = |count| limited(vec![FieldError::at("/a", "x"); count]);
-        assert_eq!(errors(MAX_ERRORS), vec![FieldError::at("/a", "x"); MAX_ERRORS]);
+        assert_eq!(
+            errors(MAX_ERRORS),
+            vec![FieldError::at("/a", "x"); MAX_ERRORS]
+        );
         let many = errors(MAX_ERRORS + 1);
         let last = many.last().unwrap();
-        assert_eq!((many.len(), &last.pointer, &*last.detail), (MAX_ERRORS, &None, "more is wrong than the 99 things above"));
+        assert_eq!(
+            (many.len(), &last.pointer, &*last.detail),
+            (MAX_ERRORS, &None, "more is wrong than the 99 things above")
+        );
         for letter in ["a", "ä", "€"] {
             let told = FieldError::at(&letter.repeat(1_000), "x").pointer.unwrap();
-            assert!(told.len() <= MAX_PLACE_BYTES && told.len() > MAX_PLACE_BYTES - 4 && told.ends_with('…'), "{told}");
+            assert!(
+                told.len() <= MAX_PLACE_BYTES
+                    && told.len() > MAX_PLACE_BYTES - 4
+                    && told.ends_with('…'),
+                "{told}"
+            );
         }
     }
 }

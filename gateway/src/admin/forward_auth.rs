@@ -22,7 +22,8 @@ pub(super) const PATH: &str = "/v1/auth";
 
 /// Whether a path is below [`PATH`].
 pub(super) fn is_below(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
+    path.strip_prefix(PATH)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// How nginx is told to say which request it is about.
@@ -64,32 +65,56 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 
 async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
     let headers = request.headers();
-    let (nginx, other) = (headers.contains_key(&ORIGINAL_URI), headers.contains_key(&FORWARDED_URI));
+    let (nginx, other) = (
+        headers.contains_key(&ORIGINAL_URI),
+        headers.contains_key(&FORWARDED_URI),
+    );
     // One of them came from the client, and nothing says which.
     if nginx && other {
         return Err(contradiction("X-Original-URI and X-Forwarded-Uri"));
     }
-    let (uri, method) = if other { (&FORWARDED_URI, &FORWARDED_METHOD) } else { (&ORIGINAL_URI, &ORIGINAL_METHOD) };
+    let (uri, method) = if other {
+        (&FORWARDED_URI, &FORWARDED_METHOD)
+    } else {
+        (&ORIGINAL_URI, &ORIGINAL_METHOD)
+    };
     let uri = one(headers, uri)?.map_or(Ok(Uri::from_static("/")), |uri| {
         // A fragment would be cut off in silence, and what the proxy forwards need not be what was judged.
         let whole = uri.to_str().ok().filter(|uri| !uri.contains('#'));
-        whole.and_then(|uri| uri.parse().ok()).ok_or_else(|| malformed("URI"))
+        whole
+            .and_then(|uri| uri.parse().ok())
+            .ok_or_else(|| malformed("URI"))
     })?;
-    let method = one(headers, method)?
-        .map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method")))?;
-    let host = if other { one(headers, &FORWARDED_HOST)? } else { None };
+    let method = one(headers, method)?.map_or(Ok(Method::GET), |method| {
+        Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method"))
+    })?;
+    let host = if other {
+        one(headers, &FORWARDED_HOST)?
+    } else {
+        None
+    };
     let host = host.or(headers.get(HOST)).cloned();
-    let mut response = HttpResponse::from(judge(worker_of(&request)?, &original(&request, method, uri, host)));
+    let mut response = HttpResponse::from(judge(
+        worker_of(&request)?,
+        &original(&request, method, uri, host),
+    ));
     // nginx takes whatever is neither 2xx nor one of these for a failure of its own.
-    if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED {
+    if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED
+    {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
     Ok(response)
 }
 
 async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    let uri = target.strip_prefix(PATH).and_then(|target| target.parse().ok()).ok_or_else(|| malformed("path"))?;
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let uri = target
+        .strip_prefix(PATH)
+        .and_then(|target| target.parse().ok())
+        .ok_or_else(|| malformed("path"))?;
     let host = request.headers().get(HOST).cloned();
     let original = original(&request, request.method().clone(), uri, host);
     Ok(HttpResponse::from(judge(worker_of(&request)?, &original)))
@@ -111,7 +136,9 @@ fn original(request: &HttpRequest, method: Method, uri: Uri, host: Option<Header
 }
 
 fn worker_of(request: &HttpRequest) -> Result<&Worker, Problem> {
-    let worker = request.app_data::<Rc<Worker>>().ok_or_else(|| Problem::new(Kind::Internal, "The gateway failed."))?;
+    let worker = request
+        .app_data::<Rc<Worker>>()
+        .ok_or_else(|| Problem::new(Kind::Internal, "The gateway failed."))?;
     Ok(worker)
 }
 
@@ -126,10 +153,15 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Heade
 fn contradiction(what: &str) -> Problem {
     Problem::new(
         Kind::AmbiguousRequest,
-        format!("The request in question is named twice, by {what}. Have the proxy take off what the client sent."),
+        format!(
+            "The request in question is named twice, by {what}. Have the proxy take off what the client sent."
+        ),
     )
 }
 
 fn malformed(what: &str) -> Problem {
-    Problem::new(Kind::AmbiguousRequest, format!("The {what} of the request in question is malformed."))
+    Problem::new(
+        Kind::AmbiguousRequest,
+        format!("The {what} of the request in question is malformed."),
+    )
 }

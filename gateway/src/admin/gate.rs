@@ -19,10 +19,20 @@ use crate::http::shown_path::ShownPath;
 const HEALTH: &str = "/healthz";
 
 /// The paths that need no token.
-const OPEN: [&str; 6] = [HEALTH, "/readyz", "/metrics", "/openapi.json", "/docs", forward_auth::PATH];
+const OPEN: [&str; 6] = [
+    HEALTH,
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    forward_auth::PATH,
+];
 
 /// Lets a request through to its handler, and finishes the answer.
-pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub async fn gate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let Some(operations) = request.app_data::<web::Data<Operations>>().cloned() else {
         return Ok(request.into_response(actix_web::HttpResponse::InternalServerError().finish()));
     };
@@ -53,7 +63,10 @@ pub async fn gate(request: ServiceRequest, next: Next<impl MessageBody + 'static
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     let name = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
     // A request that another proxy asks about has its own.
     if !headers.contains_key(&name) {
@@ -82,21 +95,33 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
     }
     let tokens = operations.tokens();
     if tokens.is_empty() {
-        return Err(Problem::new(Kind::AdminDisabled, "Set ADMIN_TOKEN to enable the admin API."));
+        return Err(Problem::new(
+            Kind::AdminDisabled,
+            "Set ADMIN_TOKEN to enable the admin API.",
+        ));
     }
     if leaks::is_report(request.method(), request.path(), request.headers()) {
         return Ok(None);
     }
     let presented = bearer_token(request).unwrap_or_default();
     let Some((token, role)) = tokens.find(presented) else {
-        return Err(Problem::new(Kind::Unauthorized, "Send the admin token as Authorization: Bearer TOKEN."));
+        return Err(Problem::new(
+            Kind::Unauthorized,
+            "Send the admin token as Authorization: Bearer TOKEN.",
+        ));
     };
-    Ok(Some(Caller { token: token.to_owned(), role, address: request.peer_addr().map(|address| address.ip()) }))
+    Ok(Some(Caller {
+        token: token.to_owned(),
+        role,
+        address: request.peer_addr().map(|address| address.ip()),
+    }))
 }
 
 fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {
     let mut credentials = request.headers().get_all(header::AUTHORIZATION);
-    let (Some(credential), None) = (credentials.next(), credentials.next()) else { return None };
+    let (Some(credential), None) = (credentials.next(), credentials.next()) else {
+        return None;
+    };
     let (scheme, token) = credential.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
@@ -111,5 +136,10 @@ fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
         }
         _ => Problem::new(Kind::BadRequest, "The request is malformed."),
     };
-    Some(error.as_error::<Problem>().cloned().unwrap_or_else(framework))
+    Some(
+        error
+            .as_error::<Problem>()
+            .cloned()
+            .unwrap_or_else(framework),
+    )
 }

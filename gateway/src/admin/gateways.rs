@@ -20,5 +20,8 @@ pub(super) fn endpoint() -> Endpoint {
 async fn list(call: Call<(), (), ()>) -> Answered {
     let revision = call.store.newest_revision().await?;
     let gateways = call.store.gateways().await?;
-    Ok(HttpResponse::Ok().json(GatewaysView { revision, data: gateways.iter().map(GatewayView::of).collect() }))
+    Ok(HttpResponse::Ok().json(GatewaysView {
+        revision,
+        data: gateways.iter().map(GatewayView::of).collect(),
+    }))
 }

@@ -17,14 +17,18 @@ pub(super) struct Hosts(Vec<String>);
 impl Default for Hosts {
     /// `localhost`, and what the machine calls itself.
     fn default() -> Self {
-        Self(vec!["localhost".to_owned(), uname().nodename().to_string_lossy().to_ascii_lowercase()])
+        Self(vec![
+            "localhost".to_owned(),
+            uname().nodename().to_string_lossy().to_ascii_lowercase(),
+        ])
     }
 }
 
 impl Hosts {
     /// These and `names`.
     pub(super) fn and<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
-        self.0.extend(names.into_iter().map(str::to_ascii_lowercase));
+        self.0
+            .extend(names.into_iter().map(str::to_ascii_lowercase));
         self
     }
 
@@ -48,27 +52,42 @@ impl Hosts {
         let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
         // A name with the dot that ends it is the same name.
         let name = name.strip_suffix('.').unwrap_or(name);
-        is_port(port) && (name.parse::<IpAddr>().is_ok() || self.0.iter().any(|known| known.eq_ignore_ascii_case(name)))
+        is_port(port)
+            && (name.parse::<IpAddr>().is_ok()
+                || self.0.iter().any(|known| known.eq_ignore_ascii_case(name)))
     }
 }
 
 /// Refuses what a page of another origin has made a browser send (RFC 6454).
 pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    let host = headers
+        .get(header::HOST)
+        .map_or(&b""[..], |host| host.as_bytes());
     let is_ours = |origin: &[u8]| {
         origin
             .split_at_checked(SCHEME.len())
-            .is_some_and(|(scheme, rest)| scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && rest.eq_ignore_ascii_case(host))
+            .is_some_and(|(scheme, rest)| {
+                scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && rest.eq_ignore_ascii_case(host)
+            })
     };
-    if headers.get_all(header::ORIGIN).all(|origin| is_ours(origin.as_bytes())) {
+    if headers
+        .get_all(header::ORIGIN)
+        .all(|origin| is_ours(origin.as_bytes()))
+    {
         return Ok(());
     }
-    Err(Problem::new(Kind::CrossOrigin, "A page of another origin asks. Only pages of this listener may."))
+    Err(Problem::new(
+        Kind::CrossOrigin,
+        "A page of another origin asks. Only pages of this listener may.",
+    ))
 }
 
 /// Whether `text` is nothing, or a port after its colon.
 fn is_port(text: &str) -> bool {
-    text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -78,7 +97,10 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     #[test]
@@ -110,7 +132,11 @@ mod tests {
             ("evil@localhost", false),
             ("", false),
         ] {
-            assert_eq!(hosts.check(&headers(&[(header::HOST, host)])).is_ok(), accepted, "{host:?}");
+            assert_eq!(
+                hosts.check(&headers(&[(header::HOST, host)])).is_ok(),
+                accepted,
+                "{host:?}"
+            );
         }
         assert!(hosts.check(&headers(&[])).is_ok());
     }
@@ -128,7 +154,11 @@ mod tests {
             ("null", false),
             ("", false),
         ] {
-            assert_eq!(check_origin(&headers(&[host.clone(), (header::ORIGIN, origin)])).is_ok(), accepted, "{origin:?}");
+            assert_eq!(
+                check_origin(&headers(&[host.clone(), (header::ORIGIN, origin)])).is_ok(),
+                accepted,
+                "{origin:?}"
+            );
         }
         assert!(check_origin(&headers(&[host])).is_ok());
         assert!(check_origin(&headers(&[(header::ORIGIN, "http://evil.example")])).is_err());

@@ -34,12 +34,21 @@ pub(super) struct Turn {
 }
 
 /// The key that the request brings, if any, for this body.
-pub(super) fn key_of(request: &HttpRequest, token: &str, body: &[u8]) -> Result<Option<CreationKey>, Problem> {
+pub(super) fn key_of(
+    request: &HttpRequest,
+    token: &str,
+    body: &[u8],
+) -> Result<Option<CreationKey>, Problem> {
     let mut given = request.headers().get_all(&HEADER);
     let refuse = || {
-        let detail = format!("an Idempotency-Key is 1 to {MAX_BYTES} visible ASCII characters, given once");
+        let detail =
+            format!("an Idempotency-Key is 1 to {MAX_BYTES} visible ASCII characters, given once");
         let errors = vec![FieldError::of("Idempotency-Key", detail)];
-        Problem::new(Kind::InvalidParameter, "The header Idempotency-Key is not what is accepted.").with(errors)
+        Problem::new(
+            Kind::InvalidParameter,
+            "The header Idempotency-Key is not what is accepted.",
+        )
+        .with(errors)
     };
     match (given.next(), given.next()) {
         (None, _) => Ok(None),
@@ -48,8 +57,19 @@ pub(super) fn key_of(request: &HttpRequest, token: &str, body: &[u8]) -> Result<
             if !(1..=MAX_BYTES).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
                 return Err(refuse());
             }
-            let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-            Ok(Some(CreationKey::new(token, key, [request.method().as_str().as_bytes(), target.as_bytes(), body])))
+            let target = request
+                .uri()
+                .path_and_query()
+                .map_or("", |target| target.as_str());
+            Ok(Some(CreationKey::new(
+                token,
+                key,
+                [
+                    request.method().as_str().as_bytes(),
+                    target.as_bytes(),
+                    body,
+                ],
+            )))
         }
         (Some(_), Some(_)) => Err(refuse()),
     }
@@ -59,16 +79,31 @@ impl Running {
     /// Begins the creation with this key, unless it runs already.
     pub(super) fn begin(&self, key: &CreationKey) -> Result<Turn, Problem> {
         let name = key.name();
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-            return Ok(Turn { name, running: self.clone() });
+        if self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone())
+        {
+            return Ok(Turn {
+                name,
+                running: self.clone(),
+            });
         }
-        Err(Problem::new(Kind::IdempotencyKeyInUse, "A request with this Idempotency-Key is running. Try again shortly."))
+        Err(Problem::new(
+            Kind::IdempotencyKeyInUse,
+            "A request with this Idempotency-Key is running. Try again shortly.",
+        ))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.running
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.name);
     }
 }
 
@@ -80,8 +115,14 @@ mod tests {
     fn a_key_runs_once_at_a_time() {
         let running = Running::default();
         let key = |token, key: &[u8]| CreationKey::new(token, key, [b"POST", b"/", b"{}"]);
-        let turn = running.begin(&key("admin", b"a")).unwrap_or_else(|problem| panic!("{problem}"));
-        assert!(running.begin(&key("admin", b"a")).is_err_and(|problem| problem.kind() == Kind::IdempotencyKeyInUse));
+        let turn = running
+            .begin(&key("admin", b"a"))
+            .unwrap_or_else(|problem| panic!("{problem}"));
+        assert!(
+            running
+                .begin(&key("admin", b"a"))
+                .is_err_and(|problem| problem.kind() == Kind::IdempotencyKeyInUse)
+        );
         assert!(running.begin(&key("admin", b"b")).is_ok());
         assert!(running.begin(&key("ci", b"a")).is_ok());
         drop(turn);

@@ -30,12 +30,20 @@ pub(super) enum Pointer<'p> {
 pub(super) fn parse(text: &[u8], prefix: &Prefix) -> Result<Value, Vec<FieldError>> {
     let mut twice = Vec::new();
     let mut deserializer = Deserializer::from_slice(text);
-    let value = At { pointer: Pointer::Root, prefix, twice: &mut twice }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        // Its message names a line and a column, and never repeats the text.
-        .map_err(|error| vec![FieldError::at("", format!("this is not JSON: {error}"))])?;
-    if twice.is_empty() { Ok(value) } else { Err(twice) }
+    let value = At {
+        pointer: Pointer::Root,
+        prefix,
+        twice: &mut twice,
+    }
+    .deserialize(&mut deserializer)
+    .and_then(|value| deserializer.end().map(|()| value))
+    // Its message names a line and a column, and never repeats the text.
+    .map_err(|error| vec![FieldError::at("", format!("this is not JSON: {error}"))])?;
+    if twice.is_empty() {
+        Ok(value)
+    } else {
+        Err(twice)
+    }
 }
 
 /// The pointer to a member of what `pointer` points to (RFC 6901).
@@ -57,11 +65,14 @@ impl Pointer<'_> {
             Self::Root => {}
             Self::Member(parent, name) => {
                 parent.write(text, prefix)?;
-                if text.len() > MAX_PLACE_BYTES || token::contains_own_form(name.as_bytes(), prefix) {
+                if text.len() > MAX_PLACE_BYTES || token::contains_own_form(name.as_bytes(), prefix)
+                {
                     return ControlFlow::Break(());
                 }
                 // More than is told, so that the cut shows.
-                let told = name.get(..name.floor_char_boundary(MAX_PLACE_BYTES + 1)).unwrap_or_default();
+                let told = name
+                    .get(..name.floor_char_boundary(MAX_PLACE_BYTES + 1))
+                    .unwrap_or_default();
                 *text = member(text, told);
             }
             Self::Item(parent, index) => {
@@ -120,22 +131,41 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let Self { pointer, prefix, twice } = self;
+        let Self {
+            pointer,
+            prefix,
+            twice,
+        } = self;
         let mut read = Vec::new();
-        while let Some(item) = items.next_element_seed(At { pointer: Pointer::Item(&pointer, read.len()), prefix, twice })? {
+        while let Some(item) = items.next_element_seed(At {
+            pointer: Pointer::Item(&pointer, read.len()),
+            prefix,
+            twice,
+        })? {
             read.push(item);
         }
         Ok(Value::Array(read))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let Self { pointer, prefix, twice } = self;
+        let Self {
+            pointer,
+            prefix,
+            twice,
+        } = self;
         let mut read = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let at = Pointer::Member(&pointer, &name);
-            let value = members.next_value_seed(At { pointer: at, prefix, twice: &mut *twice })?;
+            let value = members.next_value_seed(At {
+                pointer: at,
+                prefix,
+                twice: &mut *twice,
+            })?;
             if read.contains_key(&name) && twice.len() <= MAX_ERRORS {
-                twice.push(FieldError::at(&at.text(prefix), "it is there more than once"));
+                twice.push(FieldError::at(
+                    &at.text(prefix),
+                    "it is there more than once",
+                ));
             }
             read.insert(name, value);
         }
@@ -153,11 +183,34 @@ mod tests {
 
     #[test]
     fn json_is_read_as_it_is_and_nothing_else_is() {
-        for text in [r#"{"a":[1,-2,0.5,true,null,"ü\n"],"b":{"a":{}}}"#, "[]", "null", " 1 ", r#""""#] {
-            assert_eq!(parse(text.as_bytes()), Ok(serde_json::from_str(text).unwrap()), "{text}");
+        for text in [
+            r#"{"a":[1,-2,0.5,true,null,"ü\n"],"b":{"a":{}}}"#,
+            "[]",
+            "null",
+            " 1 ",
+            r#""""#,
+        ] {
+            assert_eq!(
+                parse(text.as_bytes()),
+                Ok(serde_json::from_str(text).unwrap()),
+                "{text}"
+            );
         }
         let deep = "[".repeat(10_000);
-        for text in ["", "{", "{} {}", "{\"a\":1,}", "[1 2]", "nul", "'a'", "\u{feff}{}", "\"a", "1e999", "NaN", &deep] {
+        for text in [
+            "",
+            "{",
+            "{} {}",
+            "{\"a\":1,}",
+            "[1 2]",
+            "nul",
+            "'a'",
+            "\u{feff}{}",
+            "\"a",
+            "1e999",
+            "NaN",
+            &deep,
+        ] {
             let errors = parse(text.as_bytes()).unwrap_err();
             assert_eq!(errors[0].pointer.as_deref(), Some(""), "{text:.20}");
         }
@@ -167,7 +220,10 @@ mod tests {
     #[test]
     fn each_member_that_is_there_twice_is_named() {
         let errors = parse(br#"{"a":1,"b/c":[{"x":1,"x":2}],"a":2,"b/c":0}"#).unwrap_err();
-        let pointers: Vec<&str> = errors.iter().filter_map(|error| error.pointer.as_deref()).collect();
+        let pointers: Vec<&str> = errors
+            .iter()
+            .filter_map(|error| error.pointer.as_deref())
+            .collect();
         assert_eq!(pointers, ["/b~1c/0/x", "/a", "/b~1c"]);
     }
 
@@ -177,8 +233,14 @@ mod tests {
         let long = "~".repeat(10_000);
         for (text, pointer) in [
             (format!(r#"{{"{key}":1,"{key}":1}}"#), String::new()),
-            (format!(r#"{{"a":[{{"x {key}":{{"b":1,"b":1}}}}]}}"#), "/a/0".to_owned()),
-            (format!(r#"{{"{long}":[{{"b":1,"b":1}}]}}"#), format!("/{}…", "~0".repeat(126))),
+            (
+                format!(r#"{{"a":[{{"x {key}":{{"b":1,"b":1}}}}]}}"#),
+                "/a/0".to_owned(),
+            ),
+            (
+                format!(r#"{{"{long}":[{{"b":1,"b":1}}]}}"#),
+                format!("/{}…", "~0".repeat(126)),
+            ),
         ] {
             let errors = parse(text.as_bytes()).unwrap_err();
             assert_eq!(errors[0].pointer.as_deref(), Some(&*pointer), "{text:.40}");

@@ -13,15 +13,20 @@ use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query};
 use crate::admin::{created, text};
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes, Tags, UnixMillis,
+    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes,
+    Tags, UnixMillis,
 };
-use crate::store::{Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError, StoredKey};
+use crate::store::{
+    Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
+    StoredKey,
+};
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
 
 const TAG: &str = "keys";
 
-const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing`.";
+const UNCONFIRMED: &str =
+    "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing`.";
 
 /// How long replaced keys go on.
 pub(super) type Grace = Seconds<0, MAX_GRACE_SECONDS>;
@@ -97,7 +102,9 @@ impl Query for List {
             filter: KeyFilter {
                 consumer: parameters.optional("consumer_id", "Only keys of this consumer."),
                 bucket: parameters.optional("bucket", "Only keys of consumers of this bucket."),
-                tags: parameters.tags("Only keys of consumers with all of these tags, each as `tag.NAME=VALUE`."),
+                tags: parameters.tags(
+                    "Only keys of consumers with all of these tags, each as `tag.NAME=VALUE`.",
+                ),
             },
             page: parameters.page(),
         }
@@ -112,7 +119,10 @@ struct GuardedPage {
 
 impl Query for GuardedPage {
     fn read(parameters: &mut Parameters) -> Self {
-        Self { guard: Guard::read(parameters), page: parameters.page() }
+        Self {
+            guard: Guard::read(parameters),
+            page: parameters.page(),
+        }
     }
 }
 
@@ -125,7 +135,10 @@ struct Revocation {
 impl Query for Revocation {
     fn read(parameters: &mut Parameters) -> Self {
         let wait = "How long to wait at most until every gateway that runs refuses the key.";
-        Self { guard: Guard::read(parameters), wait: parameters.optional("wait_seconds", wait) }
+        Self {
+            guard: Guard::read(parameters),
+            wait: parameters.optional("wait_seconds", wait),
+        }
     }
 
     fn guard(&self) -> Tags {
@@ -145,12 +158,18 @@ impl Body for Parts {
     const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let expires_at = fields.nullable("expires_at", "From when on it is refused, in the future; never when missing.");
+        let expires_at = fields.nullable(
+            "expires_at",
+            "From when on it is refused, in the future; never when missing.",
+        );
         Some(Self {
             description: fields.nullable("description", "A note.").flatten(),
             expires_at: expires_at.flatten(),
             scopes: fields
-                .nullable("scopes", "What it may do, within what its consumer may; all of that when missing.")
+                .nullable(
+                    "scopes",
+                    "What it may do, within what its consumer may; all of that when missing.",
+                )
                 .flatten(),
         })
     }
@@ -166,18 +185,26 @@ impl Body for NewKeyOfAnyone {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         fields.either("consumer_id", "consumer", &["bucket"]);
-        let id = fields.optional::<ConsumerId>("consumer_id", "The id of the consumer; or name it with `consumer`.");
-        let consumer =
-            "The name of the consumer, which is made when there is none, with the scopes of the key; or give `consumer_id`.";
+        let id = fields.optional::<ConsumerId>(
+            "consumer_id",
+            "The id of the consumer; or name it with `consumer`.",
+        );
+        let consumer = "The name of the consumer, which is made when there is none, with the scopes of the key; or give `consumer_id`.";
         let name = fields.optional::<ConsumerName>("consumer", consumer);
-        let bucket = fields.optional::<BucketName>("bucket", "The bucket that `consumer` is in; `default` when missing.");
+        let bucket = fields.optional::<BucketName>(
+            "bucket",
+            "The bucket that `consumer` is in; `default` when missing.",
+        );
         let parts = Parts::read(fields);
         let owner = match (id, name) {
             (Some(id), _) => Owner::Id(id),
             (None, Some(name)) => Owner::Named(bucket.unwrap_or_default(), name),
             (None, None) => return None,
         };
-        Some(Self { owner, parts: parts? })
+        Some(Self {
+            owner,
+            parts: parts?,
+        })
     }
 }
 
@@ -187,36 +214,69 @@ impl Body for KeyEdit {
     fn read(fields: &mut Fields) -> Option<Self> {
         Some(Self {
             description: fields.nullable("description", "Its new note; null removes it."),
-            expires_at: fields.nullable("expires_at", "When it ends, in the future; null is never."),
-            scopes: fields.nullable("scopes", "All that it may do, within what its consumer may; null is all of that."),
-            disabled: fields.optional("disabled", "Whether it is refused until it is enabled again."),
+            expires_at: fields
+                .nullable("expires_at", "When it ends, in the future; null is never."),
+            scopes: fields.nullable(
+                "scopes",
+                "All that it may do, within what its consumer may; null is all of that.",
+            ),
+            disabled: fields.optional(
+                "disabled",
+                "Whether it is refused until it is enabled again.",
+            ),
         })
     }
 }
 
 async fn list(call: Call<(), List, ()>) -> Answered {
     let List { filter, page } = &call.query;
-    let found = call.store.list_keys(filter, page.after("key_").as_ref(), page.wanted()).await?;
+    let found = call
+        .store
+        .list_keys(filter, page.after("key_").as_ref(), page.wanted())
+        .await?;
     Ok(answer_page(page, &found, call.now()))
 }
 
 async fn list_of_consumer(call: Call<ConsumerId, GuardedPage, ()>) -> Answered {
     let GuardedPage { guard, page } = &call.query;
     guard.check(&consumers::find(&call.store, &call.path).await?.tags)?;
-    let filter = KeyFilter { consumer: Some(call.path), ..KeyFilter::default() };
-    let found = call.store.list_keys(&filter, page.after("key_").as_ref(), page.wanted()).await?;
+    let filter = KeyFilter {
+        consumer: Some(call.path),
+        ..KeyFilter::default()
+    };
+    let found = call
+        .store
+        .list_keys(&filter, page.after("key_").as_ref(), page.wanted())
+        .await?;
     Ok(answer_page(page, &found, call.now()))
 }
 
 async fn create(call: Call<(), (), NewKeyOfAnyone>) -> Answered {
     let NewKeyOfAnyone { owner, parts } = call.body;
-    make(&call.store, call.creation.as_ref(), &call.prefix, &call.stamp, owner, parts).await
+    make(
+        &call.store,
+        call.creation.as_ref(),
+        &call.prefix,
+        &call.stamp,
+        owner,
+        parts,
+    )
+    .await
 }
 
 async fn create_for_consumer(call: Call<ConsumerId, Guard, Parts>) -> Answered {
-    call.query.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+    call.query
+        .check(&consumers::find(&call.store, &call.path).await?.tags)?;
     let owner = Owner::Id(call.path);
-    make(&call.store, call.creation.as_ref(), &call.prefix, &call.stamp, owner, call.body).await
+    make(
+        &call.store,
+        call.creation.as_ref(),
+        &call.prefix,
+        &call.stamp,
+        owner,
+        call.body,
+    )
+    .await
 }
 
 async fn make(
@@ -227,42 +287,81 @@ async fn make(
     owner: Owner,
     parts: Parts,
 ) -> Answered {
-    let Parts { description, expires_at, scopes } = parts;
+    let Parts {
+        description,
+        expires_at,
+        scopes,
+    } = parts;
     require_future(expires_at, stamp)?;
     let key = PlainKey::generate(prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
-    let new = NewKey { owner, digest: key.digest(), hint: key.hint(), expires_at, scopes, description };
+    let new = NewKey {
+        owner,
+        digest: key.digest(),
+        hint: key.hint(),
+        expires_at,
+        scopes,
+        description,
+    };
     let now = stamp.at;
     let answer = |created: &CreatedKey, plain: Option<&str>| {
-        let view = KeyView { key: plain, key_shown: Some(plain.is_some()), ..KeyView::of(&created.key, now) };
-        Answer { location: format!("/v1/keys/{}", created.key.id), body: text(&view) }
+        let view = KeyView {
+            key: plain,
+            key_shown: Some(plain.is_some()),
+            ..KeyView::of(&created.key, now)
+        };
+        Answer {
+            location: format!("/v1/keys/{}", created.key.id),
+            body: text(&view),
+        }
     };
     // What is remembered for a repetition has no key: nothing that is stored ever has.
     let remembered = |made: &CreatedKey| answer(made, None);
-    let made = store.create_key_once(new, creation, remembered, stamp).await?;
+    let made = store
+        .create_key_once(new, creation, remembered, stamp)
+        .await?;
     Ok(created(made, |made| answer(made, Some(key.expose()))))
 }
 
 async fn show(call: Call<KeyId, Guard, ()>) -> Answered {
-    Ok(HttpResponse::Ok().json(KeyView::of(&find(&call.store, &call.path, &call.query).await?, call.now())))
+    Ok(HttpResponse::Ok().json(KeyView::of(
+        &find(&call.store, &call.path, &call.query).await?,
+        call.now(),
+    )))
 }
 
 async fn update(call: Call<KeyId, Guard, KeyEdit>) -> Answered {
     find(&call.store, &call.path, &call.query).await?;
     require_future(call.body.expires_at.flatten(), &call.stamp)?;
-    let after = call.store.update_key(&call.path, call.body, &call.stamp).await?;
+    let after = call
+        .store
+        .update_key(&call.path, call.body, &call.stamp)
+        .await?;
     Ok(HttpResponse::Ok().json(KeyView::of(&after, call.stamp.at)))
 }
 
 async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
     find(&call.store, &call.path, &call.query.guard).await?;
-    let change = call.store.set_key_state(&call.path, KeyState::Revoked, &call.stamp).await?;
+    let change = call
+        .store
+        .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
+        .await?;
     let confirmation = match call.query.wait {
         Some(Seconds(patience)) => Some(call.store.confirmed_by_all(patience).await?),
         None => None,
     };
-    let all_did = confirmation.as_ref().is_none_or(|confirmation| confirmation.missing.is_empty());
-    let mut response = if all_did { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-    Ok(response.json(RevokedKeyView::of(&change.key, confirmation.as_ref(), call.now())))
+    let all_did = confirmation
+        .as_ref()
+        .is_none_or(|confirmation| confirmation.missing.is_empty());
+    let mut response = if all_did {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::Accepted()
+    };
+    Ok(response.json(RevokedKeyView::of(
+        &change.key,
+        confirmation.as_ref(),
+        call.now(),
+    )))
 }
 
 async fn disable(call: Call<KeyId, Guard, ()>) -> Answered {
@@ -275,14 +374,18 @@ async fn enable(call: Call<KeyId, Guard, ()>) -> Answered {
 
 async fn set_state(call: Call<KeyId, Guard, ()>, state: KeyState) -> Answered {
     find(&call.store, &call.path, &call.query).await?;
-    let change = call.store.set_key_state(&call.path, state, &call.stamp).await?;
+    let change = call
+        .store
+        .set_key_state(&call.path, state, &call.stamp)
+        .await?;
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
 }
 
 /// The key of this id, if its consumer has the tags that are asked for.
 pub(super) async fn find(store: &Store, id: &KeyId, guard: &Guard) -> Result<StoredKey, Problem> {
     let found = store.key(id).await?;
-    let found = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))?;
+    let found =
+        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))?;
     if !guard.is_empty() {
         guard.check(&consumers::find(store, &found.consumer).await?.tags)?;
     }
@@ -299,7 +402,11 @@ fn require_future(end: Option<UnixMillis>, stamp: &Stamp) -> Result<(), Problem>
     match end {
         Some(end) if end <= stamp.at => {
             let errors = vec![FieldError::at("/expires_at", "it is not in the future")];
-            Err(Problem::new(Kind::ExpiryInThePast, "A key must expire in the future; to end it now, revoke it.").with(errors))
+            Err(Problem::new(
+                Kind::ExpiryInThePast,
+                "A key must expire in the future; to end it now, revoke it.",
+            )
+            .with(errors))
         }
         _ => Ok(()),
     }

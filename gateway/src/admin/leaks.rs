@@ -65,16 +65,32 @@ impl Body for NewLeak {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         fields.either("sha256", "key", &[]);
-        let digest = fields.optional("sha256", "SHA-256 of the key that was found, in hexadecimal digits; or give `key`.");
-        let key = fields.optional("key", "The key that was found. It is not stored or logged. Or give `sha256`.");
+        let digest = fields.optional(
+            "sha256",
+            "SHA-256 of the key that was found, in hexadecimal digits; or give `key`.",
+        );
+        let key = fields.optional(
+            "key",
+            "The key that was found. It is not stored or logged. Or give `sha256`.",
+        );
         let url = fields.optional("url", "Where it was found.");
         let source = fields.optional("source", "What it was found in, for example `commit`.");
-        Some(Self { digest, key, url, source })
+        Some(Self {
+            digest,
+            key,
+            url,
+            source,
+        })
     }
 }
 
 async fn report(call: Call<(), (), NewLeak>) -> Answered {
-    let NewLeak { digest, key, url, source } = call.body;
+    let NewLeak {
+        digest,
+        key,
+        url,
+        source,
+    } = call.body;
     let found = match (&key, digest) {
         (Some(key), _) => FoundKey::Plain(key.expose()),
         (None, Some(digest)) => FoundKey::Digest(digest),
@@ -84,15 +100,32 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
     let mut errors = Vec::new();
     let mut kept = |pointer: &str, text: Option<Description>| {
         let kept = place(text.as_ref()?.as_str(), found, &call.prefix);
-        kept.map_err(|error| errors.push(FieldError::at(pointer, error.to_string()))).ok().map(str::to_owned)
+        kept.map_err(|error| errors.push(FieldError::at(pointer, error.to_string())))
+            .ok()
+            .map(str::to_owned)
     };
     let (url, source) = (kept("/url", url), kept("/source", source));
     if !errors.is_empty() {
-        return Err(Problem::new(Kind::InvalidBody, "The key must not be in what is said of it; see errors.").with(errors));
+        return Err(Problem::new(
+            Kind::InvalidBody,
+            "The key must not be in what is said of it; see errors.",
+        )
+        .with(errors));
     }
     // A text that cannot be a key is the key of nobody.
     let outcome = match digest.or_else(|| key.and_then(|key| key.digest(&call.prefix))) {
-        Some(digest) => report_to(&call.store, &Leak { digest, url, source }, &call.stamp).await?,
+        Some(digest) => {
+            report_to(
+                &call.store,
+                &Leak {
+                    digest,
+                    url,
+                    source,
+                },
+                &call.stamp,
+            )
+            .await?
+        }
         None => None,
     };
     Ok(HttpResponse::Ok().json(LeakView::of(outcome.as_ref(), call.stamp.at)))
@@ -100,7 +133,9 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
 
 async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     let failed = || Problem::new(Kind::Internal, "The gateway failed.");
-    let operations = request.app_data::<web::Data<Operations>>().ok_or_else(failed)?;
+    let operations = request
+        .app_data::<web::Data<Operations>>()
+        .ok_or_else(failed)?;
     let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
     // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
     // before it is.
@@ -110,7 +145,10 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     let text = body::collect_within(REPORT_DEADLINE, MAX_REPORT_BYTES, &request, payload).await?;
     turn.verify(&proof, &text).await.map_err(refuse)?;
     let found: Vec<Found> = serde_json::from_slice(&text).map_err(|_| {
-        let errors = vec![FieldError::at("", "a report is an array of objects, each with a `token`")];
+        let errors = vec![FieldError::at(
+            "",
+            "a report is an array of objects, each with a `token`",
+        )];
         Problem::new(Kind::InvalidBody, "The body is not what GitHub sends.").with(errors)
     })?;
     let store = operations.store().ok_or_else(Problem::store_unavailable)?;
@@ -119,15 +157,31 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     for found in found {
         let digest = KeyDigest::of(found.token.as_bytes());
         let is_key = check_shape(found.token.as_bytes(), operations.prefix()).is_ok();
-        let outcome = if is_key { report_to(store, &found.leak(digest, operations.prefix()), &stamp).await? } else { None };
-        let label = if outcome.is_some() { Label::TruePositive } else { Label::FalsePositive };
-        feedback.push(Feedback { token_hash: digest.to_hex(), token_type: found.kind, label });
+        let outcome = if is_key {
+            report_to(store, &found.leak(digest, operations.prefix()), &stamp).await?
+        } else {
+            None
+        };
+        let label = if outcome.is_some() {
+            Label::TruePositive
+        } else {
+            Label::FalsePositive
+        };
+        feedback.push(Feedback {
+            token_hash: digest.to_hex(),
+            token_type: found.kind,
+            label,
+        });
     }
     Ok(HttpResponse::Ok().json(feedback))
 }
 
 /// Does what the bucket says, and has people know of it.
-async fn report_to(store: &Store, leak: &Leak, stamp: &Stamp) -> Result<Option<LeakOutcome>, Problem> {
+async fn report_to(
+    store: &Store,
+    leak: &Leak,
+    stamp: &Stamp,
+) -> Result<Option<LeakOutcome>, Problem> {
     let outcome = store.report_leak(leak, stamp).await?;
     if let Some(LeakOutcome { action, key }) = &outcome {
         let place = leak.url.as_deref().unwrap_or("an unknown place");
@@ -149,22 +203,34 @@ async fn report_to(store: &Store, leak: &Leak, stamp: &Stamp) -> Result<Option<L
 }
 
 fn stamp(address: Option<IpAddr>) -> Stamp {
-    Stamp { source: address, ..Stamp::now(Actor::github()) }
+    Stamp {
+        source: address,
+        ..Stamp::now(Actor::github())
+    }
 }
 
 fn refuse(error: Unverified) -> Problem {
     match error {
         Unverified::NotConfigured | Unverified::NotFromGithub(_) => {
             log::warn!("a report of leaked keys was refused: {error}");
-            Problem::new(Kind::SignatureInvalid, "The report is not known to come from GitHub.")
+            Problem::new(
+                Kind::SignatureInvalid,
+                "The report is not known to come from GitHub.",
+            )
         }
         Unverified::Busy => {
             log::warn!("a report of leaked keys was put off: {error}");
-            Problem::new(Kind::TooManyReports, "Other reports are being checked. Try again shortly.")
+            Problem::new(
+                Kind::TooManyReports,
+                "Other reports are being checked. Try again shortly.",
+            )
         }
         Unverified::Unavailable(_) => {
             log::error!("a report of leaked keys cannot be checked: {error}");
-            Problem::new(Kind::PublicKeysUnavailable, "The keys to check the signature with cannot be had at the moment.")
+            Problem::new(
+                Kind::PublicKeysUnavailable,
+                "The keys to check the signature with cannot be had at the moment.",
+            )
         }
     }
 }
@@ -175,18 +241,31 @@ fn one<'r>(request: &'r HttpRequest, name: &'static str) -> Result<&'r str, Prob
         (Some(Ok(value)), None) => Some(value),
         _ => None,
     };
-    value.ok_or_else(|| Problem::new(Kind::SignatureInvalid, format!("The header {name} has to be there once.")))
+    value.ok_or_else(|| {
+        Problem::new(
+            Kind::SignatureInvalid,
+            format!("The header {name} has to be there once."),
+        )
+    })
 }
 
 impl Found {
     fn leak(&self, digest: KeyDigest, prefix: &Prefix) -> Leak {
         let kept = |text: &str| {
-            let shown: String = text.chars().filter(|char| !char.is_control()).take(MAX_PLACE_CHARS).collect();
+            let shown: String = text
+                .chars()
+                .filter(|char| !char.is_control())
+                .take(MAX_PLACE_CHARS)
+                .collect();
             // What is dropped could have kept two pieces of a key apart, and the cut could go through one.
             let has_none = |text| place(text, FoundKey::Plain(&self.token), prefix).is_ok();
             let is_kept = !shown.is_empty() && has_none(text) && has_none(&shown);
             is_kept.then_some(shown)
         };
-        Leak { digest, url: kept(&self.url), source: kept(&self.source) }
+        Leak {
+            digest,
+            url: kept(&self.url),
+            source: kept(&self.source),
+        }
     }
 }

@@ -12,8 +12,8 @@ use crate::admin::json::member;
 use crate::admin::problem::FieldError;
 use crate::keys::allowed_ips::parse_range;
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText, KeyDigest, KeyId, Metadata, Prefix,
-    Scope, Scopes, Tag, Tags, UnixMillis, check_shape,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText,
+    KeyDigest, KeyId, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -55,7 +55,9 @@ impl PresentedKey {
 
     /// Its digest, unless no key could be like it.
     pub(super) fn digest(&self, prefix: &Prefix) -> Option<KeyDigest> {
-        check_shape(self.0.as_bytes(), prefix).is_ok().then(|| KeyDigest::of(self.0.as_bytes()))
+        check_shape(self.0.as_bytes(), prefix)
+            .is_ok()
+            .then(|| KeyDigest::of(self.0.as_bytes()))
     }
 }
 
@@ -69,16 +71,25 @@ impl Errors {
             Value::Array(_) => "an array",
             Value::Object(_) => "an object",
         };
-        self.list.push(FieldError::at(pointer, format!("{wanted} belongs here, not {found}")));
+        self.list.push(FieldError::at(
+            pointer,
+            format!("{wanted} belongs here, not {found}"),
+        ));
     }
 }
 
-fn text<T: FromStr<Err: std::fmt::Display>>(value: &Value, pointer: &str, errors: &mut Errors) -> Option<T> {
+fn text<T: FromStr<Err: std::fmt::Display>>(
+    value: &Value,
+    pointer: &str,
+    errors: &mut Errors,
+) -> Option<T> {
     let Value::String(text) = value else {
         errors.wrong_type(pointer, "a string", value);
         return None;
     };
-    text.parse().map_err(|error: T::Err| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+    text.parse()
+        .map_err(|error: T::Err| errors.list.push(FieldError::at(pointer, error.to_string())))
+        .ok()
 }
 
 macro_rules! texts {
@@ -104,7 +115,10 @@ impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
     fn of(seconds: Option<u64>, pointer: &str, errors: &mut Errors) -> Option<Self> {
         let seconds = seconds.filter(|seconds| (LEAST..=MOST).contains(seconds));
         if seconds.is_none() {
-            errors.list.push(FieldError::at(pointer, format!("a whole number from {LEAST} to {MOST} belongs here")));
+            errors.list.push(FieldError::at(
+                pointer,
+                format!("a whole number from {LEAST} to {MOST} belongs here"),
+            ));
         }
         seconds.map(Duration::from_secs).map(Self)
     }
@@ -117,8 +131,14 @@ impl<const LEAST: u64, const MOST: u64> Member for Seconds<LEAST, MOST> {
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
         // To JSON Schema, 1.0 is a whole number too. Those up to `MOST` are exact.
-        let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=MOST as f64).contains(number));
-        Self::of(value.as_u64().or(whole.map(|number| number as u64)), pointer, errors)
+        let whole = value
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && (0.0..=MOST as f64).contains(number));
+        Self::of(
+            value.as_u64().or(whole.map(|number| number as u64)),
+            pointer,
+            errors,
+        )
     }
 
     fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
@@ -150,7 +170,10 @@ impl Member for KeyDigest {
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
         let digest = value.as_str().and_then(Self::from_hex);
         if digest.is_none() {
-            errors.list.push(FieldError::at(pointer, "SHA-256 in 64 hexadecimal digits belongs here"));
+            errors.list.push(FieldError::at(
+                pointer,
+                "SHA-256 in 64 hexadecimal digits belongs here",
+            ));
         }
         digest
     }
@@ -179,7 +202,9 @@ impl Member for UnixMillis {
             errors.wrong_type(pointer, "a string", &value);
             return None;
         };
-        Self::parse_rfc3339(text).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+        Self::parse_rfc3339(text)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
     }
 }
 
@@ -218,7 +243,9 @@ impl Member for Scopes {
         // Each is read before the first that is wrong ends it.
         let scopes: Vec<Option<Scope>> = items.into_iter().enumerate().map(scope).collect();
         let scopes: Vec<Scope> = scopes.into_iter().collect::<Option<_>>()?;
-        Self::new(scopes).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+        Self::new(scopes)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
     }
 }
 
@@ -238,11 +265,19 @@ impl Member for AllowedIps {
                 errors.wrong_type(&pointer, "a string", &item);
                 return None;
             };
-            parse_range(text).map_err(|error| errors.list.push(FieldError::at(&pointer, error.to_string()))).ok()
+            parse_range(text)
+                .map_err(|error| {
+                    errors
+                        .list
+                        .push(FieldError::at(&pointer, error.to_string()))
+                })
+                .ok()
         };
         let ranges: Vec<Option<IpNet>> = items.into_iter().enumerate().map(range).collect();
         let ranges: Vec<IpNet> = ranges.into_iter().collect::<Option<_>>()?;
-        Self::new(ranges).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+        Self::new(ranges)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
     }
 }
 
@@ -262,10 +297,18 @@ impl Member for Tags {
                 errors.wrong_type(&pointer, "a string", &value);
                 return None;
             };
-            Tag::new(&name, &value).map_err(|error| errors.list.push(FieldError::at(&pointer, error.to_string()))).ok()
+            Tag::new(&name, &value)
+                .map_err(|error| {
+                    errors
+                        .list
+                        .push(FieldError::at(&pointer, error.to_string()))
+                })
+                .ok()
         };
         let tags: Vec<Option<Tag>> = members.into_iter().map(&mut tag).collect();
         let tags: Vec<Tag> = tags.into_iter().collect::<Option<_>>()?;
-        Self::new(tags).map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string()))).ok()
+        Self::new(tags)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
     }
 }

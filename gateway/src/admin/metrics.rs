@@ -45,7 +45,11 @@ pub struct MetricsPage {
 /// The operation that answers a scrape.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open("/metrics", web::route().to(page))
-        .named("metrics", "operations", "What the gateway counts and how it is")
+        .named(
+            "metrics",
+            "operations",
+            "What the gateway counts and how it is",
+        )
         .answers_with(
             200,
             "Text in the format of Prometheus.",
@@ -55,7 +59,10 @@ pub(super) fn endpoint() -> Endpoint {
 }
 
 async fn page(page: web::Data<MetricsPage>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).content_type(MEDIA_TYPE).body(page.write())
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type(MEDIA_TYPE)
+        .body(page.write())
 }
 
 impl MetricsPage {
@@ -64,9 +71,19 @@ impl MetricsPage {
     pub fn write(&self) -> String {
         let mut page = Page::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        page.family("postern_build_info", Kind::Gauge, "Always 1; the label is the version.").sample(&version, 1);
+        page.family(
+            "postern_build_info",
+            Kind::Gauge,
+            "Always 1; the label is the version.",
+        )
+        .sample(&version, 1);
         self.metrics.write(&mut page);
-        page.single("postern_requests_in_flight", Kind::Gauge, "Requests that run, bodies included.", self.in_flight.now());
+        page.single(
+            "postern_requests_in_flight",
+            Kind::Gauge,
+            "Requests that run, bodies included.",
+            self.in_flight.now(),
+        );
         self.write_upstreams(&mut page);
         self.write_store(&mut page);
         let mut expiry = page.family(
@@ -74,11 +91,17 @@ impl MetricsPage {
             Kind::Gauge,
             "The last second in which a certificate of the public listener is good, since 1970.",
         );
-        let ends = self.certificates.iter().flat_map(|certificates| certificates.ends());
+        let ends = self
+            .certificates
+            .iter()
+            .flat_map(|certificates| certificates.ends());
         for (file, end) in ends.collect::<BTreeMap<_, _>>() {
             expiry.sample(&[("file", &file.display().to_string())], end);
         }
-        let lost = self.log_lines_lost.as_ref().map_or(0, |lost| lost.load(Ordering::Relaxed));
+        let lost = self
+            .log_lines_lost
+            .as_ref()
+            .map_or(0, |lost| lost.load(Ordering::Relaxed));
         page.single(
             "postern_access_log_lines_lost_total",
             Kind::Counter,
@@ -104,8 +127,9 @@ impl MetricsPage {
         );
         for (name, same) in &by_name {
             let targets = same.iter().flat_map(|upstream| upstream.targets());
-            let states: BTreeMap<String, bool> =
-                targets.map(|target| (target.to_string(), target.state() == State::Up)).collect();
+            let states: BTreeMap<String, bool> = targets
+                .map(|target| (target.to_string(), target.state() == State::Up))
+                .collect();
             for (target, is_up) in &states {
                 up.sample(&[("upstream", name), ("target", target)], u8::from(*is_up));
             }
@@ -117,14 +141,22 @@ impl MetricsPage {
         );
         for (name, same) in &by_name {
             for phase in Phase::ALL {
-                let count: u64 = same.iter().map(|upstream| upstream.failed_attempts(phase)).sum();
+                let count: u64 = same
+                    .iter()
+                    .map(|upstream| upstream.failed_attempts(phase))
+                    .sum();
                 failed.sample(&[("upstream", name), ("phase", phase.as_str())], count);
             }
         }
     }
 
     fn write_store(&self, page: &mut Page) {
-        page.single("postern_keys", Kind::Gauge, "Keys in memory, in whatever state.", self.keys.len());
+        page.single(
+            "postern_keys",
+            Kind::Gauge,
+            "Keys in memory, in whatever state.",
+            self.keys.len(),
+        );
         let mut age = page.family(
             "postern_store_age_seconds",
             Kind::Gauge,
@@ -133,7 +165,12 @@ impl MetricsPage {
         if let Some(seconds) = self.feed.age(Instant::now()) {
             age.sample(&[], seconds.as_secs_f64());
         }
-        page.single("postern_store_revision", Kind::Gauge, "The last change that the keys in memory have.", self.feed.revision());
+        page.single(
+            "postern_store_revision",
+            Kind::Gauge,
+            "The last change that the keys in memory have.",
+            self.feed.revision(),
+        );
         page.single(
             "postern_feed_loads_total",
             Kind::Counter,

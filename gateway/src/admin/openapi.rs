@@ -8,7 +8,9 @@ use utoipa::openapi::path::{PathItem, Paths};
 use utoipa::openapi::schema::{Components, ObjectBuilder, Ref, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::Tag;
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Response, ResponseBuilder,
+};
 
 use crate::admin::endpoint::{Endpoint, header};
 use crate::admin::endpoints;
@@ -23,23 +25,31 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap
 /// The operation that shows the document.
 pub(super) fn endpoint() -> Endpoint {
     let any_object = ObjectBuilder::new().schema_type(Type::Object).build();
-    Endpoint::open("/openapi.json", show()).named("show_document", "document", "Show this document").answers_with(
-        200,
-        "This document (OpenAPI 3.1).",
-        "application/json",
-        any_object.into(),
-    )
+    Endpoint::open("/openapi.json", show())
+        .named("show_document", "document", "Show this document")
+        .answers_with(
+            200,
+            "This document (OpenAPI 3.1).",
+            "application/json",
+            any_object.into(),
+        )
 }
 
 /// The document.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut components = Components::new();
-    components.schemas.insert("Problem".to_owned(), ProblemBody::schema());
-    components.schemas.insert("FieldError".to_owned(), FieldError::schema());
+    components
+        .schemas
+        .insert("Problem".to_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert("FieldError".to_owned(), FieldError::schema());
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An admin token: ADMIN_TOKEN, or one of `[[admin.tokens]]`."));
+        .description(Some(
+            "An admin token: ADMIN_TOKEN, or one of `[[admin.tokens]]`.",
+        ));
     components.add_security_scheme(SCHEME, SecurityScheme::Http(bearer.build()));
     let mut paths = Paths::new();
     for endpoint in endpoints() {
@@ -48,12 +58,19 @@ pub fn document() -> OpenApi {
         components.schemas.extend(schemas);
         match paths.paths.get_mut(path) {
             Some(item) => item.merge_operations(PathItem::new(method, operation)),
-            None => drop(paths.paths.insert(path.to_owned(), PathItem::new(method, operation))),
+            None => drop(
+                paths
+                    .paths
+                    .insert(path.to_owned(), PathItem::new(method, operation)),
+            ),
         }
     }
     let description = "Consumers and their API keys. Every change is written down in the audit, and reaches every gateway at once. \
                        Whatever is refused is answered as application/problem+json (RFC 9457).";
-    let info = InfoBuilder::new().title("Postern admin API").version(env!("CARGO_PKG_VERSION")).description(Some(description));
+    let info = InfoBuilder::new()
+        .title("Postern admin API")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(description));
     let tag = |name, description: &str| {
         let mut tag = Tag::new(name);
         tag.description = Some(description.to_owned());
@@ -67,7 +84,10 @@ pub fn document() -> OpenApi {
             tag("consumers", "Whom keys belong to."),
             tag("keys", "What clients authenticate with."),
             tag("buckets", "Namespaces of consumers."),
-            tag("verification", "Whether a key is good, for other proxies and services."),
+            tag(
+                "verification",
+                "Whether a key is good, for other proxies and services.",
+            ),
             tag("usage", "What was done with keys."),
             tag("audit", "Who did what, when and from where."),
             tag("operations", "Whether the gateway runs and takes work."),
@@ -78,19 +98,36 @@ pub fn document() -> OpenApi {
 
 /// A refusal of this status.
 pub(super) fn problem(status: u16, meaning: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new().description(meaning).content("application/problem+json", content);
-    let response =
-        match status {
-            401 => response
-                .header("www-authenticate", header("The challenge (RFC 6750).", schemas::text("^Bearer ", 7, 1024).into())),
-            503 => response
-                .header("retry-after", header("In how many seconds to try again.", schemas::text("^[0-9]+$", 1, 10).into())),
-            _ => response,
-        };
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let response = ResponseBuilder::new()
+        .description(meaning)
+        .content("application/problem+json", content);
+    let response = match status {
+        401 => response.header(
+            "www-authenticate",
+            header(
+                "The challenge (RFC 6750).",
+                schemas::text("^Bearer ", 7, 1024).into(),
+            ),
+        ),
+        503 => response.header(
+            "retry-after",
+            header(
+                "In how many seconds to try again.",
+                schemas::text("^[0-9]+$", 1, 10).into(),
+            ),
+        ),
+        _ => response,
+    };
     response.build()
 }
 
 fn show() -> Route {
-    web::route().to(async || HttpResponse::Ok().content_type("application/json").body(DOCUMENT.as_str()))
+    web::route().to(async || {
+        HttpResponse::Ok()
+            .content_type("application/json")
+            .body(DOCUMENT.as_str())
+    })
 }

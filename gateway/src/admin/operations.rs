@@ -63,7 +63,10 @@ impl Operations {
     /// That the listener answers to `hosts` too.
     #[must_use]
     pub fn answering_to<'h>(self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
-        Self { hosts: Arc::new(Hosts::default().and(hosts)), ..self }
+        Self {
+            hosts: Arc::new(Hosts::default().and(hosts)),
+            ..self
+        }
     }
 
     /// From now on the gateway is not ready: it takes no new work.
@@ -73,7 +76,9 @@ impl Operations {
 
     /// The keys, unless they were never loaded or are too old.
     pub(super) fn current_keys(&self) -> Option<&KeyTable> {
-        let stale = self.max_staleness.is_some_and(|most| self.feed.is_older_than(most));
+        let stale = self
+            .max_staleness
+            .is_some_and(|most| self.feed.is_older_than(most));
         (self.keys.is_loaded() && !stale).then_some(&*self.keys)
     }
 
@@ -102,16 +107,20 @@ impl Operations {
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let health = || web::route().to(async || HttpResponse::Ok().json(json!({ "status": "ok" })));
     vec![
-        Endpoint::open("/healthz", health()).named("health", "operations", "Whether the process runs").answers(
-            200,
-            "It runs.",
-            "Health",
-            Schema::from(status(&["ok"])),
-        ),
+        Endpoint::open("/healthz", health())
+            .named("health", "operations", "Whether the process runs")
+            .answers(200, "It runs.", "Health", Schema::from(status(&["ok"]))),
         Endpoint::open("/readyz", web::route().to(ready))
             .named("readiness", "operations", "Whether the gateway takes work")
-            .described("How many keys it knows, and how long ago they were last known to be current.")
-            .answers(200, "It takes work.", "Readiness", Schema::from(status(&["ready", "loading", "stale", "stopping"])))
+            .described(
+                "How many keys it knows, and how long ago they were last known to be current.",
+            )
+            .answers(
+                200,
+                "It takes work.",
+                "Readiness",
+                Schema::from(status(&["ready", "loading", "stale", "stopping"])),
+            )
             .answers(
                 503,
                 "It takes none yet, or no more.",
@@ -125,7 +134,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// store is away, requests go on with the keys known so far.
 async fn ready(operations: web::Data<Operations>) -> HttpResponse {
     let stopping = operations.stopping.load(Ordering::Acquire);
-    let stale = operations.max_staleness.is_some_and(|most| operations.feed.is_older_than(most));
+    let stale = operations
+        .max_staleness
+        .is_some_and(|most| operations.feed.is_older_than(most));
     let (status, code) = match (stopping, operations.keys.is_loaded(), stale) {
         (true, _, _) => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
         (false, false, _) => ("loading", StatusCode::SERVICE_UNAVAILABLE),
@@ -133,8 +144,15 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         (false, true, false) => ("ready", StatusCode::OK),
     };
     // Told, not judged: an origin that is away makes no gateway unfit for the routes of the others.
-    let upstreams: Vec<serde_json::Value> = operations.upstreams.iter().map(|upstream| tell(upstream)).collect();
-    let age = operations.feed.age(Instant::now()).map(|age| age.as_secs_f64());
+    let upstreams: Vec<serde_json::Value> = operations
+        .upstreams
+        .iter()
+        .map(|upstream| tell(upstream))
+        .collect();
+    let age = operations
+        .feed
+        .age(Instant::now())
+        .map(|age| age.as_secs_f64());
     HttpResponse::build(code).json(json!({
         "status": status,
         "keys": operations.keys.len(),
@@ -146,11 +164,17 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
 
 fn tell(upstream: &Upstream) -> serde_json::Value {
     let targets = upstream.targets().iter();
-    let targets = targets.map(|target| json!({ "target": target.to_string(), "state": target.state().as_str() }));
+    let targets = targets
+        .map(|target| json!({ "target": target.to_string(), "state": target.state().as_str() }));
     json!({ "name": upstream.name(), "targets": targets.collect::<Vec<_>>() })
 }
 
 fn status(words: &[&str]) -> ObjectBuilder {
-    let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied()));
-    ObjectBuilder::new().schema_type(Type::Object).property("status", word).required("status")
+    let word = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words.iter().copied()));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("status", word)
+        .required("status")
 }

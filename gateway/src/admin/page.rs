@@ -46,7 +46,10 @@ impl Page {
     pub(super) fn after(&self, prefix: &str) -> Option<After> {
         let (moment, id) = self.cursor.as_ref()?.split_at_checked(MOMENT_DIGITS)?;
         let moment = u64::from_str_radix(moment, 16).ok()?;
-        Some(After { created_at: UnixMillis(moment.cast_signed()), id: format!("{prefix}{id}") })
+        Some(After {
+            created_at: UnixMillis(moment.cast_signed()),
+            id: format!("{prefix}{id}"),
+        })
     }
 
     /// The name that the cursor stands for, in a list by name.
@@ -72,7 +75,10 @@ impl Page {
         let is_more = found.len() > limit;
         let shown = &found[..found.len().min(limit)];
         let next_cursor = shown.last().filter(|_| is_more).map(cursor);
-        HttpResponse::Ok().json(PageView { data: shown.iter().map(view).collect(), next_cursor })
+        HttpResponse::Ok().json(PageView {
+            data: shown.iter().map(view).collect(),
+            next_cursor,
+        })
     }
 }
 
@@ -93,17 +99,23 @@ pub(super) fn number_cursor(number: i64) -> String {
 }
 
 pub(super) fn parse_limit(text: &str) -> Result<u32, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit) && !text.starts_with('+'));
+    let limit = text
+        .parse()
+        .ok()
+        .filter(|limit| (1..=MAX_LIMIT).contains(limit) && !text.starts_with('+'));
     limit.ok_or_else(|| format!("a limit is a whole number from 1 to {MAX_LIMIT}"))
 }
 
 /// Any text of this form stands for a place, so none has to be refused later.
 pub(super) fn is_cursor(text: &str) -> bool {
     text.len() == CURSOR_CHARS
-        && text.bytes().enumerate().all(|(position, byte)| match position {
-            0..MOMENT_DIGITS => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-            _ => byte.is_ascii_alphanumeric(),
-        })
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(position, byte)| match position {
+                0..MOMENT_DIGITS => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+                _ => byte.is_ascii_alphanumeric(),
+            })
 }
 
 /// The same for a list by name: whatever its characters, they are a place among names.
@@ -117,11 +129,17 @@ pub(super) fn is_number_cursor(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == MOMENT_DIGITS
         && matches!(bytes[0], b'0'..=b'7')
-        && bytes.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
 }
 
 pub(super) fn limit_schema() -> Schema {
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT as usize)).into()
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_LIMIT as usize))
+        .into()
 }
 
 pub(super) fn cursor_schema() -> Schema {
@@ -144,7 +162,12 @@ pub(super) fn schema(name: &str, cursor: Schema) -> Schema {
     }
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .property("data", ArrayBuilder::new().items(Ref::from_schema_name(name)).max_items(Some(MAX_LIMIT as usize)))
+        .property(
+            "data",
+            ArrayBuilder::new()
+                .items(Ref::from_schema_name(name))
+                .max_items(Some(MAX_LIMIT as usize)),
+        )
         .required("data")
         .property("next_cursor", next)
         .required("next_cursor")
@@ -164,14 +187,30 @@ mod tests {
     #[test]
     fn a_cursor_leads_back_to_its_place() {
         for moment in [0, 1, -1, i64::MIN, i64::MAX, 1_700_000_000_000] {
-            let found = [(UnixMillis(moment), "key_0123456789abcdefghij"), (UnixMillis(moment), "key_1123456789abcdefghij")];
-            let page = Page { limit: 1, cursor: None };
-            let answer = read(page.answer(&found, |found| found.1, |found| cursor(found.0, found.1)));
+            let found = [
+                (UnixMillis(moment), "key_0123456789abcdefghij"),
+                (UnixMillis(moment), "key_1123456789abcdefghij"),
+            ];
+            let page = Page {
+                limit: 1,
+                cursor: None,
+            };
+            let answer =
+                read(page.answer(&found, |found| found.1, |found| cursor(found.0, found.1)));
             let next = answer["next_cursor"].as_str().unwrap().to_owned();
             assert!(is_cursor(&next), "{next}");
-            let after = Page { limit: 1, cursor: Some(next) }.after("key_").unwrap();
+            let after = Page {
+                limit: 1,
+                cursor: Some(next),
+            }
+            .after("key_")
+            .unwrap();
             assert_eq!((after.created_at, after.id.as_str()), found[0]);
-            let last = read(page.answer(&found[..1], |found| found.1, |found| cursor(found.0, found.1)));
+            let last = read(page.answer(
+                &found[..1],
+                |found| found.1,
+                |found| cursor(found.0, found.1),
+            ));
             assert!(last["next_cursor"].is_null());
         }
     }
@@ -181,24 +220,61 @@ mod tests {
         for name in ["a", "~", "eu/.. 1", &"n".repeat(MAX_NAME_BYTES)] {
             let cursor = name_cursor(name);
             assert!(is_name_cursor(&cursor), "{cursor}");
-            assert_eq!(Page { limit: 1, cursor: Some(cursor) }.after_name(), name);
+            assert_eq!(
+                Page {
+                    limit: 1,
+                    cursor: Some(cursor)
+                }
+                .after_name(),
+                name
+            );
         }
-        assert_eq!(Page { limit: 1, cursor: None }.after_name(), "");
-        for text in ["", "6", "616", "1f", "80", "6G", "6A", "é1", &"61".repeat(MAX_NAME_BYTES + 1)] {
+        assert_eq!(
+            Page {
+                limit: 1,
+                cursor: None
+            }
+            .after_name(),
+            ""
+        );
+        for text in [
+            "",
+            "6",
+            "616",
+            "1f",
+            "80",
+            "6G",
+            "6A",
+            "é1",
+            &"61".repeat(MAX_NAME_BYTES + 1),
+        ] {
             assert!(!is_name_cursor(text), "{text}");
         }
     }
 
     #[test]
     fn limits_and_cursors_have_one_form() {
-        for (text, limit) in
-            [("1", Some(1)), ("1000", Some(1000)), ("0", None), ("1001", None), ("+1", None), ("", None), ("a", None)]
-        {
+        for (text, limit) in [
+            ("1", Some(1)),
+            ("1000", Some(1000)),
+            ("0", None),
+            ("1001", None),
+            ("+1", None),
+            ("", None),
+            ("a", None),
+        ] {
             assert_eq!(parse_limit(text).ok(), limit, "{text}");
         }
         let cursor = "0000018bcfe568000123456789abcdefghij";
         assert!(is_cursor(cursor));
-        for text in ["", "x", &cursor[1..], &cursor.replace('b', "B"), &cursor.replace('j', "-"), &cursor.replace('j', "é")] {
+        for text in [
+            "",
+            "x",
+            &cursor[1..],
+            &cursor.replace('b', "B"),
+            &cursor.replace('j', "-"),
+            &cursor.replace('j', "é"),
+        ] {
             assert!(!is_cursor(text), "{text}");
         }
     }

@@ -119,40 +119,120 @@ pub(super) struct ProblemBody<'p> {
 impl Kind {
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::AdminDisabled => (StatusCode::SERVICE_UNAVAILABLE, "admin_disabled", "Admin API disabled"),
-            Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable"),
+            Self::AdminDisabled => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "admin_disabled",
+                "Admin API disabled",
+            ),
+            Self::StoreUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "Store unavailable",
+            ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised"),
-            Self::InsufficientRole => (StatusCode::FORBIDDEN, "insufficient_role", "Insufficient role"),
-            Self::SignatureInvalid => (StatusCode::FORBIDDEN, "signature_invalid", "Signature not valid"),
-            Self::PublicKeysUnavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "public_keys_unavailable", "Public keys not available")
-            }
-            Self::TooManyReports => (StatusCode::SERVICE_UNAVAILABLE, "too_many_reports", "Too many reports at once"),
+            Self::InsufficientRole => (
+                StatusCode::FORBIDDEN,
+                "insufficient_role",
+                "Insufficient role",
+            ),
+            Self::SignatureInvalid => (
+                StatusCode::FORBIDDEN,
+                "signature_invalid",
+                "Signature not valid",
+            ),
+            Self::PublicKeysUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "public_keys_unavailable",
+                "Public keys not available",
+            ),
+            Self::TooManyReports => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_reports",
+                "Too many reports at once",
+            ),
             Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
-            Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "misdirected_request", "Misdirected request"),
-            Self::CrossOrigin => (StatusCode::FORBIDDEN, "cross_origin", "Cross-origin request"),
+            Self::MisdirectedRequest => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected_request",
+                "Misdirected request",
+            ),
+            Self::CrossOrigin => (
+                StatusCode::FORBIDDEN,
+                "cross_origin",
+                "Cross-origin request",
+            ),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
             Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
-            Self::InvalidParameter => (StatusCode::BAD_REQUEST, "invalid_parameter", "Invalid parameter"),
-            Self::UnfollowableQuery => (StatusCode::UNPROCESSABLE_ENTITY, "unfollowable_query", "Parameters do not go together"),
+            Self::InvalidParameter => (
+                StatusCode::BAD_REQUEST,
+                "invalid_parameter",
+                "Invalid parameter",
+            ),
+            Self::UnfollowableQuery => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unfollowable_query",
+                "Parameters do not go together",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+            ),
             Self::Duplicate => (StatusCode::CONFLICT, "duplicate", "Already taken"),
             Self::KeyRevoked => (StatusCode::CONFLICT, "key_revoked", "Key revoked"),
             Self::KeyEnding => (StatusCode::CONFLICT, "key_ending", "Key ending"),
-            Self::AmbiguousRequest => (StatusCode::FORBIDDEN, "ambiguous_request", "Ambiguous request"),
+            Self::AmbiguousRequest => (
+                StatusCode::FORBIDDEN,
+                "ambiguous_request",
+                "Ambiguous request",
+            ),
             Self::NotGood => (StatusCode::CONFLICT, "key_not_good", "Key not good"),
-            Self::IdempotencyKeyInUse => (StatusCode::CONFLICT, "idempotency_key_in_use", "Request is running"),
-            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Idempotency key reused"),
-            Self::TagMismatch => (StatusCode::PRECONDITION_FAILED, "tag_mismatch", "Tags do not match"),
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
-            Self::MetadataTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large", "Metadata too large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
-            }
-            Self::ScopeNotGranted => (StatusCode::UNPROCESSABLE_ENTITY, "scope_not_granted", "Scope not granted"),
-            Self::ExpiryInThePast => (StatusCode::UNPROCESSABLE_ENTITY, "expiry_in_the_past", "Expiry in the past"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
+            Self::IdempotencyKeyInUse => (
+                StatusCode::CONFLICT,
+                "idempotency_key_in_use",
+                "Request is running",
+            ),
+            Self::IdempotencyKeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "Idempotency key reused",
+            ),
+            Self::TagMismatch => (
+                StatusCode::PRECONDITION_FAILED,
+                "tag_mismatch",
+                "Tags do not match",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "Body too large",
+            ),
+            Self::MetadataTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "metadata_too_large",
+                "Metadata too large",
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Unsupported media type",
+            ),
+            Self::ScopeNotGranted => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "scope_not_granted",
+                "Scope not granted",
+            ),
+            Self::ExpiryInThePast => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "expiry_in_the_past",
+                "Expiry in the past",
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "Internal error",
+            ),
         }
     }
 }
@@ -161,20 +241,34 @@ impl Problem {
     /// A problem of this kind; `detail` is for people, and public.
     #[must_use]
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), allow: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            allow: None,
+        }
     }
 
     /// With each thing that is wrong, up to what an answer has room for.
     #[must_use]
     pub(super) fn with(self, errors: Vec<FieldError>) -> Self {
-        Self { errors: field_error::limited(errors), ..self }
+        Self {
+            errors: field_error::limited(errors),
+            ..self
+        }
     }
 
     /// The path has other methods: these.
     #[must_use]
     pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
-        let problem = Self::new(Kind::MethodNotAllowed, "The Allow header names the methods that are taken here.");
-        Self { allow: Some(allow), ..problem }
+        let problem = Self::new(
+            Kind::MethodNotAllowed,
+            "The Allow header names the methods that are taken here.",
+        );
+        Self {
+            allow: Some(allow),
+            ..problem
+        }
     }
 
     /// Nothing is at this path.
@@ -186,7 +280,10 @@ impl Problem {
     /// The store is not there now, and may be in a moment.
     #[must_use]
     pub(super) fn store_unavailable() -> Self {
-        Self::new(Kind::StoreUnavailable, "The database is not available at the moment. Try again shortly.")
+        Self::new(
+            Kind::StoreUnavailable,
+            "The database is not available at the moment. Try again shortly.",
+        )
     }
 
     /// What kind of problem it is.
@@ -216,10 +313,12 @@ impl Problem {
         }
         match self.kind {
             Kind::Unauthorized => {
-                response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"postern-admin\""));
+                response
+                    .insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"postern-admin\""));
             }
             Kind::InsufficientRole => {
-                let challenge = "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
+                let challenge =
+                    "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
             Kind::AdminDisabled
@@ -257,11 +356,16 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let public = error.to_string();
         match error {
-            StoreError::Unreachable { .. } | StoreError::Busy | StoreError::Unwritable { .. } | StoreError::CannotOpen { .. } => {
+            StoreError::Unreachable { .. }
+            | StoreError::Busy
+            | StoreError::Unwritable { .. }
+            | StoreError::CannotOpen { .. } => {
                 log::error!("admin API: {error}");
                 Self::store_unavailable()
             }
-            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
+            StoreError::Database(
+                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_),
+            ) => {
                 log::error!("admin API: {error}");
                 Self::store_unavailable()
             }
@@ -278,7 +382,9 @@ impl From<StoreError> for Problem {
                 let errors = vec![FieldError::at("/bucket", public.clone())];
                 Self::new(Kind::NotFound, sentence(public)).with(errors)
             }
-            StoreError::UnknownConsumer { .. } | StoreError::UnknownKey(_) => Self::new(Kind::NotFound, sentence(public)),
+            StoreError::UnknownConsumer { .. } | StoreError::UnknownKey(_) => {
+                Self::new(Kind::NotFound, sentence(public))
+            }
             StoreError::InvalidRoll(_) => Self::new(Kind::NotGood, sentence(public)),
             StoreError::TagMismatch => Self::new(Kind::TagMismatch, sentence(public)),
             StoreError::KeyRevoked(_) => Self::new(Kind::KeyRevoked, sentence(public)),
@@ -299,7 +405,10 @@ impl From<StoreError> for Problem {
             | StoreError::OutOfStep(_)
             | StoreError::Database(_) => {
                 log::error!("admin API: {error}");
-                Self::new(Kind::Internal, "The gateway failed. Its log says why, under this request's time.")
+                Self::new(
+                    Kind::Internal,
+                    "The gateway failed. Its log says why, under this request's time.",
+                )
             }
         }
     }
@@ -308,7 +417,9 @@ impl From<StoreError> for Problem {
 /// A remark as a sentence.
 fn sentence(remark: String) -> String {
     let mut letters = remark.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}.", first.to_uppercase(), letters.as_str())
+    })
 }
 
 #[cfg(test)]
@@ -349,18 +460,28 @@ mod tests {
 
     #[test]
     fn every_kind_is_documented_and_carries_what_its_status_demands() {
-        let document = include_str!("../../../docs/PROBLEMS.md").split_once("## What the admin API answers").unwrap().1;
+        let document = include_str!("../../../docs/PROBLEMS.md")
+            .split_once("## What the admin API answers")
+            .unwrap()
+            .1;
         let id = RequestIds::new().make();
         for &kind in EVERY_KIND {
             let (status, code, _) = kind.row();
             let row = format!("| {} | `{code}` |", status.as_u16());
-            assert!(document.lines().any(|line| line.starts_with(&row)), "{row} is not in docs/PROBLEMS.md");
+            assert!(
+                document.lines().any(|line| line.starts_with(&row)),
+                "{row} is not in docs/PROBLEMS.md"
+            );
             let response = Problem::new(kind, "why").respond(Some("/x"), &id);
             assert_eq!(response.status(), status);
             let has = |name| response.headers().contains_key(name);
             let challenges = matches!(kind, Kind::Unauthorized | Kind::InsufficientRole);
             assert_eq!(has(header::WWW_AUTHENTICATE), challenges, "{kind:?}");
-            assert_eq!(has(header::RETRY_AFTER), status.as_u16() == 503 || kind == Kind::IdempotencyKeyInUse, "{kind:?}");
+            assert_eq!(
+                has(header::RETRY_AFTER),
+                status.as_u16() == 503 || kind == Kind::IdempotencyKeyInUse,
+                "{kind:?}"
+            );
         }
     }
 
@@ -369,11 +490,34 @@ mod tests {
         let secret = "postgres://user:password@host";
         for (error, kind) in [
             (StoreError::Busy, Kind::StoreUnavailable),
-            (StoreError::Unwritable { reason: secret.to_owned() }, Kind::StoreUnavailable),
-            (StoreError::CannotOpen { location: "x".to_owned(), reason: secret.to_owned() }, Kind::StoreUnavailable),
-            (StoreError::Database(sqlx::Error::PoolTimedOut), Kind::StoreUnavailable),
-            (StoreError::Database(sqlx::Error::Protocol(secret.to_owned())), Kind::Internal),
-            (StoreError::UnreadableRow { what: "tags", reason: secret.to_owned() }, Kind::Internal),
+            (
+                StoreError::Unwritable {
+                    reason: secret.to_owned(),
+                },
+                Kind::StoreUnavailable,
+            ),
+            (
+                StoreError::CannotOpen {
+                    location: "x".to_owned(),
+                    reason: secret.to_owned(),
+                },
+                Kind::StoreUnavailable,
+            ),
+            (
+                StoreError::Database(sqlx::Error::PoolTimedOut),
+                Kind::StoreUnavailable,
+            ),
+            (
+                StoreError::Database(sqlx::Error::Protocol(secret.to_owned())),
+                Kind::Internal,
+            ),
+            (
+                StoreError::UnreadableRow {
+                    what: "tags",
+                    reason: secret.to_owned(),
+                },
+                Kind::Internal,
+            ),
         ] {
             let problem = Problem::from(error);
             assert_eq!(problem.kind(), kind);

@@ -37,7 +37,11 @@ pub(super) struct Guard(pub(super) Tags);
 
 impl Query for Guard {
     fn read(parameters: &mut Parameters) -> Self {
-        Self(parameters.tags("Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412."))
+        Self(
+            parameters.tags(
+                "Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412.",
+            ),
+        )
     }
 
     fn guard(&self) -> Tags {
@@ -53,8 +57,13 @@ impl Guard {
 
     /// Refuses a consumer without these tags.
     pub(super) fn check(&self, tags: &Tags) -> Result<(), Problem> {
-        let mismatch = "The consumer does not have the tags that the request asks for. Nothing was changed.";
-        if tags.include(&self.0) { Ok(()) } else { Err(Problem::new(Kind::TagMismatch, mismatch)) }
+        let mismatch =
+            "The consumer does not have the tags that the request asks for. Nothing was changed.";
+        if tags.include(&self.0) {
+            Ok(())
+        } else {
+            Err(Problem::new(Kind::TagMismatch, mismatch))
+        }
     }
 }
 
@@ -73,7 +82,12 @@ impl Parameters {
         let text = self.take(name)?;
         let mut errors = Errors::default();
         let value = T::read_text(text, &mut errors);
-        self.errors.extend(errors.list.into_iter().map(|error| FieldError::of(name, error.detail)));
+        self.errors.extend(
+            errors
+                .list
+                .into_iter()
+                .map(|error| FieldError::of(name, error.detail)),
+        );
         value
     }
 
@@ -93,11 +107,23 @@ impl Parameters {
     }
 
     fn page_with(&mut self, schema: Schema, is_cursor: fn(&str) -> bool) -> Page {
-        let limit = self.limit("limit", "How many there may be on this page; 100 when missing.").unwrap_or(page::DEFAULT_LIMIT);
-        self.describe("cursor", "Where to go on: `next_cursor` of the page before.", schema);
+        let limit = self
+            .limit(
+                "limit",
+                "How many there may be on this page; 100 when missing.",
+            )
+            .unwrap_or(page::DEFAULT_LIMIT);
+        self.describe(
+            "cursor",
+            "Where to go on: `next_cursor` of the page before.",
+            schema,
+        );
         let cursor = self.take("cursor");
         if cursor.as_deref().is_some_and(|cursor| !is_cursor(cursor)) {
-            self.errors.push(FieldError::of("cursor", "a cursor is what `next_cursor` was on the page before"));
+            self.errors.push(FieldError::of(
+                "cursor",
+                "a cursor is what `next_cursor` was on the page before",
+            ));
         }
         Page { limit, cursor }
     }
@@ -118,23 +144,40 @@ impl Parameters {
     pub(super) fn tags(&mut self, meaning: &str) -> Tags {
         let schema = ObjectBuilder::new()
             .schema_type(Type::Object)
-            .property_names(Some(schemas::text(r"^tag\.[0-9A-Za-z_.-]+$", TAG.len() + 1, TAG.len() + MAX_NAME_BYTES)))
-            .additional_properties(Some(Schema::from(schemas::text(schemas::NO_CONTROLS, 0, MAX_VALUE_CHARS))))
+            .property_names(Some(schemas::text(
+                r"^tag\.[0-9A-Za-z_.-]+$",
+                TAG.len() + 1,
+                TAG.len() + MAX_NAME_BYTES,
+            )))
+            .additional_properties(Some(Schema::from(schemas::text(
+                schemas::NO_CONTROLS,
+                0,
+                MAX_VALUE_CHARS,
+            ))))
             .max_properties(Some(MAX_TAGS));
         let parameter = parameter("tag", meaning, schema.into());
-        self.described.push(parameter.style(Some(ParameterStyle::Form)).explode(Some(true)).build());
-        let (tags, others) = std::mem::take(&mut self.given).into_iter().partition(|(name, _)| name.starts_with(TAG));
+        self.described.push(
+            parameter
+                .style(Some(ParameterStyle::Form))
+                .explode(Some(true))
+                .build(),
+        );
+        let (tags, others) = std::mem::take(&mut self.given)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(TAG));
         self.given = others;
         let tags: Vec<(String, String)> = tags;
         // First of all: each is compared with those before it.
         if tags.len() > MAX_TAGS {
-            self.errors.push(FieldError::of("tag", InvalidTag::TooMany.to_string()));
+            self.errors
+                .push(FieldError::of("tag", InvalidTag::TooMany.to_string()));
             return Tags::default();
         }
         let mut read = Vec::new();
         for (index, (name, value)) in tags.iter().enumerate() {
             if tags[..index].iter().any(|(earlier, _)| earlier == name) {
-                self.errors.push(FieldError::of(name, "it is there more than once"));
+                self.errors
+                    .push(FieldError::of(name, "it is there more than once"));
             }
             match Tag::new(&name[TAG.len()..], value) {
                 Ok(tag) => read.push(tag),
@@ -153,13 +196,15 @@ impl Parameters {
         let before = self.given.len();
         self.given.retain(|(given, _)| given != name);
         if self.given.len() < before {
-            self.errors.push(FieldError::of(name, "it is there more than once"));
+            self.errors
+                .push(FieldError::of(name, "it is there more than once"));
         }
         Some(value)
     }
 
     fn describe(&mut self, name: &str, meaning: &str, schema: Schema) {
-        self.described.push(parameter(name, meaning, schema).build());
+        self.described
+            .push(parameter(name, meaning, schema).build());
     }
 }
 
@@ -174,8 +219,14 @@ pub(super) fn parameters<Q: Query>() -> Vec<Parameter> {
 pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
     let refuse = |errors: Vec<FieldError>| {
         let errors = field_error::limited(errors);
-        let names: Vec<&str> = errors.iter().filter_map(|error| error.parameter.as_deref()).collect();
-        let detail = format!("These parameters are not what is accepted here: {}.", names.join(", "));
+        let names: Vec<&str> = errors
+            .iter()
+            .filter_map(|error| error.parameter.as_deref())
+            .collect();
+        let detail = format!(
+            "These parameters are not what is accepted here: {}.",
+            names.join(", ")
+        );
         Err(Problem::new(Kind::InvalidParameter, detail).with(errors))
     };
     let mut parameters = Parameters::default();
@@ -187,9 +238,21 @@ pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
         }
     }
     let read = Q::read(&mut parameters);
-    let Parameters { given: unknown, mut errors, .. } = parameters;
-    errors.extend(unknown.iter().map(|(name, _)| FieldError::of(name, "there is no such parameter here")));
-    if errors.is_empty() { Ok(read) } else { refuse(errors) }
+    let Parameters {
+        given: unknown,
+        mut errors,
+        ..
+    } = parameters;
+    errors.extend(
+        unknown
+            .iter()
+            .map(|(name, _)| FieldError::of(name, "there is no such parameter here")),
+    );
+    if errors.is_empty() {
+        Ok(read)
+    } else {
+        refuse(errors)
+    }
 }
 
 /// A piece of a query as text: `+` is a space, `%` and two digits a byte.
@@ -214,7 +277,10 @@ mod tests {
     fn a_query_is_taken_whole_or_refused_by_name() {
         let guard = |text| parse::<Guard>(text).map(|guard| guard.0);
         assert_eq!(guard("").unwrap(), Tags::default());
-        assert_eq!(guard("tag.a=b+c%2B&").unwrap().iter().collect::<Vec<_>>(), [("a", "b c+")]);
+        assert_eq!(
+            guard("tag.a=b+c%2B&").unwrap().iter().collect::<Vec<_>>(),
+            [("a", "b c+")]
+        );
         for (text, named) in [
             ("x=1", "x"),
             ("tag.=1", "tag."),
@@ -232,7 +298,12 @@ mod tests {
     #[test]
     fn more_tags_than_a_consumer_has_are_one_error() {
         let query = |count| "tag.a=1&".repeat(count);
-        let told = |count| parse::<Guard>(&query(count)).map(drop).unwrap_err().to_string();
+        let told = |count| {
+            parse::<Guard>(&query(count))
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(told(MAX_TAGS).matches("tag.a").count() == MAX_TAGS - 1);
         assert_eq!(told(3_000), told(MAX_TAGS + 1));
         assert!(!told(3_000).contains("tag.a"));

@@ -34,12 +34,23 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         rolled(
             Endpoint::create("/v1/keys/{id}/roll", roll_key)
-                .named("roll_key", "keys", "Make a key that takes the place of another")
-                .refuses(&[(409, "The key is not good: it expired, or was revoked or disabled.")]),
+                .named(
+                    "roll_key",
+                    "keys",
+                    "Make a key that takes the place of another",
+                )
+                .refuses(&[(
+                    409,
+                    "The key is not good: it expired, or was revoked or disabled.",
+                )]),
         ),
         rolled(
             Endpoint::create("/v1/consumers/{id}/roll", roll_consumer)
-                .named("roll_keys_of_consumer", "keys", "Make a key that takes the place of all good keys of a consumer")
+                .named(
+                    "roll_keys_of_consumer",
+                    "keys",
+                    "Make a key that takes the place of all good keys of a consumer",
+                )
                 .refuses(&[(409, "The consumer has no key that is good.")]),
         ),
     ]
@@ -54,8 +65,13 @@ impl Body for Rolling {
     const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let grace = "How long the replaced keys go on at most; 0 ends them at once, a day when missing.";
-        Some(Self { grace: fields.optional::<Grace>("grace_seconds", grace).map_or(DEFAULT_GRACE, |grace| grace.0) })
+        let grace =
+            "How long the replaced keys go on at most; 0 ends them at once, a day when missing.";
+        Some(Self {
+            grace: fields
+                .optional::<Grace>("grace_seconds", grace)
+                .map_or(DEFAULT_GRACE, |grace| grace.0),
+        })
     }
 }
 
@@ -66,22 +82,35 @@ async fn roll_key(call: Call<KeyId, Guard, Rolling>) -> Answered {
 }
 
 async fn roll_consumer(call: Call<ConsumerId, Guard, Rolling>) -> Answered {
-    call.query.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+    call.query
+        .check(&consumers::find(&call.store, &call.path).await?.tags)?;
     let which = Which::AllOf(call.path);
     roll(call, which).await
 }
 
 async fn roll<P>(call: Call<P, Guard, Rolling>, which: Which) -> Answered {
-    let key = PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
-    let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: call.body.grace };
+    let key =
+        PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
+    let roll = Roll {
+        which,
+        digest: key.digest(),
+        hint: key.hint(),
+        grace: call.body.grace,
+    };
     let now = call.now();
     let answer = |rolled: &RolledKeys, plain: Option<&str>| {
         let mut view = RolledView::of(rolled, now);
         (view.new.key, view.new.key_shown) = (plain, Some(plain.is_some()));
-        Answer { location: format!("/v1/keys/{}", rolled.key.id), body: text(&view) }
+        Answer {
+            location: format!("/v1/keys/{}", rolled.key.id),
+            body: text(&view),
+        }
     };
     // What is remembered for a repetition has no key: nothing that is stored ever has.
     let remembered = |rolled: &RolledKeys| answer(rolled, None);
-    let rolled = call.store.roll_once(roll, call.creation.as_ref(), remembered, &call.stamp).await?;
+    let rolled = call
+        .store
+        .roll_once(roll, call.creation.as_ref(), remembered, &call.stamp)
+        .await?;
     Ok(created(rolled, |rolled| answer(rolled, Some(key.expose()))))
 }

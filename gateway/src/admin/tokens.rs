@@ -70,7 +70,11 @@ impl Tokens {
     pub fn find(&self, presented: &[u8]) -> Option<(&str, Role)> {
         let compare = |found, accepted| {
             let Accepted { name, role, secret }: &Accepted = accepted;
-            if secret.matches(presented) { Some((name.as_str(), *role)) } else { found }
+            if secret.matches(presented) {
+                Some((name.as_str(), *role))
+            } else {
+                found
+            }
         };
         self.0.iter().fold(None, compare)
     }
@@ -78,7 +82,9 @@ impl Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|token| (&token.name, token.role))).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|token| (&token.name, token.role)))
+            .finish()
     }
 }
 
@@ -86,7 +92,10 @@ impl Caller {
     /// What the audit says of a change that is made now.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
-        Stamp { source: self.address, ..Stamp::now(Actor::api(&self.token)) }
+        Stamp {
+            source: self.address,
+            ..Stamp::now(Actor::api(&self.token))
+        }
     }
 }
 
@@ -95,12 +104,19 @@ mod tests {
     use super::*;
 
     fn token(name: &str, role: Role, secret: &str) -> AdminToken {
-        AdminToken { name: name.to_owned(), role, secret: Secret::parse(secret).unwrap() }
+        AdminToken {
+            name: name.to_owned(),
+            role,
+            secret: Secret::parse(secret).unwrap(),
+        }
     }
 
     #[test]
     fn each_token_is_its_holders() {
-        let configured = [token("admin", Role::Admin, "9f2c51d07be84a63"), token("ci", Role::ReadOnly, "1d07be84a639f2c5")];
+        let configured = [
+            token("admin", Role::Admin, "9f2c51d07be84a63"),
+            token("ci", Role::ReadOnly, "1d07be84a639f2c5"),
+        ];
         let tokens = Tokens::new(&configured);
         for (presented, found) in [
             ("9f2c51d07be84a63", Some(("admin", Role::Admin))),

@@ -50,10 +50,18 @@ impl Query for Wanted {
             key: parameters.optional("key_id", "Only that of this key, which may be gone."),
             consumer: parameters.optional("consumer_id", "Only that of this consumer's keys."),
             bucket: parameters.optional("bucket", "Only that of the keys of this bucket."),
-            from: parameters.optional("from", "From this moment on; a day before `to` when missing."),
+            from: parameters.optional(
+                "from",
+                "From this moment on; a day before `to` when missing.",
+            ),
             to: parameters.optional("to", "Up to this moment; now when missing."),
-            by: parameters.optional("by", "What to add up by; hours and days are those of UTC.").unwrap_or_default(),
-            top: parameters.limit("top", "Also name so many keys, those with the most requests first."),
+            by: parameters
+                .optional("by", "What to add up by; hours and days are those of UTC.")
+                .unwrap_or_default(),
+            top: parameters.limit(
+                "top",
+                "Also name so many keys, those with the most requests first.",
+            ),
             guard: Guard::read(parameters),
         }
     }
@@ -66,21 +74,36 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         (Some(key), None, None) => UsageOf::Key(key),
         (None, Some(consumer), None) => UsageOf::Consumer(consumer),
         (None, None, Some(bucket)) => UsageOf::Bucket(bucket.clone()),
-        _ => return Err(unfollowable("key_id", "one of key_id, consumer_id and bucket can be given, not several")),
+        _ => {
+            return Err(unfollowable(
+                "key_id",
+                "one of key_id, consumer_id and bucket can be given, not several",
+            ));
+        }
     };
     match &of {
-        UsageOf::Key(key) if !wanted.guard.is_empty() => drop(keys::find(&call.store, key, &wanted.guard).await?),
-        UsageOf::Consumer(consumer) => wanted.guard.check(&consumers::find(&call.store, consumer).await?.tags)?,
+        UsageOf::Key(key) if !wanted.guard.is_empty() => {
+            drop(keys::find(&call.store, key, &wanted.guard).await?)
+        }
+        UsageOf::Consumer(consumer) => wanted
+            .guard
+            .check(&consumers::find(&call.store, consumer).await?.tags)?,
         UsageOf::All | UsageOf::Bucket(_) if !wanted.guard.is_empty() => {
-            return Err(unfollowable("tag", "tags are asked of one consumer: give key_id or consumer_id too"));
+            return Err(unfollowable(
+                "tag",
+                "tags are asked of one consumer: give key_id or consumer_id too",
+            ));
         }
         UsageOf::All | UsageOf::Bucket(_) | UsageOf::Key(_) => {}
     }
     // What is done in this very millisecond is in it.
-    let to = wanted.to.unwrap_or(UnixMillis(call.now().0.saturating_add(1)));
+    let to = wanted
+        .to
+        .unwrap_or(UnixMillis(call.now().0.saturating_add(1)));
     let back = i64::try_from(DEFAULT_RANGE.as_millis()).unwrap_or(i64::MAX);
     let from = wanted.from.unwrap_or(UnixMillis(to.0.saturating_sub(back)));
-    let range = UsageRange::new(from, to, wanted.by).map_err(|error| unfollowable("from", error.to_string()))?;
+    let range = UsageRange::new(from, to, wanted.by)
+        .map_err(|error| unfollowable("from", error.to_string()))?;
     let report = call.store.usage(&of, range).await?;
     let top = match wanted.top {
         Some(limit) => Some(call.store.top_keys(&of, range, limit).await?),
@@ -93,5 +116,9 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
 fn unfollowable(parameter: &str, detail: impl Into<String>) -> Problem {
     let detail = detail.into();
     let errors = vec![FieldError::of(parameter, detail.clone())];
-    Problem::new(Kind::UnfollowableQuery, format!("The parameters do not go together: {detail}.")).with(errors)
+    Problem::new(
+        Kind::UnfollowableQuery,
+        format!("The parameters do not go together: {detail}."),
+    )
+    .with(errors)
 }

@@ -38,10 +38,22 @@ impl Body for Question {
     const KEYS: &'static [&'static str] = &["key"];
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let key = fields.required("key", "The key as its holder presented it. It is not stored or logged.");
-        let scopes = fields.optional("scopes", "What it has to be allowed to do, all of it.").unwrap_or_default();
-        let address = fields.optional("address", "The address that its holder came from; any when missing.");
-        Some(Self { key: key?, scopes, address })
+        let key = fields.required(
+            "key",
+            "The key as its holder presented it. It is not stored or logged.",
+        );
+        let scopes = fields
+            .optional("scopes", "What it has to be allowed to do, all of it.")
+            .unwrap_or_default();
+        let address = fields.optional(
+            "address",
+            "The address that its holder came from; any when missing.",
+        );
+        Some(Self {
+            key: key?,
+            scopes,
+            address,
+        })
     }
 }
 
@@ -53,7 +65,10 @@ impl Member for IpAddr {
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
         let read = value.as_str().and_then(|text| text.parse().ok());
         if read.is_none() {
-            errors.list.push(FieldError::at(pointer, "an IP address belongs here, for example `192.0.2.1` or `2001:db8::1`"));
+            errors.list.push(FieldError::at(
+                pointer,
+                "an IP address belongs here, for example `192.0.2.1` or `2001:db8::1`",
+            ));
         }
         read
     }
@@ -122,14 +137,28 @@ const CODES: [&str; 7] = [
 ];
 
 fn codes() -> Schema {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(CODES)).into()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(CODES))
+        .into()
 }
 
 async fn verify(ask: Ask<Question>) -> Answered {
-    let keys = ask.operations.current_keys().ok_or_else(Problem::store_unavailable)?;
-    let Question { key, scopes, address } = ask.body;
-    let known = key.digest(ask.operations.prefix()).and_then(|digest| keys.lookup(&digest));
-    let code = known.as_ref().map_or("api_key_invalid", |known| verdict(known, &scopes, address));
+    let keys = ask
+        .operations
+        .current_keys()
+        .ok_or_else(Problem::store_unavailable)?;
+    let Question {
+        key,
+        scopes,
+        address,
+    } = ask.body;
+    let known = key
+        .digest(ask.operations.prefix())
+        .and_then(|digest| keys.lookup(&digest));
+    let code = known
+        .as_ref()
+        .map_or("api_key_invalid", |known| verdict(known, &scopes, address));
     Ok(HttpResponse::Ok().json(Verification {
         valid: code == "valid",
         code,
@@ -139,21 +168,28 @@ async fn verify(ask: Ask<Question>) -> Answered {
             expires_at: known.expires_at(),
             deprecated_at: known.deprecated_at(),
         }),
-        consumer: known.as_ref().map(KnownKey::consumer).map(|consumer| VerifiedConsumer {
-            id: *consumer.id,
-            bucket: consumer.bucket.as_str(),
-            name: consumer.name.as_str(),
-            custom_id: consumer.custom_id.map(CustomId::as_str),
-            metadata: consumer.metadata.map(Metadata::to_json),
-        }),
+        consumer: known
+            .as_ref()
+            .map(KnownKey::consumer)
+            .map(|consumer| VerifiedConsumer {
+                id: *consumer.id,
+                bucket: consumer.bucket.as_str(),
+                name: consumer.name.as_str(),
+                custom_id: consumer.custom_id.map(CustomId::as_str),
+                metadata: consumer.metadata.map(Metadata::to_json),
+            }),
     }))
 }
 
 /// In the order in which the gateway decides.
 fn verdict(known: &KnownKey, scopes: &Scopes, address: Option<IpAddr>) -> &'static str {
     match known.status(UnixMillis::now()) {
-        KeyStatus::Active if !address.is_none_or(|address| known.allows_address(address)) => "key_restricted",
-        KeyStatus::Active if !scopes.iter().all(|scope| known.allows(scope)) => "insufficient_scope",
+        KeyStatus::Active if !address.is_none_or(|address| known.allows_address(address)) => {
+            "key_restricted"
+        }
+        KeyStatus::Active if !scopes.iter().all(|scope| known.allows(scope)) => {
+            "insufficient_scope"
+        }
         KeyStatus::Active => "valid",
         KeyStatus::Expired => "api_key_expired",
         KeyStatus::Revoked => "api_key_revoked",

@@ -18,22 +18,39 @@ use crate::routes::{MissingKey, PathPrefix, Route, Routes};
 pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
     let default = Upstream::single("default", settings.origin.url.clone());
     let named = settings.upstreams.iter();
-    let named = named.map(|upstream| Upstream::new(&upstream.name.0, upstream.targets.clone(), upstream.policy.clone()));
-    std::iter::once(default).chain(named).map(Arc::new).collect()
+    let named = named.map(|upstream| {
+        Upstream::new(
+            &upstream.name.0,
+            upstream.targets.clone(),
+            upstream.policy.clone(),
+        )
+    });
+    std::iter::once(default)
+        .chain(named)
+        .map(Arc::new)
+        .collect()
 }
 
 /// The policy: routes, and what holds for all of them.
-pub(super) fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc<Upstream>]) -> Result<Policy, StartError> {
+pub(super) fn policy(
+    settings: &Settings,
+    scheme: &'static str,
+    upstreams: &[Arc<Upstream>],
+) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
     // The settings have refused names that are not there.
     let upstream = |wanted: &Option<UpstreamRef>| match wanted {
         None => Arc::clone(default_upstream),
         Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
-        Some(UpstreamRef::Named(name)) => {
-            Arc::clone(upstreams[1..].iter().find(|upstream| upstream.name() == name.0).unwrap_or(default_upstream))
-        }
+        Some(UpstreamRef::Named(name)) => Arc::clone(
+            upstreams[1..]
+                .iter()
+                .find(|upstream| upstream.name() == name.0)
+                .unwrap_or(default_upstream),
+        ),
     };
-    let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose()).map_err(|_| StartError::Secret)?;
+    let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose())
+        .map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
     let default = Route {
         name: "default".into(),
@@ -52,7 +69,11 @@ pub(super) fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc
         name: route.name.as_str().into(),
         hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
         path: route.path.clone(),
-        methods: route.methods.iter().map(|method| method.0.clone()).collect(),
+        methods: route
+            .methods
+            .iter()
+            .map(|method| method.0.clone())
+            .collect(),
         upstream: upstream(&route.upstream),
         scopes: route.scopes.clone(),
         on_missing_key: route.on_missing_key,
@@ -61,7 +82,11 @@ pub(super) fn policy(settings: &Settings, scheme: &'static str, upstreams: &[Arc
         rewrite_location: route.rewrite_location,
         allow_ambiguous_path: route.allow_ambiguous_path,
     });
-    let routes: Vec<Route> = if settings.routes.is_empty() { vec![default] } else { routes.collect() };
+    let routes: Vec<Route> = if settings.routes.is_empty() {
+        vec![default]
+    } else {
+        routes.collect()
+    };
     Ok(Policy {
         routes: Routes::new(routes),
         realm: settings.realm.clone(),
@@ -100,8 +125,14 @@ pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
         fields: listen.max_headers,
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,
-        body: Pace { idle: listen.body_idle_timeout, ..defaults.body },
-        write: Pace { idle: listen.write_idle_timeout, ..defaults.write },
+        body: Pace {
+            idle: listen.body_idle_timeout,
+            ..defaults.body
+        },
+        write: Pace {
+            idle: listen.write_idle_timeout,
+            ..defaults.write
+        },
         ..defaults
     }
 }

@@ -9,7 +9,12 @@ use crate::keys::{KeyDigest, KeyStatus, KeyTable, Prefix, UnixMillis, check_shap
 ///
 /// # Errors
 /// Why there is no caller. What cannot be a key is refused without a look-up.
-pub fn authenticate(headers: &HeaderMap, keys: &KeyTable, prefix: &Prefix, now: UnixMillis) -> Result<Caller, Denial> {
+pub fn authenticate(
+    headers: &HeaderMap,
+    keys: &KeyTable,
+    prefix: &Prefix,
+    now: UnixMillis,
+) -> Result<Caller, Denial> {
     let token = bearer_token(headers)?;
     check_shape(token, prefix).map_err(Denial::Malformed)?;
     let key = keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)?;
@@ -28,7 +33,12 @@ fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
         (Some(_), Some(_)) => return Err(Denial::Twice),
         (Some(credential), None) => credential.as_bytes(),
     };
-    let (scheme, rest) = credential.split_at(credential.iter().position(|byte| *byte == b' ').unwrap_or(credential.len()));
+    let (scheme, rest) = credential.split_at(
+        credential
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(credential.len()),
+    );
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Denial::Missing);
     }
@@ -46,9 +56,19 @@ mod tests {
     fn denial(credentials: &[&[u8]]) -> Denial {
         let mut headers = HeaderMap::new();
         for credential in credentials {
-            headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(credential).unwrap());
+            headers.append(
+                header::AUTHORIZATION,
+                HeaderValue::from_bytes(credential).unwrap(),
+            );
         }
-        authenticate(&headers, &KeyTable::new(), &Prefix::default(), UnixMillis(0)).map(|_| ()).unwrap_err()
+        authenticate(
+            &headers,
+            &KeyTable::new(),
+            &Prefix::default(),
+            UnixMillis(0),
+        )
+        .map(|_| ())
+        .unwrap_err()
     }
 
     #[test]
@@ -62,18 +82,26 @@ mod tests {
             (&[b"abc"], Denial::Missing),
             (&[b"Bearer"], Denial::Malformed(MalformedKey::Empty)),
             (&[b"Bearer "], Denial::Malformed(MalformedKey::Empty)),
-            (&[b"Bearer \xc3\xa9abc"], Denial::Malformed(MalformedKey::Charset)),
+            (
+                &[b"Bearer \xc3\xa9abc"],
+                Denial::Malformed(MalformedKey::Charset),
+            ),
             (&[b"Bearer a b"], Denial::Malformed(MalformedKey::Charset)),
             (&[b"Bearer a,b"], Denial::Malformed(MalformedKey::Charset)),
             (&[&long], Denial::Malformed(MalformedKey::TooLong)),
-            (&[b"Bearer pstn_00000000000000000000000000000000000000"], Denial::Malformed(MalformedKey::Checksum)),
+            (
+                &[b"Bearer pstn_00000000000000000000000000000000000000"],
+                Denial::Malformed(MalformedKey::Checksum),
+            ),
             (&[b"Bearer foreign-key"], Denial::Unknown),
             (&[b"bEARER   foreign-key"], Denial::Unknown),
             (&[b"Bearer a", b"Bearer a"], Denial::Twice),
             (&[b"Bearer a", b"Basic b"], Denial::Twice),
         ] {
-            let shown: Vec<_> =
-                credentials.iter().map(|credential| String::from_utf8_lossy(&credential[..credential.len().min(40)])).collect();
+            let shown: Vec<_> = credentials
+                .iter()
+                .map(|credential| String::from_utf8_lossy(&credential[..credential.len().min(40)]))
+                .collect();
             assert_eq!(denial(credentials), wanted, "{shown:?}");
         }
     }

@@ -36,12 +36,31 @@ pub struct AuditCommand {
 }
 
 /// Prints the rows.
-pub async fn run(command: AuditCommand, store: &Store, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let AuditCommand { subject, actor, action, since, until, limit, json } = command;
+pub async fn run(
+    command: AuditCommand,
+    store: &Store,
+    prefix: &Prefix,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let AuditCommand {
+        subject,
+        actor,
+        action,
+        since,
+        until,
+        limit,
+        json,
+    } = command;
     for argument in [&subject, &actor, &action].into_iter().flatten() {
         refuse_key(argument, prefix, "an id, the name of an actor or an action")?;
     }
-    let filter = AuditFilter { subject_id: subject, actor, action, since, until };
+    let filter = AuditFilter {
+        subject_id: subject,
+        actor,
+        action,
+        since,
+        until,
+    };
     let mut table = Table::new(["AT", "ACTOR", "FROM", "ACTION", "SUBJECT", "DETAIL"]);
     let mut array = JsonArray::default();
     let (mut before, mut left) = (None, limit);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment};
 use crate::keys::{BucketName, Prefix};
-use crate::store::{BucketEdit, LeakPolicy, LeakRule, NewBucket, Stamp, Store, StoreError, StoredBucket};
+use crate::store::{
+    BucketEdit, LeakPolicy, LeakRule, NewBucket, Stamp, Store, StoreError, StoredBucket,
+};
 use crate::views::BucketView;
 use crate::views::schemas::MAX_GRACE_SECONDS;
 
@@ -86,20 +88,47 @@ pub async fn run(
     match command {
         BucketsCommand::Create { name, leaks, json } => {
             let usual = LeakRule::default();
-            let rule =
-                LeakRule { policy: leaks.leak_policy.unwrap_or(usual.policy), grace: leaks.leak_grace.unwrap_or(usual.grace) };
-            let new = NewBucket { name: read_name(&name, prefix)?, leaks: rule };
+            let rule = LeakRule {
+                policy: leaks.leak_policy.unwrap_or(usual.policy),
+                grace: leaks.leak_grace.unwrap_or(usual.grace),
+            };
+            let new = NewBucket {
+                name: read_name(&name, prefix)?,
+                leaks: rule,
+            };
             print(&store.create_bucket(new, stamp).await?, json, streams)?;
         }
         BucketsCommand::List { json } => list(json, store, streams).await?,
         BucketsCommand::Show { name, json } => {
             let name = read_name(&name, prefix)?;
             let found = store.bucket(&name).await?;
-            print(&found.ok_or_else(|| StoreError::UnknownBucket { wanted: name.to_string() })?, json, streams)?;
+            print(
+                &found.ok_or_else(|| StoreError::UnknownBucket {
+                    wanted: name.to_string(),
+                })?,
+                json,
+                streams,
+            )?;
         }
-        BucketsCommand::Update { name, leaks: Leaks { leak_policy, leak_grace }, json } => {
-            let edit = BucketEdit { leak_policy, leak_grace };
-            print(&store.update_bucket(&read_name(&name, prefix)?, edit, stamp).await?, json, streams)?;
+        BucketsCommand::Update {
+            name,
+            leaks: Leaks {
+                leak_policy,
+                leak_grace,
+            },
+            json,
+        } => {
+            let edit = BucketEdit {
+                leak_policy,
+                leak_grace,
+            };
+            print(
+                &store
+                    .update_bucket(&read_name(&name, prefix)?, edit, stamp)
+                    .await?,
+                json,
+                streams,
+            )?;
         }
     }
     Ok(streams.out.flush()?)
@@ -152,7 +181,10 @@ fn print(bucket: &StoredBucket, json: bool, streams: &mut Streams<'_>) -> Result
     let lines = [
         ("name", bucket.name.to_string()),
         ("leaked keys", bucket.leaks.policy.as_str().to_owned()),
-        ("grace", humantime::format_duration(bucket.leaks.grace).to_string()),
+        (
+            "grace",
+            humantime::format_duration(bucket.leaks.grace).to_string(),
+        ),
         ("created", moment(bucket.created_at)),
     ];
     Ok(details(streams.out, &lines)?)
@@ -166,5 +198,9 @@ fn read_name(argument: &str, prefix: &Prefix) -> Result<BucketName, CommandError
 /// The same that the admin API takes.
 fn parse_grace(text: &str) -> Result<Duration, String> {
     let grace = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if grace.as_secs() <= MAX_GRACE_SECONDS { Ok(grace) } else { Err("at most ten years".to_owned()) }
+    if grace.as_secs() <= MAX_GRACE_SECONDS {
+        Ok(grace)
+    } else {
+        Err("at most ten years".to_owned())
+    }
 }

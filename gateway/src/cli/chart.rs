@@ -24,14 +24,24 @@ impl Screen {
     #[must_use]
     pub fn of_process(variable: impl Fn(&str) -> Option<String>) -> Self {
         let stdout = io::stdout();
-        let terminal = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten();
-        let columns = terminal.map(|size| usize::from(size.ws_col)).or_else(|| variable("COLUMNS")?.parse().ok());
-        Self { width: columns.filter(|width| *width > 0).unwrap_or(DEFAULT_WIDTH), unicode: is_utf_8(variable) }
+        let terminal = stdout
+            .is_terminal()
+            .then(|| tcgetwinsize(&stdout).ok())
+            .flatten();
+        let columns = terminal
+            .map(|size| usize::from(size.ws_col))
+            .or_else(|| variable("COLUMNS")?.parse().ok());
+        Self {
+            width: columns.filter(|width| *width > 0).unwrap_or(DEFAULT_WIDTH),
+            unicode: is_utf_8(variable),
+        }
     }
 }
 
 fn is_utf_8(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
     let locale = locale.unwrap_or_default().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
 }
@@ -49,7 +59,11 @@ pub fn bar(value: u64, most: u64, width: usize, unicode: bool) -> String {
         return "#".repeat(steps);
     }
     let mut bar = "█".repeat(steps / EIGHTHS.len());
-    bar.extend((steps % EIGHTHS.len()).checked_sub(1).and_then(|part| EIGHTHS.get(part)));
+    bar.extend(
+        (steps % EIGHTHS.len())
+            .checked_sub(1)
+            .and_then(|part| EIGHTHS.get(part)),
+    );
     bar
 }
 
@@ -69,7 +83,13 @@ mod tests {
             (5, 10, 0, "", ""),
             (0, 0, 5, "", ""),
         ] {
-            assert_eq!((bar(value, most, width, true).as_str(), bar(value, most, width, false).as_str()), (unicode, ascii));
+            assert_eq!(
+                (
+                    bar(value, most, width, true).as_str(),
+                    bar(value, most, width, false).as_str()
+                ),
+                (unicode, ascii)
+            );
         }
     }
 
@@ -79,10 +99,18 @@ mod tests {
             (&[("LANG", "de_DE.UTF-8")][..], true),
             (&[("LANG", "C.utf8")], true),
             (&[("LANG", "de_DE.UTF-8"), ("LC_ALL", "C")], false),
-            (&[("LANG", "C"), ("LC_ALL", ""), ("LC_CTYPE", "en_GB.UTF-8")], true),
+            (
+                &[("LANG", "C"), ("LC_ALL", ""), ("LC_CTYPE", "en_GB.UTF-8")],
+                true,
+            ),
             (&[], false),
         ] {
-            let find = |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned());
+            let find = |wanted: &str| {
+                variables
+                    .iter()
+                    .find(|(name, _)| *name == wanted)
+                    .map(|(_, value)| (*value).to_owned())
+            };
             assert_eq!(is_utf_8(find), unicode, "{variables:?}");
         }
     }

@@ -5,7 +5,8 @@ use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix, Scope, Scopes, Tag, Tags,
+    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
+    Prefix, Scope, Scopes, Tag, Tags,
 };
 use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
@@ -153,13 +154,36 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let outcome = match command {
         ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        ConsumersCommand::List { bucket, json } => list(bucket.name(prefix)?, json, store, streams).await,
-        ConsumersCommand::Show { consumer, bucket, json } => {
-            show(find(&consumer, &bucket, store, prefix).await?, json, store, streams).await
+        ConsumersCommand::List { bucket, json } => {
+            list(bucket.name(prefix)?, json, store, streams).await
+        }
+        ConsumersCommand::Show {
+            consumer,
+            bucket,
+            json,
+        } => {
+            show(
+                find(&consumer, &bucket, store, prefix).await?,
+                json,
+                store,
+                streams,
+            )
+            .await
         }
         ConsumersCommand::Update(update) => update.run(store, prefix, stamp, streams).await,
-        ConsumersCommand::Delete { consumer, bucket, json } => {
-            delete(find(&consumer, &bucket, store, prefix).await?.consumer, json, store, stamp, streams).await
+        ConsumersCommand::Delete {
+            consumer,
+            bucket,
+            json,
+        } => {
+            delete(
+                find(&consumer, &bucket, store, prefix).await?.consumer,
+                json,
+                store,
+                stamp,
+                streams,
+            )
+            .await
         }
     };
     match outcome.and_then(|()| Ok(streams.out.flush()?)) {
@@ -178,9 +202,15 @@ pub(super) async fn find(
     refuse_key(argument, prefix, "the name or the id of a consumer")?;
     let found = match argument.parse::<ConsumerId>() {
         Ok(id) => store.consumer(&id).await?,
-        Err(_) => store.consumer_named(bucket.name(prefix)?, &argument.parse()?).await?,
+        Err(_) => {
+            store
+                .consumer_named(bucket.name(prefix)?, &argument.parse()?)
+                .await?
+        }
     };
-    Ok(found.ok_or_else(|| StoreError::UnknownConsumer { wanted: argument.to_owned() })?)
+    Ok(found.ok_or_else(|| StoreError::UnknownConsumer {
+        wanted: argument.to_owned(),
+    })?)
 }
 
 /// Reads a new name.
@@ -190,7 +220,13 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 }
 
 impl CreateConsumer {
-    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
         let texts = Texts {
             custom_id: self.custom_id.as_ref(),
             description: self.description.as_ref(),
@@ -209,12 +245,23 @@ impl CreateConsumer {
             allowed_ips: ranges(&self.allowed_ips)?,
             tags: Tags::new(self.tags)?,
         };
-        print(&store.create_consumer(new, stamp).await?, None, self.json, streams)
+        print(
+            &store.create_consumer(new, stamp).await?,
+            None,
+            self.json,
+            streams,
+        )
     }
 }
 
 impl UpdateConsumer {
-    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
         let texts = Texts {
             custom_id: self.custom_id.as_ref().and_then(|value| value.0.as_ref()),
             description: self.description.as_ref().and_then(|value| value.0.as_ref()),
@@ -228,29 +275,71 @@ impl UpdateConsumer {
             custom_id: self.custom_id.map(|value| value.0),
             description: self.description.map(|value| value.0),
             metadata: self.metadata.map(|value| value.0),
-            scopes: (self.no_scopes || !self.scopes.is_empty()).then(|| Scopes::new(self.scopes)).transpose()?,
-            allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty()).then(|| ranges(&self.allowed_ips)).transpose()?,
-            tags: (self.no_tags || !self.tags.is_empty()).then(|| Tags::new(self.tags)).transpose()?,
+            scopes: (self.no_scopes || !self.scopes.is_empty())
+                .then(|| Scopes::new(self.scopes))
+                .transpose()?,
+            allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty())
+                .then(|| ranges(&self.allowed_ips))
+                .transpose()?,
+            tags: (self.no_tags || !self.tags.is_empty())
+                .then(|| Tags::new(self.tags))
+                .transpose()?,
         };
-        let id = find(&self.consumer, &self.bucket, store, prefix).await?.consumer.id;
-        print(&store.update_consumer(&id, edit, stamp).await?, None, self.json, streams)
+        let id = find(&self.consumer, &self.bucket, store, prefix)
+            .await?
+            .consumer
+            .id;
+        print(
+            &store.update_consumer(&id, edit, stamp).await?,
+            None,
+            self.json,
+            streams,
+        )
     }
 }
 
 impl Texts<'_> {
     /// Refuses a key in any of them.
     fn refuse_keys(&self, prefix: &Prefix) -> Result<(), CommandError> {
-        refuse_keys(self.custom_id.map(CustomId::as_str), prefix, "the id of your own system, without a key in it")?;
-        refuse_keys(self.description.map(Description::as_str), prefix, "a note, without a key in it")?;
-        refuse_keys(self.metadata.map(Metadata::as_str), prefix, "metadata, without a key in it")?;
-        refuse_keys(self.scopes.iter().map(Scope::as_str), prefix, "scopes, without a key in them")?;
-        refuse_keys(self.tags.iter().flat_map(|tag| [tag.name(), tag.value()]), prefix, "tags, without a key in them")
+        refuse_keys(
+            self.custom_id.map(CustomId::as_str),
+            prefix,
+            "the id of your own system, without a key in it",
+        )?;
+        refuse_keys(
+            self.description.map(Description::as_str),
+            prefix,
+            "a note, without a key in it",
+        )?;
+        refuse_keys(
+            self.metadata.map(Metadata::as_str),
+            prefix,
+            "metadata, without a key in it",
+        )?;
+        refuse_keys(
+            self.scopes.iter().map(Scope::as_str),
+            prefix,
+            "scopes, without a key in them",
+        )?;
+        refuse_keys(
+            self.tags.iter().flat_map(|tag| [tag.name(), tag.value()]),
+            prefix,
+            "tags, without a key in them",
+        )
     }
 }
 
-async fn list(bucket: &BucketName, json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+async fn list(
+    bucket: &BucketName,
+    json: bool,
+    store: &Store,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
     if store.bucket(bucket).await?.is_none() {
-        return Err(StoreError::UnknownBucket { wanted: bucket.to_string() }.into());
+        return Err(StoreError::UnknownBucket {
+            wanted: bucket.to_string(),
+        }
+        .into());
     }
     let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
     let mut array = JsonArray::default();
@@ -282,7 +371,12 @@ async fn list(bucket: &BucketName, json: bool, store: &Store, streams: &mut Stre
     }
 }
 
-async fn show(stored: StoredConsumer, json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+async fn show(
+    stored: StoredConsumer,
+    json: bool,
+    store: &Store,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
     let keys = store.count_keys(&stored.consumer.id).await?;
     print(&stored, Some(keys), json, streams)
 }
@@ -297,27 +391,60 @@ async fn delete(
     let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
     let name = consumer.name.as_str();
     if json {
-        return Ok(streams.json(&DeletedConsumerView { id: consumer.id, name, deleted_keys })?);
+        return Ok(streams.json(&DeletedConsumerView {
+            id: consumer.id,
+            name,
+            deleted_keys,
+        })?);
     }
     let keys = if deleted_keys == 1 { "key" } else { "keys" };
-    Ok(writeln!(streams.out, "deleted consumer {name} ({}) and its {deleted_keys} {keys}", consumer.id)?)
+    Ok(writeln!(
+        streams.out,
+        "deleted consumer {name} ({}) and its {deleted_keys} {keys}",
+        consumer.id
+    )?)
 }
 
-fn print(stored: &StoredConsumer, keys: Option<u64>, json: bool, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+fn print(
+    stored: &StoredConsumer,
+    keys: Option<u64>,
+    json: bool,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
     if json {
         return Ok(streams.json(&ConsumerView::of(stored))?);
     }
     let consumer = &stored.consumer;
-    let tags: Vec<String> = stored.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let tags: Vec<String> = stored
+        .tags
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let mut lines = vec![
         ("name", consumer.name.to_string()),
         ("id", consumer.id.to_string()),
         ("bucket", consumer.bucket.to_string()),
-        ("custom id", or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str))),
-        ("description", or_dash(stored.description.as_ref().map_or("", Description::as_str))),
-        ("metadata", or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str))),
+        (
+            "custom id",
+            or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
+        ),
+        (
+            "description",
+            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+        ),
+        (
+            "metadata",
+            or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str)),
+        ),
         ("scopes", or_dash(consumer.scopes.as_str())),
-        ("allowed from", if consumer.allowed_ips.is_empty() { "anywhere".to_owned() } else { consumer.allowed_ips.to_string() }),
+        (
+            "allowed from",
+            if consumer.allowed_ips.is_empty() {
+                "anywhere".to_owned()
+            } else {
+                consumer.allowed_ips.to_string()
+            },
+        ),
         ("tags", or_dash(&tags.join(" "))),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),
@@ -336,5 +463,9 @@ fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
 }
 
 fn or_empty<T: std::str::FromStr>(text: &str) -> Result<OrEmpty<T>, T::Err> {
-    if text.is_empty() { Ok(OrEmpty(None)) } else { text.parse().map(|value| OrEmpty(Some(value))) }
+    if text.is_empty() {
+        Ok(OrEmpty(None))
+    } else {
+        text.parse().map(|value| OrEmpty(Some(value)))
+    }
 }

@@ -40,7 +40,9 @@ pub enum CommandError {
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The key is in the store, and nobody will ever know it.
-    #[error("key {id} was created but could not be printed ({source}); revoke it and create another")]
+    #[error(
+        "key {id} was created but could not be printed ({source}); revoke it and create another"
+    )]
     Unprinted {
         /// Which key.
         id: KeyId,
@@ -72,25 +74,37 @@ pub enum CommandError {
         source: io::Error,
     },
     /// Neither the name of the file nor its beginning tells what it is.
-    #[error("what the file is cannot be told from its name or its beginning; say `--format csv`, `jsonl`, `kong` or `nginx-map`")]
+    #[error(
+        "what the file is cannot be told from its name or its beginning; say `--format csv`, `jsonl`, `kong` or `nginx-map`"
+    )]
     UnknownFormat,
     /// Lines of an import are bad.
-    #[error("nothing was imported: {0} bad lines; correct them, or import the others with `--skip-bad`")]
+    #[error(
+        "nothing was imported: {0} bad lines; correct them, or import the others with `--skip-bad`"
+    )]
     BadLines(u64),
     /// Lines of an import contradict what was written meanwhile.
     #[error("the other lines were imported, but {0} lines contradict what someone wrote meanwhile")]
     BadLinesLeft(u64),
     /// The import was stopped between two batches.
-    #[error("stopped; what was added stays. Import the same file again to go on: what is there is passed over")]
+    #[error(
+        "stopped; what was added stays. Import the same file again to go on: what is there is passed over"
+    )]
     Interrupted,
     /// The store failed between two batches.
-    #[error("{0}; what was added before stays. Import the same file again to go on: what is there is passed over")]
+    #[error(
+        "{0}; what was added before stays. Import the same file again to go on: what is there is passed over"
+    )]
     ImportStopped(#[source] StoreError),
     /// The form of this gateway's keys, with another checksum.
-    #[error("this has the form of a key of this gateway, but its checksum is wrong: it was mistyped, or cut and refilled")]
+    #[error(
+        "this has the form of a key of this gateway, but its checksum is wrong: it was mistyped, or cut and refilled"
+    )]
     MistypedKey,
     /// A key, but not one that this gateway makes.
-    #[error("{hint}… does not have the form of this gateway's keys; it may be a key that was imported")]
+    #[error(
+        "{hint}… does not have the form of this gateway's keys; it may be a key that was imported"
+    )]
     ForeignKey {
         /// Its beginning.
         hint: String,
@@ -166,8 +180,16 @@ impl From<InvalidText> for CommandError {
 }
 
 /// Refuses `argument` when a key of this gateway stands in it, where `wanted` is expected.
-pub(super) fn refuse_key(argument: &str, prefix: &Prefix, wanted: &'static str) -> Result<(), CommandError> {
-    if token::contains_own_form(argument.as_bytes(), prefix) { Err(CommandError::KeyAsArgument { wanted }) } else { Ok(()) }
+pub(super) fn refuse_key(
+    argument: &str,
+    prefix: &Prefix,
+    wanted: &'static str,
+) -> Result<(), CommandError> {
+    if token::contains_own_form(argument.as_bytes(), prefix) {
+        Err(CommandError::KeyAsArgument { wanted })
+    } else {
+        Ok(())
+    }
 }
 
 /// The same of texts that may not be given.
@@ -176,5 +198,7 @@ pub(super) fn refuse_keys<'t>(
     prefix: &Prefix,
     wanted: &'static str,
 ) -> Result<(), CommandError> {
-    arguments.into_iter().try_for_each(|argument| refuse_key(argument, prefix, wanted))
+    arguments
+        .into_iter()
+        .try_for_each(|argument| refuse_key(argument, prefix, wanted))
 }

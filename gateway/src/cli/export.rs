@@ -46,16 +46,33 @@ enum Sink<W: Write> {
 }
 
 /// Exports what the arguments say.
-pub async fn run(arguments: ExportArguments, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let ExportArguments { bucket, format, out, force } = arguments;
+pub async fn run(
+    arguments: ExportArguments,
+    store: &Store,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let ExportArguments {
+        bucket,
+        format,
+        out,
+        force,
+    } = arguments;
     let Some(path) = out else {
         export(bucket, format, store, &mut *streams.out).await?;
         return Ok(());
     };
-    let failed = |source| CommandError::Unwritten { file: path.display().to_string(), source };
+    let failed = |source| CommandError::Unwritten {
+        file: path.display().to_string(),
+        source,
+    };
     // Beside it first: a file of this name is whole, or it is the one before.
     let beside = if force { beside(&path) } else { path.clone() };
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(failed)?;
     let written = async {
         let rows = export(bucket, format, store, &file).await?;
         file.sync_all()?;
@@ -77,7 +94,12 @@ pub async fn run(arguments: ExportArguments, store: &Store, streams: &mut Stream
     }
 }
 
-async fn export(bucket: Option<BucketName>, format: ExportFormat, store: &Store, out: impl Write) -> Result<u64, CommandError> {
+async fn export(
+    bucket: Option<BucketName>,
+    format: ExportFormat,
+    store: &Store,
+    out: impl Write,
+) -> Result<u64, CommandError> {
     let mut sink = match format {
         ExportFormat::Jsonl => Sink::Jsonl(BufWriter::new(out)),
         ExportFormat::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(BufWriter::new(out)))),

@@ -14,12 +14,18 @@ pub struct GatewaysCommand {
 }
 
 /// Prints the gateways.
-pub async fn run(command: &GatewaysCommand, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+pub async fn run(
+    command: &GatewaysCommand,
+    store: &Store,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
     let newest = store.newest_revision().await?;
     let gateways = store.gateways().await?;
     if command.json {
         let mut array = JsonArray::default();
-        gateways.iter().try_for_each(|gateway| array.element(streams.out, &GatewayView::of(gateway)))?;
+        gateways
+            .iter()
+            .try_for_each(|gateway| array.element(streams.out, &GatewayView::of(gateway)))?;
         return Ok(array.finish(streams.out)?);
     }
     let mut table = Table::new(["NAME", "STATE", "CHANGES BEHIND", "SEEN", "STARTED", "ID"]);

@@ -35,8 +35,16 @@ pub fn run(address: SocketAddr) -> ExitCode {
 
 /// An address that listens on every interface is reached over the loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let loopback: IpAddr = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-    if address.ip().is_unspecified() { SocketAddr::new(loopback, address.port()) } else { address }
+    let loopback: IpAddr = if address.is_ipv4() {
+        [127, 0, 0, 1].into()
+    } else {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    };
+    if address.ip().is_unspecified() {
+        SocketAddr::new(loopback, address.port())
+    } else {
+        address
+    }
 }
 
 #[cfg(test)]
@@ -45,10 +53,15 @@ mod tests {
 
     #[test]
     fn a_listener_on_every_interface_is_asked_over_the_loopback() {
-        for (listening, asked) in
-            [("0.0.0.0:8081", "127.0.0.1:8081"), ("[::]:8081", "[::1]:8081"), ("10.0.0.1:80", "10.0.0.1:80")]
-        {
-            assert_eq!(reachable(listening.parse().unwrap()), asked.parse().unwrap());
+        for (listening, asked) in [
+            ("0.0.0.0:8081", "127.0.0.1:8081"),
+            ("[::]:8081", "[::1]:8081"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+        ] {
+            assert_eq!(
+                reachable(listening.parse().unwrap()),
+                asked.parse().unwrap()
+            );
         }
     }
 }

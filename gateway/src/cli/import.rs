@@ -85,9 +85,18 @@ pub async fn run(
     stamp: &Stamp,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    refuse_key(&arguments.file.to_string_lossy(), prefix, "the name of a file")?;
+    refuse_key(
+        &arguments.file.to_string_lossy(),
+        prefix,
+        "the name of a file",
+    )?;
     refuse_key(arguments.bucket.as_str(), prefix, "the name of a bucket")?;
-    let mut import = Import { arguments, store, stamp, summary: Summary::default() };
+    let mut import = Import {
+        arguments,
+        store,
+        stamp,
+        summary: Summary::default(),
+    };
     let outcome = import.run(prefix).await;
     import.summary.print(import.arguments.json, streams)?;
     outcome
@@ -103,7 +112,10 @@ struct Import<'i> {
 impl Import<'_> {
     async fn run(&mut self, prefix: &Prefix) -> Result<(), CommandError> {
         self.summary.dry_run = self.arguments.dry_run;
-        let defaults = Defaults { bucket: self.arguments.bucket.clone(), prefix: prefix.clone() };
+        let defaults = Defaults {
+            bucket: self.arguments.bucket.clone(),
+            prefix: prefix.clone(),
+        };
         let spool = self.check(&defaults).await?;
         if self.summary.bad_lines > 0 && !self.arguments.skip_bad {
             return Err(CommandError::BadLines(self.summary.bad_lines));
@@ -116,14 +128,23 @@ impl Import<'_> {
 
     /// The first pass: every line is read, none is imported.
     async fn check(&mut self, defaults: &Defaults) -> Result<Spool, CommandError> {
-        let failed = |source| CommandError::Unread { file: self.arguments.file.display().to_string(), source };
+        let failed = |source| CommandError::Unread {
+            file: self.arguments.file.display().to_string(),
+            source,
+        };
         let (source, length) = open(&self.arguments.file).map_err(failed)?;
         let bytes = Arc::new(AtomicU64::new(0));
-        let (beginning, source) = format::look_at(Counted::new(source, Arc::clone(&bytes))).map_err(failed)?;
-        let format = self.arguments.format.or_else(|| Format::guess(&self.arguments.file, &beginning));
+        let (beginning, source) =
+            format::look_at(Counted::new(source, Arc::clone(&bytes))).map_err(failed)?;
+        let format = self
+            .arguments
+            .format
+            .or_else(|| Format::guess(&self.arguments.file, &beginning));
         drop(zeroize::Zeroizing::new(beginning));
         let format = format.ok_or(CommandError::UnknownFormat)?;
-        self.summary.format = format.to_possible_value().map(|value| value.get_name().to_owned());
+        self.summary.format = format
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
         let mut rows = self.rows(format, source, defaults.clone());
         let progress = Progress::of_bytes("checking", length);
         let (mut spool, mut seen) = (Spool::new()?, Seen::default());
@@ -139,7 +160,10 @@ impl Import<'_> {
                     self.summary.bad(bad);
                 }
                 Err(ReadError::Io(source)) => {
-                    return Err(CommandError::Unread { file: self.arguments.file.display().to_string(), source });
+                    return Err(CommandError::Unread {
+                        file: self.arguments.file.display().to_string(),
+                        source,
+                    });
                 }
             }
             if batch.len() == batch_rows || is_over {
@@ -170,13 +194,20 @@ impl Import<'_> {
             Ok(Line::New) => return Some(row),
             Ok(Line::Repeated) => self.summary.already += 1,
             Err(_) if self.arguments.on_duplicate == OnDuplicate::Skip => self.summary.skipped += 1,
-            Err(reason) => self.summary.bad(BadLine { line: row.line, reason }),
+            Err(reason) => self.summary.bad(BadLine {
+                line: row.line,
+                reason,
+            }),
         }
         None
     }
 
     /// Compares a batch with the store, and keeps what is new.
-    async fn judge(&mut self, batch: &[TransferRow], spool: &mut Spool) -> Result<(), CommandError> {
+    async fn judge(
+        &mut self,
+        batch: &[TransferRow],
+        spool: &mut Spool,
+    ) -> Result<(), CommandError> {
         for (row, verdict) in batch.iter().zip(self.store.judge_import(batch).await?) {
             match verdict {
                 Verdict::New => spool.push(row)?,
@@ -189,10 +220,14 @@ impl Import<'_> {
     }
 
     fn conflict(&mut self, line: u64, conflict: ImportConflict) {
-        if self.arguments.on_duplicate == OnDuplicate::Skip && conflict != ImportConflict::NoBucket {
+        if self.arguments.on_duplicate == OnDuplicate::Skip && conflict != ImportConflict::NoBucket
+        {
             self.summary.skipped += 1;
         } else {
-            self.summary.bad(BadLine { line, reason: conflict.to_string() });
+            self.summary.bad(BadLine {
+                line,
+                reason: conflict.to_string(),
+            });
         }
     }
 
@@ -211,11 +246,18 @@ impl Import<'_> {
             if is_interrupted(&mut interrupts) {
                 return Err(CommandError::Interrupted);
             }
-            let imported = self.store.import(&batch, self.stamp).await.map_err(CommandError::ImportStopped)?;
+            let imported = self
+                .store
+                .import(&batch, self.stamp)
+                .await
+                .map_err(CommandError::ImportStopped)?;
             self.summary.consumers += imported.consumers;
             self.summary.keys += imported.keys;
             self.summary.already += imported.already;
-            imported.conflicts.into_iter().for_each(|(line, conflict)| self.conflict(line, conflict));
+            imported
+                .conflicts
+                .into_iter()
+                .for_each(|(line, conflict)| self.conflict(line, conflict));
             progress.advance(batch.len() as u64);
         }
         progress.finish();
@@ -234,7 +276,10 @@ fn open(file: &Path) -> io::Result<(Box<dyn Read>, Option<u64>)> {
     let file = File::open(file)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a directory",
+        ));
     }
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }

@@ -32,7 +32,11 @@ pub(super) struct PlainArgument(Zeroizing<String>);
 impl PlainArgument {
     /// The text itself, or what standard input says in its place; without spaces around it.
     pub(super) fn read(self) -> io::Result<Zeroizing<String>> {
-        let text = if self.0.as_str() == "-" { read_standard_input()? } else { self.0 };
+        let text = if self.0.as_str() == "-" {
+            read_standard_input()?
+        } else {
+            self.0
+        };
         Ok(Zeroizing::new(text.trim().to_owned()))
     }
 }
@@ -45,10 +49,15 @@ impl CheckKey {
         match ForeignKey::parse(text, prefix) {
             Ok(key) if is_own => {
                 let hint = key.hint(prefix);
-                writeln!(streams.out, "{hint}… has the form of a key of this gateway, and its checksum is right")?;
+                writeln!(
+                    streams.out,
+                    "{hint}… has the form of a key of this gateway, and its checksum is right"
+                )?;
                 Ok(streams.out.flush()?)
             }
-            Ok(key) => Err(CommandError::ForeignKey { hint: key.hint(prefix) }),
+            Ok(key) => Err(CommandError::ForeignKey {
+                hint: key.hint(prefix),
+            }),
             Err(MalformedKey::Checksum) => Err(CommandError::MistypedKey),
             Err(error) => Err(CommandError::NoKey(error)),
         }

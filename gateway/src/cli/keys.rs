@@ -12,8 +12,13 @@ use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
-use crate::keys::{ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis};
-use crate::store::{CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer, Which};
+use crate::keys::{
+    ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis,
+};
+use crate::store::{
+    CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError,
+    StoredConsumer, Which,
+};
 use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
 
 /// How many keys are read at once.
@@ -129,7 +134,9 @@ enum Expiry {
 
 /// Why a text is no [`Expiry`].
 #[derive(Debug, Error)]
-#[error("write a time such as `30d` or `12h`, or a moment before the year 10000 such as `2030-01-31T12:00:00Z`")]
+#[error(
+    "write a time such as `30d` or `12h`, or a moment before the year 10000 such as `2030-01-31T12:00:00Z`"
+)]
 struct InvalidExpiry;
 
 /// Runs one of the commands.
@@ -142,16 +149,41 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let outcome = match command {
         KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        KeysCommand::List { consumer: Some(consumer), bucket, json } => {
-            let consumer = consumers::find(&consumer, &bucket, store, prefix).await?.consumer.id;
-            list(KeyFilter { consumer: Some(consumer), ..KeyFilter::default() }, json, store, stamp, streams).await
+        KeysCommand::List {
+            consumer: Some(consumer),
+            bucket,
+            json,
+        } => {
+            let consumer = consumers::find(&consumer, &bucket, store, prefix)
+                .await?
+                .consumer
+                .id;
+            list(
+                KeyFilter {
+                    consumer: Some(consumer),
+                    ..KeyFilter::default()
+                },
+                json,
+                store,
+                stamp,
+                streams,
+            )
+            .await
         }
-        KeysCommand::List { consumer: None, bucket: _, json } => list(KeyFilter::default(), json, store, stamp, streams).await,
+        KeysCommand::List {
+            consumer: None,
+            bucket: _,
+            json,
+        } => list(KeyFilter::default(), json, store, stamp, streams).await,
         KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
         KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
         KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
-        KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await,
-        KeysCommand::Enable(key) => set_state(key, KeyState::Active, store, prefix, stamp, streams).await,
+        KeysCommand::Disable(key) => {
+            set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await
+        }
+        KeysCommand::Enable(key) => {
+            set_state(key, KeyState::Active, store, prefix, stamp, streams).await
+        }
         KeysCommand::Check(check) => check.run(prefix, streams),
         KeysCommand::ReportLeak(report) => report.run(store, prefix, stamp, streams).await,
         KeysCommand::Pattern(pattern) => pattern.run(prefix, streams),
@@ -163,31 +195,60 @@ pub async fn run(
 }
 
 impl CreateKey {
-    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-        refuse_keys(self.description.as_ref().map(Description::as_str), prefix, "a note, without a key in it")?;
-        refuse_keys(self.scopes.iter().map(Scope::as_str), prefix, "scopes, without a key in them")?;
+    async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
+        refuse_keys(
+            self.description.as_ref().map(Description::as_str),
+            prefix,
+            "a note, without a key in it",
+        )?;
+        refuse_keys(
+            self.scopes.iter().map(Scope::as_str),
+            prefix,
+            "scopes, without a key in them",
+        )?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
-            Err(_) => Owner::Named(self.bucket.name(prefix)?.clone(), consumers::new_name(&self.consumer, prefix)?),
+            Err(_) => Owner::Named(
+                self.bucket.name(prefix)?.clone(),
+                consumers::new_name(&self.consumer, prefix)?,
+            ),
         };
         let key = PlainKey::generate(prefix)?;
         let new = NewKey {
             owner,
             digest: key.digest(),
             hint: key.hint(),
-            expires_at: self.expires.map(|expiry| expiry.from(stamp.at)).transpose()?,
-            scopes: (!self.scopes.is_empty()).then(|| Scopes::new(self.scopes)).transpose()?,
+            expires_at: self
+                .expires
+                .map(|expiry| expiry.from(stamp.at))
+                .transpose()?,
+            scopes: (!self.scopes.is_empty())
+                .then(|| Scopes::new(self.scopes))
+                .transpose()?,
             description: self.description,
         };
         let created = store.create_key(new, stamp).await?;
         let id = created.key.id;
         // From here on only this process knows the key: that it cannot be printed is a failure, also into a closed pipe.
-        print_created(&created, &key, self.json, stamp.at, streams).map_err(|source| CommandError::Unprinted { id, source })
+        print_created(&created, &key, self.json, stamp.at, streams)
+            .map_err(|source| CommandError::Unprinted { id, source })
     }
 }
 
 impl RevokeKey {
-    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
         set_state(self.key, KeyState::Revoked, store, prefix, stamp, streams).await?;
         if !self.wait {
             return Ok(());
@@ -202,34 +263,68 @@ impl RevokeKey {
             ));
         }
         if !confirmation.missing.is_empty() {
-            let names: Vec<String> = confirmation.missing.iter().map(|gateway| gateway.name.clone()).collect();
-            return Err(CommandError::Unconfirmed { waited: self.timeout, gateways: names.join(", ") });
+            let names: Vec<String> = confirmation
+                .missing
+                .iter()
+                .map(|gateway| gateway.name.clone())
+                .collect();
+            return Err(CommandError::Unconfirmed {
+                waited: self.timeout,
+                gateways: names.join(", "),
+            });
         }
         let confirmed = confirmation.confirmed.len();
-        let gateways = if confirmed == 1 { "gateway" } else { "gateways" };
+        let gateways = if confirmed == 1 {
+            "gateway"
+        } else {
+            "gateways"
+        };
         streams.remark(format_args!("confirmed by {confirmed} {gateways}"));
         Ok(())
     }
 }
 
 impl RollKey {
-    async fn run(self, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
         let which = match (&self.id, &self.consumer) {
             (Some(id), _) => Which::Key(key_id(id, prefix)?),
-            (None, Some(consumer)) => Which::AllOf(consumers::find(consumer, &self.bucket, store, prefix).await?.consumer.id),
+            (None, Some(consumer)) => Which::AllOf(
+                consumers::find(consumer, &self.bucket, store, prefix)
+                    .await?
+                    .consumer
+                    .id,
+            ),
             // The parser demands one of them.
-            (None, None) => return Err(CommandError::InvalidArgument("name a key or a consumer".to_owned())),
+            (None, None) => {
+                return Err(CommandError::InvalidArgument(
+                    "name a key or a consumer".to_owned(),
+                ));
+            }
         };
         // A key without an end would get one that no calendar has.
         if !stamp.at.after(self.grace).is_representable() {
-            return Err(CommandError::InvalidArgument("a grace period ends before the year 10000".to_owned()));
+            return Err(CommandError::InvalidArgument(
+                "a grace period ends before the year 10000".to_owned(),
+            ));
         }
         let key = PlainKey::generate(prefix)?;
-        let roll = Roll { which, digest: key.digest(), hint: key.hint(), grace: self.grace };
+        let roll = Roll {
+            which,
+            digest: key.digest(),
+            hint: key.hint(),
+            grace: self.grace,
+        };
         let rolled = store.roll(roll, stamp).await?;
         let id = rolled.key.id;
         // From here on only this process knows the key.
-        print_rolled(&rolled, &key, self.json, stamp.at, streams).map_err(|source| CommandError::Unprinted { id, source })
+        print_rolled(&rolled, &key, self.json, stamp.at, streams)
+            .map_err(|source| CommandError::Unprinted { id, source })
     }
 }
 
@@ -246,16 +341,24 @@ fn print_rolled(
         writeln!(streams.out, "{}", key.expose())?;
     }
     streams.out.flush()?;
-    streams.remark(format_args!("created key {} of consumer {}", rolled.key.id, rolled.key.consumer_name));
+    streams.remark(format_args!(
+        "created key {} of consumer {}",
+        rolled.key.id, rolled.key.consumer_name
+    ));
     for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
         let end = moment_or(ending.expires_at, "never");
-        streams.remark(format_args!("key {} ({}…) ends at {end}", ending.id, ending.hint));
+        streams.remark(format_args!(
+            "key {} ({}…) ends at {end}",
+            ending.id, ending.hint
+        ));
     }
     match rolled.ending.len().saturating_sub(MAX_ENDING_SHOWN) {
         0 => {}
         more => streams.remark(format_args!("… and {more} more")),
     }
-    streams.remark(format_args!("keep the key now: it is not stored and will not be shown again"));
+    streams.remark(format_args!(
+        "keep the key now: it is not stored and will not be shown again"
+    ));
     Ok(())
 }
 
@@ -266,19 +369,36 @@ fn print_created(
     now: UnixMillis,
     streams: &mut Streams<'_>,
 ) -> std::io::Result<()> {
-    let CreatedKey { key: stored, new_consumer } = created;
+    let CreatedKey {
+        key: stored,
+        new_consumer,
+    } = created;
     if let Some(StoredConsumer { consumer, .. }) = new_consumer {
-        streams.remark(format_args!("created consumer {} ({})", consumer.name, consumer.id));
+        streams.remark(format_args!(
+            "created consumer {} ({})",
+            consumer.name, consumer.id
+        ));
     }
     if json {
-        streams.json(&KeyView { key: Some(key.expose()), ..KeyView::of(stored, now) })?;
+        streams.json(&KeyView {
+            key: Some(key.expose()),
+            ..KeyView::of(stored, now)
+        })?;
     } else {
         writeln!(streams.out, "{}", key.expose())?;
     }
     streams.out.flush()?;
-    let end = stored.expires_at.map_or_else(|| "never expires".to_owned(), |end| format!("expires {}", moment(end)));
-    streams.remark(format_args!("created key {} of consumer {}; it {end}", stored.id, stored.consumer_name));
-    streams.remark(format_args!("keep the key now: it is not stored and will not be shown again"));
+    let end = stored.expires_at.map_or_else(
+        || "never expires".to_owned(),
+        |end| format!("expires {}", moment(end)),
+    );
+    streams.remark(format_args!(
+        "created key {} of consumer {}; it {end}",
+        stored.id, stored.consumer_name
+    ));
+    streams.remark(format_args!(
+        "keep the key now: it is not stored and will not be shown again"
+    ));
     Ok(())
 }
 
@@ -289,7 +409,15 @@ async fn list(
     stamp: &Stamp,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    let mut table = Table::new(["ID", "CONSUMER", "HINT", "STATUS", "EXPIRES", "CREATED", "DESCRIPTION"]);
+    let mut table = Table::new([
+        "ID",
+        "CONSUMER",
+        "HINT",
+        "STATUS",
+        "EXPIRES",
+        "CREATED",
+        "DESCRIPTION",
+    ]);
     let mut array = JsonArray::default();
     let mut after = None;
     loop {
@@ -320,7 +448,13 @@ async fn list(
     }
 }
 
-async fn show(key: OneKey, store: &Store, prefix: &Prefix, stamp: &Stamp, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+async fn show(
+    key: OneKey,
+    store: &Store,
+    prefix: &Prefix,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
     let id = key.id(prefix)?;
     let stored = store.key(&id).await?.ok_or(StoreError::UnknownKey(id))?;
     if key.json {
@@ -328,14 +462,32 @@ async fn show(key: OneKey, store: &Store, prefix: &Prefix, stamp: &Stamp, stream
     }
     let lines = [
         ("id", stored.id.to_string()),
-        ("consumer", format!("{} ({})", stored.consumer_name, stored.consumer)),
+        (
+            "consumer",
+            format!("{} ({})", stored.consumer_name, stored.consumer),
+        ),
         ("bucket", stored.bucket.to_string()),
         ("hint", stored.hint.clone()),
         ("status", stored.status(stamp.at).as_str().to_owned()),
         ("expires", moment_or(stored.expires_at, "never")),
-        ("replaced by", stored.rolled.and_then(|rolled| rolled.successor).map_or_else(|| "-".to_owned(), |id| id.to_string())),
-        ("scopes", stored.scopes.as_ref().map_or_else(|| "all of the consumer's".to_owned(), |own| or_dash(own.as_str()))),
-        ("description", or_dash(stored.description.as_ref().map_or("", Description::as_str))),
+        (
+            "replaced by",
+            stored
+                .rolled
+                .and_then(|rolled| rolled.successor)
+                .map_or_else(|| "-".to_owned(), |id| id.to_string()),
+        ),
+        (
+            "scopes",
+            stored.scopes.as_ref().map_or_else(
+                || "all of the consumer's".to_owned(),
+                |own| or_dash(own.as_str()),
+            ),
+        ),
+        (
+            "description",
+            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+        ),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),
         ("last used", moment_or(stored.last_used_at, "-")),
@@ -356,9 +508,21 @@ async fn set_state(
     if key.json {
         return Ok(streams.json(&KeyView::of(stored, stamp.at))?);
     }
-    let already = if change.before == state { "already " } else { "" };
-    let (id, consumer, hint, status) = (stored.id, &stored.consumer_name, &stored.hint, state.as_str());
-    Ok(writeln!(streams.out, "key {id} ({hint}…, consumer {consumer}) is {already}{status}")?)
+    let already = if change.before == state {
+        "already "
+    } else {
+        ""
+    };
+    let (id, consumer, hint, status) = (
+        stored.id,
+        &stored.consumer_name,
+        &stored.hint,
+        state.as_str(),
+    );
+    Ok(writeln!(
+        streams.out,
+        "key {id} ({hint}…, consumer {consumer}) is {already}{status}"
+    )?)
 }
 
 impl OneKey {
@@ -376,7 +540,9 @@ impl Expiry {
     fn parse(text: &str) -> Result<Self, InvalidExpiry> {
         match UnixMillis::parse_rfc3339(text) {
             Ok(moment) => Ok(Self::At(moment)),
-            Err(_) => humantime::parse_duration(text).map(Self::After).map_err(|_| InvalidExpiry),
+            Err(_) => humantime::parse_duration(text)
+                .map(Self::After)
+                .map_err(|_| InvalidExpiry),
         }
     }
 
@@ -385,7 +551,11 @@ impl Expiry {
             Self::After(duration) => now.after(duration),
             Self::At(moment) => moment,
         };
-        if end > now && end.is_representable() { Ok(end) } else { Err(CommandError::InvalidExpiry) }
+        if end > now && end.is_representable() {
+            Ok(end)
+        } else {
+            Err(CommandError::InvalidExpiry)
+        }
     }
 }
 
@@ -409,7 +579,15 @@ mod tests {
             let expiry = Expiry::parse(text).unwrap();
             assert_eq!(expiry.from(now).ok(), end.map(UnixMillis), "{text}");
         }
-        for text in ["", "30", "soon", "-1d", "2030-01-31", "d30", "9999-12-31T23:59:59-23:59"] {
+        for text in [
+            "",
+            "30",
+            "soon",
+            "-1d",
+            "2030-01-31",
+            "d30",
+            "9999-12-31T23:59:59-23:59",
+        ] {
             assert!(Expiry::parse(text).is_err(), "{text}");
         }
     }

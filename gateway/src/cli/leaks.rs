@@ -37,21 +37,38 @@ impl ReportLeak {
         let key = self.key.read()?;
         let (digest, found) = match key.get(..7) {
             Some(scheme) if scheme.eq_ignore_ascii_case("sha256:") => {
-                let digest = KeyDigest::parse(&key).map_err(|error| CommandError::InvalidArgument(error.to_string()))?;
+                let digest = KeyDigest::parse(&key)
+                    .map_err(|error| CommandError::InvalidArgument(error.to_string()))?;
                 (digest, FoundKey::Digest(digest))
             }
             _ => (KeyDigest::of(key.as_bytes()), FoundKey::Plain(&key)),
         };
         let kept = |text: Option<Description>| {
-            let kept = text.as_ref().map(|text| place(text.as_str(), found, prefix).map(str::to_owned)).transpose();
-            kept.map_err(|_| CommandError::KeyAsArgument { wanted: "where the key was found, without the key" })
+            let kept = text
+                .as_ref()
+                .map(|text| place(text.as_str(), found, prefix).map(str::to_owned))
+                .transpose();
+            kept.map_err(|_| CommandError::KeyAsArgument {
+                wanted: "where the key was found, without the key",
+            })
         };
         let (url, source) = (kept(self.url)?, kept(self.source)?);
-        let outcome = store.report_leak(&Leak { digest, url, source }, stamp).await?;
+        let outcome = store
+            .report_leak(
+                &Leak {
+                    digest,
+                    url,
+                    source,
+                },
+                stamp,
+            )
+            .await?;
         if self.json {
             return Ok(streams.json(&LeakView::of(outcome.as_ref(), stamp.at))?);
         }
-        let Some(outcome) = outcome else { return Err(CommandError::UnknownLeak) };
+        let Some(outcome) = outcome else {
+            return Err(CommandError::UnknownLeak);
+        };
         let key = &outcome.key;
         let done = match outcome.action {
             LeakAction::Notified => "nothing was done, as its bucket says".to_owned(),
@@ -59,6 +76,10 @@ impl ReportLeak {
             LeakAction::Revoked => "it is revoked".to_owned(),
             LeakAction::AlreadyRefused => "it was refused already".to_owned(),
         };
-        Ok(writeln!(streams.out, "key {} ({}…, consumer {}): {done}", key.id, key.hint, key.consumer_name)?)
+        Ok(writeln!(
+            streams.out,
+            "key {} ({}…, consumer {}): {done}",
+            key.id, key.hint, key.consumer_name
+        )?)
     }
 }

@@ -82,8 +82,18 @@ pub(crate) const HEADER: [&str; 21] = [
 impl<'r> Line<'r> {
     /// The line of a row.
     pub(crate) fn of(row: &'r TransferRow) -> Self {
-        let TransferConsumer { id, bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
-            &row.consumer;
+        let TransferConsumer {
+            id,
+            bucket,
+            name,
+            custom_id,
+            description,
+            metadata,
+            scopes,
+            allowed_ips,
+            tags,
+            created_at,
+        } = &row.consumer;
         Self {
             bucket: bucket.as_str(),
             consumer: name.as_str(),
@@ -123,8 +133,18 @@ pub(crate) fn cells(row: &TransferRow) -> [String; HEADER.len()] {
     fn text(value: Option<impl ToString>) -> String {
         value.map(|value| value.to_string()).unwrap_or_default()
     }
-    let TransferConsumer { id, bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
-        &row.consumer;
+    let TransferConsumer {
+        id,
+        bucket,
+        name,
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+        created_at,
+    } = &row.consumer;
     let key = row.key.as_ref();
     [
         bucket.to_string(),
@@ -160,7 +180,10 @@ pub(crate) fn cells(row: &TransferRow) -> [String; HEADER.len()] {
 fn tags_cell(tags: &Tags) -> String {
     let is_plain = |text: &str| !text.contains(';') && text.trim() == text;
     if tags.iter().all(|(_, value)| is_plain(value)) {
-        let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let tags: Vec<String> = tags
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         tags.join(";")
     } else {
         serde_json::to_string(tags).unwrap_or_default()

@@ -50,7 +50,12 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     /// An empty table.
     #[must_use]
     pub fn new(heading: [&'static str; COLUMNS]) -> Self {
-        Self { heading, widths: heading.map(|cell| cell.chars().count()), rows: Vec::new(), is_begun: false }
+        Self {
+            heading,
+            widths: heading.map(|cell| cell.chars().count()),
+            rows: Vec::new(),
+            is_begun: false,
+        }
     }
 
     /// Adds a row.
@@ -92,8 +97,14 @@ impl JsonArray {
 
 /// Writes `name  value` lines with the values below each other.
 pub fn details(out: &mut dyn Write, lines: &[(&str, String)]) -> io::Result<()> {
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    lines.iter().try_for_each(|(name, value)| writeln!(out, "{name:width$}  {value}"))
+    let width = lines
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
+    lines
+        .iter()
+        .try_for_each(|(name, value)| writeln!(out, "{name:width$}  {value}"))
 }
 
 /// A moment for people: to the second.
@@ -111,7 +122,11 @@ pub fn moment_or(at: Option<UnixMillis>, otherwise: &str) -> String {
 /// A text that may be missing, for people.
 #[must_use]
 pub fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn shorten(cell: String) -> String {
@@ -142,7 +157,10 @@ mod tests {
         table.flush(&mut out).unwrap();
         table.row(["b".to_owned(), "later".to_owned()]);
         table.flush(&mut out).unwrap();
-        let expected = format!("NAME          NOTE\nä             {}…\na longer one  -\nb             later\n", "x".repeat(39));
+        let expected = format!(
+            "NAME          NOTE\nä             {}…\na longer one  -\nb             later\n",
+            "x".repeat(39)
+        );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
@@ -151,7 +169,10 @@ mod tests {
         for count in 0..3 {
             let elements: Vec<u32> = (0..count).collect();
             let (mut array, mut out) = (JsonArray::default(), Vec::new());
-            elements.iter().try_for_each(|element| array.element(&mut out, element)).unwrap();
+            elements
+                .iter()
+                .try_for_each(|element| array.element(&mut out, element))
+                .unwrap();
             array.finish(&mut out).unwrap();
             assert_eq!(serde_json::from_slice::<Vec<u32>>(&out).unwrap(), elements);
         }

@@ -22,7 +22,10 @@ pub fn run(settings: Settings) -> ExitCode {
             more_signals.next().await;
             more_signals.next().await;
         };
-        gateway.run(async move { signals.next().await }, stop_now).await.map_err(StartError::System)
+        gateway
+            .run(async move { signals.next().await }, stop_now)
+            .await
+            .map_err(StartError::System)
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,7 +40,13 @@ pub fn run(settings: Settings) -> ExitCode {
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        let raised = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
         if let Err(error) = raised {
             log::warn!("the limit of open files stays at {current:?}: {error}");
         }
@@ -60,7 +69,10 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

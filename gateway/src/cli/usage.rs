@@ -66,7 +66,12 @@ impl UsageCommand {
         streams: &mut Streams<'_>,
     ) -> Result<(), CommandError> {
         let of = match (&self.consumer, &self.key) {
-            (Some(consumer), _) => UsageOf::Consumer(consumers::find(consumer, &self.bucket, store, prefix).await?.consumer.id),
+            (Some(consumer), _) => UsageOf::Consumer(
+                consumers::find(consumer, &self.bucket, store, prefix)
+                    .await?
+                    .consumer
+                    .id,
+            ),
             (None, Some(key)) => {
                 refuse_key(key, prefix, "the id of a key, `key_…`")?;
                 UsageOf::Key(key.parse::<KeyId>()?)
@@ -98,37 +103,86 @@ impl UsageCommand {
         // What is done in this very millisecond is in it.
         let to = self.to.unwrap_or(UnixMillis(now.0.saturating_add(1)));
         let from = self.from.unwrap_or_else(|| {
-            let millis = i64::try_from(self.since.unwrap_or(DEFAULT_SINCE).as_millis()).unwrap_or(i64::MAX);
+            let millis =
+                i64::try_from(self.since.unwrap_or(DEFAULT_SINCE).as_millis()).unwrap_or(i64::MAX);
             UnixMillis(now.0.saturating_sub(millis))
         });
-        UsageRange::new(from, to, by).map_err(|error| CommandError::InvalidArgument(error.to_string()))
+        UsageRange::new(from, to, by)
+            .map_err(|error| CommandError::InvalidArgument(error.to_string()))
     }
 }
 
-fn print_periods(report: &UsageReport, screen: Screen, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let most = report.periods.iter().map(|period| period.counts.requests).max().unwrap_or_default();
+fn print_periods(
+    report: &UsageReport,
+    screen: Screen,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let most = report
+        .periods
+        .iter()
+        .map(|period| period.counts.requests)
+        .max()
+        .unwrap_or_default();
     let heading = ["BEGINNING", "REQUESTS", "REFUSED", "IN", "OUT"];
-    let mut rows: Vec<[String; 5]> =
-        report.periods.iter().map(|period| cells(beginning(period.start, report.by), &period.counts)).collect();
+    let mut rows: Vec<[String; 5]> = report
+        .periods
+        .iter()
+        .map(|period| cells(beginning(period.start, report.by), &period.counts))
+        .collect();
     rows.push(cells("total".to_owned(), &report.total));
     let widths: Vec<usize> = (0..heading.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).chain([heading[column].len()]).max().unwrap_or_default())
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .chain([heading[column].len()])
+                .max()
+                .unwrap_or_default()
+        })
         .collect();
-    let room = screen.width.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len() + 1);
-    let counts = report.periods.iter().map(|period| period.counts.requests).map(Some).chain([None]);
-    writeln!(streams.out, "{}", line(&heading.map(str::to_owned), &widths))?;
+    let room = screen
+        .width
+        .saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len() + 1);
+    let counts = report
+        .periods
+        .iter()
+        .map(|period| period.counts.requests)
+        .map(Some)
+        .chain([None]);
+    writeln!(
+        streams.out,
+        "{}",
+        line(&heading.map(str::to_owned), &widths)
+    )?;
     for (row, requests) in rows.iter().zip(counts) {
-        let bar = requests.map(|requests| bar(requests, most, room, screen.unicode)).unwrap_or_default();
-        writeln!(streams.out, "{}", format!("{}  {bar}", line(row, &widths)).trim_end())?;
+        let bar = requests
+            .map(|requests| bar(requests, most, room, screen.unicode))
+            .unwrap_or_default();
+        writeln!(
+            streams.out,
+            "{}",
+            format!("{}  {bar}", line(row, &widths)).trim_end()
+        )?;
     }
     Ok(())
 }
 
 fn print_top(top: &[TopKey], streams: &mut Streams<'_>) -> Result<(), CommandError> {
     let mut table = Table::new(["KEY", "CONSUMER", "REQUESTS", "REFUSED", "IN", "OUT"]);
-    for TopKey { key, consumer, counts } in top {
+    for TopKey {
+        key,
+        consumer,
+        counts,
+    } in top
+    {
         let [key, requests, refusals, bytes_in, bytes_out] = cells(key.to_string(), counts);
-        table.row([key, or_dash(consumer.as_deref().unwrap_or_default()), requests, refusals, bytes_in, bytes_out]);
+        table.row([
+            key,
+            or_dash(consumer.as_deref().unwrap_or_default()),
+            requests,
+            refusals,
+            bytes_in,
+            bytes_out,
+        ]);
     }
     writeln!(streams.out)?;
     Ok(table.flush(streams.out)?)
@@ -138,14 +192,29 @@ fn print_top(top: &[TopKey], streams: &mut Streams<'_>) -> Result<(), CommandErr
 fn line(cells: &[String; 5], widths: &[usize]) -> String {
     let mut line = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths.iter().copied()).enumerate() {
-        line.push_str(&if column == 0 { format!("{cell:width$}") } else { format!("  {cell:>width$}") });
+        line.push_str(&if column == 0 {
+            format!("{cell:width$}")
+        } else {
+            format!("  {cell:>width$}")
+        });
     }
     line
 }
 
 fn cells(first: String, counts: &UsageCounts) -> [String; 5] {
-    let UsageCounts { requests, refusals, bytes_in, bytes_out } = *counts;
-    [first, grouped(requests), grouped(refusals), bytes(bytes_in), bytes(bytes_out)]
+    let UsageCounts {
+        requests,
+        refusals,
+        bytes_in,
+        bytes_out,
+    } = *counts;
+    [
+        first,
+        grouped(requests),
+        grouped(refusals),
+        bytes(bytes_in),
+        bytes(bytes_out),
+    ]
 }
 
 /// The beginning of a period, as short as it can be said.
@@ -182,7 +251,12 @@ fn bytes(number: u64) -> String {
     while rest >= 1_000_000 {
         (unit, rest) = (unit + 1, rest / 1000);
     }
-    format!("{}.{} {}", rest / 1000, rest % 1000 / 100, UNITS.get(unit).unwrap_or(&"EB"))
+    format!(
+        "{}.{} {}",
+        rest / 1000,
+        rest % 1000 / 100,
+        UNITS.get(unit).unwrap_or(&"EB")
+    )
 }
 
 #[cfg(test)]
@@ -200,7 +274,10 @@ mod tests {
             (12_345_678, "12,345,678", "12.3 MB"),
             (u64::MAX, "18,446,744,073,709,551,615", "18.4 EB"),
         ] {
-            assert_eq!((grouped(number), bytes(number)), (text.to_owned(), size.to_owned()));
+            assert_eq!(
+                (grouped(number), bytes(number)),
+                (text.to_owned(), size.to_owned())
+            );
         }
     }
 
@@ -209,18 +286,39 @@ mod tests {
         let hour = Period::Hour.millis();
         let period = |index: i64, requests| PeriodUsage {
             start: UnixMillis(index * hour),
-            counts: UsageCounts { requests, refusals: requests / 100, bytes_in: 0, bytes_out: requests * 1000 },
+            counts: UsageCounts {
+                requests,
+                refusals: requests / 100,
+                bytes_in: 0,
+                bytes_out: requests * 1000,
+            },
         };
         let report = UsageReport {
             from: UnixMillis(0),
             to: UnixMillis(3 * hour),
             by: Period::Hour,
             periods: vec![period(0, 0), period(1, 1_000), period(2, 500)],
-            total: UsageCounts { requests: 1_500, refusals: 15, bytes_in: 0, bytes_out: 1_500_000 },
+            total: UsageCounts {
+                requests: 1_500,
+                refusals: 15,
+                bytes_in: 0,
+                bytes_out: 1_500_000,
+            },
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut streams = Streams { out: &mut out, err: &mut err };
-        print_periods(&report, Screen { width: 63, unicode: false }, &mut streams).unwrap();
+        let mut streams = Streams {
+            out: &mut out,
+            err: &mut err,
+        };
+        print_periods(
+            &report,
+            Screen {
+                width: 63,
+                unicode: false,
+            },
+            &mut streams,
+        )
+        .unwrap();
         let expected = "BEGINNING         REQUESTS  REFUSED   IN       OUT\n\
                         1970-01-01 00:00         0        0  0 B       0 B\n\
                         1970-01-01 01:00     1,000       10  0 B    1.0 MB  ##########\n\

@@ -26,7 +26,11 @@ pub struct AdminSettings {
 impl AdminSettings {
     /// Takes `[admin]`; `token` is that of the environment.
     pub(super) fn read(reader: &mut Reader, token: Option<Secret>) -> Self {
-        let token = token.map(|secret| AdminToken { name: BUILT_IN.to_owned(), role: Role::Admin, secret });
+        let token = token.map(|secret| AdminToken {
+            name: BUILT_IN.to_owned(),
+            role: Role::Admin,
+            secret,
+        });
         reader.section("admin", |section| {
             let address = address(section);
             let hosts = section.take_list("hosts");
@@ -67,18 +71,33 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
     let before = section.problems().len();
     let name = section.take_optional::<TokenName>("name");
     if name.is_none() && section.problems().len() == before {
-        section.problem("name", "the tokens", "it is missing: the audit calls the holder by it".to_owned());
+        section.problem(
+            "name",
+            "the tokens",
+            "it is missing: the audit calls the holder by it".to_owned(),
+        );
     }
     let before = section.problems().len();
     let role = section.take_optional::<Role>("role");
     if role.is_none() && section.problems().len() == before {
-        section.problem("role", "the tokens", format!("it is missing: write {}", Role::ACCEPTED));
+        section.problem(
+            "role",
+            "the tokens",
+            format!("it is missing: write {}", Role::ACCEPTED),
+        );
     }
     let before = section.problems().len();
-    let (token, file) = (section.take_optional::<Secret>("token"), section.take_optional::<FilePath>("token_file"));
+    let (token, file) = (
+        section.take_optional::<Secret>("token"),
+        section.take_optional::<FilePath>("token_file"),
+    );
     let secret = match (token, file) {
         (Some(_), Some(_)) => {
-            section.problem("token", "the tokens", "token and token_file are both set: leave one of them out".to_owned());
+            section.problem(
+                "token",
+                "the tokens",
+                "token and token_file are both set: leave one of them out".to_owned(),
+            );
             None
         }
         (Some(token), None) => Some(token),
@@ -91,19 +110,32 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
         },
         (None, None) => {
             if section.problems().len() == before {
-                section.problem("token", "the tokens", "it is missing: set token or token_file".to_owned());
+                section.problem(
+                    "token",
+                    "the tokens",
+                    "it is missing: set token or token_file".to_owned(),
+                );
             }
             None
         }
     };
-    Some(AdminToken { name: name?.0, role: role?, secret: secret? })
+    Some(AdminToken {
+        name: name?.0,
+        role: role?,
+        secret: secret?,
+    })
 }
 
 /// The token in a file; one line end after it is trimmed, as editors and `echo` leave it.
 fn read_file(path: &std::path::Path) -> Result<Secret, String> {
-    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{} is not valid UTF-8", path.display()))?;
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    let bytes = std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| format!("{} is not valid UTF-8", path.display()))?;
+    let text = text
+        .strip_suffix('\n')
+        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Secret::parse(text).map_err(|error| error.to_string())
 }
 
@@ -114,7 +146,9 @@ impl Setting for TokenName {
     const ACCEPTED: &'static str = "1 to 32 lower-case letters, digits and \"-\", such as \"ci\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let accepted = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let accepted = text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         (accepted && (1..=32).contains(&text.len()))
             .then(|| Self(text.to_owned()))
             .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))

@@ -22,7 +22,11 @@ struct Problem {
 impl Problems {
     /// Remembers that the setting `path`, which came from `source`, is wrong.
     pub fn add(&mut self, path: &str, source: &str, message: String) {
-        self.0.push(Problem { path: path.to_owned(), source: source.to_owned(), message });
+        self.0.push(Problem {
+            path: path.to_owned(),
+            source: source.to_owned(),
+            message,
+        });
     }
 
     /// How much is wrong.
@@ -43,10 +47,23 @@ impl fmt::Display for Problems {
         writeln!(
             f,
             "{} with the settings:",
-            if self.0.len() == 1 { "a problem".to_owned() } else { format!("{} problems", self.0.len()) }
+            if self.0.len() == 1 {
+                "a problem".to_owned()
+            } else {
+                format!("{} problems", self.0.len())
+            }
         )?;
-        for Problem { path, source, message } in &self.0 {
-            let path = if path.is_empty() { String::new() } else { format!("{path} ") };
+        for Problem {
+            path,
+            source,
+            message,
+        } in &self.0
+        {
+            let path = if path.is_empty() {
+                String::new()
+            } else {
+                format!("{path} ")
+            };
             writeln!(f, "  {path}(from {source}): {message}")?;
         }
         Ok(())
@@ -78,7 +95,14 @@ impl Reader {
     /// Reads the top table; `problems` were found before.
     #[must_use]
     pub fn new(table: Map<String, Value>, problems: Problems) -> Self {
-        Self { path: String::new(), table, known: Vec::new(), problems, effective: Vec::new(), strict: true }
+        Self {
+            path: String::new(),
+            table,
+            known: Vec::new(),
+            problems,
+            effective: Vec::new(),
+            strict: true,
+        }
     }
 
     /// The setting `key`, or its default; a problem is remembered, and then the default stands in.
@@ -102,7 +126,14 @@ impl Reader {
                 None
             }
             None => {
-                self.problem(key, &source, format!("a table or a list stands where one value belongs: {}", T::ACCEPTED));
+                self.problem(
+                    key,
+                    &source,
+                    format!(
+                        "a table or a list stands where one value belongs: {}",
+                        T::ACCEPTED
+                    ),
+                );
                 None
             }
         }
@@ -115,11 +146,17 @@ impl Reader {
             return Vec::new();
         };
         let texts: Vec<Option<String>> = match value.kind {
-            ValueKind::Array(items) => items.into_iter().map(|item| item.into_string().ok()).collect(),
+            ValueKind::Array(items) => items
+                .into_iter()
+                .map(|item| item.into_string().ok())
+                .collect(),
             _ => match value.into_string() {
-                Ok(text) => {
-                    text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).map(Some).collect()
-                }
+                Ok(text) => text
+                    .split(',')
+                    .map(|item| item.trim().to_owned())
+                    .filter(|item| !item.is_empty())
+                    .map(Some)
+                    .collect(),
                 Err(_) => vec![None],
             },
         };
@@ -128,7 +165,11 @@ impl Reader {
             match text.map(|text| T::parse(&text)) {
                 Some(Ok(item)) => items.push(item),
                 Some(Err(message)) => self.problem(&format!("{key}[{index}]"), &source, message),
-                None => self.problem(key, &source, format!("this is not a list of values: each is {}", T::ACCEPTED)),
+                None => self.problem(
+                    key,
+                    &source,
+                    format!("this is not a list of values: each is {}", T::ACCEPTED),
+                ),
             }
         }
         let shown: Vec<String> = items.iter().map(Setting::show).collect();
@@ -141,7 +182,11 @@ impl Reader {
         let table = match self.remove(key) {
             None => Map::new(),
             Some((value, source)) => value.into_table().unwrap_or_else(|_| {
-                self.problem(key, &source, format!("this is a table of settings: write [{key}]"));
+                self.problem(
+                    key,
+                    &source,
+                    format!("this is a table of settings: write [{key}]"),
+                );
                 Map::new()
             }),
         };
@@ -150,9 +195,15 @@ impl Reader {
 
     /// Reads each table of the list `key`, `[[key]]` in the file.
     pub fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        let Some((value, source)) = self.remove(key) else { return Vec::new() };
+        let Some((value, source)) = self.remove(key) else {
+            return Vec::new();
+        };
         let Ok(items) = value.into_array() else {
-            self.problem(key, &source, format!("this is a list of tables: write [[{key}]]"));
+            self.problem(
+                key,
+                &source,
+                format!("this is a list of tables: write [[{key}]]"),
+            );
             return Vec::new();
         };
         let mut sections = Vec::with_capacity(items.len());
@@ -160,7 +211,11 @@ impl Reader {
             let path = format!("{}[{index}]", self.path_of(key));
             match item.into_table() {
                 Ok(table) => sections.push(self.descend(path, table, &mut read)),
-                Err(_) => self.problem(key, &source, format!("this is a list of tables: write [[{key}]]")),
+                Err(_) => self.problem(
+                    key,
+                    &source,
+                    format!("this is a list of tables: write [[{key}]]"),
+                ),
             }
         }
         sections
@@ -186,7 +241,11 @@ impl Reader {
     /// Remembers a value that did not come through [`Self::take`].
     pub fn note(&mut self, key: &str, value: String, source: String) {
         let path = self.path_of(key);
-        self.effective.push(Effective { path, value, source });
+        self.effective.push(Effective {
+            path,
+            value,
+            source,
+        });
     }
 
     /// Other commands read the settings that are left; they are no problem of this one.
@@ -201,7 +260,12 @@ impl Reader {
         self.problems
     }
 
-    fn descend<T>(&mut self, path: String, table: Map<String, Value>, read: impl FnOnce(&mut Self) -> T) -> T {
+    fn descend<T>(
+        &mut self,
+        path: String,
+        table: Map<String, Value>,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let mut section = Self {
             path,
             table,
@@ -225,14 +289,20 @@ impl Reader {
         left.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, value) in left {
             let source = self.source_of(&key, &value);
-            let message = format!("there is no such setting; here are: {}", self.known.join(", "));
+            let message = format!(
+                "there is no such setting; here are: {}",
+                self.known.join(", ")
+            );
             self.problem(&key, &source, message);
         }
     }
 
     fn remove(&mut self, key: &str) -> Option<(Value, String)> {
         self.known.push(key.to_owned());
-        let value = self.table.remove(key).filter(|value| value.kind != ValueKind::Nil)?;
+        let value = self
+            .table
+            .remove(key)
+            .filter(|value| value.kind != ValueKind::Nil)?;
         let source = self.source_of(key, &value);
         Some((value, source))
     }
@@ -240,7 +310,10 @@ impl Reader {
     /// The file or the variable that a value came from.
     fn source_of(&self, key: &str, value: &Value) -> String {
         match value.origin() {
-            Some("the environment") => format!("{VARIABLE_PREFIX}{}", self.path_of(key).replace('.', "__").to_uppercase()),
+            Some("the environment") => format!(
+                "{VARIABLE_PREFIX}{}",
+                self.path_of(key).replace('.', "__").to_uppercase()
+            ),
             Some(origin) => origin.to_owned(),
             // A table that several layers filled has no origin of its own.
             None => "several sources".to_owned(),
@@ -248,6 +321,10 @@ impl Reader {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 }

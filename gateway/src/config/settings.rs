@@ -157,12 +157,19 @@ impl Settings {
         let shared_secret = secret(reader, environment, "SHARED_SECRET");
         if shared_secret.is_none() && reader.problems().len() == problems_before {
             let message = "no shared secret: set SHARED_SECRET, or SHARED_SECRET_FILE to the path of a file that holds it; `gateway secret new` makes one";
-            reader.problems().add("SHARED_SECRET", "the environment", message.to_owned());
+            reader
+                .problems()
+                .add("SHARED_SECRET", "the environment", message.to_owned());
         }
         let token = secret(reader, environment, "ADMIN_TOKEN");
-        if environment.variable("VALKEY_URL").is_some_and(|url| !url.is_empty()) {
+        if environment
+            .variable("VALKEY_URL")
+            .is_some_and(|url| !url.is_empty())
+        {
             let message = "shared rate limits are not part of this version: unset it".to_owned();
-            reader.problems().add("VALKEY_URL", "the environment", message);
+            reader
+                .problems()
+                .add("VALKEY_URL", "the environment", message);
         }
 
         let listen = reader.section("listen", ListenSettings::read);
@@ -171,7 +178,9 @@ impl Settings {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
         });
-        let realm = reader.section("auth", |section| section.take("realm", QuotableText("postern".to_owned())).0);
+        let realm = reader.section("auth", |section| {
+            section.take("realm", QuotableText("postern".to_owned())).0
+        });
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
@@ -188,10 +197,20 @@ impl Settings {
             Some(UpstreamRef::Named(_)) | None => None,
         });
         let of_upstreams = upstreams.iter().flat_map(|upstream| &upstream.targets);
-        let needed = default.into_iter().chain(of_routes).chain(of_upstreams).any(https);
+        let needed = default
+            .into_iter()
+            .chain(of_routes)
+            .chain(of_upstreams)
+            .any(https);
         let tls = if needed || tls.is_some() {
             let loaded = OriginTls::load(&tls.unwrap_or_default());
-            loaded.map_err(|error| reader.problems().add("origin.tls", "its files", error.to_string())).ok()
+            loaded
+                .map_err(|error| {
+                    reader
+                        .problems()
+                        .add("origin.tls", "its files", error.to_string())
+                })
+                .ok()
         } else {
             None
         };
@@ -231,7 +250,11 @@ impl ListenSettings {
             drain_delay: span(section, "drain_delay", 1),
             drain_timeout: span(section, "drain_timeout", 30),
             tls_handshake_timeout: span(section, "tls_handshake_timeout", 3),
-            certificates: section.sections("tls", read_server_pair).into_iter().flatten().collect(),
+            certificates: section
+                .sections("tls", read_server_pair)
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
 }
@@ -267,12 +290,21 @@ impl StoreSettings {
                 Ok(default) => Some(section.take("url", default)),
                 Err(_) => section.take_optional("url"),
             };
-            let max_staleness = section.take_optional::<Span>("max_staleness").map(|span| span.0);
-            let snapshot = section.take_optional::<FilePath>("snapshot").map(|path| path.0);
+            let max_staleness = section
+                .take_optional::<Span>("max_staleness")
+                .map(|span| span.0);
+            let snapshot = section
+                .take_optional::<FilePath>("snapshot")
+                .map(|path| path.0);
             (url, max_staleness, snapshot)
         });
         let prefix = key_prefix(reader);
-        Some(Self { url: url?, max_staleness, snapshot, prefix })
+        Some(Self {
+            url: url?,
+            max_staleness,
+            snapshot,
+            prefix,
+        })
     }
 }
 
@@ -306,16 +338,27 @@ fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
         let before = section.problems().len();
         let file = section.take_optional::<FilePath>(key);
         if file.is_none() && section.problems().len() == before {
-            section.problem(key, "the file", "a certificate and its key are needed: set cert_file and key_file".to_owned());
+            section.problem(
+                key,
+                "the file",
+                "a certificate and its key are needed: set cert_file and key_file".to_owned(),
+            );
         }
         file.map(|file| file.0)
     };
     let (certificate, key) = (file("cert_file"), file("key_file"));
-    let files = PairFiles { certificate: certificate?, key: key? };
+    let files = PairFiles {
+        certificate: certificate?,
+        key: key?,
+    };
     let of_the_key = files.key.clone();
     ServerPair::load(files)
         .map_err(|error| {
-            let key = if error.file == of_the_key { "key_file" } else { "cert_file" };
+            let key = if error.file == of_the_key {
+                "key_file"
+            } else {
+                "cert_file"
+            };
             section.problem(key, "its file", error.to_string());
         })
         .ok()
@@ -324,23 +367,38 @@ fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
 /// Takes `[origin.tls]`; none when nothing of it is set.
 fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
     let mut file = |key| section.take_optional::<FilePath>(key).map(|file| file.0);
-    let (authorities, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));
-    let server_name = section.take_optional::<CertificateName>("server_name").map(|name| name.0);
+    let (authorities, certificate, key) = (
+        file("ca_file"),
+        file("client_cert_file"),
+        file("client_key_file"),
+    );
+    let server_name = section
+        .take_optional::<CertificateName>("server_name")
+        .map(|name| name.0);
     let client = match (certificate, key) {
         (Some(certificate), Some(key)) => Some(PairFiles { certificate, key }),
         (None, None) => None,
         (certificate, _) => {
-            let missing = if certificate.is_some() { "client_key_file" } else { "client_cert_file" };
+            let missing = if certificate.is_some() {
+                "client_key_file"
+            } else {
+                "client_cert_file"
+            };
             section.problem(
                 missing,
                 "default",
-                "a client certificate needs its key, and a key its certificate: set both".to_owned(),
+                "a client certificate needs its key, and a key its certificate: set both"
+                    .to_owned(),
             );
             None
         }
     };
     let any = authorities.is_some() || client.is_some() || server_name.is_some();
-    any.then_some(OriginTlsFiles { authorities, client, server_name })
+    any.then_some(OriginTlsFiles {
+        authorities,
+        client,
+        server_name,
+    })
 }
 
 /// Two routes for the same requests: nothing says which policy counts.
@@ -348,24 +406,41 @@ fn refuse_shadowed_routes(reader: &mut Reader, routes: &[RouteSettings]) {
     for (index, route) in routes.iter().enumerate() {
         let hides = |earlier: &&RouteSettings| {
             let hosts = earlier.hosts.is_empty() == route.hosts.is_empty()
-                && (route.hosts.is_empty() || earlier.hosts.iter().any(|host| route.hosts.contains(host)));
+                && (route.hosts.is_empty()
+                    || earlier.hosts.iter().any(|host| route.hosts.contains(host)));
             let methods = earlier.methods.is_empty() == route.methods.is_empty()
-                && (route.methods.is_empty() || earlier.methods.iter().any(|method| route.methods.contains(method)));
+                && (route.methods.is_empty()
+                    || earlier
+                        .methods
+                        .iter()
+                        .any(|method| route.methods.contains(method)));
             hosts && methods && earlier.path == route.path
         };
         if let Some(earlier) = routes[..index].iter().find(hides) {
-            let message = format!("it takes the same requests as route {:?}: change its path, hosts or methods", earlier.name);
-            reader.problems().add(&format!("routes[{index}]"), "the routes", message);
+            let message = format!(
+                "it takes the same requests as route {:?}: change its path, hosts or methods",
+                earlier.name
+            );
+            reader
+                .problems()
+                .add(&format!("routes[{index}]"), "the routes", message);
         }
-        if let Some(twin) = routes[..index].iter().find(|earlier| earlier.name == route.name && earlier.path != route.path) {
+        if let Some(twin) = routes[..index]
+            .iter()
+            .find(|earlier| earlier.name == route.name && earlier.path != route.path)
+        {
             let message = format!("the name {:?} is that of another route already", twin.name);
-            reader.problems().add(&format!("routes[{index}].name"), "the routes", message);
+            reader
+                .problems()
+                .add(&format!("routes[{index}].name"), "the routes", message);
         }
     }
 }
 
 pub(super) fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {
-    section.take(key, Span(Duration::from_secs(default_seconds))).0
+    section
+        .take(key, Span(Duration::from_secs(default_seconds)))
+        .0
 }
 
 /// A secret from the environment; what is in force is shown redacted.
@@ -373,11 +448,17 @@ fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<
     let text = environment.secret(name, reader.problems())?;
     match Secret::parse(&text) {
         Ok(secret) => {
-            reader.note(name, "\"[redacted]\"".to_owned(), "the environment".to_owned());
+            reader.note(
+                name,
+                "\"[redacted]\"".to_owned(),
+                "the environment".to_owned(),
+            );
             Some(secret)
         }
         Err(error) => {
-            reader.problems().add(name, "the environment", error.to_string());
+            reader
+                .problems()
+                .add(name, "the environment", error.to_string());
             None
         }
     }

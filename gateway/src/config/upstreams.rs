@@ -38,7 +38,11 @@ impl UpstreamSettings {
         let problems_before = section.problems().len();
         let name = section.take_optional::<UpstreamName>("name");
         if name.is_none() && section.problems().len() == problems_before {
-            section.problem("name", "the upstreams", "it is missing: routes name an upstream by it".to_owned());
+            section.problem(
+                "name",
+                "the upstreams",
+                "it is missing: routes name an upstream by it".to_owned(),
+            );
         }
         let problems_before = section.problems().len();
         let targets = section.take_list::<OriginUrl>("targets");
@@ -50,51 +54,97 @@ impl UpstreamSettings {
             eject_after: u32::try_from(section.take("eject_after", Count(5)).0).unwrap_or(u32::MAX),
             eject_for: span(section, "eject_for", 10),
             retries: usize::try_from(section.take("retries", 1_u64)).unwrap_or(usize::MAX),
-            max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64)).unwrap_or(usize::MAX),
+            max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64))
+                .unwrap_or(usize::MAX),
             health: health(section),
         };
-        Some(Self { name: name?, targets, policy })
+        Some(Self {
+            name: name?,
+            targets,
+            policy,
+        })
     }
 }
 
 fn health(section: &mut Reader) -> Option<HealthCheck> {
     let path = section.take_optional("health_path");
-    let (interval, timeout) = (span(section, "health_interval", 5), span(section, "health_timeout", 2));
-    Some(HealthCheck { path: path?, interval, timeout })
+    let (interval, timeout) = (
+        span(section, "health_interval", 5),
+        span(section, "health_timeout", 2),
+    );
+    Some(HealthCheck {
+        path: path?,
+        interval,
+        timeout,
+    })
 }
 
 fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
     if targets.is_empty() || targets.len() > MOST_TARGETS {
-        let message = format!("an upstream has 1 to {MOST_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]");
+        let message = format!(
+            "an upstream has 1 to {MOST_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"
+        );
         section.problem("targets", "the upstreams", message);
     }
     for (index, target) in targets.iter().enumerate() {
-        if targets[..index].iter().any(|earlier| earlier.to_string() == target.to_string()) {
-            section.problem(&format!("targets[{index}]"), "the upstreams", format!("{target} is there twice"));
+        if targets[..index]
+            .iter()
+            .any(|earlier| earlier.to_string() == target.to_string())
+        {
+            section.problem(
+                &format!("targets[{index}]"),
+                "the upstreams",
+                format!("{target} is there twice"),
+            );
         }
     }
 }
 
 /// Every route that names an upstream has to name one that is there, and names are not used twice.
-pub(super) fn refuse_unknown_upstreams(reader: &mut Reader, upstreams: &[UpstreamSettings], routes: &[RouteSettings]) {
+pub(super) fn refuse_unknown_upstreams(
+    reader: &mut Reader,
+    upstreams: &[UpstreamSettings],
+    routes: &[RouteSettings],
+) {
     for (index, upstream) in upstreams.iter().enumerate() {
-        if upstreams[..index].iter().any(|earlier| earlier.name == upstream.name) {
-            let message = format!("the name \"{}\" is that of another upstream already", upstream.name.0);
-            reader.problems().add(&format!("upstreams[{index}].name"), "the upstreams", message);
+        if upstreams[..index]
+            .iter()
+            .any(|earlier| earlier.name == upstream.name)
+        {
+            let message = format!(
+                "the name \"{}\" is that of another upstream already",
+                upstream.name.0
+            );
+            reader.problems().add(
+                &format!("upstreams[{index}].name"),
+                "the upstreams",
+                message,
+            );
         }
     }
     for (index, route) in routes.iter().enumerate() {
-        let Some(UpstreamRef::Named(name)) = &route.upstream else { continue };
+        let Some(UpstreamRef::Named(name)) = &route.upstream else {
+            continue;
+        };
         if upstreams.iter().any(|upstream| upstream.name == *name) {
             continue;
         }
-        let known: Vec<String> = upstreams.iter().map(|upstream| upstream.name.show()).collect();
-        let known = if known.is_empty() { "none, so add one with [[upstreams]]".to_owned() } else { known.join(", ") };
+        let known: Vec<String> = upstreams
+            .iter()
+            .map(|upstream| upstream.name.show())
+            .collect();
+        let known = if known.is_empty() {
+            "none, so add one with [[upstreams]]".to_owned()
+        } else {
+            known.join(", ")
+        };
         let message = format!(
             "there is no upstream {}; there is {known}; or write an address, such as \"http://127.0.0.1:9000\"",
             name.show()
         );
-        reader.problems().add(&format!("routes[{index}].upstream"), "the routes", message);
+        reader
+            .problems()
+            .add(&format!("routes[{index}].upstream"), "the routes", message);
     }
 }
 
@@ -102,7 +152,9 @@ impl Setting for UpstreamName {
     const ACCEPTED: &'static str = "1 to 63 letters, digits, \"-\" and \"_\", such as \"orders\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let accepted = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let accepted = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         (accepted && (1..=63).contains(&text.len()))
             .then(|| Self(text.to_owned()))
             .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
@@ -114,12 +166,15 @@ impl Setting for UpstreamName {
 }
 
 impl Setting for UpstreamRef {
-    const ACCEPTED: &'static str = "the name of an upstream, or the address of an origin, such as \"http://127.0.0.1:9000\"";
+    const ACCEPTED: &'static str =
+        "the name of an upstream, or the address of an origin, such as \"http://127.0.0.1:9000\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        UpstreamName::parse(text)
-            .map(Self::Named)
-            .or_else(|_| OriginUrl::parse(text).map(|url| Self::At(Box::new(url))).map_err(|error| error.to_string()))
+        UpstreamName::parse(text).map(Self::Named).or_else(|_| {
+            OriginUrl::parse(text)
+                .map(|url| Self::At(Box::new(url)))
+                .map_err(|error| error.to_string())
+        })
     }
 
     fn show(&self) -> String {

@@ -27,8 +27,7 @@ fn refuse<T: Setting>(text: &str) -> String {
 }
 
 impl Setting for SocketAddr {
-    const ACCEPTED: &'static str =
-        "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"; port 0 picks a free one";
+    const ACCEPTED: &'static str = "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"; port 0 picks a free one";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| refuse::<Self>(text))
@@ -44,7 +43,9 @@ impl Setting for IpNet {
 
     fn parse(text: &str) -> Result<Self, String> {
         let address = text.parse::<std::net::IpAddr>().map(Self::from);
-        address.or_else(|_| text.parse()).map_err(|_| refuse::<Self>(text))
+        address
+            .or_else(|_| text.parse())
+            .map_err(|_| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -68,7 +69,9 @@ impl Setting for u64 {
     const ACCEPTED: &'static str = "a whole number that is not negative";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.replace('_', "").parse().map_err(|_| refuse::<Self>(text))
+        text.replace('_', "")
+            .parse()
+            .map_err(|_| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -84,7 +87,12 @@ impl Setting for Count {
     const ACCEPTED: &'static str = "a whole number, 1 or more";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.replace('_', "").parse().ok().filter(|count| *count > 0).map(Self).ok_or_else(|| refuse::<Self>(text))
+        text.replace('_', "")
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .map(Self)
+            .ok_or_else(|| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -97,11 +105,16 @@ impl Setting for Count {
 pub struct Span(pub Duration);
 
 impl Setting for Span {
-    const ACCEPTED: &'static str = "a span of time from 1ms to 1day with its unit, such as \"500ms\", \"30s\" or \"2min\"";
+    const ACCEPTED: &'static str =
+        "a span of time from 1ms to 1day with its unit, such as \"500ms\", \"30s\" or \"2min\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         let accepted = Duration::from_millis(1)..=Duration::from_hours(24);
-        humantime::parse_duration(text).ok().filter(|span| accepted.contains(span)).map(Self).ok_or_else(|| refuse::<Self>(text))
+        humantime::parse_duration(text)
+            .ok()
+            .filter(|span| accepted.contains(span))
+            .map(Self)
+            .ok_or_else(|| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -117,9 +130,13 @@ impl Setting for QuotableText {
     const ACCEPTED: &'static str = "1 to 100 visible ASCII characters or spaces, without \" and \\";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let accepted = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\'));
+        let accepted = text
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\'));
         let accepted = accepted && (1..=100).contains(&text.len()) && text.trim() == text;
-        accepted.then(|| Self(text.to_owned())).ok_or_else(|| refuse::<Self>(text))
+        accepted
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -132,17 +149,22 @@ impl Setting for QuotableText {
 pub struct HostName(pub String);
 
 impl Setting for HostName {
-    const ACCEPTED: &'static str = "a host name or an IP address without a port, such as \"api.example.com\"";
+    const ACCEPTED: &'static str =
+        "a host name or an IP address without a port, such as \"api.example.com\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         let accepted = !text.is_empty()
             && text.len() <= 253
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
             || text
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'))
                 .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-        accepted.then(|| Self(text.to_ascii_lowercase())).ok_or_else(|| refuse::<Self>(text))
+        accepted
+            .then(|| Self(text.to_ascii_lowercase()))
+            .ok_or_else(|| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -159,7 +181,9 @@ impl Setting for FilePath {
 
     fn parse(text: &str) -> Result<Self, String> {
         let accepted = !text.is_empty() && !text.chars().any(char::is_control);
-        accepted.then(|| Self(text.into())).ok_or_else(|| refuse::<Self>(text))
+        accepted
+            .then(|| Self(text.into()))
+            .ok_or_else(|| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -175,7 +199,9 @@ impl Setting for CertificateName {
     const ACCEPTED: &'static str = "a host name or an IP address, such as \"origin.internal\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        ServerName::try_from(text.to_owned()).map(Self).map_err(|_| refuse::<Self>(text))
+        ServerName::try_from(text.to_owned())
+            .map(Self)
+            .map_err(|_| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -239,7 +265,8 @@ impl Setting for crate::keys::Scope {
     const ACCEPTED: &'static str = "a scope, such as \"orders:read\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error: crate::keys::scope::InvalidScope| error.to_string())
+        text.parse()
+            .map_err(|error: crate::keys::scope::InvalidScope| error.to_string())
     }
 
     fn show(&self) -> String {
@@ -248,7 +275,8 @@ impl Setting for crate::keys::Scope {
 }
 
 impl Setting for crate::store::DatabaseUrl {
-    const ACCEPTED: &'static str = "the address of a database, such as \"sqlite://data/gateway.db\"";
+    const ACCEPTED: &'static str =
+        "the address of a database, such as \"sqlite://data/gateway.db\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|error| error.to_string())

@@ -76,8 +76,14 @@ impl Default for ClientLimits {
         Self {
             head_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(60),
-            body: Pace { idle: Duration::from_secs(10), min_rate: 500 },
-            write: Pace { idle: Duration::from_secs(30), min_rate: 100 },
+            body: Pace {
+                idle: Duration::from_secs(10),
+                min_rate: 500,
+            },
+            write: Pace {
+                idle: Duration::from_secs(30),
+                min_rate: 100,
+            },
             linger: Duration::from_secs(2),
             head_bytes: 16 * 1024,
             fields: 64,
@@ -221,7 +227,11 @@ impl<S> ClientStream<S> {
     }
 
     fn end_request(&mut self) {
-        self.incoming = if self.owed { Incoming::Answering } else { Incoming::Head };
+        self.incoming = if self.owed {
+            Incoming::Answering
+        } else {
+            Incoming::Head
+        };
     }
 
     fn await_nothing(&mut self) {
@@ -257,7 +267,11 @@ impl<S: ClientSocket> ClientStream<S> {
 }
 
 impl<S: ClientSocket> AsyncRead for ClientStream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.ready.is_empty() && !this.is_raw() {
             this.deliver(buf);
@@ -277,10 +291,18 @@ impl<S: ClientSocket> AsyncRead for ClientStream<S> {
 }
 
 impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let Poll::Ready(taken) = Pin::new(&mut this.io).poll_write(cx, data)? else {
-            return if this.is_raw() { Poll::Pending } else { this.poll_write_pace(cx).map(Err) };
+            return if this.is_raw() {
+                Poll::Pending
+            } else {
+                this.poll_write_pace(cx).map(Err)
+            };
         };
         this.control.note_sent(taken);
         if !this.is_raw() {
@@ -328,6 +350,9 @@ impl<S> Drop for ClientStream<S> {
 
 impl<S> fmt::Debug for ClientStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientStream").field("incoming", &self.incoming).field("control", &self.control).finish_non_exhaustive()
+        f.debug_struct("ClientStream")
+            .field("incoming", &self.incoming)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
     }
 }

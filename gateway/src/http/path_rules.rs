@@ -54,7 +54,11 @@ pub fn check_path(path: &str, paths_decide: bool) -> Result<(), Ambiguity> {
             return Err(Ambiguity::DotSegment);
         }
     }
-    if paths_decide && path.contains("//") { Err(Ambiguity::EmptySegment) } else { Ok(()) }
+    if paths_decide && path.contains("//") {
+        Err(Ambiguity::EmptySegment)
+    } else {
+        Ok(())
+    }
 }
 
 /// What a segment's name, without parameters, consists of.
@@ -72,7 +76,9 @@ fn check_segment(segment: &[u8]) -> Result<Name, Ambiguity> {
             (b'%', [high, low, after @ ..]) => {
                 rest = after;
                 let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(Ambiguity::BadEscape) };
+                let (Some(high), Some(low)) = (digit(high), digit(low)) else {
+                    return Err(Ambiguity::BadEscape);
+                };
                 (u8::try_from(high * 16 + low).unwrap_or(0), true)
             }
             (b'%', _) => return Err(Ambiguity::BadEscape),
@@ -93,7 +99,11 @@ fn check_segment(segment: &[u8]) -> Result<Name, Ambiguity> {
             _ => {}
         }
     }
-    Ok(if others == 0 && matches!(dots, 1 | 2) { Name::Dots } else { Name::Other })
+    Ok(if others == 0 && matches!(dots, 1 | 2) {
+        Name::Dots
+    } else {
+        Name::Other
+    })
 }
 
 #[cfg(test)]
@@ -140,14 +150,22 @@ mod tests {
             ("/\u{e9}", Err(Ambiguity::NotAscii)),
         ] {
             assert_eq!(check_path(path, true), wanted, "{path:?}");
-            assert_eq!(check_path(path, false), wanted, "{path:?} where paths do not decide");
+            assert_eq!(
+                check_path(path, false),
+                wanted,
+                "{path:?} where paths do not decide"
+            );
         }
     }
 
     #[test]
     fn empty_segments_matter_where_paths_decide() {
         for path in ["//", "//admin", "/a//b", "/a//"] {
-            assert_eq!(check_path(path, true), Err(Ambiguity::EmptySegment), "{path}");
+            assert_eq!(
+                check_path(path, true),
+                Err(Ambiguity::EmptySegment),
+                "{path}"
+            );
             assert_eq!(check_path(path, false), Ok(()), "{path}");
         }
     }

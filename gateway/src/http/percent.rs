@@ -7,7 +7,9 @@ pub fn unescape(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
         let escaped = match after {
-            [high, low, after @ ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)).map(|digits| (digits, after)),
+            [high, low, after @ ..] if *first == b'%' => hexadecimal(*high)
+                .zip(hexadecimal(*low))
+                .map(|digits| (digits, after)),
             _ => None,
         };
         match escaped {
@@ -25,7 +27,9 @@ pub fn unescape(text: &str) -> Vec<u8> {
 }
 
 fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

@@ -127,7 +127,12 @@ impl Refusal {
     }
 
     fn row(&self) -> Row {
-        let row = |status, code, title, detail: &'static str| Row { status, code, title, detail: Cow::Borrowed(detail) };
+        let row = |status, code, title, detail: &'static str| Row {
+            status,
+            code,
+            title,
+            detail: Cow::Borrowed(detail),
+        };
         match self {
             Self::KeyMissing => row(
                 StatusCode::UNAUTHORIZED,
@@ -135,12 +140,30 @@ impl Refusal {
                 "API key missing",
                 "Send your key as Authorization: Bearer API_KEY.",
             ),
-            Self::KeyInvalid => row(StatusCode::UNAUTHORIZED, "api_key_invalid", "API key invalid", "The API key is not valid."),
-            Self::KeyExpired => row(StatusCode::UNAUTHORIZED, "api_key_expired", "API key expired", "The API key has expired."),
-            Self::KeyRevoked => row(StatusCode::UNAUTHORIZED, "api_key_revoked", "API key revoked", "The API key was revoked."),
-            Self::KeyDisabled => {
-                row(StatusCode::UNAUTHORIZED, "api_key_disabled", "API key disabled", "The API key is disabled.")
-            }
+            Self::KeyInvalid => row(
+                StatusCode::UNAUTHORIZED,
+                "api_key_invalid",
+                "API key invalid",
+                "The API key is not valid.",
+            ),
+            Self::KeyExpired => row(
+                StatusCode::UNAUTHORIZED,
+                "api_key_expired",
+                "API key expired",
+                "The API key has expired.",
+            ),
+            Self::KeyRevoked => row(
+                StatusCode::UNAUTHORIZED,
+                "api_key_revoked",
+                "API key revoked",
+                "The API key was revoked.",
+            ),
+            Self::KeyDisabled => row(
+                StatusCode::UNAUTHORIZED,
+                "api_key_disabled",
+                "API key disabled",
+                "The API key is disabled.",
+            ),
             Self::CredentialTwice => row(
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
@@ -151,11 +174,17 @@ impl Refusal {
                 status: StatusCode::FORBIDDEN,
                 code: "insufficient_scope",
                 title: "Scope missing",
-                detail: Cow::Owned(format!("The API key needs these scopes: {}.", scopes.join(" "))),
+                detail: Cow::Owned(format!(
+                    "The API key needs these scopes: {}.",
+                    scopes.join(" ")
+                )),
             },
-            Self::KeyRestricted => {
-                row(StatusCode::FORBIDDEN, "key_restricted", "Key restricted", "The API key may not be used from this address.")
-            }
+            Self::KeyRestricted => row(
+                StatusCode::FORBIDDEN,
+                "key_restricted",
+                "Key restricted",
+                "The API key may not be used from this address.",
+            ),
             Self::BadRequest(what) => Row {
                 status: StatusCode::BAD_REQUEST,
                 code: "bad_request",
@@ -180,7 +209,12 @@ impl Refusal {
                 "Method not allowed",
                 "The Allow header names the methods that are taken here.",
             ),
-            Self::NoRoute => row(StatusCode::NOT_FOUND, "no_route", "No route", "No route covers this host and path."),
+            Self::NoRoute => row(
+                StatusCode::NOT_FOUND,
+                "no_route",
+                "No route",
+                "No route covers this host and path.",
+            ),
             Self::HeadTimeout => row(
                 StatusCode::REQUEST_TIMEOUT,
                 "request_timeout",
@@ -199,9 +233,12 @@ impl Refusal {
                 "Expectation failed",
                 "The only expectation that is met is 100-continue.",
             ),
-            Self::LoopDetected => {
-                row(StatusCode::LOOP_DETECTED, "loop_detected", "Loop detected", "The request goes around in a loop.")
-            }
+            Self::LoopDetected => row(
+                StatusCode::LOOP_DETECTED,
+                "loop_detected",
+                "Loop detected",
+                "The request goes around in a loop.",
+            ),
             Self::BodyTooLarge(limit) => Row {
                 status: StatusCode::PAYLOAD_TOO_LARGE,
                 code: "body_too_large",
@@ -226,18 +263,24 @@ impl Refusal {
                 "Origin rejected the gateway",
                 "The origin did not accept this gateway. The operator has to see to it.",
             ),
-            Self::OriginUnreachable => {
-                row(StatusCode::BAD_GATEWAY, "origin_unreachable", "Origin unreachable", "The origin could not be reached.")
-            }
+            Self::OriginUnreachable => row(
+                StatusCode::BAD_GATEWAY,
+                "origin_unreachable",
+                "Origin unreachable",
+                "The origin could not be reached.",
+            ),
             Self::OriginBadAnswer => row(
                 StatusCode::BAD_GATEWAY,
                 "origin_bad_answer",
                 "Origin answered badly",
                 "The origin's answer was not well-formed.",
             ),
-            Self::OriginTimeout => {
-                row(StatusCode::GATEWAY_TIMEOUT, "origin_timeout", "Origin timeout", "The origin did not answer in time.")
-            }
+            Self::OriginTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "origin_timeout",
+                "Origin timeout",
+                "The origin did not answer in time.",
+            ),
             Self::NotReady => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not_ready",
@@ -262,7 +305,9 @@ impl Refusal {
     /// The challenge of RFC 6750, section 3; `realm` is the protection space.
     fn challenge(&self, realm: &str) -> Option<String> {
         let with_error = |error: &str, description: &str| {
-            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"")
+            format!(
+                "Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\""
+            )
         };
         match self {
             // Without any credential, the challenge names no error.
@@ -271,10 +316,13 @@ impl Refusal {
             Self::KeyExpired => Some(with_error("invalid_token", "The API key has expired")),
             Self::KeyRevoked => Some(with_error("invalid_token", "The API key was revoked")),
             Self::KeyDisabled => Some(with_error("invalid_token", "The API key is disabled")),
-            Self::CredentialTwice => Some(with_error("invalid_request", "More than one credential")),
-            Self::InsufficientScope(scopes) => {
-                Some(format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" ")))
+            Self::CredentialTwice => {
+                Some(with_error("invalid_request", "More than one credential"))
             }
+            Self::InsufficientScope(scopes) => Some(format!(
+                "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"",
+                scopes.join(" ")
+            )),
             Self::KeyRestricted
             | Self::BadRequest(_)
             | Self::KeyInUrl
@@ -318,8 +366,19 @@ impl Refusal {
     /// The response: problem+json (RFC 9457) that is never stored. `instance` is the path of the request, empty if unknown, and
     /// `body_unread` says that the request's body was not read to its end, so that the connection has to close.
     #[must_use]
-    pub fn respond(&self, realm: &str, instance: &str, request_id: &RequestId, body_unread: bool) -> Response<BoxBody> {
-        let Row { status, code, title, detail } = self.row();
+    pub fn respond(
+        &self,
+        realm: &str,
+        instance: &str,
+        request_id: &RequestId,
+        body_unread: bool,
+    ) -> Response<BoxBody> {
+        let Row {
+            status,
+            code,
+            title,
+            detail,
+        } = self.row();
         let problem = Problem {
             r#type: format!("urn:postern:problem:{code}"),
             title,
@@ -333,11 +392,20 @@ impl Refusal {
         let body = serde_json::to_string(&problem).unwrap_or_default();
         let mut response = Response::with_body(status, BoxBody::new(body));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(HeaderName::from_static(postern_shared::headers::REQUEST_ID), request_id.header_value());
+        headers.insert(
+            HeaderName::from_static(postern_shared::headers::REQUEST_ID),
+            request_id.header_value(),
+        );
         // The realm and scopes were checked when they were configured: they fit a header.
-        if let Some(challenge) = self.challenge(realm).and_then(|text| HeaderValue::try_from(text).ok()) {
+        if let Some(challenge) = self
+            .challenge(realm)
+            .and_then(|text| HeaderValue::try_from(text).ok())
+        {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Self::MethodNotAllowed(methods) = self {
@@ -350,7 +418,9 @@ impl Refusal {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if body_unread || self.closes() {
-            response.head_mut().set_connection_type(ConnectionType::Close);
+            response
+                .head_mut()
+                .set_connection_type(ConnectionType::Close);
         }
         response
     }
@@ -360,8 +430,12 @@ impl Refusal {
     pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
         let response = self.respond(realm, "", request_id, true);
         let status = response.status();
-        let mut bytes =
-            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default()
+        )
+        .into_bytes();
         for (name, value) in response.headers() {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
@@ -370,7 +444,13 @@ impl Refusal {
         }
         // It is text, so it is in hand.
         let body = response.into_body().try_into_bytes().unwrap_or_default();
-        bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+        bytes.extend_from_slice(
+            format!(
+                "content-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            )
+            .as_bytes(),
+        );
         bytes.extend_from_slice(&body);
         bytes
     }

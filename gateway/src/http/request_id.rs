@@ -42,7 +42,10 @@ impl RequestIds {
     #[must_use]
     pub fn new() -> Self {
         let random = RandomState::new();
-        Self { worker: random.hash_one("worker"), next: Cell::new(random.hash_one("next")) }
+        Self {
+            worker: random.hash_one("worker"),
+            next: Cell::new(random.hash_one("next")),
+        }
     }
 
     /// The client's own id if it is one value of 1 to 128 letters, digits and `-._~`, otherwise a new one: what ends
@@ -51,7 +54,10 @@ impl RequestIds {
         static NAME: HeaderName = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
         let mut given = headers.get_all(&NAME);
         match (given.next(), given.next()) {
-            (Some(id), None) if is_well_formed(id.as_bytes()) && !token::contains_own_form(id.as_bytes(), prefix) => {
+            (Some(id), None)
+                if is_well_formed(id.as_bytes())
+                    && !token::contains_own_form(id.as_bytes(), prefix) =>
+            {
                 RequestId(id.clone())
             }
             _ => self.make(),
@@ -69,7 +75,12 @@ impl RequestIds {
         mixed ^= mixed >> 31;
         let mut text = [0; 32];
         let number = u128::from(self.worker) << 64 | u128::from(mixed);
-        for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        for (digits, byte) in text
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(number.to_be_bytes())
+        {
             *digits = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
         }
         RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
@@ -84,7 +95,9 @@ impl Default for RequestIds {
 
 fn is_well_formed(id: &[u8]) -> bool {
     (1..=MAX_BYTES).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
 }
 
 #[cfg(test)]
@@ -97,7 +110,10 @@ mod tests {
     fn given(values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(HeaderName::from_static("x-request-id"), HeaderValue::from_bytes(value).unwrap());
+            headers.append(
+                HeaderName::from_static("x-request-id"),
+                HeaderValue::from_bytes(value).unwrap(),
+            );
         }
         headers
     }
@@ -121,7 +137,13 @@ mod tests {
             (&[], false),
         ] {
             let id = ids.identify(&given(values), &Prefix::default());
-            assert_eq!(values.first().is_some_and(|value| id.as_str().as_bytes() == *value), kept, "{values:?}");
+            assert_eq!(
+                values
+                    .first()
+                    .is_some_and(|value| id.as_str().as_bytes() == *value),
+                kept,
+                "{values:?}"
+            );
             assert!(is_well_formed(id.as_str().as_bytes()), "{id:?}");
         }
     }
@@ -129,9 +151,14 @@ mod tests {
     #[test]
     fn made_ids_are_32_hexadecimal_digits_and_never_repeat() {
         let workers = [RequestIds::new(), RequestIds::new()];
-        let made: HashSet<String> =
-            workers.iter().flat_map(|worker| (0..1000).map(|_| worker.make().as_str().to_owned())).collect();
+        let made: HashSet<String> = workers
+            .iter()
+            .flat_map(|worker| (0..1000).map(|_| worker.make().as_str().to_owned()))
+            .collect();
         assert_eq!(made.len(), 2000);
-        assert!(made.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        assert!(
+            made.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        );
     }
 }

@@ -24,7 +24,11 @@ impl ShownPath {
         let target = uri.path_and_query().map_or("", |target| target.as_str());
         let has_key = token::contains_own_form(target.as_bytes(), prefix)
             || target.contains('%') && token::contains_own_form(&unescape(target), prefix);
-        if has_key { Self::HasKey } else { Self::Plain(uri.path().to_owned()) }
+        if has_key {
+            Self::HasKey
+        } else {
+            Self::Plain(uri.path().to_owned())
+        }
     }
 
     /// For a line of a log.
@@ -75,8 +79,16 @@ mod tests {
             let uri: Uri = target.parse().unwrap();
             let shown = ShownPath::of(&uri, &prefix);
             assert_eq!(shown == ShownPath::HasKey, is_hidden, "{target}");
-            assert_eq!(shown.in_log(), if is_hidden { "[key]" } else { uri.path() }, "{target}");
-            assert_eq!(shown.as_instance(), if is_hidden { "" } else { uri.path() }, "{target}");
+            assert_eq!(
+                shown.in_log(),
+                if is_hidden { "[key]" } else { uri.path() },
+                "{target}"
+            );
+            assert_eq!(
+                shown.as_instance(),
+                if is_hidden { "" } else { uri.path() },
+                "{target}"
+            );
         }
     }
 }

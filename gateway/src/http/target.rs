@@ -35,12 +35,16 @@ impl Target {
         check_expectation(&head.headers)?;
         check_hops(&head.headers)?;
         if Upgrade::requested(head) == Upgrade::Malformed {
-            return Err(Refusal::BadRequest("the request for WebSocket is not well formed"));
+            return Err(Refusal::BadRequest(
+                "the request for WebSocket is not well formed",
+            ));
         }
         let host = host_of(head)?;
         let path_and_query = match head.uri.path_and_query() {
             // The server-wide form, which has no path that could be forwarded.
-            Some(path) if path.as_str() == "*" => return Err(Refusal::BadRequest("the target * is not taken")),
+            Some(path) if path.as_str() == "*" => {
+                return Err(Refusal::BadRequest("the target * is not taken"));
+            }
             // Also what an absolute target without a path asks for (RFC 9112, section 3.2.1).
             Some(path) if path.as_str() == "/" => PathAndQuery::from_static("/"),
             Some(path) if path.as_str().starts_with('/') => path.clone(),
@@ -51,13 +55,19 @@ impl Target {
             None if head.uri.scheme().is_some() => PathAndQuery::from_static("/"),
             _ => return Err(Refusal::BadRequest("the target is not a path")),
         };
-        Ok(Self { host, path_and_query })
+        Ok(Self {
+            host,
+            path_and_query,
+        })
     }
 
     /// The host as text; empty when there is none.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("")
+        self.host
+            .as_ref()
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or("")
     }
 
     /// The path, without the query.
@@ -71,7 +81,8 @@ impl Target {
     /// # Errors
     /// What is ambiguous about it.
     pub fn check_path(&self, paths_decide: bool) -> Result<(), Refusal> {
-        check_path(self.path(), paths_decide).map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
+        check_path(self.path(), paths_decide)
+            .map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
     }
 
     /// The target as it stands in the request to the origin.
@@ -83,15 +94,30 @@ impl Target {
 
 /// `100-continue` is met by the gateway itself; nothing else can be (RFC 9110, section 10.1.1).
 fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
-    let met = headers.get_all(header::EXPECT).all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if met { Ok(()) } else { Err(Refusal::ExpectationFailed) }
+    let met = headers
+        .get_all(header::EXPECT)
+        .all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if met {
+        Ok(())
+    } else {
+        Err(Refusal::ExpectationFailed)
+    }
 }
 
 /// A request that this gateway sends to itself gathers one more entry in `Via` on each round.
 fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
-    let hops = headers.get_all(header::VIA).filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    let ours = hops.filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(VIA_NAME)).count();
-    if ours < MAX_HOPS { Ok(()) } else { Err(Refusal::LoopDetected) }
+    let hops = headers
+        .get_all(header::VIA)
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    let ours = hops
+        .filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(VIA_NAME))
+        .count();
+    if ours < MAX_HOPS {
+        Ok(())
+    } else {
+        Err(Refusal::LoopDetected)
+    }
 }
 
 fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
@@ -100,25 +126,36 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     let host = match (lines.next(), lines.next()) {
         (Some(host), None) if is_host(host.as_bytes()) => Some(host),
         (Some(_), None) => return Err(Refusal::BadRequest("the Host header is not a host")),
-        (Some(_), Some(_)) => return Err(Refusal::BadRequest("there is more than one Host header")),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::BadRequest("there is more than one Host header"));
+        }
         (None, _) if head.version < Version::HTTP_11 => None,
         (None, _) => return Err(Refusal::BadRequest("there is no Host header")),
     };
     let named = host.map_or(&b""[..], HeaderValue::as_bytes);
     match (head.uri.scheme_str(), head.uri.authority()) {
         (None, None) => {}
-        (Some("http" | "https"), Some(authority)) if authority.as_str().as_bytes().eq_ignore_ascii_case(named) => {}
+        (Some("http" | "https"), Some(authority))
+            if authority.as_str().as_bytes().eq_ignore_ascii_case(named) => {}
         (Some("http" | "https"), Some(_)) => {
-            return Err(Refusal::BadRequest("the target and the Host header name different hosts"));
+            return Err(Refusal::BadRequest(
+                "the target and the Host header name different hosts",
+            ));
         }
-        _ => return Err(Refusal::BadRequest("the target is neither a path nor an http address")),
+        _ => {
+            return Err(Refusal::BadRequest(
+                "the target is neither a path nor an http address",
+            ));
+        }
     }
     Ok(host.cloned())
 }
 
 /// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
 fn is_host(text: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(text) else { return false };
+    let Ok(text) = str::from_utf8(text) else {
+        return false;
+    };
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ip", port),
@@ -128,12 +165,16 @@ fn is_host(text: &[u8]) -> bool {
     };
     let port_is_one = match port.strip_prefix(':') {
         Some(digits) => {
-            (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+            (1..=5).contains(&digits.len())
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
+                && digits.parse::<u16>().is_ok()
         }
         None => port.is_empty(),
     };
-    let name_is_one =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
+    let name_is_one = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
     port_is_one && name_is_one && name.len() <= 253
 }
 
@@ -144,13 +185,19 @@ mod tests {
     use super::*;
 
     /// The host and the target of `method target HTTP/1.1` with these `Host` lines, or the code of the refusal.
-    fn identified(method: &str, target: &str, hosts: &[&str], version: Version) -> Result<(String, String), &'static str> {
+    fn identified(
+        method: &str,
+        target: &str,
+        hosts: &[&str],
+        version: Version,
+    ) -> Result<(String, String), &'static str> {
         let mut head = RequestHead::default();
         head.method = Method::from_bytes(method.as_bytes()).unwrap();
         head.uri = target.parse().unwrap();
         head.version = version;
         for host in hosts {
-            head.headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+            head.headers
+                .append(header::HOST, HeaderValue::from_str(host).unwrap());
         }
         Target::identify(&head)
             .map(|target| (target.host().to_owned(), target.to_uri().to_string()))
@@ -161,7 +208,13 @@ mod tests {
     fn targets_and_hosts_are_read_one_way_or_refused() {
         let new = Version::HTTP_11;
         for (method, target, hosts, version, wanted) in [
-            ("GET", "/a?b=c", &["api.example.com"][..], new, Ok(("api.example.com", "/a?b=c"))),
+            (
+                "GET",
+                "/a?b=c",
+                &["api.example.com"][..],
+                new,
+                Ok(("api.example.com", "/a?b=c")),
+            ),
             ("GET", "/a?", &["h:8080"], new, Ok(("h:8080", "/a?"))),
             ("GET", "/", &["[::1]:8080"], new, Ok(("[::1]:8080", "/"))),
             ("GET", "http://h/a?b", &["h"], new, Ok(("h", "/a?b"))),
@@ -182,7 +235,13 @@ mod tests {
             ("GET", "/a", &["[evil]"], new, Err("bad_request")),
             ("GET", "/a", &["a,b"], new, Err("bad_request")),
             ("GET", "http://other/a", &["h"], new, Err("bad_request")),
-            ("GET", "http://169.254.169.254/", &["h"], new, Err("bad_request")),
+            (
+                "GET",
+                "http://169.254.169.254/",
+                &["h"],
+                new,
+                Err("bad_request"),
+            ),
             ("GET", "ftp://h/a", &["h"], new, Err("bad_request")),
             ("GET", "h:80", &["h:80"], new, Err("bad_request")),
             ("OPTIONS", "*", &["h"], new, Err("bad_request")),
@@ -191,8 +250,13 @@ mod tests {
             ("TRACK", "/a", &["h"], new, Err("method_not_allowed")),
             ("get", "/a", &["h"], new, Err("method_not_allowed")),
         ] {
-            let wanted = wanted.map(|(host, target): (&str, &str)| (host.to_owned(), target.to_owned()));
-            assert_eq!(identified(method, target, hosts, version), wanted, "{method} {target} {hosts:?}");
+            let wanted =
+                wanted.map(|(host, target): (&str, &str)| (host.to_owned(), target.to_owned()));
+            assert_eq!(
+                identified(method, target, hosts, version),
+                wanted,
+                "{method} {target} {hosts:?}"
+            );
         }
     }
 
@@ -201,7 +265,10 @@ mod tests {
         for (lines, stopped) in [
             (vec!["1.1 postern"; MAX_HOPS - 1], false),
             (vec!["1.1 postern"; MAX_HOPS], true),
-            (vec!["1.1 postern, 1.0 fred, 1.1 postern"; MAX_HOPS / 2], true),
+            (
+                vec!["1.1 postern, 1.0 fred, 1.1 postern"; MAX_HOPS / 2],
+                true,
+            ),
             (vec!["1.1 other"; MAX_HOPS * 2], false),
         ] {
             let mut headers = HeaderMap::new();
@@ -214,7 +281,12 @@ mod tests {
 
     #[test]
     fn only_one_expectation_can_be_met() {
-        for (expectation, met) in [("100-continue", true), ("100-Continue", true), ("200-ok", false), ("", false)] {
+        for (expectation, met) in [
+            ("100-continue", true),
+            ("100-Continue", true),
+            ("200-ok", false),
+            ("", false),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::EXPECT, HeaderValue::from_static(expectation));
             assert_eq!(check_expectation(&headers).is_ok(), met, "{expectation:?}");

@@ -20,14 +20,24 @@ impl Upgrade {
     #[must_use]
     pub fn requested(head: &RequestHead) -> Self {
         let headers = &head.headers;
-        let Some(protocol) = headers.get(header::UPGRADE) else { return Self::No };
-        let names = |name, wanted: &str| {
-            let lines = headers.get_all(name).filter_map(|line: &HeaderValue| line.to_str().ok());
-            lines.flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+        let Some(protocol) = headers.get(header::UPGRADE) else {
+            return Self::No;
         };
-        let alone = headers.get_all(header::UPGRADE).count() == 1 && is_protocol(protocol.as_bytes());
-        let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-        let asked = head.method == Method::GET && head.version == Version::HTTP_11 && names(header::CONNECTION, "upgrade");
+        let names = |name, wanted: &str| {
+            let lines = headers
+                .get_all(name)
+                .filter_map(|line: &HeaderValue| line.to_str().ok());
+            lines
+                .flat_map(|line| line.split(','))
+                .any(|item| item.trim().eq_ignore_ascii_case(wanted))
+        };
+        let alone =
+            headers.get_all(header::UPGRADE).count() == 1 && is_protocol(protocol.as_bytes());
+        let framed = headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING);
+        let asked = head.method == Method::GET
+            && head.version == Version::HTTP_11
+            && names(header::CONNECTION, "upgrade");
         let well_formed = alone && !framed && asked;
         match (well_formed, names(header::UPGRADE, "websocket")) {
             (true, _) if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") => Self::No,
@@ -52,28 +62,81 @@ mod tests {
 
     #[test]
     fn only_a_well_formed_request_leaves_http() {
-        let (to, connection) = (|protocol| Upgrade::To(HeaderValue::from_static(protocol)), ("connection", "upgrade"));
+        let (to, connection) = (
+            |protocol| Upgrade::To(HeaderValue::from_static(protocol)),
+            ("connection", "upgrade"),
+        );
         for (method, lines, wanted) in [
-            (Method::GET, &[("connection", "Upgrade"), ("upgrade", "websocket")][..], to("websocket")),
-            (Method::GET, &[("connection", "keep-alive, upgrade"), ("upgrade", "WebSocket")], to("WebSocket")),
-            (Method::GET, &[connection, ("upgrade", "IRC/6.9")], to("IRC/6.9")),
+            (
+                Method::GET,
+                &[("connection", "Upgrade"), ("upgrade", "websocket")][..],
+                to("websocket"),
+            ),
+            (
+                Method::GET,
+                &[
+                    ("connection", "keep-alive, upgrade"),
+                    ("upgrade", "WebSocket"),
+                ],
+                to("WebSocket"),
+            ),
+            (
+                Method::GET,
+                &[connection, ("upgrade", "IRC/6.9")],
+                to("IRC/6.9"),
+            ),
             (Method::GET, &[], Upgrade::No),
             (Method::GET, &[connection, ("upgrade", "h2c")], Upgrade::No),
             (Method::GET, &[connection, ("upgrade", "a, b")], Upgrade::No),
             (Method::GET, &[("upgrade", "irc")], Upgrade::No),
             (Method::POST, &[connection, ("upgrade", "irc")], Upgrade::No),
-            (Method::GET, &[connection, ("upgrade", "irc"), ("content-length", "3")], Upgrade::No),
+            (
+                Method::GET,
+                &[connection, ("upgrade", "irc"), ("content-length", "3")],
+                Upgrade::No,
+            ),
             (Method::GET, &[("upgrade", "websocket")], Upgrade::Malformed),
-            (Method::POST, &[connection, ("upgrade", "websocket")], Upgrade::Malformed),
-            (Method::GET, &[connection, ("upgrade", "websocket, h2c")], Upgrade::Malformed),
-            (Method::GET, &[connection, ("upgrade", "websocket"), ("upgrade", "h2c")], Upgrade::Malformed),
-            (Method::GET, &[connection, ("upgrade", "websocket"), ("content-length", "3")], Upgrade::Malformed),
-            (Method::GET, &[connection, ("upgrade", "websocket"), ("transfer-encoding", "chunked")], Upgrade::Malformed),
+            (
+                Method::POST,
+                &[connection, ("upgrade", "websocket")],
+                Upgrade::Malformed,
+            ),
+            (
+                Method::GET,
+                &[connection, ("upgrade", "websocket, h2c")],
+                Upgrade::Malformed,
+            ),
+            (
+                Method::GET,
+                &[connection, ("upgrade", "websocket"), ("upgrade", "h2c")],
+                Upgrade::Malformed,
+            ),
+            (
+                Method::GET,
+                &[
+                    connection,
+                    ("upgrade", "websocket"),
+                    ("content-length", "3"),
+                ],
+                Upgrade::Malformed,
+            ),
+            (
+                Method::GET,
+                &[
+                    connection,
+                    ("upgrade", "websocket"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                Upgrade::Malformed,
+            ),
         ] {
             let mut head = RequestHead::default();
             head.method = method;
             for (name, value) in lines {
-                head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+                head.headers.append(
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                );
             }
             assert_eq!(Upgrade::requested(&head), wanted, "{lines:?}");
         }

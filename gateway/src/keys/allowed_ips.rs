@@ -26,7 +26,9 @@ pub struct AllowedIps(Option<Arc<Vec<IpNet>>>);
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidAllowedIps {
     /// Not an address with or without a prefix length.
-    #[error("an allowed range is an address, or an address and a prefix length, for example `192.0.2.0/24` or `2001:db8::1`")]
+    #[error(
+        "an allowed range is an address, or an address and a prefix length, for example `192.0.2.0/24` or `2001:db8::1`"
+    )]
     Range,
     /// More than [`MAX_RANGES`].
     #[error("there are at most {MAX_RANGES} allowed ranges")]
@@ -96,19 +98,31 @@ impl fmt::Display for AllowedIps {
 impl serde::Serialize for AllowedIps {
     /// A list of texts.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().map(|range| fmt::from_fn(|f| write_range(range, f)).to_string()))
+        serializer.collect_seq(
+            self.iter()
+                .map(|range| fmt::from_fn(|f| write_range(range, f)).to_string()),
+        )
     }
 }
 
 /// Reads one range, or one address. A number with a leading zero is none: some read it as octal.
 pub fn parse_range(text: &str) -> Result<IpNet, InvalidAllowedIps> {
-    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let (address, bits) = text
+        .split_once('/')
+        .map_or((text, None), |(address, bits)| (address, Some(bits)));
     let address: IpAddr = address.parse().map_err(|_| InvalidAllowedIps::Range)?;
-    let Some(bits) = bits else { return Ok(address.into()) };
-    if !bits.bytes().all(|digit| digit.is_ascii_digit()) || (bits.len() > 1 && bits.starts_with('0')) {
+    let Some(bits) = bits else {
+        return Ok(address.into());
+    };
+    if !bits.bytes().all(|digit| digit.is_ascii_digit())
+        || (bits.len() > 1 && bits.starts_with('0'))
+    {
         return Err(InvalidAllowedIps::Range);
     }
-    bits.parse().ok().and_then(|bits| IpNet::new(address, bits).ok()).ok_or(InvalidAllowedIps::Range)
+    bits.parse()
+        .ok()
+        .and_then(|bits| IpNet::new(address, bits).ok())
+        .ok_or(InvalidAllowedIps::Range)
 }
 
 fn canonical(range: IpNet) -> IpNet {
@@ -123,7 +137,11 @@ fn canonical(range: IpNet) -> IpNet {
 }
 
 fn write_range(range: &IpNet, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if range.prefix_len() == range.max_prefix_len() { write!(f, "{}", range.addr()) } else { write!(f, "{range}") }
+    if range.prefix_len() == range.max_prefix_len() {
+        write!(f, "{}", range.addr())
+    } else {
+        write!(f, "{range}")
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +178,10 @@ mod tests {
             assert_eq!(ranges(canonical), parsed, "{text:?}");
             assert_eq!(parsed.is_empty(), canonical.is_empty(), "{text:?}");
         }
-        assert_eq!(serde_json::to_string(&ranges("192.0.2.1 10.0.0.0/8")).unwrap(), r#"["10.0.0.0/8","192.0.2.1"]"#);
+        assert_eq!(
+            serde_json::to_string(&ranges("192.0.2.1 10.0.0.0/8")).unwrap(),
+            r#"["10.0.0.0/8","192.0.2.1"]"#
+        );
     }
 
     #[test]
@@ -178,15 +199,26 @@ mod tests {
             "10.0.0.1\n",
             "::1%eth0",
         ] {
-            assert_eq!(text.parse::<AllowedIps>(), Err(InvalidAllowedIps::Range), "{text:?}");
+            assert_eq!(
+                text.parse::<AllowedIps>(),
+                Err(InvalidAllowedIps::Range),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn too_many_ranges_are_refused() {
-        let addresses = |count: u8| (0..count).map(|last| IpNet::from(IpAddr::from([192, 0, 2, last])));
-        assert_eq!(AllowedIps::new(addresses(64)).unwrap().iter().count(), MAX_RANGES);
-        assert_eq!(AllowedIps::new(addresses(65)), Err(InvalidAllowedIps::TooMany));
+        let addresses =
+            |count: u8| (0..count).map(|last| IpNet::from(IpAddr::from([192, 0, 2, last])));
+        assert_eq!(
+            AllowedIps::new(addresses(64)).unwrap().iter().count(),
+            MAX_RANGES
+        );
+        assert_eq!(
+            AllowedIps::new(addresses(65)),
+            Err(InvalidAllowedIps::TooMany)
+        );
     }
 
     #[test]
@@ -206,7 +238,11 @@ mod tests {
             ("10.0.0.0/8 2001:db8::/32", "2001:db8:ffff::", true),
             ("10.0.0.0/8 2001:db8::1", "2001:db8::2", false),
         ] {
-            assert_eq!(ranges(text).contains(address.parse().unwrap()), is_in, "{address} in {text:?}");
+            assert_eq!(
+                ranges(text).contains(address.parse().unwrap()),
+                is_in,
+                "{address} in {text:?}"
+            );
         }
     }
 
@@ -261,6 +297,7 @@ mod tests {
         // A range is of IPv4 when all of it is.
         let range_is_v4 = is_v4(net.addr()) && length >= MAPPED_PREFIX_BITS;
         let differing = bits(net.addr()) ^ bits(address);
-        range_is_v4 == is_v4(address) && differing.checked_shr(u32::from(128 - length)).unwrap_or(0) == 0
+        range_is_v4 == is_v4(address)
+            && differing.checked_shr(u32::from(128 - length)).unwrap_or(0) == 0
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
 /// Whether every byte of `text` is of the alphabet.
 pub(super) fn is_base62(text: &[u8]) -> bool {
     // Without a way out before the end, so that the compiler looks at many bytes at a time.
-    text.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
+    text.iter()
+        .fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
 /// `text` in three quarters of its length: each of the 62 characters has its own six bits. The text has a multiple of four
@@ -49,7 +50,10 @@ pub(super) fn is_base62(text: &[u8]) -> bool {
 pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) -> [u8; BYTES] {
     let mut packed = [0; BYTES];
     for (packed, chars) in packed.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
-        let [_, bytes @ ..] = chars.iter().fold(0, |bits, char| bits << 6 | value(*char)).to_be_bytes();
+        let [_, bytes @ ..] = chars
+            .iter()
+            .fold(0, |bits, char| bits << 6 | value(*char))
+            .to_be_bytes();
         packed.copy_from_slice(&bytes);
     }
     packed
@@ -59,7 +63,9 @@ pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) ->
 pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]) -> [u8; CHARS] {
     let mut text = [b'0'; CHARS];
     for (chars, packed) in text.chunks_exact_mut(4).zip(packed.chunks_exact(3)) {
-        let bits = packed.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = packed
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
         for (position, char) in chars.iter_mut().rev().enumerate() {
             *char = digit(bits >> (6 * position) & 0x3f);
         }
@@ -78,7 +84,11 @@ fn value(char: u8) -> u32 {
         }
         values
     };
-    VALUES.get(usize::from(char)).copied().unwrap_or_default().into()
+    VALUES
+        .get(usize::from(char))
+        .copied()
+        .unwrap_or_default()
+        .into()
 }
 
 fn digit(value: u32) -> u8 {
@@ -91,7 +101,12 @@ mod tests {
 
     #[test]
     fn numbers_are_padded_to_six_characters() {
-        for (number, text) in [(0, "000000"), (61, "00000z"), (62, "000010"), (u32::MAX, "4gfFC3")] {
+        for (number, text) in [
+            (0, "000000"),
+            (61, "00000z"),
+            (62, "000010"),
+            (u32::MAX, "4gfFC3"),
+        ] {
             assert_eq!(encode(number), text.as_bytes(), "{number}");
         }
     }
@@ -99,7 +114,8 @@ mod tests {
     #[test]
     fn a_packed_text_reads_back() {
         for start in 0..62 {
-            let text: [u8; 20] = std::array::from_fn(|position| ALPHABET[(start + 3 * position) % 62]);
+            let text: [u8; 20] =
+                std::array::from_fn(|position| ALPHABET[(start + 3 * position) % 62]);
             assert_eq!(unpack::<15, 20>(pack(text)), text);
         }
     }
@@ -115,7 +131,12 @@ mod tests {
         // 62,000 draws, 1,000 expected of each; 200 off is more than six standard deviations. A plain remainder would
         // give the first eight characters 1,211.
         for char in ALPHABET {
-            assert!((800..1200).contains(&counts[usize::from(*char)]), "{}: {}", *char as char, counts[usize::from(*char)]);
+            assert!(
+                (800..1200).contains(&counts[usize::from(*char)]),
+                "{}: {}",
+                *char as char,
+                counts[usize::from(*char)]
+            );
         }
         assert_eq!(counts.iter().sum::<u32>(), 62_000);
     }

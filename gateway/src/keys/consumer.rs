@@ -61,7 +61,9 @@ pub struct Metadata(Box<ShortText>);
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidText {
     /// Empty, too long, or with characters that a header cannot carry safely.
-    #[error("a {what} is 1 to {MAX_NAME_BYTES} visible ASCII characters, with spaces only between them")]
+    #[error(
+        "a {what} is 1 to {MAX_NAME_BYTES} visible ASCII characters, with spaces only between them"
+    )]
     Name {
         /// Which text.
         what: &'static str,
@@ -70,7 +72,9 @@ pub enum InvalidText {
     #[error("a consumer name must not have the form of a consumer id")]
     NameLikeId,
     /// Too long, or with control characters.
-    #[error("a description has at most {MAX_DESCRIPTION_CHARS} characters and no control characters")]
+    #[error(
+        "a description has at most {MAX_DESCRIPTION_CHARS} characters and no control characters"
+    )]
     Description,
     /// Not a JSON object.
     #[error("metadata is a JSON object, for example {{\"plan\":\"gold\"}}")]
@@ -107,7 +111,11 @@ impl FromStr for ConsumerName {
 
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         check_header_text(text, "consumer name")?;
-        if text.parse::<ConsumerId>().is_ok() { Err(InvalidText::NameLikeId) } else { Ok(Self(text.into())) }
+        if text.parse::<ConsumerId>().is_ok() {
+            Err(InvalidText::NameLikeId)
+        } else {
+            Ok(Self(text.into()))
+        }
     }
 }
 
@@ -123,8 +131,13 @@ impl FromStr for Description {
     type Err = InvalidText;
 
     fn from_str(text: &str) -> Result<Self, InvalidText> {
-        let is_valid = text.chars().count() <= MAX_DESCRIPTION_CHARS && !text.chars().any(char::is_control);
-        if is_valid { Ok(Self(text.into())) } else { Err(InvalidText::Description) }
+        let is_valid =
+            text.chars().count() <= MAX_DESCRIPTION_CHARS && !text.chars().any(char::is_control);
+        if is_valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidText::Description)
+        }
     }
 }
 
@@ -137,7 +150,9 @@ impl FromStr for Metadata {
             return Err(InvalidText::MetadataTooLong);
         }
         match serde_json::from_str::<serde_json::Value>(text) {
-            Ok(object @ serde_json::Value::Object(_)) => Ok(Self(Box::new(object.to_string().as_str().into()))),
+            Ok(object @ serde_json::Value::Object(_)) => {
+                Ok(Self(Box::new(object.to_string().as_str().into())))
+            }
             _ => Err(InvalidText::Metadata),
         }
     }
@@ -176,10 +191,16 @@ shown_as_text!(BucketName, ConsumerName, CustomId, Description, Metadata);
 /// mean different things to different origins, and spaces at the ends are lost on the way.
 fn check_header_text(text: &str, what: &'static str) -> Result<(), InvalidText> {
     let is_valid = (1..=MAX_NAME_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ')
         && !text.starts_with(' ')
         && !text.ends_with(' ');
-    if is_valid { Ok(()) } else { Err(InvalidText::Name { what }) }
+    if is_valid {
+        Ok(())
+    } else {
+        Err(InvalidText::Name { what })
+    }
 }
 
 #[cfg(test)]
@@ -189,19 +210,52 @@ mod tests {
     #[test]
     fn a_name_is_fit_for_a_header() {
         let longest = "n".repeat(MAX_NAME_BYTES);
-        for text in ["a", "acme", "Acme, Inc. (EU)", "a  b", "user@example.org", &longest] {
+        for text in [
+            "a",
+            "acme",
+            "Acme, Inc. (EU)",
+            "a  b",
+            "user@example.org",
+            &longest,
+        ] {
             assert_eq!(text.parse::<ConsumerName>().unwrap().as_str(), text);
         }
         let too_long = "n".repeat(MAX_NAME_BYTES + 1);
-        for text in ["", " ", " a", "a ", "a\tb", "a\r\nx-admin: 1", "a\0", "ä", "\u{7f}", &too_long] {
-            assert_eq!(text.parse::<ConsumerName>(), Err(InvalidText::Name { what: "consumer name" }), "{text:?}");
+        for text in [
+            "",
+            " ",
+            " a",
+            "a ",
+            "a\tb",
+            "a\r\nx-admin: 1",
+            "a\0",
+            "ä",
+            "\u{7f}",
+            &too_long,
+        ] {
+            assert_eq!(
+                text.parse::<ConsumerName>(),
+                Err(InvalidText::Name {
+                    what: "consumer name"
+                }),
+                "{text:?}"
+            );
         }
-        assert_eq!("csmr_0123456789abcdefghij".parse::<ConsumerName>(), Err(InvalidText::NameLikeId));
+        assert_eq!(
+            "csmr_0123456789abcdefghij".parse::<ConsumerName>(),
+            Err(InvalidText::NameLikeId)
+        );
     }
 
     #[test]
     fn metadata_is_an_object_of_limited_length() {
-        assert_eq!("{ \"plan\": \"gold\" }".parse::<Metadata>().unwrap().as_str(), "{\"plan\":\"gold\"}");
+        assert_eq!(
+            "{ \"plan\": \"gold\" }"
+                .parse::<Metadata>()
+                .unwrap()
+                .as_str(),
+            "{\"plan\":\"gold\"}"
+        );
         let too_long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_METADATA_BYTES));
         for (text, error) in [
             ("", InvalidText::Metadata),
@@ -225,8 +279,18 @@ mod tests {
     fn a_description_is_one_line() {
         assert!("für die Buchhaltung".parse::<Description>().is_ok());
         assert!("".parse::<Description>().is_ok());
-        assert!("ü".repeat(MAX_DESCRIPTION_CHARS).parse::<Description>().is_ok());
-        assert_eq!("two\nlines".parse::<Description>(), Err(InvalidText::Description));
-        assert_eq!("ü".repeat(MAX_DESCRIPTION_CHARS + 1).parse::<Description>(), Err(InvalidText::Description));
+        assert!(
+            "ü".repeat(MAX_DESCRIPTION_CHARS)
+                .parse::<Description>()
+                .is_ok()
+        );
+        assert_eq!(
+            "two\nlines".parse::<Description>(),
+            Err(InvalidText::Description)
+        );
+        assert_eq!(
+            "ü".repeat(MAX_DESCRIPTION_CHARS + 1).parse::<Description>(),
+            Err(InvalidText::Description)
+        );
     }
 }

@@ -28,7 +28,9 @@ impl KeyDigest {
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
         if pairs.len() != bytes.len() {
             return None;
         }
@@ -46,8 +48,16 @@ impl KeyDigest {
     #[must_use]
     pub fn to_hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
-        self.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        let digit = |nibble: u8| {
+            DIGITS
+                .get(usize::from(nibble))
+                .copied()
+                .map_or('0', char::from)
+        };
+        self.as_bytes()
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+            .collect()
     }
 
     /// The stored form.
@@ -59,7 +69,9 @@ impl KeyDigest {
     /// The first eight bytes as a number: what a table sorts by. They are uniform, and nobody who lacks the keys can choose
     /// digests that begin alike.
     pub(super) fn leading_bits(&self) -> u64 {
-        self.0.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
+        self.0
+            .first_chunk::<8>()
+            .map_or(0, |first| u64::from_be_bytes(*first))
     }
 }
 
@@ -88,7 +100,10 @@ impl TryFrom<&[u8]> for KeyDigest {
     type Error = InvalidDigest;
 
     fn try_from(bytes: &[u8]) -> Result<Self, InvalidDigest> {
-        bytes.try_into().map(Self).map_err(|_| InvalidDigest(bytes.len()))
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| InvalidDigest(bytes.len()))
     }
 }
 
@@ -121,7 +136,11 @@ mod tests {
     #[test]
     fn the_digest_is_sha_256_of_the_whole_text() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let hex: String = KeyDigest::of(b"abc").as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = KeyDigest::of(b"abc")
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(hex, expected);
     }
 
@@ -138,19 +157,32 @@ mod tests {
             other[position] ^= 1;
             assert_ne!(digest, KeyDigest::from(other), "byte {position}");
         }
-        assert_eq!(KeyDigest::try_from(digest.as_bytes().as_slice()), Ok(digest));
+        assert_eq!(
+            KeyDigest::try_from(digest.as_bytes().as_slice()),
+            Ok(digest)
+        );
     }
 
     #[test]
     fn a_digest_reads_back_from_hex() {
         let digest = KeyDigest::of(b"abc");
-        let hex: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = digest
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         for text in [&hex, &hex.to_uppercase()] {
             assert_eq!(KeyDigest::from_hex(text), Some(digest));
         }
-        for text in
-            ["", &hex[1..], &hex[2..], &format!("{hex}0"), &format!("{hex}00"), &hex.replace('b', "g"), &hex.replace("ba", "é")]
-        {
+        for text in [
+            "",
+            &hex[1..],
+            &hex[2..],
+            &format!("{hex}0"),
+            &format!("{hex}00"),
+            &hex.replace('b', "g"),
+            &hex.replace("ba", "é"),
+        ] {
             assert_eq!(KeyDigest::from_hex(text), None, "{text}");
         }
     }
@@ -158,7 +190,10 @@ mod tests {
     #[test]
     fn only_32_bytes_are_a_digest() {
         for length in [0, 31, 33] {
-            assert_eq!(KeyDigest::try_from(vec![0; length].as_slice()), Err(InvalidDigest(length)));
+            assert_eq!(
+                KeyDigest::try_from(vec![0; length].as_slice()),
+                Err(InvalidDigest(length))
+            );
         }
     }
 }

@@ -22,7 +22,9 @@ pub struct ForeignKey(Zeroizing<String>);
 
 /// Why a text is no SHA-256 digest. Does not repeat the text, which may be a key in the wrong place.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a digest is SHA-256 in 64 hexadecimal digits or in base64, for example `sha256:` and 64 hexadecimal digits")]
+#[error(
+    "a digest is SHA-256 in 64 hexadecimal digits or in base64, for example `sha256:` and 64 hexadecimal digits"
+)]
 pub struct InvalidDigestText;
 
 impl ForeignKey {
@@ -72,7 +74,11 @@ impl KeyDigest {
             return Err(InvalidDigestText);
         }
         let bare = without_scheme(text);
-        let digest = if bare.len() == 64 { Self::from_hex(bare) } else { from_base64(bare).map(Self::from) };
+        let digest = if bare.len() == 64 {
+            Self::from_hex(bare)
+        } else {
+            from_base64(bare).map(Self::from)
+        };
         digest.ok_or(InvalidDigestText)
     }
 }
@@ -89,12 +95,24 @@ fn without_scheme(text: &str) -> &str {
 }
 
 fn from_base64(text: &str) -> Option<[u8; 32]> {
-    const EITHER_WAY: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let alphabet = if text.contains(['-', '_']) { base64::alphabet::URL_SAFE } else { base64::alphabet::STANDARD };
-    GeneralPurpose::new(&alphabet, EITHER_WAY).decode(text).ok()?.try_into().ok()
+    const EITHER_WAY: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let alphabet = if text.contains(['-', '_']) {
+        base64::alphabet::URL_SAFE
+    } else {
+        base64::alphabet::STANDARD
+    };
+    GeneralPurpose::new(&alphabet, EITHER_WAY)
+        .decode(text)
+        .ok()?
+        .try_into()
+        .ok()
 }
 
-const _: () = assert!(MAX_HINT_CHARS < MAX_TOKEN_BYTES / HINT_PART, "a long key shows less than a quarter");
+const _: () = assert!(
+    MAX_HINT_CHARS < MAX_TOKEN_BYTES / HINT_PART,
+    "a long key shows less than a quarter"
+);
 
 #[cfg(test)]
 mod tests {
@@ -119,15 +137,27 @@ mod tests {
             assert_eq!(key(text).unwrap().hint(&Prefix::default()), hint, "{text}");
         }
         let own = PlainKey::generate(&Prefix::default()).unwrap();
-        assert_eq!(key(own.expose()).unwrap().hint(&Prefix::default()), own.hint());
+        assert_eq!(
+            key(own.expose()).unwrap().hint(&Prefix::default()),
+            own.hint()
+        );
     }
 
     #[test]
     fn what_no_client_could_present_is_no_key() {
-        for text in ["", "two words", "schl\u{fc}ssel", &"x".repeat(513), &format!("pstn_{}", "0".repeat(38))] {
+        for text in [
+            "",
+            "two words",
+            "schl\u{fc}ssel",
+            &"x".repeat(513),
+            &format!("pstn_{}", "0".repeat(38)),
+        ] {
             assert!(key(text).is_err(), "{text}");
         }
-        assert_eq!(format!("{:?}", key("abc").unwrap()), "ForeignKey([redacted])");
+        assert_eq!(
+            format!("{:?}", key("abc").unwrap()),
+            "ForeignKey([redacted])"
+        );
     }
 
     #[test]
@@ -148,8 +178,14 @@ mod tests {
         ] {
             assert_eq!(KeyDigest::parse(&text), Ok(digest), "{text}");
         }
-        for text in ["", "abc", &hex[1..], &format!("{hex}0"), &hex.replace('b', "g"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIA"]
-        {
+        for text in [
+            "",
+            "abc",
+            &hex[1..],
+            &format!("{hex}0"),
+            &hex.replace('b', "g"),
+            "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIA",
+        ] {
             assert_eq!(KeyDigest::parse(text), Err(InvalidDigestText), "{text}");
         }
     }

@@ -127,7 +127,9 @@ impl PackedId {
     pub(super) fn mixed(&self) -> u64 {
         // Bits of the golden ratio and of e: without them, a half that is zero would hide the other.
         const MASKS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xb7e1_5162_8aed_2a6b];
-        let half = |bytes: Option<&[u8; 8]>, mask| u128::from(bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)) ^ mask);
+        let half = |bytes: Option<&[u8; 8]>, mask| {
+            u128::from(bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)) ^ mask)
+        };
         let product = half(self.0.first_chunk(), MASKS[0]) * half(self.0.last_chunk(), MASKS[1]);
         (product ^ (product >> u64::BITS)) as u64
     }
@@ -135,7 +137,10 @@ impl PackedId {
 
 impl fmt::Debug for PackedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(str::from_utf8(&base62::unpack::<PACKED_BYTES, RANDOM_CHARS>(self.0)).unwrap_or_default())
+        f.write_str(
+            str::from_utf8(&base62::unpack::<PACKED_BYTES, RANDOM_CHARS>(self.0))
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -175,9 +180,15 @@ mod tests {
     #[test]
     fn ids_of_a_run_are_in_order_and_begin_alike() {
         let run = KeyId::generate_run(1_000).unwrap();
-        assert!(run.windows(2).all(|pair| pair[0] < pair[1] && pair[0].as_str()[..12] == pair[1].as_str()[..12]));
+        assert!(
+            run.windows(2)
+                .all(|pair| pair[0] < pair[1] && pair[0].as_str()[..12] == pair[1].as_str()[..12])
+        );
         assert!(run.iter().all(|id| id.as_str().parse() == Ok(*id)));
-        assert_ne!(run[0].as_str()[..12], KeyId::generate_run(1).unwrap()[0].as_str()[..12]);
+        assert_ne!(
+            run[0].as_str()[..12],
+            KeyId::generate_run(1).unwrap()[0].as_str()[..12]
+        );
     }
 
     #[test]

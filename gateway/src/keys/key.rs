@@ -59,7 +59,9 @@ impl KeyState {
     /// Reads the stored word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Disabled, Self::Revoked].into_iter().find(|state| state.as_str() == text)
+        [Self::Active, Self::Disabled, Self::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -107,7 +109,11 @@ mod tests {
             (KeyState::Revoked, None, KeyStatus::Revoked),
             (KeyState::Revoked, past, KeyStatus::Revoked),
         ] {
-            assert_eq!(KeyStatus::of(state, expires_at, now), status, "{state:?} {expires_at:?}");
+            assert_eq!(
+                KeyStatus::of(state, expires_at, now),
+                status,
+                "{state:?} {expires_at:?}"
+            );
         }
     }
 

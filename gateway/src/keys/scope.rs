@@ -27,7 +27,9 @@ pub struct Scopes(Option<Arc<ShortText>>);
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidScope {
     /// Not a scope-token, or too long.
-    #[error("a scope is 1 to {MAX_SCOPE_BYTES} visible ASCII characters without space, comma, `\"` and `\\`")]
+    #[error(
+        "a scope is 1 to {MAX_SCOPE_BYTES} visible ASCII characters without space, comma, `\"` and `\\`"
+    )]
     Scope,
     /// More than [`MAX_SCOPES_BYTES`].
     #[error("scopes have at most {MAX_SCOPES_BYTES} bytes together")]
@@ -46,7 +48,11 @@ impl FromStr for Scope {
     type Err = InvalidScope;
 
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
-        if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope::Scope) }
+        if is_scope(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidScope::Scope)
+        }
     }
 }
 
@@ -64,7 +70,11 @@ impl Scopes {
         scopes.dedup();
         let words: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
         let joined = words.join(" ");
-        if joined.len() > MAX_SCOPES_BYTES { Err(InvalidScope::TooMany) } else { Ok(Self::joined(&joined)) }
+        if joined.len() > MAX_SCOPES_BYTES {
+            Err(InvalidScope::TooMany)
+        } else {
+            Ok(Self::joined(&joined))
+        }
     }
 
     fn joined(text: &str) -> Self {
@@ -98,7 +108,10 @@ impl Scopes {
     /// Those of `self` that `granted` has too.
     #[must_use]
     pub fn within(&self, granted: &Self) -> Self {
-        let kept: Vec<&str> = self.iter().filter(|scope| granted.contains(scope)).collect();
+        let kept: Vec<&str> = self
+            .iter()
+            .filter(|scope| granted.contains(scope))
+            .collect();
         Self::joined(&kept.join(" "))
     }
 
@@ -127,11 +140,17 @@ impl FromStr for Scopes {
     /// Reads scopes with spaces between.
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
         // As they are stored: in order, so the text is the set already.
-        if text.len() <= MAX_SCOPES_BYTES && text.split(' ').all(is_scope) && text.split(' ').is_sorted_by(|one, next| one < next)
+        if text.len() <= MAX_SCOPES_BYTES
+            && text.split(' ').all(is_scope)
+            && text.split(' ').is_sorted_by(|one, next| one < next)
         {
             return Ok(Self::joined(text));
         }
-        let scopes: Result<Vec<Scope>, InvalidScope> = text.split(' ').filter(|word| !word.is_empty()).map(str::parse).collect();
+        let scopes: Result<Vec<Scope>, InvalidScope> = text
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::parse)
+            .collect();
         Self::new(scopes?)
     }
 }
@@ -144,7 +163,9 @@ impl serde::Serialize for Scopes {
 
 fn is_scope(text: &str) -> bool {
     (1..=MAX_SCOPE_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','))
 }
 
 #[cfg(test)]
@@ -158,11 +179,19 @@ mod tests {
     #[test]
     fn a_scope_is_a_scope_token_without_comma() {
         let longest = "s".repeat(MAX_SCOPE_BYTES);
-        for text in ["a", "orders:read", "https://example.org/scope?x=1", "!#$%&'()*+-./:;<=>?@[]^_`{|}~", &longest] {
+        for text in [
+            "a",
+            "orders:read",
+            "https://example.org/scope?x=1",
+            "!#$%&'()*+-./:;<=>?@[]^_`{|}~",
+            &longest,
+        ] {
             assert!(text.parse::<Scope>().is_ok(), "{text:?}");
         }
         let too_long = "s".repeat(MAX_SCOPE_BYTES + 1);
-        for text in ["", "a b", "a,b", "a\"b", "a\\b", "ä", "a\n", "\u{7f}", &too_long] {
+        for text in [
+            "", "a b", "a,b", "a\"b", "a\\b", "ä", "a\n", "\u{7f}", &too_long,
+        ] {
             assert_eq!(text.parse::<Scope>(), Err(InvalidScope::Scope), "{text:?}");
         }
     }
@@ -182,8 +211,14 @@ mod tests {
     #[test]
     fn sets_narrow_each_other() {
         let granted = scopes("orders:read orders:write");
-        assert_eq!(scopes("orders:read users:read").within(&granted), scopes("orders:read"));
-        assert_eq!(scopes("orders:read users:read").first_outside(&granted), Some("users:read"));
+        assert_eq!(
+            scopes("orders:read users:read").within(&granted),
+            scopes("orders:read")
+        );
+        assert_eq!(
+            scopes("orders:read users:read").first_outside(&granted),
+            Some("users:read")
+        );
         assert_eq!(scopes("orders:read").first_outside(&granted), None);
         assert!(scopes("").within(&granted).is_empty());
     }

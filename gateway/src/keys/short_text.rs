@@ -16,7 +16,10 @@ pub(super) struct ShortText(Form);
 
 #[derive(Clone)]
 enum Form {
-    Inline { length: u8, bytes: [u8; MAX_INLINE_BYTES] },
+    Inline {
+        length: u8,
+        bytes: [u8; MAX_INLINE_BYTES],
+    },
     Boxed(Box<str>),
 }
 
@@ -39,9 +42,10 @@ impl Deref for ShortText {
     fn deref(&self) -> &str {
         match &self.0 {
             // It was a text when it came in.
-            Form::Inline { length, bytes } => {
-                bytes.get(..usize::from(*length)).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
-            }
+            Form::Inline { length, bytes } => bytes
+                .get(..usize::from(*length))
+                .and_then(|bytes| str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
             Form::Boxed(text) => text,
         }
     }
@@ -102,7 +106,11 @@ mod tests {
             let text = "x".repeat(length);
             assert_eq!(*ShortText::from(text.as_str()), text);
         }
-        for text in ["ä", &"ä".repeat(MAX_INLINE_BYTES / 2), &format!("{}ä", "x".repeat(MAX_INLINE_BYTES - 1))] {
+        for text in [
+            "ä",
+            &"ä".repeat(MAX_INLINE_BYTES / 2),
+            &format!("{}ä", "x".repeat(MAX_INLINE_BYTES - 1)),
+        ] {
             assert_eq!(*ShortText::from(text), *text);
         }
     }
@@ -115,7 +123,8 @@ mod tests {
     #[test]
     fn equal_texts_are_one() {
         let mut shared = SharedTexts::default();
-        let [mut one, mut same, mut other] = ["read write", "read write", "read"].map(|text| Arc::new(ShortText::from(text)));
+        let [mut one, mut same, mut other] =
+            ["read write", "read write", "read"].map(|text| Arc::new(ShortText::from(text)));
         for text in [&mut one, &mut same, &mut other] {
             shared.share(text);
         }
@@ -129,6 +138,10 @@ mod tests {
         for number in 0..10_000 {
             shared.share(&mut Arc::new(ShortText::from(number.to_string().as_str())));
         }
-        assert!(shared.texts.len() <= SharedTexts::FIRST_LIMIT, "{}", shared.texts.len());
+        assert!(
+            shared.texts.len() <= SharedTexts::FIRST_LIMIT,
+            "{}",
+            shared.texts.len()
+        );
     }
 }

@@ -83,7 +83,9 @@ impl KeyTable {
     /// Finds the key with this digest. Lock-free; allocates nothing.
     #[must_use]
     pub fn lookup(&self, digest: &KeyDigest) -> Option<KnownKey> {
-        self.keys.find(digest, |key| Some(KnownKey::new(key, self.consumers.hold(key.consumer())?)))?
+        self.keys.find(digest, |key| {
+            Some(KnownKey::new(key, self.consumers.hold(key.consumer())?))
+        })?
     }
 
     /// Applies one change; look-ups that begin afterwards see it.
@@ -94,14 +96,20 @@ impl KeyTable {
     /// Begins to load the whole table, the first time or again. A load that began before and goes on removes nothing.
     #[must_use]
     pub fn reload(&self) -> Reload<'_> {
-        Reload { table: self, number: Turn::take(self).begin_load() }
+        Reload {
+            table: self,
+            number: Turn::take(self).begin_load(),
+        }
     }
 
     /// Shows every consumer, as it is at the moment of its turn. Nobody waits for it.
     ///
     /// # Errors
     /// The first of `show`, which is not asked again then.
-    pub fn each_consumer<E>(&self, mut show: impl FnMut(Consumer) -> Result<(), E>) -> Result<(), E> {
+    pub fn each_consumer<E>(
+        &self,
+        mut show: impl FnMut(Consumer) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut outcome = Ok(());
         self.consumers.for_each(|record| {
             if outcome.is_ok() {

@@ -28,10 +28,14 @@ pub struct Tags(BTreeMap<String, String>);
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidTag {
     /// Not `name=value` with an allowed name.
-    #[error("a tag is `name=value`; the name is 1 to {MAX_NAME_BYTES} letters, digits, `_`, `.` and `-`")]
+    #[error(
+        "a tag is `name=value`; the name is 1 to {MAX_NAME_BYTES} letters, digits, `_`, `.` and `-`"
+    )]
     Name,
     /// The value is too long or has a control character.
-    #[error("the value of a tag has at most {MAX_VALUE_CHARS} characters and no control characters")]
+    #[error(
+        "the value of a tag has at most {MAX_VALUE_CHARS} characters and no control characters"
+    )]
     Value,
     /// More than [`MAX_TAGS`].
     #[error("there are at most {MAX_TAGS} tags")]
@@ -42,14 +46,19 @@ impl Tag {
     /// Makes a tag of its parts.
     pub fn new(name: &str, value: &str) -> Result<Self, InvalidTag> {
         let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
         if !is_name {
             return Err(InvalidTag::Name);
         }
         if value.chars().count() > MAX_VALUE_CHARS || value.chars().any(char::is_control) {
             return Err(InvalidTag::Value);
         }
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
     }
 
     /// What it is called.
@@ -78,18 +87,27 @@ impl Tags {
     /// The set of `tags`; of two with the same name the later stands.
     pub fn new(tags: impl IntoIterator<Item = Tag>) -> Result<Self, InvalidTag> {
         let tags: BTreeMap<_, _> = tags.into_iter().map(|tag| (tag.name, tag.value)).collect();
-        if tags.len() > MAX_TAGS { Err(InvalidTag::TooMany) } else { Ok(Self(tags)) }
+        if tags.len() > MAX_TAGS {
+            Err(InvalidTag::TooMany)
+        } else {
+            Ok(Self(tags))
+        }
     }
 
     /// Whether each of `wanted` is among them, with the same value.
     #[must_use]
     pub fn include(&self, wanted: &Self) -> bool {
-        wanted.0.iter().all(|(name, value)| self.0.get(name) == Some(value))
+        wanted
+            .0
+            .iter()
+            .all(|(name, value)| self.0.get(name) == Some(value))
     }
 
     /// Each name with its value, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -116,13 +134,19 @@ mod tests {
 
     #[test]
     fn the_later_of_two_tags_stands() {
-        let tags = Tags::new(["plan=gold", "org=acme", "plan=iron"].map(|tag| tag.parse().unwrap())).unwrap();
-        assert_eq!(tags.iter().collect::<Vec<_>>(), [("org", "acme"), ("plan", "iron")]);
+        let tags =
+            Tags::new(["plan=gold", "org=acme", "plan=iron"].map(|tag| tag.parse().unwrap()))
+                .unwrap();
+        assert_eq!(
+            tags.iter().collect::<Vec<_>>(),
+            [("org", "acme"), ("plan", "iron")]
+        );
     }
 
     #[test]
     fn tags_include_those_that_are_there_with_their_value() {
-        let tags = |texts: &[&str]| Tags::new(texts.iter().map(|tag| tag.parse().unwrap())).unwrap();
+        let tags =
+            |texts: &[&str]| Tags::new(texts.iter().map(|tag| tag.parse().unwrap())).unwrap();
         let all = tags(&["org=acme", "plan=gold"]);
         for (wanted, included) in [
             (&[][..], true),

@@ -55,9 +55,15 @@ impl Prefix {
 
     /// Reads a prefix.
     pub fn parse(text: &str) -> Result<Self, InvalidPrefix> {
-        let is_valid =
-            (2..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if is_valid { Ok(Self(text.into())) } else { Err(InvalidPrefix) }
+        let is_valid = (2..=12).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if is_valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidPrefix)
+        }
     }
 
     /// The prefix without the underscore.
@@ -90,7 +96,10 @@ impl PlainKey {
         text.extend(random.iter().copied().map(char::from));
         let checksum = checksum(text.as_bytes());
         text.extend(checksum.map(char::from));
-        Ok(Self { text, prefix: prefix.clone() })
+        Ok(Self {
+            text,
+            prefix: prefix.clone(),
+        })
     }
 
     /// The key itself. Only for showing it to its owner, once.
@@ -108,7 +117,10 @@ impl PlainKey {
     /// What people may see to recognise the key: the prefix, the underscore and four characters.
     #[must_use]
     pub fn hint(&self) -> String {
-        self.text.chars().take(own_hint_length(&self.prefix)).collect()
+        self.text
+            .chars()
+            .take(own_hint_length(&self.prefix))
+            .collect()
     }
 }
 
@@ -165,7 +177,9 @@ pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
     memchr::memchr_iter(b'_', text).any(|underscore| {
         let begin = underscore.checked_sub(prefix.0.len());
         let whole = begin.and_then(|begin| text.get(begin..begin + own_length(prefix)));
-        whole.and_then(|whole| after_prefix(whole, prefix)).is_some_and(base62::is_base62)
+        whole
+            .and_then(|whole| after_prefix(whole, prefix))
+            .is_some_and(base62::is_base62)
     })
 }
 
@@ -173,13 +187,14 @@ pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
 #[must_use]
 pub fn contains_form_of_any(text: &[u8]) -> bool {
     // The last two characters of the prefix, and what follows.
-    text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS).any(|window| match window {
-        [first, second, b'_', rest @ ..] => {
-            let is_prefix = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            is_prefix(first) && is_prefix(second) && base62::is_base62(rest)
-        }
-        _ => false,
-    })
+    text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS)
+        .any(|window| match window {
+            [first, second, b'_', rest @ ..] => {
+                let is_prefix = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+                is_prefix(first) && is_prefix(second) && base62::is_base62(rest)
+            }
+            _ => false,
+        })
 }
 
 fn own_length(prefix: &Prefix) -> usize {
@@ -192,8 +207,9 @@ fn after_prefix<'t>(token: &'t [u8], prefix: &Prefix) -> Option<&'t [u8]> {
 
 fn is_own_key(token: &[u8], prefix: &Prefix) -> bool {
     let is_alphabet = after_prefix(token, prefix).is_some_and(base62::is_base62);
-    let checksum_matches =
-        token.split_last_chunk::<CHECKSUM_CHARS>().is_some_and(|(summed, presented)| checksum(summed) == *presented);
+    let checksum_matches = token
+        .split_last_chunk::<CHECKSUM_CHARS>()
+        .is_some_and(|(summed, presented)| checksum(summed) == *presented);
     is_alphabet && checksum_matches
 }
 
@@ -206,10 +222,9 @@ fn is_b64token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let length = token.len() - padding;
     length > 0
-        && token
-            .iter()
-            .take(length)
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+        && token.iter().take(length).all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/')
+        })
 }
 
 #[cfg(test)]
@@ -255,7 +270,10 @@ mod tests {
     fn the_checksum_is_the_documented_one() {
         // CRC-32 (ISO-HDLC) of what precedes it, computed elsewhere: 0x9a72b934.
         let summed = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV";
-        let token = format!("{summed}{}", std::str::from_utf8(&checksum(summed.as_bytes())).unwrap());
+        let token = format!(
+            "{summed}{}",
+            std::str::from_utf8(&checksum(summed.as_bytes())).unwrap()
+        );
         assert_eq!(token, "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28");
     }
 
@@ -304,7 +322,11 @@ mod tests {
             ("pstn_".to_owned(), false),
             (String::new(), false),
         ] {
-            assert_eq!(contains_own_form(text.as_bytes(), &prefix), is_found, "{text:?}");
+            assert_eq!(
+                contains_own_form(text.as_bytes(), &prefix),
+                is_found,
+                "{text:?}"
+            );
             let is_of_any = is_found || text.starts_with("pstm");
             assert_eq!(contains_form_of_any(text.as_bytes()), is_of_any, "{text:?}");
         }

@@ -29,7 +29,9 @@ pub fn has_key_of(text: &[u8], digest: &KeyDigest) -> bool {
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let run = |byte: &u8| is_inner(*byte) || matches!(byte, b'/' | b'.' | b'~' | b'+');
     let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
-    split(text, run).chain(split(text, segment)).chain(split(text, |byte| is_inner(*byte)))
+    split(text, run)
+        .chain(split(text, segment))
+        .chain(split(text, |byte| is_inner(*byte)))
 }
 
 fn is_inner(byte: u8) -> bool {
@@ -41,12 +43,21 @@ fn split(text: &[u8], within: impl Fn(&u8) -> bool) -> impl Iterator<Item = &[u8
     let runs = std::iter::from_fn(move || {
         let begin = rest.iter().position(&within)?;
         let from = rest.get(begin..)?;
-        let length = from.iter().position(|byte| !within(byte)).unwrap_or(from.len());
+        let length = from
+            .iter()
+            .position(|byte| !within(byte))
+            .unwrap_or(from.len());
         rest = from.get(length..)?;
-        let padding = rest.iter().take(MAX_PADDING).take_while(|byte| **byte == b'=').count();
+        let padding = rest
+            .iter()
+            .take(MAX_PADDING)
+            .take_while(|byte| **byte == b'=')
+            .count();
         Some((from, length, padding))
     });
-    runs.flat_map(|(from, length, padding)| (length..=length + padding).filter_map(move |end| from.get(..end)))
+    runs.flat_map(|(from, length, padding)| {
+        (length..=length + padding).filter_map(move |end| from.get(..end))
+    })
 }
 
 #[cfg(test)]
@@ -59,7 +70,11 @@ mod tests {
     fn a_key_is_found_where_it_ends() {
         for (text, key, is_there) in [
             ("sk_live_0123", "sk_live_0123", true),
-            ("https://example.org/?a=sk_live_0123&b", "sk_live_0123", true),
+            (
+                "https://example.org/?a=sk_live_0123&b",
+                "sk_live_0123",
+                true,
+            ),
             ("https://example.org/sk_live_0123/x", "sk_live_0123", true),
             ("found sk_live_0123.", "sk_live_0123", true),
             ("config.sk_live_0123.txt", "sk_live_0123", true),
@@ -71,12 +86,23 @@ mod tests {
             ("abc", "ab", false),
             ("", "a", false),
         ] {
-            assert_eq!(has_key(text.as_bytes(), key.as_bytes()), is_there, "{key} in {text}");
-            assert_eq!(has_key_of(text.as_bytes(), &KeyDigest::of(key.as_bytes())), is_there, "{key} in {text}");
+            assert_eq!(
+                has_key(text.as_bytes(), key.as_bytes()),
+                is_there,
+                "{key} in {text}"
+            );
+            assert_eq!(
+                has_key_of(text.as_bytes(), &KeyDigest::of(key.as_bytes())),
+                is_there,
+                "{key} in {text}"
+            );
         }
         // Glued to more of what a key is made of, only the key itself tells.
         assert!(has_key(b"xsk_live_0123x", b"sk_live_0123"));
-        assert!(!has_key_of(b"xsk_live_0123x", &KeyDigest::of(b"sk_live_0123")));
+        assert!(!has_key_of(
+            b"xsk_live_0123x",
+            &KeyDigest::of(b"sk_live_0123")
+        ));
         assert!(!has_key(b"anything", b""));
     }
 

@@ -16,7 +16,9 @@ pub struct UnixMillis(pub i64);
 
 /// Why a text is no moment.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, and is before the year 10000 in UTC")]
+#[error(
+    "a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, and is before the year 10000 in UTC"
+)]
 pub struct InvalidTime;
 
 impl UnixMillis {
@@ -29,15 +31,24 @@ impl UnixMillis {
     /// This moment and `duration` later; the end of time when that is beyond it.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Reads RFC 3339 with any offset, to the millisecond. What is read can be written again: an offset can take a moment
     /// of the year 9999 into the next, which has no text in UTC.
     pub fn parse_rfc3339(text: &str) -> Result<Self, InvalidTime> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTime)?;
-        let moment = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| InvalidTime)?;
-        if moment.is_representable() { Ok(moment) } else { Err(InvalidTime) }
+        let moment = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000)
+            .map(Self)
+            .map_err(|_| InvalidTime)?;
+        if moment.is_representable() {
+            Ok(moment)
+        } else {
+            Err(InvalidTime)
+        }
     }
 
     /// Whether it can be written in RFC 3339, whose years end with 9999.
@@ -47,7 +58,8 @@ impl UnixMillis {
     }
 
     fn rfc3339(self) -> Option<String> {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()?;
+        let moment =
+            OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()?;
         moment.format(&Rfc3339).ok()
     }
 }
@@ -89,10 +101,26 @@ mod tests {
     fn rfc_3339_reads_back() {
         for (text, millis, shown) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
-            ("2030-01-31T12:00:00.25Z", 1_896_091_200_250, "2030-01-31T12:00:00.25Z"),
-            ("2030-01-31T14:00:00+02:00", 1_896_091_200_000, "2030-01-31T12:00:00Z"),
-            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-            ("0000-01-01T00:00:00Z", -62_167_219_200_000, "0000-01-01T00:00:00Z"),
+            (
+                "2030-01-31T12:00:00.25Z",
+                1_896_091_200_250,
+                "2030-01-31T12:00:00.25Z",
+            ),
+            (
+                "2030-01-31T14:00:00+02:00",
+                1_896_091_200_000,
+                "2030-01-31T12:00:00Z",
+            ),
+            (
+                "9999-12-31T23:59:59.999Z",
+                253_402_300_799_999,
+                "9999-12-31T23:59:59.999Z",
+            ),
+            (
+                "0000-01-01T00:00:00Z",
+                -62_167_219_200_000,
+                "0000-01-01T00:00:00Z",
+            ),
         ] {
             let moment = UnixMillis::parse_rfc3339(text).unwrap();
             assert_eq!(moment, UnixMillis(millis), "{text}");
@@ -119,8 +147,14 @@ mod tests {
         assert_eq!(end, UnixMillis(i64::MAX));
         assert!(!end.is_representable());
         assert_eq!(end.to_string(), format!("{} ms", i64::MAX));
-        for (stored, seconds) in [(i64::MAX, 253_402_300_799), (253_402_387_139_000, 253_402_300_799), (i64::MIN, 0)] {
-            let told = SystemTime::from(UnixMillis(stored)).duration_since(UNIX_EPOCH).unwrap();
+        for (stored, seconds) in [
+            (i64::MAX, 253_402_300_799),
+            (253_402_387_139_000, 253_402_300_799),
+            (i64::MIN, 0),
+        ] {
+            let told = SystemTime::from(UnixMillis(stored))
+                .duration_since(UNIX_EPOCH)
+                .unwrap();
             assert_eq!(told.as_secs(), seconds, "{stored}");
         }
     }

@@ -66,15 +66,36 @@ mod tests {
 
     #[test]
     fn an_hour_begins_with_its_first_millisecond() {
-        for (at, start) in [(0, 0), (3_599_999, 0), (3_600_000, 3_600_000), (-1, -3_600_000)] {
+        for (at, start) in [
+            (0, 0),
+            (3_599_999, 0),
+            (3_600_000, 3_600_000),
+            (-1, -3_600_000),
+        ] {
             assert_eq!(Hour::of(UnixMillis(at)).start(), UnixMillis(start), "{at}");
         }
     }
 
     #[test]
     fn counts_do_not_begin_again() {
-        let mut counts = UsageCounts { requests: u64::MAX, ..UsageCounts::default() };
-        counts += UsageCounts { requests: 1, refusals: 1, bytes_in: 2, bytes_out: 3 };
-        assert_eq!(counts, UsageCounts { requests: u64::MAX, refusals: 1, bytes_in: 2, bytes_out: 3 });
+        let mut counts = UsageCounts {
+            requests: u64::MAX,
+            ..UsageCounts::default()
+        };
+        counts += UsageCounts {
+            requests: 1,
+            refusals: 1,
+            bytes_in: 2,
+            bytes_out: 3,
+        };
+        assert_eq!(
+            counts,
+            UsageCounts {
+                requests: u64::MAX,
+                refusals: 1,
+                bytes_in: 2,
+                bytes_out: 3
+            }
+        );
     }
 }

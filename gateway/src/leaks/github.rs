@@ -14,8 +14,8 @@ pub const SIGNATURE: &str = "github-public-key-signature";
 
 /// What stands before the point in the DER of every public key on P-256 (RFC 5480, section 2).
 const P256_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03,
-    0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// Bytes of an uncompressed point.
 const POINT_BYTES: usize = 65;
@@ -119,11 +119,18 @@ impl PublicKeys {
             key_identifier: String,
             key: String,
         }
-        let document: Document = serde_json::from_slice(json).map_err(|_| InvalidPublicKeys::Form)?;
-        let keys = document.public_keys.into_iter().map(|listed| match point(&listed.key) {
-            Some(point) => Ok(PublicKey { identifier: listed.key_identifier, point }),
-            None => Err(InvalidPublicKeys::Key(listed.key_identifier)),
-        });
+        let document: Document =
+            serde_json::from_slice(json).map_err(|_| InvalidPublicKeys::Form)?;
+        let keys = document
+            .public_keys
+            .into_iter()
+            .map(|listed| match point(&listed.key) {
+                Some(point) => Ok(PublicKey {
+                    identifier: listed.key_identifier,
+                    point,
+                }),
+                None => Err(InvalidPublicKeys::Key(listed.key_identifier)),
+            });
         keys.collect::<Result<_, _>>().map(Self)
     }
 
@@ -138,8 +145,13 @@ impl PublicKeys {
     /// # Errors
     /// Why it is not believed.
     pub fn verify(&self, proof: &Proof<'_>, body: &[u8]) -> Result<(), NotFromGithub> {
-        let key = self.0.iter().find(|key| key.identifier == proof.identifier).ok_or(NotFromGithub::UnknownKey)?;
-        let verified = webpki::ring::ECDSA_P256_SHA256.verify_signature(&key.point, body, &proof.signature);
+        let key = self
+            .0
+            .iter()
+            .find(|key| key.identifier == proof.identifier)
+            .ok_or(NotFromGithub::UnknownKey)?;
+        let verified =
+            webpki::ring::ECDSA_P256_SHA256.verify_signature(&key.point, body, &proof.signature);
         verified.map_err(|_| NotFromGithub::Signature)
     }
 }
@@ -151,12 +163,21 @@ impl<'r> Proof<'r> {
     /// No report of GitHub's has such.
     pub fn parse(identifier: &'r str, signature: &str) -> Result<Self, NotFromGithub> {
         let is_identifier = (1..=MAX_IDENTIFIER_CHARS).contains(&identifier.len())
-            && identifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            && identifier
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         // Four characters are three bytes.
         let is_short = signature.len() <= MAX_SIGNATURE_BYTES / 3 * 4;
-        let signature = STANDARD.decode(Some(signature).filter(|_| is_short && is_identifier).unwrap_or_default());
+        let signature = STANDARD.decode(
+            Some(signature)
+                .filter(|_| is_short && is_identifier)
+                .unwrap_or_default(),
+        );
         match signature {
-            Ok(signature) if !signature.is_empty() => Ok(Self { identifier, signature }),
+            Ok(signature) if !signature.is_empty() => Ok(Self {
+                identifier,
+                signature,
+            }),
             _ => Err(NotFromGithub::Malformed),
         }
     }
@@ -170,7 +191,10 @@ impl<'r> Proof<'r> {
 
 /// The point of a public key in PEM.
 fn point(pem: &str) -> Option<Vec<u8>> {
-    let inside = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?.strip_suffix("-----END PUBLIC KEY-----")?;
+    let inside = pem
+        .trim()
+        .strip_prefix("-----BEGIN PUBLIC KEY-----")?
+        .strip_suffix("-----END PUBLIC KEY-----")?;
     let base64: String = inside.split_whitespace().collect();
     let der = STANDARD.decode(base64).ok()?;
     let point = der.strip_prefix(&P256_PREFIX)?;
@@ -200,18 +224,44 @@ mod tests {
             Proof::parse(identifier, signature).and_then(|proof| keys.verify(&proof, body))
         };
         assert_eq!(verify(&keys, "abc", &signed(&key), body), Ok(()));
-        assert_eq!(verify(&keys, "abd", &signed(&key), body), Err(NotFromGithub::UnknownKey));
-        assert_eq!(verify(&keys, "abc", &signed(&other), body), Err(NotFromGithub::Signature));
-        assert_eq!(verify(&keys, "abc", &signed(&key), &body[1..]), Err(NotFromGithub::Signature));
+        assert_eq!(
+            verify(&keys, "abd", &signed(&key), body),
+            Err(NotFromGithub::UnknownKey)
+        );
+        assert_eq!(
+            verify(&keys, "abc", &signed(&other), body),
+            Err(NotFromGithub::Signature)
+        );
+        assert_eq!(
+            verify(&keys, "abc", &signed(&key), &body[1..]),
+            Err(NotFromGithub::Signature)
+        );
         for signature in ["AAAA", "MAYCAQACAQA="] {
-            assert_eq!(verify(&keys, "abc", signature, body), Err(NotFromGithub::Signature), "{signature:?}");
+            assert_eq!(
+                verify(&keys, "abc", signature, body),
+                Err(NotFromGithub::Signature),
+                "{signature:?}"
+            );
         }
-        assert_eq!(verify(&PublicKeys::default(), "abc", &signed(&key), body), Err(NotFromGithub::UnknownKey));
+        assert_eq!(
+            verify(&PublicKeys::default(), "abc", &signed(&key), body),
+            Err(NotFromGithub::UnknownKey)
+        );
         let long = "AAAA".repeat(25);
-        for (identifier, signature) in
-            [("abc", ""), ("abc", "!"), ("abc", "A"), ("abc", &*long), ("", "AAAA"), ("a b", "AAAA"), (&"a".repeat(129), "AAAA")]
-        {
-            assert_eq!(Proof::parse(identifier, signature).err(), Some(NotFromGithub::Malformed), "{identifier} {signature}");
+        for (identifier, signature) in [
+            ("abc", ""),
+            ("abc", "!"),
+            ("abc", "A"),
+            ("abc", &*long),
+            ("", "AAAA"),
+            ("a b", "AAAA"),
+            (&"a".repeat(129), "AAAA"),
+        ] {
+            assert_eq!(
+                Proof::parse(identifier, signature).err(),
+                Some(NotFromGithub::Malformed),
+                "{identifier} {signature}"
+            );
         }
     }
 
@@ -227,21 +277,33 @@ mod tests {
         let signature = "MEUCIFLZzeK++IhS+y276SRk2Pe5LfDrfvTXu6iwKKcFGCrvAiEAhHN2kDOhy2I6eGkOFmxNkOJ+L2y8oQ9A2T9GGJo6WJY=";
         let proof = Proof::parse(identifier, signature).unwrap();
         assert_eq!(keys.verify(&proof, body), Ok(()));
-        assert_eq!(keys.verify(&proof, &body[..body.len() - 1]), Err(NotFromGithub::Signature));
+        assert_eq!(
+            keys.verify(&proof, &body[..body.len() - 1]),
+            Err(NotFromGithub::Signature)
+        );
     }
 
     #[test]
     fn what_is_no_key_is_refused() {
-        let rsa =
-            r#"{"public_keys":[{"key_identifier":"r","key":"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"}]}"#;
+        let rsa = r#"{"public_keys":[{"key_identifier":"r","key":"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"}]}"#;
         for (text, error) in [
             ("", InvalidPublicKeys::Form),
             ("[]", InvalidPublicKeys::Form),
-            (r#"{"public_keys":[{"key_identifier":"r"}]}"#, InvalidPublicKeys::Form),
+            (
+                r#"{"public_keys":[{"key_identifier":"r"}]}"#,
+                InvalidPublicKeys::Form,
+            ),
             (rsa, InvalidPublicKeys::Key("r".to_owned())),
-            (r#"{"public_keys":[{"key_identifier":"r","key":""}]}"#, InvalidPublicKeys::Key("r".to_owned())),
+            (
+                r#"{"public_keys":[{"key_identifier":"r","key":""}]}"#,
+                InvalidPublicKeys::Key("r".to_owned()),
+            ),
         ] {
-            assert_eq!(PublicKeys::parse(text.as_bytes()).map(drop), Err(error), "{text}");
+            assert_eq!(
+                PublicKeys::parse(text.as_bytes()).map(drop),
+                Err(error),
+                "{text}"
+            );
         }
     }
 }

@@ -57,17 +57,33 @@ mod tests {
             (&format!("https://example.org/?key={OWN}"), false),
             (&format!("https://example.org/?key={}", escaped(OWN)), false),
             (&format!("https://example.org/?key={FOREIGN}"), false),
-            (&format!("https://example.org/?key={}", escaped(FOREIGN)), false),
-            ("https://example.org/?key=sk_live%2F0123%2B45%3d%3D&b", false),
+            (
+                &format!("https://example.org/?key={}", escaped(FOREIGN)),
+                false,
+            ),
+            (
+                "https://example.org/?key=sk_live%2F0123%2B45%3d%3D&b",
+                false,
+            ),
             (FOREIGN, false),
             ("sk_live", true),
         ] {
-            for key in [FoundKey::Plain(FOREIGN), FoundKey::Digest(KeyDigest::of(FOREIGN.as_bytes()))] {
-                assert_eq!(place(text, key, &Prefix::default()).is_ok(), is_kept, "{text}");
+            for key in [
+                FoundKey::Plain(FOREIGN),
+                FoundKey::Digest(KeyDigest::of(FOREIGN.as_bytes())),
+            ] {
+                assert_eq!(
+                    place(text, key, &Prefix::default()).is_ok(),
+                    is_kept,
+                    "{text}"
+                );
             }
         }
         // What is only a part of it is nobody's.
-        assert_eq!(place("abc", FoundKey::Plain(""), &Prefix::default()), Ok("abc"));
+        assert_eq!(
+            place("abc", FoundKey::Plain(""), &Prefix::default()),
+            Ok("abc")
+        );
         assert!(!KeyInPlace.to_string().contains("pstn"));
     }
 }

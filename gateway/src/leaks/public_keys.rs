@@ -49,7 +49,9 @@ pub struct KeyServer {
 #[derive(Debug, Error)]
 pub enum InvalidKeySource {
     /// It cannot be read as an address.
-    #[error("this is not an address: write it like \"https://api.github.com/meta/public_keys/secret_scanning\"")]
+    #[error(
+        "this is not an address: write it like \"https://api.github.com/meta/public_keys/secret_scanning\""
+    )]
     NotAUrl,
     /// Whoever can change what it answers could sign reports.
     #[error("public keys are fetched over https; over http only from this machine itself")]
@@ -108,10 +110,13 @@ impl KeySource {
             return Ok(Self::File(text.into()));
         }
         let uri: Uri = text.parse().map_err(|_| InvalidKeySource::NotAUrl)?;
-        let (Some(scheme), Some(authority), Some(path)) = (uri.scheme_str(), uri.authority(), uri.path_and_query()) else {
+        let (Some(scheme), Some(authority), Some(path)) =
+            (uri.scheme_str(), uri.authority(), uri.path_and_query())
+        else {
             return Err(InvalidKeySource::NotAUrl);
         };
-        let origin = OriginUrl::parse(&format!("{scheme}://{authority}")).map_err(|_| InvalidKeySource::NotAUrl)?;
+        let origin = OriginUrl::parse(&format!("{scheme}://{authority}"))
+            .map_err(|_| InvalidKeySource::NotAUrl)?;
         let tls = match origin.target().scheme() {
             OriginScheme::Https => {
                 let loaded = OriginTls::load(&Default::default());
@@ -120,7 +125,10 @@ impl KeySource {
             OriginScheme::Http if is_loopback(authority.host()) => None,
             OriginScheme::Http => return Err(InvalidKeySource::Insecure),
         };
-        let path = path.as_str().parse().map_err(|_| InvalidKeySource::NotAUrl)?;
+        let path = path
+            .as_str()
+            .parse()
+            .map_err(|_| InvalidKeySource::NotAUrl)?;
         Ok(Self::Server(Box::new(KeyServer { origin, path, tls })))
     }
 }
@@ -148,8 +156,17 @@ impl GithubKeys {
             Some(KeySource::Server(server)) => server.tls.clone(),
             Some(KeySource::File(_)) | None => None,
         };
-        let pool = OriginPool::new(PoolSettings { tls, reuse: false, ..PoolSettings::default() });
-        Self { source, pool, fetched: Mutex::default(), turns: Semaphore::new(MAX_AT_ONCE) }
+        let pool = OriginPool::new(PoolSettings {
+            tls,
+            reuse: false,
+            ..PoolSettings::default()
+        });
+        Self {
+            source,
+            pool,
+            fetched: Mutex::default(),
+            turns: Semaphore::new(MAX_AT_ONCE),
+        }
     }
 
     /// Begins with a report, before any of it is read.
@@ -159,22 +176,36 @@ impl GithubKeys {
     pub fn begin(&self) -> Result<Turn<'_>, Unverified> {
         let source = self.source.as_ref().ok_or(Unverified::NotConfigured)?;
         let permit = self.turns.try_acquire().map_err(|_| Unverified::Busy)?;
-        Ok(Turn { source, keys: self, _permit: permit })
+        Ok(Turn {
+            source,
+            keys: self,
+            _permit: permit,
+        })
     }
 
     /// What was fetched before, unless it is old or lacks the key: GitHub changes its keys now and then.
-    async fn fetched(&self, server: &KeyServer, identifier: &str) -> Result<Arc<PublicKeys>, Unverified> {
+    async fn fetched(
+        &self,
+        server: &KeyServer,
+        identifier: &str,
+    ) -> Result<Arc<PublicKeys>, Unverified> {
         let mut fetched = self.fetched.lock().await;
         let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < FRESH_FOR);
         if is_fresh && (fetched.keys.has(identifier) || fetched.tried_lately()) {
             return Ok(Arc::clone(&fetched.keys));
         }
         if fetched.tried_lately() {
-            return Err(Unverified::Unavailable("fetching them failed a moment ago".to_owned()));
+            return Err(Unverified::Unavailable(
+                "fetching them failed a moment ago".to_owned(),
+            ));
         }
         fetched.tried_at = Some(Instant::now());
         let keys = timeout(FETCH_TIMEOUT, self.fetch(server)).await;
-        let keys = keys.unwrap_or_else(|_| Err(Unverified::Unavailable(format!("no answer within {FETCH_TIMEOUT:?}"))))?;
+        let keys = keys.unwrap_or_else(|_| {
+            Err(Unverified::Unavailable(format!(
+                "no answer within {FETCH_TIMEOUT:?}"
+            )))
+        })?;
         fetched.keys = Arc::new(keys);
         fetched.at = Some(Instant::now());
         Ok(Arc::clone(&fetched.keys))
@@ -184,15 +215,23 @@ impl GithubKeys {
         let mut head = RequestHead::default();
         head.uri = server.path.clone();
         head.headers.insert(HOST, server.origin.host().clone());
-        head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        head.headers
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
         // GitHub answers nobody who does not say what they are.
-        head.headers.insert(USER_AGENT, HeaderValue::from_static("postern"));
+        head.headers
+            .insert(USER_AGENT, HeaderValue::from_static("postern"));
         let sent = self.pool.send(server.origin.target(), head, ()).await;
-        let (head, payload) = sent.map_err(|error| Unverified::Unavailable(format!("{server}: {error}")))?;
+        let (head, payload) =
+            sent.map_err(|error| Unverified::Unavailable(format!("{server}: {error}")))?;
         if head.status != StatusCode::OK {
-            return Err(Unverified::Unavailable(format!("{server} answers {}", head.status.as_u16())));
+            return Err(Unverified::Unavailable(format!(
+                "{server} answers {}",
+                head.status.as_u16()
+            )));
         }
-        let document = collect(payload).await.ok_or_else(|| Unverified::Unavailable(format!("{server} broke off")))?;
+        let document = collect(payload)
+            .await
+            .ok_or_else(|| Unverified::Unavailable(format!("{server} broke off")))?;
         PublicKeys::parse(&document).map_err(|error| unreadable(&format!("{server}"), &error))
     }
 }
@@ -213,7 +252,8 @@ impl Turn<'_> {
 
 impl Fetched {
     fn tried_lately(&self) -> bool {
-        self.tried_at.is_some_and(|at| at.elapsed() < FETCH_AT_MOST_EVERY)
+        self.tried_at
+            .is_some_and(|at| at.elapsed() < FETCH_AT_MOST_EVERY)
     }
 }
 
@@ -249,7 +289,10 @@ async fn collect(mut payload: Payload) -> Option<Vec<u8>> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -262,7 +305,10 @@ mod tests {
         for (text, wanted) in [
             ("github-keys.json", Ok("github-keys.json")),
             ("/etc/postern/keys.json", Ok("/etc/postern/keys.json")),
-            ("http://127.0.0.1:8000/keys?a=b", Ok("http://127.0.0.1:8000/keys?a=b")),
+            (
+                "http://127.0.0.1:8000/keys?a=b",
+                Ok("http://127.0.0.1:8000/keys?a=b"),
+            ),
             ("http://[::1]/", Ok("http://[::1]/")),
             ("http://localhost/keys", Ok("http://localhost/keys")),
             ("http://api.github.com/keys", Err("https")),
@@ -273,7 +319,9 @@ mod tests {
         ] {
             match (KeySource::parse(text), wanted) {
                 (Ok(source), Ok(wanted)) => assert_eq!(source.to_string(), wanted),
-                (Err(error), Err(wanted)) => assert!(error.to_string().contains(wanted), "{text}: {error}"),
+                (Err(error), Err(wanted)) => {
+                    assert!(error.to_string().contains(wanted), "{text}: {error}")
+                }
                 (source, _) => panic!("{text}: {source:?}"),
             }
         }

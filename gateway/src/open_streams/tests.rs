@@ -44,7 +44,11 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
 fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     let (table, acme) = (Arc::new(KeyTable::new()), consumer());
     let (mine, other) = (key_of(&acme, "mine"), key_of(&acme, "other"));
-    for change in [Change::Consumer(acme.clone()), Change::Key(mine.clone()), Change::Key(other)] {
+    for change in [
+        Change::Consumer(acme.clone()),
+        Change::Key(mine.clone()),
+        Change::Key(other),
+    ] {
         table.apply(change).unwrap();
     }
     (table, acme, mine)
@@ -57,7 +61,10 @@ fn admission(key: &str) -> Admission {
         hosts: Vec::new(),
         path: PathPrefix::default(),
         methods: Vec::new(),
-        upstream: Arc::new(Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap())),
+        upstream: Arc::new(Upstream::single(
+            "test",
+            OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
+        )),
         scopes: vec!["read".parse().unwrap()],
         on_missing_key: MissingKey::Reject,
         preserve_host: false,
@@ -66,7 +73,11 @@ fn admission(key: &str) -> Admission {
         allow_ambiguous_path: false,
     };
     let address = IpAddr::from([192, 0, 2, 1]);
-    Admission { key: KeyDigest::of(key.as_bytes()), address, route: Arc::new(route) }
+    Admission {
+        key: KeyDigest::of(key.as_bytes()),
+        address,
+        route: Arc::new(route),
+    }
 }
 
 #[test]
@@ -76,16 +87,29 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
     let wakers: Vec<Arc<Counter>> = (0..3).map(|_| Arc::default()).collect();
     let waker = |number: usize| Waker::from(Arc::clone(&wakers[number]));
     let entered = ["mine", "other", "mine"].into_iter().enumerate();
-    let entered: Vec<OpenStream> =
-        entered.map(|(number, key)| streams.enter(admission(key), streams.looks(), waker(number))).collect();
+    let entered: Vec<OpenStream> = entered
+        .map(|(number, key)| streams.enter(admission(key), streams.looks(), waker(number)))
+        .collect();
     streams.look();
     assert_eq!(entered[0].withdrawn(&waker(0)), None);
-    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..mine })).unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            state: KeyState::Revoked,
+            ..mine
+        }))
+        .unwrap();
     streams.look();
-    let ended: Vec<_> = entered.iter().enumerate().map(|(number, stream)| stream.withdrawn(&waker(number))).collect();
+    let ended: Vec<_> = entered
+        .iter()
+        .enumerate()
+        .map(|(number, stream)| stream.withdrawn(&waker(number)))
+        .collect();
     let revoked = Some(Withdrawn::Key(KeyStatus::Revoked));
     assert_eq!(ended, [revoked, None, revoked]);
-    let woken: Vec<_> = wakers.iter().map(|counter| counter.0.load(Ordering::Relaxed)).collect();
+    let woken: Vec<_> = wakers
+        .iter()
+        .map(|counter| counter.0.load(Ordering::Relaxed))
+        .collect();
     assert_eq!(woken, [1, 0, 1]);
 }
 
@@ -93,24 +117,77 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
 fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
     type Changed = fn(&Consumer, &KeyEntry) -> Change;
     let cases: [(Changed, Option<Withdrawn>); 9] = [
-        (|_, key| Change::Key(KeyEntry { state: KeyState::Disabled, ..key.clone() }), Some(Withdrawn::Key(KeyStatus::Disabled))),
         (
-            |_, key| Change::Key(KeyEntry { expires_at: Some(UnixMillis(1)), ..key.clone() }),
+            |_, key| {
+                Change::Key(KeyEntry {
+                    state: KeyState::Disabled,
+                    ..key.clone()
+                })
+            },
+            Some(Withdrawn::Key(KeyStatus::Disabled)),
+        ),
+        (
+            |_, key| {
+                Change::Key(KeyEntry {
+                    expires_at: Some(UnixMillis(1)),
+                    ..key.clone()
+                })
+            },
             Some(Withdrawn::Key(KeyStatus::Expired)),
         ),
-        (|_, key| Change::KeyRemoved(key.digest), Some(Withdrawn::Gone)),
-        (|consumer, _| Change::ConsumerRemoved(consumer.id), Some(Withdrawn::Gone)),
         (
-            |consumer, _| Change::Consumer(Consumer { allowed_ips: "198.51.100.0/24".parse().unwrap(), ..consumer.clone() }),
+            |_, key| Change::KeyRemoved(key.digest),
+            Some(Withdrawn::Gone),
+        ),
+        (
+            |consumer, _| Change::ConsumerRemoved(consumer.id),
+            Some(Withdrawn::Gone),
+        ),
+        (
+            |consumer, _| {
+                Change::Consumer(Consumer {
+                    allowed_ips: "198.51.100.0/24".parse().unwrap(),
+                    ..consumer.clone()
+                })
+            },
             Some(Withdrawn::Address),
         ),
         (
-            |consumer, _| Change::Consumer(Consumer { scopes: "write".parse().unwrap(), ..consumer.clone() }),
+            |consumer, _| {
+                Change::Consumer(Consumer {
+                    scopes: "write".parse().unwrap(),
+                    ..consumer.clone()
+                })
+            },
             Some(Withdrawn::Scope),
         ),
-        (|_, key| Change::Key(KeyEntry { scopes: Some("write".parse().unwrap()), ..key.clone() }), Some(Withdrawn::Scope)),
-        (|_, key| Change::Key(KeyEntry { scopes: Some("read".parse().unwrap()), ..key.clone() }), None),
-        (|consumer, _| Change::Consumer(Consumer { allowed_ips: "192.0.2.0/24".parse().unwrap(), ..consumer.clone() }), None),
+        (
+            |_, key| {
+                Change::Key(KeyEntry {
+                    scopes: Some("write".parse().unwrap()),
+                    ..key.clone()
+                })
+            },
+            Some(Withdrawn::Scope),
+        ),
+        (
+            |_, key| {
+                Change::Key(KeyEntry {
+                    scopes: Some("read".parse().unwrap()),
+                    ..key.clone()
+                })
+            },
+            None,
+        ),
+        (
+            |consumer, _| {
+                Change::Consumer(Consumer {
+                    allowed_ips: "192.0.2.0/24".parse().unwrap(),
+                    ..consumer.clone()
+                })
+            },
+            None,
+        ),
     ];
     for (number, (change, ended)) in cases.into_iter().enumerate() {
         let (table, acme, mine) = table();
@@ -127,10 +204,18 @@ fn what_changed_before_a_request_is_entered_is_noticed_at_once() {
     let (table, _, mine) = table();
     let streams = Rc::new(OpenStreams::new(Arc::clone(&table)));
     let since = streams.looks();
-    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..mine })).unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            state: KeyState::Revoked,
+            ..mine
+        }))
+        .unwrap();
     streams.look();
     let entered = streams.enter(admission("mine"), since, Waker::noop().clone());
-    assert_eq!(entered.withdrawn(Waker::noop()), Some(Withdrawn::Key(KeyStatus::Revoked)));
+    assert_eq!(
+        entered.withdrawn(Waker::noop()),
+        Some(Withdrawn::Key(KeyStatus::Revoked))
+    );
 }
 
 #[test]

@@ -46,7 +46,9 @@ fn refusal(fault: ClientFault) -> Option<Refusal> {
         ClientFault::HeadTimeout => Refusal::HeadTimeout,
         ClientFault::HeadTooLarge | ClientFault::TooManyFields => Refusal::HeadTooLarge,
         ClientFault::NoRequestLine => Refusal::BadRequest("there is no request line"),
-        ClientFault::BareLineFeed => Refusal::BadRequest("a line of the head ends with a bare line feed"),
+        ClientFault::BareLineFeed => {
+            Refusal::BadRequest("a line of the head ends with a bare line feed")
+        }
         ClientFault::Fragment => Refusal::BadRequest("the request target has a fragment"),
         ClientFault::BadChunk(_) => Refusal::BodyBroken,
         ClientFault::BodyStalled | ClientFault::BodyTooSlow => Refusal::BodyTimeout,

@@ -81,7 +81,12 @@ impl RequestBody {
         if matches!(size, BodySize::None | BodySize::Sized(0)) {
             progress.ended.set(true);
         }
-        Self { payload, size, limit, progress }
+        Self {
+            payload,
+            size,
+            limit,
+            progress,
+        }
     }
 
     /// How far it has come.
@@ -98,7 +103,10 @@ impl MessageBody for RequestBody {
         self.size
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let progress = this.progress;
         let fault = match std::task::ready!(this.payload.poll_next(cx)) {
@@ -113,7 +121,8 @@ impl MessageBody for RequestBody {
             Some(Err(_)) => BodyFault::Broken,
             None => {
                 // A length was announced and less arrived: the origin must not take it for the whole.
-                if matches!(this.size, BodySize::Sized(announced) if *announced != progress.bytes.get()) {
+                if matches!(this.size, BodySize::Sized(announced) if *announced != progress.bytes.get())
+                {
                     BodyFault::Broken
                 } else {
                     progress.ended.set(true);
@@ -151,13 +160,23 @@ impl OriginBody {
             };
         }
         let size = length.map_or(BodySize::Stream, BodySize::Sized);
-        Self { payload, size, remaining: length, in_flight: None }
+        Self {
+            payload,
+            size,
+            remaining: length,
+            in_flight: None,
+        }
     }
 
     /// No body at all, as after 204 and 304.
     #[must_use]
     pub fn none() -> Self {
-        Self { payload: Payload::None, size: BodySize::None, remaining: None, in_flight: None }
+        Self {
+            payload: Payload::None,
+            size: BodySize::None,
+            remaining: None,
+            in_flight: None,
+        }
     }
 
     /// Counts its request as in flight until the body is dropped.
@@ -175,13 +194,20 @@ impl MessageBody for OriginBody {
         self.size
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         let next = std::task::ready!(this.payload.poll_next(cx));
         match (&next, this.remaining.as_mut()) {
-            (Some(Ok(chunk)), Some(remaining)) => *remaining = remaining.saturating_sub(chunk.len() as u64),
+            (Some(Ok(chunk)), Some(remaining)) => {
+                *remaining = remaining.saturating_sub(chunk.len() as u64)
+            }
             // The client was promised more than came: it must not take it for the whole.
-            (None, Some(remaining)) if *remaining > 0 => return Poll::Ready(Some(Err(PayloadError::Incomplete(None)))),
+            (None, Some(remaining)) if *remaining > 0 => {
+                return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
+            }
             _ => {}
         }
         Poll::Ready(next)
@@ -215,18 +241,36 @@ mod tests {
         ] {
             let body = RequestBody::new(Payload::from(vec![b'x'; length]), size, limit);
             let progress = body.progress();
-            assert_eq!(drain(body).await.is_err(), fault.is_some(), "{length} {size:?}");
-            assert_eq!((progress.fault(), progress.ended()), (fault, fault.is_none()), "{length} {size:?}");
+            assert_eq!(
+                drain(body).await.is_err(),
+                fault.is_some(),
+                "{length} {size:?}"
+            );
+            assert_eq!(
+                (progress.fault(), progress.ended()),
+                (fault, fault.is_none()),
+                "{length} {size:?}"
+            );
         }
     }
 
     #[actix_rt::test]
     async fn an_origins_body_that_is_shorter_than_promised_is_an_error() {
         let payload = || Payload::from(vec![b'x'; 10]);
-        assert_eq!(drain(OriginBody::new(payload(), Some(10), false)).await, Ok(10));
+        assert_eq!(
+            drain(OriginBody::new(payload(), Some(10), false)).await,
+            Ok(10)
+        );
         assert_eq!(drain(OriginBody::new(payload(), None, false)).await, Ok(10));
-        assert!(drain(OriginBody::new(payload(), Some(11), false)).await.is_err());
+        assert!(
+            drain(OriginBody::new(payload(), Some(11), false))
+                .await
+                .is_err()
+        );
         let head_only = OriginBody::new(payload(), Some(10), true);
-        assert_eq!((head_only.size(), drain(head_only).await), (BodySize::Sized(10), Ok(0)));
+        assert_eq!(
+            (head_only.size(), drain(head_only).await),
+            (BodySize::Sized(10), Ok(0))
+        );
     }
 }

@@ -16,7 +16,9 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::proxy::names::NameCache;
-use crate::proxy::origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream};
+use crate::proxy::origin_stream::{
+    OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream,
+};
 use crate::tls::origin::OriginTls;
 use crate::tls::socket::TlsSocket;
 
@@ -31,7 +33,12 @@ pub trait Transport: Clone + 'static {
     const DEFAULT_PORT: u16;
 
     /// Makes a connection ready for HTTP.
-    fn begin(&self, io: TcpStream, host: &str, port: u16) -> impl Future<Output = Result<Self::Io, OriginFault>>;
+    fn begin(
+        &self,
+        io: TcpStream,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = Result<Self::Io, OriginFault>>;
 }
 
 /// Nothing: HTTP goes over TCP.
@@ -84,7 +91,10 @@ impl<T: Transport> Service<ConnectInfo<Uri>> for OriginConnect<T> {
         let this = self.clone();
         Box::pin(async move {
             // awc panics at `ConnectError::InvalidInput`, and every other variant would lose the cause.
-            let io = this.open(&info).await.map_err(|fault| ConnectError::Io(fault.into()))?;
+            let io = this
+                .open(&info)
+                .await
+                .map_err(|fault| ConnectError::Io(fault.into()))?;
             Ok(Connection::new(info.request().clone(), io))
         })
     }
@@ -98,7 +108,10 @@ impl<T: Transport> OriginConnect<T> {
         } else {
             tokio::time::timeout(self.timeout, connecting)
                 .await
-                .map_err(|_| OriginFault::ConnectTimeout { host: info.hostname().to_owned(), limit: self.timeout })??
+                .map_err(|_| OriginFault::ConnectTimeout {
+                    host: info.hostname().to_owned(),
+                    limit: self.timeout,
+                })??
         };
         let control = match info.request().authority() {
             Some(authority) => OriginControl::pooled(remote, &self.registry, authority),
@@ -116,12 +129,23 @@ impl<T: Transport> OriginConnect<T> {
         let port = info.request().port_u16().unwrap_or(T::DEFAULT_PORT);
         let (io, remote) = self.connect_tcp(info, port).await?;
         // Requests leave in one piece and are small: waiting for more to send only adds delay.
-        io.set_nodelay(true).map_err(|source| OriginFault::Unreachable { address: remote, source })?;
-        Ok((self.transport.begin(io, info.hostname(), port).await?, remote))
+        io.set_nodelay(true)
+            .map_err(|source| OriginFault::Unreachable {
+                address: remote,
+                source,
+            })?;
+        Ok((
+            self.transport.begin(io, info.hostname(), port).await?,
+            remote,
+        ))
     }
 
     /// Tries every address in turn. Each has its share of the time, so that one that swallows packets leaves some for the rest.
-    async fn connect_tcp(&self, info: &ConnectInfo<Uri>, port: u16) -> Result<(TcpStream, SocketAddr), OriginFault> {
+    async fn connect_tcp(
+        &self,
+        info: &ConnectInfo<Uri>,
+        port: u16,
+    ) -> Result<(TcpStream, SocketAddr), OriginFault> {
         let begun = Instant::now();
         let addresses = self.resolve(info, port).await?;
         let mut last = None;
@@ -132,11 +156,15 @@ impl<T: Transport> OriginConnect<T> {
                 connecting.await
             } else {
                 let share = self.timeout.saturating_sub(begun.elapsed()) / left;
-                tokio::time::timeout(share, connecting).await.unwrap_or_else(|slow| Err(slow.into()))
+                tokio::time::timeout(share, connecting)
+                    .await
+                    .unwrap_or_else(|slow| Err(slow.into()))
             };
             match connected {
                 Ok(io) => return Ok((io, address)),
-                Err(source) if is_own_shortage(&source) => return Err(OriginFault::OutOfSockets { address, source }),
+                Err(source) if is_own_shortage(&source) => {
+                    return Err(OriginFault::OutOfSockets { address, source });
+                }
                 Err(source) => last = Some(OriginFault::Unreachable { address, source }),
             }
         }
@@ -144,18 +172,33 @@ impl<T: Transport> OriginConnect<T> {
     }
 
     /// The addresses that were given, or those of the name.
-    async fn resolve(&self, info: &ConnectInfo<Uri>, port: u16) -> Result<Vec<SocketAddr>, OriginFault> {
+    async fn resolve(
+        &self,
+        info: &ConnectInfo<Uri>,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, OriginFault> {
         let given: Vec<_> = info.addrs().collect();
         if !given.is_empty() {
             return Ok(given);
         }
         // A URI has an IPv6 address in brackets, the resolver wants it without.
-        let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
+        let host = info
+            .hostname()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let patience = if self.timeout.is_zero() { PATIENCE } else { self.timeout / 2 };
-        let resolved = self.names.resolve(host, port, patience).await.map_err(|error| unresolved(info, &error))?;
+        let patience = if self.timeout.is_zero() {
+            PATIENCE
+        } else {
+            self.timeout / 2
+        };
+        let resolved = self
+            .names
+            .resolve(host, port, patience)
+            .await
+            .map_err(|error| unresolved(info, &error))?;
         if let (true, Some(authority)) = (resolved.moved, info.request().authority()) {
             // Connections to where the name no longer leads serve what they began, and nothing more.
             self.registry.retire_all(authority);
@@ -167,9 +210,16 @@ impl<T: Transport> OriginConnect<T> {
 /// Whether a connection was not opened because this system has nothing left for it, whoever is at the other end.
 pub(crate) fn is_own_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|shortage| shortage.raw_os_error() == code))
+    error.raw_os_error().is_some_and(|code| {
+        shortages
+            .iter()
+            .any(|shortage| shortage.raw_os_error() == code)
+    })
 }
 
 fn unresolved(info: &ConnectInfo<Uri>, cause: &dyn std::fmt::Display) -> OriginFault {
-    OriginFault::Unresolved { host: info.hostname().to_owned(), cause: cause.to_string() }
+    OriginFault::Unresolved {
+        host: info.hostname().to_owned(),
+        cause: cause.to_string(),
+    }
 }

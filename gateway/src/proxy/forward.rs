@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use actix_http::body::{self, BodySize, MessageBody};
 use actix_http::header::{self, HeaderName, HeaderValue};
-use actix_http::{ConnectionType, Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead, StatusCode};
+use actix_http::{
+    ConnectionType, Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead,
+    StatusCode,
+};
 use awc::error::{ConnectError, SendRequestError};
 
 use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
@@ -50,12 +53,15 @@ impl Failure {
     pub fn cause(&self) -> String {
         match self {
             Self::ClientBody(fault) => fault.to_string(),
-            Self::Unreachable(cause) | Self::TimedOut(cause) | Self::BadAnswer(cause) | Self::OutOfSockets(cause) => {
-                cause.clone()
-            }
+            Self::Unreachable(cause)
+            | Self::TimedOut(cause)
+            | Self::BadAnswer(cause)
+            | Self::OutOfSockets(cause) => cause.clone(),
             Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
             Self::RejectedGateway(mark) => {
-                format!("the origin's guard answered {mark:?}: do gateway and origin have the same SHARED_SECRET?")
+                format!(
+                    "the origin's guard answered {mark:?}: do gateway and origin have the same SHARED_SECRET?"
+                )
             }
         }
     }
@@ -63,7 +69,10 @@ impl Failure {
     /// Whether it can be held against the target that was tried.
     #[must_use]
     pub fn is_the_targets(&self) -> bool {
-        !matches!(self, Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_))
+        !matches!(
+            self,
+            Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_)
+        )
     }
 }
 
@@ -108,15 +117,26 @@ pub async fn forward(
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
     let begun = Instant::now();
-    let has_no_body = matches!(MessageBody::size(&body), BodySize::None | BodySize::Sized(0));
+    let has_no_body = matches!(
+        MessageBody::size(&body),
+        BodySize::None | BodySize::Sized(0)
+    );
     let mut request = if has_no_body && is_idempotent(&head.method) {
         Sendable::Again(Rc::new(head))
     } else {
-        Sendable::Once(Some(Outgoing { head: RequestHeadType::from(head), body: body.boxed() }))
+        Sendable::Once(Some(Outgoing {
+            head: RequestHeadType::from(head),
+            body: body.boxed(),
+        }))
     };
     let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
     loop {
-        let Some(chosen) = attempts.choose() else { return Err(Failed { failure: Failure::Overloaded, attempts: failed }) };
+        let Some(chosen) = attempts.choose() else {
+            return Err(Failed {
+                failure: Failure::Overloaded,
+                attempts: failed,
+            });
+        };
         if host == HostHeader::OfTarget && upstream.targets().len() > 1 {
             request.set_host(chosen.url().host());
         }
@@ -129,18 +149,33 @@ pub async fn forward(
                         let mut response = response.map_body(|_, body| body.counted(in_flight));
                         // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
                         if !progress.ended() {
-                            response.head_mut().set_connection_type(ConnectionType::Close);
+                            response
+                                .head_mut()
+                                .set_connection_type(ConnectionType::Close);
                         }
-                        Ok(Answer { response, wait: begun.elapsed(), failed })
+                        Ok(Answer {
+                            response,
+                            wait: begun.elapsed(),
+                            failed,
+                        })
                     }
-                    Err(failure) => Err(Failed { failure, attempts: failed }),
+                    Err(failure) => Err(Failed {
+                        failure,
+                        attempts: failed,
+                    }),
                 };
             }
             Err(error) => error,
         };
         let (failure, phase) = (judge(&error, &progress), phase(&error));
-        let died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { .. }));
-        let fresh_died = matches!(OriginFault::find(&error), Some(OriginFault::DiedBeforeResponse { reused: false }));
+        let died = matches!(
+            OriginFault::find(&error),
+            Some(OriginFault::DiedBeforeResponse { .. })
+        );
+        let fresh_died = matches!(
+            OriginFault::find(&error),
+            Some(OriginFault::DiedBeforeResponse { reused: false })
+        );
         if failure.is_the_targets() && (phase == Phase::Connecting || fresh_died) {
             chosen.no_connection(&failure.cause());
         }
@@ -150,13 +185,19 @@ pub async fn forward(
             Sendable::Once(outgoing) => outgoing.is_some() && phase == Phase::Connecting,
         };
         if !may_repeat || !attempts.may_go_on() {
-            return Err(Failed { failure, attempts: failed });
+            return Err(Failed {
+                failure,
+                attempts: failed,
+            });
         }
     }
 }
 
 /// A request and how often it may be sent.
-#[expect(clippy::large_enum_variant, reason = "one a request, on its way in place: a box would cost an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a request, on its way in place: a box would cost an allocation"
+)]
 enum Sendable {
     /// As often as need be.
     Again(Rc<RequestHead>),
@@ -167,22 +208,36 @@ enum Sendable {
 impl Sendable {
     fn set_host(&mut self, host: &HeaderValue) {
         match self {
-            Self::Again(head) => drop(Rc::make_mut(head).headers.insert(header::HOST, host.clone())),
-            Self::Once(Some(Outgoing { head: RequestHeadType::Owned(head), .. })) => {
+            Self::Again(head) => drop(
+                Rc::make_mut(head)
+                    .headers
+                    .insert(header::HOST, host.clone()),
+            ),
+            Self::Once(Some(Outgoing {
+                head: RequestHeadType::Owned(head),
+                ..
+            })) => {
                 drop(head.headers.insert(header::HOST, host.clone()));
             }
             Self::Once(_) => {}
         }
     }
 
-    async fn send(&mut self, pool: &OriginPool, target: &OriginTarget) -> Result<(ResponseHead, Payload), SendRequestError> {
+    async fn send(
+        &mut self,
+        pool: &OriginPool,
+        target: &OriginTarget,
+    ) -> Result<(ResponseHead, Payload), SendRequestError> {
         match self {
             Self::Once(outgoing) => pool.try_send(target, outgoing).await,
             Self::Again(head) => {
                 let head = || RequestHeadType::Rc(Rc::clone(head), None);
                 let answer = pool.send(target, head(), body::None::new()).await;
                 let was_stale = |error: &SendRequestError| {
-                    matches!(OriginFault::find(error), Some(OriginFault::DiedBeforeResponse { reused: true }))
+                    matches!(
+                        OriginFault::find(error),
+                        Some(OriginFault::DiedBeforeResponse { reused: true })
+                    )
                 };
                 if answer.as_ref().is_err_and(was_stale) {
                     return pool.send_fresh(target, head(), body::None::new()).await;
@@ -193,10 +248,16 @@ impl Sendable {
     }
 }
 
-fn judge_answer(head: ResponseHead, payload: Payload, head_only: bool) -> Result<Response<OriginBody>, Failure> {
+fn judge_answer(
+    head: ResponseHead,
+    payload: Payload,
+    head_only: bool,
+) -> Result<Response<OriginBody>, Failure> {
     static GUARD_MARK: HeaderName = HeaderName::from_static(postern_shared::headers::ORIGIN_GUARD);
     if let Some(mark) = head.headers.get(&GUARD_MARK) {
-        return Err(Failure::RejectedGateway(String::from_utf8_lossy(mark.as_bytes()).into_owned()));
+        return Err(Failure::RejectedGateway(
+            String::from_utf8_lossy(mark.as_bytes()).into_owned(),
+        ));
     }
     respond(head, payload, head_only)
 }
@@ -206,7 +267,9 @@ pub(super) fn phase(error: &SendRequestError) -> Phase {
     match OriginFault::find(error) {
         Some(fault) if fault.nothing_sent() => Phase::Connecting,
         Some(OriginFault::WriteTimeout | OriginFault::BrokenRequest { .. }) => Phase::Sending,
-        Some(OriginFault::DiedBeforeResponse { .. } | OriginFault::FirstByteTimeout) => Phase::Waiting,
+        Some(OriginFault::DiedBeforeResponse { .. } | OriginFault::FirstByteTimeout) => {
+            Phase::Waiting
+        }
         Some(_) => Phase::Answering,
         None => match error {
             SendRequestError::Connect(_) => Phase::Connecting,
@@ -217,18 +280,34 @@ pub(super) fn phase(error: &SendRequestError) -> Phase {
 }
 
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    )
 }
 
 /// The response that an answer becomes.
-pub(super) fn respond(mut head: ResponseHead, payload: Payload, head_only: bool) -> Result<Response<OriginBody>, Failure> {
+pub(super) fn respond(
+    mut head: ResponseHead,
+    payload: Payload,
+    head_only: bool,
+) -> Result<Response<OriginBody>, Failure> {
     if head.status.is_informational() {
-        return Err(Failure::BadAnswer(format!("the origin answered with the interim status {}", head.status.as_u16())));
+        return Err(Failure::BadAnswer(format!(
+            "the origin answered with the interim status {}",
+            head.status.as_u16()
+        )));
     }
-    let body = if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    let body = if matches!(
+        head.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) {
         OriginBody::none()
     } else {
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = head
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
         OriginBody::new(payload, length, head_only)
     };
     // The length is written from the body's size, never copied.
@@ -250,7 +329,9 @@ pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failur
             fault if fault.is_timeout() => Failure::TimedOut(cause),
             OriginFault::OutOfSockets { .. } => Failure::OutOfSockets(cause),
             fault if fault.nothing_sent() => Failure::Unreachable(cause),
-            OriginFault::DiedBeforeResponse { .. } | OriginFault::TlsRefused { .. } => Failure::Unreachable(cause),
+            OriginFault::DiedBeforeResponse { .. } | OriginFault::TlsRefused { .. } => {
+                Failure::Unreachable(cause)
+            }
             _ => Failure::BadAnswer(cause),
         };
     }

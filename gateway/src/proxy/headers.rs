@@ -60,12 +60,18 @@ fn is_forwarding(name: &str) -> bool {
 /// Whether only the gateway may say it, in any spelling, or a reader could take it for that: CGI, WSGI and PHP fold names
 /// with other marks than `-`.
 fn is_unsafe(name: &str) -> bool {
-    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || names::is_privileged(name)
+    !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        || names::is_privileged(name)
 }
 
 /// Whether it is for the gateway alone, or written anew.
 fn is_replaced(name: &str) -> bool {
-    matches!(name, "authorization" | "content-length" | "host" | "x-request-id")
+    matches!(
+        name,
+        "authorization" | "content-length" | "host" | "x-request-id"
+    )
 }
 
 /// What the origin is told besides the client's own headers.
@@ -91,7 +97,10 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
-        let forwarding = self.address.through_trusted_proxy.then(|| Forwarding::of(client));
+        let forwarding = self
+            .address
+            .through_trusted_proxy
+            .then(|| Forwarding::of(client));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
         remove_nominated(client);
         // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
@@ -101,7 +110,10 @@ impl ForOrigin<'_> {
             // Of several values of one name, the first brings the name.
             if let Some(name) = name {
                 let text = name.as_str();
-                let stays = is_hop_by_hop(text) || is_forwarding(text) || is_unsafe(text) || is_replaced(text);
+                let stays = is_hop_by_hop(text)
+                    || is_forwarding(text)
+                    || is_unsafe(text)
+                    || is_replaced(text);
                 passing = (!stays).then_some(name);
             }
             if let Some(name) = &passing {
@@ -130,7 +142,10 @@ impl ForOrigin<'_> {
         if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             headers.insert(FORWARDED_FOR.clone(), chain);
         }
-        headers.insert(FORWARDED_PROTO.clone(), trusted.proto.unwrap_or_else(|| self.scheme.clone()));
+        headers.insert(
+            FORWARDED_PROTO.clone(),
+            trusted.proto.unwrap_or_else(|| self.scheme.clone()),
+        );
         if let Some(host) = trusted.host.as_ref().or(self.client_host) {
             headers.insert(FORWARDED_HOST.clone(), host.clone());
         }
@@ -161,7 +176,10 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
                 set(&CONSUMER_GROUPS, &scopes.comma_separated());
             }
             if let (true, Some(metadata)) = (with_metadata, consumer.metadata) {
-                set(&CONSUMER_METADATA, &URL_SAFE_NO_PAD.encode(metadata.as_str()));
+                set(
+                    &CONSUMER_METADATA,
+                    &URL_SAFE_NO_PAD.encode(metadata.as_str()),
+                );
             }
         }
     }
@@ -177,10 +195,16 @@ struct Forwarding {
 
 impl Forwarding {
     fn of(headers: &HeaderMap) -> Self {
-        let lines: Vec<&str> = headers.get_all(&FORWARDED_FOR).filter_map(|line| line.to_str().ok()).collect();
+        let lines: Vec<&str> = headers
+            .get_all(&FORWARDED_FOR)
+            .filter_map(|line| line.to_str().ok())
+            .collect();
         Self {
             chain: (!lines.is_empty()).then(|| lines.join(", ")),
-            proto: headers.get(&FORWARDED_PROTO).filter(|proto| matches!(proto.as_bytes(), b"http" | b"https")).cloned(),
+            proto: headers
+                .get(&FORWARDED_PROTO)
+                .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
+                .cloned(),
             host: headers.get(&FORWARDED_HOST).cloned(),
         }
     }
@@ -196,7 +220,10 @@ pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) -> bool {
         let hidden = names::is_hidden_from_clients(name);
         if hidden && names::is_privileged(name) {
             leaked = true;
-            log::warn!("request {}: the origin answered with the shared secret, which was removed", request_id.as_str());
+            log::warn!(
+                "request {}: the origin answered with the shared secret, which was removed",
+                request_id.as_str()
+            );
         }
         !(hidden || is_hop_by_hop(name))
     });
@@ -225,9 +252,13 @@ fn is_traceparent(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     bytes.len() >= 55
         && bytes.len() <= 255
-        && bytes.iter().take(55).enumerate().all(|(index, byte)| match index {
-            2 | 35 | 52 => *byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
-        })
+        && bytes
+            .iter()
+            .take(55)
+            .enumerate()
+            .all(|(index, byte)| match index {
+                2 | 35 | 52 => *byte == b'-',
+                _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+            })
         && !bytes.starts_with(b"ff")
 }

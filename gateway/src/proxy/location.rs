@@ -7,7 +7,12 @@ use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub fn rewrite(headers: &mut HeaderMap, host: &HeaderValue) {
     static NAMES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
     for name in &NAMES {
-        let Some(path) = headers.get(name).and_then(|location| path_at(location.as_bytes(), host.as_bytes())) else { continue };
+        let Some(path) = headers
+            .get(name)
+            .and_then(|location| path_at(location.as_bytes(), host.as_bytes()))
+        else {
+            continue;
+        };
         if let Ok(path) = HeaderValue::from_bytes(&path) {
             headers.insert(name.clone(), path);
         }
@@ -17,9 +22,14 @@ pub fn rewrite(headers: &mut HeaderMap, host: &HeaderValue) {
 /// What follows the origin's own address in `location`, as a reference that begins with a path.
 fn path_at(location: &[u8], host: &[u8]) -> Option<Vec<u8>> {
     let (scheme, rest) = location.split_at_checked(b"http://".len())?;
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'))
+        .unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end)?;
-    if !scheme.eq_ignore_ascii_case(b"http://") || !without_port_80(authority).eq_ignore_ascii_case(without_port_80(host)) {
+    if !scheme.eq_ignore_ascii_case(b"http://")
+        || !without_port_80(authority).eq_ignore_ascii_case(without_port_80(host))
+    {
         return None;
     }
     let before: &[u8] = match rest {
@@ -56,10 +66,26 @@ mod tests {
             ("http://origin:9000/\\evil/a", "origin:9000", "/./\\evil/a"),
             ("http://origin:9000\\evil", "origin:9000", "/.\\evil"),
             ("http://origin:9000\\\\evil", "origin:9000", "/.\\\\evil"),
-            ("http://origin:9001/a", "origin:9000", "http://origin:9001/a"),
-            ("http://origin:9000.evil/a", "origin:9000", "http://origin:9000.evil/a"),
-            ("http://user@origin:9000/a", "origin:9000", "http://user@origin:9000/a"),
-            ("https://origin:9000/a", "origin:9000", "https://origin:9000/a"),
+            (
+                "http://origin:9001/a",
+                "origin:9000",
+                "http://origin:9001/a",
+            ),
+            (
+                "http://origin:9000.evil/a",
+                "origin:9000",
+                "http://origin:9000.evil/a",
+            ),
+            (
+                "http://user@origin:9000/a",
+                "origin:9000",
+                "http://user@origin:9000/a",
+            ),
+            (
+                "https://origin:9000/a",
+                "origin:9000",
+                "https://origin:9000/a",
+            ),
             ("https://example.com/a", "origin", "https://example.com/a"),
             ("//origin/a", "origin", "//origin/a"),
             ("/a", "origin", "/a"),
@@ -67,9 +93,15 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::LOCATION, HeaderValue::from_str(location).unwrap());
-            headers.insert(header::CONTENT_LOCATION, HeaderValue::from_str(location).unwrap());
+            headers.insert(
+                header::CONTENT_LOCATION,
+                HeaderValue::from_str(location).unwrap(),
+            );
             rewrite(&mut headers, &HeaderValue::from_str(host).unwrap());
-            let values: Vec<_> = headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
+            let values: Vec<_> = headers
+                .iter()
+                .map(|(_, value)| value.to_str().unwrap())
+                .collect();
             assert_eq!(values, [wanted, wanted], "{location:?}");
         }
     }

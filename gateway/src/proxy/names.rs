@@ -15,7 +15,11 @@ use futures_core::future::LocalBoxFuture;
 /// Looks names up.
 pub trait Resolve {
     /// The addresses of `host`, with `port`.
-    fn resolve(&self, host: &str, port: u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 }
 
 /// The resolver of the system.
@@ -23,7 +27,11 @@ pub trait Resolve {
 pub struct SystemResolver;
 
 impl Resolve for SystemResolver {
-    fn resolve(&self, host: &str, port: u16) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         let host = host.to_owned();
         Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
@@ -54,7 +62,11 @@ impl NameCache {
     /// Looks a name up again once it was asked for `refresh` ago.
     #[must_use]
     pub fn new(resolver: Rc<dyn Resolve>, refresh: Duration) -> Self {
-        Self { resolver, refresh, names: RefCell::default() }
+        Self {
+            resolver,
+            refresh,
+            names: RefCell::default(),
+        }
     }
 
     /// The addresses of `host`. Where they are known already, a look-up that fails or takes longer than `patience` leaves the
@@ -68,7 +80,10 @@ impl NameCache {
             let mut names = self.names.borrow_mut();
             match names.get_mut(&name) {
                 Some(known) if known.asked.elapsed() < self.refresh => {
-                    return Ok(Resolved { addresses: known.addresses.clone(), moved: false });
+                    return Ok(Resolved {
+                        addresses: known.addresses.clone(),
+                        moved: false,
+                    });
                 }
                 // One connection asks; the others use what is known in the meantime.
                 Some(known) => {
@@ -81,24 +96,39 @@ impl NameCache {
         let asking = self.resolver.resolve(host, port);
         let found = match &known {
             None => asking.await,
-            Some(_) => tokio::time::timeout(patience, asking).await.unwrap_or_else(|slow| Err(slow.into())),
+            Some(_) => tokio::time::timeout(patience, asking)
+                .await
+                .unwrap_or_else(|slow| Err(slow.into())),
         };
-        let found =
-            found.and_then(
-                |found| {
-                    if found.is_empty() { Err(io::Error::new(io::ErrorKind::NotFound, "no address")) } else { Ok(found) }
-                },
-            );
+        let found = found.and_then(|found| {
+            if found.is_empty() {
+                Err(io::Error::new(io::ErrorKind::NotFound, "no address"))
+            } else {
+                Ok(found)
+            }
+        });
         match (found, known) {
             (Ok(addresses), known) => {
-                let moved = known.is_some_and(|known| known.iter().any(|address| !addresses.contains(address)));
+                let moved = known
+                    .is_some_and(|known| known.iter().any(|address| !addresses.contains(address)));
                 let asked = Instant::now();
-                self.names.borrow_mut().insert(name, Known { addresses: addresses.clone(), asked });
+                self.names.borrow_mut().insert(
+                    name,
+                    Known {
+                        addresses: addresses.clone(),
+                        asked,
+                    },
+                );
                 Ok(Resolved { addresses, moved })
             }
             (Err(error), Some(addresses)) => {
-                log::warn!("cannot resolve {host}, so its last known addresses stay in use: {error}");
-                Ok(Resolved { addresses, moved: false })
+                log::warn!(
+                    "cannot resolve {host}, so its last known addresses stay in use: {error}"
+                );
+                Ok(Resolved {
+                    addresses,
+                    moved: false,
+                })
             }
             (Err(error), None) => Err(error),
         }
@@ -107,7 +137,9 @@ impl NameCache {
 
 impl fmt::Debug for NameCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NameCache").field("refresh", &self.refresh).finish_non_exhaustive()
+        f.debug_struct("NameCache")
+            .field("refresh", &self.refresh)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,14 +173,21 @@ mod tests {
         let resolver = Rc::new(Scripted::default());
         let cache = NameCache::new(resolver.clone(), Duration::from_millis(30));
         let ask = || async {
-            let resolved = cache.resolve("origin", 80, Duration::from_millis(20)).await.ok()?;
+            let resolved = cache
+                .resolve("origin", 80, Duration::from_millis(20))
+                .await
+                .ok()?;
             Some((resolved.addresses[0].port(), resolved.moved))
         };
         assert_eq!(ask().await, None, "nothing is known yet");
         resolver.says.set(9000);
         assert_eq!(ask().await, Some((9000, false)));
         resolver.says.set(9001);
-        assert_eq!((ask().await, resolver.asked.get()), (Some((9000, false)), 2), "it was asked a moment ago");
+        assert_eq!(
+            (ask().await, resolver.asked.get()),
+            (Some((9000, false)), 2),
+            "it was asked a moment ago"
+        );
         let interval = || tokio::time::sleep(Duration::from_millis(40));
         interval().await;
         assert_eq!(ask().await, Some((9001, true)));

@@ -195,7 +195,9 @@ impl<S> OriginStream<S> {
     /// The connection ended, or broke, where a response was still owed.
     fn died(&self) -> OriginFault {
         match &self.phase {
-            Phase::Waiting if !self.answered => OriginFault::DiedBeforeResponse { reused: self.control.exchanges() > 1 },
+            Phase::Waiting if !self.answered => OriginFault::DiedBeforeResponse {
+                reused: self.control.exchanges() > 1,
+            },
             Phase::Waiting => OriginFault::TruncatedHead,
             _ => OriginFault::TruncatedBody,
         }
@@ -203,7 +205,11 @@ impl<S> OriginStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for OriginStream<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // First, so that a request that can be completed is before its answer ends the exchange.
         this.send_on(cx);
@@ -246,7 +252,10 @@ impl<S: ActixStream> ActixStream for OriginStream<S> {
 
 impl<S> fmt::Debug for OriginStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginStream").field("phase", &self.phase).field("control", &self.control).finish_non_exhaustive()
+        f.debug_struct("OriginStream")
+            .field("phase", &self.phase)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
     }
 }
 
@@ -262,7 +271,11 @@ mod tests {
     struct Pieces(VecDeque<Vec<u8>>);
 
     impl AsyncRead for Pieces {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
             if let Some(mut piece) = self.0.pop_front() {
                 let rest = piece.split_off(piece.len().min(buf.remaining()));
                 buf.put_slice(&piece);
@@ -275,7 +288,11 @@ mod tests {
     }
 
     impl AsyncWrite for Pieces {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
             Poll::Ready(Ok(data.len()))
         }
 
@@ -291,8 +308,14 @@ mod tests {
     /// All that passes in one exchange. The end is always an error, never an end of stream.
     fn passed(pieces: VecDeque<Vec<u8>>, room: usize) -> Vec<u8> {
         let reading = async {
-            let mut stream = OriginStream::new(Pieces(pieces), OriginLimits::default(), OriginControl::default());
-            poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
+            let mut stream = OriginStream::new(
+                Pieces(pieces),
+                OriginLimits::default(),
+                OriginControl::default(),
+            );
+            poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"GET / HTTP/1.1\r\n\r\n"))
+                .await
+                .unwrap();
             let mut passed = Vec::new();
             loop {
                 let mut space = vec![0; room];
@@ -307,7 +330,11 @@ mod tests {
                 passed.extend_from_slice(buf.filled());
             }
         };
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(reading)
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(reading)
     }
 
     proptest! {

@@ -29,7 +29,9 @@ pub enum OriginUrlError {
     #[error("an origin's address has no user name and no password")]
     Credentials,
     /// It has a path, a query or a fragment; paths are forwarded byte for byte.
-    #[error("an origin's address ends after the host and the port: paths are forwarded as they come")]
+    #[error(
+        "an origin's address ends after the host and the port: paths are forwarded as they come"
+    )]
     Path,
 }
 
@@ -52,10 +54,16 @@ impl OriginUrl {
             Some("https") => OriginScheme::Https,
             _ => return Err(OriginUrlError::Scheme),
         };
-        if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/")) {
+        if !matches!(
+            uri.path_and_query().map(|path| path.as_str()),
+            None | Some("/")
+        ) {
             return Err(OriginUrlError::Path);
         }
-        let port_is_wrong = authority.as_str().rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
+        let port_is_wrong = authority
+            .as_str()
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.ends_with(']'))
             && authority.port_u16().is_none_or(|port| port == 0);
         if authority.host().is_empty() || port_is_wrong {
             return Err(OriginUrlError::NotAUrl);
@@ -63,8 +71,12 @@ impl OriginUrl {
         if scheme == OriginScheme::Https && server_name(authority.host()).is_none() {
             return Err(OriginUrlError::NotAUrl);
         }
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| OriginUrlError::NotAUrl)?;
-        Ok(Self { target: OriginTarget::new(authority.clone()).over(scheme), host })
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| OriginUrlError::NotAUrl)?;
+        Ok(Self {
+            target: OriginTarget::new(authority.clone()).over(scheme),
+            host,
+        })
     }
 
     /// What the pool connects to.

@@ -102,7 +102,13 @@ impl OriginTarget {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         // All three parts are there, which is all that can be wrong.
         let uri = Uri::from_parts(parts).unwrap_or_default();
-        Self { uri, scheme: OriginScheme::default(), authority, address: None, limits: None }
+        Self {
+            uri,
+            scheme: OriginScheme::default(),
+            authority,
+            address: None,
+            limits: None,
+        }
     }
 
     /// Speaks `scheme`, whose port is meant when the authority names none.
@@ -132,7 +138,10 @@ impl OriginTarget {
     }
 
     fn connect(&self) -> awc::Connect {
-        awc::Connect { uri: self.uri.clone(), addr: self.address }
+        awc::Connect {
+            uri: self.uri.clone(),
+            addr: self.address,
+        }
     }
 
     /// Host and port.
@@ -143,8 +152,12 @@ impl OriginTarget {
 
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
-type SendFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<Outgoing>) -> LocalBoxFuture<'a, SendResult>;
-type TunnelFn = dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<RequestHeadType>) -> LocalBoxFuture<'a, TunnelResult>;
+type SendFn =
+    dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<Outgoing>) -> LocalBoxFuture<'a, SendResult>;
+type TunnelFn = dyn for<'a> Fn(
+    &'a OriginTarget,
+    &'a mut Option<RequestHeadType>,
+) -> LocalBoxFuture<'a, TunnelResult>;
 
 /// A request that has not been sent.
 pub struct Outgoing {
@@ -179,8 +192,15 @@ impl OriginPool {
     /// As [`OriginPool::new`], with a resolver of names of its own.
     pub fn with_resolver(settings: PoolSettings, resolver: Rc<dyn Resolve>) -> Self {
         let names = Rc::new(NameCache::new(resolver, settings.dns_refresh));
-        let tls = settings.tls.clone().map(|tls| Lane::new(&settings, tls, &names));
-        Self { plain: Lane::new(&settings, Plain, &names), tls, reuse: settings.reuse }
+        let tls = settings
+            .tls
+            .clone()
+            .map(|tls| Lane::new(&settings, tls, &names));
+        Self {
+            plain: Lane::new(&settings, Plain, &names),
+            tls,
+            reuse: settings.reuse,
+        }
     }
 
     /// Sends one request and gives the final response, its body to be read as it comes.
@@ -191,18 +211,37 @@ impl OriginPool {
     /// missing of the request by then is sent while the payload is read, and no further than to the end of the response.
     ///
     /// Dropping the future or the payload closes the connection.
-    pub async fn send<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    pub async fn send<B>(
+        &self,
+        target: &OriginTarget,
+        head: impl Into<RequestHeadType>,
+        body: B,
+    ) -> SendResult
     where
         B: MessageBody + 'static,
     {
-        self.try_send(target, &mut Some(Outgoing { head: head.into(), body: body.boxed() })).await
+        self.try_send(
+            target,
+            &mut Some(Outgoing {
+                head: head.into(),
+                body: body.boxed(),
+            }),
+        )
+        .await
     }
 
     /// As [`OriginPool::send`]. Whatever fails before there is a connection leaves `outgoing` where it is, untouched, to be
     /// sent elsewhere.
-    pub async fn try_send(&self, target: &OriginTarget, outgoing: &mut Option<Outgoing>) -> SendResult {
+    pub async fn try_send(
+        &self,
+        target: &OriginTarget,
+        outgoing: &mut Option<Outgoing>,
+    ) -> SendResult {
         if let Some(Outgoing { head, body }) = outgoing.take() {
-            *outgoing = Some(Outgoing { head: self.prepare(head), body });
+            *outgoing = Some(Outgoing {
+                head: self.prepare(head),
+                body,
+            });
         }
         (self.lane(target)?.send)(target, outgoing).await
     }
@@ -210,7 +249,12 @@ impl OriginPool {
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
     /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one idle connection was dead the others most likely are, so all of this
     /// origin's are given up.
-    pub async fn send_fresh<B>(&self, target: &OriginTarget, head: impl Into<RequestHeadType>, body: B) -> SendResult
+    pub async fn send_fresh<B>(
+        &self,
+        target: &OriginTarget,
+        head: impl Into<RequestHeadType>,
+        body: B,
+    ) -> SendResult
     where
         B: MessageBody + 'static,
     {
@@ -227,12 +271,20 @@ impl OriginPool {
 
     /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
     /// sent before the origin has answered.
-    pub async fn open_tunnel(&self, target: &OriginTarget, head: impl Into<RequestHeadType>) -> TunnelResult {
+    pub async fn open_tunnel(
+        &self,
+        target: &OriginTarget,
+        head: impl Into<RequestHeadType>,
+    ) -> TunnelResult {
         self.try_tunnel(target, &mut Some(head.into())).await
     }
 
     /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head` where it is.
-    pub async fn try_tunnel(&self, target: &OriginTarget, head: &mut Option<RequestHeadType>) -> TunnelResult {
+    pub async fn try_tunnel(
+        &self,
+        target: &OriginTarget,
+        head: &mut Option<RequestHeadType>,
+    ) -> TunnelResult {
         *head = head.take().map(without_expect);
         (self.lane(target)?.tunnel)(target, head).await
     }
@@ -241,8 +293,13 @@ impl OriginPool {
         match target.scheme {
             OriginScheme::Http => Ok(&self.plain),
             OriginScheme::Https => self.tls.as_ref().ok_or_else(|| {
-                let (authority, cause) = (target.authority.to_string(), "no TLS to origins is set up".to_owned());
-                SendRequestError::Connect(ConnectError::Io(OriginFault::TlsFailed { authority, cause }.into()))
+                let (authority, cause) = (
+                    target.authority.to_string(),
+                    "no TLS to origins is set up".to_owned(),
+                );
+                SendRequestError::Connect(ConnectError::Io(
+                    OriginFault::TlsFailed { authority, cause }.into(),
+                ))
             }),
         }
     }
@@ -269,7 +326,11 @@ impl Lane {
         };
         // The limit on connecting is ours, and says more when it is passed; that of awc is to stay out of its way.
         let never = Duration::from_secs(60 * 60 * 24);
-        let backstop = if settings.connect_timeout.is_zero() { never } else { settings.connect_timeout + Duration::from_secs(5) };
+        let backstop = if settings.connect_timeout.is_zero() {
+            never
+        } else {
+            settings.connect_timeout + Duration::from_secs(5)
+        };
         let connector = || {
             let connector = awc::Connector::new()
                 .connector(connect.clone())
@@ -286,13 +347,16 @@ impl Lane {
 
         let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
         let send: Rc<SendFn> = Rc::new(move |target, outgoing| {
-            let (requests, registry, unrun) = (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
+            let (requests, registry, unrun) =
+                (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
             let (connect, limits) = (target.connect(), target.limits);
             Box::pin(async move {
                 let connection = requests.call(connect).await?;
                 // Nothing is awaited between: what was handed out last is this connection.
                 let control = registry.take_handed_out();
-                let Some(Outgoing { head, body }) = outgoing.take() else { return Err(nothing_to_send()) };
+                let Some(Outgoing { head, body }) = outgoing.take() else {
+                    return Err(nothing_to_send());
+                };
                 instruct(control.as_deref(), &head, limits);
                 let (head, announced, upload) = upload::part(head, body);
                 match (upload, control) {
@@ -300,7 +364,9 @@ impl Lane {
                     (Some(_), None) => return Err(nobody_to_carry()),
                     (None, _) => {}
                 }
-                unrun.first_poll_of(connection.send_request(head, announced)).await
+                unrun
+                    .first_poll_of(connection.send_request(head, announced))
+                    .await
             })
         });
         let shared = Rc::clone(&registry);
@@ -310,13 +376,19 @@ impl Lane {
             Box::pin(async move {
                 let connection = tunnels.call(connect).await?;
                 let control = registry.take_handed_out();
-                let Some(head) = outgoing.take() else { return Err(nothing_to_send()) };
+                let Some(head) = outgoing.take() else {
+                    return Err(nothing_to_send());
+                };
                 instruct(control.as_deref(), &head, limits);
                 let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
         });
-        Self { send, tunnel, registry }
+        Self {
+            send,
+            tunnel,
+            registry,
+        }
     }
 }
 
@@ -326,7 +398,9 @@ fn nothing_to_send() -> SendRequestError {
 
 /// Every connection says so when it is given out, so this is not reached.
 fn nobody_to_carry() -> SendRequestError {
-    SendRequestError::Send(std::io::Error::other("the connection did not make itself known"))
+    SendRequestError::Send(std::io::Error::other(
+        "the connection did not make itself known",
+    ))
 }
 
 /// Tells a connection what holds for the exchange to come.
@@ -335,7 +409,11 @@ fn instruct(control: Option<&OriginControl>, head: &RequestHeadType, limits: Opt
     if let Some(limits) = limits {
         control.set_limits(limits);
     }
-    if !head.as_ref().headers.contains_key(DATE) && !head.extra_headers().is_some_and(|extra| extra.contains_key(DATE)) {
+    if !head.as_ref().headers.contains_key(DATE)
+        && !head
+            .extra_headers()
+            .is_some_and(|extra| extra.contains_key(DATE))
+    {
         control.leave_date_out();
     }
 }
@@ -355,6 +433,8 @@ fn without_expect(mut head: RequestHeadType) -> RequestHeadType {
 
 impl fmt::Debug for OriginPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginPool").field("reuse", &self.reuse).finish_non_exhaustive()
+        f.debug_struct("OriginPool")
+            .field("reuse", &self.reuse)
+            .finish_non_exhaustive()
     }
 }

@@ -50,15 +50,22 @@ pub async fn open(
     mut head: RequestHead,
     client: Client,
 ) -> Result<Answer, Failed> {
-    head.headers.insert(header::UPGRADE, client.protocol.clone());
+    head.headers
+        .insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
     let begun = Instant::now();
     let mut head = Some(RequestHeadType::from(head));
     let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
     let (answer, in_flight) = loop {
-        let Some(chosen) = attempts.choose() else { return Err(Failed { failure: Failure::Overloaded, attempts: failed }) };
+        let Some(chosen) = attempts.choose() else {
+            return Err(Failed {
+                failure: Failure::Overloaded,
+                attempts: failed,
+            });
+        };
         if let (Some(RequestHeadType::Owned(head)), HostHeader::OfTarget) = (&mut head, host) {
-            head.headers.insert(header::HOST, chosen.url().host().clone());
+            head.headers
+                .insert(header::HOST, chosen.url().host().clone());
         }
         let error = match pool.try_tunnel(chosen.url().target(), &mut head).await {
             Ok(answer) => break (answer, chosen.answered()),
@@ -70,13 +77,23 @@ pub async fn open(
         }
         failed.push(chosen.failed(phase, failure.cause()));
         if head.is_none() || !attempts.may_go_on() {
-            return Err(Failed { failure, attempts: failed });
+            return Err(Failed {
+                failure,
+                attempts: failed,
+            });
         }
     };
     let wait = begun.elapsed();
     match pass_on(answer, &client) {
-        Ok(response) => Ok(Answer { response: response.map_body(|_, body| body.counted(in_flight)), wait, failed }),
-        Err(failure) => Err(Failed { failure, attempts: failed }),
+        Ok(response) => Ok(Answer {
+            response: response.map_body(|_, body| body.counted(in_flight)),
+            wait,
+            failed,
+        }),
+        Err(failure) => Err(Failed {
+            failure,
+            attempts: failed,
+        }),
     }
 }
 
@@ -85,18 +102,23 @@ fn pass_on(answer: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>
         TunnelAnswer::Refused(head, payload) => {
             let mut response = respond(head, payload, false)?;
             // The client may have sent more than its head, which is no request.
-            response.head_mut().set_connection_type(ConnectionType::Close);
+            response
+                .head_mut()
+                .set_connection_type(ConnectionType::Close);
             response
         }
         TunnelAnswer::Open { head, io, first } => {
-            let agreed = head
-                .headers
-                .get(header::UPGRADE)
-                .is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(client.protocol.as_bytes()));
+            let agreed = head.headers.get(header::UPGRADE).is_some_and(|line| {
+                line.as_bytes()
+                    .eq_ignore_ascii_case(client.protocol.as_bytes())
+            });
             if !agreed {
-                return Err(Failure::BadAnswer("the origin answered 101 without agreeing to the protocol".to_owned()));
+                return Err(Failure::BadAnswer(
+                    "the origin answered 101 without agreeing to the protocol".to_owned(),
+                ));
             }
-            let mut response = Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, client));
+            let mut response =
+                Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, client));
             *response.headers_mut() = head.headers;
             response
         }
@@ -117,12 +139,30 @@ pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue)
 fn tunnel(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> OriginBody {
     let (from_origin, to_origin) = tokio::io::split(io);
     let last_byte = Rc::new(Cell::new(Instant::now()));
-    let upward = carry(client.control.raw_input(), to_origin, Rc::clone(&last_byte), Rc::clone(&client.progress));
+    let upward = carry(
+        client.control.raw_input(),
+        to_origin,
+        Rc::clone(&last_byte),
+        Rc::clone(&client.progress),
+    );
     let upward = Aborting(actix_rt::spawn(upward));
     let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
-    let state = Downward { from_origin, last_byte, idle_timeout: client.idle_timeout, _upward: upward };
-    let rest = stream::try_unfold(state, |mut state| async move { Ok(state.read().await?.map(|bytes| (bytes, state))) });
-    OriginBody::new(Payload::Stream { payload: Box::pin(first.chain(rest)) }, None, false)
+    let state = Downward {
+        from_origin,
+        last_byte,
+        idle_timeout: client.idle_timeout,
+        _upward: upward,
+    };
+    let rest = stream::try_unfold(state, |mut state| async move {
+        Ok(state.read().await?.map(|bytes| (bytes, state)))
+    });
+    OriginBody::new(
+        Payload::Stream {
+            payload: Box::pin(first.chain(rest)),
+        },
+        None,
+        false,
+    )
 }
 
 /// The way from the origin to the client.
@@ -139,7 +179,12 @@ impl Downward {
         let mut buffer = bytes::BytesMut::with_capacity(READ_BYTES);
         loop {
             let quiet_until = self.last_byte.get() + self.idle_timeout;
-            match tokio::time::timeout_at(quiet_until.into(), self.from_origin.read_buf(&mut buffer)).await {
+            match tokio::time::timeout_at(
+                quiet_until.into(),
+                self.from_origin.read_buf(&mut buffer),
+            )
+            .await
+            {
                 Ok(read) => {
                     self.last_byte.set(Instant::now());
                     return Ok((read? > 0).then(|| buffer.freeze()));

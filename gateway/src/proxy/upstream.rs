@@ -62,8 +62,17 @@ impl Upstream {
     #[must_use]
     pub fn new(name: &str, urls: Vec<OriginUrl>, policy: UpstreamPolicy) -> Self {
         debug_assert!((1..=MOST_TARGETS).contains(&urls.len()));
-        let targets = urls.into_iter().map(|url| Arc::new(Target::new(url))).collect();
-        Self { name: name.into(), targets, policy, turn: AtomicUsize::new(0), failed_attempts: Default::default() }
+        let targets = urls
+            .into_iter()
+            .map(|url| Arc::new(Target::new(url)))
+            .collect();
+        Self {
+            name: name.into(),
+            targets,
+            policy,
+            turn: AtomicUsize::new(0),
+            failed_attempts: Default::default(),
+        }
     }
 
     /// The one target `url`, to which every request goes.
@@ -107,7 +116,9 @@ impl Upstream {
     /// Attempts that failed in `phase`.
     #[must_use]
     pub fn failed_attempts(&self, phase: Phase) -> u64 {
-        self.failed_attempts.get(phase as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.failed_attempts
+            .get(phase as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     fn count_failed_attempt(&self, phase: Phase) {
@@ -123,10 +134,13 @@ impl Upstream {
         if self.targets.len() == 1 || target.count_failure() < self.policy.eject_after {
             return;
         }
-        let another_is_left =
-            self.targets.iter().any(|other| !std::ptr::eq(&raw const **other, target) && other.state() == State::Up);
+        let another_is_left = self
+            .targets
+            .iter()
+            .any(|other| !std::ptr::eq(&raw const **other, target) && other.state() == State::Up);
         if another_is_left && target.eject(self.policy.eject_for) {
-            let (name, after, period) = (&self.name, self.policy.eject_after, self.policy.eject_for);
+            let (name, after, period) =
+                (&self.name, self.policy.eject_after, self.policy.eject_for);
             log::warn!(
                 "upstream {name:?}: target {target} is left out for {period:?} after {after} connection failures in a row: {cause}"
             );
@@ -136,7 +150,10 @@ impl Upstream {
     /// That `target` answered.
     fn answered(&self, target: &Target) {
         if self.targets.len() > 1 && target.forget_failures() {
-            log::info!("upstream {:?}: target {target} takes requests again", self.name);
+            log::info!(
+                "upstream {:?}: target {target} takes requests again",
+                self.name
+            );
         }
     }
 
@@ -147,6 +164,9 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name).field("targets", &self.targets).finish_non_exhaustive()
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .field("targets", &self.targets)
+            .finish_non_exhaustive()
     }
 }

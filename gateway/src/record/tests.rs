@@ -30,22 +30,51 @@ async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
     let none = HeaderMap::new();
     let address = ClientAddress::identify(None, &none, &[]);
     let id = RequestIds::new().make();
-    let exchange =
-        Exchange::begin(AccessLog::new(writer), Tally::off(), id, address, Method::GET, ShownPath::Plain("/".to_owned()));
+    let exchange = Exchange::begin(
+        AccessLog::new(writer),
+        Tally::off(),
+        id,
+        address,
+        Method::GET,
+        ShownPath::Plain("/".to_owned()),
+    );
     let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
         assert!(!piece.is_empty(), "the second piece");
         Ok(piece)
     });
-    let body = OriginBody::new(Payload::Stream { payload: Box::pin(pieces) }, None, false);
+    let body = OriginBody::new(
+        Payload::Stream {
+            payload: Box::pin(pieces),
+        },
+        None,
+        false,
+    );
     let response = exchange.record(Response::ok().set_body(EitherBody::left(body)));
     {
         let mut body = pin!(response.into_body());
-        assert_eq!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().unwrap(), "begun");
-        assert!(poll_fn(|cx| body.as_mut().poll_next(cx)).await.unwrap().is_err());
+        assert_eq!(
+            poll_fn(|cx| body.as_mut().poll_next(cx))
+                .await
+                .unwrap()
+                .unwrap(),
+            "begun"
+        );
+        assert!(
+            poll_fn(|cx| body.as_mut().poll_next(cx))
+                .await
+                .unwrap()
+                .is_err()
+        );
     }
     // The line waits for others for a moment, on this thread.
-    actix_rt::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+    actix_rt::task::spawn_blocking(|| thread.join())
+        .await
+        .unwrap()
+        .unwrap();
     let line: serde_json::Value = serde_json::from_slice(&written.0.lock().unwrap()).unwrap();
-    assert_eq!((&line["status"], &line["bytes_out"], &line["ending"]), (&200.into(), &5.into(), &"internal_error".into()));
+    assert_eq!(
+        (&line["status"], &line["bytes_out"], &line["ending"]),
+        (&200.into(), &5.into(), &"internal_error".into())
+    );
     assert_eq!(line["cause"], "a panic");
 }

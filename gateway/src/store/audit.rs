@@ -57,11 +57,19 @@ impl Store {
     ) -> Result<Vec<AuditRow>, StoreError> {
         // Only the conditions that are asked for, so that each combination finds its index. All of it is made of literals of
         // this file; what callers gave is bound.
-        let texts = [("subject_id", &filter.subject_id), ("actor", &filter.actor), ("action", &filter.action)];
-        let texts: Vec<(&str, &str)> = texts.into_iter().filter_map(|(column, text)| Some((column, text.as_deref()?))).collect();
-        let mut sql = "SELECT id, at, actor, source, action, subject, subject_id, detail FROM audit \
+        let texts = [
+            ("subject_id", &filter.subject_id),
+            ("actor", &filter.actor),
+            ("action", &filter.action),
+        ];
+        let texts: Vec<(&str, &str)> = texts
+            .into_iter()
+            .filter_map(|(column, text)| Some((column, text.as_deref()?)))
+            .collect();
+        let mut sql =
+            "SELECT id, at, actor, source, action, subject, subject_id, detail FROM audit \
              WHERE id < $1 AND at >= $2 AND at < $3"
-            .to_owned();
+                .to_owned();
         for (index, (column, _)) in texts.iter().enumerate() {
             sql.push_str(&format!(" AND {column} = ${}", index + 4));
         }
@@ -70,7 +78,9 @@ impl Store {
             .bind(before.map_or(i64::MAX, |cursor| cursor.0))
             .bind(filter.since.map_or(i64::MIN, |since| since.0))
             .bind(filter.until.map_or(i64::MAX, |until| until.0));
-        let query = texts.into_iter().fold(query, |query, (_, text)| query.bind(text.to_owned()));
+        let query = texts
+            .into_iter()
+            .fold(query, |query, (_, text)| query.bind(text.to_owned()));
         let rows = query.bind(i64::from(limit)).fetch_all(&self.pool).await?;
         rows.iter().map(read).collect()
     }
@@ -94,7 +104,9 @@ fn read(row: &AnyRow) -> Result<AuditRow, StoreError> {
         action: row.try_get("action")?,
         subject: row.try_get("subject")?,
         subject_id: row.try_get("subject_id")?,
-        detail: serde_json::from_str(detail)
-            .map_err(|error| StoreError::UnreadableRow { what: "detail", reason: error.to_string() })?,
+        detail: serde_json::from_str(detail).map_err(|error| StoreError::UnreadableRow {
+            what: "detail",
+            reason: error.to_string(),
+        })?,
     })
 }

@@ -51,20 +51,30 @@ pub struct BucketEdit {
 
 impl Default for LeakRule {
     fn default() -> Self {
-        Self { policy: LeakPolicy::Notify, grace: Duration::from_hours(24) }
+        Self {
+            policy: LeakPolicy::Notify,
+            grace: Duration::from_hours(24),
+        }
     }
 }
 
 /// `SELECT` of everything that [`stored_bucket`] reads.
 macro_rules! select_bucket {
     ($rest:literal) => {
-        concat!("SELECT name, leak_policy, leak_grace_ms, created_at FROM buckets ", $rest)
+        concat!(
+            "SELECT name, leak_policy, leak_grace_ms, created_at FROM buckets ",
+            $rest
+        )
     };
 }
 
 impl Store {
     /// Makes a bucket.
-    pub async fn create_bucket(&self, new: NewBucket, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+    pub async fn create_bucket(
+        &self,
+        new: NewBucket,
+        stamp: &Stamp,
+    ) -> Result<StoredBucket, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = create(&mut transaction, new, stamp).await?;
         transaction.commit().await?;
@@ -87,7 +97,12 @@ impl Store {
     }
 
     /// Changes a bucket, and returns what it is from then on.
-    pub async fn update_bucket(&self, name: &BucketName, edit: BucketEdit, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+    pub async fn update_bucket(
+        &self,
+        name: &BucketName,
+        edit: BucketEdit,
+        stamp: &Stamp,
+    ) -> Result<StoredBucket, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut bucket = require(&mut transaction, name).await?;
         bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
@@ -98,7 +113,14 @@ impl Store {
             .bind(bucket.leaks.grace_millis())
             .execute(&mut *transaction)
             .await?;
-        journal::record(&mut transaction, stamp, Action::BucketUpdate, Subject::Bucket(name), &bucket.leaks.detail()).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            Action::BucketUpdate,
+            Subject::Bucket(name),
+            &bucket.leaks.detail(),
+        )
+        .await?;
         transaction.commit().await?;
         Ok(bucket)
     }
@@ -114,13 +136,21 @@ impl LeakRule {
     }
 }
 
-pub(super) async fn create(transaction: &mut AnyConnection, new: NewBucket, stamp: &Stamp) -> Result<StoredBucket, StoreError> {
+pub(super) async fn create(
+    transaction: &mut AnyConnection,
+    new: NewBucket,
+    stamp: &Stamp,
+) -> Result<StoredBucket, StoreError> {
     let NewBucket { name, leaks } = new;
     // Writers take turns, so nobody makes it in between.
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
     }
-    let created = StoredBucket { name, leaks, created_at: stamp.at };
+    let created = StoredBucket {
+        name,
+        leaks,
+        created_at: stamp.at,
+    };
     sqlx::query("INSERT INTO buckets (name, leak_policy, leak_grace_ms, created_at) VALUES ($1, $2, $3, $4)")
         .bind(created.name.as_str())
         .bind(leaks.policy.as_str())
@@ -128,17 +158,37 @@ pub(super) async fn create(transaction: &mut AnyConnection, new: NewBucket, stam
         .bind(created.created_at.0)
         .execute(&mut *transaction)
         .await?;
-    journal::record(transaction, stamp, Action::BucketCreate, Subject::Bucket(&created.name), &leaks.detail()).await?;
+    journal::record(
+        transaction,
+        stamp,
+        Action::BucketCreate,
+        Subject::Bucket(&created.name),
+        &leaks.detail(),
+    )
+    .await?;
     Ok(created)
 }
 
 /// Refuses the name of no bucket.
-pub(super) async fn require(connection: &mut AnyConnection, name: &BucketName) -> Result<StoredBucket, StoreError> {
-    by_name(connection, name).await?.ok_or_else(|| StoreError::UnknownBucket { wanted: name.to_string() })
+pub(super) async fn require(
+    connection: &mut AnyConnection,
+    name: &BucketName,
+) -> Result<StoredBucket, StoreError> {
+    by_name(connection, name)
+        .await?
+        .ok_or_else(|| StoreError::UnknownBucket {
+            wanted: name.to_string(),
+        })
 }
 
-async fn by_name(connection: &mut AnyConnection, name: &BucketName) -> Result<Option<StoredBucket>, StoreError> {
-    let row = sqlx::query(select_bucket!("WHERE name = $1")).bind(name.as_str()).fetch_optional(connection).await?;
+async fn by_name(
+    connection: &mut AnyConnection,
+    name: &BucketName,
+) -> Result<Option<StoredBucket>, StoreError> {
+    let row = sqlx::query(select_bucket!("WHERE name = $1"))
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await?;
     row.as_ref().map(stored_bucket).transpose()
 }
 

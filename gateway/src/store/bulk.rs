@@ -50,13 +50,19 @@ pub(super) async fn insert<'r, T>(
     for chunk in rows.chunks(at_once) {
         let is_whole = chunk.len() == at_once;
         let statement = if is_whole {
-            whole.get_or_insert_with(|| insert_statement(into, at_once, columns, placeholders)).clone()
+            whole
+                .get_or_insert_with(|| insert_statement(into, at_once, columns, placeholders))
+                .clone()
         } else {
             insert_statement(into, chunk.len(), columns, placeholders)
         };
         // Only the whole length comes again.
         let query = sqlx::query(AssertSqlSafe(statement)).persistent(is_whole);
-        chunk.iter().fold(query, &bind).execute(&mut *transaction).await?;
+        chunk
+            .iter()
+            .fold(query, &bind)
+            .execute(&mut *transaction)
+            .await?;
     }
     Ok(())
 }
@@ -75,9 +81,17 @@ pub(super) async fn each_in<'w, T>(
         let Some(last) = chunk.last() else { continue };
         // The rest repeats the last value, so that there are few lengths of statements, and each stays prepared.
         let length = chunk.len().next_power_of_two();
-        let query = bind_before(sqlx::query(AssertSqlSafe(statement.text(length, placeholders))));
-        let padded = chunk.iter().chain(std::iter::repeat_n(last, length - chunk.len()));
-        for row in padded.fold(query, &bind).fetch_all(&mut *connection).await? {
+        let query = bind_before(sqlx::query(AssertSqlSafe(
+            statement.text(length, placeholders),
+        )));
+        let padded = chunk
+            .iter()
+            .chain(std::iter::repeat_n(last, length - chunk.len()));
+        for row in padded
+            .fold(query, &bind)
+            .fetch_all(&mut *connection)
+            .await?
+        {
             found(&row)?;
         }
     }
@@ -87,7 +101,11 @@ pub(super) async fn each_in<'w, T>(
 impl In {
     /// A statement that ends with what is wanted and has no other values.
     pub(super) const fn select(before: &'static str) -> Self {
-        Self { before, values: 0, after: "" }
+        Self {
+            before,
+            values: 0,
+            after: "",
+        }
     }
 
     fn text(&self, wanted: usize, placeholders: Placeholders) -> String {
@@ -107,7 +125,11 @@ impl In {
 
 impl Placeholders {
     fn of(connection: &AnyConnection) -> Self {
-        if connection.backend_name() == "PostgreSQL" { Self::Numbered } else { Self::Anonymous }
+        if connection.backend_name() == "PostgreSQL" {
+            Self::Numbered
+        } else {
+            Self::Anonymous
+        }
     }
 
     fn push(self, text: &mut String, first: usize, count: usize) {
@@ -142,7 +164,11 @@ mod tests {
 
     #[test]
     fn every_value_has_its_place() {
-        let update = In { before: "UPDATE t SET a = $1, b = $2 WHERE c", values: 2, after: " RETURNING c" };
+        let update = In {
+            before: "UPDATE t SET a = $1, b = $2 WHERE c",
+            values: 2,
+            after: " RETURNING c",
+        };
         for (placeholders, inserted, updated) in [
             (
                 Placeholders::Numbered,
@@ -158,6 +184,9 @@ mod tests {
             assert_eq!(insert_statement("t (a, b)", 2, 2, placeholders), inserted);
             assert_eq!(update.text(2, placeholders), updated);
         }
-        assert_eq!(In::select("SELECT a FROM t WHERE a").text(1, Placeholders::Numbered), "SELECT a FROM t WHERE a IN ($1)");
+        assert_eq!(
+            In::select("SELECT a FROM t WHERE a").text(1, Placeholders::Numbered),
+            "SELECT a FROM t WHERE a IN ($1)"
+        );
     }
 }

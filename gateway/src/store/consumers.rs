@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use crate::keys::{AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags};
+use crate::keys::{
+    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
+    Scopes, Tags,
+};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{select_consumer, stored_consumer};
 use crate::store::{Stamp, Store, StoreError, StoredConsumer, buckets};
@@ -67,7 +70,11 @@ impl NewConsumer {
 
 impl Store {
     /// Makes a consumer.
-    pub async fn create_consumer(&self, new: NewConsumer, stamp: &Stamp) -> Result<StoredConsumer, StoreError> {
+    pub async fn create_consumer(
+        &self,
+        new: NewConsumer,
+        stamp: &Stamp,
+    ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = insert(&mut transaction, new, stamp).await?;
         transaction.commit().await?;
@@ -91,7 +98,14 @@ impl Store {
         after.updated_at = stamp.at;
         update(&mut transaction, &after).await?;
         let detail = json!({ "changed": changed });
-        journal::record(&mut transaction, stamp, Action::ConsumerUpdate, Subject::Consumer(id), &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            Action::ConsumerUpdate,
+            Subject::Consumer(id),
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(after)
     }
@@ -100,12 +114,25 @@ impl Store {
     pub async fn delete_consumer(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
         let mut transaction = self.begin_write().await?;
         let gone = guarded(&mut transaction, id, stamp).await?;
-        let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1").bind(id.as_str()).execute(&mut *transaction).await?;
-        sqlx::query("DELETE FROM consumers WHERE id = $1").bind(id.as_str()).execute(&mut *transaction).await?;
+        let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1")
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM consumers WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
         let detail = json!({
             "name": gone.consumer.name.as_str(), "bucket": gone.consumer.bucket.as_str(), "keys": keys.rows_affected(),
         });
-        journal::record(&mut transaction, stamp, Action::ConsumerDelete, Subject::Consumer(id), &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            Action::ConsumerDelete,
+            Subject::Consumer(id),
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(keys.rows_affected())
     }
@@ -116,7 +143,11 @@ impl Store {
     }
 
     /// Finds a consumer by its name.
-    pub async fn consumer_named(&self, bucket: &BucketName, name: &ConsumerName) -> Result<Option<StoredConsumer>, StoreError> {
+    pub async fn consumer_named(
+        &self,
+        bucket: &BucketName,
+        name: &ConsumerName,
+    ) -> Result<Option<StoredConsumer>, StoreError> {
         by_name(&mut *self.pool.acquire().await?, bucket, name).await
     }
 
@@ -127,12 +158,14 @@ impl Store {
         after: Option<&ConsumerName>,
         limit: u32,
     ) -> Result<Vec<StoredConsumer>, StoreError> {
-        let rows = sqlx::query(select_consumer!("WHERE c.bucket = $1 AND c.name > $2 ORDER BY c.name LIMIT $3"))
-            .bind(bucket.as_str())
-            .bind(after.map_or("", ConsumerName::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(select_consumer!(
+            "WHERE c.bucket = $1 AND c.name > $2 ORDER BY c.name LIMIT $3"
+        ))
+        .bind(bucket.as_str())
+        .bind(after.map_or("", ConsumerName::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(stored_consumer).collect()
     }
 }
@@ -148,11 +181,20 @@ impl ConsumerEdit {
         };
         let consumer = &mut stored.consumer;
         set("name", replace(&mut consumer.name, self.name));
-        set("custom_id", replace(&mut consumer.custom_id, self.custom_id));
-        set("description", replace(&mut stored.description, self.description));
+        set(
+            "custom_id",
+            replace(&mut consumer.custom_id, self.custom_id),
+        );
+        set(
+            "description",
+            replace(&mut stored.description, self.description),
+        );
         set("metadata", replace(&mut consumer.metadata, self.metadata));
         set("scopes", replace(&mut consumer.scopes, self.scopes));
-        set("allowed_ips", replace(&mut consumer.allowed_ips, self.allowed_ips));
+        set(
+            "allowed_ips",
+            replace(&mut consumer.allowed_ips, self.allowed_ips),
+        );
         set("tags", replace(&mut stored.tags, self.tags));
         changed
     }
@@ -169,8 +211,14 @@ fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {
     }
 }
 
-pub(super) async fn by_id(connection: &mut AnyConnection, id: &ConsumerId) -> Result<Option<StoredConsumer>, StoreError> {
-    let row = sqlx::query(select_consumer!("WHERE c.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
+pub(super) async fn by_id(
+    connection: &mut AnyConnection,
+    id: &ConsumerId,
+) -> Result<Option<StoredConsumer>, StoreError> {
+    let row = sqlx::query(select_consumer!("WHERE c.id = $1"))
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
     row.as_ref().map(stored_consumer).transpose()
 }
 
@@ -182,7 +230,11 @@ pub(super) async fn guarded(
     stamp: &Stamp,
 ) -> Result<StoredConsumer, StoreError> {
     let consumer = by_id(connection, id).await?.ok_or_else(|| unknown(id))?;
-    if consumer.tags.include(&stamp.guard) { Ok(consumer) } else { Err(StoreError::TagMismatch) }
+    if consumer.tags.include(&stamp.guard) {
+        Ok(consumer)
+    } else {
+        Err(StoreError::TagMismatch)
+    }
 }
 
 pub(super) async fn by_name(
@@ -199,7 +251,9 @@ pub(super) async fn by_name(
 }
 
 pub(super) fn unknown(id: &ConsumerId) -> StoreError {
-    StoreError::UnknownConsumer { wanted: id.to_string() }
+    StoreError::UnknownConsumer {
+        wanted: id.to_string(),
+    }
 }
 
 pub(super) async fn insert(
@@ -207,10 +261,33 @@ pub(super) async fn insert(
     new: NewConsumer,
     stamp: &Stamp,
 ) -> Result<StoredConsumer, StoreError> {
-    let NewConsumer { bucket, name, custom_id, description, metadata, scopes, allowed_ips, tags } = new;
+    let NewConsumer {
+        bucket,
+        name,
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+    } = new;
     buckets::require(transaction, &bucket).await?;
-    let consumer = Consumer { id: ConsumerId::generate()?, bucket, name, custom_id, metadata, scopes, allowed_ips };
-    let created = StoredConsumer { consumer, description, tags, created_at: stamp.at, updated_at: stamp.at };
+    let consumer = Consumer {
+        id: ConsumerId::generate()?,
+        bucket,
+        name,
+        custom_id,
+        metadata,
+        scopes,
+        allowed_ips,
+    };
+    let created = StoredConsumer {
+        consumer,
+        description,
+        tags,
+        created_at: stamp.at,
+        updated_at: stamp.at,
+    };
     let StoredConsumer { consumer, .. } = &created;
     sqlx::query(
         "INSERT INTO consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
@@ -230,7 +307,14 @@ pub(super) async fn insert(
     .execute(&mut *transaction)
     .await?;
     let detail = json!({ "name": consumer.name.as_str(), "bucket": consumer.bucket.as_str(), "scopes": consumer.scopes });
-    journal::record(transaction, stamp, Action::ConsumerCreate, Subject::Consumer(&consumer.id), &detail).await?;
+    journal::record(
+        transaction,
+        stamp,
+        Action::ConsumerCreate,
+        Subject::Consumer(&consumer.id),
+        &detail,
+    )
+    .await?;
     Ok(created)
 }
 
@@ -255,6 +339,9 @@ async fn update(transaction: &mut AnyConnection, after: &StoredConsumer) -> Resu
 }
 
 pub(super) fn tags_json(tags: &Tags) -> String {
-    let object: serde_json::Map<String, Value> = tags.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let object: serde_json::Map<String, Value> = tags
+        .iter()
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .collect();
     Value::Object(object).to_string()
 }

@@ -55,7 +55,9 @@ pub enum InvalidDatabaseUrl {
     #[error("the database URL names no file; write for example `sqlite://data/gateway.db`")]
     NoPath,
     /// A database that nobody else could open.
-    #[error("a database in memory is private to one process: keys made on the command line would never reach the gateway")]
+    #[error(
+        "a database in memory is private to one process: keys made on the command line would never reach the gateway"
+    )]
     InMemory,
     /// `?` or `#` after the path.
     #[error("the database URL must not have parameters; the gateway sets what it needs itself")]
@@ -104,12 +106,17 @@ impl DatabaseUrl {
     }
 
     fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let parameters = text.split_once('?').map_or("", |(_, parameters)| parameters);
-        let mut names = parameters.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        let parameters = text
+            .split_once('?')
+            .map_or("", |(_, parameters)| parameters);
+        let mut names = parameters
+            .split('&')
+            .map(|pair| pair.split('=').next().unwrap_or_default());
         if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
             return Err(InvalidDatabaseUrl::UnknownParameter);
         }
-        text.parse::<PgConnectOptions>().map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        text.parse::<PgConnectOptions>()
+            .map_err(|_| InvalidDatabaseUrl::Postgres)?;
         let shown = format!("postgres://{}", without_secrets(rest));
         Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), shown)))
     }
@@ -167,11 +174,17 @@ mod tests {
         for (text, path) in [
             ("sqlite://data/gateway.db", "data/gateway.db"),
             ("sqlite:data/gateway.db", "data/gateway.db"),
-            ("sqlite:///var/lib/postern/gateway.db", "/var/lib/postern/gateway.db"),
+            (
+                "sqlite:///var/lib/postern/gateway.db",
+                "/var/lib/postern/gateway.db",
+            ),
             ("sqlite://with space/100%.db", "with space/100%.db"),
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
-            assert!(matches!(url.place(), Place::Sqlite(found) if found == Path::new(path)), "{text}");
+            assert!(
+                matches!(url.place(), Place::Sqlite(found) if found == Path::new(path)),
+                "{text}"
+            );
         }
     }
 
@@ -189,8 +202,14 @@ mod tests {
             ("sqlite://a.db?mode=ro", InvalidDatabaseUrl::Parameters),
             ("sqlite://a\0.db", InvalidDatabaseUrl::NoPath),
             ("postgres://db:port/keys", InvalidDatabaseUrl::Postgres),
-            ("postgres://db/keys?sslmode=perhaps", InvalidDatabaseUrl::Postgres),
-            ("postgres://db/keys?pasword=hunter2", InvalidDatabaseUrl::UnknownParameter),
+            (
+                "postgres://db/keys?sslmode=perhaps",
+                InvalidDatabaseUrl::Postgres,
+            ),
+            (
+                "postgres://db/keys?pasword=hunter2",
+                InvalidDatabaseUrl::UnknownParameter,
+            ),
         ] {
             assert_eq!(DatabaseUrl::parse(text).map(drop), Err(error), "{text:?}");
         }
@@ -206,7 +225,10 @@ mod tests {
             let url = DatabaseUrl::parse(text).unwrap();
             let shown = format!("{url} {url:?}");
             assert!(shown.contains("db"), "{shown}");
-            assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
+            assert!(
+                !shown.contains("hunter2") && !shown.contains("user"),
+                "{shown}"
+            );
         }
     }
 }

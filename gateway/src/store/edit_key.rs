@@ -23,12 +23,19 @@ pub struct KeyEdit {
 impl Store {
     /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed, and one that is to be
     /// replaced ends no later than it does.
-    pub async fn update_key(&self, id: &KeyId, edit: KeyEdit, stamp: &Stamp) -> Result<StoredKey, StoreError> {
+    pub async fn update_key(
+        &self,
+        id: &KeyId,
+        edit: KeyEdit,
+        stamp: &Stamp,
+    ) -> Result<StoredKey, StoreError> {
         let mut transaction = self.begin_write().await?;
         let before = keys::guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
         let (changed, action) = edit.apply(&mut after);
-        let Some(action) = action else { return Ok(before) };
+        let Some(action) = action else {
+            return Ok(before);
+        };
         if before.state == KeyState::Revoked {
             return Err(StoreError::KeyRevoked(*id));
         }
@@ -56,7 +63,14 @@ impl Store {
         .await?;
         let digest = digest(&row)?;
         let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.expires_at });
-        journal::record(&mut transaction, stamp, action, Subject::Key(id, &digest), &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            action,
+            Subject::Key(id, &digest),
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(after)
     }

@@ -33,7 +33,9 @@ pub enum StoreError {
         location: String,
     },
     /// A newer version of the gateway has changed the schema; this one could misread or spoil the data.
-    #[error("the database {location} has schema {found}, and this version knows schemas up to {known}: a newer version wrote it")]
+    #[error(
+        "the database {location} has schema {found}, and this version knows schemas up to {known}: a newer version wrote it"
+    )]
     NewerSchema {
         /// The database.
         location: String,
@@ -90,7 +92,9 @@ pub enum StoreError {
     #[error("key {0} is revoked, which is final; create a new key instead")]
     KeyRevoked(KeyId),
     /// A key that is to be replaced was to go on for longer.
-    #[error("key {0} is to be replaced, so its end can only be brought forward; create a new key instead")]
+    #[error(
+        "key {0} is to be replaced, so its end can only be brought forward; create a new key instead"
+    )]
     KeyEnding(KeyId),
     /// A key that is not good, or no key at all, was to be rolled.
     #[error(transparent)]
@@ -164,7 +168,10 @@ impl StoreError {
 
     /// The error of a file that could not be opened or made.
     pub(super) fn cannot_open(location: &str, error: &io::Error) -> Self {
-        Self::CannotOpen { location: location.to_owned(), reason: error.to_string() }
+        Self::CannotOpen {
+            location: location.to_owned(),
+            reason: error.to_string(),
+        }
     }
 
     /// The same error with the database's name, where opening it is what failed.
@@ -173,7 +180,10 @@ impl StoreError {
         match self {
             Self::Database(error) => match sqlite_primary_code(&error) {
                 Some(sqlite_code::NOTADB | sqlite_code::CORRUPT) => Self::NotADatabase { location },
-                _ => Self::CannotOpen { location, reason: error.to_string() },
+                _ => Self::CannotOpen {
+                    location,
+                    reason: error.to_string(),
+                },
             },
             Self::Unwritable { reason } => Self::CannotOpen { location, reason },
             other => other,
@@ -186,16 +196,24 @@ impl From<sqlx::Error> for StoreError {
         if let Some(database) = error.as_database_error()
             && database.is_unique_violation()
         {
-            return Self::Duplicate { field: duplicate_field(database) };
+            return Self::Duplicate {
+                field: duplicate_field(database),
+            };
         }
         if let Some(error) = of_connection(&error).or_else(|| of_postgres(&error)) {
             return error;
         }
         match sqlite_primary_code(&error) {
             Some(sqlite_code::BUSY) => Self::Busy,
-            Some(sqlite_code::READONLY | sqlite_code::FULL | sqlite_code::IOERR | sqlite_code::CANTOPEN | sqlite_code::PERM) => {
-                Self::Unwritable { reason: error.to_string() }
-            }
+            Some(
+                sqlite_code::READONLY
+                | sqlite_code::FULL
+                | sqlite_code::IOERR
+                | sqlite_code::CANTOPEN
+                | sqlite_code::PERM,
+            ) => Self::Unwritable {
+                reason: error.to_string(),
+            },
             _ => Self::Database(error),
         }
     }
@@ -206,7 +224,9 @@ fn of_connection(error: &sqlx::Error) -> Option<StoreError> {
     use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
     match error {
         Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
-            Some(StoreError::Unreachable { reason: error.to_string() })
+            Some(StoreError::Unreachable {
+                reason: error.to_string(),
+            })
         }
         _ => None,
     }
@@ -221,11 +241,18 @@ fn of_postgres(error: &sqlx::Error) -> Option<StoreError> {
         return None;
     }
     match code.as_ref() {
-        is::LOCK_NOT_AVAILABLE | is::DEADLOCK | is::SERIALIZATION_FAILURE | is::QUERY_CANCELED => Some(StoreError::Busy),
-        is::READ_ONLY_TRANSACTION | is::DISK_FULL | is::IO_ERROR => Some(StoreError::Unwritable { reason: error.to_string() }),
-        is::TOO_MANY_CONNECTIONS | is::ADMIN_SHUTDOWN | is::CRASH_SHUTDOWN | is::CANNOT_CONNECT_NOW => {
-            Some(StoreError::Unreachable { reason: error.to_string() })
+        is::LOCK_NOT_AVAILABLE | is::DEADLOCK | is::SERIALIZATION_FAILURE | is::QUERY_CANCELED => {
+            Some(StoreError::Busy)
         }
+        is::READ_ONLY_TRANSACTION | is::DISK_FULL | is::IO_ERROR => Some(StoreError::Unwritable {
+            reason: error.to_string(),
+        }),
+        is::TOO_MANY_CONNECTIONS
+        | is::ADMIN_SHUTDOWN
+        | is::CRASH_SHUTDOWN
+        | is::CANNOT_CONNECT_NOW => Some(StoreError::Unreachable {
+            reason: error.to_string(),
+        }),
         _ => None,
     }
 }

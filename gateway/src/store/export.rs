@@ -33,7 +33,14 @@ impl Store {
     /// Begins to export the consumers of `bucket`, or of all buckets.
     pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
         let snapshot = self.pool.begin_with(self.database.begin_read()).await?;
-        Ok(Export { snapshot, bucket, page: VecDeque::new(), page_end: None, after: None, first_has_key: false })
+        Ok(Export {
+            snapshot,
+            bucket,
+            page: VecDeque::new(),
+            page_end: None,
+            after: None,
+            first_has_key: false,
+        })
     }
 }
 
@@ -46,15 +53,30 @@ impl Export {
         }
         let keys = self.read_keys().await?;
         let is_last = keys.len() < KEYS as usize;
-        let on_page: HashSet<ConsumerId> = self.page.iter().filter_map(|consumer| consumer.id).collect();
+        let on_page: HashSet<ConsumerId> = self
+            .page
+            .iter()
+            .filter_map(|consumer| consumer.id)
+            .collect();
         let mut exported = Vec::with_capacity(keys.len());
         // Both are in the order of consumer ids, so they are read side by side. A key of another bucket is passed over.
-        for (owner, key) in keys.into_iter().filter(|(owner, _)| on_page.contains(owner)) {
-            while self.page.front().is_some_and(|consumer| consumer.id != Some(owner)) {
+        for (owner, key) in keys
+            .into_iter()
+            .filter(|(owner, _)| on_page.contains(owner))
+        {
+            while self
+                .page
+                .front()
+                .is_some_and(|consumer| consumer.id != Some(owner))
+            {
                 exported.extend(self.leave_consumer());
             }
             if let Some(consumer) = self.page.front() {
-                exported.push(TransferRow { line: 0, consumer: consumer.clone(), key: Some(key) });
+                exported.push(TransferRow {
+                    line: 0,
+                    consumer: consumer.clone(),
+                    key: Some(key),
+                });
                 self.first_has_key = true;
             }
         }
@@ -84,10 +106,16 @@ impl Export {
 
     /// The next keys of the consumers between the first and the last of the page.
     async fn read_keys(&mut self) -> Result<Vec<(ConsumerId, TransferKey)>, StoreError> {
-        let (Some(first), Some(last)) = (self.page.front().and_then(|consumer| consumer.id), self.page_end) else {
+        let (Some(first), Some(last)) = (
+            self.page.front().and_then(|consumer| consumer.id),
+            self.page_end,
+        ) else {
             return Ok(Vec::new());
         };
-        let (owner, at, id) = self.after.take().unwrap_or((first, i64::MIN, String::new()));
+        let (owner, at, id) = self
+            .after
+            .take()
+            .unwrap_or((first, i64::MIN, String::new()));
         let rows = sqlx::query(
             "SELECT k.id, k.consumer_id, k.digest, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.own_expires_at, k.scopes, \
              k.description, k.created_at, k.last_used_at FROM keys k WHERE (k.consumer_id, k.created_at, k.id) > ($1, $2, $3) AND k.consumer_id <= $4 \
@@ -101,7 +129,11 @@ impl Export {
         .fetch_all(&mut *self.snapshot)
         .await?;
         if let Some(last) = rows.last() {
-            self.after = Some((rows::required(last, "consumer_id")?, last.try_get("created_at")?, last.try_get("id")?));
+            self.after = Some((
+                rows::required(last, "consumer_id")?,
+                last.try_get("created_at")?,
+                last.try_get("id")?,
+            ));
         }
         rows.iter().map(key).collect()
     }
@@ -110,7 +142,11 @@ impl Export {
     fn leave_consumer(&mut self) -> Option<TransferRow> {
         let has_key = std::mem::take(&mut self.first_has_key);
         let consumer = self.page.pop_front()?;
-        (!has_key).then_some(TransferRow { line: 0, consumer, key: None })
+        (!has_key).then_some(TransferRow {
+            line: 0,
+            consumer,
+            key: None,
+        })
     }
 }
 
@@ -132,7 +168,15 @@ fn consumer(row: &AnyRow) -> Result<TransferConsumer, StoreError> {
 }
 
 fn key(row: &AnyRow) -> Result<(ConsumerId, TransferKey), StoreError> {
-    let KeyEntry { digest, id, consumer, state, expires_at, deprecated_at: _, scopes } = rows::key_entry(row)?;
+    let KeyEntry {
+        digest,
+        id,
+        consumer,
+        state,
+        expires_at,
+        deprecated_at: _,
+        scopes,
+    } = rows::key_entry(row)?;
     let key = TransferKey {
         id: Some(id),
         digest,

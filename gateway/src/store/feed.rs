@@ -31,11 +31,27 @@ const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// from a snapshot is not loaded again where the changes since then tell it all.
 ///
 /// Drop the future to stop: the table stays as it is at that moment.
-pub async fn follow(store: Store, table: Arc<KeyTable>, status: Arc<FeedStatus>, restored: Option<Origin>) -> Infallible {
-    let (followed, revision) = restored.map(|restored| (restored.store, restored.revision)).unzip();
-    let mut follower =
-        Follower { store, table, status, followed, revision, loaded_at: Some(Instant::now()), health: Health::Unknown };
-    follower.follow_watches(async |follower| follower.follow_one_watch().await).await
+pub async fn follow(
+    store: Store,
+    table: Arc<KeyTable>,
+    status: Arc<FeedStatus>,
+    restored: Option<Origin>,
+) -> Infallible {
+    let (followed, revision) = restored
+        .map(|restored| (restored.store, restored.revision))
+        .unzip();
+    let mut follower = Follower {
+        store,
+        table,
+        status,
+        followed,
+        revision,
+        loaded_at: Some(Instant::now()),
+        health: Health::Unknown,
+    };
+    follower
+        .follow_watches(async |follower| follower.follow_one_watch().await)
+        .await
 }
 
 struct Follower {
@@ -87,7 +103,11 @@ impl Follower {
         let mut watch = Watch::open(&self.store.database).await?;
         let identity = self.store.identity().await?;
         // The numbers of changes mean nothing in another store, be it at the same place.
-        if self.followed.as_ref().is_some_and(|followed| *followed != identity) {
+        if self
+            .followed
+            .as_ref()
+            .is_some_and(|followed| *followed != identity)
+        {
             self.revision = None;
         }
         self.status.follows(identity.clone());
@@ -100,7 +120,10 @@ impl Follower {
             if watch.look().await? == Look::Changed {
                 self.catch_up(&mut watch.connection).await?;
             }
-            if self.loaded_at.is_some_and(|at| at.elapsed() > memory::KEPT_FOR) {
+            if self
+                .loaded_at
+                .is_some_and(|at| at.elapsed() > memory::KEPT_FOR)
+            {
                 memory::give_back();
                 self.loaded_at = None;
             }
@@ -124,7 +147,9 @@ impl Follower {
     fn tell_interrupted(&mut self, error: &StoreError) {
         if self.health != Health::Interrupted {
             if self.table.is_loaded() {
-                log::warn!("the key table cannot follow the store; requests go on with the keys known so far: {error}");
+                log::warn!(
+                    "the key table cannot follow the store; requests go on with the keys known so far: {error}"
+                );
             } else {
                 log::error!("the keys cannot be loaded: {error}");
             }
@@ -141,7 +166,9 @@ mod tests {
     #[actix_rt::test]
     async fn after_a_panic_the_store_is_followed_again_and_everything_loaded() {
         let directory = tempfile::tempdir().unwrap();
-        let url: DatabaseUrl = format!("sqlite://{}/gateway.db", directory.path().display()).parse().unwrap();
+        let url: DatabaseUrl = format!("sqlite://{}/gateway.db", directory.path().display())
+            .parse()
+            .unwrap();
         let (table, status) = (Arc::new(KeyTable::new()), Arc::new(FeedStatus::new()));
         let mut follower = Follower {
             store: Store::open(&url).await.unwrap(),

@@ -97,21 +97,31 @@ impl Store {
         .bind(revision)
         .execute(&self.pool)
         .await?;
-        sqlx::query("DELETE FROM gateways WHERE seen_at < $1").bind(now - FORGOTTEN_AFTER_MILLIS).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM gateways WHERE seen_at < $1")
+            .bind(now - FORGOTTEN_AFTER_MILLIS)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// Notes that a gateway has stopped.
     pub async fn leave(&self, id: &GatewayId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM gateways WHERE id = $1").bind(id.0.as_str()).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM gateways WHERE id = $1")
+            .bind(id.0.as_str())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// All gateways that follow this store, by name; those that have fallen silent too.
     pub async fn gateways(&self) -> Result<Vec<FollowingGateway>, StoreError> {
         let (now, rows) = within(ANSWER_TIMEOUT, async {
-            let all = "SELECT id, name, started_at, seen_at, revision FROM gateways ORDER BY name, id";
-            Ok((self.clock().await?, sqlx::query(all).fetch_all(&self.pool).await?))
+            let all =
+                "SELECT id, name, started_at, seen_at, revision FROM gateways ORDER BY name, id";
+            Ok((
+                self.clock().await?,
+                sqlx::query(all).fetch_all(&self.pool).await?,
+            ))
         })
         .await?;
         rows.iter()
@@ -153,7 +163,9 @@ impl Store {
     /// The newest change of the store; 0 when there was never any.
     pub async fn newest_revision(&self) -> Result<i64, StoreError> {
         within(ANSWER_TIMEOUT, async {
-            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&self.pool).await?;
+            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes")
+                .fetch_one(&self.pool)
+                .await?;
             Ok(newest.unwrap_or(0))
         })
         .await
@@ -161,15 +173,21 @@ impl Store {
 
     /// The store's own name, which no other store has, not even one that was made anew at the same place.
     pub async fn identity(&self) -> Result<String, StoreError> {
-        within(ANSWER_TIMEOUT, async { Ok(sqlx::query_scalar("SELECT id FROM store_identity").fetch_one(&self.pool).await?) })
-            .await
+        within(ANSWER_TIMEOUT, async {
+            Ok(sqlx::query_scalar("SELECT id FROM store_identity")
+                .fetch_one(&self.pool)
+                .await?)
+        })
+        .await
     }
 
     /// The database's own clock in milliseconds: the clocks of gateways may differ.
     async fn clock(&self) -> Result<i64, StoreError> {
         let query = match &self.database {
             Database::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
-            Database::Postgres(_) => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+            Database::Postgres(_) => {
+                "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+            }
         };
         Ok(sqlx::query_scalar(query).fetch_one(&self.pool).await?)
     }

@@ -11,8 +11,8 @@ use sqlx::{AnyConnection, Row};
 
 use crate::keys::UnixMillis;
 use crate::store::{
-    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError, StoredBucket, StoredConsumer,
-    buckets, consumers, keys, roll,
+    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
+    StoredBucket, StoredConsumer, buckets, consumers, keys, roll,
 };
 
 /// How long an answer is remembered.
@@ -54,7 +54,11 @@ struct Before {
 impl Before {
     /// The answer, if it was the same request.
     fn answer_to(self, key: &CreationKey) -> Result<Answer, StoreError> {
-        if self.request == key.request { Ok(self.answer) } else { Err(StoreError::IdempotencyKeyReused) }
+        if self.request == key.request {
+            Ok(self.answer)
+        } else {
+            Err(StoreError::IdempotencyKeyReused)
+        }
     }
 }
 
@@ -65,9 +69,15 @@ impl CreationKey {
     pub fn new(token: &str, key: &[u8], request: [&[u8]; 3]) -> Self {
         let request = request.iter().fold(Sha256::new(), |digest, part| {
             // With the length before it, so that no two requests are the same bytes.
-            digest.chain_update((part.len() as u64).to_le_bytes()).chain_update(part)
+            digest
+                .chain_update((part.len() as u64).to_le_bytes())
+                .chain_update(part)
         });
-        Self { token: token.into(), digest: Sha256::digest(key).into(), request: request.finalize().into() }
+        Self {
+            token: token.into(),
+            digest: Sha256::digest(key).into(),
+            request: request.finalize().into(),
+        }
     }
 
     /// Whose it is and which, whatever it is used for.
@@ -79,7 +89,11 @@ impl CreationKey {
 
 impl fmt::Debug for CreationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CreationKey({} {:02x}{:02x}…)", self.token, self.digest[0], self.digest[1])
+        write!(
+            f,
+            "CreationKey({} {:02x}{:02x}…)",
+            self.token, self.digest[0], self.digest[1]
+        )
     }
 }
 
@@ -92,7 +106,10 @@ impl Store {
         answer: impl FnOnce(&StoredBucket) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredBucket>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| buckets::create(transaction, new, stamp).await).await
+        self.once(key, answer, stamp, async |transaction| {
+            buckets::create(transaction, new, stamp).await
+        })
+        .await
     }
 
     /// Makes a consumer, once for `key`.
@@ -103,7 +120,10 @@ impl Store {
         answer: impl FnOnce(&StoredConsumer) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredConsumer>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| consumers::insert(transaction, new, stamp).await).await
+        self.once(key, answer, stamp, async |transaction| {
+            consumers::insert(transaction, new, stamp).await
+        })
+        .await
     }
 
     /// Makes a key, and its consumer as [`Store::create_key`] does, once for `key`.
@@ -114,11 +134,18 @@ impl Store {
         answer: impl FnOnce(&CreatedKey) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<CreatedKey>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| keys::create(transaction, new, stamp).await).await
+        self.once(key, answer, stamp, async |transaction| {
+            keys::create(transaction, new, stamp).await
+        })
+        .await
     }
 
     /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
-    pub async fn repeated(&self, key: &CreationKey, stamp: &Stamp) -> Result<Option<Answer>, StoreError> {
+    pub async fn repeated(
+        &self,
+        key: &CreationKey,
+        stamp: &Stamp,
+    ) -> Result<Option<Answer>, StoreError> {
         let found = find(&mut *self.pool.acquire().await?, key).await?;
         match found {
             Some(before) if before.at.0 <= oldest_kept(stamp) => Ok(None),
@@ -135,7 +162,10 @@ impl Store {
         answer: impl FnOnce(&RolledKeys) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<RolledKeys>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| roll::replace(transaction, roll, stamp).await).await
+        self.once(key, answer, stamp, async |transaction| {
+            roll::replace(transaction, roll, stamp).await
+        })
+        .await
     }
 
     async fn once<T>(
@@ -164,16 +194,25 @@ impl Store {
 }
 
 async fn forget_old(transaction: &mut AnyConnection, stamp: &Stamp) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1").bind(oldest_kept(stamp)).execute(transaction).await?;
+    sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1")
+        .bind(oldest_kept(stamp))
+        .execute(transaction)
+        .await?;
     Ok(())
 }
 
 /// What was made at this moment or before is forgotten.
 fn oldest_kept(stamp: &Stamp) -> i64 {
-    stamp.at.0.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
+    stamp
+        .at
+        .0
+        .saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
 }
 
-async fn find(transaction: &mut AnyConnection, key: &CreationKey) -> Result<Option<Before>, StoreError> {
+async fn find(
+    transaction: &mut AnyConnection,
+    key: &CreationKey,
+) -> Result<Option<Before>, StoreError> {
     let row = sqlx::query("SELECT request, location, answer, created_at FROM idempotency_keys WHERE token = $1 AND digest = $2")
         .bind(&*key.token)
         .bind(key.digest.as_slice())
@@ -183,12 +222,20 @@ async fn find(transaction: &mut AnyConnection, key: &CreationKey) -> Result<Opti
     let request: &[u8] = row.try_get("request")?;
     Ok(Some(Before {
         request: request.to_vec(),
-        answer: Answer { location: row.try_get("location")?, body: row.try_get("answer")? },
+        answer: Answer {
+            location: row.try_get("location")?,
+            body: row.try_get("answer")?,
+        },
         at: UnixMillis(row.try_get("created_at")?),
     }))
 }
 
-async fn remember(transaction: &mut AnyConnection, key: &CreationKey, answer: &Answer, stamp: &Stamp) -> Result<(), StoreError> {
+async fn remember(
+    transaction: &mut AnyConnection,
+    key: &CreationKey,
+    answer: &Answer,
+    stamp: &Stamp,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO idempotency_keys (token, digest, request, location, answer, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
     )

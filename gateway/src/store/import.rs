@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, Executor, Row};
 use thiserror::Error;
 
-use crate::keys::{BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId, Metadata, Scopes};
+use crate::keys::{
+    BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
+    Metadata, Scopes,
+};
 use crate::store::bulk::In;
 use crate::store::consumers::tags_json;
 use crate::store::journal::{self, Action, Mutation, Subject};
@@ -35,7 +38,9 @@ pub enum ImportConflict {
     #[error("the key is another consumer's already")]
     KeyOfAnother,
     /// The consumer is there, and something else is known of it.
-    #[error("the consumer is there already with another {0}; give the same, or leave it out to add the key only")]
+    #[error(
+        "the consumer is there already with another {0}; give the same, or leave it out to add the key only"
+    )]
     ConsumerDiffers(&'static str),
     /// Unique fields.
     #[error("{0} is already taken")]
@@ -91,7 +96,11 @@ impl Store {
 
     /// Adds the rows that are new in one transaction, each with its audit row and its feed row. What is there already
     /// stays as it is, so the same rows can be imported again. Rows must not contradict each other.
-    pub async fn import(&self, rows: &[TransferRow], stamp: &Stamp) -> Result<Imported, StoreError> {
+    pub async fn import(
+        &self,
+        rows: &[TransferRow],
+        stamp: &Stamp,
+    ) -> Result<Imported, StoreError> {
         let mut transaction = self.begin_write().await?;
         self.prepare_for_many(&mut transaction).await?;
         let known = Known::of(&mut transaction, rows).await?;
@@ -119,7 +128,10 @@ impl Store {
                 (Some(stored), _) => stored.consumer.id,
                 (None, Some(id)) => *id,
                 (None, None) => {
-                    let id = from.id.or_else(|| consumer_ids.next()).map_or_else(ConsumerId::generate, Ok)?;
+                    let id = from
+                        .id
+                        .or_else(|| consumer_ids.next())
+                        .map_or_else(ConsumerId::generate, Ok)?;
                     made.insert(name, id);
                     consumers.push(NewConsumerRow { id, from });
                     id
@@ -128,7 +140,10 @@ impl Store {
             match &row.key {
                 Some(from) if added.insert(&from.digest) => {
                     keys.push(NewKeyRow {
-                        id: from.id.or_else(|| key_ids.next()).map_or_else(KeyId::generate, Ok)?,
+                        id: from
+                            .id
+                            .or_else(|| key_ids.next())
+                            .map_or_else(KeyId::generate, Ok)?,
                         consumer,
                         from,
                     });
@@ -140,8 +155,11 @@ impl Store {
         (imported.consumers, imported.keys) = (consumers.len() as u64, keys.len() as u64);
         insert_consumers(&mut transaction, &consumers, stamp).await?;
         insert_keys(&mut transaction, &keys, stamp).await?;
-        let mutations: Vec<Mutation<'_>> =
-            consumers.iter().map(NewConsumerRow::mutation).chain(keys.iter().map(NewKeyRow::mutation)).collect();
+        let mutations: Vec<Mutation<'_>> = consumers
+            .iter()
+            .map(NewConsumerRow::mutation)
+            .chain(keys.iter().map(NewKeyRow::mutation))
+            .collect();
         journal::record_many(&mut transaction, stamp, &mutations).await?;
         transaction.commit().await?;
         Ok(imported)
@@ -152,7 +170,9 @@ impl Store {
         match &self.database {
             Database::Sqlite(_) => {
                 // 128 MB of pages; the log is copied into the file after every 64 MB instead of every 4.
-                transaction.execute("PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16384;").await?;
+                transaction
+                    .execute("PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16384;")
+                    .await?;
             }
             // Its cache is the server's.
             Database::Postgres(_) => {}
@@ -164,9 +184,16 @@ impl Store {
 impl Known {
     async fn of(connection: &mut AnyConnection, rows: &[TransferRow]) -> Result<Self, StoreError> {
         let mut known = Self::default();
-        let buckets: HashSet<&str> = rows.iter().map(|row| row.consumer.bucket.as_str()).collect();
+        let buckets: HashSet<&str> = rows
+            .iter()
+            .map(|row| row.consumer.bucket.as_str())
+            .collect();
         for bucket in buckets {
-            let here = || rows.iter().map(|row| &row.consumer).filter(|consumer| consumer.bucket.as_str() == bucket);
+            let here = || {
+                rows.iter()
+                    .map(|row| &row.consumer)
+                    .filter(|consumer| consumer.bucket.as_str() == bucket)
+            };
             known
                 .look_up_bucket(
                     connection,
@@ -176,7 +203,10 @@ impl Known {
                 )
                 .await?;
         }
-        let digests: Vec<&KeyDigest> = rows.iter().filter_map(|row| Some(&row.key.as_ref()?.digest)).collect();
+        let digests: Vec<&KeyDigest> = rows
+            .iter()
+            .filter_map(|row| Some(&row.key.as_ref()?.digest))
+            .collect();
         let select = "SELECT k.digest, c.bucket, c.name FROM keys k JOIN consumers c ON c.id = k.consumer_id WHERE k.digest";
         bulk::each_in(
             connection,
@@ -185,15 +215,30 @@ impl Known {
             &digests,
             |query, digest| query.bind(digest.as_bytes().as_slice()),
             |row| {
-                known.keys.insert(rows::digest(row)?, (row.try_get("bucket")?, row.try_get("name")?));
+                known.keys.insert(
+                    rows::digest(row)?,
+                    (row.try_get("bucket")?, row.try_get("name")?),
+                );
                 Ok(())
             },
         )
         .await?;
         let ids: Vec<KeyId> = rows.iter().filter_map(|row| row.key.as_ref()?.id).collect();
-        known.key_ids = ids_in(connection, "SELECT k.id FROM keys k WHERE k.id", &ids, KeyId::as_str).await?;
+        known.key_ids = ids_in(
+            connection,
+            "SELECT k.id FROM keys k WHERE k.id",
+            &ids,
+            KeyId::as_str,
+        )
+        .await?;
         let ids: Vec<ConsumerId> = rows.iter().filter_map(|row| row.consumer.id).collect();
-        known.consumer_ids = ids_in(connection, "SELECT c.id FROM consumers c WHERE c.id", &ids, ConsumerId::as_str).await?;
+        known.consumer_ids = ids_in(
+            connection,
+            "SELECT c.id FROM consumers c WHERE c.id",
+            &ids,
+            ConsumerId::as_str,
+        )
+        .await?;
         Ok(known)
     }
 
@@ -204,7 +249,10 @@ impl Known {
         names: impl Iterator<Item = &'r ConsumerName>,
         custom_ids: impl Iterator<Item = &'r CustomId>,
     ) -> Result<(), StoreError> {
-        let found = sqlx::query("SELECT name FROM buckets WHERE name = $1").bind(bucket).fetch_optional(&mut *connection).await?;
+        let found = sqlx::query("SELECT name FROM buckets WHERE name = $1")
+            .bind(bucket)
+            .fetch_optional(&mut *connection)
+            .await?;
         if found.is_none() {
             return Ok(());
         }
@@ -214,14 +262,19 @@ impl Known {
         let before = select_consumer!("WHERE c.bucket = $1 AND c.name");
         bulk::each_in(
             connection,
-            &In { before, values: 1, after: "" },
+            &In {
+                before,
+                values: 1,
+                after: "",
+            },
             |query| query.bind(bucket.to_owned()),
             &names,
             |query, name| query.bind(*name),
             |row| {
                 let stored = stored_consumer(row)?;
                 let Consumer { bucket, name, .. } = &stored.consumer;
-                self.consumers.insert((bucket.to_string(), name.to_string()), stored);
+                self.consumers
+                    .insert((bucket.to_string(), name.to_string()), stored);
                 Ok(())
             },
         )
@@ -230,12 +283,17 @@ impl Known {
         let before = "SELECT c.custom_id FROM consumers c WHERE c.bucket = $1 AND c.custom_id";
         bulk::each_in(
             connection,
-            &In { before, values: 1, after: "" },
+            &In {
+                before,
+                values: 1,
+                after: "",
+            },
             |query| query.bind(bucket.to_owned()),
             &custom_ids,
             |query, id| query.bind(*id),
             |row| {
-                self.custom_ids.insert((bucket.to_owned(), row.try_get("custom_id")?));
+                self.custom_ids
+                    .insert((bucket.to_owned(), row.try_get("custom_id")?));
                 Ok(())
             },
         )
@@ -254,7 +312,11 @@ impl Known {
         // First of all: a second run of the same file is fine, whatever was changed of the consumer in between.
         if let Some(of) = row.key.as_ref().and_then(|key| self.keys.get(&key.digest)) {
             let is_same = *of == owner(consumer);
-            return if is_same { Verdict::Already } else { Verdict::Conflict(ImportConflict::KeyOfAnother) };
+            return if is_same {
+                Verdict::Already
+            } else {
+                Verdict::Conflict(ImportConflict::KeyOfAnother)
+            };
         }
         let stored = self.consumer(consumer);
         let conflict = match stored {
@@ -275,11 +337,17 @@ impl Known {
 
     /// What a new consumer cannot have because another has it.
     fn taken(&self, consumer: &TransferConsumer) -> Option<&'static str> {
-        let custom_id = consumer.custom_id.as_ref().map(|id| (consumer.bucket.to_string(), id.to_string()));
+        let custom_id = consumer
+            .custom_id
+            .as_ref()
+            .map(|id| (consumer.bucket.to_string(), id.to_string()));
         if custom_id.is_some_and(|id| self.custom_ids.contains(&id)) {
             return Some("the custom id");
         }
-        consumer.id.is_some_and(|id| self.consumer_ids.contains(id.as_str())).then_some("the id of the consumer")
+        consumer
+            .id
+            .is_some_and(|id| self.consumer_ids.contains(id.as_str()))
+            .then_some("the id of the consumer")
     }
 }
 
@@ -314,70 +382,124 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
     let consumer = &stored.consumer;
     let fields = [
         ("id", differs(given.id.as_ref(), Some(&consumer.id))),
-        ("custom id", differs(given.custom_id.as_ref(), consumer.custom_id.as_ref())),
-        ("description", differs(given.description.as_ref(), stored.description.as_ref())),
-        ("metadata", differs(given.metadata.as_ref(), consumer.metadata.as_ref())),
-        ("set of scopes", !given.scopes.is_empty() && given.scopes != consumer.scopes),
-        ("set of allowed addresses", !given.allowed_ips.is_empty() && given.allowed_ips != consumer.allowed_ips),
-        ("set of tags", given.tags.iter().next().is_some() && given.tags != stored.tags),
+        (
+            "custom id",
+            differs(given.custom_id.as_ref(), consumer.custom_id.as_ref()),
+        ),
+        (
+            "description",
+            differs(given.description.as_ref(), stored.description.as_ref()),
+        ),
+        (
+            "metadata",
+            differs(given.metadata.as_ref(), consumer.metadata.as_ref()),
+        ),
+        (
+            "set of scopes",
+            !given.scopes.is_empty() && given.scopes != consumer.scopes,
+        ),
+        (
+            "set of allowed addresses",
+            !given.allowed_ips.is_empty() && given.allowed_ips != consumer.allowed_ips,
+        ),
+        (
+            "set of tags",
+            given.tags.iter().next().is_some() && given.tags != stored.tags,
+        ),
     ];
-    fields.into_iter().find_map(|(field, is_other)| is_other.then_some(field))
+    fields
+        .into_iter()
+        .find_map(|(field, is_other)| is_other.then_some(field))
 }
 
 fn owner(consumer: &TransferConsumer) -> (String, String) {
     let TransferConsumer { bucket, name, .. } = consumer;
-    (BucketName::as_str(bucket).to_owned(), name.as_str().to_owned())
+    (
+        BucketName::as_str(bucket).to_owned(),
+        name.as_str().to_owned(),
+    )
 }
 
-async fn insert_consumers(transaction: &mut AnyConnection, new: &[NewConsumerRow<'_>], stamp: &Stamp) -> Result<(), StoreError> {
+async fn insert_consumers(
+    transaction: &mut AnyConnection,
+    new: &[NewConsumerRow<'_>],
+    stamp: &Stamp,
+) -> Result<(), StoreError> {
     let into = "consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
                 updated_at)";
-    bulk::insert(transaction, into, 11, new, |query, NewConsumerRow { id, from }| {
-        query
-            .bind(id.as_str())
-            .bind(from.bucket.as_str())
-            .bind(from.name.as_str())
-            .bind(from.custom_id.as_ref().map(CustomId::as_str))
-            .bind(from.description.as_ref().map(Description::as_str))
-            .bind(from.metadata.as_ref().map(Metadata::as_str))
-            .bind(tags_json(&from.tags))
-            .bind(from.scopes.as_str())
-            .bind(from.allowed_ips.to_string())
-            .bind(from.created_at.unwrap_or(stamp.at).0)
-            .bind(stamp.at.0)
-    })
+    bulk::insert(
+        transaction,
+        into,
+        11,
+        new,
+        |query, NewConsumerRow { id, from }| {
+            query
+                .bind(id.as_str())
+                .bind(from.bucket.as_str())
+                .bind(from.name.as_str())
+                .bind(from.custom_id.as_ref().map(CustomId::as_str))
+                .bind(from.description.as_ref().map(Description::as_str))
+                .bind(from.metadata.as_ref().map(Metadata::as_str))
+                .bind(tags_json(&from.tags))
+                .bind(from.scopes.as_str())
+                .bind(from.allowed_ips.to_string())
+                .bind(from.created_at.unwrap_or(stamp.at).0)
+                .bind(stamp.at.0)
+        },
+    )
     .await
 }
 
-async fn insert_keys(transaction: &mut AnyConnection, new: &[NewKeyRow<'_>], stamp: &Stamp) -> Result<(), StoreError> {
+async fn insert_keys(
+    transaction: &mut AnyConnection,
+    new: &[NewKeyRow<'_>],
+    stamp: &Stamp,
+) -> Result<(), StoreError> {
     let into = "keys (id, consumer_id, digest, hint, state, expires_at, deprecated_at, successor, own_expires_at, scopes, description, \
          created_at, updated_at, last_used_at)";
-    bulk::insert(transaction, into, 14, new, |query, NewKeyRow { id, consumer, from }| {
-        query
-            .bind(id.as_str())
-            .bind(consumer.as_str())
-            .bind(from.digest.as_bytes().as_slice())
-            .bind(from.hint.as_str())
-            .bind(from.state.as_str())
-            .bind(from.expires_at.map(|end| end.0))
-            .bind(from.rolled.map(|rolled| rolled.at.0))
-            .bind(from.rolled.and_then(|rolled| rolled.successor).map(|successor| successor.to_string()))
-            .bind(from.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
-            .bind(from.scopes.as_ref().map(Scopes::as_str))
-            .bind(from.description.as_ref().map(Description::as_str))
-            .bind(from.created_at.unwrap_or(stamp.at).0)
-            .bind(stamp.at.0)
-            .bind(from.last_used_at.map(|last| last.0))
-    })
+    bulk::insert(
+        transaction,
+        into,
+        14,
+        new,
+        |query, NewKeyRow { id, consumer, from }| {
+            query
+                .bind(id.as_str())
+                .bind(consumer.as_str())
+                .bind(from.digest.as_bytes().as_slice())
+                .bind(from.hint.as_str())
+                .bind(from.state.as_str())
+                .bind(from.expires_at.map(|end| end.0))
+                .bind(from.rolled.map(|rolled| rolled.at.0))
+                .bind(
+                    from.rolled
+                        .and_then(|rolled| rolled.successor)
+                        .map(|successor| successor.to_string()),
+                )
+                .bind(
+                    from.rolled
+                        .and_then(|rolled| rolled.own_end)
+                        .map(|end| end.0),
+                )
+                .bind(from.scopes.as_ref().map(Scopes::as_str))
+                .bind(from.description.as_ref().map(Description::as_str))
+                .bind(from.created_at.unwrap_or(stamp.at).0)
+                .bind(stamp.at.0)
+                .bind(from.last_used_at.map(|last| last.0))
+        },
+    )
     .await
 }
 
 impl NewConsumerRow<'_> {
     fn mutation(&self) -> Mutation<'_> {
         let Self { id, from } = self;
-        let detail: Value =
-            json!({ "name": from.name.as_str(), "bucket": from.bucket.as_str(), "scopes": from.scopes, "imported": true });
-        Mutation { action: Action::ConsumerCreate, subject: Subject::Consumer(id), detail }
+        let detail: Value = json!({ "name": from.name.as_str(), "bucket": from.bucket.as_str(), "scopes": from.scopes, "imported": true });
+        Mutation {
+            action: Action::ConsumerCreate,
+            subject: Subject::Consumer(id),
+            detail,
+        }
     }
 }
 
@@ -388,6 +510,10 @@ impl NewKeyRow<'_> {
             "consumer": consumer, "hint": from.hint, "expires_at": from.expires_at, "scopes": from.scopes,
             "state": from.state.as_str(), "imported": true,
         });
-        Mutation { action: Action::KeyCreate, subject: Subject::Key(id, &from.digest), detail }
+        Mutation {
+            action: Action::KeyCreate,
+            subject: Subject::Key(id, &from.digest),
+            detail,
+        }
     }
 }

@@ -98,7 +98,12 @@ impl Stamp {
     /// `actor`, now.
     #[must_use]
     pub fn now(actor: Actor) -> Self {
-        Self { actor, at: UnixMillis::now(), source: None, guard: Tags::default() }
+        Self {
+            actor,
+            at: UnixMillis::now(),
+            source: None,
+            guard: Tags::default(),
+        }
     }
 }
 
@@ -147,15 +152,19 @@ pub(super) async fn record(
     if matches!(subject, Subject::Bucket(_)) {
         return Ok(());
     }
-    let revision: i64 =
-        sqlx::query_scalar("INSERT INTO changes (subject, subject_id, digest) VALUES ($1, $2, $3) RETURNING revision")
-            .bind(kind)
-            .bind(id)
-            .bind(digest)
-            .fetch_one(&mut *transaction)
-            .await?;
+    let revision: i64 = sqlx::query_scalar(
+        "INSERT INTO changes (subject, subject_id, digest) VALUES ($1, $2, $3) RETURNING revision",
+    )
+    .bind(kind)
+    .bind(id)
+    .bind(digest)
+    .fetch_one(&mut *transaction)
+    .await?;
     if revision % CLEAN_UP_EVERY == 0 {
-        sqlx::query("DELETE FROM changes WHERE revision <= $1").bind(revision - KEPT_CHANGES).execute(transaction).await?;
+        sqlx::query("DELETE FROM changes WHERE revision <= $1")
+            .bind(revision - KEPT_CHANGES)
+            .execute(transaction)
+            .await?;
     }
     Ok(())
 }
@@ -193,16 +202,31 @@ pub(super) async fn record_many(
     let audit = "audit (at, actor, source, action, subject, subject_id, detail)";
     bulk::insert(transaction, audit, 7, mutations, |query, mutation| {
         let (kind, id, _) = mutation.subject.columns();
-        let query = query.bind(stamp.at.0).bind(stamp.actor.0.as_str()).bind(source.as_deref()).bind(mutation.action.as_str());
+        let query = query
+            .bind(stamp.at.0)
+            .bind(stamp.actor.0.as_str())
+            .bind(source.as_deref())
+            .bind(mutation.action.as_str());
         query.bind(kind).bind(id).bind(mutation.detail.to_string())
     })
     .await?;
-    bulk::insert(transaction, "changes (subject, subject_id, digest)", 3, mutations, |query, mutation| {
-        let (kind, id, digest) = mutation.subject.columns();
-        query.bind(kind).bind(id).bind(digest)
-    })
+    bulk::insert(
+        transaction,
+        "changes (subject, subject_id, digest)",
+        3,
+        mutations,
+        |query, mutation| {
+            let (kind, id, digest) = mutation.subject.columns();
+            query.bind(kind).bind(id).bind(digest)
+        },
+    )
     .await?;
-    let newest: i64 = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&mut *transaction).await?;
-    sqlx::query("DELETE FROM changes WHERE revision <= $1").bind(newest - KEPT_CHANGES).execute(transaction).await?;
+    let newest: i64 = sqlx::query_scalar("SELECT max(revision) FROM changes")
+        .fetch_one(&mut *transaction)
+        .await?;
+    sqlx::query("DELETE FROM changes WHERE revision <= $1")
+        .bind(newest - KEPT_CHANGES)
+        .execute(transaction)
+        .await?;
     Ok(())
 }

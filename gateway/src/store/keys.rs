@@ -3,7 +3,10 @@
 use serde_json::json;
 use sqlx::{AnyConnection, Row};
 
-use crate::keys::{BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes, UnixMillis};
+use crate::keys::{
+    BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes,
+    UnixMillis,
+};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{digest, select_key, stored_key};
 use crate::store::{NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, consumers};
@@ -63,7 +66,12 @@ impl Store {
     }
 
     /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
-    pub async fn set_key_state(&self, id: &KeyId, state: KeyState, stamp: &Stamp) -> Result<KeyStateChange, StoreError> {
+    pub async fn set_key_state(
+        &self,
+        id: &KeyId,
+        state: KeyState,
+        stamp: &Stamp,
+    ) -> Result<KeyStateChange, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut key = guarded(&mut transaction, id, stamp).await?;
         let before = key.state;
@@ -74,15 +82,24 @@ impl Store {
             (_, KeyState::Disabled) => Action::KeyDisable,
             (_, KeyState::Active) => Action::KeyEnable,
         };
-        let row = sqlx::query("UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1 RETURNING digest")
-            .bind(id.as_str())
-            .bind(state.as_str())
-            .bind(stamp.at.0)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let row = sqlx::query(
+            "UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1 RETURNING digest",
+        )
+        .bind(id.as_str())
+        .bind(state.as_str())
+        .bind(stamp.at.0)
+        .fetch_one(&mut *transaction)
+        .await?;
         let digest = digest(&row)?;
         let detail = json!({ "before": before.as_str() });
-        journal::record(&mut transaction, stamp, action, Subject::Key(id, &digest), &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            action,
+            Subject::Key(id, &digest),
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         (key.state, key.updated_at) = (state, stamp.at);
         Ok(KeyStateChange { key, before })
@@ -103,29 +120,50 @@ impl Store {
     }
 }
 
-pub(super) async fn create(transaction: &mut AnyConnection, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
+pub(super) async fn create(
+    transaction: &mut AnyConnection,
+    new: NewKey,
+    stamp: &Stamp,
+) -> Result<CreatedKey, StoreError> {
     let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
     require_within(&owner, new.scopes.as_ref())?;
     let key = insert(transaction, new, &owner, stamp).await?;
-    Ok(CreatedKey { key, new_consumer: is_new.then_some(owner) })
+    Ok(CreatedKey {
+        key,
+        new_consumer: is_new.then_some(owner),
+    })
 }
 
 /// Refuses scopes that `owner` does not have.
-pub(super) fn require_within(owner: &StoredConsumer, scopes: Option<&Scopes>) -> Result<(), StoreError> {
+pub(super) fn require_within(
+    owner: &StoredConsumer,
+    scopes: Option<&Scopes>,
+) -> Result<(), StoreError> {
     match scopes.and_then(|scopes| scopes.first_outside(&owner.consumer.scopes)) {
         None => Ok(()),
-        Some(scope) => Err(StoreError::ScopeNotGranted { consumer: owner.consumer.name.to_string(), scope: scope.to_owned() }),
+        Some(scope) => Err(StoreError::ScopeNotGranted {
+            consumer: owner.consumer.name.to_string(),
+            scope: scope.to_owned(),
+        }),
     }
 }
 
-async fn find_owner(transaction: &mut AnyConnection, new: &NewKey, stamp: &Stamp) -> Result<(StoredConsumer, bool), StoreError> {
+async fn find_owner(
+    transaction: &mut AnyConnection,
+    new: &NewKey,
+    stamp: &Stamp,
+) -> Result<(StoredConsumer, bool), StoreError> {
     match &new.owner {
         Owner::Id(id) => Ok((consumers::guarded(transaction, id, stamp).await?, false)),
         Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
             Some(owner) => Ok((owner, false)),
             None => {
                 let scopes = new.scopes.clone().unwrap_or_default();
-                let consumer = NewConsumer { bucket: bucket.clone(), scopes, ..NewConsumer::named(name.clone()) };
+                let consumer = NewConsumer {
+                    bucket: bucket.clone(),
+                    scopes,
+                    ..NewConsumer::named(name.clone())
+                };
                 Ok((consumers::insert(transaction, consumer, stamp).await?, true))
             }
         },
@@ -138,7 +176,14 @@ pub(super) async fn insert(
     owner: &StoredConsumer,
     stamp: &Stamp,
 ) -> Result<StoredKey, StoreError> {
-    let NewKey { owner: _, digest, hint, expires_at, scopes, description } = new;
+    let NewKey {
+        owner: _,
+        digest,
+        hint,
+        expires_at,
+        scopes,
+        description,
+    } = new;
     let key = StoredKey {
         id: KeyId::generate()?,
         consumer: owner.consumer.id,
@@ -173,18 +218,37 @@ pub(super) async fn insert(
     let detail = json!({
         "consumer": key.consumer, "hint": key.hint, "expires_at": key.expires_at, "scopes": key.scopes,
     });
-    journal::record(transaction, stamp, Action::KeyCreate, Subject::Key(&key.id, &digest), &detail).await?;
+    journal::record(
+        transaction,
+        stamp,
+        Action::KeyCreate,
+        Subject::Key(&key.id, &digest),
+        &detail,
+    )
+    .await?;
     Ok(key)
 }
 
 /// The key that a change is about, if its consumer has the tags that the caller asks for.
-pub(super) async fn guarded(connection: &mut AnyConnection, id: &KeyId, stamp: &Stamp) -> Result<StoredKey, StoreError> {
-    let key = by_id(connection, id).await?.ok_or(StoreError::UnknownKey(*id))?;
+pub(super) async fn guarded(
+    connection: &mut AnyConnection,
+    id: &KeyId,
+    stamp: &Stamp,
+) -> Result<StoredKey, StoreError> {
+    let key = by_id(connection, id)
+        .await?
+        .ok_or(StoreError::UnknownKey(*id))?;
     consumers::guarded(connection, &key.consumer, stamp).await?;
     Ok(key)
 }
 
-pub(super) async fn by_id(connection: &mut AnyConnection, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
-    let row = sqlx::query(select_key!("WHERE k.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
+pub(super) async fn by_id(
+    connection: &mut AnyConnection,
+    id: &KeyId,
+) -> Result<Option<StoredKey>, StoreError> {
+    let row = sqlx::query(select_key!("WHERE k.id = $1"))
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
     row.as_ref().map(stored_key).transpose()
 }

@@ -105,7 +105,11 @@ impl LeakAction {
 
 impl Store {
     /// Does what the key's bucket says about leaked keys. `None` when no key has this digest.
-    pub async fn report_leak(&self, leak: &Leak, stamp: &Stamp) -> Result<Option<LeakOutcome>, StoreError> {
+    pub async fn report_leak(
+        &self,
+        leak: &Leak,
+        stamp: &Stamp,
+    ) -> Result<Option<LeakOutcome>, StoreError> {
         let mut transaction = self.begin_write().await?;
         let row = sqlx::query("SELECT id FROM keys WHERE digest = $1")
             .bind(leak.digest.as_bytes().as_slice())
@@ -113,7 +117,9 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let id = required::<KeyId>(&row, "id")?;
-        let mut key = keys::by_id(&mut transaction, &id).await?.ok_or(StoreError::UnknownKey(id))?;
+        let mut key = keys::by_id(&mut transaction, &id)
+            .await?
+            .ok_or(StoreError::UnknownKey(id))?;
         let rule = buckets::require(&mut transaction, &key.bucket).await?.leaks;
         let action = rule.apply(&mut key, stamp);
         sqlx::query(
@@ -131,7 +137,14 @@ impl Store {
             "action": action.as_str(), "policy": rule.policy.as_str(), "url": leak.url, "source": leak.source,
             "expires_at": key.expires_at,
         });
-        journal::record(&mut transaction, stamp, Action::KeyLeak, Subject::Key(&id, &leak.digest), &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            Action::KeyLeak,
+            Subject::Key(&id, &leak.digest),
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(Some(LeakOutcome { action, key }))
     }

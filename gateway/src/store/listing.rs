@@ -43,7 +43,10 @@ impl StoredKey {
     /// Where a list that ended with this key goes on.
     #[must_use]
     pub fn place(&self) -> After {
-        After { created_at: self.created_at, id: self.id.to_string() }
+        After {
+            created_at: self.created_at,
+            id: self.id.to_string(),
+        }
     }
 }
 
@@ -56,24 +59,52 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<StoredConsumer>, StoreError> {
         let mut list = List::of(select_consumer!(""), 'c', after);
-        list.only("c.bucket = ?", filter.bucket.as_ref().map(BucketName::as_str));
+        list.only(
+            "c.bucket = ?",
+            filter.bucket.as_ref().map(BucketName::as_str),
+        );
         // Names and custom ids are found by bucket: where none is given, in each.
         let each = "c.bucket IN (SELECT b.name FROM buckets b) AND ";
-        list.only(&format!("{each}c.name = ?"), filter.name.as_ref().map(ConsumerName::as_str));
-        list.only(&format!("{each}c.custom_id = ?"), filter.custom_id.as_ref().map(CustomId::as_str));
+        list.only(
+            &format!("{each}c.name = ?"),
+            filter.name.as_ref().map(ConsumerName::as_str),
+        );
+        list.only(
+            &format!("{each}c.custom_id = ?"),
+            filter.custom_id.as_ref().map(CustomId::as_str),
+        );
         list.tagged(&filter.tags);
-        list.fetch(&self.pool, limit).await?.iter().map(stored_consumer).collect()
+        list.fetch(&self.pool, limit)
+            .await?
+            .iter()
+            .map(stored_consumer)
+            .collect()
     }
 
     /// At most `limit` keys, oldest first.
-    pub async fn list_keys(&self, filter: &KeyFilter, after: Option<&After>, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn list_keys(
+        &self,
+        filter: &KeyFilter,
+        after: Option<&After>,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, StoreError> {
         let mut list = List::of(select_key!(""), 'k', after);
-        list.only("k.consumer_id = ?", filter.consumer.as_ref().map(ConsumerId::as_str));
+        list.only(
+            "k.consumer_id = ?",
+            filter.consumer.as_ref().map(ConsumerId::as_str),
+        );
         // Written so that no index is used for it: keys are read by age, where the list goes on, and not by bucket, all of
         // whose keys would have to be sorted for each page.
-        list.only("c.bucket || '' = ?", filter.bucket.as_ref().map(BucketName::as_str));
+        list.only(
+            "c.bucket || '' = ?",
+            filter.bucket.as_ref().map(BucketName::as_str),
+        );
         list.tagged(&filter.tags);
-        list.fetch(&self.pool, limit).await?.iter().map(stored_key).collect()
+        list.fetch(&self.pool, limit)
+            .await?
+            .iter()
+            .map(stored_key)
+            .collect()
     }
 }
 
@@ -88,8 +119,16 @@ struct List {
 
 impl List {
     fn of(select: &'static str, table: char, after: Option<&After>) -> Self {
-        let after = after.cloned().unwrap_or(After { created_at: UnixMillis(i64::MIN), id: String::new() });
-        Self { sql: format!("{select}WHERE ({table}.created_at, {table}.id) > ($1, $2)"), table, texts: Vec::new(), after }
+        let after = after.cloned().unwrap_or(After {
+            created_at: UnixMillis(i64::MIN),
+            id: String::new(),
+        });
+        Self {
+            sql: format!("{select}WHERE ({table}.created_at, {table}.id) > ($1, $2)"),
+            table,
+            texts: Vec::new(),
+            after,
+        }
     }
 
     /// Adds a condition, with `?` for the text, if there is one.
@@ -97,7 +136,8 @@ impl List {
         if let Some(text) = text {
             self.texts.push(text.to_owned());
             self.sql.push_str(" AND ");
-            self.sql.push_str(&condition.replace('?', &format!("${}", self.texts.len() + 2)));
+            self.sql
+                .push_str(&condition.replace('?', &format!("${}", self.texts.len() + 2)));
         }
     }
 
@@ -105,15 +145,29 @@ impl List {
     /// quotes, and those of a value are escaped. `replace` minds letters' case on every database, unlike `LIKE`.
     fn tagged(&mut self, tags: &Tags) {
         for (name, value) in tags.iter() {
-            let member = format!("{}:{}", serde_json::Value::from(name), serde_json::Value::from(value));
+            let member = format!(
+                "{}:{}",
+                serde_json::Value::from(name),
+                serde_json::Value::from(value)
+            );
             self.only("replace(c.tags, ?, '') <> c.tags", Some(&member));
         }
     }
 
     async fn fetch(self, pool: &AnyPool, limit: u32) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
-        let Self { mut sql, table, texts, after } = self;
-        sql.push_str(&format!(" ORDER BY {table}.created_at, {table}.id LIMIT ${}", texts.len() + 3));
-        let mut query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(after.created_at.0).bind(after.id);
+        let Self {
+            mut sql,
+            table,
+            texts,
+            after,
+        } = self;
+        sql.push_str(&format!(
+            " ORDER BY {table}.created_at, {table}.id LIMIT ${}",
+            texts.len() + 3
+        ));
+        let mut query = sqlx::query::<Any>(AssertSqlSafe(sql))
+            .bind(after.created_at.0)
+            .bind(after.id);
         for text in texts {
             query = query.bind(text);
         }

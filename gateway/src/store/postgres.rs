@@ -49,11 +49,24 @@ impl PostgresServer {
     /// The database that `url` names; `location` is what may be shown of it.
     pub(super) fn new(url: &str, location: &str) -> Result<Self, StoreError> {
         let unusable = |error: sqlx::Error| StoreError::from(error).while_opening(location);
-        let mut options = url.parse::<AnyConnectOptions>().map_err(unusable)?.disable_statement_logging();
-        if options.database_url.query_pairs().all(|(name, _)| name != "application_name") {
-            options.database_url.query_pairs_mut().append_pair("application_name", "postern");
+        let mut options = url
+            .parse::<AnyConnectOptions>()
+            .map_err(unusable)?
+            .disable_statement_logging();
+        if options
+            .database_url
+            .query_pairs()
+            .all(|(name, _)| name != "application_name")
+        {
+            options
+                .database_url
+                .query_pairs_mut()
+                .append_pair("application_name", "postern");
         }
-        Ok(Self { location: location.into(), options })
+        Ok(Self {
+            location: location.into(),
+            options,
+        })
     }
 
     /// The server and the database, without credentials.
@@ -76,7 +89,9 @@ impl PostgresServer {
             // fell silent: such a connection is closed, and not used again.
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    match timeout(ANSWER_TIMEOUT, sqlx::raw_sql(IS_IDLE).fetch_one(connection)).await {
+                    match timeout(ANSWER_TIMEOUT, sqlx::raw_sql(IS_IDLE).fetch_one(connection))
+                        .await
+                    {
                         Ok(row) => row?.try_get(0),
                         Err(_) => Ok(false),
                     }
@@ -101,8 +116,12 @@ impl PostgresServer {
     pub(super) async fn listen(&self) -> Result<PgListener, StoreError> {
         within(ANSWER_TIMEOUT, async {
             let options = PgConnectOptions::try_from(&self.options)?;
-            let pool =
-                PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_with(options).await?;
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .connect_with(options)
+                .await?;
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.ignore_pool_close_event(true);
             // A connection that was lost may have lost notifications: the feed opens another and looks for itself.
@@ -117,6 +136,8 @@ impl PostgresServer {
 impl fmt::Debug for PostgresServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The options hold the password.
-        f.debug_tuple("PostgresServer").field(&self.location).finish()
+        f.debug_tuple("PostgresServer")
+            .field(&self.location)
+            .finish()
     }
 }

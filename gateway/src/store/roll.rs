@@ -65,7 +65,9 @@ pub enum InvalidRoll {
         status: KeyStatus,
     },
     /// There is nothing to inherit from.
-    #[error("consumer {0} has no key that is good, so there is none to roll; create a new key instead")]
+    #[error(
+        "consumer {0} has no key that is good, so there is none to roll; create a new key instead"
+    )]
     NoneGood(ConsumerId),
 }
 
@@ -81,7 +83,11 @@ impl Store {
 }
 
 /// Does what [`Store::roll`] does, inside a transaction.
-pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
+pub(super) async fn replace(
+    transaction: &mut AnyConnection,
+    roll: Roll,
+    stamp: &Stamp,
+) -> Result<RolledKeys, StoreError> {
     let replaced = match roll.which {
         Which::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
         Which::AllOf(id) => all_good_ones(transaction, &id, stamp.at).await?,
@@ -98,7 +104,9 @@ pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: 
         digest: roll.digest,
         hint: roll.hint,
         // As the replaced one would have ended, whether or not it was rolled or leaked before.
-        expires_at: model.rolled.map_or(model.expires_at, |rolled| rolled.own_end),
+        expires_at: model
+            .rolled
+            .map_or(model.expires_at, |rolled| rolled.own_end),
         scopes: model.scopes,
         description: model.description,
     };
@@ -108,8 +116,14 @@ pub(super) async fn replace(transaction: &mut AnyConnection, roll: Roll, stamp: 
     Ok(RolledKeys { key, ending })
 }
 
-async fn the_good_one(connection: &mut AnyConnection, id: KeyId, now: UnixMillis) -> Result<StoredKey, StoreError> {
-    let key = keys::by_id(connection, &id).await?.ok_or(StoreError::UnknownKey(id))?;
+async fn the_good_one(
+    connection: &mut AnyConnection,
+    id: KeyId,
+    now: UnixMillis,
+) -> Result<StoredKey, StoreError> {
+    let key = keys::by_id(connection, &id)
+        .await?
+        .ok_or(StoreError::UnknownKey(id))?;
     match key.status(now) {
         KeyStatus::Active => Ok(key),
         status => Err(InvalidRoll::NotGood { id, status }.into()),
@@ -125,10 +139,12 @@ async fn all_good_ones(
     if consumers::by_id(connection, consumer).await?.is_none() {
         return Err(consumers::unknown(consumer));
     }
-    let rows = sqlx::query(select_key!("WHERE k.consumer_id = $1 AND k.state = 'active' ORDER BY k.created_at, k.id"))
-        .bind(consumer.as_str())
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(select_key!(
+        "WHERE k.consumer_id = $1 AND k.state = 'active' ORDER BY k.created_at, k.id"
+    ))
+    .bind(consumer.as_str())
+    .fetch_all(connection)
+    .await?;
     let mut good = Vec::with_capacity(rows.len());
     for row in &rows {
         let key = stored_key(row)?;
@@ -154,7 +170,14 @@ async fn end_all(
     bulk::each_in(
         transaction,
         &BRING_END_FORWARD,
-        |query| query.bind(end.0).bind(end.0).bind(stamp.at.0).bind(successor.as_str()).bind(stamp.at.0),
+        |query| {
+            query
+                .bind(end.0)
+                .bind(end.0)
+                .bind(stamp.at.0)
+                .bind(successor.as_str())
+                .bind(stamp.at.0)
+        },
         &ids,
         |query, id| query.bind(id.as_str()),
         |row| {
@@ -168,7 +191,11 @@ async fn end_all(
     }
     let mutations = replaced.iter().filter_map(|key| {
         let detail = json!({ "successor": successor, "expires_at": key.expires_at });
-        Some(Mutation { action: Action::KeyRoll, subject: Subject::Key(&key.id, digests.get(&key.id)?), detail })
+        Some(Mutation {
+            action: Action::KeyRoll,
+            subject: Subject::Key(&key.id, digests.get(&key.id)?),
+            detail,
+        })
     });
     journal::record_many(transaction, stamp, &mutations.collect::<Vec<_>>()).await?;
     Ok(replaced)

@@ -7,8 +7,8 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use crate::keys::{
-    BucketName, Consumer, ConsumerId, ConsumerName, Description, KeyDigest, KeyEntry, KeyId, KeyState, KeyStatus, Scopes, Tag,
-    Tags, UnixMillis,
+    BucketName, Consumer, ConsumerId, ConsumerName, Description, KeyDigest, KeyEntry, KeyId,
+    KeyState, KeyStatus, Scopes, Tag, Tags, UnixMillis,
 };
 use crate::store::StoreError;
 
@@ -71,9 +71,21 @@ pub struct Rolled {
 
 impl StoredKey {
     /// Brings its end forward, never back, because another key is to take its place: `successor`, if there is one already.
-    pub(super) fn bring_end_forward(&mut self, end: UnixMillis, successor: Option<KeyId>, now: UnixMillis) {
-        let before = self.rolled.unwrap_or(Rolled { at: now, successor: None, own_end: self.expires_at });
-        self.rolled = Some(Rolled { successor: successor.or(before.successor), ..before });
+    pub(super) fn bring_end_forward(
+        &mut self,
+        end: UnixMillis,
+        successor: Option<KeyId>,
+        now: UnixMillis,
+    ) {
+        let before = self.rolled.unwrap_or(Rolled {
+            at: now,
+            successor: None,
+            own_end: self.expires_at,
+        });
+        self.rolled = Some(Rolled {
+            successor: successor.or(before.successor),
+            ..before
+        });
         self.expires_at = Some(self.expires_at.map_or(end, |earlier| earlier.min(end)));
         self.updated_at = now;
     }
@@ -167,8 +179,15 @@ pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
 pub(super) fn rolled(row: &AnyRow) -> Result<Option<Rolled>, StoreError> {
     match optional_time(row, "deprecated_at")? {
         Some(at) => {
-            let (successor, own_end) = (optional(row, "successor")?, optional_time(row, "own_expires_at")?);
-            Ok(Some(Rolled { at, successor, own_end }))
+            let (successor, own_end) = (
+                optional(row, "successor")?,
+                optional_time(row, "own_expires_at")?,
+            );
+            Ok(Some(Rolled {
+                at,
+                successor,
+                own_end,
+            }))
         }
         None => Ok(None),
     }
@@ -180,33 +199,52 @@ pub(super) fn digest(row: &AnyRow) -> Result<KeyDigest, StoreError> {
     KeyDigest::try_from(bytes).map_err(|error| unreadable("digest", error))
 }
 
-pub(super) fn required<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+pub(super) fn required<T: FromStr<Err: Display>>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<T, StoreError> {
     let text: &str = row.try_get(column)?;
     text.parse().map_err(|error| unreadable(column, error))
 }
 
-pub(super) fn optional<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+pub(super) fn optional<T: FromStr<Err: Display>>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
     let text: Option<&str> = row.try_get(column)?;
-    text.map(str::parse).transpose().map_err(|error| unreadable(column, error))
+    text.map(str::parse)
+        .transpose()
+        .map_err(|error| unreadable(column, error))
 }
 
-pub(super) fn optional_time(row: &AnyRow, column: &'static str) -> Result<Option<UnixMillis>, StoreError> {
+pub(super) fn optional_time(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<UnixMillis>, StoreError> {
     let millis: Option<i64> = row.try_get(column)?;
     Ok(millis.map(UnixMillis))
 }
 
 fn state(row: &AnyRow) -> Result<KeyState, StoreError> {
     let text: &str = row.try_get("state")?;
-    KeyState::parse(text).ok_or_else(|| unreadable("state", "it is none of active, disabled and revoked"))
+    KeyState::parse(text)
+        .ok_or_else(|| unreadable("state", "it is none of active, disabled and revoked"))
 }
 
 fn tags(json: &str) -> Result<Tags, StoreError> {
     let tags: std::collections::BTreeMap<String, String> =
         serde_json::from_str(json).map_err(|error| unreadable("tags", error))?;
-    let tags: Result<Vec<Tag>, _> = tags.iter().map(|(name, value)| Tag::new(name, value)).collect();
-    tags.and_then(Tags::new).map_err(|error| unreadable("tags", error))
+    let tags: Result<Vec<Tag>, _> = tags
+        .iter()
+        .map(|(name, value)| Tag::new(name, value))
+        .collect();
+    tags.and_then(Tags::new)
+        .map_err(|error| unreadable("tags", error))
 }
 
 fn unreadable(what: &'static str, reason: impl Display) -> StoreError {
-    StoreError::UnreadableRow { what, reason: reason.to_string() }
+    StoreError::UnreadableRow {
+        what,
+        reason: reason.to_string(),
+    }
 }

@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::keys::{KeyTable, UnixMillis};
-use crate::store::snapshot::format::{Entry, Header, read_entry, read_header, write_entry, write_header};
+use crate::store::snapshot::format::{
+    Entry, Header, read_entry, read_header, write_entry, write_header,
+};
 
 /// Bytes of the checksum at the end.
 const CHECKSUM_BYTES: usize = 32;
@@ -66,7 +68,12 @@ pub enum UnusableSnapshot {
 ///
 /// # Errors
 /// What the system said. The file that was there before is still there.
-pub fn save(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -> io::Result<()> {
+pub fn save(
+    path: &Path,
+    table: &KeyTable,
+    origin: &Origin,
+    known_at: UnixMillis,
+) -> io::Result<()> {
     let beside = path.with_extension("new");
     let written = write(&beside, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
@@ -74,7 +81,10 @@ pub fn save(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis
     }
     written?;
     // The new name is to last as long as what it names.
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
 
@@ -82,13 +92,20 @@ pub fn save(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis
 ///
 /// # Errors
 /// Why it is not used. Then the table is not loaded.
-pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -> Result<Option<Restored>, UnusableSnapshot> {
+pub fn restore(
+    path: &Path,
+    table: &KeyTable,
+    location: &str,
+    now: UnixMillis,
+) -> Result<Option<Restored>, UnusableSnapshot> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let length = usize::try_from(file.metadata()?.len()).ok().and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
+    let length = usize::try_from(file.metadata()?.len())
+        .ok()
+        .and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
     let length = length.ok_or(UnusableSnapshot::Damaged)?;
     // All of it is proven before any of it is believed.
     if !checksum_is_right(&file, length)? {
@@ -98,7 +115,10 @@ pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -
     let mut content = BufReader::with_capacity(1 << 16, file).take(length as u64);
     let header = read_header(&mut content)?.ok_or(UnusableSnapshot::Damaged)?;
     if header.origin.location != location {
-        return Err(UnusableSnapshot::OtherDatabase { found: header.origin.location, wanted: location.to_owned() });
+        return Err(UnusableSnapshot::OtherDatabase {
+            found: header.origin.location,
+            wanted: location.to_owned(),
+        });
     }
     let mut reload = table.reload();
     let mut keys = 0;
@@ -110,21 +130,42 @@ pub fn restore(path: &Path, table: &KeyTable, location: &str, now: UnixMillis) -
         }
     }
     reload.finish();
-    let age = Duration::from_millis(u64::try_from(now.0.saturating_sub(header.known_at.0)).unwrap_or(0));
-    Ok(Some(Restored { origin: header.origin, age, keys }))
+    let age =
+        Duration::from_millis(u64::try_from(now.0.saturating_sub(header.known_at.0)).unwrap_or(0));
+    Ok(Some(Restored {
+        origin: header.origin,
+        age,
+        keys,
+    }))
 }
 
 fn write(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -> io::Result<()> {
     // What a crash left behind is not written into: it may be open elsewhere, or readable for others.
     let _ = fs::remove_file(path);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut out = Summed { inner: BufWriter::with_capacity(1 << 16, file), sum: Sha256::new() };
-    write_header(&mut out, &Header { origin: origin.clone(), known_at })?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut out = Summed {
+        inner: BufWriter::with_capacity(1 << 16, file),
+        sum: Sha256::new(),
+    };
+    write_header(
+        &mut out,
+        &Header {
+            origin: origin.clone(),
+            known_at,
+        },
+    )?;
     table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
     table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
     let Summed { mut inner, sum } = out;
     inner.write_all(&sum.finalize())?;
-    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    inner
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?
+        .sync_all()
 }
 
 fn checksum_is_right(mut file: &File, length: usize) -> io::Result<bool> {
@@ -171,14 +212,21 @@ mod tests {
     fn a_table_is_as_old_as_its_last_contact_however_late_it_is_saved() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.snapshot");
-        let origin = Origin { store: "s".to_owned(), location: "l".to_owned(), revision: 3 };
+        let origin = Origin {
+            store: "s".to_owned(),
+            location: "l".to_owned(),
+            revision: 3,
+        };
         let (known_at, now) = (UnixMillis(1_000_000), UnixMillis(1_000_000 + 90_000));
         for _ in 0..2 {
             let table = KeyTable::new();
             table.reload().finish();
             save(&path, &table, &origin, known_at).unwrap();
             let found = restore(&path, &KeyTable::new(), "l", now).unwrap().unwrap();
-            assert_eq!((found.age, &found.origin), (Duration::from_secs(90), &origin));
+            assert_eq!(
+                (found.age, &found.origin),
+                (Duration::from_secs(90), &origin)
+            );
         }
     }
 }

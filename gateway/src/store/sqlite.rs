@@ -23,7 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// `synchronous = FULL` makes a commit wait for the disk: a key that was acknowledged is there after a crash and after
 /// the power fails.
-const SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
+const SETTINGS: &str =
+    "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
 
 /// A database file that exists.
 #[derive(Clone, Debug)]
@@ -36,9 +37,14 @@ impl SqliteFile {
     /// Makes the file, readable and writable for its owner only, and its directory, unless they exist.
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
-        let absolute = create_file(path).map_err(|error| StoreError::cannot_open(&location, &error))?;
-        let options = connect_options(&absolute).map_err(|error| StoreError::from(error).while_opening(&location))?;
-        Ok(Self { location: location.into(), options })
+        let absolute =
+            create_file(path).map_err(|error| StoreError::cannot_open(&location, &error))?;
+        let options = connect_options(&absolute)
+            .map_err(|error| StoreError::from(error).while_opening(&location))?;
+        Ok(Self {
+            location: location.into(),
+            options,
+        })
     }
 
     /// The file, as it was configured.
@@ -48,7 +54,9 @@ impl SqliteFile {
 
     /// Opens the connections that all but the change feed use.
     pub(super) async fn pool(&self) -> Result<AnyPool, StoreError> {
-        self.use_wal().await.map_err(|error| error.while_opening(&self.location))?;
+        self.use_wal()
+            .await
+            .map_err(|error| error.while_opening(&self.location))?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(2 * BUSY_TIMEOUT)
@@ -76,15 +84,22 @@ impl SqliteFile {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         // SQLite does not wait by itself here when another process is about to do the same.
         let outcome = loop {
-            match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(&mut connection).await {
+            match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL")
+                .fetch_one(&mut connection)
+                .await
+            {
                 Err(error) => match StoreError::from(error) {
-                    StoreError::Busy if Instant::now() < deadline => sleep(Duration::from_millis(10)).await,
+                    StoreError::Busy if Instant::now() < deadline => {
+                        sleep(Duration::from_millis(10)).await
+                    }
                     error => break Err(error),
                 },
                 Ok(mode) if mode == "wal" => break Ok(()),
                 Ok(mode) => {
                     break Err(StoreError::Unwritable {
-                        reason: format!("its file system does not support write-ahead logging (mode `{mode}`)"),
+                        reason: format!(
+                            "its file system does not support write-ahead logging (mode `{mode}`)"
+                        ),
                     });
                 }
             }
@@ -95,12 +110,23 @@ impl SqliteFile {
 }
 
 fn create_file(path: &Path) -> io::Result<PathBuf> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
     }
     // Only ever a new file: closing a file that SQLite has open elsewhere in this process would drop its locks
     // (https://www.sqlite.org/howtocorrupt.html, section 2.2). The log beside it takes over its mode.
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
@@ -117,12 +143,16 @@ fn connect_options(absolute: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
     let mut url = String::from("sqlite://");
     for byte in absolute.as_os_str().as_bytes() {
         match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => url.push(char::from(*byte)),
+            b'/' | b'-' | b'_' | b'.' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                url.push(char::from(*byte))
+            }
             _ => url.push_str(&format!("%{byte:02X}")),
         }
     }
     // The gateway's log tells what happened to keys; it is no trace of statements.
-    Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
+    Ok(url
+        .parse::<AnyConnectOptions>()?
+        .disable_statement_logging())
 }
 
 #[cfg(test)]
@@ -138,11 +168,21 @@ mod tests {
         let mut pooled = pool.acquire().await.unwrap();
         let mut own = file.connect().await.unwrap();
         for connection in [&mut *pooled, &mut own] {
-            let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
             assert_eq!(mode, "wal");
             // 2 is FULL.
-            for (setting, value) in [("PRAGMA synchronous", 2_i64), ("PRAGMA foreign_keys", 1), ("PRAGMA busy_timeout", 5_000)] {
-                let set: i64 = sqlx::query_scalar(setting).fetch_one(&mut *connection).await.unwrap();
+            for (setting, value) in [
+                ("PRAGMA synchronous", 2_i64),
+                ("PRAGMA foreign_keys", 1),
+                ("PRAGMA busy_timeout", 5_000),
+            ] {
+                let set: i64 = sqlx::query_scalar(setting)
+                    .fetch_one(&mut *connection)
+                    .await
+                    .unwrap();
                 assert_eq!(set, value, "{setting}");
             }
         }

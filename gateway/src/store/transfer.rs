@@ -1,8 +1,8 @@
 //! Consumers with their keys on the way from one store, or another system, into a store.
 
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId, KeyState, Metadata, Scopes, Tags,
-    UnixMillis,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
+    KeyState, Metadata, Scopes, Tags, UnixMillis,
 };
 use crate::store::Rolled;
 

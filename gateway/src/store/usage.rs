@@ -146,12 +146,19 @@ impl UsageRange {
         if to <= from {
             return Err(InvalidRange::Empty);
         }
-        let (first, last) = (from.0.div_euclid(by.millis()), (to.0 - 1).div_euclid(by.millis()));
+        let (first, last) = (
+            from.0.div_euclid(by.millis()),
+            (to.0 - 1).div_euclid(by.millis()),
+        );
         if last.saturating_sub(first) >= MOST_PERIODS {
             return Err(InvalidRange::TooLong);
         }
         let start = |period: i64| period.saturating_mul(by.millis());
-        Ok(Self { from: start(first), to: start(last.saturating_add(1)), by })
+        Ok(Self {
+            from: start(first),
+            to: start(last.saturating_add(1)),
+            by,
+        })
     }
 
     fn report(self, used: &[PeriodUsage]) -> UsageReport {
@@ -160,12 +167,23 @@ impl UsageRange {
         let mut periods = Vec::new();
         let mut start = self.from;
         while start < self.to {
-            let counts = used.next_if(|used| used.start.0 == start).map_or_else(UsageCounts::default, |used| used.counts);
+            let counts = used
+                .next_if(|used| used.start.0 == start)
+                .map_or_else(UsageCounts::default, |used| used.counts);
             total += counts;
-            periods.push(PeriodUsage { start: UnixMillis(start), counts });
+            periods.push(PeriodUsage {
+                start: UnixMillis(start),
+                counts,
+            });
             start += self.by.millis();
         }
-        UsageReport { from: UnixMillis(self.from), to: UnixMillis(self.to), by: self.by, periods, total }
+        UsageReport {
+            from: UnixMillis(self.from),
+            to: UnixMillis(self.to),
+            by: self.by,
+            periods,
+            total,
+        }
     }
 }
 
@@ -230,20 +248,30 @@ impl Store {
             sums!(),
             of.rows()
         );
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(range.from).bind(range.to);
+        let mut query = sqlx::query(AssertSqlSafe(text))
+            .bind(range.from)
+            .bind(range.to);
         if let Some(whose) = of.whose() {
             query = query.bind(whose);
         }
         let rows = query.fetch_all(&self.pool).await?;
         let used = rows.iter().map(|row| {
             let start = UnixMillis(row.try_get("start")?);
-            Ok(PeriodUsage { start, counts: counts(row)? })
+            Ok(PeriodUsage {
+                start,
+                counts: counts(row)?,
+            })
         });
         Ok(range.report(&used.collect::<Result<Vec<_>, StoreError>>()?))
     }
 
     /// The keys with the most requests in a range, at most `limit`.
-    pub async fn top_keys(&self, of: &UsageOf, range: UsageRange, limit: u32) -> Result<Vec<TopKey>, StoreError> {
+    pub async fn top_keys(
+        &self,
+        of: &UsageOf,
+        range: UsageRange,
+        limit: u32,
+    ) -> Result<Vec<TopKey>, StoreError> {
         // At most so many rows are named: the names are looked up last.
         let text = format!(
             "SELECT t.key_id, c.name, t.requests, t.refusals, t.bytes_in, t.bytes_out FROM (\
@@ -253,19 +281,28 @@ impl Store {
             sums!(),
             of.rows()
         );
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(range.from).bind(range.to);
+        let mut query = sqlx::query(AssertSqlSafe(text))
+            .bind(range.from)
+            .bind(range.to);
         if let Some(whose) = of.whose() {
             query = query.bind(whose);
         }
         let rows = query.fetch_all(&self.pool).await?;
-        let top = rows
-            .iter()
-            .map(|row| Ok(TopKey { key: required(row, "key_id")?, consumer: row.try_get("name")?, counts: counts(row)? }));
+        let top = rows.iter().map(|row| {
+            Ok(TopKey {
+                key: required(row, "key_id")?,
+                consumer: row.try_get("name")?,
+                counts: counts(row)?,
+            })
+        });
         top.collect()
     }
 }
 
-async fn add(transaction: &mut Transaction<'static, Any>, rows: &[KeyUsage]) -> Result<(), StoreError> {
+async fn add(
+    transaction: &mut Transaction<'static, Any>,
+    rows: &[KeyUsage],
+) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO usage (key_id, hour, requests, refusals, bytes_in, bytes_out) VALUES {} \
          ON CONFLICT (key_id, hour) DO UPDATE SET requests = usage.requests + excluded.requests, \
@@ -274,9 +311,20 @@ async fn add(transaction: &mut Transaction<'static, Any>, rows: &[KeyUsage]) -> 
         tuples(rows.len(), 6)
     );
     let mut query = sqlx::query(AssertSqlSafe(text)).persistent(rows.len() == ROWS_PER_STATEMENT);
-    for KeyUsage { key, hour, counts, last_used_at: _ } in rows {
+    for KeyUsage {
+        key,
+        hour,
+        counts,
+        last_used_at: _,
+    } in rows
+    {
         query = query.bind(key.as_str()).bind(hour.start().0);
-        for count in [counts.requests, counts.refusals, counts.bytes_in, counts.bytes_out] {
+        for count in [
+            counts.requests,
+            counts.refusals,
+            counts.bytes_in,
+            counts.bytes_out,
+        ] {
             query = query.bind(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
@@ -286,13 +334,19 @@ async fn add(transaction: &mut Transaction<'static, Any>, rows: &[KeyUsage]) -> 
 
 /// Each key once, with the last time.
 fn last_used(rows: &[KeyUsage]) -> Vec<(KeyId, UnixMillis)> {
-    let mut used: Vec<(KeyId, UnixMillis)> = rows.iter().filter_map(|row| Some((row.key, row.last_used_at?))).collect();
+    let mut used: Vec<(KeyId, UnixMillis)> = rows
+        .iter()
+        .filter_map(|row| Some((row.key, row.last_used_at?)))
+        .collect();
     used.sort_unstable_by_key(|(key, at)| (*key, std::cmp::Reverse(*at)));
     used.dedup_by_key(|(key, _)| *key);
     used
 }
 
-async fn tell_last_used(transaction: &mut Transaction<'static, Any>, used: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
+async fn tell_last_used(
+    transaction: &mut Transaction<'static, Any>,
+    used: &[(KeyId, UnixMillis)],
+) -> Result<(), StoreError> {
     let text = format!(
         "UPDATE keys SET last_used_at = used.column2 FROM (VALUES {}) AS used \
          WHERE keys.id = used.column1 AND (keys.last_used_at IS NULL OR keys.last_used_at < used.column2)",
@@ -313,7 +367,10 @@ fn tuples(count: usize, columns: usize) -> String {
     for tuple in 0..count {
         text.push_str(if tuple == 0 { "(" } else { ", (" });
         for column in 0..columns {
-            let (number, kind) = (tuple * columns + column + 1, if column == 0 { "TEXT" } else { "BIGINT" });
+            let (number, kind) = (
+                tuple * columns + column + 1,
+                if column == 0 { "TEXT" } else { "BIGINT" },
+            );
             text.push_str(if column == 0 { "" } else { ", " });
             text.push_str(&format!("CAST(${number} AS {kind})"));
         }
@@ -323,7 +380,9 @@ fn tuples(count: usize, columns: usize) -> String {
 }
 
 fn counts(row: &AnyRow) -> Result<UsageCounts, StoreError> {
-    let count = |column| Ok::<_, StoreError>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default());
+    let count = |column| {
+        Ok::<_, StoreError>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+    };
     Ok(UsageCounts {
         requests: count("requests")?,
         refusals: count("refusals")?,
@@ -339,16 +398,34 @@ mod tests {
     #[test]
     fn a_range_is_of_whole_periods_and_not_too_many() {
         let hour = Hour::MILLIS;
-        let range = |from, to, by| UsageRange::new(UnixMillis(from), UnixMillis(to), by).map(|range| (range.from, range.to));
+        let range = |from, to, by| {
+            UsageRange::new(UnixMillis(from), UnixMillis(to), by)
+                .map(|range| (range.from, range.to))
+        };
         for (from, to, by, wanted) in [
             (0, 1, Period::Hour, Ok((0, hour))),
             (hour - 1, hour, Period::Hour, Ok((0, hour))),
             (hour - 1, hour + 1, Period::Hour, Ok((0, 2 * hour))),
-            (25 * hour, 26 * hour, Period::Day, Ok((24 * hour, 48 * hour))),
+            (
+                25 * hour,
+                26 * hour,
+                Period::Day,
+                Ok((24 * hour, 48 * hour)),
+            ),
             (5, 5, Period::Hour, Err(InvalidRange::Empty)),
             (6, 5, Period::Hour, Err(InvalidRange::Empty)),
-            (0, MOST_PERIODS * hour, Period::Hour, Ok((0, MOST_PERIODS * hour))),
-            (0, MOST_PERIODS * hour + 1, Period::Hour, Err(InvalidRange::TooLong)),
+            (
+                0,
+                MOST_PERIODS * hour,
+                Period::Hour,
+                Ok((0, MOST_PERIODS * hour)),
+            ),
+            (
+                0,
+                MOST_PERIODS * hour + 1,
+                Period::Hour,
+                Err(InvalidRange::TooLong),
+            ),
             (i64::MIN, i64::MAX, Period::Day, Err(InvalidRange::TooLong)),
         ] {
             assert_eq!(range(from, to, by), wanted, "{from} {to} {by:?}");
@@ -357,6 +434,9 @@ mod tests {
 
     #[test]
     fn statements_number_their_parameters() {
-        assert_eq!(tuples(2, 2), "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), (CAST($3 AS TEXT), CAST($4 AS BIGINT))");
+        assert_eq!(
+            tuples(2, 2),
+            "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), (CAST($3 AS TEXT), CAST($4 AS BIGINT))"
+        );
     }
 }

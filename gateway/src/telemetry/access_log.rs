@@ -129,7 +129,9 @@ impl Writer {
     pub fn start(out: impl Write + Send + 'static) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, batches) = sync_channel(QUEUED_BATCHES);
         let lost = Arc::new(AtomicU64::new(0));
-        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_batches(&batches, out))?;
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_batches(&batches, out))?;
         Ok((Self { queue, lost }, thread))
     }
 
@@ -179,7 +181,10 @@ impl AccessLog {
     /// A worker's log over `writer`.
     #[must_use]
     pub fn new(writer: Writer) -> Self {
-        Self(Some(Rc::new(Collector { batch: RefCell::default(), writer })))
+        Self(Some(Rc::new(Collector {
+            batch: RefCell::default(),
+            writer,
+        })))
     }
 
     /// Adds the line of a request.
@@ -222,7 +227,10 @@ impl Drop for Collector {
 impl Batch {
     fn take(&mut self) -> (Vec<u8>, u64) {
         let next = Vec::with_capacity(self.lines.len().next_power_of_two().min(BATCH_BYTES + 1024));
-        (std::mem::replace(&mut self.lines, next), std::mem::take(&mut self.count))
+        (
+            std::mem::replace(&mut self.lines, next),
+            std::mem::take(&mut self.count),
+        )
     }
 
     fn push(&mut self, entry: &Entry<'_>) {
@@ -279,7 +287,10 @@ fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
     // Without a way out before the end, so that the compiler looks at many bytes at a time.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    if text
+        .bytes()
+        .fold(true, |plain, byte| plain & is_plain(byte))
+    {
         lines.extend_from_slice(text.as_bytes());
     } else {
         for character in text.chars() {
@@ -311,15 +322,25 @@ impl SecondClock {
             self.second = since.as_secs();
             self.text.clear();
             let seconds = i64::try_from(self.second).unwrap_or(0);
-            let date = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+            let date = time::OffsetDateTime::from_unix_timestamp(seconds)
+                .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
             let (hour, minute, second) = date.to_hms();
             let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-            let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+            let _ = write!(
+                self.text,
+                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+            );
         }
         lines.extend_from_slice(&self.text);
         let millis = since.subsec_millis();
         let digit = |number: u32| b"0123456789"[(number % 10) as usize];
-        lines.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+        lines.extend_from_slice(&[
+            b'.',
+            digit(millis / 100),
+            digit(millis / 10),
+            digit(millis),
+            b'Z',
+        ]);
     }
 }
 
@@ -371,10 +392,23 @@ mod tests {
 
     #[test]
     fn whatever_a_request_contains_it_is_one_line_of_json() {
-        for path in ["/a\"b", "/a\\b", "/a\r\nb", "/\u{1b}[31m", "/\u{85}\u{2028}é", "/\u{1f600}", "/\u{7f}\0"] {
+        for path in [
+            "/a\"b",
+            "/a\\b",
+            "/a\r\nb",
+            "/\u{1b}[31m",
+            "/\u{85}\u{2028}é",
+            "/\u{1f600}",
+            "/\u{7f}\0",
+        ] {
             let line = line(&entry(path, "x"));
             assert_eq!(line.matches('\n').count(), 1, "{line}");
-            assert!(line.trim_end().bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
+            assert!(
+                line.trim_end()
+                    .bytes()
+                    .all(|byte| (b' '..=b'~').contains(&byte)),
+                "{line}"
+            );
             let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!(parsed["path"], path);
         }
@@ -404,7 +438,12 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            drop(self.0.opened.wait_while(self.0.open.lock().unwrap(), |open| !*open).unwrap());
+            drop(
+                self.0
+                    .opened
+                    .wait_while(self.0.open.lock().unwrap(), |open| !*open)
+                    .unwrap(),
+            );
             self.0.written.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -439,7 +478,10 @@ mod tests {
         gate.open();
         let (writer, thread) = Writer::start(gate.clone()).unwrap();
         // Without the task that hands over by age: the worker ends first.
-        let collector = Collector { batch: RefCell::default(), writer };
+        let collector = Collector {
+            batch: RefCell::default(),
+            writer,
+        };
         collector.batch.borrow_mut().push(&entry("/last", "x"));
         drop(collector);
         thread.join().unwrap();

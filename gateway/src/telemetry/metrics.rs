@@ -105,21 +105,31 @@ impl Metrics {
     /// Nothing is counted yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { started_at: SystemTime::now(), workers: ArcSwap::default(), routes: ArcSwap::default() })
+        Arc::new(Self {
+            started_at: SystemTime::now(),
+            workers: ArcSwap::default(),
+            routes: ArcSwap::default(),
+        })
     }
 
     /// Writes what was counted.
     pub fn write(&self, page: &mut Page) {
         self.write_routes(page);
         self.write_workers(page);
-        let started = self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let started = self
+            .started_at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         process::write(page, started.as_secs_f64());
     }
 
     fn write_routes(&self, page: &mut Page) {
         let mut routes = BTreeMap::<Arc<str>, RouteSum>::new();
         for counts in self.routes.load().iter() {
-            routes.entry(Arc::clone(&counts.route)).or_default().add(counts);
+            routes
+                .entry(Arc::clone(&counts.route))
+                .or_default()
+                .add(counts);
         }
         let mut requests = page.family(
             "postern_requests_total",
@@ -131,12 +141,19 @@ impl Metrics {
                 requests.sample(&[("route", route), ("status", class)], count);
             }
         }
-        let mut bytes_in = page.family("postern_request_bytes_total", Kind::Counter, "Bytes of request bodies that were read.");
+        let mut bytes_in = page.family(
+            "postern_request_bytes_total",
+            Kind::Counter,
+            "Bytes of request bodies that were read.",
+        );
         for (route, sum) in &routes {
             bytes_in.sample(&[("route", route)], sum.bytes_in);
         }
-        let mut bytes_out =
-            page.family("postern_response_bytes_total", Kind::Counter, "Bytes of response bodies that were sent.");
+        let mut bytes_out = page.family(
+            "postern_response_bytes_total",
+            Kind::Counter,
+            "Bytes of response bodies that were sent.",
+        );
         for (route, sum) in &routes {
             bytes_out.sample(&[("route", route)], sum.bytes_out);
         }
@@ -160,11 +177,22 @@ impl Metrics {
 
     fn write_workers(&self, page: &mut Page) {
         let workers = self.workers.load();
-        let sum = |count: &dyn Fn(&WorkerCounts) -> u64| workers.iter().map(|worker| count(worker)).sum::<u64>();
-        let level = |gauge: &dyn Fn(&WorkerCounts) -> i64| workers.iter().map(|worker| gauge(worker)).sum::<i64>();
-        let mut refusals = page.family("postern_refusals_total", Kind::Counter, "Answers in the origin's place, by code.");
+        let sum = |count: &dyn Fn(&WorkerCounts) -> u64| {
+            workers.iter().map(|worker| count(worker)).sum::<u64>()
+        };
+        let level = |gauge: &dyn Fn(&WorkerCounts) -> i64| {
+            workers.iter().map(|worker| gauge(worker)).sum::<i64>()
+        };
+        let mut refusals = page.family(
+            "postern_refusals_total",
+            Kind::Counter,
+            "Answers in the origin's place, by code.",
+        );
         for (index, code) in CODES.iter().enumerate() {
-            refusals.sample(&[("code", code)], sum(&|worker| worker.refusals.get(index).map_or(0, Counter::value)));
+            refusals.sample(
+                &[("code", code)],
+                sum(&|worker| worker.refusals.get(index).map_or(0, Counter::value)),
+            );
         }
         let mut faults = page.family(
             "postern_client_faults_total",
@@ -172,15 +200,24 @@ impl Metrics {
             "Connections that were ended for what the client sent or did not take, by the first fault.",
         );
         for (index, fault) in ClientFault::NAMES.iter().enumerate() {
-            faults.sample(&[("fault", fault)], sum(&|worker| worker.faults.get(index).map_or(0, Counter::value)));
+            faults.sample(
+                &[("fault", fault)],
+                sum(&|worker| worker.faults.get(index).map_or(0, Counter::value)),
+            );
         }
         let mut broken = page.family(
             "postern_responses_broken_total",
             Kind::Counter,
             "Responses that did not reach their end, by the side that broke off.",
         );
-        broken.sample(&[("by", "client")], sum(&|worker| worker.client_gone.value()));
-        broken.sample(&[("by", "origin")], sum(&|worker| worker.origin_truncated.value()));
+        broken.sample(
+            &[("by", "client")],
+            sum(&|worker| worker.client_gone.value()),
+        );
+        broken.sample(
+            &[("by", "origin")],
+            sum(&|worker| worker.origin_truncated.value()),
+        );
         broken.sample(&[("by", "key")], sum(&|worker| worker.key_ended.value()));
         broken.sample(&[("by", "gateway")], sum(&|worker| worker.panicked.value()));
         page.single(
@@ -190,11 +227,24 @@ impl Metrics {
             sum(&|worker| worker.secret_leaked.value()),
         );
         let accepted = sum(&|worker| worker.connections.value());
-        page.single("postern_connections_total", Kind::Counter, "Connections of clients, after their handshake.", accepted);
+        page.single(
+            "postern_connections_total",
+            Kind::Counter,
+            "Connections of clients, after their handshake.",
+            accepted,
+        );
         let open = level(&|worker| worker.open_connections.value());
-        page.single("postern_open_connections", Kind::Gauge, "Connections of clients that are open.", open);
-        let mut streams =
-            page.family("postern_open_streams", Kind::Gauge, "Upgraded connections and event streams that are open.");
+        page.single(
+            "postern_open_connections",
+            Kind::Gauge,
+            "Connections of clients that are open.",
+            open,
+        );
+        let mut streams = page.family(
+            "postern_open_streams",
+            Kind::Gauge,
+            "Upgraded connections and event streams that are open.",
+        );
         for (index, kind) in StreamKind::ALL.iter().enumerate() {
             let open = level(&|worker| worker.open_streams.get(index).map_or(0, Gauge::value));
             streams.sample(&[("kind", kind.as_str())], open);
@@ -219,14 +269,24 @@ impl WorkerMetrics {
     pub fn new(all: &Arc<Metrics>, routes: impl IntoIterator<Item = Arc<str>>) -> Self {
         let counts = Arc::new(WorkerCounts::new());
         grow(&all.workers, &counts);
-        let routes = routes.into_iter().chain(["".into()]).map(|route| (Arc::clone(&route), all.route(&route))).collect();
-        Self(Rc::new(Worker { all: Arc::clone(all), counts, routes: RefCell::new(routes) }))
+        let routes = routes
+            .into_iter()
+            .chain(["".into()])
+            .map(|route| (Arc::clone(&route), all.route(&route)))
+            .collect();
+        Self(Rc::new(Worker {
+            all: Arc::clone(all),
+            counts,
+            routes: RefCell::new(routes),
+        }))
     }
 
     /// Counts a request that has ended.
     pub fn ended(&self, entry: &Entry<'_>, stream: bool) {
         let counts = &self.0.counts;
-        let refusal = entry.code.and_then(|code| CODES.iter().position(|known| *known == code));
+        let refusal = entry
+            .code
+            .and_then(|code| CODES.iter().position(|known| *known == code));
         if let Some(count) = refusal.and_then(|refusal| counts.refusals.get(refusal)) {
             count.add(1);
         }
@@ -238,7 +298,10 @@ impl WorkerMetrics {
             Ending::Panicked => counts.panicked.add(1),
         }
         self.on_route(entry.route.unwrap_or_default(), |route| {
-            if let Some(class) = route.requests.get(usize::from(entry.status / 100).wrapping_sub(1)) {
+            if let Some(class) = route
+                .requests
+                .get(usize::from(entry.status / 100).wrapping_sub(1))
+            {
                 class.add(1);
             }
             route.bytes_in.add(entry.bytes_in);
@@ -259,7 +322,9 @@ impl WorkerMetrics {
 
     /// Counts a connection that is ended for a fault.
     pub fn fault(&self, fault: ClientFault) {
-        let index = ClientFault::NAMES.iter().position(|name| *name == fault.name());
+        let index = ClientFault::NAMES
+            .iter()
+            .position(|name| *name == fault.name());
         if let Some(count) = index.and_then(|index| self.0.counts.faults.get(index)) {
             count.add(1);
         }
@@ -281,7 +346,9 @@ impl WorkerMetrics {
     fn on_route(&self, name: &str, count: impl FnOnce(&RouteCounts)) {
         let mut routes = self.0.routes.borrow_mut();
         // By the place of its name first: there are few routes, and texts need not be compared.
-        let known = routes.iter().position(|(known, _)| std::ptr::eq(known.as_ptr(), name.as_ptr()) && known.len() == name.len());
+        let known = routes.iter().position(|(known, _)| {
+            std::ptr::eq(known.as_ptr(), name.as_ptr()) && known.len() == name.len()
+        });
         let known = known.or_else(|| routes.iter().position(|(known, _)| **known == *name));
         if let Some((_, counts)) = known.and_then(|known| routes.get(known)) {
             return count(counts);

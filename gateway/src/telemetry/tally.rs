@@ -35,8 +35,15 @@ impl BodyBytes {
     }
 
     fn beyond(self, before: Self) -> UsageCounts {
-        let (bytes_in, bytes_out) = (self.read.saturating_sub(before.read), self.sent.saturating_sub(before.sent));
-        UsageCounts { bytes_in, bytes_out, ..UsageCounts::default() }
+        let (bytes_in, bytes_out) = (
+            self.read.saturating_sub(before.read),
+            self.sent.saturating_sub(before.sent),
+        );
+        UsageCounts {
+            bytes_in,
+            bytes_out,
+            ..UsageCounts::default()
+        }
     }
 }
 
@@ -55,22 +62,41 @@ impl Tally {
 
     /// Counts a request that has ended, whose credential was `key`; of its bodies, `told` is counted already.
     pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, told: BodyBytes, stream: bool) {
-        let Some((usage, metrics)) = self.0.as_deref() else { return };
+        let Some((usage, metrics)) = self.0.as_deref() else {
+            return;
+        };
         metrics.ended(entry, stream);
         let Some(key) = key else { return };
         let refused = entry.code.is_some() && (400..500).contains(&entry.status);
         let at = UnixMillis::from(entry.at + entry.duration);
-        let bodies = BodyBytes { read: entry.bytes_in, sent: entry.bytes_out };
-        let counts = UsageCounts { requests: 1, refusals: u64::from(refused), ..bodies.beyond(told) };
+        let bodies = BodyBytes {
+            read: entry.bytes_in,
+            sent: entry.bytes_out,
+        };
+        let counts = UsageCounts {
+            requests: 1,
+            refusals: u64::from(refused),
+            ..bodies.beyond(told)
+        };
         let last_used_at = (!refused).then_some(at);
-        usage.count(&KeyUsage { key, hour: Hour::of(at), counts, last_used_at });
+        usage.count(&KeyUsage {
+            key,
+            hour: Hour::of(at),
+            counts,
+            last_used_at,
+        });
     }
 
     /// Counts bytes of a request that goes on.
     pub fn goes_on(&self, key: KeyId, now: BodyBytes, told: BodyBytes) {
         if let Some((usage, _)) = self.0.as_deref() {
             let at = UnixMillis::now();
-            usage.count(&KeyUsage { key, hour: Hour::of(at), counts: now.beyond(told), last_used_at: Some(at) });
+            usage.count(&KeyUsage {
+                key,
+                hour: Hour::of(at),
+                counts: now.beyond(told),
+                last_used_at: Some(at),
+            });
         }
     }
 
@@ -100,7 +126,10 @@ impl Tally {
         let (_, metrics) = self.0.as_deref()?;
         let is_events = || {
             let media_type = response.headers.get(CONTENT_TYPE)?.as_bytes();
-            media_type.split(|byte| *byte == b';').next().map(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+            media_type
+                .split(|byte| *byte == b';')
+                .next()
+                .map(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
         };
         let kind = match response.status {
             StatusCode::SWITCHING_PROTOCOLS => StreamKind::Upgrade,

@@ -41,7 +41,14 @@ impl ServerPair {
         let text = files.read()?;
         let (pair, names) = parse(&files, &text)?;
         let digest = digest(&text);
-        Ok(Self { files, digest, refused: None, seen: digest, pair, names })
+        Ok(Self {
+            files,
+            digest,
+            refused: None,
+            seen: digest,
+            pair,
+            names,
+        })
     }
 
     /// Looks at the files again; whether there is something new to serve. What changed has to stand still for one further
@@ -61,7 +68,10 @@ impl ServerPair {
         match text.and_then(|text| parse(&self.files, &text)) {
             Ok((pair, names)) => {
                 (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
-                log::info!("certificate {} was read again", self.files.certificate.display());
+                log::info!(
+                    "certificate {} was read again",
+                    self.files.certificate.display()
+                );
                 true
             }
             Err(error) => {
@@ -75,7 +85,10 @@ impl ServerPair {
 
 impl fmt::Debug for ServerPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerPair").field("files", &self.files).field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("ServerPair")
+            .field("files", &self.files)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +102,9 @@ impl Certificates {
     /// Serves these pairs; none when there are none.
     #[must_use]
     pub fn new(pairs: &[ServerPair]) -> Option<Arc<Self>> {
-        Some(Arc::new(Self { chosen: ArcSwap::from_pointee(ByName::of(pairs)?) }))
+        Some(Arc::new(Self {
+            chosen: ArcSwap::from_pointee(ByName::of(pairs)?),
+        }))
     }
 
     /// Looks at the files of `pairs` again, and serves what is new and right in them.
@@ -144,12 +159,23 @@ impl ByName {
         let mut named = HashMap::new();
         for pair in pairs {
             for name in &pair.names {
-                named.entry(name.clone()).or_insert_with(|| Arc::clone(&pair.pair));
+                named
+                    .entry(name.clone())
+                    .or_insert_with(|| Arc::clone(&pair.pair));
             }
         }
-        let end = |pair: &ServerPair| Some((pair.files.certificate.clone(), not_after(pair.pair.cert.first()?)?));
+        let end = |pair: &ServerPair| {
+            Some((
+                pair.files.certificate.clone(),
+                not_after(pair.pair.cert.first()?)?,
+            ))
+        };
         let ends = pairs.iter().filter_map(end).collect();
-        Some(Self { default: Arc::clone(&pairs.first()?.pair), named, ends })
+        Some(Self {
+            default: Arc::clone(&pairs.first()?.pair),
+            named,
+            ends,
+        })
     }
 
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
@@ -164,11 +190,20 @@ impl ByName {
 
 fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<String>), PemError> {
     let pair = files.parse(text, &provider())?;
-    let unreadable =
-        |error: webpki::Error| PemError::new(&files.certificate, format!("its first certificate cannot be read: {error}"));
-    let first = pair.end_entity_cert().map_err(|error| PemError::new(&files.certificate, error.to_string()))?;
+    let unreadable = |error: webpki::Error| {
+        PemError::new(
+            &files.certificate,
+            format!("its first certificate cannot be read: {error}"),
+        )
+    };
+    let first = pair
+        .end_entity_cert()
+        .map_err(|error| PemError::new(&files.certificate, error.to_string()))?;
     let certificate = EndEntityCert::try_from(first).map_err(unreadable)?;
-    let names = certificate.valid_dns_names().map(str::to_ascii_lowercase).collect();
+    let names = certificate
+        .valid_dns_names()
+        .map(str::to_ascii_lowercase)
+        .collect();
     // Its own dates are looked at before its issuer, who is none of our business.
     let checked = certificate.verify_for_usage(
         provider().signature_verification_algorithms.all,
@@ -181,10 +216,16 @@ fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<S
     );
     match checked.err() {
         Some(webpki::Error::CertExpired { .. }) => {
-            log::warn!("certificate {} has expired: clients will refuse it", files.certificate.display());
+            log::warn!(
+                "certificate {} has expired: clients will refuse it",
+                files.certificate.display()
+            );
         }
         Some(webpki::Error::CertNotValidYet { .. }) => {
-            log::warn!("certificate {} is not valid yet: clients will refuse it", files.certificate.display());
+            log::warn!(
+                "certificate {} is not valid yet: clients will refuse it",
+                files.certificate.display()
+            );
         }
         _ => {}
     }

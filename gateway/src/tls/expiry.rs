@@ -12,8 +12,12 @@ const VERSION: u8 = 0xa0;
 /// The last second in which a certificate in DER is good, since 1970 (RFC 5280, section 4.1.2.5); `None` when it cannot be read.
 #[must_use]
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (SEQUENCE, certificate, _) = element(certificate)? else { return None };
-    let (SEQUENCE, signed, _) = element(certificate)? else { return None };
+    let (SEQUENCE, certificate, _) = element(certificate)? else {
+        return None;
+    };
+    let (SEQUENCE, signed, _) = element(certificate)? else {
+        return None;
+    };
     let (mut tag, _, mut rest) = element(signed)?;
     if tag == VERSION {
         (tag, _, rest) = element(rest)?;
@@ -24,7 +28,9 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     }
     let (_, _, rest) = element(rest)?;
     let (_, _, rest) = element(rest)?;
-    let (SEQUENCE, validity, _) = element(rest)? else { return None };
+    let (SEQUENCE, validity, _) = element(rest)? else {
+        return None;
+    };
     let (_, _, validity) = element(validity)?;
     let (tag, text, _) = element(validity)?;
     moment(tag, text)
@@ -38,7 +44,12 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         // The long form: so many bytes of length. Four are more than a certificate has.
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+            (
+                length
+                    .iter()
+                    .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+                rest,
+            )
         }
         _ => return None,
     };
@@ -60,7 +71,8 @@ fn moment(tag: u8, text: &[u8]) -> Option<i64> {
     let part = |at: usize| rest.get(at..at + 2)?.parse::<u8>().ok();
     let date = Date::from_calendar_date(year, Month::try_from(part(0)?).ok()?, part(2)?).ok()?;
     let time = Time::from_hms(part(4)?, part(6)?, part(8)?).ok()?;
-    (rest.len() == 10).then(|| OffsetDateTime::new_in_offset(date, time, UtcOffset::UTC).unix_timestamp())
+    (rest.len() == 10)
+        .then(|| OffsetDateTime::new_in_offset(date, time, UtcOffset::UTC).unix_timestamp())
 }
 
 #[cfg(test)]
@@ -70,12 +82,21 @@ mod tests {
     fn certificate(year: i32) -> Vec<u8> {
         let mut parameters = rcgen::CertificateParams::new(vec!["gateway".to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(year, 2, 28);
-        parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+        parameters
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     #[test]
     fn the_end_is_read_in_both_spellings() {
-        for (year, seconds) in [(2030, 1_898_467_200), (2049, 2_498_083_200), (2050, 2_529_619_200), (2100, 4_107_456_000)] {
+        for (year, seconds) in [
+            (2030, 1_898_467_200),
+            (2049, 2_498_083_200),
+            (2050, 2_529_619_200),
+            (2100, 4_107_456_000),
+        ] {
             assert_eq!(not_after(&certificate(year)), Some(seconds), "{year}");
         }
     }
@@ -93,9 +114,14 @@ mod tests {
                 let _ = not_after(&spoilt);
             }
         }
-        for text in
-            [&b"300228000000"[..], b"300230000000Z", b"301328000000Z", b"3002280000Z", b"3002280000000Z", b"30022800000xZ"]
-        {
+        for text in [
+            &b"300228000000"[..],
+            b"300230000000Z",
+            b"301328000000Z",
+            b"3002280000Z",
+            b"3002280000000Z",
+            b"30022800000xZ",
+        ] {
             assert_eq!(moment(UTC_TIME, text), None, "{text:?}");
         }
     }

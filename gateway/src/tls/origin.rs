@@ -48,28 +48,48 @@ impl OriginTls {
             Some(pair) => Some(pair.parse(&pair.read()?, &provider)?),
             None => None,
         };
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         // The provider is ours, and it has what both versions need.
-        let config = config.map_err(|error| PemError::new(Path::new("TLS"), error.to_string()))?.with_root_certificates(roots);
+        let config = config
+            .map_err(|error| PemError::new(Path::new("TLS"), error.to_string()))?
+            .with_root_certificates(roots);
         let mut config = match client {
-            Some(pair) => config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair))),
+            Some(pair) => config
+                .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair))),
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-        Ok(Self { config: Arc::new(config), server_name: files.server_name.clone() })
+        Ok(Self {
+            config: Arc::new(config),
+            server_name: files.server_name.clone(),
+        })
     }
 
     /// The handshake with the origin at `host` and `port`, over a connection to it.
-    pub(crate) async fn handshake(&self, io: TcpStream, host: &str, port: u16) -> Result<TlsSocket, OriginFault> {
+    pub(crate) async fn handshake(
+        &self,
+        io: TcpStream,
+        host: &str,
+        port: u16,
+    ) -> Result<TlsSocket, OriginFault> {
         let authority = format!("{host}:{port}");
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => match server_name(host) {
                 Some(name) => name,
-                None => return Err(OriginFault::TlsFailed { authority, cause: "its host is no name for TLS".to_owned() }),
+                None => {
+                    return Err(OriginFault::TlsFailed {
+                        authority,
+                        cause: "its host is no name for TLS".to_owned(),
+                    });
+                }
             },
         };
-        match TlsConnector::from(Arc::clone(&self.config)).connect(name, io).await {
+        match TlsConnector::from(Arc::clone(&self.config))
+            .connect(name, io)
+            .await
+        {
             Ok(stream) => Ok(TlsSocket::new(stream)),
             Err(error) => Err(explain(authority, &error)),
         }
@@ -78,19 +98,28 @@ impl OriginTls {
 
 impl fmt::Debug for OriginTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginTls").field("server_name", &self.server_name).finish_non_exhaustive()
+        f.debug_struct("OriginTls")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
     }
 }
 
 /// The host of an address as TLS names it; brackets around an IPv6 address are the address's, not the name's.
 pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
-    ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned()).ok()
+    ServerName::try_from(
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned(),
+    )
+    .ok()
 }
 
 fn authorities(file: &Path) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
-        roots.add(certificate).map_err(|error| PemError::new(file, format!("holds what is no authority: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| PemError::new(file, format!("holds what is no authority: {error}")))?;
     }
     Ok(roots)
 }
@@ -109,7 +138,9 @@ fn authorities_of_the_system() -> Result<RootCertStore, PemError> {
 }
 
 fn explain(authority: String, error: &io::Error) -> OriginFault {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(why)) => {
             let cause = match why {
@@ -120,7 +151,13 @@ fn explain(authority: String, error: &io::Error) -> OriginFault {
             };
             OriginFault::Untrusted { authority, cause }
         }
-        Some(error) => OriginFault::TlsFailed { authority, cause: error.to_string() },
-        None => OriginFault::TlsFailed { authority, cause: error.to_string() },
+        Some(error) => OriginFault::TlsFailed {
+            authority,
+            cause: error.to_string(),
+        },
+        None => OriginFault::TlsFailed {
+            authority,
+            cause: error.to_string(),
+        },
     }
 }

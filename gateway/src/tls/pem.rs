@@ -22,7 +22,10 @@ pub struct PemError {
 impl PemError {
     /// `problem` with `file`.
     pub(crate) fn new(file: &Path, problem: impl Into<String>) -> Self {
-        Self { file: file.to_path_buf(), problem: problem.into() }
+        Self {
+            file: file.to_path_buf(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -49,29 +52,51 @@ impl PairFiles {
     /// # Errors
     /// Which of them cannot be read.
     pub fn read(&self) -> Result<PairText, PemError> {
-        Ok(PairText { certificate: read(&self.certificate)?, key: Zeroizing::new(read(&self.key)?) })
+        Ok(PairText {
+            certificate: read(&self.certificate)?,
+            key: Zeroizing::new(read(&self.key)?),
+        })
     }
 
     /// What the texts of the files say.
     ///
     /// # Errors
     /// Which of them is no such thing, or that they do not belong together.
-    pub fn parse(&self, text: &PairText, provider: &CryptoProvider) -> Result<CertifiedKey, PemError> {
+    pub fn parse(
+        &self,
+        text: &PairText,
+        provider: &CryptoProvider,
+    ) -> Result<CertifiedKey, PemError> {
         let chain = certificates_in(&self.certificate, &text.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&text.key)
-            .map_err(|error| PemError::new(&self.key, format!("holds no private key in PEM: {}", problem(&error))))?;
+        let key = PrivateKeyDer::from_pem_slice(&text.key).map_err(|error| {
+            PemError::new(
+                &self.key,
+                format!("holds no private key in PEM: {}", problem(&error)),
+            )
+        })?;
         let key = provider
             .key_provider
             .load_private_key(key)
-            .map_err(|error| PemError::new(&self.key, format!("holds a key that is not supported: {error}")))?;
+            .map_err(|error| {
+                PemError::new(
+                    &self.key,
+                    format!("holds a key that is not supported: {error}"),
+                )
+            })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) => Ok(pair),
             Err(rustls::Error::InconsistentKeys(_)) => Err(PemError::new(
                 &self.key,
-                format!("this key does not match the certificate in {}", self.certificate.display()),
+                format!(
+                    "this key does not match the certificate in {}",
+                    self.certificate.display()
+                ),
             )),
-            Err(error) => Err(PemError::new(&self.certificate, format!("its first certificate cannot be read: {error}"))),
+            Err(error) => Err(PemError::new(
+                &self.certificate,
+                format!("its first certificate cannot be read: {error}"),
+            )),
         }
     }
 }
@@ -89,7 +114,10 @@ fn certificates_in(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'stati
     match chain {
         Ok(chain) if chain.is_empty() => Err(PemError::new(file, "holds no certificate in PEM")),
         Ok(chain) => Ok(chain),
-        Err(error) => Err(PemError::new(file, format!("is not PEM: {}", problem(&error)))),
+        Err(error) => Err(PemError::new(
+            file,
+            format!("is not PEM: {}", problem(&error)),
+        )),
     }
 }
 

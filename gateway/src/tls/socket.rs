@@ -26,12 +26,17 @@ impl TlsSocket {
 }
 
 impl AsyncRead for TlsSocket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match Pin::new(&mut *self.0).poll_read(cx, buf) {
             // Many clients leave without the farewell of TLS. Nothing that a client sends is delimited by the end of the
             // connection, so it can be taken for one; what an origin sends may be, so there it stays an error.
             Poll::Ready(Err(error))
-                if error.kind() == io::ErrorKind::UnexpectedEof && matches!(*self.0, TlsStream::Server(_)) =>
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && matches!(*self.0, TlsStream::Server(_)) =>
             {
                 Poll::Ready(Ok(()))
             }
@@ -41,11 +46,19 @@ impl AsyncRead for TlsSocket {
 }
 
 impl AsyncWrite for TlsSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(cx, data)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write_vectored(cx, data)
     }
 

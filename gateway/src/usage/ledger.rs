@@ -73,7 +73,13 @@ impl Ledger {
     pub fn new() -> (UsageSender, Self) {
         let (sender, pages) = unbounded_channel();
         let (pending, status) = (UsagePage::default(), Arc::default());
-        let ledger = Self { pages, pending, most_pending: MOST_PENDING, status, failing: false };
+        let ledger = Self {
+            pages,
+            pending,
+            most_pending: MOST_PENDING,
+            status,
+            failing: false,
+        };
         (UsageSender(sender), ledger)
     }
 
@@ -125,7 +131,9 @@ impl Ledger {
             None => self.pending.is_empty(),
         };
         if !written {
-            log::error!("usage of the last seconds is lost: the store did not take it before the stop");
+            log::error!(
+                "usage of the last seconds is lost: the store did not take it before the stop"
+            );
         }
     }
 
@@ -137,8 +145,16 @@ impl Ledger {
     fn add(&mut self, row: &KeyUsage) {
         if self.pending.len() < self.most_pending || self.pending.has(row.key, row.hour) {
             self.pending.add(row);
-        } else if self.status.lost.fetch_add(row.counts.requests, Ordering::Relaxed) == 0 {
-            log::error!("usage is being lost: {} pairs of key and hour are waiting for the store", self.most_pending);
+        } else if self
+            .status
+            .lost
+            .fetch_add(row.counts.requests, Ordering::Relaxed)
+            == 0
+        {
+            log::error!(
+                "usage is being lost: {} pairs of key and hour are waiting for the store",
+                self.most_pending
+            );
         }
     }
 
@@ -162,7 +178,12 @@ impl Ledger {
     }
 
     /// Goes on collecting meanwhile: the store may keep us waiting for as long as it likes, and pages must not pile up.
-    async fn write_part(&mut self, store: &Store, part: &[KeyUsage], left: usize) -> Result<(), StoreError> {
+    async fn write_part(
+        &mut self,
+        store: &Store,
+        part: &[KeyUsage],
+        left: usize,
+    ) -> Result<(), StoreError> {
         let mut written = std::pin::pin!(store.add_usage(part));
         let mut meters_are_there = true;
         loop {
@@ -181,7 +202,10 @@ impl Ledger {
     }
 
     fn tell_pending(&self, being_written: usize) {
-        self.status.pending.store((self.pending.len() + being_written) as u64, Ordering::Relaxed);
+        self.status.pending.store(
+            (self.pending.len() + being_written) as u64,
+            Ordering::Relaxed,
+        );
     }
 
     fn tell_failing(&mut self, error: &StoreError) {
@@ -205,17 +229,31 @@ mod tests {
         let usage = |key, at| KeyUsage {
             key,
             hour: Hour::of(UnixMillis(at)),
-            counts: UsageCounts { requests: 5, ..UsageCounts::default() },
+            counts: UsageCounts {
+                requests: 5,
+                ..UsageCounts::default()
+            },
             last_used_at: None,
         };
         // A key goes on to be counted where it is there already.
-        for (key, at) in [(keys[0], 0), (keys[1], 0), (keys[0], 1), (keys[2], 0), (keys[0], Hour::MILLIS)] {
+        for (key, at) in [
+            (keys[0], 0),
+            (keys[1], 0),
+            (keys[0], 1),
+            (keys[2], 0),
+            (keys[0], Hour::MILLIS),
+        ] {
             ledger.add(&usage(key, at));
         }
         ledger.tell_pending(0);
         let status = ledger.status();
         assert_eq!((status.pending(), status.lost()), (2, 10));
-        let requests: u64 = ledger.pending.into_sorted().iter().map(|row| row.counts.requests).sum();
+        let requests: u64 = ledger
+            .pending
+            .into_sorted()
+            .iter()
+            .map(|row| row.counts.requests)
+            .sum();
         assert_eq!(requests, 15);
     }
 }

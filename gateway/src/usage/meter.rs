@@ -32,7 +32,10 @@ impl UsageMeter {
     /// A meter that hands over to `ledger`. Must be made in the worker's own runtime.
     #[must_use]
     pub fn new(ledger: UsageSender) -> Self {
-        let counted = Rc::new(Counted { page: RefCell::default(), ledger });
+        let counted = Rc::new(Counted {
+            page: RefCell::default(),
+            ledger,
+        });
         actix_rt::spawn(hand_over_often(Rc::downgrade(&counted)));
         Self(counted)
     }

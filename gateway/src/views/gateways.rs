@@ -84,7 +84,8 @@ impl<'g> ConfirmationView<'g> {
     /// What is seen of `confirmation`.
     #[must_use]
     pub fn of(confirmation: &'g Confirmation) -> Self {
-        let views = |gateways: &'g [FollowingGateway]| gateways.iter().map(GatewayView::of).collect();
+        let views =
+            |gateways: &'g [FollowingGateway]| gateways.iter().map(GatewayView::of).collect();
         Self {
             confirmed: views(&confirmation.confirmed),
             missing: views(&confirmation.missing),
@@ -97,6 +98,9 @@ impl<'k> RevokedKeyView<'k> {
     /// What is seen of a revoked key at `now`, and of who confirmed that.
     #[must_use]
     pub fn of(key: &'k StoredKey, confirmation: Option<&'k Confirmation>, now: UnixMillis) -> Self {
-        Self { key: KeyView::of(key, now), gateways: confirmation.map(ConfirmationView::of) }
+        Self {
+            key: KeyView::of(key, now),
+            gateways: confirmation.map(ConfirmationView::of),
+        }
     }
 }

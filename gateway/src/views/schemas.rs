@@ -1,6 +1,8 @@
 //! The schemas of values, as exact as JSON Schema can say what the domain accepts.
 
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 
 use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
@@ -78,7 +80,10 @@ pub fn leak_policy() -> Schema {
 /// What was done to a key that leaked.
 #[must_use]
 pub fn leak_action() -> Schema {
-    let words: Vec<&str> = LeakAction::WORDS.into_iter().chain([LeakView::UNKNOWN]).collect();
+    let words: Vec<&str> = LeakAction::WORDS
+        .into_iter()
+        .chain([LeakView::UNKNOWN])
+        .collect();
     one_of(&words)
 }
 
@@ -127,13 +132,18 @@ pub fn metadata_or_null() -> Schema {
 /// Scopes.
 #[must_use]
 pub fn scopes() -> Schema {
-    ArrayBuilder::new().items(text(r"^[!#-+\--\[\]-~]+$", 1, MAX_SCOPE_BYTES)).into()
+    ArrayBuilder::new()
+        .items(text(r"^[!#-+\--\[\]-~]+$", 1, MAX_SCOPE_BYTES))
+        .into()
 }
 
 /// Ranges of addresses.
 #[must_use]
 pub fn allowed_ips() -> Schema {
-    ArrayBuilder::new().items(ip_range()).max_items(Some(MAX_RANGES)).into()
+    ArrayBuilder::new()
+        .items(ip_range())
+        .max_items(Some(MAX_RANGES))
+        .into()
 }
 
 /// An address, of IPv4 or IPv6.
@@ -154,11 +164,19 @@ fn ipv6() -> String {
     const GROUP: &str = "[0-9A-Fa-f]{1,4}";
     let whole = format!("({GROUP}:){{6}}({GROUP}:{GROUP}|{IPV4})");
     let shortened = (0..8_usize).map(|before| {
-        let left = if before == 0 { String::new() } else { format!("{GROUP}(:{GROUP}){{{}}}", before - 1) };
+        let left = if before == 0 {
+            String::new()
+        } else {
+            format!("{GROUP}(:{GROUP}){{{}}}", before - 1)
+        };
         let right = match 7 - before {
             0 => String::new(),
             1 => format!("({GROUP})?"),
-            most => format!("(({GROUP}:){{0,{}}}{GROUP}|({GROUP}:){{0,{}}}{IPV4})?", most - 1, most - 2),
+            most => format!(
+                "(({GROUP}:){{0,{}}}{GROUP}|({GROUP}:){{0,{}}}{IPV4})?",
+                most - 1,
+                most - 2
+            ),
         };
         format!("{left}::{right}")
     });
@@ -184,7 +202,11 @@ pub fn tags() -> Schema {
     ObjectBuilder::new()
         .schema_type(Type::Object)
         .property_names(Some(text("^[0-9A-Za-z_.-]+$", 1, tag::MAX_NAME_BYTES)))
-        .additional_properties(Some(Schema::from(text(NO_CONTROLS, 0, tag::MAX_VALUE_CHARS))))
+        .additional_properties(Some(Schema::from(text(
+            NO_CONTROLS,
+            0,
+            tag::MAX_VALUE_CHARS,
+        ))))
         .max_properties(Some(tag::MAX_TAGS))
         .into()
 }
@@ -192,7 +214,10 @@ pub fn tags() -> Schema {
 /// A moment (RFC 3339).
 #[must_use]
 pub fn moment() -> Schema {
-    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).into()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .into()
 }
 
 /// A moment that may not be.
@@ -205,20 +230,34 @@ pub fn moment_or_null() -> Schema {
 #[must_use]
 pub fn whole_number(least: u64, most: u64) -> Schema {
     let bound = |number| usize::try_from(number).ok();
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most)).into()
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(bound(least))
+        .maximum(bound(most))
+        .into()
 }
 
 /// One of these words.
 #[must_use]
 pub fn one_of(words: &[&str]) -> Schema {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).into()
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words.iter().copied()))
+        .into()
 }
 
 /// A text of this pattern and so many characters.
 #[must_use]
 pub fn text(pattern: &str, min: usize, max: usize) -> Object {
-    let builder = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).max_length(Some(max));
-    if min > 0 { builder.min_length(Some(min)).build() } else { builder.build() }
+    let builder = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern))
+        .max_length(Some(max));
+    if min > 0 {
+        builder.min_length(Some(min)).build()
+    } else {
+        builder.build()
+    }
 }
 
 /// The same, or null.
@@ -258,11 +297,16 @@ mod tests {
 
     fn matches(schema: &Object, value: &str) -> bool {
         let length = schema.min_length.unwrap_or(0)..=schema.max_length.unwrap_or(usize::MAX);
-        length.contains(&value.len()) && Regex::new(schema.pattern.as_deref().unwrap()).unwrap().is_match(value)
+        length.contains(&value.len())
+            && Regex::new(schema.pattern.as_deref().unwrap())
+                .unwrap()
+                .is_match(value)
     }
 
     fn address() -> Object {
-        let Schema::Object(object) = ip_address() else { panic!("an address is a text") };
+        let Schema::Object(object) = ip_address() else {
+            panic!("an address is a text")
+        };
         object
     }
 
@@ -294,10 +338,20 @@ mod tests {
             "",
             "0000000000",
         ] {
-            assert_eq!(matches(&address(), text), text.parse::<IpAddr>().is_ok(), "{text}");
-            for prefix in ["0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000"] {
+            assert_eq!(
+                matches(&address(), text),
+                text.parse::<IpAddr>().is_ok(),
+                "{text}"
+            );
+            for prefix in [
+                "0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000",
+            ] {
                 let range = format!("{text}/{prefix}");
-                assert_eq!(matches(&ip_range(), &range), parse_range(&range).is_ok(), "{range}");
+                assert_eq!(
+                    matches(&ip_range(), &range),
+                    parse_range(&range).is_ok(),
+                    "{range}"
+                );
             }
         }
     }

@@ -75,7 +75,10 @@ impl<'u> UsageView<'u> {
     /// What is seen of `report`, with the keys that were used most, if that was asked for.
     #[must_use]
     pub fn of(report: &'u UsageReport, top: Option<&'u [TopKey]>) -> Self {
-        let period = |PeriodUsage { start, counts }: &PeriodUsage| PeriodView { start: *start, counts: CountsView::of(*counts) };
+        let period = |PeriodUsage { start, counts }: &PeriodUsage| PeriodView {
+            start: *start,
+            counts: CountsView::of(*counts),
+        };
         Self {
             from: report.from,
             to: report.to,
@@ -89,13 +92,27 @@ impl<'u> UsageView<'u> {
 
 impl<'u> TopKeyView<'u> {
     fn of(top: &'u TopKey) -> Self {
-        Self { key: top.key, consumer: top.consumer.as_deref(), counts: CountsView::of(top.counts) }
+        Self {
+            key: top.key,
+            consumer: top.consumer.as_deref(),
+            counts: CountsView::of(top.counts),
+        }
     }
 }
 
 impl CountsView {
     fn of(counts: UsageCounts) -> Self {
-        let UsageCounts { requests, refusals, bytes_in, bytes_out } = counts;
-        Self { requests, refusals, bytes_in, bytes_out }
+        let UsageCounts {
+            requests,
+            refusals,
+            bytes_in,
+            bytes_out,
+        } = counts;
+        Self {
+            requests,
+            refusals,
+            bytes_in,
+            bytes_out,
+        }
     }
 }

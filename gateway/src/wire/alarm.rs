@@ -43,7 +43,9 @@ impl Alarm {
 
     /// Ready once the deadline has passed; pending, and woken by it, before.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.due else { return Poll::Pending };
+        let Some(due) = self.due else {
+            return Poll::Pending;
+        };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if sleep.deadline() > due {
             sleep.as_mut().reset(due);
@@ -71,7 +73,10 @@ pub struct Pace {
 
 impl Pace {
     /// Waits for ever.
-    pub const UNLIMITED: Self = Self { idle: Duration::ZERO, min_rate: 0 };
+    pub const UNLIMITED: Self = Self {
+        idle: Duration::ZERO,
+        min_rate: 0,
+    };
 }
 
 /// What a [`PaceMeter`] ran out of.
@@ -123,8 +128,13 @@ impl PaceMeter {
             let mut wait = pace.idle;
             self.rate_decides = false;
             if pace.min_rate > 0 {
-                let grace = if pace.idle.is_zero() { DEFAULT_GRACE } else { pace.idle };
-                let earned = Duration::from_secs_f64(self.moved_bytes as f64 / f64::from(pace.min_rate));
+                let grace = if pace.idle.is_zero() {
+                    DEFAULT_GRACE
+                } else {
+                    pace.idle
+                };
+                let earned =
+                    Duration::from_secs_f64(self.moved_bytes as f64 / f64::from(pace.min_rate));
                 let left = grace.saturating_add(earned).saturating_sub(self.waited);
                 if wait.is_zero() || left < wait {
                     wait = left;
@@ -137,7 +147,11 @@ impl PaceMeter {
             }
         }
         ready!(self.alarm.poll(cx));
-        Poll::Ready(if self.rate_decides { OutOfPace::TooSlow } else { OutOfPace::Idle })
+        Poll::Ready(if self.rate_decides {
+            OutOfPace::TooSlow
+        } else {
+            OutOfPace::Idle
+        })
     }
 }
 
@@ -160,7 +174,10 @@ mod tests {
         let start = Instant::now();
         alarm.arm(Duration::from_millis(60));
         poll_fn(|cx| alarm.poll(cx)).await;
-        assert!(start.elapsed() >= Duration::from_millis(60), "the first deadline rang");
+        assert!(
+            start.elapsed() >= Duration::from_millis(60),
+            "the first deadline rang"
+        );
         assert!(is_pending(&mut alarm).await, "nothing is due any more");
     }
 
@@ -178,12 +195,19 @@ mod tests {
 
     #[tokio::test]
     async fn drip_below_the_rate_is_caught_though_never_idle() {
-        let pace = Pace { idle: Duration::from_millis(100), min_rate: 1000 };
+        let pace = Pace {
+            idle: Duration::from_millis(100),
+            min_rate: 1000,
+        };
         let mut meter = PaceMeter::default();
         meter.begin();
         let start = Instant::now();
         let outcome = loop {
-            let step = tokio::time::timeout(Duration::from_millis(10), poll_fn(|cx| meter.poll_out_of_pace(cx, pace))).await;
+            let step = tokio::time::timeout(
+                Duration::from_millis(10),
+                poll_fn(|cx| meter.poll_out_of_pace(cx, pace)),
+            )
+            .await;
             match step {
                 Ok(outcome) => break outcome,
                 Err(_) => meter.moved(1),
@@ -196,9 +220,18 @@ mod tests {
     #[tokio::test]
     async fn silence_is_caught_and_no_limit_is_none() {
         let mut meter = PaceMeter::default();
-        let pace = Pace { idle: Duration::from_millis(20), min_rate: 0 };
-        assert_eq!(poll_fn(|cx| meter.poll_out_of_pace(cx, pace)).await, OutOfPace::Idle);
+        let pace = Pace {
+            idle: Duration::from_millis(20),
+            min_rate: 0,
+        };
+        assert_eq!(
+            poll_fn(|cx| meter.poll_out_of_pace(cx, pace)).await,
+            OutOfPace::Idle
+        );
         meter.begin();
-        assert!(poll_fn(|cx| Poll::Ready(meter.poll_out_of_pace(cx, Pace::UNLIMITED).is_pending())).await);
+        assert!(
+            poll_fn(|cx| Poll::Ready(meter.poll_out_of_pace(cx, Pace::UNLIMITED).is_pending()))
+                .await
+        );
     }
 }

@@ -72,7 +72,12 @@ pub(crate) struct ChunkScanner {
 
 impl ChunkScanner {
     pub(crate) fn new(limits: ChunkLimits) -> Self {
-        Self { state: State::SizeStart, left: 0, digits: 0, limits }
+        Self {
+            state: State::SizeStart,
+            left: 0,
+            digits: 0,
+            limits,
+        }
     }
 
     /// Looks at the next bytes of the body. `Some(n)`: the body ended with the first `n` of them; `None`: they all belong to
@@ -90,7 +95,9 @@ impl ChunkScanner {
                 }
                 self.state = State::DataCr;
             }
-            let Some(&byte) = bytes.get(at) else { return Ok(None) };
+            let Some(&byte) = bytes.get(at) else {
+                return Ok(None);
+            };
             at += 1;
             self.state = self.step(byte)?;
         }
@@ -121,7 +128,9 @@ impl ChunkScanner {
             (State::Padding, b'\r') if self.limits.padded_sizes => State::SizeLf,
             (State::Padding, _) => return Err(ChunkFault::Size),
             (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.count_extension(State::Extension)?,
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.count_extension(State::Extension)?
+            }
             (State::Extension, _) => return Err(ChunkFault::Extension),
             (State::SizeLf, b'\n') => match self.left {
                 0 => State::TrailerStart,
@@ -136,10 +145,19 @@ impl ChunkScanner {
             (State::TrailerName, b':') => self.count_trailer(State::TrailerValue)?,
             (State::TrailerName, _) if is_token(byte) => self.count_trailer(State::TrailerName)?,
             (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => self.count_trailer(State::TrailerValue)?,
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.count_trailer(State::TrailerValue)?
+            }
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::End,
-            (State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf, _) => {
+            (
+                State::TrailerStart
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLf
+                | State::EndLf,
+                _,
+            ) => {
                 return Err(ChunkFault::Trailer);
             }
             // Not reached: `scan` takes data in bulk and stops at the end.
@@ -149,12 +167,20 @@ impl ChunkScanner {
     }
 
     fn count_extension(&mut self, next: State) -> Result<State, ChunkFault> {
-        self.limits.extension_bytes = self.limits.extension_bytes.checked_sub(1).ok_or(ChunkFault::ExtensionsTooLarge)?;
+        self.limits.extension_bytes = self
+            .limits
+            .extension_bytes
+            .checked_sub(1)
+            .ok_or(ChunkFault::ExtensionsTooLarge)?;
         Ok(next)
     }
 
     fn count_trailer(&mut self, next: State) -> Result<State, ChunkFault> {
-        self.limits.trailer_bytes = self.limits.trailer_bytes.checked_sub(1).ok_or(ChunkFault::TrailersTooLarge)?;
+        self.limits.trailer_bytes = self
+            .limits
+            .trailer_bytes
+            .checked_sub(1)
+            .ok_or(ChunkFault::TrailersTooLarge)?;
         Ok(next)
     }
 }
@@ -174,7 +200,11 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: ChunkLimits = ChunkLimits { extension_bytes: 64, trailer_bytes: 64, padded_sizes: false };
+    const LIMITS: ChunkLimits = ChunkLimits {
+        extension_bytes: 64,
+        trailer_bytes: 64,
+        padded_sizes: false,
+    };
 
     fn whole(bytes: &[u8]) -> Result<Option<usize>, ChunkFault> {
         ChunkScanner::new(LIMITS).scan(bytes)
@@ -185,7 +215,10 @@ mod tests {
         let mut scanner = ChunkScanner::new(LIMITS);
         let (mut at, mut sizes) = (0, sizes.iter().cycle());
         while at < bytes.len() {
-            let size = sizes.next().map_or(1, |size| (*size).max(1)).min(bytes.len() - at);
+            let size = sizes
+                .next()
+                .map_or(1, |size| (*size).max(1))
+                .min(bytes.len() - at);
             if let Some(end) = scanner.scan(&bytes[at..at + size])? {
                 return Ok(Some(at + end));
             }
@@ -248,7 +281,10 @@ mod tests {
 
     #[test]
     fn padding_is_taken_where_it_is_allowed() {
-        let mut scanner = ChunkScanner::new(ChunkLimits { padded_sizes: true, ..LIMITS });
+        let mut scanner = ChunkScanner::new(ChunkLimits {
+            padded_sizes: true,
+            ..LIMITS
+        });
         assert_eq!(scanner.scan(b"3  \r\nabc\r\n0 \r\n\r\n"), Ok(Some(16)));
     }
 

@@ -16,7 +16,10 @@ impl HeadEnd {
     /// `head` is everything that has come so far, from the first byte of the head on. `Some(n)`: the head is its first `n`
     /// bytes, the empty line included.
     pub(crate) fn find(&mut self, head: &[u8]) -> Result<Option<usize>, BareLineFeed> {
-        while let Some(offset) = head.get(self.scanned..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+        while let Some(offset) = head
+            .get(self.scanned..)
+            .and_then(|rest| memchr::memchr(b'\n', rest))
+        {
             let at = self.scanned + offset;
             if at == 0 || head.get(at - 1) != Some(&b'\r') {
                 return Err(BareLineFeed);
@@ -62,7 +65,9 @@ impl Field<'_> {
 
     /// The members of a comma-separated value.
     pub(crate) fn members(&self) -> impl Iterator<Item = &[u8]> {
-        self.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+        self.value
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
     }
 }
 
@@ -95,7 +100,11 @@ impl<'a> Iterator for Fields<'a> {
         let field = memchr::memchr(b':', text).and_then(|colon| {
             let (name, value) = text.split_at(colon);
             let sound = !name.is_empty() && name.iter().all(|byte| is_token(*byte));
-            sound.then(|| Field { line, name, value: value.get(1..).unwrap_or_default().trim_ascii() })
+            sound.then(|| Field {
+                line,
+                name,
+                value: value.get(1..).unwrap_or_default().trim_ascii(),
+            })
         });
         Some(field.ok_or(BadField))
     }
@@ -119,7 +128,20 @@ pub(crate) fn is_token(byte: u8) -> bool {
             table[byte] = value.is_ascii_alphanumeric()
                 || matches!(
                     value,
-                    b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
                 );
             byte += 1;
         }
@@ -147,19 +169,44 @@ mod tests {
             (b"\n", Err(BareLineFeed)),
         ];
         for (head, end) in table {
-            assert_eq!(HeadEnd::default().find(head), end, "{:?}", head.escape_ascii().to_string());
+            assert_eq!(
+                HeadEnd::default().find(head),
+                end,
+                "{:?}",
+                head.escape_ascii().to_string()
+            );
         }
     }
 
     #[test]
     fn fields_are_strict() {
-        let read =
-            |rest: &'static [u8]| fields(rest).map(|field| field.map(|field| (field.name, field.value))).collect::<Vec<_>>();
-        assert_eq!(read(b"A:b\r\nC: \t d e \t\r\nE:\r\n\r\n"), [Ok((&b"A"[..], &b"b"[..])), Ok((b"C", b"d e")), Ok((b"E", b""))]);
-        for bad in
-            [&b"A : b\r\n\r\n"[..], b" folded\r\n\r\n", b"\tA: b\r\n\r\n", b": b\r\n\r\n", b"none\r\n\r\n", b"A\0: b\r\n\r\n"]
-        {
-            assert_eq!(read(bad), [Err(BadField)], "{:?}", bad.escape_ascii().to_string());
+        let read = |rest: &'static [u8]| {
+            fields(rest)
+                .map(|field| field.map(|field| (field.name, field.value)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            read(b"A:b\r\nC: \t d e \t\r\nE:\r\n\r\n"),
+            [
+                Ok((&b"A"[..], &b"b"[..])),
+                Ok((b"C", b"d e")),
+                Ok((b"E", b""))
+            ]
+        );
+        for bad in [
+            &b"A : b\r\n\r\n"[..],
+            b" folded\r\n\r\n",
+            b"\tA: b\r\n\r\n",
+            b": b\r\n\r\n",
+            b"none\r\n\r\n",
+            b"A\0: b\r\n\r\n",
+        ] {
+            assert_eq!(
+                read(bad),
+                [Err(BadField)],
+                "{:?}",
+                bad.escape_ascii().to_string()
+            );
         }
     }
 
@@ -167,7 +214,15 @@ mod tests {
     fn lengths_are_digits_only() {
         assert_eq!(parse_length(b"0"), Some(0));
         assert_eq!(parse_length(b"18446744073709551615"), Some(u64::MAX));
-        for bad in [&b""[..], b"+5", b"-1", b"0x3", b"3, 3", b"5 5", b"18446744073709551616"] {
+        for bad in [
+            &b""[..],
+            b"+5",
+            b"-1",
+            b"0x3",
+            b"3, 3",
+            b"5 5",
+            b"18446744073709551616",
+        ] {
             assert_eq!(parse_length(bad), None);
         }
     }

@@ -12,7 +12,11 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
     let rig = Rig::new();
     let long = "x".repeat(129);
     let long_note = "ü".repeat(1025);
-    let deep = format!(r#"{{"name":"a","metadata":{{"a":{}{}}}}}"#, "[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        r#"{{"name":"a","metadata":{{"a":{}{}}}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
     let key_in_name = format!(r#"{{"name":"{KEY}","tags":{{"a":"my {KEY}"}}}}"#);
     for (path, body, pointers) in [
         ("/v1/consumers", "", &[""][..]),
@@ -22,40 +26,118 @@ fn every_bad_body_is_refused_with_all_its_pointers() {
         ("/v1/consumers", "{}", &["/name"]),
         ("/v1/consumers", r#"{"name":null}"#, &["/name"]),
         ("/v1/consumers", r#"{"name":"a","name":"b"}"#, &["/name"]),
-        ("/v1/consumers", r#"{"name":"a","metadata":{"x":1,"x":1}}"#, &["/metadata/x"]),
+        (
+            "/v1/consumers",
+            r#"{"name":"a","metadata":{"x":1,"x":1}}"#,
+            &["/metadata/x"],
+        ),
         ("/v1/consumers", r#"{"name":"a"} {}"#, &[""]),
-        ("/v1/consumers", r#"{"name":"a","bucket":null}"#, &["/bucket"]),
+        (
+            "/v1/consumers",
+            r#"{"name":"a","bucket":null}"#,
+            &["/bucket"],
+        ),
         ("/v1/consumers", r#"{"name":"a\nb"}"#, &["/name"]),
-        ("/v1/consumers", r#"{"name":"csmr_0123456789abcdefghij"}"#, &["/name"]),
-        ("/v1/consumers", &format!(r#"{{"name":"{long}"}}"#), &["/name"]),
-        ("/v1/consumers", &format!(r#"{{"name":"a","description":"{long_note}"}}"#), &["/description"]),
-        ("/v1/consumers", r#"{"name":"a","description":"\u009f"}"#, &["/description"]),
-        ("/v1/consumers", r#"{"name":"a","metadata":[]}"#, &["/metadata"]),
+        (
+            "/v1/consumers",
+            r#"{"name":"csmr_0123456789abcdefghij"}"#,
+            &["/name"],
+        ),
+        (
+            "/v1/consumers",
+            &format!(r#"{{"name":"{long}"}}"#),
+            &["/name"],
+        ),
+        (
+            "/v1/consumers",
+            &format!(r#"{{"name":"a","description":"{long_note}"}}"#),
+            &["/description"],
+        ),
+        (
+            "/v1/consumers",
+            r#"{"name":"a","description":"\u009f"}"#,
+            &["/description"],
+        ),
+        (
+            "/v1/consumers",
+            r#"{"name":"a","metadata":[]}"#,
+            &["/metadata"],
+        ),
         ("/v1/consumers", &deep, &[""]),
         (
             "/v1/consumers",
             r#"{"name":1,"scopes":["a","b c",3],"tags":{"a/b":"c","d":1},"metadata":"x","colour":"red"}"#,
-            &["/name", "/metadata", "/scopes/1", "/scopes/2", "/tags/a~1b", "/tags/d", "/colour"],
+            &[
+                "/name",
+                "/metadata",
+                "/scopes/1",
+                "/scopes/2",
+                "/tags/a~1b",
+                "/tags/d",
+                "/colour",
+            ],
         ),
         ("/v1/consumers", &key_in_name, &["/name", "/tags/a"]),
-        ("/v1/consumers", &format!(r#"{{"name":"a","metadata":{{"{KEY}":1}}}}"#), &["/metadata"]),
+        (
+            "/v1/consumers",
+            &format!(r#"{{"name":"a","metadata":{{"{KEY}":1}}}}"#),
+            &["/metadata"],
+        ),
         ("/v1/keys", "{}", &["/consumer"]),
-        ("/v1/keys", r#"{"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"}"#, &["/consumer", "/bucket"]),
-        ("/v1/keys", r#"{"consumer":"a","expires_at":"tomorrow"}"#, &["/expires_at"]),
-        ("/v1/keys", r#"{"consumer":"a","expires_at":1893456000}"#, &["/expires_at"]),
-        ("/v1/keys", r#"{"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"}"#, &["/expires_at"]),
+        (
+            "/v1/keys",
+            r#"{"consumer":"a","consumer_id":"csmr_00000000000000000000","bucket":"b"}"#,
+            &["/consumer", "/bucket"],
+        ),
+        (
+            "/v1/keys",
+            r#"{"consumer":"a","expires_at":"tomorrow"}"#,
+            &["/expires_at"],
+        ),
+        (
+            "/v1/keys",
+            r#"{"consumer":"a","expires_at":1893456000}"#,
+            &["/expires_at"],
+        ),
+        (
+            "/v1/keys",
+            r#"{"consumer":"a","expires_at":"9999-12-31T23:59:59-23:59"}"#,
+            &["/expires_at"],
+        ),
         ("/v1/keys", r#"{"consumer":"a","key":"mine"}"#, &["/key"]),
         ("/v1/buckets", r#"{"name":" a"}"#, &["/name"]),
-        ("/v1/keys/key_00000000000000000000/revoke", r#"{"reason":"leak"}"#, &["/reason"]),
+        (
+            "/v1/keys/key_00000000000000000000/revoke",
+            r#"{"reason":"leak"}"#,
+            &["/reason"],
+        ),
     ] {
-        let response = rig.raw("POST", path, &[&bearer(), "content-type: application/json"], body.as_bytes());
-        assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body:.100}");
+        let response = rig.raw(
+            "POST",
+            path,
+            &[&bearer(), "content-type: application/json"],
+            body.as_bytes(),
+        );
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_body".to_owned()),
+            "{body:.100}"
+        );
         let problem = response.json();
-        let found: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|error| text(error, "pointer")).collect();
+        let found: Vec<&str> = problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| text(error, "pointer"))
+            .collect();
         assert_eq!(found, pointers, "{body:.100}");
         assert!(!response.text().contains(KEY), "{}", response.text());
     }
-    assert_eq!(rig.shown("/v1/consumers")["data"], json!([]), "none of that made anything");
+    assert_eq!(
+        rig.shown("/v1/consumers")["data"],
+        json!([]),
+        "none of that made anything"
+    );
 }
 
 #[test]
@@ -63,29 +145,67 @@ fn the_answer_to_what_is_wrong_many_times_is_small() {
     let rig = Rig::new();
     let long = "a".repeat(30_000);
     let twice = format!(r#"{{"{long}":{{{}"a":1}}}}"#, r#""a":1,"#.repeat(5_000));
-    let unknown: Vec<String> = (0..6_000).map(|number| format!(r#""{number}":1"#)).collect();
-    let keys = format!(r#"{{"metadata":{{"{long}":[{}""]}}}}"#, format!(r#""{KEY}","#).repeat(700));
+    let unknown: Vec<String> = (0..6_000)
+        .map(|number| format!(r#""{number}":1"#))
+        .collect();
+    let keys = format!(
+        r#"{{"metadata":{{"{long}":[{}""]}}}}"#,
+        format!(r#""{KEY}","#).repeat(700)
+    );
     for (body, pointer) in [
         (twice, "/aaa"),
         (format!("{{{}}}", unknown.join(",")), "/name"),
         (keys, "/metadata/aaa"),
-        (format!(r#"{{"name":"a","scopes":[{}1]}}"#, "1,".repeat(20_000)), "/scopes/0"),
-        (format!(r#"{{"name":"a","tags":{{{}}}}}"#, unknown.join(",")), "/tags/0"),
+        (
+            format!(r#"{{"name":"a","scopes":[{}1]}}"#, "1,".repeat(20_000)),
+            "/scopes/0",
+        ),
+        (
+            format!(r#"{{"name":"a","tags":{{{}}}}}"#, unknown.join(",")),
+            "/tags/0",
+        ),
     ] {
-        let response = rig.raw("POST", "/v1/consumers", &[&bearer(), "content-type: application/json"], body.as_bytes());
-        assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body:.40}");
+        let response = rig.raw(
+            "POST",
+            "/v1/consumers",
+            &[&bearer(), "content-type: application/json"],
+            body.as_bytes(),
+        );
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_body".to_owned()),
+            "{body:.40}"
+        );
         let problem = response.json();
         let errors = problem["errors"].as_array().unwrap();
-        assert_eq!((errors.len(), text(&errors[99], "detail")), (100, "more is wrong than the 99 things above"), "{body:.40}");
-        assert!(text(&errors[0], "pointer").starts_with(pointer), "{body:.40}: {}", errors[0]);
-        assert!(response.text().len() < 64 * 1024, "{body:.40}: {} bytes", response.text().len());
+        assert_eq!(
+            (errors.len(), text(&errors[99], "detail")),
+            (100, "more is wrong than the 99 things above"),
+            "{body:.40}"
+        );
+        assert!(
+            text(&errors[0], "pointer").starts_with(pointer),
+            "{body:.40}: {}",
+            errors[0]
+        );
+        assert!(
+            response.text().len() < 64 * 1024,
+            "{body:.40}: {} bytes",
+            response.text().len()
+        );
     }
-    let many: String = (0..3_000).map(|number| format!("tag.x={number}&")).collect();
+    let many: String = (0..3_000)
+        .map(|number| format!("tag.x={number}&"))
+        .collect();
     for (query, count) in [(&many, 1), (&many.replace("tag.", "y"), 100)] {
         let response = rig.call("GET", &format!("/v1/consumers?{query}"), None);
         assert_eq!(refusal(&response), (400, "invalid_parameter".to_owned()));
         assert_eq!(response.json()["errors"].as_array().unwrap().len(), count);
-        assert!(response.text().len() < 64 * 1024, "{} bytes", response.text().len());
+        assert!(
+            response.text().len() < 64 * 1024,
+            "{} bytes",
+            response.text().len()
+        );
     }
 }
 
@@ -110,15 +230,41 @@ fn every_bad_parameter_is_refused_by_name() {
         ("/v1/buckets?cursor=6", "cursor"),
     ] {
         let response = rig.call("GET", path, None);
-        assert_eq!(refusal(&response), (400, "invalid_parameter".to_owned()), "{path}");
-        assert_eq!(response.json()["errors"][0]["parameter"], parameter, "{path}");
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_parameter".to_owned()),
+            "{path}"
+        );
+        assert_eq!(
+            response.json()["errors"][0]["parameter"],
+            parameter,
+            "{path}"
+        );
     }
     let long = format!("idempotency-key: {}", "k".repeat(256));
-    for lines in [&["idempotency-key: "][..], &["idempotency-key: a b"], &[&long], &["idempotency-key: a", "idempotency-key: a"]]
-    {
-        let response = rig.call_as(ADMIN, "POST", "/v1/consumers", lines, Some(&json!({ "name": "acme" })));
-        assert_eq!(refusal(&response), (400, "invalid_parameter".to_owned()), "{lines:?}");
-        assert_eq!(response.json()["errors"][0]["parameter"], "Idempotency-Key", "{lines:?}");
+    for lines in [
+        &["idempotency-key: "][..],
+        &["idempotency-key: a b"],
+        &[&long],
+        &["idempotency-key: a", "idempotency-key: a"],
+    ] {
+        let response = rig.call_as(
+            ADMIN,
+            "POST",
+            "/v1/consumers",
+            lines,
+            Some(&json!({ "name": "acme" })),
+        );
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_parameter".to_owned()),
+            "{lines:?}"
+        );
+        assert_eq!(
+            response.json()["errors"][0]["parameter"],
+            "Idempotency-Key",
+            "{lines:?}"
+        );
     }
 }
 
@@ -133,7 +279,10 @@ fn what_is_too_large_or_no_json_is_told_so() {
     assert_eq!(response.json()["errors"][0]["pointer"], "/metadata");
 
     let huge = json!({ "name": "a", "description": "x".repeat(64 * 1024) });
-    assert_eq!(refusal(&rig.call("POST", "/v1/consumers", Some(&huge))), (413, "body_too_large".to_owned()));
+    assert_eq!(
+        refusal(&rig.call("POST", "/v1/consumers", Some(&huge))),
+        (413, "body_too_large".to_owned())
+    );
     // Announced only: the answer does not wait for what would be thrown away.
     let mut connection = Connection::open(rig.admin);
     connection.send(format!(
@@ -153,17 +302,47 @@ fn what_is_too_large_or_no_json_is_told_so() {
     for (method, path, content_type, status) in [
         ("POST", "/v1/consumers", "", 415),
         ("POST", "/v1/consumers", "content-type: text/plain", 415),
-        ("POST", "/v1/consumers", "content-type: application/x-www-form-urlencoded", 415),
-        ("POST", "/v1/consumers", "content-type: application/merge-patch+json", 415),
-        ("POST", "/v1/consumers", "content-type: application/json; charset=utf-8", 201),
-        ("PATCH", "/v1/consumers/csmr_00000000000000000000", "content-type: application/merge-patch+json", 404),
-        ("PATCH", "/v1/consumers/csmr_00000000000000000000", "content-type: application/json-patch+json", 415),
+        (
+            "POST",
+            "/v1/consumers",
+            "content-type: application/x-www-form-urlencoded",
+            415,
+        ),
+        (
+            "POST",
+            "/v1/consumers",
+            "content-type: application/merge-patch+json",
+            415,
+        ),
+        (
+            "POST",
+            "/v1/consumers",
+            "content-type: application/json; charset=utf-8",
+            201,
+        ),
+        (
+            "PATCH",
+            "/v1/consumers/csmr_00000000000000000000",
+            "content-type: application/merge-patch+json",
+            404,
+        ),
+        (
+            "PATCH",
+            "/v1/consumers/csmr_00000000000000000000",
+            "content-type: application/json-patch+json",
+            415,
+        ),
     ] {
         let mut lines = vec![bearer()];
         lines.extend((!content_type.is_empty()).then(|| content_type.to_owned()));
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let response = rig.raw(method, path, &lines, br#"{"name":"acme"}"#);
-        assert_eq!(response.status, status, "{method} {content_type}: {}", response.text());
+        assert_eq!(
+            response.status,
+            status,
+            "{method} {content_type}: {}",
+            response.text()
+        );
         if status == 415 {
             assert_eq!(refusal(&response).1, "unsupported_media_type");
         }
@@ -185,8 +364,16 @@ fn a_key_in_the_url_is_refused_and_never_repeated() {
     ] {
         for method in ["GET", "POST", "DELETE", "BREW"] {
             let response = rig.call(method, &path, None);
-            assert_eq!(refusal(&response), (400, "key_in_url".to_owned()), "{method} {path}");
-            assert!(!format!("{response:?}{}", response.text()).contains(&KEY[5..]), "{}", response.text());
+            assert_eq!(
+                refusal(&response),
+                (400, "key_in_url".to_owned()),
+                "{method} {path}"
+            );
+            assert!(
+                !format!("{response:?}{}", response.text()).contains(&KEY[5..]),
+                "{}",
+                response.text()
+            );
         }
     }
 }
@@ -210,12 +397,20 @@ fn unknown_paths_ids_and_methods_are_told_apart() {
         "/v1/buckets/nothing",
         "/v1/buckets/%20",
     ] {
-        assert_eq!(refusal(&rig.call("GET", path, None)), (404, "not_found".to_owned()), "{path}");
+        assert_eq!(
+            refusal(&rig.call("GET", path, None)),
+            (404, "not_found".to_owned()),
+            "{path}"
+        );
     }
     for (method, path, allow) in [
         ("PUT", "/v1/consumers", "GET, HEAD, POST"),
         ("DELETE", "/v1/consumers", "GET, HEAD, POST"),
-        ("POST", &format!("/v1/consumers/{id}"), "GET, HEAD, PATCH, DELETE"),
+        (
+            "POST",
+            &format!("/v1/consumers/{id}"),
+            "GET, HEAD, PATCH, DELETE",
+        ),
         ("GET", "/v1/keys/key_00000000000000000000/revoke", "POST"),
         ("OPTIONS", "/v1/keys", "GET, HEAD, POST"),
         ("TRACE", "/v1/keys", "GET, HEAD, POST"),
@@ -223,7 +418,11 @@ fn unknown_paths_ids_and_methods_are_told_apart() {
         ("POST", "/healthz", "GET, HEAD"),
     ] {
         let response = rig.call(method, path, None);
-        assert_eq!(refusal(&response), (405, "method_not_allowed".to_owned()), "{method} {path}");
+        assert_eq!(
+            refusal(&response),
+            (405, "method_not_allowed".to_owned()),
+            "{method} {path}"
+        );
         assert_eq!(response.header("allow"), Some(allow), "{method} {path}");
     }
 }

@@ -22,7 +22,10 @@ fn start(directory: &Path) -> (Child, SocketAddr) {
         .env_clear()
         .env("SHARED_SECRET", "crash-9f2c51d07be84a63-shared")
         .env("ADMIN_TOKEN", ADMIN)
-        .env("DATABASE_URL", format!("sqlite://{}/gateway.db", directory.display()))
+        .env(
+            "DATABASE_URL",
+            format!("sqlite://{}/gateway.db", directory.display()),
+        )
         .env("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0")
         .env("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0")
         .current_dir(directory)
@@ -32,10 +35,20 @@ fn start(directory: &Path) -> (Child, SocketAddr) {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = log.find_map(|line| line.unwrap().split_once("admin listening on http://")?.1.parse().ok()).unwrap();
+    let address = log
+        .find_map(|line| {
+            line.unwrap()
+                .split_once("admin listening on http://")?
+                .1
+                .parse()
+                .ok()
+        })
+        .unwrap();
     // The rest of the log is read, so that the gateway never waits for its reader.
     thread::spawn(move || log.for_each(drop));
-    eventually("the gateway is ready", || get(address, "/readyz", &[]).status == 200);
+    eventually("the gateway is ready", || {
+        get(address, "/readyz", &[]).status == 200
+    });
     (child, address)
 }
 
@@ -72,7 +85,9 @@ fn a_creation_that_is_sent_again_after_a_crash_is_made_once() {
                 });
             }
             // Somewhere in the middle: the moment does not matter, only that it differs.
-            eventually("some were made", || next.load(Ordering::Relaxed) > round * CREATIONS + 5 + 7 * round);
+            eventually("some were made", || {
+                next.load(Ordering::Relaxed) > round * CREATIONS + 5 + 7 * round
+            });
             thread::sleep(Duration::from_micros(300 * round as u64));
             child.kill().unwrap();
             child.wait().unwrap();
@@ -80,12 +95,24 @@ fn a_creation_that_is_sent_again_after_a_crash_is_made_once() {
         next.fetch_max((round + 1) * CREATIONS, Ordering::Relaxed);
         let (mut child, address) = start(directory.path());
         for number in 0..(round + 1) * CREATIONS {
-            assert_eq!(create(address, number), Some(201), "creation {number} of round {round}");
+            assert_eq!(
+                create(address, number),
+                Some(201),
+                "creation {number} of round {round}"
+            );
         }
-        let keys = get(address, "/v1/keys?limit=1000", &[&format!("authorization: Bearer {ADMIN}")]).json();
+        let keys = get(
+            address,
+            "/v1/keys?limit=1000",
+            &[&format!("authorization: Bearer {ADMIN}")],
+        )
+        .json();
         let made = keys["data"].as_array().unwrap().len();
         // Workers may have taken a number or two beyond the round.
-        assert!((0..=3).contains(&(made - (round + 1) * CREATIONS)), "{made} keys in round {round}");
+        assert!(
+            (0..=3).contains(&(made - (round + 1) * CREATIONS)),
+            "{made} keys in round {round}"
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }

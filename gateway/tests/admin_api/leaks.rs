@@ -20,7 +20,10 @@ struct Signer {
 
 impl Signer {
     fn new(identifier: &'static str) -> Self {
-        Self { pair: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(), identifier }
+        Self {
+            pair: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+            identifier,
+        }
     }
 
     /// The document with its public key.
@@ -37,7 +40,12 @@ impl Signer {
             format!("github-public-key-signature: {signature}"),
             "content-type: application/json".to_owned(),
         ];
-        rig.raw("POST", "/v1/leaks", &lines.each_ref().map(String::as_str), body.to_string().as_bytes())
+        rig.raw(
+            "POST",
+            "/v1/leaks",
+            &lines.each_ref().map(String::as_str),
+            body.to_string().as_bytes(),
+        )
     }
 }
 
@@ -52,23 +60,41 @@ fn good_key(rig: &Rig, consumer: &str) -> Value {
 fn a_reported_key_gets_what_its_bucket_says() {
     let rig = Rig::new();
     let bucket = rig.shown("/v1/buckets/default");
-    assert_eq!((&bucket["leak_policy"], &bucket["leak_grace_seconds"]), (&json!("notify"), &json!(86_400)));
-    for (policy, action, verdict) in
-        [("notify", "notified", "ok"), ("roll", "ending", "api_key_expired"), ("revoke", "revoked", "api_key_revoked")]
-    {
+    assert_eq!(
+        (&bucket["leak_policy"], &bucket["leak_grace_seconds"]),
+        (&json!("notify"), &json!(86_400))
+    );
+    for (policy, action, verdict) in [
+        ("notify", "notified", "ok"),
+        ("roll", "ending", "api_key_expired"),
+        ("revoke", "revoked", "api_key_revoked"),
+    ] {
         let edit = json!({ "leak_policy": policy, "leak_grace_seconds": 0 });
         let changed = rig.call("PATCH", "/v1/buckets/default", Some(&edit));
-        assert_eq!((changed.status, &changed.json()["leak_policy"]), (200, &json!(policy)));
+        assert_eq!(
+            (changed.status, &changed.json()["leak_policy"]),
+            (200, &json!(policy))
+        );
         let key = good_key(&rig, policy);
-        let body = json!({ "key": key["key"], "url": "https://example.org/commit/1", "source": "commit" });
+        let body =
+            json!({ "key": key["key"], "url": "https://example.org/commit/1", "source": "commit" });
         let response = rig.call("POST", "/v1/leaks", Some(&body));
         assert_eq!(response.status, 200, "{}", response.text());
         let outcome = response.json();
-        assert_eq!((&outcome["action"], &outcome["key"]["id"]), (&json!(action), &key["id"]));
-        assert!(!outcome.to_string().contains(text(&key, "key")), "the key is not repeated");
+        assert_eq!(
+            (&outcome["action"], &outcome["key"]["id"]),
+            (&json!(action), &key["id"])
+        );
+        assert!(
+            !outcome.to_string().contains(text(&key, "key")),
+            "the key is not repeated"
+        );
         eventually(action, || rig.verdict(text(&key, "key")) == verdict);
         let row = &rig.shown("/v1/audit?action=key.leak&limit=1")["data"][0];
-        assert_eq!((&row["subject_id"], &row["detail"]["url"]), (&key["id"], &json!("https://example.org/commit/1")));
+        assert_eq!(
+            (&row["subject_id"], &row["detail"]["url"]),
+            (&key["id"], &json!("https://example.org/commit/1"))
+        );
     }
 }
 
@@ -77,11 +103,21 @@ fn what_is_nobodys_key_is_told_and_a_report_says_which() {
     let rig = Rig::new();
     let key = good_key(&rig, "acme");
     let digest = postern_gateway::keys::KeyDigest::of(text(&key, "key").as_bytes()).to_hex();
-    let by_digest = rig.call("POST", "/v1/leaks", Some(&json!({ "sha256": digest }))).json();
+    let by_digest = rig
+        .call("POST", "/v1/leaks", Some(&json!({ "sha256": digest })))
+        .json();
     assert_eq!(by_digest["key"]["id"], key["id"]);
-    for unknown in [json!({ "key": "" }), json!({ "key": "nobody's key" }), json!({ "sha256": "0".repeat(64) })] {
+    for unknown in [
+        json!({ "key": "" }),
+        json!({ "key": "nobody's key" }),
+        json!({ "sha256": "0".repeat(64) }),
+    ] {
         let response = rig.call("POST", "/v1/leaks", Some(&unknown));
-        assert_eq!((response.status, response.json()), (200, json!({ "action": "unknown", "key": null })), "{unknown}");
+        assert_eq!(
+            (response.status, response.json()),
+            (200, json!({ "action": "unknown", "key": null })),
+            "{unknown}"
+        );
     }
     for (body, pointer) in [
         (json!({}), "/key"),
@@ -92,10 +128,20 @@ fn what_is_nobodys_key_is_told_and_a_report_says_which() {
         (json!({ "key": "a", "url": "a\nb" }), "/url"),
     ] {
         let response = rig.call("POST", "/v1/leaks", Some(&body));
-        assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body}");
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_body".to_owned()),
+            "{body}"
+        );
         assert_eq!(response.json()["errors"][0]["pointer"], pointer, "{body}");
     }
-    let as_reader = rig.call_as(READER, "POST", "/v1/leaks", &[], Some(&json!({ "key": "a" })));
+    let as_reader = rig.call_as(
+        READER,
+        "POST",
+        "/v1/leaks",
+        &[],
+        Some(&json!({ "key": "a" })),
+    );
     assert_eq!(refusal(&as_reader), (403, "insufficient_role".to_owned()));
 }
 
@@ -114,14 +160,33 @@ fn a_leaked_key_is_not_kept_with_where_it_was_found() {
             let mut body = reported.clone();
             body[member] = json!(place);
             let response = rig.call("POST", "/v1/leaks", Some(&body));
-            assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body}");
-            assert_eq!(response.json()["errors"][0]["pointer"], format!("/{member}"), "{body}");
-            assert!(!response.text().contains("0123456789"), "{}", response.text());
+            assert_eq!(
+                refusal(&response),
+                (400, "invalid_body".to_owned()),
+                "{body}"
+            );
+            assert_eq!(
+                response.json()["errors"][0]["pointer"],
+                format!("/{member}"),
+                "{body}"
+            );
+            assert!(
+                !response.text().contains("0123456789"),
+                "{}",
+                response.text()
+            );
         }
     }
     // One of the gateway's own is found whatever the report is about.
-    let own: String = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28".bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let response = rig.call("POST", "/v1/leaks", Some(&json!({ "key": foreign, "url": own })));
+    let own: String = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV2pMS28"
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect();
+    let response = rig.call(
+        "POST",
+        "/v1/leaks",
+        Some(&json!({ "key": foreign, "url": own })),
+    );
     assert_eq!(response.json()["errors"][0]["pointer"], "/url");
     let kept = json!({ "key": foreign, "url": "https://example.org/sk_live", "source": "commit" });
     assert_eq!(rig.call("POST", "/v1/leaks", Some(&kept)).status, 200);
@@ -129,14 +194,25 @@ fn a_leaked_key_is_not_kept_with_where_it_was_found() {
 
 /// What is the same wherever the public keys come from.
 fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
-    assert_eq!(rig.call("PATCH", "/v1/buckets/default", Some(&json!({ "leak_policy": "revoke" }))).status, 200);
+    assert_eq!(
+        rig.call(
+            "PATCH",
+            "/v1/buckets/default",
+            Some(&json!({ "leak_policy": "revoke" }))
+        )
+        .status,
+        200
+    );
     let key = good_key(rig, "acme");
     let plain = text(&key, "key");
     let report = json!([
         { "token": plain, "type": "postern_key", "url": format!("https://example.org/?{plain}"), "source": "content" },
         { "token": "pstn_nobody", "type": "postern_key", "url": "", "source": "commit" },
     ]);
-    for (signer, signed) in [(github, json!([])), (&Signer::new(github.identifier), report.clone())] {
+    for (signer, signed) in [
+        (github, json!([])),
+        (&Signer::new(github.identifier), report.clone()),
+    ] {
         let response = signer.report(rig, &signed, &report);
         assert_eq!(refusal(&response), (403, "signature_invalid".to_owned()));
     }
@@ -144,7 +220,12 @@ fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
     let response = github.report(rig, &report, &report);
     assert_eq!(response.status, 200, "{}", response.text());
     let feedback = response.json();
-    let labels: Vec<&str> = feedback.as_array().unwrap().iter().map(|told| text(told, "label")).collect();
+    let labels: Vec<&str> = feedback
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|told| text(told, "label"))
+        .collect();
     assert_eq!(labels, ["true_positive", "false_positive"]);
     assert_eq!(feedback[0]["token_type"], "postern_key");
     assert!(!feedback.to_string().contains(plain));
@@ -152,7 +233,11 @@ fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
     let row = &rig.shown("/v1/audit?actor=github")["data"][0];
     // The address holds the key, so it is not kept.
     assert_eq!(
-        (&row["action"], &row["detail"]["url"], &row["detail"]["source"]),
+        (
+            &row["action"],
+            &row["detail"]["url"],
+            &row["detail"]["source"]
+        ),
         (&json!("key.leak"), &Value::Null, &json!("content"))
     );
 }
@@ -165,17 +250,28 @@ fn github_is_believed_by_the_keys_of_a_file() {
     std::fs::write(&file, github.document()).unwrap();
     let rig = Rig::with_file(&format!("[leaks]\ngithub_keys = \"{}\"\n", file.display()));
     reports_are_believed_by_their_signature(&rig, &github);
-    for (report, status, code) in
-        [(json!({ "token": "a" }), 400, "invalid_body"), (json!([{ "kind": "a" }]), 400, "invalid_body")]
-    {
-        assert_eq!(refusal(&github.report(&rig, &report, &report)), (status, code.to_owned()), "{report}");
+    for (report, status, code) in [
+        (json!({ "token": "a" }), 400, "invalid_body"),
+        (json!([{ "kind": "a" }]), 400, "invalid_body"),
+    ] {
+        assert_eq!(
+            refusal(&github.report(&rig, &report, &report)),
+            (status, code.to_owned()),
+            "{report}"
+        );
     }
     let large = json!([{ "token": "a".repeat(1024 * 1024) }]);
-    assert_eq!(refusal(&github.report(&rig, &large, &large)), (413, "body_too_large".to_owned()));
+    assert_eq!(
+        refusal(&github.report(&rig, &large, &large)),
+        (413, "body_too_large".to_owned())
+    );
     // The file is read again for each report.
     std::fs::write(&file, "{}").unwrap();
     let unreadable = github.report(&rig, &json!([]), &json!([]));
-    assert_eq!(refusal(&unreadable), (503, "public_keys_unavailable".to_owned()));
+    assert_eq!(
+        refusal(&unreadable),
+        (503, "public_keys_unavailable".to_owned())
+    );
     assert_eq!(unreadable.header("retry-after"), Some("1"));
 }
 
@@ -187,7 +283,9 @@ const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: 127.0.0.1\r\ngithub-public
 fn few_reports_are_waited_for_at_once() {
     let rig = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
     let mut begun: Vec<Connection> = (0..4).map(|_| Connection::open(rig.admin)).collect();
-    begun.iter_mut().for_each(|connection| connection.send(BEGUN));
+    begun
+        .iter_mut()
+        .for_each(|connection| connection.send(BEGUN));
     let mut refused = Connection::open(rig.admin);
     eventually("four are waited for", || {
         refused = Connection::open(rig.admin);
@@ -215,11 +313,21 @@ fn what_cannot_be_checked_is_refused_before_its_body_is_read() {
         (&some, BEGUN.replace("signature: AAAA", "signature: A A")),
         (&some, BEGUN.replace("signature: AAAA", &long)),
         (&some, BEGUN.replace("identifier: k1", "identifier: k/1")),
-        (&some, BEGUN.replace("identifier: k1", &format!("identifier: {}", "k".repeat(129)))),
+        (
+            &some,
+            BEGUN.replace(
+                "identifier: k1",
+                &format!("identifier: {}", "k".repeat(129)),
+            ),
+        ),
     ] {
         let mut connection = Connection::open(rig.admin);
         connection.send(&head);
-        assert_eq!(refusal(&connection.response()), (403, "signature_invalid".to_owned()), "{head}");
+        assert_eq!(
+            refusal(&connection.response()),
+            (403, "signature_invalid".to_owned()),
+            "{head}"
+        );
     }
 }
 
@@ -237,15 +345,28 @@ fn github_is_believed_by_the_keys_of_a_server() {
             socket.read_exact(&mut byte).unwrap();
             head.extend(byte);
         }
-        write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{document}", document.len()).unwrap();
+        write!(
+            socket,
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{document}",
+            document.len()
+        )
+        .unwrap();
         // Whoever asks again is answered no more.
         String::from_utf8(head).unwrap()
     });
-    let rig = Rig::with_file(&format!("[leaks]\ngithub_keys = \"http://{address}/meta/public_keys\"\n"));
+    let rig = Rig::with_file(&format!(
+        "[leaks]\ngithub_keys = \"http://{address}/meta/public_keys\"\n"
+    ));
     reports_are_believed_by_their_signature(&rig, &github);
     let asked = asked.join().unwrap().to_ascii_lowercase();
-    assert!(asked.starts_with("get /meta/public_keys http/1.1\r\n"), "{asked}");
-    assert!(asked.contains("user-agent: postern\r\n") && !asked.contains("rig-9f2c51d07be84a63"), "{asked}");
+    assert!(
+        asked.starts_with("get /meta/public_keys http/1.1\r\n"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("user-agent: postern\r\n") && !asked.contains("rig-9f2c51d07be84a63"),
+        "{asked}"
+    );
 }
 
 #[test]
@@ -257,19 +378,38 @@ fn a_signature_that_cannot_be_checked_opens_nothing() {
         (403, "signature_invalid".to_owned()),
         "no keys configured"
     );
-    for lines in
-        [vec!["github-public-key-signature: a"], vec!["github-public-key-signature: a", "github-public-key-signature: a"]]
-    {
-        assert_eq!(refusal(&rig.raw("POST", "/v1/leaks", &lines, b"[]")), (403, "signature_invalid".to_owned()), "{lines:?}");
+    for lines in [
+        vec!["github-public-key-signature: a"],
+        vec![
+            "github-public-key-signature: a",
+            "github-public-key-signature: a",
+        ],
+    ] {
+        assert_eq!(
+            refusal(&rig.raw("POST", "/v1/leaks", &lines, b"[]")),
+            (403, "signature_invalid".to_owned()),
+            "{lines:?}"
+        );
     }
     // Only there, and only that.
-    for (method, path) in [("GET", "/v1/leaks"), ("POST", "/v1/keys"), ("POST", "/v1/leaks/")] {
+    for (method, path) in [
+        ("GET", "/v1/leaks"),
+        ("POST", "/v1/keys"),
+        ("POST", "/v1/leaks/"),
+    ] {
         let response = rig.raw(method, path, &["github-public-key-signature: a"], b"");
-        assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{method} {path}");
+        assert_eq!(
+            refusal(&response),
+            (401, "unauthorized".to_owned()),
+            "{method} {path}"
+        );
     }
     let away = Rig::with_file("[leaks]\ngithub_keys = \"http://127.0.0.1:1/keys\"\n");
     for _ in 0..2 {
         let response = github.report(&away, &json!([]), &json!([]));
-        assert_eq!(refusal(&response), (503, "public_keys_unavailable".to_owned()));
+        assert_eq!(
+            refusal(&response),
+            (503, "public_keys_unavailable".to_owned())
+        );
     }
 }

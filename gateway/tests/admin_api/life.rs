@@ -19,42 +19,85 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
     assert_eq!(response.header("location"), Some(path.as_str()));
     assert_eq!(rig.shown(&path), consumer);
     for (name, value) in wanted.as_object().unwrap() {
-        let expected = if name == "scopes" { json!(["orders:read", "orders:write"]) } else { value.clone() };
+        let expected = if name == "scopes" {
+            json!(["orders:read", "orders:write"])
+        } else {
+            value.clone()
+        };
         assert_eq!(consumer[name], expected, "{name}");
     }
 
-    let key = rig.made(&format!("{path}/keys"), &json!({ "description": "for tests", "scopes": ["orders:read"] }));
+    let key = rig.made(
+        &format!("{path}/keys"),
+        &json!({ "description": "for tests", "scopes": ["orders:read"] }),
+    );
     assert_eq!(key["key_shown"], true);
     let plain = text(&key, "key").to_owned();
     eventually("the gateway knows the key", || rig.verdict(&plain) == "ok");
     let key_path = format!("/v1/keys/{}", text(&key, "id"));
     let shown = rig.shown(&key_path);
-    assert!(shown.get("key").is_none() && shown.get("key_shown").is_none(), "{shown}");
-    assert_eq!((text(&shown, "consumer"), text(&shown, "status")), ("acme", "active"));
+    assert!(
+        shown.get("key").is_none() && shown.get("key_shown").is_none(),
+        "{shown}"
+    );
+    assert_eq!(
+        (text(&shown, "consumer"), text(&shown, "status")),
+        ("acme", "active")
+    );
 
-    for (action, status, verdict) in
-        [("disable", "disabled", "api_key_disabled"), ("enable", "active", "ok"), ("revoke", "revoked", "api_key_revoked")]
-    {
+    for (action, status, verdict) in [
+        ("disable", "disabled", "api_key_disabled"),
+        ("enable", "active", "ok"),
+        ("revoke", "revoked", "api_key_revoked"),
+    ] {
         let response = rig.call("POST", &format!("{key_path}/{action}"), None);
-        assert_eq!((response.status, text(&response.json(), "status")), (200, status), "{action}");
+        assert_eq!(
+            (response.status, text(&response.json(), "status")),
+            (200, status),
+            "{action}"
+        );
         eventually(action, || rig.verdict(&plain) == verdict);
     }
     for (method, path, body, code) in [
         ("POST", format!("{key_path}/enable"), None, "key_revoked"),
-        ("PATCH", key_path.clone(), Some(json!({ "description": "late" })), "key_revoked"),
+        (
+            "PATCH",
+            key_path.clone(),
+            Some(json!({ "description": "late" })),
+            "key_revoked",
+        ),
     ] {
-        assert_eq!(refusal(&rig.call(method, &path, body.as_ref())), (409, code.to_owned()), "{method} {path}");
+        assert_eq!(
+            refusal(&rig.call(method, &path, body.as_ref())),
+            (409, code.to_owned()),
+            "{method} {path}"
+        );
     }
-    assert_eq!(rig.call("DELETE", &key_path, None).status, 200, "revoking twice is fine");
+    assert_eq!(
+        rig.call("DELETE", &key_path, None).status,
+        200,
+        "revoking twice is fine"
+    );
 
     let second = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
     let plain = text(&second, "key").to_owned();
-    eventually("the gateway knows the second key", || rig.verdict(&plain) == "ok");
+    eventually("the gateway knows the second key", || {
+        rig.verdict(&plain) == "ok"
+    });
     let deleted = rig.call("DELETE", &path, None);
-    assert_eq!((deleted.status, deleted.json()["deleted_keys"].clone()), (200, json!(2)));
-    eventually("the keys went with it", || rig.verdict(&plain) == "api_key_invalid");
+    assert_eq!(
+        (deleted.status, deleted.json()["deleted_keys"].clone()),
+        (200, json!(2))
+    );
+    eventually("the keys went with it", || {
+        rig.verdict(&plain) == "api_key_invalid"
+    });
     for path in [path, key_path] {
-        assert_eq!(refusal(&rig.call("GET", &path, None)), (404, "not_found".to_owned()), "{path}");
+        assert_eq!(
+            refusal(&rig.call("GET", &path, None)),
+            (404, "not_found".to_owned()),
+            "{path}"
+        );
     }
 }
 
@@ -76,28 +119,50 @@ fn a_patch_changes_what_it_names_and_null_clears() {
         let after = rig.call("PATCH", &path, Some(&patch));
         assert_eq!(after.status, 200, "{patch}: {}", after.text());
         for (name, value) in patch.as_object().unwrap() {
-            expected[name] = if name == "tags" && value.is_null() { json!({}) } else { value.clone() };
+            expected[name] = if name == "tags" && value.is_null() {
+                json!({})
+            } else {
+                value.clone()
+            };
         }
         let mut after = after.json();
         after["updated_at"] = expected["updated_at"].clone();
         assert_eq!(after, expected, "{patch}");
     }
 
-    let granted = rig.made("/v1/consumers", &json!({ "name": "granted", "scopes": ["a", "b"] }));
+    let granted = rig.made(
+        "/v1/consumers",
+        &json!({ "name": "granted", "scopes": ["a", "b"] }),
+    );
     let key = rig.made("/v1/keys", &json!({ "consumer_id": granted["id"] }));
     let path = format!("/v1/keys/{}", text(&key, "id"));
     let plain = text(&key, "key");
     for (patch, status) in [
-        (json!({ "description": "d", "scopes": ["a"], "expires_at": "2090-01-01T00:00:00Z" }), "active"),
-        (json!({ "description": null, "scopes": null, "expires_at": null, "disabled": true }), "disabled"),
+        (
+            json!({ "description": "d", "scopes": ["a"], "expires_at": "2090-01-01T00:00:00Z" }),
+            "active",
+        ),
+        (
+            json!({ "description": null, "scopes": null, "expires_at": null, "disabled": true }),
+            "disabled",
+        ),
         (json!({ "disabled": false }), "active"),
     ] {
         let after = rig.call("PATCH", &path, Some(&patch)).json();
         assert_eq!(text(&after, "status"), status, "{patch}");
-        for (name, value) in patch.as_object().unwrap().iter().filter(|(name, _)| *name != "disabled") {
+        for (name, value) in patch
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "disabled")
+        {
             assert_eq!(after[name], *value, "{patch}: {name}");
         }
-        let verdict = if status == "active" { "ok" } else { "api_key_disabled" };
+        let verdict = if status == "active" {
+            "ok"
+        } else {
+            "api_key_disabled"
+        };
         eventually("the gateway follows", || rig.verdict(plain) == verdict);
     }
 }
@@ -105,7 +170,10 @@ fn a_patch_changes_what_it_names_and_null_clears() {
 #[test]
 fn what_cannot_be_followed_is_told_with_its_field() {
     let rig = Rig::new();
-    let consumer = rig.made("/v1/consumers", &json!({ "name": "acme", "custom_id": "42", "scopes": ["a"] }));
+    let consumer = rig.made(
+        "/v1/consumers",
+        &json!({ "name": "acme", "custom_id": "42", "scopes": ["a"] }),
+    );
     let other = rig.made("/v1/consumers", &json!({ "name": "other" }));
     let other = format!("/v1/consumers/{}", text(&other, "id"));
     let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
@@ -113,17 +181,94 @@ fn what_cannot_be_followed_is_told_with_its_field() {
     let nobody = "csmr_00000000000000000000";
     rig.made("/v1/buckets", &json!({ "name": "second bucket/eu" }));
     for (method, path, body, status, code, pointer) in [
-        ("POST", "/v1/consumers", json!({ "name": "acme" }), 409, "duplicate", Some("/name")),
-        ("POST", "/v1/consumers", json!({ "name": "x", "custom_id": "42" }), 409, "duplicate", Some("/custom_id")),
-        ("PATCH", &other, json!({ "name": "acme" }), 409, "duplicate", Some("/name")),
-        ("PATCH", &other, json!({ "custom_id": "42" }), 409, "duplicate", Some("/custom_id")),
-        ("POST", "/v1/buckets", json!({ "name": "default" }), 409, "duplicate", Some("/name")),
-        ("POST", "/v1/consumers", json!({ "name": "x", "bucket": "none" }), 404, "not_found", Some("/bucket")),
-        ("POST", "/v1/keys", json!({ "consumer": "x", "bucket": "none" }), 404, "not_found", Some("/bucket")),
-        ("POST", "/v1/keys", json!({ "consumer_id": nobody }), 404, "not_found", None),
-        ("POST", "/v1/keys", json!({ "consumer": "acme", "scopes": ["a", "b"] }), 422, "scope_not_granted", Some("/scopes")),
-        ("PATCH", &key, json!({ "scopes": ["b"] }), 422, "scope_not_granted", Some("/scopes")),
-        ("PATCH", &key, json!({ "expires_at": "2020-01-01T00:00:00Z" }), 422, "expiry_in_the_past", Some("/expires_at")),
+        (
+            "POST",
+            "/v1/consumers",
+            json!({ "name": "acme" }),
+            409,
+            "duplicate",
+            Some("/name"),
+        ),
+        (
+            "POST",
+            "/v1/consumers",
+            json!({ "name": "x", "custom_id": "42" }),
+            409,
+            "duplicate",
+            Some("/custom_id"),
+        ),
+        (
+            "PATCH",
+            &other,
+            json!({ "name": "acme" }),
+            409,
+            "duplicate",
+            Some("/name"),
+        ),
+        (
+            "PATCH",
+            &other,
+            json!({ "custom_id": "42" }),
+            409,
+            "duplicate",
+            Some("/custom_id"),
+        ),
+        (
+            "POST",
+            "/v1/buckets",
+            json!({ "name": "default" }),
+            409,
+            "duplicate",
+            Some("/name"),
+        ),
+        (
+            "POST",
+            "/v1/consumers",
+            json!({ "name": "x", "bucket": "none" }),
+            404,
+            "not_found",
+            Some("/bucket"),
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({ "consumer": "x", "bucket": "none" }),
+            404,
+            "not_found",
+            Some("/bucket"),
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({ "consumer_id": nobody }),
+            404,
+            "not_found",
+            None,
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({ "consumer": "acme", "scopes": ["a", "b"] }),
+            422,
+            "scope_not_granted",
+            Some("/scopes"),
+        ),
+        (
+            "PATCH",
+            &key,
+            json!({ "scopes": ["b"] }),
+            422,
+            "scope_not_granted",
+            Some("/scopes"),
+        ),
+        (
+            "PATCH",
+            &key,
+            json!({ "expires_at": "2020-01-01T00:00:00Z" }),
+            422,
+            "expiry_in_the_past",
+            Some("/expires_at"),
+        ),
         (
             "POST",
             "/v1/keys",
@@ -134,12 +279,29 @@ fn what_cannot_be_followed_is_told_with_its_field() {
         ),
     ] {
         let response = rig.call(method, path, Some(&body));
-        assert_eq!(refusal(&response), (status, code.to_owned()), "{method} {path} {body}");
-        assert_eq!(response.json()["errors"][0]["pointer"].as_str(), pointer, "{method} {path} {body}");
+        assert_eq!(
+            refusal(&response),
+            (status, code.to_owned()),
+            "{method} {path} {body}"
+        );
+        assert_eq!(
+            response.json()["errors"][0]["pointer"].as_str(),
+            pointer,
+            "{method} {path} {body}"
+        );
     }
     // Nothing of that left a trace.
-    assert_eq!(rig.shown("/v1/consumers")["data"].as_array().unwrap().len(), 2);
-    assert_eq!(rig.shown(&format!("/v1/consumers/{}/keys", text(&consumer, "id")))["data"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        rig.shown("/v1/consumers")["data"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(
+        rig.shown(&format!("/v1/consumers/{}/keys", text(&consumer, "id")))["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -149,14 +311,35 @@ fn buckets_keep_names_apart() {
     let location = response.header("location").unwrap().to_owned();
     assert_eq!(location, "/v1/buckets/eu%2F%2E%2E%201");
     assert_eq!(rig.shown(&location), response.json());
-    let names =
-        |list: &Value| list["data"].as_array().unwrap().iter().map(|one| text(one, "name").to_owned()).collect::<Vec<_>>();
+    let names = |list: &Value| {
+        list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| text(one, "name").to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(&rig.shown("/v1/buckets")), ["default", "eu/.. 1"]);
     rig.made("/v1/consumers", &json!({ "name": "acme" }));
-    rig.made("/v1/consumers", &json!({ "name": "acme", "bucket": "eu/.. 1" }));
-    let key = rig.made("/v1/keys", &json!({ "consumer": "new", "bucket": "eu/.. 1", "scopes": ["a"] }));
+    rig.made(
+        "/v1/consumers",
+        &json!({ "name": "acme", "bucket": "eu/.. 1" }),
+    );
+    let key = rig.made(
+        "/v1/keys",
+        &json!({ "consumer": "new", "bucket": "eu/.. 1", "scopes": ["a"] }),
+    );
     assert_eq!(text(&key, "bucket"), "eu/.. 1");
-    assert_eq!(names(&rig.shown("/v1/consumers?bucket=eu/..%201")), ["acme", "new"]);
+    assert_eq!(
+        names(&rig.shown("/v1/consumers?bucket=eu/..%201")),
+        ["acme", "new"]
+    );
     assert_eq!(rig.shown("/v1/keys?bucket=default")["data"], json!([]));
-    assert_eq!(rig.shown("/v1/keys?bucket=eu/..+1")["data"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        rig.shown("/v1/keys?bucket=eu/..+1")["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }

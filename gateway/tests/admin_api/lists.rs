@@ -16,7 +16,13 @@ fn walk_from(rig: &Rig, path: &str, mut cursor: String, member: &str) -> Vec<Str
     let mut all = Vec::new();
     loop {
         let page = rig.shown(&format!("{path}{cursor}"));
-        all.extend(page["data"].as_array().unwrap().iter().map(|one| text(one, member).to_owned()));
+        all.extend(
+            page["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| text(one, member).to_owned()),
+        );
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return all,
@@ -33,12 +39,23 @@ fn pages_of_any_size_show_everything_once_and_in_order() {
         rig.made("/v1/keys", &json!({ "consumer": name }));
     }
     let in_order = walk(&rig, "/v1/consumers?limit=1000", "name");
-    assert_eq!(in_order.iter().collect::<BTreeSet<_>>(), names.iter().collect::<BTreeSet<_>>());
+    assert_eq!(
+        in_order.iter().collect::<BTreeSet<_>>(),
+        names.iter().collect::<BTreeSet<_>>()
+    );
     let keys = walk(&rig, "/v1/keys?limit=1000", "id");
     assert_eq!(keys.len(), names.len());
     for limit in [1, 2, 7, 22, 23, 24] {
-        assert_eq!(walk(&rig, &format!("/v1/consumers?limit={limit}"), "name"), in_order, "limit {limit}");
-        assert_eq!(walk(&rig, &format!("/v1/keys?limit={limit}"), "id"), keys, "limit {limit}");
+        assert_eq!(
+            walk(&rig, &format!("/v1/consumers?limit={limit}"), "name"),
+            in_order,
+            "limit {limit}"
+        );
+        assert_eq!(
+            walk(&rig, &format!("/v1/keys?limit={limit}"), "id"),
+            keys,
+            "limit {limit}"
+        );
     }
     for name in ["b", "a", "c d", "c"] {
         rig.made("/v1/buckets", &json!({ "name": name }));
@@ -50,7 +67,11 @@ fn pages_of_any_size_show_everything_once_and_in_order() {
     // What is deleted while someone reads takes nothing else along.
     let first = rig.shown("/v1/consumers?limit=5");
     let last = text(&first["data"][4], "id").to_owned();
-    assert_eq!(rig.call("DELETE", &format!("/v1/consumers/{last}"), None).status, 200);
+    assert_eq!(
+        rig.call("DELETE", &format!("/v1/consumers/{last}"), None)
+            .status,
+        200
+    );
     let cursor = format!("&cursor={}", text(&first, "next_cursor"));
     let rest = walk_from(&rig, "/v1/consumers?limit=5", cursor, "name");
     assert_eq!(rest, in_order[5..]);
@@ -64,7 +85,11 @@ fn filters_show_what_they_name_and_nothing_else() {
         ("a", "default", json!({ "org": "acme" })),
         ("b", "default", json!({ "org": "acme", "plan": "gold" })),
         ("c", "eu", json!({ "org": "Acme" })),
-        ("d", "eu", json!({ "xorg": "acme", "note": "x\",\"org\":\"acme" })),
+        (
+            "d",
+            "eu",
+            json!({ "xorg": "acme", "note": "x\",\"org\":\"acme" }),
+        ),
         ("e", "eu", json!({ "org": "100%_\\" })),
     ] {
         let made = rig

@@ -1,10 +1,17 @@
 //! The admin API as its users meet it: a real gateway with a real store, and real sockets.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by stopping"
+)]
 
 mod bad_input;
 #[path = "../gateway/client.rs"]
-#[allow(dead_code, reason = "shared with the gateway's tests, which use all of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the gateway's tests, which use all of it"
+)]
 mod client;
 mod crash;
 mod creation;

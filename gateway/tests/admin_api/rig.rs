@@ -65,9 +65,15 @@ impl Rig {
         .chain(variables.iter().copied())
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-        let settings = config::load(Some(&file), &environment).unwrap_or_else(|problems| panic!("{problems}"));
+        let settings =
+            config::load(Some(&file), &environment).unwrap_or_else(|problems| panic!("{problems}"));
         let running = Running::start(settings);
-        Self { public: running.public, admin: running.admin, _running: running, directory }
+        Self {
+            public: running.public,
+            admin: running.admin,
+            _running: running,
+            directory,
+        }
     }
 
     /// A call as `admin`.
@@ -76,21 +82,39 @@ impl Rig {
     }
 
     /// A call with this token and these header lines besides.
-    pub(crate) fn call_as(&self, token: &str, method: &str, path: &str, headers: &[&str], body: Option<&Value>) -> Response {
+    pub(crate) fn call_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&Value>,
+    ) -> Response {
         let authorization = format!("authorization: Bearer {token}");
         let mut lines = vec![authorization.as_str()];
         if body.is_some() {
             lines.push("content-type: application/json");
         }
         lines.extend(headers);
-        self.raw(method, path, &lines, body.map(Value::to_string).unwrap_or_default().as_bytes())
+        self.raw(
+            method,
+            path,
+            &lines,
+            body.map(Value::to_string).unwrap_or_default().as_bytes(),
+        )
     }
 
     /// A request of exactly these parts.
     pub(crate) fn raw(&self, method: &str, path: &str, lines: &[&str], body: &[u8]) -> Response {
         let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{lines}{length}\r\n").into_bytes();
+        let length = if body.is_empty() {
+            String::new()
+        } else {
+            format!("content-length: {}\r\n", body.len())
+        };
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{lines}{length}\r\n")
+                .into_bytes();
         request.extend_from_slice(body);
         exchange(self.admin, request)
     }
@@ -112,19 +136,33 @@ impl Rig {
     /// What the public listener says of a key: `ok` once it was let through, which here means that no origin answers.
     pub(crate) fn verdict(&self, key: &str) -> String {
         let code = get(self.public, "/", &[&format!("authorization: Bearer {key}")]).code();
-        if code == "origin_unreachable" { "ok".to_owned() } else { code }
+        if code == "origin_unreachable" {
+            "ok".to_owned()
+        } else {
+            code
+        }
     }
 }
 
 /// A text member.
 pub(crate) fn text<'v>(value: &'v Value, name: &str) -> &'v str {
-    value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
+    value[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("{name} in {value}"))
 }
 
 /// Status and code of a refusal.
 pub(crate) fn refusal(response: &Response) -> (u16, String) {
-    assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
-    assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{response:?}");
+    assert_eq!(
+        response.header("cache-control"),
+        Some("no-store"),
+        "{response:?}"
+    );
+    assert_eq!(
+        response.header("x-content-type-options"),
+        Some("nosniff"),
+        "{response:?}"
+    );
     let body = response.json();
     let code = response.code();
     assert_eq!(body["type"], format!("urn:postern:problem:{code}"));

@@ -18,11 +18,20 @@ fn it_tells_what_becomes_of_a_key() {
         "allowed_ips": ["192.0.2.0/24"] });
     let consumer = rig.made("/v1/consumers", &consumer);
     let id = text(&consumer, "id");
-    let made = rig.made(&format!("/v1/consumers/{id}/keys"), &json!({ "scopes": ["read"] }));
+    let made = rig.made(
+        &format!("/v1/consumers/{id}/keys"),
+        &json!({ "scopes": ["read"] }),
+    );
     let (key, key_id) = (text(&made, "key"), text(&made, "id"));
-    eventually("the key is known", || verify(&rig, ADMIN, &json!({ "key": key }))["valid"] == true);
+    eventually("the key is known", || {
+        verify(&rig, ADMIN, &json!({ "key": key }))["valid"] == true
+    });
 
-    let found = verify(&rig, READER, &json!({ "key": key, "scopes": ["read"], "address": "192.0.2.7" }));
+    let found = verify(
+        &rig,
+        READER,
+        &json!({ "key": key, "scopes": ["read"], "address": "192.0.2.7" }),
+    );
     assert_eq!(
         found,
         json!({ "valid": true, "code": "valid",
@@ -30,19 +39,42 @@ fn it_tells_what_becomes_of_a_key() {
             "consumer": { "id": id, "bucket": "default", "name": "acme", "custom_id": "crm-42", "metadata": { "plan": "gold" } } })
     );
     for (body, code) in [
-        (json!({ "key": key, "scopes": ["write"] }), "insufficient_scope"),
-        (json!({ "key": key, "address": "198.51.100.1" }), "key_restricted"),
+        (
+            json!({ "key": key, "scopes": ["write"] }),
+            "insufficient_scope",
+        ),
+        (
+            json!({ "key": key, "address": "198.51.100.1" }),
+            "key_restricted",
+        ),
         (json!({ "key": format!("{key}x") }), "api_key_invalid"),
         (json!({ "key": "" }), "api_key_invalid"),
-        (json!({ "key": "a key, but none of ours" }), "api_key_invalid"),
+        (
+            json!({ "key": "a key, but none of ours" }),
+            "api_key_invalid",
+        ),
     ] {
         let found = verify(&rig, ADMIN, &body);
-        assert_eq!((&found["valid"], &found["code"]), (&json!(false), &json!(code)), "{body}");
+        assert_eq!(
+            (&found["valid"], &found["code"]),
+            (&json!(false), &json!(code)),
+            "{body}"
+        );
         assert_eq!(found["key"].is_null(), code == "api_key_invalid");
     }
-    for (verb, code) in [("disable", "api_key_disabled"), ("enable", "valid"), ("revoke", "api_key_revoked")] {
-        assert_eq!(rig.call("POST", &format!("/v1/keys/{key_id}/{verb}"), None).status, 200);
-        eventually(code, || verify(&rig, ADMIN, &json!({ "key": key }))["code"] == code);
+    for (verb, code) in [
+        ("disable", "api_key_disabled"),
+        ("enable", "valid"),
+        ("revoke", "api_key_revoked"),
+    ] {
+        assert_eq!(
+            rig.call("POST", &format!("/v1/keys/{key_id}/{verb}"), None)
+                .status,
+            200
+        );
+        eventually(code, || {
+            verify(&rig, ADMIN, &json!({ "key": key }))["code"] == code
+        });
     }
 }
 
@@ -60,10 +92,25 @@ fn what_it_cannot_read_it_refuses_without_repeating_a_key() {
         (json!({ "key": key, "bucket": "default" }), "/bucket"),
     ] {
         let response = rig.call("POST", "/v1/keys/verify", Some(&body));
-        assert_eq!(refusal(&response), (400, "invalid_body".to_owned()), "{body}");
-        assert_eq!(response.json()["errors"][0]["pointer"], pointer, "{}", response.text());
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_body".to_owned()),
+            "{body}"
+        );
+        assert_eq!(
+            response.json()["errors"][0]["pointer"],
+            pointer,
+            "{}",
+            response.text()
+        );
         assert!(!response.text().contains(key));
     }
-    let unknown = rig.call_as("not-a-token-but-long-enough", "POST", "/v1/keys/verify", &[], Some(&json!({ "key": key })));
+    let unknown = rig.call_as(
+        "not-a-token-but-long-enough",
+        "POST",
+        "/v1/keys/verify",
+        &[],
+        Some(&json!({ "key": key })),
+    );
     assert_eq!(unknown.status, 401);
 }

@@ -22,7 +22,9 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, fn_service};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
-use postern_gateway::http::client_stream::{ClientControl, ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
+use postern_gateway::http::client_stream::{
+    ClientControl, ClientFault, ClientGuard, ClientLimits, ClientStream, Pace,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing here takes this long unless it hangs.
@@ -34,8 +36,14 @@ pub(crate) fn limits() -> ClientLimits {
     ClientLimits {
         head_timeout: SHORT,
         keep_alive: 3 * SHORT,
-        body: Pace { idle: SHORT, min_rate: 0 },
-        write: Pace { idle: SHORT, min_rate: 0 },
+        body: Pace {
+            idle: SHORT,
+            min_rate: 0,
+        },
+        write: Pace {
+            idle: SHORT,
+            min_rate: 0,
+        },
         linger: SHORT,
         head_bytes: 4096,
         fields: 16,
@@ -83,20 +91,25 @@ impl TestServer {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = seen.clone();
-        let server = Server::build().workers(1).disable_signals().listen("guarded", listener, move || {
-            let (seen, faults) = (shared.clone(), shared.clone());
-            let guard = ClientGuard::new(limits).observed_by(move |_, fault| faults.faults.lock().unwrap().push(fault));
-            let http = HttpService::build()
-                .client_request_timeout(Duration::ZERO)
-                .keep_alive(KeepAlive::Os)
-                .h1_allow_half_closed(false)
-                .client_disconnect_timeout(Duration::from_secs(2))
-                .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
-                    data.insert(io.control());
-                })
-                .finish(fn_service(move |req| handle(req, seen.clone())));
-            guard.accept().and_then(http)
-        });
+        let server =
+            Server::build()
+                .workers(1)
+                .disable_signals()
+                .listen("guarded", listener, move || {
+                    let (seen, faults) = (shared.clone(), shared.clone());
+                    let guard = ClientGuard::new(limits)
+                        .observed_by(move |_, fault| faults.faults.lock().unwrap().push(fault));
+                    let http = HttpService::build()
+                        .client_request_timeout(Duration::ZERO)
+                        .keep_alive(KeepAlive::Os)
+                        .h1_allow_half_closed(false)
+                        .client_disconnect_timeout(Duration::from_secs(2))
+                        .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
+                            data.insert(io.control());
+                        })
+                        .finish(fn_service(move |req| handle(req, seen.clone())));
+                    guard.accept().and_then(http)
+                });
         Self::start(server.unwrap().run(), address, seen)
     }
 
@@ -106,27 +119,38 @@ impl TestServer {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = seen.clone();
-        let server = Server::build().workers(1).disable_signals().listen("plain", listener, move || {
-            let seen = shared.clone();
-            HttpService::build()
-                .client_request_timeout(SHORT)
-                .keep_alive(3 * SHORT)
-                .h1_allow_half_closed(false)
-                .client_disconnect_timeout(Duration::from_secs(2))
-                .finish(fn_service(move |req| handle(req, seen.clone())))
-                .tcp()
-        });
+        let server =
+            Server::build()
+                .workers(1)
+                .disable_signals()
+                .listen("plain", listener, move || {
+                    let seen = shared.clone();
+                    HttpService::build()
+                        .client_request_timeout(SHORT)
+                        .keep_alive(3 * SHORT)
+                        .h1_allow_half_closed(false)
+                        .client_disconnect_timeout(Duration::from_secs(2))
+                        .finish(fn_service(move |req| handle(req, seen.clone())))
+                        .tcp()
+                });
         Self::start(server.unwrap().run(), address, seen)
     }
 
     fn start(server: Server, address: SocketAddr, seen: Seen) -> Self {
         let handle = server.handle();
         actix_rt::spawn(server);
-        Self { address, seen, handle }
+        Self {
+            address,
+            seen,
+            handle,
+        }
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { io: TcpStream::connect(self.address).await.unwrap(), started: Instant::now() }
+        Client {
+            io: TcpStream::connect(self.address).await.unwrap(),
+            started: Instant::now(),
+        }
     }
 
     /// Waits until so many handlers run.
@@ -159,9 +183,14 @@ async fn handle(mut req: Request, seen: Seen) -> Result<Response<BoxBody>, Infal
     let path = req.path().to_owned();
     let response = match path.as_str() {
         "/echo" => match read_all(req.take_payload()).await {
-            Ok(body) => Response::build(StatusCode::OK).body(body.freeze()).map_into_boxed_body(),
+            Ok(body) => Response::build(StatusCode::OK)
+                .body(body.freeze())
+                .map_into_boxed_body(),
             Err(()) => {
-                let status = control.and_then(|control| control.fault()).and_then(ClientFault::status).unwrap_or(400);
+                let status = control
+                    .and_then(|control| control.fault())
+                    .and_then(ClientFault::status)
+                    .unwrap_or(400);
                 Response::new(StatusCode::from_u16(status).unwrap()).map_into_boxed_body()
             }
         },
@@ -174,27 +203,52 @@ async fn handle(mut req: Request, seen: Seen) -> Result<Response<BoxBody>, Infal
             text(path)
         }
         "/big" => {
-            let pieces = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 64 * 1024]))).take(2000);
-            Response::ok().set_body(BodyStream::new(Held { pieces, _running: running })).map_into_boxed_body()
+            let pieces =
+                stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 64 * 1024])))
+                    .take(2000);
+            Response::ok()
+                .set_body(BodyStream::new(Held {
+                    pieces,
+                    _running: running,
+                }))
+                .map_into_boxed_body()
         }
-        "/ignore" => Response::new(StatusCode::PAYLOAD_TOO_LARGE).set_body("too much").map_into_boxed_body(),
+        "/ignore" => Response::new(StatusCode::PAYLOAD_TOO_LARGE)
+            .set_body("too much")
+            .map_into_boxed_body(),
         "/stray" => {
             let nothing = BodyStream::new(stream::empty::<Result<Bytes, Infallible>>());
-            Response::new(StatusCode::NO_CONTENT).set_body(nothing).map_into_boxed_body()
+            Response::new(StatusCode::NO_CONTENT)
+                .set_body(nothing)
+                .map_into_boxed_body()
         }
         "/chunks" => {
-            let pieces = stream::iter(["hello ", "world"].map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece.as_bytes()))));
-            Response::ok().set_body(BodyStream::new(pieces)).map_into_boxed_body()
+            let pieces = stream::iter(
+                ["hello ", "world"]
+                    .map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece.as_bytes()))),
+            );
+            Response::ok()
+                .set_body(BodyStream::new(pieces))
+                .map_into_boxed_body()
         }
         "/ws" => {
             let body = BodyStream::new(req.take_payload());
-            Response::build(StatusCode::SWITCHING_PROTOCOLS).upgrade("websocket").body(body).map_into_boxed_body()
+            Response::build(StatusCode::SWITCHING_PROTOCOLS)
+                .upgrade("websocket")
+                .body(body)
+                .map_into_boxed_body()
         }
         "/raw" => {
-            let input = control.expect("a guarded connection").raw_input().map(Ok::<_, Infallible>);
+            let input = control
+                .expect("a guarded connection")
+                .raw_input()
+                .map(Ok::<_, Infallible>);
             let mut response = Response::build(StatusCode::SWITCHING_PROTOCOLS)
                 .upgrade("other")
-                .body(BodyStream::new(Held { pieces: input, _running: running }));
+                .body(BodyStream::new(Held {
+                    pieces: input,
+                    _running: running,
+                }));
             response.head_mut().no_chunking(true);
             response.map_into_boxed_body()
         }
@@ -248,18 +302,22 @@ impl Client {
         let reading = async {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
-                head.push(
-                    self.io.read_u8().await.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))),
-                );
+                head.push(self.io.read_u8().await.unwrap_or_else(|error| {
+                    panic!("{error} after {:?}", String::from_utf8_lossy(&head))
+                }));
             }
             let head = String::from_utf8(head).unwrap();
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             let mut body = vec![0; length.filter(|_| method != "HEAD").unwrap_or(0)];
             self.io.read_exact(&mut body).await.unwrap();
             (status, String::from_utf8(body).unwrap())
         };
-        tokio::time::timeout(HANG, reading).await.expect("a response in time")
+        tokio::time::timeout(HANG, reading)
+            .await
+            .expect("a response in time")
     }
 
     /// All that comes until the end of the connection, however it ends. `None`: it does not end within the time.
@@ -276,7 +334,9 @@ impl Client {
     }
 
     pub(crate) async fn rest(&mut self) -> String {
-        self.rest_within(HANG).await.expect("the end of the connection in time")
+        self.rest_within(HANG)
+            .await
+            .expect("the end of the connection in time")
     }
 
     pub(crate) fn age(&self) -> Duration {
@@ -288,7 +348,11 @@ impl Client {
 pub(crate) fn statuses(text: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     for part in text.split("HTTP/1.1 ").skip(1) {
-        statuses.push(part.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0));
+        statuses.push(
+            part.get(..3)
+                .and_then(|code| code.parse().ok())
+                .unwrap_or(0),
+        );
     }
     statuses
 }

@@ -49,20 +49,42 @@ impl Server {
 
     fn make() -> Self {
         let programs = programs();
-        let directory = tempfile::Builder::new().prefix("postern-postgres-").tempdir().unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("postern-postgres-")
+            .tempdir()
+            .unwrap();
         let password = directory.path().join("password");
         fs::write(&password, "hunter2-of-the-tests").unwrap();
         own(directory.path());
         let made = as_postgres(&programs.join("initdb"))
-            .args(["--username=postern", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .args([
+                "--username=postern",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ])
             .arg(format!("--pwfile={}", password.display()))
             .arg("--pgdata")
             .arg(directory.path().join("data"))
             .output()
             .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { port, programs, directory, keeper: None }
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        Self {
+            port,
+            programs,
+            directory,
+            keeper: None,
+        }
     }
 
     /// Starts it, again if it was stopped; returns once it takes connections.
@@ -83,7 +105,10 @@ impl Server {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(keeper.stderr.take().unwrap()).lines();
-        let ready = log.by_ref().map(Result::unwrap).find(|line| line.contains("ready to accept connections"));
+        let ready = log
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|line| line.contains("ready to accept connections"));
         assert!(ready.is_some(), "the server did not start");
         // What it says from now on is of no interest, but has to go somewhere.
         std::thread::spawn(move || log.for_each(drop));
@@ -103,12 +128,18 @@ impl Server {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
-        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        connection
+            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .await
+            .unwrap();
         self.url(&name)
     }
 
     fn url(&self, database: &str) -> String {
-        format!("postgres://postern:hunter2-of-the-tests@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://postern:hunter2-of-the-tests@127.0.0.1:{}/{database}",
+            self.port
+        )
     }
 }
 
@@ -122,19 +153,29 @@ impl Drop for Server {
 pub(crate) async fn new_database() -> String {
     static SHARED: OnceLock<Server> = OnceLock::new();
     // Tests run on runtimes of their own, and starting takes a second: not on one of them.
-    let server = tokio::task::spawn_blocking(|| SHARED.get_or_init(Server::shared)).await.unwrap();
+    let server = tokio::task::spawn_blocking(|| SHARED.get_or_init(Server::shared))
+        .await
+        .unwrap();
     server.database().await
 }
 
 /// Where the server's programs are: on the path, or where Debian puts them, the newest first.
 fn programs() -> PathBuf {
-    let on_path = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
-    let mut versions: Vec<PathBuf> =
-        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().map(|entry| entry.unwrap().path().join("bin")).collect();
+    let on_path = env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path().join("bin"))
+        .collect();
     versions.sort();
-    let has_both = |place: &PathBuf| place.join("initdb").exists() && place.join("postgres").exists();
+    let has_both =
+        |place: &PathBuf| place.join("initdb").exists() && place.join("postgres").exists();
     let found = on_path.chain(versions.into_iter().rev()).find(has_both);
-    found.unwrap_or_else(|| panic!("no PostgreSQL server is installed (Debian: apt-get install postgresql)"))
+    found.unwrap_or_else(|| {
+        panic!("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    })
 }
 
 /// The server refuses to run as root.
@@ -143,14 +184,20 @@ fn as_postgres(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .arg(program);
     command
 }
 
 /// Gives `directory` to whom the server runs as.
 fn own(directory: &Path) {
     if is_root() {
-        let given = Command::new("chown").args(["-R", "postgres:postgres"]).arg(directory).status().unwrap();
+        let given = Command::new("chown")
+            .args(["-R", "postgres:postgres"])
+            .arg(directory)
+            .status()
+            .unwrap();
         assert!(given.success());
     }
 }

@@ -11,7 +11,10 @@ fn refused(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, 
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
     let output = gateway(directory.path(), variables, arguments);
     assert!(output.stdout.is_empty(), "{output:?}");
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -25,20 +28,35 @@ fn without_a_shared_secret_it_refuses_to_start_and_says_what_it_looked_for() {
 
 #[test]
 fn a_secret_is_refused_with_the_reason_and_never_shown() {
-    let both = [("SHARED_SECRET", "k8Zp3vQ9xW2mR7tL"), ("SHARED_SECRET_FILE", "/nowhere")];
+    let both = [
+        ("SHARED_SECRET", "k8Zp3vQ9xW2mR7tL"),
+        ("SHARED_SECRET_FILE", "/nowhere"),
+    ];
     for (variables, part) in [
-        (&both[..], "SHARED_SECRET and SHARED_SECRET_FILE are both set"),
+        (
+            &both[..],
+            "SHARED_SECRET and SHARED_SECRET_FILE are both set",
+        ),
         (&[("SHARED_SECRET", "k8Zp3vQ9")], "at least 16"),
         (&[("SHARED_SECRET", "changeme")], "placeholder"),
         (&[("SHARED_SECRET", "k8Zp3vQ9 xW2mR7tL")], "visible ASCII"),
-        (&[("SHARED_SECRET_FILE", "/nowhere/secret")], "/nowhere/secret"),
-        (&[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9")], "ADMIN_TOKEN"),
+        (
+            &[("SHARED_SECRET_FILE", "/nowhere/secret")],
+            "/nowhere/secret",
+        ),
+        (
+            &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9")],
+            "ADMIN_TOKEN",
+        ),
     ] {
         let (code, said) = refused("", variables, &["check"]);
         assert_eq!(code, 2, "{said}");
         assert!(said.contains(part), "{variables:?}: {said}");
         assert!(!said.contains("k8Zp3vQ9"), "{said}");
-        assert!(said.starts_with("gateway: a problem with the settings:"), "{said}");
+        assert!(
+            said.starts_with("gateway: a problem with the settings:"),
+            "{said}"
+        );
     }
 }
 
@@ -91,7 +109,10 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
             .lines()
             .find(|line| line.trim_start().starts_with(&format!("{path} (")))
             .unwrap_or_else(|| panic!("{path} is not in {said}"));
-        assert!(line.contains(&format!("(from {source}")) && line.contains(part), "{line}");
+        assert!(
+            line.contains(&format!("(from {source}")) && line.contains(part),
+            "{line}"
+        );
     }
     assert!(said.starts_with("gateway: 15 problems"), "{said}");
 }
@@ -113,16 +134,26 @@ fn files_that_cannot_be_read_as_settings_are_named() {
 
 #[test]
 fn one_setting_from_two_variables_is_refused() {
-    let variables = [("SHARED_SECRET", SECRET), ("ORIGIN_URL", "http://a"), ("GATEWAY__ORIGIN__URL", "http://b")];
+    let variables = [
+        ("SHARED_SECRET", SECRET),
+        ("ORIGIN_URL", "http://a"),
+        ("GATEWAY__ORIGIN__URL", "http://b"),
+    ];
     let (code, said) = refused("", &variables, &["check"]);
-    assert!(code == 2 && said.contains("ORIGIN_URL and GATEWAY__ORIGIN__URL are both set"), "{said}");
+    assert!(
+        code == 2 && said.contains("ORIGIN_URL and GATEWAY__ORIGIN__URL are both set"),
+        "{said}"
+    );
 }
 
 #[test]
 fn routes_that_take_the_same_requests_are_refused() {
     let file = "[[routes]]\npath = \"/a\"\n[[routes]]\nname = \"twin\"\npath = \"/a/\"\n[[routes]]\nname = \"b\"\npath = \"/a\"\nmethods = [\"GET\"]\n";
     let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
-    assert!(code == 2 && said.contains("routes[1]") && !said.contains("routes[2]"), "{said}");
+    assert!(
+        code == 2 && said.contains("routes[1]") && !said.contains("routes[2]"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -131,25 +162,70 @@ fn admin_tokens_have_a_name_a_role_and_one_secret() {
     let good = "name = \"ci\"\nrole = \"admin\"\ntoken = \"k8Zp3vQ9-from-the-file\"";
     let named = |name: &str| good.replace("ci", name);
     for (file, part) in [
-        (token(""), "admin.tokens[0].name (from the tokens): it is missing"),
-        (token("name = \"ci\""), "admin.tokens[0].role (from the tokens): it is missing"),
-        (token("name = \"ci\"\nrole = \"admin\""), "set token or token_file"),
+        (
+            token(""),
+            "admin.tokens[0].name (from the tokens): it is missing",
+        ),
+        (
+            token("name = \"ci\""),
+            "admin.tokens[0].role (from the tokens): it is missing",
+        ),
+        (
+            token("name = \"ci\"\nrole = \"admin\""),
+            "set token or token_file",
+        ),
         (token(&named("CI")), "lower-case letters"),
         (token(&named("")), "1 to 32"),
         (token(&named(&"a".repeat(33))), "1 to 32"),
-        (token(&good.replace("\"admin\"", "\"root\"")), "\"admin\" or \"read-only\""),
-        (token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9")), "at least 16"),
-        (token(&good.replace("k8Zp3vQ9-from-the-file", "changeme-changeme")), "placeholder"),
-        (token(&format!("{good}\ntoken_file = \"/nowhere\"")), "token and token_file are both set"),
-        (token(&good.replace("token = \"k8Zp3vQ9-from-the-file\"", "token_file = \"/nowhere\"")), "/nowhere cannot be read"),
-        (token(&format!("{good}\nexpires = \"1d\"")), "there is no such setting"),
-        (token(good) + &token(&good.replace("from", "not-from")), "that of another token already"),
-        (token(good) + &token(&named("cd")), "the same as another token"),
+        (
+            token(&good.replace("\"admin\"", "\"root\"")),
+            "\"admin\" or \"read-only\"",
+        ),
+        (
+            token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9")),
+            "at least 16",
+        ),
+        (
+            token(&good.replace("k8Zp3vQ9-from-the-file", "changeme-changeme")),
+            "placeholder",
+        ),
+        (
+            token(&format!("{good}\ntoken_file = \"/nowhere\"")),
+            "token and token_file are both set",
+        ),
+        (
+            token(&good.replace(
+                "token = \"k8Zp3vQ9-from-the-file\"",
+                "token_file = \"/nowhere\"",
+            )),
+            "/nowhere cannot be read",
+        ),
+        (
+            token(&format!("{good}\nexpires = \"1d\"")),
+            "there is no such setting",
+        ),
+        (
+            token(good) + &token(&good.replace("from", "not-from")),
+            "that of another token already",
+        ),
+        (
+            token(good) + &token(&named("cd")),
+            "the same as another token",
+        ),
         (token(&named("admin")), "that of another token already"),
-        (token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9-of-the-environment")), "the same as another token"),
+        (
+            token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9-of-the-environment")),
+            "the same as another token",
+        ),
     ] {
-        let (code, said) =
-            refused(&file, &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9-of-the-environment")], &["check"]);
+        let (code, said) = refused(
+            &file,
+            &[
+                ("SHARED_SECRET", SECRET),
+                ("ADMIN_TOKEN", "k8Zp3vQ9-of-the-environment"),
+            ],
+            &["check"],
+        );
         assert!(code == 2 && said.contains(part), "{part}: {said}");
         assert!(!said.contains("k8Zp3vQ9"), "{said}");
     }
@@ -157,14 +233,22 @@ fn admin_tokens_have_a_name_a_role_and_one_secret() {
     std::fs::write(directory.path().join("gateway.toml"), token(good)).unwrap();
     let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.contains("[[admin.tokens]]\nname = \"ci\"") && printed.contains("token = \"[redacted]\""), "{printed}");
+    assert!(
+        printed.contains("[[admin.tokens]]\nname = \"ci\"")
+            && printed.contains("token = \"[redacted]\""),
+        "{printed}"
+    );
     assert!(!printed.contains("k8Zp3vQ9"), "{printed}");
 }
 
 #[test]
 fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("gateway.toml"), "[listen]\nworkers = 3\n[[routes]]\npath = \"/v1\"\n").unwrap();
+    std::fs::write(
+        directory.path().join("gateway.toml"),
+        "[listen]\nworkers = 3\n[[routes]]\npath = \"/v1\"\n",
+    )
+    .unwrap();
     let variables = [
         ("SHARED_SECRET", SECRET),
         ("ORIGIN_URL", "http://backend:9000"),
@@ -184,7 +268,10 @@ fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
         "[[routes]]",
         "path = \"/v1\"  # gateway.toml",
     ] {
-        assert!(printed.lines().any(|printed| printed == line), "{line} is not in\n{printed}");
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line} is not in\n{printed}"
+        );
     }
     assert!(!printed.contains("9f2c51d07be84a63"), "{printed}");
 }
@@ -193,28 +280,62 @@ fn check_prints_what_is_in_force_with_its_source_and_without_secrets() {
 fn a_port_that_is_taken_and_a_store_that_cannot_be_opened_are_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let free = [("SHARED_SECRET", SECRET), ("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0")];
+    let free = [
+        ("SHARED_SECRET", SECRET),
+        ("GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0"),
+    ];
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
-    let (code, said) =
-        refused("", &[&free[..], &[("GATEWAY__LISTEN__ADDRESS", &address), ("DATABASE_URL", &store)]].concat(), &["serve"]);
-    assert!(code == 1 && said.contains(&address) && said.contains("listen.address"), "{said}");
+    let (code, said) = refused(
+        "",
+        &[
+            &free[..],
+            &[
+                ("GATEWAY__LISTEN__ADDRESS", &address),
+                ("DATABASE_URL", &store),
+            ],
+        ]
+        .concat(),
+        &["serve"],
+    );
+    assert!(
+        code == 1 && said.contains(&address) && said.contains("listen.address"),
+        "{said}"
+    );
 
     let file = directory.path().join("file");
     std::fs::write(&file, "this is not a database, whatever its name says").unwrap();
-    for url in [format!("sqlite://{}/below.db", file.display()), format!("sqlite://{}", file.display())] {
+    for url in [
+        format!("sqlite://{}/below.db", file.display()),
+        format!("sqlite://{}", file.display()),
+    ] {
         let (code, said) = refused(
             "",
-            &[&free[..], &[("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"), ("DATABASE_URL", &url)]].concat(),
+            &[
+                &free[..],
+                &[
+                    ("GATEWAY__LISTEN__ADDRESS", "127.0.0.1:0"),
+                    ("DATABASE_URL", &url),
+                ],
+            ]
+            .concat(),
             &["serve"],
         );
-        assert!(code == 1 && said.contains(&file.display().to_string()), "{url}: {said}");
+        assert!(
+            code == 1 && said.contains(&file.display().to_string()),
+            "{url}: {said}"
+        );
     }
 }
 
 #[test]
 fn bad_usage_is_exit_2() {
-    for arguments in [&["nonsense"][..], &["serve", "--nonsense"], &["keys", "create"], &[]] {
+    for arguments in [
+        &["nonsense"][..],
+        &["serve", "--nonsense"],
+        &["keys", "create"],
+        &[],
+    ] {
         let output = gateway(Path::new("/"), &[], arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
     }

@@ -19,7 +19,10 @@ pub(crate) struct Response {
 
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -27,12 +30,17 @@ impl Response {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     /// The `code` of a refusal.
     pub(crate) fn code(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
         self.json()["code"].as_str().unwrap().to_owned()
     }
 }
@@ -53,7 +61,10 @@ impl Connection {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_write_timeout(Some(DEADLINE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, unread: Vec::new() }
+        Self {
+            socket,
+            unread: Vec::new(),
+        }
     }
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
@@ -77,7 +88,9 @@ impl Connection {
     /// Reads the head and the body of the response to a request that was not `HEAD`.
     pub(crate) fn response(&mut self) -> Response {
         let mut response = self.head();
-        let length = response.header("content-length").map(|length| length.parse::<usize>().unwrap());
+        let length = response
+            .header("content-length")
+            .map(|length| length.parse::<usize>().unwrap());
         if matches!(response.status, 204 | 304) {
             return response;
         }
@@ -97,18 +110,39 @@ impl Connection {
     /// Reads the head alone.
     pub(crate) fn head(&mut self) -> Response {
         let end = loop {
-            if let Some(end) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = self
+                .unread
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 break end;
             }
-            assert!(self.fill(), "the connection closed before a response: {:?}", String::from_utf8_lossy(&self.unread));
+            assert!(
+                self.fill(),
+                "the connection closed before a response: {:?}",
+                String::from_utf8_lossy(&self.unread)
+            );
         };
         let head: Vec<u8> = self.unread.drain(..end + 4).collect();
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers =
-            lines.map(|line| line.split_once(':').unwrap()).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
-        Response { status, headers: headers.collect(), body: Vec::new(), complete: true }
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let headers = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        Response {
+            status,
+            headers: headers.collect(),
+            body: Vec::new(),
+            complete: true,
+        }
     }
 
     /// Reads a piece of the body as it arrives.
@@ -122,9 +156,12 @@ impl Connection {
     fn chunked(&mut self) -> (Vec<u8>, bool) {
         let mut body = Vec::new();
         loop {
-            let Some(end) = self.line_end() else { return (body, false) };
+            let Some(end) = self.line_end() else {
+                return (body, false);
+            };
             let line: Vec<u8> = self.unread.drain(..end + 2).collect();
-            let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
             while self.unread.len() < size + 2 {
                 if !self.fill() {
                     return (body, false);
@@ -173,5 +210,8 @@ pub(crate) fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> Respon
 /// `GET path` with these header lines.
 pub(crate) fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Response {
     let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n"))
+    exchange(
+        address,
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n"),
+    )
 }

@@ -4,7 +4,10 @@ use crate::rig::{database, gateway};
 
 #[test]
 fn a_new_secret_is_fit_to_be_one_and_never_the_same() {
-    let make = || String::from_utf8(gateway(std::path::Path::new("/"), &[], &["secret", "new"]).stdout).unwrap();
+    let make = || {
+        String::from_utf8(gateway(std::path::Path::new("/"), &[], &["secret", "new"]).stdout)
+            .unwrap()
+    };
     let (one, other) = (make(), make());
     assert_ne!(one, other);
     for secret in [one, other] {
@@ -16,9 +19,18 @@ fn a_new_secret_is_fit_to_be_one_and_never_the_same() {
 fn a_key_is_printed_once_as_one_object_and_stored_nowhere() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
-    let run = |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
+    let run =
+        |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
 
-    let output = run(&["keys", "create", "--consumer", "acme", "--expires", "30d", "--json"]);
+    let output = run(&[
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--expires",
+        "30d",
+        "--json",
+    ]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("created consumer"),
@@ -26,25 +38,44 @@ fn a_key_is_printed_once_as_one_object_and_stored_nowhere() {
     );
     let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let key = created["key"].as_str().unwrap();
-    assert!(key.starts_with("pstn_") && key.len() == "pstn_".len() + 38, "{key}");
+    assert!(
+        key.starts_with("pstn_") && key.len() == "pstn_".len() + 38,
+        "{key}"
+    );
     assert!(created["id"].as_str().unwrap().starts_with("key_"));
     assert_eq!(created["consumer"], "acme");
     assert!(created["expires_at"].as_str().unwrap().ends_with('Z'));
 
     let again = run(&["keys", "create", "--consumer", "acme", "--json"]);
-    assert!(!String::from_utf8_lossy(&again.stderr).contains("created consumer"), "{again:?}");
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&again.stdout).unwrap()["expires_at"], serde_json::Value::Null);
+    assert!(
+        !String::from_utf8_lossy(&again.stderr).contains("created consumer"),
+        "{again:?}"
+    );
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&again.stdout).unwrap()["expires_at"],
+        serde_json::Value::Null
+    );
 
-    for arguments in [&["keys", "list", "--json"][..], &["keys", "list"], &["keys", "show", created["id"].as_str().unwrap()]] {
+    for arguments in [
+        &["keys", "list", "--json"][..],
+        &["keys", "list"],
+        &["keys", "show", created["id"].as_str().unwrap()],
+    ] {
         let listed = run(arguments);
         assert!(listed.status.success(), "{listed:?}");
         let text = String::from_utf8(listed.stdout).unwrap();
-        assert!(!text.contains(key) && text.contains(created["id"].as_str().unwrap()), "{arguments:?}: {text}");
+        assert!(
+            !text.contains(key) && text.contains(created["id"].as_str().unwrap()),
+            "{arguments:?}: {text}"
+        );
     }
     for file in std::fs::read_dir(directory.path()).unwrap() {
         let content = std::fs::read(file.unwrap().path()).unwrap();
         let random = &key.as_bytes()["pstn_".len()..];
-        assert!(!content.windows(random.len()).any(|window| window == random), "the key is on disk");
+        assert!(
+            !content.windows(random.len()).any(|window| window == random),
+            "the key is on disk"
+        );
     }
 }
 
@@ -57,14 +88,18 @@ fn the_prefix_of_new_keys_is_a_setting() {
         &[("DATABASE_URL", &store), ("GATEWAY__KEYS__PREFIX", "acme")],
         &["keys", "create", "--consumer", "a"],
     );
-    assert!(String::from_utf8_lossy(&output.stdout).contains("acme_"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("acme_"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn what_is_not_there_is_exit_1_and_a_key_is_never_echoed() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
-    let run = |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
+    let run =
+        |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
     for arguments in [
         &["keys", "show", "key_00000000000000000000"][..],
         &["keys", "revoke", "key_00000000000000000000"],
@@ -72,11 +107,19 @@ fn what_is_not_there_is_exit_1_and_a_key_is_never_echoed() {
         &["consumers", "delete", "nobody"],
     ] {
         let output = run(arguments);
-        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{arguments:?}: {output:?}");
+        assert_eq!(
+            (output.status.code(), output.stdout.is_empty()),
+            (Some(1), true),
+            "{arguments:?}: {output:?}"
+        );
     }
     let created: serde_json::Value =
-        serde_json::from_slice(&run(&["keys", "create", "--consumer", "a", "--json"]).stdout).unwrap();
+        serde_json::from_slice(&run(&["keys", "create", "--consumer", "a", "--json"]).stdout)
+            .unwrap();
     let key = created["key"].as_str().unwrap();
     let output = run(&["keys", "revoke", key]);
-    assert!(!output.status.success() && !String::from_utf8_lossy(&output.stderr).contains(key), "{output:?}");
+    assert!(
+        !output.status.success() && !String::from_utf8_lossy(&output.stderr).contains(key),
+        "{output:?}"
+    );
 }

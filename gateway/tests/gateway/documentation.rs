@@ -41,15 +41,24 @@ fn document(name: &str) -> String {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// What is in force: section, key, value.
 fn effective(file: &str) -> Vec<(String, String, String)> {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
-    std::fs::write(directory.path().join("backup.token"), "documentation-51d07be84a639f2c\n").unwrap();
-    Authority::new().issue(&["gateway"]).write(directory.path(), "pair");
+    std::fs::write(
+        directory.path().join("backup.token"),
+        "documentation-51d07be84a639f2c\n",
+    )
+    .unwrap();
+    Authority::new()
+        .issue(&["gateway"])
+        .write(directory.path(), "pair");
     let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
     assert!(output.status.success(), "{output:?}");
     let (mut section, mut settings) = (String::new(), Vec::new());
@@ -58,7 +67,11 @@ fn effective(file: &str) -> Vec<(String, String, String)> {
             section = name.trim_matches(['[', ']']).to_owned();
         } else if let Some((key, rest)) = line.split_once(" = ") {
             let value = rest.rsplit_once("  # ").unwrap().0;
-            settings.push((section.clone(), key.to_owned(), value.trim_matches('"').to_owned()));
+            settings.push((
+                section.clone(),
+                key.to_owned(),
+                value.trim_matches('"').to_owned(),
+            ));
         }
     }
     settings
@@ -70,14 +83,26 @@ fn every_setting_is_documented_with_its_default() {
     let settings = effective(EVERY_OPTION);
     assert!(settings.len() > 20, "{settings:?}");
     for (section, key, default) in settings {
-        let rows = text
-            .lines()
-            .filter(|line| line.starts_with(&format!("| `{key}`")) || line.starts_with(&format!("| `{section}.{key}`")));
+        let rows = text.lines().filter(|line| {
+            line.starts_with(&format!("| `{key}`"))
+                || line.starts_with(&format!("| `{section}.{key}`"))
+        });
         let rows: Vec<&str> = rows.collect();
-        assert!(!rows.is_empty(), "{section}.{key} is not in docs/CONFIGURATION.md");
+        assert!(
+            !rows.is_empty(),
+            "{section}.{key} is not in docs/CONFIGURATION.md"
+        );
         let depends_on_the_machine = matches!(
             key.as_str(),
-            "workers" | "SHARED_SECRET" | "name" | "upstream" | "server_name" | "targets" | "health_path" | "role" | "token"
+            "workers"
+                | "SHARED_SECRET"
+                | "name"
+                | "upstream"
+                | "server_name"
+                | "targets"
+                | "health_path"
+                | "role"
+                | "token"
         ) || key.ends_with("_file");
         assert!(
             depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),
@@ -89,8 +114,20 @@ fn every_setting_is_documented_with_its_default() {
 #[test]
 fn the_example_of_the_documentation_is_accepted() {
     let text = document("docs/CONFIGURATION.md");
-    let example = text.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
-    assert!(effective(example).iter().any(|(section, key, value)| section == "routes" && key == "path" && value == "/orders"));
+    let example = text
+        .split_once("```toml\n")
+        .unwrap()
+        .1
+        .split_once("```")
+        .unwrap()
+        .0;
+    assert!(
+        effective(example)
+            .iter()
+            .any(|(section, key, value)| section == "routes"
+                && key == "path"
+                && value == "/orders")
+    );
 }
 
 #[test]
@@ -116,9 +153,17 @@ fn links_between_documents_lead_somewhere() {
     ] {
         let text = document(name);
         let folder = root().join(name).parent().unwrap().to_path_buf();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'))
+            .map(|(link, _)| link)
+        {
             if !link.starts_with("http") {
-                assert!(folder.join(link.split('#').next().unwrap()).exists(), "{name} links to {link}, which is not there");
+                assert!(
+                    folder.join(link.split('#').next().unwrap()).exists(),
+                    "{name} links to {link}, which is not there"
+                );
                 links += 1;
             }
         }
@@ -130,23 +175,43 @@ fn links_between_documents_lead_somewhere() {
 #[test]
 fn every_fault_of_the_libraries_has_a_test_that_is_there() {
     let files = rust_files(&root().join("gateway/tests"));
-    let tests: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let tests: String = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
     let text = document("docs/LIBRARY-FAULTS.md");
-    let rows: Vec<Vec<&str>> =
-        text.lines().filter(|line| line.starts_with("| D")).map(|row| row.split(" | ").collect()).collect();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| D"))
+        .map(|row| row.split(" | ").collect())
+        .collect();
     for (index, row) in rows.iter().enumerate() {
         assert_eq!(row[0], format!("| D{}", index + 1));
         let named: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty(), "{} has no test", row[0]);
         for name in named {
-            assert!(tests.contains(&format!("#[test]\nfn {name}()")), "{}: there is no test {name}", row[0]);
+            assert!(
+                tests.contains(&format!("#[test]\nfn {name}()")),
+                "{}: there is no test {name}",
+                row[0]
+            );
         }
     }
     assert!(rows.len() >= 13, "{} rows", rows.len());
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files = entries.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| {
+        if path.is_dir() {
+            rust_files(&path)
+        } else {
+            vec![path]
+        }
+    });
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
 }

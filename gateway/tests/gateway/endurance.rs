@@ -16,7 +16,11 @@ use crate::running::eventually;
 const FLAT: usize = 32 * 1024 * 1024;
 
 fn started(origin_url: &str, variables: &[(&str, &str)]) -> Process {
-    Process::start(tempfile::tempdir().unwrap(), origin_url, &[variables, &[("GATEWAY__LISTEN__WORKERS", "1")]].concat())
+    Process::start(
+        tempfile::tempdir().unwrap(),
+        origin_url,
+        &[variables, &[("GATEWAY__LISTEN__WORKERS", "1")]].concat(),
+    )
 }
 
 fn get(key: &str) -> String {
@@ -26,11 +30,25 @@ fn get(key: &str) -> String {
 #[test]
 fn ten_thousand_idle_connections_leave_room_and_are_closed_on_time() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
     // Where a process may not have so many files, as many as there is room for.
-    let connections = maximum.map_or(10_000, |most| usize::try_from(most / 2).unwrap().min(10_000));
+    let connections = maximum.map_or(10_000, |most| {
+        usize::try_from(most / 2).unwrap().min(10_000)
+    });
     let origin = Origin::hello();
-    let gateway = started(&origin.url(), &[("GATEWAY__LISTEN__KEEP_ALIVE", "10s"), ("GATEWAY__LOG__ACCESS", "off")]);
+    let gateway = started(
+        &origin.url(),
+        &[
+            ("GATEWAY__LISTEN__KEEP_ALIVE", "10s"),
+            ("GATEWAY__LOG__ACCESS", "off"),
+        ],
+    );
     let key = gateway.key("acme");
     let connect = |request: &str, status: u16| {
         let mut connection = Connection::open(gateway.public);
@@ -38,7 +56,9 @@ fn ten_thousand_idle_connections_leave_room_and_are_closed_on_time() {
         assert_eq!(connection.response().status, status);
         connection
     };
-    let mut idle: Vec<Connection> = (0..100).map(|_| connect("GET / HTTP/1.1\r\nhost: h\r\n\r\n", 401)).collect();
+    let mut idle: Vec<Connection> = (0..100)
+        .map(|_| connect("GET / HTTP/1.1\r\nhost: h\r\n\r\n", 401))
+        .collect();
     let before = gateway.resident_bytes();
     idle.extend((100..connections).map(|_| connect("GET / HTTP/1.1\r\nhost: h\r\n\r\n", 401)));
     let each = (gateway.resident_bytes() - before) / (connections - 100);
@@ -46,7 +66,11 @@ fn ten_thousand_idle_connections_leave_room_and_are_closed_on_time() {
     for _ in 0..20 {
         let begun = Instant::now();
         connect(&get(&key), 200);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
     }
     eventually("they are closed", || gateway.connections() == 0);
     assert!(idle.iter_mut().all(Connection::is_closed));
@@ -56,7 +80,8 @@ fn ten_thousand_idle_connections_leave_room_and_are_closed_on_time() {
 #[test]
 fn a_process_without_files_refuses_what_it_has_and_goes_on_when_there_are_some() {
     let origin = Origin::answering(|_, socket| {
-        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
+        let _ = socket
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello");
         let _ = socket.shutdown(std::net::Shutdown::Both);
     });
     let gateway = started(&origin.url(), &[]);
@@ -65,10 +90,22 @@ fn a_process_without_files_refuses_what_it_has_and_goes_on_when_there_are_some()
     connection.send(get(&key));
     assert_eq!(connection.response().status, 200);
     let process = Pid::from_raw(gateway.id().cast_signed()).unwrap();
-    let files = || std::fs::read_dir(format!("/proc/{}/fd", gateway.id())).unwrap().count() as u64;
+    let files = || {
+        std::fs::read_dir(format!("/proc/{}/fd", gateway.id()))
+            .unwrap()
+            .count() as u64
+    };
     // What the system still gives has the numbers below the limit, also those that are free.
     let allow = |most: Option<u64>| {
-        prlimit(Some(process), Resource::Nofile, Rlimit { current: most, ..getrlimit(Resource::Nofile) }).unwrap()
+        prlimit(
+            Some(process),
+            Resource::Nofile,
+            Rlimit {
+                current: most,
+                ..getrlimit(Resource::Nofile)
+            },
+        )
+        .unwrap()
     };
     let usual = allow(Some(files()));
     let mut waiting: Vec<Connection> = Vec::new();
@@ -79,7 +116,11 @@ fn a_process_without_files_refuses_what_it_has_and_goes_on_when_there_are_some()
         let response = connection.response();
         if response.status != 200 {
             assert_eq!(
-                (response.status, response.code().as_str(), response.header("retry-after")),
+                (
+                    response.status,
+                    response.code().as_str(),
+                    response.header("retry-after")
+                ),
                 (503, "overloaded", Some("1"))
             );
             break;
@@ -91,12 +132,19 @@ fn a_process_without_files_refuses_what_it_has_and_goes_on_when_there_are_some()
     for connection in waiting.iter_mut().chain([&mut connection]) {
         connection.send(get(&key));
     }
-    assert!(gateway.log().contains("Too many open files"), "{}", gateway.log());
+    assert!(
+        gateway.log().contains("Too many open files"),
+        "{}",
+        gateway.log()
+    );
     let (cpu, window) = (cpu_time(gateway.id()), Duration::from_secs(1));
     // Nothing is waited for: this is the time that is measured.
     std::thread::sleep(window);
     let spent = cpu_time(gateway.id()) - cpu;
-    assert!(spent < window / 5, "{spent:?} of {window:?} were spent on having no files");
+    assert!(
+        spent < window / 5,
+        "{spent:?} of {window:?} were spent on having no files"
+    );
     allow(usual.current);
     waiting.push(connection);
     let mut refused = 0;
@@ -113,7 +161,12 @@ fn a_process_without_files_refuses_what_it_has_and_goes_on_when_there_are_some()
 fn cpu_time(process: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -127,7 +180,11 @@ fn a_client_that_reads_nothing_costs_little_and_not_for_long() {
             let (mut socket, gone) = (socket.unwrap(), gone.clone());
             std::thread::spawn(move || {
                 let _ = socket.read(&mut [0; 4096]);
-                let _ = write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 200 * 1024 * 1024);
+                let _ = write!(
+                    socket,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+                    200 * 1024 * 1024
+                );
                 let (piece, mut sent) = ([b'x'; 64 * 1024], 0);
                 while socket.write_all(&piece).is_ok() {
                     sent += piece.len();
@@ -136,12 +193,16 @@ fn a_client_that_reads_nothing_costs_little_and_not_for_long() {
             });
         }
     });
-    let gateway = started(&format!("http://{address}"), &[("GATEWAY__LISTEN__WRITE_IDLE_TIMEOUT", "1s")]);
+    let gateway = started(
+        &format!("http://{address}"),
+        &[("GATEWAY__LISTEN__WRITE_IDLE_TIMEOUT", "1s")],
+    );
     let key = gateway.key("acme");
     let before = gateway.resident_bytes();
     let readers: Vec<Connection> = (0..10)
         .map(|_| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let socket =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             socket.set_recv_buffer_size(4096).unwrap();
             socket.connect(&gateway.public.into()).unwrap();
             let mut reader = Connection::over(TcpStream::from(socket));
@@ -157,9 +218,15 @@ fn a_client_that_reads_nothing_costs_little_and_not_for_long() {
             sent = when_gone.try_recv().ok();
             sent.is_some()
         });
-        assert!(sent.unwrap() < 32 * 1024 * 1024, "the gateway took {sent:?} bytes that nobody reads");
+        assert!(
+            sent.unwrap() < 32 * 1024 * 1024,
+            "the gateway took {sent:?} bytes that nobody reads"
+        );
     }
-    assert!(most < before + FLAT, "{before} bytes before, {most} at most");
+    assert!(
+        most < before + FLAT,
+        "{before} bytes before, {most} at most"
+    );
     eventually("the connections are closed", || gateway.connections() == 0);
     drop(readers);
 }
@@ -179,11 +246,16 @@ fn a_body_without_an_end_is_cut_off_at_the_limit_and_is_whole_to_nobody() {
         let _ = ended.send((arrived, last.ends_with(b"0\r\n\r\n")));
     });
     let limit = 64 * 1024 * 1024;
-    let gateway = started(&format!("http://{address}"), &[("GATEWAY__LISTEN__MAX_BODY_BYTES", &limit.to_string())]);
+    let gateway = started(
+        &format!("http://{address}"),
+        &[("GATEWAY__LISTEN__MAX_BODY_BYTES", &limit.to_string())],
+    );
     let key = gateway.key("acme");
     let before = gateway.resident_bytes();
     let mut connection = Connection::open(gateway.public);
-    connection.send(format!("POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ntransfer-encoding: chunked\r\n\r\n"));
+    connection.send(format!(
+        "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ntransfer-encoding: chunked\r\n\r\n"
+    ));
     let mut upload = connection.socket().try_clone().unwrap();
     let uploading = std::thread::spawn(move || {
         let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
@@ -197,11 +269,21 @@ fn a_body_without_an_end_is_cut_off_at_the_limit_and_is_whole_to_nobody() {
         end.is_some()
     });
     let (arrived, looks_whole) = end.unwrap();
-    assert!(arrived < limit + 1024 * 1024 && !looks_whole, "{arrived} bytes arrived, whole: {looks_whole}");
-    assert!(most < before + FLAT, "{before} bytes before, {most} at most");
+    assert!(
+        arrived < limit + 1024 * 1024 && !looks_whole,
+        "{arrived} bytes arrived, whole: {looks_whole}"
+    );
+    assert!(
+        most < before + FLAT,
+        "{before} bytes before, {most} at most"
+    );
     let response = connection.response();
     assert_eq!(
-        (response.status, response.code().as_str(), response.header("connection")),
+        (
+            response.status,
+            response.code().as_str(),
+            response.header("connection")
+        ),
         (413, "body_too_large", Some("close"))
     );
     drop(connection);

@@ -17,12 +17,22 @@ const SHORT: &str = "[origin]\nconnect_timeout = \"300ms\"\nfirst_byte_timeout =
 
 #[test]
 fn an_origin_that_is_down_is_a_502_and_the_gateway_stays_healthy() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let rig = Rig::with(&format!("http://{port}"), "");
     let key = rig.key("acme", &[]);
     let response = rig.get("/", &key);
-    assert_eq!((response.status, response.code().as_str()), (502, "origin_unreachable"));
-    assert!(!response.text().contains(&port.to_string()), "the answer names the origin: {}", response.text());
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (502, "origin_unreachable")
+    );
+    assert!(
+        !response.text().contains(&port.to_string()),
+        "the answer names the origin: {}",
+        response.text()
+    );
     assert_eq!(get(rig.admin, "/readyz", &[]).status, 200);
 }
 
@@ -35,13 +45,20 @@ fn a_name_that_does_not_resolve_is_a_502() {
 
 #[test]
 fn an_origin_that_comes_back_is_used_at_once() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let rig = Rig::with(&format!("http://{address}"), "");
     let key = rig.key("acme", &[]);
     for _ in 0..10 {
         let begun = Instant::now();
         assert_eq!(rig.get("/", &key).status, 502);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
     }
     let origin = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
@@ -59,24 +76,33 @@ fn an_origin_that_says_nothing_is_a_504_and_its_connection_is_closed() {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
-        closed.send(std::io::copy(&mut socket, &mut std::io::sink()).is_ok()).unwrap();
+        closed
+            .send(std::io::copy(&mut socket, &mut std::io::sink()).is_ok())
+            .unwrap();
     });
     let rig = Rig::with(&format!("http://{address}"), SHORT);
     let key = rig.key("acme", &[]);
     let response = rig.get("/", &key);
-    assert_eq!((response.status, response.code().as_str()), (504, "origin_timeout"));
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (504, "origin_timeout")
+    );
     when_closed.recv_timeout(DEADLINE).unwrap();
 }
 
 #[test]
 fn an_origin_that_takes_no_connection_is_a_504_in_the_time_that_connecting_has() {
     // Its queue is full, so that further connections are neither taken nor refused.
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let fillers = (0..4).map(|_| {
-        let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let filler =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         filler.set_nonblocking(true).unwrap();
         let _ = filler.connect(&address);
         filler
@@ -86,25 +112,41 @@ fn an_origin_that_takes_no_connection_is_a_504_in_the_time_that_connecting_has()
     let key = rig.key("acme", &[]);
     let begun = Instant::now();
     let response = rig.get("/", &key);
-    assert_eq!((response.status, response.code().as_str()), (504, "origin_timeout"));
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (504, "origin_timeout")
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
 fn a_body_that_is_reset_never_looks_complete() {
-    for head in ["content-length: 100000", "transfer-encoding: chunked", "connection: close"] {
+    for head in [
+        "content-length: 100000",
+        "transfer-encoding: chunked",
+        "connection: close",
+    ] {
         let (read, was_read) = mpsc::channel::<()>();
         let was_read = std::sync::Mutex::new(was_read);
         let origin = Origin::answering(move |_, socket| {
             let _ = write!(socket, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nbegun\r\n");
             was_read.lock().unwrap().recv_timeout(DEADLINE).unwrap();
-            socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&*socket)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
             // The last of the handles to it is closed once the script is over.
             let _ = socket.shutdown(Shutdown::Read);
         });
         let rig = Rig::before(&origin);
         let mut connection = Connection::open(rig.public);
-        connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", rig.key("acme", &[]).header()));
+        connection.send(format!(
+            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            rig.key("acme", &[]).header()
+        ));
         assert_eq!(connection.head().status, 200);
         let mut body = connection.some_bytes();
         read.send(()).unwrap();
@@ -116,9 +158,14 @@ fn a_body_that_is_reset_never_looks_complete() {
             body.extend(more);
         }
         let text = String::from_utf8_lossy(&body);
-        assert!(text.contains("begun") && !text.ends_with("0\r\n\r\n"), "{head}: {text:?}");
+        assert!(
+            text.contains("begun") && !text.ends_with("0\r\n\r\n"),
+            "{head}: {text:?}"
+        );
         let counted = "postern_responses_broken_total{by=\"origin\"} 1\n";
-        eventually("the origin is counted as the one to blame", || get(rig.admin, "/metrics", &[]).text().contains(counted));
+        eventually("the origin is counted as the one to blame", || {
+            get(rig.admin, "/metrics", &[]).text().contains(counted)
+        });
     }
 }
 
@@ -135,7 +182,11 @@ fn answers_that_are_not_well_formed_never_pass() {
         let rig = Rig::before(&origin);
         let key = rig.key("acme", &[]);
         let response = rig.get("/", &key);
-        assert_eq!((response.status, response.code().as_str()), (502, "origin_bad_answer"), "{answer:?}");
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (502, "origin_bad_answer"),
+            "{answer:?}"
+        );
     }
 }
 
@@ -150,7 +201,10 @@ fn a_body_that_breaks_off_never_looks_complete() {
         let rig = Rig::before(&origin);
         let key = rig.key("acme", &[]);
         let mut connection = Connection::open(rig.public);
-        connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        connection.send(format!(
+            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         // Either the head went out before the end was known, or there was still time for a refusal.
         let mut bytes = Vec::new();
         loop {
@@ -168,7 +222,9 @@ fn a_body_that_breaks_off_never_looks_complete() {
             "{answer:?}: {text:?}"
         );
         assert!(
-            !text.starts_with("HTTP/1.1 200") || text.contains("content-length: 100000") || text.contains("chunked"),
+            !text.starts_with("HTTP/1.1 200")
+                || text.contains("content-length: 100000")
+                || text.contains("chunked"),
             "{text:?}"
         );
     }
@@ -189,11 +245,19 @@ fn bodyless_answers_keep_the_connection_in_step() {
     let key = rig.key("acme", &[]);
     let mut connection = Connection::open(rig.public);
     let mut ask = |path: &str| {
-        connection.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        connection.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         let response = connection.response();
         (response.status, response.text())
     };
-    for (path, status, body) in [("/204", 204, ""), ("/304", 304, ""), ("/early", 200, "final"), ("/204", 204, "")] {
+    for (path, status, body) in [
+        ("/204", 204, ""),
+        ("/304", 304, ""),
+        ("/early", 200, "final"),
+        ("/204", 204, ""),
+    ] {
         assert_eq!(ask(path), (status, body.to_owned()), "{path}");
         assert_eq!(ask("/after"), (200, "next".to_owned()), "after {path}");
     }
@@ -223,9 +287,15 @@ fn a_head_request_gets_the_length_and_no_body() {
     let key = rig.key("acme", &[]);
     let mut connection = Connection::open(rig.public);
     for _ in 0..2 {
-        connection.send(format!("HEAD / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        connection.send(format!(
+            "HEAD / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         let head = connection.head();
-        assert_eq!((head.status, head.header("content-length")), (200, Some("1234")));
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, Some("1234"))
+        );
     }
 }
 
@@ -245,11 +315,18 @@ fn a_connection_that_the_origin_closed_while_idle_is_never_a_502() {
     });
     let rig = Rig::before(&origin);
     let mut connection = Connection::open(rig.public);
-    let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", rig.key("acme", &[]).header());
+    let request = format!(
+        "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        rig.key("acme", &[]).header()
+    );
     for index in 0..1000 {
         connection.send(&request);
         let response = connection.response();
-        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "request {index}");
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, "ok"),
+            "request {index}"
+        );
     }
 }
 
@@ -268,7 +345,10 @@ fn a_post_is_sent_once_even_when_the_connection_dies() {
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
     let mut connection = Connection::open(rig.public);
-    connection.send(format!("POST / HTTP/1.1\r\nhost: h\r\n{}\r\ncontent-length: 2\r\n\r\nhi", key.header()));
+    connection.send(format!(
+        "POST / HTTP/1.1\r\nhost: h\r\n{}\r\ncontent-length: 2\r\n\r\nhi",
+        key.header()
+    ));
     assert_eq!(connection.response().code(), "origin_unreachable");
     assert_eq!(posts.load(Ordering::SeqCst), 1);
 }

@@ -21,8 +21,15 @@ struct Fleet {
 impl Fleet {
     fn of(gateways: usize, variables: &[(&str, &str)]) -> Self {
         let server = Server::start();
-        let url = tokio::runtime::Runtime::new().unwrap().block_on(server.database());
-        let mut fleet = Self { gateways: Vec::new(), url, server, origin: Origin::hello() };
+        let url = tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(server.database());
+        let mut fleet = Self {
+            gateways: Vec::new(),
+            url,
+            server,
+            origin: Origin::hello(),
+        };
         for _ in 0..gateways {
             fleet.join(variables);
         }
@@ -31,14 +38,25 @@ impl Fleet {
 
     /// Starts one more.
     fn join(&mut self, variables: &[(&str, &str)]) {
-        let variables = [&[("DATABASE_URL", self.url.as_str()), ("GATEWAY__LISTEN__WORKERS", "1")], variables].concat();
+        let variables = [
+            &[
+                ("DATABASE_URL", self.url.as_str()),
+                ("GATEWAY__LISTEN__WORKERS", "1"),
+            ],
+            variables,
+        ]
+        .concat();
         let gateway = Process::start(tempfile::tempdir().unwrap(), &self.origin.url(), &variables);
         self.gateways.push(gateway);
     }
 
     /// Runs the command line on the store.
     fn command(&self, arguments: &[&str]) -> Output {
-        gateway(self.gateways[0].directory.path(), &[("DATABASE_URL", &self.url)], arguments)
+        gateway(
+            self.gateways[0].directory.path(),
+            &[("DATABASE_URL", &self.url)],
+            arguments,
+        )
     }
 
     /// Makes a key; returns its id and the header line that presents it. Every gateway knows it by then.
@@ -48,13 +66,18 @@ impl Fleet {
         let created: Value = serde_json::from_slice(&output.stdout).unwrap();
         let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
         for gateway in &self.gateways {
-            eventually("every gateway knows the key", || get(gateway.public, "/", &[&line]).status == 200);
+            eventually("every gateway knows the key", || {
+                get(gateway.public, "/", &[&line]).status == 200
+            });
         }
         (created["id"].as_str().unwrap().to_owned(), line)
     }
 
     fn answers(&self, line: &str) -> Vec<String> {
-        self.gateways.iter().map(|gateway| get(gateway.public, "/", &[line]).code_or_ok()).collect()
+        self.gateways
+            .iter()
+            .map(|gateway| get(gateway.public, "/", &[line]).code_or_ok())
+            .collect()
     }
 }
 
@@ -71,9 +94,16 @@ fn a_revocation_that_was_waited_for_holds_on_every_gateway() {
         let (id, line) = fleet.key("acme");
         let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
         assert!(output.status.success(), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("confirmed by 3 gateways"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("confirmed by 3 gateways"),
+            "{output:?}"
+        );
         // The very next request, without any waiting.
-        assert_eq!(fleet.answers(&line), ["api_key_revoked"; 3], "round {round}");
+        assert_eq!(
+            fleet.answers(&line),
+            ["api_key_revoked"; 3],
+            "round {round}"
+        );
     }
 }
 
@@ -85,12 +115,23 @@ fn a_gateway_that_does_not_confirm_is_named_and_catches_up() {
     let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(&format!(":{}", fleet.gateways[1].public.port())), "{told}");
-    assert!(!told.contains(&format!(":{}", fleet.gateways[0].public.port())), "{told}");
-    assert_eq!(get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(), "api_key_revoked");
+    assert!(
+        told.contains(&format!(":{}", fleet.gateways[1].public.port())),
+        "{told}"
+    );
+    assert!(
+        !told.contains(&format!(":{}", fleet.gateways[0].public.port())),
+        "{told}"
+    );
+    assert_eq!(
+        get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(),
+        "api_key_revoked"
+    );
 
     fleet.gateways[1].signal("CONT");
-    eventually("it has caught up", || get(fleet.gateways[1].public, "/", &[&line]).code_or_ok() == "api_key_revoked");
+    eventually("it has caught up", || {
+        get(fleet.gateways[1].public, "/", &[&line]).code_or_ok() == "api_key_revoked"
+    });
     let again = fleet.command(&["keys", "revoke", &id, "--wait"]);
     assert!(again.status.success(), "{again:?}");
 }
@@ -113,21 +154,40 @@ fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
     fleet.join(&[("GATEWAY__STORE__MAX_STALENESS", "1500ms")]);
     let (id, line) = fleet.key("acme");
     fleet.server.stop();
-    eventually("one has become stale", || fleet.answers(&line) == ["ok", "not_ready"]);
+    eventually("one has become stale", || {
+        fleet.answers(&line) == ["ok", "not_ready"]
+    });
     let (response, told) = ready(&fleet.gateways[0]);
-    assert_eq!((response.status, told["status"].as_str()), (200, Some("ready")));
+    assert_eq!(
+        (response.status, told["status"].as_str()),
+        (200, Some("ready"))
+    );
     assert!(told["store_age_seconds"].as_f64().unwrap() >= 1.0, "{told}");
     let (response, told) = ready(&fleet.gateways[1]);
-    assert_eq!((response.status, told["status"].as_str()), (503, Some("stale")));
+    assert_eq!(
+        (response.status, told["status"].as_str()),
+        (503, Some("stale"))
+    );
     let refused = get(fleet.gateways[1].public, "/", &[&line]);
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
     let failed = fleet.command(&["keys", "revoke", &id]);
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
-    assert!(!String::from_utf8_lossy(&failed.stderr).contains("of-the-tests"), "{failed:?}");
+    assert!(
+        !String::from_utf8_lossy(&failed.stderr).contains("of-the-tests"),
+        "{failed:?}"
+    );
 
     fleet.server.resume();
     eventually("both are current", || fleet.answers(&line) == ["ok", "ok"]);
-    assert!(fleet.command(&["keys", "revoke", &id, "--wait"]).status.success());
+    assert!(
+        fleet
+            .command(&["keys", "revoke", &id, "--wait"])
+            .status
+            .success()
+    );
     assert_eq!(fleet.answers(&line), ["api_key_revoked", "api_key_revoked"]);
 }
 
@@ -141,25 +201,50 @@ fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
     let (_, good_line) = fleet.key("other");
     fleet.join(&variables);
     eventually("the snapshot is written", || snapshot.exists());
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&snapshot).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&snapshot).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     let bytes = std::fs::read(&snapshot).unwrap();
     for secret in [&revoked_line, &good_line, "of-the-tests"] {
         let secret = secret.rsplit(' ').next().unwrap().as_bytes();
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "a secret is in the snapshot");
+        assert!(
+            !bytes.windows(secret.len()).any(|window| window == secret),
+            "a secret is in the snapshot"
+        );
     }
     drop(fleet.gateways.pop());
-    assert!(fleet.command(&["keys", "revoke", &revoked]).status.success());
+    assert!(
+        fleet
+            .command(&["keys", "revoke", &revoked])
+            .status
+            .success()
+    );
 
     fleet.server.stop();
     fleet.join(&variables);
-    assert_eq!(get(fleet.gateways[1].public, "/", &[&good_line]).code_or_ok(), "ok");
-    assert!(fleet.gateways[1].log().contains("starting with 2 keys from the snapshot"), "{}", fleet.gateways[1].log());
+    assert_eq!(
+        get(fleet.gateways[1].public, "/", &[&good_line]).code_or_ok(),
+        "ok"
+    );
+    assert!(
+        fleet.gateways[1]
+            .log()
+            .contains("starting with 2 keys from the snapshot"),
+        "{}",
+        fleet.gateways[1].log()
+    );
     fleet.server.resume();
     let of_the_restarted = |line: &str| get(fleet.gateways[1].public, "/", &[line]).code_or_ok();
-    eventually("what was missed is there", || of_the_restarted(&revoked_line) == "api_key_revoked");
+    eventually("what was missed is there", || {
+        of_the_restarted(&revoked_line) == "api_key_revoked"
+    });
     // By the changes since the snapshot, not by loading everything.
-    assert!(!fleet.gateways[1].log().contains("loaded "), "{}", fleet.gateways[1].log());
+    assert!(
+        !fleet.gateways[1].log().contains("loaded "),
+        "{}",
+        fleet.gateways[1].log()
+    );
 }
 
 #[test]
@@ -183,10 +268,21 @@ fn a_snapshot_that_is_damaged_or_of_another_database_is_not_used() {
         (&whole[..], &elsewhere, "it is of the database"),
     ] {
         std::fs::write(&snapshot, bytes).unwrap();
-        let variables = [("DATABASE_URL", url.as_str()), ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap())];
-        let gateway = Process::start_unready(tempfile::tempdir().unwrap(), &fleet.origin.url(), &variables);
+        let variables = [
+            ("DATABASE_URL", url.as_str()),
+            ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap()),
+        ];
+        let gateway = Process::start_unready(
+            tempfile::tempdir().unwrap(),
+            &fleet.origin.url(),
+            &variables,
+        );
         eventually("the log says why", || gateway.log().contains(why));
-        assert_eq!(get(gateway.public, "/", &[&line]).code_or_ok(), "not_ready", "{why}");
+        assert_eq!(
+            get(gateway.public, "/", &[&line]).code_or_ok(),
+            "not_ready",
+            "{why}"
+        );
         assert_eq!(ready(&gateway).0.status, 503);
     }
 }

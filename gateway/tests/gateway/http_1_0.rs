@@ -19,7 +19,8 @@ fn origin() -> Origin {
 }
 
 #[test]
-fn answers_are_framed_without_chunks_and_the_connection_is_kept_where_that_was_asked_for_and_can_be() {
+fn answers_are_framed_without_chunks_and_the_connection_is_kept_where_that_was_asked_for_and_can_be()
+ {
     let origin = origin();
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]).header();
@@ -37,9 +38,17 @@ fn answers_are_framed_without_chunks_and_the_connection_is_kept_where_that_was_a
         connection.send(&request);
         let response = connection.response();
         let body = if status == 204 { "" } else { "hello" };
-        assert_eq!((response.status, response.text().as_str()), (status, body), "{path} {wish}");
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (status, body),
+            "{path} {wish}"
+        );
         assert_eq!(response.header("transfer-encoding"), None, "{path} {wish}");
-        assert_eq!(response.header("connection") == Some("keep-alive"), kept, "{path} {wish}: {response:?}");
+        assert_eq!(
+            response.header("connection") == Some("keep-alive"),
+            kept,
+            "{path} {wish}: {response:?}"
+        );
         if kept {
             connection.send(&request);
             assert_eq!(connection.response().status, status, "{path} {wish}");
@@ -54,8 +63,10 @@ fn a_wish_to_leave_http_1_0_is_passed_over() {
     let origin = origin();
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]).header();
-    let response =
-        exchange(rig.public, format!("GET /length HTTP/1.0\r\n{key}\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n"));
+    let response = exchange(
+        rig.public,
+        format!("GET /length HTTP/1.0\r\n{key}\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n"),
+    );
     assert_eq!((response.status, response.text().as_str()), (200, "hello"));
     assert_eq!(origin.only().one("upgrade"), None);
 }

@@ -18,7 +18,8 @@ fn imported_keys_are_let_in_by_a_gateway_that_runs() {
     let said = rig.done(&["import", file.to_str().unwrap(), "--batch", "12100"]);
     assert!(said.contains("added 12003 keys"), "{said}");
 
-    let status = |key: &str| get(rig.public, "/", &[&format!("Authorization: Bearer {key}")]).status;
+    let status =
+        |key: &str| get(rig.public, "/", &[&format!("Authorization: Bearer {key}")]).status;
     for key in ["sk_live_good/+~.==", "sk_live_00000000", "sk_live_00011999"] {
         eventually("the imported key is let in", || status(key) == 200);
     }
@@ -27,5 +28,11 @@ fn imported_keys_are_let_in_by_a_gateway_that_runs() {
     }
     assert_eq!(rig.get("/", &own).status, 200);
     let arrived = origin.arrived();
-    assert!(arrived.iter().any(|request| request.one("x-consumer-username") == Some("consumer-11999")), "{:?}", arrived.last());
+    assert!(
+        arrived
+            .iter()
+            .any(|request| request.one("x-consumer-username") == Some("consumer-11999")),
+        "{:?}",
+        arrived.last()
+    );
 }

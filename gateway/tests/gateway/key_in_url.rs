@@ -22,13 +22,23 @@ fn a_key_in_a_url_is_refused_and_stands_in_no_log() {
         format!("/a/%2e%2e/{key}"),
     ];
     for target in &targets {
-        for head in [format!("GET {target} HTTP/1.1\r\nhost: h\r\n"), format!("DELETE http://h{target} HTTP/1.1\r\nhost: h\r\n")]
-        {
+        for head in [
+            format!("GET {target} HTTP/1.1\r\nhost: h\r\n"),
+            format!("DELETE http://h{target} HTTP/1.1\r\nhost: h\r\n"),
+        ] {
             let mut connection = Connection::open(gateway.public);
             connection.send(format!("{head}{line}\r\n\r\n"));
             let response = connection.response();
-            assert_eq!((response.status, response.code().as_str()), (400, "key_in_url"), "{head}");
-            assert!(response.json().get("instance").is_none() && !response.text().contains(&key[5..]), "{}", response.text());
+            assert_eq!(
+                (response.status, response.code().as_str()),
+                (400, "key_in_url"),
+                "{head}"
+            );
+            assert!(
+                response.json().get("instance").is_none() && !response.text().contains(&key[5..]),
+                "{}",
+                response.text()
+            );
             assert!(connection.is_closed(), "{head}");
         }
         // A client that asks first is answered the same.
@@ -36,24 +46,67 @@ fn a_key_in_a_url_is_refused_and_stands_in_no_log() {
         connection
             .send(format!("POST {target} HTTP/1.1\r\nhost: h\r\n{line}\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"));
         assert_eq!(connection.response().code(), "key_in_url", "{target}");
-        let asked = get(gateway.admin, "/v1/auth", &[&line, &format!("x-original-uri: {target}")]);
-        assert_eq!((asked.status, asked.code().as_str()), (403, "key_in_url"), "{target}");
+        let asked = get(
+            gateway.admin,
+            "/v1/auth",
+            &[&line, &format!("x-original-uri: {target}")],
+        );
+        assert_eq!(
+            (asked.status, asked.code().as_str()),
+            (403, "key_in_url"),
+            "{target}"
+        );
         assert!(!asked.text().contains(&key[5..]), "{}", asked.text());
-        let asked = get(gateway.admin, "/v1/auth", &[&line, &format!("x-forwarded-uri: {target}")]);
-        assert_eq!((asked.status, asked.code().as_str()), (400, "key_in_url"), "{target}");
+        let asked = get(
+            gateway.admin,
+            "/v1/auth",
+            &[&line, &format!("x-forwarded-uri: {target}")],
+        );
+        assert_eq!(
+            (asked.status, asked.code().as_str()),
+            (400, "key_in_url"),
+            "{target}"
+        );
     }
     // In place of a method or of an id it is not told either.
     let mut connection = Connection::open(gateway.public);
-    connection.send(format!("{key} / HTTP/1.1\r\nhost: h\r\nx-request-id: {key}\r\n\r\n"));
+    connection.send(format!(
+        "{key} / HTTP/1.1\r\nhost: h\r\nx-request-id: {key}\r\n\r\n"
+    ));
     let response = connection.response();
-    assert_eq!((response.status, response.text().contains(key)), (405, false), "{}", response.text());
+    assert_eq!(
+        (response.status, response.text().contains(key)),
+        (405, false),
+        "{}",
+        response.text()
+    );
     assert!(response.header("x-request-id").is_some_and(|id| id != key));
     // Less than a key is a path like any other.
-    assert_eq!(get(gateway.public, &format!("/{}", &key[..key.len() - 1]), &[&line]).status, 200);
+    assert_eq!(
+        get(
+            gateway.public,
+            &format!("/{}", &key[..key.len() - 1]),
+            &[&line]
+        )
+        .status,
+        200
+    );
     assert_eq!(origin.arrived().len(), 1);
-    let refused = || gateway.access_log().into_iter().filter(|entry| entry["code"] == "key_in_url").collect::<Vec<_>>();
-    eventually("every line is written", || refused().len() == targets.len() * 5);
-    assert!(refused().iter().all(|entry| entry["path"] == "[key]"), "{:?}", refused());
+    let refused = || {
+        gateway
+            .access_log()
+            .into_iter()
+            .filter(|entry| entry["code"] == "key_in_url")
+            .collect::<Vec<_>>()
+    };
+    eventually("every line is written", || {
+        refused().len() == targets.len() * 5
+    });
+    assert!(
+        refused().iter().all(|entry| entry["path"] == "[key]"),
+        "{:?}",
+        refused()
+    );
     let told = format!("{}{:?}", gateway.log(), gateway.access_log());
     assert!(!told.contains(key) && !told.contains(&escaped), "{told}");
 }

@@ -39,17 +39,36 @@ fn open_streams_end_with_their_key_and_others_go_on() {
         &["consumers", "update", "acme", "--scope", "elsewhere"],
     ] {
         let rig = Rig::with(&origin.url(), "[[routes]]\nscopes = [\"here\"]\n");
-        let (mine, other) = (rig.key("acme", &["--scope", "here"]), rig.key("other", &["--scope", "here"]));
-        let ending: Vec<&str> = ending.iter().map(|word| if *word == "KEY" { mine.id.as_str() } else { *word }).collect();
+        let (mine, other) = (
+            rig.key("acme", &["--scope", "here"]),
+            rig.key("other", &["--scope", "here"]),
+        );
+        let ending: Vec<&str> = ending
+            .iter()
+            .map(|word| {
+                if *word == "KEY" {
+                    mine.id.as_str()
+                } else {
+                    *word
+                }
+            })
+            .collect();
         let open = |path: &str, key: &str| {
             let mut connection = Connection::open(rig.public);
-            let upgrade = if path == "/ws" { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
-            connection.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{upgrade}\r\n"));
+            let upgrade = if path == "/ws" {
+                "connection: upgrade\r\nupgrade: websocket\r\n"
+            } else {
+                ""
+            };
+            connection.send(format!(
+                "GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{upgrade}\r\n"
+            ));
             let status = connection.head().status;
             assert_eq!(status, if path == "/ws" { 101 } else { 200 }, "{path}");
             connection
         };
-        let (mut events, mut tunnel) = (open("/events", &mine.header()), open("/ws", &mine.header()));
+        let (mut events, mut tunnel) =
+            (open("/events", &mine.header()), open("/ws", &mine.header()));
         let mut untouched = open("/events", &other.header());
         assert!(String::from_utf8_lossy(&events.some_bytes()).contains("data: 1"));
         assert!(String::from_utf8_lossy(&untouched.some_bytes()).contains("data: 1"));
@@ -58,7 +77,10 @@ fn open_streams_end_with_their_key_and_others_go_on() {
         for connection in [&mut events, &mut tunnel] {
             assert!(connection.is_closed(), "{ending:?}");
         }
-        untouched.socket().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        untouched
+            .socket()
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
         let went_on = untouched.socket().read(&mut [0; 64]);
         assert!(went_on.is_err(), "{ending:?}: {went_on:?}");
     }
@@ -89,34 +111,96 @@ fn silent() -> (String, mpsc::Receiver<Option<String>>) {
 #[test]
 fn an_upload_and_a_wait_for_an_answer_end_with_their_key() {
     let (url, arrived) = silent();
-    let upload = "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    let upload =
+        "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
     let wait = "GET /slow HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n";
-    let websocket = "GET /ws HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let websocket =
+        "GET /ws HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     for (request, last, ending, code) in [
-        (upload, "first\r\n", &["keys", "revoke", "KEY"][..], "api_key_revoked"),
-        (upload, "first\r\n", &["keys", "disable", "KEY"], "api_key_disabled"),
+        (
+            upload,
+            "first\r\n",
+            &["keys", "revoke", "KEY"][..],
+            "api_key_revoked",
+        ),
+        (
+            upload,
+            "first\r\n",
+            &["keys", "disable", "KEY"],
+            "api_key_disabled",
+        ),
         (upload, "first\r\n", &[], "api_key_expired"),
-        (upload, "first\r\n", &["consumers", "delete", "acme"], "api_key_invalid"),
-        (upload, "first\r\n", &["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24"], "key_restricted"),
-        (wait, "\r\n\r\n", &["keys", "revoke", "KEY"], "api_key_revoked"),
+        (
+            upload,
+            "first\r\n",
+            &["consumers", "delete", "acme"],
+            "api_key_invalid",
+        ),
+        (
+            upload,
+            "first\r\n",
+            &["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24"],
+            "key_restricted",
+        ),
+        (
+            wait,
+            "\r\n\r\n",
+            &["keys", "revoke", "KEY"],
+            "api_key_revoked",
+        ),
         (wait, "\r\n\r\n", &[], "api_key_expired"),
-        (websocket, "\r\n\r\n", &["keys", "revoke", "KEY"], "api_key_revoked"),
+        (
+            websocket,
+            "\r\n\r\n",
+            &["keys", "revoke", "KEY"],
+            "api_key_revoked",
+        ),
     ] {
         let rig = Rig::with(&url, "");
-        let key = rig.key("acme", if ending.is_empty() { &["--expires", "2s"] } else { &[] });
+        let key = rig.key(
+            "acme",
+            if ending.is_empty() {
+                &["--expires", "2s"]
+            } else {
+                &[]
+            },
+        );
         let mut connection = Connection::open(rig.public);
         connection.send(request.replace("KEY", &key.header()));
-        while !arrived.recv_timeout(DEADLINE).unwrap().is_some_and(|bytes| bytes.ends_with(last)) {}
+        while !arrived
+            .recv_timeout(DEADLINE)
+            .unwrap()
+            .is_some_and(|bytes| bytes.ends_with(last))
+        {}
         if !ending.is_empty() {
-            rig.done(&ending.iter().map(|word| if *word == "KEY" { key.id.as_str() } else { *word }).collect::<Vec<_>>());
+            rig.done(
+                &ending
+                    .iter()
+                    .map(|word| {
+                        if *word == "KEY" {
+                            key.id.as_str()
+                        } else {
+                            *word
+                        }
+                    })
+                    .collect::<Vec<_>>(),
+            );
         }
         let begun = std::time::Instant::now();
         let response = connection.response();
         assert_eq!(response.code(), code, "{request} {ending:?}");
         // Far below every other deadline.
-        assert!(begun.elapsed() < Duration::from_secs(5), "{request} {ending:?}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{request} {ending:?}: {:?}",
+            begun.elapsed()
+        );
         connection.try_send("5\r\nagain\r\n");
-        assert_eq!(arrived.recv_timeout(DEADLINE).unwrap(), None, "{request} {ending:?}: the origin gets more");
+        assert_eq!(
+            arrived.recv_timeout(DEADLINE).unwrap(),
+            None,
+            "{request} {ending:?}: the origin gets more"
+        );
         if request == upload {
             assert_eq!(response.header("connection"), Some("close"), "{ending:?}");
         }
@@ -129,7 +213,10 @@ fn a_stream_ends_when_the_time_of_its_key_is_over() {
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &["--expires", "2s"]);
     let mut events = Connection::open(rig.public);
-    events.send(format!("GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    events.send(format!(
+        "GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        key.header()
+    ));
     assert_eq!(events.head().status, 200);
     assert!(String::from_utf8_lossy(&events.some_bytes()).contains("data: 1"));
     assert!(events.is_closed());
@@ -151,7 +238,10 @@ fn a_download_that_never_pauses_ends_too() {
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
     let mut download = Connection::open(rig.public);
-    download.send(format!("GET /download HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    download.send(format!(
+        "GET /download HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        key.header()
+    ));
     assert_eq!(download.head().status, 200);
     rig.done(&["keys", "revoke", &key.id]);
     let mut buffer = vec![0; 1 << 20];
@@ -168,30 +258,67 @@ fn a_rolled_key_says_until_when_it_is_good() {
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
     let before = rig.get("/", &key);
-    assert_eq!((before.header("deprecation"), before.header("sunset")), (None, None));
+    assert_eq!(
+        (before.header("deprecation"), before.header("sunset")),
+        (None, None)
+    );
     let new = rig.done(&["keys", "roll", &key.id, "--grace", "1h"]);
-    eventually("the key is known to be ending", || rig.get("/", &key).header("sunset").is_some());
+    eventually("the key is known to be ending", || {
+        rig.get("/", &key).header("sunset").is_some()
+    });
     let ending = rig.get("/", &key);
     assert_eq!(ending.status, 200);
-    let since = ending.header("deprecation").unwrap().strip_prefix('@').unwrap().parse::<i64>().unwrap();
+    let since = ending
+        .header("deprecation")
+        .unwrap()
+        .strip_prefix('@')
+        .unwrap()
+        .parse::<i64>()
+        .unwrap();
     let sunset = ending.header("sunset").unwrap();
     let until = time::OffsetDateTime::parse(sunset, &time::format_description::well_known::Rfc2822);
-    let until = until.unwrap_or_else(|error| panic!("{sunset:?}: {error}")).unix_timestamp();
-    assert!((3_599..=3_601).contains(&(until - since)), "{since} {until}");
+    let until = until
+        .unwrap_or_else(|error| panic!("{sunset:?}: {error}"))
+        .unix_timestamp();
+    assert!(
+        (3_599..=3_601).contains(&(until - since)),
+        "{since} {until}"
+    );
     let successor = format!("authorization: Bearer {}", new.trim());
     let response = get(rig.public, "/", &[&successor]);
-    assert_eq!((response.status, response.header("deprecation")), (200, None));
+    assert_eq!(
+        (response.status, response.header("deprecation")),
+        (200, None)
+    );
 }
 
 #[test]
 fn a_key_is_good_only_where_its_consumer_may_call_from() {
     let origin = Origin::hello();
-    let rig = Rig::with(&origin.url(), "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n");
+    let rig = Rig::with(
+        &origin.url(),
+        "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n",
+    );
     let key = rig.key("acme", &[]);
-    let from = |address: &str| get(rig.public, "/", &[&key.header(), &format!("x-forwarded-for: {address}")]).code_or_ok();
+    let from = |address: &str| {
+        get(
+            rig.public,
+            "/",
+            &[&key.header(), &format!("x-forwarded-for: {address}")],
+        )
+        .code_or_ok()
+    };
     assert_eq!(from("203.0.113.9"), "ok");
-    rig.done(&["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24,2001:db8::/32"]);
-    eventually("it is restricted", || from("203.0.113.9") == "key_restricted");
+    rig.done(&[
+        "consumers",
+        "update",
+        "acme",
+        "--allow-ip",
+        "192.0.2.0/24,2001:db8::/32",
+    ]);
+    eventually("it is restricted", || {
+        from("203.0.113.9") == "key_restricted"
+    });
     for (address, code) in [
         ("192.0.2.255", "ok"),
         ("192.0.3.0", "key_restricted"),
@@ -203,7 +330,11 @@ fn a_key_is_good_only_where_its_consumer_may_call_from() {
     }
     rig.done(&["consumers", "update", "acme", "--allow-any-ip"]);
     eventually("it is free again", || from("203.0.113.9") == "ok");
-    for refused in [&["--allow-ip", ""][..], &["--allow-ip", "10.0.0.0/33"], &["--allow-ip", "somewhere"]] {
+    for refused in [
+        &["--allow-ip", ""][..],
+        &["--allow-ip", "10.0.0.0/33"],
+        &["--allow-ip", "somewhere"],
+    ] {
         let output = rig.command(&[&["consumers", "update", "acme"], refused].concat());
         assert_eq!(output.status.code(), Some(2), "{refused:?}: {output:?}");
     }

@@ -44,10 +44,22 @@ fn refuse_early(mut socket: TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> 
         }
         let head = String::from_utf8(head).ok()?;
         let path = head.split(' ').nth(1)?.to_owned();
-        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+            .unwrap_or(0);
         seen.lock().unwrap().push(head);
-        let status = if length > 0 { "401 Unauthorized" } else { "200 OK" };
-        write!(socket, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{path}", path.len()).ok()?;
+        let status = if length > 0 {
+            "401 Unauthorized"
+        } else {
+            "200 OK"
+        };
+        write!(
+            socket,
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{path}",
+            path.len()
+        )
+        .ok()?;
         socket.read_exact(&mut vec![0; length]).ok()?;
     }
 }
@@ -58,7 +70,10 @@ fn d2_a_body_that_was_asked_about_first_never_swallows_the_next_request() {
     let rig = Rig::with(&format!("http://{origin}"), "");
     let key = rig.key("acme", &[]).header();
     let body = "GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
-    let head = format!("HTTP/1.1\r\nhost: h\r\n{key}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1\r\nhost: h\r\n{key}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     for round in 0..20 {
         for sends_it in [true, false] {
             let mut asking = Connection::open(rig.public);
@@ -68,14 +83,27 @@ fn d2_a_body_that_was_asked_about_first_never_swallows_the_next_request() {
                 asking.try_send(body);
             }
             let refused = asking.response();
-            assert_eq!((refused.status, refused.text()), (401, format!("/asking{round}")), "sends it: {sends_it}");
+            assert_eq!(
+                (refused.status, refused.text()),
+                (401, format!("/asking{round}")),
+                "sends it: {sends_it}"
+            );
             let victim = get(rig.public, &format!("/victim{round}"), &[&key]);
-            assert_eq!((victim.status, victim.text()), (200, format!("/victim{round}")), "sends it: {sends_it}");
+            assert_eq!(
+                (victim.status, victim.text()),
+                (200, format!("/victim{round}")),
+                "sends it: {sends_it}"
+            );
         }
     }
     let heads = heads.lock().unwrap();
     assert_eq!(heads.len(), 80, "{heads:?}");
-    assert!(heads.iter().all(|head| !head.contains("expect") && !head.contains("/smuggled")), "{heads:?}");
+    assert!(
+        heads
+            .iter()
+            .all(|head| !head.contains("expect") && !head.contains("/smuggled")),
+        "{heads:?}"
+    );
 }
 
 #[test]
@@ -92,7 +120,10 @@ fn d7_streams_that_are_open_leave_room_for_requests() {
     let key = rig.key("acme", &[]);
     let streams = (0..STREAMS).map(|_| {
         let mut stream = Connection::open(rig.public);
-        stream.send(format!("GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        stream.send(format!(
+            "GET /events HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         assert_eq!(stream.head().status, 200);
         stream
     });
@@ -100,60 +131,115 @@ fn d7_streams_that_are_open_leave_room_for_requests() {
     for _ in 0..20 {
         let begun = Instant::now();
         assert_eq!(rig.get("/", &key).status, 200);
-        assert!(begun.elapsed() < SOON, "it waited for {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < SOON,
+            "it waited for {:?}",
+            begun.elapsed()
+        );
     }
     drop(streams);
 }
 
 /// The protocol that the listener at `address` agrees to with a client that offers these.
-fn agreed(authority: &Authority, address: SocketAddr, offered: &[&str]) -> Result<Option<String>, String> {
+fn agreed(
+    authority: &Authority,
+    address: SocketAddr,
+    offered: &[&str],
+) -> Result<Option<String>, String> {
     let mut config = authority.client();
-    config.alpn_protocols = offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let mut connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+    config.alpn_protocols = offered
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
+    let mut connection =
+        ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap())
+            .unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     while connection.is_handshaking() {
-        connection.complete_io(&mut socket).map_err(|error| error.to_string())?;
+        connection
+            .complete_io(&mut socket)
+            .map_err(|error| error.to_string())?;
     }
-    Ok(connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()))
+    Ok(connection
+        .alpn_protocol()
+        .map(|protocol| String::from_utf8_lossy(protocol).into_owned()))
 }
 
 /// A gateway with TLS on its listener before an origin at `https` that takes these protocols; both are of `authority`.
 fn tls_on_both_sides(authority: &Authority, origin: &Origin, taken: &[&str]) -> Process {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
-    authority.issue(&["localhost"]).write(directory.path(), "own");
+    authority
+        .issue(&["localhost"])
+        .write(directory.path(), "own");
     let file = "[[listen.tls]]\ncert_file = \"own.crt\"\nkey_file = \"own.key\"\n[origin.tls]\nca_file = \"ca.pem\"\n\
                 [[routes]]\non_missing_key = \"anonymous\"\n";
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
     let mut server = authority.issue(&["localhost"]).server();
-    server.alpn_protocols = taken.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    server.alpn_protocols = taken
+        .iter()
+        .map(|protocol| protocol.as_bytes().to_vec())
+        .collect();
     let relay = Relay::tls_server(server, origin.address);
-    Process::start(directory, &format!("https://localhost:{}", relay.address.port()), &[("GATEWAY__LISTEN__WORKERS", "2")])
+    Process::start(
+        directory,
+        &format!("https://localhost:{}", relay.address.port()),
+        &[("GATEWAY__LISTEN__WORKERS", "2")],
+    )
 }
 
 #[test]
 fn d8_d9_nothing_here_speaks_http_2() {
     let (authority, origin) = (Authority::new(), Origin::hello());
-    for (taken, status) in [(&["h2", "http/1.1"][..], 200), (&["http/1.1"], 200), (&[], 200), (&["h2"], 502)] {
+    for (taken, status) in [
+        (&["h2", "http/1.1"][..], 200),
+        (&["http/1.1"], 200),
+        (&[], 200),
+        (&["h2"], 502),
+    ] {
         let process = tls_on_both_sides(&authority, &origin, taken);
         let client = Relay::tls_client(authority.client(), "localhost", process.public);
-        assert_eq!(get(client.address, "/", &[]).status, status, "an origin that takes {taken:?}: {}", process.log());
+        assert_eq!(
+            get(client.address, "/", &[]).status,
+            status,
+            "an origin that takes {taken:?}: {}",
+            process.log()
+        );
         for (offered, wanted) in [
             (&["h2", "http/1.1"][..], Ok(Some("http/1.1".to_owned()))),
             (&["http/1.1"], Ok(Some("http/1.1".to_owned()))),
             (&[], Ok(None)),
         ] {
-            assert_eq!(agreed(&authority, process.public, offered), wanted, "{offered:?}");
+            assert_eq!(
+                agreed(&authority, process.public, offered),
+                wanted,
+                "{offered:?}"
+            );
         }
-        assert!(agreed(&authority, process.public, &["h2"]).is_err_and(|error| error.contains("NoApplicationProtocol")));
+        assert!(
+            agreed(&authority, process.public, &["h2"])
+                .is_err_and(|error| error.contains("NoApplicationProtocol"))
+        );
     }
     // Without TLS: by prior knowledge, and by asking. The first is no HTTP/1.1, and the second is passed over.
     let rig = Rig::before(&origin);
-    let preface = exchange(rig.public, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0");
+    let preface = exchange(
+        rig.public,
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
+    );
     assert_eq!(preface.status, 400);
     let key = rig.key("acme", &[]).header();
-    let asked = get(rig.public, "/", &[&key, "connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABk"]);
+    let asked = get(
+        rig.public,
+        "/",
+        &[
+            &key,
+            "connection: upgrade, http2-settings",
+            "upgrade: h2c",
+            "http2-settings: AAMAAABk",
+        ],
+    );
     assert_eq!((asked.status, asked.text().as_str()), (200, "hello"));
 }
 
@@ -171,17 +257,44 @@ fn d11_a_client_that_leaves_takes_its_request_to_the_origin_along() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     // The next case is served only once the one before is over for the gateway too.
-    let rig = Rig::with(&format!("http://{address}"), "[listen]\nmax_requests_in_flight = 1\n");
+    let rig = Rig::with(
+        &format!("http://{address}"),
+        "[listen]\nmax_requests_in_flight = 1\n",
+    );
     let key = rig.key("acme", &[]).header();
     let events = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 0\n\n\r\n";
     let download = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun";
     for (what, request, answer) in [
-        ("a request that waits", "GET /wait HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n", ""),
-        ("an event stream that is silent", "GET /events HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n", events),
-        ("a download that pauses", "GET /down HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n", download),
-        ("an upload with a length", "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 1000\r\n\r\nbegun", ""),
-        ("an upload in chunks", "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n", ""),
-        ("an upload whose answer streams", "POST /both HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 1000\r\n\r\nbegun", events),
+        (
+            "a request that waits",
+            "GET /wait HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n",
+            "",
+        ),
+        (
+            "an event stream that is silent",
+            "GET /events HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n",
+            events,
+        ),
+        (
+            "a download that pauses",
+            "GET /down HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n",
+            download,
+        ),
+        (
+            "an upload with a length",
+            "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 1000\r\n\r\nbegun",
+            "",
+        ),
+        (
+            "an upload in chunks",
+            "POST /up HTTP/1.1\r\nhost: h\r\nKEY\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n",
+            "",
+        ),
+        (
+            "an upload whose answer streams",
+            "POST /both HTTP/1.1\r\nhost: h\r\nKEY\r\ncontent-length: 1000\r\n\r\nbegun",
+            events,
+        ),
     ] {
         for leaving in [Leaving::Fin, Leaving::Reset] {
             let mut client = Connection::open(rig.public);
@@ -189,7 +302,9 @@ fn d11_a_client_that_leaves_takes_its_request_to_the_origin_along() {
             let (mut socket, _) = listener.accept().unwrap();
             socket.set_read_timeout(Some(DEADLINE)).unwrap();
             let mut arrived = Vec::new();
-            while !arrived.ends_with(b"\r\n\r\n") && !arrived.windows(5).any(|window| window == b"begun") {
+            while !arrived.ends_with(b"\r\n\r\n")
+                && !arrived.windows(5).any(|window| window == b"begun")
+            {
                 let mut buffer = [0; 4096];
                 let read = socket.read(&mut buffer).unwrap();
                 arrived.extend_from_slice(&buffer[..read]);
@@ -202,14 +317,23 @@ fn d11_a_client_that_leaves_takes_its_request_to_the_origin_along() {
             match leaving {
                 Leaving::Fin => client.socket().shutdown(Shutdown::Write).unwrap(),
                 Leaving::Reset => {
-                    socket2::SockRef::from(&*client.socket()).set_linger(Some(Duration::ZERO)).unwrap();
+                    socket2::SockRef::from(&*client.socket())
+                        .set_linger(Some(Duration::ZERO))
+                        .unwrap();
                 }
             }
             let stays = matches!(leaving, Leaving::Fin).then_some(client);
             let left = Instant::now();
             let rest = read_to_the_end(&mut socket);
-            assert!(left.elapsed() < SOON, "{what}, {leaving:?}: the origin waited for {:?}", left.elapsed());
-            assert!(!rest.ends_with(b"0\r\n\r\n"), "{what}, {leaving:?}: half of a request looks whole");
+            assert!(
+                left.elapsed() < SOON,
+                "{what}, {leaving:?}: the origin waited for {:?}",
+                left.elapsed()
+            );
+            assert!(
+                !rest.ends_with(b"0\r\n\r\n"),
+                "{what}, {leaving:?}: half of a request looks whole"
+            );
             drop(stays);
             eventually("the gateway is done with it", || {
                 get(rig.public, "/", &["authorization: Bearer none"]).code() == "api_key_invalid"
@@ -242,7 +366,12 @@ fn d13_it_starts_with_tls_on_both_sides() {
         std::thread::spawn(move || sender.send(get(address, "/", &[]).text()));
     }
     drop(sender);
-    assert_eq!(answers.iter().filter(|text| text == "hello").count(), 8, "{}", process.log());
+    assert_eq!(
+        answers.iter().filter(|text| text == "hello").count(),
+        8,
+        "{}",
+        process.log()
+    );
     assert_eq!(client.handshakes(), 8);
     assert!(!process.log().contains("panic"), "{}", process.log());
 }

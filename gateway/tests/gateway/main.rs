@@ -1,6 +1,10 @@
 //! The gateway as its users meet it: real sockets, a real store, and an origin that records what arrives.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by stopping"
+)]
 
 mod bad_input;
 mod certificates;

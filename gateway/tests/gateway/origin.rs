@@ -15,7 +15,11 @@ pub(crate) struct Arrived {
 impl Arrived {
     /// Every value of a header, by its name in lower case.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     pub(crate) fn one(&self, name: &str) -> Option<&str> {
@@ -51,7 +55,9 @@ impl Origin {
     }
 
     /// Answers every request as `script` says.
-    pub(crate) fn answering(script: impl Fn(&Arrived, &mut TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn answering(
+        script: impl Fn(&Arrived, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let arrived = Arc::new(Mutex::new(Vec::new()));
@@ -102,7 +108,11 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Arrived> {
         let (name, value) = header.split_once(':').unwrap();
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Arrived { line, headers, body: Vec::new() };
+    let mut request = Arrived {
+        line,
+        headers,
+        body: Vec::new(),
+    };
     if request.one("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(&read_line(reader)?, 16).unwrap();
@@ -123,6 +133,13 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Arrived> {
 
 fn read_line(reader: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).ok().filter(|read| *read > 0)?;
-    Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+    reader
+        .read_until(b'\n', &mut line)
+        .ok()
+        .filter(|read| *read > 0)?;
+    Some(
+        String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+    )
 }

@@ -50,7 +50,12 @@ impl Rig {
         let settings = config::load(Some(&directory.path().join("gateway.toml")), &environment)
             .unwrap_or_else(|problems| panic!("{problems}"));
         let running = Running::start(settings);
-        Self { public: running.public, admin: running.admin, _running: running, directory }
+        Self {
+            public: running.public,
+            admin: running.admin,
+            _running: running,
+            directory,
+        }
     }
 
     /// Makes a key for consumer `name` with the command line, and returns its parts.
@@ -59,15 +64,29 @@ impl Rig {
         let output = self.command(&arguments);
         assert!(output.status.success(), "{output:?}");
         let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let text = |name: &str| created[name].as_str().unwrap_or_else(|| panic!("{name} in {created}")).to_owned();
-        let key = Key { id: text("id"), key: text("key") };
-        eventually("the gateway knows the key", || is_known(self.public, &key.header()));
+        let text = |name: &str| {
+            created[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("{name} in {created}"))
+                .to_owned()
+        };
+        let key = Key {
+            id: text("id"),
+            key: text("key"),
+        };
+        eventually("the gateway knows the key", || {
+            is_known(self.public, &key.header())
+        });
         key
     }
 
     /// Runs `gateway` with `arguments` on the store of this gateway.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
-        gateway(self.directory.path(), &[("DATABASE_URL", &database(self.directory.path()))], arguments)
+        gateway(
+            self.directory.path(),
+            &[("DATABASE_URL", &database(self.directory.path()))],
+            arguments,
+        )
     }
 
     /// Runs `gateway` with `arguments`, which has to succeed.
@@ -100,13 +119,24 @@ impl Key {
 impl Response {
     /// The code of a refusal, or `ok`.
     pub(crate) fn code_or_ok(&self) -> String {
-        if self.status < 400 { "ok".to_owned() } else { self.code() }
+        if self.status < 400 {
+            "ok".to_owned()
+        } else {
+            self.code()
+        }
     }
 }
 
 /// Whether the gateway has heard of a key; asked by a request that is refused for its size, so no origin hears of it.
 fn is_known(public: SocketAddr, key: &str) -> bool {
-    exchange(public, format!("POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ncontent-length: {}\r\n\r\n", u64::MAX)).code()
+    exchange(
+        public,
+        format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ncontent-length: {}\r\n\r\n",
+            u64::MAX
+        ),
+    )
+    .code()
         != "api_key_invalid"
 }
 
@@ -145,12 +175,18 @@ impl Process {
     /// `gateway serve` with the store in `directory` and these variables besides.
     pub(crate) fn start(directory: TempDir, origin_url: &str, variables: &[(&str, &str)]) -> Self {
         let process = Self::start_unready(directory, origin_url, variables);
-        eventually("the keys are loaded", || get(process.admin, "/readyz", &[]).status == 200);
+        eventually("the keys are loaded", || {
+            get(process.admin, "/readyz", &[]).status == 200
+        });
         process
     }
 
     /// The same, without waiting for its keys.
-    pub(crate) fn start_unready(directory: TempDir, origin_url: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_unready(
+        directory: TempDir,
+        origin_url: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
             .arg("serve")
             .env_clear()
@@ -174,13 +210,31 @@ impl Process {
                 let log = log.lock().unwrap();
                 // Whole lines only: half a port is a port too.
                 let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-                address = whole.lines().find_map(|line| line.split_once(marker)?.1.split_once("://")?.1.trim().parse().ok());
+                address = whole.lines().find_map(|line| {
+                    line.split_once(marker)?
+                        .1
+                        .split_once("://")?
+                        .1
+                        .trim()
+                        .parse()
+                        .ok()
+                });
                 address.is_some()
             });
             address.unwrap()
         };
-        let (public, admin) = (address_after("] listening on "), address_after("admin listening on "));
-        Self { public, admin, directory, child, log, access_log }
+        let (public, admin) = (
+            address_after("] listening on "),
+            address_after("admin listening on "),
+        );
+        Self {
+            public,
+            admin,
+            directory,
+            child,
+            log,
+            access_log,
+        }
     }
 
     /// Makes a key and returns the header line that presents it.
@@ -191,8 +245,15 @@ impl Process {
     /// As [`Self::key`], where plain connections reach the gateway at `public` only.
     pub(crate) fn key_by(&self, consumer: &str, public: SocketAddr) -> String {
         let variables = [("DATABASE_URL", database(self.directory.path()))];
-        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let output = gateway(self.directory.path(), &variables, &["keys", "create", "--consumer", consumer, "--json"]);
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let output = gateway(
+            self.directory.path(),
+            &variables,
+            &["keys", "create", "--consumer", consumer, "--json"],
+        );
         assert!(output.status.success(), "{output:?}");
         let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
@@ -208,8 +269,15 @@ impl Process {
     /// Bytes of memory in use.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .unwrap()
+            * 1024
     }
 
     /// Connections of clients that it holds open.
@@ -218,7 +286,8 @@ impl Process {
         let ours = format!(":{:04X}", self.public.port());
         let established = |line: &&str| {
             let columns: Vec<&str> = line.split_whitespace().collect();
-            columns.get(1).is_some_and(|local| local.ends_with(&ours)) && columns.get(3) == Some(&"01")
+            columns.get(1).is_some_and(|local| local.ends_with(&ours))
+                && columns.get(3) == Some(&"01")
         };
         table.lines().filter(established).count()
     }
@@ -231,12 +300,22 @@ impl Process {
     /// The access-log lines so far.
     pub(crate) fn access_log(&self) -> Vec<serde_json::Value> {
         let text = self.access_log.lock().unwrap().clone();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
     }
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the end and returns its exit code, if it was not killed.
@@ -267,7 +346,10 @@ impl Drop for Process {
         }
         let log = self.log();
         assert!(!log.contains("a panic at "), "{log}");
-        assert!(!log.contains(SECRET) && !self.access_log.lock().unwrap().contains(SECRET), "the secret is in a log: {log}");
+        assert!(
+            !log.contains(SECRET) && !self.access_log.lock().unwrap().contains(SECRET),
+            "the secret is in a log: {log}"
+        );
     }
 }
 
@@ -278,7 +360,9 @@ fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     std::thread::spawn(move || {
         let mut buffer = [0; 8192];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            into.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
     });
     collected

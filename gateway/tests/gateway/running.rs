@@ -26,13 +26,23 @@ impl Running {
         std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let gateway = Gateway::build(settings).await.unwrap();
-                started.send((gateway.public_address(), gateway.admin_address())).unwrap();
-                gateway.run(async { drop(stopped.await) }, std::future::pending()).await
+                started
+                    .send((gateway.public_address(), gateway.admin_address()))
+                    .unwrap();
+                gateway
+                    .run(async { drop(stopped.await) }, std::future::pending())
+                    .await
             })
         });
         let (public, admin) = addresses.recv_timeout(DEADLINE).unwrap();
-        eventually("the keys are loaded", || get(admin, "/readyz", &[]).status == 200);
-        Self { public, admin, _stop: stop }
+        eventually("the keys are loaded", || {
+            get(admin, "/readyz", &[]).status == 200
+        });
+        Self {
+            public,
+            admin,
+            _stop: stop,
+        }
     }
 }
 
@@ -40,7 +50,10 @@ impl Running {
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "not within {DEADLINE:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -30,7 +30,9 @@ enum Lost {
 
 /// A request on a connection, which has to be answered whole: whether the connection goes on.
 fn ask(socket: &mut TcpStream, request: &str) -> Result<bool, Lost> {
-    socket.write_all(request.as_bytes()).map_err(|_| Lost::Ended)?;
+    socket
+        .write_all(request.as_bytes())
+        .map_err(|_| Lost::Ended)?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
     while !answer.ends_with(b"\r\n\r\nhello") {
         match socket.read(&mut buffer) {
@@ -48,7 +50,13 @@ fn ask(socket: &mut TcpStream, request: &str) -> Result<bool, Lost> {
 /// Sends request after request with `pause` between, on one connection until its end is announced, then on a new one; until no
 /// new one is taken. Every request on a connection that was taken has to be answered, but for the first ones of those that wait
 /// for the gateway, in the kernel, when it takes no more: nobody has taken them.
-fn keep_asking(public: SocketAddr, request: &str, pause: Duration, load: &Load, still_taken: impl Fn() -> bool) {
+fn keep_asking(
+    public: SocketAddr,
+    request: &str,
+    pause: Duration,
+    load: &Load,
+    still_taken: impl Fn() -> bool,
+) {
     while let Ok(mut socket) = TcpStream::connect(public) {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -58,7 +66,10 @@ fn keep_asking(public: SocketAddr, request: &str, pause: Duration, load: &Load, 
                 Ok(goes_on) => {
                     load.answered.fetch_add(1, Ordering::SeqCst);
                     if !goes_on {
-                        assert!(load.stopped.load(Ordering::SeqCst), "a connection ends and nothing stops");
+                        assert!(
+                            load.stopped.load(Ordering::SeqCst),
+                            "a connection ends and nothing stops"
+                        );
                         load.announced.fetch_add(1, Ordering::SeqCst);
                         break;
                     }
@@ -77,9 +88,15 @@ fn d14_a_stop_under_load_loses_no_request() {
     const DELAY: Duration = Duration::from_millis(700);
     let origin = Origin::hello();
     let directory = tempfile::tempdir().unwrap();
-    let variables = [("GATEWAY__LISTEN__DRAIN_DELAY", "700ms"), ("GATEWAY__LISTEN__WORKERS", "2")];
+    let variables = [
+        ("GATEWAY__LISTEN__DRAIN_DELAY", "700ms"),
+        ("GATEWAY__LISTEN__WORKERS", "2"),
+    ];
     let mut gateway = Process::start(directory, &origin.url(), &variables);
-    let request = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", gateway.key("acme"));
+    let request = format!(
+        "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        gateway.key("acme")
+    );
     let load = Arc::new(Load::default());
     let begun = Instant::now();
     let stopped_after = Arc::new(std::sync::OnceLock::new());
@@ -90,41 +107,72 @@ fn d14_a_stop_under_load_loses_no_request() {
             let (request, load, public) = (request.clone(), Arc::clone(&load), gateway.public);
             let stopped_after = Arc::clone(&stopped_after);
             std::thread::spawn(move || {
-                let still_taken = || stopped_after.get().is_none_or(|at: &Duration| begun.elapsed() < *at + DELAY);
-                keep_asking(public, &request, pauses[index % pauses.len()], &load, still_taken);
+                let still_taken = || {
+                    stopped_after
+                        .get()
+                        .is_none_or(|at: &Duration| begun.elapsed() < *at + DELAY)
+                };
+                keep_asking(
+                    public,
+                    &request,
+                    pauses[index % pauses.len()],
+                    &load,
+                    still_taken,
+                );
             })
         })
         .collect();
-    eventually("the load runs", || load.answered.load(Ordering::SeqCst) > 2000);
+    eventually("the load runs", || {
+        load.answered.load(Ordering::SeqCst) > 2000
+    });
     let mut stream = Connection::open(gateway.public);
     stream.send("GET /readyz-of-nobody HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_eq!(stream.response().code(), "api_key_missing");
     load.stopped.store(true, Ordering::SeqCst);
     stopped_after.set(begun.elapsed()).unwrap();
     gateway.signal("TERM");
-    eventually("it is not ready", || get(gateway.admin, "/readyz", &[]).status == 503);
+    eventually("it is not ready", || {
+        get(gateway.admin, "/readyz", &[]).status == 503
+    });
     for thread in threads {
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
-    assert!(load.announced.load(Ordering::SeqCst) >= 64, "every connection is told of its end");
+    assert!(
+        load.announced.load(Ordering::SeqCst) >= 64,
+        "every connection is told of its end"
+    );
     assert_eq!(gateway.ended(), Some(0));
-    assert!(TcpStream::connect(gateway.public).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+    assert!(
+        TcpStream::connect(gateway.public)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    );
 }
 
 /// Connections that are taken last have sent nothing yet when the gateway stops taking more.
 #[test]
 fn a_connection_that_was_just_taken_may_still_send_its_request() {
     let origin = Origin::hello();
-    let mut gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &[("GATEWAY__LISTEN__DRAIN_DELAY", "100ms")]);
+    let mut gateway = Process::start(
+        tempfile::tempdir().unwrap(),
+        &origin.url(),
+        &[("GATEWAY__LISTEN__DRAIN_DELAY", "100ms")],
+    );
     let key = gateway.key("acme");
     let fresh: Vec<Connection> = (0..20).map(|_| Connection::open(gateway.public)).collect();
     eventually("they are taken", || gateway.connections() >= fresh.len());
     gateway.signal("TERM");
-    eventually("it takes no more", || gateway.log().contains("no more connections are taken"));
+    eventually("it takes no more", || {
+        gateway.log().contains("no more connections are taken")
+    });
     for mut connection in fresh {
         connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n"));
         let response = connection.response();
-        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+        assert_eq!(
+            (response.status, response.header("connection")),
+            (200, Some("close"))
+        );
         assert!(connection.is_closed());
     }
     assert_eq!(gateway.ended(), Some(0));
@@ -143,27 +191,57 @@ fn streams_end_at_the_deadline_and_the_exit_is_clean() {
         };
         let _ = socket.write_all(answer);
     });
-    let variables = [("GATEWAY__LISTEN__DRAIN_DELAY", "300ms"), ("GATEWAY__LISTEN__DRAIN_TIMEOUT", "1s")];
+    let variables = [
+        ("GATEWAY__LISTEN__DRAIN_DELAY", "300ms"),
+        ("GATEWAY__LISTEN__DRAIN_TIMEOUT", "1s"),
+    ];
     let mut gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     let key = gateway.key("acme");
     let open = |path: &str, lines: &str| {
         let mut stream = Connection::open(gateway.public);
-        stream.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{lines}\r\n"));
+        stream.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{lines}\r\n"
+        ));
         let head = stream.head();
-        assert!(head.status == 200 || head.status == 101 && head.header("connection") == Some("upgrade"), "{path}: {head:?}");
-        assert!(String::from_utf8(stream.some_bytes()).unwrap().contains("hi"), "{path}");
+        assert!(
+            head.status == 200
+                || head.status == 101 && head.header("connection") == Some("upgrade"),
+            "{path}: {head:?}"
+        );
+        assert!(
+            String::from_utf8(stream.some_bytes())
+                .unwrap()
+                .contains("hi"),
+            "{path}"
+        );
         stream
     };
-    let (mut events, mut socket) = (open("/events", ""), open("/socket", "connection: upgrade\r\nupgrade: echo\r\n"));
+    let (mut events, mut socket) = (
+        open("/events", ""),
+        open("/socket", "connection: upgrade\r\nupgrade: echo\r\n"),
+    );
     let begun = Instant::now();
     gateway.signal("TERM");
-    eventually("it says that it stops", || gateway.log().contains("stopping"));
+    eventually("it says that it stops", || {
+        gateway.log().contains("stopping")
+    });
     // A stream may also begin in the meantime, and an upgrade stays one.
     let late = open("/socket", "connection: upgrade\r\nupgrade: echo\r\n");
-    assert_eq!(get(gateway.public, "/", &[&key]).header("connection"), Some("close"));
+    assert_eq!(
+        get(gateway.public, "/", &[&key]).header("connection"),
+        Some("close")
+    );
     assert_eq!(gateway.ended(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(begun.elapsed() > Duration::from_secs(1), "the streams had no time: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        begun.elapsed() > Duration::from_secs(1),
+        "the streams had no time: {:?}",
+        begun.elapsed()
+    );
     let rest = events.some_bytes();
     assert!(!rest.ends_with(b"0\r\n\r\n"), "half a stream looks whole");
     assert!(socket.is_closed());

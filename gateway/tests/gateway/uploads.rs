@@ -43,7 +43,10 @@ impl Framing {
 
 fn begin(rig: std::net::SocketAddr, key: &str, framing: Framing) -> Connection {
     let mut connection = Connection::open(rig);
-    connection.send(format!("POST /up HTTP/1.1\r\nhost: h\r\n{key}\r\n{}\r\n\r\n", framing.header()));
+    connection.send(format!(
+        "POST /up HTTP/1.1\r\nhost: h\r\n{key}\r\n{}\r\n\r\n",
+        framing.header()
+    ));
     connection
 }
 
@@ -92,7 +95,10 @@ fn channel<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
 fn an_early_answer_reaches_a_client_that_pauses_in_its_body() {
     for (framing, answer) in [
         (Framing::Length(100), "content-length: 2\r\n\r\nno"),
-        (Framing::Chunked, "transfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"),
+        (
+            Framing::Chunked,
+            "transfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+        ),
         (Framing::Chunked, "content-length: 0\r\n\r\n"),
     ] {
         let (url, connections) = origin(move |socket| {
@@ -105,11 +111,28 @@ fn an_early_answer_reaches_a_client_that_pauses_in_its_body() {
         let mut connection = begin(process.public, &key, framing);
         connection.send(framing.frame("half"));
         let response = connection.response();
-        assert_eq!((response.status, response.complete), (401, true), "{framing:?} {answer:?}");
-        assert_eq!(response.header("connection"), Some("close"), "{framing:?} {answer:?}");
+        assert_eq!(
+            (response.status, response.complete),
+            (401, true),
+            "{framing:?} {answer:?}"
+        );
+        assert_eq!(
+            response.header("connection"),
+            Some("close"),
+            "{framing:?} {answer:?}"
+        );
         assert!(connection.is_closed());
-        eventually("a line", || process.access_log().iter().any(|line| line["path"] == "/up" && line["status"] == 401));
-        let line = process.access_log().into_iter().find(|line| line["status"] == 401).unwrap();
+        eventually("a line", || {
+            process
+                .access_log()
+                .iter()
+                .any(|line| line["path"] == "/up" && line["status"] == 401)
+        });
+        let line = process
+            .access_log()
+            .into_iter()
+            .find(|line| line["status"] == 401)
+            .unwrap();
         assert_eq!(line["ending"], "complete", "{line}");
         assert_eq!(*connections.lock().unwrap(), 1);
     }
@@ -159,7 +182,11 @@ fn an_upload_that_trickles_reaches_the_origin_byte_by_byte() {
         }
         connection.send(framing.end());
         let response = connection.response();
-        assert_eq!((response.status, response.header("connection")), (200, None), "{framing:?}");
+        assert_eq!(
+            (response.status, response.header("connection")),
+            (200, None),
+            "{framing:?}"
+        );
     }
 }
 
@@ -187,7 +214,10 @@ fn request_and_answer_stream_at_the_same_time() {
                 connection.send(framing.frame(&format!("ping{round:02}")));
                 while !seen.contains(&format!("pong{round:02}")) {
                     let more = connection.some_bytes();
-                    assert!(!more.is_empty(), "{framing:?}: the answer ended in round {round} after {seen:?}");
+                    assert!(
+                        !more.is_empty(),
+                        "{framing:?}: the answer ended in round {round} after {seen:?}"
+                    );
                     seen.push_str(&String::from_utf8(more).unwrap());
                 }
             }
@@ -211,10 +241,16 @@ fn megabytes_pass_in_both_directions_at_once() {
         let _ = std::io::copy(&mut from, &mut to);
     });
     let rig = Rig::with(&url, "");
-    let mut connection = begin(rig.public, &rig.key("acme", &[]).header(), Framing::Length(TOTAL));
+    let mut connection = begin(
+        rig.public,
+        &rig.key("acme", &[]).header(),
+        Framing::Length(TOTAL),
+    );
     let mut up = connection.socket().try_clone().unwrap();
     let sending = std::thread::spawn(move || {
-        let body: Vec<u8> = (0..TOTAL).map(|number| (number / 7).to_le_bytes()[0]).collect();
+        let body: Vec<u8> = (0..TOTAL)
+            .map(|number| (number / 7).to_le_bytes()[0])
+            .collect();
         up.write_all(&body).unwrap();
         body
     });
@@ -226,17 +262,25 @@ fn megabytes_pass_in_both_directions_at_once() {
 fn beginning() -> (String, Receiver<String>) {
     let (ended, when_ended) = channel();
     let (url, _) = origin(move |socket| {
-        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n");
+        let _ = socket
+            .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n");
         let mut rest = Vec::new();
         let _ = socket.read_to_end(&mut rest);
-        ended.lock().unwrap().send(String::from_utf8(rest).unwrap()).unwrap();
+        ended
+            .lock()
+            .unwrap()
+            .send(String::from_utf8(rest).unwrap())
+            .unwrap();
     });
     (url, when_ended)
 }
 
 #[test]
 fn a_body_that_ends_badly_within_its_answer_ends_both_and_is_whole_to_nobody() {
-    let limits = [("GATEWAY__LISTEN__BODY_IDLE_TIMEOUT", "300ms"), ("GATEWAY__LISTEN__MAX_BODY_BYTES", "100")];
+    let limits = [
+        ("GATEWAY__LISTEN__BODY_IDLE_TIMEOUT", "300ms"),
+        ("GATEWAY__LISTEN__MAX_BODY_BYTES", "100"),
+    ];
     for framing in [Framing::Length(100), Framing::Chunked] {
         for how in ["leaves", "stalls", "breaks its framing", "sends too much"] {
             if matches!(framing, Framing::Length(_)) && !matches!(how, "leaves" | "stalls") {
@@ -260,10 +304,26 @@ fn a_body_that_ends_badly_within_its_answer_ends_both_and_is_whole_to_nobody() {
             }
             assert!(!rest.ends_with(b"0\r\n\r\n"), "{framing:?}, client {how}");
             let arrived = when_ended.recv_timeout(DEADLINE).unwrap();
-            assert!(arrived.contains("hello") && !arrived.ends_with("0\r\n\r\n"), "{framing:?}, client {how}: {arrived:?}");
-            eventually("a line", || process.access_log().iter().any(|line| line["path"] == "/up"));
-            let line = process.access_log().into_iter().find(|line| line["path"] == "/up").unwrap();
-            assert_eq!((&line["status"], &line["ending"]), (&200.into(), &"client_gone".into()), "{framing:?}, client {how}");
+            assert!(
+                arrived.contains("hello") && !arrived.ends_with("0\r\n\r\n"),
+                "{framing:?}, client {how}: {arrived:?}"
+            );
+            eventually("a line", || {
+                process
+                    .access_log()
+                    .iter()
+                    .any(|line| line["path"] == "/up")
+            });
+            let line = process
+                .access_log()
+                .into_iter()
+                .find(|line| line["path"] == "/up")
+                .unwrap();
+            assert_eq!(
+                (&line["status"], &line["ending"]),
+                (&200.into(), &"client_gone".into()),
+                "{framing:?}, client {how}"
+            );
         }
     }
 }

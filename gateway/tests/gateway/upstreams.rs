@@ -15,22 +15,33 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// An address where nothing listens.
 fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// A gateway with the upstream `pair` of these targets.
 fn before(targets: &[SocketAddr], settings: &str) -> Rig {
-    let targets: Vec<String> = targets.iter().map(|target| format!("\"http://{target}\"")).collect();
+    let targets: Vec<String> = targets
+        .iter()
+        .map(|target| format!("\"http://{target}\""))
+        .collect();
     let targets = targets.join(", ");
     Rig::with(
         "http://127.0.0.1:9",
-        &format!("[[upstreams]]\nname = \"pair\"\ntargets = [{targets}]\n{settings}\n[[routes]]\nupstream = \"pair\"\n"),
+        &format!(
+            "[[upstreams]]\nname = \"pair\"\ntargets = [{targets}]\n{settings}\n[[routes]]\nupstream = \"pair\"\n"
+        ),
     )
 }
 
 /// The state of a target as `/readyz` tells it.
 fn state(rig: &Rig, target: usize) -> String {
-    get(rig.admin, "/readyz", &[]).json()["upstreams"][1]["targets"][target]["state"].as_str().unwrap().to_owned()
+    get(rig.admin, "/readyz", &[]).json()["upstreams"][1]["targets"][target]["state"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -44,7 +55,11 @@ fn turns_are_shared_exactly_and_each_target_is_sent_its_own_host() {
     for origin in &origins {
         let arrived = origin.arrived();
         assert_eq!(arrived.len(), 10);
-        assert!(arrived.iter().all(|request| request.one("host") == Some(origin.address.to_string().as_str())));
+        assert!(
+            arrived
+                .iter()
+                .all(|request| request.one("host") == Some(origin.address.to_string().as_str()))
+        );
     }
 }
 
@@ -60,10 +75,16 @@ fn the_idle_target_is_preferred_while_a_body_runs_on_the_other() {
         })
     };
     let origins = [streaming(), streaming()];
-    let rig = before(&origins.each_ref().map(|origin| origin.address), "balance = \"least_connections\"");
+    let rig = before(
+        &origins.each_ref().map(|origin| origin.address),
+        "balance = \"least_connections\"",
+    );
     let key = rig.key("acme", &[]);
     let mut stream = Connection::open(rig.public);
-    stream.send(format!("GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    stream.send(format!(
+        "GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        key.header()
+    ));
     assert_eq!(stream.head().status, 200);
     for _ in 0..10 {
         assert_eq!(rig.get("/", &key).status, 200);
@@ -76,7 +97,10 @@ fn the_idle_target_is_preferred_while_a_body_runs_on_the_other() {
 #[test]
 fn a_dead_target_is_passed_over_and_left_out_and_comes_back() {
     let (alive, dead) = (Origin::hello(), nowhere());
-    let rig = before(&[dead, alive.address], "eject_after = 2\neject_for = \"300ms\"");
+    let rig = before(
+        &[dead, alive.address],
+        "eject_after = 2\neject_for = \"300ms\"",
+    );
     let key = rig.key("acme", &[]);
     for _ in 0..6 {
         assert_eq!(rig.get("/", &key).status, 200);
@@ -107,7 +131,9 @@ fn a_post_moves_on_when_nothing_was_sent_and_never_after() {
     };
     let post = |rig: &Rig, key: &str| {
         let mut connection = Connection::open(rig.public);
-        connection.send(format!("POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ncontent-length: 2\r\n\r\nhi"));
+        connection.send(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ncontent-length: 2\r\n\r\nhi"
+        ));
         connection.response().status
     };
     let alive = Origin::hello();
@@ -152,17 +178,30 @@ fn health_checks_take_a_target_out_and_in_and_carry_no_secret() {
     let asked = Arc::clone(&well);
     let moody = Origin::answering(move |request, socket| {
         let sick = request.line.starts_with("GET /healthz ") && !asked.load(Ordering::SeqCst);
-        let _ = socket.write_all(if sick { b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n" } else { OK });
+        let _ = socket.write_all(if sick {
+            b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
+        } else {
+            OK
+        });
         if request.line.starts_with("GET /healthz ") {
             let _ = socket.shutdown(Shutdown::Both);
         }
     });
     let steady = Origin::answering_bytes(OK);
-    let rig = before(&[moody.address, steady.address], "health_path = \"/healthz\"\nhealth_interval = \"20ms\"");
+    let rig = before(
+        &[moody.address, steady.address],
+        "health_path = \"/healthz\"\nhealth_interval = \"20ms\"",
+    );
     let key = rig.key("acme", &[]);
     well.store(false, Ordering::SeqCst);
     eventually("it is taken out", || state(&rig, 0) == "unhealthy");
-    let requests = || moody.arrived().iter().filter(|request| !request.line.contains("/healthz")).count();
+    let requests = || {
+        moody
+            .arrived()
+            .iter()
+            .filter(|request| !request.line.contains("/healthz"))
+            .count()
+    };
     let before = requests();
     for _ in 0..4 {
         assert_eq!(rig.get("/", &key).status, 200);
@@ -173,7 +212,10 @@ fn health_checks_take_a_target_out_and_in_and_carry_no_secret() {
     eventually("it is back", || state(&rig, 0) == "up");
     let checks = moody.arrived();
     assert!(
-        checks.iter().filter(|request| request.line.contains("/healthz")).all(|check| check.one("x-shared-secret").is_none())
+        checks
+            .iter()
+            .filter(|request| request.line.contains("/healthz"))
+            .all(|check| check.one("x-shared-secret").is_none())
     );
 }
 
@@ -190,10 +232,20 @@ fn what_is_too_much_is_refused_at_once_and_only_then() {
     for rig in [listen, before(&[origin.address], "max_in_flight = 1")] {
         let key = rig.key("acme", &[]);
         let mut stream = Connection::open(rig.public);
-        stream.send(format!("GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        stream.send(format!(
+            "GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         assert_eq!(stream.head().status, 200);
         let refused = rig.get("/", &key);
-        assert_eq!((refused.status, refused.code().as_str(), refused.header("retry-after")), (503, "overloaded", Some("1")));
+        assert_eq!(
+            (
+                refused.status,
+                refused.code().as_str(),
+                refused.header("retry-after")
+            ),
+            (503, "overloaded", Some("1"))
+        );
         drop(stream);
         eventually("there is room again", || rig.get("/", &key).status == 200);
     }
@@ -220,17 +272,26 @@ fn a_slow_origin_gets_what_it_may_have_and_the_rest_is_refused_fast() {
     let key = rig.key("acme", &[]);
     let ask = |_| {
         let mut connection = Connection::open(rig.public);
-        connection.send(format!("GET /slow HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+        connection.send(format!(
+            "GET /slow HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            key.header()
+        ));
         connection
     };
     let taken: Vec<Connection> = (0..MAY_HAVE).map(ask).collect();
-    eventually("the slow origin has its share", || slow.arrived().len() == MAY_HAVE);
+    eventually("the slow origin has its share", || {
+        slow.arrived().len() == MAY_HAVE
+    });
     let begun = Instant::now();
     for mut connection in (0..MAY_HAVE).map(ask) {
         assert_eq!(connection.response().code(), "overloaded");
         assert_eq!(rig.get("/", &key).status, 200);
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
     for _ in &taken {
         answer.send(()).unwrap();
     }
@@ -248,5 +309,10 @@ fn an_upstream_that_is_not_there_is_named_with_those_that_are() {
     let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains("routes[0].upstream") && text.contains("\"oders\"") && text.contains("\"orders\""), "{text}");
+    assert!(
+        text.contains("routes[0].upstream")
+            && text.contains("\"oders\"")
+            && text.contains("\"orders\""),
+        "{text}"
+    );
 }

@@ -21,23 +21,31 @@ type Counts = [u64; 4];
 /// What `gateway usage` says with these arguments.
 fn usage(directory: &Path, arguments: &[&str]) -> Value {
     let arguments = [&["usage", "--json"], arguments].concat();
-    let output = gateway(directory, &[("DATABASE_URL", &database(directory))], &arguments);
+    let output = gateway(
+        directory,
+        &[("DATABASE_URL", &database(directory))],
+        &arguments,
+    );
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn total(directory: &Path, arguments: &[&str]) -> Counts {
     let usage = usage(directory, arguments);
-    ["requests", "refusals", "bytes_in", "bytes_out"].map(|name| usage["total"][name].as_u64().unwrap())
+    ["requests", "refusals", "bytes_in", "bytes_out"]
+        .map(|name| usage["total"][name].as_u64().unwrap())
 }
 
 /// Waits until so many requests are in the store, and tells all counts.
 fn written(directory: &Path, requests: u64) -> Counts {
     let mut counts = [0; 4];
-    eventually(&format!("the usage of {requests} requests is written"), || {
-        counts = total(directory, &[]);
-        counts[0] >= requests
-    });
+    eventually(
+        &format!("the usage of {requests} requests is written"),
+        || {
+            counts = total(directory, &[]);
+            counts[0] >= requests
+        },
+    );
     counts
 }
 
@@ -56,7 +64,11 @@ const TO_MAKE_A_KEY: u64 = 1;
 #[test]
 fn requests_over_all_workers_add_up_exactly() {
     let origin = Origin::hello();
-    let gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &[("GATEWAY__LISTEN__WORKERS", "4")]);
+    let gateway = Process::start(
+        tempfile::tempdir().unwrap(),
+        &origin.url(),
+        &[("GATEWAY__LISTEN__WORKERS", "4")],
+    );
     let (key, other) = (gateway.key("acme"), gateway.key("other"));
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -64,24 +76,48 @@ fn requests_over_all_workers_add_up_exactly() {
         }
     });
     for _ in 0..3 {
-        let post = format!("POST / HTTP/1.1\r\nhost: h\r\n{other}\r\ncontent-length: 7\r\n\r\nabcdefg");
+        let post =
+            format!("POST / HTTP/1.1\r\nhost: h\r\n{other}\r\ncontent-length: 7\r\n\r\nabcdefg");
         assert_eq!(exchange(gateway.public, post).status, 200);
     }
     // Nobody's: neither is a key that is known.
     assert_eq!(get(gateway.public, "/", &[]).status, 401);
-    assert_eq!(get(gateway.public, "/", &["authorization: Bearer unknown"]).status, 401);
+    assert_eq!(
+        get(gateway.public, "/", &["authorization: Bearer unknown"]).status,
+        401
+    );
 
     let directory = gateway.directory.path();
     let all = 400 + 3 + 2 * TO_MAKE_A_KEY;
-    assert_eq!(written(directory, all), [all, 2 * TO_MAKE_A_KEY, 3 * 7, 403 * 5 + refusal_bytes(directory)]);
-    assert_eq!(total(directory, &["--consumer", "acme"])[..3], [400 + TO_MAKE_A_KEY, TO_MAKE_A_KEY, 0]);
-    assert_eq!(total(directory, &["--consumer", "other"])[..3], [3 + TO_MAKE_A_KEY, TO_MAKE_A_KEY, 21]);
+    assert_eq!(
+        written(directory, all),
+        [
+            all,
+            2 * TO_MAKE_A_KEY,
+            3 * 7,
+            403 * 5 + refusal_bytes(directory)
+        ]
+    );
+    assert_eq!(
+        total(directory, &["--consumer", "acme"])[..3],
+        [400 + TO_MAKE_A_KEY, TO_MAKE_A_KEY, 0]
+    );
+    assert_eq!(
+        total(directory, &["--consumer", "other"])[..3],
+        [3 + TO_MAKE_A_KEY, TO_MAKE_A_KEY, 21]
+    );
     // No count comes twice.
     send(gateway.public, &key, 1);
     assert_eq!(written(directory, all + 1)[0], all + 1);
 
     let top = usage(directory, &["--top", "1"]);
-    assert_eq!((&top["top_keys"][0]["consumer"], top["top_keys"].as_array().unwrap().len()), (&"acme".into(), 1));
+    assert_eq!(
+        (
+            &top["top_keys"][0]["consumer"],
+            top["top_keys"].as_array().unwrap().len()
+        ),
+        (&"acme".into(), 1)
+    );
 }
 
 /// The bodies of refusals count as any other; how long they are is not this suite's business.
@@ -95,12 +131,19 @@ fn a_refused_key_is_counted_and_not_used() {
     let origin = Origin::hello();
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
-    let last_used =
-        || serde_json::from_str::<Value>(&rig.done(&["keys", "show", "--json", &key.id])).unwrap()["last_used_at"].clone();
+    let last_used = || {
+        serde_json::from_str::<Value>(&rig.done(&["keys", "show", "--json", &key.id])).unwrap()["last_used_at"].clone()
+    };
     rig.done(&["keys", "disable", &key.id]);
     // Asked by a request that is refused in any case, for its size: it is no use either.
-    let too_large = format!("POST / HTTP/1.1\r\nhost: h\r\n{}\r\ncontent-length: {}\r\n\r\n", key.header(), u64::MAX);
-    eventually("it is refused", || exchange(rig.public, &too_large).code() == "api_key_disabled");
+    let too_large = format!(
+        "POST / HTTP/1.1\r\nhost: h\r\n{}\r\ncontent-length: {}\r\n\r\n",
+        key.header(),
+        u64::MAX
+    );
+    eventually("it is refused", || {
+        exchange(rig.public, &too_large).code() == "api_key_disabled"
+    });
     let refused = |requests| {
         let mut counts = [0; 4];
         eventually("the refusals are written", || {
@@ -123,7 +166,11 @@ fn a_refused_key_is_counted_and_not_used() {
 fn a_drained_stop_writes_everything() {
     let origin = Origin::hello();
     for _ in 0..3 {
-        let mut gateway = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &[("GATEWAY__LISTEN__WORKERS", "2")]);
+        let mut gateway = Process::start(
+            tempfile::tempdir().unwrap(),
+            &origin.url(),
+            &[("GATEWAY__LISTEN__WORKERS", "2")],
+        );
         let key = gateway.key("acme");
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -132,7 +179,12 @@ fn a_drained_stop_writes_everything() {
         });
         gateway.signal("TERM");
         assert_eq!(gateway.ended(), Some(0));
-        assert_eq!(total(gateway.directory.path(), &[])[..2], [80 + TO_MAKE_A_KEY, TO_MAKE_A_KEY], "{}", gateway.log());
+        assert_eq!(
+            total(gateway.directory.path(), &[])[..2],
+            [80 + TO_MAKE_A_KEY, TO_MAKE_A_KEY],
+            "{}",
+            gateway.log()
+        );
     }
 }
 
@@ -151,10 +203,17 @@ fn kill_9_loses_the_last_moments_at_most() {
     }
     let killed = Instant::now();
     let directory = gateway.kill();
-    let old = answered.iter().filter(|at| killed.duration_since(**at) > SURELY_WRITTEN).count() as u64;
+    let old = answered
+        .iter()
+        .filter(|at| killed.duration_since(**at) > SURELY_WRITTEN)
+        .count() as u64;
     assert!(old > 0, "nothing was answered early enough");
     let requests = total(directory.path(), &[])[0];
-    assert!((old..=answered.len() as u64 + TO_MAKE_A_KEY).contains(&requests), "{requests} of {}, {old} old", answered.len());
+    assert!(
+        (old..=answered.len() as u64 + TO_MAKE_A_KEY).contains(&requests),
+        "{requests} of {}, {old} old",
+        answered.len()
+    );
 }
 
 #[test]
@@ -169,7 +228,10 @@ fn while_the_store_takes_no_writes_usage_adds_up_in_memory() {
     let (locked, is_locked) = mpsc::channel();
     let url = database(directory);
     let holder = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut connection = SqliteConnection::connect(&url).await.unwrap();
             connection.execute("BEGIN EXCLUSIVE").await.unwrap();
@@ -180,17 +242,32 @@ fn while_the_store_takes_no_writes_usage_adds_up_in_memory() {
     });
     is_locked.recv_timeout(DEADLINE).unwrap();
     send(gateway.public, &key, 10);
-    eventually("a write fails", || Scrape::of(gateway.admin).value("postern_usage_write_failures_total", &[]) >= 1.0);
+    eventually("a write fails", || {
+        Scrape::of(gateway.admin).value("postern_usage_write_failures_total", &[]) >= 1.0
+    });
     send(gateway.public, &key, 10);
     assert!(Scrape::of(gateway.admin).value("postern_usage_pending", &[]) >= 1.0);
-    assert!(gateway.log().contains("usage cannot be written"), "{}", gateway.log());
+    assert!(
+        gateway.log().contains("usage cannot be written"),
+        "{}",
+        gateway.log()
+    );
     assert_eq!(total(directory, &[])[0], TO_MAKE_A_KEY);
 
     release.send(()).unwrap();
     holder.join().unwrap();
-    assert_eq!(written(directory, 20 + TO_MAKE_A_KEY)[0], 20 + TO_MAKE_A_KEY);
-    eventually("nothing is pending", || Scrape::of(gateway.admin).value("postern_usage_pending", &[]) == 0.0);
-    eventually("it says so", || gateway.log().contains("usage is written to the store again"));
+    assert_eq!(
+        written(directory, 20 + TO_MAKE_A_KEY)[0],
+        20 + TO_MAKE_A_KEY
+    );
+    eventually("nothing is pending", || {
+        Scrape::of(gateway.admin).value("postern_usage_pending", &[]) == 0.0
+    });
+    eventually("it says so", || {
+        gateway
+            .log()
+            .contains("usage is written to the store again")
+    });
 }
 
 #[test]
@@ -202,22 +279,38 @@ fn a_long_stream_is_counted_while_it_runs() {
         if request.line.starts_with("GET /stream") {
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
             let _ = socket.write_all(format!("{SENT:x}\r\n{}\r\n", "x".repeat(SENT)).as_bytes());
-            may_finish.lock().unwrap().recv_timeout(2 * DEADLINE).unwrap();
+            may_finish
+                .lock()
+                .unwrap()
+                .recv_timeout(2 * DEADLINE)
+                .unwrap();
             let _ = socket.write_all(b"0\r\n\r\n");
         }
     });
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
     let mut stream = Connection::open(rig.public);
-    stream.send(format!("GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", key.header()));
+    stream.send(format!(
+        "GET /stream HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        key.header()
+    ));
     stream.head();
     let mut read = 0;
     while read < SENT {
         read += stream.some_bytes().len();
     }
-    eventually("the bytes so far are written", || total(rig.directory.path(), &[])[3] >= SENT as u64 / 2);
-    assert_eq!(total(rig.directory.path(), &[])[0], TO_MAKE_A_KEY, "a request is counted when it has ended");
-    assert_eq!(Scrape::of(rig.admin).value("postern_open_streams", &[("kind", "event_stream")]), 1.0);
+    eventually("the bytes so far are written", || {
+        total(rig.directory.path(), &[])[3] >= SENT as u64 / 2
+    });
+    assert_eq!(
+        total(rig.directory.path(), &[])[0],
+        TO_MAKE_A_KEY,
+        "a request is counted when it has ended"
+    );
+    assert_eq!(
+        Scrape::of(rig.admin).value("postern_open_streams", &[("kind", "event_stream")]),
+        1.0
+    );
     finish.send(()).unwrap();
     let sent = || {
         let all = total(rig.directory.path(), &[]);
@@ -225,8 +318,14 @@ fn a_long_stream_is_counted_while_it_runs() {
     };
     eventually("its end is written", || sent().is_some());
     // The rest is the refusal's that making the key takes.
-    assert!((SENT as u64..SENT as u64 + 1_000).contains(&sent().unwrap()), "{:?}", sent());
-    eventually("it is closed", || Scrape::of(rig.admin).value("postern_open_streams", &[("kind", "event_stream")]) == 0.0);
+    assert!(
+        (SENT as u64..SENT as u64 + 1_000).contains(&sent().unwrap()),
+        "{:?}",
+        sent()
+    );
+    eventually("it is closed", || {
+        Scrape::of(rig.admin).value("postern_open_streams", &[("kind", "event_stream")]) == 0.0
+    });
 }
 
 #[test]
@@ -235,21 +334,40 @@ fn the_command_draws_a_chart_and_refuses_what_it_cannot_answer() {
     let store = database(directory.path());
     let run = |language: &str, arguments: &[&str]| {
         let arguments = [&["usage"], arguments].concat();
-        gateway(directory.path(), &[("DATABASE_URL", &store), ("LANG", language), ("COLUMNS", "100")], &arguments)
+        gateway(
+            directory.path(),
+            &[
+                ("DATABASE_URL", &store),
+                ("LANG", language),
+                ("COLUMNS", "100"),
+            ],
+            &arguments,
+        )
     };
     let output = run("C", &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     // A day is 24 hours and begins and ends within one, besides the heading and the total.
-    assert!((26..=27).contains(&lines.len()) && lines[0].starts_with("BEGINNING"), "{text}");
-    assert!(lines.last().unwrap().starts_with("total") && text.is_ascii(), "{text}");
+    assert!(
+        (26..=27).contains(&lines.len()) && lines[0].starts_with("BEGINNING"),
+        "{text}"
+    );
+    assert!(
+        lines.last().unwrap().starts_with("total") && text.is_ascii(),
+        "{text}"
+    );
 
     let whole_key = "pstn_0123456789abcdefghijklmnopqrstuvABCDEF";
     for arguments in [
         &["--since", "yesterday"][..],
         &["--since", "1h", "--from", "2030-01-01T00:00:00Z"],
         &["--to", "2030-01-01T00:00:00Z"],
-        &["--from", "2030-01-02T00:00:00Z", "--to", "2030-01-01T00:00:00Z"],
+        &[
+            "--from",
+            "2030-01-02T00:00:00Z",
+            "--to",
+            "2030-01-01T00:00:00Z",
+        ],
         &["--from", "tomorrow"],
         &["--since", "9000d"],
         &["--since", "9000d", "--by", "week"],
@@ -260,8 +378,14 @@ fn the_command_draws_a_chart_and_refuses_what_it_cannot_answer() {
     ] {
         let output = run("C", arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
-        assert!(!String::from_utf8_lossy(&output.stderr).contains(whole_key), "{output:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains(whole_key),
+            "{output:?}"
+        );
     }
     assert_eq!(run("C", &["--consumer", "nobody"]).status.code(), Some(1));
-    assert_eq!(run("C", &["--since", "9000d", "--by", "day"]).status.code(), Some(0));
+    assert_eq!(
+        run("C", &["--since", "9000d", "--by", "day"]).status.code(),
+        Some(0)
+    );
 }

@@ -11,7 +11,10 @@ use crate::rig::{Rig, SECRET};
 /// An origin that agrees, says `welcome` in the same write, and sends back whatever it gets.
 fn echo() -> Origin {
     Origin::answering(|request, socket| {
-        let accept = request.one("sec-websocket-key").unwrap_or_default().to_owned();
+        let accept = request
+            .one("sec-websocket-key")
+            .unwrap_or_default()
+            .to_owned();
         let _ = write!(
             socket,
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: for-{accept}\r\nsec-websocket-protocol: chat\r\n\r\nwelcome"
@@ -36,7 +39,11 @@ fn read_until(connection: &mut Connection, bytes: usize) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < bytes {
         let more = connection.some_bytes();
-        assert!(!more.is_empty(), "the tunnel ended after {} bytes", read.len());
+        assert!(
+            !more.is_empty(),
+            "the tunnel ended after {} bytes",
+            read.len()
+        );
         read.extend(more);
     }
     read
@@ -51,11 +58,28 @@ fn bytes_pass_in_both_directions_after_the_handshake() {
     connection.send(handshake(&key.header()));
     let head = connection.head();
     assert_eq!(head.status, 101, "{head:?}");
-    assert_eq!((head.header("upgrade"), head.header("connection")), (Some("websocket"), Some("upgrade")));
-    assert_eq!((head.header("sec-websocket-accept"), head.header("sec-websocket-protocol")), (Some("for-abc"), Some("chat")));
-    assert_eq!((head.header("transfer-encoding"), head.header("content-length")), (None, None));
+    assert_eq!(
+        (head.header("upgrade"), head.header("connection")),
+        (Some("websocket"), Some("upgrade"))
+    );
+    assert_eq!(
+        (
+            head.header("sec-websocket-accept"),
+            head.header("sec-websocket-protocol")
+        ),
+        (Some("for-abc"), Some("chat"))
+    );
+    assert_eq!(
+        (
+            head.header("transfer-encoding"),
+            head.header("content-length")
+        ),
+        (None, None)
+    );
     assert_eq!(read_until(&mut connection, 7), b"welcome");
-    let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    let bytes: Vec<u8> = (0..1_000_000_u32)
+        .map(|number| number.to_le_bytes()[1])
+        .collect();
     let mut sending = connection.socket().try_clone().unwrap();
     let sent = bytes.clone();
     let sender = std::thread::spawn(move || {
@@ -67,8 +91,14 @@ fn bytes_pass_in_both_directions_after_the_handshake() {
 
     let arrived = origin.only();
     assert_eq!(arrived.one("x-shared-secret"), Some(SECRET));
-    assert_eq!((arrived.one("upgrade"), arrived.one("authorization")), (Some("websocket"), None));
-    assert_eq!(arrived.one("connection").map(str::to_lowercase), Some("upgrade".to_owned()));
+    assert_eq!(
+        (arrived.one("upgrade"), arrived.one("authorization")),
+        (Some("websocket"), None)
+    );
+    assert_eq!(
+        arrived.one("connection").map(str::to_lowercase),
+        Some("upgrade".to_owned())
+    );
     for (name, value) in [
         ("sec-websocket-key", "abc"),
         ("sec-websocket-version", "13"),
@@ -98,7 +128,10 @@ fn the_end_of_one_side_ends_the_other() {
 fn without_a_key_there_is_no_handshake() {
     let origin = echo();
     let rig = Rig::before(&origin);
-    assert_eq!(exchange(rig.public, handshake("x-none: 1")).code(), "api_key_missing");
+    assert_eq!(
+        exchange(rig.public, handshake("x-none: 1")).code(),
+        "api_key_missing"
+    );
     assert!(origin.arrived().is_empty());
 }
 
@@ -112,7 +145,14 @@ fn an_origin_that_does_not_agree_is_passed_on_as_it_is() {
     let mut connection = Connection::open(rig.public);
     connection.send(handshake(&key.header()));
     let response = connection.response();
-    assert_eq!((response.status, response.text().as_str(), response.header("connection")), (403, "no", Some("close")));
+    assert_eq!(
+        (
+            response.status,
+            response.text().as_str(),
+            response.header("connection")
+        ),
+        (403, "no", Some("close"))
+    );
     assert!(connection.is_closed());
 }
 
@@ -123,11 +163,21 @@ fn a_handshake_that_readers_understand_differently_is_refused() {
     let key = rig.key("acme", &[]).header();
     for (start, lines) in [
         ("GET", "upgrade: websocket\r\n"),
-        ("GET", "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n"),
+        (
+            "GET",
+            "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n",
+        ),
         ("POST", "connection: upgrade\r\nupgrade: websocket\r\n"),
     ] {
-        let response = exchange(rig.public, format!("{start} /ws HTTP/1.1\r\nhost: h\r\n{key}\r\n{lines}\r\n"));
-        assert_eq!((response.status, response.code().as_str()), (400, "bad_request"), "{start} {lines}");
+        let response = exchange(
+            rig.public,
+            format!("{start} /ws HTTP/1.1\r\nhost: h\r\n{key}\r\n{lines}\r\n"),
+        );
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (400, "bad_request"),
+            "{start} {lines}"
+        );
     }
     assert!(origin.arrived().is_empty());
 }
@@ -135,7 +185,9 @@ fn a_handshake_that_readers_understand_differently_is_refused() {
 #[test]
 fn any_other_protocol_is_tunnelled_too() {
     let origin = Origin::answering(|_, socket| {
-        let _ = socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo/1\r\n\r\n");
+        let _ = socket.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo/1\r\n\r\n",
+        );
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = socket.read(&mut buffer) {
             let _ = socket.write_all(&buffer[..read]);
@@ -146,9 +198,18 @@ fn any_other_protocol_is_tunnelled_too() {
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]).header();
     let mut connection = Connection::open(rig.public);
-    connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\nconnection: upgrade\r\nupgrade: echo/1\r\n\r\n"));
+    connection.send(format!(
+        "GET / HTTP/1.1\r\nhost: h\r\n{key}\r\nconnection: upgrade\r\nupgrade: echo/1\r\n\r\n"
+    ));
     let head = connection.head();
-    assert_eq!((head.status, head.header("upgrade"), head.header("transfer-encoding")), (101, Some("echo/1"), None));
+    assert_eq!(
+        (
+            head.status,
+            head.header("upgrade"),
+            head.header("transfer-encoding")
+        ),
+        (101, Some("echo/1"), None)
+    );
     connection.send("hello");
     assert_eq!(read_until(&mut connection, 5), b"hello");
     connection.socket().shutdown(Shutdown::Write).unwrap();
@@ -167,15 +228,20 @@ fn an_upgrade_to_http_2_is_left_out() {
         ),
     );
     assert_eq!(response.status, 200);
-    assert_eq!((origin.only().one("upgrade"), origin.only().one("http2-settings")), (None, None));
+    assert_eq!(
+        (
+            origin.only().one("upgrade"),
+            origin.only().one("http2-settings")
+        ),
+        (None, None)
+    );
 }
 
 /// What a client says before there is agreement would be taken for a request by an origin that does not agree.
 #[test]
 fn nothing_that_follows_a_handshake_reaches_the_origin_before_it_has_agreed() {
     const EARLY: &str = "GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
-    let agreed =
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
     let declined = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno";
     for (answer, status) in [(agreed, 101), (declined, 200)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -192,8 +258,15 @@ fn nothing_that_follows_a_handshake_reaches_the_origin_before_it_has_agreed() {
             head.push(byte[0]);
         }
         // Long enough for what was in the same packet.
-        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        assert!(socket.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{status}: it came early");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        assert!(
+            socket
+                .read(&mut [0; 1])
+                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            "{status}: it came early"
+        );
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.write_all(answer.as_bytes()).unwrap();
         assert_eq!(client.head().status, status);
@@ -202,7 +275,11 @@ fn nothing_that_follows_a_handshake_reaches_the_origin_before_it_has_agreed() {
             socket.read_exact(&mut rest).unwrap();
             assert_eq!(rest, EARLY.as_bytes());
         } else {
-            assert_eq!(socket.read(&mut rest).unwrap_or(0), 0, "the connection is used again, or what follows came after all");
+            assert_eq!(
+                socket.read(&mut rest).unwrap_or(0),
+                0,
+                "the connection is used again, or what follows came after all"
+            );
         }
     }
 }

@@ -53,7 +53,9 @@ impl Bench {
         let origin = Origin::hello();
         let rig = Rig::with(&origin.url(), settings);
         let key = rig.key("acme", &[]);
-        eventually("the gateway takes the key", || rig.get("/known", &key).status == 200);
+        eventually("the gateway takes the key", || {
+            rig.get("/known", &key).status == 200
+        });
         Self { rig, origin, key }
     }
 
@@ -79,31 +81,64 @@ impl Bench {
         let statuses = statuses(&answer);
         let arrived = self.origin.arrived().split_off(before);
         let text = String::from_utf8_lossy(&answer);
-        let context = || format!("{what}\n sent: {:?}\n came: {text:?}\n origin: {arrived:?}", String::from_utf8_lossy(bytes));
-        assert!(statuses.iter().all(|status| *status < 500), "a 5xx of its own: {}", context());
+        let context = || {
+            format!(
+                "{what}\n sent: {:?}\n came: {text:?}\n origin: {arrived:?}",
+                String::from_utf8_lossy(bytes)
+            )
+        };
+        assert!(
+            statuses.iter().all(|status| *status < 500),
+            "a 5xx of its own: {}",
+            context()
+        );
         for request in &arrived {
-            assert!(!request.line.contains("smuggled"), "smuggled: {}", context());
+            assert!(
+                !request.line.contains("smuggled"),
+                "smuggled: {}",
+                context()
+            );
             assert_eq!(request.all("x-shared-secret"), [SECRET], "{}", context());
         }
         match wanted {
             Wanted::Refused(status) => {
-                assert!(statuses == [*status] && arrived.is_empty(), "wanted {status} and the end: {}", context());
+                assert!(
+                    statuses == [*status] && arrived.is_empty(),
+                    "wanted {status} and the end: {}",
+                    context()
+                );
                 check_refusal(&text, true, &context);
             }
             Wanted::RefusedAs(any) => {
                 let refused = matches!(&*statuses, [status] if any.contains(status));
-                assert!(refused && arrived.is_empty(), "wanted one of {any:?} and the end: {}", context());
+                assert!(
+                    refused && arrived.is_empty(),
+                    "wanted one of {any:?} and the end: {}",
+                    context()
+                );
                 check_refusal(&text, true, &context);
             }
             Wanted::Declined(status) => {
-                assert!(statuses.first() == Some(status) && arrived.is_empty(), "wanted {status}: {}", context());
+                assert!(
+                    statuses.first() == Some(status) && arrived.is_empty(),
+                    "wanted {status}: {}",
+                    context()
+                );
                 check_refusal(&text, false, &context);
             }
             Wanted::Passed(line, body) => {
-                assert!(statuses == [200] && arrived.len() == 1, "wanted one request: {}", context());
+                assert!(
+                    statuses == [200] && arrived.len() == 1,
+                    "wanted one request: {}",
+                    context()
+                );
                 check_canonical(&arrived[0], line, body, &context);
             }
-            Wanted::Nothing => assert!(arrived.is_empty(), "wanted nothing at the origin: {}", context()),
+            Wanted::Nothing => assert!(
+                arrived.is_empty(),
+                "wanted nothing at the origin: {}",
+                context()
+            ),
         }
     }
 }
@@ -118,20 +153,50 @@ fn check_refusal(text: &str, closes: bool, context: &dyn Fn() -> String) {
         context()
     );
     if !body.is_empty() {
-        assert!(head.contains("application/problem+json"), "a body that is no problem: {}", context());
+        assert!(
+            head.contains("application/problem+json"),
+            "a body that is no problem: {}",
+            context()
+        );
     }
 }
 
 /// What reaches an origin is framed by the gateway: one host, one way of saying the length, nothing of the client's hop.
 fn check_canonical(request: &Arrived, line: &str, body: &str, context: &dyn Fn() -> String) {
-    assert_eq!((request.line.as_str(), request.body.as_slice()), (line, body.as_bytes()), "{}", context());
+    assert_eq!(
+        (request.line.as_str(), request.body.as_slice()),
+        (line, body.as_bytes()),
+        "{}",
+        context()
+    );
     assert_eq!(request.all("host").len(), 1, "{}", context());
     let lengths = request.all("content-length");
     let chunked = request.all("transfer-encoding");
-    assert!(lengths.len() + chunked.len() <= 1, "framed twice: {}", context());
-    assert!(lengths.iter().all(|length| *length == body.len().to_string()), "{}", context());
-    assert!(chunked.iter().all(|coding| *coding == "chunked"), "{}", context());
-    for name in ["expect", "upgrade", "te", "trailer", "keep-alive", "authorization"] {
+    assert!(
+        lengths.len() + chunked.len() <= 1,
+        "framed twice: {}",
+        context()
+    );
+    assert!(
+        lengths
+            .iter()
+            .all(|length| *length == body.len().to_string()),
+        "{}",
+        context()
+    );
+    assert!(
+        chunked.iter().all(|coding| *coding == "chunked"),
+        "{}",
+        context()
+    );
+    for name in [
+        "expect",
+        "upgrade",
+        "te",
+        "trailer",
+        "keep-alive",
+        "authorization",
+    ] {
         assert_eq!(request.one(name), None, "{name}: {}", context());
     }
 }
@@ -155,12 +220,18 @@ fn converse(address: SocketAddr, bytes: &[u8], leaves: bool) -> Vec<u8> {
             Ok(read) => answer.extend_from_slice(&buffer[..read]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return answer,
             Err(error) => {
-                panic!("a hang: {error} after {:?} for {:?}", String::from_utf8_lossy(&answer), String::from_utf8_lossy(bytes))
+                panic!(
+                    "a hang: {error} after {:?} for {:?}",
+                    String::from_utf8_lossy(&answer),
+                    String::from_utf8_lossy(bytes)
+                )
             }
         }
         // Every answer to what was sent is out, or the connection is about to end: no idle time has to be waited for.
         if !ended && answer.windows(4).any(|window| window == b"\r\n\r\n") {
-            socket.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(30)))
+                .unwrap();
             if let Ok(1) = socket.peek(&mut [0; 1]) {
                 socket.set_read_timeout(Some(DEADLINE)).unwrap();
                 continue;
@@ -175,7 +246,10 @@ fn converse(address: SocketAddr, bytes: &[u8], leaves: bool) -> Vec<u8> {
 /// The final statuses in what came back: the bodies here hold no status line.
 fn statuses(answer: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(answer);
-    let lines = text.split("HTTP/1.").skip(1).filter_map(|rest| rest.get(2..5)?.parse().ok());
+    let lines = text
+        .split("HTTP/1.")
+        .skip(1)
+        .filter_map(|rest| rest.get(2..5)?.parse().ok());
     lines.filter(|status| *status >= 200).collect()
 }
 
@@ -184,7 +258,11 @@ fn check_table(bench: &Bench, rows: &[(&str, &str, Wanted)]) {
     for (what, bytes, wanted) in rows {
         bench.check(what, bytes.as_bytes(), wanted);
     }
-    assert_eq!(bench.rig.get("/", &bench.key).status, 200, "the gateway is hurt");
+    assert_eq!(
+        bench.rig.get("/", &bench.key).status,
+        200,
+        "the gateway is hurt"
+    );
 }
 
 /// A connection that sends what `KEY` stands for.

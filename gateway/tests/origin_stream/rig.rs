@@ -21,7 +21,9 @@ use awc::error::SendRequestError;
 use futures_core::future::LocalBoxFuture;
 use futures_util::StreamExt as _;
 use http::Uri;
-use postern_gateway::proxy::origin_stream::{OriginControl, OriginFault, OriginLimits, OriginStream};
+use postern_gateway::proxy::origin_stream::{
+    OriginControl, OriginFault, OriginLimits, OriginStream,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -35,7 +37,12 @@ pub(crate) const SHORT_HANG: Duration = Duration::from_millis(300);
 /// Short limits, so that a test that waits for one does not wait long.
 pub(crate) fn limits() -> OriginLimits {
     let limit = Duration::from_millis(250);
-    OriginLimits { first_byte_timeout: limit, idle_timeout: limit, write_timeout: limit, head_bytes: 4096 }
+    OriginLimits {
+        first_byte_timeout: limit,
+        idle_timeout: limit,
+        write_timeout: limit,
+        head_bytes: 4096,
+    }
 }
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
@@ -75,7 +82,9 @@ pub(crate) fn send(text: &str) -> Step {
 pub(crate) fn ok(body: &str) -> Step {
     // Paths are three bytes long, the placeholder is six.
     let length = body.len() - 3 * body.matches("{path}").count();
-    Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"))
+    Step::Send(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
 }
 
 /// An origin with one script for each connection; further connections are closed at once.
@@ -104,28 +113,45 @@ impl Origin {
                 }
             }
         });
-        Self { port, connections, heads }
+        Self {
+            port,
+            connections,
+            heads,
+        }
     }
 }
 
-async fn play(mut io: TcpStream, script: Vec<Step>, heads: Rc<std::cell::RefCell<Vec<String>>>) -> Option<()> {
+async fn play(
+    mut io: TcpStream,
+    script: Vec<Step>,
+    heads: Rc<std::cell::RefCell<Vec<String>>>,
+) -> Option<()> {
     let mut path = String::new();
     for step in script {
         match step {
             Step::Request | Step::RequestHead => {
                 let head = read_head(&mut io).await?;
                 path = head.split(' ').nth(1)?.to_owned();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: ")?.parse::<u64>().ok());
                 heads.borrow_mut().push(head);
                 if matches!(step, Step::Request) {
                     let mut rest = (&mut io).take(length.unwrap_or(0));
-                    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok()?;
+                    tokio::io::copy(&mut rest, &mut tokio::io::sink())
+                        .await
+                        .ok()?;
                 }
             }
             Step::Skip(count) => {
-                tokio::io::copy(&mut (&mut io).take(count), &mut tokio::io::sink()).await.ok()?;
+                tokio::io::copy(&mut (&mut io).take(count), &mut tokio::io::sink())
+                    .await
+                    .ok()?;
             }
-            Step::Send(text) => io.write_all(text.replace("{path}", &path).as_bytes()).await.ok()?,
+            Step::Send(text) => io
+                .write_all(text.replace("{path}", &path).as_bytes())
+                .await
+                .ok()?,
             Step::Fill(size) => io.write_all(&vec![b'x'; size]).await.ok()?,
             Step::Finish => io.shutdown().await.ok()?,
             Step::Reset => {
@@ -133,7 +159,9 @@ async fn play(mut io: TcpStream, script: Vec<Step>, heads: Rc<std::cell::RefCell
                 return Some(());
             }
             Step::Drain => {
-                tokio::io::copy(&mut io, &mut tokio::io::sink()).await.ok()?;
+                tokio::io::copy(&mut io, &mut tokio::io::sink())
+                    .await
+                    .ok()?;
             }
             Step::Stall => {
                 // Until the peer is gone; reads nothing.
@@ -175,7 +203,10 @@ pub(crate) fn failed(fault: &str) -> Outcome {
     Outcome::Failed(fault.to_owned())
 }
 
-type SendFn = dyn Fn(RequestHead, BoxBody) -> LocalBoxFuture<'static, Result<(ResponseHead, Payload), SendRequestError>>;
+type SendFn = dyn Fn(
+    RequestHead,
+    BoxBody,
+) -> LocalBoxFuture<'static, Result<(ResponseHead, Payload), SendRequestError>>;
 
 /// awc, bare, towards one origin.
 #[derive(Clone)]
@@ -188,19 +219,37 @@ impl Client {
     /// With the guard; `split` is the most bytes that one read gives.
     pub(crate) fn guarded(port: u16, limits: OriginLimits, split: usize) -> Self {
         let connect = move |info: ConnectInfo<Uri>| async move {
-            let io = Split { io: open(&info).await?, most: split };
-            Ok(Connection::new(info.request().clone(), OriginStream::new(io, limits, OriginControl::new(None))))
+            let io = Split {
+                io: open(&info).await?,
+                most: split,
+            };
+            Ok(Connection::new(
+                info.request().clone(),
+                OriginStream::new(io, limits, OriginControl::new(None)),
+            ))
         };
-        Self { send: through(Rc::new(fn_service(connect)), port), hang: HANG }
+        Self {
+            send: through(Rc::new(fn_service(connect)), port),
+            hang: HANG,
+        }
     }
 
     /// Without: a plain socket.
     pub(crate) fn plain(port: u16) -> Self {
-        let connect = |info: ConnectInfo<Uri>| async move { Ok(Connection::new(info.request().clone(), open(&info).await?)) };
-        Self { send: through(Rc::new(fn_service(connect)), port), hang: SHORT_HANG }
+        let connect = |info: ConnectInfo<Uri>| async move {
+            Ok(Connection::new(info.request().clone(), open(&info).await?))
+        };
+        Self {
+            send: through(Rc::new(fn_service(connect)), port),
+            hang: SHORT_HANG,
+        }
     }
 
-    pub(crate) async fn send(&self, head: RequestHead, body: impl MessageBody + 'static) -> Outcome {
+    pub(crate) async fn send(
+        &self,
+        head: RequestHead,
+        body: impl MessageBody + 'static,
+    ) -> Outcome {
         outcome(self.hang, (self.send)(head, body.boxed())).await
     }
 
@@ -210,7 +259,9 @@ impl Client {
 }
 
 async fn open(info: &ConnectInfo<Uri>) -> Result<TcpStream, ConnectError> {
-    TcpStream::connect(("127.0.0.1", info.port())).await.map_err(ConnectError::Io)
+    TcpStream::connect(("127.0.0.1", info.port()))
+        .await
+        .map_err(ConnectError::Io)
 }
 
 fn through<S, Io>(connect: Rc<S>, port: u16) -> Rc<SendFn>
@@ -223,7 +274,11 @@ where
         let connector = Rc::clone(&connector);
         Box::pin(async move {
             let uri: Uri = format!("http://127.0.0.1:{port}/").parse().unwrap();
-            connector.call(awc::Connect { uri, addr: None }).await?.send_request(head, body).await
+            connector
+                .call(awc::Connect { uri, addr: None })
+                .await?
+                .send_request(head, body)
+                .await
         })
     })
 }
@@ -232,14 +287,20 @@ pub(crate) fn request(method: Method, path: &str) -> RequestHead {
     let mut head = RequestHead::default();
     head.method = method;
     head.uri = path.parse().unwrap();
-    head.headers.insert(actix_http::header::HOST, actix_http::header::HeaderValue::from_static("origin"));
+    head.headers.insert(
+        actix_http::header::HOST,
+        actix_http::header::HeaderValue::from_static("origin"),
+    );
     head
 }
 
 pub(crate) fn upgrade_request(path: &str) -> RequestHead {
     let mut head = request(Method::GET, path);
     head.set_connection_type(ConnectionType::Upgrade);
-    head.headers.insert(actix_http::header::UPGRADE, actix_http::header::HeaderValue::from_static("websocket"));
+    head.headers.insert(
+        actix_http::header::UPGRADE,
+        actix_http::header::HeaderValue::from_static("websocket"),
+    );
     head
 }
 
@@ -253,14 +314,18 @@ pub(crate) async fn outcome(
             Ok((head, payload)) => {
                 let status = head.status.as_u16();
                 match read_all(payload).await {
-                    Ok(body) => Outcome::Answer(status, String::from_utf8_lossy(&body).into_owned()),
+                    Ok(body) => {
+                        Outcome::Answer(status, String::from_utf8_lossy(&body).into_owned())
+                    }
                     Err(text) => Outcome::Broken(status, text),
                 }
             }
             Err(error) => Outcome::Failed(describe(&error)),
         }
     };
-    tokio::time::timeout(hang, whole).await.unwrap_or(Outcome::Hung)
+    tokio::time::timeout(hang, whole)
+        .await
+        .unwrap_or(Outcome::Hung)
 }
 
 pub(crate) async fn read_all(mut payload: Payload) -> Result<Vec<u8>, String> {
@@ -272,7 +337,10 @@ pub(crate) async fn read_all(mut payload: Payload) -> Result<Vec<u8>, String> {
 }
 
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    OriginFault::find(error).map_or_else(|| format!("no fault: {error:?}"), |fault| format!("{fault:?}"))
+    OriginFault::find(error).map_or_else(
+        || format!("no fault: {error:?}"),
+        |fault| format!("{fault:?}"),
+    )
 }
 
 /// Gives no more than `most` bytes at a time, as a network may.
@@ -283,7 +351,11 @@ pub(crate) struct Split<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Split<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let most = self.most.min(buf.remaining());
         let mut part = buf.take(most);
         let poll = Pin::new(&mut self.io).poll_read(cx, &mut part);
@@ -294,7 +366,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Split<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Split<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, data)
     }
 

@@ -1,11 +1,21 @@
 //! Buckets.
 
-use postern_gateway::store::{DatabaseUrl, LeakRule, NewBucket, NewConsumer, Store, StoreError, StoredBucket};
+use postern_gateway::store::{
+    DatabaseUrl, LeakRule, NewBucket, NewConsumer, Store, StoreError, StoredBucket,
+};
 
 use super::making::{NOW, consumer, later, open, stamp};
 
 async fn create(store: &Store, name: &str) -> Result<StoredBucket, StoreError> {
-    store.create_bucket(NewBucket { name: name.parse().unwrap(), leaks: LeakRule::default() }, &stamp()).await
+    store
+        .create_bucket(
+            NewBucket {
+                name: name.parse().unwrap(),
+                leaks: LeakRule::default(),
+            },
+            &stamp(),
+        )
+        .await
 }
 
 pub(crate) async fn a_bucket_is_made_once_and_listed_by_name(url: &DatabaseUrl) {
@@ -16,11 +26,20 @@ pub(crate) async fn a_bucket_is_made_once_and_listed_by_name(url: &DatabaseUrl) 
     assert_eq!(store.bucket(&"third".parse().unwrap()).await.unwrap(), None);
     for name in ["second", "default"] {
         let again = create(&store, name).await;
-        assert!(matches!(again, Err(StoreError::Duplicate { field: "the name" })), "{again:?}");
+        assert!(
+            matches!(again, Err(StoreError::Duplicate { field: "the name" })),
+            "{again:?}"
+        );
     }
     create(&store, "a").await.unwrap();
     let names = async |after: &str, limit| -> Vec<String> {
-        store.buckets(after, limit).await.unwrap().iter().map(|bucket| bucket.name.to_string()).collect()
+        store
+            .buckets(after, limit)
+            .await
+            .unwrap()
+            .iter()
+            .map(|bucket| bucket.name.to_string())
+            .collect()
     };
     assert_eq!(names("", 10).await, ["a", "default", "second"]);
     assert_eq!(names("", 2).await, ["a", "default"]);
@@ -29,10 +48,19 @@ pub(crate) async fn a_bucket_is_made_once_and_listed_by_name(url: &DatabaseUrl) 
 
 pub(crate) async fn a_consumer_needs_a_bucket_that_is_there(url: &DatabaseUrl) {
     let store = open(url).await;
-    let elsewhere = || NewConsumer { bucket: "second".parse().unwrap(), ..consumer("acme") };
+    let elsewhere = || NewConsumer {
+        bucket: "second".parse().unwrap(),
+        ..consumer("acme")
+    };
     let refused = store.create_consumer(elsewhere(), &stamp()).await;
-    assert!(matches!(&refused, Err(StoreError::UnknownBucket { wanted }) if wanted == "second"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(StoreError::UnknownBucket { wanted }) if wanted == "second"),
+        "{refused:?}"
+    );
     create(&store, "second").await.unwrap();
-    store.create_consumer(consumer("acme"), &later(1)).await.unwrap();
+    store
+        .create_consumer(consumer("acme"), &later(1))
+        .await
+        .unwrap();
     store.create_consumer(elsewhere(), &later(2)).await.unwrap();
 }

@@ -3,79 +3,233 @@
 use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Tag, Tags, UnixMillis};
-use postern_gateway::store::{ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp, StoreError, Which};
+use postern_gateway::store::{
+    ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp, StoreError, Which,
+};
 
 use super::making::{NOW, consumer, create_key, key, later, open, stamp};
 
 pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUrl) {
     let store = open(url).await;
-    let granted = NewConsumer { scopes: "a b".parse().unwrap(), ..consumer("acme") };
+    let granted = NewConsumer {
+        scopes: "a b".parse().unwrap(),
+        ..consumer("acme")
+    };
     let acme = store.create_consumer(granted, &stamp()).await.unwrap();
-    let mut expected = store.create_key(key(Owner::Id(acme.consumer.id), "one"), &stamp()).await.unwrap().key;
+    let mut expected = store
+        .create_key(key(Owner::Id(acme.consumer.id), "one"), &stamp())
+        .await
+        .unwrap()
+        .key;
     let end = UnixMillis(NOW.0 + 5_000);
     for (seconds, edit) in [
-        (1, KeyEdit { description: Some(Some("d".parse().unwrap())), ..KeyEdit::default() }),
-        (2, KeyEdit { expires_at: Some(Some(end)), scopes: Some(Some("a".parse().unwrap())), ..KeyEdit::default() }),
-        (3, KeyEdit { disabled: Some(true), ..KeyEdit::default() }),
-        (4, KeyEdit { description: Some(None), expires_at: Some(None), scopes: Some(None), disabled: Some(false) }),
+        (
+            1,
+            KeyEdit {
+                description: Some(Some("d".parse().unwrap())),
+                ..KeyEdit::default()
+            },
+        ),
+        (
+            2,
+            KeyEdit {
+                expires_at: Some(Some(end)),
+                scopes: Some(Some("a".parse().unwrap())),
+                ..KeyEdit::default()
+            },
+        ),
+        (
+            3,
+            KeyEdit {
+                disabled: Some(true),
+                ..KeyEdit::default()
+            },
+        ),
+        (
+            4,
+            KeyEdit {
+                description: Some(None),
+                expires_at: Some(None),
+                scopes: Some(None),
+                disabled: Some(false),
+            },
+        ),
     ] {
-        let after = store.update_key(&expected.id, edit.clone(), &later(seconds)).await.unwrap();
-        let KeyEdit { description, expires_at, scopes, disabled } = edit;
+        let after = store
+            .update_key(&expected.id, edit.clone(), &later(seconds))
+            .await
+            .unwrap();
+        let KeyEdit {
+            description,
+            expires_at,
+            scopes,
+            disabled,
+        } = edit;
         expected.description = description.unwrap_or(expected.description);
         expected.expires_at = expires_at.unwrap_or(expected.expires_at);
         expected.scopes = scopes.unwrap_or(expected.scopes);
         if let Some(disabled) = disabled {
-            expected.state = if disabled { KeyState::Disabled } else { KeyState::Active };
+            expected.state = if disabled {
+                KeyState::Disabled
+            } else {
+                KeyState::Active
+            };
         }
         expected.updated_at = later(seconds).at;
         assert_eq!(after, expected);
         assert_eq!(store.key(&expected.id).await.unwrap(), Some(after));
     }
-    let unchanged = store.update_key(&expected.id, KeyEdit { disabled: Some(false), ..KeyEdit::default() }, &later(9)).await;
-    assert_eq!(unchanged.unwrap(), expected, "an edit that changes nothing leaves no trace");
+    let unchanged = store
+        .update_key(
+            &expected.id,
+            KeyEdit {
+                disabled: Some(false),
+                ..KeyEdit::default()
+            },
+            &later(9),
+        )
+        .await;
+    assert_eq!(
+        unchanged.unwrap(),
+        expected,
+        "an edit that changes nothing leaves no trace"
+    );
 }
 
 pub(crate) async fn an_edit_of_a_key_that_cannot_be_changes_nothing(url: &DatabaseUrl) {
     let store = open(url).await;
     let made = create_key(&store, "acme", "one").await.key;
-    let wide = KeyEdit { scopes: Some(Some("a".parse().unwrap())), disabled: Some(true), ..KeyEdit::default() };
+    let wide = KeyEdit {
+        scopes: Some(Some("a".parse().unwrap())),
+        disabled: Some(true),
+        ..KeyEdit::default()
+    };
     let refused = store.update_key(&made.id, wide, &later(1)).await;
-    assert!(matches!(refused, Err(StoreError::ScopeNotGranted { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::ScopeNotGranted { .. })),
+        "{refused:?}"
+    );
     assert_eq!(store.key(&made.id).await.unwrap(), Some(made.clone()));
-    store.set_key_state(&made.id, KeyState::Revoked, &later(2)).await.unwrap();
+    store
+        .set_key_state(&made.id, KeyState::Revoked, &later(2))
+        .await
+        .unwrap();
     for edit in [
-        KeyEdit { description: Some(Some("d".parse().unwrap())), ..KeyEdit::default() },
-        KeyEdit { disabled: Some(false), ..KeyEdit::default() },
+        KeyEdit {
+            description: Some(Some("d".parse().unwrap())),
+            ..KeyEdit::default()
+        },
+        KeyEdit {
+            disabled: Some(false),
+            ..KeyEdit::default()
+        },
     ] {
         let refused = store.update_key(&made.id, edit, &later(3)).await;
-        assert!(matches!(refused, Err(StoreError::KeyRevoked(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::KeyRevoked(_))),
+            "{refused:?}"
+        );
     }
-    let nobody = store.update_key(&KeyId::generate().unwrap(), KeyEdit::default(), &stamp()).await;
-    assert!(matches!(nobody, Err(StoreError::UnknownKey(_))), "{nobody:?}");
+    let nobody = store
+        .update_key(&KeyId::generate().unwrap(), KeyEdit::default(), &stamp())
+        .await;
+    assert!(
+        matches!(nobody, Err(StoreError::UnknownKey(_))),
+        "{nobody:?}"
+    );
 }
 
 pub(crate) async fn a_change_of_someone_elses_touches_nothing(url: &DatabaseUrl) {
     let store = open(url).await;
     let tags = Tags::new([Tag::new("org", "a").unwrap()]).unwrap();
-    let owned = store.create_consumer(NewConsumer { tags: tags.clone(), ..consumer("acme") }, &stamp()).await.unwrap();
+    let owned = store
+        .create_consumer(
+            NewConsumer {
+                tags: tags.clone(),
+                ..consumer("acme")
+            },
+            &stamp(),
+        )
+        .await
+        .unwrap();
     let id = owned.consumer.id;
-    let made = store.create_key(key(Owner::Id(id), "one"), &Stamp { guard: tags, ..stamp() }).await.unwrap().key;
-    let other = Stamp { guard: Tags::new([Tag::new("org", "b").unwrap()]).unwrap(), ..later(1) };
-    let roll = |which| Roll { which, digest: KeyDigest::of(b"two"), hint: "x".to_owned(), grace: Duration::ZERO };
-    let edit = || KeyEdit { disabled: Some(true), ..KeyEdit::default() };
-    let rename = ConsumerEdit { name: Some("taken over".parse().unwrap()), ..ConsumerEdit::default() };
+    let made = store
+        .create_key(
+            key(Owner::Id(id), "one"),
+            &Stamp {
+                guard: tags,
+                ..stamp()
+            },
+        )
+        .await
+        .unwrap()
+        .key;
+    let other = Stamp {
+        guard: Tags::new([Tag::new("org", "b").unwrap()]).unwrap(),
+        ..later(1)
+    };
+    let roll = |which| Roll {
+        which,
+        digest: KeyDigest::of(b"two"),
+        hint: "x".to_owned(),
+        grace: Duration::ZERO,
+    };
+    let edit = || KeyEdit {
+        disabled: Some(true),
+        ..KeyEdit::default()
+    };
+    let rename = ConsumerEdit {
+        name: Some("taken over".parse().unwrap()),
+        ..ConsumerEdit::default()
+    };
     let refused = [
-        ("create", store.create_key(key(Owner::Id(id), "three"), &other).await.map(drop)),
-        ("revoke", store.set_key_state(&made.id, KeyState::Revoked, &other).await.map(drop)),
-        ("edit", store.update_key(&made.id, edit(), &other).await.map(drop)),
-        ("roll one", store.roll(roll(Which::Key(made.id)), &other).await.map(drop)),
-        ("roll all", store.roll(roll(Which::AllOf(id)), &other).await.map(drop)),
-        ("rename", store.update_consumer(&id, rename, &other).await.map(drop)),
+        (
+            "create",
+            store
+                .create_key(key(Owner::Id(id), "three"), &other)
+                .await
+                .map(drop),
+        ),
+        (
+            "revoke",
+            store
+                .set_key_state(&made.id, KeyState::Revoked, &other)
+                .await
+                .map(drop),
+        ),
+        (
+            "edit",
+            store.update_key(&made.id, edit(), &other).await.map(drop),
+        ),
+        (
+            "roll one",
+            store
+                .roll(roll(Which::Key(made.id)), &other)
+                .await
+                .map(drop),
+        ),
+        (
+            "roll all",
+            store.roll(roll(Which::AllOf(id)), &other).await.map(drop),
+        ),
+        (
+            "rename",
+            store.update_consumer(&id, rename, &other).await.map(drop),
+        ),
         ("delete", store.delete_consumer(&id, &other).await.map(drop)),
     ];
     for (what, outcome) in refused {
-        assert!(matches!(outcome, Err(StoreError::TagMismatch)), "{what}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::TagMismatch)),
+            "{what}: {outcome:?}"
+        );
     }
-    assert_eq!((store.key(&made.id).await.unwrap(), store.consumer(&id).await.unwrap()), (Some(made), Some(owned)));
+    assert_eq!(
+        (
+            store.key(&made.id).await.unwrap(),
+            store.consumer(&id).await.unwrap()
+        ),
+        (Some(made), Some(owned))
+    );
     assert_eq!(store.newest_revision().await.unwrap(), 2);
 }

@@ -6,7 +6,11 @@ use postern_gateway::store::{DatabaseUrl, GatewayId, Presence};
 use super::making::{NOW, create_key, open};
 
 fn presence(name: &str) -> Presence {
-    Presence { id: GatewayId::generate().unwrap(), name: name.to_owned(), started_at: NOW }
+    Presence {
+        id: GatewayId::generate().unwrap(),
+        name: name.to_owned(),
+        started_at: NOW,
+    }
 }
 
 pub(crate) async fn each_says_how_far_it_has_come(url: &DatabaseUrl) {
@@ -20,15 +24,27 @@ pub(crate) async fn each_says_how_far_it_has_come(url: &DatabaseUrl) {
     store.announce(&first, 1).await.unwrap();
     store.announce(&second, newest).await.unwrap();
     let told = |gateways: &[postern_gateway::store::FollowingGateway]| -> Vec<(String, i64, bool)> {
-        gateways.iter().map(|gateway| (gateway.name.clone(), gateway.revision, gateway.live)).collect()
+        gateways
+            .iter()
+            .map(|gateway| (gateway.name.clone(), gateway.revision, gateway.live))
+            .collect()
     };
     let gateways = store.gateways().await.unwrap();
-    assert_eq!(told(&gateways), [("a:8080".to_owned(), 2, true), ("b:8080".to_owned(), 1, true)]);
+    assert_eq!(
+        told(&gateways),
+        [
+            ("a:8080".to_owned(), 2, true),
+            ("b:8080".to_owned(), 1, true)
+        ]
+    );
     assert_eq!(gateways[0].started_at, NOW);
     let age = UnixMillis::now().0 - gateways[0].seen_at.0;
     assert!((-1_000..60_000).contains(&age), "{age}");
 
     store.announce(&first, newest).await.unwrap();
     store.leave(&second.id).await.unwrap();
-    assert_eq!(told(&store.gateways().await.unwrap()), [("b:8080".to_owned(), 2, true)]);
+    assert_eq!(
+        told(&store.gateways().await.unwrap()),
+        [("b:8080".to_owned(), 2, true)]
+    );
 }

@@ -13,52 +13,155 @@ pub(crate) async fn lists_go_on_after_a_place_oldest_first(url: &DatabaseUrl) {
     let store = open(url).await;
     // Two of each at every moment, so that the id decides too.
     for number in 0..7 {
-        store.create_consumer(consumer(&format!("c{number}")), &later(number / 2)).await.unwrap();
+        store
+            .create_consumer(consumer(&format!("c{number}")), &later(number / 2))
+            .await
+            .unwrap();
         create_key(&store, "c0", &format!("k{number}")).await;
     }
-    let all = store.list_consumers(&ConsumerFilter::default(), None, 100).await.unwrap();
-    let places: Vec<_> = all.iter().map(|one| (one.created_at, one.consumer.id)).collect();
+    let all = store
+        .list_consumers(&ConsumerFilter::default(), None, 100)
+        .await
+        .unwrap();
+    let places: Vec<_> = all
+        .iter()
+        .map(|one| (one.created_at, one.consumer.id))
+        .collect();
     assert!(places.len() == 7 && places.is_sorted(), "{places:?}");
     for (index, (created_at, id)) in places.iter().enumerate() {
-        let after = After { created_at: *created_at, id: id.to_string() };
-        assert_eq!(store.list_consumers(&ConsumerFilter::default(), Some(&after), 100).await.unwrap(), all[index + 1..]);
-        let next = store.list_consumers(&ConsumerFilter::default(), Some(&after), 1).await.unwrap();
+        let after = After {
+            created_at: *created_at,
+            id: id.to_string(),
+        };
+        assert_eq!(
+            store
+                .list_consumers(&ConsumerFilter::default(), Some(&after), 100)
+                .await
+                .unwrap(),
+            all[index + 1..]
+        );
+        let next = store
+            .list_consumers(&ConsumerFilter::default(), Some(&after), 1)
+            .await
+            .unwrap();
         assert_eq!(next.first(), all.get(index + 1));
     }
-    let keys = store.list_keys(&KeyFilter::default(), None, 100).await.unwrap();
-    let after = After { created_at: keys[2].created_at, id: keys[2].id.to_string() };
-    assert_eq!(store.list_keys(&KeyFilter::default(), Some(&after), 100).await.unwrap(), keys[3..]);
+    let keys = store
+        .list_keys(&KeyFilter::default(), None, 100)
+        .await
+        .unwrap();
+    let after = After {
+        created_at: keys[2].created_at,
+        id: keys[2].id.to_string(),
+    };
+    assert_eq!(
+        store
+            .list_keys(&KeyFilter::default(), Some(&after), 100)
+            .await
+            .unwrap(),
+        keys[3..]
+    );
 }
 
 pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
     let store = open(url).await;
-    for (name, own) in
-        [("a", &["org=acme"][..]), ("b", &["org=Acme", "plan=100%"]), ("c", &[]), ("d", &["xorg=acme", "n=\"org\":\"acme\""])]
-    {
-        let new = NewConsumer { tags: tags(own), custom_id: Some(format!("id-{name}").parse().unwrap()), ..consumer(name) };
+    for (name, own) in [
+        ("a", &["org=acme"][..]),
+        ("b", &["org=Acme", "plan=100%"]),
+        ("c", &[]),
+        ("d", &["xorg=acme", "n=\"org\":\"acme\""]),
+    ] {
+        let new = NewConsumer {
+            tags: tags(own),
+            custom_id: Some(format!("id-{name}").parse().unwrap()),
+            ..consumer(name)
+        };
         store.create_consumer(new, &later(0)).await.unwrap();
         create_key(&store, name, name).await;
     }
     let none = ConsumerFilter::default;
     for (filter, names) in [
         (none(), "abcd"),
-        (ConsumerFilter { bucket: Some("default".parse().unwrap()), ..none() }, "abcd"),
-        (ConsumerFilter { bucket: Some("other".parse().unwrap()), ..none() }, ""),
-        (ConsumerFilter { name: Some("b".parse().unwrap()), ..none() }, "b"),
-        (ConsumerFilter { custom_id: Some("id-c".parse().unwrap()), ..none() }, "c"),
-        (ConsumerFilter { tags: tags(&["org=acme"]), ..none() }, "a"),
-        (ConsumerFilter { tags: tags(&["org=Acme", "plan=100%"]), ..none() }, "b"),
-        (ConsumerFilter { tags: tags(&["plan=1"]), ..none() }, ""),
-        (ConsumerFilter { name: Some("a".parse().unwrap()), tags: tags(&["org=Acme"]), ..none() }, ""),
+        (
+            ConsumerFilter {
+                bucket: Some("default".parse().unwrap()),
+                ..none()
+            },
+            "abcd",
+        ),
+        (
+            ConsumerFilter {
+                bucket: Some("other".parse().unwrap()),
+                ..none()
+            },
+            "",
+        ),
+        (
+            ConsumerFilter {
+                name: Some("b".parse().unwrap()),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            ConsumerFilter {
+                custom_id: Some("id-c".parse().unwrap()),
+                ..none()
+            },
+            "c",
+        ),
+        (
+            ConsumerFilter {
+                tags: tags(&["org=acme"]),
+                ..none()
+            },
+            "a",
+        ),
+        (
+            ConsumerFilter {
+                tags: tags(&["org=Acme", "plan=100%"]),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            ConsumerFilter {
+                tags: tags(&["plan=1"]),
+                ..none()
+            },
+            "",
+        ),
+        (
+            ConsumerFilter {
+                name: Some("a".parse().unwrap()),
+                tags: tags(&["org=Acme"]),
+                ..none()
+            },
+            "",
+        ),
     ] {
-        let mut found: Vec<_> =
-            store.list_consumers(&filter, None, 100).await.unwrap().iter().map(|one| one.consumer.name.to_string()).collect();
+        let mut found: Vec<_> = store
+            .list_consumers(&filter, None, 100)
+            .await
+            .unwrap()
+            .iter()
+            .map(|one| one.consumer.name.to_string())
+            .collect();
         found.sort();
         assert_eq!(found.concat(), names, "{filter:?}");
         if filter.name.is_none() && filter.custom_id.is_none() {
-            let filter = KeyFilter { consumer: None, bucket: filter.bucket, tags: filter.tags };
-            let mut found: Vec<_> =
-                store.list_keys(&filter, None, 100).await.unwrap().iter().map(|one| one.consumer_name.to_string()).collect();
+            let filter = KeyFilter {
+                consumer: None,
+                bucket: filter.bucket,
+                tags: filter.tags,
+            };
+            let mut found: Vec<_> = store
+                .list_keys(&filter, None, 100)
+                .await
+                .unwrap()
+                .iter()
+                .map(|one| one.consumer_name.to_string())
+                .collect();
             found.sort();
             assert_eq!(found.concat(), names, "{filter:?}");
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, UnixMillis};
-use postern_gateway::store::{Actor, Answer, CreatedKey, DatabaseUrl, NewConsumer, NewKey, Owner, Stamp, Store};
+use postern_gateway::store::{
+    Actor, Answer, CreatedKey, DatabaseUrl, NewConsumer, NewKey, Owner, Stamp, Store,
+};
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -12,11 +14,17 @@ pub(crate) async fn open(url: &DatabaseUrl) -> Store {
 }
 
 pub(crate) fn stamp() -> Stamp {
-    Stamp { at: NOW, ..Stamp::now(Actor::command_line(Some("tester"))) }
+    Stamp {
+        at: NOW,
+        ..Stamp::now(Actor::command_line(Some("tester")))
+    }
 }
 
 pub(crate) fn later(seconds: u64) -> Stamp {
-    Stamp { at: NOW.after(Duration::from_secs(seconds)), ..stamp() }
+    Stamp {
+        at: NOW.after(Duration::from_secs(seconds)),
+        ..stamp()
+    }
 }
 
 pub(crate) fn consumer(name: &str) -> NewConsumer {
@@ -41,9 +49,15 @@ pub(crate) fn key(owner: Owner, text: &str) -> NewKey {
 
 /// The answer to a creation that is found at `location`.
 pub(crate) fn answer(location: &str) -> Answer {
-    Answer { location: location.to_owned(), body: "{}".to_owned() }
+    Answer {
+        location: location.to_owned(),
+        body: "{}".to_owned(),
+    }
 }
 
 pub(crate) async fn create_key(store: &Store, name: &str, text: &str) -> CreatedKey {
-    store.create_key(key(owner(name), text), &stamp()).await.unwrap()
+    store
+        .create_key(key(owner(name), text), &stamp())
+        .await
+        .unwrap()
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{ConsumerId, KeyDigest, KeyId, KeyState, KeyStatus};
 use postern_gateway::store::{
-    AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyEdit, KeyFilter, Leak, LeakPolicy, NewKey, Roll, RolledKeys, Store,
-    StoreError, TransferRow, Which,
+    AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyEdit, KeyFilter, Leak, LeakPolicy,
+    NewKey, Roll, RolledKeys, Store, StoreError, TransferRow, Which,
 };
 
 use super::feed::Following;
@@ -14,14 +14,27 @@ use super::transfer;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-async fn roll(store: &Store, which: Which, text: &str, grace: Duration) -> Result<RolledKeys, StoreError> {
-    let roll = Roll { which, digest: KeyDigest::of(text.as_bytes()), hint: "pstn_efgh".to_owned(), grace };
+async fn roll(
+    store: &Store,
+    which: Which,
+    text: &str,
+    grace: Duration,
+) -> Result<RolledKeys, StoreError> {
+    let roll = Roll {
+        which,
+        digest: KeyDigest::of(text.as_bytes()),
+        hint: "pstn_efgh".to_owned(),
+        grace,
+    };
     store.roll(roll, &stamp()).await
 }
 
 pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url: &DatabaseUrl) {
     let store = open(url).await;
-    store.create_consumer(super::making::consumer("acme"), &stamp()).await.unwrap();
+    store
+        .create_consumer(super::making::consumer("acme"), &stamp())
+        .await
+        .unwrap();
     let new = NewKey {
         description: Some("billing".parse().unwrap()),
         expires_at: Some(NOW.after(30 * DAY)),
@@ -32,15 +45,28 @@ pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url:
 
     let rolled = roll(&store, Which::Key(old.id), "two", DAY).await.unwrap();
     assert_eq!(rolled.key.expires_at, Some(NOW.after(30 * DAY)));
-    assert_eq!((rolled.key.description.clone(), rolled.key.scopes.clone()), (old.description.clone(), old.scopes.clone()));
+    assert_eq!(
+        (rolled.key.description.clone(), rolled.key.scopes.clone()),
+        (old.description.clone(), old.scopes.clone())
+    );
     assert_eq!(rolled.key.consumer, old.consumer);
-    let [ending] = &rolled.ending[..] else { panic!("{:?}", rolled.ending) };
+    let [ending] = &rolled.ending[..] else {
+        panic!("{:?}", rolled.ending)
+    };
     assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
-    assert_eq!(ending.rolled.map(|rolled| (rolled.at, rolled.successor)), Some((NOW, Some(rolled.key.id))));
+    assert_eq!(
+        ending.rolled.map(|rolled| (rolled.at, rolled.successor)),
+        Some((NOW, Some(rolled.key.id)))
+    );
     assert_eq!(store.key(&old.id).await.unwrap().as_ref(), Some(ending));
-    assert_eq!(store.key(&rolled.key.id).await.unwrap().as_ref(), Some(&rolled.key));
+    assert_eq!(
+        store.key(&rolled.key.id).await.unwrap().as_ref(),
+        Some(&rolled.key)
+    );
 
-    following.until("rolled", |following| following.find("two").is_some()).await;
+    following
+        .until("rolled", |following| following.find("two").is_some())
+        .await;
     let old_end = following.find("one").unwrap();
     assert_eq!(old_end.expires_at(), Some(NOW.after(DAY)));
     assert_eq!(old_end.status(NOW.after(DAY)), KeyStatus::Expired);
@@ -49,9 +75,14 @@ pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url:
 
 pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
     let store = open(url).await;
-    let soon = NewKey { expires_at: Some(NOW.after(DAY)), ..key(owner("acme"), "one") };
+    let soon = NewKey {
+        expires_at: Some(NOW.after(DAY)),
+        ..key(owner("acme"), "one")
+    };
     let old = store.create_key(soon, &stamp()).await.unwrap().key;
-    let first = roll(&store, Which::Key(old.id), "two", 7 * DAY).await.unwrap();
+    let first = roll(&store, Which::Key(old.id), "two", 7 * DAY)
+        .await
+        .unwrap();
     assert_eq!(first.ending[0].expires_at, Some(NOW.after(DAY)));
     // Once more, with less time: it is still the first moment that it was deprecated at, and the end that the key had at
     // first is what its second successor inherits.
@@ -62,7 +93,10 @@ pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
         grace: Duration::from_secs(60),
     };
     let second = store.roll(again, &later(10)).await.unwrap();
-    assert_eq!(second.ending[0].expires_at, Some(later(10).at.after(Duration::from_secs(60))));
+    assert_eq!(
+        second.ending[0].expires_at,
+        Some(later(10).at.after(Duration::from_secs(60)))
+    );
     assert_eq!(second.ending[0].rolled.unwrap().at, NOW);
     assert_eq!(second.key.expires_at, Some(NOW.after(DAY)));
 }
@@ -71,19 +105,36 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
     let store = open(url).await;
     let first = create_key(&store, "acme", "one").await.key;
     let gone = create_key(&store, "acme", "revoked").await.key;
-    store.set_key_state(&gone.id, KeyState::Revoked, &stamp()).await.unwrap();
+    store
+        .set_key_state(&gone.id, KeyState::Revoked, &stamp())
+        .await
+        .unwrap();
     let off = create_key(&store, "acme", "disabled").await.key;
-    store.set_key_state(&off.id, KeyState::Disabled, &stamp()).await.unwrap();
+    store
+        .set_key_state(&off.id, KeyState::Disabled, &stamp())
+        .await
+        .unwrap();
     let last = store
-        .create_key(NewKey { description: Some("the newest".parse().unwrap()), ..key(owner("acme"), "two") }, &later(5))
+        .create_key(
+            NewKey {
+                description: Some("the newest".parse().unwrap()),
+                ..key(owner("acme"), "two")
+            },
+            &later(5),
+        )
         .await
         .unwrap()
         .key;
     let other = create_key(&store, "other", "three").await.key;
 
-    let rolled = roll(&store, Which::AllOf(first.consumer), "four", Duration::ZERO).await.unwrap();
+    let rolled = roll(&store, Which::AllOf(first.consumer), "four", Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(rolled.key.description, last.description);
-    assert_eq!(rolled.ending.iter().map(|key| key.id).collect::<Vec<_>>(), [first.id, last.id]);
+    assert_eq!(
+        rolled.ending.iter().map(|key| key.id).collect::<Vec<_>>(),
+        [first.id, last.id]
+    );
     for ending in &rolled.ending {
         assert_eq!(ending.status(NOW), KeyStatus::Expired);
     }
@@ -93,7 +144,10 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
 
 pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
     let store = open(url).await;
-    let expired = NewKey { expires_at: Some(NOW), ..key(owner("acme"), "expired") };
+    let expired = NewKey {
+        expires_at: Some(NOW),
+        ..key(owner("acme"), "expired")
+    };
     let expired = store.create_key(expired, &stamp()).await.unwrap().key;
     for (state, status) in [
         (None, KeyStatus::Expired),
@@ -114,12 +168,29 @@ pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
             "{error:?}"
         );
     }
-    let none = roll(&store, Which::AllOf(expired.consumer), "new", DAY).await.unwrap_err();
-    assert!(matches!(none, StoreError::InvalidRoll(InvalidRoll::NoneGood(_))), "{none:?}");
-    let unknown = roll(&store, Which::Key(KeyId::generate().unwrap()), "new", DAY).await.unwrap_err();
+    let none = roll(&store, Which::AllOf(expired.consumer), "new", DAY)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(none, StoreError::InvalidRoll(InvalidRoll::NoneGood(_))),
+        "{none:?}"
+    );
+    let unknown = roll(&store, Which::Key(KeyId::generate().unwrap()), "new", DAY)
+        .await
+        .unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownKey(_)), "{unknown:?}");
-    let unknown = roll(&store, Which::AllOf(ConsumerId::generate().unwrap()), "new", DAY).await.unwrap_err();
-    assert!(matches!(unknown, StoreError::UnknownConsumer { .. }), "{unknown:?}");
+    let unknown = roll(
+        &store,
+        Which::AllOf(ConsumerId::generate().unwrap()),
+        "new",
+        DAY,
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        matches!(unknown, StoreError::UnknownConsumer { .. }),
+        "{unknown:?}"
+    );
     // Nothing of all that was half-done.
     assert_eq!(store.count_keys(&expired.consumer).await.unwrap(), 3);
 }
@@ -127,21 +198,54 @@ pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
 pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &DatabaseUrl) {
     let store = open(url).await;
     let never = create_key(&store, "acme", "one").await.key;
-    let second = roll(&store, Which::Key(never.id), "two", DAY).await.unwrap().key;
-    let third = roll(&store, Which::Key(second.id), "three", DAY).await.unwrap().key;
+    let second = roll(&store, Which::Key(never.id), "two", DAY)
+        .await
+        .unwrap()
+        .key;
+    let third = roll(&store, Which::Key(second.id), "three", DAY)
+        .await
+        .unwrap()
+        .key;
     // The first again, whose successor is ending itself by now.
-    let fourth = roll(&store, Which::Key(never.id), "four", DAY).await.unwrap().key;
-    assert_eq!((second.expires_at, third.expires_at, fourth.expires_at), (None, None, None));
+    let fourth = roll(&store, Which::Key(never.id), "four", DAY)
+        .await
+        .unwrap()
+        .key;
+    assert_eq!(
+        (second.expires_at, third.expires_at, fourth.expires_at),
+        (None, None, None)
+    );
 
     let leaky = create_key(&store, "leaky", "leaked").await.key;
-    let edit = BucketEdit { leak_policy: Some(LeakPolicy::Roll), leak_grace: Some(DAY) };
-    store.update_bucket(&leaky.bucket, edit, &stamp()).await.unwrap();
-    let leak = Leak { digest: KeyDigest::of(b"leaked"), url: None, source: None };
-    let ending = store.report_leak(&leak, &stamp()).await.unwrap().unwrap().key;
+    let edit = BucketEdit {
+        leak_policy: Some(LeakPolicy::Roll),
+        leak_grace: Some(DAY),
+    };
+    store
+        .update_bucket(&leaky.bucket, edit, &stamp())
+        .await
+        .unwrap();
+    let leak = Leak {
+        digest: KeyDigest::of(b"leaked"),
+        url: None,
+        source: None,
+    };
+    let ending = store
+        .report_leak(&leak, &stamp())
+        .await
+        .unwrap()
+        .unwrap()
+        .key;
     assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
-    let rolled = roll(&store, Which::Key(leaky.id), "its successor", 7 * DAY).await.unwrap();
+    let rolled = roll(&store, Which::Key(leaky.id), "its successor", 7 * DAY)
+        .await
+        .unwrap();
     assert_eq!(rolled.key.expires_at, None, "the new key has not leaked");
-    assert_eq!(rolled.ending[0].expires_at, Some(NOW.after(DAY)), "and the old one goes on for no longer");
+    assert_eq!(
+        rolled.ending[0].expires_at,
+        Some(NOW.after(DAY)),
+        "and the old one goes on for no longer"
+    );
 }
 
 pub(crate) async fn a_key_that_is_ending_ends_no_later(url: &DatabaseUrl) {
@@ -149,30 +253,69 @@ pub(crate) async fn a_key_that_is_ending_ends_no_later(url: &DatabaseUrl) {
     let key = create_key(&store, "acme", "one").await.key;
     roll(&store, Which::Key(key.id), "two", DAY).await.unwrap();
     for later in [None, Some(NOW.after(2 * DAY))] {
-        let edit = KeyEdit { expires_at: Some(later), ..KeyEdit::default() };
+        let edit = KeyEdit {
+            expires_at: Some(later),
+            ..KeyEdit::default()
+        };
         let refused = store.update_key(&key.id, edit, &stamp()).await;
-        assert!(matches!(refused, Err(StoreError::KeyEnding(id)) if id == key.id), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::KeyEnding(id)) if id == key.id),
+            "{refused:?}"
+        );
     }
     let sooner = Some(NOW.after(Duration::from_secs(60)));
-    let edit = KeyEdit { expires_at: Some(sooner), ..KeyEdit::default() };
-    assert_eq!(store.update_key(&key.id, edit, &stamp()).await.unwrap().expires_at, sooner);
+    let edit = KeyEdit {
+        expires_at: Some(sooner),
+        ..KeyEdit::default()
+    };
+    assert_eq!(
+        store
+            .update_key(&key.id, edit, &stamp())
+            .await
+            .unwrap()
+            .expires_at,
+        sooner
+    );
 }
 
 pub(crate) async fn a_consumer_with_thousands_of_keys_is_rolled_at_once(url: &DatabaseUrl) {
     const KEYS: usize = 2_100;
     let store = open(url).await;
-    let rows: Vec<TransferRow> = (0..KEYS as u64).map(|line| transfer::row(line, "acme", &format!("k{line}"))).collect();
+    let rows: Vec<TransferRow> = (0..KEYS as u64)
+        .map(|line| transfer::row(line, "acme", &format!("k{line}")))
+        .collect();
     store.import(&rows, &stamp()).await.unwrap();
     let following = Following::new(&store).await;
-    let consumer = store.list_keys(&KeyFilter::default(), None, 1).await.unwrap()[0].consumer;
-    let rolled = roll(&store, Which::AllOf(consumer), "new", Duration::ZERO).await.unwrap();
+    let consumer = store
+        .list_keys(&KeyFilter::default(), None, 1)
+        .await
+        .unwrap()[0]
+        .consumer;
+    let rolled = roll(&store, Which::AllOf(consumer), "new", Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(rolled.ending.len(), KEYS);
     let now = later(1).at;
     for key in [&rolled.ending[0], &rolled.ending[KEYS - 1]] {
         let stored = store.key(&key.id).await.unwrap();
-        assert_eq!((stored.as_ref(), key.status(now)), (Some(key), KeyStatus::Expired));
+        assert_eq!(
+            (stored.as_ref(), key.status(now)),
+            (Some(key), KeyStatus::Expired)
+        );
     }
-    following.until("ended", |following| following.find("k2099").is_some_and(|key| key.status(now) == KeyStatus::Expired)).await;
-    let of_key = AuditFilter { subject_id: Some(rolled.ending[9].id.to_string()), ..AuditFilter::default() };
-    assert_eq!(store.audit(&of_key, None, 1).await.unwrap()[0].action, "key.roll");
+    following
+        .until("ended", |following| {
+            following
+                .find("k2099")
+                .is_some_and(|key| key.status(now) == KeyStatus::Expired)
+        })
+        .await;
+    let of_key = AuditFilter {
+        subject_id: Some(rolled.ending[9].id.to_string()),
+        ..AuditFilter::default()
+    };
+    assert_eq!(
+        store.audit(&of_key, None, 1).await.unwrap()[0].action,
+        "key.roll"
+    );
 }

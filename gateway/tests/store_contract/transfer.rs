@@ -1,7 +1,10 @@
 //! Imports and exports.
 
 use postern_gateway::keys::{BucketName, KeyDigest, KeyState};
-use postern_gateway::store::{DatabaseUrl, ImportConflict, Imported, Store, TransferConsumer, TransferKey, TransferRow, Verdict};
+use postern_gateway::store::{
+    DatabaseUrl, ImportConflict, Imported, Store, TransferConsumer, TransferKey, TransferRow,
+    Verdict,
+};
 
 use super::feed::Following;
 use super::making::{create_key, later, open, stamp};
@@ -20,7 +23,11 @@ pub(crate) fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
         created_at: None,
         last_used_at: None,
     });
-    TransferRow { line, consumer: TransferConsumer::named(BucketName::default(), consumer.parse().unwrap()), key }
+    TransferRow {
+        line,
+        consumer: TransferConsumer::named(BucketName::default(), consumer.parse().unwrap()),
+        key,
+    }
 }
 
 async fn exported(store: &Store) -> Vec<TransferRow> {
@@ -45,33 +52,67 @@ pub(crate) async fn an_import_adds_what_is_new_and_changes_nothing(url: &Databas
         row(7, "acme", ""),
     ];
     let conflict = ImportConflict::KeyOfAnother;
-    let verdicts =
-        [Verdict::Already, Verdict::New, Verdict::Conflict(conflict), Verdict::New, Verdict::New, Verdict::New, Verdict::Already];
+    let verdicts = [
+        Verdict::Already,
+        Verdict::New,
+        Verdict::Conflict(conflict),
+        Verdict::New,
+        Verdict::New,
+        Verdict::New,
+        Verdict::Already,
+    ];
     assert_eq!(store.judge_import(&rows).await.unwrap(), verdicts);
     let imported = store.import(&rows, &later(1)).await.unwrap();
-    assert_eq!(imported, Imported { consumers: 2, keys: 3, already: 2, conflicts: vec![(3, conflict)] });
+    assert_eq!(
+        imported,
+        Imported {
+            consumers: 2,
+            keys: 3,
+            already: 2,
+            conflicts: vec![(3, conflict)]
+        }
+    );
     assert_eq!(store.key(&there.id).await.unwrap(), Some(there));
     let again = store.import(&rows, &later(2)).await.unwrap();
-    assert_eq!(again, Imported { consumers: 0, keys: 0, already: 6, conflicts: vec![(3, conflict)] });
+    assert_eq!(
+        again,
+        Imported {
+            consumers: 0,
+            keys: 0,
+            already: 6,
+            conflicts: vec![(3, conflict)]
+        }
+    );
 }
 
 pub(crate) async fn an_import_of_thousands_is_followed(url: &DatabaseUrl) {
     let store = open(url).await;
     let following = Following::new(&store).await;
     // More than one statement holds, and no round number.
-    let rows: Vec<TransferRow> = (0..1_733).map(|line| row(line, &format!("c{}", line % 700), &format!("k{line}"))).collect();
+    let rows: Vec<TransferRow> = (0..1_733)
+        .map(|line| row(line, &format!("c{}", line % 700), &format!("k{line}")))
+        .collect();
     let imported = store.import(&rows, &stamp()).await.unwrap();
     assert_eq!((imported.consumers, imported.keys), (700, 1_733));
-    following.until("all keys are known", |following| following.table.len() == 1_733).await;
+    following
+        .until("all keys are known", |following| {
+            following.table.len() == 1_733
+        })
+        .await;
     let key = following.find("k1400").unwrap();
     assert_eq!(key.consumer().name.as_str(), "c0");
 }
 
 pub(crate) async fn an_export_is_imported_as_it_was(url: &DatabaseUrl) {
     let store = open(url).await;
-    let rows: Vec<TransferRow> = (0..2_600).map(|line| row(line, &format!("c{}", line % 3), &format!("k{line}"))).collect();
+    let rows: Vec<TransferRow> = (0..2_600)
+        .map(|line| row(line, &format!("c{}", line % 3), &format!("k{line}")))
+        .collect();
     store.import(&rows, &stamp()).await.unwrap();
-    store.import(&[row(1, "keyless", "")], &stamp()).await.unwrap();
+    store
+        .import(&[row(1, "keyless", "")], &stamp())
+        .await
+        .unwrap();
     let before = exported(&store).await;
     assert_eq!(before.len(), 2_601);
     for consumer in before.iter().filter_map(|row| row.consumer.id) {

@@ -21,14 +21,21 @@ pub(super) async fn echo(request: HttpRequest, mut body: web::Payload) -> HttpRe
                 digest.update(&chunk);
             }
             Err(error) => {
-                log::info!("the body of {} {:?} broke off after {length} bytes: {error}", request.method(), request.path());
+                log::info!(
+                    "the body of {} {:?} broke off after {length} bytes: {error}",
+                    request.method(),
+                    request.path()
+                );
                 return bad_request(request.path(), "The body broke off");
             }
         }
     }
     let mut headers: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for (name, value) in request.headers() {
-        headers.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()));
+        headers
+            .entry(name.as_str())
+            .or_default()
+            .push(String::from_utf8_lossy(value.as_bytes()));
     }
     HttpResponse::Ok().json(json!({
         "method": request.method().as_str(),
@@ -42,9 +49,11 @@ pub(super) async fn echo(request: HttpRequest, mut body: web::Payload) -> HttpRe
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing into a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing into a `String` cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

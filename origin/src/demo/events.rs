@@ -42,7 +42,11 @@ struct Ticks {
 
 pub(super) async fn events(stopping: web::Data<Stopping>) -> HttpResponse {
     let stopping = stopping.get_ref().clone();
-    let ticks = Ticks { number: 0, interval: interval(Duration::from_secs(1)), stopping };
+    let ticks = Ticks {
+        number: 0,
+        interval: interval(Duration::from_secs(1)),
+        stopping,
+    };
     HttpResponse::Ok()
         .insert_header(("content-type", "text/event-stream"))
         .insert_header(("cache-control", "no-store"))

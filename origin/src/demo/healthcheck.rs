@@ -18,13 +18,19 @@ pub fn healthcheck(listen: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {HEALTH_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {HEALTH_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut status_line = [0; "HTTP/1.1 200 ".len()];
     stream.read_exact(&mut status_line)?;
     if &status_line == b"HTTP/1.1 200 " {
         Ok(())
     } else {
-        Err(io::Error::other(format!("it answered {:?}", String::from_utf8_lossy(&status_line))))
+        Err(io::Error::other(format!(
+            "it answered {:?}",
+            String::from_utf8_lossy(&status_line)
+        )))
     }
 }
 
@@ -49,7 +55,11 @@ mod tests {
             ("127.0.0.1:9000", "127.0.0.1:9000"),
             ("192.0.2.1:80", "192.0.2.1:80"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()), wanted.parse().unwrap(), "{listen}");
+            assert_eq!(
+                reachable(listen.parse().unwrap()),
+                wanted.parse().unwrap(),
+                "{listen}"
+            );
         }
     }
 }

@@ -22,13 +22,25 @@ struct Socket {
 }
 
 /// Frames of up to [`MAX_FRAME_BYTES`] come back as they are; pings get their pong, and a stop of the server closes with 1001.
-pub(super) async fn echo(request: HttpRequest, received: web::Payload, stopping: web::Data<Stopping>) -> HttpResponse {
+pub(super) async fn echo(
+    request: HttpRequest,
+    received: web::Payload,
+    stopping: web::Data<Stopping>,
+) -> HttpResponse {
     let stopping = stopping.get_ref().clone();
-    let socket =
-        Socket { received, unread: BytesMut::new(), codec: Codec::new().max_size(MAX_FRAME_BYTES), stopping, closed: false };
+    let socket = Socket {
+        received,
+        unread: BytesMut::new(),
+        codec: Codec::new().max_size(MAX_FRAME_BYTES),
+        stopping,
+        closed: false,
+    };
     let frames = BoxBody::new(BodyStream::new(stream::unfold(socket, next)));
     match handshake(request.head()) {
-        Ok(mut answer) => answer.message_body(frames).unwrap_or_else(Response::from).into(),
+        Ok(mut answer) => answer
+            .message_body(frames)
+            .unwrap_or_else(Response::from)
+            .into(),
         Err(refused) => Response::from(refused).into(),
     }
 }

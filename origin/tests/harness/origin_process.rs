@@ -14,7 +14,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The command with nothing of the tests' own environment.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -37,20 +41,38 @@ pub(crate) struct Answer {
 impl OriginProcess {
     /// Starts it on a free port and waits until it says where it listens.
     pub(crate) fn start<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut child = command().env("ORIGIN_LISTEN", "127.0.0.1:0").envs(environment).spawn().unwrap();
+        let mut child = command()
+            .env("ORIGIN_LISTEN", "127.0.0.1:0")
+            .envs(environment)
+            .spawn()
+            .unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
         let mut log = Vec::new();
         let address = loop {
-            let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("no address: {error}; log: {log:#?}"));
-            let address = line.split_once("listening on http://").map(|(_, address)| address.parse());
+            let line = lines
+                .recv_timeout(DEADLINE)
+                .unwrap_or_else(|error| panic!("no address: {error}; log: {log:#?}"));
+            let address = line
+                .split_once("listening on http://")
+                .map(|(_, address)| address.parse());
             log.push(line);
             if let Some(address) = address {
                 break address.unwrap();
             }
         };
-        Self { child, address, log, lines }
+        Self {
+            child,
+            address,
+            log,
+            lines,
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -71,12 +93,24 @@ impl OriginProcess {
     }
 
     /// Any request. The body follows the head as it is, framed by what `lines` say.
-    pub(crate) fn send(&self, method: &str, path: &str, lines: &[(&[u8], &[u8])], body: &[u8]) -> Answer {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        lines: &[(&[u8], &[u8])],
+        body: &[u8],
+    ) -> Answer {
         let mut stream = self.connect();
-        stream.write_all(&head(method, path, lines, "close")).unwrap();
+        stream
+            .write_all(&head(method, path, lines, "close"))
+            .unwrap();
         match stream.write_all(body) {
             // A refusal comes before the body was read.
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                ) => {}
             written => written.unwrap(),
         }
         read_answer(&mut stream)
@@ -85,12 +119,19 @@ impl OriginProcess {
     /// Waits for a line of the log that holds `text`.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
         while !self.log.iter().any(|line| line.contains(text)) {
-            self.log.push(self.lines.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("no {text:?}: {error}")));
+            self.log.push(
+                self.lines
+                    .recv_timeout(DEADLINE)
+                    .unwrap_or_else(|error| panic!("no {text:?}: {error}")),
+            );
         }
     }
 
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -98,7 +139,10 @@ impl OriginProcess {
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let by = Instant::now() + DEADLINE;
         loop {
-            match self.lines.recv_timeout(by.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(by.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => self.log.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("still running; log: {:#?}", self.log),
@@ -111,7 +155,10 @@ impl OriginProcess {
     /// The most memory that it ever held, in bytes.
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 }
@@ -127,7 +174,11 @@ impl Drop for OriginProcess {
 impl Answer {
     /// The value of a header that came exactly once.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_str());
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "{name} came twice");
         value
@@ -138,8 +189,15 @@ impl Answer {
     }
 }
 
-pub(crate) fn head(method: &str, path: &str, lines: &[(&[u8], &[u8])], connection: &str) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: origin.test\r\nconnection: {connection}\r\n").into_bytes();
+pub(crate) fn head(
+    method: &str,
+    path: &str,
+    lines: &[(&[u8], &[u8])],
+    connection: &str,
+) -> Vec<u8> {
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nhost: origin.test\r\nconnection: {connection}\r\n")
+            .into_bytes();
     for (name, value) in lines {
         head.extend_from_slice(&[name, b":".as_slice(), value, b"\r\n"].concat());
     }
@@ -155,11 +213,28 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> Answer {
         Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => {}
         read => drop(read.unwrap()),
     }
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no head in {bytes:?}"));
     let body = bytes.split_off(end + 4);
     let head = String::from_utf8(bytes).unwrap();
     let mut lines = head.trim_end().split("\r\n");
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n.to_lowercase(), v.to_owned())).collect();
-    Answer { status, headers, body }
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let headers = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
+        .collect();
+    Answer {
+        status,
+        headers,
+        body,
+    }
 }

@@ -15,15 +15,27 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 /// The rows of a CSV file.
 pub(super) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
     // The lengths of records are checked here, with a message that says more.
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Newlines::new(source));
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(Newlines::new(source));
     let mut header = ByteRecord::new();
     let columns = match reader.read_byte_record(&mut header) {
         Ok(true) => columns(&header),
-        Ok(false) => Err(format!("the file is empty; the first line names the columns, of {}", Column::names())),
+        Ok(false) => Err(format!(
+            "the file is empty; the first line names the columns, of {}",
+            Column::names()
+        )),
         Err(error) => return Box::new(std::iter::once(Err(ReadError::Io(error.into())))),
     };
     match columns {
-        Ok(columns) => Box::new(Lines { reader, columns, defaults, record: ByteRecord::new(), is_over: false }),
+        Ok(columns) => Box::new(Lines {
+            reader,
+            columns,
+            defaults,
+            record: ByteRecord::new(),
+            is_over: false,
+        }),
         Err(reason) => Box::new(std::iter::once(Err(ReadError::bad(1, reason)))),
     }
 }
@@ -54,8 +66,16 @@ impl<R: Read> Iterator for Lines<R> {
         }
         // The reader counts line breaks: those between cells, of blank lines before, in the record, and one behind it.
         let within = memchr::memchr_iter(b'\n', self.record.as_slice()).count() as u64;
-        let line = self.reader.position().line().saturating_sub(within + 1).max(begin);
-        Some(self.read(line).map_err(|reason| ReadError::bad(line, reason)))
+        let line = self
+            .reader
+            .position()
+            .line()
+            .saturating_sub(within + 1)
+            .max(begin);
+        Some(
+            self.read(line)
+                .map_err(|reason| ReadError::bad(line, reason)),
+        )
     }
 }
 
@@ -63,18 +83,25 @@ impl<R: Read> Lines<R> {
     fn read(&self, line: u64) -> Result<TransferRow, String> {
         let (cells, columns) = (self.record.len(), self.columns.len());
         if self.record.as_slice().len() > MAX_RECORD_BYTES {
-            return Err(format!("it has more than {MAX_RECORD_BYTES} bytes: is a quotation mark not closed?"));
+            return Err(format!(
+                "it has more than {MAX_RECORD_BYTES} bytes: is a quotation mark not closed?"
+            ));
         }
         if cells != columns {
-            return Err(format!("it has {cells} cells, and the header names {columns} columns"));
+            return Err(format!(
+                "it has {cells} cells, and the header names {columns} columns"
+            ));
         }
         let mut fields = Fields::default();
         for (column, cell) in self.columns.iter().zip(&self.record) {
             let name = column.as_str();
-            let text = std::str::from_utf8(cell).map_err(|_| format!("`{name}`: it is not UTF-8"))?;
+            let text =
+                std::str::from_utf8(cell).map_err(|_| format!("`{name}`: it is not UTF-8"))?;
             // Metadata may be JSON on several lines.
             if *column != Column::Metadata && text.contains(['\n', '\r']) {
-                return Err(format!("`{name}`: it goes over several lines: is a quotation mark not closed?"));
+                return Err(format!(
+                    "`{name}`: it goes over several lines: is a quotation mark not closed?"
+                ));
             }
             fields.set_text(*column, text);
         }
@@ -91,7 +118,11 @@ struct Newlines<R> {
 
 impl<R> Newlines<R> {
     fn new(source: R) -> Self {
-        Self { source, last: b'\n', is_over: false }
+        Self {
+            source,
+            last: b'\n',
+            is_over: false,
+        }
     }
 }
 
@@ -104,7 +135,10 @@ impl<R: Read> Read for Newlines<R> {
             let read = self.source.read(buffer)?;
             let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
                 self.is_over = true;
-                return match buffer.first_mut().filter(|_| !matches!(self.last, b'\n' | b'\r')) {
+                return match buffer
+                    .first_mut()
+                    .filter(|_| !matches!(self.last, b'\n' | b'\r'))
+                {
                     Some(first) => {
                         *first = b'\n';
                         Ok(1)
@@ -130,7 +164,9 @@ impl<R> Newlines<R> {
         }
         let (mut kept, mut before) = (0, before);
         for index in 0..bytes.len() {
-            let Some(byte) = bytes.get(index).copied() else { break };
+            let Some(byte) = bytes.get(index).copied() else {
+                break;
+            };
             if !(byte == b'\n' && before == b'\r') {
                 if let Some(place) = bytes.get_mut(kept) {
                     *place = if byte == b'\r' { b'\n' } else { byte };
@@ -174,7 +210,10 @@ mod tests {
     use crate::keys::{BucketName, Prefix};
 
     fn read(text: &str) -> Vec<Result<TransferRow, (u64, String)>> {
-        let defaults = Defaults { bucket: BucketName::default(), prefix: Prefix::default() };
+        let defaults = Defaults {
+            bucket: BucketName::default(),
+            prefix: Prefix::default(),
+        };
         let rows = rows(io::Cursor::new(text.as_bytes().to_vec()), defaults);
         rows.map(|row| {
             row.map_err(|error| match error {
@@ -187,21 +226,30 @@ mod tests {
 
     #[test]
     fn columns_come_in_any_order() {
-        let rows = read("\u{feff}Key, scopes ,consumer\nabcd,read write,acme\n\n\"efgh\",,\"Acme, Inc.\"");
+        let rows =
+            read("\u{feff}Key, scopes ,consumer\nabcd,read write,acme\n\n\"efgh\",,\"Acme, Inc.\"");
         let rows: Vec<TransferRow> = rows.into_iter().map(Result::unwrap).collect();
         assert_eq!(
-            rows.iter().map(|row| (row.line, row.consumer.name.as_str())).collect::<Vec<_>>(),
+            rows.iter()
+                .map(|row| (row.line, row.consumer.name.as_str()))
+                .collect::<Vec<_>>(),
             [(2, "acme"), (4, "Acme, Inc.")]
         );
         assert_eq!(rows[0].consumer.scopes.as_str(), "read write");
-        assert_eq!(rows[0].key.as_ref().unwrap().digest, crate::keys::KeyDigest::of(b"abcd"));
+        assert_eq!(
+            rows[0].key.as_ref().unwrap().digest,
+            crate::keys::KeyDigest::of(b"abcd")
+        );
     }
 
     #[test]
     fn a_header_that_is_none_is_refused_without_being_repeated() {
         for (text, said) in [
             ("", "the file is empty"),
-            ("s3cr3t-key,acme\nother,b\n", "column 1 of the header is not known"),
+            (
+                "s3cr3t-key,acme\nother,b\n",
+                "column 1 of the header is not known",
+            ),
             ("key,consumer,nmae\n", "column 3 of the header is not known"),
             ("consumer;key\n", "column 1 of the header is not known"),
             ("consumer\n", "the header names `consumer` and one of"),
@@ -209,7 +257,10 @@ mod tests {
             ("key,consumer,key\n", "the header names `key` twice"),
         ] {
             match read(text).as_slice() {
-                [Err((1, reason))] => assert!(reason.starts_with(said) && !reason.contains("s3cr3t"), "{reason}"),
+                [Err((1, reason))] => assert!(
+                    reason.starts_with(said) && !reason.contains("s3cr3t"),
+                    "{reason}"
+                ),
                 other => panic!("{text:?}: {other:?}"),
             }
         }
@@ -217,10 +268,20 @@ mod tests {
 
     #[test]
     fn an_unclosed_quotation_mark_is_found_where_it_begins() {
-        let text = format!("consumer,key\na,abcd\nb,\"efgh\n{}", "c,ijkl\n".repeat(20_000));
-        for (text, line) in [(text.as_str(), 3), ("consumer,key\na,abcd\nb,\"efgh\nc,ijkl", 3), ("consumer,key\nb,\"efgh", 2)] {
+        let text = format!(
+            "consumer,key\na,abcd\nb,\"efgh\n{}",
+            "c,ijkl\n".repeat(20_000)
+        );
+        for (text, line) in [
+            (text.as_str(), 3),
+            ("consumer,key\na,abcd\nb,\"efgh\nc,ijkl", 3),
+            ("consumer,key\nb,\"efgh", 2),
+        ] {
             let errors: Vec<_> = read(text).into_iter().filter_map(Result::err).collect();
-            assert!(matches!(&*errors, [(at, reason)] if *at == line && reason.contains("quotation mark")), "{errors:?}");
+            assert!(
+                matches!(&*errors, [(at, reason)] if *at == line && reason.contains("quotation mark")),
+                "{errors:?}"
+            );
         }
     }
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::keys::{
-    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis,
+    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope,
+    Scopes, Tag, Tags, UnixMillis,
 };
 use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
 
@@ -77,7 +78,10 @@ columns! {
 impl Column {
     /// Finds a column by its name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|column| column.as_str().eq_ignore_ascii_case(name.trim()))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|column| column.as_str().eq_ignore_ascii_case(name.trim()))
     }
 
     /// All names, for messages.
@@ -113,7 +117,9 @@ impl Fields {
         match value {
             Value::Null => {}
             // A key that is read is wiped after use, wherever it was.
-            Value::String(key) if column == Column::Key => self.set(column, Cell::Text(Zeroizing::new(key))),
+            Value::String(key) if column == Column::Key => {
+                self.set(column, Cell::Text(Zeroizing::new(key)))
+            }
             value => self.set(column, Cell::Json(value)),
         }
     }
@@ -136,14 +142,22 @@ impl Fields {
         self.refuse_keys(&defaults.prefix)?;
         let key = self.key(&defaults.prefix)?;
         let consumer = self.consumer(defaults)?;
-        Ok(TransferRow { line, consumer, key })
+        Ok(TransferRow {
+            line,
+            consumer,
+            key,
+        })
     }
 
     fn consumer(&mut self, defaults: &Defaults) -> Result<TransferConsumer, String> {
-        let name = self.parse(Column::Consumer)?.ok_or_else(|| bad(Column::Consumer, "every line names its consumer"))?;
+        let name = self
+            .parse(Column::Consumer)?
+            .ok_or_else(|| bad(Column::Consumer, "every line names its consumer"))?;
         Ok(TransferConsumer {
             id: self.parse(Column::ConsumerId)?,
-            bucket: self.parse(Column::Bucket)?.unwrap_or_else(|| defaults.bucket.clone()),
+            bucket: self
+                .parse(Column::Bucket)?
+                .unwrap_or_else(|| defaults.bucket.clone()),
             name,
             custom_id: self.parse(Column::CustomId)?,
             description: self.note(Column::Description)?,
@@ -156,25 +170,43 @@ impl Fields {
     }
 
     fn key(&mut self, prefix: &Prefix) -> Result<Option<TransferKey>, String> {
-        let digest =
-            self.text(Column::Sha256)?.map(|text| KeyDigest::parse(text.trim()).map_err(|error| bad(Column::Sha256, error)));
+        let digest = self
+            .text(Column::Sha256)?
+            .map(|text| KeyDigest::parse(text.trim()).map_err(|error| bad(Column::Sha256, error)));
         let digest = digest.transpose()?;
         let hint = self.text(Column::Hint)?;
-        if hint.as_ref().is_some_and(|hint| hint.len() > MAX_HINT_CHARS || !hint.bytes().all(|byte| byte.is_ascii_graphic())) {
+        if hint.as_ref().is_some_and(|hint| {
+            hint.len() > MAX_HINT_CHARS || !hint.bytes().all(|byte| byte.is_ascii_graphic())
+        }) {
             return Err(bad(
                 Column::Hint,
-                format_args!("at most {MAX_HINT_CHARS} visible ASCII characters, the first of the key"),
+                format_args!(
+                    "at most {MAX_HINT_CHARS} visible ASCII characters, the first of the key"
+                ),
             ));
         }
         let (digest, hint) = match (self.plain_key(prefix)?, digest) {
             (Some(key), Some(digest)) if key.digest() != digest => {
-                return Err(bad(Column::Sha256, "it is not the SHA-256 of the column `key`; give one of the two"));
+                return Err(bad(
+                    Column::Sha256,
+                    "it is not the SHA-256 of the column `key`; give one of the two",
+                ));
             }
             (Some(key), _) => (key.digest(), key.hint(prefix)),
-            (None, Some(digest)) if hint.as_ref().is_some_and(|hint| KeyDigest::of(hint.as_bytes()) == digest) => {
-                return Err(bad(Column::Hint, "this is the whole key; give its first characters, or leave the hint out"));
+            (None, Some(digest))
+                if hint
+                    .as_ref()
+                    .is_some_and(|hint| KeyDigest::of(hint.as_bytes()) == digest) =>
+            {
+                return Err(bad(
+                    Column::Hint,
+                    "this is the whole key; give its first characters, or leave the hint out",
+                ));
             }
-            (None, Some(digest)) => (digest, hint.map(|hint| hint.to_string()).unwrap_or_default()),
+            (None, Some(digest)) => (
+                digest,
+                hint.map(|hint| hint.to_string()).unwrap_or_default(),
+            ),
             (None, None) => return self.no_key(),
         };
         let expires_at = self.time(Column::ExpiresAt)?;
@@ -205,29 +237,44 @@ impl Fields {
             Column::KeyDescription,
             Column::LastUsedAt,
         ];
-        match of_key.into_iter().find(|column| self.0.get(*column as usize).is_some_and(Option::is_some)) {
-            Some(column) => Err(bad(column, "it is of a key, but the line has neither `key` nor `sha256`")),
+        match of_key
+            .into_iter()
+            .find(|column| self.0.get(*column as usize).is_some_and(Option::is_some))
+        {
+            Some(column) => Err(bad(
+                column,
+                "it is of a key, but the line has neither `key` nor `sha256`",
+            )),
             None => Ok(None),
         }
     }
 
     fn plain_key(&mut self, prefix: &Prefix) -> Result<Option<ForeignKey>, String> {
-        let Some(text) = self.text(Column::Key)? else { return Ok(None) };
-        let text = if text.trim().len() == text.len() { text } else { Zeroizing::new(text.trim().to_owned()) };
+        let Some(text) = self.text(Column::Key)? else {
+            return Ok(None);
+        };
+        let text = if text.trim().len() == text.len() {
+            text
+        } else {
+            Zeroizing::new(text.trim().to_owned())
+        };
         match ForeignKey::parse(text, prefix) {
             Ok(key) => Ok(Some(key)),
             Err(error) => Err(bad(
                 Column::Key,
-                format_args!("{error}, so no client could present it; a key is 1 to 512 letters, digits and `-._~+/`, then `=`"),
+                format_args!(
+                    "{error}, so no client could present it; a key is 1 to 512 letters, digits and `-._~+/`, then `=`"
+                ),
             )),
         }
     }
 
     fn state(&mut self) -> Result<KeyState, String> {
         let state = match self.text(Column::State)? {
-            Some(text) => {
-                Some(KeyState::parse(text.trim()).ok_or_else(|| bad(Column::State, "it is `active`, `disabled` or `revoked`"))?)
-            }
+            Some(text) => Some(
+                KeyState::parse(text.trim())
+                    .ok_or_else(|| bad(Column::State, "it is `active`, `disabled` or `revoked`"))?,
+            ),
             None => None,
         };
         match (self.boolean(Column::Disabled)?, state) {
@@ -250,17 +297,21 @@ impl Fields {
 
     fn parse<T: FromStr<Err: Display>>(&mut self, column: Column) -> Result<Option<T>, String> {
         let text = self.text(column)?;
-        text.map(|text| text.trim().parse().map_err(|error| bad(column, error))).transpose()
+        text.map(|text| text.trim().parse().map_err(|error| bad(column, error)))
+            .transpose()
     }
 
     /// A note keeps its spaces.
     fn note(&mut self, column: Column) -> Result<Option<Description>, String> {
-        self.text(column)?.map(|text| text.parse().map_err(|error| bad(column, error))).transpose()
+        self.text(column)?
+            .map(|text| text.parse().map_err(|error| bad(column, error)))
+            .transpose()
     }
 
     fn time(&mut self, column: Column) -> Result<Option<UnixMillis>, String> {
         let text = self.text(column)?;
-        text.map(|text| UnixMillis::parse_rfc3339(text.trim()).map_err(|error| bad(column, error))).transpose()
+        text.map(|text| UnixMillis::parse_rfc3339(text.trim()).map_err(|error| bad(column, error)))
+            .transpose()
     }
 
     fn boolean(&mut self, column: Column) -> Result<Option<bool>, String> {
@@ -284,7 +335,9 @@ impl Fields {
             Some(Cell::Json(object @ Value::Object(_))) => Zeroizing::new(object.to_string()),
             Some(Cell::Json(_)) => Zeroizing::default(),
         };
-        text.parse().map(Some).map_err(|error| bad(Column::Metadata, error))
+        text.parse()
+            .map(Some)
+            .map_err(|error| bad(Column::Metadata, error))
     }
 
     fn scopes(&mut self, column: Column) -> Result<Option<Scopes>, String> {
@@ -296,17 +349,30 @@ impl Fields {
         };
         let words: Vec<&str> = match &value {
             Value::String(text) => text
-                .split(|separator: char| separator.is_whitespace() || matches!(separator, ';' | ','))
+                .split(|separator: char| {
+                    separator.is_whitespace() || matches!(separator, ';' | ',')
+                })
                 .filter(|word| !word.is_empty())
                 .collect(),
             Value::Array(words) => words
                 .iter()
-                .map(|word| word.as_str().ok_or_else(|| bad(column, "it is an array of texts")))
+                .map(|word| {
+                    word.as_str()
+                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                })
                 .collect::<Result<_, _>>()?,
-            _ => return Err(bad(column, "it is an array of texts, or one text with spaces or `;` between the scopes")),
+            _ => {
+                return Err(bad(
+                    column,
+                    "it is an array of texts, or one text with spaces or `;` between the scopes",
+                ));
+            }
         };
         let scopes: Result<Vec<Scope>, _> = words.into_iter().map(str::parse).collect();
-        scopes.and_then(Scopes::new).map(Some).map_err(|error| bad(column, error))
+        scopes
+            .and_then(Scopes::new)
+            .map(Some)
+            .map_err(|error| bad(column, error))
     }
 
     fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
@@ -317,21 +383,36 @@ impl Fields {
             Some(Cell::Json(Value::String(text))) => text,
             Some(Cell::Json(Value::Array(ranges))) => {
                 let ranges: Option<Vec<&str>> = ranges.iter().map(Value::as_str).collect();
-                ranges.ok_or_else(|| bad(column, "it is an array of texts"))?.join(" ")
+                ranges
+                    .ok_or_else(|| bad(column, "it is an array of texts"))?
+                    .join(" ")
             }
             Some(Cell::Json(_)) => {
-                return Err(bad(column, "it is an array of texts, or one text with spaces between the ranges"));
+                return Err(bad(
+                    column,
+                    "it is an array of texts, or one text with spaces between the ranges",
+                ));
             }
         };
         text.parse().map_err(|error| bad(column, error))
     }
 
     fn rolled(&mut self, own_end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
-        match (self.time(Column::DeprecatedAt)?, self.parse(Column::Successor)?) {
+        match (
+            self.time(Column::DeprecatedAt)?,
+            self.parse(Column::Successor)?,
+        ) {
             // How it would have ended is not told; as it ends is what is known.
-            (Some(at), successor) => Ok(Some(Rolled { at, successor, own_end })),
+            (Some(at), successor) => Ok(Some(Rolled {
+                at,
+                successor,
+                own_end,
+            })),
             (None, None) => Ok(None),
-            (None, Some(_)) => Err(bad(Column::Successor, "it needs `deprecated_at`, since when the key is to be replaced")),
+            (None, Some(_)) => Err(bad(
+                Column::Successor,
+                "it needs `deprecated_at`, since when the key is to be replaced",
+            )),
         }
     }
 
@@ -341,17 +422,24 @@ impl Fields {
             None => return Ok(Tags::default()),
             Some(Cell::Text(text)) if text.trim_start().starts_with('{') => json_in(column, &text)?,
             Some(Cell::Text(text)) => {
-                let tags: Result<Vec<Tag>, _> =
-                    text.split(';').filter(|tag| !tag.trim().is_empty()).map(|tag| tag.trim_start().parse()).collect();
+                let tags: Result<Vec<Tag>, _> = text
+                    .split(';')
+                    .filter(|tag| !tag.trim().is_empty())
+                    .map(|tag| tag.trim_start().parse())
+                    .collect();
                 return tags.and_then(Tags::new).map_err(|error| bad(column, error));
             }
             Some(Cell::Json(value)) => value,
         };
-        let Value::Object(tags) = value else { return Err(bad(column, "it is an object of texts")) };
+        let Value::Object(tags) = value else {
+            return Err(bad(column, "it is an object of texts"));
+        };
         let tags: Result<Vec<Tag>, String> = tags
             .iter()
             .map(|(name, value)| {
-                let value = value.as_str().ok_or_else(|| bad(column, "it is an object of texts"))?;
+                let value = value
+                    .as_str()
+                    .ok_or_else(|| bad(column, "it is an object of texts"))?;
                 Tag::new(name, value).map_err(|error| bad(column, error))
             })
             .collect();

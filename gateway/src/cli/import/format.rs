@@ -25,7 +25,10 @@ impl Format {
     /// Guesses from the name of the file, then from how it begins. `None` when neither tells.
     pub(super) fn guess(file: &Path, beginning: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(beginning);
-        let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let extension = file
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" => Some(Self::Jsonl),
@@ -43,7 +46,11 @@ impl Format {
             Some(Self::Jsonl)
         } else if text.contains("map $") {
             Some(Self::NginxMap)
-        } else if first.split(',').any(|cell| cell.trim_matches('"').trim().eq_ignore_ascii_case("consumer")) {
+        } else if first.split(',').any(|cell| {
+            cell.trim_matches('"')
+                .trim()
+                .eq_ignore_ascii_case("consumer")
+        }) {
             Some(Self::Csv)
         } else {
             None
@@ -54,7 +61,10 @@ impl Format {
 /// Reads the beginning of `source`, and returns it with a reader of the whole.
 pub(super) fn look_at<R: Read>(mut source: R) -> io::Result<(Vec<u8>, impl Read)> {
     let mut beginning = Vec::new();
-    source.by_ref().take(LOOKED_AT_BYTES).read_to_end(&mut beginning)?;
+    source
+        .by_ref()
+        .take(LOOKED_AT_BYTES)
+        .read_to_end(&mut beginning)?;
     Ok((beginning.clone(), io::Cursor::new(beginning).chain(source)))
 }
 
@@ -69,7 +79,11 @@ mod tests {
             ("a.NDJSON", "", Some(Format::Jsonl)),
             ("kong.yml", "", Some(Format::Kong)),
             ("keys.conf", "", Some(Format::NginxMap)),
-            ("a.json", "{\"_format_version\": \"3.0\"}", Some(Format::Kong)),
+            (
+                "a.json",
+                "{\"_format_version\": \"3.0\"}",
+                Some(Format::Kong),
+            ),
             ("a.json", "\n{\"consumer\": \"a\"}", Some(Format::Jsonl)),
             ("-", "\u{feff}key,\"Consumer\"\n", Some(Format::Csv)),
             ("-", "# kong\n_format_version: '3.0'\n", Some(Format::Kong)),
@@ -77,7 +91,11 @@ mod tests {
             ("-", "abcd\nefgh\n", None),
             ("a.txt", "", None),
         ] {
-            assert_eq!(Format::guess(Path::new(name), content.as_bytes()), format, "{name} {content}");
+            assert_eq!(
+                Format::guess(Path::new(name), content.as_bytes()),
+                format,
+                "{name} {content}"
+            );
         }
     }
 

@@ -16,7 +16,12 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// The rows of a file of JSON lines.
 pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
-    Box::new(Lines { source, defaults, line: 0, text: Zeroizing::default() })
+    Box::new(Lines {
+        source,
+        defaults,
+        line: 0,
+        text: Zeroizing::default(),
+    })
 }
 
 struct Lines<R> {
@@ -33,19 +38,30 @@ impl<R: BufRead> Iterator for Lines<R> {
         loop {
             self.line += 1;
             self.text.clear();
-            match self.source.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut self.text) {
+            match self
+                .source
+                .by_ref()
+                .take(MAX_LINE_BYTES)
+                .read_until(b'\n', &mut self.text)
+            {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(Err(error.into())),
             }
             if self.text.len() as u64 == MAX_LINE_BYTES && !self.text.ends_with(b"\n") {
                 return Some(match self.source.skip_until(b'\n') {
-                    Ok(_) => Err(ReadError::bad(self.line, format!("it has more than {MAX_LINE_BYTES} bytes"))),
+                    Ok(_) => Err(ReadError::bad(
+                        self.line,
+                        format!("it has more than {MAX_LINE_BYTES} bytes"),
+                    )),
                     Err(error) => Err(error.into()),
                 });
             }
             let text = match self.line {
-                1 => self.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.text),
+                1 => self
+                    .text
+                    .strip_prefix(b"\xef\xbb\xbf")
+                    .unwrap_or(&self.text),
                 _ => &self.text,
             };
             if !text.trim_ascii().is_empty() {
@@ -57,8 +73,12 @@ impl<R: BufRead> Iterator for Lines<R> {
 
 /// Reads one line.
 pub(super) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<TransferRow, ReadError> {
-    let object: Object = serde_json::from_slice(text).map_err(|error| ReadError::bad(line, explain(&error)))?;
-    object.0.read(line, defaults).map_err(|reason| ReadError::bad(line, reason))
+    let object: Object =
+        serde_json::from_slice(text).map_err(|error| ReadError::bad(line, explain(&error)))?;
+    object
+        .0
+        .read(line, defaults)
+        .map_err(|reason| ReadError::bad(line, reason))
 }
 
 struct Object(Fields);
@@ -69,9 +89,15 @@ const OWN: &str = "a line is one object: ";
 /// What is wrong with a line, without anything of the line.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.strip_prefix(OWN).and_then(|rest| rest.rsplit_once(" at line ")) {
+    match text
+        .strip_prefix(OWN)
+        .and_then(|rest| rest.rsplit_once(" at line "))
+    {
         Some((reason, _)) => reason.to_owned(),
-        None => format!("it is not one JSON object, such as {{\"consumer\":\"acme\",\"key\":\"…\"}} (column {})", error.column()),
+        None => format!(
+            "it is not one JSON object, such as {{\"consumer\":\"acme\",\"key\":\"…\"}} (column {})",
+            error.column()
+        ),
     }
 }
 
@@ -96,10 +122,17 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         while let Some(name) = map.next_key::<String>()?.map(Zeroizing::new) {
             // Not repeated: in an object of keys and names it is a key.
             let column = Column::named(&name).ok_or_else(|| {
-                A::Error::custom(format_args!("{OWN}field {} is not known; accepted are {}", seen.len() + 1, Column::names()))
+                A::Error::custom(format_args!(
+                    "{OWN}field {} is not known; accepted are {}",
+                    seen.len() + 1,
+                    Column::names()
+                ))
             })?;
             if seen.contains(&column) {
-                return Err(A::Error::custom(format_args!("{OWN}`{}` is there twice", column.as_str())));
+                return Err(A::Error::custom(format_args!(
+                    "{OWN}`{}` is there twice",
+                    column.as_str()
+                )));
             }
             seen.push(column);
             fields.set_json(column, map.next_value::<Value>()?);

@@ -21,7 +21,8 @@ use crate::store::TransferRow;
 /// Longest file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 const UNNAMED: &str = "a credential in a list of its own names its `consumer`";
-const SHADOWED: &str = "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
+const SHADOWED: &str =
+    "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
 const AMBIGUOUS: &str = "its `consumer` is the `username` or the `id` of more than one; refer to it by `id`, as `{\"id\":\"…\"}`";
 
 #[derive(Deserialize)]
@@ -85,7 +86,10 @@ pub(super) fn rows(source: impl Read, defaults: Defaults, now: UnixMillis) -> Ro
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Box::new(std::iter::once(Err(ReadError::bad(1, "the file is not UTF-8"))));
+            return Box::new(std::iter::once(Err(ReadError::bad(
+                1,
+                "the file is not UTF-8",
+            ))));
         }
         Err(error) => return Box::new(std::iter::once(Err(error.into()))),
     }
@@ -105,7 +109,10 @@ fn read(text: &str, defaults: &Defaults, now: UnixMillis) -> Vec<Result<Transfer
         }
     };
     if file.consumers.is_empty() && file.keyauth_credentials.is_empty() {
-        return vec![Err(ReadError::bad(1, "the file has neither `consumers` nor `keyauth_credentials`"))];
+        return vec![Err(ReadError::bad(
+            1,
+            "the file has neither `consumers` nor `keyauth_credentials`",
+        ))];
     }
     Reading::default().read(file, defaults, now)
 }
@@ -127,14 +134,40 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(mut self, mut file: File, defaults: &Defaults, now: UnixMillis) -> Vec<Result<TransferRow, ReadError>> {
-        for (index, Spanned { value: consumer, .. }) in file.consumers.iter().enumerate() {
-            let KongConsumer { username, id, custom_id, .. } = consumer;
-            self.names.add(index, username.as_deref(), id.as_deref(), custom_id.as_deref());
+    fn read(
+        mut self,
+        mut file: File,
+        defaults: &Defaults,
+        now: UnixMillis,
+    ) -> Vec<Result<TransferRow, ReadError>> {
+        for (
+            index,
+            Spanned {
+                value: consumer, ..
+            },
+        ) in file.consumers.iter().enumerate()
+        {
+            let KongConsumer {
+                username,
+                id,
+                custom_id,
+                ..
+            } = consumer;
+            self.names.add(
+                index,
+                username.as_deref(),
+                id.as_deref(),
+                custom_id.as_deref(),
+            );
         }
         for acl in file.acls {
             let line = acl.defined.line();
-            match acl.value.consumer.as_ref().map_or(Meant::Nobody, |consumer| self.names.find(consumer)) {
+            match acl
+                .value
+                .consumer
+                .as_ref()
+                .map_or(Meant::Nobody, |consumer| self.names.find(consumer))
+            {
                 Meant::One(index) => {
                     if let Some(consumer) = file.consumers.get_mut(index) {
                         consumer.value.acls.push(acl.value);
@@ -145,24 +178,56 @@ impl Reading {
             }
         }
         let mut nested = Vec::new();
-        for (index, Spanned { value: mut consumer, defined, .. }) in file.consumers.into_iter().enumerate() {
-            nested.extend(std::mem::take(&mut consumer.keyauth_credentials).into_iter().map(|credential| (index, credential)));
-            let is_shadowed = self.names.is_shadowed(consumer.username.as_deref(), consumer.custom_id.as_deref());
-            let fields = if is_shadowed { Err(SHADOWED.to_owned()) } else { consumer.fields() };
-            self.consumers.push(Known { line: defined.line(), fields, has_key: false });
+        for (
+            index,
+            Spanned {
+                value: mut consumer,
+                defined,
+                ..
+            },
+        ) in file.consumers.into_iter().enumerate()
+        {
+            nested.extend(
+                std::mem::take(&mut consumer.keyauth_credentials)
+                    .into_iter()
+                    .map(|credential| (index, credential)),
+            );
+            let is_shadowed = self
+                .names
+                .is_shadowed(consumer.username.as_deref(), consumer.custom_id.as_deref());
+            let fields = if is_shadowed {
+                Err(SHADOWED.to_owned())
+            } else {
+                consumer.fields()
+            };
+            self.consumers.push(Known {
+                line: defined.line(),
+                fields,
+                has_key: false,
+            });
         }
         for (index, credential) in nested {
             self.credential(index, credential, defaults, now);
         }
         for mut credential in file.keyauth_credentials {
             let line = credential.defined.line();
-            match credential.value.consumer.take().ok_or(UNNAMED).and_then(|consumer| self.named(consumer, line)) {
+            match credential
+                .value
+                .consumer
+                .take()
+                .ok_or(UNNAMED)
+                .and_then(|consumer| self.named(consumer, line))
+            {
                 Ok(index) => self.credential(index, credential, defaults, now),
                 Err(reason) => self.rows.push(Err(ReadError::bad(line, reason))),
             }
         }
-        let keyless = self.consumers.into_iter().filter(|consumer| !consumer.has_key);
-        self.rows.extend(keyless.map(|Known { line, fields, .. }| row(line, fields, defaults)));
+        let keyless = self
+            .consumers
+            .into_iter()
+            .filter(|consumer| !consumer.has_key);
+        self.rows
+            .extend(keyless.map(|Known { line, fields, .. }| row(line, fields, defaults)));
         self.rows
     }
 
@@ -177,30 +242,57 @@ impl Reading {
         let index = self.consumers.len();
         let mut fields = Fields::default();
         fields.set_text(Column::Consumer, &name);
-        self.consumers.push(Known { line, fields: Ok(fields), has_key: false });
+        self.consumers.push(Known {
+            line,
+            fields: Ok(fields),
+            has_key: false,
+        });
         Ok(index)
     }
 
-    fn credential(&mut self, index: usize, credential: Spanned<Credential>, defaults: &Defaults, now: UnixMillis) {
-        let Some(consumer) = self.consumers.get_mut(index) else { return };
+    fn credential(
+        &mut self,
+        index: usize,
+        credential: Spanned<Credential>,
+        defaults: &Defaults,
+        now: UnixMillis,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(index) else {
+            return;
+        };
         consumer.has_key = true;
         let line = credential.defined.line();
-        let fields = consumer.fields.clone().and_then(|fields| credential.value.fields(fields, now));
+        let fields = consumer
+            .fields
+            .clone()
+            .and_then(|fields| credential.value.fields(fields, now));
         self.rows.push(row(line, fields, defaults));
     }
 }
 
-fn row(line: u64, fields: Result<Fields, String>, defaults: &Defaults) -> Result<TransferRow, ReadError> {
-    fields.and_then(|fields| fields.read(line, defaults)).map_err(|reason| ReadError::bad(line, reason))
+fn row(
+    line: u64,
+    fields: Result<Fields, String>,
+    defaults: &Defaults,
+) -> Result<TransferRow, ReadError> {
+    fields
+        .and_then(|fields| fields.read(line, defaults))
+        .map_err(|reason| ReadError::bad(line, reason))
 }
 
 impl KongConsumer {
     fn fields(self) -> Result<Fields, String> {
         let mut fields = Fields::default();
-        let name =
-            self.username.as_deref().or(self.custom_id.as_deref()).ok_or("a consumer has a `username` or a `custom_id`")?;
+        let name = self
+            .username
+            .as_deref()
+            .or(self.custom_id.as_deref())
+            .ok_or("a consumer has a `username` or a `custom_id`")?;
         fields.set_text(Column::Consumer, name);
-        fields.set_text(Column::CustomId, self.custom_id.as_deref().unwrap_or_default());
+        fields.set_text(
+            Column::CustomId,
+            self.custom_id.as_deref().unwrap_or_default(),
+        );
         let tags: serde_json::Map<_, _> = self
             .tags
             .iter()
@@ -213,7 +305,8 @@ impl KongConsumer {
         if !tags.is_empty() {
             fields.set_json(Column::Tags, tags.into());
         }
-        let scopes: Vec<serde_json::Value> = self.acls.into_iter().map(|acl| acl.group.into()).collect();
+        let scopes: Vec<serde_json::Value> =
+            self.acls.into_iter().map(|acl| acl.group.into()).collect();
         if !scopes.is_empty() {
             fields.set_json(Column::Scopes, scopes.into());
         }
@@ -223,21 +316,27 @@ impl KongConsumer {
 
 impl Credential {
     fn fields(self, mut fields: Fields, now: UnixMillis) -> Result<Fields, String> {
-        let key = self
-            .key
-            .filter(|key| !key.0.is_empty())
-            .ok_or("the credential has no `key`; Kong makes one at random then, which nobody knows here")?;
+        let key = self.key.filter(|key| !key.0.is_empty()).ok_or(
+            "the credential has no `key`; Kong makes one at random then, which nobody knows here",
+        )?;
         fields.set_text(Column::Key, &key.0);
-        let made = self.created_at.map(|seconds| UnixMillis(seconds.saturating_mul(1_000)));
+        let made = self
+            .created_at
+            .map(|seconds| UnixMillis(seconds.saturating_mul(1_000)));
         if let Some(seconds) = self.ttl.filter(|seconds| *seconds > 0) {
-            let end = made.unwrap_or(now).after(std::time::Duration::from_secs(seconds));
+            let end = made
+                .unwrap_or(now)
+                .after(std::time::Duration::from_secs(seconds));
             fields.set_text(Column::ExpiresAt, &end.to_string());
         }
         if let Some(made) = made {
             fields.set_text(Column::CreatedAt, &made.to_string());
         }
         if !self.tags.is_empty() {
-            fields.set_text(Column::KeyDescription, &format!("tags: {}", self.tags.join(", ")));
+            fields.set_text(
+                Column::KeyDescription,
+                &format!("tags: {}", self.tags.join(", ")),
+            );
         }
         Ok(fields)
     }
@@ -260,7 +359,14 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
     fn read(text: &str) -> Vec<Result<TransferRow, ReadError>> {
-        super::read(text, &Defaults { bucket: BucketName::default(), prefix: Prefix::default() }, NOW)
+        super::read(
+            text,
+            &Defaults {
+                bucket: BucketName::default(),
+                prefix: Prefix::default(),
+            },
+            NOW,
+        )
     }
 
     fn good(text: &str) -> Vec<TransferRow> {
@@ -290,19 +396,33 @@ consumers:
     #[test]
     fn nested_credentials_become_rows() {
         let rows = good(NESTED);
-        let [first, second, keyless] = rows.as_slice() else { panic!("{rows:?}") };
+        let [first, second, keyless] = rows.as_slice() else {
+            panic!("{rows:?}")
+        };
         assert_eq!([first.line, second.line, keyless.line], [13, 16, 18]);
         for row in [first, second] {
-            assert_eq!((row.consumer.name.as_str(), row.consumer.scopes.as_str()), ("acme", "read write"));
+            assert_eq!(
+                (row.consumer.name.as_str(), row.consumer.scopes.as_str()),
+                ("acme", "read write")
+            );
             assert_eq!(row.consumer.custom_id.as_ref().unwrap().as_str(), "42");
-            assert_eq!(row.consumer.tags.iter().collect::<Vec<_>>(), [("env", "prod"), ("gold", "")]);
+            assert_eq!(
+                row.consumer.tags.iter().collect::<Vec<_>>(),
+                [("env", "prod"), ("gold", "")]
+            );
         }
         let key = first.key.as_ref().unwrap();
         assert_eq!(key.digest, KeyDigest::of(b"sk_live_1"));
         assert_eq!(key.expires_at, Some(UnixMillis(NOW.0 + 3_600_000)));
         assert_eq!(key.description.as_ref().unwrap().as_str(), "tags: old");
-        assert_eq!(second.key.as_ref().unwrap().created_at, Some(UnixMillis(1_600_000_000_000)));
-        assert_eq!((keyless.consumer.name.as_str(), &keyless.key), ("nobody", &None));
+        assert_eq!(
+            second.key.as_ref().unwrap().created_at,
+            Some(UnixMillis(1_600_000_000_000))
+        );
+        assert_eq!(
+            (keyless.consumer.name.as_str(), &keyless.key),
+            ("nobody", &None)
+        );
     }
 
     #[test]
@@ -315,8 +435,20 @@ consumers:
             "acls": [{"group": "read", "consumer": "b3c1"}],
             "consumers": [{"username": "acme", "id": "a1"}, {"username": "other", "id": "b3c1"}]}"#;
         let rows = good(text);
-        let seen: Vec<_> = rows.iter().map(|row| (row.line, row.consumer.name.as_str(), row.consumer.scopes.as_str())).collect();
-        assert_eq!(seen, [(3, "acme", ""), (4, "other", "read"), (5, "elsewhere", "")]);
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                (
+                    row.line,
+                    row.consumer.name.as_str(),
+                    row.consumer.scopes.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [(3, "acme", ""), (4, "other", "read"), (5, "elsewhere", "")]
+        );
     }
 
     #[test]
@@ -331,40 +463,102 @@ consumers:
                 {"key": "sk_live_2", "consumer": {"username": "carol"}}],
             "acls": [{"group": "admin", "consumer": "bob"}, {"group": "read", "consumer": "carol"}]}"#;
         let (rows, bad): (Vec<_>, Vec<_>) = read(text).into_iter().partition(Result::is_ok);
-        let [Err(ReadError::Bad(BadLine { line: 5, reason }))] = bad.as_slice() else { panic!("{bad:?}") };
-        assert!(reason.contains("its only name is its `custom_id`"), "{reason}");
+        let [Err(ReadError::Bad(BadLine { line: 5, reason }))] = bad.as_slice() else {
+            panic!("{bad:?}")
+        };
+        assert!(
+            reason.contains("its only name is its `custom_id`"),
+            "{reason}"
+        );
         let seen: Vec<_> = rows
             .iter()
             .flatten()
-            .map(|row| (row.consumer.name.as_str(), row.consumer.scopes.as_str(), row.key.as_ref().map(|key| key.digest)))
+            .map(|row| {
+                (
+                    row.consumer.name.as_str(),
+                    row.consumer.scopes.as_str(),
+                    row.key.as_ref().map(|key| key.digest),
+                )
+            })
             .collect();
         let key = |text: &str| Some(KeyDigest::of(text.as_bytes()));
-        assert_eq!(seen, [("bob", "admin", key("sk_live_1")), ("carol", "read", key("sk_live_2")), ("alice", "", None),]);
+        assert_eq!(
+            seen,
+            [
+                ("bob", "admin", key("sk_live_1")),
+                ("carol", "read", key("sk_live_2")),
+                ("alice", "", None),
+            ]
+        );
     }
 
     #[test]
     fn what_is_wrong_has_its_line_and_never_the_key() {
         for (text, line, said) in [
             ("_format_version: \"3.0\"\n", 1, "neither"),
-            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: [s3cr3t]\n", 4, "Kong's declarative file"),
-            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: 's3cr3t\n", 4, "Kong's declarative file"),
-            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: s3cr3t s3cr3t\n", 4, "`key`: the token"),
-            ("consumers:\n- username: a\n  keyauth_credentials:\n  - tags: [s3cr3t]\n", 4, "no `key`"),
-            ("consumers:\n- custom_id: a b\n- keyauth_credentials:\n  - key: s3cr3t\n", 4, "a consumer has a `username`"),
-            ("keyauth_credentials:\n- key: s3cr3t\n", 2, "names its `consumer`"),
-            ("keyauth_credentials:\n- key: s3cr3t\n  consumer: {}\n", 2, "names its `consumer`"),
+            (
+                "consumers:\n- username: a\n  keyauth_credentials:\n  - key: [s3cr3t]\n",
+                4,
+                "Kong's declarative file",
+            ),
+            (
+                "consumers:\n- username: a\n  keyauth_credentials:\n  - key: 's3cr3t\n",
+                4,
+                "Kong's declarative file",
+            ),
+            (
+                "consumers:\n- username: a\n  keyauth_credentials:\n  - key: s3cr3t s3cr3t\n",
+                4,
+                "`key`: the token",
+            ),
+            (
+                "consumers:\n- username: a\n  keyauth_credentials:\n  - tags: [s3cr3t]\n",
+                4,
+                "no `key`",
+            ),
+            (
+                "consumers:\n- custom_id: a b\n- keyauth_credentials:\n  - key: s3cr3t\n",
+                4,
+                "a consumer has a `username`",
+            ),
+            (
+                "keyauth_credentials:\n- key: s3cr3t\n",
+                2,
+                "names its `consumer`",
+            ),
+            (
+                "keyauth_credentials:\n- key: s3cr3t\n  consumer: {}\n",
+                2,
+                "names its `consumer`",
+            ),
             (
                 "consumers:\n- username: a\n- id: a\n  username: b\nkeyauth_credentials:\n- key: s3cr3t\n  consumer: a\n",
                 6,
                 "more than one; refer to it by `id`",
             ),
-            ("consumers:\n- username: a\n- username: a\nacls:\n- group: s3cr3t\n  consumer: a\n", 5, "more than one"),
-            ("consumers:\n- username: a\n  keyauth_credentials:\n  - key: \"{vault://env/s3cr3t}\"\n", 4, "`key`: the token"),
+            (
+                "consumers:\n- username: a\n- username: a\nacls:\n- group: s3cr3t\n  consumer: a\n",
+                5,
+                "more than one",
+            ),
+            (
+                "consumers:\n- username: a\n  keyauth_credentials:\n  - key: \"{vault://env/s3cr3t}\"\n",
+                4,
+                "`key`: the token",
+            ),
         ] {
             let errors: Vec<ReadError> = read(text).into_iter().filter_map(Result::err).collect();
-            let [ReadError::Bad(bad)] = errors.as_slice() else { panic!("{text}: {errors:?}") };
-            assert!(bad.reason.contains(said) && !bad.reason.contains("s3cr3t"), "{text}: {bad}");
-            assert!(bad.line.abs_diff(line) <= u64::from(said.contains("Kong's")), "{text}: {bad}");
+            let [ReadError::Bad(bad)] = errors.as_slice() else {
+                panic!("{text}: {errors:?}")
+            };
+            assert!(
+                bad.reason.contains(said) && !bad.reason.contains("s3cr3t"),
+                "{text}: {bad}"
+            );
+            assert!(
+                bad.line.abs_diff(line) <= u64::from(said.contains("Kong's")),
+                "{text}: {bad}"
+            );
         }
     }
 
@@ -380,7 +574,10 @@ consumers:
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
-            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", ")));
+            text.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![before; 10].join(", ")
+            ));
         }
         text.push_str("consumers: *a11\n");
         assert!(read(&text).iter().all(Result::is_err));

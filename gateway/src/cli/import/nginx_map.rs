@@ -26,7 +26,15 @@ const MAX_WORDS: usize = 8;
 
 /// The rows of a file with maps.
 pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
-    Box::new(Maps { source: source.bytes().peekable(), line: 1, defaults, map: None, depth: 0, found: false, is_over: false })
+    Box::new(Maps {
+        source: source.bytes().peekable(),
+        line: 1,
+        defaults,
+        map: None,
+        depth: 0,
+        found: false,
+        is_over: false,
+    })
 }
 
 struct Maps<R: BufRead> {
@@ -73,7 +81,10 @@ impl<R: BufRead> Iterator for Maps<R> {
                 Ok(None) => {
                     self.is_over = true;
                     return match (self.depth > 0, self.found) {
-                        (true, _) => Some(Err(ReadError::bad(self.line, "the file ends within a block: a `}` is missing"))),
+                        (true, _) => Some(Err(ReadError::bad(
+                            self.line,
+                            "the file ends within a block: a `}` is missing",
+                        ))),
                         (false, false) => Some(Err(ReadError::bad(self.line, NO_MAP))),
                         (false, true) => None,
                     };
@@ -87,7 +98,11 @@ impl<R: BufRead> Iterator for Maps<R> {
             match self.take(statement) {
                 Ok(None) => {}
                 Ok(Some(fields)) => {
-                    return Some(fields.read(line, &self.defaults).map_err(|reason| ReadError::bad(line, reason)));
+                    return Some(
+                        fields
+                            .read(line, &self.defaults)
+                            .map_err(|reason| ReadError::bad(line, reason)),
+                    );
                 }
                 Err(reason) => return Some(Err(ReadError::bad(line, reason))),
             }
@@ -118,7 +133,11 @@ impl<R: BufRead> Maps<R> {
                     self.map = None;
                 }
                 self.depth = self.depth.saturating_sub(1);
-                if is_cut { Err("the `;` is missing".to_owned()) } else { Ok(None) }
+                if is_cut {
+                    Err("the `;` is missing".to_owned())
+                } else {
+                    Ok(None)
+                }
             }
             (_, Some(map)) => entry(&statement.words, *map),
             (_, None) => Ok(None),
@@ -131,7 +150,10 @@ impl<R: BufRead> Maps<R> {
             let Some(byte) = self.byte()? else {
                 let is_cut = !statement.words.is_empty();
                 return if is_cut {
-                    Err(ReadError::bad(self.line, "the file ends within a statement: a `;` is missing"))
+                    Err(ReadError::bad(
+                        self.line,
+                        "the file ends within a statement: a `;` is missing",
+                    ))
                 } else {
                     Ok(None)
                 };
@@ -163,12 +185,18 @@ impl<R: BufRead> Maps<R> {
         let line = self.line;
         let quote = matches!(first, b'"' | b'\'').then_some(first);
         let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-        let mut next = if quote.is_some() { self.byte()? } else { Some(first) };
+        let mut next = if quote.is_some() {
+            self.byte()?
+        } else {
+            Some(first)
+        };
         while let Some(byte) = next {
             if bytes.len() == MAX_WORD_BYTES {
                 return Err(ReadError::bad(
                     line,
-                    format!("a word has more than {MAX_WORD_BYTES} bytes: is a quotation mark not closed?"),
+                    format!(
+                        "a word has more than {MAX_WORD_BYTES} bytes: is a quotation mark not closed?"
+                    ),
                 ));
             }
             match (byte, quote) {
@@ -207,7 +235,10 @@ impl<R: BufRead> Maps<R> {
 
 fn finish(line: u64, mut bytes: Zeroizing<Vec<u8>>, is_quoted: bool) -> Result<Word, ReadError> {
     match String::from_utf8(std::mem::take(&mut *bytes)) {
-        Ok(text) => Ok(Word { text: Zeroizing::new(text), is_quoted }),
+        Ok(text) => Ok(Word {
+            text: Zeroizing::new(text),
+            is_quoted,
+        }),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
             Err(ReadError::bad(line, "it is not UTF-8"))
@@ -220,12 +251,21 @@ fn map_of_keys(words: &[Word], depth: u64) -> Option<Map> {
     if map.text.as_str() != "map" {
         return None;
     }
-    let variable = source.text.strip_prefix('$')?.trim_matches(['{', '}']).to_ascii_lowercase();
+    let variable = source
+        .text
+        .strip_prefix('$')?
+        .trim_matches(['{', '}'])
+        .to_ascii_lowercase();
     let is_authorization = variable == "http_authorization";
     let is_of_keys = is_authorization
-        || (["http_", "arg_", "cookie_"].iter().any(|kind| variable.starts_with(kind))
+        || (["http_", "arg_", "cookie_"]
+            .iter()
+            .any(|kind| variable.starts_with(kind))
             && (variable.contains("key") || variable.contains("token")));
-    is_of_keys.then_some(Map { depth, is_authorization })
+    is_of_keys.then_some(Map {
+        depth,
+        is_authorization,
+    })
 }
 
 fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
@@ -233,7 +273,10 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
         [] => return Ok(None),
         [word] if matches!(word.text.as_str(), "hostnames" | "volatile") => return Ok(None),
         [first, ..] if first.text.as_str() == "include" && !first.is_quoted => {
-            return Err("`include` is not followed; import that file with its own `map` around it".to_owned());
+            return Err(
+                "`include` is not followed; import that file with its own `map` around it"
+                    .to_owned(),
+            );
         }
         [key, name] => (key, name),
         _ => return Err("an entry is a key and a name".to_owned()),
@@ -247,21 +290,37 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
         };
     }
     if key.text.starts_with('~') {
-        return Err("a regular expression stands for many keys and cannot be imported; list the keys".to_owned());
+        return Err(
+            "a regular expression stands for many keys and cannot be imported; list the keys"
+                .to_owned(),
+        );
     }
     if name.text.is_empty() {
-        return Err("the entry gives the key no name; take it out, and the key is refused".to_owned());
+        return Err(
+            "the entry gives the key no name; take it out, and the key is refused".to_owned(),
+        );
     }
     if name.text.contains('$') {
         return Err("the name has a variable, whose value is not known here".to_owned());
     }
     let text = key.text.strip_prefix('\\').unwrap_or(&key.text);
     let text = match map {
-        Map { is_authorization: true, .. } => match text.split_once(' ') {
+        Map {
+            is_authorization: true,
+            ..
+        } => match text.split_once(' ') {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim_start(),
-            _ => return Err("a value of `Authorization` is imported when it is `Bearer` and a key".to_owned()),
+            _ => {
+                return Err(
+                    "a value of `Authorization` is imported when it is `Bearer` and a key"
+                        .to_owned(),
+                );
+            }
         },
-        Map { is_authorization: false, .. } => text,
+        Map {
+            is_authorization: false,
+            ..
+        } => text,
     };
     let mut fields = Fields::default();
     fields.set_text(Column::Key, text);
@@ -279,7 +338,10 @@ mod tests {
     use crate::keys::{BucketName, KeyDigest, Prefix};
 
     fn read(text: &str) -> Vec<Result<TransferRow, ReadError>> {
-        let defaults = Defaults { bucket: BucketName::default(), prefix: Prefix::default() };
+        let defaults = Defaults {
+            bucket: BucketName::default(),
+            prefix: Prefix::default(),
+        };
         rows(Cursor::new(text.as_bytes().to_vec()), defaults).collect()
     }
 
@@ -307,17 +369,42 @@ http {
 "#;
         let (good, bad): (Vec<_>, Vec<_>) = read(text).into_iter().partition(Result::is_ok);
         let good: Vec<TransferRow> = good.into_iter().map(Result::unwrap).collect();
-        let seen: Vec<_> =
-            good.iter().map(|row| (row.line, row.consumer.name.as_str(), row.key.as_ref().unwrap().digest)).collect();
+        let seen: Vec<_> = good
+            .iter()
+            .map(|row| {
+                (
+                    row.line,
+                    row.consumer.name.as_str(),
+                    row.key.as_ref().unwrap().digest,
+                )
+            })
+            .collect();
         let digest = |number: u8| KeyDigest::of(format!("sk_live_{number}").as_bytes());
         assert_eq!(
             seen,
-            [(9, "acme", digest(1)), (10, "Acme, Inc.", digest(2)), (11, "acme", digest(3)), (15, "other", digest(4))]
+            [
+                (9, "acme", digest(1)),
+                (10, "Acme, Inc.", digest(2)),
+                (11, "acme", digest(3)),
+                (15, "other", digest(4))
+            ]
         );
-        let bad: Vec<String> = bad.into_iter().map(|error| error.unwrap_err().to_string()).collect();
-        assert!(bad[0].starts_with("line 8: `key`: the token has a character"), "{bad:?}");
-        assert!(bad[1].starts_with("line 12: a regular expression"), "{bad:?}");
-        assert!(bad[2].starts_with("line 16: a value of `Authorization`"), "{bad:?}");
+        let bad: Vec<String> = bad
+            .into_iter()
+            .map(|error| error.unwrap_err().to_string())
+            .collect();
+        assert!(
+            bad[0].starts_with("line 8: `key`: the token has a character"),
+            "{bad:?}"
+        );
+        assert!(
+            bad[1].starts_with("line 12: a regular expression"),
+            "{bad:?}"
+        );
+        assert!(
+            bad[2].starts_with("line 16: a value of `Authorization`"),
+            "{bad:?}"
+        );
         assert_eq!(bad.len(), 3);
     }
 
@@ -327,20 +414,70 @@ http {
             ("", 1, "there is no map of keys"),
             ("\nsk_s3cr3t acme;\n", 3, "there is no map of keys"),
             ("map $http_upgrade $c {\n}\n", 3, "there is no map of keys"),
-            ("map $http_x_api_key $c {\n\"s3cr3t\n", 2, "a quotation mark is not closed"),
-            ("map $http_x_api_key $c {\n s3cr3t a;\n", 3, "a `}` is missing"),
-            ("map $http_x_api_key $c {\n s3cr3t a\n}\n", 2, "the `;` is missing"),
-            ("map $http_x_api_key $c {\n s3cr3t a b;\n}\n", 2, "an entry is a key and a name"),
-            ("map $http_x_api_key $c {\n s3cr3t;\n}\n", 2, "an entry is a key and a name"),
-            ("map $http_x_api_key $c {\n s3cr3t \"\";\n}\n", 2, "gives the key no name"),
-            ("map $http_x_api_key $c {\n s3cr3t $name;\n}\n", 2, "the name has a variable"),
-            ("map $http_x_api_key $c {\n default s3cr3t;\n}\n", 2, "it lets every caller in"),
-            ("map $http_x_api_key $c {\n include s3cr3t.map;\n}\n", 2, "`include` is not followed"),
-            ("map $http_x_api_key $c {\n s3cr3t {\n}\n}\n", 2, "a map has no blocks"),
+            (
+                "map $http_x_api_key $c {\n\"s3cr3t\n",
+                2,
+                "a quotation mark is not closed",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t a;\n",
+                3,
+                "a `}` is missing",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t a\n}\n",
+                2,
+                "the `;` is missing",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t a b;\n}\n",
+                2,
+                "an entry is a key and a name",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t;\n}\n",
+                2,
+                "an entry is a key and a name",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t \"\";\n}\n",
+                2,
+                "gives the key no name",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t $name;\n}\n",
+                2,
+                "the name has a variable",
+            ),
+            (
+                "map $http_x_api_key $c {\n default s3cr3t;\n}\n",
+                2,
+                "it lets every caller in",
+            ),
+            (
+                "map $http_x_api_key $c {\n include s3cr3t.map;\n}\n",
+                2,
+                "`include` is not followed",
+            ),
+            (
+                "map $http_x_api_key $c {\n s3cr3t {\n}\n}\n",
+                2,
+                "a map has no blocks",
+            ),
         ] {
-            let errors: Vec<String> = read(text).into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
-            assert!(errors.len() == 1 && errors[0].starts_with(&format!("line {line}: ")), "{text:?}: {errors:?}");
-            assert!(errors[0].contains(said) && !errors[0].contains("s3cr3t"), "{text:?}: {errors:?}");
+            let errors: Vec<String> = read(text)
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|error| error.to_string())
+                .collect();
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(&format!("line {line}: ")),
+                "{text:?}: {errors:?}"
+            );
+            assert!(
+                errors[0].contains(said) && !errors[0].contains("s3cr3t"),
+                "{text:?}: {errors:?}"
+            );
         }
     }
 

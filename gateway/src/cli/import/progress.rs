@@ -10,7 +10,12 @@ pub(super) struct Progress(ProgressBar);
 impl Progress {
     /// Of a file with this many bytes, if that is known.
     pub(super) fn of_bytes(what: &'static str, length: Option<u64>) -> Self {
-        Self::new(what, length, "{msg:10} [{bar:40}] {bytes}/{total_bytes}, {eta} to go", "{msg:10} {spinner} {bytes}")
+        Self::new(
+            what,
+            length,
+            "{msg:10} [{bar:40}] {bytes}/{total_bytes}, {eta} to go",
+            "{msg:10} {spinner} {bytes}",
+        )
     }
 
     /// Of this many rows.
@@ -28,7 +33,8 @@ impl Progress {
             None => (ProgressBar::no_length(), unknown),
         };
         // The templates are ours; one that were wrong would cost the bar its looks.
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Self(bar.with_style(style).with_message(what))
     }
 

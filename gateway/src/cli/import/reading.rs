@@ -35,7 +35,10 @@ pub(crate) struct BadLine {
 impl ReadError {
     /// A line that is bad for this reason.
     pub(crate) fn bad(line: u64, reason: impl Into<String>) -> Self {
-        Self::Bad(BadLine { line, reason: reason.into() })
+        Self::Bad(BadLine {
+            line,
+            reason: reason.into(),
+        })
     }
 }
 

@@ -35,14 +35,22 @@ impl Seen {
     pub(super) fn take(&mut self, row: &TransferRow) -> Result<Line, String> {
         let consumer = &row.consumer;
         let owner = name(&["consumer", consumer.bucket.as_str(), consumer.name.as_str()]);
-        let said = if consumer.is_bare() { 0 } else { what_it_is(row) };
+        let said = if consumer.is_bare() {
+            0
+        } else {
+            what_it_is(row)
+        };
         if let Some((before, line)) = self.consumers.get(&owner)
             && said != 0
             && said != *before
         {
             return Err(match before {
-                0 => format!("line {line} only names this consumer; what it is stands in its first line"),
-                _ => format!("it says something else of the consumer than line {line}; say the same, or only name it"),
+                0 => format!(
+                    "line {line} only names this consumer; what it is stands in its first line"
+                ),
+                _ => format!(
+                    "it says something else of the consumer than line {line}; say the same, or only name it"
+                ),
             });
         }
         let key = row.key.as_ref().map(|key| short(&key.digest));
@@ -50,16 +58,31 @@ impl Seen {
             return if *of == owner {
                 Ok(Line::Repeated)
             } else {
-                Err(format!("line {line} gives the same key to another consumer"))
+                Err(format!(
+                    "line {line} gives the same key to another consumer"
+                ))
             };
         }
         let unique = [
             (
                 "custom id",
-                consumer.custom_id.as_ref().map(|id| (name(&["custom", consumer.bucket.as_str(), id.as_str()]), owner)),
+                consumer.custom_id.as_ref().map(|id| {
+                    (
+                        name(&["custom", consumer.bucket.as_str(), id.as_str()]),
+                        owner,
+                    )
+                }),
             ),
-            ("consumer id", consumer.id.map(|id| (name(&[id.as_str()]), owner))),
-            ("key id", row.key.as_ref().and_then(|key| Some((name(&[key.id?.as_str()]), short(&key.digest))))),
+            (
+                "consumer id",
+                consumer.id.map(|id| (name(&[id.as_str()]), owner)),
+            ),
+            (
+                "key id",
+                row.key
+                    .as_ref()
+                    .and_then(|key| Some((name(&[key.id?.as_str()]), short(&key.digest)))),
+            ),
         ];
         for (what, id) in &unique {
             if let Some((id, of)) = id
@@ -87,7 +110,10 @@ impl Seen {
 
 /// Half a digest: no two differing texts of one file share it.
 fn short(digest: &KeyDigest) -> u128 {
-    digest.as_bytes().first_chunk().map_or(0, |half| u128::from_le_bytes(*half))
+    digest
+        .as_bytes()
+        .first_chunk()
+        .map_or(0, |half| u128::from_le_bytes(*half))
 }
 
 fn name(parts: &[&str]) -> u128 {
@@ -97,12 +123,25 @@ fn name(parts: &[&str]) -> u128 {
 
 fn what_it_is(row: &TransferRow) -> u64 {
     // Taken apart, so that a field that is new does not compile until it is compared. The first two are who it is.
-    let TransferConsumer { bucket: _, name: _, id, custom_id, description, metadata, scopes, allowed_ips, tags, created_at } =
-        &row.consumer;
+    let TransferConsumer {
+        bucket: _,
+        name: _,
+        id,
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+        created_at,
+    } = &row.consumer;
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     custom_id.as_ref().map(CustomId::as_str).hash(&mut hasher);
-    description.as_ref().map(Description::as_str).hash(&mut hasher);
+    description
+        .as_ref()
+        .map(Description::as_str)
+        .hash(&mut hasher);
     metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
     scopes.as_str().hash(&mut hasher);
     allowed_ips.to_string().hash(&mut hasher);
@@ -119,7 +158,8 @@ mod tests {
     use crate::store::TransferKey;
 
     fn row(line: u64, consumer: &str, custom_id: &str, key: &str) -> TransferRow {
-        let mut consumer = TransferConsumer::named(BucketName::default(), consumer.parse().unwrap());
+        let mut consumer =
+            TransferConsumer::named(BucketName::default(), consumer.parse().unwrap());
         consumer.custom_id = (!custom_id.is_empty()).then(|| custom_id.parse().unwrap());
         let key = (!key.is_empty()).then(|| TransferKey {
             id: None,
@@ -133,7 +173,11 @@ mod tests {
             created_at: None,
             last_used_at: None,
         });
-        TransferRow { line, consumer, key }
+        TransferRow {
+            line,
+            consumer,
+            key,
+        }
     }
 
     #[test]
@@ -145,14 +189,29 @@ mod tests {
             (row(3, "a", "1", "k3"), Ok(Line::New)),
             (row(4, "a", "1", "k1"), Ok(Line::Repeated)),
             (row(5, "a", "", ""), Ok(Line::Repeated)),
-            (row(6, "b", "", "k1"), Err("line 1 gives the same key to another consumer")),
-            (row(7, "a", "2", "k4"), Err("it says something else of the consumer than line 1; say the same, or only name it")),
+            (
+                row(6, "b", "", "k1"),
+                Err("line 1 gives the same key to another consumer"),
+            ),
+            (
+                row(7, "a", "2", "k4"),
+                Err(
+                    "it says something else of the consumer than line 1; say the same, or only name it",
+                ),
+            ),
             (row(8, "b", "1", "k5"), Err("line 1 has the same custom id")),
             (row(9, "c", "", ""), Ok(Line::New)),
-            (row(10, "c", "3", "k6"), Err("line 9 only names this consumer; what it is stands in its first line")),
+            (
+                row(10, "c", "3", "k6"),
+                Err("line 9 only names this consumer; what it is stands in its first line"),
+            ),
         ] {
             let line = row.line;
-            assert_eq!(seen.take(&row), verdict.map_err(str::to_owned), "line {line}");
+            assert_eq!(
+                seen.take(&row),
+                verdict.map_err(str::to_owned),
+                "line {line}"
+            );
         }
     }
 
@@ -173,7 +232,11 @@ mod tests {
             assert_eq!(seen.take(&row(1, "a", "42", "k1")), Ok(Line::New));
             let mut other = row(2, "a", "42", "k2");
             edit(&mut other.consumer);
-            assert!(seen.take(&other).is_err_and(|reason| reason.contains("something else")), "edit {index}");
+            assert!(
+                seen.take(&other)
+                    .is_err_and(|reason| reason.contains("something else")),
+                "edit {index}"
+            );
         }
     }
 }

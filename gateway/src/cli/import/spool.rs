@@ -25,7 +25,10 @@ pub(super) struct Spooled {
 impl Spool {
     /// An empty one in the directory for temporary files.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), rows: 0 })
+        Ok(Self {
+            file: BufWriter::new(tempfile::tempfile()?),
+            rows: 0,
+        })
     }
 
     /// Adds a row.
@@ -43,9 +46,16 @@ impl Spool {
 
     /// Goes back to the first row.
     pub(super) fn read(self, defaults: Defaults) -> io::Result<Spooled> {
-        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let mut file = self
+            .file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        Ok(Spooled { file: BufReader::new(file), defaults, text: Vec::new() })
+        Ok(Spooled {
+            file: BufReader::new(file),
+            defaults,
+            text: Vec::new(),
+        })
     }
 }
 
@@ -64,10 +74,18 @@ impl Spooled {
     }
 
     fn row(&self) -> io::Result<TransferRow> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the temporary file of the import is damaged");
+        let damaged = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the temporary file of the import is damaged",
+            )
+        };
         let space = memchr::memchr(b' ', &self.text).ok_or_else(damaged)?;
         let (line, text) = self.text.split_at_checked(space).ok_or_else(damaged)?;
-        let line = std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()).ok_or_else(damaged)?;
+        let line = std::str::from_utf8(line)
+            .ok()
+            .and_then(|line| line.parse().ok())
+            .ok_or_else(damaged)?;
         jsonl::read(text, line, &self.defaults).map_err(|_| damaged())
     }
 }

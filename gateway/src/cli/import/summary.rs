@@ -50,7 +50,11 @@ impl Summary {
     }
 
     /// Prints it: the bad lines as remarks, the counts as the result.
-    pub(super) fn print(&mut self, json: bool, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+    pub(super) fn print(
+        &mut self,
+        json: bool,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
         self.problems.sort_by_key(|problem| problem.line);
         for Problem { line, reason } in &self.problems {
             streams.remark(format_args!("line {line}: {reason}"));
@@ -62,12 +66,27 @@ impl Summary {
         if json {
             streams.json(self)?;
         } else {
-            let Self { lines, new, consumers, keys, already, skipped, bad_lines, .. } = self;
+            let Self {
+                lines,
+                new,
+                consumers,
+                keys,
+                already,
+                skipped,
+                bad_lines,
+                ..
+            } = self;
             match self.dry_run {
                 true => write!(streams.out, "read {lines} lines: {new} to import")?,
-                false => write!(streams.out, "read {lines} lines: added {keys} keys and {consumers} consumers")?,
+                false => write!(
+                    streams.out,
+                    "read {lines} lines: added {keys} keys and {consumers} consumers"
+                )?,
             }
-            writeln!(streams.out, ", {already} there already, {skipped} skipped, {bad_lines} bad")?;
+            writeln!(
+                streams.out,
+                ", {already} there already, {skipped} skipped, {bad_lines} bad"
+            )?;
         }
         Ok(streams.out.flush()?)
     }

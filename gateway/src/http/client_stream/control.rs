@@ -136,7 +136,11 @@ impl ClientControl {
     pub(super) fn refusal(&self, within_request: bool) -> Option<Vec<u8>> {
         let fault = self.fault.get()?;
         match &self.listeners.refuser {
-            Some(refuser) => refuser(&Refused { client: self, fault, within_request }),
+            Some(refuser) => refuser(&Refused {
+                client: self,
+                fault,
+                within_request,
+            }),
             None => fault.response().map(String::into_bytes),
         }
     }
@@ -146,7 +150,8 @@ impl ClientControl {
     }
 
     pub(super) fn note_sent(&self, count: usize) {
-        self.sent_bytes.set(self.sent_bytes.get().saturating_add(count as u64));
+        self.sent_bytes
+            .set(self.sent_bytes.get().saturating_add(count as u64));
     }
 
     pub(super) fn note_left(&self) {

@@ -66,7 +66,9 @@ impl ClientFault {
         match self {
             Self::HeadTimeout | Self::BodyStalled | Self::BodyTooSlow => Some(408),
             Self::HeadTooLarge | Self::TooManyFields => Some(431),
-            Self::NoRequestLine | Self::BareLineFeed | Self::Fragment | Self::BadChunk(_) => Some(400),
+            Self::NoRequestLine | Self::BareLineFeed | Self::Fragment | Self::BadChunk(_) => {
+                Some(400)
+            }
             Self::WriteStalled | Self::StrayResponse => None,
         }
     }
@@ -94,13 +96,23 @@ impl ClientFault {
         let (line, code) = match self.status()? {
             400 => ("400 Bad Request", "bad_request"),
             408 => ("408 Request Timeout", "request_timeout"),
-            _ => ("431 Request Header Fields Too Large", "request_header_too_large"),
+            _ => (
+                "431 Request Header Fields Too Large",
+                "request_header_too_large",
+            ),
         };
         let (status, title) = line.split_once(' ')?;
         let body = format!(
             "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{self}\",\"code\":\"{code}\"}}"
         );
-        Some(Head { line, length: body.len() }.to_string() + &body)
+        Some(
+            Head {
+                line,
+                length: body.len(),
+            }
+            .to_string()
+                + &body,
+        )
     }
 }
 

@@ -90,6 +90,8 @@ fn wake(waker: &mut Option<Waker>) {
 
 impl fmt::Debug for RawInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawInput").field("control", &self.control).finish()
+        f.debug_struct("RawInput")
+            .field("control", &self.control)
+            .finish()
     }
 }

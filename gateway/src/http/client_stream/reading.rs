@@ -28,24 +28,35 @@ impl<S> ClientStream<S> {
     /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is held.
     pub(super) fn advance_body(&mut self, bytes: &[u8]) -> Result<usize, ClientFault> {
         let used = match &mut self.incoming {
-            Incoming::Body(framing) => match framing.advance(bytes).map_err(ClientFault::BadChunk)? {
-                Some(end) => {
-                    self.end_request();
-                    end
+            Incoming::Body(framing) => {
+                match framing.advance(bytes).map_err(ClientFault::BadChunk)? {
+                    Some(end) => {
+                        self.end_request();
+                        end
+                    }
+                    None => bytes.len(),
                 }
-                None => bytes.len(),
-            },
+            }
             _ => 0,
         };
-        self.held.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        self.held
+            .extend_from_slice(bytes.get(used..).unwrap_or_default());
         Ok(used)
     }
 
     /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there of its body.
     pub(super) fn judge_held(&mut self) -> Result<bool, ClientFault> {
         loop {
-            let Some(len) = self.end.find(&self.held).map_err(|_| ClientFault::BareLineFeed)? else {
-                return if self.held.len() > self.limits.head_bytes { Err(ClientFault::HeadTooLarge) } else { Ok(false) };
+            let Some(len) = self
+                .end
+                .find(&self.held)
+                .map_err(|_| ClientFault::BareLineFeed)?
+            else {
+                return if self.held.len() > self.limits.head_bytes {
+                    Err(ClientFault::HeadTooLarge)
+                } else {
+                    Ok(false)
+                };
             };
             if len > self.limits.head_bytes {
                 return Err(ClientFault::HeadTooLarge);
@@ -64,15 +75,20 @@ impl<S> ClientStream<S> {
             let rest = self.held.split();
             let used = self.advance_body(&rest)?;
             self.ready = head;
-            self.ready.extend_from_slice(rest.get(..used).unwrap_or_default());
+            self.ready
+                .extend_from_slice(rest.get(..used).unwrap_or_default());
             return Ok(true);
         }
     }
 
     /// How many of these bytes pass as they are; `None`: they have to be held.
     pub(super) fn pass_direct(&mut self, fresh: &[u8]) -> Result<Option<usize>, ClientFault> {
-        let Ok(Some(len)) = HeadEnd::default().find(fresh) else { return Ok(None) };
-        let Some((head, rest)) = fresh.split_at_checked(len) else { return Ok(None) };
+        let Ok(Some(len)) = HeadEnd::default().find(fresh) else {
+            return Ok(None);
+        };
+        let Some((head, rest)) = fresh.split_at_checked(len) else {
+            return Ok(None);
+        };
         if len == 2 || len > self.limits.head_bytes {
             return Ok(None);
         }
@@ -92,7 +108,11 @@ impl<S: ClientSocket> ClientStream<S> {
         Poll::Ready(Ok(aside.filled().len()))
     }
 
-    pub(super) fn poll_read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             // The common case needs no copy: one read brings the whole head.
             if self.held.is_empty() {
@@ -150,14 +170,19 @@ impl<S: ClientSocket> ClientStream<S> {
     /// Nothing has come: a matter of the time that is left for a head, or for it to begin.
     pub(super) fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let first = self.control.requests() == 0;
-        let awaited = if first || !self.held.is_empty() { Awaited::RestOfHead } else { Awaited::NextRequest };
+        let awaited = if first || !self.held.is_empty() {
+            Awaited::RestOfHead
+        } else {
+            Awaited::NextRequest
+        };
         if self.awaited != awaited {
             self.awaited = awaited;
             self.read_alarm.disarm();
         }
         match awaited {
             Awaited::RestOfHead if first && !self.limits.head_timeout.is_zero() => {
-                self.read_alarm.arm_at(self.accepted_at + self.limits.head_timeout);
+                self.read_alarm
+                    .arm_at(self.accepted_at + self.limits.head_timeout);
             }
             Awaited::RestOfHead => self.read_alarm.arm(self.limits.head_timeout),
             _ => self.read_alarm.arm(self.limits.keep_alive),
@@ -170,7 +195,11 @@ impl<S: ClientSocket> ClientStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.owed && self.poll_linger_deadline(cx).is_ready() {
             self.close();
             return Poll::Ready(Ok(()));
@@ -233,7 +262,11 @@ impl<S: ClientSocket> ClientStream<S> {
     }
 
     /// After the upgrade: to whoever reads there.
-    pub(super) fn poll_read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_raw(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.control.diversion().is_active() {
             if self.ready.is_empty() {
                 return Pin::new(&mut self.io).poll_read(cx, buf);

@@ -35,14 +35,19 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
         let Ok(field) = field else { break };
         match field.name.len() {
             14 if field.is("content-length") => length = parse_length(field.value),
-            17 if field.is("transfer-encoding") => chunked = field.value.eq_ignore_ascii_case(b"chunked"),
+            17 if field.is("transfer-encoding") => {
+                chunked = field.value.eq_ignore_ascii_case(b"chunked")
+            }
             7 if field.is("upgrade") => websocket |= field.value.eq_ignore_ascii_case(b"websocket"),
             _ => {}
         }
     }
     let body = if chunked {
-        let limits =
-            ChunkLimits { extension_bytes: limits.extension_bytes, trailer_bytes: limits.trailer_bytes, padded_sizes: false };
+        let limits = ChunkLimits {
+            extension_bytes: limits.extension_bytes,
+            trailer_bytes: limits.trailer_bytes,
+            padded_sizes: false,
+        };
         Some(Framing::Chunked(ChunkScanner::new(limits)))
     } else if websocket {
         Some(Framing::UntilClose)
@@ -50,7 +55,10 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
         let endless = line.starts_with(b"CONNECT ").then_some(Framing::UntilClose);
         length.and_then(Framing::length).or(endless)
     };
-    Ok(Request { body, is_head: line.starts_with(b"HEAD ") })
+    Ok(Request {
+        body,
+        is_head: line.starts_with(b"HEAD "),
+    })
 }
 
 #[cfg(test)]
@@ -67,27 +75,53 @@ mod tests {
     }
 
     fn kind(head: &str) -> Result<&'static str, ClientFault> {
-        Ok(match read(head.as_bytes(), &ClientLimits::default())?.body {
-            None => "none",
-            Some(Framing::Length(_)) => "length",
-            Some(Framing::Chunked(_)) => "chunked",
-            Some(Framing::UntilClose) => "endless",
-        })
+        Ok(
+            match read(head.as_bytes(), &ClientLimits::default())?.body {
+                None => "none",
+                Some(Framing::Length(_)) => "length",
+                Some(Framing::Chunked(_)) => "chunked",
+                Some(Framing::UntilClose) => "endless",
+            },
+        )
     }
 
     #[test]
     fn framing_follows_actix() {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", Ok("none")),
-            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n", Ok("length")),
-            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", Ok("none")),
-            ("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n", Ok("chunked")),
-            ("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\n\r\n", Ok("endless")),
-            ("POST / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n", Ok("endless")),
-            ("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n\r\n", Ok("none")),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+                Ok("length"),
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+                Ok("none"),
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                Ok("chunked"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\n\r\n",
+                Ok("endless"),
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\n",
+                Ok("endless"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n\r\n",
+                Ok("none"),
+            ),
             ("CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", Ok("endless")),
-            ("CONNECT h:1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n", Ok("length")),
-            ("GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", Err(ClientFault::Fragment)),
+            (
+                "CONNECT h:1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+                Ok("length"),
+            ),
+            (
+                "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
+                Err(ClientFault::Fragment),
+            ),
         ] {
             assert_eq!(kind(head), expected, "{head:?}");
         }

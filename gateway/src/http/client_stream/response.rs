@@ -7,7 +7,11 @@ use crate::wire::{
 };
 
 /// What we write ourselves needs no limit.
-const UNLIMITED: ChunkLimits = ChunkLimits { extension_bytes: u32::MAX, trailer_bytes: u32::MAX, padded_sizes: true };
+const UNLIMITED: ChunkLimits = ChunkLimits {
+    extension_bytes: u32::MAX,
+    trailer_bytes: u32::MAX,
+    padded_sizes: true,
+};
 
 /// What happened while bytes were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,12 @@ impl Outgoing {
     /// Follows the first `taken` of the bytes offered, and stops after the first event. Gives the number followed.
     ///
     /// `offered` has every head whole that begins in it: actix-http writes it at once.
-    pub(super) fn follow(&mut self, offered: &[u8], taken: usize, is_head: bool) -> (usize, Option<Event>) {
+    pub(super) fn follow(
+        &mut self,
+        offered: &[u8],
+        taken: usize,
+        is_head: bool,
+    ) -> (usize, Option<Event>) {
         let mut at = 0;
         while at < taken {
             match self {
@@ -74,14 +83,16 @@ impl Outgoing {
                         return (at, event);
                     }
                 }
-                Self::Body(framing) => match framing.advance(offered.get(at..taken).unwrap_or_default()) {
-                    Ok(None) => at = taken,
-                    Ok(Some(end)) => {
-                        *self = Self::Quiet;
-                        return (at + end, Some(Event::Complete));
+                Self::Body(framing) => {
+                    match framing.advance(offered.get(at..taken).unwrap_or_default()) {
+                        Ok(None) => at = taken,
+                        Ok(Some(end)) => {
+                            *self = Self::Quiet;
+                            return (at + end, Some(Event::Complete));
+                        }
+                        Err(_) => return (at, Some(Event::Stray)),
                     }
-                    Err(_) => return (at, Some(Event::Stray)),
-                },
+                }
             }
         }
         (at, None)
@@ -100,7 +111,24 @@ impl Outgoing {
 
 /// The length of the head at the start of `bytes`, and what follows it.
 fn read_head(bytes: &[u8], is_head: bool) -> Option<(usize, Then)> {
-    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', a, b, c, ..] = bytes else { return None };
+    let [
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        b'1',
+        b'.',
+        _,
+        b' ',
+        a,
+        b,
+        c,
+        ..,
+    ] = bytes
+    else {
+        return None;
+    };
     let length = HeadEnd::default().find(bytes).ok()??;
     let then = match (a, b, c) {
         (b'1', b'0', b'1') => Then::Switched,
@@ -147,21 +175,69 @@ mod tests {
     #[test]
     fn ends_are_found() {
         let table = [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ndate: x\r\n\r\nhello", false, Some(Event::Complete)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", false, None),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", false, Some(Event::Complete)),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true, Some(Event::Complete)),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", false, Some(Event::Complete)),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", false, None),
-            ("HTTP/1.1 204 No Content\r\n\r\n", false, Some(Event::Complete)),
-            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", false, Some(Event::Complete)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", false, Some(Event::Complete)),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ndate: x\r\n\r\nhello",
+                false,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+                false,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+                false,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+                true,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                false,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+                false,
+                None,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\n\r\n",
+                false,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+                false,
+                Some(Event::Complete),
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+                false,
+                Some(Event::Complete),
+            ),
             ("HTTP/1.1 100 Continue\r\n\r\n", false, None),
-            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false, Some(Event::Switched)),
-            ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nanything", false, None),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+                false,
+                Some(Event::Switched),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nanything",
+                false,
+                None,
+            ),
         ];
         for (response, is_head, event) in table {
-            assert_eq!(follow(response, is_head), (response.len(), event), "{response:?}");
+            assert_eq!(
+                follow(response, is_head),
+                (response.len(), event),
+                "{response:?}"
+            );
         }
         assert_eq!(follow("0\r\n\r\n", false), (0, Some(Event::Stray)));
     }

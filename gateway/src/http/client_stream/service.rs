@@ -20,7 +20,10 @@ pub struct ClientGuard {
 impl ClientGuard {
     /// Guards with these limits.
     pub fn new(limits: ClientLimits) -> Self {
-        Self { limits: Rc::new(limits), listeners: Listeners::default() }
+        Self {
+            limits: Rc::new(limits),
+            listeners: Listeners::default(),
+        }
     }
 
     /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
@@ -33,7 +36,10 @@ impl ClientGuard {
     /// Answers as `refuser` says where no handler can: before there is a request, and where the handler of one is still silent
     /// when its client is let go. What it gives is the whole response, with `connection: close`.
     #[must_use]
-    pub fn refusing_by(mut self, refuser: impl Fn(&Refused<'_>) -> Option<Vec<u8>> + 'static) -> Self {
+    pub fn refusing_by(
+        mut self,
+        refuser: impl Fn(&Refused<'_>) -> Option<Vec<u8>> + 'static,
+    ) -> Self {
         self.listeners.refuser = Some(Rc::new(refuser));
         self
     }
@@ -46,7 +52,11 @@ impl ClientGuard {
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
-        ClientStream::new(io, Rc::clone(&self.limits), ClientControl::new(peer, self.listeners.clone()))
+        ClientStream::new(
+            io,
+            Rc::clone(&self.limits),
+            ClientControl::new(peer, self.listeners.clone()),
+        )
     }
 
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that does not manage it is closed without
@@ -69,10 +79,14 @@ impl ClientGuard {
                 let peer = prepare(&io)?;
                 let accepted = match tokio::time::timeout(timeout, acceptor.accept(io)).await {
                     Ok(accepted) => accepted,
-                    Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+                    Err(_) => Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the handshake took too long",
+                    )),
                 };
                 // At a level that is off by default: anyone can cause it, as often as they like.
-                let io = accepted.inspect_err(|error| log::debug!("client {peer:?}: no TLS: {error}"))?;
+                let io = accepted
+                    .inspect_err(|error| log::debug!("client {peer:?}: no TLS: {error}"))?;
                 Ok((guard.wrap(TlsSocket::new(io), peer), Protocol::Http1, peer))
             }
         })

@@ -30,7 +30,12 @@ impl<S: ClientSocket> ClientStream<S> {
     }
 
     /// Follows what was written. An error if it was no part of a response.
-    pub(super) fn follow(&mut self, offered: &[u8], taken: usize, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn follow(
+        &mut self,
+        offered: &[u8],
+        taken: usize,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
         let mut at = 0;
         while at < taken {
             if self.is_raw() {
@@ -52,7 +57,10 @@ impl<S: ClientSocket> ClientStream<S> {
                 Some(Event::Stray) => {
                     self.control.note_fault(ClientFault::StrayResponse);
                     self.io.reset_on_close();
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, ClientFault::StrayResponse));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        ClientFault::StrayResponse,
+                    ));
                 }
             }
         }
@@ -89,7 +97,10 @@ impl<S: ClientSocket> ClientStream<S> {
         ready!(self.write_meter.poll_out_of_pace(cx, pace));
         self.control.note_fault(ClientFault::WriteStalled);
         self.io.reset_on_close();
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, ClientFault::WriteStalled))
+        Poll::Ready(io::Error::new(
+            io::ErrorKind::TimedOut,
+            ClientFault::WriteStalled,
+        ))
     }
 
     /// Whether the client may still be sending: closing the socket then would reset the connection, and with it drop the answer

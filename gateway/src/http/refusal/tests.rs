@@ -40,25 +40,46 @@ fn every_refusal_is_documented_and_carries_what_its_status_demands() {
     for refusal in every_refusal() {
         let response = refusal.respond("r", "/x", &id, false);
         let status = response.status();
-        let row = document
-            .lines()
-            .find(|line| line.contains(&format!("`{}`", refusal.code())) && line.starts_with(&format!("| {}", status.as_u16())));
-        assert!(row.is_some(), "{refusal:?} is not in docs/PROBLEMS.md with {status}");
+        let row = document.lines().find(|line| {
+            line.contains(&format!("`{}`", refusal.code()))
+                && line.starts_with(&format!("| {}", status.as_u16()))
+        });
+        assert!(
+            row.is_some(),
+            "{refusal:?} is not in docs/PROBLEMS.md with {status}"
+        );
         let has = |name| response.headers().contains_key(name);
         assert_eq!(
             has(header::WWW_AUTHENTICATE),
-            status == StatusCode::UNAUTHORIZED || matches!(refusal, Refusal::InsufficientScope(_) | Refusal::CredentialTwice),
+            status == StatusCode::UNAUTHORIZED
+                || matches!(
+                    refusal,
+                    Refusal::InsufficientScope(_) | Refusal::CredentialTwice
+                ),
             "{refusal:?}"
         );
-        assert_eq!(has(header::ALLOW), status == StatusCode::METHOD_NOT_ALLOWED, "{refusal:?}");
-        assert_eq!(has(header::RETRY_AFTER), status == StatusCode::SERVICE_UNAVAILABLE, "{refusal:?}");
-        assert_eq!(response.headers().get(header::CACHE_CONTROL), Some(&HeaderValue::from_static("no-store")), "{refusal:?}");
+        assert_eq!(
+            has(header::ALLOW),
+            status == StatusCode::METHOD_NOT_ALLOWED,
+            "{refusal:?}"
+        );
+        assert_eq!(
+            has(header::RETRY_AFTER),
+            status == StatusCode::SERVICE_UNAVAILABLE,
+            "{refusal:?}"
+        );
+        assert_eq!(
+            response.headers().get(header::CACHE_CONTROL),
+            Some(&HeaderValue::from_static("no-store")),
+            "{refusal:?}"
+        );
     }
 }
 
 #[test]
 fn every_code_is_in_the_list_of_codes_once() {
-    let used: std::collections::BTreeSet<&str> = every_refusal().iter().map(Refusal::code).collect();
+    let used: std::collections::BTreeSet<&str> =
+        every_refusal().iter().map(Refusal::code).collect();
     let mut listed = CODES.to_vec();
     listed.sort_unstable();
     assert_eq!(listed, used.into_iter().collect::<Vec<_>>());
@@ -67,10 +88,15 @@ fn every_code_is_in_the_list_of_codes_once() {
 #[test]
 fn an_unread_body_closes_the_connection() {
     let id = crate::http::request_id::RequestIds::new().make();
-    for (refusal, unread, closes) in
-        [(Refusal::KeyMissing, false, false), (Refusal::KeyMissing, true, true), (Refusal::BadRequest("x"), false, true)]
-    {
-        let connection = refusal.respond("r", "/", &id, unread).head().connection_type();
+    for (refusal, unread, closes) in [
+        (Refusal::KeyMissing, false, false),
+        (Refusal::KeyMissing, true, true),
+        (Refusal::BadRequest("x"), false, true),
+    ] {
+        let connection = refusal
+            .respond("r", "/", &id, unread)
+            .head()
+            .connection_type();
         assert_eq!(connection == ConnectionType::Close, closes, "{refusal:?}");
     }
 }

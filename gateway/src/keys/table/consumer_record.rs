@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::keys::id::PackedId;
 use crate::keys::table::seen::Seen;
 use crate::keys::table::shards::Keyed;
-use crate::keys::{AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Metadata, Scopes};
+use crate::keys::{
+    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Metadata, Scopes,
+};
 
 /// A consumer in the table. Small: every key may have one of its own, so what most consumers lack costs a pointer.
 #[derive(Debug)]
@@ -32,7 +34,15 @@ struct Rare {
 impl ConsumerRecord {
     /// The record of `consumer`, without keys, and seen by the load that is going on.
     pub(super) fn new(consumer: Consumer) -> Self {
-        let Consumer { id, bucket, name, custom_id, metadata, scopes, allowed_ips } = consumer;
+        let Consumer {
+            id,
+            bucket,
+            name,
+            custom_id,
+            metadata,
+            scopes,
+            allowed_ips,
+        } = consumer;
         let is_rare = custom_id.is_some() || metadata.is_some() || !allowed_ips.is_empty();
         Self {
             id: id.pack(),
@@ -41,7 +51,13 @@ impl ConsumerRecord {
             bucket,
             name,
             scopes,
-            rare: is_rare.then(|| Box::new(Rare { custom_id, metadata, allowed_ips })),
+            rare: is_rare.then(|| {
+                Box::new(Rare {
+                    custom_id,
+                    metadata,
+                    allowed_ips,
+                })
+            }),
         }
     }
 
@@ -59,7 +75,9 @@ impl ConsumerRecord {
 
     /// Whether its keys may be used from `address`.
     pub(super) fn allows_address(&self, address: IpAddr) -> bool {
-        self.rare.as_ref().is_none_or(|rare| rare.allowed_ips.contains(address))
+        self.rare
+            .as_ref()
+            .is_none_or(|rare| rare.allowed_ips.contains(address))
     }
 
     pub(super) fn keys(&self) -> u32 {
@@ -85,8 +103,23 @@ impl ConsumerRecord {
     }
 
     fn says_the_same_as(&self, other: &Self) -> bool {
-        let Self { id, seen: _, keys: _, bucket, name, scopes, rare } = self;
-        (id, bucket, name, scopes, rare) == (&other.id, &other.bucket, &other.name, &other.scopes, &other.rare)
+        let Self {
+            id,
+            seen: _,
+            keys: _,
+            bucket,
+            name,
+            scopes,
+            rare,
+        } = self;
+        (id, bucket, name, scopes, rare)
+            == (
+                &other.id,
+                &other.bucket,
+                &other.name,
+                &other.scopes,
+                &other.rare,
+            )
     }
 
     /// The consumer that it was made of.
@@ -98,7 +131,11 @@ impl ConsumerRecord {
             custom_id: self.custom_id().cloned(),
             metadata: self.metadata().cloned(),
             scopes: self.scopes.clone(),
-            allowed_ips: self.rare.as_ref().map(|rare| rare.allowed_ips.clone()).unwrap_or_default(),
+            allowed_ips: self
+                .rare
+                .as_ref()
+                .map(|rare| rare.allowed_ips.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -113,7 +150,15 @@ impl Keyed for ConsumerRecord {
 
 impl Clone for ConsumerRecord {
     fn clone(&self) -> Self {
-        let Self { id, seen, keys: _, bucket, name, scopes, rare } = self;
+        let Self {
+            id,
+            seen,
+            keys: _,
+            bucket,
+            name,
+            scopes,
+            rare,
+        } = self;
         Self {
             id: *id,
             seen: seen.clone(),
@@ -146,17 +191,32 @@ mod tests {
             scopes: "read write".parse().unwrap(),
             allowed_ips: AllowedIps::default(),
         };
-        let (custom_id, metadata) = (Some("42".parse().unwrap()), Some("{\"plan\":\"gold\"}".parse().unwrap()));
+        let (custom_id, metadata) = (
+            Some("42".parse().unwrap()),
+            Some("{\"plan\":\"gold\"}".parse().unwrap()),
+        );
         for consumer in [
             plain.clone(),
-            Consumer { custom_id, ..plain.clone() },
-            Consumer { metadata, ..plain.clone() },
-            Consumer { allowed_ips: "192.0.2.0/24".parse().unwrap(), ..plain },
+            Consumer {
+                custom_id,
+                ..plain.clone()
+            },
+            Consumer {
+                metadata,
+                ..plain.clone()
+            },
+            Consumer {
+                allowed_ips: "192.0.2.0/24".parse().unwrap(),
+                ..plain
+            },
         ] {
             let record = ConsumerRecord::new(consumer.clone());
             assert_eq!(record.consumer(), consumer);
             record.count_key();
-            assert_eq!((record.clone().consumer(), record.clone().keys()), (consumer, 1));
+            assert_eq!(
+                (record.clone().consumer(), record.clone().keys()),
+                (consumer, 1)
+            );
         }
     }
 }

@@ -30,7 +30,15 @@ impl KeyRecord {
 
     /// The record of `entry`, seen by the load that is going on.
     pub(super) fn new(entry: KeyEntry) -> Self {
-        let KeyEntry { digest, id, consumer, state, expires_at, deprecated_at, scopes } = entry;
+        let KeyEntry {
+            digest,
+            id,
+            consumer,
+            state,
+            expires_at,
+            deprecated_at,
+            scopes,
+        } = entry;
         let is_rare = deprecated_at.is_some() || scopes.is_some();
         Self {
             digest,
@@ -39,7 +47,12 @@ impl KeyRecord {
             state,
             seen: Seen::default(),
             expires_at: expires_at.unwrap_or(Self::NEVER),
-            rare: is_rare.then(|| Box::new(Rare { deprecated_at, scopes })),
+            rare: is_rare.then(|| {
+                Box::new(Rare {
+                    deprecated_at,
+                    scopes,
+                })
+            }),
         }
     }
 
@@ -63,7 +76,15 @@ impl KeyRecord {
 
     /// Whether both are of the same entry.
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
-        let Self { digest, id, consumer, state, seen: _, expires_at, rare } = self;
+        let Self {
+            digest,
+            id,
+            consumer,
+            state,
+            seen: _,
+            expires_at,
+            rare,
+        } = self;
         (digest, id, consumer, state) == (&other.digest, &other.id, &other.consumer, &other.state)
             && (expires_at, rare) == (&other.expires_at, &other.rare)
     }
@@ -103,11 +124,23 @@ mod tests {
     fn a_record_says_what_its_entry_said() {
         let times = [None, Some(UnixMillis(-1)), Some(UnixMillis(1))];
         for state in [KeyState::Active, KeyState::Disabled, KeyState::Revoked] {
-            for (expires_at, deprecated_at) in times.iter().flat_map(|end| times.map(|since| (*end, since))) {
+            for (expires_at, deprecated_at) in times
+                .iter()
+                .flat_map(|end| times.map(|since| (*end, since)))
+            {
                 for scopes in [None, Some(Scopes::default()), Some("read".parse().unwrap())] {
                     let digest = KeyDigest::of(b"one");
-                    let (id, consumer) = (KeyId::generate().unwrap(), ConsumerId::generate().unwrap());
-                    let entry = KeyEntry { digest, id, consumer, state, expires_at, deprecated_at, scopes };
+                    let (id, consumer) =
+                        (KeyId::generate().unwrap(), ConsumerId::generate().unwrap());
+                    let entry = KeyEntry {
+                        digest,
+                        id,
+                        consumer,
+                        state,
+                        expires_at,
+                        deprecated_at,
+                        scopes,
+                    };
                     let record = KeyRecord::new(entry.clone());
                     assert_eq!(record.entry(), entry);
                     assert_eq!(record.scopes(), entry.scopes.as_ref());

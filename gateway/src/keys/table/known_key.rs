@@ -6,7 +6,8 @@ use crate::keys::table::consumer_record::ConsumerRecord;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Held;
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyEntry, KeyId, KeyStatus, Metadata, Scopes, UnixMillis,
+    BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyEntry, KeyId, KeyStatus,
+    Metadata, Scopes, UnixMillis,
 };
 
 /// A key that the table knows, with its consumer, both as they were at the moment of the look-up.
@@ -33,7 +34,10 @@ pub struct KnownConsumer<'k> {
 
 impl KnownKey {
     pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Self {
-        Self { entry: record.entry(), consumer }
+        Self {
+            entry: record.entry(),
+            consumer,
+        }
     }
 
     /// What it is looked up by.
@@ -82,7 +86,12 @@ impl KnownKey {
     /// Whether the key may do what `scope` names: its consumer may, and the key was not made for less.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
-        self.consumer.scopes.contains(scope) && self.entry.scopes.as_ref().is_none_or(|own| own.contains(scope))
+        self.consumer.scopes.contains(scope)
+            && self
+                .entry
+                .scopes
+                .as_ref()
+                .is_none_or(|own| own.contains(scope))
     }
 
     /// Whether the key may be used from `address`, the client's as the gateway knows it.

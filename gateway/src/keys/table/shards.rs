@@ -62,7 +62,12 @@ struct Shard<T>(Box<[T]>);
 
 impl<T: Keyed> Shards<T> {
     pub(super) fn new() -> Self {
-        Self { shards: std::iter::repeat_with(ArcSwapOption::empty).take(SHARDS).collect(), len: AtomicUsize::new(0) }
+        Self {
+            shards: std::iter::repeat_with(ArcSwapOption::empty)
+                .take(SHARDS)
+                .collect(),
+            len: AtomicUsize::new(0),
+        }
     }
 
     /// How many there are.
@@ -80,7 +85,10 @@ impl<T: Keyed> Shards<T> {
     pub(super) fn hold(&self, key: &T::Key) -> Option<Held<T>> {
         let shard = self.shards.get(shard_of(key))?.load();
         let position = shard.as_ref()?.position(key)?;
-        Some(Held { shard: Guard::into_inner(shard)?, position })
+        Some(Held {
+            shard: Guard::into_inner(shard)?,
+            position,
+        })
     }
 
     /// Shows everything to `look`.
@@ -100,7 +108,11 @@ impl<T: Keyed> Shards<T> {
 
     /// Takes all of `batch` in, as [`put`](Self::put) does. Of those with one key, the first meet each other before one of
     /// them meets what is there.
-    pub(super) fn put_all(&self, batch: &mut Batch<T>, mut replace: impl FnMut(&mut T, &T) -> bool) {
+    pub(super) fn put_all(
+        &self,
+        batch: &mut Batch<T>,
+        mut replace: impl FnMut(&mut T, &T) -> bool,
+    ) {
         for mut part in std::mem::take(batch).parts {
             part.sort_by_key(|thing| shard_of(thing.key()));
             while let Some(shard) = part.last().map(|thing| shard_of(thing.key())) {
@@ -124,8 +136,15 @@ impl<T: Keyed> Shards<T> {
         }
     }
 
-    fn put_into(&self, number: usize, mut new: Vec<T>, replace: &mut impl FnMut(&mut T, &T) -> bool) {
-        let Some(shard) = self.shards.get(number) else { return };
+    fn put_into(
+        &self,
+        number: usize,
+        mut new: Vec<T>,
+        replace: &mut impl FnMut(&mut T, &T) -> bool,
+    ) {
+        let Some(shard) = self.shards.get(number) else {
+            return;
+        };
         let before = shard.load();
         let old = before.as_deref().map_or(&[][..], |old| &old.0);
         sort(&mut new);
@@ -136,7 +155,12 @@ impl<T: Keyed> Shards<T> {
             }
             is_same
         });
-        new.retain_mut(|thing| before.as_deref().and_then(|old| old.get(thing.key())).is_none_or(|old| replace(thing, old)));
+        new.retain_mut(|thing| {
+            before
+                .as_deref()
+                .and_then(|old| old.get(thing.key()))
+                .is_none_or(|old| replace(thing, old))
+        });
         if new.is_empty() {
             return;
         }
@@ -157,8 +181,12 @@ impl<T: Keyed> Shards<T> {
     }
 
     fn retain_in(&self, number: usize, mut keep: impl FnMut(&T) -> bool) {
-        let Some(shard) = self.shards.get(number) else { return };
-        let Some(before) = shard.load_full() else { return };
+        let Some(shard) = self.shards.get(number) else {
+            return;
+        };
+        let Some(before) = shard.load_full() else {
+            return;
+        };
         let kept: Vec<&T> = before.0.iter().filter(|thing| keep(thing)).collect();
         if kept.len() == before.0.len() {
             return;
@@ -210,7 +238,10 @@ impl<T: Keyed> Batch<T> {
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Self { parts: Vec::new(), len: 0 }
+        Self {
+            parts: Vec::new(),
+            len: 0,
+        }
     }
 }
 
@@ -225,7 +256,10 @@ impl<T> Deref for Held<T> {
 
 impl<T> Clone for Held<T> {
     fn clone(&self) -> Self {
-        Self { shard: Arc::clone(&self.shard), position: self.position }
+        Self {
+            shard: Arc::clone(&self.shard),
+            position: self.position,
+        }
     }
 }
 
@@ -238,7 +272,11 @@ impl<T: Keyed> Shard<T> {
     /// compared is its own business.
     fn position(&self, key: &T::Key) -> Option<usize> {
         let (things, wanted) = (&self.0, key.place());
-        let precedes = |position: &usize| things.get(*position).is_some_and(|thing| thing.key().place() < wanted);
+        let precedes = |position: &usize| {
+            things
+                .get(*position)
+                .is_some_and(|thing| thing.key().place() < wanted)
+        };
         // From where it would be if all were evenly apart, back to the first that is not before it, or on to that.
         let mut position = expected_position(wanted, things.len());
         while let Some(previous) = position.checked_sub(1)
@@ -249,8 +287,14 @@ impl<T: Keyed> Shard<T> {
         while precedes(&position) {
             position += 1;
         }
-        let alike = things.iter().enumerate().skip(position).take_while(|(_, thing)| thing.key().place() == wanted);
-        alike.into_iter().find_map(|(position, thing)| (thing.key() == key).then_some(position))
+        let alike = things
+            .iter()
+            .enumerate()
+            .skip(position)
+            .take_while(|(_, thing)| thing.key().place() == wanted);
+        alike
+            .into_iter()
+            .find_map(|(position, thing)| (thing.key() == key).then_some(position))
     }
 }
 
@@ -275,7 +319,9 @@ fn is_same<T: Keyed>(one: &T, other: &T) -> bool {
 }
 
 fn order<K: Key>(one: &K, other: &K) -> Ordering {
-    one.place().cmp(&other.place()).then_with(|| one.as_bytes().cmp(other.as_bytes()))
+    one.place()
+        .cmp(&other.place())
+        .then_with(|| one.as_bytes().cmp(other.as_bytes()))
 }
 
 #[cfg(test)]

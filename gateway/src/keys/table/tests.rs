@@ -60,10 +60,19 @@ fn acme() -> (KeyTable, Consumer, KeyEntry, KeyEntry) {
     (table, acme, one, two)
 }
 
-fn load<'a>(table: &KeyTable, consumers: impl IntoIterator<Item = &'a Consumer>, keys: impl IntoIterator<Item = &'a KeyEntry>) {
+fn load<'a>(
+    table: &KeyTable,
+    consumers: impl IntoIterator<Item = &'a Consumer>,
+    keys: impl IntoIterator<Item = &'a KeyEntry>,
+) {
     let mut reload = table.reload();
-    consumers.into_iter().cloned().for_each(|consumer| reload.consumer(consumer));
-    keys.into_iter().cloned().for_each(|key| reload.key(key).unwrap());
+    consumers
+        .into_iter()
+        .cloned()
+        .for_each(|consumer| reload.consumer(consumer));
+    keys.into_iter()
+        .cloned()
+        .for_each(|key| reload.key(key).unwrap());
     reload.finish();
 }
 
@@ -99,9 +108,18 @@ fn the_table_counts_as_loaded_only_after_a_whole_load() {
 fn a_revoked_key_is_known_and_revoked() {
     let (table, _, one, _) = acme();
     let before = find(&table, "one").unwrap();
-    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..one })).unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            state: KeyState::Revoked,
+            ..one
+        }))
+        .unwrap();
     assert_eq!(find(&table, "one").unwrap().status(NOW), KeyStatus::Revoked);
-    assert_eq!(before.status(NOW), KeyStatus::Active, "a request keeps what it looked up");
+    assert_eq!(
+        before.status(NOW),
+        KeyStatus::Active,
+        "a request keeps what it looked up"
+    );
     assert_eq!(find(&table, "two").unwrap().status(NOW), KeyStatus::Active);
     assert_eq!(table.len(), 2);
 }
@@ -109,7 +127,12 @@ fn a_revoked_key_is_known_and_revoked() {
 #[test]
 fn a_key_expires_by_itself() {
     let (table, _, one, _) = acme();
-    table.apply(Change::Key(KeyEntry { expires_at: Some(NOW), ..one })).unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            expires_at: Some(NOW),
+            ..one
+        }))
+        .unwrap();
     let found = find(&table, "one").unwrap();
     assert_eq!(found.status(UnixMillis(NOW.0 - 1)), KeyStatus::Active);
     assert_eq!(found.status(NOW), KeyStatus::Expired);
@@ -119,7 +142,13 @@ fn a_key_expires_by_itself() {
 #[test]
 fn a_changed_consumer_changes_all_its_keys_at_once() {
     let (table, acme, ..) = acme();
-    table.apply(Change::Consumer(Consumer { name: "acme 2".parse().unwrap(), scopes: Scopes::default(), ..acme })).unwrap();
+    table
+        .apply(Change::Consumer(Consumer {
+            name: "acme 2".parse().unwrap(),
+            scopes: Scopes::default(),
+            ..acme
+        }))
+        .unwrap();
     for text in ["one", "two"] {
         let found = find(&table, text).unwrap();
         assert_eq!(found.consumer().name.as_str(), "acme 2");
@@ -143,7 +172,13 @@ fn keys_of_a_removed_consumer_are_unknown() {
     // Once more, and a key that comes too late.
     table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
     let late = table.apply(Change::Key(one.clone()));
-    assert_eq!(late, Err(UnknownConsumer { key: one.id, consumer: acme.id }));
+    assert_eq!(
+        late,
+        Err(UnknownConsumer {
+            key: one.id,
+            consumer: acme.id
+        })
+    );
 }
 
 #[test]
@@ -158,7 +193,12 @@ fn a_removed_key_is_unknown() {
 #[test]
 fn a_key_may_do_less_than_its_consumer_and_never_more() {
     let (table, acme, one, two) = acme();
-    let narrow = |entry: KeyEntry, scopes: &str| Change::Key(KeyEntry { scopes: Some(scopes.parse().unwrap()), ..entry });
+    let narrow = |entry: KeyEntry, scopes: &str| {
+        Change::Key(KeyEntry {
+            scopes: Some(scopes.parse().unwrap()),
+            ..entry
+        })
+    };
     table.apply(narrow(one, "admin read")).unwrap();
     table.apply(narrow(two, "")).unwrap();
     table.apply(Change::Key(key_of(&acme, "three"))).unwrap();
@@ -166,7 +206,11 @@ fn a_key_may_do_less_than_its_consumer_and_never_more() {
         let found = find(&table, text).unwrap();
         assert_eq!(found.scopes().as_str(), scopes, "{text}");
         for scope in ["read", "write", "admin"] {
-            assert_eq!(found.allows(scope), found.scopes().contains(scope), "{text} {scope}");
+            assert_eq!(
+                found.allows(scope),
+                found.scopes().contains(scope),
+                "{text} {scope}"
+            );
         }
     }
 }
@@ -196,7 +240,9 @@ fn a_reload_that_stops_halfway_removes_nothing() {
 #[test]
 fn look_ups_go_on_while_the_table_is_loaded_again() {
     let (table, acme, ..) = acme();
-    let keys: Vec<KeyEntry> = (0..2_000).map(|number| key_of(&acme, &format!("key {number}"))).collect();
+    let keys: Vec<KeyEntry> = (0..2_000)
+        .map(|number| key_of(&acme, &format!("key {number}")))
+        .collect();
     load(&table, [&acme], &keys);
     let found = AtomicUsize::new(0);
     let writing = AtomicBool::new(true);
@@ -213,7 +259,13 @@ fn look_ups_go_on_while_the_table_is_loaded_again() {
         }
         for round in 0..20 {
             let end = Some(UnixMillis(NOW.0 + round));
-            let moved: Vec<KeyEntry> = keys.iter().map(|key| KeyEntry { expires_at: end, ..key.clone() }).collect();
+            let moved: Vec<KeyEntry> = keys
+                .iter()
+                .map(|key| KeyEntry {
+                    expires_at: end,
+                    ..key.clone()
+                })
+                .collect();
             load(&table, [&acme], &moved);
         }
         writing.store(false, Ordering::Relaxed);
@@ -240,8 +292,18 @@ fn what_is_applied_while_a_load_goes_on_stays() {
     let (table, acme, one, _) = acme();
     let mut reload = table.reload();
     reload.consumer(acme.clone());
-    reload.key(KeyEntry { expires_at: Some(NOW), ..one.clone() }).unwrap();
-    table.apply(Change::Key(KeyEntry { state: KeyState::Revoked, ..one })).unwrap();
+    reload
+        .key(KeyEntry {
+            expires_at: Some(NOW),
+            ..one.clone()
+        })
+        .unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            state: KeyState::Revoked,
+            ..one
+        }))
+        .unwrap();
     table.apply(Change::Key(key_of(&acme, "three"))).unwrap();
     reload.finish();
     assert_eq!(find(&table, "one").unwrap().status(NOW), KeyStatus::Revoked);
@@ -254,8 +316,12 @@ fn what_is_applied_while_a_load_goes_on_stays() {
 fn a_load_that_says_nothing_new_takes_no_memory() {
     let (table, acme, one, two) = acme();
     let places = || {
-        let key = table.keys.find(&one.digest, |record| std::ptr::from_ref(record).addr());
-        let consumer = table.consumers.find(&acme.id.pack(), |record| std::ptr::from_ref(record).addr());
+        let key = table
+            .keys
+            .find(&one.digest, |record| std::ptr::from_ref(record).addr());
+        let consumer = table
+            .consumers
+            .find(&acme.id.pack(), |record| std::ptr::from_ref(record).addr());
         (key.unwrap(), consumer.unwrap())
     };
     let before = places();
@@ -266,7 +332,9 @@ fn a_load_that_says_nothing_new_takes_no_memory() {
 #[test]
 fn what_is_removed_is_freed() {
     let (table, acme, ..) = acme();
-    let many: Vec<KeyEntry> = (0..100).map(|number| key_of(&acme, &format!("key {number}"))).collect();
+    let many: Vec<KeyEntry> = (0..100)
+        .map(|number| key_of(&acme, &format!("key {number}")))
+        .collect();
     load(&table, [&acme], &many);
     assert_eq!(held(&table), 100);
     table.apply(Change::KeyRemoved(many[0].digest)).unwrap();
@@ -284,9 +352,16 @@ fn keys_of_removed_consumers_are_swept_out_before_they_are_many() {
         let gone = consumer(&format!("gone {round}"), "");
         table.apply(Change::Consumer(gone.clone())).unwrap();
         for number in 0..100 {
-            table.apply(Change::Key(key_of(&gone, &format!("gone {round} {number}")))).unwrap();
+            table
+                .apply(Change::Key(key_of(
+                    &gone,
+                    &format!("gone {round} {number}"),
+                )))
+                .unwrap();
         }
-        table.apply(Change::Key(key_of(&acme, &format!("stays {round}")))).unwrap();
+        table
+            .apply(Change::Key(key_of(&acme, &format!("stays {round}"))))
+            .unwrap();
         table.apply(Change::ConsumerRemoved(gone.id)).unwrap();
         assert_eq!(table.len(), 2 + round + 1);
         assert_eq!(held(&table), table.len() + table.orphans());
@@ -335,7 +410,12 @@ fn a_key_that_is_given_to_another_consumer_counts_as_its_own() {
     let (table, acme, one, _) = acme();
     let other = consumer("other", "");
     table.apply(Change::Consumer(other.clone())).unwrap();
-    table.apply(Change::Key(KeyEntry { consumer: other.id, ..one })).unwrap();
+    table
+        .apply(Change::Key(KeyEntry {
+            consumer: other.id,
+            ..one
+        }))
+        .unwrap();
     assert_eq!(find(&table, "one").unwrap().consumer().id, &other.id);
     table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
     assert_eq!(table.len(), 1);
@@ -346,7 +426,10 @@ fn a_key_that_is_given_to_another_consumer_counts_as_its_own() {
 #[test]
 fn a_changed_consumer_still_has_its_keys() {
     let (table, acme, ..) = acme();
-    let renamed = Consumer { name: "acme 2".parse().unwrap(), ..acme };
+    let renamed = Consumer {
+        name: "acme 2".parse().unwrap(),
+        ..acme
+    };
     table.apply(Change::Consumer(renamed.clone())).unwrap();
     table.apply(Change::ConsumerRemoved(renamed.id)).unwrap();
     assert_eq!(table.len(), 0);
@@ -356,19 +439,32 @@ fn a_changed_consumer_still_has_its_keys() {
 #[test]
 fn a_load_in_any_order_counts_right() {
     let table = KeyTable::new();
-    let all: Vec<Consumer> = (0..50).map(|number| consumer(&format!("consumer {number}"), "read")).collect();
+    let all: Vec<Consumer> = (0..50)
+        .map(|number| consumer(&format!("consumer {number}"), "read"))
+        .collect();
     for _ in 0..2 {
         let mut reload = table.reload();
         for (number, consumer) in all.iter().enumerate() {
             let key = key_of(consumer, &format!("key {number}"));
             reload.consumer(consumer.clone());
             reload.key(key.clone()).unwrap();
-            reload.consumer(Consumer { scopes: Scopes::default(), ..consumer.clone() });
-            reload.key(KeyEntry { state: KeyState::Disabled, ..key }).unwrap();
+            reload.consumer(Consumer {
+                scopes: Scopes::default(),
+                ..consumer.clone()
+            });
+            reload
+                .key(KeyEntry {
+                    state: KeyState::Disabled,
+                    ..key
+                })
+                .unwrap();
         }
         reload.finish();
         assert_eq!(table.len(), all.len());
-        assert_eq!(find(&table, "key 7").unwrap().status(NOW), KeyStatus::Disabled);
+        assert_eq!(
+            find(&table, "key 7").unwrap().status(NOW),
+            KeyStatus::Disabled
+        );
         assert!(!find(&table, "key 7").unwrap().allows("read"));
     }
     for (number, consumer) in all.iter().enumerate() {
@@ -383,7 +479,12 @@ fn a_key_may_be_used_from_where_its_consumer_may() {
     let inside = "192.0.2.7".parse().unwrap();
     let outside = "198.51.100.1".parse().unwrap();
     assert!(find(&table, "one").unwrap().allows_address(outside));
-    table.apply(Change::Consumer(Consumer { allowed_ips: "192.0.2.0/24".parse().unwrap(), ..acme })).unwrap();
+    table
+        .apply(Change::Consumer(Consumer {
+            allowed_ips: "192.0.2.0/24".parse().unwrap(),
+            ..acme
+        }))
+        .unwrap();
     assert!(find(&table, "one").unwrap().allows_address(inside));
     assert!(!find(&table, "one").unwrap().allows_address(outside));
 }

@@ -43,7 +43,10 @@ impl<'t> Turn<'t> {
     /// Waits for the writer before.
     pub(super) fn take(table: &'t KeyTable) -> Self {
         // Each change leaves the writer's part whole at every step, so a panic elsewhere does not spoil it.
-        Self { table, writer: table.writer.lock().unwrap_or_else(PoisonError::into_inner) }
+        Self {
+            table,
+            writer: table.writer.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// Has look-ups that begin afterwards see a change.
@@ -57,14 +60,18 @@ impl<'t> Turn<'t> {
             Change::ConsumerRemoved(id) => {
                 if let Some(record) = self.table.consumers.remove(&id.pack()) {
                     self.orphan(&record);
-                    if self.table.orphans().max(self.writer.deleted.len()) > MOST_ORPHANS.max(self.table.len() / 8) {
+                    if self.table.orphans().max(self.writer.deleted.len())
+                        > MOST_ORPHANS.max(self.table.len() / 8)
+                    {
                         self.sweep(|_| true);
                     }
                 }
             }
             Change::Key(entry) => {
                 let record = self.key(entry)?;
-                self.table.keys.put(record, |new, old| self.table.replace(new, old));
+                self.table
+                    .keys
+                    .put(record, |new, old| self.table.replace(new, old));
             }
             Change::KeyRemoved(digest) => {
                 if let Some(record) = self.table.keys.remove(&digest) {
@@ -104,7 +111,9 @@ impl<'t> Turn<'t> {
     /// Begins a load: nothing counts as seen any more. Returns its number.
     pub(super) fn begin_load(&mut self) -> u64 {
         self.put_pending();
-        self.table.consumers.for_each(|record| record.seen.set(false));
+        self.table
+            .consumers
+            .for_each(|record| record.seen.set(false));
         self.table.keys.for_each(|record| record.seen.set(false));
         self.writer.loads += 1;
         self.writer.loads
@@ -143,17 +152,28 @@ impl<'t> Turn<'t> {
         if let Some(scopes) = &mut entry.scopes {
             scopes.share(&mut self.writer.texts);
         }
-        let unknown = UnknownConsumer { key: entry.id, consumer: entry.consumer };
+        let unknown = UnknownConsumer {
+            key: entry.id,
+            consumer: entry.consumer,
+        };
         let record = KeyRecord::new(entry);
-        self.table.consumers.find(record.consumer(), ConsumerRecord::count_key).map(|()| record).ok_or(unknown)
+        self.table
+            .consumers
+            .find(record.consumer(), ConsumerRecord::count_key)
+            .map(|()| record)
+            .ok_or(unknown)
     }
 
     fn put_consumers(&mut self) {
-        self.table.consumers.put_all(&mut self.writer.consumers, ConsumerRecord::replace);
+        self.table
+            .consumers
+            .put_all(&mut self.writer.consumers, ConsumerRecord::replace);
     }
 
     fn put_keys(&mut self) {
-        self.table.keys.put_all(&mut self.writer.keys, |new, old| self.table.replace(new, old));
+        self.table.keys.put_all(&mut self.writer.keys, |new, old| {
+            self.table.replace(new, old)
+        });
     }
 
     /// Takes notice that the keys of a consumer have lost it.
@@ -163,7 +183,9 @@ impl<'t> Turn<'t> {
             self.writer.deleted.clear();
         }
         if consumer.keys() > 0 {
-            self.table.orphans.fetch_add(consumer.keys() as usize, Ordering::Relaxed);
+            self.table
+                .orphans
+                .fetch_add(consumer.keys() as usize, Ordering::Relaxed);
             self.writer.deleted.insert(*consumer.key());
         }
     }
@@ -192,7 +214,9 @@ impl KeyTable {
 
     /// Counts a key out that is in the table no more.
     fn forget(&self, key: &KeyRecord) {
-        let consumer = self.consumers.find(key.consumer(), ConsumerRecord::forget_key);
+        let consumer = self
+            .consumers
+            .find(key.consumer(), ConsumerRecord::forget_key);
         if consumer.is_none() {
             self.orphans.fetch_sub(1, Ordering::Relaxed);
         }

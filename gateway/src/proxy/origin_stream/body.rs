@@ -16,7 +16,11 @@ use crate::wire::{
 };
 
 /// The same figures as on the client side; an origin has no reason for more either.
-const LIMITS: ChunkLimits = ChunkLimits { extension_bytes: 16 * 1024, trailer_bytes: 16 * 1024, padded_sizes: true };
+const LIMITS: ChunkLimits = ChunkLimits {
+    extension_bytes: 16 * 1024,
+    trailer_bytes: 16 * 1024,
+    padded_sizes: true,
+};
 
 /// Eight digits and two CRLF.
 pub(super) const CHUNK_OVERHEAD: usize = SIZE_LINE + 2;
@@ -51,9 +55,13 @@ pub(super) fn poll_read_chunk<S: AsyncRead + Unpin>(
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<usize>> {
     let space = buf.initialize_unfilled();
-    let Some((size_line, rest)) = space.split_at_mut_checked(SIZE_LINE) else { return Poll::Ready(Ok(0)) };
+    let Some((size_line, rest)) = space.split_at_mut_checked(SIZE_LINE) else {
+        return Poll::Ready(Ok(0));
+    };
     let room = rest.len().saturating_sub(2);
-    let Some((data, _)) = rest.split_at_mut_checked(room) else { return Poll::Ready(Ok(0)) };
+    let Some((data, _)) = rest.split_at_mut_checked(room) else {
+        return Poll::Ready(Ok(0));
+    };
     let mut data = ReadBuf::new(data);
     ready!(Pin::new(io).poll_read(cx, &mut data))?;
     let count = data.filled().len();
@@ -73,7 +81,11 @@ fn write_size_line(line: &mut [u8], count: usize) {
     let (digits, end) = line.split_at_mut(line.len().saturating_sub(2));
     for digit in digits.iter_mut().rev() {
         let value = (rest & 0xf) as u8;
-        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+        *digit = if value < 10 {
+            b'0' + value
+        } else {
+            b'a' + value - 10
+        };
         rest >>= 4;
     }
     end.copy_from_slice(b"\r\n");
@@ -90,9 +102,19 @@ mod tests {
         let mut io: &[u8] = b"hello, world";
         let mut space = [0u8; 64];
         let mut buf = ReadBuf::new(&mut space);
-        assert_eq!(poll_fn(|cx| poll_read_chunk(&mut io, cx, &mut buf)).await.unwrap(), 12);
+        assert_eq!(
+            poll_fn(|cx| poll_read_chunk(&mut io, cx, &mut buf))
+                .await
+                .unwrap(),
+            12
+        );
         assert_eq!(buf.filled(), b"0000000c\r\nhello, world\r\n");
-        assert_eq!(poll_fn(|cx| poll_read_chunk(&mut io, cx, &mut buf)).await.unwrap(), 0);
+        assert_eq!(
+            poll_fn(|cx| poll_read_chunk(&mut io, cx, &mut buf))
+                .await
+                .unwrap(),
+            0
+        );
         assert_eq!(buf.filled().len(), 24);
     }
 }

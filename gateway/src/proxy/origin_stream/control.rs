@@ -33,15 +33,30 @@ struct Membership {
 impl OriginControl {
     /// A connection to `remote` that belongs to no pool.
     pub fn new(remote: Option<SocketAddr>) -> Self {
-        Self { remote, ..Self::default() }
+        Self {
+            remote,
+            ..Self::default()
+        }
     }
 
     /// A connection to `remote` that is to serve requests to `authority` from a pool.
-    pub fn pooled(remote: SocketAddr, registry: &Rc<OriginRegistry>, authority: &Authority) -> Self {
+    pub fn pooled(
+        remote: SocketAddr,
+        registry: &Rc<OriginRegistry>,
+        authority: &Authority,
+    ) -> Self {
         let generation = registry.generation(authority);
         let joined_in = generation.get();
-        let membership = Membership { registry: Rc::clone(registry), generation, joined_in };
-        Self { remote: Some(remote), membership: Some(membership), ..Self::default() }
+        let membership = Membership {
+            registry: Rc::clone(registry),
+            generation,
+            joined_in,
+        };
+        Self {
+            remote: Some(remote),
+            membership: Some(membership),
+            ..Self::default()
+        }
     }
 
     /// The address the connection leads to, where it is known.
@@ -78,7 +93,11 @@ impl OriginControl {
 
     /// Whether no further exchange may begin.
     pub fn is_retired(&self) -> bool {
-        self.retired.get() || self.membership.as_ref().is_some_and(|member| member.generation.get() != member.joined_in)
+        self.retired.get()
+            || self
+                .membership
+                .as_ref()
+                .is_some_and(|member| member.generation.get() != member.joined_in)
     }
 
     pub(super) fn count_exchange(&self) {
@@ -135,6 +154,11 @@ impl OriginRegistry {
         if let Some(generation) = self.generations.borrow().get(authority) {
             return Rc::clone(generation);
         }
-        Rc::clone(self.generations.borrow_mut().entry(authority.clone()).or_default())
+        Rc::clone(
+            self.generations
+                .borrow_mut()
+                .entry(authority.clone())
+                .or_default(),
+        )
     }
 }

@@ -125,7 +125,9 @@ impl OriginFault {
                 return Some(fault);
             }
             // awc's errors do not name their source, hence one by one.
-            let inner: Option<&'a (dyn Error + 'static)> = if let Some(error) = error.downcast_ref::<io::Error>() {
+            let inner: Option<&'a (dyn Error + 'static)> = if let Some(error) =
+                error.downcast_ref::<io::Error>()
+            {
                 error.get_ref().map(|inner| inner as _)
             } else if let Some(error) = error.downcast_ref::<SendRequestError>() {
                 match error {
@@ -153,7 +155,13 @@ impl OriginFault {
 
     /// Whether a time limit was passed, as against a broken connection or response.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::ConnectTimeout { .. } | Self::FirstByteTimeout | Self::IdleTimeout | Self::WriteTimeout)
+        matches!(
+            self,
+            Self::ConnectTimeout { .. }
+                | Self::FirstByteTimeout
+                | Self::IdleTimeout
+                | Self::WriteTimeout
+        )
     }
 
     /// Whether the request never reached the origin, so that any request may be tried again elsewhere.
@@ -174,7 +182,9 @@ impl From<OriginFault> for io::Error {
     fn from(fault: OriginFault) -> Self {
         let kind = match &fault {
             OriginFault::Unresolved { .. } => io::ErrorKind::NotFound,
-            OriginFault::Unreachable { source, .. } | OriginFault::OutOfSockets { source, .. } => source.kind(),
+            OriginFault::Unreachable { source, .. } | OriginFault::OutOfSockets { source, .. } => {
+                source.kind()
+            }
             OriginFault::ConnectTimeout { .. }
             | OriginFault::FirstByteTimeout
             | OriginFault::IdleTimeout
@@ -183,13 +193,14 @@ impl From<OriginFault> for io::Error {
             | OriginFault::BrokenRequest { .. }
             | OriginFault::ClosedWhileIdle
             | OriginFault::Retired => io::ErrorKind::ConnectionAborted,
-            OriginFault::Untrusted { .. } | OriginFault::TlsFailed { .. } | OriginFault::TlsRefused { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            OriginFault::Untrusted { .. }
+            | OriginFault::TlsFailed { .. }
+            | OriginFault::TlsRefused { .. } => io::ErrorKind::InvalidData,
             OriginFault::TruncatedHead | OriginFault::TruncatedBody => io::ErrorKind::UnexpectedEof,
-            OriginFault::BadFraming(_) | OriginFault::BadChunk(_) | OriginFault::HeadTooLarge | OriginFault::LeftOverBytes => {
-                io::ErrorKind::InvalidData
-            }
+            OriginFault::BadFraming(_)
+            | OriginFault::BadChunk(_)
+            | OriginFault::HeadTooLarge
+            | OriginFault::LeftOverBytes => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, fault)
     }
@@ -207,12 +218,20 @@ mod tests {
             Box::new(SendRequestError::Send(io())),
             Box::new(SendRequestError::Response(ParseError::Io(io()))),
             Box::new(SendRequestError::Connect(ConnectError::Io(io()))),
-            Box::new(SendRequestError::Body(Box::new(PayloadError::Incomplete(Some(io()))))),
+            Box::new(SendRequestError::Body(Box::new(PayloadError::Incomplete(
+                Some(io()),
+            )))),
             Box::new(PayloadError::Incomplete(Some(io()))),
             Box::new(PayloadError::Io(io())),
         ];
         for error in wrapped {
-            assert!(matches!(OriginFault::find(error.as_ref()), Some(OriginFault::TruncatedBody)), "{error:?}");
+            assert!(
+                matches!(
+                    OriginFault::find(error.as_ref()),
+                    Some(OriginFault::TruncatedBody)
+                ),
+                "{error:?}"
+            );
         }
         assert!(OriginFault::find(&SendRequestError::Timeout).is_none());
         assert!(OriginFault::find(&io::Error::other("else")).is_none());

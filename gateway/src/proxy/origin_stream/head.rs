@@ -20,7 +20,10 @@ pub(super) struct RequestTraits {
 impl RequestTraits {
     /// awc writes the whole head of a request at once, so the first bytes tell all.
     pub(super) fn of(request: &[u8]) -> Self {
-        Self { is_head: request.starts_with(b"HEAD "), asks_upgrade: asks_upgrade(request) }
+        Self {
+            is_head: request.starts_with(b"HEAD "),
+            asks_upgrade: asks_upgrade(request),
+        }
     }
 }
 
@@ -29,7 +32,9 @@ fn asks_upgrade(request: &[u8]) -> bool {
     const LINE: &[u8] = b"\r\nconnection: upgrade\r\n";
     memchr::memmem::find_iter(request, b"pgrade\r\n").any(|at| {
         let end = at + b"pgrade\r\n".len();
-        end.checked_sub(LINE.len()).and_then(|start| request.get(start..end)).is_some_and(|line| line.eq_ignore_ascii_case(LINE))
+        end.checked_sub(LINE.len())
+            .and_then(|start| request.get(start..end))
+            .is_some_and(|line| line.eq_ignore_ascii_case(LINE))
     })
 }
 
@@ -70,13 +75,17 @@ pub(super) fn judge(head: &[u8], request: RequestTraits) -> Result<Judged, Origi
     let seen = Seen::read(rest)?;
 
     match status {
-        101 if !request.asks_upgrade || old => return Err(OriginFault::BadFraming("101 that nobody asked for")),
+        101 if !request.asks_upgrade || old => {
+            return Err(OriginFault::BadFraming("101 that nobody asked for"));
+        }
         101 => return Ok(Judged::Switching),
         100..=199 => return Ok(Judged::Interim),
         _ => {}
     }
     if seen.chunked && seen.length.is_some() {
-        return Err(OriginFault::BadFraming("Content-Length and Transfer-Encoding"));
+        return Err(OriginFault::BadFraming(
+            "Content-Length and Transfer-Encoding",
+        ));
     }
     if seen.chunked && old {
         return Err(OriginFault::BadFraming("Transfer-Encoding in HTTP/1.0"));
@@ -93,9 +102,15 @@ pub(super) fn judge(head: &[u8], request: RequestTraits) -> Result<Judged, Origi
     // What awc gets wrong: it waits for the body that a length announces though the status has none; it takes a message without
     // a length for empty, or in HTTP/1.0, where zero is no length to it either, for endless; and `Upgrade: websocket`
     // overrules the length though the status is not 101.
-    let canonical =
-        !old && length != Length::UntilClose && !seen.upgrade && !(never_body && (seen.chunked || seen.length.is_some()));
-    Ok(Judged::Final(Verdict { length, close, canonical }))
+    let canonical = !old
+        && length != Length::UntilClose
+        && !seen.upgrade
+        && !(never_body && (seen.chunked || seen.length.is_some()));
+    Ok(Judged::Final(Verdict {
+        length,
+        close,
+        canonical,
+    }))
 }
 
 /// The head in the form in which awc reads it as we do. Lines that need no change are copied byte for byte.
@@ -109,7 +124,9 @@ pub(super) fn rewrite(head: &[u8], verdict: Verdict) -> BytesMut {
     let drop_length = verdict.length == Length::NoBody && is_bodyless(line);
     for field in fields(rest).flatten() {
         let framing = field.is("content-length") || field.is("transfer-encoding");
-        let dropped = (framing && drop_length) || field.is("upgrade") || (verdict.close && field.is("connection"));
+        let dropped = (framing && drop_length)
+            || field.is("upgrade")
+            || (verdict.close && field.is("connection"));
         if !dropped {
             out.extend_from_slice(field.line);
         }
@@ -137,11 +154,14 @@ fn read_status_line(line: &[u8]) -> Result<(bool, u16), OriginFault> {
         [b'1', b' ', a, b, c, reason @ ..] => (false, [*a, *b, *c], reason),
         _ => return Err(BAD),
     };
-    let sound = code.iter().all(u8::is_ascii_digit) && reason.first().is_none_or(|byte| *byte == b' ');
+    let sound =
+        code.iter().all(u8::is_ascii_digit) && reason.first().is_none_or(|byte| *byte == b' ');
     if !sound || has_control(reason) {
         return Err(BAD);
     }
-    let status = code.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    let status = code
+        .iter()
+        .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
     if status < 100 {
         return Err(BAD);
     }
@@ -177,20 +197,27 @@ impl Seen {
     fn note(&mut self, field: &Field<'_>) -> Result<(), OriginFault> {
         match field.name.len() {
             14 if field.is("content-length") => {
-                let length = parse_length(field.value).ok_or(OriginFault::BadFraming("bad Content-Length"))?;
+                let length = parse_length(field.value)
+                    .ok_or(OriginFault::BadFraming("bad Content-Length"))?;
                 if self.length.replace(length).is_some() {
                     return Err(OriginFault::BadFraming("repeated Content-Length"));
                 }
             }
             17 if field.is("transfer-encoding") => {
                 if self.chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(OriginFault::BadFraming("Transfer-Encoding other than chunked"));
+                    return Err(OriginFault::BadFraming(
+                        "Transfer-Encoding other than chunked",
+                    ));
                 }
                 self.chunked = true;
             }
             10 if field.is("connection") => {
-                self.close |= field.members().any(|option| option.eq_ignore_ascii_case(b"close"));
-                self.keep_alive |= field.members().any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
+                self.close |= field
+                    .members()
+                    .any(|option| option.eq_ignore_ascii_case(b"close"));
+                self.keep_alive |= field
+                    .members()
+                    .any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
             }
             7 if field.is("upgrade") => self.upgrade = true,
             _ => {}
@@ -201,7 +228,8 @@ impl Seen {
 
 /// Control characters, which no field value and no reason has (RFC 9110 §5.5); HTAB is none of them here.
 fn has_control(text: &[u8]) -> bool {
-    text.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+    text.iter()
+        .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
 }
 
 #[cfg(test)]
@@ -210,53 +238,147 @@ mod tests {
 
     use super::*;
 
-    const GET: RequestTraits = RequestTraits { is_head: false, asks_upgrade: false };
-    const HEAD: RequestTraits = RequestTraits { is_head: true, asks_upgrade: false };
+    const GET: RequestTraits = RequestTraits {
+        is_head: false,
+        asks_upgrade: false,
+    };
+    const HEAD: RequestTraits = RequestTraits {
+        is_head: true,
+        asks_upgrade: false,
+    };
 
     fn verdict(length: Length, close: bool, canonical: bool) -> Option<Judged> {
-        Some(Judged::Final(Verdict { length, close, canonical }))
+        Some(Judged::Final(Verdict {
+            length,
+            close,
+            canonical,
+        }))
     }
 
     #[test]
     fn heads_are_judged_by_the_rules_of_message_length() {
         let table: &[(&str, RequestTraits, Option<Judged>)] = &[
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", GET, verdict(Length::Known(5), false, true)),
-            ("HTTP/1.1 200\r\ncontent-length:5\r\n\r\n", GET, verdict(Length::Known(5), false, true)),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", GET, verdict(Length::Chunked, false, true)),
-            ("HTTP/1.1 200 OK\r\n\r\n", GET, verdict(Length::UntilClose, true, false)),
-            ("HTTP/1.1 200 OK\r\n\r\n", HEAD, verdict(Length::NoBody, false, true)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", HEAD, verdict(Length::NoBody, false, true)),
-            ("HTTP/1.1 204 No Content\r\n\r\n", GET, verdict(Length::NoBody, false, true)),
-            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", GET, verdict(Length::NoBody, false, false)),
-            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", GET, verdict(Length::NoBody, false, false)),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", GET, verdict(Length::Known(5), true, false)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                verdict(Length::Known(5), false, true),
+            ),
+            (
+                "HTTP/1.1 200\r\ncontent-length:5\r\n\r\n",
+                GET,
+                verdict(Length::Known(5), false, true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                GET,
+                verdict(Length::Chunked, false, true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\n",
+                GET,
+                verdict(Length::UntilClose, true, false),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\n",
+                HEAD,
+                verdict(Length::NoBody, false, true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+                HEAD,
+                verdict(Length::NoBody, false, true),
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\n\r\n",
+                GET,
+                verdict(Length::NoBody, false, true),
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+                GET,
+                verdict(Length::NoBody, false, false),
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+                GET,
+                verdict(Length::NoBody, false, false),
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                verdict(Length::Known(5), true, false),
+            ),
             (
                 "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\n",
                 GET,
                 verdict(Length::Known(5), false, false),
             ),
-            ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\n", GET, verdict(Length::Known(5), true, true)),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                verdict(Length::Known(5), true, true),
+            ),
             (
                 "HTTP/1.1 426 Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\n",
                 GET,
                 verdict(Length::Known(5), false, false),
             ),
-            ("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", GET, Some(Judged::Interim)),
+            (
+                "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
+                GET,
+                Some(Judged::Interim),
+            ),
             ("HTTP/1.1 100\r\n\r\n", HEAD, Some(Judged::Interim)),
             ("HTTP/1.1 101 Switching\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", GET, None),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+                GET,
+                None,
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", GET, None),
             ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", GET, None),
             ("HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", GET, None),
             ("HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", GET, None),
-            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\nContent-Length: 5\r\n\r\n", GET, None),
-            ("HTTP/1.1 200 OK\r\nA: b\rContent-Length: 5\r\n\r\n", GET, None),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                None,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\rContent-Length: 5\r\n\r\n",
+                GET,
+                None,
+            ),
             ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", GET, None),
             ("HTTP/1.1 20 OK\r\n\r\n", GET, None),
             ("HTTP/1.1 2000 OK\r\n\r\n", GET, None),
@@ -287,20 +409,39 @@ mod tests {
                 "HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nContent-Length: 5\r\n\r\n",
             ),
         ] {
-            let Ok(Judged::Final(verdict)) = judge(head.as_bytes(), GET) else { panic!("{head:?}") };
+            let Ok(Judged::Final(verdict)) = judge(head.as_bytes(), GET) else {
+                panic!("{head:?}")
+            };
             let rewritten = rewrite(head.as_bytes(), verdict);
             assert_eq!(rewritten, expected);
-            assert!(matches!(judge(&rewritten, GET), Ok(Judged::Final(Verdict { canonical: true, .. }))), "{head:?}");
+            assert!(
+                matches!(
+                    judge(&rewritten, GET),
+                    Ok(Judged::Final(Verdict {
+                        canonical: true,
+                        ..
+                    }))
+                ),
+                "{head:?}"
+            );
         }
     }
 
     #[test]
     fn upgrade_is_read_from_the_request() {
         let asks = |head: &str| RequestTraits::of(head.as_bytes()).asks_upgrade;
-        assert!(asks("GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"));
-        assert!(asks("GET / HTTP/1.1\r\nA: pgrade\r\nConnection: Upgrade\r\n\r\n"));
-        assert!(!asks("GET / HTTP/1.1\r\nupgrade-insecure-requests: 1\r\n\r\n"));
-        assert!(!asks("GET /upgrade HTTP/1.1\r\nx-connection: upgrade\r\n\r\n"));
+        assert!(asks(
+            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        ));
+        assert!(asks(
+            "GET / HTTP/1.1\r\nA: pgrade\r\nConnection: Upgrade\r\n\r\n"
+        ));
+        assert!(!asks(
+            "GET / HTTP/1.1\r\nupgrade-insecure-requests: 1\r\n\r\n"
+        ));
+        assert!(!asks(
+            "GET /upgrade HTTP/1.1\r\nx-connection: upgrade\r\n\r\n"
+        ));
     }
 
     proptest! {

@@ -22,7 +22,9 @@ const ASIDE_BYTES: usize = 4096;
 impl<S> OriginStream<S> {
     /// Takes bytes that belong to the body or follow it, and says how many of them are the body's.
     pub(super) fn advance_body(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Phase::Body(framing) = &mut self.phase else { return Ok(0) };
+        let Phase::Body(framing) = &mut self.phase else {
+            return Ok(0);
+        };
         match framing.advance(bytes) {
             Ok(Some(end)) => {
                 self.end_exchange(end < bytes.len());
@@ -36,7 +38,10 @@ impl<S> OriginStream<S> {
     /// Looks for a complete head in what is held. True: a final one was found and waits, with what followed it, in `ready`.
     pub(super) fn judge_held(&mut self) -> io::Result<bool> {
         loop {
-            let found = self.end.find(&self.held).map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
+            let found = self
+                .end
+                .find(&self.held)
+                .map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
             let Some(len) = found else {
                 if self.held.len().saturating_add(self.interim_bytes) > self.limits().head_bytes {
                     return Err(self.fail(OriginFault::HeadTooLarge));
@@ -57,7 +62,11 @@ impl<S> OriginStream<S> {
                     return Ok(true);
                 }
                 Judged::Final(verdict) => {
-                    self.ready = if verdict.canonical { head } else { head::rewrite(&head, verdict) };
+                    self.ready = if verdict.canonical {
+                        head
+                    } else {
+                        head::rewrite(&head, verdict)
+                    };
                     self.pass_rest(verdict)?;
                     return Ok(true);
                 }
@@ -74,7 +83,8 @@ impl<S> OriginStream<S> {
             return Ok(());
         }
         let used = self.advance_body(&rest)?;
-        self.ready.extend_from_slice(rest.get(..used).unwrap_or_default());
+        self.ready
+            .extend_from_slice(rest.get(..used).unwrap_or_default());
         Ok(())
     }
 
@@ -103,7 +113,11 @@ impl<S> OriginStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
-    pub(super) fn poll_inner_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_inner_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.io {
             Some(io) => Pin::new(io).poll_read(cx, buf),
             None => Poll::Ready(Err(OriginFault::Retired.into())),
@@ -132,13 +146,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
                 OriginControl::hand_out(&self.control);
                 Poll::Pending
             }
-            Poll::Ready(Ok(())) if probe.filled().is_empty() => Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle))),
+            Poll::Ready(Ok(())) if probe.filled().is_empty() => {
+                Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle)))
+            }
             Poll::Ready(Ok(())) => Poll::Ready(Err(self.fail(OriginFault::LeftOverBytes))),
             Poll::Ready(Err(_)) => Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle))),
         }
     }
 
-    pub(super) fn poll_read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             // The common case needs no copy: one read brings the whole head, in a form that awc reads as we do.
             if self.held.is_empty() {
@@ -180,8 +200,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     /// How much of these bytes passes as it is; `None`: they have to be held, because the head is not complete or is not to be
     /// shown as it came.
     pub(super) fn pass_direct(&mut self, fresh: &[u8]) -> io::Result<Option<usize>> {
-        let Ok(Some(len)) = HeadEnd::default().find(fresh) else { return Ok(None) };
-        let Some((head, rest)) = fresh.split_at_checked(len) else { return Ok(None) };
+        let Ok(Some(len)) = HeadEnd::default().find(fresh) else {
+            return Ok(None);
+        };
+        let Some((head, rest)) = fresh.split_at_checked(len) else {
+            return Ok(None);
+        };
         if len > self.limits().head_bytes || self.interim_bytes > 0 {
             return Ok(None);
         }
@@ -203,14 +227,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     /// As [`Self::died_now`], over an error. Only TLS calls data invalid, and on the first exchange it says why.
     pub(super) fn broke(&mut self, error: &io::Error) -> io::Error {
         match self.died() {
-            OriginFault::DiedBeforeResponse { reused: false } if error.kind() == io::ErrorKind::InvalidData => {
-                self.fail(OriginFault::TlsRefused { cause: error.to_string() })
+            OriginFault::DiedBeforeResponse { reused: false }
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
+                self.fail(OriginFault::TlsRefused {
+                    cause: error.to_string(),
+                })
             }
             fault => self.fail(fault),
         }
     }
 
-    pub(super) fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if matches!(self.phase, Phase::Body(Framing::UntilClose)) {
             return self.poll_read_until_close(cx, buf);
         }
@@ -231,10 +263,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 
     /// Frames a body that only the end of the connection ends, as chunks.
-    pub(super) fn poll_read_until_close(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read_until_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let read = match &mut self.io {
             None => Poll::Ready(Err(OriginFault::Retired.into())),
-            Some(io) if buf.remaining() >= body::CHUNK_OVERHEAD + ASIDE_BYTES / 8 => body::poll_read_chunk(io, cx, buf),
+            Some(io) if buf.remaining() >= body::CHUNK_OVERHEAD + ASIDE_BYTES / 8 => {
+                body::poll_read_chunk(io, cx, buf)
+            }
             Some(io) => {
                 let mut space = [0; ASIDE_BYTES];
                 let mut aside = ReadBuf::new(&mut space);

@@ -47,7 +47,13 @@ impl Upload {
             BodySize::Sized(length) => UploadFraming::Length(length),
             BodySize::Stream => UploadFraming::Chunked,
         };
-        Some(Self { body, framing, out: BytesMut::new(), ended: false, unflushed: false })
+        Some(Self {
+            body,
+            framing,
+            out: BytesMut::new(),
+            ended: false,
+            unflushed: false,
+        })
     }
 
     /// How the end of the body is told; a length is the whole one as long as nothing was sent.
@@ -70,7 +76,11 @@ impl Upload {
         while !self.ended && self.out.len() < GATHERED_BYTES {
             match ready!(Pin::new(&mut self.body).poll_next(cx)) {
                 Some(Ok(piece)) => self.frame(&piece)?,
-                Some(Err(error)) => return Poll::Ready(Err(OriginFault::BrokenRequest { cause: error.to_string() })),
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(OriginFault::BrokenRequest {
+                        cause: error.to_string(),
+                    }));
+                }
                 None => self.end()?,
             }
         }
@@ -80,7 +90,9 @@ impl Upload {
     fn frame(&mut self, piece: &[u8]) -> Result<(), OriginFault> {
         match &mut self.framing {
             UploadFraming::Length(left) => {
-                *left = left.checked_sub(piece.len() as u64).ok_or_else(not_as_long)?;
+                *left = left
+                    .checked_sub(piece.len() as u64)
+                    .ok_or_else(not_as_long)?;
                 self.out.extend_from_slice(piece);
             }
             UploadFraming::Chunked => append_chunk(&mut self.out, piece),
@@ -107,7 +119,12 @@ impl Upload {
         let mut taken = 0;
         while !self.out.is_empty() {
             match Pin::new(&mut *io).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(0)) => return (taken, Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(0)) => {
+                    return (
+                        taken,
+                        Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                    );
+                }
                 Poll::Ready(Ok(count)) => {
                     self.out.advance(count);
                     self.unflushed = true;
@@ -128,11 +145,16 @@ impl Upload {
 }
 
 fn not_as_long() -> OriginFault {
-    OriginFault::BrokenRequest { cause: "body is not as long as announced".to_owned() }
+    OriginFault::BrokenRequest {
+        cause: "body is not as long as announced".to_owned(),
+    }
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("framing", &self.framing).field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Upload")
+            .field("framing", &self.framing)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }

@@ -44,13 +44,19 @@ impl<S> OriginStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match &this.phase {
             Phase::Idle => this.begin_exchange(data),
             Phase::Waiting | Phase::Tunnel => {}
             // A request in the middle of a response: awc saw an end where there is none.
-            Phase::Body(_) | Phase::Answered => return Poll::Ready(Err(this.fail(OriginFault::LeftOverBytes))),
+            Phase::Body(_) | Phase::Answered => {
+                return Poll::Ready(Err(this.fail(OriginFault::LeftOverBytes)));
+            }
             Phase::Spent => return Poll::Ready(Err(OriginFault::Retired.into())),
         }
         if let Some(upload) = &mut this.upload {
@@ -63,7 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
             }
             return Poll::Ready(Ok(data.len()));
         }
-        let Some(io) = &mut this.io else { return Poll::Ready(Err(OriginFault::Retired.into())) };
+        let Some(io) = &mut this.io else {
+            return Poll::Ready(Err(OriginFault::Retired.into()));
+        };
         if matches!(this.phase, Phase::Tunnel) {
             return Pin::new(io).poll_write(cx, data);
         }
@@ -92,7 +100,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
         let sending = matches!(this.phase, Phase::Waiting);
         let flushed = match &mut this.io {
             // A request with a body goes out with the reads that follow.
-            Some(io) if this.upload.is_none() && !(sending && this.closing) => Pin::new(io).poll_flush(cx),
+            Some(io) if this.upload.is_none() && !(sending && this.closing) => {
+                Pin::new(io).poll_flush(cx)
+            }
             _ => return Poll::Ready(Ok(())),
         };
         // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any other.
@@ -121,7 +131,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     /// Sends on what there is of the body.
     pub(super) fn send_on(&mut self, cx: &mut Context<'_>) {
         for _ in 0..ROUNDS {
-            let (Some(upload), Some(io)) = (&mut self.upload, &mut self.io) else { return };
+            let (Some(upload), Some(io)) = (&mut self.upload, &mut self.io) else {
+                return;
+            };
             let gathered = match upload.poll_gather(cx) {
                 Poll::Ready(Ok(())) => Poll::Ready(()),
                 Poll::Ready(Err(fault)) => return self.stop_sending(Sending::Failed(fault)),
@@ -183,7 +195,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 
     /// The answer is whole in `ready` and the request is not out: gives it a moment.
-    pub(super) fn poll_late_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_late_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.upload.is_some() {
             ready!(ring(&mut self.read_alarm, LATE_END, cx));
             self.stop_sending(Sending::Done);
@@ -204,7 +220,9 @@ const END: &[u8] = b"\r\n";
 pub(super) fn split_date(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, date) = data.split_at_checked(data.len().checked_sub(DATE_AND_END.len())?)?;
     // The write before may have ended within the CRLF of the line before.
-    let found = date.starts_with(b"date: ") && date.ends_with(b"\r\n\r\n") && (head.is_empty() || head.ends_with(b"\n"));
+    let found = date.starts_with(b"date: ")
+        && date.ends_with(b"\r\n\r\n")
+        && (head.is_empty() || head.ends_with(b"\n"));
     found.then_some((head, date))
 }
 
@@ -215,8 +233,13 @@ pub(super) fn poll_write_without<S: AsyncWrite + Unpin>(
     head: &[u8],
     date: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let count = ready!(Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)]))?;
-    let skipped = if count > head.len() { date.len().saturating_sub(END.len()) } else { 0 };
+    let count =
+        ready!(Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)]))?;
+    let skipped = if count > head.len() {
+        date.len().saturating_sub(END.len())
+    } else {
+        0
+    };
     Poll::Ready(Ok(count + skipped))
 }
 
@@ -236,14 +259,25 @@ mod tests {
     struct Narrow(usize, Vec<u8>);
 
     impl AsyncWrite for Narrow {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
             let count = data.len().min(self.0);
             self.1.extend_from_slice(&data[..count]);
             Poll::Ready(Ok(count))
         }
 
-        fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = data.iter().flat_map(|slice| slice.iter().copied()).collect();
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            data: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = data
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
             self.as_mut().poll_write(cx, &all)
         }
 
@@ -259,10 +293,19 @@ mod tests {
     #[tokio::test]
     async fn only_a_date_at_the_end_is_left_out_however_little_the_socket_takes() {
         let date = "date: Tue, 24 Nov 2026 08:22:33 GMT\r\n";
-        assert_eq!(split_date(format!("GET / HTTP/1.1\r\nx-{date}\r\n").as_bytes()), None);
+        assert_eq!(
+            split_date(format!("GET / HTTP/1.1\r\nx-{date}\r\n").as_bytes()),
+            None
+        );
         for (head, expected) in [
-            (format!("GET / HTTP/1.1\r\nhost: h\r\n{date}\r\n"), "GET / HTTP/1.1\r\nhost: h\r\n\r\n".to_owned()),
-            (format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n"), format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n")),
+            (
+                format!("GET / HTTP/1.1\r\nhost: h\r\n{date}\r\n"),
+                "GET / HTTP/1.1\r\nhost: h\r\n\r\n".to_owned(),
+            ),
+            (
+                format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n"),
+                format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n"),
+            ),
         ] {
             for most in 1..head.len() {
                 let (mut io, mut rest) = (Narrow(most, Vec::new()), head.as_bytes());
@@ -273,7 +316,11 @@ mod tests {
                     });
                     rest = &rest[written.await.unwrap()..];
                 }
-                assert_eq!(String::from_utf8_lossy(&io.1), expected, "{most} bytes at a time");
+                assert_eq!(
+                    String::from_utf8_lossy(&io.1),
+                    expected,
+                    "{most} bytes at a time"
+                );
             }
         }
     }

@@ -38,7 +38,11 @@ impl TunnelAnswer {
     {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let parts = framed.into_parts();
-            return Self::Open { head, io: Box::new(parts.io), first: parts.read_buf.freeze() };
+            return Self::Open {
+                head,
+                io: Box::new(parts.io),
+                first: parts.read_buf.freeze(),
+            };
         }
         let payload = match framed.codec_ref().message_type() {
             MessageType::None => Payload::None,
@@ -58,9 +62,11 @@ impl TunnelAnswer {
 impl fmt::Debug for TunnelAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open { head, first, .. } => {
-                f.debug_struct("Open").field("head", head).field("first_bytes", &first.len()).finish_non_exhaustive()
-            }
+            Self::Open { head, first, .. } => f
+                .debug_struct("Open")
+                .field("head", head)
+                .field("first_bytes", &first.len())
+                .finish_non_exhaustive(),
             Self::Refused(head, _) => f.debug_tuple("Refused").field(head).finish_non_exhaustive(),
         }
     }

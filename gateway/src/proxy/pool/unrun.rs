@@ -66,6 +66,10 @@ mod tests {
             assert_eq!(returned.await, round);
         }
         assert_eq!(ran.get(), 0);
-        assert!(Rc::strong_count(&held) <= GATHERED as usize + 2, "{}", Rc::strong_count(&held));
+        assert!(
+            Rc::strong_count(&held) <= GATHERED as usize + 2,
+            "{}",
+            Rc::strong_count(&held)
+        );
     }
 }

@@ -20,18 +20,34 @@ use crate::proxy::origin_stream::{Upload, UploadFraming};
 ///
 /// awc sends all of a body before it looks at the answer, and holds back what is less than 8 kB. So a body is announced in a
 /// header of our own, and awc is told of one without any framing, to which it adds nothing.
-pub(super) fn part(head: RequestHeadType, body: BoxBody) -> (RequestHeadType, Announced, Option<Upload>) {
+pub(super) fn part(
+    head: RequestHeadType,
+    body: BoxBody,
+) -> (RequestHeadType, Announced, Option<Upload>) {
     let size = body.size();
-    let Some(upload) = Upload::new(body) else { return (head, Announced { size, told: true }, None) };
+    let Some(upload) = Upload::new(body) else {
+        return (head, Announced { size, told: true }, None);
+    };
     let mut head = owned(head);
     head.no_chunking(true);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(TRANSFER_ENCODING);
     match upload.framing() {
-        UploadFraming::Length(length) => head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
-        UploadFraming::Chunked => head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        UploadFraming::Length(length) => head
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        UploadFraming::Chunked => head
+            .headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
     };
-    (RequestHeadType::Owned(head), Announced { size: BodySize::Stream, told: false }, Some(upload))
+    (
+        RequestHeadType::Owned(head),
+        Announced {
+            size: BodySize::Stream,
+            told: false,
+        },
+        Some(upload),
+    )
 }
 
 fn owned(head: RequestHeadType) -> RequestHead {
@@ -60,7 +76,10 @@ impl MessageBody for Announced {
         self.size
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         // A stream that ends at once would be announced as a length of zero.
         Poll::Ready((!std::mem::replace(&mut self.told, true)).then(|| Ok(Bytes::new())))
     }

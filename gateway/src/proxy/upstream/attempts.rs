@@ -27,8 +27,17 @@ pub struct Chosen<'a> {
 impl<'a> Attempts<'a> {
     pub(super) fn new(upstream: &'a Upstream) -> Self {
         // One turn a request: were retries to take turns too, every second request could meet the same dead target.
-        let turn = if upstream.targets.len() == 1 { 0 } else { upstream.take_turn() };
-        Self { upstream, turn, tried: 0, number: 0 }
+        let turn = if upstream.targets.len() == 1 {
+            0
+        } else {
+            upstream.take_turn()
+        };
+        Self {
+            upstream,
+            turn,
+            tried: 0,
+            number: 0,
+        }
     }
 
     /// Whether there may be another attempt after the one that [`Self::choose`] gave last.
@@ -42,11 +51,20 @@ impl<'a> Attempts<'a> {
     /// When every target is left out, all are used: what is known of them may be wrong, and no answer surely is.
     pub fn choose(&mut self) -> Option<Chosen<'a>> {
         self.number += 1;
-        let Upstream { targets, policy, .. } = self.upstream;
+        let Upstream {
+            targets, policy, ..
+        } = self.upstream;
         if let ([only], 0) = (&**targets, policy.max_in_flight) {
-            return Some(Chosen { upstream: self.upstream, target: only, number: self.number, in_flight: None });
+            return Some(Chosen {
+                upstream: self.upstream,
+                target: only,
+                number: self.number,
+                in_flight: None,
+            });
         }
-        let left: u64 = (0..targets.len()).filter(|index| self.tried & (1 << index) == 0).fold(0, |set, index| set | 1 << index);
+        let left: u64 = (0..targets.len())
+            .filter(|index| self.tried & (1 << index) == 0)
+            .fold(0, |set, index| set | 1 << index);
         let up = left & self.set_of(|target| target.state() == State::Up);
         let mut candidates = if up == 0 { left } else { up };
         let counts = policy.balance == Balance::LeastConnections || policy.max_in_flight > 0;
@@ -56,13 +74,20 @@ impl<'a> Attempts<'a> {
             let target = &targets[index];
             let in_flight = if counts {
                 // One that has filled up in the meantime is passed over.
-                let Some(entered) = target.enter(policy.max_in_flight) else { continue };
+                let Some(entered) = target.enter(policy.max_in_flight) else {
+                    continue;
+                };
                 Some(entered)
             } else {
                 None
             };
             self.tried |= 1 << index;
-            return Some(Chosen { upstream: self.upstream, target, number: self.number, in_flight });
+            return Some(Chosen {
+                upstream: self.upstream,
+                target,
+                number: self.number,
+                in_flight,
+            });
         }
         None
     }
@@ -74,7 +99,9 @@ impl<'a> Attempts<'a> {
             Balance::LeastConnections => {
                 let busy = |index: usize| self.upstream.targets[index].in_flight();
                 let least = indices(candidates).map(busy).min().unwrap_or(0);
-                let idlest = indices(candidates).filter(|index| busy(*index) <= least).fold(0, |set, index| set | 1 << index);
+                let idlest = indices(candidates)
+                    .filter(|index| busy(*index) <= least)
+                    .fold(0, |set, index| set | 1 << index);
                 // Another thread may have added to all of them since.
                 if idlest == 0 { candidates } else { idlest }
             }
@@ -86,7 +113,9 @@ impl<'a> Attempts<'a> {
 
     fn set_of(&self, holds: impl Fn(&Target) -> bool) -> u64 {
         let targets = self.upstream.targets.iter().enumerate();
-        targets.filter(|(_, target)| holds(target)).fold(0, |set, (index, _)| set | 1 << index)
+        targets
+            .filter(|(_, target)| holds(target))
+            .fold(0, |set, (index, _)| set | 1 << index)
     }
 }
 
@@ -118,7 +147,12 @@ impl Chosen<'_> {
     #[must_use]
     pub fn failed(&self, phase: Phase, cause: String) -> FailedAttempt {
         self.upstream.count_failed_attempt(phase);
-        FailedAttempt { number: self.number, target: Arc::clone(self.target), phase, cause }
+        FailedAttempt {
+            number: self.number,
+            target: Arc::clone(self.target),
+            phase,
+            cause,
+        }
     }
 }
 
@@ -137,7 +171,12 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Connecting, Self::Sending, Self::Waiting, Self::Answering];
+    pub const ALL: [Self; 4] = [
+        Self::Connecting,
+        Self::Sending,
+        Self::Waiting,
+        Self::Answering,
+    ];
 
     /// Its name, for metrics.
     #[must_use]
@@ -181,7 +220,11 @@ impl FailedAttempt {
 
 impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "attempt {} to {} failed {}: {}", self.number, self.target, self.phase, self.cause)
+        write!(
+            f,
+            "attempt {} to {} failed {}: {}",
+            self.number, self.target, self.phase, self.cause
+        )
     }
 }
 
@@ -207,11 +250,18 @@ mod tests {
     }
 
     fn index(chosen: &Chosen<'_>) -> usize {
-        chosen.upstream.targets.iter().position(|target| Arc::ptr_eq(target, chosen.target)).unwrap()
+        chosen
+            .upstream
+            .targets
+            .iter()
+            .position(|target| Arc::ptr_eq(target, chosen.target))
+            .unwrap()
     }
 
     fn order(upstream: &Upstream, requests: usize) -> Vec<usize> {
-        (0..requests).map(|_| index(&upstream.attempts().choose().unwrap())).collect()
+        (0..requests)
+            .map(|_| index(&upstream.attempts().choose().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -236,13 +286,25 @@ mod tests {
         assert_eq!(order(&upstream, 3), [1, 1, 1]);
         fail(1);
         fail(1);
-        assert_eq!(upstream.targets[1].state(), State::Up, "the last one is never left out");
+        assert_eq!(
+            upstream.targets[1].state(),
+            State::Up,
+            "the last one is never left out"
+        );
         std::thread::sleep(Duration::from_millis(60));
         assert_eq!(upstream.targets[0].state(), State::Up);
         fail(0);
-        assert_eq!(upstream.targets[0].state(), State::Ejected, "on trial, one failure is enough");
+        assert_eq!(
+            upstream.targets[0].state(),
+            State::Ejected,
+            "on trial, one failure is enough"
+        );
         upstream.answered(&upstream.targets[0]);
-        assert_eq!(upstream.targets[0].state(), State::Up, "what answers is there");
+        assert_eq!(
+            upstream.targets[0].state(),
+            State::Up,
+            "what answers is there"
+        );
     }
 
     #[test]
@@ -263,10 +325,19 @@ mod tests {
         let held = upstream.attempts().choose().unwrap();
         let busy = index(&held);
         assert_eq!(order(&upstream, 3), [1 - busy; 3]);
-        let more: Vec<Chosen<'_>> = (0..3).map(|_| upstream.attempts().choose().unwrap()).collect();
+        let more: Vec<Chosen<'_>> = (0..3)
+            .map(|_| upstream.attempts().choose().unwrap())
+            .collect();
         assert!(upstream.attempts().choose().is_none(), "both have two");
         drop(more);
         drop(held);
-        assert_eq!(upstream.targets.iter().map(|target| target.in_flight()).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(
+            upstream
+                .targets
+                .iter()
+                .map(|target| target.in_flight())
+                .collect::<Vec<_>>(),
+            [0, 0]
+        );
     }
 }

@@ -41,7 +41,9 @@ pub struct HealthPath(String);
 
 /// Why a text is no path of a health check.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a path for health checks: write it as it stands in requests, such as \"/healthz\"")]
+#[error(
+    "{0:?} is not a path for health checks: write it as it stands in requests, such as \"/healthz\""
+)]
 pub struct NotAHealthPath(String);
 
 impl HealthPath {
@@ -50,8 +52,13 @@ impl HealthPath {
     /// # Errors
     /// It does not begin with a slash, or could not stand in a request.
     pub fn parse(text: &str) -> Result<Self, NotAHealthPath> {
-        let accepted = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        accepted.then(|| Self(text.to_owned())).ok_or_else(|| NotAHealthPath(text.to_owned()))
+        let accepted = text.starts_with('/')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        accepted
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| NotAHealthPath(text.to_owned()))
     }
 }
 
@@ -62,16 +69,33 @@ impl fmt::Display for HealthPath {
 }
 
 /// Asks every target of `upstreams` that has a health check, for ever; those at `https` as `tls` says.
-pub async fn watch(upstreams: Vec<Arc<Upstream>>, tls: Option<OriginTls>) -> std::convert::Infallible {
-    let checked = upstreams.iter().filter_map(|upstream| Some((upstream, upstream.policy().health.as_ref()?)));
+pub async fn watch(
+    upstreams: Vec<Arc<Upstream>>,
+    tls: Option<OriginTls>,
+) -> std::convert::Infallible {
+    let checked = upstreams
+        .iter()
+        .filter_map(|upstream| Some((upstream, upstream.policy().health.as_ref()?)));
     let watching = checked
-        .flat_map(|(upstream, check)| upstream.targets().iter().map(move |target| (upstream, check, target)))
-        .map(|(upstream, check, target)| watch_target(upstream.name(), check, target, tls.as_ref()));
+        .flat_map(|(upstream, check)| {
+            upstream
+                .targets()
+                .iter()
+                .map(move |target| (upstream, check, target))
+        })
+        .map(|(upstream, check, target)| {
+            watch_target(upstream.name(), check, target, tls.as_ref())
+        });
     join_all(watching).await;
     std::future::pending().await
 }
 
-async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target, tls: Option<&OriginTls>) {
+async fn watch_target(
+    upstream: &str,
+    check: &HealthCheck,
+    target: &Target,
+    tls: Option<&OriginTls>,
+) {
     let mut interval = tokio::time::interval(check.interval);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut successes, mut failures) = (0_u32, 0_u32);
@@ -82,7 +106,10 @@ async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target, tls:
             Ok(()) => {
                 (successes, failures) = (successes.saturating_add(1), 0);
                 if successes >= RISE && target.set_healthy(true) {
-                    log::info!("upstream {upstream:?}: target {target} is healthy again: {} answers well", check.path);
+                    log::info!(
+                        "upstream {upstream:?}: target {target} is healthy again: {} answers well",
+                        check.path
+                    );
                 }
             }
             // That says nothing of the target.
@@ -90,7 +117,10 @@ async fn watch_target(upstream: &str, check: &HealthCheck, target: &Target, tls:
             Err(cause) => {
                 (successes, failures) = (0, failures.saturating_add(1));
                 if failures >= FALL && target.set_healthy(false) {
-                    log::warn!("upstream {upstream:?}: target {target} is unhealthy: {}: {cause}", check.path);
+                    log::warn!(
+                        "upstream {upstream:?}: target {target} is unhealthy: {}: {cause}",
+                        check.path
+                    );
                 }
             }
         }
@@ -119,19 +149,35 @@ enum Unwell {
 async fn ask(check: &HealthCheck, target: &Target, tls: Option<&OriginTls>) -> Result<(), Unwell> {
     match target.url().target().scheme() {
         OriginScheme::Http => ask_over(Plain, check, target).await,
-        OriginScheme::Https => ask_over(tls.ok_or(Unwell::TlsNotSetUp)?.clone(), check, target).await,
+        OriginScheme::Https => {
+            ask_over(tls.ok_or(Unwell::TlsNotSetUp)?.clone(), check, target).await
+        }
     }
 }
 
-async fn ask_over<T: Transport>(transport: T, check: &HealthCheck, target: &Target) -> Result<(), Unwell> {
+async fn ask_over<T: Transport>(
+    transport: T,
+    check: &HealthCheck,
+    target: &Target,
+) -> Result<(), Unwell> {
     let authority = target.url().target().authority();
-    let (host, port) = (authority.host(), authority.port_u16().unwrap_or(T::DEFAULT_PORT));
+    let (host, port) = (
+        authority.host(),
+        authority.port_u16().unwrap_or(T::DEFAULT_PORT),
+    );
     // A URI has an IPv6 address in brackets, the resolver wants it without. Every address is tried.
     let address = (host.trim_start_matches('[').trim_end_matches(']'), port);
-    let tcp = TcpStream::connect(address).await.map_err(Unwell::NoConnection)?;
-    let io = transport.begin(tcp, host, port).await.map_err(Unwell::NoTls)?;
-    let request =
-        format!("GET {} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: postern-health\r\nconnection: close\r\n\r\n", check.path);
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(Unwell::NoConnection)?;
+    let io = transport
+        .begin(tcp, host, port)
+        .await
+        .map_err(Unwell::NoTls)?;
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: postern-health\r\nconnection: close\r\n\r\n",
+        check.path
+    );
     match exchange(io, &request).await? {
         Some(200..=299) => Ok(()),
         Some(other) => Err(Unwell::Status(other)),
@@ -140,7 +186,10 @@ async fn ask_over<T: Transport>(transport: T, check: &HealthCheck, target: &Targ
 }
 
 /// Sends `request`, and gives the status of the answer.
-async fn exchange(mut io: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<Option<u16>> {
+async fn exchange(
+    mut io: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> io::Result<Option<u16>> {
     io.write_all(request.as_bytes()).await?;
     // TLS may hold back what it was given.
     io.flush().await?;
@@ -182,8 +231,13 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_requests() {
-        for (text, accepted) in [("/healthz", true), ("/h?deep=1", true), ("healthz", false), ("/a b", false), ("/a\r\nb", false)]
-        {
+        for (text, accepted) in [
+            ("/healthz", true),
+            ("/h?deep=1", true),
+            ("healthz", false),
+            ("/a b", false),
+            ("/a\r\nb", false),
+        ] {
             assert_eq!(HealthPath::parse(text).is_ok(), accepted, "{text:?}");
         }
     }

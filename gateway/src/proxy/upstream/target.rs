@@ -93,7 +93,9 @@ impl Target {
 
     /// Counts a failure, and returns how many there were in a row.
     pub(super) fn count_failure(&self) -> u32 {
-        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        self.failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
     }
 
     /// Leaves it out for `period`; whether it was not already.
@@ -127,7 +129,10 @@ impl fmt::Display for Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("url", &self.url).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("url", &self.url)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,5 +148,7 @@ impl Drop for InFlight {
 
 /// Never 0, which means never.
 fn millis_now() -> u64 {
-    u64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(u64::MAX / 2).max(1)
+    u64::try_from(BEGINNING.elapsed().as_millis())
+        .unwrap_or(u64::MAX / 2)
+        .max(1)
 }

@@ -96,7 +96,13 @@ macro_rules! batches {
 /// A column that may be null: nothing then, and otherwise `=` and the value.
 macro_rules! or_empty {
     ($column:literal) => {
-        concat!("CASE WHEN ", $column, " IS NULL THEN '' ELSE '=' || CAST(", $column, " AS TEXT) END")
+        concat!(
+            "CASE WHEN ",
+            $column,
+            " IS NULL THEN '' ELSE '=' || CAST(",
+            $column,
+            " AS TEXT) END"
+        )
     };
 }
 
@@ -135,9 +141,19 @@ struct Pair {
 }
 
 /// Gives every consumer, and then every key, to `reload`. What cannot be read is left out and logged.
-pub(super) async fn read_all(snapshot: &mut AnyConnection, reload: &mut Reload<'_>) -> Result<(), StoreError> {
-    let Queries { consumers, keys } = if snapshot.backend_name() == "PostgreSQL" { POSTGRES } else { SQLITE };
-    read(snapshot, &consumers, consumer, rows::consumer, |consumer| reload.consumer(consumer)).await?;
+pub(super) async fn read_all(
+    snapshot: &mut AnyConnection,
+    reload: &mut Reload<'_>,
+) -> Result<(), StoreError> {
+    let Queries { consumers, keys } = if snapshot.backend_name() == "PostgreSQL" {
+        POSTGRES
+    } else {
+        SQLITE
+    };
+    read(snapshot, &consumers, consumer, rows::consumer, |consumer| {
+        reload.consumer(consumer)
+    })
+    .await?;
     let take = |entry| {
         if let Err(error) = reload.key(entry) {
             log::error!("a key was left out: {error}");
@@ -164,7 +180,12 @@ async fn read<T>(
     }
     drop(batches);
     for place in set_aside {
-        let rows = async { Ok(sqlx::query(queries.rows).bind(place).fetch_all(&mut *snapshot).await?) };
+        let rows = async {
+            Ok(sqlx::query(queries.rows)
+                .bind(place)
+                .fetch_all(&mut *snapshot)
+                .await?)
+        };
         for row in within(BATCH_TIMEOUT, rows).await? {
             or_gone(true, || read_row(&row))?.map(&mut take);
         }
@@ -176,17 +197,30 @@ async fn read<T>(
 /// one, there would be more of them.
 fn parse_batch<T>(batch: &str, parse: impl Fn([&str; COLUMNS]) -> Option<T>) -> Option<Vec<T>> {
     let (count, lines) = batch.split_once(ROW_END)?;
-    let parsed: Option<Vec<T>> = lines.split(ROW_END).map(|line| columns(line).and_then(&parse)).collect();
+    let parsed: Option<Vec<T>> = lines
+        .split(ROW_END)
+        .map(|line| columns(line).and_then(&parse))
+        .collect();
     parsed.filter(|parsed| count.parse() == Ok(parsed.len()))
 }
 
 fn columns(line: &str) -> Option<[&str; COLUMNS]> {
     let mut rest = line.split(COLUMN_END);
-    let columns = [rest.next()?, rest.next()?, rest.next()?, rest.next()?, rest.next()?, rest.next()?, rest.next()?];
+    let columns = [
+        rest.next()?,
+        rest.next()?,
+        rest.next()?,
+        rest.next()?,
+        rest.next()?,
+        rest.next()?,
+        rest.next()?,
+    ];
     rest.next().is_none().then_some(columns)
 }
 
-fn consumer([id, bucket, name, custom_id, metadata, scopes, allowed_ips]: [&str; COLUMNS]) -> Option<Consumer> {
+fn consumer(
+    [id, bucket, name, custom_id, metadata, scopes, allowed_ips]: [&str; COLUMNS],
+) -> Option<Consumer> {
     Some(Consumer {
         id: read_text(id)?,
         bucket: read_text(bucket)?,
@@ -198,7 +232,17 @@ fn consumer([id, bucket, name, custom_id, metadata, scopes, allowed_ips]: [&str;
     })
 }
 
-fn key_entry([digest, id, consumer, state, expires_at, deprecated_at, scopes]: [&str; COLUMNS]) -> Option<KeyEntry> {
+fn key_entry(
+    [
+        digest,
+        id,
+        consumer,
+        state,
+        expires_at,
+        deprecated_at,
+        scopes,
+    ]: [&str; COLUMNS],
+) -> Option<KeyEntry> {
     Some(KeyEntry {
         digest: KeyDigest::from_hex(digest)?,
         id: read_text(id)?,
@@ -234,14 +278,26 @@ mod tests {
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn line(scopes: &str) -> String {
-        [DIGEST, "key_0123456789abcdefghij", "csmr_0123456789abcdefghij", "active", "", "", scopes].join("\u{1f}")
+        [
+            DIGEST,
+            "key_0123456789abcdefghij",
+            "csmr_0123456789abcdefghij",
+            "active",
+            "",
+            "",
+            scopes,
+        ]
+        .join("\u{1f}")
     }
 
     #[test]
     fn a_batch_comes_apart_as_it_was_put_together() {
         let batch = ["3", &line(""), &line("="), &line("=read write")].join("\u{1e}");
         let entries = parse_batch(&batch, key_entry).unwrap();
-        let scopes: Vec<_> = entries.iter().map(|entry| entry.scopes.as_ref().map(|scopes| scopes.as_str())).collect();
+        let scopes: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.scopes.as_ref().map(|scopes| scopes.as_str()))
+            .collect();
         assert_eq!(scopes, [None, Some(""), Some("read write")]);
         assert_eq!(entries[0].digest, KeyDigest::of(b"abc"));
     }
@@ -249,7 +305,13 @@ mod tests {
     #[test]
     fn a_batch_with_anything_odd_is_set_aside() {
         let (good, upper) = (line(""), DIGEST.to_uppercase());
-        assert!(parse_batch(&format!("1\u{1e}{}", good.replace(DIGEST, &upper)), key_entry).is_some());
+        assert!(
+            parse_batch(
+                &format!("1\u{1e}{}", good.replace(DIGEST, &upper)),
+                key_entry
+            )
+            .is_some()
+        );
         for batch in [
             String::new(),
             "0\u{1e}".into(),
@@ -261,7 +323,10 @@ mod tests {
             format!("1\u{1e}{}", good.replace("active", "=")),
             format!("1\u{1e}{}", good.replace(DIGEST, "ba78")),
             format!("1\u{1e}{}", good.replace(DIGEST, &DIGEST.replace('a', "é"))),
-            format!("1\u{1e}{}", good.replace("active\u{1f}", "active\u{1f}=tomorrow")),
+            format!(
+                "1\u{1e}{}",
+                good.replace("active\u{1f}", "active\u{1f}=tomorrow")
+            ),
         ] {
             assert!(parse_batch(&batch, key_entry).is_none(), "{batch:?}");
         }
@@ -272,7 +337,9 @@ mod tests {
         for queries in [SQLITE, POSTGRES] {
             for Pair { batches, rows } in [queries.consumers, queries.keys] {
                 assert!(
-                    batches.contains("OFFSET 256") && batches.contains("LIMIT 256)") && rows.ends_with("LIMIT 256"),
+                    batches.contains("OFFSET 256")
+                        && batches.contains("LIMIT 256)")
+                        && rows.ends_with("LIMIT 256"),
                     "{rows}"
                 );
                 assert!(batches.contains(ROW_END) && batches.contains(COLUMN_END));

@@ -44,13 +44,20 @@ struct News {
 
 impl Follower {
     /// Brings the table to the state of the store, as one moment of it shows.
-    pub(super) async fn catch_up(&mut self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+    pub(super) async fn catch_up(
+        &mut self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), StoreError> {
         let newest = match self.revision {
             None => self.load_all(connection).await?,
             Some(known) => {
-                let News { kept: (oldest, newest), rows } = within(ANSWER_TIMEOUT, News::since(known, connection)).await?;
+                let News {
+                    kept: (oldest, newest),
+                    rows,
+                } = within(ANSWER_TIMEOUT, News::since(known, connection)).await?;
                 // Going on needs every change after `known`; a store that went back was restored from a copy.
-                let is_told_all = oldest <= known + 1 && (known..=known + MOST_CHANGES).contains(&newest);
+                let is_told_all =
+                    oldest <= known + 1 && (known..=known + MOST_CHANGES).contains(&newest);
                 match is_told_all.then(|| self.apply(&rows)) {
                     Some(Ok(())) => newest,
                     Some(Err(StoreError::OutOfStep(error))) => {
@@ -78,7 +85,9 @@ impl Follower {
             self.table.apply(match row.try_get::<i64, _>("kind")? {
                 1 => match or_gone(is_there, || rows::consumer(row))? {
                     Some(consumer) => Change::Consumer(consumer),
-                    None => Change::ConsumerRemoved(rows::required::<ConsumerId>(row, "subject_id")?),
+                    None => {
+                        Change::ConsumerRemoved(rows::required::<ConsumerId>(row, "subject_id")?)
+                    }
                 },
                 _ => match or_gone(is_there, || rows::key_entry(row))? {
                     Some(entry) => Change::Key(entry),
@@ -93,8 +102,12 @@ impl Follower {
     async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
         let (mut snapshot, newest) = within(ANSWER_TIMEOUT, async {
-            let mut snapshot = connection.begin_with(self.store.database.begin_read()).await?;
-            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes").fetch_one(&mut *snapshot).await?;
+            let mut snapshot = connection
+                .begin_with(self.store.database.begin_read())
+                .await?;
+            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes")
+                .fetch_one(&mut *snapshot)
+                .await?;
             Ok((snapshot, newest.unwrap_or(0)))
         })
         .await?;
@@ -104,25 +117,41 @@ impl Follower {
         snapshot.commit().await?;
         self.status.loaded();
         self.loaded_at = Some(Instant::now());
-        log::info!("loaded {} keys in {:.3} s", self.table.len(), begun.elapsed().as_secs_f64());
+        log::info!(
+            "loaded {} keys in {:.3} s",
+            self.table.len(),
+            begun.elapsed().as_secs_f64()
+        );
         Ok(newest)
     }
 }
 
 impl News {
     async fn since(known: i64, connection: &mut AnyConnection) -> Result<Self, StoreError> {
-        let mut rows = sqlx::query(NEWS).bind(known).bind(MOST_CHANGES).fetch_all(connection).await?.into_iter();
+        let mut rows = sqlx::query(NEWS)
+            .bind(known)
+            .bind(MOST_CHANGES)
+            .fetch_all(connection)
+            .await?
+            .into_iter();
         let mut kept = (1, 0);
         if let Some(first) = rows.next() {
-            let (oldest, newest): (Option<i64>, Option<i64>) = (first.try_get("oldest")?, first.try_get("newest")?);
+            let (oldest, newest): (Option<i64>, Option<i64>) =
+                (first.try_get("oldest")?, first.try_get("newest")?);
             kept = (oldest.unwrap_or(kept.0), newest.unwrap_or(kept.1));
         }
-        Ok(Self { kept, rows: rows.collect() })
+        Ok(Self {
+            kept,
+            rows: rows.collect(),
+        })
     }
 }
 
 /// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
-pub(super) fn or_gone<T>(is_there: bool, read: impl FnOnce() -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+pub(super) fn or_gone<T>(
+    is_there: bool,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
     if !is_there {
         return Ok(None);
     }

@@ -48,7 +48,8 @@ impl FeedStatus {
     /// When the table was last known to be as the store, by the machine's clock, which says `now`; `None` when it never was.
     #[must_use]
     pub fn known_at(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.age(Instant::now()).map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
+        self.age(Instant::now())
+            .map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
     }
 
     /// Whether the table was last known to be as the store longer than `most` ago, or never.
@@ -81,7 +82,10 @@ impl FeedStatus {
 
     /// The table is as a file was that was as the store `age` ago, at `revision`.
     pub fn restored(&self, revision: i64, age: Duration) {
-        self.current.store(millis(self.since.elapsed()).saturating_sub(millis(age)), Ordering::Release);
+        self.current.store(
+            millis(self.since.elapsed()).saturating_sub(millis(age)),
+            Ordering::Release,
+        );
         self.reached(revision);
     }
 
@@ -96,11 +100,15 @@ impl FeedStatus {
     }
 
     pub(super) fn checked(&self, now: Instant) {
-        self.current.store(millis(now.saturating_duration_since(self.since)), Ordering::Release);
+        self.current.store(
+            millis(now.saturating_duration_since(self.since)),
+            Ordering::Release,
+        );
     }
 
     pub(super) fn reached(&self, revision: i64) {
-        self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        self.revision
+            .send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 }
 
@@ -124,7 +132,10 @@ mod tests {
         let start = status.since;
         assert_eq!(status.age(start), None);
         status.checked(start + Duration::from_millis(10));
-        assert_eq!(status.age(start + Duration::from_millis(250)), Some(Duration::from_millis(240)));
+        assert_eq!(
+            status.age(start + Duration::from_millis(250)),
+            Some(Duration::from_millis(240))
+        );
         assert_eq!(status.age(start), Some(Duration::ZERO));
     }
 
@@ -133,10 +144,16 @@ mod tests {
         let status = FeedStatus::new();
         status.restored(7, Duration::from_secs(3_600));
         let age = status.age(Instant::now()).unwrap();
-        assert!(age >= Duration::from_secs(3_600) && age < Duration::from_secs(3_700), "{age:?}");
+        assert!(
+            age >= Duration::from_secs(3_600) && age < Duration::from_secs(3_700),
+            "{age:?}"
+        );
         assert_eq!(status.revision(), 7);
         let known_at = status.known_at(UnixMillis(10_000_000)).unwrap();
-        assert!((6_300_000..=6_400_000).contains(&known_at.0), "{known_at:?}");
+        assert!(
+            (6_300_000..=6_400_000).contains(&known_at.0),
+            "{known_at:?}"
+        );
         assert_eq!(FeedStatus::new().known_at(UnixMillis(10_000_000)), None);
     }
 

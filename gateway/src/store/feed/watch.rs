@@ -47,7 +47,10 @@ impl Watch {
             // Before anything is read: what changes after that is told.
             Database::Postgres(server) => Signal::Notifications(server.listen().await?),
         };
-        Ok(Self { connection: database.connect().await?, signal })
+        Ok(Self {
+            connection: database.connect().await?,
+            signal,
+        })
     }
 
     /// Waits until there may be something new, or until it is known that there is not.
@@ -57,7 +60,11 @@ impl Watch {
                 every.tick().await;
                 // Asked before anything is read: what is written after the question is found by the next one.
                 let version = Some(data_version(&mut self.connection).await?);
-                let look = if *seen == version { Look::Same } else { Look::Changed };
+                let look = if *seen == version {
+                    Look::Same
+                } else {
+                    Look::Changed
+                };
                 *seen = version;
                 Ok(look)
             }
@@ -65,7 +72,9 @@ impl Watch {
                 match timeout(POLL_POSTGRES_EVERY, listener.try_recv()).await {
                     Ok(Ok(Some(_))) | Err(_) => {}
                     Ok(Ok(None)) => {
-                        return Err(StoreError::Unreachable { reason: "the connection that tells of changes broke".to_owned() });
+                        return Err(StoreError::Unreachable {
+                            reason: "the connection that tells of changes broke".to_owned(),
+                        });
                     }
                     Ok(Err(error)) => return Err(error.into()),
                 }
@@ -79,5 +88,7 @@ impl Watch {
 
 /// A number that differs from the last time when another connection, of whatever process, wrote in between.
 async fn data_version(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar("PRAGMA data_version")
+        .fetch_one(connection)
+        .await?)
 }

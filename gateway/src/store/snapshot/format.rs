@@ -45,7 +45,14 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
     }
     let (store, location) = (required(from)?, required(from)?);
     let (revision, known_at) = (read_number(from)?, UnixMillis(read_number(from)?));
-    Ok(Some(Header { origin: Origin { store, location, revision }, known_at }))
+    Ok(Some(Header {
+        origin: Origin {
+            store,
+            location,
+            revision,
+        },
+        known_at,
+    }))
 }
 
 pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
@@ -56,7 +63,10 @@ pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()>
             text(out, Some(consumer.bucket.as_str()))?;
             text(out, Some(consumer.name.as_str()))?;
             text(out, consumer.custom_id.as_ref().map(|id| id.as_str()))?;
-            text(out, consumer.metadata.as_ref().map(|metadata| metadata.as_str()))?;
+            text(
+                out,
+                consumer.metadata.as_ref().map(|metadata| metadata.as_str()),
+            )?;
             text(out, Some(consumer.scopes.as_str()))?;
             text(out, Some(&consumer.allowed_ips.to_string()))
         }
@@ -107,9 +117,14 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
 }
 
 fn text(out: &mut impl Write, text: Option<&str>) -> io::Result<()> {
-    let Some(text) = text else { return out.write_all(&NO_TEXT.to_be_bytes()) };
+    let Some(text) = text else {
+        return out.write_all(&NO_TEXT.to_be_bytes());
+    };
     // No text of a consumer or a key comes near the limit.
-    let length = u16::try_from(text.len()).ok().filter(|length| *length != NO_TEXT).ok_or_else(not_ours)?;
+    let length = u16::try_from(text.len())
+        .ok()
+        .filter(|length| *length != NO_TEXT)
+        .ok_or_else(not_ours)?;
     out.write_all(&length.to_be_bytes())?;
     out.write_all(text.as_bytes())
 }
@@ -125,7 +140,9 @@ fn read_number(from: &mut impl Read) -> io::Result<i64> {
 }
 
 fn read_time(from: &mut impl Read) -> io::Result<Option<UnixMillis>> {
-    Ok(Some(read_number(from)?).filter(|at| *at != NEVER).map(UnixMillis))
+    Ok(Some(read_number(from)?)
+        .filter(|at| *at != NEVER)
+        .map(UnixMillis))
 }
 
 fn optional<T: FromStr>(from: &mut impl Read) -> io::Result<Option<T>> {

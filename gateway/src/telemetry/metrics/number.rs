@@ -9,7 +9,10 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(more),
+            Ordering::Relaxed,
+        );
     }
 
     pub(crate) fn value(&self) -> u64 {
@@ -23,7 +26,10 @@ pub(crate) struct Gauge(AtomicI64);
 
 impl Gauge {
     pub(crate) fn change(&self, by: i64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(by),
+            Ordering::Relaxed,
+        );
     }
 
     pub(crate) fn value(&self) -> i64 {
@@ -69,7 +75,10 @@ pub(crate) struct Observed {
 impl Histogram {
     pub(crate) fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if let Some(bucket) = self.buckets.get(BOUNDS.partition_point(|(bound, _)| *bound < micros)) {
+        if let Some(bucket) = self
+            .buckets
+            .get(BOUNDS.partition_point(|(bound, _)| *bound < micros))
+        {
             bucket.add(1);
         }
         self.micros.add(micros);
@@ -89,14 +98,28 @@ mod tests {
 
     #[test]
     fn an_observation_is_in_the_first_bucket_that_is_not_below_it() {
-        for (micros, bucket) in [(0, 0), (500, 0), (501, 1), (1_000_000, 10), (30_000_000, 14), (30_000_001, 15)] {
+        for (micros, bucket) in [
+            (0, 0),
+            (500, 0),
+            (501, 1),
+            (1_000_000, 10),
+            (30_000_000, 14),
+            (30_000_001, 15),
+        ] {
             let histogram = Histogram::default();
             histogram.observe(Duration::from_micros(micros));
             let mut observed = Observed::default();
             histogram.add_to(&mut observed);
             histogram.add_to(&mut observed);
-            assert_eq!(observed.buckets.iter().position(|count| *count == 2), Some(bucket), "{micros}");
-            assert_eq!((observed.buckets.iter().sum::<u64>(), observed.micros), (2, 2 * micros));
+            assert_eq!(
+                observed.buckets.iter().position(|count| *count == 2),
+                Some(bucket),
+                "{micros}"
+            );
+            assert_eq!(
+                (observed.buckets.iter().sum::<u64>(), observed.micros),
+                (2, 2 * micros)
+            );
         }
     }
 

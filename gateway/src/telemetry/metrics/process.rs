@@ -9,7 +9,11 @@ use crate::telemetry::metrics::text::{Kind, Page};
 
 /// Writes what is known. A family without a sample is one that the system does not tell.
 pub fn write(page: &mut Page, started_at_seconds: f64) {
-    let mut resident = page.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.");
+    let mut resident = page.family(
+        "process_resident_memory_bytes",
+        Kind::Gauge,
+        "Resident memory.",
+    );
     if let Some(bytes) = resident_bytes() {
         resident.sample(&[], bytes);
     }
@@ -17,23 +21,48 @@ pub fn write(page: &mut Page, started_at_seconds: f64) {
     if let Some(open_files) = open_files() {
         open.sample(&[], open_files);
     }
-    let mut most = page.family("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.");
+    let mut most = page.family(
+        "process_max_fds",
+        Kind::Gauge,
+        "Most file descriptors that may be open.",
+    );
     if let Some(files) = getrlimit(Resource::Nofile).current {
         most.sample(&[], files);
     }
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = format_args!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec).to_string();
-    page.single("process_cpu_seconds_total", Kind::Counter, "User and system time of all threads.", cpu);
-    page.single("process_start_time_seconds", Kind::Gauge, "When the process started, since 1970.", started_at_seconds);
+    page.single(
+        "process_cpu_seconds_total",
+        Kind::Counter,
+        "User and system time of all threads.",
+        cpu,
+    );
+    page.single(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, since 1970.",
+        started_at_seconds,
+    );
 }
 
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()
+        .map(|kilobytes| kilobytes * 1024)
 }
 
 fn open_files() -> Option<usize> {
     // The one that lists them is open too, for a moment.
-    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1))
+    Some(
+        fs::read_dir("/proc/self/fd")
+            .ok()?
+            .count()
+            .saturating_sub(1),
+    )
 }

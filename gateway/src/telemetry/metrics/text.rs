@@ -42,7 +42,10 @@ impl Page {
         };
         // Writing to a text does not fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        Family { page: &mut self.0, name }
+        Family {
+            page: &mut self.0,
+            name,
+        }
     }
 
     /// A family of one sample without a label.
@@ -76,7 +79,13 @@ impl Family<'_> {
         self.line("_count", labels, None, count);
     }
 
-    fn line(&mut self, suffix: &str, labels: &[Label<'_>], last: Option<Label<'_>>, value: impl Display) {
+    fn line(
+        &mut self,
+        suffix: &str,
+        labels: &[Label<'_>],
+        last: Option<Label<'_>>,
+        value: impl Display,
+    ) {
         self.page.push_str(self.name);
         self.page.push_str(suffix);
         let mut separator = '{';
@@ -107,10 +116,15 @@ mod tests {
         let mut page = Page::default();
         page.single("up", Kind::Gauge, "Whether.", 1);
         page.family("none", Kind::Counter, "Nothing.");
-        page.family("texts", Kind::Counter, "Texts.").sample(&[("a", "x\"y\\z\n"), ("b", "é")], 2);
-        let mut observed = Observed { micros: 1_500_001, ..Observed::default() };
+        page.family("texts", Kind::Counter, "Texts.")
+            .sample(&[("a", "x\"y\\z\n"), ("b", "é")], 2);
+        let mut observed = Observed {
+            micros: 1_500_001,
+            ..Observed::default()
+        };
         (observed.buckets[0], observed.buckets[15]) = (1, 2);
-        page.family("took", Kind::Histogram, "Time.").histogram(&[("r", "x")], &observed);
+        page.family("took", Kind::Histogram, "Time.")
+            .histogram(&[("r", "x")], &observed);
         let text = page.finish();
         let head = "# HELP up Whether.\n# TYPE up gauge\nup 1\n# HELP none Nothing.\n# TYPE none counter\n";
         assert!(text.starts_with(head), "{text}");

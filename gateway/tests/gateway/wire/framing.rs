@@ -71,10 +71,17 @@ fn lengths_and_codings_that_contradict_or_are_none_are_refused() {
         "transfer-encoding\0: chunked\r\n",
         "transfer\u{e9}-encoding: chunked\r\n",
     ] {
-        bench.check(lines, post(lines, &chunks).as_bytes(), &RefusedAs(&[400, 501]));
+        bench.check(
+            lines,
+            post(lines, &chunks).as_bytes(),
+            &RefusedAs(&[400, 501]),
+        );
     }
     // HTTP/1.0 has no transfer codings: a body after one has no end that everybody sees.
-    for lines in ["transfer-encoding: chunked\r\n", "transfer-encoding: chunked\r\nconnection: keep-alive\r\n"] {
+    for lines in [
+        "transfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\nconnection: keep-alive\r\n",
+    ] {
         let bytes = format!("POST /p HTTP/1.0\r\nhost: h\r\nKEY\r\n{lines}\r\n{chunks}");
         bench.check("HTTP/1.0", bytes.as_bytes(), &Refused(400));
     }
@@ -86,30 +93,70 @@ fn bodies_arrive_in_canonical_framing() {
     let bench = Bench::new();
     let line = "POST /p HTTP/1.1";
     let rows: Vec<(&str, String, Wanted)> = vec![
-        ("a length", post("content-length: 3\r\n", "abc"), Passed(line, "abc")),
-        ("zeros before it", post("content-length: 003\r\n", "abc"), Passed(line, "abc")),
-        ("blanks around it", post("content-length:  \t 3 \t\r\n", "abc"), Passed(line, "abc")),
+        (
+            "a length",
+            post("content-length: 3\r\n", "abc"),
+            Passed(line, "abc"),
+        ),
+        (
+            "zeros before it",
+            post("content-length: 003\r\n", "abc"),
+            Passed(line, "abc"),
+        ),
+        (
+            "blanks around it",
+            post("content-length:  \t 3 \t\r\n", "abc"),
+            Passed(line, "abc"),
+        ),
         ("no body", post("", ""), Passed(line, "")),
         ("zero", post("content-length: 0\r\n", ""), Passed(line, "")),
-        ("chunks", post("transfer-encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"), Passed(line, "abc")),
-        ("capital letters", post("TRANSFER-ENCODING: CHUNKED\r\n", "3\r\nabc\r\n0\r\n\r\n"), Passed(line, "abc")),
+        (
+            "chunks",
+            post("transfer-encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"),
+            Passed(line, "abc"),
+        ),
+        (
+            "capital letters",
+            post("TRANSFER-ENCODING: CHUNKED\r\n", "3\r\nabc\r\n0\r\n\r\n"),
+            Passed(line, "abc"),
+        ),
         (
             "hexadecimal digits",
-            post("transfer-encoding: chunked\r\n", "00A\r\nabcdefghij\r\n00\r\n\r\n"),
+            post(
+                "transfer-encoding: chunked\r\n",
+                "00A\r\nabcdefghij\r\n00\r\n\r\n",
+            ),
             Passed(line, "abcdefghij"),
         ),
-        ("an extension", post("transfer-encoding: chunked\r\n", "3;a=\"b\"\r\nabc\r\n0;x\r\n\r\n"), Passed(line, "abc")),
+        (
+            "an extension",
+            post(
+                "transfer-encoding: chunked\r\n",
+                "3;a=\"b\"\r\nabc\r\n0;x\r\n\r\n",
+            ),
+            Passed(line, "abc"),
+        ),
         (
             "a trailer",
-            post("transfer-encoding: chunked\r\ntrailer: x-a\r\n", "3\r\nabc\r\n0\r\nx-a: 1\r\n\r\n"),
+            post(
+                "transfer-encoding: chunked\r\ntrailer: x-a\r\n",
+                "3\r\nabc\r\n0\r\nx-a: 1\r\n\r\n",
+            ),
             Passed(line, "abc"),
         ),
         (
             "an upgrade nobody offers",
-            post("connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 3\r\n", "abc"),
+            post(
+                "connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 3\r\n",
+                "abc",
+            ),
             Passed(line, "abc"),
         ),
-        ("an upgrade to TLS", post("upgrade: TLS/1.0\r\ncontent-length: 3\r\n", "abc"), Passed(line, "abc")),
+        (
+            "an upgrade to TLS",
+            post("upgrade: TLS/1.0\r\ncontent-length: 3\r\n", "abc"),
+            Passed(line, "abc"),
+        ),
     ];
     for (what, bytes, wanted) in &rows {
         bench.check(what, bytes.as_bytes(), wanted);
@@ -154,7 +201,10 @@ fn chunks_that_are_malformed_never_make_a_whole_request() {
         &many,
         &trailers,
     ] {
-        let bytes = post("transfer-encoding: chunked\r\n", &format!("{chunks}{SMUGGLED}"));
+        let bytes = post(
+            "transfer-encoding: chunked\r\n",
+            &format!("{chunks}{SMUGGLED}"),
+        );
         let shown: String = chunks.chars().take(60).collect();
         bench.check(&shown, bytes.as_bytes(), &RefusedAs(&[400, 413]));
     }
@@ -187,8 +237,13 @@ fn a_client_that_leaves_early_never_looks_complete() {
     }
     assert_eq!(bench.rig.get("/after", &bench.key).status, 200);
     // The recording origin counts a request once its body is whole.
-    let lines: Vec<_> =
-        bench.origin.arrived().into_iter().map(|request| request.line).filter(|line| !line.contains("/known")).collect();
+    let lines: Vec<_> = bench
+        .origin
+        .arrived()
+        .into_iter()
+        .map(|request| request.line)
+        .filter(|line| !line.contains("/known"))
+        .collect();
     assert_eq!(lines, ["GET /after HTTP/1.1"]);
 }
 
@@ -204,12 +259,27 @@ fn a_confused_wish_to_leave_http_is_refused_with_its_body() {
         ("GET", "upgrade: websocket\r\n"),
         ("GET", "connection: close\r\nupgrade: websocket\r\n"),
         ("POST", "connection: upgrade\r\nupgrade: websocket\r\n"),
-        ("POST", "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n"),
-        ("GET", "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n"),
-        ("GET", "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n"),
-        ("GET", "connection: upgrade\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n"),
+        (
+            "POST",
+            "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n",
+        ),
+        (
+            "GET",
+            "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n",
+        ),
+        (
+            "GET",
+            "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n",
+        ),
+        (
+            "GET",
+            "connection: upgrade\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n",
+        ),
         ("GET", "connection: upgrade\r\nupgrade: websocket, h2c\r\n"),
-        ("GET", "connection: upgrade\r\nupgrade: h2c\r\nupgrade: websocket\r\n"),
+        (
+            "GET",
+            "connection: upgrade\r\nupgrade: h2c\r\nupgrade: websocket\r\n",
+        ),
     ] {
         bench.check(lines, upgrade(method, lines).as_bytes(), &Refused(400));
     }
@@ -234,7 +304,10 @@ fn after_a_bad_request_on_a_connection_nothing_is_answered() {
         let answer = bench.send(&[&good, bad.as_bytes(), &good].concat());
         let text = String::from_utf8_lossy(&answer);
         assert_eq!(statuses(&answer), [200, 400], "{bad:?}: {text:?}");
-        assert!(text.contains("\r\n\r\nhelloHTTP/1.1 400"), "{bad:?}: the first answer is not whole: {text:?}");
+        assert!(
+            text.contains("\r\n\r\nhelloHTTP/1.1 400"),
+            "{bad:?}: the first answer is not whole: {text:?}"
+        );
         assert_eq!(bench.origin.arrived().len() - before, 1, "{bad:?}");
     }
 }
@@ -243,12 +316,36 @@ fn after_a_bad_request_on_a_connection_nothing_is_answered() {
 fn a_request_with_a_length_beyond_the_limit_is_told_so() {
     let bench = Bench::with("[listen]\nmax_body_bytes = 10\n");
     let rows = [
-        ("a length", post("content-length: 11\r\n", "abcdefghijk"), Refused(413)),
-        ("chunks", post("transfer-encoding: chunked\r\n", &format!("b\r\nabcdefghijk\r\n0\r\n\r\n{SMUGGLED}")), Refused(413)),
-        ("announced only", post("content-length: 18446744073709551615\r\n", SMUGGLED), Refused(413)),
-        ("half a chunk size", post("transfer-encoding: chunked\r\n", &format!("ffffffffffffffff\r\n{SMUGGLED}")), Nothing),
+        (
+            "a length",
+            post("content-length: 11\r\n", "abcdefghijk"),
+            Refused(413),
+        ),
+        (
+            "chunks",
+            post(
+                "transfer-encoding: chunked\r\n",
+                &format!("b\r\nabcdefghijk\r\n0\r\n\r\n{SMUGGLED}"),
+            ),
+            Refused(413),
+        ),
+        (
+            "announced only",
+            post("content-length: 18446744073709551615\r\n", SMUGGLED),
+            Refused(413),
+        ),
+        (
+            "half a chunk size",
+            post(
+                "transfer-encoding: chunked\r\n",
+                &format!("ffffffffffffffff\r\n{SMUGGLED}"),
+            ),
+            Nothing,
+        ),
     ];
-    let rows: Vec<(&str, &str, Wanted)> =
-        rows.iter().map(|(what, bytes, wanted)| (*what, bytes.as_str(), wanted.clone())).collect();
+    let rows: Vec<(&str, &str, Wanted)> = rows
+        .iter()
+        .map(|(what, bytes, wanted)| (*what, bytes.as_str(), wanted.clone()))
+        .collect();
     check_table(&bench, &rows);
 }

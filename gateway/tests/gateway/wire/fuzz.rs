@@ -64,11 +64,18 @@ impl Random {
 fn sound(marker: &str, random: &mut Random) -> Vec<u8> {
     let inner = "GET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
     let framed = match random.below(3) {
-        0 => format!("content-length: {}\r\nx-again: {marker}\r\n\r\n{inner}", inner.len()),
-        1 => format!("transfer-encoding: chunked\r\nx-again: {marker}\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        0 => format!(
+            "content-length: {}\r\nx-again: {marker}\r\n\r\n{inner}",
+            inner.len()
+        ),
+        1 => format!(
+            "transfer-encoding: chunked\r\nx-again: {marker}\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n",
+            inner.len()
+        ),
         _ => format!("x-again: {marker}\r\n\r\n{inner}"),
     };
-    format!("POST /{marker} HTTP/1.1\r\nhost: h\r\nx-marker: {marker}\r\nKEY\r\n{framed}").into_bytes()
+    format!("POST /{marker} HTTP/1.1\r\nhost: h\r\nx-marker: {marker}\r\nKEY\r\n{framed}")
+        .into_bytes()
 }
 
 /// Breaks a request in one place.
@@ -81,7 +88,9 @@ fn mutate(request: &mut Vec<u8>, random: &mut Random) {
         4 => request[at] ^= 1 << random.below(8),
         // Where lines end is where readers differ.
         _ => {
-            let ends: Vec<usize> = (0..request.len()).filter(|at| request[*at] == b'\r').collect();
+            let ends: Vec<usize> = (0..request.len())
+                .filter(|at| request[*at] == b'\r')
+                .collect();
             if let Some(at) = ends.get(random.below(ends.len().max(1))) {
                 request.splice(at..at, PIECES[random.below(PIECES.len())].iter().copied());
             }
@@ -93,7 +102,9 @@ fn mutate(request: &mut Vec<u8>, random: &mut Random) {
 fn converse(bench: &Bench, bytes: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(bench.rig.public).unwrap();
     socket.set_write_timeout(Some(DEADLINE)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(8))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(8)))
+        .unwrap();
     let _ = socket.write_all(bytes);
     let (mut answer, mut buffer, mut left) = (Vec::new(), [0; 8192], false);
     loop {
@@ -128,23 +139,44 @@ fn run(seed: u64) -> usize {
         let answer = converse(&bench, &request);
         for status in statuses(&answer) {
             assert!(
-                matches!(status, 200 | 400 | 401 | 404 | 405 | 408 | 413 | 414 | 417 | 431 | 501 | 505),
+                matches!(
+                    status,
+                    200 | 400 | 401 | 404 | 405 | 408 | 413 | 414 | 417 | 431 | 501 | 505
+                ),
                 "{status}: {sent:?}: {:?}",
                 String::from_utf8_lossy(&answer)
             );
         }
         good.send(&again);
         let served = good.response();
-        assert_eq!((served.status, served.text().as_str()), (200, "hello"), "after {sent:?}");
+        assert_eq!(
+            (served.status, served.text().as_str()),
+            (200, "hello"),
+            "after {sent:?}"
+        );
         let mut arrived = bench.origin.arrived().split_off(seen);
         seen += arrived.len();
         arrived.retain(|request| request.line != "GET /good HTTP/1.1");
-        assert!(arrived.len() <= 1, "more than was meant: {sent:?}: {arrived:?}");
+        assert!(
+            arrived.len() <= 1,
+            "more than was meant: {sent:?}: {arrived:?}"
+        );
         for request in arrived {
             let whole = format!("{} {:?}", request.line, request.headers);
-            assert!(whole.contains(&marker) && !whole.contains("smuggled") && !whole.contains("forged"), "{sent:?}: {request:?}");
-            assert_eq!(request.all("x-shared-secret"), [SECRET], "{sent:?}: {request:?}");
-            assert_eq!(request.all("x-credential-identifier"), [bench.key.id.as_str()], "{sent:?}");
+            assert!(
+                whole.contains(&marker) && !whole.contains("smuggled") && !whole.contains("forged"),
+                "{sent:?}: {request:?}"
+            );
+            assert_eq!(
+                request.all("x-shared-secret"),
+                [SECRET],
+                "{sent:?}: {request:?}"
+            );
+            assert_eq!(
+                request.all("x-credential-identifier"),
+                [bench.key.id.as_str()],
+                "{sent:?}"
+            );
             passed += 1;
         }
     }
@@ -153,10 +185,21 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn two_thousand_broken_requests_desynchronise_nothing() {
-    let threads: Vec<_> = (0..THREADS).map(|thread| std::thread::spawn(move || run(0x9e37_79b9_7f4a_7c10 + thread))).collect();
-    let passed: usize =
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| std::thread::spawn(move || run(0x9e37_79b9_7f4a_7c10 + thread)))
+        .collect();
+    let passed: usize = threads
+        .into_iter()
+        .map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+        .sum();
     // Some changes do no harm; when none or all passed, the generator would prove nothing.
     let all = usize::try_from(THREADS * REQUESTS).unwrap();
-    assert!(passed > all / 20 && passed < all * 3 / 4, "{passed} of {all} passed");
+    assert!(
+        passed > all / 20 && passed < all * 3 / 4,
+        "{passed} of {all} passed"
+    );
 }

@@ -62,7 +62,11 @@ fn request_lines_are_what_the_grammar_says() {
         "GET file:///etc/passwd HTTP/1.1",
         "GET javascript:alert HTTP/1.1",
     ] {
-        bench.check(line, format!("{line}\r\n{rest}").as_bytes(), &RefusedAs(&[400, 505]));
+        bench.check(
+            line,
+            format!("{line}\r\n{rest}").as_bytes(),
+            &RefusedAs(&[400, 505]),
+        );
     }
     // Line ends that are none, or that are too many.
     for bytes in [
@@ -86,20 +90,39 @@ fn request_lines_are_what_the_grammar_says() {
 #[test]
 fn methods_are_those_that_are_proxied() {
     let bench = Bench::new();
-    for method in ["CONNECT", "TRACE", "TRACK", "DEBUG", "PROPFIND", "get", "Get", "GETT", "PURGE", "GET!", "M-SEARCH"] {
-        let bytes = format!("{method} /a HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\n\r\n{SMUGGLED}");
+    for method in [
+        "CONNECT", "TRACE", "TRACK", "DEBUG", "PROPFIND", "get", "Get", "GETT", "PURGE", "GET!",
+        "M-SEARCH",
+    ] {
+        let bytes = format!(
+            "{method} /a HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\n\r\n{SMUGGLED}"
+        );
         bench.check(method, bytes.as_bytes(), &RefusedAs(&[405, 400, 501]));
     }
     for target in ["h:80", "h", "/a", "http://h/"] {
         let bytes = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nKEY\r\n\r\n{SMUGGLED}");
         bench.check(target, bytes.as_bytes(), &RefusedAs(&[400, 405]));
     }
-    let plain =
-        |line: &str| format!("{line}\r\nhost: h\r\nKEY\r\nx-http-method-override: DELETE\r\nx-method-override: TRACE\r\n\r\n");
-    bench.check("no override", plain("POST /a HTTP/1.1").as_bytes(), &Passed("POST /a HTTP/1.1", ""));
-    bench.check("not allowed", plain("TRACE /a HTTP/1.1").as_bytes(), &Declined(405));
+    let plain = |line: &str| {
+        format!(
+            "{line}\r\nhost: h\r\nKEY\r\nx-http-method-override: DELETE\r\nx-method-override: TRACE\r\n\r\n"
+        )
+    };
+    bench.check(
+        "no override",
+        plain("POST /a HTTP/1.1").as_bytes(),
+        &Passed("POST /a HTTP/1.1", ""),
+    );
+    bench.check(
+        "not allowed",
+        plain("TRACE /a HTTP/1.1").as_bytes(),
+        &Declined(405),
+    );
     let answer = bench.send(plain("TRACE /a HTTP/1.1").as_bytes());
-    assert!(String::from_utf8_lossy(&answer).contains("allow: GET, "), "405 without Allow");
+    assert!(
+        String::from_utf8_lossy(&answer).contains("allow: GET, "),
+        "405 without Allow"
+    );
 }
 
 #[test]
@@ -165,14 +188,30 @@ fn there_is_one_host_and_it_is_one() {
     ] {
         bench.check(lines, with(lines).as_bytes(), &Refused(400));
     }
-    bench.check("1.0 twice", b"GET /a HTTP/1.0\r\nhost: h\r\nhost: h\r\nKEY\r\n\r\n", &Refused(400));
-    bench.check("1.0 none", b"GET /a HTTP/1.0\r\nKEY\r\n\r\n", &Passed("GET /a HTTP/1.1", ""));
+    bench.check(
+        "1.0 twice",
+        b"GET /a HTTP/1.0\r\nhost: h\r\nhost: h\r\nKEY\r\n\r\n",
+        &Refused(400),
+    );
+    bench.check(
+        "1.0 none",
+        b"GET /a HTTP/1.0\r\nKEY\r\n\r\n",
+        &Passed("GET /a HTTP/1.1", ""),
+    );
 }
 
 #[test]
 fn header_lines_are_what_the_grammar_says() {
     let bench = Bench::new();
-    let with = |lines: &[u8]| [b"GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n", lines, b"\r\n", SMUGGLED.as_bytes()].concat();
+    let with = |lines: &[u8]| {
+        [
+            b"GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n",
+            lines,
+            b"\r\n",
+            SMUGGLED.as_bytes(),
+        ]
+        .concat()
+    };
     for lines in [
         &b"x y: z\r\n"[..],
         b"x : y\r\n",
@@ -200,22 +239,41 @@ fn header_lines_are_what_the_grammar_says() {
     ] {
         bench.check("a header line", &with(lines), &Refused(400));
     }
-    for expectation in ["200-ok", "100-continue, 200-ok", "100-continue; x", "100-continued", "x=100-continue"] {
+    for expectation in [
+        "200-ok",
+        "100-continue, 200-ok",
+        "100-continue; x",
+        "100-continued",
+        "x=100-continue",
+    ] {
         let lines = format!("expect: {expectation}\r\n");
         bench.check(&lines, &with(lines.as_bytes()), &Refused(417));
     }
-    let high = b"GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\nx-high: \xe9\xff\r\nx-empty:\r\nx-tab: a\tb\r\n\r\n";
+    let high =
+        b"GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\nx-high: \xe9\xff\r\nx-empty:\r\nx-tab: a\tb\r\n\r\n";
     bench.check("high bytes", high, &Passed("GET /a HTTP/1.1", ""));
 }
 
 #[test]
 fn heads_have_limits() {
     let bench = Bench::new();
-    let many = format!("GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{}\r\n", "x: y\r\n".repeat(200));
-    let large = format!("GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
-    let huge = format!("GET /{} HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n", "a".repeat(70_000));
+    let many = format!(
+        "GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{}\r\n",
+        "x: y\r\n".repeat(200)
+    );
+    let large = format!(
+        "GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\nx: {}\r\n\r\n",
+        "y".repeat(64 * 1024)
+    );
+    let huge = format!(
+        "GET /{} HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n",
+        "a".repeat(70_000)
+    );
     let endless = "x".repeat(100_000);
-    let name = format!("GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{}: y\r\n\r\n", "x".repeat(20_000));
+    let name = format!(
+        "GET /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{}: y\r\n\r\n",
+        "x".repeat(20_000)
+    );
     check_table(
         &bench,
         &[
@@ -231,8 +289,15 @@ fn heads_have_limits() {
 #[test]
 fn what_never_becomes_a_request_is_refused_and_recorded_like_any_other() {
     let origin = Origin::hello();
-    let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &[("GATEWAY__LISTEN__HEAD_TIMEOUT", "300ms")]);
-    let good = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n", process.key("acme"));
+    let process = Process::start(
+        tempfile::tempdir().unwrap(),
+        &origin.url(),
+        &[("GATEWAY__LISTEN__HEAD_TIMEOUT", "300ms")],
+    );
+    let good = format!(
+        "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+        process.key("acme")
+    );
     let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(20_000));
     for (bytes, status, code) in [
         ("GET / HTTP/1.1\r\nhost:", 408, "request_timeout"),
@@ -246,7 +311,10 @@ fn what_never_becomes_a_request_is_refused_and_recorded_like_any_other() {
             if after && bytes.is_empty() {
                 continue;
             }
-            let what = format!("{:?}, after another: {after}", bytes.get(..30).unwrap_or(bytes));
+            let what = format!(
+                "{:?}, after another: {after}",
+                bytes.get(..30).unwrap_or(bytes)
+            );
             let mut connection = Connection::open(process.public);
             if after {
                 connection.send(&good);
@@ -254,21 +322,49 @@ fn what_never_becomes_a_request_is_refused_and_recorded_like_any_other() {
             }
             connection.send(bytes);
             let response = connection.response();
-            assert_eq!((response.status, response.code().as_str()), (status, code), "{what}");
             assert_eq!(
-                (response.header("cache-control"), response.header("connection")),
+                (response.status, response.code().as_str()),
+                (status, code),
+                "{what}"
+            );
+            assert_eq!(
+                (
+                    response.header("cache-control"),
+                    response.header("connection")
+                ),
                 (Some("no-store"), Some("close")),
                 "{what}"
             );
             let problem = response.json();
-            assert_eq!(problem["type"], format!("urn:postern:problem:{code}"), "{what}");
+            assert_eq!(
+                problem["type"],
+                format!("urn:postern:problem:{code}"),
+                "{what}"
+            );
             let id = response.header("x-request-id").unwrap().to_owned();
-            assert_eq!((&problem["request_id"], problem.get("instance")), (&id.as_str().into(), None), "{what}");
+            assert_eq!(
+                (&problem["request_id"], problem.get("instance")),
+                (&id.as_str().into(), None),
+                "{what}"
+            );
             assert!(connection.is_closed(), "{what}");
-            eventually("its line", || process.access_log().iter().any(|line| line["request_id"] == id.as_str()));
-            let lines: Vec<_> = process.access_log().into_iter().filter(|line| line["request_id"] == id.as_str()).collect();
+            eventually("its line", || {
+                process
+                    .access_log()
+                    .iter()
+                    .any(|line| line["request_id"] == id.as_str())
+            });
+            let lines: Vec<_> = process
+                .access_log()
+                .into_iter()
+                .filter(|line| line["request_id"] == id.as_str())
+                .collect();
             assert_eq!(lines.len(), 1, "{what}");
-            assert_eq!((&lines[0]["status"], &lines[0]["code"]), (&status.into(), &code.into()), "{what}");
+            assert_eq!(
+                (&lines[0]["status"], &lines[0]["code"]),
+                (&status.into(), &code.into()),
+                "{what}"
+            );
             assert_eq!(
                 (&lines[0]["method"], &lines[0]["path"], &lines[0]["client"]),
                 (&"".into(), &"".into(), &"127.0.0.1".into()),

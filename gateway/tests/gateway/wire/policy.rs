@@ -14,9 +14,24 @@ fn privileged_names_are_the_gateways_alone_wherever_a_client_puts_them() {
     for name in PRIVILEGED {
         let line = format!("{name}: forged");
         for (lines, body, passes) in [
-            (format!("connection: {name}\r\n{line}\r\n"), String::new(), true),
-            (format!("connection: close, {name}, {}\r\n{line}\r\n{line}\r\n", name.to_uppercase()), String::new(), true),
-            (format!("transfer-encoding: chunked\r\ntrailer: {name}\r\n"), format!("1\r\na\r\n0\r\n{line}\r\n\r\n"), true),
+            (
+                format!("connection: {name}\r\n{line}\r\n"),
+                String::new(),
+                true,
+            ),
+            (
+                format!(
+                    "connection: close, {name}, {}\r\n{line}\r\n{line}\r\n",
+                    name.to_uppercase()
+                ),
+                String::new(),
+                true,
+            ),
+            (
+                format!("transfer-encoding: chunked\r\ntrailer: {name}\r\n"),
+                format!("1\r\na\r\n0\r\n{line}\r\n\r\n"),
+                true,
+            ),
             (format!("{name} : forged\r\n"), String::new(), false),
             (format!("x: y\r\n {line}\r\n"), String::new(), false),
             (format!("x: y\n{line}\r\n"), String::new(), false),
@@ -24,14 +39,30 @@ fn privileged_names_are_the_gateways_alone_wherever_a_client_puts_them() {
             (format!("{name}\0: forged\r\n"), String::new(), false),
         ] {
             let before = bench.origin.arrived().len();
-            let answer = bench.send(format!("POST /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{lines}\r\n{body}").as_bytes());
+            let answer = bench.send(
+                format!("POST /a HTTP/1.1\r\nhost: h\r\nKEY\r\n{lines}\r\n{body}").as_bytes(),
+            );
             let arrived = bench.origin.arrived().split_off(before);
-            assert_eq!(statuses(&answer), [if passes { 200 } else { 400 }], "{lines:?}");
+            assert_eq!(
+                statuses(&answer),
+                [if passes { 200 } else { 400 }],
+                "{lines:?}"
+            );
             assert_eq!(arrived.len(), usize::from(passes), "{lines:?}");
             for request in arrived {
-                let forged = request.headers.iter().any(|(_, value)| value.contains("forged"));
-                assert!(!forged && request.all("x-shared-secret") == [SECRET], "{lines:?}: {request:?}");
-                assert_eq!(request.all("x-credential-identifier"), [bench.key.id.as_str()], "{lines:?}");
+                let forged = request
+                    .headers
+                    .iter()
+                    .any(|(_, value)| value.contains("forged"));
+                assert!(
+                    !forged && request.all("x-shared-secret") == [SECRET],
+                    "{lines:?}: {request:?}"
+                );
+                assert_eq!(
+                    request.all("x-credential-identifier"),
+                    [bench.key.id.as_str()],
+                    "{lines:?}"
+                );
             }
         }
     }
@@ -45,7 +76,8 @@ fn no_spelling_of_a_path_walks_around_its_policy() {
          [[routes]]\npath = \"/read\"\nmethods = [\"GET\"]\n\
          [[routes]]\npath = \"/known\"\n",
     );
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\n\r\n");
+    let get =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\n\r\n");
     for path in [
         "/admin",
         "/admin/",
@@ -86,14 +118,19 @@ fn no_spelling_of_a_path_walks_around_its_policy() {
         ("/public/x", "GET /public/x HTTP/1.1"),
         ("/public/a%20b", "GET /public/a%20b HTTP/1.1"),
         ("/publi%63/x", "GET /publi%63/x HTTP/1.1"),
-        ("/public/%252e%252e/admin", "GET /public/%252e%252e/admin HTTP/1.1"),
+        (
+            "/public/%252e%252e/admin",
+            "GET /public/%252e%252e/admin HTTP/1.1",
+        ),
         ("/public/...", "GET /public/... HTTP/1.1"),
         ("/public?../admin", "GET /public?../admin HTTP/1.1"),
     ] {
         bench.check(path, get(path).as_bytes(), &Passed(line, ""));
     }
     let with = |method: &str| {
-        format!("{method} /read HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\nx-http-method-override: GET\r\n\r\n")
+        format!(
+            "{method} /read HTTP/1.1\r\nhost: h\r\nKEY\r\nconnection: close\r\nx-http-method-override: GET\r\n\r\n"
+        )
     };
     for method in ["POST", "DELETE", "get", "TRACE", "CONNECT"] {
         bench.check(method, with(method).as_bytes(), &RefusedAs(&[400, 405]));
@@ -102,15 +139,30 @@ fn no_spelling_of_a_path_walks_around_its_policy() {
 
 #[test]
 fn a_host_decides_only_by_its_own_name() {
-    let bench = Bench::with("[[routes]]\nhosts = [\"api.example.com\"]\n[[routes]]\npath = \"/known\"\n");
-    let get = |host: &str| format!("GET /a HTTP/1.1\r\nhost: {host}\r\nKEY\r\nconnection: close\r\n\r\n{SMUGGLED}");
+    let bench =
+        Bench::with("[[routes]]\nhosts = [\"api.example.com\"]\n[[routes]]\npath = \"/known\"\n");
+    let get = |host: &str| {
+        format!("GET /a HTTP/1.1\r\nhost: {host}\r\nKEY\r\nconnection: close\r\n\r\n{SMUGGLED}")
+    };
     for host in ["api.example.com", "API.example.com", "api.example.com:8080"] {
         bench.check(host, get(host).as_bytes(), &Passed("GET /a HTTP/1.1", ""));
     }
-    for host in ["example.com", "api.example.com.evil", "xapi.example.com", "evil", "127.0.0.1", "[::1]"] {
+    for host in [
+        "example.com",
+        "api.example.com.evil",
+        "xapi.example.com",
+        "evil",
+        "127.0.0.1",
+        "[::1]",
+    ] {
         bench.check(host, get(host).as_bytes(), &Refused(404));
     }
-    for host in ["api.example.com@evil", "api.example.com/..", "evil, api.example.com", "api.example.com\0"] {
+    for host in [
+        "api.example.com@evil",
+        "api.example.com/..",
+        "evil, api.example.com",
+        "api.example.com\0",
+    ] {
         bench.check(host, get(host).as_bytes(), &Refused(400));
     }
 }
@@ -131,8 +183,14 @@ fn no_request_decides_where_the_gateway_connects_to() {
         format!("GET {address} HTTP/1.1\r\nhost: {address}\r\nKEY\r\n\r\n"),
     ] {
         let answer = statuses(&bench.send(bytes.as_bytes()));
-        assert!(matches!(&*answer, [200 | 400 | 405]), "{bytes:?}: {answer:?}");
+        assert!(
+            matches!(&*answer, [200 | 400 | 405]),
+            "{bytes:?}: {answer:?}"
+        );
     }
     elsewhere.set_nonblocking(true).unwrap();
-    assert!(elsewhere.accept().is_err(), "the gateway connected to where a client said");
+    assert!(
+        elsewhere.accept().is_err(),
+        "the gateway connected to where a client said"
+    );
 }

@@ -32,11 +32,19 @@ impl Fields {
             // Else it is not taken for a key, and the line is refused.
             _ => "",
         };
-        let holds_key =
-            |text: &str| token::contains_own_form(text.as_bytes(), prefix) || has_key(text.as_bytes(), own.as_bytes());
+        let holds_key = |text: &str| {
+            token::contains_own_form(text.as_bytes(), prefix)
+                || has_key(text.as_bytes(), own.as_bytes())
+        };
         for column in TEXTS {
-            if self.cell(column).is_some_and(|cell| cell.texts().iter().any(|text| holds_key(text))) {
-                return Err(bad(column, "there is a whole key in it; a key belongs into the column `key`, and nowhere else"));
+            if self
+                .cell(column)
+                .is_some_and(|cell| cell.texts().iter().any(|text| holds_key(text)))
+            {
+                return Err(bad(
+                    column,
+                    "there is a whole key in it; a key belongs into the column `key`, and nowhere else",
+                ));
             }
         }
         Ok(())
@@ -53,8 +61,15 @@ impl Cell {
         match self {
             Self::Json(value) => vec![Zeroizing::new(value.to_string())],
             Self::Text(text) => {
-                let json = text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str::<Value>(text).ok()).flatten();
-                [text.clone()].into_iter().chain(json.map(|value| Zeroizing::new(value.to_string()))).collect()
+                let json = text
+                    .trim_start()
+                    .starts_with(['{', '['])
+                    .then(|| serde_json::from_str::<Value>(text).ok())
+                    .flatten();
+                [text.clone()]
+                    .into_iter()
+                    .chain(json.map(|value| Zeroizing::new(value.to_string())))
+                    .collect()
             }
         }
     }
@@ -84,7 +99,10 @@ mod tests {
                     fields.set_text(Column::Key, &format!(" {foreign} "));
                     fields.set_text(column, &text);
                     let error = fields.refuse_keys(&prefix).unwrap_err();
-                    assert!(error.starts_with(&format!("`{}`: there is a whole key", column.as_str())), "{text}: {error}");
+                    assert!(
+                        error.starts_with(&format!("`{}`: there is a whole key", column.as_str())),
+                        "{text}: {error}"
+                    );
                     assert!(!error.contains("0123456789"), "{error}");
                 }
                 let mut fields = Fields::default();
@@ -107,7 +125,11 @@ mod tests {
             let mut fields = Fields::default();
             fields.set_text(Column::Key, key);
             fields.set_text(Column::Description, text);
-            assert_eq!(fields.refuse_keys(&Prefix::default()), Ok(()), "{key}: {text}");
+            assert_eq!(
+                fields.refuse_keys(&Prefix::default()),
+                Ok(()),
+                "{key}: {text}"
+            );
         }
     }
 }

@@ -2,8 +2,16 @@ use super::*;
 
 fn read(cells: &[(Column, &str)]) -> Result<TransferRow, String> {
     let mut fields = Fields::default();
-    cells.iter().for_each(|(column, text)| fields.set_text(*column, text));
-    fields.read(1, &Defaults { bucket: BucketName::default(), prefix: Prefix::default() })
+    cells
+        .iter()
+        .for_each(|(column, text)| fields.set_text(*column, text));
+    fields.read(
+        1,
+        &Defaults {
+            bucket: BucketName::default(),
+            prefix: Prefix::default(),
+        },
+    )
 }
 
 #[test]
@@ -12,57 +20,162 @@ fn each_bad_cell_is_named_and_never_repeated() {
     let own = format!("pstn_{}", "s3cr3t".repeat(7).get(..38).unwrap());
     let long = "s3cr3t".repeat(100);
     for (column, text, said) in [
-        (Column::Consumer, "s3cr3t\u{e9}", "`consumer`: a consumer name is"),
-        (Column::Consumer, &*own, "`consumer`: there is a whole key in it"),
-        (Column::CustomId, &*own, "`custom_id`: there is a whole key in it"),
+        (
+            Column::Consumer,
+            "s3cr3t\u{e9}",
+            "`consumer`: a consumer name is",
+        ),
+        (
+            Column::Consumer,
+            &*own,
+            "`consumer`: there is a whole key in it",
+        ),
+        (
+            Column::CustomId,
+            &*own,
+            "`custom_id`: there is a whole key in it",
+        ),
         (Column::CustomId, "s3cr3t\ts3cr3t", "`custom_id`"),
-        (Column::Key, "s3cr3t s3cr3t", "`key`: the token has a character that a bearer token cannot have"),
+        (
+            Column::Key,
+            "s3cr3t s3cr3t",
+            "`key`: the token has a character that a bearer token cannot have",
+        ),
         (Column::Key, &*own, "`key`: the token's checksum is wrong"),
-        (Column::Key, &*long, "`key`: the token has more than 512 bytes"),
+        (
+            Column::Key,
+            &*long,
+            "`key`: the token has more than 512 bytes",
+        ),
         (Column::Sha256, "s3cr3t", "`sha256`: a digest is SHA-256"),
-        (Column::Sha256, digest, "`sha256`: it is not the SHA-256 of the column `key`"),
+        (
+            Column::Sha256,
+            digest,
+            "`sha256`: it is not the SHA-256 of the column `key`",
+        ),
         (Column::Hint, "s3cr3t-s3cr3t-s3cr3t", "`hint`: at most 17"),
         (Column::State, "s3cr3t", "`state`: it is `active`"),
-        (Column::Disabled, "s3cr3t", "`disabled`: it is `true` or `false`"),
-        (Column::ExpiresAt, "s3cr3t", "`expires_at`: a time is written as in RFC 3339"),
-        (Column::CreatedAt, "9999-12-31T23:59:59-23:59", "`created_at`: a time is written as in RFC 3339"),
+        (
+            Column::Disabled,
+            "s3cr3t",
+            "`disabled`: it is `true` or `false`",
+        ),
+        (
+            Column::ExpiresAt,
+            "s3cr3t",
+            "`expires_at`: a time is written as in RFC 3339",
+        ),
+        (
+            Column::CreatedAt,
+            "9999-12-31T23:59:59-23:59",
+            "`created_at`: a time is written as in RFC 3339",
+        ),
         (Column::Scopes, "s3cr3t\"", "`scopes`: a scope is"),
-        (Column::KeyScopes, "[s3cr3t]", "`key_scopes`: it begins like JSON and is none"),
+        (
+            Column::KeyScopes,
+            "[s3cr3t]",
+            "`key_scopes`: it begins like JSON and is none",
+        ),
         (Column::Tags, "s3cr3t", "`tags`: a tag is `name=value`"),
-        (Column::Tags, "{\"a\":1}", "`tags`: it is an object of texts"),
-        (Column::Metadata, "[\"s3cr3t\"]", "`metadata`: metadata is a JSON object"),
+        (
+            Column::Tags,
+            "{\"a\":1}",
+            "`tags`: it is an object of texts",
+        ),
+        (
+            Column::Metadata,
+            "[\"s3cr3t\"]",
+            "`metadata`: metadata is a JSON object",
+        ),
         (Column::KeyId, "s3cr3t", "`key_id`: a key id is"),
-        (Column::ConsumerId, "s3cr3t", "`consumer_id`: a consumer id is"),
+        (
+            Column::ConsumerId,
+            "s3cr3t",
+            "`consumer_id`: a consumer id is",
+        ),
         (Column::Bucket, "s3cr3t\u{e9}", "`bucket`: a bucket name is"),
-        (Column::AllowedIps, "10.0.0.0/8 somewhere", "`allowed_ips`: an allowed range is"),
-        (Column::Successor, "key_0123456789abcdefghij", "`successor`: it needs `deprecated_at`"),
+        (
+            Column::AllowedIps,
+            "10.0.0.0/8 somewhere",
+            "`allowed_ips`: an allowed range is",
+        ),
+        (
+            Column::Successor,
+            "key_0123456789abcdefghij",
+            "`successor`: it needs `deprecated_at`",
+        ),
     ] {
-        let error = read(&[(Column::Consumer, "acme"), (Column::Key, "abcd"), (column, text)]).unwrap_err();
+        let error = read(&[
+            (Column::Consumer, "acme"),
+            (Column::Key, "abcd"),
+            (column, text),
+        ])
+        .unwrap_err();
         assert!(error.starts_with(said), "{error}");
         assert!(!error.contains("s3cr3t"), "{error}");
     }
-    assert!(read(&[(Column::Key, "abc")]).unwrap_err().starts_with("`consumer`: every line"));
-    assert!(read(&[(Column::Consumer, "a"), (Column::State, "revoked")]).unwrap_err().starts_with("`state`: it is of a key"));
+    assert!(
+        read(&[(Column::Key, "abc")])
+            .unwrap_err()
+            .starts_with("`consumer`: every line")
+    );
+    assert!(
+        read(&[(Column::Consumer, "a"), (Column::State, "revoked")])
+            .unwrap_err()
+            .starts_with("`state`: it is of a key")
+    );
 }
 
 #[test]
 fn a_hint_is_not_all_of_the_key() {
-    let of =
-        |hint| read(&[(Column::Consumer, "a"), (Column::Sha256, &KeyDigest::of(b"short-key").to_hex()), (Column::Hint, hint)]);
+    let of = |hint| {
+        read(&[
+            (Column::Consumer, "a"),
+            (Column::Sha256, &KeyDigest::of(b"short-key").to_hex()),
+            (Column::Hint, hint),
+        ])
+    };
     assert_eq!(of("short").unwrap().key.unwrap().hint, "short");
-    assert!(of("short-key").unwrap_err().starts_with("`hint`: this is the whole key"));
+    assert!(
+        of("short-key")
+            .unwrap_err()
+            .starts_with("`hint`: this is the whole key")
+    );
 }
 
 #[test]
 fn lists_are_written_in_several_ways() {
-    let scopes = |text| read(&[(Column::Consumer, "a"), (Column::Scopes, text)]).unwrap().consumer.scopes.as_str().to_owned();
-    for text in ["read write", "write;read", "write, read", "[\"write\",\"read\"]", " read ;; write "] {
+    let scopes = |text| {
+        read(&[(Column::Consumer, "a"), (Column::Scopes, text)])
+            .unwrap()
+            .consumer
+            .scopes
+            .as_str()
+            .to_owned()
+    };
+    for text in [
+        "read write",
+        "write;read",
+        "write, read",
+        "[\"write\",\"read\"]",
+        " read ;; write ",
+    ] {
         assert_eq!(scopes(text), "read write", "{text}");
     }
     assert_eq!(scopes("[\"a;b\"]"), "a;b");
-    let tags = |text| read(&[(Column::Consumer, "a"), (Column::Tags, text)]).unwrap().consumer.tags;
+    let tags = |text| {
+        read(&[(Column::Consumer, "a"), (Column::Tags, text)])
+            .unwrap()
+            .consumer
+            .tags
+    };
     assert_eq!(tags("a=b;c=d=e; "), tags("{\"a\":\"b\",\"c\":\"d=e\"}"));
-    let row = read(&[(Column::Consumer, "a"), (Column::Key, "abcd"), (Column::KeyScopes, ";")]).unwrap();
+    let row = read(&[
+        (Column::Consumer, "a"),
+        (Column::Key, "abcd"),
+        (Column::KeyScopes, ";"),
+    ])
+    .unwrap();
     assert_eq!(row.key.unwrap().scopes, Some(Scopes::default()));
 }
 
@@ -78,7 +191,16 @@ fn a_key_can_come_in_every_state() {
         ("active", "1", None),
         ("disabled", "no", None),
     ] {
-        let row = read(&[(Column::Consumer, "a"), (Column::Key, "abcd"), (Column::State, state), (Column::Disabled, disabled)]);
-        assert_eq!(row.ok().map(|row| row.key.unwrap().state), expected, "{state:?} {disabled:?}");
+        let row = read(&[
+            (Column::Consumer, "a"),
+            (Column::Key, "abcd"),
+            (Column::State, state),
+            (Column::Disabled, disabled),
+        ]);
+        assert_eq!(
+            row.ok().map(|row| row.key.unwrap().state),
+            expected,
+            "{state:?} {disabled:?}"
+        );
     }
 }

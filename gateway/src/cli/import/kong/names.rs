@@ -12,7 +12,10 @@ pub(super) enum Reference {
     /// Either of them.
     Text(String),
     /// Said which.
-    Object { id: Option<String>, username: Option<String> },
+    Object {
+        id: Option<String>,
+        username: Option<String>,
+    },
 }
 
 /// The consumers of a file by what a reference can call them; each is known by its index.
@@ -37,9 +40,19 @@ pub(super) enum Meant {
 
 impl Names {
     /// Adds the consumer `index`.
-    pub(super) fn add(&mut self, index: usize, username: Option<&str>, id: Option<&str>, custom_id: Option<&str>) {
+    pub(super) fn add(
+        &mut self,
+        index: usize,
+        username: Option<&str>,
+        id: Option<&str>,
+        custom_id: Option<&str>,
+    ) {
         let custom_id = custom_id.filter(|_| username.is_none());
-        for (names, name) in [(&mut self.usernames, username), (&mut self.ids, id), (&mut self.custom_ids, custom_id)] {
+        for (names, name) in [
+            (&mut self.usernames, username),
+            (&mut self.ids, id),
+            (&mut self.custom_ids, custom_id),
+        ] {
             if let Some(name) = name {
                 let meant = names.entry(name.to_owned()).or_insert(Meant::Nobody);
                 *meant = meant.or(Meant::One(index));
@@ -59,7 +72,11 @@ impl Names {
             Reference::Object { id, username } => (username.as_ref(), id.as_ref()),
         };
         let in_kong = look_up(&self.usernames, username).or(look_up(&self.ids, id));
-        if in_kong == Meant::Nobody { look_up(&self.custom_ids, username) } else { in_kong }
+        if in_kong == Meant::Nobody {
+            look_up(&self.custom_ids, username)
+        } else {
+            in_kong
+        }
     }
 }
 
@@ -84,7 +101,9 @@ impl Meant {
 }
 
 fn look_up(names: &HashMap<String, Meant>, name: Option<&String>) -> Meant {
-    name.and_then(|name| names.get(name)).copied().unwrap_or(Meant::Nobody)
+    name.and_then(|name| names.get(name))
+        .copied()
+        .unwrap_or(Meant::Nobody)
 }
 
 #[cfg(test)]
@@ -109,12 +128,14 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let [username, id, custom_id] = [username, id, custom_id].map(|text| Some(text).filter(|text| !text.is_empty()));
+            let [username, id, custom_id] =
+                [username, id, custom_id].map(|text| Some(text).filter(|text| !text.is_empty()));
             names.add(index, username, id, custom_id);
         }
         let text = |text: &str| Reference::Text(text.to_owned());
         let object = |username: &str, id: &str| {
-            let [username, id] = [username, id].map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
+            let [username, id] =
+                [username, id].map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
             Reference::Object { id, username }
         };
         for (reference, meant) in [

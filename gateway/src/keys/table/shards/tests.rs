@@ -134,12 +134,24 @@ fn ids_that_begin_alike_spread_over_all_shards() {
     let ids = ConsumerId::generate_run(EACH * SHARDS).unwrap();
     // Ids that someone counted up by hand, in their last characters or in their first.
     let counted = |number: usize| format!("csmr_{number:020}").parse::<ConsumerId>().unwrap();
-    let reversed = |number: usize| format!("csmr_{number:06}{:014}", 0).parse::<ConsumerId>().unwrap();
+    let reversed = |number: usize| {
+        format!("csmr_{number:06}{:014}", 0)
+            .parse::<ConsumerId>()
+            .unwrap()
+    };
     let numbers = 0..EACH * SHARDS;
-    for ids in [ids, numbers.clone().map(counted).collect(), numbers.map(reversed).collect()] {
+    for ids in [
+        ids,
+        numbers.clone().map(counted).collect(),
+        numbers.map(reversed).collect(),
+    ] {
         let mut sizes = vec![0_usize; SHARDS];
         ids.iter().for_each(|id| sizes[shard_of(&id.pack())] += 1);
         // Of 16,384 shards with 8 each by chance, one in a million would have more than 35.
-        assert!(sizes.iter().all(|size| *size <= 35), "{:?}", sizes.iter().max());
+        assert!(
+            sizes.iter().all(|size| *size <= 35),
+            "{:?}",
+            sizes.iter().max()
+        );
     }
 }
