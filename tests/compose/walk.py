@@ -254,6 +254,8 @@ def is_locked_down(project):
         writable = {KEYS_DIRECTORY: True} if service == "gateway" else {}
         expect(f"{service}: has no other volume", mounts == {"/run/postern": False, **writable}, mounts)
         expect(f"{service}: its root is read-only", inspected["HostConfig"]["ReadonlyRootfs"])
+        expect(f"{service}: its memory is limited", inspected["HostConfig"]["Memory"] == 1 << 30)
+        expect(f"{service}: its processes and threads are limited", inspected["HostConfig"]["PidsLimit"] == 1024)
 
         published = [at["HostIp"] for ports in inspected["NetworkSettings"]["Ports"].values() for at in ports or []]
         expect(f"{service}: is published on loopback alone", published == ["127.0.0.1"], published)
