@@ -161,7 +161,10 @@ fn each_advisory_that_is_ignored_has_its_crate_and_the_tests_that_show_it_unreac
     );
     let tests = ["library_faults.rs", "websocket.rs"];
     let tests = tests.map(|file| read(&root().join("gateway/tests/gateway").join(file)));
-    for name in ["d8_d9_nothing_here_speaks_http_2", "an_upgrade_to_http_2_is_left_out"] {
+    for name in [
+        "d8_d9_nothing_here_speaks_http_2",
+        "an_upgrade_to_http_2_is_left_out",
+    ] {
         assert!(ignored[0].reason.contains(name), "{}", ignored[0].reason);
         let defined = format!("fn {name}(");
         assert!(tests.iter().any(|file| file.contains(&defined)), "{name}");
