@@ -6,7 +6,9 @@ pub mod expiry;
 pub mod origin;
 pub mod pem;
 pub mod socket;
+mod trust;
 pub mod watch;
+pub mod words;
 
 use std::sync::Arc;
 

@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, OtherError, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::tls::expiry::not_after;
 use crate::tls::pem::{PairFiles, PairText, PemError};
-use crate::tls::{HTTP_1_1, provider};
+use crate::tls::{HTTP_1_1, provider, words};
 
 /// A certificate and its key, proven to belong together, and the files that they came from.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct ServerPair {
     seen: [u8; 32],
     pair: Arc<CertifiedKey>,
     names: Vec<String>,
+    /// Whether the log knows that it has expired.
+    expiry_logged: bool,
 }
 
 impl ServerPair {
@@ -46,9 +48,21 @@ impl ServerPair {
             digest,
             refused: None,
             seen: digest,
+            expiry_logged: has_expired(&pair),
             pair,
             names,
         })
+    }
+
+    /// Logs, once, that the certificate expired while it was served.
+    fn watch_expiry(&mut self) {
+        if !self.expiry_logged && has_expired(&self.pair) {
+            self.expiry_logged = true;
+            log::error!(
+                "certificate {} has expired while it was served: clients refuse it from now on",
+                self.files.certificate.display()
+            );
+        }
     }
 
     /// Looks at the files again; whether there is something new to serve. What changed has to stand still for one further
@@ -67,6 +81,7 @@ impl ServerPair {
         }
         match text.and_then(|text| parse(&self.files, &text)) {
             Ok((pair, names)) => {
+                self.expiry_logged = has_expired(&pair);
                 (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
                 log::info!(
                     "certificate {} was read again",
@@ -112,6 +127,7 @@ impl Certificates {
         let mut news = false;
         for pair in pairs.iter_mut() {
             news |= pair.refresh();
+            pair.watch_expiry();
         }
         if let (true, Some(chosen)) = (news, ByName::of(pairs)) {
             self.chosen.store(Arc::new(chosen));
@@ -193,12 +209,15 @@ fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<S
     let unreadable = |error: webpki::Error| {
         PemError::new(
             &files.certificate,
-            format!("its first certificate cannot be read: {error}"),
+            format!(
+                "its first certificate cannot be read: {}",
+                words::of_certificate(&CertificateError::Other(OtherError(Arc::new(error))))
+            ),
         )
     };
     let first = pair
         .end_entity_cert()
-        .map_err(|error| PemError::new(&files.certificate, error.to_string()))?;
+        .map_err(|error| PemError::new(&files.certificate, words::of_tls(&error)))?;
     let certificate = EndEntityCert::try_from(first).map_err(unreadable)?;
     let names = certificate
         .valid_dns_names()
@@ -230,6 +249,12 @@ fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<S
         _ => {}
     }
     Ok((Arc::new(pair), names))
+}
+
+fn has_expired(pair: &CertifiedKey) -> bool {
+    let end = pair.cert.first().and_then(|first| not_after(first));
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    end.is_some_and(|end| end < now)
 }
 
 fn digest(text: &PairText) -> [u8; 32] {

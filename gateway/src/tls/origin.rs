@@ -5,20 +5,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::proxy::origin_stream::OriginFault;
 use crate::tls::pem::{PairFiles, PemError, certificates};
 use crate::tls::socket::TlsSocket;
-use crate::tls::{HTTP_1_1, provider};
+use crate::tls::trust::Trust;
+use crate::tls::{HTTP_1_1, provider, words};
 
 /// What the settings say of TLS to origins.
 #[derive(Debug, Clone, Default)]
 pub struct OriginTlsFiles {
-    /// The authorities to believe in place of the system's.
+    /// The authorities to believe in place of the system's, and certificates of origins to believe themselves.
     pub authorities: Option<PathBuf>,
     /// What the gateway shows when an origin asks for a certificate.
     pub client: Option<PairFiles>,
@@ -40,10 +41,15 @@ impl OriginTls {
     /// The file that cannot be used, and why.
     pub fn load(files: &OriginTlsFiles) -> Result<Self, PemError> {
         let provider = provider();
-        let roots = match &files.authorities {
-            Some(file) => authorities(file)?,
-            None => authorities_of_the_system()?,
+        let (roots, pinned) = match &files.authorities {
+            Some(file) => {
+                let named = certificates(file)?;
+                (authorities(file, &named)?, named)
+            }
+            None => (authorities_of_the_system()?, Vec::new()),
         };
+        let trust = Trust::new(roots, pinned, Arc::clone(&provider))
+            .map_err(|problem| PemError::new(Path::new("TLS"), problem))?;
         let client = match &files.client {
             Some(pair) => Some(pair.parse(&pair.read()?, &provider)?),
             None => None,
@@ -52,8 +58,9 @@ impl OriginTls {
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         // The provider is ours, and it has what both versions need.
         let config = config
-            .map_err(|error| PemError::new(Path::new("TLS"), error.to_string()))?
-            .with_root_certificates(roots);
+            .map_err(|error| PemError::new(Path::new("TLS"), words::of_tls(&error)))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust));
         let mut config = match client {
             Some(pair) => config
                 .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair))),
@@ -114,12 +121,19 @@ pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     .ok()
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, PemError> {
+fn authorities(
+    file: &Path,
+    certificates: &[CertificateDer<'static>],
+) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
-        roots
-            .add(certificate)
-            .map_err(|error| PemError::new(file, format!("holds what is no authority: {error}")))?;
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| {
+            let why = words::of_tls(&error);
+            PemError::new(
+                file,
+                format!("holds a certificate that cannot be read: {why}"),
+            )
+        })?;
     }
     Ok(roots)
 }
@@ -141,23 +155,9 @@ fn explain(authority: String, error: &io::Error) -> OriginFault {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let cause = words::of_handshake(error);
     match tls {
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            let cause = match why {
-                CertificateError::UnknownIssuer => {
-                    "no authority that is believed has issued it (origin.tls.ca_file, or those of the system)".to_owned()
-                }
-                why => why.to_string(),
-            };
-            OriginFault::Untrusted { authority, cause }
-        }
-        Some(error) => OriginFault::TlsFailed {
-            authority,
-            cause: error.to_string(),
-        },
-        None => OriginFault::TlsFailed {
-            authority,
-            cause: error.to_string(),
-        },
+        Some(rustls::Error::InvalidCertificate(_)) => OriginFault::Untrusted { authority, cause },
+        _ => OriginFault::TlsFailed { authority, cause },
     }
 }

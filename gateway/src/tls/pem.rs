@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::tls::words;
 
 /// Why a file, or a pair of them, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -68,11 +71,15 @@ impl PairFiles {
         provider: &CryptoProvider,
     ) -> Result<CertifiedKey, PemError> {
         let chain = certificates_in(&self.certificate, &text.certificate)?;
+        if is_encrypted(&text.key) {
+            let decrypt = "its key is encrypted, and there is nobody to ask for the passphrase: \
+                           decrypt it (openssl pkey -in FILE -out DECRYPTED) and keep it readable \
+                           for its owner only";
+            return Err(PemError::new(&self.key, decrypt));
+        }
         let key = PrivateKeyDer::from_pem_slice(&text.key).map_err(|error| {
-            PemError::new(
-                &self.key,
-                format!("holds no private key in PEM: {}", problem(&error)),
-            )
+            let why = instead(&text.key).unwrap_or(problem(&error));
+            PemError::new(&self.key, format!("holds no private key in PEM: {why}"))
         })?;
         let key = provider
             .key_provider
@@ -80,7 +87,10 @@ impl PairFiles {
             .map_err(|error| {
                 PemError::new(
                     &self.key,
-                    format!("holds a key that is not supported: {error}"),
+                    format!(
+                        "holds a key that is not supported: {}",
+                        words::of_tls(&error)
+                    ),
                 )
             })?;
         let pair = CertifiedKey::new(chain, key);
@@ -95,7 +105,10 @@ impl PairFiles {
             )),
             Err(error) => Err(PemError::new(
                 &self.certificate,
-                format!("its first certificate cannot be read: {error}"),
+                format!(
+                    "its first certificate cannot be read: {}",
+                    words::of_tls(&error)
+                ),
             )),
         }
     }
@@ -112,7 +125,13 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 fn certificates_in(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match chain {
-        Ok(chain) if chain.is_empty() => Err(PemError::new(file, "holds no certificate in PEM")),
+        Ok(chain) if chain.is_empty() => {
+            let why = instead(text).map_or(String::new(), |found| format!(": {found}"));
+            Err(PemError::new(
+                file,
+                format!("holds no certificate in PEM{why}"),
+            ))
+        }
         Ok(chain) => Ok(chain),
         Err(error) => Err(PemError::new(
             file,
@@ -130,6 +149,30 @@ fn problem(error: &rustls::pki_types::pem::Error) -> &'static str {
         Error::Base64Decode(_) => "its base64 is damaged",
         Error::NoItemsFound => "there is none",
         _ => "it cannot be read",
+    }
+}
+
+/// Whether a key is encrypted: in PKCS #8 (RFC 7468, section 11), or in the older way of OpenSSL (RFC 1421, section 4.6.1.1).
+fn is_encrypted(text: &[u8]) -> bool {
+    let holds = |words: &[u8]| memmem::find(text, words).is_some();
+    holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED")
+}
+
+/// What a file holds in place of what it should, where that can be told.
+fn instead(text: &[u8]) -> Option<&'static str> {
+    let holds = |words: &[u8]| memmem::find(text, words).is_some();
+    if text.is_empty() {
+        Some("the file is empty")
+    } else if holds(b" PRIVATE KEY-----") {
+        Some("it is a private key")
+    } else if holds(b"-----BEGIN CERTIFICATE-----") {
+        Some("it is a certificate")
+    } else if holds(b"-----BEGIN CERTIFICATE REQUEST-----") {
+        Some("it is a request for a certificate")
+    } else if text.starts_with(&[0x30, 0x80]) || text.starts_with(&[0x30, 0x82]) {
+        Some("it is DER, or PKCS #12: convert it with openssl")
+    } else {
+        None
     }
 }
 

@@ -67,6 +67,30 @@ impl Authority {
         }
     }
 
+    /// A certificate of an authority's own, as `openssl req -x509` makes one (CA:TRUE), until the beginning of `year`.
+    pub(crate) fn self_signed(names: &[&str], year: i32) -> Pair {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        Pair {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// A certificate that ends `seconds` from now.
+    pub(crate) fn issue_for_seconds(&self, name: &str, seconds: i64) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+        let key = KeyPair::generate().unwrap();
+        Pair {
+            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();

@@ -95,10 +95,13 @@ fn a_certificate_that_is_not_right_is_a_502_with_its_cause_in_the_log() {
             stranger.issue(&["localhost"]),
             "no authority that is believed has issued it",
         ),
-        (authority.issue(&["other.example"]), "not valid for name"),
+        (
+            authority.issue(&["other.example"]),
+            "it is not valid for the name localhost, only for other.example",
+        ),
         (
             authority.issue_until(&["localhost"], 2020),
-            "certificate expired",
+            "it expired at 2020-01-01T00:00:00Z",
         ),
     ] {
         let (status, log, _) = before_https(&authority, &pair, OWN_AUTHORITY);
@@ -111,6 +114,60 @@ fn a_certificate_that_is_not_right_is_a_502_with_its_cause_in_the_log() {
     // Without a file, the authorities of the system count, and ours is none of them.
     let (status, log, _) = before_https(&authority, &authority.issue(&["localhost"]), "");
     assert!(status == 502 && log.contains("is not trusted"), "{log}");
+}
+
+#[test]
+fn a_certificate_that_stands_in_the_file_itself_is_believed_by_its_dates_and_names() {
+    let stranger = Authority::new();
+    let own = Authority::self_signed(&["localhost"], 2100);
+    for (pair, file, cause) in [
+        (&own, &own, None),
+        (
+            // An authority that nobody knows has issued it, and the file names it alone.
+            &stranger.issue(&["localhost"]),
+            &stranger.issue(&["localhost"]),
+            Some("no authority that is believed"),
+        ),
+        (
+            &Authority::self_signed(&["localhost"], 2100),
+            &own,
+            Some("put this very certificate into origin.tls.ca_file"),
+        ),
+    ] {
+        assert_pinned(pair, file, cause);
+    }
+    let leaf = stranger.issue(&["localhost"]);
+    assert_pinned(&leaf, &leaf, None);
+    let elsewhere = Authority::self_signed(&["other.example"], 2100);
+    let wrong_name = "it is not valid for the name localhost, only for other.example";
+    assert_pinned(&elsewhere, &elsewhere, Some(wrong_name));
+    let over = Authority::self_signed(&["localhost"], 2020);
+    assert_pinned(&over, &over, Some("it expired at 2020-01-01T00:00:00Z"));
+    let nameless = Authority::self_signed(&[], 2100);
+    assert_pinned(&nameless, &nameless, Some("it has no subjectAltName"));
+}
+
+/// An origin with `pair` is refused for `cause` where `origin.tls.ca_file` holds `file`; served where there is none.
+fn assert_pinned(pair: &Pair, file: &Pair, cause: Option<&str>) {
+    let origin = Origin::hello();
+    let relay = Relay::tls_server(pair.server(), origin.address);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ca.pem"), &file.certificate).unwrap();
+    std::fs::write(
+        directory.path().join("gateway.toml"),
+        format!("{OWN_AUTHORITY}{OPEN}"),
+    )
+    .unwrap();
+    let url = format!("https://localhost:{}", relay.address.port());
+    let process = Process::start(directory, &url, &[]);
+    let response = get(process.public, "/", &[]);
+    match cause {
+        None => assert_eq!(response.status, 200, "{}", process.log()),
+        Some(cause) => {
+            assert_eq!(response.code(), "origin_unreachable");
+            eventually("the cause is logged", || process.log().contains(cause));
+        }
+    }
 }
 
 #[test]
@@ -354,7 +411,42 @@ fn what_is_wrong_with_a_pair_is_said_at_start() {
     let mismatched = |at: &Path| std::fs::write(at.join("pair.key"), &other.key).unwrap();
     let missing = |at: &Path| std::fs::remove_file(at.join("pair.crt")).unwrap();
     let garbage = |at: &Path| std::fs::write(at.join("pair.key"), "no key").unwrap();
-    let cases: [(Prepare<'_>, &str); 3] = [
+    let encrypted = |at: &Path| {
+        let text =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        std::fs::write(at.join("pair.key"), text).unwrap();
+    };
+    let encrypted_as_before = |at: &Path| {
+        let text = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
+        std::fs::write(at.join("pair.key"), text).unwrap();
+    };
+    let swapped = |at: &Path| {
+        std::fs::write(at.join("pair.crt"), &one.key).unwrap();
+        std::fs::write(at.join("pair.key"), &one.certificate).unwrap();
+    };
+    let empty = |at: &Path| std::fs::write(at.join("pair.crt"), "").unwrap();
+    let binary = |at: &Path| std::fs::write(at.join("pair.crt"), one.der()).unwrap();
+    let cases: [(Prepare<'_>, &str); 8] = [
+        (
+            &encrypted,
+            "listen.tls[0].key_file (from its file): pair.key: its key is encrypted",
+        ),
+        (
+            &encrypted_as_before,
+            "listen.tls[0].key_file (from its file): pair.key: its key is encrypted",
+        ),
+        (
+            &swapped,
+            "listen.tls[0].cert_file (from its file): pair.crt: holds no certificate in PEM: it is a private key",
+        ),
+        (
+            &empty,
+            "listen.tls[0].cert_file (from its file): pair.crt: holds no certificate in PEM: the file is empty",
+        ),
+        (
+            &binary,
+            "listen.tls[0].cert_file (from its file): pair.crt: holds no certificate in PEM: it is DER, or PKCS #12",
+        ),
         (
             &mismatched,
             "listen.tls[0].key_file (from its file): pair.key: this key does not match the certificate in pair.crt",
@@ -389,6 +481,16 @@ fn an_expired_certificate_is_served_with_a_warning() {
         "{}",
         process.log()
     );
+}
+
+#[test]
+fn a_certificate_that_expires_while_it_is_served_is_logged_once() {
+    let authority = Authority::new();
+    let pair = authority.issue_for_seconds("localhost", 2);
+    let process = behind_tls(&authority, "http://127.0.0.1:9", "", &[("pair", &pair)]);
+    let expired = "certificate pair.crt has expired while it was served";
+    eventually("the expiry is logged", || process.log().contains(expired));
+    assert_eq!(process.log().matches(expired).count(), 1);
 }
 
 #[test]
