@@ -12,6 +12,10 @@ use crate::config::value::{FilePath, HostName, Setting};
 /// The name of `ADMIN_TOKEN`.
 const BUILT_IN: &str = "admin";
 
+/// Why a token is refused that is the shared secret too.
+const IS_SHARED: &str = "it is the shared secret, which every origin knows and could change keys \
+                         with: make another one with `gateway secret new`";
+
 /// `[admin]`: the listener for operators.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
@@ -24,8 +28,19 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
-    /// Takes `[admin]`; `token` is that of the environment.
-    pub(super) fn read(reader: &mut Reader, token: Option<Secret>) -> Self {
+    /// Takes `[admin]`; `token` is that of the environment. None may be the `shared` secret.
+    pub(super) fn read(
+        reader: &mut Reader,
+        token: Option<Secret>,
+        shared: Option<&Secret>,
+    ) -> Self {
+        let is_shared =
+            |token: &Secret| shared.is_some_and(|shared| shared.expose() == token.expose());
+        if token.as_ref().is_some_and(is_shared) {
+            reader
+                .problems()
+                .add("ADMIN_TOKEN", "the environment", IS_SHARED.to_owned());
+        }
         let token = token.map(|secret| AdminToken {
             name: BUILT_IN.to_owned(),
             role: Role::Admin,
@@ -38,6 +53,10 @@ impl AdminSettings {
             let mut tokens: Vec<AdminToken> = token.into_iter().collect();
             for (index, read) in of_the_file.into_iter().enumerate() {
                 let Some(read) = read else { continue };
+                if is_shared(&read.secret) {
+                    let path = format!("tokens[{index}].token");
+                    section.problem(&path, "the tokens", IS_SHARED.to_owned());
+                }
                 if tokens.iter().any(|earlier| earlier.name == read.name) {
                     let message = format!("the name \"{}\" is that of another token already", read.name);
                     section.problem(&format!("tokens[{index}].name"), "the tokens", message);

@@ -173,7 +173,7 @@ impl Settings {
         }
 
         let listen = reader.section("listen", ListenSettings::read);
-        let admin = AdminSettings::read(reader, token);
+        let admin = AdminSettings::read(reader, token, shared_secret.as_ref());
         let (origin, tls) = reader.section("origin", |section| {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))

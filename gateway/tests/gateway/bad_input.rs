@@ -48,6 +48,10 @@ fn a_secret_is_refused_with_the_reason_and_never_shown() {
             &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", "k8Zp3vQ9")],
             "ADMIN_TOKEN",
         ),
+        (
+            &[("SHARED_SECRET", SECRET), ("ADMIN_TOKEN", SECRET)],
+            "ADMIN_TOKEN (from the environment): it is the shared secret",
+        ),
     ] {
         let (code, said) = refused("", variables, &["check"]);
         assert_eq!(code, 2, "{said}");
@@ -216,6 +220,10 @@ fn admin_tokens_have_a_name_a_role_and_one_secret() {
         (
             token(&good.replace("k8Zp3vQ9-from-the-file", "k8Zp3vQ9-of-the-environment")),
             "the same as another token",
+        ),
+        (
+            token(&good.replace("k8Zp3vQ9-from-the-file", SECRET)),
+            "admin.tokens[0].token (from the tokens): it is the shared secret",
         ),
     ] {
         let (code, said) = refused(
