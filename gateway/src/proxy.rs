@@ -1,5 +1,6 @@
 //! The way to the origin and back: headers, bodies, connections, and what can go wrong with them.
 
+mod answer;
 pub mod body;
 pub mod connect;
 pub mod forward;
