@@ -10,6 +10,7 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
+use crate::proxy::trace_context;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
 static CONSUMER_ID: HeaderName = HeaderName::from_static(names::CONSUMER_ID);
@@ -23,7 +24,6 @@ static ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static(names::ANONYMOUS
 pub static REQUEST_ID: HeaderName = HeaderName::from_static(names::REQUEST_ID);
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether a header is one of a hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway itself answers.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -127,9 +127,7 @@ impl ForOrigin<'_> {
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
         self.set_forwarding(headers, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
-        if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
-            headers.remove(&TRACEPARENT);
-        }
+        trace_context::remove_malformed(headers);
     }
 
     fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
@@ -245,20 +243,4 @@ fn remove_nominated(headers: &mut HeaderMap) {
     for name in nominated {
         headers.remove(name);
     }
-}
-
-/// Whether a `traceparent` is well formed (W3C Trace Context, section 3.2).
-fn is_traceparent(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
-    bytes.len() >= 55
-        && bytes.len() <= 255
-        && bytes
-            .iter()
-            .take(55)
-            .enumerate()
-            .all(|(index, byte)| match index {
-                2 | 35 | 52 => *byte == b'-',
-                _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
-            })
-        && !bytes.starts_with(b"ff")
 }

@@ -32,6 +32,7 @@ mod stopping;
 mod story;
 mod streaming;
 mod tls;
+mod trace_context;
 mod uploads;
 mod upstreams;
 mod usage;
