@@ -39,6 +39,7 @@ use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
+use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::upgrade::{self, Client};
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
@@ -63,6 +64,8 @@ pub struct Policy {
     pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which of the headers by which proxies speak reach the origin.
+    pub proxy_headers: ProxyHeaders,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
     /// How long a WebSocket may be silent in both directions.
@@ -411,6 +414,7 @@ fn for_origin(
         client_host: target.host.as_ref(),
         scheme: &policy.scheme,
         address: exchange.address(),
+        proxy_headers: &policy.proxy_headers,
         request_id: exchange.request_id(),
     }
     .fill(request.headers_mut(), &mut head.headers);

@@ -10,6 +10,7 @@ pub mod names;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
+pub mod proxy_headers;
 pub mod trace_context;
 pub mod upgrade;
 pub mod upstream;

@@ -95,6 +95,7 @@ pub(super) fn policy(
         secret,
         scheme: HeaderValue::from_static(scheme),
         trusted_proxies: settings.listen.trusted_proxies.clone(),
+        proxy_headers: settings.listen.proxy_headers.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
     })

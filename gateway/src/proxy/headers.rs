@@ -10,6 +10,7 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
+use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::trace_context;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
@@ -40,20 +41,6 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "upgrade"
             | "expect"
             | "http2-settings"
-    )
-}
-
-/// Whether a client says by it who stands before it; only trusted proxies may.
-fn is_forwarding(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
     )
 }
 
@@ -90,6 +77,8 @@ pub struct ForOrigin<'a> {
     pub scheme: &'a HeaderValue,
     /// The client on the network.
     pub address: ClientAddress,
+    /// Which of the headers by which proxies speak pass.
+    pub proxy_headers: &'a ProxyHeaders,
     /// The request's id.
     pub request_id: &'a RequestId,
 }
@@ -97,10 +86,8 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
-        let forwarding = self
-            .address
-            .through_trusted_proxy
-            .then(|| Forwarding::of(client));
+        let trusted = self.address.through_trusted_proxy;
+        let forwarding = trusted.then(|| Forwarding::of(client));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
         remove_nominated(client);
         // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
@@ -111,9 +98,9 @@ impl ForOrigin<'_> {
             if let Some(name) = name {
                 let text = name.as_str();
                 let stays = is_hop_by_hop(text)
-                    || is_forwarding(text)
                     || is_unsafe(text)
-                    || is_replaced(text);
+                    || is_replaced(text)
+                    || self.proxy_headers.keep_back(text, trusted);
                 passing = (!stays).then_some(name);
             }
             if let Some(name) = &passing {

@@ -26,6 +26,7 @@ mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
+mod proxy_headers;
 mod rig;
 mod running;
 mod stopping;
