@@ -40,6 +40,7 @@ use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
 use crate::proxy::proxy_headers::ProxyHeaders;
+use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
@@ -60,6 +61,8 @@ pub struct Policy {
     pub max_staleness: Option<Duration>,
     /// The proof for the origin; marked as sensitive.
     pub secret: HeaderValue,
+    /// Finds it in what an origin answers.
+    pub secret_finder: SecretFinder,
     /// What clients speak to the listener: `http` or `https`.
     pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are believed.
@@ -257,7 +260,7 @@ async fn run(
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
     exchange.attempted(route, &answer.failed);
-    Ok(for_caller(answer, exchange, route, &caller))
+    Ok(for_caller(answer, policy, exchange, route, &caller))
 }
 
 /// A request that may go to the origin.
@@ -422,10 +425,16 @@ fn for_origin(
 }
 
 /// The answer as the caller gets it.
-fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &Caller) -> Answer {
+fn for_caller(
+    mut answer: Answer,
+    policy: &Policy,
+    exchange: &Exchange,
+    route: &Route,
+    caller: &Caller,
+) -> Answer {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
-    if for_client(headers, exchange.request_id()) {
+    if for_client(headers, &policy.secret_finder, exchange.request_id()) {
         exchange.leaked_secret();
     }
     if route.rewrite_location {

@@ -11,6 +11,7 @@ pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
 pub mod proxy_headers;
+pub mod secret_finder;
 pub mod trace_context;
 pub mod upgrade;
 pub mod upstream;

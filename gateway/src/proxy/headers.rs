@@ -11,6 +11,7 @@ use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
 use crate::proxy::proxy_headers::ProxyHeaders;
+use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::trace_context;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
@@ -195,22 +196,28 @@ impl Forwarding {
     }
 }
 
-/// Turns the origin's headers into those for the client; whether the shared secret, or what is privileged like it, was among
-/// them.
-pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) -> bool {
+/// Turns the origin's headers into those for the client; whether the shared secret was among them, by its header's name, or
+/// anywhere in another's name or value.
+pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &RequestId) -> bool {
     remove_nominated(headers);
     let mut leaked = false;
-    headers.retain(|name, _| {
+    headers.retain(|name, value| {
         let name = name.as_str();
         let hidden = names::is_hidden_from_clients(name);
-        if hidden && names::is_privileged(name) {
-            leaked = true;
+        let in_name = secret.is_in(name.as_bytes());
+        let leaks = in_name
+            || hidden && names::is_privileged(name)
+            || secret.is_in(value.as_bytes());
+        // Once an answer: what an origin repeats must not fill the log.
+        if leaks && !leaked {
+            let header = if in_name { "a header's name" } else { name };
             log::warn!(
-                "request {}: the origin answered with the shared secret, which was removed",
+                "request {}: the origin answered with the shared secret in {header:?}, which was removed",
                 request_id.as_str()
             );
         }
-        !(hidden || is_hop_by_hop(name))
+        leaked |= leaks;
+        !(leaks || hidden || is_hop_by_hop(name))
     });
     headers.insert(REQUEST_ID.clone(), request_id.header_value());
     leaked

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod answers;
 mod bad_input;
 mod certificates;
 mod client;
