@@ -42,6 +42,7 @@ use crate::proxy::pool::OriginPool;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
+use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
 use crate::store::FeedStatus;
@@ -445,10 +446,8 @@ fn for_caller(
     if let Caller::Key(key) = caller {
         tell_end(headers, key);
     }
-    // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
-    if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
-        headers.insert(header::VARY, HeaderValue::from_static("authorization"));
-    }
+    // Also without a key: with one, which may be wrong, the answer would have been another.
+    vary::add(headers, &api_key::KEY_HEADERS);
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
     }

@@ -15,6 +15,7 @@ pub mod secret_finder;
 pub mod trace_context;
 pub mod upgrade;
 pub mod upstream;
+pub mod vary;
 
 pub use origin_url::OriginUrl;
 pub use upstream::Upstream;

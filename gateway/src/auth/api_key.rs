@@ -1,9 +1,12 @@
 //! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, 11.1).
 
-use actix_http::header::{self, HeaderMap};
+use actix_http::header::{self, HeaderMap, HeaderName};
 
 use crate::auth::{Caller, Denial};
 use crate::keys::{KeyDigest, KeyStatus, KeyTable, Prefix, UnixMillis, check_shape};
+
+/// Every header that a key may come in. Answers vary by them.
+pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
 
 /// Checks the credential of a request against the keys, as of `now`.
 ///

@@ -8,6 +8,7 @@
 
 mod answers;
 mod bad_input;
+mod caches;
 mod certificates;
 mod client;
 mod commands;
