@@ -39,6 +39,7 @@ use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
+use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
@@ -195,11 +196,10 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
     let path = ShownPath::of(request.uri(), &policy.prefix);
     // What a client made up in place of a method may be a key.
-    let is_key = token::contains_own_form(request.method().as_str().as_bytes(), &policy.prefix);
-    let method = if is_key {
-        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
-    } else {
+    let method = if is_method(request.method()) {
         request.method().clone()
+    } else {
+        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     };
     Exchange::begin(
         worker.access_log.clone(),
@@ -209,6 +209,15 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
         method,
         path,
     )
+}
+
+/// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
+fn is_method(method: &Method) -> bool {
+    let method = method.as_str();
+    method.len() <= 17
+        && method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
 async fn run(
@@ -225,6 +234,8 @@ async fn run(
         caller,
     } = admitted(worker, policy, exchange, request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
+        // A protocol of that name is spoken by nobody.
+        Upgrade::To(protocol) if holds_key(policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
@@ -285,6 +296,10 @@ fn admitted<'a>(
         return Err(Refusal::KeyInUrl);
     }
     let target = Target::identify(request.head())?;
+    // The host is part of the URL too, and origins are told it.
+    if token::contains_own_form(target.host().as_bytes(), &policy.prefix) {
+        return Err(Refusal::KeyInUrl);
+    }
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);
     let since = worker.streams.looks();
@@ -419,10 +434,17 @@ fn for_origin(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
+        prefix: &policy.prefix,
         request_id: exchange.request_id(),
     }
     .fill(request.headers_mut(), &mut head.headers);
     head
+}
+
+/// Whether a key stands in what a client says of leaving HTTP.
+fn holds_key(policy: &Policy, head: &RequestHead, protocol: &HeaderValue) -> bool {
+    let authorization = head.headers.get(header::AUTHORIZATION);
+    PresentedKey::new(&policy.prefix, authorization).is_in(&header::UPGRADE, protocol)
 }
 
 /// The answer as the caller gets it.

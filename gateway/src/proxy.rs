@@ -10,6 +10,7 @@ pub mod names;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
+pub mod presented_key;
 pub mod proxy_headers;
 pub mod secret_finder;
 pub mod trace_context;

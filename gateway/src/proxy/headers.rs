@@ -10,6 +10,8 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
+use crate::keys::Prefix;
+use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::trace_context;
@@ -80,6 +82,8 @@ pub struct ForOrigin<'a> {
     pub address: ClientAddress,
     /// Which of the headers by which proxies speak pass.
     pub proxy_headers: &'a ProxyHeaders,
+    /// What keys begin with; no header with one passes.
+    pub prefix: &'a Prefix,
     /// The request's id.
     pub request_id: &'a RequestId,
 }
@@ -87,8 +91,11 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
+        // A header's value is shared, not copied.
+        let authorization = client.get(header::AUTHORIZATION).cloned();
+        let presented = PresentedKey::new(self.prefix, authorization.as_ref());
         let trusted = self.address.through_trusted_proxy;
-        let forwarding = trusted.then(|| Forwarding::of(client));
+        let forwarding = trusted.then(|| Forwarding::of(client, &presented));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
         remove_nominated(client);
         // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
@@ -104,7 +111,10 @@ impl ForOrigin<'_> {
                     || self.proxy_headers.keep_back(text, trusted);
                 passing = (!stays).then_some(name);
             }
-            if let Some(name) = &passing {
+            if let Some(name) = passing
+                .as_ref()
+                .filter(|name| !presented.is_in(name, &value))
+            {
                 headers.append(name.clone(), value);
             }
         }
@@ -180,9 +190,10 @@ struct Forwarding {
 }
 
 impl Forwarding {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, presented: &PresentedKey<'_>) -> Self {
         let lines: Vec<&str> = headers
             .get_all(&FORWARDED_FOR)
+            .filter(|line| !presented.is_in(&FORWARDED_FOR, line))
             .filter_map(|line| line.to_str().ok())
             .collect();
         Self {
@@ -191,7 +202,10 @@ impl Forwarding {
                 .get(&FORWARDED_PROTO)
                 .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
                 .cloned(),
-            host: headers.get(&FORWARDED_HOST).cloned(),
+            host: headers
+                .get(&FORWARDED_HOST)
+                .filter(|host| !presented.is_in(&FORWARDED_HOST, host))
+                .cloned(),
         }
     }
 }

@@ -28,6 +28,7 @@ mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
+mod presented_keys;
 mod proxy_headers;
 mod rig;
 mod running;
