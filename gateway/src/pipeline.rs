@@ -39,7 +39,11 @@ use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
+use crate::proxy::presented_key::PresentedKey;
+use crate::proxy::proxy_headers::ProxyHeaders;
+use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
+use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Route, Routes};
 use crate::store::FeedStatus;
@@ -59,10 +63,14 @@ pub struct Policy {
     pub max_staleness: Option<Duration>,
     /// The proof for the origin; marked as sensitive.
     pub secret: HeaderValue,
+    /// Finds it in what an origin answers.
+    pub secret_finder: SecretFinder,
     /// What clients speak to the listener: `http` or `https`.
     pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which of the headers by which proxies speak reach the origin.
+    pub proxy_headers: ProxyHeaders,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
     /// How long a WebSocket may be silent in both directions.
@@ -188,11 +196,10 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
     let path = ShownPath::of(request.uri(), &policy.prefix);
     // What a client made up in place of a method may be a key.
-    let is_key = token::contains_own_form(request.method().as_str().as_bytes(), &policy.prefix);
-    let method = if is_key {
-        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
-    } else {
+    let method = if is_method(request.method()) {
         request.method().clone()
+    } else {
+        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     };
     Exchange::begin(
         worker.access_log.clone(),
@@ -202,6 +209,15 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
         method,
         path,
     )
+}
+
+/// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
+fn is_method(method: &Method) -> bool {
+    let method = method.as_str();
+    method.len() <= 17
+        && method
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
 async fn run(
@@ -218,6 +234,8 @@ async fn run(
         caller,
     } = admitted(worker, policy, exchange, request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
+        // A protocol of that name is spoken by nobody.
+        Upgrade::To(protocol) if holds_key(policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
@@ -254,7 +272,7 @@ async fn run(
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
     exchange.attempted(route, &answer.failed);
-    Ok(for_caller(answer, exchange, route, &caller))
+    Ok(for_caller(answer, policy, exchange, route, &caller))
 }
 
 /// A request that may go to the origin.
@@ -278,6 +296,10 @@ fn admitted<'a>(
         return Err(Refusal::KeyInUrl);
     }
     let target = Target::identify(request.head())?;
+    // The host is part of the URL too, and origins are told it.
+    if token::contains_own_form(target.host().as_bytes(), &policy.prefix) {
+        return Err(Refusal::KeyInUrl);
+    }
     let route = route(policy, request.method(), &target)?;
     exchange.routed(route);
     let since = worker.streams.looks();
@@ -411,17 +433,31 @@ fn for_origin(
         client_host: target.host.as_ref(),
         scheme: &policy.scheme,
         address: exchange.address(),
+        proxy_headers: &policy.proxy_headers,
+        prefix: &policy.prefix,
         request_id: exchange.request_id(),
     }
     .fill(request.headers_mut(), &mut head.headers);
     head
 }
 
+/// Whether a key stands in what a client says of leaving HTTP.
+fn holds_key(policy: &Policy, head: &RequestHead, protocol: &HeaderValue) -> bool {
+    let authorization = head.headers.get(header::AUTHORIZATION);
+    PresentedKey::new(&policy.prefix, authorization).is_in(&header::UPGRADE, protocol)
+}
+
 /// The answer as the caller gets it.
-fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &Caller) -> Answer {
+fn for_caller(
+    mut answer: Answer,
+    policy: &Policy,
+    exchange: &Exchange,
+    route: &Route,
+    caller: &Caller,
+) -> Answer {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
-    if for_client(headers, exchange.request_id()) {
+    if for_client(headers, &policy.secret_finder, exchange.request_id()) {
         exchange.leaked_secret();
     }
     if route.rewrite_location {
@@ -432,10 +468,8 @@ fn for_caller(mut answer: Answer, exchange: &Exchange, route: &Route, caller: &C
     if let Caller::Key(key) = caller {
         tell_end(headers, key);
     }
-    // A shared cache must not hand what was meant for one key to the holder of another (RFC 9111, section 4.1).
-    if matches!(caller, Caller::Key(_)) && !headers.contains_key(header::VARY) {
-        headers.insert(header::VARY, HeaderValue::from_static("authorization"));
-    }
+    // Also without a key: with one, which may be wrong, the answer would have been another.
+    vary::add(headers, &api_key::KEY_HEADERS);
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
     }

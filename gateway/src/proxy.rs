@@ -1,5 +1,6 @@
 //! The way to the origin and back: headers, bodies, connections, and what can go wrong with them.
 
+mod answer;
 pub mod body;
 pub mod connect;
 pub mod forward;
@@ -9,8 +10,13 @@ pub mod names;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;
+pub mod presented_key;
+pub mod proxy_headers;
+pub mod secret_finder;
+pub mod trace_context;
 pub mod upgrade;
 pub mod upstream;
+pub mod vary;
 
 pub use origin_url::OriginUrl;
 pub use upstream::Upstream;

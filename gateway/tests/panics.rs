@@ -40,6 +40,8 @@ use postern_gateway::panics;
 use postern_gateway::pipeline::{Policy, Worker, serve};
 use postern_gateway::proxy::names::Resolve;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
+use postern_gateway::proxy::proxy_headers::ProxyHeaders;
+use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
 use postern_gateway::routes::{MissingKey, PathPrefix, Route, Routes};
 use postern_gateway::store::FeedStatus;
@@ -147,8 +149,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
         prefix: Prefix::default(),
         max_staleness: None,
         secret: HeaderValue::from_static(SECRET),
+        secret_finder: SecretFinder::new(SECRET.as_bytes()).unwrap(),
         scheme: HeaderValue::from_static("http"),
         trusted_proxies: Vec::new(),
+        proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
     };

@@ -12,6 +12,7 @@ use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
+use crate::proxy::secret_finder::SecretFinder;
 use crate::routes::{MissingKey, PathPrefix, Route, Routes};
 
 /// The default upstream, then those of the file.
@@ -52,6 +53,8 @@ pub(super) fn policy(
     let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose())
         .map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
+    let secret_finder = SecretFinder::new(settings.origin.shared_secret.expose())
+        .map_err(|_| StartError::Secret)?;
     let default = Route {
         name: "default".into(),
         hosts: Vec::new(),
@@ -93,8 +96,10 @@ pub(super) fn policy(
         prefix: settings.store.prefix.clone(),
         max_staleness: settings.store.max_staleness,
         secret,
+        secret_finder,
         scheme: HeaderValue::from_static(scheme),
         trusted_proxies: settings.listen.trusted_proxies.clone(),
+        proxy_headers: settings.listen.proxy_headers.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
     })

@@ -1,9 +1,12 @@
 //! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, 11.1).
 
-use actix_http::header::{self, HeaderMap};
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::{Caller, Denial};
 use crate::keys::{KeyDigest, KeyStatus, KeyTable, Prefix, UnixMillis, check_shape};
+
+/// Every header that a key may come in. Answers vary by them.
+pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
 
 /// Checks the credential of a request against the keys, as of `now`.
 ///
@@ -31,24 +34,28 @@ fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
     let credential = match (credentials.next(), credentials.next()) {
         (None, _) => return Err(Denial::Missing),
         (Some(_), Some(_)) => return Err(Denial::Twice),
-        (Some(credential), None) => credential.as_bytes(),
+        (Some(credential), None) => credential,
     };
+    token_of(credential).ok_or(Denial::Missing)
+}
+
+/// The token of a credential for the scheme `Bearer`, which may be empty; none of any other scheme.
+#[must_use]
+pub fn token_of(credential: &HeaderValue) -> Option<&[u8]> {
+    let credential = credential.as_bytes();
     let (scheme, rest) = credential.split_at(
         credential
             .iter()
             .position(|byte| *byte == b' ')
             .unwrap_or(credential.len()),
     );
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(Denial::Missing);
-    }
-    Ok(rest.trim_ascii_start())
+    scheme
+        .eq_ignore_ascii_case(b"bearer")
+        .then(|| rest.trim_ascii_start())
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_http::header::HeaderValue;
-
     use super::*;
     use crate::keys::MalformedKey;
 

@@ -16,6 +16,7 @@ use crate::keys::{Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
+use crate::proxy::proxy_headers::{ProxyHeader, ProxyHeaders};
 use crate::routes::{MethodName, MissingKey, PathPrefix};
 use crate::store::DatabaseUrl;
 use crate::telemetry::access_log::Sink;
@@ -57,6 +58,8 @@ pub struct ListenSettings {
     pub workers: usize,
     /// Proxies whose `X-Forwarded-…` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which of the headers by which proxies speak reach the origin.
+    pub proxy_headers: ProxyHeaders,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Most requests in flight over all workers, bodies included; more are refused at once.
@@ -233,10 +236,18 @@ impl Settings {
 impl ListenSettings {
     fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (address, workers) = (
+            section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            section.take("workers", Count(cores)).0,
+        );
+        let before = section.problems().len();
+        let trusted_proxies: Vec<IpNet> = section.take_list("trusted_proxies");
+        let proxies_are_named = !trusted_proxies.is_empty() || section.problems().len() > before;
         Self {
-            address: section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080))),
-            workers: section.take("workers", Count(cores)).0,
-            trusted_proxies: section.take_list("trusted_proxies"),
+            address,
+            workers,
+            trusted_proxies,
+            proxy_headers: read_proxy_headers(section, proxies_are_named),
             max_connections: section.take("max_connections", Count(25_000)).0,
             max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
@@ -329,6 +340,29 @@ impl RouteSettings {
             rewrite_location: section.take("rewrite_location", true),
             allow_ambiguous_path: section.take("allow_ambiguous_path", false),
         }
+    }
+}
+
+/// Takes which of the headers by which proxies speak reach the origin.
+fn read_proxy_headers(section: &mut Reader, proxies_are_named: bool) -> ProxyHeaders {
+    let from_trusted: Vec<ProxyHeader> = section.take_list("trusted_proxy_headers");
+    let from_anyone: Vec<ProxyHeader> = section.take_list("proxy_headers_from_anyone");
+    if !from_trusted.is_empty() && !proxies_are_named {
+        let message = "no proxy is trusted, so it lets nothing pass: name the proxies in listen.trusted_proxies".to_owned();
+        section.problem("trusted_proxy_headers", "the settings", message);
+    }
+    for header in from_anyone
+        .iter()
+        .filter(|header| from_trusted.contains(header))
+    {
+        let message = format!(
+            "{header} is in trusted_proxy_headers too, as if only trusted proxies could send it: take it out of one of them"
+        );
+        section.problem("proxy_headers_from_anyone", "the settings", message);
+    }
+    ProxyHeaders {
+        from_trusted,
+        from_anyone,
     }
 }
 

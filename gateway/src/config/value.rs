@@ -261,6 +261,20 @@ parsed! {
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
 }
 
+impl Setting for crate::proxy::proxy_headers::ProxyHeader {
+    const ACCEPTED: &'static str =
+        "the name of a header by which proxies speak, such as \"CF-Connecting-IP\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+            .map_err(|error| format!("{text:?} {error}; accepted is {}", Self::ACCEPTED))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
 impl Setting for crate::keys::Scope {
     const ACCEPTED: &'static str = "a scope, such as \"orders:read\"";
 

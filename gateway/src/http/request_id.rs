@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
 
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::keys::{Prefix, token};
 
@@ -49,14 +49,16 @@ impl RequestIds {
     }
 
     /// The client's own id if it is one value of 1 to 128 letters, digits and `-._~`, otherwise a new one: what ends
-    /// up in logs and headers must not carry more than an id, and no API key, which begins with `prefix`.
+    /// up in logs and headers must not carry more than an id, and no API key: one that begins with `prefix`, or the one that
+    /// the request came with.
     pub fn identify(&self, headers: &HeaderMap, prefix: &Prefix) -> RequestId {
         static NAME: HeaderName = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
         let mut given = headers.get_all(&NAME);
         match (given.next(), given.next()) {
             (Some(id), None)
                 if is_well_formed(id.as_bytes())
-                    && !token::contains_own_form(id.as_bytes(), prefix) =>
+                    && !token::contains_own_form(id.as_bytes(), prefix)
+                    && !is_credential(id.as_bytes(), headers) =>
             {
                 RequestId(id.clone())
             }
@@ -91,6 +93,20 @@ impl Default for RequestIds {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Whether what stands in `Authorization` is `id`, or holds it: a key of another system's form is none at a look.
+fn is_credential(id: &[u8], headers: &HeaderMap) -> bool {
+    /// What is shorter may be part of a key by chance.
+    const FEWEST: usize = 16;
+    headers
+        .get_all(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .any(|credential| {
+            let mut words = credential.split(u8::is_ascii_whitespace);
+            words.any(|word| word == id)
+                || id.len() >= FEWEST && memchr::memmem::find(credential, id).is_some()
+        })
 }
 
 fn is_well_formed(id: &[u8]) -> bool {
@@ -145,6 +161,28 @@ mod tests {
                 "{values:?}"
             );
             assert!(is_well_formed(id.as_str().as_bytes()), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_the_credential_is_replaced() {
+        let ids = RequestIds::new();
+        for (id, credential, kept) in [
+            ("sk-live-0123456789", "Bearer sk-live-0123456789", false),
+            (
+                "sk-live-0123456789",
+                "bearer  sk-live-0123456789.more",
+                false,
+            ),
+            ("sk-live-0123456789", "sk-live-0123456789", false),
+            ("short", "Bearer short", false),
+            ("short", "Bearer short-key", true),
+            ("sk-live-0123456789", "Bearer sk-live-9876543210", true),
+        ] {
+            let mut headers = given(&[id.as_bytes()]);
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(credential));
+            let made = ids.identify(&headers, &Prefix::default());
+            assert_eq!(made.as_str() == id, kept, "{id} {credential}");
         }
     }
 

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_http::body::{self, BodySize, MessageBody};
-use actix_http::header::{self, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderValue};
 use actix_http::{
     ConnectionType, Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead,
-    StatusCode,
 };
 use awc::error::{ConnectError, SendRequestError};
 
+use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
@@ -40,7 +40,7 @@ pub enum Failure {
     /// An answer that cannot be passed on.
     BadAnswer(String),
     /// The origin's guard did not accept our secret; its mark says why.
-    RejectedGateway(String),
+    RejectedGateway(&'static str),
     /// Every target that could take the request has as many in flight as it may.
     Overloaded,
     /// The system has nothing left for another connection.
@@ -60,7 +60,7 @@ impl Failure {
             Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!(
-                    "the origin's guard answered {mark:?}: do gateway and origin have the same SHARED_SECRET?"
+                    "the origin's guard answered {mark}: do gateway and origin have the same SHARED_SECRET?"
                 )
             }
         }
@@ -143,7 +143,7 @@ pub async fn forward(
         let error = match request.send(pool, chosen.url().target()).await {
             Ok((head, payload)) => {
                 let in_flight = chosen.answered();
-                let answered = judge_answer(head, payload, head_only);
+                let answered = answer(head, Follows::Body { payload, head_only });
                 return match answered {
                     Ok(response) => {
                         let mut response = response.map_body(|_, body| body.counted(in_flight));
@@ -248,20 +248,6 @@ impl Sendable {
     }
 }
 
-fn judge_answer(
-    head: ResponseHead,
-    payload: Payload,
-    head_only: bool,
-) -> Result<Response<OriginBody>, Failure> {
-    static GUARD_MARK: HeaderName = HeaderName::from_static(postern_shared::headers::ORIGIN_GUARD);
-    if let Some(mark) = head.headers.get(&GUARD_MARK) {
-        return Err(Failure::RejectedGateway(
-            String::from_utf8_lossy(mark.as_bytes()).into_owned(),
-        ));
-    }
-    respond(head, payload, head_only)
-}
-
 /// How far an attempt came that ended with this error.
 pub(super) fn phase(error: &SendRequestError) -> Phase {
     match OriginFault::find(error) {
@@ -284,38 +270,6 @@ fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     )
-}
-
-/// The response that an answer becomes.
-pub(super) fn respond(
-    mut head: ResponseHead,
-    payload: Payload,
-    head_only: bool,
-) -> Result<Response<OriginBody>, Failure> {
-    if head.status.is_informational() {
-        return Err(Failure::BadAnswer(format!(
-            "the origin answered with the interim status {}",
-            head.status.as_u16()
-        )));
-    }
-    let body = if matches!(
-        head.status,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    ) {
-        OriginBody::none()
-    } else {
-        let length = head
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok());
-        OriginBody::new(payload, length, head_only)
-    };
-    // The length is written from the body's size, never copied.
-    head.headers.remove(header::CONTENT_LENGTH);
-    let mut response = Response::with_body(head.status, body);
-    response.head_mut().reason = head.reason;
-    *response.headers_mut() = head.headers;
-    Ok(response)
 }
 
 /// What an error means.

@@ -10,6 +10,11 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
 use crate::http::request_id::RequestId;
+use crate::keys::Prefix;
+use crate::proxy::presented_key::PresentedKey;
+use crate::proxy::proxy_headers::ProxyHeaders;
+use crate::proxy::secret_finder::SecretFinder;
+use crate::proxy::trace_context;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
 static CONSUMER_ID: HeaderName = HeaderName::from_static(names::CONSUMER_ID);
@@ -23,7 +28,6 @@ static ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static(names::ANONYMOUS
 pub static REQUEST_ID: HeaderName = HeaderName::from_static(names::REQUEST_ID);
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether a header is one of a hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway itself answers.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -40,20 +44,6 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "upgrade"
             | "expect"
             | "http2-settings"
-    )
-}
-
-/// Whether a client says by it who stands before it; only trusted proxies may.
-fn is_forwarding(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-real-ip"
     )
 }
 
@@ -90,6 +80,10 @@ pub struct ForOrigin<'a> {
     pub scheme: &'a HeaderValue,
     /// The client on the network.
     pub address: ClientAddress,
+    /// Which of the headers by which proxies speak pass.
+    pub proxy_headers: &'a ProxyHeaders,
+    /// What keys begin with; no header with one passes.
+    pub prefix: &'a Prefix,
     /// The request's id.
     pub request_id: &'a RequestId,
 }
@@ -97,10 +91,11 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
-        let forwarding = self
-            .address
-            .through_trusted_proxy
-            .then(|| Forwarding::of(client));
+        // A header's value is shared, not copied.
+        let authorization = client.get(header::AUTHORIZATION).cloned();
+        let presented = PresentedKey::new(self.prefix, authorization.as_ref());
+        let trusted = self.address.through_trusted_proxy;
+        let forwarding = trusted.then(|| Forwarding::of(client, &presented));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
         remove_nominated(client);
         // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
@@ -111,12 +106,15 @@ impl ForOrigin<'_> {
             if let Some(name) = name {
                 let text = name.as_str();
                 let stays = is_hop_by_hop(text)
-                    || is_forwarding(text)
                     || is_unsafe(text)
-                    || is_replaced(text);
+                    || is_replaced(text)
+                    || self.proxy_headers.keep_back(text, trusted);
                 passing = (!stays).then_some(name);
             }
-            if let Some(name) = &passing {
+            if let Some(name) = passing
+                .as_ref()
+                .filter(|name| !presented.is_in(name, &value))
+            {
                 headers.append(name.clone(), value);
             }
         }
@@ -127,9 +125,7 @@ impl ForOrigin<'_> {
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
         self.set_forwarding(headers, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
-        if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
-            headers.remove(&TRACEPARENT);
-        }
+        trace_context::remove_malformed(headers);
     }
 
     fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
@@ -194,9 +190,10 @@ struct Forwarding {
 }
 
 impl Forwarding {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, presented: &PresentedKey<'_>) -> Self {
         let lines: Vec<&str> = headers
             .get_all(&FORWARDED_FOR)
+            .filter(|line| !presented.is_in(&FORWARDED_FOR, line))
             .filter_map(|line| line.to_str().ok())
             .collect();
         Self {
@@ -205,27 +202,36 @@ impl Forwarding {
                 .get(&FORWARDED_PROTO)
                 .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
                 .cloned(),
-            host: headers.get(&FORWARDED_HOST).cloned(),
+            host: headers
+                .get(&FORWARDED_HOST)
+                .filter(|host| !presented.is_in(&FORWARDED_HOST, host))
+                .cloned(),
         }
     }
 }
 
-/// Turns the origin's headers into those for the client; whether the shared secret, or what is privileged like it, was among
-/// them.
-pub fn for_client(headers: &mut HeaderMap, request_id: &RequestId) -> bool {
+/// Turns the origin's headers into those for the client; whether the shared secret was among them, by its header's name, or
+/// anywhere in another's name or value.
+pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &RequestId) -> bool {
     remove_nominated(headers);
     let mut leaked = false;
-    headers.retain(|name, _| {
+    headers.retain(|name, value| {
         let name = name.as_str();
         let hidden = names::is_hidden_from_clients(name);
-        if hidden && names::is_privileged(name) {
-            leaked = true;
+        let in_name = secret.is_in(name.as_bytes());
+        let leaks = in_name
+            || hidden && names::is_privileged(name)
+            || secret.is_in(value.as_bytes());
+        // Once an answer: what an origin repeats must not fill the log.
+        if leaks && !leaked {
+            let header = if in_name { "a header's name" } else { name };
             log::warn!(
-                "request {}: the origin answered with the shared secret, which was removed",
+                "request {}: the origin answered with the shared secret in {header:?}, which was removed",
                 request_id.as_str()
             );
         }
-        !(hidden || is_hop_by_hop(name))
+        leaked |= leaks;
+        !(leaks || hidden || is_hop_by_hop(name))
     });
     headers.insert(REQUEST_ID.clone(), request_id.header_value());
     leaked
@@ -245,20 +251,4 @@ fn remove_nominated(headers: &mut HeaderMap) {
     for name in nominated {
         headers.remove(name);
     }
-}
-
-/// Whether a `traceparent` is well formed (W3C Trace Context, section 3.2).
-fn is_traceparent(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
-    bytes.len() >= 55
-        && bytes.len() <= 255
-        && bytes
-            .iter()
-            .take(55)
-            .enumerate()
-            .all(|(index, byte)| match index {
-                2 | 35 | 52 => *byte == b'-',
-                _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
-            })
-        && !bytes.starts_with(b"ff")
 }

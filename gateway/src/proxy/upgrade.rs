@@ -15,8 +15,9 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::http::client_stream::ClientControl;
+use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody};
-use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, judge, phase, respond};
+use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, judge, phase};
 use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
@@ -56,7 +57,7 @@ pub async fn open(
     let begun = Instant::now();
     let mut head = Some(RequestHeadType::from(head));
     let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
-    let (answer, in_flight) = loop {
+    let (tunnel, in_flight) = loop {
         let Some(chosen) = attempts.choose() else {
             return Err(Failed {
                 failure: Failure::Overloaded,
@@ -68,7 +69,7 @@ pub async fn open(
                 .insert(header::HOST, chosen.url().host().clone());
         }
         let error = match pool.try_tunnel(chosen.url().target(), &mut head).await {
-            Ok(answer) => break (answer, chosen.answered()),
+            Ok(tunnel) => break (tunnel, chosen.answered()),
             Err(error) => error,
         };
         let (failure, phase) = (judge(&error, &client.progress), phase(&error));
@@ -84,7 +85,7 @@ pub async fn open(
         }
     };
     let wait = begun.elapsed();
-    match pass_on(answer, &client) {
+    match pass_on(tunnel, &client) {
         Ok(response) => Ok(Answer {
             response: response.map_body(|_, body| body.counted(in_flight)),
             wait,
@@ -97,32 +98,28 @@ pub async fn open(
     }
 }
 
-fn pass_on(answer: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
-    Ok(match answer {
+fn pass_on(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
+    match tunnel {
         TunnelAnswer::Refused(head, payload) => {
-            let mut response = respond(head, payload, false)?;
+            let follows = Follows::Body {
+                payload,
+                head_only: false,
+            };
+            let mut response = answer(head, follows)?;
             // The client may have sent more than its head, which is no request.
             response
                 .head_mut()
                 .set_connection_type(ConnectionType::Close);
-            response
+            Ok(response)
         }
         TunnelAnswer::Open { head, io, first } => {
-            let agreed = head.headers.get(header::UPGRADE).is_some_and(|line| {
-                line.as_bytes()
-                    .eq_ignore_ascii_case(client.protocol.as_bytes())
-            });
-            if !agreed {
-                return Err(Failure::BadAnswer(
-                    "the origin answered 101 without agreeing to the protocol".to_owned(),
-                ));
-            }
-            let mut response =
-                Response::with_body(StatusCode::SWITCHING_PROTOCOLS, tunnel(io, first, client));
-            *response.headers_mut() = head.headers;
-            response
+            let follows = Follows::Tunnel {
+                asked: &client.protocol,
+                open: Box::new(|| carry_both_ways(io, first, client)),
+            };
+            answer(head, follows)
         }
-    })
+    }
 }
 
 /// Marks a response as one that leaves HTTP; after its headers were looked through, which takes such marks off.
@@ -136,7 +133,7 @@ pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue)
 }
 
 /// The origin's bytes as a body. A task of its own carries the client's bytes the other way; it ends with the body.
-fn tunnel(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> OriginBody {
+fn carry_both_ways(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> OriginBody {
     let (from_origin, to_origin) = tokio::io::split(io);
     let last_byte = Rc::new(Cell::new(Instant::now()));
     let upward = carry(

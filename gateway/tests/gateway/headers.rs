@@ -18,7 +18,11 @@ fn what_only_the_gateway_may_say_is_taken_from_clients_in_every_spelling() {
     let origin = Origin::hello();
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
-    for name in postern_shared::headers::PRIVILEGED {
+    let families = postern_shared::headers::PRIVILEGED_PREFIXES
+        .iter()
+        .flat_map(|prefix| ["custom", "role", ""].map(|rest| format!("{prefix}{rest}")));
+    let names = postern_shared::headers::PRIVILEGED.map(str::to_owned);
+    for name in names.into_iter().chain(families) {
         for separator in ["-", "_", ".", "!", "~"] {
             for spelling in [
                 name.replace('-', separator),

@@ -6,7 +6,9 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod answers;
 mod bad_input;
+mod caches;
 mod certificates;
 mod client;
 mod commands;
@@ -26,12 +28,15 @@ mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
+mod presented_keys;
+mod proxy_headers;
 mod rig;
 mod running;
 mod stopping;
 mod story;
 mod streaming;
 mod tls;
+mod trace_context;
 mod uploads;
 mod upstreams;
 mod usage;

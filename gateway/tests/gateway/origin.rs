@@ -80,6 +80,11 @@ impl Origin {
         self.arrived.lock().unwrap().clone()
     }
 
+    /// Leaves what arrived so far out of account.
+    pub(crate) fn forget(&self) {
+        self.arrived.lock().unwrap().clear();
+    }
+
     /// The one request that arrived.
     pub(crate) fn only(&self) -> Arrived {
         let arrived = self.arrived();

@@ -162,8 +162,9 @@ fn read_status_line(line: &[u8]) -> Result<(bool, u16), OriginFault> {
     let status = code
         .iter()
         .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-    if status < 100 {
-        return Err(BAD);
+    // What a client would make of others is anyone's guess (RFC 9110 §15).
+    if !(100..=599).contains(&status) {
+        return Err(OriginFault::BadFraming("a status outside of 100 to 599"));
     }
     Ok((old, status))
 }
@@ -383,6 +384,14 @@ mod tests {
             ("HTTP/1.1 20 OK\r\n\r\n", GET, None),
             ("HTTP/1.1 2000 OK\r\n\r\n", GET, None),
             ("HTTP/1.1 000 OK\r\n\r\n", GET, None),
+            ("HTTP/1.1 099 OK\r\n\r\n", GET, None),
+            ("HTTP/1.1 600 OK\r\n\r\n", HEAD, None),
+            ("HTTP/1.1 999 OK\r\nContent-Length: 5\r\n\r\n", GET, None),
+            (
+                "HTTP/1.1 599 OK\r\nContent-Length: 5\r\n\r\n",
+                GET,
+                verdict(Length::Known(5), false, true),
+            ),
             ("HTTP/1.1  200 OK\r\n\r\n", GET, None),
             ("HTTP/2.0 200 OK\r\n\r\n", GET, None),
             ("http/1.1 200 OK\r\n\r\n", GET, None),

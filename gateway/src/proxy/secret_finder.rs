@@ -1,0 +1,212 @@
+//! Finds the shared secret in what an origin answers: as it is, in any case, within other text, and in the usual encodings.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use aho_corasick::AhoCorasick;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+/// How often escapes are undone: a value that was escaped more often is not worth more work.
+const MAX_ROUNDS: usize = 3;
+
+/// Finds one secret. Built once; a look costs no allocation unless something in the text is escaped.
+pub struct SecretFinder {
+    forms: AhoCorasick,
+    shortest: usize,
+}
+
+impl SecretFinder {
+    /// A finder of `secret`, which is not empty.
+    ///
+    /// # Errors
+    /// The secret is too long to be looked for.
+    pub fn new(secret: &[u8]) -> Result<Self, aho_corasick::BuildError> {
+        let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut forms = vec![secret.to_vec(), hexadecimal.into_bytes()];
+        for before in 0..3 {
+            for encoded in [
+                within(secret, before, |text| STANDARD_NO_PAD.encode(text)),
+                within(secret, before, |text| URL_SAFE_NO_PAD.encode(text)),
+            ] {
+                if !forms.contains(&encoded) {
+                    forms.push(encoded);
+                }
+            }
+        }
+        let shortest = forms.iter().map(Vec::len).min().unwrap_or_default();
+        Ok(Self {
+            // A header's name is in lower case by the time it is seen, and the case of hexadecimal digits says nothing.
+            forms: AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .build(&forms)?,
+            shortest,
+        })
+    }
+
+    /// Whether the secret stands in `text`: as it is, in hexadecimal digits or base64, with escapes (`%` or `\`) undone, and
+    /// in any case.
+    #[must_use]
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        if text.len() < self.shortest {
+            return false;
+        }
+        if self.forms.is_match(text) {
+            return true;
+        }
+        // Each kind of escapes alone too: the secret may have the other's mark in it.
+        memchr::memchr2(b'%', b'\\', text).is_some()
+            && [&b"%"[..], b"\\", b"%\\"]
+                .iter()
+                .any(|marks| self.is_escaped_in(text, marks))
+    }
+
+    fn is_escaped_in(&self, text: &[u8], marks: &[u8]) -> bool {
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..MAX_ROUNDS {
+            match without_escapes(&text, marks) {
+                Some(plain) if self.forms.is_match(&plain) => return true,
+                Some(plain) => text = Cow::Owned(plain),
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+impl fmt::Debug for SecretFinder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretFinder").finish_non_exhaustive()
+    }
+}
+
+/// What stands in the encoding of any text that has `secret` after `before` bytes, or after a multiple of three more.
+fn within(secret: &[u8], before: usize, encode: impl Fn(Vec<u8>) -> String) -> Vec<u8> {
+    let encoded = encode([vec![0; before], secret.to_vec()].concat());
+    // Digits of six bits: the first ones, and the last one, have bits of what stands beside the secret.
+    let begin = (before * 8).div_ceil(6);
+    let end = (before + secret.len()) * 8 / 6;
+    encoded
+        .as_bytes()
+        .get(begin..end)
+        .unwrap_or_default()
+        .to_vec()
+}
+
+/// `text` with those escapes undone that begin with one of `marks`: `%` and two hexadecimal digits, `\` before a character. `None`
+/// where there is nothing to undo.
+fn without_escapes(text: &[u8], marks: &[u8]) -> Option<Vec<u8>> {
+    text.iter().find(|byte| marks.contains(byte))?;
+    let hexadecimal = |digit: u8| char::from(digit).to_digit(16);
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let undone = match (first, after) {
+            _ if !marks.contains(first) => None,
+            (b'%', [high, low, after @ ..]) => hexadecimal(*high)
+                .zip(hexadecimal(*low))
+                .and_then(|(high, low)| u8::try_from(high * 16 + low).ok())
+                .map(|byte| (byte, after)),
+            (b'\\', [escaped, after @ ..]) => Some((*escaped, after)),
+            _ => None,
+        };
+        let (byte, after) = undone.unwrap_or((*first, after));
+        plain.push(byte);
+        rest = after;
+    }
+    (plain != text).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn percent(text: &str) -> String {
+        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    #[test]
+    fn the_secret_is_found_in_every_form() {
+        for secret in [
+            "rig-9f2c51d07be84a63-shared",
+            "0123456789abcdef",
+            "k8Z!#%&'*+-.^_|~",
+            "quote\"back\\slash-9f2c51",
+            &"aB3$".repeat(128),
+        ] {
+            let finder = SecretFinder::new(secret.as_bytes()).unwrap();
+            let basic = |user: &str| STANDARD_NO_PAD.encode(format!("{user}:{secret}@"));
+            let url_safe = |user: &str| URL_SAFE_NO_PAD.encode(format!("{user}?{secret}~x"));
+            for text in [
+                secret.to_owned(),
+                secret.to_uppercase(),
+                secret.to_lowercase(),
+                format!("a{secret}b"),
+                format!("session={secret}; Path=/; HttpOnly"),
+                format!("https://example.com/?a=b&secret={secret}#c"),
+                percent(secret),
+                percent(secret).to_lowercase(),
+                percent(&percent(secret)),
+                format!("\"{}\"", secret.replace('\\', "\\\\").replace('"', "\\\"")),
+                secret.replace('-', "%2D").replace('%', "%25"),
+                secret.bytes().map(|byte| format!("{byte:02X}")).collect(),
+                basic(""),
+                basic("u"),
+                basic("us"),
+                basic("use"),
+                url_safe(""),
+                url_safe("u"),
+                url_safe("us"),
+            ] {
+                assert!(finder.is_in(text.as_bytes()), "{secret} in {text}");
+            }
+            for text in [
+                "",
+                "application/json",
+                "Thu, 26 Nov 2026 00:00:00 GMT",
+                "%",
+                "%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%",
+                "\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\",
+                &secret[1..],
+                &secret[..secret.len() - 1],
+            ] {
+                assert!(!finder.is_in(text.as_bytes()), "{secret} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let finder = SecretFinder::new(b"rig-9f2c51d07be84a63").unwrap();
+        assert!(!format!("{finder:?}").contains("9f2c"));
+    }
+
+    proptest! {
+        // Each builds a finder, which takes a while without optimization.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn base64_of_whatever_holds_the_secret_is_found(
+            before in proptest::collection::vec(any::<u8>(), 0..20),
+            secret in "[!-~]{16,80}",
+            after in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let finder = SecretFinder::new(secret.as_bytes()).unwrap();
+            let text = [before, secret.into_bytes(), after].concat();
+            prop_assert!(finder.is_in(&text));
+            prop_assert!(finder.is_in(STANDARD_NO_PAD.encode(&text).as_bytes()));
+            prop_assert!(finder.is_in(URL_SAFE_NO_PAD.encode(&text).as_bytes()));
+        }
+
+        #[test]
+        fn other_text_is_not_taken_for_it(text in "[ -~]{0,200}") {
+            static FINDER: LazyLock<SecretFinder> =
+                LazyLock::new(|| SecretFinder::new(b"\x01not-visible-9f2c51").unwrap());
+            prop_assert!(!FINDER.is_in(text.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `Vary` (RFC 9110, section 12.5.5): tells caches that an answer depends on the key. A shared cache must not hand what was meant
+//! for one key to the holder of another, or to somebody without any (RFC 9111, section 4.1).
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+/// Adds `names` to what the answer varies by; what it names already, and `*`, stays.
+pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
+    let mut lines = headers.get_all(header::VARY);
+    let (first, more) = (lines.next(), lines.next());
+    let is_done = match (first, more) {
+        (None, _) => false,
+        (Some(line), None) => names.iter().all(|name| {
+            members(line).any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        }),
+        // Some caches look at one line only (nginx before 1.23).
+        (Some(_), Some(_)) => false,
+    };
+    if is_done {
+        return;
+    }
+    let merged = match (first, names) {
+        (None, [name]) => HeaderValue::from_name(name.clone()),
+        _ => merge(headers, names),
+    };
+    headers.insert(header::VARY, merged);
+}
+
+/// All lines in one, with `names` at its end.
+fn merge(headers: &HeaderMap, names: &[HeaderName]) -> HeaderValue {
+    // Nothing can be added to what is never the same.
+    static ANYTHING: HeaderValue = HeaderValue::from_static("*");
+    let mut all: Vec<&[u8]> = Vec::new();
+    let named = headers.get_all(header::VARY).flat_map(members);
+    for member in named.chain(names.iter().map(|name| name.as_str().as_bytes())) {
+        if member == b"*" {
+            return ANYTHING.clone();
+        }
+        if !all.iter().any(|known| known.eq_ignore_ascii_case(member)) {
+            all.push(member);
+        }
+    }
+    // Members of header values, joined, are one again.
+    HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..]))).unwrap_or(ANYTHING.clone())
+}
+
+fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_varies_is_added_to_and_never_replaced() {
+        for (lines, wanted) in [
+            (&[][..], "authorization"),
+            (&[""], "authorization"),
+            (&["Accept-Encoding"], "Accept-Encoding, authorization"),
+            (
+                &["accept-encoding,accept"],
+                "accept-encoding, accept, authorization",
+            ),
+            (&["Accept", "Origin"], "Accept, Origin, authorization"),
+            (
+                &["Accept", "accept, ORIGIN"],
+                "Accept, ORIGIN, authorization",
+            ),
+            (&["Authorization"], "Authorization"),
+            (&["Accept , AUTHORIZATION"], "Accept , AUTHORIZATION"),
+            (&["Authorization", "Accept"], "Authorization, Accept"),
+            (&["authorization-x"], "authorization-x, authorization"),
+            (&["*"], "*"),
+            (&["Accept, *"], "*"),
+            (&["Accept", "*"], "*"),
+            (&["*", "*"], "*"),
+            (&[" , ,"], "authorization"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::VARY, HeaderValue::from_static(line));
+            }
+            add(&mut headers, &[header::AUTHORIZATION]);
+            let all: Vec<_> = headers
+                .get_all(header::VARY)
+                .map(|line| line.to_str().unwrap())
+                .collect();
+            assert_eq!(all, [wanted], "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn several_names_are_added_where_they_are_missing() {
+        let names = [header::AUTHORIZATION, HeaderName::from_static("x-api-key")];
+        for (line, wanted) in [
+            (None, "authorization, x-api-key"),
+            (Some("X-Api-Key"), "X-Api-Key, authorization"),
+            (Some("accept"), "accept, authorization, x-api-key"),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(line) = line {
+                headers.insert(header::VARY, HeaderValue::from_static(line));
+            }
+            add(&mut headers, &names);
+            assert_eq!(headers.get(header::VARY).unwrap(), wanted);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! A key that was presented, wherever it stood, is in nothing that is sent on or written.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::client::{Connection, get};
+use crate::origin::Origin;
+use crate::rig::{Process, database, gateway};
+use crate::running::eventually;
+
+const TOKEN: &str = "taint-operator-9f2c51d07be84a63";
+const FOREIGN: &str = "sk-live-51D07beQ84a639f2cXyZ/0+1==";
+
+/// Two routes, one of which lets everyone in.
+const FILE: &str = "[[routes]]\npath = \"/\"\n\n[[routes]]\npath = \"/open\"\non_missing_key = \"anonymous\"\npreserve_host = true\n";
+
+/// A gateway with everything on that writes, and that says all it can.
+fn start(origin: &Origin) -> Process {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), FILE).unwrap();
+    std::fs::write(
+        directory.path().join("keys.csv"),
+        format!("consumer,key\nforeign,{FOREIGN}\n"),
+    )
+    .unwrap();
+    let snapshot = directory.path().join("keys.snapshot");
+    let database = database(directory.path());
+    let output = gateway(
+        directory.path(),
+        &[("DATABASE_URL", &database)],
+        &["import", "keys.csv"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    std::fs::remove_file(directory.path().join("keys.csv")).unwrap();
+    Process::start(
+        directory,
+        &origin.url(),
+        &[
+            ("RUST_LOG", "trace"),
+            ("ADMIN_TOKEN", TOKEN),
+            ("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap()),
+        ],
+    )
+}
+
+/// A request with the key in some place, and whether it also stands where the gateway does not look: in the body, which is the
+/// client's and passes as it is.
+struct Case {
+    place: &'static str,
+    request: String,
+    in_body: bool,
+}
+
+fn cases(key: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |place, start: &str, lines: &[&str], body: &str| {
+        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let host = if lines.to_lowercase().contains("\nhost:")
+            || lines.to_lowercase().starts_with("host:")
+        {
+            ""
+        } else {
+            "host: h\r\n"
+        };
+        cases.push(Case {
+            place,
+            request: format!("{start} HTTP/1.1\r\n{host}{lines}\r\n{body}"),
+            in_body: false,
+        });
+    };
+    let bearer = format!("authorization: Bearer {key}");
+    let basic = format!(
+        "authorization: Basic {}",
+        STANDARD.encode(format!("user:{key}"))
+    );
+    let escaped: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let partly = key
+        .replace('_', "%5F")
+        .replace('-', "%2D")
+        .replace('/', "%2f");
+    add("as it should be", "GET /a", &[&bearer], "");
+    for path in ["/a", "/open"] {
+        let start = format!("GET {path}");
+        let mut odd = |place, lines: &[&str]| add(place, &start, lines, "");
+        odd(
+            "another case and spaces",
+            &[&format!("AUTHORIZATION:   bEARER    {key}   ")],
+        );
+        odd("twice", &[&bearer, &bearer]);
+        odd(
+            "with another scheme beside it",
+            &[&bearer, "authorization: Basic eDp5"],
+        );
+        odd("as a password", &[&basic]);
+        odd("without a scheme", &[&format!("authorization: {key}")]);
+        odd(
+            "of another scheme",
+            &[&format!("authorization: ApiKey {key}")],
+        );
+        odd("in quotes", &[&format!("authorization: Bearer \"{key}\"")]);
+        odd(
+            "in a list",
+            &[&format!("authorization: Bearer {key}, Basic eDp5")],
+        );
+        odd(
+            "with more behind it",
+            &[&format!("authorization: Bearer {key}x")],
+        );
+        odd(
+            "for the proxy",
+            &[&bearer, &format!("proxy-authorization: Bearer {key}")],
+        );
+        odd(
+            "under a folded name",
+            &[&bearer, &format!("author_ization: Bearer {key}")],
+        );
+        odd(
+            "in another header",
+            &[&bearer, &format!("x-api-key: {key}")],
+        );
+        odd(
+            "within another header",
+            &[&bearer, &format!("x-forward: a {key} b")],
+        );
+        odd(
+            "in a header of an application",
+            &[&bearer, &format!("x-app: a={key}&b=c")],
+        );
+        odd(
+            "in a cookie",
+            &[&bearer, &format!("cookie: a=1; key={key}; b=2")],
+        );
+        odd(
+            "escaped in a cookie",
+            &[&bearer, &format!("cookie: a=1; key={escaped}")],
+        );
+        odd(
+            "partly escaped in a header",
+            &[&bearer, &format!("x-app: key={partly}")],
+        );
+        odd(
+            "in a referer",
+            &[&bearer, &format!("referer: https://example.com/?key={key}")],
+        );
+        odd("as an id", &[&bearer, &format!("x-request-id: {key}")]);
+        odd(
+            "as part of an id",
+            &[&bearer, &format!("x-request-id: a.{key}")],
+        );
+        odd(
+            "in trace context",
+            &[
+                &bearer,
+                "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                &format!("tracestate: a={key}"),
+            ],
+        );
+        odd(
+            "in a nomination",
+            &[&bearer, &format!("connection: close, {key}")],
+        );
+        odd("as an expectation", &[&bearer, &format!("expect: {key}")]);
+        odd("in via", &[&bearer, &format!("via: 1.1 {key}")]);
+        odd(
+            "in forwarding headers",
+            &[
+                &bearer,
+                &format!("x-forwarded-host: {key}"),
+                &format!("x-forwarded-for: {key}"),
+                &format!("forwarded: for={key}"),
+            ],
+        );
+        odd("as the host", &[&bearer, &format!("host: {key}")]);
+        odd(
+            "as the host without an Authorization",
+            &[&format!("host: {key}")],
+        );
+        odd(
+            "as a protocol to leave HTTP for",
+            &[&bearer, "connection: upgrade", &format!("upgrade: {key}")],
+        );
+    }
+    // A header's name, as far as it can be one.
+    if key
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    {
+        add(
+            "as a header's name",
+            "GET /a",
+            &[&bearer, &format!("{key}: 1")],
+            "",
+        );
+        add("as the method", &format!("{key} /a"), &[], "");
+        add(
+            "as the method, with itself",
+            &format!("{key} /a"),
+            &[&bearer],
+            "",
+        );
+    }
+    add(
+        "in a trailer",
+        "POST /a",
+        &[&bearer, "transfer-encoding: chunked", "trailer: x-key"],
+        &format!("1\r\na\r\n0\r\nx-key: {key}\r\nauthorization: Bearer {key}\r\n\r\n"),
+    );
+    add(
+        "in an extension of a chunk",
+        "POST /a",
+        &[&bearer, "transfer-encoding: chunked"],
+        &format!("1;key={key}\r\na\r\n0\r\n\r\n"),
+    );
+    add(
+        "in a malformed request",
+        "GET /a",
+        &[&bearer, &format!("x app: {key}")],
+        "",
+    );
+    add(
+        "in a version",
+        &format!("GET /a HTTP/1.1 {key}"),
+        &[&bearer],
+        "",
+    );
+    if key != FOREIGN {
+        // A key of another system's form is none at a look; the gateway knows its own in a URL.
+        add("in the path", &format!("GET /{key}"), &[&bearer], "");
+        add("in the query", &format!("GET /a?key={key}"), &[&bearer], "");
+        add(
+            "escaped in the path",
+            &format!("GET /a/{escaped}"),
+            &[&bearer],
+            "",
+        );
+        add(
+            "escaped in the query",
+            &format!("GET /open?a={partly}"),
+            &[],
+            "",
+        );
+        add(
+            "in an absolute target",
+            &format!("GET http://h/{key}"),
+            &[&bearer],
+            "",
+        );
+        add(
+            "in an absolute target's host",
+            &format!("GET http://{key}/"),
+            &[&bearer, &format!("host: {key}")],
+            "",
+        );
+    }
+    let body = format!("key={key}");
+    let length = format!("content-length: {}", body.len());
+    add("in the body", "POST /a", &[&bearer, &length], &body);
+    for case in &mut cases {
+        case.in_body = case.place == "in the body";
+    }
+    cases
+}
+
+#[test]
+fn a_presented_key_is_in_nothing_that_is_sent_on_or_written() {
+    let origin = Origin::hello();
+    let gateway = start(&origin);
+    let own = gateway.key("own");
+    let own = own.rsplit(' ').next().unwrap();
+    let mut accepted = 0;
+    for key in [own, FOREIGN] {
+        let tail = &key[key.len() - 16..];
+        for Case {
+            place,
+            request,
+            in_body,
+        } in cases(key)
+        {
+            let mut connection = Connection::open(gateway.public);
+            connection.send(&request);
+            let response = connection.response();
+            accepted += usize::from(response.status == 200);
+            let told = format!("{:?}{}", response.headers, response.text());
+            assert!(!told.contains(tail), "{place}: {told}");
+            let arrived = origin.arrived();
+            for request in arrived {
+                let head = format!("{}{:?}", request.line, request.headers);
+                assert!(!is_in(head.as_bytes(), key), "{key} {place}: {head}");
+                assert!(in_body || !is_in(&request.body, key), "{key} {place}");
+            }
+            if in_body {
+                assert_eq!(
+                    origin.arrived().pop().unwrap().body,
+                    format!("key={key}").as_bytes()
+                );
+                origin.forget();
+            }
+        }
+    }
+    assert!(accepted > 60, "{accepted} requests were let in");
+    let admin = format!("authorization: Bearer {TOKEN}");
+    let mut written = vec![("the process log".to_owned(), gateway.log().into_bytes())];
+    for path in [
+        "/metrics",
+        "/readyz",
+        "/v1/consumers",
+        "/v1/keys",
+        "/v1/audit",
+        "/v1/gateways",
+        "/v1/usage?by=day",
+    ] {
+        let answer = get(gateway.admin, path, &[&admin]);
+        written.push((path.to_owned(), answer.text().into_bytes()));
+    }
+    eventually("the snapshot is written", || {
+        gateway.directory.path().join("keys.snapshot").exists()
+    });
+    let access_log = || {
+        gateway
+            .access_log()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<String>()
+    };
+    written.push(("the access log".to_owned(), access_log().into_bytes()));
+    written.extend(files(gateway.directory.path()));
+    assert!(written.len() > 11, "{} sinks", written.len());
+    for (sink, bytes) in written {
+        for key in [own, FOREIGN] {
+            let found = String::from_utf8_lossy(&bytes);
+            let line = found.lines().find(|line| is_in(line.as_bytes(), key));
+            assert!(line.is_none(), "{sink}: {line:?}");
+        }
+    }
+}
+
+/// Whether most of `key` stands there, as it is, in lower case, or in base64.
+fn is_in(bytes: &[u8], key: &str) -> bool {
+    let tail = &key[key.len() - 16..];
+    let text = String::from_utf8_lossy(bytes);
+    let in_base64 = STANDARD.encode(format!("user:{key}"));
+    text.contains(tail)
+        || text.contains(&tail.to_lowercase())
+        || text.contains(&in_base64[8..])
+        || text.contains(&tail.replace('-', "%2D").replace('/', "%2f"))
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap()))
+        .collect()
+}
