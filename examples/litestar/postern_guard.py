@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 SECRET = b"x-shared-secret"
 IDENTITY = {b"x-consumer-id", b"x-consumer-username", b"x-consumer-custom-id", b"x-consumer-groups",
             b"x-consumer-metadata", b"x-credential-identifier", b"x-anonymous-consumer"}  # fmt: skip
+# Names that begin so are the gateway's, whether it sets them or not.
+FAMILIES = (b"x-consumer-", b"x-credential-")
 REFUSALS = {
     "unconfigured": (500, "Internal Server Error", "Server configuration error"),
     "missing": (401, "Unauthorized", "No secret provided"),
@@ -42,8 +44,7 @@ class RequireSharedSecret:
             return await _refuse(verdict, scope, receive, send)
         # The secret leaves in every spelling; identity stays under its own names, and only where it is proven.
         proven = IDENTITY if verdict == "proven" else frozenset()
-        hidden = {SECRET} | IDENTITY
-        headers = [(n, v) for n, v in scope["headers"] if n.lower() in proven or _spelled(n) not in hidden]
+        headers = [(n, v) for n, v in scope["headers"] if n.lower() in proven or not _is_privileged(n)]
         return await self.app({**scope, "headers": headers}, receive, send)
 
     def _verdict(self, scope):
@@ -64,9 +65,10 @@ class RequireSharedSecret:
         return "proven" if any([hmac.compare_digest(digest, accepted) for accepted in self.accepted]) else "invalid"
 
 
-def _spelled(name):
-    """CGI turns `-` into `_`, and some servers do so with every other mark."""
-    return re.sub(rb"[^a-z0-9]", b"-", name.lower())
+def _is_privileged(name):
+    """In every spelling: CGI turns `-` into `_`, and some servers do so with every other mark."""
+    spelled = re.sub(rb"[^a-z0-9]", b"-", name.lower())
+    return spelled == SECRET or spelled in IDENTITY or spelled.startswith(FAMILIES)
 
 
 async def _refuse(marker, scope, receive, send):

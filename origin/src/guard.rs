@@ -38,7 +38,8 @@ const PREVIOUS: &str = "SHARED_SECRET_PREVIOUS";
 /// | another value, or the header more than once | 401 | `Invalid secret` | `invalid` |
 ///
 /// What comes behind it never sees the secret, in no spelling of the header's name. It sees the identity headers only
-/// under their own names and only on requests that brought the proof, so no client can plant one.
+/// under their own names and only on requests that brought the proof, and nothing else that begins with `x-consumer-` or
+/// `x-credential-`, so no client can plant one.
 #[derive(Debug, Clone)]
 pub struct RequireSharedSecret {
     accepted: AcceptedSecrets,
@@ -299,7 +300,7 @@ fn is_secret(name: &HeaderName) -> bool {
     headers::is_spelling_of(name.as_str(), SHARED_SECRET)
 }
 
-/// Whether no reader can take the name for that of another, privileged header.
+/// Whether no reader can take the name for a privileged one that the gateway did not set.
 fn is_unambiguous(name: &HeaderName) -> bool {
     !headers::is_privileged(name.as_str()) || headers::PRIVILEGED.contains(&name.as_str())
 }

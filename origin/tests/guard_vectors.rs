@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use origin_process::{Answer, OriginProcess, command};
-use postern_shared::headers::{SHARED_SECRET, is_spelling_of};
+use postern_shared::headers::is_privileged;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -37,6 +37,7 @@ struct Case {
     status: u16,
     detail: Option<String>,
     marker: Option<String>,
+    sees: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -160,14 +161,16 @@ fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
     }
     let body = answer.json();
     if case.marker.is_none() {
-        let seen = body["headers"]
-            .as_object()
-            .and_then(|seen| seen.keys().find(|name| is_spelling_of(name, SHARED_SECRET)));
-        let echoed = path != "/echo" || body["headers"].is_object();
-        return match seen {
-            Some(name) => Some(format!("the handler saw {name}")),
-            None => (!echoed).then(|| "no echo".to_owned()),
+        if path != "/echo" {
+            return None;
+        }
+        let Some(seen) = body["headers"].as_object() else {
+            return Some("no echo".to_owned());
         };
+        let mut seen: Vec<_> = seen.keys().filter(|name| is_privileged(name)).collect();
+        seen.sort_unstable();
+        let wanted: Vec<_> = case.sees.iter().flatten().collect();
+        return (seen != wanted).then(|| format!("the handler saw {seen:?} and not {wanted:?}"));
     }
     let challenge = (case.status == 401).then_some("SharedSecret realm=\"origin\"");
     let title = if case.status == 401 {

@@ -22,8 +22,8 @@ pub const ORIGIN_GUARD: &str = "x-origin-guard";
 /// One id for a request, in both access logs, in the answer and in every refusal.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Names that only the gateway may set. A client's copies are removed first, in every spelling that
-/// [`is_privileged`] recognises.
+/// The names that the gateway sets, each of which it alone may say; [`is_privileged`] knows what is taken from clients, which is
+/// more than these.
 pub const PRIVILEGED: [&str; 8] = [
     SHARED_SECRET,
     CONSUMER_ID,
@@ -35,18 +35,31 @@ pub const PRIVILEGED: [&str; 8] = [
     ANONYMOUS_CONSUMER,
 ];
 
+/// What names begin with that are the gateway's, whether it sets them or not: a reader who believes the family must not find a
+/// client's word in it.
+pub const PRIVILEGED_PREFIXES: [&str; 2] = ["x-consumer-", "x-credential-"];
+
 /// Names that never reach a client in a response, in any spelling: the secret, should the origin echo it, and the
 /// guard's mark.
 pub const HIDDEN_FROM_CLIENTS: [&str; 2] = [SHARED_SECRET, ORIGIN_GUARD];
 
-/// Whether `name` is one of [`PRIVILEGED`] to any reader.
+/// Whether only the gateway may say `name`: to some reader it is one of [`PRIVILEGED`], or begins with one of
+/// [`PRIVILEGED_PREFIXES`].
 ///
-/// Compared by [`is_spelling_of`].
+/// Compared as in [`is_spelling_of`].
 #[must_use]
 pub fn is_privileged(name: &str) -> bool {
-    PRIVILEGED
-        .iter()
-        .any(|privileged| is_spelling_of(name, privileged))
+    let belongs_to = |prefix: &&str| {
+        name.as_bytes()
+            .get(..prefix.len())
+            .is_some_and(|begin| is_folded(begin, prefix))
+    };
+    // What all of them begin with, so that other names are done with one look.
+    matches!(name.as_bytes(), [b'x' | b'X', ..])
+        && (PRIVILEGED_PREFIXES.iter().any(belongs_to)
+            || PRIVILEGED
+                .iter()
+                .any(|privileged| is_spelling_of(name, privileged)))
 }
 
 /// Whether `name` must be taken out of a response; compared like [`is_privileged`].
@@ -63,12 +76,16 @@ pub fn is_hidden_from_clients(name: &str) -> bool {
 /// compared in lower case with each byte that is not a letter or a digit read as `-`.
 #[must_use]
 pub fn is_spelling_of(name: &str, canonical: &str) -> bool {
+    is_folded(name.as_bytes(), canonical)
+}
+
+fn is_folded(name: &[u8], canonical: &str) -> bool {
     name.len() == canonical.len()
         && name
-            .bytes()
+            .iter()
             .zip(canonical.bytes())
             .all(|(byte, wanted)| match byte {
-                b'a'..=b'z' | b'0'..=b'9' => byte == wanted,
+                b'a'..=b'z' | b'0'..=b'9' => *byte == wanted,
                 b'A'..=b'Z' => byte.to_ascii_lowercase() == wanted,
                 _ => wanted == b'-',
             })
@@ -80,7 +97,10 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_privileged_name_is_recognised() {
-        for canonical in PRIVILEGED {
+        let families = PRIVILEGED_PREFIXES
+            .iter()
+            .flat_map(|prefix| ["", "a", "role", "id-2"].map(|rest| format!("{prefix}{rest}")));
+        for canonical in PRIVILEGED.map(str::to_owned).into_iter().chain(families) {
             for separator in ["-", "_", ".", "!", "~", "|"] {
                 let spelled = canonical.replace('-', separator);
                 assert!(is_privileged(&spelled), "{spelled}");
@@ -97,6 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn every_name_that_the_gateway_sets_begins_as_is_privileged_looks_for() {
+        assert!(
+            PRIVILEGED
+                .iter()
+                .chain(&PRIVILEGED_PREFIXES)
+                .all(|name| name.starts_with('x'))
+        );
+    }
+
+    #[test]
     fn other_names_are_left_alone() {
         for name in [
             "",
@@ -105,6 +135,8 @@ mod tests {
             "xx-shared-secret",
             "x-shared",
             "x-consumer",
+            "x-consumers-id",
+            "x-credentials",
             "x-request-id",
             "xsharedsecret",
             "y-consumer-id",

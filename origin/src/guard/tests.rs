@@ -156,6 +156,8 @@ async fn handlers_see_no_secret_and_identity_only_where_it_is_proven() {
             .insert_header(("x-consumer-id", "csmr_1"))
             .insert_header(("x-consumer-groups", "read"))
             .insert_header(("x_consumer_groups", "admin"))
+            .insert_header(("x-consumer-role", "admin"))
+            .insert_header(("x_credential_scope", "all"))
             .to_request();
         let response = call_service(&app, request).await;
         assert_eq!(response.status(), StatusCode::OK);
