@@ -122,7 +122,8 @@ impl Caller {
                 credential_id: filled(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
             }),
             None => {
-                // A scope or a name without an owner must not look like a caller who merely has no name.
+                // A scope or a name without an owner must not look like a caller who merely has no name. Empty ones say nothing:
+                // proxies that ask the gateway pass them on.
                 let belongs_to_a_consumer = [
                     CONSUMER_USERNAME,
                     CONSUMER_CUSTOM_ID,
@@ -132,7 +133,7 @@ impl Caller {
                 ];
                 match belongs_to_a_consumer
                     .into_iter()
-                    .find(|name| headers.contains_key(*name))
+                    .find(|name| headers.get_all(*name).any(|value| !value.is_empty()))
                 {
                     Some(name) => {
                         return Err(CallerError::Malformed {
