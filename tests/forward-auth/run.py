@@ -7,8 +7,10 @@ A backend answers with the headers that arrived: exactly what the gateway says o
 import base64
 import contextlib
 import json
+import posixpath
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -46,6 +48,8 @@ on_missing_key = "anonymous"
 path = "/admin"
 hosts = ["admin.example"]
 """
+# A text that each proxy could take for something of its own.
+CUSTOM_ID = "crm-7 {env.SHARED_SECRET} $host %REQ(authorization)% \"x\" \\\\1"
 FORGED = "forged-51d07be84a639f2c"
 BAD = "Authorization: Bearer nonsense"
 
@@ -63,7 +67,7 @@ def made(admin, path, body):
 def callers(admin):
     """Each with the line of its key, where it may go, and what the backend has to be told of it."""
     metadata = {"plan": "gold"}
-    rich = made(admin, "/v1/consumers", {"name": "acme", "custom_id": "crm-7", "scopes": ["orders:read"], "metadata": metadata})
+    rich = made(admin, "/v1/consumers", {"name": "acme", "custom_id": CUSTOM_ID, "scopes": ["orders:read"], "metadata": metadata})
     bare = made(admin, "/v1/consumers", {"name": "bare"})
     bound = made(admin, "/v1/consumers", {"name": "bound", "scopes": ["orders:read"], "allowed_ips": ["127.0.0.2"]})
     rich_key, bare_key, bound_key = (made(admin, f"/v1/consumers/{one['id']}/keys", {}) for one in (rich, bare, bound))
@@ -71,7 +75,7 @@ def callers(admin):
         "x-consumer-id": consumer["id"], "x-consumer-username": consumer["name"], "x-credential-identifier": key["id"],
     }  # fmt: skip
     more = {
-        "x-consumer-custom-id": "crm-7",
+        "x-consumer-custom-id": CUSTOM_ID,
         "x-consumer-groups": "orders:read",
         "x-consumer-metadata": base64.urlsafe_b64encode(json.dumps(metadata, separators=(",", ":")).encode()).decode().rstrip("="),
     }
@@ -164,6 +168,22 @@ def naming(proxy, key):
         assert arrived is None or arrived["target"] == "/orders/7"
 
 
+def paths(proxy):
+    """What arrives without a key is below the one route that takes nobody's, however the path is written."""
+    for target in [
+        "/public#/../orders/7", "/orders/7#/../../public", "/public/../orders/7", "/public/%2e%2e/orders/7", "/public/%2E./orders/7",
+        "//public/../orders/7", "/orders/7?/public", "/public/..%2forders/7", "/public\\..\\orders/7", "/public/%252e%252e/orders/7",
+        "/public?#/../orders/7", "http://api.example/orders/7", "http://admin.example/admin/x", "http://api.example/public/../orders/7",
+        "*", "orders/7", "?/public", "/public/./../orders/7", "/%70ublic/..", "/PUBLIC/../orders/7",
+    ]:  # fmt: skip
+        status, _, arrived = proxy.send("GET", target)
+        if arrived is None:
+            assert status in (400, 401, 403, 404, 405), f"{proxy.name}: {target}: {status}"
+            continue
+        path = posixpath.normpath(urllib.parse.unquote(arrived["target"].partition("?")[0]))
+        assert path.startswith("/public") and "#" not in arrived["target"], f"{proxy.name}: {target} arrived as {arrived['target']}"
+
+
 def passing(proxy, key):
     """Methods, bodies, hosts, paths and queries are judged as they are forwarded."""
     for method, target, host, keys, body in [
@@ -237,6 +257,7 @@ def main():
         for proxy in every:
             refusing(proxy, table)
             naming(proxy, key)
+            paths(proxy)
             passing(proxy, key)
             addresses(proxy, bound)
         told = table["a key with every value"][2]
