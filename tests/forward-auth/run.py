@@ -261,16 +261,17 @@ def main():
         external_auth = run("envoy", recipes.external_auth(), "external-auth")
 
         count = sum(forging(proxy, table) for proxy in documented)
-        count += sum(forging(proxy, table, SECRET, marks="_") for proxy in proven)
+        count += sum(forging(proxy, table, SECRET, names=PRIVILEGED, marks="_") for proxy in proven)
         # These know exact names only, as the page says; the first drops names with "_".
         count += forging(gateway_api, table, names=PRIVILEGED, marks="_")
         count += forging(external_auth, table, names=PRIVILEGED, marks="")
         every = documented + proven + [gateway_api, external_auth]
         for proxy in every:
             refusing(proxy, table)
+            passing(proxy, key)
+        for proxy in documented + [gateway_api, external_auth]:
             naming(proxy, key)
             paths(proxy)
-            passing(proxy, key)
             addresses(proxy, bound)
         told = table["a key with every value"][2]
         for proxy in documented:
