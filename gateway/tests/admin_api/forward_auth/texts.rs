@@ -112,7 +112,7 @@ fn traefik() -> String {
         # What the client says of the request in question is not believed, and not passed on.
         trustForwardHeader: false
         authRequestHeaders: [Authorization, X-Request-Id]
-        # Taken from the client in every spelling, then set from the answer; the last two are in no answer.
+        # Taken from the client in every spelling, then set from the answer: never the secret, never the key.
         authResponseHeadersRegex: "(?i)^({every_spelling}|authorization)$"
 "#
     )
