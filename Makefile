@@ -1,17 +1,18 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-compose bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-forward-auth test-compose bench bench-fleet bench-table requirements
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
+FORWARD_AUTH_VENV := target/forward-auth-venv
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
 # Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
 TABLE ?=
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Build, start both services without Docker, and show the story step by step
 	@demo/run.sh
@@ -22,7 +23,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-demo test-litestar test-api test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-forward-auth test-compose ## Run everything below; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -46,6 +47,11 @@ test-api: $(API_VENV)/ready ## Try the admin API with requests made from its Ope
 	@tests/prepare.sh rust
 	cargo build --locked --bin gateway
 	$(API_VENV)/bin/python tests/api/run.py
+
+test-forward-auth: $(FORWARD_AUTH_VENV)/ready ## Try to forge identities through nginx, Caddy and Envoy that ask the gateway
+	@tests/prepare.sh rust forward-auth
+	cargo build --locked --bin gateway
+	$(FORWARD_AUTH_VENV)/bin/python tests/forward-auth/run.py
 
 test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
@@ -85,6 +91,13 @@ $(API_VENV)/ready: tests/api/requirements.txt
 	rm -rf $(API_VENV)
 	python3 -m venv $(API_VENV)
 	$(API_VENV)/bin/python -m pip install --quiet -r $<
+	touch $@
+
+$(FORWARD_AUTH_VENV)/ready: tests/forward-auth/requirements.txt
+	@tests/prepare.sh forward-auth
+	rm -rf $(FORWARD_AUTH_VENV)
+	python3 -m venv $(FORWARD_AUTH_VENV)
+	$(FORWARD_AUTH_VENV)/bin/python -m pip install --quiet -r $<
 	touch $@
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt

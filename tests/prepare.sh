@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, api, compose, bench; all but the last when none is named) find what they
-# need.
+# Sees to it that the tests named (rust, demo, litestar, api, forward-auth, compose, bench; all but the last when none is named)
+# find what they need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
 # of it at once, and this fails: a test that cannot run is never skipped. The Rust toolchain is only ever named.
@@ -51,7 +51,6 @@ for_rust() {
     echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
   fi
   need "a PostgreSQL server" postgresql has_postgres
-  need "nginx, which asks the gateway about requests" nginx-light has_nginx
 }
 
 for_demo() {
@@ -76,6 +75,13 @@ for_litestar() {
 for_api() {
   need "Python 3" python3 has python3
   need "virtual environments for Python" python3-venv has_venv
+}
+
+for_forward_auth() {
+  need "Python 3" python3 has python3
+  need "virtual environments for Python" python3-venv has_venv
+  need "nginx, which asks the gateway about requests" nginx-light has_nginx
+  need "Caddy, which asks the gateway about requests" caddy has caddy
 }
 
 for_compose() {
@@ -103,11 +109,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar api compose
+[ $# -gt 0 ] || set -- rust demo litestar api forward-auth compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | api | compose | bench) "for_$tests" ;;
-    *) say "unknown: $tests (rust, demo, litestar, api, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | forward-auth | compose | bench) "for_${tests//-/_}" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, forward-auth, compose, bench)"; exit 2 ;;
   esac
 done
 

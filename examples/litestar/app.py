@@ -14,18 +14,18 @@ def protected() -> dict[str, str]:
 
 @get("/whoami", sync_to_thread=False)
 def whoami(request: Request) -> dict:
-    """The caller, as the gateway proved and forwarded it; behind the guard no client can set these headers."""
+    """The caller, as the gateway proved and forwarded it; behind the guard no client can set these headers. Empty is none."""
     headers = request.headers
-    if (consumer_id := headers.get("x-consumer-id")) is None:
+    if not (consumer_id := headers.get("x-consumer-id")):
         consumer = None
     else:
         metadata = headers.get("x-consumer-metadata")
         consumer = {
             "id": consumer_id,
             "username": headers.get("x-consumer-username"),
-            "custom_id": headers.get("x-consumer-custom-id"),
+            "custom_id": headers.get("x-consumer-custom-id") or None,
             "scopes": [scope.strip() for scope in headers.get("x-consumer-groups", "").split(",") if scope.strip()],
-            "metadata": metadata and json.loads(base64.urlsafe_b64decode(metadata + "=" * (-len(metadata) % 4))),
+            "metadata": json.loads(base64.urlsafe_b64decode(metadata + "=" * (-len(metadata) % 4))) if metadata else None,
             "credential_id": headers.get("x-credential-identifier"),
         }
     return {"anonymous": consumer is None, "consumer": consumer, "request_id": headers.get("x-request-id")}

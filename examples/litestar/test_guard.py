@@ -197,6 +197,13 @@ def test_whoami_shows_the_caller_that_the_gateway_forwarded(servers):
     assert json.loads(body) == {"anonymous": False, "consumer": consumer, "request_id": "req-1"}
     _, _, body = server.get("/whoami", [("x-shared-secret", GOOD)])
     assert json.loads(body) == {"anonymous": True, "consumer": None, "request_id": None}
+    # As another proxy passes on what the gateway has nothing to say about.
+    _, _, body = server.get("/whoami", [("x-shared-secret", GOOD), ("x-consumer-id", ""), ("x-consumer-groups", "")])
+    assert json.loads(body)["consumer"] is None
+    empty = [("x-consumer-id", "csmr_1"), ("x-consumer-custom-id", ""), ("x-consumer-metadata", ""), ("x-anonymous-consumer", "")]
+    _, _, body = server.get("/whoami", [("x-shared-secret", GOOD), *empty])
+    caller = json.loads(body)["consumer"]
+    assert (caller["custom_id"], caller["metadata"], caller["scopes"]) == (None, None, [])
     _, _, body = server.get("/echo", [("x-shared-secret", GOOD), *identity])
     assert [name for name in json.loads(body)["headers"] if "_" in name] == []
 

@@ -36,7 +36,7 @@ use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
-use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_identity};
+use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_whole_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
 use crate::proxy::presented_key::PresentedKey;
@@ -162,7 +162,7 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
 }
 
 /// Decides about a request that another proxy forwards, or not, as this says: the stages up to `forward`, with what the
-/// origin would be told of the caller in the answer. It is recorded like any other.
+/// origin would be told of the caller in the answer: every identity header, the empty ones too. It is recorded like any other.
 pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, request);
@@ -177,7 +177,7 @@ pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
             let mut response =
                 Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
             let headers = response.headers_mut();
-            set_identity(&caller, route.forward_metadata, headers);
+            set_whole_identity(&caller, route.forward_metadata, headers);
             headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             if let Caller::Key(key) = &caller {

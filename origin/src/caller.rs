@@ -100,7 +100,7 @@ impl Caller {
     }
 
     fn parse(headers: &HeaderMap) -> Result<Self, CallerError> {
-        let anonymous = match filled(headers, ANONYMOUS_CONSUMER)? {
+        let anonymous = match said(headers, ANONYMOUS_CONSUMER)? {
             None => false,
             Some("true") => true,
             Some(_) => {
@@ -110,18 +110,25 @@ impl Caller {
                 });
             }
         };
-        let consumer = match filled(headers, CONSUMER_ID)? {
-            Some(id) => Some(Consumer {
+        let consumer = match single(headers, CONSUMER_ID)? {
+            // Beside the mark it says, as other proxies do, that there is none; alone it is a fault.
+            Some("") if !anonymous => {
+                return Err(CallerError::Malformed {
+                    name: CONSUMER_ID,
+                    fault: "is empty",
+                });
+            }
+            Some(id) if !id.is_empty() => Some(Consumer {
                 id: id.to_owned(),
-                username: filled(headers, CONSUMER_USERNAME)?.map(str::to_owned),
-                custom_id: filled(headers, CONSUMER_CUSTOM_ID)?.map(str::to_owned),
+                username: said(headers, CONSUMER_USERNAME)?.map(str::to_owned),
+                custom_id: said(headers, CONSUMER_CUSTOM_ID)?.map(str::to_owned),
                 scopes: scopes(single(headers, CONSUMER_GROUPS)?.unwrap_or_default()),
-                metadata: filled(headers, CONSUMER_METADATA)?
+                metadata: said(headers, CONSUMER_METADATA)?
                     .map(metadata)
                     .transpose()?,
-                credential_id: filled(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
+                credential_id: said(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
             }),
-            None => {
+            _ => {
                 // A scope or a name without an owner must not look like a caller who merely has no name.
                 let belongs_to_a_consumer = [
                     CONSUMER_USERNAME,
@@ -132,7 +139,7 @@ impl Caller {
                 ];
                 match belongs_to_a_consumer
                     .into_iter()
-                    .find(|name| headers.contains_key(*name))
+                    .find(|name| headers.get_all(*name).any(|value| !value.is_empty()))
                 {
                     Some(name) => {
                         return Err(CallerError::Malformed {
@@ -201,15 +208,10 @@ impl CallerError {
     }
 }
 
-/// The value of a header that says nothing when it is empty, and so may not be.
-fn filled<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
-    match single(headers, name)? {
-        Some("") => Err(CallerError::Malformed {
-            name,
-            fault: "is empty",
-        }),
-        value => Ok(value),
-    }
+/// The value of a header that says nothing when it is empty: proxies that ask the gateway about a request pass on what the
+/// gateway has nothing to say about.
+fn said<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
+    Ok(single(headers, name)?.filter(|value| !value.is_empty()))
 }
 
 /// The value of a header that may be there once.

@@ -91,6 +91,11 @@ fn is_folded(name: &[u8], canonical: &str) -> bool {
             })
 }
 
+/// The names of [`PRIVILEGED`] that say who is calling: all of them but the proof.
+pub fn identity() -> impl Iterator<Item = &'static str> {
+    PRIVILEGED.into_iter().filter(|name| *name != SHARED_SECRET)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,19 @@
 //! `GET /v1/auth`: what the gateway would say to a request that another proxy has at hand. nginx's `auth_request`,
 //! Traefik's ForwardAuth, Caddy's `forward_auth` and Envoy's `ext_authz` ask it before they forward.
 //!
+//! The answer has every identity header, so that a proxy that copies them replaces what its client sent. What it cannot replace is
+//! refused: other spellings, and other names of the same families.
+//!
 //! The caller's own credential is in `Authorization`, so no admin token is asked for: whoever asks learns no more than the
 //! public listener tells.
 
 use std::rc::Rc;
 
 use actix_http::Request;
-use actix_http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse, web};
+use postern_shared::headers as names;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
@@ -34,6 +38,11 @@ static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// How ingress-nginx says it, in one address with the host.
+static ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+/// What Envoy takes out of the request when the answer names it here.
+static ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
 /// The operation for proxies that name the request in headers.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open(PATH, web::route().to(by_headers))
@@ -41,17 +50,19 @@ pub(super) fn endpoint() -> Endpoint {
         .described(
             "For nginx's `auth_request` (`X-Original-URI`, `X-Original-Method`), Traefik's ForwardAuth and Caddy's `forward_auth` \
              (`X-Forwarded-Uri`, `-Method`, `-Host`), and Envoy's `ext_authz`, which appends the path to this one. The caller's API \
-             key is in `Authorization`. Without any of the headers it is about `GET /`.",
+             key is in `Authorization`. Without any of the headers it is about `GET /`. What the \
+             client sent is ambiguous where it names a request beside the proxy, or is spelled like a header that only the gateway \
+             may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
         )
         .answers_with(
             200,
-            "It would be forwarded. The headers say who is calling, as the origin is told.",
+            "It would be forwarded. The headers say who is calling, as the origin is told; those that have nothing to say are empty.",
             "text/plain",
             ObjectBuilder::new().schema_type(Type::String).max_length(Some(0)).into(),
         )
         .refuses(&[
             (401, "The key is missing, not valid, expired, revoked or disabled."),
-            (403, "The key lacks a scope or may not be used from this address; or the headers contradict each other."),
+            (403, "The key lacks a scope or may not be used from this address; or the request in question is ambiguous."),
             (404, "No route covers the request."),
             (405, "The routes of this path do not take the method."),
             (503, "The keys are not loaded, or too many requests are in flight."),
@@ -65,6 +76,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 
 async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
     let headers = request.headers();
+    check_spellings(headers)?;
     let (nginx, other) = (
         headers.contains_key(&ORIGINAL_URI),
         headers.contains_key(&FORWARDED_URI),
@@ -72,6 +84,13 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
     // One of them came from the client, and nothing says which.
     if nginx && other {
         return Err(contradiction("X-Original-URI and X-Forwarded-Uri"));
+    }
+    // It would be taken for `GET /`, whatever the proxy forwards.
+    if !nginx && !other && names_request(headers) {
+        return Err(Problem::new(
+            Kind::AmbiguousRequest,
+            "The request in question is named in part. Have the proxy set X-Original-URI or X-Forwarded-Uri, with the method.",
+        ));
     }
     let (uri, method) = if other {
         (&FORWARDED_URI, &FORWARDED_METHOD)
@@ -107,6 +126,10 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
 }
 
 async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Problem> {
+    check_spellings(request.headers())?;
+    if names_request(request.headers()) {
+        return Err(contradiction("the path and a header"));
+    }
     let target = request
         .uri()
         .path_and_query()
@@ -117,7 +140,53 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
         .ok_or_else(|| malformed("path"))?;
     let host = request.headers().get(HOST).cloned();
     let original = original(&request, request.method().clone(), uri, host);
-    Ok(HttpResponse::from(judge(worker_of(&request)?, &original)))
+    let mut response = HttpResponse::from(judge(worker_of(&request)?, &original));
+    if response.status().is_success() {
+        let removed = removed_by_envoy(response.headers());
+        response
+            .headers_mut()
+            .insert(ENVOY_REMOVES.clone(), removed);
+    }
+    Ok(response)
+}
+
+/// Whether a header names the request in question, or a part of it.
+fn names_request(headers: &HeaderMap) -> bool {
+    [
+        &ORIGINAL_URI,
+        &ORIGINAL_METHOD,
+        &ORIGINAL_URL,
+        &FORWARDED_URI,
+        &FORWARDED_METHOD,
+    ]
+    .into_iter()
+    .any(|name| headers.contains_key(name))
+}
+
+/// Refuses what no answer takes back: proxies replace headers of the very names that the answer has, and pass on what only reads
+/// like one. That it got here says that the proxy has not removed it.
+fn check_spellings(headers: &HeaderMap) -> Result<(), Problem> {
+    let forged = headers.keys().any(|name| {
+        names::is_privileged(name.as_str()) && !names::PRIVILEGED.contains(&name.as_str())
+    });
+    if forged {
+        return Err(Problem::new(
+            Kind::AmbiguousRequest,
+            "The client sent a header that reads like one of the gateway's own. Have the proxy remove such headers.",
+        ));
+    }
+    Ok(())
+}
+
+/// What Envoy is to take out: the identity headers that are empty, and what the gateway itself keeps from origins.
+fn removed_by_envoy(answer: &HeaderMap) -> HeaderValue {
+    let empty =
+        names::identity().filter(|name| answer.get(*name).is_some_and(HeaderValue::is_empty));
+    let removed: Vec<&str> = empty
+        .chain([names::SHARED_SECRET, AUTHORIZATION.as_str()])
+        .collect();
+    // Names of the header table and of HTTP: they always fit.
+    HeaderValue::try_from(removed.join(",")).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The request that it is about, as it would have come to the public listener.

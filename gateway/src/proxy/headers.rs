@@ -181,6 +181,15 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
     }
 }
 
+/// Sets every identity header, empty where there is nothing to say: whoever copies them by name replaces with them whatever a
+/// client sent under these names.
+pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
+    for name in names::identity() {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
+    }
+    set_identity(caller, with_metadata, headers);
+}
+
 /// What a trusted proxy said of the client.
 #[derive(Default)]
 struct Forwarding {

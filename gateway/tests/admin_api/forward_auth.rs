@@ -1,11 +1,12 @@
-//! `/v1/auth`: what the gateway says to requests that other proxies ask about, and a real nginx that does.
+//! `/v1/auth`: what the gateway says to requests that other proxies ask about. The proxies themselves run in
+//! `make test-forward-auth`, with the texts that are made here.
 
-use std::net::{SocketAddr, TcpListener};
+mod texts;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
+use postern_shared::headers::{PRIVILEGED, SHARED_SECRET, identity};
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::client::{Response, get};
 use crate::rig::{Rig, text};
@@ -92,6 +93,19 @@ fn the_request_is_named_as_each_proxy_names_it() {
         ),
         ("/v1/auth/orders/7?a=b", &[], 200, ""),
         ("/v1/auth/elsewhere", &[], 404, "no_route"),
+        // Escapes are undone once.
+        ("/v1/auth/%6frders/7", &[], 200, ""),
+        ("/v1/auth/%256frders/7", &[], 404, "no_route"),
+        ("/v1/auth//orders", &[], 400, "ambiguous_path"),
+        ("/v1/auth/public/../orders", &[], 400, "ambiguous_path"),
+        (
+            "/v1/auth",
+            &["x-original-uri: /%256frders"],
+            403,
+            "no_route",
+        ),
+        // By the path, too, the host is the one that the client asked for.
+        ("/v1/auth/admin", &[], 404, "no_route"),
         ("/v1/auth", &[], 404, "no_route"),
         // What the client sent beside what the proxy says.
         (
@@ -103,6 +117,73 @@ fn the_request_is_named_as_each_proxy_names_it() {
         (
             "/v1/auth",
             &["x-original-uri: /admin", "x-original-uri: /public"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth",
+            &[
+                "x-forwarded-uri: /orders",
+                "x-forwarded-method: GET",
+                "x-forwarded-method: POST",
+            ],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth",
+            &[
+                "x-forwarded-uri: /orders",
+                "x-forwarded-host: a",
+                "x-forwarded-host: b",
+            ],
+            403,
+            "ambiguous_request",
+        ),
+        // A request that is named in part would be taken for another.
+        (
+            "/v1/auth",
+            &["x-original-method: GET"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth",
+            &["x-forwarded-method: GET"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth",
+            &[
+                "x-original-url: http://a.example/orders",
+                "x-original-method: GET",
+            ],
+            403,
+            "ambiguous_request",
+        ),
+        // The path names it already.
+        (
+            "/v1/auth/orders/7",
+            &["x-original-uri: /orders"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth/orders/7",
+            &["x-forwarded-uri: /orders"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth/orders/7",
+            &["x-forwarded-method: GET"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth/orders/7",
+            &["x-original-method: GET"],
             403,
             "ambiguous_request",
         ),
@@ -142,6 +223,193 @@ fn the_request_is_named_as_each_proxy_names_it() {
             "{path} {lines:?}"
         );
         assert_eq!(response.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[test]
+fn methods_are_judged_as_the_proxy_forwards_them() {
+    let (rig, key) = rig();
+    for (method, path, lines, status) in [
+        ("GET", "/v1/auth/orders/7", &[key.as_str()][..], 200),
+        ("POST", "/v1/auth/orders/7", &[&key], 200),
+        ("DELETE", "/v1/auth/orders/7", &[&key], 405),
+        ("HEAD", "/v1/auth/public", &[], 200),
+        ("OPTIONS", "/v1/auth/orders", &[], 405),
+        ("OPTIONS", "/v1/auth/public", &[], 200),
+        ("TRACE", "/v1/auth/public", &[], 405),
+        ("CONNECT", "/v1/auth/public", &[], 405),
+        (
+            "GET",
+            "/v1/auth",
+            &[
+                &key,
+                "x-original-uri: /orders",
+                "x-original-method: CONNECT",
+            ],
+            403,
+        ),
+        (
+            "GET",
+            "/v1/auth",
+            &[
+                &key,
+                "x-forwarded-uri: /orders",
+                "x-forwarded-method: OPTIONS",
+            ],
+            405,
+        ),
+        (
+            "GET",
+            "/v1/auth",
+            &[&key, "x-forwarded-uri: /orders", "x-forwarded-method: N T"],
+            403,
+        ),
+    ] {
+        let response = rig.raw(method, path, lines, b"");
+        assert_eq!(
+            response.status,
+            status,
+            "{method} {path} {lines:?}: {}",
+            response.text()
+        );
+    }
+    // A body that comes along is nobody's, and does no harm.
+    let response = rig.raw("POST", "/v1/auth/orders", &[&key], b"0123456789");
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+#[test]
+fn every_answer_has_every_identity_header_once() {
+    let (rig, key) = rig();
+    let said = [
+        "x-consumer-id",
+        "x-consumer-username",
+        "x-consumer-groups",
+        "x-credential-identifier",
+    ];
+    for (path, lines, filled) in [
+        (
+            "/v1/auth",
+            &[key.as_str(), "x-original-uri: /orders"][..],
+            &said[..],
+        ),
+        ("/v1/auth", &[&key, "x-forwarded-uri: /orders"], &said),
+        ("/v1/auth/orders", &[&key], &said),
+        (
+            "/v1/auth",
+            &["x-original-uri: /public"],
+            &["x-anonymous-consumer"],
+        ),
+        ("/v1/auth/public", &[], &["x-anonymous-consumer"]),
+    ] {
+        // What the client sent under these names is in no answer.
+        let forged: Vec<String> = PRIVILEGED
+            .iter()
+            .map(|name| format!("{name}: forged"))
+            .collect();
+        let forged = forged.iter().map(String::as_str);
+        let lines: Vec<&str> = lines.iter().copied().chain(forged).collect();
+        let response = auth(&rig, path, &lines);
+        assert_eq!(
+            response.status,
+            200,
+            "{path} {lines:?}: {}",
+            response.text()
+        );
+        for name in identity() {
+            let values: Vec<&str> = response
+                .headers
+                .iter()
+                .filter(|(found, _)| found == name)
+                .map(|(_, value)| value.as_str())
+                .collect();
+            let [value] = values[..] else {
+                panic!("{path} {lines:?}: {name}: {values:?}");
+            };
+            assert_eq!(
+                !value.is_empty(),
+                filled.contains(&name),
+                "{path}: {name}: {value}"
+            );
+            assert_ne!(value, "forged");
+        }
+        assert_eq!(response.header(SHARED_SECRET), None);
+        let removed = response.header("x-envoy-auth-headers-to-remove");
+        if path == "/v1/auth" {
+            assert_eq!(removed, None);
+        } else {
+            let mut removed: Vec<&str> = removed.unwrap().split(',').collect();
+            removed.sort_unstable();
+            let mut wanted: Vec<&str> = identity().filter(|name| !filled.contains(name)).collect();
+            wanted.extend(["authorization", SHARED_SECRET]);
+            wanted.sort_unstable();
+            assert_eq!(removed, wanted);
+        }
+    }
+}
+
+#[test]
+fn what_a_proxy_could_not_take_back_is_refused() {
+    let (rig, key) = rig();
+    for canonical in PRIVILEGED {
+        for mark in "!#$%&'*+.^_`|~".chars() {
+            let mark = mark.to_string();
+            for name in [
+                canonical.replace('-', &mark),
+                canonical.replacen('-', &mark, 1),
+            ] {
+                for name in [name.to_uppercase(), name] {
+                    let line = format!("{name}: forged");
+                    for (path, lines) in [
+                        (
+                            "/v1/auth",
+                            &[key.as_str(), "x-original-uri: /orders", &line][..],
+                        ),
+                        ("/v1/auth", &["x-forwarded-uri: /public", &line]),
+                        ("/v1/auth/orders", &[&key, &line]),
+                    ] {
+                        let response = auth(&rig, path, lines);
+                        assert_eq!(
+                            (response.status, response.code().as_str()),
+                            (403, "ambiguous_request"),
+                            "{path} {name}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_document_has_the_texts_that_are_made_from_the_header_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/FORWARD-AUTH.md");
+    let found = std::fs::read_to_string(&path).unwrap();
+    let mut wanted = found.clone();
+    for (mark, language, text) in texts::texts() {
+        let (before, rest) = wanted
+            .split_once(&format!("<!-- {mark} -->\n```"))
+            .unwrap_or_else(|| panic!("docs/FORWARD-AUTH.md has no mark {mark}"));
+        let (_, after) = rest.split_once("\n```\n").unwrap();
+        wanted = format!("{before}<!-- {mark} -->\n```{language}\n{text}```\n{after}");
+    }
+    if std::env::var_os("WRITE_FORWARD_AUTH").is_some() {
+        return std::fs::write(&path, &wanted).unwrap();
+    }
+    let differing = found
+        .lines()
+        .zip(wanted.lines())
+        .find(|(found, wanted)| found != wanted);
+    assert_eq!(
+        (differing, found.lines().count()),
+        (None, wanted.lines().count()),
+        "docs/FORWARD-AUTH.md is not what the header table makes of it; WRITE_FORWARD_AUTH=1 writes it anew"
+    );
+    for name in identity() {
+        assert!(
+            wanted.contains(&format!("`{name}`")),
+            "the table does not explain {name}"
+        );
     }
 }
 
@@ -195,7 +463,7 @@ fn the_answer_says_who_is_calling_and_no_secret() {
         (anonymous.status, anonymous.header("x-anonymous-consumer")),
         (200, Some("true"))
     );
-    assert_eq!(anonymous.header("x-consumer-id"), None);
+    assert_eq!(anonymous.header("x-consumer-id"), Some(""));
     let missing = auth(&rig, "/v1/auth", &["x-original-uri: /orders"]);
     assert_eq!(
         (missing.status, missing.code().as_str()),
@@ -207,135 +475,4 @@ fn the_answer_says_who_is_calling_and_no_secret() {
             .unwrap()
             .starts_with("Bearer realm=")
     );
-}
-
-/// A running nginx that asks the gateway about every request before it passes it on to itself.
-struct Nginx {
-    address: SocketAddr,
-    child: Child,
-    _directory: TempDir,
-}
-
-impl Nginx {
-    fn asking(admin: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let folder = directory.path();
-        let free = || {
-            TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-        };
-        let (address, backend) = (free(), free());
-        std::fs::write(
-            folder.join("nginx.conf"),
-            configuration(folder, address, backend, admin),
-        )
-        .unwrap();
-        let child = Command::new(if Path::new("/usr/sbin/nginx").exists() {
-            "/usr/sbin/nginx"
-        } else {
-            "nginx"
-        })
-        .args([
-            "-c",
-            folder.join("nginx.conf").to_str().unwrap(),
-            "-e",
-            folder.join("error.log").to_str().unwrap(),
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("nginx (Debian: apt-get install nginx-light): {error}"));
-        eventually("nginx listens", || {
-            std::net::TcpStream::connect(address).is_ok()
-        });
-        Self {
-            address,
-            child,
-            _directory: directory,
-        }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The part between the marks stands in docs/FORWARD-AUTH.md word for word.
-fn configuration(
-    folder: &Path,
-    address: SocketAddr,
-    backend: SocketAddr,
-    admin: SocketAddr,
-) -> String {
-    let document = include_str!("../../../docs/FORWARD-AUTH.md");
-    let (_, rest) = document.split_once("```nginx\n").unwrap();
-    let (locations, _) = rest.split_once("```").unwrap();
-    let locations = locations
-        .replace("127.0.0.1:8081", &admin.to_string())
-        .replace("127.0.0.1:9000", &backend.to_string());
-    let folder = folder.display();
-    format!(
-        "daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n\
-         http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; \
-         uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
-         server {{ listen {backend}; location / {{ default_type text/plain; \
-         return 200 \"$http_x_consumer_username $http_x_credential_identifier $request_uri\"; }} }}\n\
-         server {{ listen {address};\n{locations}\n}} }}\n"
-    )
-}
-
-#[test]
-fn a_real_nginx_lets_through_whom_the_gateway_lets_in() {
-    let (rig, key) = rig();
-    let nginx = Nginx::asking(rig.admin);
-    let passed = get(
-        nginx.address,
-        "/orders/7?a=b",
-        &[&key, "x-consumer-username: forged"],
-    );
-    assert_eq!(passed.status, 200, "{}", passed.text());
-    let told = passed.text();
-    assert!(
-        told.starts_with("acme key_") && told.ends_with(" /orders/7?a=b"),
-        "{told}"
-    );
-    for (path, lines, status) in [
-        ("/orders", &[][..], 401),
-        ("/orders", &["authorization: Bearer nonsense"], 401),
-        ("/elsewhere", &[key.as_str()], 403),
-        // nginx passes on what the client says of itself; the gateway does not take it for nginx's word.
-        ("/elsewhere", &[&key, "x-forwarded-uri: /orders"], 403),
-        ("/elsewhere", &[&key, "x-original-uri: /orders"], 403),
-    ] {
-        let response = get(nginx.address, path, lines);
-        assert_eq!(
-            response.status,
-            status,
-            "{path} {lines:?}: {}",
-            response.text()
-        );
-    }
-    let refused = get(nginx.address, "/orders", &[]);
-    assert!(
-        refused
-            .header("www-authenticate")
-            .is_some_and(|challenge| challenge.starts_with("Bearer realm=")),
-        "{refused:?}"
-    );
-
-    let id = told.split(' ').nth(1).unwrap();
-    assert_eq!(
-        rig.call("POST", &format!("/v1/keys/{id}/revoke"), None)
-            .status,
-        200
-    );
-    eventually("it is revoked there too", || {
-        get(nginx.address, "/orders/7", &[&key]).status == 401
-    });
 }

@@ -75,6 +75,43 @@ fn a_request_without_identity_is_anonymous() {
     }
 }
 
+/// Proxies that ask the gateway about a request pass on what it has nothing to say about.
+#[test]
+fn headers_that_say_nothing_count_for_none() {
+    let rest = [
+        ("x-consumer-custom-id", ""),
+        ("x-consumer-groups", ""),
+        ("x-consumer-metadata", ""),
+    ];
+    let nobody = [
+        ("x-consumer-id", ""),
+        ("x-consumer-username", ""),
+        ("x-credential-identifier", ""),
+        ("x-anonymous-consumer", "true"),
+    ];
+    assert!(
+        parsed(&[&nobody[..], &rest].concat())
+            .unwrap()
+            .is_anonymous()
+    );
+    let somebody = [
+        ("x-consumer-id", "csmr_1"),
+        ("x-consumer-username", "acme"),
+        ("x-anonymous-consumer", ""),
+    ];
+    let caller = parsed(&[&somebody[..], &rest].concat()).unwrap();
+    let consumer = caller.consumer().unwrap();
+    assert_eq!(
+        (
+            consumer.username.as_deref(),
+            &consumer.custom_id,
+            &consumer.metadata,
+            consumer.scopes.len()
+        ),
+        (Some("acme"), &None, &None, 0)
+    );
+}
+
 #[test]
 fn identity_that_the_gateway_would_not_send_is_refused() {
     let id = ("x-consumer-id", "csmr_1");
@@ -104,6 +141,15 @@ fn identity_that_the_gateway_would_not_send_is_refused() {
             "came more than once",
         ),
         (&[("x-consumer-id", "")], "x-consumer-id", "is empty"),
+        (
+            &[
+                ("x-consumer-id", ""),
+                ("x-anonymous-consumer", "true"),
+                ("x-consumer-groups", "admin"),
+            ],
+            "x-consumer-groups",
+            "came without x-consumer-id",
+        ),
         (
             &[("x-consumer-username", "ada")],
             "x-consumer-username",
