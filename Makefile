@@ -1,10 +1,14 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-compose bench bench-fleet bench-table
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-readings test-compose fuzz-readings bench bench-fleet bench-table
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
+READINGS_VENV := target/readings-venv
+# Random requests to each origin, and where they begin, for `make fuzz-readings`.
+COUNT ?= 10000
+SEED ?= 1
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
 # Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
@@ -22,7 +26,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-demo test-litestar test-api test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-compose ## Run everything below; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -46,6 +50,18 @@ test-api: $(API_VENV)/ready ## Try the admin API with requests made from its Ope
 	@tests/prepare.sh rust
 	cargo build --locked --bin gateway
 	$(API_VENV)/bin/python tests/api/run.py
+
+test-readings: $(READINGS_VENV)/ready ## Try spellings of paths and hosts through the gateway on nginx, an ASGI server and actix
+	@tests/prepare.sh rust readings
+	cargo build --locked --bin gateway
+	cargo build --locked -p postern-origin --example readings_origin
+	$(READINGS_VENV)/bin/python tests/readings/run.py
+
+fuzz-readings: $(READINGS_VENV)/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
+	@tests/prepare.sh rust readings tomcat
+	cargo build --locked --bin gateway
+	cargo build --locked -p postern-origin --example readings_origin
+	$(READINGS_VENV)/bin/python tests/readings/run.py --tomcat --count $(COUNT) --seed $(SEED)
 
 test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
@@ -74,6 +90,13 @@ $(API_VENV)/ready: tests/api/requirements.txt
 	rm -rf $(API_VENV)
 	python3 -m venv $(API_VENV)
 	$(API_VENV)/bin/python -m pip install --quiet -r $<
+	touch $@
+
+$(READINGS_VENV)/ready: tests/readings/requirements.txt
+	@tests/prepare.sh readings
+	rm -rf $(READINGS_VENV)
+	python3 -m venv $(READINGS_VENV)
+	$(READINGS_VENV)/bin/python -m pip install --quiet -r $<
 	touch $@
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
