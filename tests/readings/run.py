@@ -401,7 +401,7 @@ class Run:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=400, help="random requests to each origin, each with and without a key")
+    parser.add_argument("--count", type=int, default=300, help="random requests to each origin, each with and without a key")
     parser.add_argument("--tomcat", action="store_true", help="also Tomcat, which needs Java")
     parser.add_argument("--origin", action="append", choices=[make.__name__ for make in ORIGINS], help="this origin alone")
     arguments = parser.parse_args()

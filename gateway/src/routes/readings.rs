@@ -81,7 +81,7 @@ pub fn each_reading<B>(
 pub type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// The steps, each with an origin that takes it.
-pub static STEPS: [(&str, Step); 14] = [
+pub static STEPS: [(&str, Step); 15] = [
     // uvicorn, nginx, Tomcat.
     ("escapes undone", |path| unescape(path, |_| true)),
     // actix, and Tomcat where it passes `%2F` through.
@@ -98,6 +98,8 @@ pub static STEPS: [(&str, Step); 14] = [
     ("overlong UTF-8 taken for ASCII", without_overlong),
     // Decoders that are told to ignore errors.
     ("what is no UTF-8 left out", without_invalid_utf8),
+    // Best fit of Windows, NFKC, and lower case by Unicode.
+    ("characters taken for their like in ASCII", with_likes),
     // Tomcat, Jetty, Spring.
     ("parameters off every segment", without_parameters),
     ("cut off at the first ;", |path| cut(path, &[b';'])),
@@ -188,6 +190,20 @@ fn without_invalid_utf8(path: &[u8]) -> Option<Vec<u8>> {
     }
     let chunks = path.utf8_chunks();
     Some(chunks.flat_map(|chunk| chunk.valid().bytes()).collect())
+}
+
+/// Full-width forms, and the two letters beyond ASCII that are letters of ASCII in another case (Unicode 15, section 5.18).
+fn with_likes(path: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(path).ok()?;
+    let like = |character: char| match u32::from(character) {
+        0x017f => 's',
+        0x212a => 'k',
+        code @ 0xff01..=0xff5e => char::from_u32(code - 0xfee0).unwrap_or(character),
+        _ => character,
+    };
+    text.chars()
+        .any(|character| like(character) != character)
+        .then(|| text.chars().map(like).collect::<String>().into_bytes())
 }
 
 fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::proxy::OriginUrl;
 
@@ -156,6 +158,8 @@ fn a_path_whose_readings_fall_under_different_routes_is_ambiguous() {
         "/api%e0%80%afadmin",
         "/api%f0%80%80%afadmin",
         "/api/ad%ffmin",
+        "/api/ad%ef%bd%8din",
+        "/v1/u%c5%bfers:purge",
         "/api/admin.",
         "/api/admin.../x",
         "/api/admin%20",
@@ -275,5 +279,25 @@ fn paths_of_routes_are_literal() {
         ("/é", false),
     ] {
         assert_eq!(PathPrefix::parse(text).is_ok(), accepted, "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_route_that_is_found_is_that_of_whatever_an_origin_reads(
+        path in "/(api|admin|%61dmin|files|v1|users|:|%3a|purge|/|//|;|;a|%3b|\\.|\\.\\.|%2e|%252e|%2f|%252F|%5c|\\\\|%00|%c0%af|%ff|%20|%|A){0,8}",
+        order in proptest::collection::vec(0..readings::STEPS.len(), 0..12),
+    ) {
+        let routes = guarded(PathCase::Either);
+        let found = routes.find(&Method::GET, "h", &path);
+        let mut read = path.clone().into_bytes();
+        for step in order {
+            read = readings::STEPS[step].1(&read).unwrap_or(read);
+        }
+        let of_the_origin = routes.of_reading(&Method::GET, "h", &read);
+        prop_assert!(
+            matches!(found, Err(NoRoute::Ambiguous)) || is_same(&found, &of_the_origin),
+            "{path} read as {}", String::from_utf8_lossy(&read)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A request falls under one route in every reading that an origin may have of it, or is refused; routes that protect less
 //! than they seem to are refused or warned of.
 
-use crate::client::exchange;
+use crate::client::{Connection, exchange};
 use crate::origin::Origin;
 use crate::rig::{Rig, SECRET, gateway};
 
@@ -77,14 +77,14 @@ fn no_spelling_of_a_request_falls_under_a_looser_route_than_an_origin_reads() {
         ("GET", "/caf%c3%a9;x=1//y", "h", "", "ok"),
     ] {
         let before = origin.arrived().len();
-        let answer = exchange(
-            rig.public,
-            format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n"),
-        );
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!(
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n"
+        ));
         let said = if method == "HEAD" {
-            answer.status.to_string()
+            connection.head().status.to_string()
         } else {
-            answer.code_or_ok()
+            connection.response().code_or_ok()
         };
         assert_eq!(said, wanted, "{method} {target} {host} {lines:?}");
         let arrived = origin.arrived().len() - before;
