@@ -47,8 +47,8 @@ public class TomcatOrigin {
         connector.setPort(0);
         connector.setProperty("address", "127.0.0.1");
         if (lenient) {
-            connector.setAllowBackslash(true);
-            connector.setEncodedSolidusHandling("decode");
+            connector.setProperty("allowBackslash", "true");
+            connector.setProperty("encodedSolidusHandling", "decode");
             connector.setProperty("relaxedPathChars", "\\|<>[]^`{}");
         }
         return connector;

@@ -166,7 +166,7 @@ fn without_overlong(path: &[u8]) -> Option<Vec<u8>> {
     while let [first, after @ ..] = rest {
         let (byte, after) = match rest {
             [lead @ 0xc0..=0xc1, low @ 0x80..=0xbf, after @ ..] => {
-                ((lead & 1) << 6 | (low & 0x3f), after)
+                (((lead & 1) << 6) | (low & 0x3f), after)
             }
             [0xe0, high @ 0x80..=0x81, low @ 0x80..=0xbf, after @ ..]
             | [
@@ -175,7 +175,7 @@ fn without_overlong(path: &[u8]) -> Option<Vec<u8>> {
                 high @ 0x80..=0x81,
                 low @ 0x80..=0xbf,
                 after @ ..,
-            ] => ((high & 1) << 6 | (low & 0x3f), after),
+            ] => (((high & 1) << 6) | (low & 0x3f), after),
             _ => (*first, after),
         };
         shorter.push(byte);
