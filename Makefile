@@ -1,11 +1,15 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-forward-auth test-compose bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose fuzz-readings bench bench-fleet bench-table requirements
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
 FORWARD_AUTH_VENV := target/forward-auth-venv
+READINGS_VENV := target/readings-venv
+# Random requests to each origin, and where they begin, for `make fuzz-readings`.
+COUNT ?= 10000
+SEED ?= 1
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
 # Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
@@ -23,7 +27,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-demo test-litestar test-api test-forward-auth test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose ## Run everything below; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -52,6 +56,18 @@ test-forward-auth: $(FORWARD_AUTH_VENV)/ready ## Try to forge identities through
 	@tests/prepare.sh rust forward-auth
 	cargo build --locked --bin gateway
 	$(FORWARD_AUTH_VENV)/bin/python tests/forward-auth/run.py
+
+test-readings: $(READINGS_VENV)/ready ## Try spellings of paths and hosts through the gateway on nginx, an ASGI server and actix
+	@tests/prepare.sh rust readings
+	cargo build --locked --bin gateway
+	cargo build --locked -p postern-origin --example readings_origin
+	$(READINGS_VENV)/bin/python tests/readings/run.py
+
+fuzz-readings: $(READINGS_VENV)/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
+	@tests/prepare.sh rust readings tomcat
+	cargo build --locked --bin gateway
+	cargo build --locked -p postern-origin --example readings_origin
+	$(READINGS_VENV)/bin/python tests/readings/run.py --tomcat --count $(COUNT) --seed $(SEED)
 
 test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
@@ -98,6 +114,13 @@ $(FORWARD_AUTH_VENV)/ready: tests/forward-auth/requirements.txt
 	rm -rf $(FORWARD_AUTH_VENV)
 	python3 -m venv $(FORWARD_AUTH_VENV)
 	$(FORWARD_AUTH_VENV)/bin/python -m pip install --quiet -r $<
+	touch $@
+
+$(READINGS_VENV)/ready: tests/readings/requirements.txt
+	@tests/prepare.sh readings
+	rm -rf $(READINGS_VENV)
+	python3 -m venv $(READINGS_VENV)
+	$(READINGS_VENV)/bin/python -m pip install --quiet -r $<
 	touch $@
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt

@@ -95,6 +95,9 @@ pub fn start() -> ExitCode {
         Command::Check => match config::load(file, &environment) {
             Ok(settings) => {
                 print(&config::show(&settings.effective));
+                for warning in &settings.warnings {
+                    eprintln!("gateway: warning: {warning}");
+                }
                 ExitCode::SUCCESS
             }
             Err(problems) => refuse(&problems),

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod reader;
+mod routes;
 pub mod settings;
 pub mod upstreams;
 pub mod value;

@@ -36,7 +36,7 @@ use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
-use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client, set_whole_identity};
+use crate::proxy::headers::{self, ForOrigin, REQUEST_ID, for_client, set_whole_identity};
 use crate::proxy::location;
 use crate::proxy::pool::OriginPool;
 use crate::proxy::presented_key::PresentedKey;
@@ -45,7 +45,7 @@ use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
-use crate::routes::{MissingKey, NoRoute, Route, Routes};
+use crate::routes::{MissingKey, NoRoute, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
@@ -300,7 +300,7 @@ fn admitted<'a>(
     if token::contains_own_form(target.host().as_bytes(), &policy.prefix) {
         return Err(Refusal::KeyInUrl);
     }
-    let route = route(policy, request.method(), &target)?;
+    let route = route(policy, request, &target, exchange.address())?;
     exchange.routed(route);
     let since = worker.streams.looks();
     let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
@@ -317,18 +317,32 @@ fn admitted<'a>(
 /// Which route, and so which policy and which upstream, the request falls under.
 fn route<'a>(
     policy: &'a Policy,
-    method: &Method,
+    request: &Request,
     target: &Target,
+    address: ClientAddress,
 ) -> Result<&'a Arc<Route>, Refusal> {
-    let route = policy.routes.find(method, target.host(), target.path());
-    let route = match route {
+    let find = |host| policy.routes.find(request.method(), host, target.path());
+    let found = find(target.host());
+    // What a trusted proxy says is passed on, so an origin may read this host in place of `Host`.
+    if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
+        let agree = headers::forwarded_hosts(request.head().headers())
+            .all(|host| host.is_some_and(|host| is_same(&find(host), &found)));
+        if !agree {
+            return Err(Refusal::BadRequest(
+                "X-Forwarded-Host and Host name hosts of different routes",
+            ));
+        }
+    }
+    match found {
         Ok(route) if route.allow_ambiguous_path => return Ok(route),
-        route => route,
-    };
-    target.check_path(policy.routes.depend_on_path())?;
-    route.map_err(|none| match none {
+        Ok(_) | Err(_) => target.check_path()?,
+    }
+    found.map_err(|none| match none {
         NoRoute::NotFound => Refusal::NoRoute,
         NoRoute::MethodNotAllowed(methods) => Refusal::MethodNotAllowed(methods),
+        NoRoute::Ambiguous => {
+            Refusal::AmbiguousPath("servers that read it otherwise find it under another route")
+        }
     })
 }
 

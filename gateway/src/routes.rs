@@ -1,10 +1,11 @@
 //! Which route takes a request: by host, path and method. A route carries its policy and its upstream.
 //!
-//! Paths are compared as they will be forwarded, except that escapes of unreserved characters (RFC 3986, section
-//! 2.3) and parameters of a segment make no difference: `/%61dmin` and `/admin;x` fall under a route for `/admin`.
+//! A route is found for every reading that an origin may have of a path ([`readings`]), and all of them have to agree.
 
-use std::borrow::Cow;
+pub mod readings;
+
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use actix_http::Method;
@@ -59,16 +60,33 @@ pub enum NoRoute {
     /// Routes do, for other methods: these.
     #[error("the routes of this path take other methods")]
     MethodNotAllowed(Vec<Method>),
+    /// Origins could read its path in ways that fall under different routes.
+    #[error("readings of the path fall under different routes")]
+    Ambiguous,
+}
+
+/// Whether every origin tells `/Admin` from `/admin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathCase {
+    /// Every one does.
+    Sensitive,
+    /// Some do, and some do not: both readings count.
+    Either,
 }
 
 /// The routes, most specific first.
 #[derive(Debug, Clone)]
-pub struct Routes(Vec<Arc<Route>>);
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+    case: PathCase,
+    depend_on_path: bool,
+    depend_on_host: bool,
+}
 
 impl Routes {
     /// Orders `routes`: the longest path first, then those for named hosts, then those for named methods.
     #[must_use]
-    pub fn new(mut routes: Vec<Route>) -> Self {
+    pub fn new(mut routes: Vec<Route>, case: PathCase) -> Self {
         routes.sort_by_key(|route| {
             (
                 std::cmp::Reverse(route.path.0.len()),
@@ -76,70 +94,139 @@ impl Routes {
                 route.methods.is_empty(),
             )
         });
-        Self(routes.into_iter().map(Arc::new).collect())
+        for route in &mut routes {
+            let get = route
+                .methods
+                .iter()
+                .position(|method| *method == Method::GET);
+            if let Some(get) = get.filter(|_| !route.methods.contains(&Method::HEAD)) {
+                route.methods.insert(get + 1, Method::HEAD);
+            }
+        }
+        let every_path = PathPrefix::default();
+        Self {
+            case,
+            depend_on_path: routes.iter().any(|route| route.path != every_path),
+            depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
+            routes: routes.into_iter().map(Arc::new).collect(),
+        }
     }
 
     /// All of them, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter().map(|route| &**route)
+        self.routes.iter().map(|route| &**route)
     }
 
-    /// Whether paths decide which policy a request falls under.
+    /// Whether hosts decide which policy a request falls under.
     #[must_use]
-    pub fn depend_on_path(&self) -> bool {
-        self.0.len() > 1
-            || self
-                .0
-                .iter()
-                .any(|route| route.path != PathPrefix::default())
+    pub fn depend_on_host(&self) -> bool {
+        self.depend_on_host
     }
 
-    /// The route for a request.
+    /// The route for a request. A `HEAD` falls under the route of `GET`, for origins answer it with the same handler
+    /// (RFC 9110, section 9.3.2).
     ///
     /// # Errors
-    /// That there is none, or that there is one for other methods only.
+    /// That there is none, that there is one for other methods only, or that readings of the path disagree.
     pub fn find(&self, method: &Method, host: &str, path: &str) -> Result<&Arc<Route>, NoRoute> {
-        let path = as_matched(path);
-        let host = without_port(host);
+        let (host, path) = (host_name(host), path.as_bytes());
+        let written = self.of_reading(method, host, path);
+        if !self.depend_on_path || readings::is_plain(path) {
+            return written;
+        }
+        let agree = readings::each_reading(path, |reading| {
+            let read = self.of_reading(method, host, reading);
+            if is_same(&written, &read) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        match agree {
+            Ok(ControlFlow::Continue(())) => written,
+            Ok(ControlFlow::Break(())) | Err(readings::TooMany) => Err(NoRoute::Ambiguous),
+        }
+    }
+
+    /// The route for one reading of a path.
+    fn of_reading(&self, method: &Method, host: &str, path: &[u8]) -> Result<&Arc<Route>, NoRoute> {
         let mut allowed = Vec::new();
-        for route in &self.0 {
+        let mut all_written_so = true;
+        for route in &self.routes {
+            let Some(cover) = route.path.covers(path, self.case) else {
+                continue;
+            };
             let named = || {
                 route
                     .hosts
                     .iter()
                     .any(|name| name.eq_ignore_ascii_case(host))
             };
-            if !route.path.covers(&path) || !(route.hosts.is_empty() || named()) {
+            if !(route.hosts.is_empty() || named()) {
                 continue;
             }
-            if route.methods.is_empty() || route.methods.contains(method) {
-                return Ok(route);
+            if route.takes(method) {
+                return match cover {
+                    Cover::AsWritten => Ok(route),
+                    Cover::Loosely => Err(NoRoute::Ambiguous),
+                };
             }
-            allowed.extend(
-                route
-                    .methods
-                    .iter()
-                    .filter(|method| !allowed.contains(*method))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
+            all_written_so &= cover == Cover::AsWritten;
+            for method in &route.methods {
+                if !allowed.contains(method) {
+                    allowed.push(method.clone());
+                }
+            }
         }
-        Err(if allowed.is_empty() {
-            NoRoute::NotFound
-        } else {
-            NoRoute::MethodNotAllowed(allowed)
+        Err(match (allowed.is_empty(), all_written_so) {
+            (_, false) => NoRoute::Ambiguous,
+            (true, true) => NoRoute::NotFound,
+            (false, true) => NoRoute::MethodNotAllowed(allowed),
         })
     }
 }
 
-/// The path that a route covers, with everything below it: `/v1` covers `/v1`, `/v1/x` and `/v1;x`, not `/v10`.
+impl Route {
+    /// Whether it takes requests of this method.
+    #[must_use]
+    pub fn takes(&self, method: &Method) -> bool {
+        let method = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+/// Whether two requests fall under the same route, or under none for the same reason.
+#[must_use]
+pub fn is_same(one: &Result<&Arc<Route>, NoRoute>, other: &Result<&Arc<Route>, NoRoute>) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+        (Err(one), Err(other)) => one == other && *one != NoRoute::Ambiguous,
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+    }
+}
+
+/// How a route's path covers a reading of a request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cover {
+    /// Byte for byte.
+    AsWritten,
+    /// Where case makes no difference, or a space is what `+` stands for.
+    Loosely,
+}
+
+/// The path that a route covers, with everything below it: `/v1` covers `/v1` and `/v1/x`, not `/v10`. Every step of
+/// [`readings::STEPS`] leaves it as it is, so that it means the same to every origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPrefix(String);
 
 /// Why a text is no path of a route.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is not a path for a route: write it as it stands in requests, such as \"/v1\", without dot segments, escapes, `//`, `;`, `?` and `#`"
+    "{0:?} is not a path for a route: write it as origins read it, such as \"/v1\" or \"/v1/users:purge\", of segments that consist of letters, digits and -._~!$&'()+,=:@ and do not end in a dot; it covers what is below it without `*`"
 )]
 pub struct NotAPath(String);
 
@@ -150,25 +237,56 @@ impl PathPrefix {
     /// It does not begin with a slash, or has what would not match as it is written.
     pub fn parse(text: &str) -> Result<Self, NotAPath> {
         let trimmed = text.strip_suffix('/').unwrap_or(text);
-        let plain = trimmed.bytes().all(|byte| {
-            byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\' | b'*')
+        let is_literal =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&byte);
+        let segments = trimmed.split('/').skip(1).all(|segment| {
+            !segment.is_empty() && !segment.ends_with('.') && segment.bytes().all(is_literal)
         });
-        let segments = trimmed
-            .split('/')
-            .skip(1)
-            .all(|segment| !matches!(segment, "" | "." | ".."));
-        if text.starts_with('/') && plain && segments {
+        if text.starts_with('/') && segments {
             Ok(Self(trimmed.to_owned()))
         } else {
             Err(NotAPath(text.to_owned()))
         }
     }
 
-    /// `path` is one that [`as_matched`] returned.
-    fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(self.0.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';']))
+    /// How it covers a reading of a request's path.
+    fn covers(&self, path: &[u8], case: PathCase) -> Option<Cover> {
+        let (start, rest) = path.split_at_checked(self.0.len())?;
+        if !matches!(rest.first(), None | Some(b'/')) {
+            return None;
+        }
+        if start == self.0.as_bytes() {
+            return Some(Cover::AsWritten);
+        }
+        same_loosely(start, self.0.as_bytes(), case).then_some(Cover::Loosely)
     }
+
+    /// Whether it covers the path of `other`.
+    #[must_use]
+    pub fn is_above(&self, other: &Self) -> bool {
+        self.covers(other.0.as_bytes(), PathCase::Sensitive)
+            .is_some()
+    }
+
+    /// Whether an origin could take requests to this path for requests to `other`.
+    #[must_use]
+    pub fn is_loosely(&self, other: &Self, case: PathCase) -> bool {
+        same_loosely(self.0.as_bytes(), other.0.as_bytes(), case)
+    }
+}
+
+/// Whether some origin compares the two as the same.
+fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
+    let folded = |byte: u8| match (byte, case) {
+        (b' ', _) => b'+',
+        (byte, PathCase::Either) => byte.to_ascii_lowercase(),
+        (byte, PathCase::Sensitive) => byte,
+    };
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other)
+            .all(|(one, other)| folded(*one) == folded(*other))
 }
 
 impl Default for PathPrefix {
@@ -227,161 +345,14 @@ pub static KNOWN_METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// `path` with the escapes of unreserved characters taken out, as RFC 3986, section 6.2.2.2 compares paths.
-fn as_matched(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
-    }
-    let mut matched = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((before, after)) = rest.split_once('%') {
-        matched.push_str(before);
-        let decoded = after
-            .get(..2)
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match decoded {
-            Some(byte)
-                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') =>
-            {
-                matched.push(char::from(byte));
-                rest = &after[2..];
-            }
-            _ => {
-                matched.push('%');
-                rest = after;
-            }
-        }
-    }
-    matched.push_str(rest);
-    Cow::Owned(matched)
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
+/// The name in `host`, without its port and without the dot that may end it: both are the same host.
+fn host_name(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    }
+    };
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proxy::OriginUrl;
-
-    fn route(name: &str, hosts: &[&str], path: &str, methods: &[&str]) -> Route {
-        Route {
-            name: name.into(),
-            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-            path: PathPrefix::parse(path).unwrap(),
-            methods: methods
-                .iter()
-                .map(|&method| MethodName::parse(method).unwrap().0)
-                .collect(),
-            upstream: Arc::new(Upstream::single(
-                "test",
-                OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
-            )),
-            scopes: Vec::new(),
-            on_missing_key: MissingKey::Reject,
-            preserve_host: false,
-            forward_metadata: false,
-            rewrite_location: true,
-            allow_ambiguous_path: false,
-        }
-    }
-
-    #[test]
-    fn the_most_specific_route_takes_the_request() {
-        let routes = Routes::new(vec![
-            route("all", &[], "/", &[]),
-            route("api", &[], "/api", &[]),
-            route("api-writes", &[], "/api", &["POST", "PUT"]),
-            route("admin", &[], "/api/admin/", &[]),
-            route("tenant", &["tenant.example.com"], "/api", &[]),
-            route("reports", &[], "/reports", &["GET"]),
-        ]);
-        let find = |method: Method, host: &str, path: &str| match routes.find(&method, host, path) {
-            Ok(route) => route.name.to_string(),
-            Err(error) => format!("{error:?}"),
-        };
-        for (method, host, path, wanted) in [
-            (Method::GET, "a", "/", "all"),
-            (Method::GET, "a", "/x", "all"),
-            (Method::GET, "a", "/api", "api"),
-            (Method::GET, "a", "/api/", "api"),
-            (Method::GET, "a", "/api/x", "api"),
-            (Method::GET, "a", "/apis", "all"),
-            (Method::GET, "a", "/API", "all"),
-            (Method::POST, "a", "/api/x", "api-writes"),
-            (Method::POST, "a", "/api/admin/x", "admin"),
-            (Method::GET, "a", "/api/administrator", "api"),
-            (Method::GET, "a", "/api;v=1/admin", "api"),
-            (Method::GET, "a", "/api/admin;v=1", "admin"),
-            (Method::GET, "a", "/%61pi/%61dmin", "admin"),
-            (Method::GET, "a", "/api%2Fadmin", "all"),
-            (Method::GET, "a", "/api/%", "api"),
-            (Method::GET, "a", "/api/%6", "api"),
-            (Method::GET, "a", "/api/%c3%a9", "api"),
-            (Method::GET, "tenant.example.com", "/api/x", "tenant"),
-            (Method::GET, "Tenant.Example.COM:8080", "/api/x", "tenant"),
-            (Method::GET, "xtenant.example.com", "/api/x", "api"),
-            (Method::GET, "a", "/reports", "reports"),
-            (Method::POST, "a", "/reports", "all"),
-        ] {
-            assert_eq!(
-                find(method.clone(), host, path),
-                wanted,
-                "{method} {host} {path}"
-            );
-        }
-    }
-
-    #[test]
-    fn without_a_route_the_answer_says_whether_another_method_would_do() {
-        let routes = Routes::new(vec![
-            route("read", &[], "/a", &["GET", "HEAD"]),
-            route("write", &["h"], "/a", &["PUT"]),
-        ]);
-        assert_eq!(
-            routes.find(&Method::GET, "h", "/b").map(|_| ()),
-            Err(NoRoute::NotFound)
-        );
-        assert_eq!(
-            routes.find(&Method::POST, "x", "/a").map(|_| ()),
-            Err(NoRoute::MethodNotAllowed(vec![Method::GET, Method::HEAD]))
-        );
-        assert_eq!(
-            routes.find(&Method::POST, "h", "/a").map(|_| ()),
-            Err(NoRoute::MethodNotAllowed(vec![
-                Method::PUT,
-                Method::GET,
-                Method::HEAD
-            ]))
-        );
-    }
-
-    #[test]
-    fn paths_of_routes_are_literal() {
-        for (text, accepted) in [
-            ("/", true),
-            ("/v1", true),
-            ("/v1/", true),
-            ("/v1/a-b_c~d.e", true),
-            ("", false),
-            ("v1", false),
-            ("//", false),
-            ("/v1//x", false),
-            ("/v1/../x", false),
-            ("/./x", false),
-            ("/v1/*", false),
-            ("/%61", false),
-            ("/a;b", false),
-            ("/a?b", false),
-            ("/a#b", false),
-            ("/a b", false),
-            ("/é", false),
-        ] {
-            assert_eq!(PathPrefix::parse(text).is_ok(), accepted, "{text:?}");
-        }
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
 use postern_gateway::proxy::proxy_headers::ProxyHeaders;
 use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
-use postern_gateway::routes::{MissingKey, PathPrefix, Route, Routes};
+use postern_gateway::routes::{MissingKey, PathCase, PathPrefix, Route, Routes};
 use postern_gateway::store::FeedStatus;
 use postern_gateway::telemetry::access_log::{AccessLog, Writer};
 use postern_gateway::telemetry::tally::Tally;
@@ -141,10 +141,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) ->
         allow_ambiguous_path: false,
     };
     let policy = Policy {
-        routes: Routes::new(vec![
-            route("/", origin),
-            route("/panic", "http://panic.test"),
-        ]),
+        routes: Routes::new(
+            vec![route("/", origin), route("/panic", "http://panic.test")],
+            PathCase::Either,
+        ),
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,

@@ -91,7 +91,7 @@ pub(super) fn policy(
         routes.collect()
     };
     Ok(Policy {
-        routes: Routes::new(routes),
+        routes: Routes::new(routes, settings.origin.path_case),
         realm: settings.realm.clone(),
         prefix: settings.store.prefix.clone(),
         max_staleness: settings.store.max_staleness,

@@ -14,6 +14,9 @@ use crate::config::settings::Settings;
 pub fn run(settings: Settings) -> ExitCode {
     raise_open_files();
     use_small_pages();
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
     let ended = actix_rt::System::new().block_on(async {
         let mut signals = Signals::listen()?;
         let mut more_signals = Signals::listen()?;

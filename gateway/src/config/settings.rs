@@ -10,6 +10,7 @@ use postern_shared::Secret;
 use crate::config::Environment;
 use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
+use crate::config::routes::{refuse_routes, warn_of_routes};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
 use crate::keys::{Prefix, Scope};
@@ -17,7 +18,7 @@ use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::proxy::proxy_headers::{ProxyHeader, ProxyHeaders};
-use crate::routes::{MethodName, MissingKey, PathPrefix};
+use crate::routes::{MethodName, MissingKey, PathCase, PathPrefix};
 use crate::store::DatabaseUrl;
 use crate::telemetry::access_log::Sink;
 use crate::tls::certificates::ServerPair;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub github_keys: Option<KeySource>,
     /// What is in force, for `gateway check`.
     pub effective: Vec<Effective>,
+    /// What is accepted and may not be meant.
+    pub warnings: Vec<String>,
 }
 
 /// `[listen]`: the public listener.
@@ -109,6 +112,8 @@ pub struct OriginSettings {
     pub write_idle_timeout: Duration,
     /// How long an idle connection to an origin is kept for the next request.
     pub keep_alive: Duration,
+    /// Whether every origin tells `/Admin` from `/admin`.
+    pub path_case: PathCase,
     /// How origins at `https://` are spoken to; there when an address or `[origin.tls]` asks for it.
     pub tls: Option<OriginTls>,
 }
@@ -191,7 +196,10 @@ impl Settings {
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let routes = reader.sections("routes", RouteSettings::read);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
-        refuse_shadowed_routes(reader, &routes);
+        if let Some(origin) = &origin {
+            refuse_routes(reader, &routes, origin.path_case);
+        }
+        let warnings = warn_of_routes(&routes);
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -229,6 +237,7 @@ impl Settings {
             routes,
             github_keys,
             effective: reader.effective().to_vec(),
+            warnings,
         })
     }
 }
@@ -286,6 +295,11 @@ impl OriginSettings {
             tunnel_idle_timeout: span(section, "tunnel_idle_timeout", 300),
             // Shorter than what common servers keep (uvicorn 5 s is the shortest), so that they seldom close first.
             keep_alive: span(section, "keep_alive", 4),
+            path_case: if section.take("case_sensitive_paths", false) {
+                PathCase::Sensitive
+            } else {
+                PathCase::Either
+            },
             tls: None,
             // Last, so that what is missing hides no problem of the settings above.
             shared_secret: shared_secret?,
@@ -433,42 +447,6 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
         client,
         server_name,
     })
-}
-
-/// Two routes for the same requests: nothing says which policy counts.
-fn refuse_shadowed_routes(reader: &mut Reader, routes: &[RouteSettings]) {
-    for (index, route) in routes.iter().enumerate() {
-        let hides = |earlier: &&RouteSettings| {
-            let hosts = earlier.hosts.is_empty() == route.hosts.is_empty()
-                && (route.hosts.is_empty()
-                    || earlier.hosts.iter().any(|host| route.hosts.contains(host)));
-            let methods = earlier.methods.is_empty() == route.methods.is_empty()
-                && (route.methods.is_empty()
-                    || earlier
-                        .methods
-                        .iter()
-                        .any(|method| route.methods.contains(method)));
-            hosts && methods && earlier.path == route.path
-        };
-        if let Some(earlier) = routes[..index].iter().find(hides) {
-            let message = format!(
-                "it takes the same requests as route {:?}: change its path, hosts or methods",
-                earlier.name
-            );
-            reader
-                .problems()
-                .add(&format!("routes[{index}]"), "the routes", message);
-        }
-        if let Some(twin) = routes[..index]
-            .iter()
-            .find(|earlier| earlier.name == route.name && earlier.path != route.path)
-        {
-            let message = format!("the name {:?} is that of another route already", twin.name);
-            reader
-                .problems()
-                .add(&format!("routes[{index}].name"), "the routes", message);
-        }
-    }
 }
 
 pub(super) fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {

@@ -144,7 +144,7 @@ impl Setting for QuotableText {
     }
 }
 
-/// A host that a route answers to: a name or an address without a port, in lower case.
+/// A host that a route answers to: a name or an address without a port, in lower case and without a dot at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(pub String);
 
@@ -153,17 +153,21 @@ impl Setting for HostName {
         "a host name or an IP address without a port, such as \"api.example.com\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let accepted = !text.is_empty()
-            && text.len() <= 253
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-            || text
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-                .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+        let address = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok());
+        if let Some(address) = address {
+            return Ok(Self(format!("[{address}]")));
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_literal =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+        let accepted = name.len() <= 253
+            && name
+                .split('.')
+                .all(|label| !label.is_empty() && label.bytes().all(is_literal));
         accepted
-            .then(|| Self(text.to_ascii_lowercase()))
+            .then(|| Self(name.to_ascii_lowercase()))
             .ok_or_else(|| refuse::<Self>(text))
     }
 

@@ -1,5 +1,7 @@
 //! What a request asks for: its method, host, path and query, in the one reading that gateway and origin share.
 
+use std::net::Ipv6Addr;
+
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_http::uri::PathAndQuery;
 use actix_http::{RequestHead, Uri, Version};
@@ -17,7 +19,8 @@ const MAX_HOPS: usize = 8;
 /// A request's target, proven well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host as the client named it, with its port; none in HTTP/1.0 without `Host`.
+    /// The host that the client named, with its port, in lower case and without a dot at its end: one spelling for
+    /// every origin. None in HTTP/1.0 without `Host`.
     pub host: Option<HeaderValue>,
     /// Path and query, as they will be forwarded.
     pub path_and_query: PathAndQuery,
@@ -76,13 +79,12 @@ impl Target {
         self.path_and_query.path()
     }
 
-    /// Refuses a path that the origin could read differently; `paths_decide` as in [`check_path`].
+    /// Refuses a path that the origin could read differently.
     ///
     /// # Errors
     /// What is ambiguous about it.
-    pub fn check_path(&self, paths_decide: bool) -> Result<(), Refusal> {
-        check_path(self.path(), paths_decide)
-            .map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
+    pub fn check_path(&self) -> Result<(), Refusal> {
+        check_path(self.path()).map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
     }
 
     /// The target as it stands in the request to the origin.
@@ -148,7 +150,34 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
             ));
         }
     }
-    Ok(host.cloned())
+    host.map(in_one_spelling).transpose()
+}
+
+/// The host in lower case, without the dot that ends a name from the root of DNS (RFC 1034, section 3.1), and an IPv6
+/// address in its canonical form (RFC 5952).
+fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
+    let bytes = host.as_bytes();
+    let odd = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'[';
+    let name_end = bytes.iter().position(|&byte| byte == b':');
+    let name = &bytes[..name_end.unwrap_or(bytes.len())];
+    if !(bytes.iter().any(odd) || name.ends_with(b".")) {
+        return Ok(host.clone());
+    }
+    let not_a_host = || Refusal::BadRequest("the Host header is not a host");
+    let text = host.to_str().map_err(|_| not_a_host())?;
+    let text = text.to_ascii_lowercase();
+    let (name, port) = match text.rfind(']').or_else(|| text.find(':').map(|at| at - 1)) {
+        Some(end) => text.split_at(end + 1),
+        None => (text.as_str(), ""),
+    };
+    let address = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
+    let text = match address {
+        Some(address) => format!("[{address}]{port}"),
+        None => format!("{}{port}", name.strip_suffix('.').unwrap_or(name)),
+    };
+    HeaderValue::try_from(text).map_err(|_| not_a_host())
 }
 
 /// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
@@ -158,7 +187,7 @@ fn is_host(text: &[u8]) -> bool {
     };
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ip", port),
+            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("ip", port),
             _ => return false,
         },
         None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -171,7 +200,9 @@ fn is_host(text: &[u8]) -> bool {
         }
         None => port.is_empty(),
     };
-    let name_is_one = !name.is_empty()
+    // One dot may end it; an empty label is none.
+    let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
+    let name_is_one = labels.all(|label| !label.is_empty())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
@@ -219,6 +250,27 @@ mod tests {
             ("GET", "/", &["[::1]:8080"], new, Ok(("[::1]:8080", "/"))),
             ("GET", "http://h/a?b", &["h"], new, Ok(("h", "/a?b"))),
             ("GET", "http://H:80/a", &["h:80"], new, Ok(("h:80", "/a"))),
+            (
+                "GET",
+                "/a",
+                &["API.Example.com"],
+                new,
+                Ok(("api.example.com", "/a")),
+            ),
+            (
+                "GET",
+                "/a",
+                &["api.example.com."],
+                new,
+                Ok(("api.example.com", "/a")),
+            ),
+            ("GET", "/a", &["H.:8080"], new, Ok(("h:8080", "/a"))),
+            ("GET", "/a", &["[0:0::1]:80"], new, Ok(("[::1]:80", "/a"))),
+            ("GET", "/a", &["[FE80::A]"], new, Ok(("[fe80::a]", "/a"))),
+            ("GET", "/a", &["h.."], new, Err("bad_request")),
+            ("GET", "/a", &["."], new, Err("bad_request")),
+            ("GET", "/a", &[".h"], new, Err("bad_request")),
+            ("GET", "/a", &["a..h"], new, Err("bad_request")),
             ("GET", "http://h", &["h"], new, Ok(("h", "/"))),
             ("GET", "/a", &[], Version::HTTP_10, Ok(("", "/a"))),
             ("GET", "//evil/a", &["h"], new, Ok(("h", "//evil/a"))),

@@ -198,6 +198,13 @@ struct Forwarding {
     host: Option<HeaderValue>,
 }
 
+/// The hosts in the `X-Forwarded-Host` of a trusted proxy; `None` in place of what is no text.
+pub fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
+    let hosts = headers.get(&FORWARDED_HOST).into_iter();
+    let hosts = hosts.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    hosts.map(|host| str::from_utf8(host).ok().map(str::trim))
+}
+
 impl Forwarding {
     fn of(headers: &HeaderMap, presented: &PresentedKey<'_>) -> Self {
         let lines: Vec<&str> = headers

@@ -91,6 +91,34 @@ fn the_request_is_named_as_each_proxy_names_it() {
             400,
             "ambiguous_path",
         ),
+        (
+            "/v1/auth",
+            &["x-forwarded-uri: /;/orders/7"],
+            400,
+            "ambiguous_path",
+        ),
+        (
+            "/v1/auth",
+            &["x-forwarded-uri: /%6frders"],
+            400,
+            "ambiguous_path",
+        ),
+        (
+            "/v1/auth",
+            &["x-forwarded-uri: /orders", "x-forwarded-method: HEAD"],
+            200,
+            "",
+        ),
+        (
+            "/v1/auth",
+            &[
+                "x-forwarded-uri: /admin",
+                "x-forwarded-host: ADMIN.example.:80",
+            ],
+            200,
+            "",
+        ),
+        ("/v1/auth/orders;x=1", &[], 400, "ambiguous_path"),
         ("/v1/auth/orders/7?a=b", &[], 200, ""),
         ("/v1/auth/elsewhere", &[], 404, "no_route"),
         // Escapes are undone once.

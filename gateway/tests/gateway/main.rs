@@ -24,6 +24,7 @@ mod key_life;
 mod library_faults;
 mod lifecycle;
 mod metrics;
+mod one_reading;
 mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]

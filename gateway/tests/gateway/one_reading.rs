@@ -1,0 +1,214 @@
+//! A request falls under one route in every reading that an origin may have of it, or is refused; routes that protect less
+//! than they seem to are refused or warned of.
+
+use crate::client::{Connection, exchange};
+use crate::origin::Origin;
+use crate::rig::{Rig, SECRET, gateway};
+
+const ROUTES: &str = r#"
+[listen]
+trusted_proxies = ["127.0.0.0/8"]
+
+[[routes]]
+path = "/"
+on_missing_key = "anonymous"
+preserve_host = true
+
+[[routes]]
+path = "/v1/users:purge"
+scopes = ["admin"]
+
+[[routes]]
+path = "/api/admin"
+scopes = ["admin"]
+
+[[routes]]
+name = "admin host"
+hosts = ["Admin.example.com."]
+scopes = ["admin"]
+
+[[routes]]
+path = "/doc"
+methods = ["GET"]
+scopes = ["admin"]
+
+[[routes]]
+path = "/files"
+on_missing_key = "anonymous"
+allow_ambiguous_path = true
+"#;
+
+#[test]
+fn no_spelling_of_a_request_falls_under_a_looser_route_than_an_origin_reads() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), ROUTES);
+    for (method, target, host, lines, wanted) in [
+        ("GET", "/;/api/admin/x", "h", "", "ambiguous_path"),
+        ("GET", "/api/;/admin/x", "h", "", "ambiguous_path"),
+        ("GET", "/api/ADMIN/x", "h", "", "ambiguous_path"),
+        ("POST", "/v1/users%3Apurge", "h", "", "ambiguous_path"),
+        ("POST", "/v1/users:purge", "h", "", "api_key_missing"),
+        ("GET", "/x", "admin.example.com", "", "api_key_missing"),
+        ("GET", "/x", "admin.example.com.", "", "api_key_missing"),
+        ("GET", "/x", "ADMIN.example.com.:80", "", "api_key_missing"),
+        ("GET", "/x", "admin.example.com..", "", "bad_request"),
+        (
+            "GET",
+            "/x",
+            "h",
+            "x-forwarded-host: admin.example.com\r\n",
+            "bad_request",
+        ),
+        (
+            "GET",
+            "/x",
+            "h",
+            "x-forwarded-host: a, Admin.example.com.:80\r\n",
+            "bad_request",
+        ),
+        ("GET", "/x", "h", "x-forwarded-host: \u{e9}\r\n", "ok"),
+        ("GET", "/x", "h", "x-forwarded-host: a, b\r\n", "ok"),
+        ("GET", "/doc", "h", "", "api_key_missing"),
+        ("HEAD", "/doc", "h", "", "401"),
+        ("HEAD", "/doc/x", "h", "", "401"),
+        ("GET", "/files/../api/admin/x", "h", "", "ambiguous_path"),
+        ("GET", "/files/..%2fapi/admin", "h", "", "ambiguous_path"),
+        ("GET", "/files/a%2fb/../c;d", "h", "", "ok"),
+        ("GET", "/caf%c3%a9;x=1//y", "h", "", "ok"),
+    ] {
+        let before = origin.arrived().len();
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!(
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n"
+        ));
+        let said = if method == "HEAD" {
+            connection.head().status.to_string()
+        } else {
+            connection.response().code_or_ok()
+        };
+        assert_eq!(said, wanted, "{method} {target} {host} {lines:?}");
+        let arrived = origin.arrived().len() - before;
+        assert_eq!(
+            arrived,
+            usize::from(wanted == "ok"),
+            "{method} {target} {host}"
+        );
+    }
+}
+
+#[test]
+fn a_host_is_sent_on_in_one_spelling() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), ROUTES);
+    for (sent, arrives) in [
+        ("Open.Example.COM.", "open.example.com"),
+        ("open.example.com.:8080", "open.example.com:8080"),
+        ("[0:0:0:0:0:0:0:1]:80", "[::1]:80"),
+    ] {
+        exchange(
+            rig.public,
+            format!("GET /x HTTP/1.1\r\nhost: {sent}\r\n\r\n"),
+        );
+        let arrived = origin.arrived().pop().unwrap();
+        assert_eq!(arrived.one("host"), Some(arrives));
+        assert_eq!(arrived.one("x-forwarded-host"), Some(arrives));
+    }
+}
+
+/// What `gateway check` says on standard error, and its exit code.
+fn checked(file: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+#[test]
+fn check_warns_of_routes_that_leave_requests_to_a_looser_one() {
+    let (code, said) = checked(ROUTES);
+    assert_eq!(code, Some(0), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "gateway: warning: routes[3] (\"admin host\") holds for named hosts, but there too routes[5] (\"/files\") takes what is \
+             below its longer path, and asks for less; add a route for these hosts with that path",
+            "gateway: warning: routes[4] (\"/doc\") takes GET only: on its path, POST, PUT, PATCH, DELETE, OPTIONS fall under \
+             routes[0] (\"/\"), which asks for less; add a route for that path without methods",
+        ]
+    );
+    for quiet in [
+        "[[routes]]\npath = \"/\"\n[[routes]]\npath = \"/doc\"\nmethods = [\"GET\"]\n",
+        "[[routes]]\npath = \"/\"\non_missing_key = \"anonymous\"\n\
+         [[routes]]\nname = \"read\"\npath = \"/doc\"\nmethods = [\"GET\"]\n[[routes]]\npath = \"/doc\"\nscopes = [\"w\"]\n",
+        "[[routes]]\npath = \"/doc\"\nmethods = [\"GET\"]\nscopes = [\"r\"]\n",
+        "[[routes]]\nscopes = [\"a\"]\n[[routes]]\npath = \"/public\"\non_missing_key = \"anonymous\"\n",
+    ] {
+        assert_eq!(checked(quiet), (Some(0), String::new()), "{quiet}");
+    }
+}
+
+#[test]
+fn routes_that_mean_two_things_are_refused_with_what_is_accepted() {
+    for (file, path, part) in [
+        (
+            "[[routes]]\nmethods = [\"HEAD\", \"POST\"]\n",
+            "routes[0].methods",
+            "list GET too",
+        ),
+        (
+            "[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/A\"\n",
+            "routes[1].path",
+            "origin.case_sensitive_paths",
+        ),
+        (
+            "[[routes]]\npath = \"/a%3Ab\"\n",
+            "routes[0].path",
+            "letters, digits and",
+        ),
+        (
+            "[[routes]]\npath = \"/a/{id}\"\n",
+            "routes[0].path",
+            "letters, digits and",
+        ),
+        (
+            "[[routes]]\npath = \"/a.\"\n",
+            "routes[0].path",
+            "do not end in a dot",
+        ),
+        (
+            "[[routes]]\npath = \"/a//b\"\n",
+            "routes[0].path",
+            "letters, digits and",
+        ),
+        (
+            "[[routes]]\npath = \"/a;b\"\n",
+            "routes[0].path",
+            "letters, digits and",
+        ),
+        (
+            "[[routes]]\nhosts = [\"a..b\"]\n",
+            "routes[0].hosts[0]",
+            "a host name",
+        ),
+        (
+            "[[routes]]\nhosts = [\"a.\"]\n[[routes]]\nname = \"b\"\nhosts = [\"A\"]\n",
+            "routes[1]",
+            "the same requests",
+        ),
+        (
+            "[origin]\ncase_sensitive_paths = 1\n",
+            "origin.case_sensitive_paths",
+            "true or false",
+        ),
+    ] {
+        let (code, said) = checked(file);
+        assert_eq!(code, Some(2), "{file}: {said}");
+        assert!(said.contains(path) && said.contains(part), "{file}: {said}");
+    }
+    let (code, said) = checked(
+        "[origin]\ncase_sensitive_paths = true\n[[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/A\"\n",
+    );
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
