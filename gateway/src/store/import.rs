@@ -512,7 +512,7 @@ impl NewKeyRow<'_> {
         });
         Mutation {
             action: Action::KeyCreate,
-            subject: Subject::Key(id, &from.digest),
+            subject: Subject::Key(id),
             detail,
         }
     }

@@ -234,7 +234,7 @@ impl Store {
             for used in last_used.chunks(ROWS_PER_STATEMENT) {
                 tell_last_used(&mut transaction, used).await?;
             }
-            Ok(transaction.commit().await?)
+            transaction.commit().await
         })
         .await
     }
