@@ -38,7 +38,9 @@ pub use edit_key::KeyEdit;
 pub use error::StoreError;
 pub use export::Export;
 pub use feed::{FeedStatus, follow};
-pub use gateways::{Confirmation, FollowingGateway, GatewayId, Presence};
+pub use gateways::{
+    Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
+};
 pub use handle::StoreHandle;
 pub use idempotency::{Answer, Creation, CreationKey};
 pub use import::{ImportConflict, Imported, Verdict};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::AnyConnection;
 
 use crate::keys::{BucketName, ConsumerId, KeyId, Tags, UnixMillis};
-use crate::store::{StoreError, bulk};
+use crate::store::{GatewayId, StoreError, bulk};
 
 /// How many feed rows are kept. A gateway that is further behind loads everything.
 pub(super) const KEPT_CHANGES: i64 = 100_000;
@@ -45,6 +45,7 @@ pub(super) enum Action {
     KeyRoll,
     KeyLeak,
     BucketUpdate,
+    GatewayForget,
 }
 
 /// What was changed.
@@ -53,6 +54,7 @@ pub(super) enum Subject<'s> {
     Bucket(&'s BucketName),
     Consumer(&'s ConsumerId),
     Key(&'s KeyId),
+    Gateway(&'s GatewayId),
 }
 
 /// One of many mutations that are recorded together.
@@ -113,6 +115,7 @@ impl<'s> Subject<'s> {
             Self::Bucket(name) => ("bucket", name.as_str()),
             Self::Consumer(id) => ("consumer", id.as_str()),
             Self::Key(id) => ("key", id.as_str()),
+            Self::Gateway(id) => ("gateway", id.as_str()),
         }
     }
 }
@@ -132,6 +135,7 @@ impl Action {
             Self::KeyRoll => "key.roll",
             Self::KeyLeak => "key.leak",
             Self::BucketUpdate => "bucket.update",
+            Self::GatewayForget => "gateway.forget",
         }
     }
 }

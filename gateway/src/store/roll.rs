@@ -123,10 +123,16 @@ async fn the_good_one(
     let key = keys::by_id(connection, &id)
         .await?
         .ok_or(StoreError::UnknownKey(id))?;
-    match key.status(now) {
+    match status_at_turn(&key, now) {
         KeyStatus::Active => Ok(key),
         status => Err(InvalidRoll::NotGood { id, status }.into()),
     }
+}
+
+/// What a key is in this turn, of a call that began at `now`: whoever changed it last had a turn before, whatever its own
+/// clock and the order in which the calls began. Of two that roll it at once without a grace, the second finds it expired.
+fn status_at_turn(key: &StoredKey, now: UnixMillis) -> KeyStatus {
+    key.status(now.max(key.updated_at))
 }
 
 /// In the order in which they were made.
@@ -147,7 +153,7 @@ async fn all_good_ones(
     let mut good = Vec::with_capacity(rows.len());
     for row in &rows {
         let key = stored_key(row)?;
-        if key.status(now) == KeyStatus::Active {
+        if status_at_turn(&key, now) == KeyStatus::Active {
             good.push(key);
         }
     }

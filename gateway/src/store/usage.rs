@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
@@ -300,7 +300,7 @@ impl Store {
 }
 
 async fn add(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut AnyConnection,
     rows: &[KeyUsage],
 ) -> Result<(), StoreError> {
     let text = format!(
@@ -328,7 +328,7 @@ async fn add(
             query = query.bind(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
-    query.execute(&mut **transaction).await?;
+    query.execute(&mut *transaction).await?;
     Ok(())
 }
 
@@ -344,7 +344,7 @@ fn last_used(rows: &[KeyUsage]) -> Vec<(KeyId, UnixMillis)> {
 }
 
 async fn tell_last_used(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut AnyConnection,
     used: &[(KeyId, UnixMillis)],
 ) -> Result<(), StoreError> {
     let text = format!(
@@ -356,7 +356,7 @@ async fn tell_last_used(
     for (key, at) in used {
         query = query.bind(key.as_str()).bind(at.0);
     }
-    query.execute(&mut **transaction).await?;
+    query.execute(&mut *transaction).await?;
     Ok(())
 }
 

@@ -73,6 +73,11 @@ impl Store {
         (newest != NOTHING).then_some(newest)
     }
 
+    /// What was written was waited for: [`written`](Self::written) is nothing again.
+    pub fn waited_for(&self) {
+        self.commits.newest.store(NOTHING, Ordering::Release);
+    }
+
     /// Wakes whoever follows the store within this process, after each change that the process makes.
     pub(super) fn own_changes(&self) -> watch::Receiver<()> {
         self.commits.told.subscribe()
