@@ -109,16 +109,12 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
-        Command::Buckets(command) => {
-            with_store.run(async |store, prefix, stamp, streams| {
-                buckets::run(command, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Consumers(command) => {
-            with_store.run(async |store, prefix, stamp, streams| {
-                consumers::run(command, store, prefix, stamp, streams).await
-            })
-        }
+        Command::Buckets(command) => with_store.run(async |store, prefix, stamp, streams| {
+            buckets::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Consumers(command) => with_store.run(async |store, prefix, stamp, streams| {
+            consumers::run(command, store, prefix, stamp, streams).await
+        }),
         Command::Keys(KeysCommand::Check(check)) => {
             with_prefix(file, &environment, |prefix, streams| {
                 check.run(prefix, streams)
@@ -129,37 +125,24 @@ pub fn start() -> ExitCode {
                 pattern.run(prefix, streams)
             })
         }
-        Command::Keys(command) => {
-            with_store.run(async |store, prefix, stamp, streams| {
-                keys::run(command, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Audit(command) => {
-            with_store.run(async |store, prefix, _, streams| {
-                audit::run(command, store, prefix, streams).await
-            })
-        }
-        Command::Gateways(command) => {
-            with_store.run(async |store, _, stamp, streams| {
-                gateways::run(&command, store, stamp, streams).await
-            })
-        }
-        Command::Import(arguments) => {
-            with_store.run(async |store, prefix, stamp, streams| {
-                import::run(arguments, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Export(arguments) => {
-            with_store.run(async |store, _, _, streams| {
-                export::run(arguments, store, streams).await
-            })
-        }
-        Command::Usage(command) => {
-            with_store.run(async |store, prefix, stamp, streams| {
-                let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
-                command.run(store, prefix, stamp, screen, streams).await
-            })
-        }
+        Command::Keys(command) => with_store.run(async |store, prefix, stamp, streams| {
+            keys::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Audit(command) => with_store.run(async |store, prefix, _, streams| {
+            audit::run(command, store, prefix, streams).await
+        }),
+        Command::Gateways(command) => with_store.run(async |store, _, stamp, streams| {
+            gateways::run(&command, store, stamp, streams).await
+        }),
+        Command::Import(arguments) => with_store.run(async |store, prefix, stamp, streams| {
+            import::run(arguments, store, prefix, stamp, streams).await
+        }),
+        Command::Export(arguments) => with_store
+            .run(async |store, _, _, streams| export::run(arguments, store, streams).await),
+        Command::Usage(command) => with_store.run(async |store, prefix, stamp, streams| {
+            let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
+            command.run(store, prefix, stamp, screen, streams).await
+        }),
         Command::Healthcheck => match config::load_admin_address(file, &environment) {
             Ok(address) => healthcheck::run(address),
             Err(problems) => refuse(&problems),

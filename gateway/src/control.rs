@@ -26,8 +26,9 @@ use crate::usage::ledger::Ledger;
 /// How long to wait before a store that cannot be reached is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-/// How often a gateway says that it is there while nothing changes.
+/// How often a gateway says that it is there while nobody waits for it, and at most, however young its table has to be.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How often the table is saved while it changes, and while it does not.
 const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
 const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -326,7 +327,11 @@ async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatu
 async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
     let (mut revisions, mut awaited) = (status.revisions(), status.awaited());
     let (mut is_told, mut confirmed) = (true, 0);
-    let mut beat = Instant::now() + HEARTBEAT;
+    // Its silence is to mean something before its table is too old.
+    let heartbeat = presence.max_staleness.map_or(HEARTBEAT, |most| {
+        (most / 3).clamp(HEARTBEAT_AT_MOST_EVERY, HEARTBEAT)
+    });
+    let mut beat = Instant::now() + heartbeat;
     loop {
         let reached = *revisions.borrow_and_update();
         let wanted = *awaited.borrow_and_update();
@@ -347,7 +352,7 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
         } else {
             sleep(RETRY_AFTER).await;
         }
-        beat = Instant::now() + HEARTBEAT;
+        beat = Instant::now() + heartbeat;
     }
 }
 

@@ -79,6 +79,8 @@ on_every_database! {
         a_successor_takes_the_place_of_one_that_was_killed,
         one_that_is_silent_for_longer_than_its_table_may_get_old_refuses;
     histories:
+        a_key_left_out_of_a_delete_and_import_is_gone,
+        keys_that_were_first_imported_for_the_wrong_consumer_are_good,
         any_history_ends_in_tables_like_the_database;
     leaks:
         a_leaked_key_gets_what_its_bucket_says;

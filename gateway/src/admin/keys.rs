@@ -25,8 +25,7 @@ use crate::views::{KeyView, RevokedKeyView};
 
 const TAG: &str = "keys";
 
-const UNCONFIRMED: &str =
-    "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing` and `gateways.silent`. Without \
+const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing` and `gateways.silent`. Without \
      `wait_seconds`: this gateway could not follow in time and refuses it later.";
 
 /// How long replaced keys go on.
@@ -347,9 +346,7 @@ async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
         .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
         .await?;
     let confirmation = match call.query.wait {
-        Some(Seconds(patience)) => {
-            Some(call.store.confirmed_by(WaitFor::All, patience).await?)
-        }
+        Some(Seconds(patience)) => Some(call.store.confirmed_by(WaitFor::All, patience).await?),
         None => None,
     };
     let all_did = confirmation

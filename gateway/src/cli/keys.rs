@@ -271,7 +271,9 @@ impl RevokeKey {
         }
         match confirmation.confirmed.len() {
             0 if confirmation.refusing.is_empty() => {
-                streams.remark(format_args!("no gateway has announced itself to this store"));
+                streams.remark(format_args!(
+                    "no gateway has announced itself to this store"
+                ));
             }
             1 => streams.remark(format_args!("confirmed by 1 gateway")),
             confirmed => streams.remark(format_args!("confirmed by {confirmed} gateways")),

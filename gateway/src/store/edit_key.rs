@@ -60,14 +60,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.expires_at });
-        journal::record(
-            &mut transaction,
-            stamp,
-            action,
-            Subject::Key(id),
-            &detail,
-        )
-        .await?;
+        journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit().await?;
         Ok(after)
     }

@@ -116,7 +116,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A gateway that runs cannot be forgotten: it would come back with its next word.
-    #[error("gateway {0} runs: it was heard of a moment ago; stop it, and it is forgotten by itself")]
+    #[error(
+        "gateway {0} runs: it was heard of a moment ago; stop it, and it is forgotten by itself"
+    )]
     GatewayRuns(String),
     /// No randomness for an id.
     #[error(transparent)]

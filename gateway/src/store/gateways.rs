@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::keys::{EntropyError, UnixMillis};
 use crate::store::journal::{self, Action, Subject};
@@ -114,8 +114,12 @@ impl FromStr for GatewayId {
     fn from_str(text: &str) -> Result<Self, InvalidGatewayId> {
         let digits = text.strip_prefix("gw_").ok_or(InvalidGatewayId)?;
         let is_one = digits.len() == 16
-            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_one.then(|| Self(text.to_owned())).ok_or(InvalidGatewayId)
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_one
+            .then(|| Self(text.to_owned()))
+            .ok_or(InvalidGatewayId)
     }
 }
 
@@ -222,7 +226,14 @@ impl Store {
             .await?;
         let detail = json!({ "name": gateway.name, "seen_at": gateway.seen_at });
         let subject = Subject::Gateway(id);
-        journal::record(&mut transaction, stamp, Action::GatewayForget, subject, &detail).await?;
+        journal::record(
+            &mut transaction,
+            stamp,
+            Action::GatewayForget,
+            subject,
+            &detail,
+        )
+        .await?;
         transaction.commit().await?;
         Ok(Some(gateway))
     }
@@ -255,8 +266,7 @@ impl Store {
         loop {
             let confirmation = Confirmation::of(self.gateways().await?, wanted);
             let is_awaited = |gateway: &FollowingGateway| {
-                wait_for == WaitFor::All
-                    || millis(gateway.silent_for) <= EXPECTED_FOR_MILLIS
+                wait_for == WaitFor::All || millis(gateway.silent_for) <= EXPECTED_FOR_MILLIS
             };
             let is_over =
                 confirmation.missing.is_empty() && !confirmation.silent.iter().any(is_awaited);
@@ -264,7 +274,9 @@ impl Store {
                 return Ok(confirmation);
             }
             if !std::mem::replace(&mut is_asked, true) {
-                self.ask_for(wanted).await?;
+                // Another writer may hold the database for longer than there is time.
+                let asked = timeout_at(deadline, self.ask_for(wanted)).await;
+                asked.unwrap_or(Ok(()))?;
             }
             sleep(look_after).await;
             look_after = (look_after * 2).min(LOOK_AT_LEAST_EVERY);
@@ -385,7 +397,12 @@ mod tests {
     }
 
     /// Announces one that has said nothing for so long and is at `revision`.
-    async fn gateway(store: &Store, revision: i64, silent_for: i64, most: Option<u64>) -> GatewayId {
+    async fn gateway(
+        store: &Store,
+        revision: i64,
+        silent_for: i64,
+        most: Option<u64>,
+    ) -> GatewayId {
         let presence = Presence {
             id: GatewayId::generate().unwrap(),
             name: format!("silent for {silent_for}"),
@@ -458,7 +475,13 @@ mod tests {
     fn an_id_reads_back_as_itself_and_other_texts_do_not() {
         let id = GatewayId::generate().unwrap();
         assert_eq!(id.as_str().parse(), Ok(id));
-        for text in ["", "gw_", "gw_0123456789abcde", "gw_0123456789ABCDEF", "key_0123456789abcdef"] {
+        for text in [
+            "",
+            "gw_",
+            "gw_0123456789abcde",
+            "gw_0123456789ABCDEF",
+            "key_0123456789abcdef",
+        ] {
             assert_eq!(text.parse::<GatewayId>(), Err(InvalidGatewayId), "{text:?}");
         }
     }

@@ -141,10 +141,7 @@ impl Store {
     }
 
     /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
-    pub async fn repeated(
-        &self,
-        key: &CreationKey,
-    ) -> Result<Option<Answer>, StoreError> {
+    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let Some(before) = find(&mut connection, key).await? else {
             return Ok(None);
@@ -272,7 +269,10 @@ mod tests {
                 location: String::new(),
                 body: String::new(),
             };
-            store.create_consumer_once(new, Some(&key), answer, &stamp).await.unwrap()
+            store
+                .create_consumer_once(new, Some(&key), answer, &stamp)
+                .await
+                .unwrap()
         };
         let grow_older = async |millis: i64| {
             sqlx::query("UPDATE idempotency_keys SET created_at = created_at - $1")

@@ -89,14 +89,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         let detail = json!({ "before": before.as_str() });
-        journal::record(
-            &mut transaction,
-            stamp,
-            action,
-            Subject::Key(id),
-            &detail,
-        )
-        .await?;
+        journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit().await?;
         (key.state, key.updated_at) = (state, stamp.at);
         Ok(KeyStateChange { key, before })

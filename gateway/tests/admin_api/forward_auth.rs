@@ -38,7 +38,10 @@ fn rig() -> (Rig, String) {
         &json!({}),
     );
     let line = format!("authorization: Bearer {}", text(&key, "key"));
-    assert!(auth(&rig, "/v1/auth", &[&line, "x-original-uri: /orders"]).status == 200, "the key is known");
+    assert!(
+        auth(&rig, "/v1/auth", &[&line, "x-original-uri: /orders"]).status == 200,
+        "the key is known"
+    );
     (rig, line)
 }
 
@@ -333,5 +336,8 @@ fn a_real_nginx_lets_through_whom_the_gateway_lets_in() {
             .status,
         200
     );
-    assert!(get(nginx.address, "/orders/7", &[&key]).status == 401, "it is revoked there too");
+    assert!(
+        get(nginx.address, "/orders/7", &[&key]).status == 401,
+        "it is revoked there too"
+    );
 }

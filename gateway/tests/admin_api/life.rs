@@ -80,13 +80,19 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
 
     let second = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
     let plain = text(&second, "key").to_owned();
-    assert!(rig.verdict(&plain) == "ok", "the gateway knows the second key");
+    assert!(
+        rig.verdict(&plain) == "ok",
+        "the gateway knows the second key"
+    );
     let deleted = rig.call("DELETE", &path, None);
     assert_eq!(
         (deleted.status, deleted.json()["deleted_keys"].clone()),
         (200, json!(2))
     );
-    assert!(rig.verdict(&plain) == "api_key_invalid", "the keys went with it");
+    assert!(
+        rig.verdict(&plain) == "api_key_invalid",
+        "the keys went with it"
+    );
     for path in [path, key_path] {
         assert_eq!(
             refusal(&rig.call("GET", &path, None)),

@@ -22,7 +22,10 @@ fn it_tells_what_becomes_of_a_key() {
         &json!({ "scopes": ["read"] }),
     );
     let (key, key_id) = (text(&made, "key"), text(&made, "id"));
-    assert!(verify(&rig, ADMIN, &json!({ "key": key }))["valid"] == true, "the key is known");
+    assert!(
+        verify(&rig, ADMIN, &json!({ "key": key }))["valid"] == true,
+        "the key is known"
+    );
 
     let found = verify(
         &rig,
@@ -69,7 +72,10 @@ fn it_tells_what_becomes_of_a_key() {
                 .status,
             200
         );
-        assert!(verify(&rig, ADMIN, &json!({ "key": key }))["code"] == code, "{code}");
+        assert!(
+            verify(&rig, ADMIN, &json!({ "key": key }))["code"] == code,
+            "{code}"
+        );
     }
 }
 

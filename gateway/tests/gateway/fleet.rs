@@ -73,7 +73,9 @@ impl Fleet {
 
     /// Has the database think that its gateways have been silent for so much longer.
     fn grow_silent(&self, millis: i64) {
-        self.sql(&format!("UPDATE gateways SET seen_at = seen_at - {millis} RETURNING seen_at"));
+        self.sql(&format!(
+            "UPDATE gateways SET seen_at = seen_at - {millis} RETURNING seen_at"
+        ));
     }
 
     /// Runs a statement, which returns numbers.
@@ -81,7 +83,10 @@ impl Fleet {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let mut connection = PgConnection::connect(&self.url).await.unwrap();
             let statement = sqlx::AssertSqlSafe(statement.to_owned());
-            sqlx::query_scalar(statement).fetch_all(&mut connection).await.unwrap()
+            sqlx::query_scalar(statement)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap()
         })
     }
 
@@ -155,7 +160,10 @@ fn gateways_that_fell_silent_with_the_database_speak_up_before_a_wait_is_over() 
     fleet.grow_silent(20_000);
     let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("confirmed by 3 gateways"), "{told}");
+    assert!(
+        output.status.success() && told.contains("confirmed by 3 gateways"),
+        "{told}"
+    );
     assert_eq!(fleet.answers(&line), ["api_key_revoked"; 3]);
 }
 
@@ -173,22 +181,47 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
     let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(&name) && told.contains("gateways forget gw_"), "{told}");
-    assert_eq!(get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(), "api_key_revoked");
+    assert!(
+        told.contains(&name) && told.contains("gateways forget gw_"),
+        "{told}"
+    );
+    assert_eq!(
+        get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(),
+        "api_key_revoked"
+    );
     // A plain command names it, and does not fail for it.
     let output = fleet.command(&["keys", "revoke", &second]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains(&name), "{told}");
     let quiet = fleet.command(&["--no-wait", "keys", "disable", &third]);
-    assert!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
-    let output = fleet.command(&["keys", "revoke", &second, "--wait", "--timeout", "300ms", "--ignore-silent"]);
+    assert!(
+        quiet.status.success() && quiet.stderr.is_empty(),
+        "{quiet:?}"
+    );
+    let output = fleet.command(&[
+        "keys",
+        "revoke",
+        &second,
+        "--wait",
+        "--timeout",
+        "300ms",
+        "--ignore-silent",
+    ]);
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("confirmed by 1 gateway"), "{told}");
+    assert!(
+        output.status.success() && told.contains("confirmed by 1 gateway"),
+        "{told}"
+    );
 
     let listed = fleet.command(&["gateways", "--json"]);
     let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
     let gateways = gateways.as_array().unwrap();
-    let of = |is_live: bool| gateways.iter().find(|gateway| gateway["live"] == is_live).unwrap();
+    let of = |is_live: bool| {
+        gateways
+            .iter()
+            .find(|gateway| gateway["live"] == is_live)
+            .unwrap()
+    };
     let running = fleet.command(&["gateways", "forget", of(true)["id"].as_str().unwrap()]);
     assert_eq!(running.status.code(), Some(1), "{running:?}");
     let forgotten = fleet.command(&["gateways", "forget", of(false)["id"].as_str().unwrap()]);
@@ -207,7 +240,11 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
 #[test]
 fn a_gateway_that_was_killed_is_succeeded_by_the_next_one_at_its_address() {
     let mut fleet = Fleet::of(1, &[]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let address = format!("127.0.0.1:{port}");
     let variables = [("GATEWAY__LISTEN__ADDRESS", address.as_str())];
     fleet.join(&variables);
@@ -232,13 +269,23 @@ fn changes_that_nobody_waits_for_are_announced_with_the_heartbeat_only() {
     let begun = Instant::now();
     let mut told = std::collections::BTreeSet::new();
     while begun.elapsed() < Duration::from_secs(2) {
-        assert!(fleet.command(&["--no-wait", "keys", "create", "--consumer", "a"]).status.success());
+        assert!(
+            fleet
+                .command(&["--no-wait", "keys", "create", "--consumer", "a"])
+                .status
+                .success()
+        );
         told.insert(row());
     }
     told.remove(&before);
     assert!(told.len() <= 1, "{told:?} of {}", newest());
     // Somebody waits.
-    assert!(fleet.command(&["keys", "create", "--consumer", "a"]).status.success());
+    assert!(
+        fleet
+            .command(&["keys", "create", "--consumer", "a"])
+            .status
+            .success()
+    );
     assert_eq!(row(), newest());
 }
 

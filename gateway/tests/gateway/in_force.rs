@@ -35,7 +35,11 @@ impl Beside<'_> {
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -80,21 +84,41 @@ impl Beside<'_> {
     fn live(&self, round: usize) {
         let name = &format!("{:?}-{round}", self.way);
         let text = |value: &Value, member: &str| {
-            value[member].as_str().unwrap_or_else(|| panic!("{member} in {value}")).to_owned()
+            value[member]
+                .as_str()
+                .unwrap_or_else(|| panic!("{member} in {value}"))
+                .to_owned()
         };
         let is = |key: &str, code: &str, after: &str| {
-            assert_eq!(self.verdict(key), code, "after {after}, {:?}, round {round}", self.way);
+            assert_eq!(
+                self.verdict(key),
+                code,
+                "after {after}, {:?}, round {round}",
+                self.way
+            );
         };
         self.change(
-            ("POST", "/v1/buckets", json!({ "name": name, "leak_policy": "notify" })),
+            (
+                "POST",
+                "/v1/buckets",
+                json!({ "name": name, "leak_policy": "notify" }),
+            ),
             &["buckets", "create", name, "--leak-policy", "notify"],
         );
         self.change(
-            ("POST", "/v1/consumers", json!({ "name": name, "bucket": name })),
+            (
+                "POST",
+                "/v1/consumers",
+                json!({ "name": name, "bucket": name }),
+            ),
             &["consumers", "create", name, "--bucket", name],
         );
         let made = self.change(
-            ("POST", "/v1/keys", json!({ "consumer": name, "bucket": name })),
+            (
+                "POST",
+                "/v1/keys",
+                json!({ "consumer": name, "bucket": name }),
+            ),
             &["keys", "create", "--consumer", name, "--bucket", name],
         );
         let (id, key) = (text(&made, "id"), text(&made, "key"));
@@ -115,7 +139,11 @@ impl Beside<'_> {
             is(&key, "ok", "update");
         }
         for (ranges, option, code) in [
-            (json!(["192.0.2.0/24"]), "--allow-ip=192.0.2.0/24", "key_restricted"),
+            (
+                json!(["192.0.2.0/24"]),
+                "--allow-ip=192.0.2.0/24",
+                "key_restricted",
+            ),
             (json!([]), "--allow-any-ip", "ok"),
         ] {
             let path = format!("/v1/consumers/{consumer}");
@@ -126,7 +154,11 @@ impl Beside<'_> {
             is(&key, code, "an update of the consumer");
         }
         let rolled = self.change(
-            ("POST", &format!("/v1/keys/{id}/roll"), json!({ "grace_seconds": 0 })),
+            (
+                "POST",
+                &format!("/v1/keys/{id}/roll"),
+                json!({ "grace_seconds": 0 }),
+            ),
             &["keys", "roll", &id, "--grace", "0s"],
         );
         let (new_id, new) = (text(&rolled, "id"), text(&rolled, "key"));
@@ -139,7 +171,11 @@ impl Beside<'_> {
         is(&new, "api_key_revoked", "revoke");
 
         self.change(
-            ("PATCH", &format!("/v1/buckets/{name}"), json!({ "leak_policy": "revoke" })),
+            (
+                "PATCH",
+                &format!("/v1/buckets/{name}"),
+                json!({ "leak_policy": "revoke" }),
+            ),
             &["buckets", "update", name, "--leak-policy", "revoke"],
         );
         let made = self.change(
@@ -157,7 +193,11 @@ impl Beside<'_> {
 
         let file = self.process.directory.path().join("keys.csv");
         let foreign = format!("sk_live_{name}_0123456789");
-        std::fs::write(&file, format!("consumer,bucket,key\n{name},{name},{foreign}\n")).unwrap();
+        std::fs::write(
+            &file,
+            format!("consumer,bucket,key\n{name},{name},{foreign}\n"),
+        )
+        .unwrap();
         self.command(&["import", file.to_str().unwrap(), "--json"]);
         is(&foreign, "ok", "import");
 
@@ -166,7 +206,10 @@ impl Beside<'_> {
         self.command(&["export", copy.to_str().unwrap(), "--bucket", name]);
         let lines = std::fs::read_to_string(&copy).unwrap();
         let digest = KeyDigest::of(foreign.as_bytes()).to_hex();
-        let kept: Vec<&str> = lines.lines().filter(|line| !line.contains(&digest)).collect();
+        let kept: Vec<&str> = lines
+            .lines()
+            .filter(|line| !line.contains(&digest))
+            .collect();
         assert_eq!(kept.len() + 1, lines.lines().count(), "{lines}");
         std::fs::write(&copy, kept.join("\n") + "\n").unwrap();
         self.change(
@@ -175,7 +218,11 @@ impl Beside<'_> {
         );
         is(&foreign, "api_key_invalid", "delete");
         self.command(&["import", copy.to_str().unwrap(), "--json"]);
-        is(&foreign, "api_key_invalid", "a delete and an import without it");
+        is(
+            &foreign,
+            "api_key_invalid",
+            "a delete and an import without it",
+        );
         is(&leaked, "api_key_revoked", "a delete and an import with it");
     }
 }
@@ -200,7 +247,9 @@ fn what_is_acknowledged_is_in_force_on_sqlite() {
 fn what_is_acknowledged_is_in_force_on_postgres() {
     let origin = Origin::hello();
     let server = Server::start();
-    let url = tokio::runtime::Runtime::new().unwrap().block_on(server.database());
+    let url = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(server.database());
     let variables = [("ADMIN_TOKEN", TOKEN), ("DATABASE_URL", url.as_str())];
     let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     lives_on(&process, &url);

@@ -262,7 +262,10 @@ fn a_rolled_key_says_until_when_it_is_good() {
         (None, None)
     );
     let new = rig.done(&["keys", "roll", &key.id, "--grace", "1h"]);
-    assert!(rig.get("/", &key).header("sunset").is_some(), "the key is known to be ending");
+    assert!(
+        rig.get("/", &key).header("sunset").is_some(),
+        "the key is known to be ending"
+    );
     let ending = rig.get("/", &key);
     assert_eq!(ending.status, 200);
     let since = ending

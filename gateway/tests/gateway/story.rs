@@ -201,7 +201,10 @@ fn a_key_that_is_revoked_disabled_or_expired_says_so_to_its_holder() {
         assert_eq!(rig.get("/", key).status, 401);
     }
     rig.done(&["keys", "enable", &disabled.id]);
-    assert!(rig.get("/", &disabled).status == 200, "the enabled key works again");
+    assert!(
+        rig.get("/", &disabled).status == 200,
+        "the enabled key works again"
+    );
 }
 
 #[test]
@@ -224,10 +227,13 @@ fn deleting_a_consumer_ends_its_keys_and_changing_it_changes_what_the_origin_see
     let rig = Rig::before(&origin);
     let key = rig.key("acme", &[]);
     rig.done(&["consumers", "update", "acme", "--custom-id", "crm-8"]);
-    assert!({
-        rig.get("/", &key);
-        origin.arrived().last().unwrap().one("x-consumer-custom-id") == Some("crm-8")
-    }, "the origin sees the new custom id");
+    assert!(
+        {
+            rig.get("/", &key);
+            origin.arrived().last().unwrap().one("x-consumer-custom-id") == Some("crm-8")
+        },
+        "the origin sees the new custom id"
+    );
     rig.done(&["consumers", "delete", "acme"]);
     assert!(rig.get("/", &key).status == 401, "its key is dead");
 }

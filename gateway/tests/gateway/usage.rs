@@ -58,7 +58,6 @@ fn send(public: SocketAddr, key: &str, requests: usize) {
     }
 }
 
-
 #[test]
 fn requests_over_all_workers_add_up_exactly() {
     let origin = Origin::hello();
@@ -89,21 +88,10 @@ fn requests_over_all_workers_add_up_exactly() {
     let all = 400 + 3;
     assert_eq!(
         written(directory, all),
-        [
-            all,
-            0,
-            3 * 7,
-            403 * 5 + refusal_bytes(directory)
-        ]
+        [all, 0, 3 * 7, 403 * 5 + refusal_bytes(directory)]
     );
-    assert_eq!(
-        total(directory, &["--consumer", "acme"])[..3],
-        [400, 0, 0]
-    );
-    assert_eq!(
-        total(directory, &["--consumer", "other"])[..3],
-        [3, 0, 21]
-    );
+    assert_eq!(total(directory, &["--consumer", "acme"])[..3], [400, 0, 0]);
+    assert_eq!(total(directory, &["--consumer", "other"])[..3], [3, 0, 21]);
     // No count comes twice.
     send(gateway.public, &key, 1);
     assert_eq!(written(directory, all + 1)[0], all + 1);
@@ -139,7 +127,10 @@ fn a_refused_key_is_counted_and_not_used() {
         key.header(),
         u64::MAX
     );
-    assert!(exchange(rig.public, &too_large).code() == "api_key_disabled", "it is refused");
+    assert!(
+        exchange(rig.public, &too_large).code() == "api_key_disabled",
+        "it is refused"
+    );
     let refused = |requests| {
         let mut counts = [0; 4];
         eventually("the refusals are written", || {
@@ -251,10 +242,7 @@ fn while_the_store_takes_no_writes_usage_adds_up_in_memory() {
 
     release.send(()).unwrap();
     holder.join().unwrap();
-    assert_eq!(
-        written(directory, 20)[0],
-        20
-    );
+    assert_eq!(written(directory, 20)[0], 20);
     eventually("nothing is pending", || {
         Scrape::of(gateway.admin).value("postern_usage_pending", &[]) == 0.0
     });

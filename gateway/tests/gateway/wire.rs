@@ -52,7 +52,10 @@ impl Bench {
         let origin = Origin::hello();
         let rig = Rig::with(&origin.url(), settings);
         let key = rig.key("acme", &[]);
-        assert!(rig.get("/known", &key).status == 200, "the gateway takes the key");
+        assert!(
+            rig.get("/known", &key).status == 200,
+            "the gateway takes the key"
+        );
         Self { rig, origin, key }
     }
 

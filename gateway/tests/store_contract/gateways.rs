@@ -90,7 +90,10 @@ pub(crate) async fn one_that_is_silent_for_longer_than_its_table_may_get_old_ref
     assert_eq!((now.missing.len(), now.refusing.len()), (1, 0));
     assert!(!now.is_whole(true));
     let begun = Instant::now();
-    let then = store.confirmed_by(WaitFor::All, Duration::from_secs(10)).await.unwrap();
+    let then = store
+        .confirmed_by(WaitFor::All, Duration::from_secs(10))
+        .await
+        .unwrap();
     assert!(then.is_whole(false), "{then:?}");
     assert_eq!(then.refusing.len(), 1);
     assert!(begun.elapsed() < Duration::from_secs(9));

@@ -16,10 +16,12 @@ use postern_gateway::store::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::making::{open, stamp};
+use super::making::{create_key, open, stamp};
 
 /// How long histories go on, on one database.
 const HISTORIES: Duration = Duration::from_secs(6);
+/// How many rounds there are at least, also on a machine that is busy.
+const LEAST_ROUNDS: usize = 3;
 /// How many things happen before all gateways are compared.
 const STEPS: usize = 30;
 /// How long a gateway may take to catch up.
@@ -266,8 +268,8 @@ impl Writer {
                 format!("create {:?}", self.store.create_consumer(new, &stamp).await)
             }
             (5..=7, Some(key), _) => {
-                let state = [KeyState::Disabled, KeyState::Active, KeyState::Revoked]
-                    [self.random.below(3)];
+                let state =
+                    [KeyState::Disabled, KeyState::Active, KeyState::Revoked][self.random.below(3)];
                 let done = self.store.set_key_state(&key.id, state, &stamp).await;
                 format!("state {done:?}")
             }
@@ -277,7 +279,10 @@ impl Writer {
                     scopes: Some(Some(self.random.words(&["", "read"]).parse().unwrap())),
                     ..KeyEdit::default()
                 };
-                format!("edit {:?}", self.store.update_key(&key.id, edit, &stamp).await)
+                format!(
+                    "edit {:?}",
+                    self.store.update_key(&key.id, edit, &stamp).await
+                )
             }
             (9, Some(key), _) => {
                 let which = if self.random.below(2) == 0 {
@@ -296,16 +301,27 @@ impl Writer {
             (10, _, Some(consumer)) => {
                 let edit = ConsumerEdit {
                     name: Some(self.random.words(&["a", "b", "c", "d"]).parse().unwrap()),
-                    scopes: Some(self.random.words(&["", "read", "read write"]).parse().unwrap()),
+                    scopes: Some(
+                        self.random
+                            .words(&["", "read", "read write"])
+                            .parse()
+                            .unwrap(),
+                    ),
                     allowed_ips: Some(self.random.words(&["", "192.0.2.0/24"]).parse().unwrap()),
                     ..ConsumerEdit::default()
                 };
                 let id = consumer.consumer.id;
-                format!("edit {:?}", self.store.update_consumer(&id, edit, &stamp).await)
+                format!(
+                    "edit {:?}",
+                    self.store.update_consumer(&id, edit, &stamp).await
+                )
             }
             (11 | 12, _, Some(consumer)) => {
                 let id = consumer.consumer.id;
-                format!("delete {id}: {:?}", self.store.delete_consumer(&id, &stamp).await)
+                format!(
+                    "delete {id}: {:?}",
+                    self.store.delete_consumer(&id, &stamp).await
+                )
             }
             (13, _, _) => {
                 let rows = export(&self.store).await;
@@ -333,7 +349,10 @@ impl Writer {
                     leak_grace: None,
                 };
                 let bucket = "default".parse().unwrap();
-                self.store.update_bucket(&bucket, edit, &stamp).await.unwrap();
+                self.store
+                    .update_bucket(&bucket, edit, &stamp)
+                    .await
+                    .unwrap();
                 format!("leak {:?}", self.store.report_leak(&leak, &stamp).await)
             }
             _ => String::new(),
@@ -362,7 +381,9 @@ impl Writer {
 }
 
 pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseUrl) {
-    let seed = std::env::var("POSTERN_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("POSTERN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| UnixMillis::now().0.unsigned_abs());
     let again = format!("POSTERN_SEED={seed} runs this history again");
     let directory = TempDir::new().unwrap();
@@ -383,7 +404,7 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
         .map(|number| Gateway::new(directory.path().join(format!("{number}.snapshot"))))
         .collect();
     let (begun, mut rounds) = (Instant::now(), 0);
-    while begun.elapsed() < HISTORIES {
+    while begun.elapsed() < HISTORIES || rounds < LEAST_ROUNDS {
         let mut history = Vec::new();
         for _ in 0..STEPS {
             let number = writer.random.below(gateways.len());
@@ -443,5 +464,52 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
     for gateway in &mut gateways {
         gateway.cut_off(&identity).await;
     }
-    assert!(rounds > 2, "only {rounds} rounds");
+}
+
+/// Has a gateway load what is there, cuts it off, and has it follow again after `meanwhile`.
+async fn cut_off_during(store: &Store, meanwhile: impl AsyncFnOnce()) -> Dump {
+    let directory = TempDir::new().unwrap();
+    let mut gateway = Gateway::new(directory.path().join("snapshot"));
+    let identity = store.identity().await.unwrap();
+    gateway.catch_up(store, "before").await;
+    gateway.cut_off(&identity).await;
+    meanwhile().await;
+    gateway.catch_up(store, "after").await;
+    let loads = gateway.status.loads();
+    gateway.cut_off(&identity).await;
+    assert_eq!(loads, 1, "by the changes, not by loading everything");
+    Dump::of_table(&gateway.table)
+}
+
+pub(crate) async fn a_key_left_out_of_a_delete_and_import_is_gone(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let acme = create_key(&store, "acme", "kept").await.key.consumer;
+    create_key(&store, "acme", "left out").await;
+    let left_out = KeyDigest::of(b"left out");
+    let table = cut_off_during(&store, async || {
+        let mut rows = export(&store).await;
+        rows.retain(|row| row.key.as_ref().is_some_and(|key| key.digest != left_out));
+        store.delete_consumer(&acme, &stamp()).await.unwrap();
+        assert_eq!(store.import(&rows, &stamp()).await.unwrap().keys, 1);
+    })
+    .await;
+    assert!(!table.keys.contains_key(&left_out.to_hex()));
+    assert_eq!(table, Dump::of_rows(&export(&store).await));
+}
+
+pub(crate) async fn keys_that_were_first_imported_for_the_wrong_consumer_are_good(
+    url: &DatabaseUrl,
+) {
+    let store = open(url).await;
+    create_key(&store, "right", "other").await;
+    let table = cut_off_during(&store, async || {
+        let wrong = create_key(&store, "wrong", "moved").await.key.consumer;
+        create_key(&store, "wrong", "moved too").await;
+        store.delete_consumer(&wrong, &stamp()).await.unwrap();
+        create_key(&store, "right", "moved").await;
+        create_key(&store, "right", "moved too").await;
+    })
+    .await;
+    assert_eq!(table.keys.len(), 3);
+    assert_eq!(table, Dump::of_rows(&export(&store).await));
 }

@@ -336,7 +336,10 @@ pub(crate) async fn of_two_rolls_at_once_without_a_grace_one_is_refused(url: &Da
     // It began before the other one, by its clock, and waited for its turn.
     let second = roll_at("three", 1).await;
     assert!(
-        matches!(second, Err(StoreError::InvalidRoll(InvalidRoll::NotGood { .. }))),
+        matches!(
+            second,
+            Err(StoreError::InvalidRoll(InvalidRoll::NotGood { .. }))
+        ),
         "{second:?}"
     );
 }

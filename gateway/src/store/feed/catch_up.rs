@@ -110,7 +110,9 @@ impl Follower {
                 },
                 2 => {
                     let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
-                    let found = is_there.then(|| or_gone(|| rows::key_entry(row))).transpose()?;
+                    let found = is_there
+                        .then(|| or_gone(|| rows::key_entry(row)))
+                        .transpose()?;
                     self.table.apply(match found.flatten() {
                         Some(entry) => Change::Key(entry),
                         None => Change::KeyRemoved(rows::digest_in(row, "touched")?),
