@@ -54,7 +54,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(roll::endpoints());
     all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
-    all.extend([usage::endpoint(), audit::endpoint(), gateways::endpoint()]);
+    all.extend([usage::endpoint(), audit::endpoint()]);
+    all.extend(gateways::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

@@ -130,6 +130,7 @@ impl Gateway {
                 keys: Arc::clone(&keys),
                 status: Arc::clone(&feed),
                 name: name(public_address),
+                listener: listener(public_address),
                 certificates: watched,
                 upstreams: upstreams.clone(),
                 origin_tls: settings.origin.tls.clone(),
@@ -439,6 +440,14 @@ fn name(address: SocketAddr) -> String {
         uname().nodename().to_string_lossy(),
         address.port()
     )
+}
+
+/// What tells two gateways apart that listen, of which only one can: the boot of the machine, its network namespace, and the
+/// address. `None` where the system does not say.
+fn listener(address: SocketAddr) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let network = std::fs::read_link("/proc/self/ns/net").ok()?;
+    Some(format!("{} {} {address}", boot.trim(), network.display()))
 }
 
 fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {

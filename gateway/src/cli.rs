@@ -9,6 +9,7 @@ pub mod export;
 pub mod gateways;
 pub mod healthcheck;
 pub mod import;
+mod in_force;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
@@ -41,6 +42,9 @@ struct Arguments {
     /// The file with the settings [default: gateway.toml in the working directory, when it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Return without waiting until the gateways that run go by what was changed
+    #[arg(long, global = true)]
+    no_wait: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,6 +91,11 @@ pub fn start() -> ExitCode {
     };
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
+    let with_store = OnStore {
+        file,
+        environment: &environment,
+        is_waiting: !arguments.no_wait,
+    };
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
             Ok(settings) => serve::run(settings),
@@ -103,16 +112,12 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
-        Command::Buckets(command) => {
-            with_store(file, &environment, async |store, prefix, stamp, streams| {
-                buckets::run(command, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Consumers(command) => {
-            with_store(file, &environment, async |store, prefix, stamp, streams| {
-                consumers::run(command, store, prefix, stamp, streams).await
-            })
-        }
+        Command::Buckets(command) => with_store.run(async |store, prefix, stamp, streams| {
+            buckets::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Consumers(command) => with_store.run(async |store, prefix, stamp, streams| {
+            consumers::run(command, store, prefix, stamp, streams).await
+        }),
         Command::Keys(KeysCommand::Check(check)) => {
             with_prefix(file, &environment, |prefix, streams| {
                 check.run(prefix, streams)
@@ -123,37 +128,24 @@ pub fn start() -> ExitCode {
                 pattern.run(prefix, streams)
             })
         }
-        Command::Keys(command) => {
-            with_store(file, &environment, async |store, prefix, stamp, streams| {
-                keys::run(command, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Audit(command) => {
-            with_store(file, &environment, async |store, prefix, _, streams| {
-                audit::run(command, store, prefix, streams).await
-            })
-        }
-        Command::Gateways(command) => {
-            with_store(file, &environment, async |store, _, _, streams| {
-                gateways::run(&command, store, streams).await
-            })
-        }
-        Command::Import(arguments) => {
-            with_store(file, &environment, async |store, prefix, stamp, streams| {
-                import::run(arguments, store, prefix, stamp, streams).await
-            })
-        }
-        Command::Export(arguments) => {
-            with_store(file, &environment, async |store, _, _, streams| {
-                export::run(arguments, store, streams).await
-            })
-        }
-        Command::Usage(command) => {
-            with_store(file, &environment, async |store, prefix, stamp, streams| {
-                let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
-                command.run(store, prefix, stamp, screen, streams).await
-            })
-        }
+        Command::Keys(command) => with_store.run(async |store, prefix, stamp, streams| {
+            keys::run(command, store, prefix, stamp, streams).await
+        }),
+        Command::Audit(command) => with_store.run(async |store, prefix, _, streams| {
+            audit::run(command, store, prefix, streams).await
+        }),
+        Command::Gateways(command) => with_store.run(async |store, _, stamp, streams| {
+            gateways::run(&command, store, stamp, streams).await
+        }),
+        Command::Import(arguments) => with_store.run(async |store, prefix, stamp, streams| {
+            import::run(arguments, store, prefix, stamp, streams).await
+        }),
+        Command::Export(arguments) => with_store
+            .run(async |store, _, _, streams| export::run(arguments, store, streams).await),
+        Command::Usage(command) => with_store.run(async |store, prefix, stamp, streams| {
+            let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
+            command.run(store, prefix, stamp, screen, streams).await
+        }),
         Command::Healthcheck => match config::load_admin_address(file, &environment) {
             Ok(address) => healthcheck::run(address),
             Err(problems) => refuse(&problems),
@@ -183,35 +175,44 @@ fn refuse(problems: &config::reader::Problems) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// Opens the store and runs a command on it.
-fn with_store(
-    file: Option<&std::path::Path>,
-    environment: &Environment,
-    command: impl AsyncFnOnce(&Store, &Prefix, &Stamp, &mut Streams<'_>) -> Result<(), CommandError>,
-) -> ExitCode {
-    let settings = match config::load_store(file, environment) {
-        Ok(settings) => settings,
-        Err(problems) => return refuse(&problems),
-    };
-    let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
-        let store = Store::open(&settings.url).await?;
-        let user = std::env::var("USER").ok();
-        let stamp = Stamp::now(Actor::command_line(user.as_deref()));
-        let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-        let done = command(
-            &store,
-            &settings.prefix,
-            &stamp,
-            &mut Streams {
+/// What a command on the store needs.
+struct OnStore<'a> {
+    file: Option<&'a std::path::Path>,
+    environment: &'a Environment,
+    /// Whether to return only once the gateways that run go by what was changed.
+    is_waiting: bool,
+}
+
+impl OnStore<'_> {
+    /// Opens the store and runs a command on it. What it changed, or found to be so already, is in force on the gateways that
+    /// run when this returns; those of which that is not known are named.
+    fn run(
+        &self,
+        command: impl AsyncFnOnce(&Store, &Prefix, &Stamp, &mut Streams<'_>) -> Result<(), CommandError>,
+    ) -> ExitCode {
+        let settings = match config::load_store(self.file, self.environment) {
+            Ok(settings) => settings,
+            Err(problems) => return refuse(&problems),
+        };
+        let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
+            let store = Store::open(&settings.url).await?;
+            let user = std::env::var("USER").ok();
+            let stamp = Stamp::now(Actor::command_line(user.as_deref()));
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            let mut streams = Streams {
                 out: &mut out,
                 err: &mut err,
-            },
-        )
-        .await;
-        store.close().await;
-        done
-    });
-    end(done)
+            };
+            let done = command(&store, &settings.prefix, &stamp, &mut streams).await;
+            // Also of a command that failed half-way, as an import may.
+            if self.is_waiting && store.written().is_some() {
+                in_force::wait(&store, &mut streams).await;
+            }
+            store.close().await;
+            done
+        });
+        end(done)
+    }
 }
 
 fn end(done: Result<(), CommandError>) -> ExitCode {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
@@ -26,8 +26,9 @@ use crate::usage::ledger::Ledger;
 /// How long to wait before a store that cannot be reached is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-/// How often a gateway says that it is there while nothing changes.
+/// How often a gateway says that it is there while nobody waits for it, and at most, however young its table has to be.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How often the table is saved while it changes, and while it does not.
 const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
 const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -66,6 +67,8 @@ pub struct Duties {
     pub status: Arc<FeedStatus>,
     /// What other gateways and the command line know this one by.
     pub name: String,
+    /// Where it listens, so that whoever listened there before is known to be gone.
+    pub listener: Option<String>,
     /// The certificates of the public listener with their files.
     pub certificates: Option<(Arc<Certificates>, Vec<ServerPair>)>,
     /// The upstreams whose targets are checked.
@@ -85,6 +88,8 @@ impl ControlPlane {
             id: GatewayId::generate()?,
             name: duties.name.clone(),
             started_at: UnixMillis::now(),
+            max_staleness: duties.settings.max_staleness,
+            listener: duties.listener.clone(),
         };
         let (tried, first_try) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -142,6 +147,7 @@ impl Duties {
             keys,
             status,
             name: _,
+            listener: _,
             certificates,
             upstreams,
             origin_tls,
@@ -162,7 +168,10 @@ impl Duties {
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before it lets anyone in: who waits for all gateways has to know of this one.
-            let _ = caught(tell(&opened, &presence, 0, &mut true)).await;
+            let _ = caught(tell(&opened, &presence, &status, 0, &mut true)).await;
+            if let Err(error) = opened.succeed(&presence).await {
+                log::warn!("gateways that listened here before are not forgotten: {error}");
+            }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
@@ -313,27 +322,62 @@ async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatu
     }
 }
 
-/// Tells the store again and again that this gateway is there, and at once how far it has come.
+/// Tells the store again and again that this gateway is there, and how far it has come: at once where somebody waits for that,
+/// and otherwise with the next heartbeat. Many gateways would else write more than all who change something.
 async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
-    let (mut revisions, mut is_told) = (status.revisions(), true);
+    let (mut revisions, mut awaited) = (status.revisions(), status.awaited());
+    let (mut is_told, mut confirmed) = (true, 0);
+    // Its silence is to mean something before its table is too old.
+    let heartbeat = presence.max_staleness.map_or(HEARTBEAT, |most| {
+        (most / 3).clamp(HEARTBEAT_AT_MOST_EVERY, HEARTBEAT)
+    });
+    let mut beat = Instant::now() + heartbeat;
     loop {
-        // The sender lives as long as `status`; a beat that is early does no harm.
-        let _ = timeout(HEARTBEAT, revisions.changed()).await;
-        let revision = *revisions.borrow_and_update();
-        tell(store, presence, revision, &mut is_told).await;
+        let reached = *revisions.borrow_and_update();
+        let wanted = *awaited.borrow_and_update();
+        let is_waited_for = wanted > confirmed && reached >= wanted;
+        if !is_waited_for {
+            // The senders live as long as `status`.
+            let is_news = tokio::select! {
+                () = sleep_until(beat) => false,
+                _ = revisions.changed() => true,
+                _ = awaited.changed() => true,
+            };
+            if is_news {
+                continue;
+            }
+        }
+        if tell(store, presence, status, reached, &mut is_told).await {
+            confirmed = reached;
+        } else {
+            sleep(RETRY_AFTER).await;
+        }
+        beat = Instant::now() + heartbeat;
     }
 }
 
-/// Tells the store; what goes wrong is logged once until it goes well again.
-async fn tell(store: &Store, presence: &Presence, revision: i64, is_told: &mut bool) {
+/// Tells the store, and says whether that went well; what goes wrong is logged once until it goes well again.
+async fn tell(
+    store: &Store,
+    presence: &Presence,
+    status: &FeedStatus,
+    revision: i64,
+    is_told: &mut bool,
+) -> bool {
+    // Before the store notes the moment: the gateway must not trust its word for longer than others do.
+    let begun = std::time::Instant::now();
     match store.announce(presence, revision).await {
-        Ok(()) => *is_told = true,
+        Ok(()) => {
+            status.announced(begun);
+            *is_told = true;
+        }
         Err(error) => {
             if std::mem::replace(is_told, false) {
                 log::warn!("the store cannot be told how far this gateway has come: {error}");
             }
         }
     }
+    *is_told
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod snapshot;
 mod sqlite;
 mod transfer;
 mod usage;
+mod write;
 
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
@@ -37,7 +38,9 @@ pub use edit_key::KeyEdit;
 pub use error::StoreError;
 pub use export::Export;
 pub use feed::{FeedStatus, follow};
-pub use gateways::{Confirmation, FollowingGateway, GatewayId, Presence};
+pub use gateways::{
+    Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
+};
 pub use handle::StoreHandle;
 pub use idempotency::{Answer, Creation, CreationKey};
 pub use import::{ImportConflict, Imported, Verdict};
@@ -56,18 +59,20 @@ pub use usage::{
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
+use sqlx::{AnyConnection, AnyPool};
 use tokio::time::timeout;
 
 use crate::store::database_url::Place;
 use crate::store::postgres::PostgresServer;
 use crate::store::sqlite::SqliteFile;
+use crate::store::write::Commits;
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
     database: Database,
+    commits: Commits,
 }
 
 /// What differs between databases. The queries do not.
@@ -92,7 +97,11 @@ impl Store {
                 (server.pool().await?, Database::Postgres(server))
             }
         };
-        let store = Self { pool, database };
+        let store = Self {
+            pool,
+            database,
+            commits: Commits::new(),
+        };
         match store.update_schema().await {
             Ok(()) => Ok(store),
             Err(error) => {
@@ -105,19 +114,6 @@ impl Store {
     /// Closes all connections, waiting for those in use. What was acknowledged is safe without it.
     pub async fn close(&self) {
         self.pool.close().await;
-    }
-
-    /// Begins a transaction that may write. Writers take turns from the beginning, so none fails halfway for another.
-    async fn begin_write(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        match &self.database {
-            // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
-            Database::Sqlite(_) => Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?),
-            Database::Postgres(_) => {
-                let mut transaction = self.pool.begin().await?;
-                transaction.execute(postgres::TAKE_TURN).await?;
-                Ok(transaction)
-            }
-        }
     }
 }
 

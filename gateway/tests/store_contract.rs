@@ -20,6 +20,7 @@ mod store_contract {
     pub(crate) mod edit_key;
     pub(crate) mod feed;
     pub(crate) mod gateways;
+    pub(crate) mod histories;
     pub(crate) mod keys;
     pub(crate) mod leaks;
     pub(crate) mod listing;
@@ -60,7 +61,7 @@ on_every_database! {
         a_bucket_is_made_once_and_listed_by_name,
         a_consumer_needs_a_bucket_that_is_there;
     creation:
-        a_creation_is_answered_again_for_a_day,
+        a_creation_is_answered_again_whatever_a_gateways_clock_says,
         a_creation_that_failed_is_not_remembered,
         two_at_once_make_one;
     edit_key:
@@ -74,7 +75,13 @@ on_every_database! {
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
     gateways:
-        each_says_how_far_it_has_come;
+        each_says_how_far_it_has_come,
+        a_successor_takes_the_place_of_one_that_was_killed,
+        one_that_is_silent_for_longer_than_its_table_may_get_old_refuses;
+    histories:
+        a_key_left_out_of_a_delete_and_import_is_gone,
+        keys_that_were_first_imported_for_the_wrong_consumer_are_good,
+        any_history_ends_in_tables_like_the_database;
     leaks:
         a_leaked_key_gets_what_its_bucket_says;
     roll:
@@ -84,7 +91,8 @@ on_every_database! {
         a_successor_ends_when_the_first_key_would_have,
         a_key_that_is_ending_ends_no_later,
         a_consumer_with_thousands_of_keys_is_rolled_at_once,
-        only_good_keys_are_rolled;
+        only_good_keys_are_rolled,
+        of_two_rolls_at_once_without_a_grace_one_is_refused;
     consumers:
         a_consumer_reads_back_as_it_was_made,
         a_name_is_unique_in_its_bucket_and_so_is_a_custom_id,

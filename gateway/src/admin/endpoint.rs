@@ -21,6 +21,7 @@ use utoipa::openapi::{ContentBuilder, RefOr, Required, Response, ResponseBuilder
 
 use crate::admin::body::{self, Body};
 use crate::admin::idempotency;
+use crate::admin::operations::IN_FORCE;
 use crate::admin::path::PathId;
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{self, Query};
@@ -42,6 +43,10 @@ const GUARDED: [(u16, &str); 2] = [
         "The request is for a host that is not this listener's.",
     ),
 ];
+
+/// What is said of an answer to a change that this gateway could not follow in time.
+const NOT_IN_FORCE: &str =
+    "As with 200, and it is done; but this gateway could not follow in time and goes by it later.";
 
 /// What a handler answers.
 pub(super) type Answered = Result<HttpResponse, Problem>;
@@ -82,6 +87,7 @@ pub struct Endpoint {
     /// Who is asked in its place where the guards of this one hold.
     also: Option<Route>,
     operation: OperationBuilder,
+    verb: Verb,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
@@ -166,6 +172,7 @@ impl Endpoint {
             route,
             also: None,
             operation,
+            verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
         .with_body::<B>()
@@ -182,6 +189,7 @@ impl Endpoint {
             route,
             also: None,
             operation,
+            verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
         .refuses(&[(400, "The URL holds an API key.")])
@@ -219,6 +227,7 @@ impl Endpoint {
             route,
             also: None,
             operation,
+            verb,
             schemas: BTreeMap::new(),
         }
         .with_path::<P>()
@@ -245,12 +254,20 @@ impl Endpoint {
 
     /// It answers with what the document calls `name`, of this schema.
     pub(super) fn answers(
-        self,
+        mut self,
         status: u16,
         meaning: &str,
         name: &str,
         schema: impl Into<RefOr<Schema>>,
     ) -> Self {
+        self.schemas.insert(name.to_owned(), schema.into());
+        if self.verb != Verb::Read && status == 200 {
+            self = self.answers_named(202, NOT_IN_FORCE, name);
+        }
+        self.answers_named(status, meaning, name)
+    }
+
+    fn answers_named(self, status: u16, meaning: &str, name: &str) -> Self {
         let content = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name(name)))
             .build();
@@ -268,9 +285,11 @@ impl Endpoint {
                     header("Whether the answer was given before.", text_of(&["true"])),
                 );
         }
-        let mut endpoint = self.with_response(status, response.build());
-        endpoint.schemas.insert(name.to_owned(), schema.into());
-        endpoint
+        if self.verb != Verb::Read {
+            let meaning = "Whether the gateway that answers goes by it already.";
+            response = response.header(IN_FORCE, header(meaning, text_of(&["true", "false"])));
+        }
+        self.with_response(status, response.build())
     }
 
     /// What it answers with holds a `T`, and everything that this is made of.
@@ -491,10 +510,6 @@ async fn run<P: PathId, Q: Query, B: Body>(
         Verb::Create => idempotency::key_of(request, &caller.token, &text)?,
         Verb::Read | Verb::Write => None,
     };
-    let store = operations
-        .store()
-        .ok_or_else(Problem::store_unavailable)?
-        .clone();
     let _turn = creation
         .as_ref()
         .map(|key| operations.running().begin(key))
@@ -506,25 +521,27 @@ async fn run<P: PathId, Q: Query, B: Body>(
             ..caller.stamp()
         },
     );
-    if let Some(key) = &creation
-        && let Some(before) = store.repeated(key, &caller.stamp()).await?
-    {
-        return Ok(repeated(before));
-    }
-    let answered = timeout(
-        HANDLER_TIMEOUT,
-        handler(Call {
-            path,
-            query,
-            body,
-            store,
-            prefix,
-            stamp,
-            creation,
-        }),
-    )
-    .await;
-    answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
+    operations
+        .with_store(async |store| {
+            if let Some(key) = &creation
+                && let Some(before) = store.repeated(key).await?
+            {
+                return Ok(repeated(before));
+            }
+            let call = Call {
+                path,
+                query,
+                body,
+                store,
+                prefix,
+                stamp,
+                creation,
+            };
+            timeout(HANDLER_TIMEOUT, handler(call))
+                .await
+                .unwrap_or_else(|_| Err(Problem::store_unavailable()))
+        })
+        .await
 }
 
 /// Something is missing that is always there.

@@ -1,20 +1,39 @@
-//! `GET /v1/gateways`
+//! `/v1/gateways`
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use utoipa::PartialSchema as _;
 
 use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::problem::{Kind, Problem};
+use crate::store::GatewayId;
 use crate::views::{GatewayView, GatewaysView};
 
-/// The operation.
-pub(super) fn endpoint() -> Endpoint {
-    Endpoint::get("/v1/gateways", list)
-        .named("list_gateways", "operations", "List the gateways that follow the store")
-        .described(
-            "By name, each with the newest change that it answers requests by. One that was silent for a day is forgotten.",
-        )
-        .answers(200, "The gateways.", "Gateways", GatewaysView::schema())
-        .made_of::<GatewaysView<'_>>()
+/// The operations.
+pub(super) fn endpoints() -> [Endpoint; 2] {
+    [
+        Endpoint::get("/v1/gateways", list)
+            .named(
+                "list_gateways",
+                "operations",
+                "List the gateways that follow the store",
+            )
+            .described(
+                "By name, each with the newest change that it answers requests by. One is listed until it says goodbye, its successor \
+                 listens in its place, or it is forgotten.",
+            )
+            .answers(200, "The gateways.", "Gateways", GatewaysView::schema())
+            .made_of::<GatewaysView<'_>>(),
+        Endpoint::write(Method::DELETE, "/v1/gateways/{id}", forget)
+            .named(
+                "forget_gateway",
+                "operations",
+                "Forget a gateway that is gone, so that nobody waits for it",
+            )
+            .described("Only of one that is known to run no more: as long as it runs, it may let in what was revoked.")
+            .answers(200, "The gateway as it was known last.", "Gateway", GatewayView::schema())
+            .refuses(&[(409, "It runs: it was heard of a moment ago.")]),
+    ]
 }
 
 async fn list(call: Call<(), (), ()>) -> Answered {
@@ -24,4 +43,12 @@ async fn list(call: Call<(), (), ()>) -> Answered {
         revision,
         data: gateways.iter().map(GatewayView::of).collect(),
     }))
+}
+
+async fn forget(call: Call<GatewayId, (), ()>) -> Answered {
+    let id = &call.path;
+    let forgotten = call.store.forget_gateway(id, &call.stamp).await?;
+    let forgotten = forgotten
+        .ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no gateway {id}.")))?;
+    Ok(HttpResponse::Ok().json(GatewayView::of(&forgotten)))
 }

@@ -18,15 +18,15 @@ use crate::keys::{
 };
 use crate::store::{
     Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
-    StoredKey,
+    StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
 
 const TAG: &str = "keys";
 
-const UNCONFIRMED: &str =
-    "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing`.";
+const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing` and `gateways.silent`. Without \
+     `wait_seconds`: this gateway could not follow in time and refuses it later.";
 
 /// How long replaced keys go on.
 pub(super) type Grace = Seconds<0, MAX_GRACE_SECONDS>;
@@ -75,7 +75,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::write(Method::POST, "/v1/keys/{id}/revoke", revoke)
             .named("revoke_key", TAG, "Refuse a key for ever, from its next request on")
             .described(
-                "Doing it twice is fine. With `wait_seconds` it is answered once every gateway that runs refuses the key, or that time is \
+                "Doing it twice is fine. With `wait_seconds` it is answered once every gateway that may run refuses the key, or that time is \
                  over.",
             )
             .answers(200, "The key as it is now.", "RevokedKey", RevokedKeyView::schema())
@@ -134,7 +134,7 @@ struct Revocation {
 
 impl Query for Revocation {
     fn read(parameters: &mut Parameters) -> Self {
-        let wait = "How long to wait at most until every gateway that runs refuses the key.";
+        let wait = "How long to wait at most until every gateway that may run refuses the key.";
         Self {
             guard: Guard::read(parameters),
             wait: parameters.optional("wait_seconds", wait),
@@ -346,12 +346,12 @@ async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
         .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
         .await?;
     let confirmation = match call.query.wait {
-        Some(Seconds(patience)) => Some(call.store.confirmed_by_all(patience).await?),
+        Some(Seconds(patience)) => Some(call.store.confirmed_by(WaitFor::All, patience).await?),
         None => None,
     };
     let all_did = confirmation
         .as_ref()
-        .is_none_or(|confirmation| confirmation.missing.is_empty());
+        .is_none_or(|confirmation| confirmation.is_whole(false));
     let mut response = if all_did {
         HttpResponse::Ok()
     } else {

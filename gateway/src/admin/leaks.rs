@@ -151,29 +151,32 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
         )];
         Problem::new(Kind::InvalidBody, "The body is not what GitHub sends.").with(errors)
     })?;
-    let store = operations.store().ok_or_else(Problem::store_unavailable)?;
-    let stamp = stamp(request.peer_addr().map(|address| address.ip()));
-    let mut feedback = Vec::with_capacity(found.len());
-    for found in found {
-        let digest = KeyDigest::of(found.token.as_bytes());
-        let is_key = check_shape(found.token.as_bytes(), operations.prefix()).is_ok();
-        let outcome = if is_key {
-            report_to(store, &found.leak(digest, operations.prefix()), &stamp).await?
-        } else {
-            None
-        };
-        let label = if outcome.is_some() {
-            Label::TruePositive
-        } else {
-            Label::FalsePositive
-        };
-        feedback.push(Feedback {
-            token_hash: digest.to_hex(),
-            token_type: found.kind,
-            label,
-        });
-    }
-    Ok(HttpResponse::Ok().json(feedback))
+    operations
+        .with_store(async |store| {
+            let stamp = stamp(request.peer_addr().map(|address| address.ip()));
+            let mut feedback = Vec::with_capacity(found.len());
+            for found in found {
+                let digest = KeyDigest::of(found.token.as_bytes());
+                let is_key = check_shape(found.token.as_bytes(), operations.prefix()).is_ok();
+                let outcome = if is_key {
+                    report_to(&store, &found.leak(digest, operations.prefix()), &stamp).await?
+                } else {
+                    None
+                };
+                let label = if outcome.is_some() {
+                    Label::TruePositive
+                } else {
+                    Label::FalsePositive
+                };
+                feedback.push(Feedback {
+                    token_hash: digest.to_hex(),
+                    token_type: found.kind,
+                    label,
+                });
+            }
+            Ok(HttpResponse::Ok().json(feedback))
+        })
+        .await
 }
 
 /// Does what the bucket says, and has people know of it.

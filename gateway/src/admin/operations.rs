@@ -5,17 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
-use crate::admin::endpoint::Endpoint;
+use crate::admin::endpoint::{Answered, Endpoint};
 use crate::admin::hosts::Hosts;
 use crate::admin::idempotency::Running;
+use crate::admin::problem::Problem;
 use crate::admin::tokens::{AdminToken, Tokens};
 use crate::keys::{KeyTable, Prefix};
 use crate::proxy::Upstream;
 use crate::store::{FeedStatus, Store, StoreHandle};
+
+/// Whether the gateway that answers a change goes by it.
+pub(super) const IN_FORCE: &str = "postern-in-force";
+/// How long an answer waits for that. The feed needs some milliseconds, and seconds where it loads everything anew.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the admin listener tells of and works on, shared with the rest of the gateway.
 #[derive(Clone)]
@@ -94,8 +101,31 @@ impl Operations {
         &self.prefix
     }
 
-    pub(super) fn store(&self) -> Option<&Store> {
-        self.store.get()
+    /// Has `act` work on the store, and answers once this gateway goes by what `act` wrote there, or found to be so
+    /// already. The only way to the store, so that no operation can forget it.
+    ///
+    /// Where the table cannot follow in time, the answer says so: [`IN_FORCE`] is `false`, and a 200 becomes 202. What was
+    /// made stays 201, for its key is shown this one time.
+    pub(super) async fn with_store(&self, act: impl AsyncFnOnce(Store) -> Answered) -> Answered {
+        let store = self
+            .store
+            .get()
+            .ok_or_else(Problem::store_unavailable)?
+            .for_one_call();
+        let mut response = act(store.clone()).await?;
+        let Some(written) = store.written() else {
+            return Ok(response);
+        };
+        let is_in_force = self.feed.reaches(written, FOLLOWS_WITHIN).await;
+        let told = if is_in_force { "true" } else { "false" };
+        response.headers_mut().insert(
+            HeaderName::from_static(IN_FORCE),
+            HeaderValue::from_static(told),
+        );
+        if !is_in_force && response.status() == StatusCode::OK {
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
+        Ok(response)
     }
 
     pub(super) fn running(&self) -> &Running {

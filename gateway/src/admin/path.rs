@@ -6,6 +6,7 @@ use utoipa::openapi::schema::Schema;
 use crate::admin::problem::{Kind, Problem};
 use crate::http::percent::unescape;
 use crate::keys::{BucketName, ConsumerId, KeyId};
+use crate::store::GatewayId;
 use crate::views::schemas;
 
 /// What the one part of a path that varies stands for.
@@ -47,5 +48,6 @@ macro_rules! path_ids {
 path_ids! {
     ConsumerId: "id", "The id of a consumer.", consumer_id, "There is no such consumer.";
     KeyId: "id", "The id of a key; never the key itself.", key_id, "There is no such key.";
+    GatewayId: "id", "The id of a gateway.", gateway_id, "There is no such gateway.";
     BucketName: "name", "The name of a bucket.", bucket_name, "There is no such bucket.";
 }

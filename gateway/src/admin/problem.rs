@@ -60,6 +60,8 @@ pub(super) enum Kind {
     AmbiguousRequest,
     /// What is not good cannot be rolled.
     NotGood,
+    /// A gateway that runs cannot be forgotten.
+    GatewayRuns,
     /// A request with this idempotency key is running.
     IdempotencyKeyInUse,
     /// The idempotency key was used for another request.
@@ -188,6 +190,7 @@ impl Kind {
                 "Ambiguous request",
             ),
             Self::NotGood => (StatusCode::CONFLICT, "key_not_good", "Key not good"),
+            Self::GatewayRuns => (StatusCode::CONFLICT, "gateway_runs", "Gateway runs"),
             Self::IdempotencyKeyInUse => (
                 StatusCode::CONFLICT,
                 "idempotency_key_in_use",
@@ -386,6 +389,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::NotFound, sentence(public))
             }
             StoreError::InvalidRoll(_) => Self::new(Kind::NotGood, sentence(public)),
+            StoreError::GatewayRuns(_) => Self::new(Kind::GatewayRuns, sentence(public)),
             StoreError::TagMismatch => Self::new(Kind::TagMismatch, sentence(public)),
             StoreError::KeyRevoked(_) => Self::new(Kind::KeyRevoked, sentence(public)),
             StoreError::KeyEnding(_) => Self::new(Kind::KeyEnding, sentence(public)),
@@ -447,6 +451,7 @@ mod tests {
         Kind::KeyEnding,
         Kind::NotGood,
         Kind::AmbiguousRequest,
+        Kind::GatewayRuns,
         Kind::IdempotencyKeyInUse,
         Kind::IdempotencyKeyReused,
         Kind::TagMismatch,

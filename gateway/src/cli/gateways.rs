@@ -2,26 +2,51 @@
 
 use crate::cli::error::CommandError;
 use crate::cli::output::{JsonArray, Streams, Table, moment};
-use crate::store::Store;
+use crate::store::{FollowingGateway, GatewayId, Stamp, Store};
 use crate::views::GatewayView;
 
 /// How to print them.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct GatewaysCommand {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
 }
 
-/// Prints the gateways.
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Forget a gateway that is gone, so that nobody waits for it any more
+    Forget {
+        /// Its id, `gw_…`.
+        #[arg(value_name = "ID")]
+        id: GatewayId,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Prints the gateways, or forgets one.
 pub async fn run(
     command: &GatewaysCommand,
     store: &Store,
+    stamp: &Stamp,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
+    match &command.action {
+        None => list(command.json, store, streams).await?,
+        Some(Action::Forget { id, json }) => forget(id, *json, store, stamp, streams).await?,
+    }
+    Ok(streams.out.flush()?)
+}
+
+async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
     let newest = store.newest_revision().await?;
     let gateways = store.gateways().await?;
-    if command.json {
+    if json {
         let mut array = JsonArray::default();
         gateways
             .iter()
@@ -31,14 +56,44 @@ pub async fn run(
     let mut table = Table::new(["NAME", "STATE", "CHANGES BEHIND", "SEEN", "STARTED", "ID"]);
     for gateway in gateways {
         table.row([
-            gateway.name,
-            if gateway.live { "live" } else { "silent" }.to_owned(),
+            gateway.name.clone(),
+            state(&gateway).to_owned(),
             (newest - gateway.revision).max(0).to_string(),
             moment(gateway.seen_at),
             moment(gateway.started_at),
             gateway.id,
         ]);
     }
-    table.flush(streams.out)?;
-    Ok(streams.out.flush()?)
+    Ok(table.flush(streams.out)?)
+}
+
+async fn forget(
+    id: &GatewayId,
+    json: bool,
+    store: &Store,
+    stamp: &Stamp,
+    streams: &mut Streams<'_>,
+) -> Result<(), CommandError> {
+    let forgotten = store.forget_gateway(id, stamp).await?;
+    let forgotten = forgotten.ok_or_else(|| {
+        CommandError::InvalidArgument(format!("there is no gateway {id} that follows this store"))
+    })?;
+    if json {
+        return Ok(streams.json(&GatewayView::of(&forgotten))?);
+    }
+    Ok(writeln!(
+        streams.out,
+        "gateway {} ({id}) is forgotten",
+        forgotten.name
+    )?)
+}
+
+fn state(gateway: &FollowingGateway) -> &'static str {
+    if gateway.live {
+        "live"
+    } else if gateway.refusing {
+        "refusing"
+    } else {
+        "silent"
+    }
 }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
+use crate::cli::in_force;
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
@@ -17,7 +18,7 @@ use crate::keys::{
 };
 use crate::store::{
     CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredConsumer, Which,
+    StoredConsumer, WaitFor, Which,
 };
 use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
 
@@ -98,9 +99,12 @@ pub struct OneKey {
 pub struct RevokeKey {
     #[command(flatten)]
     key: OneKey,
-    /// Return once every gateway that runs refuses the key, and name those that have not said so.
-    #[arg(long)]
+    /// Return once every gateway that may run refuses the key; fail and name those that have not said so.
+    #[arg(long, conflicts_with = "no_wait")]
     wait: bool,
+    /// Do not fail for gateways that fell silent before and stay so, where another one has confirmed.
+    #[arg(long, requires = "wait")]
+    ignore_silent: bool,
     /// How long to wait at most.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
@@ -254,32 +258,26 @@ impl RevokeKey {
             return Ok(());
         }
         streams.out.flush()?;
-        let confirmation = store.confirmed_by_all(self.timeout).await?;
-        for gateway in &confirmation.silent {
-            streams.remark(format_args!(
-                "gateway {} was last heard of at {}: if it only pauses, it may let the key in until it has caught up",
-                gateway.name,
-                moment(gateway.seen_at)
-            ));
-        }
-        if !confirmation.missing.is_empty() {
-            let names: Vec<String> = confirmation
-                .missing
-                .iter()
-                .map(|gateway| gateway.name.clone())
-                .collect();
+        let confirmation = store.confirmed_by(WaitFor::All, self.timeout).await?;
+        store.waited_for();
+        in_force::name_silent(&confirmation, streams);
+        if !confirmation.is_whole(self.ignore_silent) {
+            let others = confirmation.missing.iter().chain(&confirmation.silent);
+            let names: Vec<String> = others.map(|gateway| gateway.name.clone()).collect();
             return Err(CommandError::Unconfirmed {
                 waited: self.timeout,
                 gateways: names.join(", "),
             });
         }
-        let confirmed = confirmation.confirmed.len();
-        let gateways = if confirmed == 1 {
-            "gateway"
-        } else {
-            "gateways"
-        };
-        streams.remark(format_args!("confirmed by {confirmed} {gateways}"));
+        match confirmation.confirmed.len() {
+            0 if confirmation.refusing.is_empty() => {
+                streams.remark(format_args!(
+                    "no gateway has announced itself to this store"
+                ));
+            }
+            1 => streams.remark(format_args!("confirmed by 1 gateway")),
+            confirmed => streams.remark(format_args!("confirmed by {confirmed} gateways")),
+        }
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub struct AuditRow {
     pub source: Option<String>,
     /// What, for example `key.revoke`.
     pub action: String,
-    /// To what kind of thing: `consumer`, `key` or `bucket`.
+    /// To what kind of thing: `consumer`, `key`, `bucket` or `gateway`.
     pub subject: String,
     /// To which.
     pub subject_id: String,

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::keys::{Description, KeyId, KeyState, Scopes, UnixMillis};
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::digest;
 use crate::store::{Stamp, Store, StoreError, StoredKey, consumers, keys};
 
 /// What to change of a key; `None` leaves a part as it is, `Some(None)` empties it.
@@ -49,9 +48,8 @@ impl Store {
             keys::require_within(&owner, after.scopes.as_ref())?;
         }
         after.updated_at = stamp.at;
-        let row = sqlx::query(
-            "UPDATE keys SET description = $2, expires_at = $3, scopes = $4, state = $5, updated_at = $6 WHERE id = $1 \
-             RETURNING digest",
+        sqlx::query(
+            "UPDATE keys SET description = $2, expires_at = $3, scopes = $4, state = $5, updated_at = $6 WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(after.description.as_ref().map(Description::as_str))
@@ -59,18 +57,10 @@ impl Store {
         .bind(after.scopes.as_ref().map(Scopes::as_str))
         .bind(after.state.as_str())
         .bind(after.updated_at.0)
-        .fetch_one(&mut *transaction)
+        .execute(&mut *transaction)
         .await?;
-        let digest = digest(&row)?;
         let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.expires_at });
-        journal::record(
-            &mut transaction,
-            stamp,
-            action,
-            Subject::Key(id, &digest),
-            &detail,
-        )
-        .await?;
+        journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit().await?;
         Ok(after)
     }

@@ -115,6 +115,11 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A gateway that runs cannot be forgotten: it would come back with its next word.
+    #[error(
+        "gateway {0} runs: it was heard of a moment ago; stop it, and it is forgotten by itself"
+    )]
+    GatewayRuns(String),
     /// No randomness for an id.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

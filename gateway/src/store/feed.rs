@@ -10,6 +10,7 @@ mod watch;
 
 pub use status::FeedStatus;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub async fn follow(
         followed,
         revision,
         loaded_at: Some(Instant::now()),
+        left_out: HashSet::new(),
         health: Health::Unknown,
     };
     follower
@@ -64,6 +66,9 @@ struct Follower {
     revision: Option<i64>,
     /// When all was loaded, or restored, until the memory that it took for a while was given back.
     loaded_at: Option<Instant>,
+    /// Consumers of the store that are not in the table, for their rows cannot be read. Should one become readable, its keys
+    /// are missing too.
+    left_out: HashSet<String>,
     health: Health,
 }
 
@@ -100,7 +105,7 @@ impl Follower {
     }
 
     async fn follow_one_watch(&mut self) -> Result<Infallible, StoreError> {
-        let mut watch = Watch::open(&self.store.database).await?;
+        let mut watch = Watch::open(&self.store).await?;
         let identity = self.store.identity().await?;
         // The numbers of changes mean nothing in another store, be it at the same place.
         if self
@@ -177,6 +182,7 @@ mod tests {
             followed: None,
             revision: Some(0),
             loaded_at: None,
+            left_out: HashSet::new(),
             health: Health::Following,
         };
         let mut watches = 0;

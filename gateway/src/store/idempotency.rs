@@ -106,7 +106,7 @@ impl Store {
         answer: impl FnOnce(&StoredBucket) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredBucket>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| {
+        self.once(key, answer, async |transaction| {
             buckets::create(transaction, new, stamp).await
         })
         .await
@@ -120,7 +120,7 @@ impl Store {
         answer: impl FnOnce(&StoredConsumer) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredConsumer>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| {
+        self.once(key, answer, async |transaction| {
             consumers::insert(transaction, new, stamp).await
         })
         .await
@@ -134,24 +134,24 @@ impl Store {
         answer: impl FnOnce(&CreatedKey) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<CreatedKey>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| {
+        self.once(key, answer, async |transaction| {
             keys::create(transaction, new, stamp).await
         })
         .await
     }
 
     /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
-    pub async fn repeated(
-        &self,
-        key: &CreationKey,
-        stamp: &Stamp,
-    ) -> Result<Option<Answer>, StoreError> {
-        let found = find(&mut *self.pool.acquire().await?, key).await?;
-        match found {
-            Some(before) if before.at.0 <= oldest_kept(stamp) => Ok(None),
-            Some(before) => before.answer_to(key).map(Some),
-            None => Ok(None),
+    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<Answer>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let Some(before) = find(&mut connection, key).await? else {
+            return Ok(None);
+        };
+        if before.at.0 <= oldest_kept(self.clock_of(&mut connection).await?) {
+            return Ok(None);
         }
+        let answer = before.answer_to(key)?;
+        self.speaks_of_now(&mut connection).await?;
+        Ok(Some(answer))
     }
 
     /// Rolls keys as [`Store::roll`] does, once for `key`.
@@ -162,7 +162,7 @@ impl Store {
         answer: impl FnOnce(&RolledKeys) -> Answer,
         stamp: &Stamp,
     ) -> Result<Creation<RolledKeys>, StoreError> {
-        self.once(key, answer, stamp, async |transaction| {
+        self.once(key, answer, async |transaction| {
             roll::replace(transaction, roll, stamp).await
         })
         .await
@@ -172,12 +172,14 @@ impl Store {
         &self,
         key: Option<&CreationKey>,
         answer: impl FnOnce(&T) -> Answer,
-        stamp: &Stamp,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
         let mut transaction = self.begin_write().await?;
+        let mut now = 0;
         if let Some(key) = key {
-            forget_old(&mut transaction, stamp).await?;
+            // By the database's clock: that of one gateway may be a day ahead, and it would forget for all.
+            now = self.clock_of(&mut transaction).await?;
+            forget_old(&mut transaction, now).await?;
             if let Some(before) = find(&mut transaction, key).await? {
                 // What is too old is forgotten for good.
                 transaction.commit().await?;
@@ -186,27 +188,24 @@ impl Store {
         }
         let made = make(&mut transaction).await?;
         if let Some(key) = key {
-            remember(&mut transaction, key, &answer(&made), stamp).await?;
+            remember(&mut transaction, key, &answer(&made), now).await?;
         }
         transaction.commit().await?;
         Ok(Creation::Made(made))
     }
 }
 
-async fn forget_old(transaction: &mut AnyConnection, stamp: &Stamp) -> Result<(), StoreError> {
+async fn forget_old(transaction: &mut AnyConnection, now: i64) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1")
-        .bind(oldest_kept(stamp))
+        .bind(oldest_kept(now))
         .execute(transaction)
         .await?;
     Ok(())
 }
 
-/// What was made at this moment or before is forgotten.
-fn oldest_kept(stamp: &Stamp) -> i64 {
-    stamp
-        .at
-        .0
-        .saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
+/// What was made at this moment or before is forgotten at `now`, by the database's clock.
+fn oldest_kept(now: i64) -> i64 {
+    now.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
 }
 
 async fn find(
@@ -234,7 +233,7 @@ async fn remember(
     transaction: &mut AnyConnection,
     key: &CreationKey,
     answer: &Answer,
-    stamp: &Stamp,
+    now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO idempotency_keys (token, digest, request, location, answer, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -244,8 +243,50 @@ async fn remember(
     .bind(key.request.as_slice())
     .bind(answer.location.as_str())
     .bind(answer.body.as_str())
-    .bind(stamp.at.0)
+    .bind(now)
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Actor, DatabaseUrl};
+
+    #[tokio::test]
+    async fn a_creation_is_forgotten_after_a_day_by_the_databases_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let url: DatabaseUrl = format!("sqlite://{}/gateway.db", directory.path().display())
+            .parse()
+            .unwrap();
+        let store = Store::open(&url).await.unwrap();
+        let key = CreationKey::new("admin", b"one", [b"POST", b"/", b""]);
+        let stamp = Stamp::now(Actor::command_line(None));
+        let create = async |name: &str| {
+            let new = NewConsumer::named(name.parse().unwrap());
+            let answer = |_: &StoredConsumer| Answer {
+                location: String::new(),
+                body: String::new(),
+            };
+            store
+                .create_consumer_once(new, Some(&key), answer, &stamp)
+                .await
+                .unwrap()
+        };
+        let grow_older = async |millis: i64| {
+            sqlx::query("UPDATE idempotency_keys SET created_at = created_at - $1")
+                .bind(millis)
+                .execute(&store.pool)
+                .await
+                .unwrap();
+        };
+        assert!(matches!(create("first").await, Creation::Made(_)));
+        grow_older(23 * 3_600_000).await;
+        assert!(matches!(create("first").await, Creation::Repeated(_)));
+        assert!(store.repeated(&key).await.unwrap().is_some());
+        grow_older(3_600_000).await;
+        assert!(store.repeated(&key).await.unwrap().is_none());
+        assert!(matches!(create("second").await, Creation::Made(_)));
+    }
 }

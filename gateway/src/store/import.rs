@@ -216,7 +216,7 @@ impl Known {
             |query, digest| query.bind(digest.as_bytes().as_slice()),
             |row| {
                 known.keys.insert(
-                    rows::digest(row)?,
+                    rows::digest_in(row, "digest")?,
                     (row.try_get("bucket")?, row.try_get("name")?),
                 );
                 Ok(())
@@ -512,7 +512,7 @@ impl NewKeyRow<'_> {
         });
         Mutation {
             action: Action::KeyCreate,
-            subject: Subject::Key(id, &from.digest),
+            subject: Subject::Key(id),
             detail,
         }
     }

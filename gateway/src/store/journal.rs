@@ -1,4 +1,5 @@
-//! What every mutation leaves behind: who did what, and what gateways must look at again.
+//! What every mutation leaves behind: who did what. What gateways must look at again is noted by the tables themselves, with
+//! triggers: see the step 0007 of the schema.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,13 +7,11 @@ use std::net::IpAddr;
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use crate::keys::{BucketName, ConsumerId, KeyDigest, KeyId, Tags, UnixMillis};
-use crate::store::{StoreError, bulk};
+use crate::keys::{BucketName, ConsumerId, KeyId, Tags, UnixMillis};
+use crate::store::{GatewayId, StoreError, bulk};
 
 /// How many feed rows are kept. A gateway that is further behind loads everything.
-const KEPT_CHANGES: i64 = 100_000;
-/// How many revisions pass between two clean-ups, so that not every mutation pays for one.
-const CLEAN_UP_EVERY: i64 = 1_000;
+pub(super) const KEPT_CHANGES: i64 = 100_000;
 
 /// Who did something, for the audit: the command line with the user that ran it, or the name of an admin token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +45,7 @@ pub(super) enum Action {
     KeyRoll,
     KeyLeak,
     BucketUpdate,
+    GatewayForget,
 }
 
 /// What was changed.
@@ -53,7 +53,8 @@ pub(super) enum Action {
 pub(super) enum Subject<'s> {
     Bucket(&'s BucketName),
     Consumer(&'s ConsumerId),
-    Key(&'s KeyId, &'s KeyDigest),
+    Key(&'s KeyId),
+    Gateway(&'s GatewayId),
 }
 
 /// One of many mutations that are recorded together.
@@ -108,12 +109,13 @@ impl Stamp {
 }
 
 impl<'s> Subject<'s> {
-    /// What is stored of it: its kind, its id and, of a key, its digest.
-    fn columns(self) -> (&'static str, &'s str, Option<&'s [u8]>) {
+    /// What is stored of it: its kind and its id.
+    fn columns(self) -> (&'static str, &'s str) {
         match self {
-            Self::Bucket(name) => ("bucket", name.as_str(), None),
-            Self::Consumer(id) => ("consumer", id.as_str(), None),
-            Self::Key(id, digest) => ("key", id.as_str(), Some(digest.as_bytes().as_slice())),
+            Self::Bucket(name) => ("bucket", name.as_str()),
+            Self::Consumer(id) => ("consumer", id.as_str()),
+            Self::Key(id) => ("key", id.as_str()),
+            Self::Gateway(id) => ("gateway", id.as_str()),
         }
     }
 }
@@ -133,12 +135,12 @@ impl Action {
             Self::KeyRoll => "key.roll",
             Self::KeyLeak => "key.leak",
             Self::BucketUpdate => "bucket.update",
+            Self::GatewayForget => "gateway.forget",
         }
     }
 }
 
-/// Writes the audit row and the feed row of one mutation, inside its transaction. `detail` is an object without
-/// secrets.
+/// Writes the audit row of one mutation, inside its transaction. `detail` is an object without secrets.
 pub(super) async fn record(
     transaction: &mut AnyConnection,
     stamp: &Stamp,
@@ -146,36 +148,7 @@ pub(super) async fn record(
     subject: Subject<'_>,
     detail: &Value,
 ) -> Result<(), StoreError> {
-    let (kind, id, digest) = subject.columns();
-    audit(transaction, stamp, action, (kind, id), detail).await?;
-    // Gateways hold no buckets: there is nothing for them to look at again.
-    if matches!(subject, Subject::Bucket(_)) {
-        return Ok(());
-    }
-    let revision: i64 = sqlx::query_scalar(
-        "INSERT INTO changes (subject, subject_id, digest) VALUES ($1, $2, $3) RETURNING revision",
-    )
-    .bind(kind)
-    .bind(id)
-    .bind(digest)
-    .fetch_one(&mut *transaction)
-    .await?;
-    if revision % CLEAN_UP_EVERY == 0 {
-        sqlx::query("DELETE FROM changes WHERE revision <= $1")
-            .bind(revision - KEPT_CHANGES)
-            .execute(transaction)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn audit(
-    transaction: &mut AnyConnection,
-    stamp: &Stamp,
-    action: Action,
-    (kind, id): (&str, &str),
-    detail: &Value,
-) -> Result<(), StoreError> {
+    let (kind, id) = subject.columns();
     sqlx::query("INSERT INTO audit (at, actor, source, action, subject, subject_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(stamp.at.0)
         .bind(stamp.actor.0.as_str())
@@ -189,7 +162,7 @@ async fn audit(
     Ok(())
 }
 
-/// Writes the audit rows and the feed rows of many mutations, in their order, inside their transaction.
+/// Writes the audit rows of many mutations, in their order, inside their transaction.
 pub(super) async fn record_many(
     transaction: &mut AnyConnection,
     stamp: &Stamp,
@@ -201,7 +174,7 @@ pub(super) async fn record_many(
     let source = stamp.source.map(|address| address.to_string());
     let audit = "audit (at, actor, source, action, subject, subject_id, detail)";
     bulk::insert(transaction, audit, 7, mutations, |query, mutation| {
-        let (kind, id, _) = mutation.subject.columns();
+        let (kind, id) = mutation.subject.columns();
         let query = query
             .bind(stamp.at.0)
             .bind(stamp.actor.0.as_str())
@@ -210,23 +183,5 @@ pub(super) async fn record_many(
         query.bind(kind).bind(id).bind(mutation.detail.to_string())
     })
     .await?;
-    bulk::insert(
-        transaction,
-        "changes (subject, subject_id, digest)",
-        3,
-        mutations,
-        |query, mutation| {
-            let (kind, id, digest) = mutation.subject.columns();
-            query.bind(kind).bind(id).bind(digest)
-        },
-    )
-    .await?;
-    let newest: i64 = sqlx::query_scalar("SELECT max(revision) FROM changes")
-        .fetch_one(&mut *transaction)
-        .await?;
-    sqlx::query("DELETE FROM changes WHERE revision <= $1")
-        .bind(newest - KEPT_CHANGES)
-        .execute(transaction)
-        .await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::keys::{
     UnixMillis,
 };
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::{digest, select_key, stored_key};
+use crate::store::rows::{select_key, stored_key};
 use crate::store::{NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, consumers};
 
 /// What a key is made of.
@@ -82,24 +82,14 @@ impl Store {
             (_, KeyState::Disabled) => Action::KeyDisable,
             (_, KeyState::Active) => Action::KeyEnable,
         };
-        let row = sqlx::query(
-            "UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1 RETURNING digest",
-        )
-        .bind(id.as_str())
-        .bind(state.as_str())
-        .bind(stamp.at.0)
-        .fetch_one(&mut *transaction)
-        .await?;
-        let digest = digest(&row)?;
+        sqlx::query("UPDATE keys SET state = $2, updated_at = $3 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(state.as_str())
+            .bind(stamp.at.0)
+            .execute(&mut *transaction)
+            .await?;
         let detail = json!({ "before": before.as_str() });
-        journal::record(
-            &mut transaction,
-            stamp,
-            action,
-            Subject::Key(id, &digest),
-            &detail,
-        )
-        .await?;
+        journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit().await?;
         (key.state, key.updated_at) = (state, stamp.at);
         Ok(KeyStateChange { key, before })
@@ -222,7 +212,7 @@ pub(super) async fn insert(
         transaction,
         stamp,
         Action::KeyCreate,
-        Subject::Key(&key.id, &digest),
+        Subject::Key(&key.id),
         &detail,
     )
     .await?;

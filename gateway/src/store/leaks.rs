@@ -141,7 +141,7 @@ impl Store {
             &mut transaction,
             stamp,
             Action::KeyLeak,
-            Subject::Key(&id, &leak.digest),
+            Subject::Key(&id),
             &detail,
         )
         .await?;

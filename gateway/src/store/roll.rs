@@ -1,6 +1,5 @@
 //! Rolling: a new key takes the place of others, which go on for a while.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +9,7 @@ use thiserror::Error;
 use crate::keys::{ConsumerId, KeyDigest, KeyId, KeyStatus, UnixMillis};
 use crate::store::bulk::In;
 use crate::store::journal::{self, Action, Mutation, Subject};
-use crate::store::rows::{digest, required, select_key, stored_key};
+use crate::store::rows::{select_key, stored_key};
 use crate::store::{NewKey, Owner, Stamp, Store, StoreError, StoredKey, bulk, consumers, keys};
 
 /// What [`StoredKey::bring_end_forward`] does, for many.
@@ -19,7 +18,7 @@ const BRING_END_FORWARD: In = In {
              expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
              successor = $4, updated_at = $5 WHERE id",
     values: 5,
-    after: " RETURNING id, digest",
+    after: "",
 };
 
 /// Which keys are to be replaced.
@@ -124,10 +123,16 @@ async fn the_good_one(
     let key = keys::by_id(connection, &id)
         .await?
         .ok_or(StoreError::UnknownKey(id))?;
-    match key.status(now) {
+    match status_at_turn(&key, now) {
         KeyStatus::Active => Ok(key),
         status => Err(InvalidRoll::NotGood { id, status }.into()),
     }
+}
+
+/// What a key is in this turn, of a call that began at `now`: whoever changed it last had a turn before, whatever its own
+/// clock and the order in which the calls began. Of two that roll it at once without a grace, the second finds it expired.
+fn status_at_turn(key: &StoredKey, now: UnixMillis) -> KeyStatus {
+    key.status(now.max(key.updated_at))
 }
 
 /// In the order in which they were made.
@@ -148,7 +153,7 @@ async fn all_good_ones(
     let mut good = Vec::with_capacity(rows.len());
     for row in &rows {
         let key = stored_key(row)?;
-        if key.status(now) == KeyStatus::Active {
+        if status_at_turn(&key, now) == KeyStatus::Active {
             good.push(key);
         }
     }
@@ -165,7 +170,6 @@ async fn end_all(
     stamp: &Stamp,
 ) -> Result<Vec<StoredKey>, StoreError> {
     let end = stamp.at.after(grace);
-    let mut digests = HashMap::with_capacity(replaced.len());
     let ids: Vec<KeyId> = replaced.iter().map(|key| key.id).collect();
     bulk::each_in(
         transaction,
@@ -180,22 +184,16 @@ async fn end_all(
         },
         &ids,
         |query, id| query.bind(id.as_str()),
-        |row| {
-            digests.insert(required::<KeyId>(row, "id")?, digest(row)?);
-            Ok(())
-        },
+        |_| Ok(()),
     )
     .await?;
     for key in &mut replaced {
         key.bring_end_forward(end, Some(*successor), stamp.at);
     }
-    let mutations = replaced.iter().filter_map(|key| {
-        let detail = json!({ "successor": successor, "expires_at": key.expires_at });
-        Some(Mutation {
-            action: Action::KeyRoll,
-            subject: Subject::Key(&key.id, digests.get(&key.id)?),
-            detail,
-        })
+    let mutations = replaced.iter().map(|key| Mutation {
+        action: Action::KeyRoll,
+        subject: Subject::Key(&key.id),
+        detail: json!({ "successor": successor, "expires_at": key.expires_at }),
     });
     journal::record_many(transaction, stamp, &mutations.collect::<Vec<_>>()).await?;
     Ok(replaced)

@@ -165,7 +165,7 @@ pub(super) fn consumer(row: &AnyRow) -> Result<Consumer, StoreError> {
 /// Reads `digest`, `id`, `consumer_id`, `state`, `expires_at`, `deprecated_at` and `scopes`.
 pub(super) fn key_entry(row: &AnyRow) -> Result<KeyEntry, StoreError> {
     Ok(KeyEntry {
-        digest: digest(row)?,
+        digest: digest_in(row, "digest")?,
         id: required(row, "id")?,
         consumer: required(row, "consumer_id")?,
         state: state(row)?,
@@ -193,10 +193,10 @@ pub(super) fn rolled(row: &AnyRow) -> Result<Option<Rolled>, StoreError> {
     }
 }
 
-/// Reads `digest`.
-pub(super) fn digest(row: &AnyRow) -> Result<KeyDigest, StoreError> {
-    let bytes: &[u8] = row.try_get("digest")?;
-    KeyDigest::try_from(bytes).map_err(|error| unreadable("digest", error))
+/// Reads a column that holds a digest.
+pub(super) fn digest_in(row: &AnyRow, column: &'static str) -> Result<KeyDigest, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    KeyDigest::try_from(bytes).map_err(|error| unreadable(column, error))
 }
 
 pub(super) fn required<T: FromStr<Err: Display>>(

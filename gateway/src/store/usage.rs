@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
@@ -234,7 +234,7 @@ impl Store {
             for used in last_used.chunks(ROWS_PER_STATEMENT) {
                 tell_last_used(&mut transaction, used).await?;
             }
-            Ok(transaction.commit().await?)
+            transaction.commit().await
         })
         .await
     }
@@ -299,10 +299,7 @@ impl Store {
     }
 }
 
-async fn add(
-    transaction: &mut Transaction<'static, Any>,
-    rows: &[KeyUsage],
-) -> Result<(), StoreError> {
+async fn add(transaction: &mut AnyConnection, rows: &[KeyUsage]) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO usage (key_id, hour, requests, refusals, bytes_in, bytes_out) VALUES {} \
          ON CONFLICT (key_id, hour) DO UPDATE SET requests = usage.requests + excluded.requests, \
@@ -328,7 +325,7 @@ async fn add(
             query = query.bind(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
-    query.execute(&mut **transaction).await?;
+    query.execute(&mut *transaction).await?;
     Ok(())
 }
 
@@ -344,7 +341,7 @@ fn last_used(rows: &[KeyUsage]) -> Vec<(KeyId, UnixMillis)> {
 }
 
 async fn tell_last_used(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut AnyConnection,
     used: &[(KeyId, UnixMillis)],
 ) -> Result<(), StoreError> {
     let text = format!(
@@ -356,7 +353,7 @@ async fn tell_last_used(
     for (key, at) in used {
         query = query.bind(key.as_str()).bind(at.0);
     }
-    query.execute(&mut **transaction).await?;
+    query.execute(&mut *transaction).await?;
     Ok(())
 }
 

@@ -27,6 +27,8 @@ pub struct GatewayView<'g> {
     pub revision: i64,
     /// Whether it said something lately. One that did not was killed, cut off or stopped.
     pub live: bool,
+    /// Whether it was silent for longer than its `store.max_staleness`: it refuses every request until it has caught up.
+    pub refusing: bool,
 }
 
 /// All gateways that follow the store.
@@ -48,8 +50,11 @@ pub struct ConfirmationView<'g> {
     pub confirmed: Vec<GatewayView<'g>>,
     /// Those that run and have not said so in time.
     pub missing: Vec<GatewayView<'g>>,
-    /// Those that fell silent before, and were not waited for: killed, cut off or stopped.
+    /// Those that fell silent before and have not said so in time: killed, cut off or stopped. As long as one may run, it may
+    /// let the key in.
     pub silent: Vec<GatewayView<'g>>,
+    /// Those that have not said so, and refuse every request until they have caught up.
+    pub refusing: Vec<GatewayView<'g>>,
 }
 
 /// A key that was revoked.
@@ -76,6 +81,7 @@ impl<'g> GatewayView<'g> {
             seen_at: gateway.seen_at,
             revision: gateway.revision,
             live: gateway.live,
+            refusing: gateway.refusing,
         }
     }
 }
@@ -90,6 +96,7 @@ impl<'g> ConfirmationView<'g> {
             confirmed: views(&confirmation.confirmed),
             missing: views(&confirmation.missing),
             silent: views(&confirmation.silent),
+            refusing: views(&confirmation.refusing),
         }
     }
 }

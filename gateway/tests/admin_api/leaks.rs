@@ -52,7 +52,7 @@ impl Signer {
 fn good_key(rig: &Rig, consumer: &str) -> Value {
     let key = rig.made("/v1/keys", &json!({ "consumer": consumer }));
     let plain = text(&key, "key");
-    eventually("the gateway knows the key", || rig.verdict(plain) == "ok");
+    assert!(rig.verdict(plain) == "ok", "the gateway knows the key");
     key
 }
 
@@ -89,7 +89,7 @@ fn a_reported_key_gets_what_its_bucket_says() {
             !outcome.to_string().contains(text(&key, "key")),
             "the key is not repeated"
         );
-        eventually(action, || rig.verdict(text(&key, "key")) == verdict);
+        assert!(rig.verdict(text(&key, "key")) == verdict, "{action}");
         let row = &rig.shown("/v1/audit?action=key.leak&limit=1")["data"][0];
         assert_eq!(
             (&row["subject_id"], &row["detail"]["url"]),
@@ -229,7 +229,7 @@ fn reports_are_believed_by_their_signature(rig: &Rig, github: &Signer) {
     assert_eq!(labels, ["true_positive", "false_positive"]);
     assert_eq!(feedback[0]["token_type"], "postern_key");
     assert!(!feedback.to_string().contains(plain));
-    eventually("it is revoked", || rig.verdict(plain) == "api_key_revoked");
+    assert!(rig.verdict(plain) == "api_key_revoked", "it is revoked");
     let row = &rig.shown("/v1/audit?actor=github")["data"][0];
     // The address holds the key, so it is not kept.
     assert_eq!(

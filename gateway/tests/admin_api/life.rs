@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, refusal, text};
-use crate::running::eventually;
 
 #[test]
 fn a_key_lives_and_ends_and_the_gateway_follows() {
@@ -33,7 +32,7 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
     );
     assert_eq!(key["key_shown"], true);
     let plain = text(&key, "key").to_owned();
-    eventually("the gateway knows the key", || rig.verdict(&plain) == "ok");
+    assert!(rig.verdict(&plain) == "ok", "the gateway knows the key");
     let key_path = format!("/v1/keys/{}", text(&key, "id"));
     let shown = rig.shown(&key_path);
     assert!(
@@ -56,7 +55,7 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
             (200, status),
             "{action}"
         );
-        eventually(action, || rig.verdict(&plain) == verdict);
+        assert!(rig.verdict(&plain) == verdict, "{action}");
     }
     for (method, path, body, code) in [
         ("POST", format!("{key_path}/enable"), None, "key_revoked"),
@@ -81,17 +80,19 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
 
     let second = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
     let plain = text(&second, "key").to_owned();
-    eventually("the gateway knows the second key", || {
-        rig.verdict(&plain) == "ok"
-    });
+    assert!(
+        rig.verdict(&plain) == "ok",
+        "the gateway knows the second key"
+    );
     let deleted = rig.call("DELETE", &path, None);
     assert_eq!(
         (deleted.status, deleted.json()["deleted_keys"].clone()),
         (200, json!(2))
     );
-    eventually("the keys went with it", || {
-        rig.verdict(&plain) == "api_key_invalid"
-    });
+    assert!(
+        rig.verdict(&plain) == "api_key_invalid",
+        "the keys went with it"
+    );
     for path in [path, key_path] {
         assert_eq!(
             refusal(&rig.call("GET", &path, None)),
@@ -163,7 +164,7 @@ fn a_patch_changes_what_it_names_and_null_clears() {
         } else {
             "api_key_disabled"
         };
-        eventually("the gateway follows", || rig.verdict(plain) == verdict);
+        assert!(rig.verdict(plain) == verdict, "the gateway follows");
     }
 }
 

@@ -1,8 +1,11 @@
 //! Several gateways on one PostgreSQL server: a change reaches all of them, and none of them stops when it goes away.
 
+use std::net::TcpListener;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::client::{Response, get};
 use crate::origin::Origin;
@@ -65,12 +68,26 @@ impl Fleet {
         assert!(output.status.success(), "{output:?}");
         let created: Value = serde_json::from_slice(&output.stdout).unwrap();
         let line = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
-        for gateway in &self.gateways {
-            eventually("every gateway knows the key", || {
-                get(gateway.public, "/", &[&line]).status == 200
-            });
-        }
         (created["id"].as_str().unwrap().to_owned(), line)
+    }
+
+    /// Has the database think that its gateways have been silent for so much longer.
+    fn grow_silent(&self, millis: i64) {
+        self.sql(&format!(
+            "UPDATE gateways SET seen_at = seen_at - {millis} RETURNING seen_at"
+        ));
+    }
+
+    /// Runs a statement, which returns numbers.
+    fn sql(&self, statement: &str) -> Vec<i64> {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            let statement = sqlx::AssertSqlSafe(statement.to_owned());
+            sqlx::query_scalar(statement)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap()
+        })
     }
 
     fn answers(&self, line: &str) -> Vec<String> {
@@ -134,6 +151,142 @@ fn a_gateway_that_does_not_confirm_is_named_and_catches_up() {
     });
     let again = fleet.command(&["keys", "revoke", &id, "--wait"]);
     assert!(again.status.success(), "{again:?}");
+}
+
+#[test]
+fn gateways_that_fell_silent_with_the_database_speak_up_before_a_wait_is_over() {
+    let fleet = Fleet::of(3, &[]);
+    let (id, line) = fleet.key("acme");
+    fleet.grow_silent(20_000);
+    let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && told.contains("confirmed by 3 gateways"),
+        "{told}"
+    );
+    assert_eq!(fleet.answers(&line), ["api_key_revoked"; 3]);
+}
+
+#[test]
+fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
+    let fleet = Fleet::of(2, &[]);
+    let (id, line) = fleet.key("acme");
+    let (second, _) = fleet.key("acme");
+    let (third, _) = fleet.key("acme");
+    fleet.gateways[1].signal("STOP");
+    fleet.grow_silent(25 * 3_600_000);
+    let name = format!(":{}", fleet.gateways[1].public.port());
+
+    // Nobody says that it is confirmed, and the other gateway goes by it all the same.
+    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(&name) && told.contains("gateways forget gw_"),
+        "{told}"
+    );
+    assert_eq!(
+        get(fleet.gateways[0].public, "/", &[&line]).code_or_ok(),
+        "api_key_revoked"
+    );
+    // A plain command names it, and does not fail for it.
+    let output = fleet.command(&["keys", "revoke", &second]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains(&name), "{told}");
+    let quiet = fleet.command(&["--no-wait", "keys", "disable", &third]);
+    assert!(
+        quiet.status.success() && quiet.stderr.is_empty(),
+        "{quiet:?}"
+    );
+    let output = fleet.command(&[
+        "keys",
+        "revoke",
+        &second,
+        "--wait",
+        "--timeout",
+        "300ms",
+        "--ignore-silent",
+    ]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && told.contains("confirmed by 1 gateway"),
+        "{told}"
+    );
+
+    let listed = fleet.command(&["gateways", "--json"]);
+    let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let gateways = gateways.as_array().unwrap();
+    let of = |is_live: bool| {
+        gateways
+            .iter()
+            .find(|gateway| gateway["live"] == is_live)
+            .unwrap()
+    };
+    let running = fleet.command(&["gateways", "forget", of(true)["id"].as_str().unwrap()]);
+    assert_eq!(running.status.code(), Some(1), "{running:?}");
+    let forgotten = fleet.command(&["gateways", "forget", of(false)["id"].as_str().unwrap()]);
+    assert!(forgotten.status.success(), "{forgotten:?}");
+    let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
+    assert!(output.status.success(), "{output:?}");
+    // It was forgotten by mistake: it comes back with its next word.
+    fleet.gateways[1].signal("CONT");
+    eventually("it is known again", || {
+        let listed = fleet.command(&["gateways", "--json"]);
+        let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        gateways.as_array().unwrap().len() == 2
+    });
+}
+
+#[test]
+fn a_gateway_that_was_killed_is_succeeded_by_the_next_one_at_its_address() {
+    let mut fleet = Fleet::of(1, &[]);
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let address = format!("127.0.0.1:{port}");
+    let variables = [("GATEWAY__LISTEN__ADDRESS", address.as_str())];
+    fleet.join(&variables);
+    drop(fleet.gateways.pop().unwrap().kill());
+    fleet.join(&variables);
+    let listed = fleet.command(&["gateways", "--json"]);
+    let gateways: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(gateways.as_array().unwrap().len(), 2, "{gateways}");
+    let (id, line) = fleet.key("acme");
+    let output = fleet.command(&["keys", "revoke", &id, "--wait"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fleet.answers(&line), ["api_key_revoked"; 2]);
+}
+
+#[test]
+fn changes_that_nobody_waits_for_are_announced_with_the_heartbeat_only() {
+    let fleet = Fleet::of(1, &[]);
+    let row = || fleet.sql("SELECT revision FROM gateways")[0];
+    let newest = || fleet.sql("SELECT max(revision) FROM changes")[0];
+    let before = row();
+    // For less than a heartbeat: most of the changes are told of by none.
+    let begun = Instant::now();
+    let mut told = std::collections::BTreeSet::new();
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert!(
+            fleet
+                .command(&["--no-wait", "keys", "create", "--consumer", "a"])
+                .status
+                .success()
+        );
+        told.insert(row());
+    }
+    told.remove(&before);
+    assert!(told.len() <= 1, "{told:?} of {}", newest());
+    // Somebody waits.
+    assert!(
+        fleet
+            .command(&["keys", "create", "--consumer", "a"])
+            .status
+            .success()
+    );
+    assert_eq!(row(), newest());
 }
 
 #[test]

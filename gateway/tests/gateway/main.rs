@@ -19,6 +19,7 @@ mod fleet;
 mod headers;
 mod http_1_0;
 mod importing;
+mod in_force;
 mod key_in_url;
 mod key_life;
 mod library_faults;

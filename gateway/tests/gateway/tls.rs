@@ -545,7 +545,7 @@ fn megabytes_stream_both_ways_through_tls_on_both_sides() {
         &[("pair", &authority.issue(&["localhost"]))],
     );
     let front = Relay::tls_client(authority.client(), "localhost", process.public);
-    let key = process.key_by("acme", front.address);
+    let key = process.key("acme");
     let body: Vec<u8> = (0..5_000_000_u32)
         .map(|index| (index % 251) as u8)
         .collect();

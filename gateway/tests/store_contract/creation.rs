@@ -21,14 +21,15 @@ async fn create(
         .await
 }
 
-pub(crate) async fn a_creation_is_answered_again_for_a_day(url: &DatabaseUrl) {
+pub(crate) async fn a_creation_is_answered_again_whatever_a_gateways_clock_says(url: &DatabaseUrl) {
     let store = open(url).await;
     let key = sent("one", "acme");
     assert!(matches!(
         create(&store, consumer("acme"), &key, 0).await.unwrap(),
         Creation::Made(_)
     ));
-    for hours in [0, 23] {
+    // The database's clock decides: that of a gateway may be days ahead.
+    for hours in [0, 23, 25, 1_000] {
         match create(&store, consumer("acme"), &key, hours).await.unwrap() {
             Creation::Repeated(told) => assert_eq!(told, answer("/first")),
             Creation::Made(made) => panic!("{made:?} after {hours} hours"),
@@ -39,12 +40,6 @@ pub(crate) async fn a_creation_is_answered_again_for_a_day(url: &DatabaseUrl) {
         matches!(other, Err(StoreError::IdempotencyKeyReused)),
         "{other:?}"
     );
-    assert!(matches!(
-        create(&store, consumer("other"), &sent("one", "other"), 24)
-            .await
-            .unwrap(),
-        Creation::Made(_)
-    ));
 }
 
 pub(crate) async fn a_creation_that_failed_is_not_remembered(url: &DatabaseUrl) {

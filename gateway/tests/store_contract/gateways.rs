@@ -1,7 +1,9 @@
 //! The gateways that follow a store.
 
+use std::time::{Duration, Instant};
+
 use postern_gateway::keys::UnixMillis;
-use postern_gateway::store::{DatabaseUrl, GatewayId, Presence};
+use postern_gateway::store::{DatabaseUrl, GatewayId, Presence, WaitFor};
 
 use super::making::{NOW, create_key, open};
 
@@ -10,6 +12,8 @@ fn presence(name: &str) -> Presence {
         id: GatewayId::generate().unwrap(),
         name: name.to_owned(),
         started_at: NOW,
+        max_staleness: None,
+        listener: None,
     }
 }
 
@@ -47,4 +51,50 @@ pub(crate) async fn each_says_how_far_it_has_come(url: &DatabaseUrl) {
         told(&store.gateways().await.unwrap()),
         [("b:8080".to_owned(), 2, true)]
     );
+}
+
+pub(crate) async fn a_successor_takes_the_place_of_one_that_was_killed(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let at = |listener: &str| Presence {
+        listener: Some(listener.to_owned()),
+        ..presence(listener)
+    };
+    let (killed, other, successor) = (at("here"), at("there"), at("here"));
+    for gateway in [&killed, &other, &presence("anywhere"), &successor] {
+        store.announce(gateway, 0).await.unwrap();
+        store.succeed(gateway).await.unwrap();
+    }
+    let known: Vec<String> = store
+        .gateways()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|gateway| gateway.id)
+        .collect();
+    assert_eq!(known.len(), 3);
+    assert!(!known.contains(&killed.id.to_string()));
+}
+
+pub(crate) async fn one_that_is_silent_for_longer_than_its_table_may_get_old_refuses(
+    url: &DatabaseUrl,
+) {
+    let store = open(url).await;
+    create_key(&store, "acme", "one").await;
+    let strict = Presence {
+        max_staleness: Some(Duration::from_millis(50)),
+        ..presence("strict")
+    };
+    store.announce(&strict, 1).await.unwrap();
+    let patience = Duration::from_millis(1);
+    let now = store.confirmed_by(WaitFor::All, patience).await.unwrap();
+    assert_eq!((now.missing.len(), now.refusing.len()), (1, 0));
+    assert!(!now.is_whole(true));
+    let begun = Instant::now();
+    let then = store
+        .confirmed_by(WaitFor::All, Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert!(then.is_whole(false), "{then:?}");
+    assert_eq!(then.refusing.len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(9));
 }

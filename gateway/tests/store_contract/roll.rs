@@ -319,3 +319,27 @@ pub(crate) async fn a_consumer_with_thousands_of_keys_is_rolled_at_once(url: &Da
         "key.roll"
     );
 }
+
+pub(crate) async fn of_two_rolls_at_once_without_a_grace_one_is_refused(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let old = create_key(&store, "acme", "one").await.key;
+    let roll_at = async |text: &str, seconds: u64| {
+        let roll = Roll {
+            which: Which::Key(old.id),
+            digest: KeyDigest::of(text.as_bytes()),
+            hint: "pstn_efgh".to_owned(),
+            grace: Duration::ZERO,
+        };
+        store.roll(roll, &later(seconds)).await
+    };
+    roll_at("two", 5).await.unwrap();
+    // It began before the other one, by its clock, and waited for its turn.
+    let second = roll_at("three", 1).await;
+    assert!(
+        matches!(
+            second,
+            Err(StoreError::InvalidRoll(InvalidRoll::NotGood { .. }))
+        ),
+        "{second:?}"
+    );
+}

@@ -5,6 +5,7 @@
 //! not come apart into just as many rows and columns as went into it, or in which anything cannot be read, is set aside,
 //! and its rows are then read one by one. The driver reads on while the last text is taken apart.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -140,17 +141,18 @@ struct Pair {
     rows: &'static str,
 }
 
-/// Gives every consumer, and then every key, to `reload`. What cannot be read is left out and logged.
+/// Gives every consumer, and then every key, to `reload`. What cannot be read is left out and logged; returns the ids of
+/// these.
 pub(super) async fn read_all(
     snapshot: &mut AnyConnection,
     reload: &mut Reload<'_>,
-) -> Result<(), StoreError> {
+) -> Result<HashSet<String>, StoreError> {
     let Queries { consumers, keys } = if snapshot.backend_name() == "PostgreSQL" {
         POSTGRES
     } else {
         SQLITE
     };
-    read(snapshot, &consumers, consumer, rows::consumer, |consumer| {
+    let left_out = read(snapshot, &consumers, consumer, rows::consumer, |consumer| {
         reload.consumer(consumer)
     })
     .await?;
@@ -159,7 +161,8 @@ pub(super) async fn read_all(
             log::error!("a key was left out: {error}");
         }
     };
-    read(snapshot, &keys, key_entry, rows::key_entry, take).await
+    read(snapshot, &keys, key_entry, rows::key_entry, take).await?;
+    Ok(left_out)
 }
 
 async fn read<T>(
@@ -168,7 +171,8 @@ async fn read<T>(
     parse: impl Fn([&str; COLUMNS]) -> Option<T>,
     read_row: impl Fn(&AnyRow) -> Result<T, StoreError>,
     mut take: impl FnMut(T),
-) -> Result<(), StoreError> {
+) -> Result<HashSet<String>, StoreError> {
+    let mut left_out = HashSet::new();
     let mut set_aside = Vec::new();
     let mut batches = sqlx::query(queries.batches).fetch(&mut *snapshot);
     while let Some(row) = within(BATCH_TIMEOUT, async { Ok(batches.try_next().await?) }).await? {
@@ -187,10 +191,15 @@ async fn read<T>(
                 .await?)
         };
         for row in within(BATCH_TIMEOUT, rows).await? {
-            or_gone(true, || read_row(&row))?.map(&mut take);
+            match or_gone(|| read_row(&row))? {
+                Some(read) => take(read),
+                None => {
+                    left_out.insert(row.try_get("id")?);
+                }
+            }
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// All of a batch. `None` unless it has as many rows as went into it, each with all its columns: were there a separator in

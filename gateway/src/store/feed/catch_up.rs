@@ -17,20 +17,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_CHANGES: i64 = 10_000;
 
 /// Everything that is new, in one statement: it sees one moment of the store, and a revocation waits for one answer of the
-/// database only. Rows are as they are now, for in between they may have changed several times. Consumers come first,
-/// because a new key may belong to a new one.
-const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest), \
-    new AS (SELECT DISTINCT ch.subject, ch.subject_id, ch.digest FROM changes ch, kept \
+/// database only. The table is keyed by digest, so of each digest in the window it is asked what has it now, whatever
+/// happened to it in between; of each consumer, what it is now. The kinds come in the order in which they are applied:
+/// consumers, then keys that are put or removed, then consumers that are gone, who have no key left by then.
+const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
+           (SELECT max(revision) FROM awaited) AS awaited), \
+    new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject = 'consumer' THEN ch.subject_id END AS subject_id, ch.digest \
+            FROM changes ch, kept \
             WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
-    SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, CAST(NULL AS TEXT) AS subject_id, CAST(NULL AS BYTEA) AS digest, \
-           CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, CAST(NULL AS TEXT) AS custom_id, \
-           CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, CAST(NULL AS TEXT) AS allowed_ips, \
-           CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, CAST(NULL AS BIGINT) AS expires_at, \
-           CAST(NULL AS BIGINT) AS deprecated_at FROM kept \
-    UNION ALL SELECT 1, NULL, NULL, new.subject_id, NULL, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips, \
-           NULL, NULL, NULL, NULL FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
-    UNION ALL SELECT 2, NULL, NULL, new.subject_id, new.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
-           k.consumer_id, k.state, k.expires_at, k.deprecated_at FROM new LEFT JOIN keys k ON k.id = new.subject_id \
+    SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, kept.awaited, CAST(NULL AS TEXT) AS subject_id, CAST(NULL AS BYTEA) AS touched, \
+           CAST(NULL AS BYTEA) AS digest, CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, \
+           CAST(NULL AS TEXT) AS custom_id, CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, \
+           CAST(NULL AS TEXT) AS allowed_ips, CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, \
+           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at FROM kept \
+    UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, c.id, c.bucket, c.name, \
+           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL \
+           FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
+    UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
+           k.consumer_id, k.state, k.expires_at, k.deprecated_at FROM new LEFT JOIN keys k ON k.digest = new.digest \
            WHERE new.subject = 'key' \
     ORDER BY 1";
 
@@ -38,6 +42,8 @@ const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS 
 struct News {
     /// The oldest and the newest change that it keeps.
     kept: (i64, i64),
+    /// The newest change that somebody waits for.
+    awaited: i64,
     /// Consumers and keys, unless there are too many.
     rows: Vec<AnyRow>,
 }
@@ -53,13 +59,19 @@ impl Follower {
             Some(known) => {
                 let News {
                     kept: (oldest, newest),
+                    awaited,
                     rows,
                 } = within(ANSWER_TIMEOUT, News::since(known, connection)).await?;
                 // Going on needs every change after `known`; a store that went back was restored from a copy.
                 let is_told_all =
                     oldest <= known + 1 && (known..=known + MOST_CHANGES).contains(&newest);
+                self.status.awaits(awaited);
                 match is_told_all.then(|| self.apply(&rows)) {
-                    Some(Ok(())) => newest,
+                    Some(Ok(true)) => newest,
+                    Some(Ok(false)) => {
+                        log::info!("loading all keys again: a consumer can be read that could not");
+                        self.load_all(connection).await?
+                    }
                     Some(Err(StoreError::OutOfStep(error))) => {
                         log::warn!("loading all keys again: {error}");
                         self.load_all(connection).await?
@@ -79,41 +91,63 @@ impl Follower {
         Ok(())
     }
 
-    fn apply(&self, rows: &[AnyRow]) -> Result<(), StoreError> {
+    /// Applies what is new, in the order of its kinds. Says whether that is all there is to do: the keys of a consumer that
+    /// was left out so far are not in the window.
+    fn apply(&mut self, rows: &[AnyRow]) -> Result<bool, StoreError> {
+        let mut gone = Vec::new();
         for row in rows {
-            let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
-            self.table.apply(match row.try_get::<i64, _>("kind")? {
-                1 => match or_gone(is_there, || rows::consumer(row))? {
-                    Some(consumer) => Change::Consumer(consumer),
+            match row.try_get::<i64, _>("kind")? {
+                1 => match or_gone(|| rows::consumer(row))? {
+                    Some(consumer) if self.left_out.contains(consumer.id.as_str()) => {
+                        return Ok(false);
+                    }
+                    Some(consumer) => self.table.apply(Change::Consumer(consumer))?,
                     None => {
-                        Change::ConsumerRemoved(rows::required::<ConsumerId>(row, "subject_id")?)
+                        let id: String = row.try_get("subject_id")?;
+                        gone.extend(id.parse::<ConsumerId>());
+                        self.left_out.insert(id);
                     }
                 },
-                _ => match or_gone(is_there, || rows::key_entry(row))? {
-                    Some(entry) => Change::Key(entry),
-                    None => Change::KeyRemoved(rows::digest(row)?),
-                },
-            })?;
+                2 => {
+                    let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
+                    let found = is_there
+                        .then(|| or_gone(|| rows::key_entry(row)))
+                        .transpose()?;
+                    self.table.apply(match found.flatten() {
+                        Some(entry) => Change::Key(entry),
+                        None => Change::KeyRemoved(rows::digest_in(row, "touched")?),
+                    })?;
+                }
+                // What is no id was never in the table.
+                _ => gone.extend(row.try_get::<&str, _>("subject_id")?.parse::<ConsumerId>()),
+            }
         }
-        Ok(())
+        for id in gone {
+            self.table.apply(Change::ConsumerRemoved(id))?;
+        }
+        Ok(true)
     }
 
     /// Loads everything, and tells which change it is up to.
     async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
-        let (mut snapshot, newest) = within(ANSWER_TIMEOUT, async {
+        let (mut snapshot, newest, awaited) = within(ANSWER_TIMEOUT, async {
             let mut snapshot = connection
                 .begin_with(self.store.database.begin_read())
                 .await?;
-            let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes")
-                .fetch_one(&mut *snapshot)
-                .await?;
-            Ok((snapshot, newest.unwrap_or(0)))
+            let (newest, awaited): (Option<i64>, Option<i64>) = sqlx::query_as(
+                "SELECT (SELECT max(revision) FROM changes), (SELECT max(revision) FROM awaited)",
+            )
+            .fetch_one(&mut *snapshot)
+            .await?;
+            Ok((snapshot, newest.unwrap_or(0), awaited.unwrap_or(0)))
         })
         .await?;
         let mut reload = self.table.reload();
-        bulk::read_all(&mut snapshot, &mut reload).await?;
+        let left_out = bulk::read_all(&mut snapshot, &mut reload).await?;
         reload.finish();
+        self.left_out = left_out;
+        self.status.awaits(awaited);
         snapshot.commit().await?;
         self.status.loaded();
         self.loaded_at = Some(Instant::now());
@@ -134,14 +168,16 @@ impl News {
             .fetch_all(connection)
             .await?
             .into_iter();
-        let mut kept = (1, 0);
+        let (mut kept, mut awaited) = ((1, 0), 0);
         if let Some(first) = rows.next() {
             let (oldest, newest): (Option<i64>, Option<i64>) =
                 (first.try_get("oldest")?, first.try_get("newest")?);
             kept = (oldest.unwrap_or(kept.0), newest.unwrap_or(kept.1));
+            awaited = first.try_get::<Option<i64>, _>("awaited")?.unwrap_or(0);
         }
         Ok(Self {
             kept,
+            awaited,
             rows: rows.collect(),
         })
     }
@@ -149,12 +185,8 @@ impl News {
 
 /// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
 pub(super) fn or_gone<T>(
-    is_there: bool,
     read: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
-    if !is_there {
-        return Ok(None);
-    }
     match read() {
         Ok(read) => Ok(Some(read)),
         Err(error @ StoreError::UnreadableRow { .. }) => {

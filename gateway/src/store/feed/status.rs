@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::keys::UnixMillis;
 
@@ -16,6 +17,10 @@ pub struct FeedStatus {
     /// that came from a file.
     current: AtomicI64,
     revision: watch::Sender<i64>,
+    /// The newest change that somebody waits for this gateway to confirm.
+    awaited: watch::Sender<i64>,
+    /// As `current`: when the store was last told of this gateway; `NEVER` before that.
+    announced: AtomicI64,
     loads: AtomicU64,
     /// The own name of the store that the table follows.
     identity: OnceLock<String>,
@@ -32,6 +37,8 @@ impl FeedStatus {
             since: Instant::now(),
             current: AtomicI64::new(NEVER),
             revision: watch::Sender::new(0),
+            awaited: watch::Sender::new(0),
+            announced: AtomicI64::new(NEVER),
             loads: AtomicU64::new(0),
             identity: OnceLock::new(),
         }
@@ -41,21 +48,67 @@ impl FeedStatus {
     #[must_use]
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let current = self.current.load(Ordering::Acquire);
-        let age = millis(now.saturating_duration_since(self.since)).saturating_sub(current);
-        (current != NEVER).then(|| Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+        (current != NEVER).then(|| self.between(current, now))
     }
 
-    /// When the table was last known to be as the store, by the machine's clock, which says `now`; `None` when it never was.
+    /// How long ago the table was last known to be as the store, and the store told so, whichever is longer; `None` when it
+    /// never was.
+    ///
+    /// A store that can be read and not be told is one where no change can be made, or one that was left behind: whoever
+    /// waits for this gateway sees only what it told.
+    fn proven_age(&self, now: Instant) -> Option<Duration> {
+        let silence = match self.announced.load(Ordering::Acquire) {
+            // Nobody knows of this gateway, so nobody trusts what it said.
+            NEVER => Duration::ZERO,
+            announced => self.between(announced, now),
+        };
+        self.age(now).map(|age| age.max(silence))
+    }
+
+    fn between(&self, moment: i64, now: Instant) -> Duration {
+        let passed = millis(now.saturating_duration_since(self.since)).saturating_sub(moment);
+        Duration::from_millis(u64::try_from(passed).unwrap_or(0))
+    }
+
+    /// When the table was last known to be as the store, and the store told so, by the machine's clock, which says `now`;
+    /// `None` when it never was.
     #[must_use]
     pub fn known_at(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.age(Instant::now())
+        self.proven_age(Instant::now())
             .map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
     }
 
-    /// Whether the table was last known to be as the store longer than `most` ago, or never.
+    /// Whether the table was last known to be as the store, and the store told so, longer than `most` ago, or never.
     #[must_use]
     pub fn is_older_than(&self, most: Duration) -> bool {
-        self.age(Instant::now()).is_none_or(|age| age > most)
+        self.proven_age(Instant::now()).is_none_or(|age| age > most)
+    }
+
+    /// The store was told of this gateway, by a call that began at `begun`.
+    pub fn announced(&self, begun: Instant) {
+        self.announced.store(
+            millis(begun.saturating_duration_since(self.since)),
+            Ordering::Release,
+        );
+    }
+
+    /// Whether the table has the change `revision`, after waiting for it for at most `patience`.
+    pub async fn reaches(&self, revision: i64, patience: Duration) -> bool {
+        let mut revisions = self.revisions();
+        timeout(patience, revisions.wait_for(|reached| *reached >= revision))
+            .await
+            .is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// The newest change that somebody waits for this gateway to confirm, and each newer one.
+    #[must_use]
+    pub fn awaited(&self) -> watch::Receiver<i64> {
+        self.awaited.subscribe()
+    }
+
+    pub(super) fn awaits(&self, revision: i64) {
+        self.awaited
+            .send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 
     /// The last change that the table has; 0 before it was loaded.

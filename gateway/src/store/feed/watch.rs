@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sqlx::AnyConnection;
 use sqlx::postgres::PgListener;
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-use crate::store::{Database, StoreError};
+use crate::store::{Database, Store, StoreError};
 
 /// How often SQLite is asked whether another connection wrote. It costs no read of the file, and leaves most of the
 /// 100 ms, within which a revoked key must be refused, to the rest of the way.
@@ -19,6 +20,8 @@ const POLL_POSTGRES_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     pub(super) connection: AnyConnection,
     signal: Signal,
+    /// Changes of this process, which wait for no question.
+    own: watch::Receiver<()>,
 }
 
 enum Signal {
@@ -37,8 +40,9 @@ pub(super) enum Look {
 
 impl Watch {
     /// Connects.
-    pub(super) async fn open(database: &Database) -> Result<Self, StoreError> {
-        let signal = match database {
+    pub(super) async fn open(store: &Store) -> Result<Self, StoreError> {
+        let own = store.own_changes();
+        let signal = match &store.database {
             Database::Sqlite(_) => {
                 let mut every = interval(POLL_SQLITE_EVERY);
                 every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,16 +52,21 @@ impl Watch {
             Database::Postgres(server) => Signal::Notifications(server.listen().await?),
         };
         Ok(Self {
-            connection: database.connect().await?,
+            connection: store.database.connect().await?,
             signal,
+            own,
         })
     }
 
     /// Waits until there may be something new, or until it is known that there is not.
     pub(super) async fn look(&mut self) -> Result<Look, StoreError> {
+        let own = self.own.changed();
         match &mut self.signal {
             Signal::Poll { every, seen } => {
-                every.tick().await;
+                tokio::select! {
+                    _ = own => {}
+                    _ = every.tick() => {}
+                }
                 // Asked before anything is read: what is written after the question is found by the next one.
                 let version = Some(data_version(&mut self.connection).await?);
                 let look = if *seen == version {
@@ -69,7 +78,11 @@ impl Watch {
                 Ok(look)
             }
             Signal::Notifications(listener) => {
-                match timeout(POLL_POSTGRES_EVERY, listener.try_recv()).await {
+                let told = tokio::select! {
+                    _ = own => return Ok(Look::Changed),
+                    told = timeout(POLL_POSTGRES_EVERY, listener.try_recv()) => told,
+                };
+                match told {
                     Ok(Ok(Some(_))) | Err(_) => {}
                     Ok(Ok(None)) => {
                         return Err(StoreError::Unreachable {

@@ -1,0 +1,515 @@
+//! Random histories: whatever happened, and whenever a gateway looked, its table ends up as the database is.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, UnixMillis};
+use postern_gateway::store::snapshot::{self, Origin};
+use postern_gateway::store::{
+    BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyEdit, KeyFilter, Leak, LeakPolicy,
+    NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey, TransferRow,
+    Which, follow,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::making::{create_key, open, stamp};
+
+/// How long histories go on, on one database.
+const HISTORIES: Duration = Duration::from_secs(6);
+/// How many rounds there are at least, also on a machine that is busy.
+const LEAST_ROUNDS: usize = 3;
+/// How many things happen before all gateways are compared.
+const STEPS: usize = 30;
+/// How long a gateway may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Splitmix64: the same history again for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn one_of<'t, T>(&mut self, all: &'t [T]) -> Option<&'t T> {
+        (!all.is_empty()).then(|| &all[self.below(all.len())])
+    }
+
+    fn words(&mut self, words: &[&str]) -> String {
+        (*self.one_of(words).unwrap()).to_owned()
+    }
+}
+
+/// A gateway without its listeners.
+struct Gateway {
+    table: Arc<KeyTable>,
+    status: Arc<FeedStatus>,
+    /// Where its table is of, once it is loaded or restored.
+    origin: Option<Origin>,
+    following: Option<JoinHandle<Infallible>>,
+    snapshot: PathBuf,
+}
+
+impl Gateway {
+    fn new(snapshot: PathBuf) -> Self {
+        Self {
+            table: Arc::new(KeyTable::new()),
+            status: Arc::new(FeedStatus::new()),
+            origin: None,
+            following: None,
+            snapshot,
+        }
+    }
+
+    fn origin(&self, store: &str) -> Origin {
+        Origin {
+            store: store.to_owned(),
+            location: "here".to_owned(),
+            revision: self.status.revision(),
+        }
+    }
+
+    fn begin_to_follow(&mut self, store: &Store) {
+        if self.following.is_none() {
+            let (table, status) = (Arc::clone(&self.table), Arc::clone(&self.status));
+            let following = follow(store.clone(), table, status, self.origin.take());
+            self.following = Some(tokio::spawn(following));
+        }
+    }
+
+    /// At whatever moment that is, in the middle of a look too.
+    async fn cut_off(&mut self, identity: &str) {
+        if let Some(following) = self.following.take() {
+            following.abort();
+            let _ = following.await;
+            self.origin = self.table.is_loaded().then(|| self.origin(identity));
+        }
+    }
+
+    fn save(&self, identity: &str) {
+        if self.table.is_loaded() {
+            let origin = self.origin(identity);
+            snapshot::save(&self.snapshot, &self.table, &origin, UnixMillis::now()).unwrap();
+        }
+    }
+
+    async fn restart(&mut self, from_snapshot: bool) {
+        if let Some(following) = self.following.take() {
+            following.abort();
+            let _ = following.await;
+        }
+        *self = Self::new(self.snapshot.clone());
+        if from_snapshot
+            && let Some(restored) =
+                snapshot::restore(&self.snapshot, &self.table, "here", UnixMillis::now()).unwrap()
+        {
+            self.status.restored(restored.origin.revision, restored.age);
+            self.origin = Some(restored.origin);
+        }
+    }
+
+    async fn catch_up(&mut self, store: &Store, what: &str) {
+        self.begin_to_follow(store);
+        let newest = store.newest_revision().await.unwrap();
+        assert!(
+            self.status.reaches(newest, PATIENCE).await,
+            "{what}: it does not catch up"
+        );
+        // Where nothing was changed ever, there is nothing to reach.
+        let begun = Instant::now();
+        while !self.table.is_loaded() {
+            assert!(begun.elapsed() < PATIENCE, "{what}: it does not load");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Consumers by id and keys by digest, to be compared.
+#[derive(Debug, PartialEq)]
+struct Dump {
+    consumers: BTreeMap<String, Consumer>,
+    keys: BTreeMap<String, KeyEntry>,
+}
+
+impl Dump {
+    fn of_table(table: &KeyTable) -> Self {
+        let mut dump = Self {
+            consumers: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        };
+        let done: Result<(), Infallible> = table.each_consumer(|consumer| {
+            dump.consumers.insert(consumer.id.to_string(), consumer);
+            Ok(())
+        });
+        done.unwrap();
+        let done: Result<(), Infallible> = table.each_key(|entry| {
+            dump.keys.insert(entry.digest.to_hex(), entry);
+            Ok(())
+        });
+        done.unwrap();
+        assert_eq!(table.len(), dump.keys.len());
+        dump
+    }
+
+    fn of_rows(rows: &[TransferRow]) -> Self {
+        let consumers = rows.iter().map(|row| {
+            let from = row.consumer.clone();
+            let id = from.id.unwrap();
+            let consumer = Consumer {
+                id,
+                bucket: from.bucket,
+                name: from.name,
+                custom_id: from.custom_id,
+                metadata: from.metadata,
+                scopes: from.scopes,
+                allowed_ips: from.allowed_ips,
+            };
+            (id.to_string(), consumer)
+        });
+        let keys = rows.iter().filter_map(|row| {
+            let key = row.key.clone()?;
+            let entry = KeyEntry {
+                digest: key.digest,
+                id: key.id.unwrap(),
+                consumer: row.consumer.id.unwrap(),
+                state: key.state,
+                expires_at: key.expires_at,
+                deprecated_at: key.rolled.map(|rolled| rolled.at),
+                scopes: key.scopes,
+            };
+            Some((entry.digest.to_hex(), entry))
+        });
+        Self {
+            consumers: consumers.collect(),
+            keys: keys.collect(),
+        }
+    }
+}
+
+async fn export(store: &Store) -> Vec<TransferRow> {
+    let mut export = store.export(None).await.unwrap();
+    let mut rows = Vec::new();
+    while let Some(page) = export.next().await.unwrap() {
+        rows.extend(page);
+    }
+    rows
+}
+
+/// Who changes the store. What the store refuses is as well: the next change comes.
+struct Writer {
+    store: Store,
+    random: Random,
+    exports: Vec<Vec<TransferRow>>,
+}
+
+impl Writer {
+    async fn keys(&self) -> Vec<StoredKey> {
+        let all = KeyFilter::default();
+        self.store.list_keys(&all, None, 500).await.unwrap()
+    }
+
+    async fn consumers(&self) -> Vec<StoredConsumer> {
+        let mut all = Vec::new();
+        for bucket in ["default", "other"] {
+            let bucket = bucket.parse().unwrap();
+            all.extend(self.store.consumers(&bucket, None, 100).await.unwrap());
+        }
+        all
+    }
+
+    fn digest(&mut self) -> KeyDigest {
+        KeyDigest::of(format!("key {}", self.random.below(14)).as_bytes())
+    }
+
+    fn owner(&mut self) -> Owner {
+        let bucket = self.random.words(&["default", "default", "other"]);
+        let name = self.random.words(&["a", "b", "c", "d"]);
+        Owner::Named(bucket.parse().unwrap(), name.parse().unwrap())
+    }
+
+    /// Changes something; returns what, to be read where a history has failed.
+    async fn change(&mut self) -> String {
+        let (keys, consumers) = (self.keys().await, self.consumers().await);
+        let key = self.random.one_of(&keys).cloned();
+        let consumer = self.random.one_of(&consumers).cloned();
+        let stamp = stamp();
+        match (self.random.below(18), key, consumer) {
+            (0..=3, _, _) => {
+                let new = NewKey {
+                    owner: self.owner(),
+                    digest: self.digest(),
+                    hint: "pstn_abcd".to_owned(),
+                    expires_at: None,
+                    scopes: None,
+                    description: None,
+                };
+                format!("create {:?}", self.store.create_key(new, &stamp).await)
+            }
+            (4, _, _) => {
+                let Owner::Named(bucket, name) = self.owner() else {
+                    return String::new();
+                };
+                let new = NewConsumer {
+                    bucket,
+                    ..NewConsumer::named(name)
+                };
+                format!("create {:?}", self.store.create_consumer(new, &stamp).await)
+            }
+            (5..=7, Some(key), _) => {
+                let state =
+                    [KeyState::Disabled, KeyState::Active, KeyState::Revoked][self.random.below(3)];
+                let done = self.store.set_key_state(&key.id, state, &stamp).await;
+                format!("state {done:?}")
+            }
+            (8, Some(key), _) => {
+                let edit = KeyEdit {
+                    expires_at: Some(Some(UnixMillis(2_000_000_000_000))),
+                    scopes: Some(Some(self.random.words(&["", "read"]).parse().unwrap())),
+                    ..KeyEdit::default()
+                };
+                format!(
+                    "edit {:?}",
+                    self.store.update_key(&key.id, edit, &stamp).await
+                )
+            }
+            (9, Some(key), _) => {
+                let which = if self.random.below(2) == 0 {
+                    Which::Key(key.id)
+                } else {
+                    Which::AllOf(key.consumer)
+                };
+                let roll = Roll {
+                    which,
+                    digest: self.digest(),
+                    hint: "pstn_abcd".to_owned(),
+                    grace: Duration::from_secs(60 * self.random.below(2) as u64),
+                };
+                format!("roll {:?}", self.store.roll(roll, &stamp).await)
+            }
+            (10, _, Some(consumer)) => {
+                let edit = ConsumerEdit {
+                    name: Some(self.random.words(&["a", "b", "c", "d"]).parse().unwrap()),
+                    scopes: Some(
+                        self.random
+                            .words(&["", "read", "read write"])
+                            .parse()
+                            .unwrap(),
+                    ),
+                    allowed_ips: Some(self.random.words(&["", "192.0.2.0/24"]).parse().unwrap()),
+                    ..ConsumerEdit::default()
+                };
+                let id = consumer.consumer.id;
+                format!(
+                    "edit {:?}",
+                    self.store.update_consumer(&id, edit, &stamp).await
+                )
+            }
+            (11 | 12, _, Some(consumer)) => {
+                let id = consumer.consumer.id;
+                format!(
+                    "delete {id}: {:?}",
+                    self.store.delete_consumer(&id, &stamp).await
+                )
+            }
+            (13, _, _) => {
+                let rows = export(&self.store).await;
+                self.exports.push(rows);
+                "export".to_owned()
+            }
+            (14, _, _) => self.import().await,
+            // Exported, some lines taken out or given to someone else, deleted, imported.
+            (15 | 16, _, Some(consumer)) => {
+                let rows = export(&self.store).await;
+                self.exports.push(rows);
+                let id = consumer.consumer.id;
+                let deleted = self.store.delete_consumer(&id, &stamp).await;
+                format!("delete {id}: {deleted:?}, {}", self.import().await)
+            }
+            (17, Some(_), _) => {
+                let leak = Leak {
+                    digest: self.digest(),
+                    url: None,
+                    source: None,
+                };
+                let policies = [LeakPolicy::Notify, LeakPolicy::Roll, LeakPolicy::Revoke];
+                let edit = BucketEdit {
+                    leak_policy: Some(policies[self.random.below(3)]),
+                    leak_grace: None,
+                };
+                let bucket = "default".parse().unwrap();
+                self.store
+                    .update_bucket(&bucket, edit, &stamp)
+                    .await
+                    .unwrap();
+                format!("leak {:?}", self.store.report_leak(&leak, &stamp).await)
+            }
+            _ => String::new(),
+        }
+    }
+
+    async fn import(&mut self) -> String {
+        let Some(mut rows) = self.random.one_of(&self.exports).cloned() else {
+            return String::new();
+        };
+        rows.retain(|_| self.random.below(4) > 0);
+        let owners: Vec<_> = rows.iter().map(|row| row.consumer.clone()).collect();
+        for row in &mut rows {
+            if self.random.below(4) == 0 {
+                row.consumer = self.random.one_of(&owners).unwrap().clone();
+            }
+        }
+        // In each batch as much as one wants: they are transactions of their own.
+        let batch = 1 + self.random.below(8);
+        let mut told = format!("import of {}", rows.len());
+        for rows in rows.chunks(batch) {
+            told += &format!(" {:?}", self.store.import(rows, &stamp()).await);
+        }
+        told
+    }
+}
+
+pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseUrl) {
+    let seed = std::env::var("POSTERN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| UnixMillis::now().0.unsigned_abs());
+    let again = format!("POSTERN_SEED={seed} runs this history again");
+    let directory = TempDir::new().unwrap();
+    // Its own connections: to the database they are another process.
+    let followed = open(url).await;
+    let identity = followed.identity().await.unwrap();
+    let mut writer = Writer {
+        store: open(url).await,
+        random: Random(seed),
+        exports: Vec::new(),
+    };
+    let other = NewBucket {
+        name: "other".parse().unwrap(),
+        leaks: Default::default(),
+    };
+    writer.store.create_bucket(other, &stamp()).await.unwrap();
+    let mut gateways: Vec<Gateway> = (0..4)
+        .map(|number| Gateway::new(directory.path().join(format!("{number}.snapshot"))))
+        .collect();
+    let (begun, mut rounds) = (Instant::now(), 0);
+    while begun.elapsed() < HISTORIES || rounds < LEAST_ROUNDS {
+        let mut history = Vec::new();
+        for _ in 0..STEPS {
+            let number = writer.random.below(gateways.len());
+            let gateway = &mut gateways[number];
+            let what = match writer.random.below(24) {
+                0 => {
+                    gateway.catch_up(&followed, &again).await;
+                    "catches up"
+                }
+                1 | 2 => {
+                    gateway.begin_to_follow(&followed);
+                    "begins to follow"
+                }
+                3 | 4 => {
+                    gateway.cut_off(&identity).await;
+                    "is cut off"
+                }
+                5 => {
+                    gateway.save(&identity);
+                    "saves its table"
+                }
+                6 => {
+                    gateway.restart(true).await;
+                    "is killed and starts from what it saved"
+                }
+                7 => {
+                    gateway.restart(false).await;
+                    "is killed and starts anew"
+                }
+                8 => {
+                    // A moment for those that follow.
+                    tokio::time::sleep(Duration::from_micros(writer.random.next() % 30_000)).await;
+                    continue;
+                }
+                _ => {
+                    history.push(writer.change().await);
+                    continue;
+                }
+            };
+            history.push(format!("gateway {number} {what}"));
+        }
+        let database = Dump::of_rows(&export(&writer.store).await);
+        for (number, gateway) in gateways.iter_mut().enumerate() {
+            gateway.catch_up(&followed, &again).await;
+            let table = Dump::of_table(&gateway.table);
+            assert!(
+                table == database,
+                "{again}\ngateway {number} in round {rounds} has\n{table:#?}\nand the database\n{database:#?}\nafter\n{}",
+                history.join("\n")
+            );
+            if writer.random.below(3) > 0 {
+                gateway.cut_off(&identity).await;
+            }
+        }
+        rounds += 1;
+    }
+    for gateway in &mut gateways {
+        gateway.cut_off(&identity).await;
+    }
+}
+
+/// Has a gateway load what is there, cuts it off, and has it follow again after `meanwhile`.
+async fn cut_off_during(store: &Store, meanwhile: impl AsyncFnOnce()) -> Dump {
+    let directory = TempDir::new().unwrap();
+    let mut gateway = Gateway::new(directory.path().join("snapshot"));
+    let identity = store.identity().await.unwrap();
+    gateway.catch_up(store, "before").await;
+    gateway.cut_off(&identity).await;
+    meanwhile().await;
+    gateway.catch_up(store, "after").await;
+    let loads = gateway.status.loads();
+    gateway.cut_off(&identity).await;
+    assert_eq!(loads, 1, "by the changes, not by loading everything");
+    Dump::of_table(&gateway.table)
+}
+
+pub(crate) async fn a_key_left_out_of_a_delete_and_import_is_gone(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let acme = create_key(&store, "acme", "kept").await.key.consumer;
+    create_key(&store, "acme", "left out").await;
+    let left_out = KeyDigest::of(b"left out");
+    let table = cut_off_during(&store, async || {
+        let mut rows = export(&store).await;
+        rows.retain(|row| row.key.as_ref().is_some_and(|key| key.digest != left_out));
+        store.delete_consumer(&acme, &stamp()).await.unwrap();
+        assert_eq!(store.import(&rows, &stamp()).await.unwrap().keys, 1);
+    })
+    .await;
+    assert!(!table.keys.contains_key(&left_out.to_hex()));
+    assert_eq!(table, Dump::of_rows(&export(&store).await));
+}
+
+pub(crate) async fn keys_that_were_first_imported_for_the_wrong_consumer_are_good(
+    url: &DatabaseUrl,
+) {
+    let store = open(url).await;
+    create_key(&store, "right", "other").await;
+    let table = cut_off_during(&store, async || {
+        let wrong = create_key(&store, "wrong", "moved").await.key.consumer;
+        create_key(&store, "wrong", "moved too").await;
+        store.delete_consumer(&wrong, &stamp()).await.unwrap();
+        create_key(&store, "right", "moved").await;
+        create_key(&store, "right", "moved too").await;
+    })
+    .await;
+    assert_eq!(table.keys.len(), 3);
+    assert_eq!(table, Dump::of_rows(&export(&store).await));
+}
