@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use postern_shared::Secret;
 
 use crate::config::Environment;
@@ -12,7 +11,7 @@ use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
-use crate::keys::{Prefix, Scope};
+use crate::keys::{AddressRange, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -56,7 +55,7 @@ pub struct ListenSettings {
     /// Threads that serve requests.
     pub workers: usize,
     /// Proxies whose `X-Forwarded-…` headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressRange>,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Most requests in flight over all workers, bodies included; more are refused at once.

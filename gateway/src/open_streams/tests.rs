@@ -72,7 +72,7 @@ fn admission(key: &str) -> Admission {
         rewrite_location: true,
         allow_ambiguous_path: false,
     };
-    let address = IpAddr::from([192, 0, 2, 1]);
+    let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
         key: KeyDigest::of(key.as_bytes()),
         address,

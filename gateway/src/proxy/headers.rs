@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
-use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
+use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
@@ -97,6 +97,8 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
+        let mut chain = Vec::with_capacity(16);
+        self.address.write_chain(client, &mut chain);
         let forwarding = self
             .address
             .through_trusted_proxy
@@ -125,20 +127,14 @@ impl ForOrigin<'_> {
         headers.insert(SHARED_SECRET.clone(), self.secret.clone());
         set_identity(self.caller, self.forward_metadata, headers);
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
-        self.set_forwarding(headers, forwarding.unwrap_or_default());
+        self.set_forwarding(headers, chain, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
         if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
             headers.remove(&TRACEPARENT);
         }
     }
 
-    fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
-        let mut chain = Vec::with_capacity(16);
-        if let Some(trusted) = trusted.chain {
-            chain.extend_from_slice(trusted.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        write_address(self.address.peer, &mut chain);
+    fn set_forwarding(&self, headers: &mut HeaderMap, chain: Vec<u8>, trusted: Forwarding) {
         if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             headers.insert(FORWARDED_FOR.clone(), chain);
         }
@@ -188,19 +184,13 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
 /// What a trusted proxy said of the client.
 #[derive(Default)]
 struct Forwarding {
-    chain: Option<String>,
     proto: Option<HeaderValue>,
     host: Option<HeaderValue>,
 }
 
 impl Forwarding {
     fn of(headers: &HeaderMap) -> Self {
-        let lines: Vec<&str> = headers
-            .get_all(&FORWARDED_FOR)
-            .filter_map(|line| line.to_str().ok())
-            .collect();
         Self {
-            chain: (!lines.is_empty()).then(|| lines.join(", ")),
             proto: headers
                 .get(&FORWARDED_PROTO)
                 .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
