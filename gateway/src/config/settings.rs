@@ -56,6 +56,8 @@ pub struct ListenSettings {
     pub workers: usize,
     /// Proxies whose `X-Forwarded-…` headers are believed.
     pub trusted_proxies: Vec<AddressRange>,
+    /// Whether the trusted proxies, and they alone, connect, and announce each connection with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Most requests in flight over all workers, bodies included; more are refused at once.
@@ -232,10 +234,14 @@ impl Settings {
 impl ListenSettings {
     fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let address = section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let workers = section.take("workers", Count(cores)).0;
+        let (trusted_proxies, proxy_protocol) = read_proxies(section);
         Self {
-            address: section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080))),
-            workers: section.take("workers", Count(cores)).0,
-            trusted_proxies: section.take_list("trusted_proxies"),
+            address,
+            workers,
+            trusted_proxies,
+            proxy_protocol,
             max_connections: section.take("max_connections", Count(25_000)).0,
             max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
@@ -329,6 +335,20 @@ impl RouteSettings {
             allow_ambiguous_path: section.take("allow_ambiguous_path", false),
         }
     }
+}
+
+/// Takes `trusted_proxies` and `proxy_protocol`, which says nothing that could be believed without them.
+fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
+    let problems_before = section.problems().len();
+    let trusted = section.take_list("trusted_proxies");
+    let proxy_protocol = section.take("proxy_protocol", false);
+    if proxy_protocol && trusted.is_empty() && section.problems().len() == problems_before {
+        let source = section.effective().last();
+        let source = source.map_or(String::new(), |effective| effective.source.clone());
+        let message = "the header is believed from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
+        section.problem("proxy_protocol", &source, message);
+    }
+    (trusted, proxy_protocol)
 }
 
 /// Takes one of `[[listen.tls]]`.

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 

@@ -347,8 +347,11 @@ mod tests {
                 "0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000",
             ] {
                 let range = format!("{text}/{prefix}");
+                // What no pattern says without looking ahead: a mapped address has a prefix of 96 bits or more.
+                let is_cut_in_two = text.starts_with("::ffff:")
+                    && prefix.parse::<u8>().is_ok_and(|prefix| prefix < 96);
                 assert_eq!(
-                    matches(&ip_range(), &range),
+                    matches(&ip_range(), &range) && !is_cut_in_two,
                     range.parse::<AddressRange>().is_ok(),
                     "{range}"
                 );

@@ -7,8 +7,10 @@
 )]
 
 mod bad_input;
+mod balancers;
 mod certificates;
 mod client;
+mod client_address;
 mod commands;
 mod documentation;
 mod endurance;
@@ -26,6 +28,7 @@ mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
+mod proxy_protocol;
 mod rig;
 mod running;
 mod stopping;
