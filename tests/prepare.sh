@@ -13,6 +13,8 @@ updated=no
 say() { echo "prepare: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 has_nginx() { has nginx || [ -x /usr/sbin/nginx ]; }
+has_nginx_stream() { [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]; }
+has_haproxy() { has haproxy || [ -x /usr/sbin/haproxy ]; }
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 has_postgres() { (has initdb && has postgres) || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
@@ -51,6 +53,9 @@ for_rust() {
     echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
   fi
   need "a PostgreSQL server" postgresql has_postgres
+  need "nginx, which asks the gateway about requests" nginx-light has_nginx
+  need "nginx's stream module, a load balancer" libnginx-mod-stream has_nginx_stream
+  need "HAProxy, a load balancer" haproxy has_haproxy
 }
 
 for_demo() {

@@ -30,7 +30,8 @@ use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::drain::Drain;
-use crate::http::client_stream::{ClientGuard, ClientLimits, ClientStream};
+use crate::http::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream};
+use crate::http::proxy_protocol::FaultLog;
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
@@ -339,12 +340,22 @@ impl DataPlane {
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
         let handshake_timeout = settings.tls_handshake_timeout;
+        let announcers = settings
+            .proxy_protocol
+            .then(|| settings.trusted_proxies.clone());
         // Called once in each worker thread: what it makes is that thread's own.
         let begin = move || {
             let worker = Rc::new(self.worker());
             let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
-            let guard =
-                ClientGuard::new(self.limits).observed_by(move |_, fault| faults.fault(fault));
+            let log = FaultLog::default();
+            let guard = ClientGuard::new(self.limits)
+                .announced_by(announcers.clone())
+                .observed_by(move |client, fault| {
+                    faults.fault(fault);
+                    if let ClientFault::ProxyHeader(fault) = fault {
+                        log.note(client.peer(), fault);
+                    }
+                });
             // Those that never come to a request are refused as all others are.
             (
                 worker,

@@ -2,11 +2,9 @@
 
 pub mod api_key;
 
-use std::net::IpAddr;
-
 use thiserror::Error;
 
-use crate::keys::{KeyId, KnownKey, MalformedKey};
+use crate::keys::{CallerAddress, KeyId, KnownKey, MalformedKey};
 
 /// Who is calling, proven.
 #[derive(Debug, Clone)]
@@ -20,7 +18,7 @@ pub enum Caller {
 impl Caller {
     /// Whether the caller may call from `address`.
     #[must_use]
-    pub fn allows_address(&self, address: IpAddr) -> bool {
+    pub fn allows_address(&self, address: CallerAddress) -> bool {
         match self {
             Self::Key(key) => key.allows_address(address),
             Self::Anonymous => true,

@@ -4,6 +4,7 @@ pub mod client_address;
 pub mod client_stream;
 pub mod path_rules;
 pub mod percent;
+pub mod proxy_protocol;
 pub mod refusal;
 pub mod request_id;
 pub mod shown_path;

@@ -1,6 +1,7 @@
 //! The domain of keys: what a key looks like, what is stored of it, who owns it, and the table that requests look it
 //! up in. Pure: no I/O, no HTTP, no runtime; the time is always an argument.
 
+pub mod address;
 pub mod allowed_ips;
 mod base62;
 pub mod consumer;
@@ -17,6 +18,7 @@ pub mod traces;
 pub mod unix_millis;
 pub mod usage;
 
+pub use address::{AddressRange, CallerAddress};
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
 pub use consumer::{
     BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,

@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::keys::{KeyDigest, KeyStatus, KeyTable, UnixMillis};
+use crate::keys::{CallerAddress, KeyDigest, KeyStatus, KeyTable, UnixMillis};
 use crate::routes::Route;
 use crate::store::FeedStatus;
 
@@ -41,7 +40,7 @@ pub struct Admission {
     /// The key of its holder.
     pub key: KeyDigest,
     /// Where the client is.
-    pub address: IpAddr,
+    pub address: CallerAddress,
     /// The route that it falls under.
     pub route: Arc<Route>,
 }

@@ -19,7 +19,6 @@ use actix_http::{
     ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version,
 };
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 
 use crate::auth::{Caller, Denial, api_key};
 use crate::drain::Drain;
@@ -31,7 +30,7 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
-use crate::keys::{KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
+use crate::keys::{AddressRange, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
 use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
 use crate::proxy::body::{BodyFault, RequestBody};
@@ -68,7 +67,7 @@ pub struct Policy {
     /// What clients speak to the listener: `http` or `https`.
     pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressRange>,
     /// Which of the headers by which proxies speak reach the origin.
     pub proxy_headers: ProxyHeaders,
     /// Most bytes of a request body.

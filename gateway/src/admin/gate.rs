@@ -113,7 +113,9 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
     Ok(Some(Caller {
         token: token.to_owned(),
         role,
-        address: request.peer_addr().map(|address| address.ip()),
+        address: request
+            .peer_addr()
+            .map(|address| address.ip().to_canonical()),
     }))
 }
 

@@ -3,17 +3,16 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_json::Value;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
-use crate::keys::allowed_ips::parse_range;
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, InvalidText,
-    KeyDigest, KeyId, Metadata, Prefix, Scope, Scopes, Tag, Tags, UnixMillis, check_shape,
+    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, Metadata, Prefix, Scope, Scopes, Tag, Tags,
+    UnixMillis, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -265,16 +264,15 @@ impl Member for AllowedIps {
                 errors.wrong_type(&pointer, "a string", &item);
                 return None;
             };
-            parse_range(text)
+            text.parse()
                 .map_err(|error| {
-                    errors
-                        .list
-                        .push(FieldError::at(&pointer, error.to_string()))
+                    let error = InvalidAllowedIps::from(error).to_string();
+                    errors.list.push(FieldError::at(&pointer, error));
                 })
                 .ok()
         };
-        let ranges: Vec<Option<IpNet>> = items.into_iter().enumerate().map(range).collect();
-        let ranges: Vec<IpNet> = ranges.into_iter().collect::<Option<_>>()?;
+        let ranges: Vec<Option<AddressRange>> = items.into_iter().enumerate().map(range).collect();
+        let ranges: Vec<AddressRange> = ranges.into_iter().collect::<Option<_>>()?;
         Self::new(ranges)
             .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
             .ok()

@@ -13,6 +13,7 @@ use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Ask, Endpoint};
 use crate::admin::member::{Errors, Member, PresentedKey};
 use crate::admin::problem::{FieldError, Problem};
+use crate::keys::address::parse_address;
 use crate::keys::{ConsumerId, CustomId, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis};
 use crate::views::schemas;
 
@@ -63,7 +64,7 @@ impl Member for IpAddr {
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let read = value.as_str().and_then(|text| text.parse().ok());
+        let read = value.as_str().and_then(parse_address);
         if read.is_none() {
             errors.list.push(FieldError::at(
                 pointer,

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use postern_shared::Secret;
 
 use crate::config::Environment;
@@ -13,7 +12,7 @@ use crate::config::reader::{Effective, Reader};
 use crate::config::routes::{refuse_routes, warn_of_routes};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
-use crate::keys::{Prefix, Scope};
+use crate::keys::{AddressRange, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -60,9 +59,11 @@ pub struct ListenSettings {
     /// Threads that serve requests.
     pub workers: usize,
     /// Proxies whose `X-Forwarded-…` headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressRange>,
     /// Which of the headers by which proxies speak reach the origin.
     pub proxy_headers: ProxyHeaders,
+    /// Whether the trusted proxies, and they alone, connect, and announce each connection with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Most connections at once over all workers; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Most requests in flight over all workers, bodies included; more are refused at once.
@@ -245,18 +246,17 @@ impl Settings {
 impl ListenSettings {
     fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let (address, workers) = (
-            section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080))),
-            section.take("workers", Count(cores)).0,
-        );
+        let address = section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let workers = section.take("workers", Count(cores)).0;
         let before = section.problems().len();
-        let trusted_proxies: Vec<IpNet> = section.take_list("trusted_proxies");
+        let (trusted_proxies, proxy_protocol) = read_proxies(section);
         let proxies_are_named = !trusted_proxies.is_empty() || section.problems().len() > before;
         Self {
             address,
             workers,
             trusted_proxies,
             proxy_headers: read_proxy_headers(section, proxies_are_named),
+            proxy_protocol,
             max_connections: section.take("max_connections", Count(25_000)).0,
             max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
@@ -378,6 +378,20 @@ fn read_proxy_headers(section: &mut Reader, proxies_are_named: bool) -> ProxyHea
         from_trusted,
         from_anyone,
     }
+}
+
+/// Takes `trusted_proxies` and `proxy_protocol`, which says nothing that could be believed without them.
+fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
+    let problems_before = section.problems().len();
+    let trusted = section.take_list("trusted_proxies");
+    let proxy_protocol = section.take("proxy_protocol", false);
+    if proxy_protocol && trusted.is_empty() && section.problems().len() == problems_before {
+        let source = section.effective().last();
+        let source = source.map_or(String::new(), |effective| effective.source.clone());
+        let message = "the header is believed from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
+        section.problem("proxy_protocol", &source, message);
+    }
+    (trusted, proxy_protocol)
 }
 
 /// Takes one of `[[listen.tls]]`.

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use rustls::pki_types::ServerName;
+
+use crate::keys::AddressRange;
+use crate::keys::address::ACCEPTED_RANGE;
 
 /// A kind of value that a setting can have.
 pub trait Setting: Sized {
@@ -38,14 +40,11 @@ impl Setting for SocketAddr {
     }
 }
 
-impl Setting for IpNet {
-    const ACCEPTED: &'static str = "an IP address or a range, such as \"10.0.0.0/8\" or \"::1\"";
+impl Setting for AddressRange {
+    const ACCEPTED: &'static str = ACCEPTED_RANGE;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let address = text.parse::<std::net::IpAddr>().map(Self::from);
-        address
-            .or_else(|_| text.parse())
-            .map_err(|_| refuse::<Self>(text))
+        text.parse().map_err(|_| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {

@@ -3,66 +3,171 @@
 use std::net::{IpAddr, SocketAddr};
 
 use actix_http::header::{HeaderMap, HeaderName};
-use ipnet::IpNet;
+
+use crate::keys::address::parse_address;
+use crate::keys::{AddressRange, CallerAddress};
 
 /// The header in which proxies name whom they serve, nearest last.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Headers in which other proxies name whom they serve. Not read.
+static OTHERS: [HeaderName; 2] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// Most addresses that are read of `X-Forwarded-For`. Behind more proxies than that, the client is unknown.
+const MAX_HOPS: u8 = 32;
 
 /// The client as the gateway believes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
     /// The client's address.
-    pub client: IpAddr,
-    /// The address at the other end of the connection.
-    pub peer: IpAddr,
+    pub client: CallerAddress,
+    /// The address at the other end of the connection, or the one that a trusted load balancer announced.
+    pub peer: CallerAddress,
+    /// How many elements of `X-Forwarded-For`, from the right, are addresses that are believed.
+    believed_hops: u8,
     /// Whether the peer is a trusted proxy, whose forwarding headers are kept.
     pub through_trusted_proxy: bool,
 }
 
 impl ClientAddress {
-    /// Believes `X-Forwarded-For` only as far as trusted proxies wrote it: from the right, the first address that is
-    /// no trusted proxy is the client.
+    /// Believes `X-Forwarded-For` only as far as trusted proxies wrote it: from the right, the first element that is no trusted
+    /// proxy's address is the client. Where that is no address, or the header is missing and `Forwarded` (RFC 7239) or
+    /// `X-Real-IP` stands in its place, the client is unknown: it must not be taken for the proxy that serves it.
     #[must_use]
     pub fn identify(
         peer: Option<SocketAddr>,
         headers: &HeaderMap,
-        trusted_proxies: &[IpNet],
+        trusted_proxies: &[AddressRange],
     ) -> Self {
-        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip().to_canonical());
-        let trusted =
-            |address: &IpAddr| trusted_proxies.iter().any(|range| range.contains(address));
-        if trusted_proxies.is_empty() || !trusted(&peer) {
-            return Self {
-                client: peer,
-                peer,
-                through_trusted_proxy: false,
-            };
+        let peer = peer.map_or(CallerAddress::Unknown, |peer| peer.ip().into());
+        let mut identified = Self {
+            client: peer,
+            peer,
+            believed_hops: 0,
+            through_trusted_proxy: is_trusted(peer, trusted_proxies),
+        };
+        if !identified.through_trusted_proxy {
+            return identified;
         }
-        let mut client = peer;
-        let lines: Vec<&str> = headers
-            .get_all(&FORWARDED_FOR)
-            .map(|line| line.to_str().unwrap_or(""))
-            .collect();
-        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-            // What does not read as an address was not written by a proxy that we trust.
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else {
-                break;
+        let lines = lines(headers);
+        for element in elements(&lines) {
+            identified.client = if identified.believed_hops == MAX_HOPS {
+                CallerAddress::Unknown
+            } else {
+                parse_node(element).map_or(CallerAddress::Unknown, CallerAddress::Known)
             };
-            client = hop.to_canonical();
-            if !trusted(&client) {
+            if identified.client != CallerAddress::Unknown {
+                identified.believed_hops += 1;
+            }
+            if !is_trusted(identified.client, trusted_proxies) {
                 break;
             }
         }
-        Self {
-            client,
-            peer,
-            through_trusted_proxy: true,
+        if lines.is_empty() && OTHERS.iter().any(|name| headers.contains_key(name)) {
+            identified.client = CallerAddress::Unknown;
+        }
+        identified
+    }
+
+    /// Writes `X-Forwarded-For` as the origin may believe it: the client, the trusted proxies between, and the peer. What a
+    /// client wrote of itself, ports, and what is no address are left out.
+    pub fn write_chain(&self, headers: &HeaderMap, chain: &mut Vec<u8>) {
+        if self.client == CallerAddress::Unknown && self.peer != CallerAddress::Unknown {
+            write_caller_address(self.client, chain);
+            chain.extend_from_slice(b", ");
+        }
+        if self.believed_hops > 0 {
+            let lines = lines(headers);
+            let believed = elements(&lines).take(self.believed_hops.into());
+            let mut believed: Vec<IpAddr> = believed.filter_map(parse_node).collect();
+            believed.reverse();
+            for address in believed {
+                write_address(address, chain);
+                chain.extend_from_slice(b", ");
+            }
+        }
+        write_caller_address(self.peer, chain);
+    }
+}
+
+fn is_trusted(address: CallerAddress, trusted_proxies: &[AddressRange]) -> bool {
+    match address {
+        CallerAddress::Known(address) => {
+            trusted_proxies.iter().any(|range| range.contains(address))
+        }
+        CallerAddress::Unknown => false,
+    }
+}
+
+/// The lines of `X-Forwarded-For`, as they came.
+fn lines(headers: &HeaderMap) -> Vec<&[u8]> {
+    headers
+        .get_all(&FORWARDED_FOR)
+        .map(|line| line.as_bytes())
+        .collect()
+}
+
+/// The elements of all lines, the last first.
+fn elements<'l>(lines: &'l [&[u8]]) -> impl Iterator<Item = &'l [u8]> {
+    lines
+        .iter()
+        .rev()
+        .flat_map(|line| line.rsplit(|byte| *byte == b','))
+}
+
+/// Reads an address, or a node of RFC 7239 section 6 that has one: a port may follow, and then IPv6 stands in brackets.
+fn parse_node(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?.trim_matches([' ', '\t']);
+    if let Some(address) = parse_address(text) {
+        return Some(address);
+    }
+    let (address, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (six, rest) = rest.split_once(']')?;
+            let port = match rest {
+                "" => None,
+                rest => Some(rest.strip_prefix(':')?),
+            };
+            (six.contains(':').then_some(six)?, port)
+        }
+        None => {
+            let (four, port) = text.split_once(':')?;
+            (four, Some(port))
+        }
+    };
+    if port.is_some_and(|port| !is_node_port(port)) {
+        return None;
+    }
+    parse_address(address)
+}
+
+/// A port, or a name in its place (RFC 7239 section 6.3).
+fn is_node_port(port: &str) -> bool {
+    match port.strip_prefix('_') {
+        Some(name) => {
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_allowed)
+        }
+        None => {
+            (1..=5).contains(&port.len())
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && port.parse::<u16>().is_ok()
         }
     }
 }
 
+/// Writes an address as text, or the word for one that is not known (RFC 7239 section 6.2).
+pub fn write_caller_address(address: CallerAddress, text: &mut Vec<u8>) {
+    match address {
+        CallerAddress::Known(address) => write_address(address, text),
+        CallerAddress::Unknown => text.extend_from_slice(b"unknown"),
+    }
+}
+
 /// Writes an address as text; for IPv4 without the machinery of formatting, which costs more than the digits.
-pub fn write_address(address: IpAddr, text: &mut Vec<u8>) {
+fn write_address(address: IpAddr, text: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
             for (index, octet) in address.octets().into_iter().enumerate() {
@@ -77,80 +182,4 @@ pub fn write_address(address: IpAddr, text: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_http::header::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn only_trusted_proxies_are_believed() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        for (peer, lines, client) in [
-            ("192.0.2.1:1", &[][..], "192.0.2.1"),
-            ("192.0.2.1:1", &["203.0.113.9"], "192.0.2.1"),
-            ("10.0.0.1:1", &[], "10.0.0.1"),
-            ("10.0.0.1:1", &["203.0.113.9"], "203.0.113.9"),
-            ("[::ffff:10.0.0.1]:1", &["203.0.113.9"], "203.0.113.9"),
-            ("10.0.0.1:1", &["198.51.100.7, 203.0.113.9"], "203.0.113.9"),
-            (
-                "10.0.0.1:1",
-                &["198.51.100.7, 203.0.113.9, 10.0.0.2"],
-                "203.0.113.9",
-            ),
-            (
-                "10.0.0.1:1",
-                &["198.51.100.7", "203.0.113.9, 10.0.0.2"],
-                "203.0.113.9",
-            ),
-            ("10.0.0.1:1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            ("10.0.0.1:1", &["203.0.113.9, unknown"], "10.0.0.1"),
-            (
-                "10.0.0.1:1",
-                &["203.0.113.9, <script>, 10.0.0.2"],
-                "10.0.0.2",
-            ),
-            ("[fd00::1]:1", &["2001:db8::7"], "2001:db8::7"),
-        ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(FORWARDED_FOR.clone(), HeaderValue::from_static(line));
-            }
-            let found = ClientAddress::identify(Some(peer.parse().unwrap()), &headers, &trusted);
-            assert_eq!(
-                found.client,
-                client.parse::<IpAddr>().unwrap(),
-                "{peer} {lines:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn addresses_are_written_as_they_read() {
-        for address in [
-            "0.0.0.0",
-            "192.0.2.1",
-            "255.255.255.255",
-            "::1",
-            "2001:db8::7",
-        ] {
-            let mut text = Vec::new();
-            write_address(address.parse().unwrap(), &mut text);
-            assert_eq!(text, address.as_bytes());
-        }
-    }
-
-    #[test]
-    fn without_trusted_proxies_the_header_says_nothing() {
-        let mut headers = HeaderMap::new();
-        headers.append(
-            FORWARDED_FOR.clone(),
-            HeaderValue::from_static("203.0.113.9"),
-        );
-        let found =
-            ClientAddress::identify(Some(SocketAddr::from(([192, 0, 2, 1], 1))), &headers, &[]);
-        assert_eq!(
-            (found.client, found.through_trusted_proxy),
-            (IpAddr::from([192, 0, 2, 1]), false)
-        );
-    }
-}
+mod tests;

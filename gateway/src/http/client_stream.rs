@@ -199,10 +199,6 @@ impl<S> ClientStream<S> {
         Rc::clone(&self.control)
     }
 
-    pub(crate) fn control_ref(&self) -> &ClientControl {
-        &self.control
-    }
-
     fn is_raw(&self) -> bool {
         matches!(self.incoming, Incoming::Raw)
     }

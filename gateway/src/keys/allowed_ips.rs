@@ -1,34 +1,28 @@
 //! [`AllowedIps`]: the addresses that a consumer may call from.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
+
+use crate::keys::address::{ACCEPTED_RANGE, AddressRange, CallerAddress, InvalidRange};
 
 /// Most ranges of one consumer.
 pub const MAX_RANGES: usize = 64;
-/// Bits that come before the IPv4 address in an IPv4-mapped IPv6 address, `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
-const MAPPED_PREFIX_BITS: u8 = 96;
 
 /// Ranges of addresses, in order and without repetition; none is any address.
 ///
-/// Written like `192.0.2.0/24 2001:db8::1`: bits beyond the prefix are cleared, and a single address has no prefix.
-/// An IPv4-mapped IPv6 address or range is the IPv4 one that it stands for, so `::/0` holds every address of IPv6 and
-/// none of IPv4.
+/// Written like `192.0.2.0/24 2001:db8::1`, each as [`AddressRange`] is.
 // Costs a pointer when it is empty, as it mostly is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedIps(Option<Arc<Vec<IpNet>>>);
+pub struct AllowedIps(Option<Arc<Vec<AddressRange>>>);
 
 /// Why a text is no list of ranges. What is wrong, not the text.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidAllowedIps {
     /// Not an address with or without a prefix length.
-    #[error(
-        "an allowed range is an address, or an address and a prefix length, for example `192.0.2.0/24` or `2001:db8::1`"
-    )]
+    #[error("an allowed range is {ACCEPTED_RANGE}")]
     Range,
     /// More than [`MAX_RANGES`].
     #[error("there are at most {MAX_RANGES} allowed ranges")]
@@ -37,8 +31,8 @@ pub enum InvalidAllowedIps {
 
 impl AllowedIps {
     /// The set of `ranges`.
-    pub fn new(ranges: impl IntoIterator<Item = IpNet>) -> Result<Self, InvalidAllowedIps> {
-        let mut ranges: Vec<IpNet> = ranges.into_iter().map(canonical).collect();
+    pub fn new(ranges: impl IntoIterator<Item = AddressRange>) -> Result<Self, InvalidAllowedIps> {
+        let mut ranges: Vec<AddressRange> = ranges.into_iter().collect();
         ranges.sort();
         ranges.dedup();
         match ranges.len() {
@@ -49,7 +43,7 @@ impl AllowedIps {
     }
 
     /// Each range, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+    pub fn iter(&self) -> impl Iterator<Item = &AddressRange> {
         self.0.iter().flat_map(|ranges| ranges.iter())
     }
 
@@ -59,11 +53,14 @@ impl AllowedIps {
         self.0.is_none()
     }
 
-    /// Whether `address` is in one of the ranges, or there is none.
+    /// Whether `address` is in one of the ranges, or there is none. An unknown address is in no range.
     #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.is_empty() || self.iter().any(|range| range.contains(&address))
+    pub fn contains(&self, address: CallerAddress) -> bool {
+        self.is_empty()
+            || match address {
+                CallerAddress::Known(address) => self.iter().any(|range| range.contains(address)),
+                CallerAddress::Unknown => false,
+            }
     }
 }
 
@@ -73,7 +70,7 @@ impl FromStr for AllowedIps {
     /// Reads ranges with spaces or commas between.
     fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
         let words = text.split([' ', ',']).filter(|word| !word.is_empty());
-        let ranges: Result<Vec<IpNet>, InvalidAllowedIps> = words.map(parse_range).collect();
+        let ranges: Result<Vec<AddressRange>, InvalidRange> = words.map(str::parse).collect();
         match Self::new(ranges?)? {
             // Who writes a comma means a list; it must not be read as leave for everyone.
             empty if empty.is_empty() && text.contains(',') => Err(InvalidAllowedIps::Range),
@@ -89,7 +86,7 @@ impl fmt::Display for AllowedIps {
             if position > 0 {
                 f.write_str(" ")?;
             }
-            write_range(range, f)?;
+            write!(f, "{range}")?;
         }
         Ok(())
     }
@@ -98,59 +95,26 @@ impl fmt::Display for AllowedIps {
 impl serde::Serialize for AllowedIps {
     /// A list of texts.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(
-            self.iter()
-                .map(|range| fmt::from_fn(|f| write_range(range, f)).to_string()),
-        )
+        serializer.collect_seq(self.iter().map(AddressRange::to_string))
     }
 }
 
-/// Reads one range, or one address. A number with a leading zero is none: some read it as octal.
-pub fn parse_range(text: &str) -> Result<IpNet, InvalidAllowedIps> {
-    let (address, bits) = text
-        .split_once('/')
-        .map_or((text, None), |(address, bits)| (address, Some(bits)));
-    let address: IpAddr = address.parse().map_err(|_| InvalidAllowedIps::Range)?;
-    let Some(bits) = bits else {
-        return Ok(address.into());
-    };
-    if !bits.bytes().all(|digit| digit.is_ascii_digit())
-        || (bits.len() > 1 && bits.starts_with('0'))
-    {
-        return Err(InvalidAllowedIps::Range);
-    }
-    bits.parse()
-        .ok()
-        .and_then(|bits| IpNet::new(address, bits).ok())
-        .ok_or(InvalidAllowedIps::Range)
-}
-
-fn canonical(range: IpNet) -> IpNet {
-    if let IpNet::V6(range) = range
-        && let Some(address) = range.addr().to_ipv4_mapped()
-        && let Some(bits) = range.prefix_len().checked_sub(MAPPED_PREFIX_BITS)
-        && let Ok(range) = Ipv4Net::new(address, bits)
-    {
-        return IpNet::V4(range.trunc());
-    }
-    range.trunc()
-}
-
-fn write_range(range: &IpNet, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if range.prefix_len() == range.max_prefix_len() {
-        write!(f, "{}", range.addr())
-    } else {
-        write!(f, "{range}")
+impl From<InvalidRange> for InvalidAllowedIps {
+    fn from(InvalidRange: InvalidRange) -> Self {
+        Self::Range
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+    use ipnet::IpNet;
     use proptest::prelude::*;
 
     use super::*;
+
+    const MAPPED_PREFIX_BITS: u8 = 96;
 
     fn ranges(text: &str) -> AllowedIps {
         text.parse().unwrap()
@@ -210,7 +174,7 @@ mod tests {
     #[test]
     fn too_many_ranges_are_refused() {
         let addresses =
-            |count: u8| (0..count).map(|last| IpNet::from(IpAddr::from([192, 0, 2, last])));
+            |count: u8| (0..count).map(|last| AddressRange::from(IpAddr::from([192, 0, 2, last])));
         assert_eq!(
             AllowedIps::new(addresses(64)).unwrap().iter().count(),
             MAX_RANGES
@@ -239,9 +203,20 @@ mod tests {
             ("10.0.0.0/8 2001:db8::1", "2001:db8::2", false),
         ] {
             assert_eq!(
-                ranges(text).contains(address.parse().unwrap()),
+                ranges(text).contains(address.parse::<IpAddr>().unwrap().into()),
                 is_in,
                 "{address} in {text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_address_is_held_by_no_range() {
+        for (text, is_in) in [("", true), ("0.0.0.0/0 ::/0", false), ("0.0.0.0", false)] {
+            assert_eq!(
+                ranges(text).contains(CallerAddress::Unknown),
+                is_in,
+                "{text:?}"
             );
         }
     }
@@ -267,12 +242,12 @@ mod tests {
         fn any_set_reads_back_and_holds_what_its_ranges_hold(
             nets in prop::collection::vec(range(), 1..MAX_RANGES), probes in prop::collection::vec(range(), 0..8),
         ) {
-            let set = AllowedIps::new(nets.iter().copied()).unwrap();
+            let set = AllowedIps::new(nets.iter().copied().map(AddressRange::from)).unwrap();
             prop_assert_eq!(ranges(&set.to_string()), set.clone());
             for address in nets.iter().chain(&probes).map(IpNet::addr) {
                 // As an own reading of the definition has it: everything as IPv6, where IPv4 has the mapped prefix.
                 let is_in = nets.iter().any(|net| holds(net, address));
-                prop_assert_eq!(set.contains(address), is_in, "{} in {}", address, set);
+                prop_assert_eq!(set.contains(address.into()), is_in, "{} in {}", address, set);
             }
         }
 

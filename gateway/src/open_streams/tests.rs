@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
@@ -72,7 +73,7 @@ fn admission(key: &str) -> Admission {
         rewrite_location: true,
         allow_ambiguous_path: false,
     };
-    let address = IpAddr::from([192, 0, 2, 1]);
+    let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
         key: KeyDigest::of(key.as_bytes()),
         address,

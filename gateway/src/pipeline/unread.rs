@@ -7,6 +7,7 @@ use actix_http::header::HeaderMap;
 
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientFault, Refused};
+use crate::http::proxy_protocol::ProxyHeaderFault;
 use crate::http::refusal::Refusal;
 use crate::pipeline::Worker;
 use crate::telemetry::access_log::{Ending, Entry};
@@ -52,7 +53,12 @@ fn refusal(fault: ClientFault) -> Option<Refusal> {
         ClientFault::Fragment => Refusal::BadRequest("the request target has a fragment"),
         ClientFault::BadChunk(_) => Refusal::BodyBroken,
         ClientFault::BodyStalled | ClientFault::BodyTooSlow => Refusal::BodyTimeout,
-        ClientFault::WriteStalled | ClientFault::StrayResponse => return None,
+        ClientFault::ProxyHeader(ProxyHeaderFault::Unexpected) => {
+            Refusal::BadRequest("the connection begins with a PROXY protocol header")
+        }
+        ClientFault::WriteStalled | ClientFault::StrayResponse | ClientFault::ProxyHeader(_) => {
+            return None;
+        }
     })
 }
 
@@ -80,6 +86,8 @@ mod tests {
             ClientFault::BodyTooSlow,
             ClientFault::WriteStalled,
             ClientFault::StrayResponse,
+            ClientFault::ProxyHeader(ProxyHeaderFault::Unexpected),
+            ClientFault::ProxyHeader(ProxyHeaderFault::Missing),
         ] {
             let status = refusal(fault).map(|refusal| {
                 let bytes = String::from_utf8(refusal.to_bytes("r", &id)).unwrap();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
-use crate::http::client_address::{ClientAddress, FORWARDED_FOR, write_address};
+use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
 use crate::keys::Prefix;
 use crate::proxy::presented_key::PresentedKey;
@@ -91,6 +91,8 @@ pub struct ForOrigin<'a> {
 impl ForOrigin<'_> {
     /// Fills `headers` with those of the client that cross, and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
+        let mut chain = Vec::with_capacity(16);
+        self.address.write_chain(client, &mut chain);
         // A header's value is shared, not copied.
         let authorization = client.get(header::AUTHORIZATION).cloned();
         let presented = PresentedKey::new(self.prefix, authorization.as_ref());
@@ -123,18 +125,12 @@ impl ForOrigin<'_> {
         headers.insert(SHARED_SECRET.clone(), self.secret.clone());
         set_identity(self.caller, self.forward_metadata, headers);
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
-        self.set_forwarding(headers, forwarding.unwrap_or_default());
+        self.set_forwarding(headers, chain, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
         trace_context::remove_malformed(headers);
     }
 
-    fn set_forwarding(&self, headers: &mut HeaderMap, trusted: Forwarding) {
-        let mut chain = Vec::with_capacity(16);
-        if let Some(trusted) = trusted.chain {
-            chain.extend_from_slice(trusted.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        write_address(self.address.peer, &mut chain);
+    fn set_forwarding(&self, headers: &mut HeaderMap, chain: Vec<u8>, trusted: Forwarding) {
         if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
             headers.insert(FORWARDED_FOR.clone(), chain);
         }
@@ -193,7 +189,6 @@ pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut He
 /// What a trusted proxy said of the client.
 #[derive(Default)]
 struct Forwarding {
-    chain: Option<String>,
     proto: Option<HeaderValue>,
     host: Option<HeaderValue>,
 }
@@ -207,13 +202,7 @@ pub fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>
 
 impl Forwarding {
     fn of(headers: &HeaderMap, presented: &PresentedKey<'_>) -> Self {
-        let lines: Vec<&str> = headers
-            .get_all(&FORWARDED_FOR)
-            .filter(|line| !presented.is_in(&FORWARDED_FOR, line))
-            .filter_map(|line| line.to_str().ok())
-            .collect();
         Self {
-            chain: (!lines.is_empty()).then(|| lines.join(", ")),
             proto: headers
                 .get(&FORWARDED_PROTO)
                 .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))

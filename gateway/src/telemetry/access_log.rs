@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::http::client_address::write_address;
+use crate::http::client_address::write_caller_address;
+use crate::keys::CallerAddress;
 
 /// A batch is handed over when it has this many bytes …
 const BATCH_BYTES: usize = 32 * 1024;
@@ -67,7 +67,7 @@ pub struct Entry<'a> {
     /// Its id.
     pub request_id: &'a str,
     /// The client as the gateway believes it.
-    pub client: IpAddr,
+    pub client: CallerAddress,
     /// The method; empty where no request could be read.
     pub method: &'a str,
     /// The path without the query; empty where no request could be read.
@@ -241,7 +241,7 @@ impl Batch {
         push_text(lines, entry.request_id);
         // An address, a number and a closed list of words need no escaping.
         lines.extend_from_slice(b",\"client\":\"");
-        write_address(entry.client, lines);
+        write_caller_address(entry.client, lines);
         lines.extend_from_slice(b"\",\"method\":");
         push_text(lines, entry.method);
         lines.extend_from_slice(b",\"path\":");
@@ -346,6 +346,7 @@ impl SecondClock {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::sync::{Condvar, Mutex};
 
     use super::*;
@@ -354,7 +355,7 @@ mod tests {
         Entry {
             at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
             request_id,
-            client: IpAddr::from([192, 0, 2, 1]),
+            client: IpAddr::from([192, 0, 2, 1]).into(),
             method: "GET",
             path,
             status: 200,
@@ -388,6 +389,15 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_client_that_is_not_known_is_said_to_be_unknown() {
+        let unknown = Entry {
+            client: CallerAddress::Unknown,
+            ..entry("/", "abc")
+        };
+        assert!(line(&unknown).contains(r#""client":"unknown""#));
     }
 
     #[test]

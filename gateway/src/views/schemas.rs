@@ -293,7 +293,7 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::keys::allowed_ips::parse_range;
+    use crate::keys::AddressRange;
 
     fn matches(schema: &Object, value: &str) -> bool {
         let length = schema.min_length.unwrap_or(0)..=schema.max_length.unwrap_or(usize::MAX);
@@ -347,9 +347,12 @@ mod tests {
                 "0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000",
             ] {
                 let range = format!("{text}/{prefix}");
+                // What no pattern says without looking ahead: a mapped address has a prefix of 96 bits or more.
+                let is_cut_in_two = text.starts_with("::ffff:")
+                    && prefix.parse::<u8>().is_ok_and(|prefix| prefix < 96);
                 assert_eq!(
-                    matches(&ip_range(), &range),
-                    parse_range(&range).is_ok(),
+                    matches(&ip_range(), &range) && !is_cut_in_two,
+                    range.parse::<AddressRange>().is_ok(),
                     "{range}"
                 );
             }
@@ -363,7 +366,7 @@ mod tests {
         ) {
             for text in [any, four, six] {
                 prop_assert_eq!(matches(&address(), &text), text.parse::<IpAddr>().is_ok(), "{}", text);
-                prop_assert_eq!(matches(&ip_range(), &text), parse_range(&text).is_ok(), "{}", text);
+                prop_assert_eq!(matches(&ip_range(), &text), text.parse::<AddressRange>().is_ok(), "{}", text);
             }
         }
     }

@@ -8,9 +8,11 @@
 
 mod answers;
 mod bad_input;
+mod balancers;
 mod caches;
 mod certificates;
 mod client;
+mod client_address;
 mod commands;
 mod documentation;
 mod endurance;
@@ -32,6 +34,7 @@ mod origin;
 mod postgres;
 mod presented_keys;
 mod proxy_headers;
+mod proxy_protocol;
 mod rig;
 mod running;
 mod stopping;

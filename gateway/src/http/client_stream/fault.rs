@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::http::proxy_protocol::ProxyHeaderFault;
 pub use crate::wire::chunked::ChunkFault;
 
 /// Why the guard ended a connection.
@@ -43,11 +44,14 @@ pub enum ClientFault {
     /// The server wrote something that is no response; the connection was closed before the client could take it for one.
     #[error("bytes outside a response")]
     StrayResponse,
+    /// A PROXY protocol header that is not expected, or the connection is not announced as it has to be.
+    #[error("{0}")]
+    ProxyHeader(ProxyHeaderFault),
 }
 
 impl ClientFault {
     /// Every name that [`ClientFault::name`] gives.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 13] = [
         "head_timeout",
         "head_too_large",
         "too_many_fields",
@@ -59,6 +63,8 @@ impl ClientFault {
         "body_too_slow",
         "write_stalled",
         "stray_response",
+        "unexpected_proxy_header",
+        "proxy_header",
     ];
 
     /// The status that says so, where a response can still be given.
@@ -66,10 +72,12 @@ impl ClientFault {
         match self {
             Self::HeadTimeout | Self::BodyStalled | Self::BodyTooSlow => Some(408),
             Self::HeadTooLarge | Self::TooManyFields => Some(431),
-            Self::NoRequestLine | Self::BareLineFeed | Self::Fragment | Self::BadChunk(_) => {
-                Some(400)
-            }
-            Self::WriteStalled | Self::StrayResponse => None,
+            Self::NoRequestLine
+            | Self::BareLineFeed
+            | Self::Fragment
+            | Self::BadChunk(_)
+            | Self::ProxyHeader(ProxyHeaderFault::Unexpected) => Some(400),
+            Self::WriteStalled | Self::StrayResponse | Self::ProxyHeader(_) => None,
         }
     }
 
@@ -88,6 +96,8 @@ impl ClientFault {
             Self::BodyTooSlow => "body_too_slow",
             Self::WriteStalled => "write_stalled",
             Self::StrayResponse => "stray_response",
+            Self::ProxyHeader(ProxyHeaderFault::Unexpected) => "unexpected_proxy_header",
+            Self::ProxyHeader(_) => "proxy_header",
         }
     }
 

@@ -11,12 +11,15 @@ use bytes::Buf as _;
 use tokio::io::ReadBuf;
 
 use super::{ASIDE_BYTES, Awaited, ClientFault, ClientSocket, ClientStream, Incoming, request};
+use crate::http::proxy_protocol::ProxyHeaderFault;
 use crate::wire::{alarm::OutOfPace, head::HeadEnd};
 
 /// How much of the requests to come is taken in while a response is owed.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Empty lines before a request, which RFC 9112 §2.2 asks to pass over.
 const MAX_EMPTY_LINES: u8 = 2;
+/// [`V2_SIGNATURE`](crate::http::proxy_protocol::header::V2_SIGNATURE) behind its two empty lines.
+const AFTER_EMPTY_LINES: &[u8] = b"\0\r\nQUIT\n";
 
 impl<S> ClientStream<S> {
     pub(super) fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
@@ -47,6 +50,10 @@ impl<S> ClientStream<S> {
     /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there of its body.
     pub(super) fn judge_held(&mut self) -> Result<bool, ClientFault> {
         loop {
+            // What is left of the signature of a PROXY protocol header once its empty lines are passed over.
+            if self.empty_lines == MAX_EMPTY_LINES && self.held.starts_with(AFTER_EMPTY_LINES) {
+                return Err(ClientFault::ProxyHeader(ProxyHeaderFault::Unexpected));
+            }
             let Some(len) = self
                 .end
                 .find(&self.held)

@@ -1,6 +1,7 @@
 //! Reads from the head of a request where its body ends: as actix-http will read it, not as it should.
 
 use super::{ClientFault, ClientLimits};
+use crate::http::proxy_protocol::{ProxyHeaderFault, header::is_header};
 use crate::wire::{
     body::Framing,
     chunked::{ChunkLimits, ChunkScanner},
@@ -22,6 +23,9 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
     // actix-http passes over any number of empty lines, and would go on waiting for the request.
     if line.is_empty() {
         return Err(ClientFault::NoRequestLine);
+    }
+    if is_header(line) {
+        return Err(ClientFault::ProxyHeader(ProxyHeaderFault::Unexpected));
     }
     // `http::Uri` cuts the fragment off and says nothing, so what is matched would not be what was sent.
     if memchr::memchr(b'#', line).is_some() {

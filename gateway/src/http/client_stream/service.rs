@@ -8,13 +8,18 @@ use actix_service::{ServiceFactory, fn_service};
 use tokio_rustls::TlsAcceptor;
 
 use super::{ClientControl, ClientFault, ClientLimits, ClientStream, Refused, control::Listeners};
-use crate::tls::socket::TlsSocket;
+use crate::{
+    http::proxy_protocol::{self, NotAnnounced, ProxyHeaderFault},
+    keys::AddressRange,
+    tls::socket::TlsSocket,
+};
 
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
 pub struct ClientGuard {
     limits: Rc<ClientLimits>,
     listeners: Listeners,
+    announcers: Option<Rc<[AddressRange]>>,
 }
 
 impl ClientGuard {
@@ -23,7 +28,16 @@ impl ClientGuard {
         Self {
             limits: Rc::new(limits),
             listeners: Listeners::default(),
+            announcers: None,
         }
+    }
+
+    /// Takes connections only from these load balancers, which announce each with a PROXY protocol header; none: takes all,
+    /// and no header.
+    #[must_use]
+    pub fn announced_by(mut self, load_balancers: Option<Vec<AddressRange>>) -> Self {
+        self.announcers = load_balancers.map(Rc::from);
+        self
     }
 
     /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
@@ -59,6 +73,38 @@ impl ClientGuard {
         )
     }
 
+    /// Makes an accepted socket ready, and says whose connection it is.
+    async fn take_in(&self, mut io: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let peer = prepare(&io)?;
+        let Some(announcers) = &self.announcers else {
+            return Ok((io, peer));
+        };
+        let timeout = self.limits.head_timeout;
+        // In a box: most connections have no header, and all have room for this.
+        let taken = Box::pin(proxy_protocol::take_header(
+            &mut io, peer, announcers, timeout,
+        ));
+        match taken.await {
+            Ok(source) => Ok((io, source)),
+            Err(NotAnnounced::Gone(error)) => Err(error),
+            Err(NotAnnounced::Fault(fault)) => Err(self.turn_away(peer, fault)),
+        }
+    }
+
+    /// Refuses a header where TLS is to begin: the handshake would fail and not say why.
+    async fn refuse_header(&self, io: &TcpStream, peer: Option<SocketAddr>) -> io::Result<()> {
+        if self.announcers.is_none() && proxy_protocol::begins_with_header(io).await? {
+            return Err(self.turn_away(peer, ProxyHeaderFault::Unexpected));
+        }
+        Ok(())
+    }
+
+    fn turn_away(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) -> io::Error {
+        ClientControl::new(peer, self.listeners.clone())
+            .note_fault(ClientFault::ProxyHeader(fault));
+        io::Error::other(fault)
+    }
+
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that does not manage it is closed without
     /// a word: there is nothing that it would understand.
     pub fn accept_tls(
@@ -76,8 +122,12 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let (guard, acceptor) = (guard.clone(), acceptor.clone());
             async move {
-                let peer = prepare(&io)?;
-                let accepted = match tokio::time::timeout(timeout, acceptor.accept(io)).await {
+                let (io, peer) = guard.take_in(io).await?;
+                let handshake = async {
+                    guard.refuse_header(&io, peer).await?;
+                    acceptor.accept(io).await
+                };
+                let accepted = match tokio::time::timeout(timeout, handshake).await {
                     Ok(accepted) => accepted,
                     Err(_) => Err(io::Error::new(
                         io::ErrorKind::TimedOut,
@@ -129,11 +179,10 @@ impl ClientGuard {
     > + use<> {
         let guard = self.clone();
         fn_service(move |io: TcpStream| {
-            let guarded = guard.guard(io);
+            let guard = guard.clone();
             async move {
-                let io = guarded?;
-                let peer = io.control_ref().peer();
-                Ok((io, Protocol::Http1, peer))
+                let (io, peer) = guard.take_in(io).await?;
+                Ok((guard.wrap(io, peer), Protocol::Http1, peer))
             }
         })
     }

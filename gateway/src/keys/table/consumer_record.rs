@@ -1,13 +1,13 @@
 //! [`ConsumerRecord`]: a consumer as the table holds it.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keys::id::PackedId;
 use crate::keys::table::seen::Seen;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Metadata, Scopes,
+    AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId, Metadata,
+    Scopes,
 };
 
 /// A consumer in the table. Small: every key may have one of its own, so what most consumers lack costs a pointer.
@@ -74,7 +74,7 @@ impl ConsumerRecord {
     }
 
     /// Whether its keys may be used from `address`.
-    pub(super) fn allows_address(&self, address: IpAddr) -> bool {
+    pub(super) fn allows_address(&self, address: CallerAddress) -> bool {
         self.rare
             .as_ref()
             .is_none_or(|rare| rare.allowed_ips.contains(address))

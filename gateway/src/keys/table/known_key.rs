@@ -1,13 +1,11 @@
 //! [`KnownKey`]: what a look-up finds.
 
-use std::net::IpAddr;
-
 use crate::keys::table::consumer_record::ConsumerRecord;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Held;
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyEntry, KeyId, KeyStatus,
-    Metadata, Scopes, UnixMillis,
+    BucketName, CallerAddress, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyEntry, KeyId,
+    KeyStatus, Metadata, Scopes, UnixMillis,
 };
 
 /// A key that the table knows, with its consumer, both as they were at the moment of the look-up.
@@ -96,8 +94,8 @@ impl KnownKey {
 
     /// Whether the key may be used from `address`, the client's as the gateway knows it.
     #[must_use]
-    pub fn allows_address(&self, address: IpAddr) -> bool {
-        self.consumer.allows_address(address)
+    pub fn allows_address(&self, address: impl Into<CallerAddress>) -> bool {
+        self.consumer.allows_address(address.into())
     }
 
     /// Everything that [`allows`](Self::allows) says yes to. Allocates only where the key has scopes of its own.

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
@@ -476,8 +477,8 @@ fn a_load_in_any_order_counts_right() {
 #[test]
 fn a_key_may_be_used_from_where_its_consumer_may() {
     let (table, acme, ..) = acme();
-    let inside = "192.0.2.7".parse().unwrap();
-    let outside = "198.51.100.1".parse().unwrap();
+    let inside: IpAddr = "192.0.2.7".parse().unwrap();
+    let outside: IpAddr = "198.51.100.1".parse().unwrap();
     assert!(find(&table, "one").unwrap().allows_address(outside));
     table
         .apply(Change::Consumer(Consumer {

@@ -1,0 +1,201 @@
+//! The PROXY protocol: a load balancer that forwards bytes announces each connection with whose it is. The header is taken off
+//! before anything else is read, TLS included, and the source that it names is the connection's peer from then on.
+//!
+//! A connection that is not announced as it has to be is closed without a word. There is no detection: where a header could
+//! be left out, whoever reaches the load balancer could leave it out, or send one of their own.
+
+pub mod header;
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use actix_rt::net::TcpStream;
+use thiserror::Error;
+use tokio::io::AsyncReadExt as _;
+
+use crate::http::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
+use crate::keys::AddressRange;
+
+/// The least time between two log lines of a worker about the same fault.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a connection is refused for its PROXY protocol header, or for having none.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ProxyHeaderFault {
+    /// There is one, and the listener expects none.
+    #[error("PROXY protocol header, but listen.proxy_protocol is off")]
+    Unexpected,
+    /// The peer is no trusted proxy, so nothing that it announces can be believed.
+    #[error("listen.proxy_protocol is on, and the peer is none of listen.trusted_proxies")]
+    Untrusted,
+    /// The connection begins with something else.
+    #[error("no PROXY protocol header, but listen.proxy_protocol is on")]
+    Missing,
+    /// The header is not well formed.
+    #[error("malformed PROXY protocol header: {0}")]
+    Malformed(&'static str),
+    /// The header did not arrive in time.
+    #[error("the PROXY protocol header did not arrive in time")]
+    Late,
+}
+
+/// A connection that is not to be served.
+#[derive(Debug)]
+pub enum NotAnnounced {
+    /// It is at fault.
+    Fault(ProxyHeaderFault),
+    /// It ended or broke before it said anything, as checks do that only connect.
+    Gone(io::Error),
+}
+
+impl From<ProxyHeaderFault> for NotAnnounced {
+    fn from(fault: ProxyHeaderFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Takes the header off a connection of `peer`, which has to be one of `trusted`, and returns the peer that counts from now on;
+/// none where the header names a client without an address. Not a byte beyond the header is read.
+///
+/// # Errors
+/// The connection is to be closed. `timeout` is for the whole header; zero is no limit.
+pub async fn take_header(
+    io: &mut TcpStream,
+    peer: Option<SocketAddr>,
+    trusted: &[AddressRange],
+    timeout: Duration,
+) -> Result<Option<SocketAddr>, NotAnnounced> {
+    // Checks that reset their connection at once leave nobody at its other end.
+    let Some(balancer) = peer else {
+        return Err(NotAnnounced::Gone(io::ErrorKind::NotConnected.into()));
+    };
+    if !trusted.iter().any(|range| range.contains(balancer.ip())) {
+        return Err(ProxyHeaderFault::Untrusted.into());
+    }
+    let announced = if timeout.is_zero() {
+        read_header(io).await?
+    } else {
+        tokio::time::timeout(timeout, read_header(io))
+            .await
+            .map_err(|_| ProxyHeaderFault::Late)??
+    };
+    Ok(match announced {
+        Announced::Own => peer,
+        Announced::Of(source) => Some(source),
+        Announced::Unknown => None,
+    })
+}
+
+async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
+    let mut bytes = vec![0; MAX_BYTES];
+    let mut taken = 0;
+    loop {
+        // Looked at first, so that what follows the header stays for whoever reads next.
+        let room = bytes.get_mut(taken..).unwrap_or_default();
+        let seen = io.peek(room).await.map_err(NotAnnounced::Gone)?;
+        if seen == 0 {
+            return Err(match taken {
+                0 => NotAnnounced::Gone(io::ErrorKind::UnexpectedEof.into()),
+                _ => ProxyHeaderFault::Malformed("it is cut off").into(),
+            });
+        }
+        let header = parse(bytes.get(..taken + seen).unwrap_or_default())?;
+        let end = header.map_or(taken + seen, |header| header.bytes);
+        let ours = bytes.get_mut(taken..end).unwrap_or_default();
+        io.read_exact(ours).await.map_err(NotAnnounced::Gone)?;
+        taken = end;
+        if let Some(header) = header {
+            return Ok(header.announced);
+        }
+    }
+}
+
+/// Whether the connection begins with a header, as far as its first bytes tell. They are not taken.
+///
+/// # Errors
+/// The connection broke.
+pub async fn begins_with_header(io: &TcpStream) -> io::Result<bool> {
+    let mut start = [0; 16];
+    let seen = io.peek(&mut start).await?;
+    Ok(is_header(start.get(..seen).unwrap_or_default()))
+}
+
+/// Logs faults, each kind at most once in [`LOG_EVERY`]: anyone can cause them, as often as they like.
+#[derive(Debug, Default)]
+pub struct FaultLog([Cell<Heard>; 5]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    logged_at: Option<Instant>,
+    since_then: u64,
+}
+
+impl FaultLog {
+    /// Takes note of a fault of `peer`.
+    pub fn note(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) {
+        if let Some(unsaid) = self.is_due(fault, Instant::now()) {
+            let peer = peer.map_or("unknown".to_owned(), |peer| peer.to_string());
+            log::warn!(
+                "connection of {peer} refused: {fault} ({unsaid} more since the last such line)"
+            );
+        }
+    }
+
+    /// How many were not logged since the last one, if this one is to be.
+    fn is_due(&self, fault: ProxyHeaderFault, now: Instant) -> Option<u64> {
+        let [unexpected, untrusted, missing, malformed, late] = &self.0;
+        let cell = match fault {
+            ProxyHeaderFault::Unexpected => unexpected,
+            ProxyHeaderFault::Untrusted => untrusted,
+            ProxyHeaderFault::Missing => missing,
+            ProxyHeaderFault::Malformed(_) => malformed,
+            ProxyHeaderFault::Late => late,
+        };
+        let heard = cell.get();
+        let is_recent = heard
+            .logged_at
+            .is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY);
+        let (next, due) = if is_recent {
+            let since_then = heard.since_then.saturating_add(1);
+            (
+                Heard {
+                    since_then,
+                    ..heard
+                },
+                None,
+            )
+        } else {
+            let logged_at = Some(now);
+            (
+                Heard {
+                    logged_at,
+                    since_then: 0,
+                },
+                Some(heard.since_then),
+            )
+        };
+        cell.set(next);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_fault_is_logged_once_in_a_while_with_how_many_there_were() {
+        let (log, begin) = (FaultLog::default(), Instant::now());
+        let missing = ProxyHeaderFault::Missing;
+        assert_eq!(log.is_due(missing, begin), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(log.is_due(missing, begin), None);
+        }
+        assert_eq!(log.is_due(ProxyHeaderFault::Malformed("a"), begin), Some(0));
+        assert_eq!(log.is_due(ProxyHeaderFault::Malformed("b"), begin), None);
+        assert_eq!(log.is_due(missing, begin + LOG_EVERY), Some(1000));
+        assert_eq!(log.is_due(missing, begin + LOG_EVERY), None);
+    }
+}
