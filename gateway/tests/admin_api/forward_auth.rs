@@ -10,7 +10,6 @@ use serde_json::json;
 
 use crate::client::{Response, get};
 use crate::rig::{Rig, text};
-use crate::running::eventually;
 
 const ROUTES: &str = "
 [[routes]]
