@@ -107,6 +107,12 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Where it is, without credentials.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        self.database.location()
+    }
+
     /// Begins a transaction that may write. Writers take turns from the beginning, so none fails halfway for another.
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, StoreError> {
         match &self.database {
