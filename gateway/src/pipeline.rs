@@ -186,9 +186,18 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
     let request_id = worker.request_ids.identify(headers, &policy.prefix);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    let path = ShownPath::of(request.uri(), &policy.prefix);
-    // What a client made up in place of a method may be a key.
-    let is_key = token::contains_own_form(request.method().as_str().as_bytes(), &policy.prefix);
+    let path = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
+    // What a client made up in place of an id or of a method may be a key.
+    let is_key = headers.contains_key(&REQUEST_ID)
+        && worker.keys.has_foreign_in(request_id.as_str().as_bytes());
+    let request_id = if is_key {
+        worker.request_ids.make()
+    } else {
+        request_id
+    };
+    let method = request.method().as_str().as_bytes();
+    let is_key =
+        token::contains_own_form(method, &policy.prefix) || worker.keys.has_foreign_in(method);
     let method = if is_key {
         Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     } else {

@@ -26,13 +26,16 @@ const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS 
            CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, CAST(NULL AS TEXT) AS custom_id, \
            CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, CAST(NULL AS TEXT) AS allowed_ips, \
            CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, CAST(NULL AS BIGINT) AS expires_at, \
-           CAST(NULL AS BIGINT) AS deprecated_at FROM kept \
+           CAST(NULL AS BIGINT) AS deprecated_at, CAST(NULL AS TEXT) AS hint FROM kept \
     UNION ALL SELECT 1, NULL, NULL, new.subject_id, NULL, c.id, c.bucket, c.name, c.custom_id, c.metadata, c.scopes, c.allowed_ips, \
-           NULL, NULL, NULL, NULL FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
+           NULL, NULL, NULL, NULL, NULL FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
     UNION ALL SELECT 2, NULL, NULL, new.subject_id, new.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
-           k.consumer_id, k.state, k.expires_at, k.deprecated_at FROM new LEFT JOIN keys k ON k.id = new.subject_id \
+           k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint FROM new LEFT JOIN keys k ON k.id = new.subject_id \
            WHERE new.subject = 'key' \
     ORDER BY 1";
+/// How many keys of other systems there are, up to one: those whose hints are not like this gateway's own.
+const FOREIGN: &str = "SELECT count(*) FROM (SELECT 1 FROM keys k WHERE substr(k.hint, 1, CAST($1 AS INT)) <> $2 \
+    OR length(k.hint) <> CAST($3 AS INT) LIMIT 1) AS found";
 
 /// What is new in the store.
 struct News {
@@ -82,6 +85,10 @@ impl Follower {
     fn apply(&self, rows: &[AnyRow]) -> Result<(), StoreError> {
         for row in rows {
             let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
+            // Before the key is: texts are searched for it from its first moment on.
+            if let Some(hint) = row.try_get::<Option<&str>, _>("hint")? {
+                self.table.saw_hint(hint);
+            }
             self.table.apply(match row.try_get::<i64, _>("kind")? {
                 1 => match or_gone(is_there, || rows::consumer(row))? {
                     Some(consumer) => Change::Consumer(consumer),
@@ -98,6 +105,24 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether the store has keys of other systems.
+    async fn has_foreign(&self, snapshot: &mut AnyConnection) -> Result<bool, StoreError> {
+        let Some((begin, length)) = self.table.own_hints() else {
+            return Ok(true);
+        };
+        let begin_length = i64::try_from(begin.len()).unwrap_or(i64::MAX);
+        let count: i64 = within(bulk::BATCH_TIMEOUT, async {
+            Ok(sqlx::query_scalar(FOREIGN)
+                .bind(begin_length)
+                .bind(begin)
+                .bind(i64::try_from(length).unwrap_or(i64::MAX))
+                .fetch_one(&mut *snapshot)
+                .await?)
+        })
+        .await?;
+        Ok(count > 0)
+    }
+
     /// Loads everything, and tells which change it is up to.
     async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
@@ -111,9 +136,14 @@ impl Follower {
             Ok((snapshot, newest.unwrap_or(0)))
         })
         .await?;
+        let has_foreign = self.has_foreign(&mut snapshot).await?;
+        if has_foreign {
+            self.table.may_hold_foreign(true);
+        }
         let mut reload = self.table.reload();
         bulk::read_all(&mut snapshot, &mut reload).await?;
         reload.finish();
+        self.table.may_hold_foreign(has_foreign);
         snapshot.commit().await?;
         self.status.loaded();
         self.loaded_at = Some(Instant::now());
