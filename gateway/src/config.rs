@@ -304,3 +304,6 @@ impl Layers {
         }
     }
 }
+
+#[cfg(test)]
+mod secrets_stay_secret;

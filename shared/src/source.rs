@@ -24,7 +24,10 @@ pub enum SourceError {
         source_name: String,
     },
     /// The file cannot be read.
-    #[error("{name}_FILE names {}, which cannot be read: {cause}", shown_path(path))]
+    #[error(
+        "{name}_FILE names {}, which cannot be read: {cause}",
+        shown_path(path)
+    )]
     Unreadable {
         /// The variable's name, without `_FILE`.
         name: String,
@@ -47,7 +50,10 @@ pub enum SourceError {
 /// itself there.
 #[must_use]
 pub fn shown_path(path: &str) -> String {
-    if ["/", "./", "../"].iter().any(|begin| path.starts_with(begin)) {
+    if ["/", "./", "../"]
+        .iter()
+        .any(|begin| path.starts_with(begin))
+    {
         format!("{path:?}")
     } else {
         "a file whose name is not shown, for it could be the secret itself (write a path with `/` or `./` before it)"

@@ -48,11 +48,17 @@ mod tests {
             (b"token = s3cr3t", "line 1, column 9: "),
             (b"\"s3cr3t\" = 1\n\"s3cr3t\" = 2", "line 2, column 1: "),
             (b"[a]\n\"\xc3\xa4\" s3cr3t", "line 2, column 5: "),
-            (b"token = \"s3cr3t\xff\"", "line 1, column 16: it is not UTF-8"),
+            (
+                b"token = \"s3cr3t\xff\"",
+                "line 1, column 16: it is not UTF-8",
+            ),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = check(&file).unwrap_err();
-            assert!(error.starts_with(said) && error.len() > said.len() - 1, "{error}");
+            assert!(
+                error.starts_with(said) && error.len() > said.len() - 1,
+                "{error}"
+            );
             assert!(!error.contains("s3cr3t"), "{error}");
         }
         std::fs::write(&file, "a = 1").unwrap();
