@@ -201,7 +201,7 @@ async fn every_format_gives_the_same_keys() {
          {{\"consumer\":\"acme\",\"key\":\"sk_live_bbbbbbbb\"}}\n\n{{\"consumer\":\"other\",\"key\":\"sk_live_cccccccc\"}}"
     );
     let kong = "_format_version: '3.0'\nconsumers:\n- username: acme\n  custom_id: '42'\n  acls: [{group: read}, {group: write}]\n  \
-                keyauth_credentials: [{key: sk_live_aaaaaaaa}, {key: sk_live_bbbbbbbb}]\nkeyauth_credentials:\n\
+                keyauth_credentials: [{key: sk_live_aaaaaaaa}, {key: sk_live_bbbbbbbb}]\n- username: other\nkeyauth_credentials:\n\
                 - {consumer: other, key: sk_live_cccccccc}\n";
     let nginx = "map $http_x_api_key $c {\n default \"\";\n \"sk_live_aaaaaaaa\" acme;\n sk_live_bbbbbbbb acme;\n sk_live_cccccccc other;\n}";
     for (name, content) in [
@@ -466,7 +466,7 @@ async fn what_contradicts_the_store_is_bad_or_skipped() {
     assert_eq!(
         (
             ended.code,
-            ended.err.starts_with("line 2: there is no such bucket")
+            ended.err.starts_with("there is no bucket `nowhere`")
         ),
         (1, true),
         "{ended:?}"

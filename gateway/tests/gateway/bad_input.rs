@@ -222,7 +222,7 @@ fn admin_tokens_have_a_name_a_role_and_one_secret() {
                 "token = \"k8Zp3vQ9-from-the-file\"",
                 "token_file = \"/nowhere\"",
             )),
-            "/nowhere cannot be read",
+            "\"/nowhere\" cannot be read",
         ),
         (
             token(&format!("{good}\nexpires = \"1d\"")),
