@@ -248,7 +248,7 @@ mod tests {
 
     prop_compose! {
         fn key()(
-            digest: [u8; 32], hint in "[!-~]{0,17}", state in 0..3, expires_at in option::of(moment()), rolled in option::of(moment()),
+            digest: [u8; 32], hint in "[!-~]{0,17}", state in 0_usize..3, expires_at in option::of(moment()), rolled in option::of(moment()),
             scopes in option::of(scopes()), description in option::of("[ -~]{1,12}"), created_at in option::of(moment()),
             last_used_at in option::of(moment()), has_successor: bool,
         ) -> TransferKey {
@@ -264,7 +264,7 @@ mod tests {
                     own_end: expires_at,
                 }),
                 scopes,
-                description,
+                description: description.map(|text| text.parse().unwrap()),
                 created_at,
                 last_used_at,
             }
