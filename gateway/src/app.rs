@@ -107,6 +107,7 @@ impl Gateway {
             (public_listener.local_addr()?, admin_listener.local_addr()?);
 
         let keys = Arc::new(KeyTable::new());
+        keys.own_keys_begin_with(&settings.store.prefix);
         let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
         let certificates = Certificates::new(&settings.listen.certificates);

@@ -5,6 +5,7 @@
 //! [`settings`] is the list of them all.
 
 pub mod admin;
+mod file;
 pub mod reader;
 mod routes;
 pub mod settings;
@@ -183,14 +184,32 @@ impl Layers {
             }
             None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()),
         };
+        let file = file.filter(|file| match file::check(file) {
+            Ok(()) => true,
+            Err(message) => {
+                problems.add("", &file.display().to_string(), message);
+                false
+            }
+        });
         let mut variables = BTreeMap::new();
         for (name, value) in &environment.0 {
-            let Some(name) = name
-                .to_str()
-                .filter(|name| name.starts_with(VARIABLE_PREFIX))
-            else {
+            let name = name.to_string_lossy();
+            let Some(setting) = name.strip_prefix(VARIABLE_PREFIX) else {
                 continue;
             };
+            // What reads the variables would take a name apart, or repeat it in its errors.
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            if setting.is_empty() || !setting.bytes().all(is_plain) {
+                problems.add(
+                    &format!("{VARIABLE_PREFIX}{}", reader::shown_name(setting, &[])),
+                    "the environment",
+                    format!(
+                        "a variable for a setting is {VARIABLE_PREFIX} and letters, digits and `_`"
+                    ),
+                );
+                continue;
+            }
+            let name = name.as_ref();
             match value.to_str() {
                 Some(value) => {
                     variables.insert(name.to_owned(), value.to_owned());
@@ -258,22 +277,34 @@ impl Layers {
         for (name, path, value) in self.named {
             match builder.set_override(path, config::Value::new(Some(&name.to_owned()), value)) {
                 Ok(next) => builder = next,
-                Err(error) => {
-                    problems.add(path, "the environment", error.to_string());
+                Err(_) => {
+                    let message = format!("{name} contradicts another setting");
+                    problems.add(path, "the environment", message);
                     return config::Map::new();
                 }
             }
         }
         match builder.build().and_then(|layers| layers.cache.into_table()) {
             Ok(table) => table,
-            Err(error) => {
-                let source = self.file.map_or_else(
-                    || "the environment".to_owned(),
-                    |file| file.display().to_string(),
+            // What it says may quote the file or a variable, so it is not repeated. Where the file is wrong was told above.
+            Err(config::ConfigError::FileParse { .. }) => {
+                let source = self
+                    .file
+                    .map_or_else(String::new, |file| file.display().to_string());
+                let message = "a number in it is too large: they go up to 2^63 - 1";
+                problems.add("", &source, message.to_owned());
+                config::Map::new()
+            }
+            Err(_) => {
+                let message = format!(
+                    "the variables {VARIABLE_PREFIX}… contradict each other: one is a value where another is a section"
                 );
-                problems.add("", &source, error.to_string());
+                problems.add("", "the environment", message);
                 config::Map::new()
             }
         }
     }
 }
+
+#[cfg(test)]
+mod secrets_stay_secret;

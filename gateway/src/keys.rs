@@ -11,6 +11,7 @@ pub mod id;
 pub mod key;
 pub mod scope;
 mod short_text;
+pub mod spellings;
 pub mod table;
 pub mod tag;
 pub mod token;

@@ -193,8 +193,15 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     let headers = request.head().headers();
     let request_id = worker.request_ids.identify(headers, &policy.prefix);
     let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    let path = ShownPath::of(request.uri(), &policy.prefix);
-    // What a client made up in place of a method may be a key.
+    let path = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
+    // What a client made up in place of an id or of a method may be a key.
+    let is_key = headers.contains_key(&REQUEST_ID)
+        && worker.keys.has_foreign_in(request_id.as_str().as_bytes());
+    let request_id = if is_key {
+        worker.request_ids.make()
+    } else {
+        request_id
+    };
     let method = if is_method(request.method()) {
         request.method().clone()
     } else {

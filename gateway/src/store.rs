@@ -115,6 +115,12 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+
+    /// Where it is, without credentials.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        self.database.location()
+    }
 }
 
 impl Database {

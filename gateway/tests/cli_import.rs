@@ -64,8 +64,19 @@ impl Shell {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Runs `gateway ARGUMENTS`.
+    /// Runs `gateway ARGUMENTS`. An import takes short keys too.
     async fn run(&self, arguments: &[&str]) -> Ended {
+        match arguments {
+            ["import", ..] => {
+                self.run_strictly(&[arguments, &["--allow-weak"]].concat())
+                    .await
+            }
+            _ => self.run_strictly(arguments).await,
+        }
+    }
+
+    /// Runs `gateway ARGUMENTS`.
+    async fn run_strictly(&self, arguments: &[&str]) -> Ended {
         let cli = match Cli::try_parse_from([&["gateway"], arguments].concat()) {
             Ok(cli) => cli,
             Err(error) => {
@@ -190,7 +201,7 @@ async fn every_format_gives_the_same_keys() {
          {{\"consumer\":\"acme\",\"key\":\"sk_live_bbbbbbbb\"}}\n\n{{\"consumer\":\"other\",\"key\":\"sk_live_cccccccc\"}}"
     );
     let kong = "_format_version: '3.0'\nconsumers:\n- username: acme\n  custom_id: '42'\n  acls: [{group: read}, {group: write}]\n  \
-                keyauth_credentials: [{key: sk_live_aaaaaaaa}, {key: sk_live_bbbbbbbb}]\nkeyauth_credentials:\n\
+                keyauth_credentials: [{key: sk_live_aaaaaaaa}, {key: sk_live_bbbbbbbb}]\n- username: other\nkeyauth_credentials:\n\
                 - {consumer: other, key: sk_live_cccccccc}\n";
     let nginx = "map $http_x_api_key $c {\n default \"\";\n \"sk_live_aaaaaaaa\" acme;\n sk_live_bbbbbbbb acme;\n sk_live_cccccccc other;\n}";
     for (name, content) in [
@@ -455,7 +466,7 @@ async fn what_contradicts_the_store_is_bad_or_skipped() {
     assert_eq!(
         (
             ended.code,
-            ended.err.starts_with("line 2: there is no such bucket")
+            ended.err.starts_with("there is no bucket `nowhere`")
         ),
         (1, true),
         "{ended:?}"
@@ -919,4 +930,110 @@ fn the_printed_pattern_finds_keys_and_little_else() {
             );
         }
     }
+}
+
+#[actix_rt::test]
+async fn a_bucket_that_is_not_there_is_said_and_no_empty_file_is_left() {
+    let shell = Shell::new().await;
+    let out = shell.directory.path().join("backup.jsonl");
+    for arguments in [
+        &["export", "--bucket", "nope"][..],
+        &["export", "--bucket", "nope", "--out", out.to_str().unwrap()],
+        &[
+            "import",
+            &shell.file("a.csv", "consumer,key\n"),
+            "--bucket",
+            "nope",
+        ],
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(
+            (ended.code, &*ended.out),
+            (1, ""),
+            "{arguments:?}: {ended:?}"
+        );
+        assert!(ended.err.contains("there is no bucket `nope`"), "{ended:?}");
+    }
+    assert!(!out.exists());
+}
+
+#[actix_rt::test]
+async fn a_key_that_can_be_guessed_is_refused_unless_it_is_asked_for() {
+    let shell = Shell::new().await;
+    let file = shell.file(
+        "a.csv",
+        "consumer,key\na,0123456789abcde\na,0123456789abcdef\n",
+    );
+    let ended = shell.run_strictly(&["import", &file]).await;
+    assert!(
+        ended.code == 1
+            && ended
+                .err
+                .contains("line 2: `key`: it has less than 16 characters"),
+        "{ended:?}"
+    );
+    assert!(!ended.err.contains("0123456789"), "{ended:?}");
+    assert_eq!(
+        shell
+            .run_strictly(&["import", &file, "--allow-weak"])
+            .await
+            .code,
+        0
+    );
+}
+
+#[actix_rt::test]
+async fn a_second_import_and_one_into_the_store_itself_say_that_nothing_was_new() {
+    let shell = Shell::new().await;
+    let file = shell.file("a.csv", "consumer,key\na,0123456789abcdef\n");
+    let first = shell.run(&["import", &file]).await;
+    assert!(first.code == 0 && first.err.is_empty(), "{first:?}");
+    let before = shell.exported().await;
+    let own = shell.file("own.jsonl", &before);
+    for again in [&file, &own] {
+        let ended = shell.run(&["import", again]).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(
+            ended.err.contains("nothing was new") && ended.err.contains("gateway.db"),
+            "{ended:?}"
+        );
+    }
+    assert_eq!(shell.exported().await, before);
+}
+
+#[actix_rt::test]
+async fn what_narrows_elsewhere_is_named_and_imported_only_when_asked_for() {
+    let shell = Shell::new().await;
+    let kong = "_format_version: '3.0'\nservices:\n- name: s\nconsumers:\n- username: a\n  keyauth_credentials:\n  - key: sk_live_aaaaaaaa\n\
+                \x20 plugins:\n  - name: rate-limiting\n- username: b\n  keyauth_credentials:\n  - key: sk_live_bbbbbbbb\n";
+    let file = shell.file("kong.yaml", kong);
+    let ended = shell.run(&["import", &file]).await;
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended
+            .err
+            .contains("line 7: its consumer has the plugin `rate-limiting`")
+            && ended.err.contains("not taken: 1 services"),
+        "{ended:?}"
+    );
+    let (code, summary) = shell.import(&file, &["--skip-bad"]).await;
+    assert_eq!((code, &summary["keys"]), (0, &1.into()), "{summary}");
+    let (code, summary) = shell.import(&file, &["--skip-unsupported"]).await;
+    assert_eq!((code, &summary["keys"]), (0, &1.into()), "{summary}");
+}
+
+#[actix_rt::test]
+async fn a_file_in_utf_16_is_said_to_be_one() {
+    let shell = Shell::new().await;
+    let units = "consumer,key\na,0123456789abcdef\n".encode_utf16();
+    let bytes: Vec<u8> = [0xfeff]
+        .into_iter()
+        .chain(units)
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let ended = shell.run(&["import", &shell.file("a.csv", bytes)]).await;
+    assert!(
+        ended.code == 1 && ended.err.contains("the file is UTF-16"),
+        "{ended:?}"
+    );
 }

@@ -24,7 +24,10 @@ pub enum SourceError {
         source_name: String,
     },
     /// The file cannot be read.
-    #[error("{name}_FILE names {path:?}, which cannot be read: {cause}")]
+    #[error(
+        "{name}_FILE names {}, which cannot be read: {cause}",
+        shown_path(path)
+    )]
     Unreadable {
         /// The variable's name, without `_FILE`.
         name: String,
@@ -34,13 +37,28 @@ pub enum SourceError {
         cause: io::Error,
     },
     /// The file is there, and nothing is in it.
-    #[error("{name}_FILE names {path:?}, which is empty")]
+    #[error("{name}_FILE names {}, which is empty", shown_path(path))]
     EmptyFile {
         /// The variable's name, without `_FILE`.
         name: String,
         /// The file.
         path: String,
     },
+}
+
+/// The path of a file that should hold a secret, as messages show it: only where it looks like a path. People put the secret
+/// itself there.
+#[must_use]
+pub fn shown_path(path: &str) -> String {
+    if ["/", "./", "../"]
+        .iter()
+        .any(|begin| path.starts_with(begin))
+    {
+        format!("{path:?}")
+    } else {
+        "a file whose name is not shown, for it could be the secret itself (write a path with `/` or `./` before it)"
+            .to_owned()
+    }
 }
 
 /// Reads the secret `name`. A variable that is set to nothing counts as unset; one trailing line end of a file is

@@ -14,7 +14,7 @@ use crate::admin::field_error::MAX_ERRORS;
 use crate::admin::json::{self, Pointer};
 use crate::admin::member::{Errors, Member};
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::keys::{Prefix, token};
+use crate::keys::{KeyTable, Prefix, token};
 use crate::views::schemas::or_null;
 
 /// Most bytes of a body.
@@ -221,6 +221,7 @@ pub(super) fn parse<B: Body>(
     request: &HttpRequest,
     text: &[u8],
     prefix: &Prefix,
+    keys: &KeyTable,
 ) -> Result<B, Problem> {
     let refuse = |errors| {
         Problem::new(
@@ -238,6 +239,9 @@ pub(super) fn parse<B: Body>(
         }
     };
     let mut errors = Vec::new();
+    let is_key = |text: &str| {
+        token::contains_own_form(text.as_bytes(), prefix) || keys.has_foreign_in(text.as_bytes())
+    };
     match &value {
         Value::Object(members) if !B::KEYS.is_empty() => {
             let others = members
@@ -246,9 +250,15 @@ pub(super) fn parse<B: Body>(
             let others = others
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
-            refuse_keys(&Value::Object(others), Pointer::Root, prefix, &mut errors);
+            refuse_keys(
+                &Value::Object(others),
+                Pointer::Root,
+                prefix,
+                &is_key,
+                &mut errors,
+            );
         }
-        value => refuse_keys(value, Pointer::Root, prefix, &mut errors),
+        value => refuse_keys(value, Pointer::Root, prefix, &is_key, &mut errors),
     }
     if !errors.is_empty() {
         return Err(refuse(errors));
@@ -315,11 +325,16 @@ fn require_json(request: &HttpRequest) -> Result<(), Problem> {
 }
 
 /// A whole key has no business in any text that is stored and shown.
-fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mut Vec<FieldError>) {
+fn refuse_keys(
+    value: &Value,
+    pointer: Pointer<'_>,
+    prefix: &Prefix,
+    is_key: &impl Fn(&str) -> bool,
+    errors: &mut Vec<FieldError>,
+) {
     if errors.len() > MAX_ERRORS {
         return;
     }
-    let is_key = |text: &str| token::contains_own_form(text.as_bytes(), prefix);
     let message = "this is a whole API key; it was not stored, but consider revoking it";
     match value {
         Value::String(text) if is_key(text) => {
@@ -327,7 +342,7 @@ fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mu
         }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(index, item)| {
-                refuse_keys(item, Pointer::Item(&pointer, index), prefix, errors)
+                refuse_keys(item, Pointer::Item(&pointer, index), prefix, is_key, errors)
             });
         }
         Value::Object(members) => {
@@ -336,7 +351,13 @@ fn refuse_keys(value: &Value, pointer: Pointer<'_>, prefix: &Prefix, errors: &mu
                     // Its own pointer would repeat the key.
                     errors.push(FieldError::at(&pointer.text(prefix), message));
                 } else {
-                    refuse_keys(value, Pointer::Member(&pointer, name), prefix, errors);
+                    refuse_keys(
+                        value,
+                        Pointer::Member(&pointer, name),
+                        prefix,
+                        is_key,
+                        errors,
+                    );
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::query::{Guard, Parameters, Query};
+use crate::admin::query::{Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
     AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
@@ -25,7 +25,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/consumers", list)
             .named("list_consumers", TAG, "List consumers")
             .described("Oldest first, of all buckets unless one is named.")
-            .answers(200, "A page of consumers.", "ConsumerPage", page::schema("Consumer", page::cursor_schema())),
+            .answers(200, "A page of consumers.", "ConsumerPage", page::schema("Consumer", page::cursor_schema()))
+            .refuses(&[(404, "There is no such bucket.")]),
         Endpoint::create("/v1/consumers", create)
             .named("create_consumer", TAG, "Make a consumer")
             .answers(201, "The consumer that was made.", "Consumer", consumer())
@@ -152,6 +153,7 @@ impl Body for ConsumerEdit {
 
 async fn list(call: Call<(), List, ()>) -> Answered {
     let List { filter, page } = &call.query;
+    require_bucket(&call.store, filter.bucket.as_ref()).await?;
     let found = call
         .store
         .list_consumers(filter, page.after("csmr_").as_ref(), page.wanted())
@@ -173,12 +175,12 @@ async fn create(call: Call<(), (), NewConsumer>) -> Answered {
     Ok(created(made, answer))
 }
 
-async fn show(call: Call<ConsumerId, Guard, ()>) -> Answered {
-    Ok(HttpResponse::Ok().json(ConsumerView::of(&guarded(&call).await?)))
+async fn show(call: Call<ConsumerId, (), ()>) -> Answered {
+    Ok(HttpResponse::Ok().json(ConsumerView::of(&find(&call.store, &call.path).await?)))
 }
 
-async fn update(call: Call<ConsumerId, Guard, ConsumerEdit>) -> Answered {
-    guarded(&call).await?;
+async fn update(call: Call<ConsumerId, (), ConsumerEdit>) -> Answered {
+    find(&call.store, &call.path).await?;
     let after = call
         .store
         .update_consumer(&call.path, call.body, &call.stamp)
@@ -186,8 +188,8 @@ async fn update(call: Call<ConsumerId, Guard, ConsumerEdit>) -> Answered {
     Ok(HttpResponse::Ok().json(ConsumerView::of(&after)))
 }
 
-async fn delete(call: Call<ConsumerId, Guard, ()>) -> Answered {
-    let gone = guarded(&call).await?;
+async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
+    let gone = find(&call.store, &call.path).await?;
     let deleted_keys = call.store.delete_consumer(&call.path, &call.stamp).await?;
     let name = gone.consumer.name.as_str();
     Ok(HttpResponse::Ok().json(DeletedConsumerView {
@@ -195,13 +197,6 @@ async fn delete(call: Call<ConsumerId, Guard, ()>) -> Answered {
         name,
         deleted_keys,
     }))
-}
-
-/// The consumer that the path names, if it has the tags that the query asks for.
-async fn guarded<B>(call: &Call<ConsumerId, Guard, B>) -> Result<StoredConsumer, Problem> {
-    let found = find(&call.store, &call.path).await?;
-    call.query.check(&found.tags)?;
-    Ok(found)
 }
 
 /// The consumer of this id.

@@ -24,7 +24,7 @@ use crate::admin::idempotency;
 use crate::admin::operations::IN_FORCE;
 use crate::admin::path::PathId;
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::query::{self, Query};
+use crate::admin::query::{self, Guard, Query};
 use crate::admin::tokens::{Caller, Role};
 use crate::admin::{Operations, openapi, repeated};
 use crate::keys::{Prefix, UnixMillis};
@@ -70,7 +70,9 @@ pub(super) struct Call<P, Q, B> {
 }
 
 /// A question, which changes nothing and is answered from memory.
-pub(super) struct Ask<B> {
+pub(super) struct Ask<Q, B> {
+    /// The query.
+    pub(super) query: Q,
     /// The body.
     pub(super) body: B,
     /// What the listener tells of.
@@ -142,11 +144,12 @@ impl Endpoint {
     }
 
     /// Something that is asked with a body, with any token.
-    pub(super) fn ask<B>(
+    pub(super) fn ask<Q, B>(
         path: &'static str,
-        handler: impl AsyncFn(Ask<B>) -> Answered + Clone + 'static,
+        handler: impl AsyncFn(Ask<Q, B>) -> Answered + Clone + 'static,
     ) -> Self
     where
+        Q: Query + 'static,
         B: Body + 'static,
     {
         let route = web::post().to(move |request: HttpRequest, payload: web::Payload| {
@@ -156,9 +159,15 @@ impl Endpoint {
                     .app_data::<web::Data<Operations>>()
                     .ok_or_else(failed)?
                     .clone();
+                let (query, _) = query::parse(request.query_string(), false)?;
                 let text = body::collect(&request, payload).await?;
-                let body = body::parse(&request, &text, operations.prefix())?;
-                handler(Ask { body, operations }).await
+                let body = body::parse(&request, &text, operations.prefix(), operations.keys())?;
+                handler(Ask {
+                    query,
+                    body,
+                    operations,
+                })
+                .await
             }
         });
         let operation = OperationBuilder::new().security(SecurityRequirement::new::<
@@ -175,6 +184,7 @@ impl Endpoint {
             verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
+        .with_query::<Q>(false)
         .with_body::<B>()
         .with_verb(Verb::Read)
     }
@@ -192,7 +202,10 @@ impl Endpoint {
             verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
-        .refuses(&[(400, "The URL holds an API key.")])
+        .refuses(&[(
+            400,
+            "The URL holds an API key, or a parameter that there is not.",
+        )])
         .refuses(&GUARDED)
     }
 
@@ -231,7 +244,7 @@ impl Endpoint {
             schemas: BTreeMap::new(),
         }
         .with_path::<P>()
-        .with_query::<Q>()
+        .with_query::<Q>(P::IS_GUARDED)
         .with_body::<B>()
         .with_verb(verb)
     }
@@ -359,14 +372,11 @@ impl Endpoint {
         self.refuses(&[(404, "There is no such thing.")])
     }
 
-    fn with_query<Q: Query>(mut self) -> Self {
-        let mut guards = false;
-        for parameter in query::parameters::<Q>() {
-            guards |= parameter.name == "tag";
+    fn with_query<Q: Query>(mut self, is_guarded: bool) -> Self {
+        for parameter in query::parameters::<Q>(is_guarded) {
             self.operation = self.operation.parameter(parameter);
         }
-        // On lists of everything, the same parameter is a filter.
-        if guards && self.path.contains('{') {
+        if is_guarded {
             return self.refuses(&[(412, "The consumer does not have these tags.")]);
         }
         self
@@ -498,14 +508,14 @@ async fn run<P: PathId, Q: Query, B: Body>(
         ));
     }
     let path = P::read(request)?;
-    let query: Q = query::parse(request.query_string())?;
+    let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
         // A body means nothing there (RFC 9110, sections 9.3.1 and 9.3.5).
         web::BytesMut::new()
     } else {
         body::collect(request, payload).await?
     };
-    let body = body::parse(request, &text, operations.prefix())?;
+    let body = body::parse(request, &text, operations.prefix(), operations.keys())?;
     let creation = match verb {
         Verb::Create => idempotency::key_of(request, &caller.token, &text)?,
         Verb::Read | Verb::Write => None,
@@ -517,7 +527,11 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let (prefix, stamp) = (
         operations.prefix().clone(),
         Stamp {
-            guard: query.guard(),
+            guard: if P::IS_GUARDED {
+                guard.0.clone()
+            } else {
+                query.guard()
+            },
             ..caller.stamp()
         },
     );
@@ -528,18 +542,24 @@ async fn run<P: PathId, Q: Query, B: Body>(
             {
                 return Ok(repeated(before));
             }
-            let call = Call {
-                path,
-                query,
-                body,
-                store,
-                prefix,
-                stamp,
-                creation,
-            };
-            timeout(HANDLER_TIMEOUT, handler(call))
+            let answered = timeout(HANDLER_TIMEOUT, async {
+                // Here for all operations. Changes hold the guard against the tags once more, in their transaction.
+                if !guard.is_empty() {
+                    guard.check(&path.owner_tags(&store).await?)?;
+                }
+                handler(Call {
+                    path,
+                    query,
+                    body,
+                    store,
+                    prefix,
+                    stamp,
+                    creation,
+                })
                 .await
-                .unwrap_or_else(|_| Err(Problem::store_unavailable()))
+            })
+            .await;
+            answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
         })
         .await
 }

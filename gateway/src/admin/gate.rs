@@ -11,7 +11,7 @@ use actix_web::{Error, HttpMessage as _, web};
 
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::tokens::Caller;
-use crate::admin::{Operations, forward_auth, hosts, leaks};
+use crate::admin::{Operations, forward_auth, hosts, leaks, query};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 
@@ -19,14 +19,7 @@ use crate::http::shown_path::ShownPath;
 const HEALTH: &str = "/healthz";
 
 /// The paths that need no token.
-const OPEN: [&str; 6] = [
-    HEALTH,
-    "/readyz",
-    "/metrics",
-    "/openapi.json",
-    "/docs",
-    forward_auth::PATH,
-];
+const OPEN: [&str; 5] = [HEALTH, "/readyz", "/metrics", "/openapi.json", "/docs"];
 
 /// Lets a request through to its handler, and finishes the answer.
 pub async fn gate(
@@ -77,7 +70,7 @@ pub async fn gate(
 
 /// Who is calling; nobody in particular on open paths.
 fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Caller>, Problem> {
-    if ShownPath::of(request.uri(), operations.prefix()) == ShownPath::HasKey {
+    if ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey {
         return Err(Problem::new(
             Kind::KeyInUrl,
             "A whole API key stands in the URL. It was not stored or logged here, but others may have: consider revoking it.",
@@ -90,8 +83,13 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
         }
         hosts::check_origin(request.headers())?;
     }
-    if OPEN.contains(&request.path()) || forward_auth::is_below(request.path()) {
+    if forward_auth::is_below(request.path()) || request.path() == forward_auth::PATH {
+        // Its query is that of the request in question.
         return Ok(None);
+    }
+    let no_query = || query::parse::<()>(request.query_string(), false).map(|_| None);
+    if OPEN.contains(&request.path()) {
+        return no_query();
     }
     let tokens = operations.tokens();
     if tokens.is_empty() {
@@ -101,7 +99,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
         ));
     }
     if leaks::is_report(request.method(), request.path(), request.headers()) {
-        return Ok(None);
+        return no_query();
     }
     let presented = bearer_token(request).unwrap_or_default();
     let Some((token, role)) = tokens.find(presented) else {

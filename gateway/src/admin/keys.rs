@@ -10,11 +10,11 @@ use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::member::Seconds;
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::admin::query::{Guard, Parameters, Query};
+use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
     BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes,
-    Tags, UnixMillis,
+    UnixMillis,
 };
 use crate::store::{
     Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
@@ -49,12 +49,16 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/keys", list)
             .named("list_keys", TAG, "List keys")
             .described("Oldest first, of all buckets unless one is named.")
-            .answers(200, "A page of keys.", "KeyPage", page()),
+            .answers(200, "A page of keys.", "KeyPage", page())
+            .refuses(&[(404, "There is no such bucket.")]),
         Endpoint::create("/v1/keys", create)
             .named("create_key", TAG, "Make a key")
             .described(&format!("For the consumer of this id, or of this name, which is made when there is none. {shown_once}"))
             .answers(201, "The key that was made.", "Key", key())
-            .refuses(&[(404, "There is no such consumer or bucket.")]),
+            .refuses(&[
+                (404, "There is no such consumer or bucket."),
+                (412, "The consumer does not have these tags; one that would be made has none."),
+            ]),
         Endpoint::get("/v1/keys/{id}", show).named("show_key", TAG, "Show a key, without the key itself").answers(
             200,
             "The key.",
@@ -111,23 +115,13 @@ impl Query for List {
     }
 }
 
-/// A page of what one consumer has, if it has these tags.
-struct GuardedPage {
-    guard: Guard,
-    page: Page,
-}
-
-impl Query for GuardedPage {
+impl Query for Page {
     fn read(parameters: &mut Parameters) -> Self {
-        Self {
-            guard: Guard::read(parameters),
-            page: parameters.page(),
-        }
+        parameters.page()
     }
 }
 
 struct Revocation {
-    guard: Guard,
     /// How long to wait for the gateways.
     wait: Option<Seconds<1, 60>>,
 }
@@ -136,13 +130,8 @@ impl Query for Revocation {
     fn read(parameters: &mut Parameters) -> Self {
         let wait = "How long to wait at most until every gateway that may run refuses the key.";
         Self {
-            guard: Guard::read(parameters),
             wait: parameters.optional("wait_seconds", wait),
         }
-    }
-
-    fn guard(&self) -> Tags {
-        self.guard.guard()
     }
 }
 
@@ -230,6 +219,7 @@ impl Body for KeyEdit {
 
 async fn list(call: Call<(), List, ()>) -> Answered {
     let List { filter, page } = &call.query;
+    require_bucket(&call.store, filter.bucket.as_ref()).await?;
     let found = call
         .store
         .list_keys(filter, page.after("key_").as_ref(), page.wanted())
@@ -237,9 +227,9 @@ async fn list(call: Call<(), List, ()>) -> Answered {
     Ok(answer_page(page, &found, call.now()))
 }
 
-async fn list_of_consumer(call: Call<ConsumerId, GuardedPage, ()>) -> Answered {
-    let GuardedPage { guard, page } = &call.query;
-    guard.check(&consumers::find(&call.store, &call.path).await?.tags)?;
+async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
+    let page = &call.query;
+    consumers::find(&call.store, &call.path).await?;
     let filter = KeyFilter {
         consumer: Some(call.path),
         ..KeyFilter::default()
@@ -251,7 +241,7 @@ async fn list_of_consumer(call: Call<ConsumerId, GuardedPage, ()>) -> Answered {
     Ok(answer_page(page, &found, call.now()))
 }
 
-async fn create(call: Call<(), (), NewKeyOfAnyone>) -> Answered {
+async fn create(call: Call<(), Guard, NewKeyOfAnyone>) -> Answered {
     let NewKeyOfAnyone { owner, parts } = call.body;
     make(
         &call.store,
@@ -264,9 +254,7 @@ async fn create(call: Call<(), (), NewKeyOfAnyone>) -> Answered {
     .await
 }
 
-async fn create_for_consumer(call: Call<ConsumerId, Guard, Parts>) -> Answered {
-    call.query
-        .check(&consumers::find(&call.store, &call.path).await?.tags)?;
+async fn create_for_consumer(call: Call<ConsumerId, (), Parts>) -> Answered {
     let owner = Owner::Id(call.path);
     make(
         &call.store,
@@ -322,15 +310,15 @@ async fn make(
     Ok(created(made, |made| answer(made, Some(key.expose()))))
 }
 
-async fn show(call: Call<KeyId, Guard, ()>) -> Answered {
+async fn show(call: Call<KeyId, (), ()>) -> Answered {
     Ok(HttpResponse::Ok().json(KeyView::of(
-        &find(&call.store, &call.path, &call.query).await?,
+        &find(&call.store, &call.path).await?,
         call.now(),
     )))
 }
 
-async fn update(call: Call<KeyId, Guard, KeyEdit>) -> Answered {
-    find(&call.store, &call.path, &call.query).await?;
+async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
+    find(&call.store, &call.path).await?;
     require_future(call.body.expires_at.flatten(), &call.stamp)?;
     let after = call
         .store
@@ -340,7 +328,7 @@ async fn update(call: Call<KeyId, Guard, KeyEdit>) -> Answered {
 }
 
 async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
-    find(&call.store, &call.path, &call.query.guard).await?;
+    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
@@ -364,16 +352,16 @@ async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
     )))
 }
 
-async fn disable(call: Call<KeyId, Guard, ()>) -> Answered {
+async fn disable(call: Call<KeyId, (), ()>) -> Answered {
     set_state(call, KeyState::Disabled).await
 }
 
-async fn enable(call: Call<KeyId, Guard, ()>) -> Answered {
+async fn enable(call: Call<KeyId, (), ()>) -> Answered {
     set_state(call, KeyState::Active).await
 }
 
-async fn set_state(call: Call<KeyId, Guard, ()>, state: KeyState) -> Answered {
-    find(&call.store, &call.path, &call.query).await?;
+async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
+    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, state, &call.stamp)
@@ -381,15 +369,10 @@ async fn set_state(call: Call<KeyId, Guard, ()>, state: KeyState) -> Answered {
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
 }
 
-/// The key of this id, if its consumer has the tags that are asked for.
-pub(super) async fn find(store: &Store, id: &KeyId, guard: &Guard) -> Result<StoredKey, Problem> {
+/// The key of this id.
+pub(super) async fn find(store: &Store, id: &KeyId) -> Result<StoredKey, Problem> {
     let found = store.key(id).await?;
-    let found =
-        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))?;
-    if !guard.is_empty() {
-        guard.check(&consumers::find(store, &found.consumer).await?.tags)?;
-    }
-    Ok(found)
+    found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))
 }
 
 fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpResponse {

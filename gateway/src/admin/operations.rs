@@ -89,6 +89,11 @@ impl Operations {
         (self.keys.is_loaded() && !stale).then_some(&*self.keys)
     }
 
+    /// The keys, however old.
+    pub(super) fn keys(&self) -> &KeyTable {
+        &self.keys
+    }
+
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
     }

@@ -1,16 +1,27 @@
 //! What the path of a call names. A text that cannot be an id names nothing, so it is not found.
 
+use std::str::FromStr;
+
 use actix_web::HttpRequest;
 use utoipa::openapi::schema::Schema;
 
 use crate::admin::problem::{Kind, Problem};
+use crate::admin::{consumers, keys};
 use crate::http::percent::unescape;
-use crate::keys::{BucketName, ConsumerId, KeyId};
-use crate::store::GatewayId;
+use crate::keys::{BucketName, ConsumerId, KeyId, Tags};
+use crate::store::{GatewayId, Store};
 use crate::views::schemas;
 
 /// What the one part of a path that varies stands for.
 pub(super) trait PathId: Sized {
+    /// Whether it names a consumer or what is a consumer's. Every call of such a path takes tags as a guard.
+    const IS_GUARDED: bool = false;
+
+    /// The tags of the consumer that it names, or whose it is.
+    async fn owner_tags(&self, _: &Store) -> Result<Tags, Problem> {
+        Ok(Tags::default())
+    }
+
     /// The name of the part, what it means, and what is accepted; nothing where no part varies.
     fn describe() -> Option<(&'static str, &'static str, Schema)>;
 
@@ -28,26 +39,75 @@ impl PathId for () {
     }
 }
 
-macro_rules! path_ids {
-    ($($type:ident: $name:literal, $meaning:literal, $schema:ident, $unknown:literal;)*) => {$(
-        impl PathId for $type {
-            fn describe() -> Option<(&'static str, &'static str, Schema)> {
-                Some(($name, $meaning, schemas::$schema()))
-            }
-
-            fn read(request: &HttpRequest) -> Result<Self, Problem> {
-                // The router leaves escaped what would change the path's parts.
-                let text = request.match_info().get($name).and_then(|text| String::from_utf8(unescape(text)).ok());
-                let read = text.and_then(|text| text.parse().ok());
-                read.ok_or_else(|| Problem::new(Kind::NotFound, $unknown))
-            }
-        }
-    )*};
+/// Reads the part `name` of the path; what cannot be an id is `unknown`.
+fn read<T: FromStr>(
+    request: &HttpRequest,
+    name: &str,
+    unknown: &'static str,
+) -> Result<T, Problem> {
+    // The router leaves escaped what would change the path's parts.
+    let text = request.match_info().get(name);
+    let text = text.and_then(|text| String::from_utf8(unescape(text)).ok());
+    let read = text.and_then(|text| text.parse().ok());
+    read.ok_or_else(|| Problem::new(Kind::NotFound, unknown))
 }
 
-path_ids! {
-    ConsumerId: "id", "The id of a consumer.", consumer_id, "There is no such consumer.";
-    KeyId: "id", "The id of a key; never the key itself.", key_id, "There is no such key.";
-    GatewayId: "id", "The id of a gateway.", gateway_id, "There is no such gateway.";
-    BucketName: "name", "The name of a bucket.", bucket_name, "There is no such bucket.";
+impl PathId for ConsumerId {
+    const IS_GUARDED: bool = true;
+
+    async fn owner_tags(&self, store: &Store) -> Result<Tags, Problem> {
+        Ok(consumers::find(store, self).await?.tags)
+    }
+
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some(("id", "The id of a consumer.", schemas::consumer_id()))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "id", "There is no such consumer.")
+    }
+}
+
+impl PathId for KeyId {
+    const IS_GUARDED: bool = true;
+
+    async fn owner_tags(&self, store: &Store) -> Result<Tags, Problem> {
+        keys::find(store, self)
+            .await?
+            .consumer
+            .owner_tags(store)
+            .await
+    }
+
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some((
+            "id",
+            "The id of a key; never the key itself.",
+            schemas::key_id(),
+        ))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "id", "There is no such key.")
+    }
+}
+
+impl PathId for BucketName {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some(("name", "The name of a bucket.", schemas::bucket_name()))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "name", "There is no such bucket.")
+    }
+}
+
+impl PathId for GatewayId {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some(("id", "The id of a gateway.", schemas::gateway_id()))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "id", "There is no such gateway.")
+    }
 }

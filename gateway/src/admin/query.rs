@@ -10,18 +10,22 @@ use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::http::percent::unescape;
 use crate::keys::tag::{InvalidTag, MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
-use crate::keys::{Tag, Tags};
+use crate::keys::{BucketName, Tag, Tags};
+use crate::store::{Store, StoreError};
 use crate::views::schemas;
 
 /// What the names of tag parameters begin with.
 const TAG: &str = "tag.";
+
+/// What tags are where they are no filter.
+const GUARD: &str = "Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412.";
 
 /// What a call's query is read into.
 pub(super) trait Query: Sized {
     /// Takes every parameter there may be.
     fn read(parameters: &mut Parameters) -> Self;
 
-    /// The tags that the consumer must have whom a change is about.
+    /// The tags that the consumer must have whom the body or a parameter names; those of a path are taken for every call.
     fn guard(&self) -> Tags {
         Tags::default()
     }
@@ -37,11 +41,7 @@ pub(super) struct Guard(pub(super) Tags);
 
 impl Query for Guard {
     fn read(parameters: &mut Parameters) -> Self {
-        Self(
-            parameters.tags(
-                "Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412.",
-            ),
-        )
+        Self(parameters.tags(GUARD))
     }
 
     fn guard(&self) -> Tags {
@@ -208,15 +208,46 @@ impl Parameters {
     }
 }
 
+/// Reads a query whole. The tags of a call whose path is guarded are taken here, so that no operation can forget them.
+fn read<Q: Query>(parameters: &mut Parameters, is_guarded: bool) -> (Q, Guard) {
+    let guard = if is_guarded {
+        Guard::read(parameters)
+    } else {
+        Guard::default()
+    };
+    (Q::read(parameters), guard)
+}
+
 /// The description of a query: the parameters that reading one asks for.
-pub(super) fn parameters<Q: Query>() -> Vec<Parameter> {
+pub(super) fn parameters<Q: Query>(is_guarded: bool) -> Vec<Parameter> {
     let mut parameters = Parameters::default();
-    let _ = Q::read(&mut parameters);
+    let _ = read::<Q>(&mut parameters, is_guarded);
     parameters.described
 }
 
-/// Takes the text of a query for a `Q`.
-pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
+/// Refuses a name that no bucket has, in the parameter `bucket`.
+pub(super) async fn require_bucket(
+    store: &Store,
+    bucket: Option<&BucketName>,
+) -> Result<(), Problem> {
+    let Some(bucket) = bucket else { return Ok(()) };
+    store
+        .require_bucket(bucket)
+        .await
+        .map_err(|error| match error {
+            StoreError::UnknownBucket { .. } => {
+                Problem::new(Kind::NotFound, "There is no such bucket.").with(vec![FieldError::of(
+                    "bucket",
+                    "there is no bucket of this name",
+                )])
+            }
+            error => error.into(),
+        })
+}
+
+/// Takes the text of a query for a `Q`, and for tags where `is_guarded`. What is neither is refused: every operation comes
+/// through here.
+pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard), Problem> {
     let refuse = |errors: Vec<FieldError>| {
         let errors = field_error::limited(errors);
         let names: Vec<&str> = errors
@@ -237,7 +268,7 @@ pub(super) fn parse<Q: Query>(text: &str) -> Result<Q, Problem> {
             _ => return refuse(vec![FieldError::of("query", "it is not UTF-8")]),
         }
     }
-    let read = Q::read(&mut parameters);
+    let read = read(&mut parameters, is_guarded);
     let Parameters {
         given: unknown,
         mut errors,
@@ -275,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_query_is_taken_whole_or_refused_by_name() {
-        let guard = |text| parse::<Guard>(text).map(|guard| guard.0);
+        let guard = |text| parse::<()>(text, true).map(|((), guard)| guard.0);
         assert_eq!(guard("").unwrap(), Tags::default());
         assert_eq!(
             guard("tag.a=b+c%2B&").unwrap().iter().collect::<Vec<_>>(),
@@ -299,7 +330,7 @@ mod tests {
     fn more_tags_than_a_consumer_has_are_one_error() {
         let query = |count| "tag.a=1&".repeat(count);
         let told = |count| {
-            parse::<Guard>(&query(count))
+            parse::<Guard>(&query(count), false)
                 .map(drop)
                 .unwrap_err()
                 .to_string()

@@ -8,7 +8,6 @@ use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
-use crate::admin::query::Guard;
 use crate::admin::{consumers, created, keys, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
 use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
@@ -75,20 +74,19 @@ impl Body for Rolling {
     }
 }
 
-async fn roll_key(call: Call<KeyId, Guard, Rolling>) -> Answered {
-    keys::find(&call.store, &call.path, &call.query).await?;
+async fn roll_key(call: Call<KeyId, (), Rolling>) -> Answered {
+    keys::find(&call.store, &call.path).await?;
     let which = Which::Key(call.path);
     roll(call, which).await
 }
 
-async fn roll_consumer(call: Call<ConsumerId, Guard, Rolling>) -> Answered {
-    call.query
-        .check(&consumers::find(&call.store, &call.path).await?.tags)?;
+async fn roll_consumer(call: Call<ConsumerId, (), Rolling>) -> Answered {
+    consumers::find(&call.store, &call.path).await?;
     let which = Which::AllOf(call.path);
     roll(call, which).await
 }
 
-async fn roll<P>(call: Call<P, Guard, Rolling>, which: Which) -> Answered {
+async fn roll<P>(call: Call<P, (), Rolling>, which: Which) -> Answered {
     let key =
         PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let roll = Roll {

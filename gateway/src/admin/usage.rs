@@ -5,10 +5,11 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use utoipa::PartialSchema as _;
 
+use crate::admin::consumers;
 use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::admin::query::{Guard, Parameters, Query};
-use crate::admin::{consumers, keys};
+use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis};
 use crate::store::{Period, UsageOf, UsageRange};
 use crate::views::UsageView;
@@ -27,7 +28,7 @@ pub(super) fn endpoint() -> Endpoint {
         .answers(200, "The usage, with a row for each period.", "Usage", UsageView::schema())
         .made_of::<UsageView<'_>>()
         .refuses(&[
-            (404, "There is no such consumer."),
+            (404, "There is no such consumer or bucket."),
             (412, "The consumer does not have these tags."),
             (422, "The range is empty or has too many periods, or it is said of more than one thing whose usage is wanted."),
         ])
@@ -82,19 +83,24 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         }
     };
     match &of {
-        UsageOf::Key(key) if !wanted.guard.is_empty() => {
-            drop(keys::find(&call.store, key, &wanted.guard).await?)
+        _ if wanted.guard.is_empty() => {}
+        UsageOf::Key(key) => wanted.guard.check(&key.owner_tags(&call.store).await?)?,
+        UsageOf::Consumer(consumer) => {
+            wanted
+                .guard
+                .check(&consumer.owner_tags(&call.store).await?)?;
         }
-        UsageOf::Consumer(consumer) => wanted
-            .guard
-            .check(&consumers::find(&call.store, consumer).await?.tags)?,
-        UsageOf::All | UsageOf::Bucket(_) if !wanted.guard.is_empty() => {
+        UsageOf::All | UsageOf::Bucket(_) => {
             return Err(unfollowable(
                 "tag",
                 "tags are asked of one consumer: give key_id or consumer_id too",
             ));
         }
-        UsageOf::All | UsageOf::Bucket(_) | UsageOf::Key(_) => {}
+    }
+    match &of {
+        UsageOf::Consumer(consumer) => drop(consumers::find(&call.store, consumer).await?),
+        UsageOf::Bucket(bucket) => require_bucket(&call.store, Some(bucket)).await?,
+        UsageOf::All | UsageOf::Key(_) => {}
     }
     // What is done in this very millisecond is in it.
     let to = wanted

@@ -12,7 +12,9 @@ use utoipa::{PartialSchema as _, ToSchema};
 use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Ask, Endpoint};
 use crate::admin::member::{Errors, Member, PresentedKey};
+use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Problem};
+use crate::admin::query::Guard;
 use crate::keys::address::parse_address;
 use crate::keys::{ConsumerId, CustomId, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis};
 use crate::views::schemas;
@@ -23,9 +25,10 @@ pub(super) fn endpoint() -> Endpoint {
         .named("verify_key", "verification", "Say whether a key is good")
         .described(
             "From memory, as requests at the gateway are decided, and just as current. Any token may ask. The answer is 200 also for a \
-             key that is not good: `valid` says so, and `code` why.",
+             key that is not good: `valid` says so, and `code` why. With tags the database is asked for those of the consumer.",
         )
         .answers(200, "What was found.", "Verification", Verification::schema())
+        .refuses(&[(412, "The consumer of the key does not have these tags.")])
 }
 
 struct Question {
@@ -144,7 +147,7 @@ fn codes() -> Schema {
         .into()
 }
 
-async fn verify(ask: Ask<Question>) -> Answered {
+async fn verify(ask: Ask<Guard, Question>) -> Answered {
     let keys = ask
         .operations
         .current_keys()
@@ -157,6 +160,18 @@ async fn verify(ask: Ask<Question>) -> Answered {
     let known = key
         .digest(ask.operations.prefix())
         .and_then(|digest| keys.lookup(&digest));
+    // Tags are not in memory. A key that nobody has is nobody's.
+    if let Some(known) = &known
+        && !ask.query.is_empty()
+    {
+        let consumer = *known.consumer().id;
+        ask.operations
+            .with_store(async |store| {
+                ask.query.check(&consumer.owner_tags(&store).await?)?;
+                Ok(HttpResponse::NoContent().finish())
+            })
+            .await?;
+    }
     let code = known
         .as_ref()
         .map_or("api_key_invalid", |known| verdict(known, &scopes, address));

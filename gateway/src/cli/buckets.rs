@@ -17,9 +17,9 @@ const PAGE: u32 = 500;
 /// Which bucket the names of consumers are meant in.
 #[derive(Debug, clap::Args)]
 pub struct InBucket {
-    /// The bucket that the name of the consumer is meant in.
-    #[arg(long, value_name = "NAME", default_value_t)]
-    bucket: BucketName,
+    /// The bucket that the name of the consumer is meant in [default: default]
+    #[arg(long, value_name = "NAME")]
+    bucket: Option<BucketName>,
 }
 
 /// Work on the buckets in the store: the namespaces of consumers.
@@ -139,9 +139,19 @@ impl InBucket {
     ///
     /// # Errors
     /// Someone pasted a whole key.
-    pub(super) fn name(&self, prefix: &Prefix) -> Result<&BucketName, CommandError> {
-        refuse_key(self.bucket.as_str(), prefix, "the name of a bucket")?;
-        Ok(&self.bucket)
+    pub(super) fn name(&self, prefix: &Prefix) -> Result<BucketName, CommandError> {
+        Ok(self.given(prefix)?.unwrap_or_default())
+    }
+
+    /// The name that was given, where it is not that of a consumer that asks for one.
+    ///
+    /// # Errors
+    /// Someone pasted a whole key.
+    pub(super) fn given(&self, prefix: &Prefix) -> Result<Option<BucketName>, CommandError> {
+        if let Some(bucket) = &self.bucket {
+            refuse_key(bucket.as_str(), prefix, "the name of a bucket")?;
+        }
+        Ok(self.bucket.clone())
     }
 }
 

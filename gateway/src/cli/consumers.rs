@@ -155,7 +155,7 @@ pub async fn run(
     let outcome = match command {
         ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
         ConsumersCommand::List { bucket, json } => {
-            list(bucket.name(prefix)?, json, store, streams).await
+            list(&bucket.name(prefix)?, json, store, streams).await
         }
         ConsumersCommand::Show {
             consumer,
@@ -203,9 +203,12 @@ pub(super) async fn find(
     let found = match argument.parse::<ConsumerId>() {
         Ok(id) => store.consumer(&id).await?,
         Err(_) => {
-            store
-                .consumer_named(bucket.name(prefix)?, &argument.parse()?)
-                .await?
+            let bucket = bucket.name(prefix)?;
+            let found = store.consumer_named(&bucket, &argument.parse()?).await?;
+            if found.is_none() {
+                store.require_bucket(&bucket).await?;
+            }
+            found
         }
     };
     Ok(found.ok_or_else(|| StoreError::UnknownConsumer {
@@ -236,7 +239,7 @@ impl CreateConsumer {
         };
         texts.refuse_keys(prefix)?;
         let new = NewConsumer {
-            bucket: self.bucket.name(prefix)?.clone(),
+            bucket: self.bucket.name(prefix)?,
             name: new_name(&self.name, prefix)?,
             custom_id: self.custom_id,
             description: self.description,
@@ -335,12 +338,7 @@ async fn list(
     store: &Store,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    if store.bucket(bucket).await?.is_none() {
-        return Err(StoreError::UnknownBucket {
-            wanted: bucket.to_string(),
-        }
-        .into());
-    }
+    store.require_bucket(bucket).await?;
     let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
     let mut array = JsonArray::default();
     let mut after = None;

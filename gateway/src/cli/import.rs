@@ -4,10 +4,10 @@
 //! good lines wait in a temporary file, without any key. Only when no line is bad does the second add them, in batches that
 //! are a transaction each. An import adds and never changes, so the same file can be imported again.
 
-mod csv;
+pub(crate) mod csv;
 pub(crate) mod fields;
 mod format;
-mod jsonl;
+pub(crate) mod jsonl;
 mod kong;
 mod nginx_map;
 mod progress;
@@ -28,7 +28,7 @@ use clap::ValueEnum;
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::error::{CommandError, refuse_key};
+use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::import::fields::Defaults;
 use crate::cli::import::progress::Progress;
 use crate::cli::import::reading::{BadLine, Counted, ReadError, Rows};
@@ -60,6 +60,15 @@ pub struct ImportArguments {
     /// Import the good lines even though others are bad.
     #[arg(long)]
     skip_bad: bool,
+    /// Take keys of less than 16 characters too, which can be guessed.
+    #[arg(long)]
+    allow_weak: bool,
+    /// Import without what narrows keys elsewhere and has nothing like it here, such as rate limits; it is named.
+    #[arg(long)]
+    skip_unsupported: bool,
+    /// Pass over this column of a CSV file, or this member of JSON lines; several times.
+    #[arg(long = "ignore-column", value_name = "NAME")]
+    ignored: Vec<String>,
     /// Print the summary as a JSON object.
     #[arg(long)]
     json: bool,
@@ -91,6 +100,12 @@ pub async fn run(
         "the name of a file",
     )?;
     refuse_key(arguments.bucket.as_str(), prefix, "the name of a bucket")?;
+    refuse_keys(
+        arguments.ignored.iter().map(String::as_str),
+        prefix,
+        "the name of a column",
+    )?;
+    store.require_bucket(&arguments.bucket).await?;
     let mut import = Import {
         arguments,
         store,
@@ -99,6 +114,13 @@ pub async fn run(
     };
     let outcome = import.run(prefix).await;
     import.summary.print(import.arguments.json, streams)?;
+    if outcome.is_ok() && import.summary.is_all_there() {
+        streams.remark(format_args!(
+            "nothing was new: all of it is in {} already. If it was to be copied from there, that is also where it came from: \
+             DATABASE_URL, where it is set, counts before the file of `--config`",
+            store.location()
+        ));
+    }
     outcome
 }
 
@@ -115,6 +137,9 @@ impl Import<'_> {
         let defaults = Defaults {
             bucket: self.arguments.bucket.clone(),
             prefix: prefix.clone(),
+            allow_weak: self.arguments.allow_weak,
+            skip_unsupported: self.arguments.skip_unsupported,
+            ignored: self.arguments.ignored.clone().into(),
         };
         let spool = self.check(&defaults).await?;
         if self.summary.bad_lines > 0 && !self.arguments.skip_bad {
@@ -123,6 +148,11 @@ impl Import<'_> {
         if self.arguments.dry_run {
             return Ok(());
         }
+        // What was left out is not in there, and its name may be that of something that is.
+        let defaults = Defaults {
+            ignored: Arc::default(),
+            ..defaults
+        };
         self.add(spool, defaults).await
     }
 
@@ -136,11 +166,21 @@ impl Import<'_> {
         let bytes = Arc::new(AtomicU64::new(0));
         let (beginning, source) =
             format::look_at(Counted::new(source, Arc::clone(&bytes))).map_err(failed)?;
+        let is_utf_16 = format::is_utf_16(&beginning);
         let format = self
             .arguments
             .format
             .or_else(|| Format::guess(&self.arguments.file, &beginning));
         drop(zeroize::Zeroizing::new(beginning));
+        if is_utf_16 {
+            let reason = "the file is UTF-16; save it as UTF-8, with or without a byte order mark";
+            self.summary.bad(BadLine {
+                line: 1,
+                reason: reason.to_owned(),
+            });
+            // Nothing else of it can be read.
+            return Err(CommandError::BadLines(1));
+        }
         let format = format.ok_or(CommandError::UnknownFormat)?;
         self.summary.format = format
             .to_possible_value()
@@ -155,6 +195,7 @@ impl Import<'_> {
             let is_over = row.is_none();
             match row.transpose() {
                 Ok(row) => batch.extend(row.and_then(|row| self.compare(row, &mut seen))),
+                Err(ReadError::NotTaken(what)) => self.summary.not_taken(what),
                 Err(ReadError::Bad(bad)) => {
                     self.summary.lines += 1;
                     self.summary.bad(bad);

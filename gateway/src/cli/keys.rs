@@ -176,9 +176,15 @@ pub async fn run(
         }
         KeysCommand::List {
             consumer: None,
-            bucket: _,
+            bucket,
             json,
-        } => list(KeyFilter::default(), json, store, stamp, streams).await,
+        } => {
+            let filter = KeyFilter {
+                bucket: bucket.given(prefix)?,
+                ..KeyFilter::default()
+            };
+            list(filter, json, store, stamp, streams).await
+        }
         KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
         KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
         KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
@@ -219,7 +225,7 @@ impl CreateKey {
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => Owner::Named(
-                self.bucket.name(prefix)?.clone(),
+                self.bucket.name(prefix)?,
                 consumers::new_name(&self.consumer, prefix)?,
             ),
         };

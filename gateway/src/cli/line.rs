@@ -202,3 +202,91 @@ fn scopes_cell(scopes: &Scopes) -> String {
 fn is_none(tags: &&Tags) -> bool {
     tags.iter().next().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cli::import::fields::Defaults;
+    use crate::cli::import::{csv, jsonl};
+    use crate::keys::{KeyDigest, KeyState, Scope, Tag};
+    use crate::store::Rolled;
+
+    fn moment() -> impl Strategy<Value = UnixMillis> {
+        (0_i64..4_000_000_000_000).prop_map(UnixMillis)
+    }
+
+    fn scopes() -> impl Strategy<Value = Scopes> {
+        prop::collection::btree_set("[!#-+\\--Z^-~\\[]{1,8}", 0..4).prop_map(|words| {
+            Scopes::new(words.iter().map(|word| word.parse::<Scope>().unwrap())).unwrap()
+        })
+    }
+
+    prop_compose! {
+        fn consumer()(
+            name in "[!-~]{1,8}( [!-~]{1,8})?", custom_id in option::of("[!-~]{1,8}"),
+            description in option::of("[ -~\u{e4}]{1,12}"), metadata in option::of("[ -~]{0,8}"), scopes in scopes(),
+            ranges in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 0..3),
+            tags in prop::collection::btree_map("[a-z_.-]{1,4}", "[ -~]{0,8}", 0..3), created_at in option::of(moment()),
+        ) -> TransferConsumer {
+            TransferConsumer {
+                id: Some(ConsumerId::generate().unwrap()),
+                bucket: "a bucket".parse().unwrap(),
+                name: name.parse().unwrap(),
+                custom_id: custom_id.map(|id| id.parse().unwrap()),
+                description: description.map(|text| text.parse().unwrap()),
+                metadata: metadata.map(|text| serde_json::json!({ "a": text, "b": [1, null] }).to_string().parse().unwrap()),
+                scopes,
+                allowed_ips: AllowedIps::new(ranges.into_iter().map(|([a, b, c, d], bits)| format!("{a}.{b}.{c}.{d}/{bits}").parse().unwrap())).unwrap(),
+                tags: Tags::new(tags.iter().map(|(name, value)| Tag::new(name, value).unwrap())).unwrap(),
+                created_at,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn key()(
+            digest: [u8; 32], hint in "[!-~]{0,17}", state in 0_usize..3, expires_at in option::of(moment()), rolled in option::of(moment()),
+            scopes in option::of(scopes()), description in option::of("[ -~]{1,12}"), created_at in option::of(moment()),
+            last_used_at in option::of(moment()), has_successor: bool,
+        ) -> TransferKey {
+            TransferKey {
+                id: Some(KeyId::generate().unwrap()),
+                digest: KeyDigest::from(digest),
+                hint,
+                state: [KeyState::Active, KeyState::Disabled, KeyState::Revoked][state],
+                expires_at,
+                rolled: rolled.map(|at| Rolled {
+                    at,
+                    successor: has_successor.then(|| KeyId::generate().unwrap()),
+                    own_end: expires_at,
+                }),
+                scopes,
+                description: description.map(|text| text.parse().unwrap()),
+                created_at,
+                last_used_at,
+            }
+        }
+    }
+
+    proptest! {
+        /// Nothing is lost or gained, so nothing is wider, in either format.
+        #[test]
+        fn what_is_exported_is_imported_as_it_was(consumer in consumer(), key in option::of(key())) {
+            let row = TransferRow { line: 2, consumer, key };
+            let json = serde_json::to_vec(&Line::of(&row)).unwrap();
+            let read = jsonl::read(&json, 2, &Defaults::default());
+            prop_assert_eq!(read.unwrap(), row.clone(), "{}", String::from_utf8_lossy(&json));
+            let mut file = ::csv::Writer::from_writer(Vec::new());
+            file.write_record(HEADER).unwrap();
+            file.write_record(cells(&row)).unwrap();
+            let file = file.into_inner().unwrap();
+            let shown = String::from_utf8_lossy(&file).into_owned();
+            let read: Vec<_> = csv::rows(std::io::Cursor::new(file), Defaults::default()).collect();
+            prop_assert_eq!(read.len(), 1, "{}", &shown);
+            prop_assert_eq!(read.into_iter().next().unwrap().unwrap(), row, "{}", shown);
+        }
+    }
+}

@@ -76,8 +76,14 @@ impl UsageCommand {
                 refuse_key(key, prefix, "the id of a key, `key_…`")?;
                 UsageOf::Key(key.parse::<KeyId>()?)
             }
-            (None, None) => UsageOf::All,
+            (None, None) => match self.bucket.given(prefix)? {
+                Some(bucket) => UsageOf::Bucket(bucket),
+                None => UsageOf::All,
+            },
         };
+        if let UsageOf::Bucket(bucket) = &of {
+            store.require_bucket(bucket).await?;
+        }
         let range = self.range(stamp.at)?;
         let report = store.usage(&of, range).await?;
         let top = match self.top {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use postern_shared::Secret;
+use postern_shared::{Secret, source};
 use zeroize::Zeroizing;
 
 use crate::admin::tokens::{AdminToken, Role};
@@ -149,13 +149,17 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
 fn read_file(path: &std::path::Path) -> Result<Secret, String> {
     let bytes = std::fs::read(path)
         .map(Zeroizing::new)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| format!("{} is not valid UTF-8", path.display()))?;
+        .map_err(|error| format!("{} cannot be read: {error}", shown(path)))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| format!("{} is not valid UTF-8", shown(path)))?;
     let text = text
         .strip_suffix('\n')
         .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Secret::parse(text).map_err(|error| error.to_string())
+}
+
+fn shown(path: &std::path::Path) -> String {
+    source::shown_path(&path.to_string_lossy())
 }
 
 /// The name of a token.

@@ -116,7 +116,7 @@ impl Reader {
     /// The setting `key`, if it is there and right.
     pub fn take_optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let (value, source) = self.remove(key)?;
-        match value.into_string().ok().map(|text| T::parse(&text)) {
+        match value.into_string().ok().map(|text| parse::<T>(&text)) {
             Some(Ok(parsed)) => {
                 self.note(key, parsed.show(), source);
                 Some(parsed)
@@ -162,7 +162,7 @@ impl Reader {
         };
         let mut items = Vec::with_capacity(texts.len());
         for (index, text) in texts.into_iter().enumerate() {
-            match text.map(|text| T::parse(&text)) {
+            match text.map(|text| parse::<T>(&text)) {
                 Some(Ok(item)) => items.push(item),
                 Some(Err(message)) => self.problem(&format!("{key}[{index}]"), &source, message),
                 None => self.problem(
@@ -288,12 +288,13 @@ impl Reader {
         let mut left: Vec<(String, Value)> = std::mem::take(&mut self.table).into_iter().collect();
         left.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, value) in left {
-            let source = self.source_of(&key, &value);
+            let shown = shown_name(&key, &self.known);
+            let source = self.source_of(&shown, &value);
             let message = format!(
                 "there is no such setting; here are: {}",
                 self.known.join(", ")
             );
-            self.problem(&key, &source, message);
+            self.problem(&shown, &source, message);
         }
     }
 
@@ -325,6 +326,76 @@ impl Reader {
             key.to_owned()
         } else {
             format!("{}.{key}", self.path)
+        }
+    }
+}
+
+/// Longest text of the file or the environment that a message repeats: a piece of a secret of this length tells nothing.
+const MAX_SHOWN_CHARS: usize = 7;
+/// How many letters may be wrong in the name of a setting that is still taken for it.
+const MAX_TYPOS: usize = 2;
+
+/// Parses a value. A message that repeats more than a little of it is replaced: what stands in the wrong place may be a secret.
+fn parse<T: Setting>(text: &str) -> Result<T, String> {
+    T::parse(text).map_err(|message| {
+        let mut pieces = text.as_bytes().windows(MAX_SHOWN_CHARS + 1);
+        if pieces.any(|piece| memchr::memmem::find(message.as_bytes(), piece).is_some()) {
+            format!("this is not accepted here: {}", T::ACCEPTED)
+        } else {
+            message
+        }
+    })
+}
+
+/// A name that nobody knows, as messages show it: whole where it is short or nearly one of `known`, else its beginning.
+/// It may be a secret in the wrong place.
+pub(super) fn shown_name(name: &str, known: &[String]) -> String {
+    let is_short = name.chars().count() <= MAX_SHOWN_CHARS;
+    if is_short || known.iter().any(|known| distance(name, known) <= MAX_TYPOS) {
+        return name.escape_debug().to_string();
+    }
+    let begin: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+    format!("{}…", begin.escape_debug())
+}
+
+/// How many letters have to be added, removed or replaced to make one of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, char) in one.chars().enumerate() {
+        let mut diagonal = index;
+        let mut left = index + 1;
+        for (above, wanted) in row.iter_mut().skip(1).zip(&other) {
+            let replaced = diagonal + usize::from(char != *wanted);
+            diagonal = *above;
+            left = replaced.min(left + 1).min(diagonal + 1);
+            *above = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = index + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_whole_only_where_it_cannot_be_a_secret() {
+        let known = ["max_connections".to_owned(), "address".to_owned()];
+        for (name, shown) in [
+            ("adress", "adress"),
+            ("max_conections", "max_conections"),
+            ("max_connectoins", "max_connectoins"),
+            ("port", "port"),
+            ("correct_horse_battery", "correct…"),
+            ("s3cr3t-s3cr3t", "s3cr3t-…"),
+            ("", ""),
+            ("a\nb", "a\\nb"),
+        ] {
+            assert_eq!(shown_name(name, &known), shown, "{name}");
         }
     }
 }

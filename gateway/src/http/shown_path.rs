@@ -2,8 +2,7 @@
 
 use actix_http::Uri;
 
-use crate::http::percent::unescape;
-use crate::keys::{Prefix, token};
+use crate::keys::{KeyTable, Prefix, token};
 
 /// Stands in logs in place of a path.
 const HIDDEN: &str = "[key]";
@@ -13,17 +12,18 @@ const HIDDEN: &str = "[key]";
 pub enum ShownPath {
     /// The path.
     Plain(String),
-    /// Nothing: a whole key of this gateway stands in the path or in the query, escaped or not.
+    /// Nothing: a whole key of this gateway, or a known one of another system, stands in the path or in the query, escaped or
+    /// not.
     HasKey,
 }
 
 impl ShownPath {
     /// Looks `uri` through. Allocates the path alone, unless something in it is escaped.
     #[must_use]
-    pub fn of(uri: &Uri, prefix: &Prefix) -> Self {
+    pub fn of(uri: &Uri, prefix: &Prefix, keys: &KeyTable) -> Self {
         let target = uri.path_and_query().map_or("", |target| target.as_str());
         let has_key = token::contains_own_form(target.as_bytes(), prefix)
-            || target.contains('%') && token::contains_own_form(&unescape(target), prefix);
+            || keys.has_foreign_in(target.as_bytes());
         if has_key {
             Self::HasKey
         } else {
@@ -77,7 +77,7 @@ mod tests {
             ("/".to_owned(), false),
         ] {
             let uri: Uri = target.parse().unwrap();
-            let shown = ShownPath::of(&uri, &prefix);
+            let shown = ShownPath::of(&uri, &prefix, &KeyTable::new());
             assert_eq!(shown == ShownPath::HasKey, is_hidden, "{target}");
             assert_eq!(
                 shown.in_log(),

@@ -12,7 +12,7 @@ use crate::keys::token::{self, MAX_TOKEN_BYTES};
 use crate::keys::{KeyDigest, MalformedKey, Prefix, check_shape};
 
 /// Most characters of a foreign key that its hint shows.
-const MAX_HINT_CHARS: usize = 8;
+pub(super) const MAX_HINT_CHARS: usize = 8;
 /// A hint shows at most this part of a foreign key, whose length nobody promised.
 const HINT_PART: usize = 4;
 

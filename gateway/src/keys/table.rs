@@ -1,6 +1,7 @@
 //! [`KeyTable`]: every key, in memory, for requests to look up without a lock. The change feed writes it.
 
 mod consumer_record;
+mod foreign;
 mod key_record;
 mod known_key;
 mod seen;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use thiserror::Error;
 
 use crate::keys::table::consumer_record::ConsumerRecord;
+use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Shards;
 use crate::keys::table::writing::{Turn, Writer};
@@ -29,6 +31,7 @@ pub struct KeyTable {
     orphans: AtomicUsize,
     writer: Mutex<Writer>,
     loaded: AtomicBool,
+    foreign: Foreign,
 }
 
 /// One change of the table: what something is now, not how it became so. Applying one twice does no harm.
@@ -77,6 +80,7 @@ impl KeyTable {
             orphans: AtomicUsize::new(0),
             writer: Mutex::default(),
             loaded: AtomicBool::new(false),
+            foreign: Foreign::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::keys::base62::{self, CHECKSUM_CHARS};
+use crate::keys::spellings::any_reading;
 use crate::keys::{EntropyError, KeyDigest};
 
 /// Longest token that is looked at, in bytes.
@@ -169,10 +170,14 @@ pub fn pattern(prefix: &Prefix) -> String {
     format!("{prefix}_[0-9A-Za-z]{{{}}}", RANDOM_CHARS + CHECKSUM_CHARS)
 }
 
-/// Whether a whole key of this gateway is anywhere in `text`: the test for a key that someone pasted into something
-/// longer. Its checksum may be wrong.
+/// Whether a whole key of this gateway is anywhere in `text`, as it is or [escaped](crate::keys::spellings): the test for a
+/// key that someone pasted into something longer. Its checksum may be wrong.
 #[must_use]
 pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
+    any_reading(text, |reading| holds_own_form(reading, prefix))
+}
+
+fn holds_own_form(text: &[u8], prefix: &Prefix) -> bool {
     // Every URL of every request is asked: most have no underscore, and are done with one look.
     memchr::memchr_iter(b'_', text).any(|underscore| {
         let begin = underscore.checked_sub(prefix.0.len());
@@ -186,6 +191,10 @@ pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
 /// The same where it is not known yet what keys begin with: whether there is a key of any gateway of this kind.
 #[must_use]
 pub fn contains_form_of_any(text: &[u8]) -> bool {
+    any_reading(text, holds_form_of_any)
+}
+
+fn holds_form_of_any(text: &[u8]) -> bool {
     // The last two characters of the prefix, and what follows.
     text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS)
         .any(|window| match window {
@@ -358,6 +367,16 @@ mod tests {
             let refused = check_shape(&changed, &prefix).is_err();
             prop_assert!(refused || position < 5);
             prop_assert_ne!(KeyDigest::of(&changed), key.digest());
+        }
+
+        #[test]
+        fn a_key_is_found_in_every_escaping(layers in crate::keys::spellings::tests::layers(4), around in "[a-z/?=&]{0,5}") {
+            let prefix = Prefix::default();
+            let key = key();
+            let escaped = crate::keys::spellings::tests::escaped(key.expose(), &layers);
+            let text = format!("{around}{escaped}{around}");
+            prop_assert!(contains_own_form(text.as_bytes(), &prefix), "{}", text);
+            prop_assert!(contains_form_of_any(text.as_bytes()), "{}", text);
         }
 
         #[test]

@@ -2,26 +2,60 @@
 //! own keys look like is found by [`contains_own_form`](crate::keys::token::contains_own_form).
 
 use crate::keys::KeyDigest;
+use crate::keys::spellings::any_reading;
+use crate::keys::token::MAX_TOKEN_BYTES;
 
 /// A key that is shorter is looked for as a word only: one of two letters stands in half of all texts by chance.
 const SHORT_BYTES: usize = 8;
 /// Most `=` that end a key, as base64 has them.
 const MAX_PADDING: usize = 2;
 
-/// Whether `key` stands in `text`; one of less than eight characters, as a word.
+/// Shortest word of a URL that is taken for what may be a key of another system. Shorter ones are refused when they are
+/// imported, unless they are asked for.
+pub const MIN_FOREIGN_BYTES: usize = 16;
+
+/// Whether `key` stands in `text`, as it is or [escaped](crate::keys::spellings); one of less than eight characters, as a
+/// word.
 #[must_use]
 pub fn has_key(text: &[u8], key: &[u8]) -> bool {
-    if key.len() < SHORT_BYTES {
-        return words(text).any(|word| word == key);
-    }
-    memchr::memmem::find(text, key).is_some()
+    any_reading(text, |text| {
+        if key.len() < SHORT_BYTES {
+            return words(text).any(|word| word == key);
+        }
+        memchr::memmem::find(text, key).is_some()
+    })
 }
 
 /// Whether a word of `text` is the key of this digest. A key that is glued to letters, digits, `-` or `_` is not found:
 /// where it begins cannot be known then.
 #[must_use]
 pub fn has_key_of(text: &[u8], digest: &KeyDigest) -> bool {
-    words(text).any(|word| KeyDigest::of(word) == *digest)
+    any_reading(text, |text| {
+        words(text).any(|word| KeyDigest::of(word) == *digest)
+    })
+}
+
+/// Whether `is_key` says so of a word of the target of a request, which is a path and perhaps a query: of each part between
+/// slashes and what else divides a URL, and of each value of the query, which may have slashes. Only words of
+/// [`MIN_FOREIGN_BYTES`] and more are asked about, for each costs a digest.
+pub fn has_key_like(target: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool {
+    let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
+    let value = |byte: &u8| segment(byte) || *byte == b'/';
+    let is_key = |word: &[u8]| {
+        (MIN_FOREIGN_BYTES..=MAX_TOKEN_BYTES).contains(&word.len()) && is_key(&KeyDigest::of(word))
+    };
+    any_reading(target, |target| {
+        let query = memchr::memchr(b'?', target).and_then(|at| target.get(at..));
+        split(target, segment).any(is_key)
+            // Only where it is something else than before.
+            || split(target, |byte| is_inner(*byte)).any(|word| {
+                let is_part = memchr::memchr3(b'.', b'~', b'+', target).is_some();
+                is_part && is_key(word)
+            })
+            || query.is_some_and(|query| {
+                split(query, value).any(|word| memchr::memchr(b'/', word).is_some() && is_key(word))
+            })
+    })
 }
 
 /// What of `text` could be a key by where it ends: each longest run of the characters that a key may have, and its
@@ -104,6 +138,45 @@ mod tests {
             &KeyDigest::of(b"sk_live_0123")
         ));
         assert!(!has_key(b"anything", b""));
+    }
+
+    #[test]
+    fn a_key_of_another_system_is_found_in_a_target() {
+        let key = "sk_live_0123.45~67+89/ab==";
+        let (other, dotless) = ("sk_live_0123456789", "sk_live_0123456789");
+        let is = |wanted: &'static str| {
+            move |digest: &KeyDigest| *digest == KeyDigest::of(wanted.as_bytes())
+        };
+        for target in [
+            "/?key=sk_live_0123.45~67+89/ab==",
+            "/a?b=c&key=sk_live_0123.45~67%2b89%2Fab%3D%3D&d",
+        ] {
+            assert!(has_key_like(target.as_bytes(), is(key)), "{target}");
+        }
+        for target in [
+            "/sk_live_0123456789",
+            "/a/sk_live_0123456789/b",
+            "/a/sk_live_0123456789.json",
+            "/a;token=sk_live_0123456789",
+            "/a?sk_live_0123456789",
+            "/a?token=sk_live_0123456789&b",
+            "/a?u=http://b/sk_live_0123456789/c",
+            "/a/%2573k_live_0123456789",
+        ] {
+            assert!(has_key_like(target.as_bytes(), is(other)), "{target}");
+        }
+        assert!(!has_key_like(b"/a/sk_live_01234567891", is(dotless)));
+        let asked = std::cell::Cell::new(0);
+        for target in ["/", "/v1/orders/12345", "/a/b/c?page=2&limit=100"] {
+            assert!(
+                !has_key_like(target.as_bytes(), |_| {
+                    asked.set(1);
+                    false
+                }),
+                "{target}"
+            );
+        }
+        assert_eq!(asked.get(), 0, "a short path costs a digest");
     }
 
     proptest! {

@@ -2,7 +2,6 @@
 
 use thiserror::Error;
 
-use crate::http::percent::unescape;
 use crate::keys::traces::{has_key, has_key_of};
 use crate::keys::{KeyDigest, Prefix, token};
 
@@ -21,20 +20,17 @@ pub enum FoundKey<'k> {
 pub struct KeyInPlace;
 
 /// What may be kept of a place: `text` as it is, unless this key or any of the form of this gateway's own stands in it, as
-/// it is or percent-encoded. Of a key whose digest alone is known only what stands by itself is found, not what is glued to
+/// it is or escaped. Of a key whose digest alone is known only what stands by itself is found, not what is glued to
 /// more letters.
 ///
 /// # Errors
 /// A key stands in it.
 pub fn place<'t>(text: &'t str, key: FoundKey<'_>, prefix: &Prefix) -> Result<&'t str, KeyInPlace> {
-    let unescaped = unescape(text);
-    let has_any = [text.as_bytes(), &unescaped].into_iter().any(|text| {
-        token::contains_own_form(text, prefix)
-            || match key {
-                FoundKey::Plain(key) => has_key(text, key.as_bytes()),
-                FoundKey::Digest(digest) => has_key_of(text, &digest),
-            }
-    });
+    let has_any = token::contains_own_form(text.as_bytes(), prefix)
+        || match key {
+            FoundKey::Plain(key) => has_key(text.as_bytes(), key.as_bytes()),
+            FoundKey::Digest(digest) => has_key_of(text.as_bytes(), &digest),
+        };
     if has_any { Err(KeyInPlace) } else { Ok(text) }
 }
 

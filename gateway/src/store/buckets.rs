@@ -86,6 +86,16 @@ impl Store {
         by_name(&mut *self.pool.acquire().await?, name).await
     }
 
+    /// Refuses a name that no bucket has. Who asks for what is in such a bucket must not be told that there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownBucket`], or the store failed.
+    pub async fn require_bucket(&self, name: &BucketName) -> Result<(), StoreError> {
+        require(&mut *self.pool.acquire().await?, name)
+            .await
+            .map(drop)
+    }
+
     /// At most `limit` buckets, by name, from the first one after `after` on, which need not be the name of one.
     pub async fn buckets(&self, after: &str, limit: u32) -> Result<Vec<StoredBucket>, StoreError> {
         let rows = sqlx::query(select_bucket!("WHERE name > $1 ORDER BY name LIMIT $2"))

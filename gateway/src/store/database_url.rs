@@ -86,7 +86,7 @@ impl DatabaseUrl {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {
             "sqlite" => Self::sqlite(rest),
-            "postgres" | "postgresql" => Self::postgres(text, rest),
+            "postgres" | "postgresql" => Self::postgres(text),
             _ => Err(InvalidDatabaseUrl::Scheme),
         }
     }
@@ -105,7 +105,7 @@ impl DatabaseUrl {
         matches!(self.0, Kind::Postgres(..))
     }
 
-    fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
+    fn postgres(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let parameters = text
             .split_once('?')
             .map_or("", |(_, parameters)| parameters);
@@ -115,9 +115,14 @@ impl DatabaseUrl {
         if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
             return Err(InvalidDatabaseUrl::UnknownParameter);
         }
-        text.parse::<PgConnectOptions>()
+        let options = text
+            .parse::<PgConnectOptions>()
             .map_err(|_| InvalidDatabaseUrl::Postgres)?;
-        let shown = format!("postgres://{}", without_secrets(rest));
+        // A password with `@` in it that is not encoded ends nobody knows where.
+        let shown = match text.matches('@').count() {
+            0 | 1 => format!("postgres://{}", without_secrets(&options)),
+            _ => "postgres://…".to_owned(),
+        };
         Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), shown)))
     }
 
@@ -135,11 +140,28 @@ impl DatabaseUrl {
     }
 }
 
-/// The host and the name of the database. Parameters may hold a password too.
-fn without_secrets(rest: &str) -> &str {
-    let place = rest.split(['?', '#']).next().unwrap_or_default();
-    // The last `@`: a password that was not encoded may hold others.
-    place.rsplit('@').next().unwrap_or_default()
+/// Host, port and the name of the database, as they were understood and where they are plain: a URL with a mark left out has
+/// its password in any of them.
+fn without_secrets(options: &PgConnectOptions) -> String {
+    let is_plain = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/[:]".contains(&byte);
+        text.bytes().all(plain)
+    };
+    let shown = |text: &str| {
+        if is_plain(text) {
+            text.to_owned()
+        } else {
+            "…".to_owned()
+        }
+    };
+    let place = match options.get_port() {
+        5432 => shown(options.get_host()),
+        port => format!("{}:{port}", shown(options.get_host())),
+    };
+    match options.get_database() {
+        Some(name) => format!("{place}/{}", shown(name)),
+        None => place,
+    }
 }
 
 impl FromStr for DatabaseUrl {
@@ -220,11 +242,16 @@ mod tests {
         for text in [
             "postgres://user:hunter2@db:5432/keys",
             "postgresql://user:p@ss/hunter2@db/keys",
+            "postgresql://user:p@hunter2@db/keys",
             "postgres://db/keys?user=user&password=hunter2",
+            "postgres://db/keys@user=user&password=hunter2",
+            "postgres://db/keys&user=user&password=hunter2",
+            "postgres://db/keys%3Fpassword=hunter2",
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
             let shown = format!("{url} {url:?}");
-            assert!(shown.contains("db"), "{shown}");
+            let is_clear = text.matches('@').count() <= 1;
+            assert_eq!(shown.contains("db"), is_clear, "{shown}");
             assert!(
                 !shown.contains("hunter2") && !shown.contains("user"),
                 "{shown}"

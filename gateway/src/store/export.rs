@@ -6,6 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use crate::keys::{BucketName, ConsumerId, KeyEntry, UnixMillis};
+use crate::store::buckets;
 use crate::store::rows::{self, select_consumer, stored_consumer};
 use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
 use crate::store::{Store, StoreError};
@@ -31,8 +32,14 @@ pub struct Export {
 
 impl Store {
     /// Begins to export the consumers of `bucket`, or of all buckets.
+    ///
+    /// # Errors
+    /// There is no such bucket, or the store failed.
     pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
-        let snapshot = self.pool.begin_with(self.database.begin_read()).await?;
+        let mut snapshot = self.pool.begin_with(self.database.begin_read()).await?;
+        if let Some(bucket) = &bucket {
+            buckets::require(&mut snapshot, bucket).await?;
+        }
         Ok(Export {
             snapshot,
             bucket,

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes,
+    BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes, Tags,
     UnixMillis,
 };
 use crate::store::journal::{self, Action, Subject};
@@ -146,8 +146,9 @@ async fn find_owner(
     match &new.owner {
         Owner::Id(id) => Ok((consumers::guarded(transaction, id, stamp).await?, false)),
         Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
-            Some(owner) => Ok((owner, false)),
-            None => {
+            Some(owner) if owner.tags.include(&stamp.guard) => Ok((owner, false)),
+            // One that is made has no tags.
+            None if Tags::default().include(&stamp.guard) => {
                 let scopes = new.scopes.clone().unwrap_or_default();
                 let consumer = NewConsumer {
                     bucket: bucket.clone(),
@@ -156,6 +157,7 @@ async fn find_owner(
                 };
                 Ok((consumers::insert(transaction, consumer, stamp).await?, true))
             }
+            Some(_) | None => Err(StoreError::TagMismatch),
         },
     }
 }

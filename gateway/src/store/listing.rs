@@ -52,12 +52,18 @@ impl StoredKey {
 
 impl Store {
     /// At most `limit` consumers, oldest first.
+    ///
+    /// # Errors
+    /// There is no such bucket, or the store failed.
     pub async fn list_consumers(
         &self,
         filter: &ConsumerFilter,
         after: Option<&After>,
         limit: u32,
     ) -> Result<Vec<StoredConsumer>, StoreError> {
+        if let Some(bucket) = &filter.bucket {
+            self.require_bucket(bucket).await?;
+        }
         let mut list = List::of(select_consumer!(""), 'c', after);
         list.only(
             "c.bucket = ?",
@@ -82,12 +88,18 @@ impl Store {
     }
 
     /// At most `limit` keys, oldest first.
+    ///
+    /// # Errors
+    /// There is no such bucket, or the store failed.
     pub async fn list_keys(
         &self,
         filter: &KeyFilter,
         after: Option<&After>,
         limit: u32,
     ) -> Result<Vec<StoredKey>, StoreError> {
+        if let Some(bucket) = &filter.bucket {
+            self.require_bucket(bucket).await?;
+        }
         let mut list = List::of(select_key!(""), 'k', after);
         list.only(
             "k.consumer_id = ?",

@@ -430,3 +430,26 @@ fn unknown_paths_ids_and_methods_are_told_apart() {
 fn bearer() -> String {
     format!("authorization: Bearer {ADMIN}")
 }
+
+#[test]
+fn an_empty_range_of_addresses_is_never_anywhere() {
+    let rig = Rig::new();
+    for ranges in [
+        json!([""]),
+        json!([" "]),
+        json!(["192.0.2.1", ""]),
+        json!(""),
+        json!(" "),
+    ] {
+        let response = rig.call(
+            "POST",
+            "/v1/consumers",
+            Some(&json!({ "name": "a", "allowed_ips": ranges })),
+        );
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_body".to_owned()),
+            "{ranges}"
+        );
+    }
+}

@@ -397,3 +397,129 @@ fn the_audit_names_the_token() {
         expected.map(|(actor, action)| (actor.to_owned(), action.to_owned()))
     );
 }
+
+#[test]
+fn no_operation_takes_a_parameter_that_there_is_not() {
+    let rig = Rig::new();
+    for endpoint in admin::endpoints() {
+        let (method, path) = (
+            endpoint.method.as_str(),
+            endpoint
+                .path
+                .replace("{id}", "key_0123456789abcdefghij")
+                .replace("{name}", "default"),
+        );
+        let path = match path.strip_prefix("/v1/consumers/") {
+            Some(_) => path.replace("key_", "csmr_"),
+            None => path,
+        };
+        if path == "/v1/auth" {
+            // Its query is that of the request in question.
+            continue;
+        }
+        let response = rig.call(method, &format!("{path}?colour=red"), None);
+        assert_eq!(
+            refusal(&response),
+            (400, "invalid_parameter".to_owned()),
+            "{method} {path}: {}",
+            response.text()
+        );
+        assert_eq!(
+            response.json()["errors"][0]["parameter"],
+            "colour",
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn every_call_that_names_a_consumer_or_a_key_holds_to_the_tags() {
+    let rig = Rig::new();
+    let acme = rig.made(
+        "/v1/consumers",
+        &json!({ "name": "acme", "tags": { "org": "acme" } }),
+    );
+    let id = text(&acme, "id").to_owned();
+    let made = rig.made("/v1/keys", &json!({ "consumer_id": id }));
+    let (key, plain) = (text(&made, "id").to_owned(), text(&made, "key").to_owned());
+    let before = rig.call("GET", &format!("/v1/keys/{key}"), None).text();
+    let mut guarded = 0;
+    for endpoint in admin::endpoints() {
+        let path = match endpoint.path {
+            path if path.starts_with("/v1/consumers/{id}") => path.replace("{id}", &id),
+            path if path.starts_with("/v1/keys/{id}") => path.replace("{id}", &key),
+            _ => continue,
+        };
+        guarded += 1;
+        let body = matches!(endpoint.method.as_str(), "PATCH").then(|| json!({}));
+        let other = rig.call(
+            endpoint.method.as_str(),
+            &format!("{path}?tag.org=other"),
+            body.as_ref(),
+        );
+        assert_eq!(
+            refusal(&other),
+            (412, "tag_mismatch".to_owned()),
+            "{} {path}: {}",
+            endpoint.method,
+            other.text()
+        );
+    }
+    assert!(guarded >= 12, "{guarded}");
+    assert_eq!(
+        rig.call("GET", &format!("/v1/keys/{key}?tag.org=acme"), None)
+            .text(),
+        before
+    );
+    for (path, body, status) in [
+        ("/v1/keys/verify", json!({ "key": plain }), 200),
+        ("/v1/keys", json!({ "consumer_id": id }), 201),
+        ("/v1/keys", json!({ "consumer": "acme" }), 201),
+    ] {
+        let ask = |query: &str| rig.call("POST", &format!("{path}{query}"), Some(&body));
+        assert_eq!(
+            refusal(&ask("?tag.org=other")),
+            (412, "tag_mismatch".to_owned()),
+            "{body}"
+        );
+        assert_eq!(ask("?tag.org=acme").status, status, "{body}");
+        assert_eq!(ask("").status, status, "{body}");
+    }
+    // One that would be made has no tags; a key that nobody has is nobody's.
+    let new = rig.call(
+        "POST",
+        "/v1/keys?tag.org=acme",
+        Some(&json!({ "consumer": "new" })),
+    );
+    assert_eq!(refusal(&new), (412, "tag_mismatch".to_owned()));
+    assert_eq!(
+        rig.call("GET", "/v1/consumers?name=new", None).json()["data"],
+        json!([])
+    );
+    let unknown = rig.call(
+        "POST",
+        "/v1/keys/verify?tag.org=acme",
+        Some(&json!({ "key": "nobody's" })),
+    );
+    assert_eq!(unknown.json()["code"], "api_key_invalid");
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_not_found() {
+    let rig = Rig::new();
+    for path in ["/v1/consumers", "/v1/keys", "/v1/usage"] {
+        let response = rig.call("GET", &format!("{path}?bucket=nope"), None);
+        assert_eq!(refusal(&response), (404, "not_found".to_owned()), "{path}");
+        assert_eq!(
+            response.json()["errors"][0]["parameter"],
+            "bucket",
+            "{path}"
+        );
+        assert_eq!(
+            rig.call("GET", &format!("{path}?bucket=default"), None)
+                .status,
+            200,
+            "{path}"
+        );
+    }
+}

@@ -99,7 +99,6 @@ fn filters_show_what_they_name_and_nothing_else() {
     for (query, names) in [
         ("", "abcde"),
         ("bucket=eu", "cde"),
-        ("bucket=none", ""),
         ("name=b", "b"),
         ("name=b&bucket=eu", ""),
         ("custom_id=id-c", "c"),

@@ -93,7 +93,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
     let (code, said) = refused(file, &variables, &["check"]);
     assert_eq!(code, 2);
     for (path, source, part) in [
-        ("unknown_section", "gateway.toml", "no such setting"),
+        ("unknown…", "gateway.toml", "no such setting"),
         ("listen.address", "gateway.toml", "\"127.0.0.1:8080\""),
         ("listen.adress", "gateway.toml", "here are: address"),
         ("listen.workers", "gateway.toml", "1 or more"),
@@ -133,6 +133,30 @@ fn files_that_cannot_be_read_as_settings_are_named() {
     ] {
         let (code, said) = refused(file, &variables, arguments);
         assert!(code == 2 && said.contains(part), "{file:?}: {said}");
+    }
+}
+
+#[test]
+fn a_quote_that_was_forgotten_shows_no_secret() {
+    let file =
+        "[[admin.tokens]]\nname = \"ci\"\nrole = \"admin\"\ntoken = \"k8Zp3vQ9-from-the-file\n";
+    let directory = tempfile::tempdir().unwrap();
+    let store = database(directory.path());
+    for arguments in [
+        &["check"][..],
+        &["serve"],
+        &["keys", "list"],
+        &["keys", "pattern"],
+        &["export"],
+        &["healthcheck"],
+    ] {
+        let variables = [("SHARED_SECRET", SECRET), ("DATABASE_URL", &*store)];
+        let (code, said) = refused(file, &variables, arguments);
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(
+            said.contains("gateway.toml): line 4, column ") && !said.contains("k8Zp3vQ9"),
+            "{arguments:?}: {said}"
+        );
     }
 }
 
@@ -202,7 +226,7 @@ fn admin_tokens_have_a_name_a_role_and_one_secret() {
                 "token = \"k8Zp3vQ9-from-the-file\"",
                 "token_file = \"/nowhere\"",
             )),
-            "/nowhere cannot be read",
+            "\"/nowhere\" cannot be read",
         ),
         (
             token(&format!("{good}\nexpires = \"1d\"")),

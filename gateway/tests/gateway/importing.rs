@@ -14,7 +14,13 @@ fn imported_keys_are_let_in_by_a_gateway_that_runs() {
     csv.extend((0..12_000).map(|number| format!("consumer-{number},sk_live_{number:08},,\n")));
     std::fs::write(rig.directory.path().join("keys.csv"), csv).unwrap();
     let file = rig.directory.path().join("keys.csv");
-    let said = rig.done(&["import", file.to_str().unwrap(), "--batch", "12100"]);
+    let said = rig.done(&[
+        "import",
+        file.to_str().unwrap(),
+        "--batch",
+        "12100",
+        "--allow-weak",
+    ]);
     assert!(said.contains("added 12003 keys"), "{said}");
 
     let status =

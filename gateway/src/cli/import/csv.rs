@@ -1,27 +1,34 @@
 //! CSV (RFC 4180) with a header that names the columns.
 
-use std::io::{self, Read};
+use std::io::{self, Chain, Cursor, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
 use memchr::memchr;
 
-use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::fields::{Column, Defaults, Fields, Named, is_words};
 use crate::cli::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
 /// Longest record, in bytes. A quotation mark that is not closed would otherwise swallow the file.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-/// The rows of a CSV file.
-pub(super) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
+/// The rows of a CSV file, with commas, semicolons or tabs between the cells, as the header has them.
+pub(crate) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
+    let mut source = Newlines::new(source);
+    let header = match first_line(&mut source) {
+        Ok(header) => header,
+        Err(error) => return Box::new(std::iter::once(Err(ReadError::Io(error)))),
+    };
+    let delimiter = delimiter(&header);
     // The lengths of records are checked here, with a message that says more.
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .from_reader(Newlines::new(source));
+        .delimiter(delimiter)
+        .from_reader(Cursor::new(header).chain(source));
     let mut header = ByteRecord::new();
     let columns = match reader.read_byte_record(&mut header) {
-        Ok(true) => columns(&header),
+        Ok(true) => columns(&header, &defaults),
         Ok(false) => Err(format!(
             "the file is empty; the first line names the columns, of {}",
             Column::names()
@@ -40,9 +47,34 @@ pub(super) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
     }
 }
 
+/// The bytes up to the first line break, which is among them.
+fn first_line(source: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.len() < MAX_RECORD_BYTES && source.read(&mut byte)? == 1 {
+        line.extend(byte);
+        // Blank lines before are passed over.
+        if byte == *b"\n" && !line.trim_ascii().is_empty() {
+            break;
+        }
+    }
+    Ok(line)
+}
+
+/// What stands between the cells: a header has names only, so what there is most of.
+fn delimiter(header: &[u8]) -> u8 {
+    let count = |delimiter: &u8| memchr::memchr_iter(*delimiter, header).count();
+    // The last of several that are as many: commas, where there is nothing.
+    [b'\t', b';', b',']
+        .into_iter()
+        .max_by_key(count)
+        .unwrap_or(b',')
+}
+
 struct Lines<R> {
-    reader: csv::Reader<Newlines<R>>,
-    columns: Vec<Column>,
+    reader: csv::Reader<Chain<Cursor<Vec<u8>>, Newlines<R>>>,
+    /// `None` for those that are passed over.
+    columns: Vec<Option<Column>>,
     defaults: Defaults,
     record: ByteRecord,
     is_over: bool,
@@ -94,6 +126,7 @@ impl<R: Read> Lines<R> {
         }
         let mut fields = Fields::default();
         for (column, cell) in self.columns.iter().zip(&self.record) {
+            let Some(column) = column else { continue };
             let name = column.as_str();
             let text =
                 std::str::from_utf8(cell).map_err(|_| format!("`{name}`: it is not UTF-8"))?;
@@ -179,23 +212,49 @@ impl<R> Newlines<R> {
     }
 }
 
-fn columns(header: &ByteRecord) -> Result<Vec<Column>, String> {
+fn columns(header: &ByteRecord, defaults: &Defaults) -> Result<Vec<Option<Column>>, String> {
+    let text = |cell| std::str::from_utf8(cell).unwrap_or_default();
+    // A file without a header begins with a key. Where a column is known, the line is a header.
+    let is_header = header
+        .iter()
+        .any(|cell| Column::named(text(cell)).is_some());
     let mut columns = Vec::with_capacity(header.len());
+    let mut unknown = Vec::new();
     for (index, cell) in header.iter().enumerate() {
-        // Not repeated: a file without a header begins with a key.
-        let column = std::str::from_utf8(cell).ok().and_then(Column::named).ok_or_else(|| {
-            format!(
-                "column {} of the header is not known; the first line names the columns, with commas between, of {}",
-                index + 1,
-                Column::names()
-            )
-        })?;
-        if columns.contains(&column) {
+        let name = text(cell);
+        let column = match defaults.named(name) {
+            Named::Column(column) => Some(column),
+            Named::Ignored => None,
+            Named::Unknown if is_header => {
+                unknown.push(match is_words(name) {
+                    true => format!("{:?}", name.trim()),
+                    false => format!("number {}", index + 1),
+                });
+                continue;
+            }
+            Named::Unknown => {
+                return Err(format!(
+                    "the first line names the columns, with commas, semicolons or tabs between, of {}; column {} of it is not known",
+                    Column::names(),
+                    index + 1
+                ));
+            }
+        };
+        if let Some(column) = column
+            && columns.contains(&Some(column))
+        {
             return Err(format!("the header names `{}` twice", column.as_str()));
         }
         columns.push(column);
     }
-    let has = |column| columns.contains(&column);
+    if !unknown.is_empty() {
+        return Err(format!(
+            "these columns of the header are not known: {}; accepted are {}; others are left out with `--ignore-column`",
+            unknown.join(", "),
+            Column::names()
+        ));
+    }
+    let has = |column| columns.contains(&Some(column));
     if !has(Column::Consumer) || !(has(Column::Key) || has(Column::Sha256)) {
         return Err("the header names `consumer` and one of `key` and `sha256`".to_owned());
     }
@@ -207,18 +266,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keys::{BucketName, Prefix};
 
     fn read(text: &str) -> Vec<Result<TransferRow, (u64, String)>> {
         let defaults = Defaults {
-            bucket: BucketName::default(),
-            prefix: Prefix::default(),
+            allow_weak: true,
+            ignored: ["plan".to_owned()].into(),
+            ..Defaults::default()
         };
         let rows = rows(io::Cursor::new(text.as_bytes().to_vec()), defaults);
         rows.map(|row| {
             row.map_err(|error| match error {
                 ReadError::Bad(bad) => (bad.line, bad.reason),
-                ReadError::Io(error) => panic!("{error}"),
+                other => panic!("{other}"),
             })
         })
         .collect()
@@ -246,12 +305,16 @@ mod tests {
     fn a_header_that_is_none_is_refused_without_being_repeated() {
         for (text, said) in [
             ("", "the file is empty"),
+            ("s3cr3t-key,acme\nother,b\n", "the first line names"),
+            ("s3cr3t-key;acme;\nother,b\n", "the first line names"),
             (
-                "s3cr3t-key,acme\nother,b\n",
-                "column 1 of the header is not known",
+                "key,consumer,nmae,Created By,s3cr3t\n",
+                "these columns of the header are not known: \"nmae\", \"Created By\", number 5; accepted",
             ),
-            ("key,consumer,nmae\n", "column 3 of the header is not known"),
-            ("consumer;key\n", "column 1 of the header is not known"),
+            (
+                "consumer;key;nmae\n",
+                "these columns of the header are not known: \"nmae\"",
+            ),
             ("consumer\n", "the header names `consumer` and one of"),
             ("key\n", "the header names `consumer` and one of"),
             ("key,consumer,key\n", "the header names `key` twice"),
@@ -263,6 +326,26 @@ mod tests {
                 ),
                 other => panic!("{text:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn cells_are_divided_as_the_header_is_and_columns_are_passed_over_as_asked() {
+        for text in [
+            "consumer,key,Plan,scopes\nacme,abcd,gold,read write\n",
+            "consumer;key;plan;scopes\nacme;abcd;gold,or not;read write\n",
+            "consumer\tkey\tplan\tscopes\nacme\tabcd\tgold;\tread,write\n",
+            "\n\nconsumer;key;plan;scopes\r\n\"acme\";\"abcd\";;read write",
+        ] {
+            let rows = read(text);
+            let [Ok(row)] = rows.as_slice() else {
+                panic!("{text:?}: {rows:?}")
+            };
+            assert_eq!(
+                (row.consumer.name.as_str(), row.consumer.scopes.as_str()),
+                ("acme", "read write"),
+                "{text:?}"
+            );
         }
     }
 

@@ -5,13 +5,17 @@ mod keys_in_texts;
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::keys::AddressRange;
+use crate::keys::allowed_ips::InvalidAllowedIps;
+use crate::keys::traces::MIN_FOREIGN_BYTES;
 use crate::keys::{
     AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope,
-    Scopes, Tag, Tags, UnixMillis,
+    Scopes, Tag, Tags, UnixMillis, token,
 };
 use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
 
@@ -19,12 +23,67 @@ use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
 const MAX_HINT_CHARS: usize = 17;
 
 /// What is the same for all lines of an import.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
     /// The bucket of lines that name none.
     pub(crate) bucket: BucketName,
     /// What keys of this gateway begin with.
     pub(crate) prefix: Prefix,
+    /// Whether keys are taken that can be guessed, being short.
+    pub(crate) allow_weak: bool,
+    /// Whether lines are taken without what narrows them elsewhere and has nothing like it here.
+    pub(crate) skip_unsupported: bool,
+    /// The columns that are passed over.
+    pub(crate) ignored: Arc<[String]>,
+}
+
+/// What a name in a header, or of a JSON member, is.
+pub(crate) enum Named {
+    /// This column.
+    Column(Column),
+    /// One that is passed over, as asked.
+    Ignored,
+    /// Something else.
+    Unknown,
+}
+
+/// Whether `name` is made of words, which a key is not: letters of one case each, or with a capital, and no digits.
+pub(crate) fn is_words(name: &str) -> bool {
+    const MAX_WORD_CHARS: usize = 16;
+    let is_word = |word: &str| {
+        let rest = word.get(1..).unwrap_or_default();
+        word.len() <= MAX_WORD_CHARS
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && (rest.bytes().all(|byte| byte.is_ascii_lowercase())
+                || word.bytes().all(|byte| byte.is_ascii_uppercase()))
+    };
+    name.trim().len() <= 48 && name.trim().split(['_', '-', ' ', '.']).all(is_word)
+}
+
+impl Defaults {
+    /// What `name` is.
+    pub(crate) fn named(&self, name: &str) -> Named {
+        let is_ignored = |ignored: &String| ignored.trim().eq_ignore_ascii_case(name.trim());
+        match Column::named(name) {
+            _ if self.ignored.iter().any(is_ignored) => Named::Ignored,
+            Some(column) => Named::Column(column),
+            None => Named::Unknown,
+        }
+    }
+
+    /// What is said of a name that is not known. It is repeated only beside known ones: of an object of keys and names it
+    /// would be a key.
+    pub(crate) fn unknown(what: &str, number: usize, name: &str, is_beside_known: bool) -> String {
+        let name = if is_beside_known && is_words(name) {
+            format!(", {:?},", name.trim())
+        } else {
+            String::new()
+        };
+        format!(
+            "{what} {number}{name} is not known; accepted are {}; or leave it out with `--ignore-column`",
+            Column::names()
+        )
+    }
 }
 
 macro_rules! columns {
@@ -140,7 +199,7 @@ impl Fields {
     /// What is wrong with the first bad cell, and what is accepted there.
     pub(crate) fn read(mut self, line: u64, defaults: &Defaults) -> Result<TransferRow, String> {
         self.refuse_keys(&defaults.prefix)?;
-        let key = self.key(&defaults.prefix)?;
+        let key = self.key(defaults)?;
         let consumer = self.consumer(defaults)?;
         Ok(TransferRow {
             line,
@@ -169,7 +228,8 @@ impl Fields {
         })
     }
 
-    fn key(&mut self, prefix: &Prefix) -> Result<Option<TransferKey>, String> {
+    fn key(&mut self, defaults: &Defaults) -> Result<Option<TransferKey>, String> {
+        let prefix = &defaults.prefix;
         let digest = self
             .text(Column::Sha256)?
             .map(|text| KeyDigest::parse(text.trim()).map_err(|error| bad(Column::Sha256, error)));
@@ -185,7 +245,7 @@ impl Fields {
                 ),
             ));
         }
-        let (digest, hint) = match (self.plain_key(prefix)?, digest) {
+        let (digest, hint) = match (self.plain_key(defaults)?, digest) {
             (Some(key), Some(digest)) if key.digest() != digest => {
                 return Err(bad(
                     Column::Sha256,
@@ -249,7 +309,7 @@ impl Fields {
         }
     }
 
-    fn plain_key(&mut self, prefix: &Prefix) -> Result<Option<ForeignKey>, String> {
+    fn plain_key(&mut self, defaults: &Defaults) -> Result<Option<ForeignKey>, String> {
         let Some(text) = self.text(Column::Key)? else {
             return Ok(None);
         };
@@ -258,7 +318,16 @@ impl Fields {
         } else {
             Zeroizing::new(text.trim().to_owned())
         };
-        match ForeignKey::parse(text, prefix) {
+        let is_weak = text.len() < MIN_FOREIGN_BYTES
+            && !defaults.allow_weak
+            && !token::has_own_form(text.as_bytes(), &defaults.prefix);
+        match ForeignKey::parse(text, &defaults.prefix) {
+            Ok(_) if is_weak => Err(bad(
+                Column::Key,
+                format_args!(
+                    "it has less than {MIN_FOREIGN_BYTES} characters, so it can be guessed; take it all the same with `--allow-weak`"
+                ),
+            )),
             Ok(key) => Ok(Some(key)),
             Err(error) => Err(bad(
                 Column::Key,
@@ -310,7 +379,11 @@ impl Fields {
 
     fn time(&mut self, column: Column) -> Result<Option<UnixMillis>, String> {
         let text = self.text(column)?;
-        text.map(|text| UnixMillis::parse_rfc3339(text.trim()).map_err(|error| bad(column, error)))
+        let read = |text: &str| match text.trim() {
+            date if is_date(date) => UnixMillis::parse_rfc3339(&format!("{date}T00:00:00Z")),
+            moment => UnixMillis::parse_rfc3339(moment),
+        };
+        text.map(|text| read(&text).map_err(|error| bad(column, error)))
             .transpose()
     }
 
@@ -375,26 +448,47 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
+    /// Nothing said, an empty array and null are anywhere. A text or an item that is empty is what a value that was forgotten
+    /// leaves, and refused.
     fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
         let column = Column::AllowedIps;
-        let text = match self.take(column) {
+        let value = match self.take(column) {
             None => return Ok(AllowedIps::default()),
-            Some(Cell::Text(text)) => text.replace(';', " "),
-            Some(Cell::Json(Value::String(text))) => text,
-            Some(Cell::Json(Value::Array(ranges))) => {
-                let ranges: Option<Vec<&str>> = ranges.iter().map(Value::as_str).collect();
-                ranges
-                    .ok_or_else(|| bad(column, "it is an array of texts"))?
-                    .join(" ")
+            Some(Cell::Text(text)) if text.trim_start().starts_with('[') => json_in(column, &text)?,
+            Some(Cell::Text(text)) => Value::String(text.to_string()),
+            Some(Cell::Json(value)) => value,
+        };
+        let ranges: Vec<&str> = match &value {
+            Value::String(text) => {
+                let words = text.split([' ', ',', ';']).filter(|word| !word.is_empty());
+                let words: Vec<&str> = words.collect();
+                if words.is_empty() {
+                    return Err(bad(column, InvalidAllowedIps::Range));
+                }
+                words
             }
-            Some(Cell::Json(_)) => {
+            Value::Array(ranges) => ranges
+                .iter()
+                .map(|range| {
+                    range
+                        .as_str()
+                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                })
+                .collect::<Result<_, _>>()?,
+            _ => {
                 return Err(bad(
                     column,
-                    "it is an array of texts, or one text with spaces between the ranges",
+                    "it is an array of texts, or one text with spaces or `;` between the ranges",
                 ));
             }
         };
-        text.parse().map_err(|error| bad(column, error))
+        let ranges: Result<Vec<AddressRange>, _> = ranges
+            .into_iter()
+            .map(|range| range.parse().map_err(|_| InvalidAllowedIps::Range))
+            .collect();
+        ranges
+            .and_then(AllowedIps::new)
+            .map_err(|error| bad(column, error))
     }
 
     fn rolled(&mut self, own_end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
@@ -445,6 +539,15 @@ impl Fields {
             .collect();
         Tags::new(tags?).map_err(|error| bad(column, error))
     }
+}
+
+/// Whether `text` is a date without a time, as RFC 3339 writes one: midnight in UTC.
+fn is_date(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
 }
 
 fn json_in(column: Column, text: &str) -> Result<Value, String> {

@@ -46,7 +46,7 @@ impl Format {
             Some(Self::Jsonl)
         } else if text.contains("map $") {
             Some(Self::NginxMap)
-        } else if first.split(',').any(|cell| {
+        } else if first.split([',', ';', '\t']).any(|cell| {
             cell.trim_matches('"')
                 .trim()
                 .eq_ignore_ascii_case("consumer")
@@ -56,6 +56,17 @@ impl Format {
             None
         }
     }
+}
+
+/// Whether a file is UTF-16, by its byte order mark or by the zeros that every letter of a name has there. Nothing here
+/// reads it.
+pub(super) fn is_utf_16(beginning: &[u8]) -> bool {
+    let zeros = |from| beginning.iter().skip(from).step_by(2).take(8);
+    let all_zero = |from| zeros(from).count() == 8 && zeros(from).all(|byte| *byte == 0);
+    beginning.starts_with(b"\xff\xfe")
+        || beginning.starts_with(b"\xfe\xff")
+        || all_zero(0)
+        || all_zero(1)
 }
 
 /// Reads the beginning of `source`, and returns it with a reader of the whole.
@@ -96,6 +107,24 @@ mod tests {
                 format,
                 "{name} {content}"
             );
+        }
+    }
+
+    #[test]
+    fn utf_16_is_recognised() {
+        let units = "consumer,key\n".encode_utf16();
+        let little: Vec<u8> = units.clone().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = units.flat_map(u16::to_be_bytes).collect();
+        for (beginning, is) in [
+            (little.clone(), true),
+            (big.clone(), true),
+            ([b"\xff\xfe".as_slice(), &little].concat(), true),
+            ([b"\xfe\xff".as_slice(), &big].concat(), true),
+            (b"\xef\xbb\xbfconsumer,key\n".to_vec(), false),
+            (b"consumer,key\n".to_vec(), false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(is_utf_16(&beginning), is, "{beginning:?}");
         }
     }
 

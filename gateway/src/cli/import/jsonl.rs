@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io::{BufRead, Read};
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::fields::{Defaults, Fields, Named};
 use crate::cli::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
@@ -15,7 +15,7 @@ use crate::store::TransferRow;
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// The rows of a file of JSON lines.
-pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
+pub(crate) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
     Box::new(Lines {
         source,
         defaults,
@@ -72,18 +72,18 @@ impl<R: BufRead> Iterator for Lines<R> {
 }
 
 /// Reads one line.
-pub(super) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<TransferRow, ReadError> {
-    let object: Object =
-        serde_json::from_slice(text).map_err(|error| ReadError::bad(line, explain(&error)))?;
-    object
-        .0
+pub(crate) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<TransferRow, ReadError> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = ObjectSeed(defaults).deserialize(&mut reader);
+    let fields = read
+        .and_then(|fields| reader.end().map(|()| fields))
+        .map_err(|error| ReadError::bad(line, explain(&error)))?;
+    fields
         .read(line, defaults)
         .map_err(|reason| ReadError::bad(line, reason))
 }
 
-struct Object(Fields);
-
-/// Begins the messages of [`Object`]'s own errors; all others may quote the line.
+/// Begins the messages of [`ObjectSeed`]'s own errors; all others may quote the line.
 const OWN: &str = "a line is one object: ";
 
 /// What is wrong with a line, without anything of the line.
@@ -101,33 +101,41 @@ fn explain(error: &serde_json::Error) -> String {
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
+/// Reads an object, with what is the same for all lines.
+struct ObjectSeed<'d>(&'d Defaults);
+
+impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct ObjectVisitor;
-
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object;
+impl<'de> Visitor<'de> for ObjectSeed<'_> {
+    type Value = Fields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
         let mut seen = Vec::new();
+        let mut count = 0;
         while let Some(name) = map.next_key::<String>()?.map(Zeroizing::new) {
-            // Not repeated: in an object of keys and names it is a key.
-            let column = Column::named(&name).ok_or_else(|| {
-                A::Error::custom(format_args!(
-                    "{OWN}field {} is not known; accepted are {}",
-                    seen.len() + 1,
-                    Column::names()
-                ))
-            })?;
+            count += 1;
+            let column = match self.0.named(&name) {
+                Named::Column(column) => column,
+                Named::Ignored => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                Named::Unknown => {
+                    let what = Defaults::unknown("field", count, &name, !seen.is_empty());
+                    return Err(A::Error::custom(format_args!("{OWN}{what}")));
+                }
+            };
             if seen.contains(&column) {
                 return Err(A::Error::custom(format_args!(
                     "{OWN}`{}` is there twice",
@@ -137,6 +145,6 @@ impl<'de> Visitor<'de> for ObjectVisitor {
             seen.push(column);
             fields.set_json(column, map.next_value::<Value>()?);
         }
-        Ok(Object(fields))
+        Ok(fields)
     }
 }

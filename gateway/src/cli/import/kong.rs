@@ -1,73 +1,35 @@
 //! Kong's declarative file (`_format_version: "3.0"`), in YAML or JSON: consumers, their `keyauth_credentials` and their
-//! `acls`, nested or as lists of their own.
+//! `acls`, nested or as lists of their own, and the addresses that a consumer's `ip-restriction` allows.
+//!
+//! Nothing that narrows a key in Kong is dropped in silence: see [`plugins`].
 //!
 //! The file is read whole, as Kong does: a list of credentials may come before the consumers that it refers to. A line
 //! is that of the credential, or of a consumer without any.
 
+mod entities;
 mod names;
+mod plugins;
 
 use std::io::{self, Read};
 
-use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::cli::import::fields::{Column, Defaults, Fields};
+use crate::cli::import::kong::entities::{Credential, File, KongConsumer};
 use crate::cli::import::kong::names::{Meant, Names, Reference};
+use crate::cli::import::kong::plugins::{Effect, Scope};
 use crate::cli::import::reading::{ReadError, Rows};
 use crate::keys::UnixMillis;
 use crate::store::TransferRow;
 
 /// Longest file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+const NOBODY: &str = "its `consumer` is nobody of this file";
 const UNNAMED: &str = "a credential in a list of its own names its `consumer`";
 const SHADOWED: &str =
     "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
 const AMBIGUOUS: &str = "its `consumer` is the `username` or the `id` of more than one; refer to it by `id`, as `{\"id\":\"…\"}`";
-
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    consumers: Vec<Spanned<KongConsumer>>,
-    #[serde(default)]
-    keyauth_credentials: Vec<Spanned<Credential>>,
-    #[serde(default)]
-    acls: Vec<Spanned<Acl>>,
-}
-
-#[derive(Deserialize)]
-struct KongConsumer {
-    id: Option<String>,
-    username: Option<String>,
-    custom_id: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    keyauth_credentials: Vec<Spanned<Credential>>,
-    #[serde(default)]
-    acls: Vec<Acl>,
-}
-
-#[derive(Deserialize)]
-struct Credential {
-    key: Option<PlainText>,
-    #[serde(default)]
-    tags: Vec<String>,
-    /// Seconds from its making on; 0 is for ever.
-    ttl: Option<u64>,
-    /// Seconds since 1970.
-    created_at: Option<i64>,
-    consumer: Option<Reference>,
-}
-
-#[derive(Deserialize)]
-struct Acl {
-    group: String,
-    consumer: Option<Reference>,
-}
-
-/// A key, wiped when it is dropped.
-struct PlainText(Zeroizing<String>);
 
 /// A consumer as all its lines say it.
 struct Known {
@@ -160,7 +122,7 @@ impl Reading {
                 custom_id.as_deref(),
             );
         }
-        for acl in file.acls {
+        for acl in std::mem::take(&mut file.acls) {
             let line = acl.defined.line();
             match acl
                 .value
@@ -174,8 +136,13 @@ impl Reading {
                     }
                 }
                 Meant::Several => self.rows.push(Err(ReadError::bad(line, AMBIGUOUS))),
-                Meant::Nobody => {}
+                Meant::Nobody => self.rows.push(Err(ReadError::bad(line, NOBODY))),
             }
+        }
+        let of_all = self.plugins(&mut file, defaults);
+        if !of_all.is_empty() {
+            // They hold for every key of the file, so no line of it is good.
+            return of_all;
         }
         let mut nested = Vec::new();
         for (
@@ -192,13 +159,18 @@ impl Reading {
                     .into_iter()
                     .map(|credential| (index, credential)),
             );
+            if defaults.skip_unsupported {
+                let told = consumer.unsupported(defined.line());
+                self.rows
+                    .extend(told.map(|what| Err(ReadError::NotTaken(what))));
+            }
             let is_shadowed = self
                 .names
                 .is_shadowed(consumer.username.as_deref(), consumer.custom_id.as_deref());
             let fields = if is_shadowed {
                 Err(SHADOWED.to_owned())
             } else {
-                consumer.fields()
+                consumer.fields(defaults)
             };
             self.consumers.push(Known {
                 line: defined.line(),
@@ -216,7 +188,7 @@ impl Reading {
                 .consumer
                 .take()
                 .ok_or(UNNAMED)
-                .and_then(|consumer| self.named(consumer, line))
+                .and_then(|consumer| self.named(&consumer))
             {
                 Ok(index) => self.credential(index, credential, defaults, now),
                 Err(reason) => self.rows.push(Err(ReadError::bad(line, reason))),
@@ -231,23 +203,67 @@ impl Reading {
         self.rows
     }
 
-    /// The consumer that a credential refers to, which may be of another file.
-    fn named(&mut self, consumer: Reference, line: u64) -> Result<usize, &'static str> {
-        match self.names.find(&consumer) {
-            Meant::One(index) => return Ok(index),
-            Meant::Several => return Err(AMBIGUOUS),
-            Meant::Nobody => {}
+    /// The consumer that a credential refers to.
+    fn named(&self, consumer: &Reference) -> Result<usize, &'static str> {
+        match self.names.find(consumer) {
+            Meant::One(index) => Ok(index),
+            Meant::Several => Err(AMBIGUOUS),
+            Meant::Nobody if consumer.is_empty() => Err(UNNAMED),
+            Meant::Nobody => Err(NOBODY),
         }
-        let name = consumer.into_name().ok_or(UNNAMED)?;
-        let index = self.consumers.len();
-        let mut fields = Fields::default();
-        fields.set_text(Column::Consumer, &name);
-        self.consumers.push(Known {
-            line,
-            fields: Ok(fields),
-            has_key: false,
-        });
-        Ok(index)
+    }
+
+    /// Gives the plugins of a list of their own to the consumers that they are of, and tells what is left behind. Returns
+    /// what forbids the whole file.
+    fn plugins(
+        &mut self,
+        file: &mut File,
+        defaults: &Defaults,
+    ) -> Vec<Result<TransferRow, ReadError>> {
+        let mut of_all: Vec<(u64, String)> = file
+            .unknown
+            .iter()
+            .map(|name| (1, format!("it has {name:?}, which is not known here")))
+            .collect();
+        for plugin in std::mem::take(&mut file.plugins) {
+            let line = plugin.defined.line();
+            match (plugin.value.scope(), &plugin.value.consumer) {
+                (Scope::Consumer, Some(consumer)) => match self.named(consumer) {
+                    Ok(index) => {
+                        if let Some(consumer) = file.consumers.get_mut(index) {
+                            consumer.value.plugins.push(plugin);
+                        }
+                    }
+                    Err(reason) => self.rows.push(Err(ReadError::bad(line, reason))),
+                },
+                _ => of_all.extend(plugin.value.of_all().map(|reason| (line, reason))),
+            }
+        }
+        let others = file.plugins_of_others();
+        of_all.extend(
+            others.filter_map(|plugin| Some((plugin.defined.line(), plugin.value.of_all()?))),
+        );
+        self.rows.extend(
+            file.left_behind()
+                .map(|what| Err(ReadError::NotTaken(what))),
+        );
+        if defaults.skip_unsupported {
+            self.rows.extend(
+                of_all
+                    .into_iter()
+                    .map(|(line, what)| Err(ReadError::NotTaken(format!("line {line}: {what}")))),
+            );
+            return Vec::new();
+        }
+        of_all
+            .into_iter()
+            .map(|(line, what)| {
+                Err(ReadError::bad(
+                    line,
+                    format!("{what}; nothing of the file is imported. Go on without it with `--skip-unsupported`"),
+                ))
+            })
+            .collect()
     }
 
     fn credential(
@@ -262,10 +278,17 @@ impl Reading {
         };
         consumer.has_key = true;
         let line = credential.defined.line();
+        if defaults.skip_unsupported {
+            let unknown = credential.value.unknown.iter();
+            self.rows.extend(unknown.map(|name| {
+                let what = format!("line {line}: {name:?}, which is not known here");
+                Err(ReadError::NotTaken(what))
+            }));
+        }
         let fields = consumer
             .fields
             .clone()
-            .and_then(|fields| credential.value.fields(fields, now));
+            .and_then(|fields| credential.value.fields(fields, defaults, now));
         self.rows.push(row(line, fields, defaults));
     }
 }
@@ -280,9 +303,57 @@ fn row(
         .map_err(|reason| ReadError::bad(line, reason))
 }
 
+/// Refuses members that are not known: they may narrow.
+fn refuse_unknown(unknown: &[String], defaults: &Defaults) -> Result<(), String> {
+    match unknown {
+        [] => Ok(()),
+        _ if defaults.skip_unsupported => Ok(()),
+        names => Err(format!(
+            "it has {names:?}, which is not known here and may narrow what the key may do. Go on without it with `--skip-unsupported`"
+        )),
+    }
+}
+
 impl KongConsumer {
-    fn fields(self) -> Result<Fields, String> {
+    /// What narrows it and is not imported, each with its line.
+    fn unsupported(&self, line: u64) -> impl Iterator<Item = String> {
+        let members = self
+            .unknown
+            .iter()
+            .map(move |name| format!("line {line}: {name:?}, which is not known here"));
+        let plugins = self.plugins.iter().filter_map(|plugin| {
+            let line = plugin.defined.line();
+            match plugin.value.effect() {
+                Effect::Narrows(what) => Some(format!("line {line}: {what}")),
+                Effect::None | Effect::Allows(_) => None,
+            }
+        });
+        members.chain(plugins)
+    }
+
+    fn fields(self, defaults: &Defaults) -> Result<Fields, String> {
         let mut fields = Fields::default();
+        refuse_unknown(&self.unknown, defaults)?;
+        let mut ranges = None;
+        for plugin in self.plugins.iter().map(|plugin| &plugin.value) {
+            match plugin.effect() {
+                Effect::None => {}
+                Effect::Allows(allowed) if ranges.is_none() => ranges = Some(allowed),
+                _ if defaults.skip_unsupported => {}
+                Effect::Allows(_) => {
+                    return Err("its consumer has more than one `ip-restriction`".to_owned());
+                }
+                Effect::Narrows(what) => {
+                    return Err(format!(
+                        "its consumer has {what}, which narrows what the key may do and has nothing like it here. Go on without \
+                         it with `--skip-unsupported`"
+                    ));
+                }
+            }
+        }
+        if let Some(ranges) = ranges {
+            fields.set_json(Column::AllowedIps, ranges.into());
+        }
         let name = self
             .username
             .as_deref()
@@ -305,8 +376,11 @@ impl KongConsumer {
         if !tags.is_empty() {
             fields.set_json(Column::Tags, tags.into());
         }
-        let scopes: Vec<serde_json::Value> =
-            self.acls.into_iter().map(|acl| acl.group.into()).collect();
+        let scopes: Vec<serde_json::Value> = self
+            .acls
+            .into_iter()
+            .map(|acl| acl.group.unwrap_or_default().into())
+            .collect();
         if !scopes.is_empty() {
             fields.set_json(Column::Scopes, scopes.into());
         }
@@ -315,7 +389,13 @@ impl KongConsumer {
 }
 
 impl Credential {
-    fn fields(self, mut fields: Fields, now: UnixMillis) -> Result<Fields, String> {
+    fn fields(
+        self,
+        mut fields: Fields,
+        defaults: &Defaults,
+        now: UnixMillis,
+    ) -> Result<Fields, String> {
+        refuse_unknown(&self.unknown, defaults)?;
         let key = self.key.filter(|key| !key.0.is_empty()).ok_or(
             "the credential has no `key`; Kong makes one at random then, which nobody knows here",
         )?;
@@ -342,19 +422,13 @@ impl Credential {
     }
 }
 
-impl<'de> Deserialize<'de> for PlainText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::cli::import::reading::BadLine;
-    use crate::keys::{BucketName, KeyDigest, Prefix};
+    use crate::keys::KeyDigest;
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -362,15 +436,28 @@ mod tests {
         super::read(
             text,
             &Defaults {
-                bucket: BucketName::default(),
-                prefix: Prefix::default(),
+                allow_weak: true,
+                ..Defaults::default()
             },
             NOW,
         )
     }
 
+    fn skipping(text: &str) -> Vec<Result<TransferRow, ReadError>> {
+        let defaults = Defaults {
+            allow_weak: true,
+            skip_unsupported: true,
+            ..Defaults::default()
+        };
+        super::read(text, &defaults, NOW)
+    }
+
     fn good(text: &str) -> Vec<TransferRow> {
-        read(text).into_iter().map(Result::unwrap).collect()
+        read(text)
+            .into_iter()
+            .filter(|row| !matches!(row, Err(ReadError::NotTaken(_))))
+            .map(Result::unwrap)
+            .collect()
     }
 
     const NESTED: &str = r#"_format_version: "3.0"
@@ -432,11 +519,12 @@ consumers:
                 {"key": "sk_live_1", "consumer": "acme"},
                 {"key": "sk_live_2", "consumer": {"id": "b3c1"}},
                 {"key": "sk_live_3", "consumer": "elsewhere"}],
-            "acls": [{"group": "read", "consumer": "b3c1"}],
+            "acls": [{"group": "read", "consumer": "b3c1"}, {"group": "read", "consumer": "nobody"}],
             "consumers": [{"username": "acme", "id": "a1"}, {"username": "other", "id": "b3c1"}]}"#;
-        let rows = good(text);
+        let (rows, bad): (Vec<_>, Vec<_>) = read(text).into_iter().partition(Result::is_ok);
         let seen: Vec<_> = rows
             .iter()
+            .flatten()
             .map(|row| {
                 (
                     row.line,
@@ -445,10 +533,15 @@ consumers:
                 )
             })
             .collect();
-        assert_eq!(
-            seen,
-            [(3, "acme", ""), (4, "other", "read"), (5, "elsewhere", "")]
-        );
+        assert_eq!(seen, [(3, "acme", ""), (4, "other", "read")]);
+        let lines: Vec<u64> = bad
+            .iter()
+            .map(|bad| match bad {
+                Err(ReadError::Bad(bad)) if bad.reason == NOBODY => bad.line,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(lines, [6, 5], "references to nobody");
     }
 
     #[test]
@@ -560,6 +653,185 @@ consumers:
                 "{text}: {bad}"
             );
         }
+    }
+
+    #[test]
+    fn what_narrows_in_kong_is_taken_or_forbids_the_import() {
+        let consumer = "consumers:\n- username: a\n  keyauth_credentials:\n  - key: sk_live_1\n";
+        let of_consumer = |plugin: &str| format!("{consumer}  plugins:\n  - {plugin}\n");
+        let of_file = |more: &str| format!("{consumer}{more}\n");
+        for (text, named) in [
+            (of_consumer("name: rate-limiting"), "`rate-limiting`"),
+            (
+                of_consumer("name: request-termination"),
+                "`request-termination`",
+            ),
+            (
+                of_consumer("{name: ip-restriction, config: {deny: [192.0.2.1]}}"),
+                "`ip-restriction`",
+            ),
+            (
+                of_consumer(
+                    "{name: ip-restriction, config: {allow: [192.0.2.1], deny: [192.0.2.2]}}",
+                ),
+                "`ip-restriction`",
+            ),
+            (
+                of_consumer("{name: ip-restriction, config: {allow: []}}"),
+                "`ip-restriction`",
+            ),
+            (
+                of_consumer("{name: ip-restriction, config: {whitelist: [192.0.2.1]}}"),
+                "`ip-restriction`",
+            ),
+            (of_consumer("{name: ip-restriction}"), "`ip-restriction`"),
+            (
+                of_consumer("{name: ip-restriction, route: r, config: {allow: [192.0.2.1]}}"),
+                "`ip-restriction`",
+            ),
+            (
+                of_consumer("{name: ip-restriction, config: {allow: [\"\"]}}"),
+                "`allowed_ips`",
+            ),
+            (
+                of_consumer(
+                    "{name: ip-restriction, config: {allow: [10.0.0.1]}}\n  - {name: ip-restriction, config: {allow: [10.0.0.2]}}",
+                ),
+                "more than one",
+            ),
+            (
+                of_consumer("name: s3cr3t-of-our-own"),
+                "a plugin that is not known here",
+            ),
+            (of_consumer("config: {}"), "a plugin that is not known here"),
+            (format!("{consumer}  quota: 5\n"), "\"quota\""),
+            (
+                consumer.replace("sk_live_1", "sk_live_1\n    enabled: false"),
+                "\"enabled\"",
+            ),
+            (
+                of_file("plugins:\n- name: rate-limiting\n  consumer: a"),
+                "`rate-limiting`",
+            ),
+            (
+                of_file("plugins:\n- name: rate-limiting\n  consumer: b"),
+                "nobody",
+            ),
+            (
+                of_file("plugins:\n- name: ip-restriction"),
+                "`ip-restriction`",
+            ),
+            (
+                of_file("plugins:\n- name: ip-restriction\n  service: s"),
+                "`ip-restriction`",
+            ),
+            (
+                of_file("services:\n- name: s\n  plugins:\n  - name: acl"),
+                "`acl`",
+            ),
+            (
+                of_file(
+                    "services:\n- name: s\n  routes:\n  - name: r\n    plugins:\n    - name: acl",
+                ),
+                "`acl`",
+            ),
+            (
+                of_file("routes:\n- name: r\n  plugins:\n  - name: request-termination"),
+                "`request-termination`",
+            ),
+            (
+                of_file(
+                    "consumer_groups:\n- name: g\n  plugins:\n  - name: rate-limiting-advanced",
+                ),
+                "`rate-limiting-advanced`",
+            ),
+            (
+                of_file("consumer_group_plugins:\n- name: rate-limiting-advanced"),
+                "`rate-limiting-advanced`",
+            ),
+            (of_file("filter_chains:\n- name: f"), "\"filter_chains\""),
+        ] {
+            let read = read(&text);
+            let bad: Vec<&BadLine> = read
+                .iter()
+                .filter_map(|row| match row {
+                    Err(ReadError::Bad(bad)) => Some(bad),
+                    _ => None,
+                })
+                .collect();
+            assert!(
+                bad.iter().any(|bad| bad.reason.contains(named)),
+                "{text}: {read:?}"
+            );
+            assert!(
+                !bad.iter().any(|bad| bad.reason.contains("s3cr3t")),
+                "{bad:?}"
+            );
+            // A reference to nobody lets nobody in; of all else no line is good.
+            assert_eq!(
+                read.iter().filter(|row| row.is_ok()).count(),
+                usize::from(named == "nobody"),
+                "{text}: {read:?}"
+            );
+            let is_wrong = matches!(named, "nobody" | "`allowed_ips`");
+            let taken = skipping(&text).iter().filter(|row| row.is_ok()).count();
+            assert!(is_wrong || taken == 1, "{text}: {:?}", skipping(&text));
+        }
+        for plugin in [
+            "cors",
+            "prometheus",
+            "key-auth",
+            "{name: rate-limiting, enabled: false}",
+        ] {
+            let plugin = if plugin.starts_with('{') {
+                plugin.to_owned()
+            } else {
+                format!("name: {plugin}")
+            };
+            assert_eq!(good(&of_consumer(&plugin)).len(), 1, "{plugin}");
+            assert_eq!(
+                good(&of_file(&format!("plugins:\n- {plugin}"))).len(),
+                1,
+                "{plugin}"
+            );
+        }
+        for text in [
+            of_consumer(
+                "{name: ip-restriction, config: {allow: [192.0.2.0/24, \"2001:db8::1\"], status: 403}}",
+            ),
+            of_file(
+                "plugins:\n- name: ip-restriction\n  consumer: {username: a}\n  config:\n    allow: [192.0.2.0/24, \"2001:db8::1\"]",
+            ),
+        ] {
+            let rows = good(&text);
+            assert_eq!(
+                rows[0].consumer.allowed_ips.to_string(),
+                "192.0.2.0/24 2001:db8::1",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_is_named() {
+        let told: Vec<String> = read(&format!(
+            "{NESTED}routes:\n- name: r\n- name: s\nupstreams: [{{name: u}}]\nbasicauth_credentials: [{{username: a, password: s3cr3t}}]\n"
+        ))
+        .into_iter()
+        .filter_map(|row| match row {
+            Err(ReadError::NotTaken(what)) => Some(what),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(
+            told,
+            [
+                "1 services",
+                "2 routes",
+                "1 upstreams",
+                "1 basicauth_credentials"
+            ]
+        );
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Only maps of a header or argument that carries keys are taken: `$http_authorization`, and those with `key` or `token`
-//! in their name. Everything else in the file is passed over.
+//! in their name. Everything else in the file is passed over, but for what lets fewer requests in.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Bytes};
 use std::iter::Peekable;
 
@@ -31,6 +32,8 @@ pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
         line: 1,
         defaults,
         map: None,
+        targets: Vec::new(),
+        passed_over: BTreeMap::new(),
         depth: 0,
         found: false,
         is_over: false,
@@ -43,6 +46,10 @@ struct Maps<R: BufRead> {
     defaults: Defaults,
     /// The map of keys that the next statement is in.
     map: Option<Map>,
+    /// The variables that hold a name once the maps of keys are done.
+    targets: Vec<String>,
+    /// What narrows elsewhere and was passed over, as asked, with its lines.
+    passed_over: BTreeMap<&'static str, u64>,
     /// How many blocks it is in.
     depth: u64,
     /// Whether there was any map of keys.
@@ -75,7 +82,10 @@ impl<R: BufRead> Iterator for Maps<R> {
     type Item = Result<TransferRow, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.is_over {
+        if self.is_over {
+            return self.tell_passed_over();
+        }
+        loop {
             let statement = match self.statement() {
                 Ok(Some(statement)) => statement,
                 Ok(None) => {
@@ -86,7 +96,7 @@ impl<R: BufRead> Iterator for Maps<R> {
                             "the file ends within a block: a `}` is missing",
                         ))),
                         (false, false) => Some(Err(ReadError::bad(self.line, NO_MAP))),
-                        (false, true) => None,
+                        (false, true) => self.tell_passed_over(),
                     };
                 }
                 Err(error) => {
@@ -107,14 +117,70 @@ impl<R: BufRead> Iterator for Maps<R> {
                 Err(reason) => return Some(Err(ReadError::bad(line, reason))),
             }
         }
-        None
     }
 }
+
+/// The statements of nginx that let fewer requests in, or less of what they ask for.
+const NARROWING: [&str; 12] = [
+    "allow",
+    "deny",
+    "auth_basic",
+    "auth_jwt",
+    "auth_request",
+    "limit_conn",
+    "limit_except",
+    "limit_rate",
+    "limit_req",
+    "internal",
+    "satisfy",
+    "valid_referers",
+];
+/// What is said of a map from names to something else.
+const MAP_OF_NAMES: &str = "map of names";
 
 const NO_MAP: &str = "there is no map of keys; expected is `map $http_x_api_key $consumer { \"KEY\" name; }`, with `$http_authorization`, \
                       or a variable with `key` or `token` in its name";
 
 impl<R: BufRead> Maps<R> {
+    /// A statement outside of the maps of keys that lets less in: refused, unless it is to be passed over.
+    fn refuse_narrowing(&mut self, words: &[Word]) -> Result<(), String> {
+        let first = words.first().map_or("", |word| word.text.as_str());
+        let reads_a_name = || {
+            let source = words.get(1)?.text.strip_prefix('$')?;
+            let source = source.trim_matches(['{', '}']);
+            self.targets
+                .iter()
+                .any(|target| target == source)
+                .then_some(MAP_OF_NAMES)
+        };
+        let narrowing = match first {
+            // One that is not understood, such as of `${name}`, may be of the names.
+            "map" if words.len() != 3 => Some(MAP_OF_NAMES),
+            "map" => reads_a_name(),
+            _ => NARROWING.into_iter().find(|narrowing| *narrowing == first),
+        };
+        match narrowing {
+            None => Ok(()),
+            Some(what) if self.defaults.skip_unsupported => {
+                *self.passed_over.entry(what).or_default() += 1;
+                Ok(())
+            }
+            Some(MAP_OF_NAMES) => Err(
+                "this map makes something of the names, and may so let a key do less than another; nothing is imported of it. \
+                 Go on without it with `--skip-unsupported`"
+                    .to_owned(),
+            ),
+            Some(what) => Err(format!(
+                "`{what}` lets fewer requests in, and is not imported. Go on without it with `--skip-unsupported`"
+            )),
+        }
+    }
+
+    fn tell_passed_over(&mut self) -> Option<Result<TransferRow, ReadError>> {
+        let (what, count) = self.passed_over.pop_first()?;
+        Some(Err(ReadError::NotTaken(format!("{what} ({count})"))))
+    }
+
     fn take(&mut self, statement: Statement) -> Result<Option<Fields>, String> {
         let within = self.map.as_ref().filter(|map| map.depth == self.depth);
         match (statement.end, within) {
@@ -125,6 +191,16 @@ impl<R: BufRead> Maps<R> {
                 }
                 self.map = map_of_keys(&statement.words, self.depth);
                 self.found |= self.map.is_some();
+                match &self.map {
+                    Some(_) => self.targets.extend(
+                        statement
+                            .words
+                            .last()
+                            .and_then(|target| target.text.strip_prefix('$'))
+                            .map(str::to_owned),
+                    ),
+                    None => self.refuse_narrowing(&statement.words)?,
+                }
                 Ok(None)
             }
             (b'}', within) => {
@@ -140,7 +216,7 @@ impl<R: BufRead> Maps<R> {
                 }
             }
             (_, Some(map)) => entry(&statement.words, *map),
-            (_, None) => Ok(None),
+            (_, None) => self.refuse_narrowing(&statement.words).map(|()| None),
         }
     }
 
@@ -295,7 +371,8 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
                 .to_owned(),
         );
     }
-    if name.text.is_empty() {
+    // As nginx reads it, both are false.
+    if name.text.is_empty() || name.text.as_str() == "0" {
         return Err(
             "the entry gives the key no name; take it out, and the key is refused".to_owned(),
         );
@@ -335,14 +412,74 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keys::{BucketName, KeyDigest, Prefix};
+    use crate::keys::KeyDigest;
 
     fn read(text: &str) -> Vec<Result<TransferRow, ReadError>> {
+        read_with(text, false)
+    }
+
+    fn read_with(text: &str, skip_unsupported: bool) -> Vec<Result<TransferRow, ReadError>> {
         let defaults = Defaults {
-            bucket: BucketName::default(),
-            prefix: Prefix::default(),
+            allow_weak: true,
+            skip_unsupported,
+            ..Defaults::default()
         };
         rows(Cursor::new(text.as_bytes().to_vec()), defaults).collect()
+    }
+
+    #[test]
+    fn what_lets_fewer_requests_in_is_refused_unless_it_is_to_be_passed_over() {
+        let of =
+            |more: &str| format!("map $http_x_api_key $who {{ \"sk_live_1\" acme; }}\n{more}\n");
+        for (more, named) in [
+            ("allow 10.0.0.0/8; ", "`allow`"),
+            ("server { location / { deny all; } }", "`deny`"),
+            ("server { limit_req zone=a; }", "`limit_req`"),
+            (
+                "location / { limit_except GET { deny all; } }",
+                "`limit_except`",
+            ),
+            (
+                "map $who $rate { acme 1; }",
+                "this map makes something of the names",
+            ),
+            (
+                "map ${who} $ok { acme 1; }",
+                "this map makes something of the names",
+            ),
+        ] {
+            let (good, bad): (Vec<_>, Vec<_>) =
+                read(&of(more)).into_iter().partition(Result::is_ok);
+            assert_eq!(good.len(), 1, "{more}");
+            let [Err(ReadError::Bad(first)), ..] = bad.as_slice() else {
+                panic!("{more}: {bad:?}")
+            };
+            assert!(
+                first.line == 2 && first.reason.contains(named),
+                "{more}: {first}"
+            );
+            let (good, told): (Vec<_>, Vec<_>) = read_with(&of(more), true)
+                .into_iter()
+                .partition(Result::is_ok);
+            assert!(
+                good.len() == 1
+                    && told
+                        .iter()
+                        .all(|told| matches!(told, Err(ReadError::NotTaken(_))))
+                    && !told.is_empty(),
+                "{more}: {told:?}"
+            );
+        }
+        assert!(
+            read(&of(
+                "map $uri $x { / 1; }\nserver { listen 80; return 404; }"
+            ))
+            .iter()
+            .all(Result::is_ok)
+        );
+        assert!(
+            read("map $http_x_api_key $ok { default 0; sk_live_1 1; sk_live_2 0; }\n")[1].is_err()
+        );
     }
 
     #[test]
@@ -489,7 +626,7 @@ http {
                 match row {
                     Ok(row) => prop_assert!((1..=lines).contains(&row.line)),
                     Err(ReadError::Bad(bad)) => prop_assert!((1..=lines).contains(&bad.line)),
-                    Err(ReadError::Io(error)) => return Err(TestCaseError::fail(error.to_string())),
+                    Err(error) => return Err(TestCaseError::fail(error.to_string())),
                 }
             }
         }

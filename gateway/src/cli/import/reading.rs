@@ -14,6 +14,9 @@ pub(crate) type Rows = Box<dyn Iterator<Item = Result<TransferRow, ReadError>>>;
 /// Why a row was not read.
 #[derive(Debug, Error)]
 pub(crate) enum ReadError {
+    /// Something that was left behind, and lets nobody in: no error.
+    #[error("not taken: {0}")]
+    NotTaken(String),
     /// What the line holds is not accepted. Others may be.
     #[error(transparent)]
     Bad(#[from] BadLine),

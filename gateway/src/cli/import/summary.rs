@@ -32,6 +32,8 @@ pub(super) struct Summary {
     pub(super) bad_lines: u64,
     /// The first of them.
     problems: Vec<Problem>,
+    /// What else is in the file, and is not imported.
+    not_taken: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +51,16 @@ impl Summary {
         }
     }
 
+    /// Remembers something of the file that is not imported.
+    pub(super) fn not_taken(&mut self, what: String) {
+        self.not_taken.push(what);
+    }
+
+    /// Whether the file had lines, and nothing was new in any.
+    pub(super) fn is_all_there(&self) -> bool {
+        self.lines > 0 && self.already == self.lines
+    }
+
     /// Prints it: the bad lines as remarks, the counts as the result.
     pub(super) fn print(
         &mut self,
@@ -62,6 +74,9 @@ impl Summary {
         match self.bad_lines - self.problems.len() as u64 {
             0 => {}
             more => streams.remark(format_args!("… and {more} more bad lines")),
+        }
+        for what in &self.not_taken {
+            streams.remark(format_args!("not taken: {what}"));
         }
         if json {
             streams.json(self)?;

@@ -26,7 +26,7 @@ const ROW_END: char = '\u{1e}';
 const COLUMN_END: char = '\u{1f}';
 
 /// How long a batch may take: a server that falls silent must not end the feed for ever.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many columns a consumer or a key has here.
 const COLUMNS: usize = 7;

@@ -29,14 +29,17 @@ const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS 
            CAST(NULL AS BYTEA) AS digest, CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, \
            CAST(NULL AS TEXT) AS custom_id, CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, \
            CAST(NULL AS TEXT) AS allowed_ips, CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, \
-           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at FROM kept \
+           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at, CAST(NULL AS TEXT) AS hint FROM kept \
     UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, c.id, c.bucket, c.name, \
-           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL \
+           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL, NULL \
            FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
     UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
-           k.consumer_id, k.state, k.expires_at, k.deprecated_at FROM new LEFT JOIN keys k ON k.digest = new.digest \
+           k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint FROM new LEFT JOIN keys k ON k.digest = new.digest \
            WHERE new.subject = 'key' \
     ORDER BY 1";
+/// How many keys of other systems there are, up to one: those whose hints are not like this gateway's own.
+const FOREIGN: &str = "SELECT count(*) FROM (SELECT 1 FROM keys k WHERE substr(k.hint, 1, CAST($1 AS INT)) <> $2 \
+    OR length(k.hint) <> CAST($3 AS INT) LIMIT 1) AS found";
 
 /// What is new in the store.
 struct News {
@@ -96,6 +99,10 @@ impl Follower {
     fn apply(&mut self, rows: &[AnyRow]) -> Result<bool, StoreError> {
         let mut gone = Vec::new();
         for row in rows {
+            // Before the key is: texts are searched for it from its first moment on.
+            if let Some(hint) = row.try_get::<Option<&str>, _>("hint")? {
+                self.table.saw_hint(hint);
+            }
             match row.try_get::<i64, _>("kind")? {
                 1 => match or_gone(|| rows::consumer(row))? {
                     Some(consumer) if self.left_out.contains(consumer.id.as_str()) => {
@@ -128,6 +135,24 @@ impl Follower {
         Ok(true)
     }
 
+    /// Whether the store has keys of other systems.
+    async fn has_foreign(&self, snapshot: &mut AnyConnection) -> Result<bool, StoreError> {
+        let Some((begin, length)) = self.table.own_hints() else {
+            return Ok(true);
+        };
+        let begin_length = i64::try_from(begin.len()).unwrap_or(i64::MAX);
+        let count: i64 = within(bulk::BATCH_TIMEOUT, async {
+            Ok(sqlx::query_scalar(FOREIGN)
+                .bind(begin_length)
+                .bind(begin)
+                .bind(i64::try_from(length).unwrap_or(i64::MAX))
+                .fetch_one(&mut *snapshot)
+                .await?)
+        })
+        .await?;
+        Ok(count > 0)
+    }
+
     /// Loads everything, and tells which change it is up to.
     async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let begun = Instant::now();
@@ -143,10 +168,15 @@ impl Follower {
             Ok((snapshot, newest.unwrap_or(0), awaited.unwrap_or(0)))
         })
         .await?;
+        let has_foreign = self.has_foreign(&mut snapshot).await?;
+        if has_foreign {
+            self.table.may_hold_foreign(true);
+        }
         let mut reload = self.table.reload();
         let left_out = bulk::read_all(&mut snapshot, &mut reload).await?;
         reload.finish();
         self.left_out = left_out;
+        self.table.may_hold_foreign(has_foreign);
         self.status.awaits(awaited);
         snapshot.commit().await?;
         self.status.loaded();

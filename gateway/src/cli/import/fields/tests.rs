@@ -1,17 +1,18 @@
 use super::*;
 
+fn weak() -> Defaults {
+    Defaults {
+        allow_weak: true,
+        ..Defaults::default()
+    }
+}
+
 fn read(cells: &[(Column, &str)]) -> Result<TransferRow, String> {
     let mut fields = Fields::default();
     cells
         .iter()
         .for_each(|(column, text)| fields.set_text(*column, text));
-    fields.read(
-        1,
-        &Defaults {
-            bucket: BucketName::default(),
-            prefix: Prefix::default(),
-        },
-    )
+    fields.read(1, &weak())
 }
 
 #[test]
@@ -202,5 +203,107 @@ fn a_key_can_come_in_every_state() {
             expected,
             "{state:?} {disabled:?}"
         );
+    }
+}
+
+#[test]
+fn allowed_addresses_are_never_read_as_anywhere_by_mistake() {
+    use serde_json::json;
+    let of = |set: &dyn Fn(&mut Fields)| {
+        let mut fields = Fields::default();
+        fields.set_text(Column::Consumer, "a");
+        set(&mut fields);
+        fields
+            .read(1, &weak())
+            .map(|row| row.consumer.allowed_ips.to_string())
+    };
+    for (value, read) in [
+        (json!(null), Some("")),
+        (json!([]), Some("")),
+        (json!(["192.0.2.1"]), Some("192.0.2.1")),
+        (json!("192.0.2.1 10.0.0.0/8"), Some("10.0.0.0/8 192.0.2.1")),
+        (json!([""]), None),
+        (json!([" "]), None),
+        (json!(["192.0.2.1", ""]), None),
+        (json!(["192.0.2.1 10.0.0.0/8"]), None),
+        (json!(""), None),
+        (json!(" "), None),
+        (json!({}), None),
+        (json!(false), None),
+        (json!([null]), None),
+    ] {
+        let found = of(&|fields| fields.set_json(Column::AllowedIps, value.clone()));
+        assert_eq!(found.ok().as_deref(), read, "{value}");
+    }
+    for (text, read) in [
+        ("", Some("")),
+        ("[]", Some("")),
+        ("[\"192.0.2.1\",\"::1\"]", Some("192.0.2.1 ::1")),
+        ("192.0.2.1;::1", Some("192.0.2.1 ::1")),
+        (" 192.0.2.1, ::1", Some("192.0.2.1 ::1")),
+        ("[\"\"]", None),
+        ("[]x", None),
+        (" ", None),
+        (";", None),
+        (",", None),
+    ] {
+        let found = of(&|fields| fields.set_text(Column::AllowedIps, text));
+        assert_eq!(found.ok().as_deref(), read, "{text:?}");
+    }
+}
+
+#[test]
+fn a_short_key_is_taken_only_when_asked_for() {
+    let of = |key: &str, allow_weak| {
+        let mut fields = Fields::default();
+        fields.set_text(Column::Consumer, "owner");
+        fields.set_text(Column::Key, key);
+        let defaults = Defaults {
+            allow_weak,
+            ..Defaults::default()
+        };
+        fields.read(1, &defaults).map(drop)
+    };
+    for (key, is_weak) in [
+        ("a", true),
+        ("0123456789abcde", true),
+        ("0123456789abcdef", false),
+    ] {
+        assert_eq!(of(key, true), Ok(()), "{key}");
+        match of(key, false) {
+            Ok(()) => assert!(!is_weak, "{key}"),
+            Err(reason) => assert!(
+                is_weak
+                    && reason.contains("`--allow-weak`")
+                    && (key.len() < 2 || !reason.contains(key)),
+                "{reason}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_date_is_midnight_in_utc() {
+    let of = |text: &str| {
+        read(&[
+            (Column::Consumer, "a"),
+            (Column::Key, "abcd"),
+            (Column::ExpiresAt, text),
+        ])
+        .map(|row| row.key.unwrap().expires_at.unwrap().to_string())
+    };
+    assert_eq!(
+        of("2030-01-31").unwrap(),
+        of("2030-01-31T00:00:00Z").unwrap()
+    );
+    for text in [
+        "2030-1-31",
+        "2030-13-01",
+        "2030-02-30",
+        "31.01.2030",
+        "2030-01-31T",
+        "2030/01/31",
+    ] {
+        assert!(of(text).is_err(), "{text}");
     }
 }

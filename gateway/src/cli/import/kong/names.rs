@@ -81,12 +81,15 @@ impl Names {
 }
 
 impl Reference {
-    /// What it calls the consumer.
-    pub(super) fn into_name(self) -> Option<String> {
-        match self {
-            Self::Text(name) => Some(name),
-            Self::Object { id, username } => username.or(id),
-        }
+    /// Whether it names nobody at all.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(
+            self,
+            Self::Object {
+                id: None,
+                username: None
+            }
+        )
     }
 }
 

@@ -1,0 +1,67 @@
+//! Whether a file of settings can be read at all. Errors tell the place and what is wrong there, never what the file says:
+//! any line of it may hold a secret.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// Reads `file` as TOML.
+///
+/// # Errors
+/// Line, column and what is wrong, without a word of the file.
+pub(super) fn check(file: &Path) -> Result<(), String> {
+    let bytes = std::fs::read(file)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let (line, column) = place(&bytes, error.valid_up_to());
+        format!("line {line}, column {column}: it is not UTF-8")
+    })?;
+    toml::de::DeTable::parse(text).map(drop).map_err(|error| {
+        let (line, column) = place(&bytes, error.span().map_or(0, |span| span.start));
+        // The parser's messages are texts of its own; only their rendering quotes the line.
+        format!("line {line}, column {column}: {}", error.message())
+    })
+}
+
+/// Line and column of a byte, both from 1 on.
+fn place(text: &[u8], at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    let begin = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let column = String::from_utf8_lossy(before.get(begin..).unwrap_or_default())
+        .chars()
+        .count();
+    (line, column + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_has_its_place_and_never_the_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.toml");
+        for (text, said) in [
+            (&b"a = 1\ntoken = \"s3cr3t\n"[..], "line 2, column 16: "),
+            (b"token = s3cr3t", "line 1, column 9: "),
+            (b"\"s3cr3t\" = 1\n\"s3cr3t\" = 2", "line 2, column 1: "),
+            (b"[a]\n\"\xc3\xa4\" s3cr3t", "line 2, column 5: "),
+            (
+                b"token = \"s3cr3t\xff\"",
+                "line 1, column 16: it is not UTF-8",
+            ),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = check(&file).unwrap_err();
+            assert!(
+                error.starts_with(said) && error.len() > said.len() - 1,
+                "{error}"
+            );
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+        std::fs::write(&file, "a = 1").unwrap();
+        assert_eq!(check(&file), Ok(()));
+    }
+}
