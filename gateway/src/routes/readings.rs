@@ -102,7 +102,7 @@ pub static STEPS: [(&str, Step); 15] = [
     ("characters taken for their like in ASCII", with_likes),
     // Tomcat, Jetty, Spring.
     ("parameters off every segment", without_parameters),
-    ("cut off at the first ;", |path| cut(path, &[b';'])),
+    ("cut off at the first ;", |path| cut(path, b";")),
     // nginx, Tomcat.
     ("slashes merged", merge_slashes),
     // Parsers of URLs: `//host/path`.
