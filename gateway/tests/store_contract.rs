@@ -24,6 +24,7 @@ mod store_contract {
     pub(crate) mod leaks;
     pub(crate) mod listing;
     pub(crate) mod making;
+    pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
     pub(crate) mod usage;
@@ -69,7 +70,8 @@ on_every_database! {
         an_edit_of_a_key_that_cannot_be_changes_nothing;
     listing:
         lists_go_on_after_a_place_oldest_first,
-        filters_are_exact;
+        filters_are_exact,
+        tags_are_found_as_they_are_now;
     audit:
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
@@ -114,7 +116,11 @@ on_every_database! {
         an_import_adds_what_is_new_and_changes_nothing,
         an_import_of_thousands_is_followed,
         an_export_is_imported_as_it_was;
+    retention:
+        what_is_not_kept_goes_and_the_audit_says_so,
+        what_there_is_is_counted;
     usage:
+        a_batch_that_is_sent_again_is_counted_once,
         usage_adds_up_and_a_key_knows_its_last_use,
         many_keys_are_written_at_once,
         usage_of_a_deleted_key_stays,

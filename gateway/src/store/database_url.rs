@@ -1,12 +1,14 @@
 //! [`DatabaseUrl`]: which database, read once, never shown with its password.
 
+mod postgres;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
-use zeroize::Zeroizing;
+
+pub(super) use crate::store::database_url::postgres::PostgresUrl;
 
 /// Where the store is: `sqlite://PATH` (relative to the working directory, or absolute), or `postgres://…`.
 ///
@@ -17,33 +19,16 @@ pub struct DatabaseUrl(Kind);
 #[derive(Clone)]
 enum Kind {
     Sqlite(PathBuf),
-    /// The whole URL, and what may be shown of it.
-    Postgres(Zeroizing<String>, String),
+    Postgres(PostgresUrl),
 }
 
 /// What a [`DatabaseUrl`] names.
 pub(super) enum Place<'u> {
     /// A file.
     Sqlite(&'u Path),
-    /// A server, by the whole URL.
-    Postgres(&'u str),
+    /// A server.
+    Postgres(&'u PostgresUrl),
 }
-
-/// The parameters of a `postgres:` URL that have a meaning here.
-const PARAMETERS: [&str; 12] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
 
 /// Why a text is no [`DatabaseUrl`]. It does not repeat the text, which may hold a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -70,10 +55,15 @@ pub enum InvalidDatabaseUrl {
     Postgres,
     /// A parameter of a `postgres:` URL that is not known.
     #[error(
-        "a parameter of the database URL is not known; there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, \
-             port, dbname, user, password, application_name and options"
+        "a parameter of the database URL is not known; there are {}", postgres::accepted()
     )]
     UnknownParameter,
+    /// A parameter that libpq has and that cannot be left out without harm.
+    #[error("the parameter `{0}` of the database URL is not supported: {1}")]
+    RefusedParameter(&'static str, &'static str),
+    /// A parameter with a value that is not accepted.
+    #[error("the parameter `{0}` of the database URL takes {1}")]
+    ParameterValue(&'static str, &'static str),
 }
 
 impl DatabaseUrl {
@@ -95,7 +85,16 @@ impl DatabaseUrl {
     pub(super) fn place(&self) -> Place<'_> {
         match &self.0 {
             Kind::Sqlite(path) => Place::Sqlite(path),
-            Kind::Postgres(url, _) => Place::Postgres(url),
+            Kind::Postgres(url) => Place::Postgres(url),
+        }
+    }
+
+    /// The file that it is, unless it is a server.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Sqlite(path) => Some(path),
+            Kind::Postgres(_) => None,
         }
     }
 
@@ -105,20 +104,18 @@ impl DatabaseUrl {
         matches!(self.0, Kind::Postgres(..))
     }
 
-    fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let parameters = text
-            .split_once('?')
-            .map_or("", |(_, parameters)| parameters);
-        let mut names = parameters
-            .split('&')
-            .map(|pair| pair.split('=').next().unwrap_or_default());
-        if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
-            return Err(InvalidDatabaseUrl::UnknownParameter);
+    /// What in it has no effect, and why; for the log.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        match &self.0 {
+            Kind::Sqlite(_) => &[],
+            Kind::Postgres(url) => &url.remarks,
         }
-        text.parse::<PgConnectOptions>()
-            .map_err(|_| InvalidDatabaseUrl::Postgres)?;
+    }
+
+    fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
         let shown = format!("postgres://{}", without_secrets(rest));
-        Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), shown)))
+        Ok(Self(Kind::Postgres(PostgresUrl::parse(text, shown)?)))
     }
 
     fn sqlite(path: &str) -> Result<Self, InvalidDatabaseUrl> {
@@ -154,7 +151,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Kind::Postgres(_, shown) => f.write_str(shown),
+            Kind::Postgres(url) => f.write_str(&url.shown),
         }
     }
 }
@@ -204,7 +201,10 @@ mod tests {
             ("postgres://db:port/keys", InvalidDatabaseUrl::Postgres),
             (
                 "postgres://db/keys?sslmode=perhaps",
-                InvalidDatabaseUrl::Postgres,
+                InvalidDatabaseUrl::ParameterValue(
+                    "sslmode",
+                    "disable, allow, prefer, require, verify-ca or verify-full",
+                ),
             ),
             (
                 "postgres://db/keys?pasword=hunter2",

@@ -32,7 +32,7 @@ pub struct Export {
 impl Store {
     /// Begins to export the consumers of `bucket`, or of all buckets.
     pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
-        let snapshot = self.pool.begin_with(self.database.begin_read()).await?;
+        let snapshot = self.scans.begin_with(self.database.begin_read()).await?;
         Ok(Export {
             snapshot,
             bucket,

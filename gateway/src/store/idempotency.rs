@@ -10,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::UnixMillis;
+use crate::store::connections::limited;
 use crate::store::{
-    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
+    WRITE_LIMIT,     CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
     StoredBucket, StoredConsumer, buckets, consumers, keys, roll,
 };
 
@@ -175,6 +176,16 @@ impl Store {
         stamp: &Stamp,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
+        limited(WRITE_LIMIT, self.once_in_turn(key, answer, stamp, make)).await
+    }
+
+    async fn once_in_turn<T>(
+        &self,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&T) -> Answer,
+        stamp: &Stamp,
+        make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
+    ) -> Result<Creation<T>, StoreError> {
         let mut transaction = self.begin_write().await?;
         if let Some(key) = key {
             forget_old(&mut transaction, stamp).await?;
@@ -185,10 +196,12 @@ impl Store {
             }
         }
         let made = make(&mut transaction).await?;
+        let answer = answer(&made);
         if let Some(key) = key {
-            remember(&mut transaction, key, &answer(&made), stamp).await?;
+            remember(&mut transaction, key, &answer, stamp).await?;
         }
-        transaction.commit().await?;
+        // Where it would be found, should the outcome not be known.
+        transaction.commit_of(Some(&answer.location)).await?;
         Ok(Creation::Made(made))
     }
 }

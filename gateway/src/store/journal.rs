@@ -46,6 +46,7 @@ pub(super) enum Action {
     KeyRoll,
     KeyLeak,
     BucketUpdate,
+    AuditPrune,
 }
 
 /// What was changed.
@@ -79,6 +80,12 @@ impl Actor {
     #[must_use]
     pub fn api(token: &str) -> Self {
         Self(format!("api:{token}"))
+    }
+
+    /// The control plane, which deletes what is older than it is kept.
+    #[must_use]
+    pub fn retention() -> Self {
+        Self("retention".to_owned())
     }
 
     /// GitHub's secret scanning.
@@ -133,6 +140,7 @@ impl Action {
             Self::KeyRoll => "key.roll",
             Self::KeyLeak => "key.leak",
             Self::BucketUpdate => "bucket.update",
+            Self::AuditPrune => "audit.prune",
         }
     }
 }
@@ -167,6 +175,24 @@ pub(super) async fn record(
             .await?;
     }
     Ok(())
+}
+
+/// Writes that the audit is pruned of what is from before a moment: the rows of that may go from then on.
+pub(super) async fn record_pruning(
+    transaction: &mut AnyConnection,
+    stamp: &Stamp,
+    before: i64,
+    detail: &Value,
+) -> Result<(), StoreError> {
+    let subject = ("store", before.to_string());
+    audit(
+        transaction,
+        stamp,
+        Action::AuditPrune,
+        (subject.0, &subject.1),
+        detail,
+    )
+    .await
 }
 
 async fn audit(

@@ -19,6 +19,9 @@ const POLL_POSTGRES_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     pub(super) connection: AnyConnection,
     signal: Signal,
+    database: Database,
+    /// Which file, or which of several servers, it is.
+    generation: u64,
 }
 
 enum Signal {
@@ -50,11 +53,19 @@ impl Watch {
         Ok(Self {
             connection: database.connect().await?,
             signal,
+            generation: database.generation(),
+            database: database.clone(),
         })
     }
 
     /// Waits until there may be something new, or until it is known that there is not.
     pub(super) async fn look(&mut self) -> Result<Look, StoreError> {
+        self.database.in_place()?;
+        if self.database.generation() != self.generation {
+            return Err(StoreError::Unreachable {
+                reason: "another server takes the writes now".to_owned(),
+            });
+        }
         match &mut self.signal {
             Signal::Poll { every, seen } => {
                 every.tick().await;
