@@ -351,7 +351,9 @@ async fn prune(store: &Store, keep: Keep) -> Infallible {
         match store.prune(keep).await {
             Ok((0, 0)) => {}
             Ok((audit, usage)) => {
-                log::info!("deleted {audit} rows of the audit and {usage} of usage: they are not kept for longer");
+                log::info!(
+                    "deleted {audit} rows of the audit and {usage} of usage: they are not kept for longer"
+                );
             }
             Err(error) => log::warn!("what is not kept cannot be deleted: {error}"),
         }

@@ -111,7 +111,10 @@ impl Store {
         let store = match url.place() {
             Place::Sqlite(path) => {
                 let file = SqliteFile::create(path)?;
-                let pools = (file.pool(CONNECTIONS).await?, file.pool(SCAN_CONNECTIONS).await?);
+                let pools = (
+                    file.pool(CONNECTIONS).await?,
+                    file.pool(SCAN_CONNECTIONS).await?,
+                );
                 Self::on(pools, Database::Sqlite(file))
             }
             Place::Postgres(url) => {
@@ -227,19 +230,30 @@ impl Store {
         let Err(replaced) = file.in_place() else {
             return Ok(());
         };
-        // What is in the log goes into the file that it belongs to: SQLite would read it into the new one.
-        let emptied = match timeout(CONNECTION_END, self.pool.acquire()).await {
-            Ok(Ok(mut connection)) => SqliteFile::empty_the_log(&mut connection).await,
-            _ => Ok(false),
-        };
+        // Once: a log that is there later came with the file that is there later.
+        if file.leave() {
+            // What is in the log goes into the file that it belongs to: SQLite would read it into the new one.
+            let emptied = match timeout(CONNECTION_END, self.pool.acquire()).await {
+                Ok(Ok(mut connection)) => SqliteFile::empty_the_log(&mut connection).await,
+                _ => Ok(false),
+            };
+            if !matches!(emptied, Ok(true)) {
+                file.set_the_log_aside()
+                    .map_err(|error| StoreError::cannot_open(file.location(), &error))?;
+            }
+        }
         if !(self.pool.close().await & self.scans.close().await) {
             return Err(replaced);
         }
-        if !matches!(emptied, Ok(true)) {
-            file.set_the_log_aside()
-                .map_err(|error| StoreError::cannot_open(file.location(), &error))?;
-        }
         file.turn_to_the_new_one().await?;
+        let opened = self.open_anew(file).await;
+        if opened.is_err() {
+            file.leave();
+        }
+        opened
+    }
+
+    async fn open_anew(&self, file: &SqliteFile) -> Result<(), StoreError> {
         self.pool.replace(file.pool(CONNECTIONS).await?);
         self.scans.replace(file.pool(SCAN_CONNECTIONS).await?);
         self.update_schema().await

@@ -5,12 +5,16 @@
     reason = "a test that cannot go on may say so by stopping"
 )]
 
+#[path = "databases/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "databases/postgres.rs"]
 #[expect(
     dead_code,
     reason = "stopping a server is for the tests of what is particular to it"
 )]
 mod postgres;
+
+use postern_gateway::store::{Fault, StoreError};
 
 mod store_contract {
     pub(crate) mod audit;
@@ -30,7 +34,7 @@ mod store_contract {
     pub(crate) mod usage;
 }
 
-/// Runs each case on a new SQLite file and on a new PostgreSQL database.
+/// Runs each case on a new SQLite file, on a new PostgreSQL database, and on another one by way of pgbouncer.
 macro_rules! on_every_database {
     ($($module:ident: $($case:ident),+;)+) => {
         mod sqlite {
@@ -39,6 +43,16 @@ macro_rules! on_every_database {
                 async fn $case() {
                     let directory = tempfile::tempdir().unwrap();
                     let url = format!("sqlite://{}/data/gateway.db", directory.path().display());
+                    crate::store_contract::$module::$case(&url.parse().unwrap()).await;
+                }
+            )+)+
+        }
+
+        mod through_pgbouncer {
+            $($(
+                #[tokio::test]
+                async fn $case() {
+                    let url = crate::pgbouncer::new_database().await;
                     crate::store_contract::$module::$case(&url.parse().unwrap()).await;
                 }
             )+)+
@@ -127,4 +141,49 @@ on_every_database! {
         usage_is_told_by_period_of_whoever_is_asked_for,
         several_gateways_write_at_once_and_nothing_is_lost,
         writing_usage_is_no_change_for_the_feed;
+}
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_refused_at_the_start() {
+    let url = postgres::new_database().await;
+    // Not even through a store that is there.
+    postern_gateway::store::Store::open(&url.parse().unwrap())
+        .await
+        .unwrap()
+        .close()
+        .await;
+    for (mode, ignored, fault, said) in [
+        (
+            "transaction",
+            "extra_float_digits, options",
+            Fault::TransactionPooler,
+            "pool_mode = session",
+        ),
+        (
+            "statement",
+            "extra_float_digits, options",
+            Fault::TransactionPooler,
+            "pool_mode = session",
+        ),
+        (
+            "session",
+            "options",
+            Fault::Refused,
+            "ignore_startup_parameters",
+        ),
+    ] {
+        let server = url.clone();
+        let start = move || pgbouncer::Pooler::start(&server, mode, ignored);
+        let pooler = tokio::task::spawn_blocking(start).await.unwrap();
+        let error = postern_gateway::store::Store::open(&pooler.before(&url).parse().unwrap())
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(said), "{mode}: {text}");
+        assert!(!error.may_pass(), "{mode}: {text}");
+        assert!(
+            error.fault() == Some(fault) || matches!(error, StoreError::CannotOpen { .. }),
+            "{mode}: {text}"
+        );
+    }
 }

@@ -458,7 +458,10 @@ fn store_unavailable_text(fault: Fault) -> String {
     } else {
         "The gateway's log says why; it does not pass by itself."
     };
-    format!("{} Nothing was changed. {next}", sentence(row.text.to_owned()))
+    format!(
+        "{} Nothing was changed. {next}",
+        sentence(row.text.to_owned())
+    )
 }
 
 /// A remark as a sentence.
@@ -578,10 +581,6 @@ mod tests {
                     location: "x".to_owned(),
                     reason: secret.to_owned(),
                 },
-                Kind::StoreUnavailable,
-            ),
-            (
-                StoreError::Database(sqlx::Error::PoolTimedOut),
                 Kind::StoreUnavailable,
             ),
             (

@@ -415,14 +415,23 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
 /// The files that secrets were read from: those that variables name, those that settings name, and the file of the settings
 /// where a token stands in it.
 fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
-    let variables = ["SHARED_SECRET_FILE", "ADMIN_TOKEN_FILE", "DATABASE_URL_FILE"];
+    let variables = [
+        "SHARED_SECRET_FILE",
+        "ADMIN_TOKEN_FILE",
+        "DATABASE_URL_FILE",
+    ];
     let mut files: Vec<PathBuf> = variables
         .into_iter()
         .filter_map(|name| environment.variable(name))
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .collect();
-    for Effective { path, value, source } in effective {
+    for Effective {
+        path,
+        value,
+        source,
+    } in effective
+    {
         if path.ends_with("token_file") || path.ends_with("key_file") {
             files.push(value.trim_matches('"').into());
         } else if path.ends_with("].token") {

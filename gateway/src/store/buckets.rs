@@ -10,7 +10,7 @@ use crate::keys::{BucketName, UnixMillis};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{WRITE_LIMIT, LeakPolicy, Stamp, Store, StoreError};
+use crate::store::{LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT};
 
 /// A namespace of consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Either, Execute, Executor, SqlSafeStr, SqlStr, Transaction};
+use sqlx::{
+    Any, AnyConnection, AnyPool, Either, Execute, Executor, SqlSafeStr, SqlStr, Transaction,
+};
 use tokio::time::timeout;
 
 use crate::store::{Database, StoreError};

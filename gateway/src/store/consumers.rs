@@ -10,7 +10,7 @@ use crate::keys::{
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{select_consumer, stored_consumer};
-use crate::store::{WRITE_LIMIT, Stamp, Store, StoreError, StoredConsumer, buckets};
+use crate::store::{Stamp, Store, StoreError, StoredConsumer, WRITE_LIMIT, buckets};
 
 /// What a consumer is made of.
 #[derive(Clone, Debug)]
@@ -86,7 +86,9 @@ impl Store {
     ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = insert(&mut transaction, new, stamp).await?;
-        transaction.commit_of(Some(created.consumer.id.as_str())).await?;
+        transaction
+            .commit_of(Some(created.consumer.id.as_str()))
+            .await?;
         Ok(created)
     }
 
@@ -133,7 +135,11 @@ impl Store {
         limited(WRITE_LIMIT, self.delete_consumer_in_turn(id, stamp)).await
     }
 
-    async fn delete_consumer_in_turn(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
+    async fn delete_consumer_in_turn(
+        &self,
+        id: &ConsumerId,
+        stamp: &Stamp,
+    ) -> Result<u64, StoreError> {
         let mut transaction = self.begin_write().await?;
         let gone = guarded(&mut transaction, id, stamp).await?;
         let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1")

@@ -55,7 +55,8 @@ pub enum InvalidDatabaseUrl {
     Postgres,
     /// A parameter of a `postgres:` URL that is not known.
     #[error(
-        "a parameter of the database URL is not known; there are {}", postgres::accepted()
+        "a parameter of the database URL is not known; there are {}",
+        postgres::accepted()
     )]
     UnknownParameter,
     /// A parameter that libpq has and that cannot be left out without harm.

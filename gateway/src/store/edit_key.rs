@@ -6,7 +6,7 @@ use crate::keys::{Description, KeyId, KeyState, Scopes, UnixMillis};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::digest;
-use crate::store::{WRITE_LIMIT, Stamp, Store, StoreError, StoredKey, consumers, keys};
+use crate::store::{Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys};
 
 /// What to change of a key; `None` leaves a part as it is, `Some(None)` empties it.
 #[derive(Clone, Debug, Default)]

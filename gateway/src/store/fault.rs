@@ -148,7 +148,9 @@ impl Fault {
     /// The fault of what the driver or the database said.
     #[must_use]
     pub fn of(error: &sqlx::Error) -> Self {
-        use sqlx::Error::{Configuration, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        use sqlx::Error::{
+            Configuration, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
+        };
         match error {
             Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
                 Self::Unreachable

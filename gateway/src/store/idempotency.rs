@@ -12,8 +12,8 @@ use sqlx::{AnyConnection, Row};
 use crate::keys::UnixMillis;
 use crate::store::connections::limited;
 use crate::store::{
-    WRITE_LIMIT,     CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredBucket, StoredConsumer, buckets, consumers, keys, roll,
+    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
+    StoredBucket, StoredConsumer, WRITE_LIMIT, buckets, consumers, keys, roll,
 };
 
 /// How long an answer is remembered.

@@ -9,7 +9,7 @@ use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{WRITE_LIMIT, LeakRule, Stamp, Store, StoreError, StoredKey, buckets, keys};
+use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, buckets, keys};
 
 /// What becomes of a key of a bucket that is reported as leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

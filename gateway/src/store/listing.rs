@@ -149,7 +149,11 @@ impl Store {
         if tables.is_empty() {
             return Ok(Few::Many);
         }
-        let id = if bucket.is_some() { "c.id" } else { "t0.consumer_id" };
+        let id = if bucket.is_some() {
+            "c.id"
+        } else {
+            "t0.consumer_id"
+        };
         let sql = format!(
             "SELECT {id} AS id FROM {} WHERE {} LIMIT {}",
             tables.join(", "),

@@ -43,7 +43,8 @@ pub(super) const PATIENT: &str = "SET statement_timeout = '30min'; SET lock_time
 pub(super) const LONG_STATEMENTS: &str = "SET LOCAL statement_timeout = '60s'";
 /// Whether a connection is out of all transactions: within one, time stands still. And whether its server takes writes: a
 /// primary that became a standby keeps its sessions. Only as a simple query: a prepared one begins before its statement does.
-const IS_GOOD: &str = "SELECT now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off'";
+const IS_GOOD: &str =
+    "SELECT now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off'";
 /// Whether the server takes no writes.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
 

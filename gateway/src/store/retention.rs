@@ -58,10 +58,7 @@ impl StoreSizes {
 
     /// Bytes of the database and, of SQLite, of the log beside it.
     pub fn bytes(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        let parts = [
-            ("database", &self.database_bytes),
-            ("log", &self.log_bytes),
-        ];
+        let parts = [("database", &self.database_bytes), ("log", &self.log_bytes)];
         parts
             .into_iter()
             .filter_map(|(part, bytes)| Some((part, known(bytes)?)))
@@ -149,11 +146,10 @@ impl Store {
     }
 
     async fn forget_writers(&self, before: i64) -> Result<(), StoreError> {
-        let forgotten: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM usage_writers WHERE at < $1")
-                .bind(before)
-                .fetch_one(&self.pool)
-                .await?;
+        let forgotten: i64 = sqlx::query_scalar("SELECT count(*) FROM usage_writers WHERE at < $1")
+            .bind(before)
+            .fetch_one(&self.pool)
+            .await?;
         if forgotten > 0 {
             let mut transaction = self.begin_write().await?;
             transaction

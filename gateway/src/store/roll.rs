@@ -12,7 +12,9 @@ use crate::store::bulk::In;
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{digest, required, select_key, stored_key};
-use crate::store::{WRITE_LIMIT, NewKey, Owner, Stamp, Store, StoreError, StoredKey, bulk, consumers, keys};
+use crate::store::{
+    NewKey, Owner, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, bulk, consumers, keys,
+};
 
 /// What [`StoredKey::bring_end_forward`] does, for many.
 const BRING_END_FORWARD: In = In {

@@ -108,7 +108,8 @@ pub fn save(
     known_at: UnixMillis,
 ) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let written = write(&beside, key, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
+    let written =
+        write(&beside, key, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }

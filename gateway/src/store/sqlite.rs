@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,8 @@ struct Opened {
     id: FileId,
     /// How many files were opened before it.
     generation: u64,
+    /// Whether its connections were closed: then it counts as replaced until it was opened anew, though it be the same.
+    left: AtomicBool,
 }
 
 /// Which file, whatever its name: device and inode.
@@ -58,6 +61,7 @@ impl SqliteFile {
                 .map_err(|error| StoreError::from(error).while_opening(&location))?,
             id: FileId::of(path).map_err(failed)?,
             generation: 0,
+            left: AtomicBool::new(false),
         };
         Ok(Self {
             location: location.into(),
@@ -73,12 +77,21 @@ impl SqliteFile {
 
     /// Asks whether the file at the path is still the one that is open. It costs one `stat`.
     pub(super) fn in_place(&self) -> Result<(), StoreError> {
+        let opened = self.opened.load();
         let said = match FileId::of(&self.path) {
-            Ok(found) if found == self.opened.load().id => return Ok(()),
+            Ok(found) if found == opened.id && !opened.left.load(Ordering::Acquire) => {
+                return Ok(());
+            }
+            Ok(found) if found == opened.id => "it was away, and is opened again".to_owned(),
             Ok(_) => "another file was put in its place".to_owned(),
             Err(error) => error.to_string(),
         };
         Err(self.replaced(&said))
+    }
+
+    /// Has the file count as replaced: its connections are about to be closed. Whether it did not before.
+    pub(super) fn leave(&self) -> bool {
+        !self.opened.load().left.swap(true, Ordering::AcqRel)
     }
 
     /// How many times another file was opened in the place of the first.
@@ -95,6 +108,7 @@ impl SqliteFile {
             id: FileId::of(&self.path).map_err(gone)?,
             options: connect_options(&absolute)?,
             generation: self.generation() + 1,
+            left: AtomicBool::new(false),
         };
         let mut connection = opened.options.connect().await?;
         let holds_a_store = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
@@ -110,9 +124,7 @@ impl SqliteFile {
     }
 
     /// Copies what is in the log into the file, and empties the log. Readers and writers may keep it from being done.
-    pub(super) async fn empty_the_log(
-        connection: &mut AnyConnection,
-    ) -> Result<bool, sqlx::Error> {
+    pub(super) async fn empty_the_log(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         // The first column says whether somebody was in the way.
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(connection)

@@ -328,10 +328,7 @@ impl Store {
     }
 }
 
-async fn add(
-    transaction: &mut AnyConnection,
-    rows: &[KeyUsage],
-) -> Result<(), StoreError> {
+async fn add(transaction: &mut AnyConnection, rows: &[KeyUsage]) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO usage (key_id, hour, requests, refusals, bytes_in, bytes_out) VALUES {} \
          ON CONFLICT (key_id, hour) DO UPDATE SET requests = usage.requests + excluded.requests, \

@@ -184,7 +184,10 @@ impl Ledger {
     async fn write_all(&mut self, store: &Store) -> Result<(), StoreError> {
         let writer = match &self.writer {
             Some(writer) => writer.clone(),
-            None => self.writer.insert(GatewayId::generate()?.to_string()).clone(),
+            None => self
+                .writer
+                .insert(GatewayId::generate()?.to_string())
+                .clone(),
         };
         // Whatever is unsent has the number of the last batch.
         self.write_batch(store, &writer, 0).await?;

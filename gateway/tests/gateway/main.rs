@@ -29,6 +29,7 @@ mod postgres;
 mod rig;
 mod running;
 mod stopping;
+mod store_operations;
 mod story;
 mod streaming;
 mod tls;

@@ -11,7 +11,10 @@ use crate::postgres::new_database;
 /// Statements that make PostgreSQL answer with a code.
 const PROVOKED: &[(&str, &[&str])] = &[
     ("25006", &["BEGIN READ ONLY", "CREATE TABLE t (a int)"]),
-    ("57014", &["SET statement_timeout = '20ms'", "SELECT pg_sleep(5)"]),
+    (
+        "57014",
+        &["SET statement_timeout = '20ms'", "SELECT pg_sleep(5)"],
+    ),
     ("42P05", &["PREPARE p AS SELECT 1", "PREPARE p AS SELECT 1"]),
     ("26000", &["EXECUTE nothing"]),
     ("57P01", &["SELECT pg_terminate_backend(pg_backend_pid())"]),
@@ -25,10 +28,7 @@ const PROVOKED: &[(&str, &[&str])] = &[
     ),
     (
         "55P03",
-        &[
-            "SET lock_timeout = '20ms'",
-            "SELECT pg_advisory_lock(4711)",
-        ],
+        &["SET lock_timeout = '20ms'", "SELECT pg_advisory_lock(4711)"],
     ),
 ];
 
@@ -54,7 +54,8 @@ async fn every_sqlstate_of_the_table_has_its_fault() {
     }
     for (start, fault) in SQLSTATES {
         let code = format!("{start:0<5}");
-        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$");
+        let raise =
+            format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$");
         let mut raw = PgConnection::connect(&url).await.unwrap();
         let error = raw.execute(AssertSqlSafe(raise)).await.unwrap_err();
         assert_eq!(Fault::of(&error), *fault, "{code}: {error}");

@@ -16,12 +16,7 @@ async fn behind_a_network() -> (Store, Network, String) {
     let (before, rest) = url.rsplit_once(':').unwrap();
     let (port, name) = rest.split_once('/').unwrap();
     let network = Network::before(port.parse().unwrap()).await;
-    let store = open(
-        &format!("{before}:{}/{name}", network.port)
-            .parse()
-            .unwrap(),
-    )
-    .await;
+    let store = open(&format!("{before}:{}/{name}", network.port).parse().unwrap()).await;
     create_key(&store, "acme", "first").await;
     (store, network, url)
 }
@@ -49,7 +44,10 @@ async fn a_commit_whose_answer_is_lost_names_what_may_have_been_made() {
         panic!("{made:?}")
     };
     let said = made.as_ref().unwrap_err().to_string();
-    assert!(said.contains(subject) && !said.contains("again shortly"), "{said}");
+    assert!(
+        said.contains(subject) && !said.contains("again shortly"),
+        "{said}"
+    );
     network.passes_everything();
     let found = store.key(&subject.parse().unwrap()).await.unwrap();
     assert!(found.is_some(), "it was made, and is found by the id");
@@ -94,7 +92,11 @@ async fn a_writer_that_vanishes_before_its_commit_keeps_nobody_waiting_for_long(
         .set_key_state(&made.id, KeyState::Revoked, &later(1))
         .await
         .unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     let outcome = vanishing.await.unwrap();
     assert!(
         matches!(outcome, Err(StoreError::OutcomeUnknown { .. })),
@@ -114,7 +116,11 @@ async fn a_write_ends_though_packets_vanish() {
         .unwrap_err();
     assert_eq!(error.fault(), Some(Fault::Unreachable), "{error:?}");
     store.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(14),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(keys(&url).await, 1);
 }
 

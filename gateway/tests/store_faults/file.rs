@@ -56,7 +56,9 @@ impl Gateway {
             .await;
         let age = |following: &Following| following.status.age(Instant::now()).unwrap();
         self.following
-            .until("older", |following| age(following) > Duration::from_millis(400))
+            .until("older", |following| {
+                age(following) > Duration::from_millis(400)
+            })
             .await;
         assert!(self.following.find("one").is_some());
         let refused = self
@@ -157,7 +159,9 @@ async fn a_file_that_is_moved_away_is_waited_for_and_none_is_made_in_its_place()
     create_key(&gateway.store, "acme", "in the log").await;
     gateway
         .following
-        .until("created", |following| following.find("in the log").is_some())
+        .until("created", |following| {
+            following.find("in the log").is_some()
+        })
         .await;
     fs::rename(&gateway.file, &aside).unwrap();
     gateway.fails_of(Fault::FileReplaced).await;
@@ -265,7 +269,11 @@ async fn a_process_that_is_stopped_in_the_middle_of_a_write_is_named() {
         .create_key(key(owner("acme"), "two"), &stamp())
         .await
         .unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     let said = error.to_string();
     assert_eq!(error.fault(), Some(Fault::Busy), "{said}");
     assert!(

@@ -21,7 +21,11 @@ async fn revocations_do_not_wait(url: &DatabaseUrl) {
     let readers = (0..24).map(|number| {
         let store = store.clone();
         tokio::spawn(async move {
-            let tag = if number % 2 == 0 { "org=nobody" } else { "org=many" };
+            let tag = if number % 2 == 0 {
+                "org=nobody"
+            } else {
+                "org=many"
+            };
             let filter = KeyFilter {
                 tags: Tags::new([tag.parse().unwrap()]).unwrap(),
                 ..KeyFilter::default()
@@ -82,10 +86,10 @@ async fn a_greedy_reader_of_sqlite_stops_no_revocation() {
         .unwrap();
     let many = format!(
         "BEGIN; INSERT INTO consumers (id, bucket, name, tags, scopes, created_at, updated_at) \
-         VALUES ('con_00000000000000000001', 'default', 'many', '{{\"org\":\"many\"}}', '', 1, 1); \
+         VALUES ('csmr_00000000000000000001', 'default', 'many', '{{\"org\":\"many\"}}', '', 1, 1); \
          WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {KEYS}) \
          INSERT INTO keys (id, consumer_id, digest, hint, state, created_at, updated_at) \
-         SELECT printf('key_%020d', n), 'con_00000000000000000001', CAST(printf('%032d', n) AS BLOB), 'h', 'active', n, n FROM number; \
+         SELECT printf('key_%020d', n), 'csmr_00000000000000000001', CAST(printf('%032d', n) AS BLOB), 'h', 'active', n, n FROM number; \
          COMMIT"
     );
     raw.execute(AssertSqlSafe(many)).await.unwrap();
@@ -100,9 +104,9 @@ async fn a_greedy_reader_of_postgres_stops_no_revocation() {
     let mut raw = PgConnection::connect(&url).await.unwrap();
     let many = format!(
         "BEGIN; INSERT INTO consumers (id, bucket, name, tags, scopes, created_at, updated_at) \
-         VALUES ('con_00000000000000000001', 'default', 'many', '{{\"org\":\"many\"}}', '', 1, 1); \
+         VALUES ('csmr_00000000000000000001', 'default', 'many', '{{\"org\":\"many\"}}', '', 1, 1); \
          INSERT INTO keys (id, consumer_id, digest, hint, state, created_at, updated_at) \
-         SELECT 'key_' || lpad(CAST(n AS TEXT), 20, '0'), 'con_00000000000000000001', \
+         SELECT 'key_' || lpad(CAST(n AS TEXT), 20, '0'), 'csmr_00000000000000000001', \
          convert_to(lpad(CAST(n AS TEXT), 32, '0'), 'UTF8'), 'h', 'active', n, n FROM generate_series(1, {KEYS}) n; \
          COMMIT"
     );

@@ -85,7 +85,10 @@ async fn writes_go_to_the_server_that_takes_them() {
         let (_, place) = url.rsplit_once('@').unwrap();
         place.split_once('/').unwrap().0.to_owned()
     };
-    let both = first.replace(&host(&first), &format!("{},{}", host(&first), host(&second)));
+    let both = first.replace(
+        &host(&first),
+        &format!("{},{}", host(&first), host(&second)),
+    );
 
     // A session that was made while the server took writes meets one that does not.
     let alone = open(&first.parse().unwrap()).await;
@@ -153,8 +156,13 @@ async fn tls_is_spoken_as_the_url_says() {
     // Without TLS.
     assert!(opens("sslmode=prefer", "127.0.0.1").await.is_none());
     for mode in ["require", "verify-ca", "verify-full"] {
-        let error = opens(&format!("sslmode={mode}"), "127.0.0.1").await.unwrap();
-        assert!(error.to_string().contains("sent no password"), "{mode}: {error}");
+        let error = opens(&format!("sslmode={mode}"), "127.0.0.1")
+            .await
+            .unwrap();
+        assert!(
+            error.to_string().contains("sent no password"),
+            "{mode}: {error}"
+        );
         assert!(!error.may_pass(), "{mode}");
     }
 
@@ -172,7 +180,10 @@ async fn tls_is_spoken_as_the_url_says() {
         } else {
             program[1].to_owned()
         };
-        let done = Command::new(program[0]).args([&with, &key]).status().unwrap();
+        let done = Command::new(program[0])
+            .args([&with, &key])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
     raw.execute("ALTER SYSTEM SET ssl = on").await.unwrap();
@@ -187,10 +198,26 @@ async fn tls_is_spoken_as_the_url_says() {
     for (parameters, host, takes) in [
         ("sslmode=require".to_owned(), "127.0.0.1", true),
         ("sslmode=verify-full".to_owned(), "localhost", false),
-        (format!("sslmode=verify-full&sslrootcert={authority}"), "localhost", true),
-        (format!("sslmode=verify-full&sslrootcert={authority}"), "127.0.0.1", false),
-        (format!("sslmode=verify-ca&sslrootcert={authority}"), "127.0.0.1", true),
-        (format!("sslmode=require&sslrootcert={authority}"), "127.0.0.1", true),
+        (
+            format!("sslmode=verify-full&sslrootcert={authority}"),
+            "localhost",
+            true,
+        ),
+        (
+            format!("sslmode=verify-full&sslrootcert={authority}"),
+            "127.0.0.1",
+            false,
+        ),
+        (
+            format!("sslmode=verify-ca&sslrootcert={authority}"),
+            "127.0.0.1",
+            true,
+        ),
+        (
+            format!("sslmode=require&sslrootcert={authority}"),
+            "127.0.0.1",
+            true,
+        ),
     ] {
         let error = opens(&parameters, host).await;
         assert_eq!(error.is_none(), takes, "{parameters} {host}: {error:?}");

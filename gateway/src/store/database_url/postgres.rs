@@ -153,7 +153,9 @@ fn split(text: &str) -> (&str, &str, &str) {
     // A password that was not encoded may hold a slash: the last `@` before the query ends it.
     let query = rest.find(['?', '#']).unwrap_or(rest.len());
     let at = rest[..query].rfind('@').map_or(0, |at| at + 1);
-    let end = rest[at..].find(['/', '?', '#']).map_or(rest.len(), |end| at + end);
+    let end = rest[at..]
+        .find(['/', '?', '#'])
+        .map_or(rest.len(), |end| at + end);
     let (authority, after) = rest.split_at(end);
     (before, authority, after)
 }
@@ -177,8 +179,7 @@ impl Reading {
             }
             Some((_, Effect::Ours(read))) => read(self, value),
             Some((name, Effect::None(why))) => {
-                self.remarks
-                    .push(format!("`{name}` has no effect: {why}"));
+                self.remarks.push(format!("`{name}` has no effect: {why}"));
                 Ok(())
             }
             Some((name, Effect::Refused(instead))) => {
@@ -361,8 +362,14 @@ impl Reading {
         let is_near = is_socket
             || bare.is_empty()
             || bare.eq_ignore_ascii_case("localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        let host_in_url = if is_socket || bare.is_empty() { "localhost" } else { host };
+            || bare
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        let host_in_url = if is_socket || bare.is_empty() {
+            "localhost"
+        } else {
+            host
+        };
         url.set_host(Some(host_in_url))
             .map_err(|_| InvalidDatabaseUrl::Postgres)?;
         if !port.is_empty() {
@@ -449,19 +456,71 @@ mod tests {
 
     /// What stands in docs/SCALING.md, with the mode that is spoken.
     const PROVIDERS: &[(&str, &str, &str)] = &[
-        ("Neon", "postgresql://u:p@ep-x-1.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require", "verify-full"),
-        ("Supabase, direct", "postgresql://postgres:p@db.abcdefgh.supabase.co:5432/postgres", "verify-full"),
-        ("Supabase, session pooler", "postgres://postgres.abcdefgh:p@aws-0-eu-central-1.pooler.supabase.com:5432/postgres?sslmode=require&supa=base-pooler.x", "require"),
-        ("Amazon RDS", "postgres://u:p@db.abc123.eu-west-1.rds.amazonaws.com:5432/db?sslmode=verify-full&sslrootcert=/etc/ssl/rds.pem", "verify-full"),
-        ("Azure", "postgres://u%40srv:p@srv.postgres.database.azure.com:5432/db?sslmode=require", "require"),
-        ("Google Cloud SQL, proxy", "postgres://u:p@/db?host=/cloudsql/project:region:instance", "prefer"),
-        ("Google Cloud SQL, address", "postgres://u:p@10.1.2.3:5432/db?sslmode=verify-ca&sslrootcert=ca.pem&sslcert=c.pem&sslkey=k.pem", "verify-ca"),
-        ("Heroku", "postgres://u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/db?sslmode=require", "require"),
-        ("Aiven", "postgres://avnadmin:p@pg-x.aivencloud.com:12345/defaultdb?sslmode=require", "require"),
-        ("DigitalOcean", "postgresql://doadmin:p@db-x.b.db.ondigitalocean.com:25060/defaultdb?sslmode=require", "require"),
-        ("Render", "postgresql://u:p@dpg-x-a.frankfurt-postgres.render.com/db", "verify-full"),
-        ("Crunchy Bridge", "postgres://u:p@p.x.db.postgresbridge.com:5432/postgres?sslmode=verify-full&sslrootcert=system", "verify-full"),
-        ("Prisma's form", "postgresql://u:p@db.internal:6432/db?sslmode=verify-full&pgbouncer=true&connection_limit=1", "verify-full"),
+        (
+            "Neon",
+            "postgresql://u:p@ep-x-1.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require",
+            "verify-full",
+        ),
+        (
+            "Supabase, direct",
+            "postgresql://postgres:p@db.abcdefgh.supabase.co:5432/postgres",
+            "verify-full",
+        ),
+        (
+            "Supabase, session pooler",
+            "postgres://postgres.abcdefgh:p@aws-0-eu-central-1.pooler.supabase.com:5432/postgres?sslmode=require&supa=base-pooler.x",
+            "require",
+        ),
+        (
+            "Amazon RDS",
+            "postgres://u:p@db.abc123.eu-west-1.rds.amazonaws.com:5432/db?sslmode=verify-full&sslrootcert=/etc/ssl/rds.pem",
+            "verify-full",
+        ),
+        (
+            "Azure",
+            "postgres://u%40srv:p@srv.postgres.database.azure.com:5432/db?sslmode=require",
+            "require",
+        ),
+        (
+            "Google Cloud SQL, proxy",
+            "postgres://u:p@/db?host=/cloudsql/project:region:instance",
+            "prefer",
+        ),
+        (
+            "Google Cloud SQL, address",
+            "postgres://u:p@10.1.2.3:5432/db?sslmode=verify-ca&sslrootcert=ca.pem&sslcert=c.pem&sslkey=k.pem",
+            "verify-ca",
+        ),
+        (
+            "Heroku",
+            "postgres://u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/db?sslmode=require",
+            "require",
+        ),
+        (
+            "Aiven",
+            "postgres://avnadmin:p@pg-x.aivencloud.com:12345/defaultdb?sslmode=require",
+            "require",
+        ),
+        (
+            "DigitalOcean",
+            "postgresql://doadmin:p@db-x.b.db.ondigitalocean.com:25060/defaultdb?sslmode=require",
+            "require",
+        ),
+        (
+            "Render",
+            "postgresql://u:p@dpg-x-a.frankfurt-postgres.render.com/db",
+            "verify-full",
+        ),
+        (
+            "Crunchy Bridge",
+            "postgres://u:p@p.x.db.postgresbridge.com:5432/postgres?sslmode=verify-full&sslrootcert=system",
+            "verify-full",
+        ),
+        (
+            "Prisma's form",
+            "postgresql://u:p@db.internal:6432/db?sslmode=verify-full&pgbouncer=true&connection_limit=1",
+            "verify-full",
+        ),
     ];
 
     #[test]
@@ -507,8 +566,16 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(!read("postgres://u@h/db?target_session_attrs=any").unwrap().wants_writes);
-        assert!(read("postgres://u@h/db?target_session_attrs=read-write").unwrap().wants_writes);
+        assert!(
+            !read("postgres://u@h/db?target_session_attrs=any")
+                .unwrap()
+                .wants_writes
+        );
+        assert!(
+            read("postgres://u@h/db?target_session_attrs=read-write")
+                .unwrap()
+                .wants_writes
+        );
     }
 
     #[test]
@@ -523,11 +590,20 @@ mod tests {
             ("postgres://u:p@128.0.0.1/db", "verify-full"),
             ("postgres://u:p@db/db", "verify-full"),
             ("postgres://u:p@127.0.0.1/db?host=db", "verify-full"),
-            ("postgres://u:p@127.0.0.1/db?hostaddr=10.0.0.1", "verify-full"),
+            (
+                "postgres://u:p@127.0.0.1/db?hostaddr=10.0.0.1",
+                "verify-full",
+            ),
             ("postgres://u:p@db/db?sslmode=prefer", "prefer"),
             ("postgres://u:p@db/db?sslmode=disable", "disable"),
-            ("postgres://u:p@db/db?sslmode=require&sslrootcert=ca.pem", "verify-ca"),
-            ("postgres://u:p@127.0.0.1/db?channel_binding=require", "verify-full"),
+            (
+                "postgres://u:p@db/db?sslmode=require&sslrootcert=ca.pem",
+                "verify-ca",
+            ),
+            (
+                "postgres://u:p@127.0.0.1/db?channel_binding=require",
+                "verify-full",
+            ),
         ] {
             let url = read(text).unwrap();
             let wanted: PgSslMode = mode.parse().unwrap();
