@@ -11,7 +11,7 @@ use crate::feed::Following;
 use crate::making::{create_key, later, open};
 use crate::postgres::new_database;
 
-const KEYS: usize = 100_000;
+const KEYS: usize = 20_000;
 
 /// While 24 clients list by a tag that nobody has, and by one that many have, keys are revoked at once.
 async fn revocations_do_not_wait(url: &DatabaseUrl) {

@@ -186,7 +186,6 @@ impl Reading {
                 Err(InvalidDatabaseUrl::RefusedParameter(name, instead))
             }
             // Its name is not repeated: where a password holds a `?`, it is a part of it.
-            None if name.starts_with("options[") => Err(InvalidDatabaseUrl::UnknownParameter),
             None => Err(InvalidDatabaseUrl::UnknownParameter),
         }
     }
@@ -197,14 +196,17 @@ impl Reading {
     }
 
     fn hostaddr(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
-        value
+        if value
             .split(',')
             .all(|address| address.parse::<IpAddr>().is_ok())
-            .then(|| self.host(value))
-            .unwrap_or(Err(InvalidDatabaseUrl::ParameterValue(
+        {
+            self.host(value)
+        } else {
+            Err(InvalidDatabaseUrl::ParameterValue(
                 "hostaddr",
                 "an IP address",
-            )))
+            ))
+        }
     }
 
     fn port(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
