@@ -191,6 +191,8 @@ impl Layers {
                 continue;
             };
             match value.to_str() {
+                // Set to nothing is not set.
+                Some("") => {}
                 Some(value) => {
                     variables.insert(name.to_owned(), value.to_owned());
                 }

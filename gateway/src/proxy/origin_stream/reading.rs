@@ -38,6 +38,9 @@ impl<S> OriginStream<S> {
     /// Looks for a complete head in what is held. True: a final one was found and waits, with what followed it, in `ready`.
     pub(super) fn judge_held(&mut self) -> io::Result<bool> {
         loop {
+            if let Some(fault) = OriginFault::of_no_http(&self.held) {
+                return Err(self.fail(fault));
+            }
             let found = self
                 .end
                 .find(&self.held)
@@ -53,7 +56,9 @@ impl<S> OriginStream<S> {
             }
             let head = self.held.split_to(len);
             self.end = HeadEnd::default();
-            match head::judge(&head, self.request).map_err(|fault| self.fail(fault))? {
+            match head::judge(&head, self.request, self.limits().fields)
+                .map_err(|fault| self.fail(fault))?
+            {
                 Judged::Interim => self.interim_bytes = self.interim_bytes.saturating_add(len),
                 Judged::Switching => {
                     self.phase = Phase::Tunnel;
@@ -209,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         if len > self.limits().head_bytes || self.interim_bytes > 0 {
             return Ok(None);
         }
-        match head::judge(head, self.request) {
+        match head::judge(head, self.request, self.limits().fields) {
             Ok(Judged::Final(verdict)) if verdict.canonical => {
                 self.enter_body(verdict, !rest.is_empty());
                 Ok(Some(len + self.advance_body(rest)?))
