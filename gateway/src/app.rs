@@ -25,7 +25,7 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
-use crate::admin::{self, Operations};
+use crate::admin::{self, Operations, Refused};
 use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
@@ -40,13 +40,17 @@ use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::{FeedStatus, StoreHandle};
-use crate::telemetry::access_log::{AccessLog, Sink, Writer};
+use crate::telemetry::access_log::{AccessLog, Sink};
+use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
 use crate::tls::certificates::Certificates;
 use crate::tls::socket::TlsSocket;
 use crate::usage::ledger::Ledger;
 use crate::usage::meter::{UsageMeter, UsageSender};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
@@ -89,9 +93,10 @@ pub struct Gateway {
     admin: actix_web::dev::Server,
     operations: Operations,
     control: ControlPlane,
-    access_log: Option<(Writer, JoinHandle<()>)>,
+    access_log: Option<(LogWriter, JoinHandle<()>)>,
     drain: Drain,
     drain_delay: Duration,
+    drain_timeout: Duration,
 }
 
 impl Gateway {
@@ -147,7 +152,7 @@ impl Gateway {
         )
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
         let access_log = match settings.access_log {
-            Sink::Stdout => Some(Writer::start(io::stdout())?),
+            Sink::Stdout => Some(LogWriter::start(LogName::Access, unlocked(&io::stdout())?)?),
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
@@ -155,6 +160,7 @@ impl Gateway {
             settings.listen.max_requests_in_flight,
         ));
         let metrics = Metrics::new();
+        let refused = Arc::new(Refused::default());
         let page = MetricsPage {
             metrics: Arc::clone(&metrics),
             keys: Arc::clone(&keys),
@@ -168,7 +174,8 @@ impl Gateway {
             in_flight: Arc::clone(&in_flight),
             usage: ledger_status,
             certificates,
-            log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
+            access_log: access_log.as_ref().map(|(writer, _)| writer.lost()),
+            refused,
         };
         let (drain, drain_delay) = (Drain::default(), settings.listen.drain_delay);
         let data_plane = DataPlane {
@@ -204,6 +211,7 @@ impl Gateway {
             access_log,
             drain,
             drain_delay,
+            drain_timeout: settings.listen.drain_timeout,
         })
     }
 
@@ -239,7 +247,7 @@ impl Gateway {
         log::info!("stopping: finishing the requests that run");
         self.operations.begin_stop();
         tokio::select! {
-            () = self.drain.stop(&public, self.drain_delay) => {}
+            () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
                 log::warn!("stopping at once: requests that run are broken off");
                 return Ok(());
@@ -255,8 +263,8 @@ impl Gateway {
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
-            // The workers' ends of the queue are gone with them, so the thread ends once all is written.
-            let _ = thread.join();
+            // The workers' ends of the queue are gone with them, so the thread ends once all is written; unless nobody reads.
+            finish(&thread, LAST_LINES);
         }
         log::info!("stopped");
         ended.and(admin_ended)
@@ -290,7 +298,7 @@ struct DataPlane {
     usage: UsageSender,
     pool: PoolSettings,
     limits: ClientLimits,
-    access_log: Option<Writer>,
+    access_log: Option<LogWriter>,
     drain: Drain,
 }
 
@@ -379,6 +387,7 @@ impl DataPlane {
         let tally = Tally::new(
             UsageMeter::new(self.usage.clone()),
             WorkerMetrics::new(&self.metrics, routes),
+            self.drain.clone(),
         );
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
@@ -415,6 +424,7 @@ fn serve_admin(
     judge: DataPlane,
     github_keys: Option<KeySource>,
 ) -> io::Result<actix_web::dev::Server> {
+    let refused = web::Data::from(Arc::clone(&page.refused));
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
@@ -422,6 +432,7 @@ fn serve_admin(
             .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())
+            .app_data(refused.clone())
             .wrap(from_fn(admin::gate))
             .configure(admin::routes)
     };

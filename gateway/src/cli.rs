@@ -30,6 +30,7 @@ use crate::cli::output::Streams;
 use crate::config::{self, Environment};
 use crate::keys::{Prefix, token};
 use crate::store::{Actor, Stamp, Store};
+use crate::telemetry::process_log;
 
 /// The exit code of bad usage and bad settings.
 pub const EXIT_USAGE: u8 = 2;
@@ -47,7 +48,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT
+    /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve,
     /// Check the settings and print what is in force, with secrets redacted
     Check,
@@ -80,16 +81,24 @@ enum Command {
 /// Parses the arguments of the process and does what they say.
 #[must_use]
 pub fn start() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments = match parse_arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if !matches!(arguments.command, Command::Serve) {
+        process_log::start_direct();
+    }
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
-            Ok(settings) => serve::run(settings),
+            Ok(settings) => match process_log::start_queued() {
+                Ok(()) => serve::run(settings),
+                Err(error) => {
+                    eprintln!("gateway: the log cannot be written: {error}");
+                    ExitCode::FAILURE
+                }
+            },
             Err(problems) => refuse(&problems),
         },
         Command::Check => match config::load(file, &environment) {

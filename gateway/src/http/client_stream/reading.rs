@@ -25,6 +25,15 @@ impl<S> ClientStream<S> {
         self.ready.advance(count);
     }
 
+    /// As [`Self::advance_body`] for bytes that came with the head: their fault is kept until the request is passed on, so that its
+    /// handler answers it, as it does when they come later.
+    fn begin_body(&mut self, bytes: &[u8]) -> usize {
+        self.advance_body(bytes).unwrap_or_else(|fault| {
+            self.fault_of_body = Some(fault);
+            0
+        })
+    }
+
     /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is held.
     pub(super) fn advance_body(&mut self, bytes: &[u8]) -> Result<usize, ClientFault> {
         let used = match &mut self.incoming {
@@ -52,14 +61,15 @@ impl<S> ClientStream<S> {
                 .find(&self.held)
                 .map_err(|_| ClientFault::BareLineFeed)?
             else {
+                request::check_beginning(&self.held)?;
                 return if self.held.len() > self.limits.head_bytes {
-                    Err(ClientFault::HeadTooLarge)
+                    Err(request::too_large(&self.held, self.limits.head_bytes))
                 } else {
                     Ok(false)
                 };
             };
             if len > self.limits.head_bytes {
-                return Err(ClientFault::HeadTooLarge);
+                return Err(request::too_large(&self.held, self.limits.head_bytes));
             }
             let head = self.held.split_to(len);
             self.end = HeadEnd::default();
@@ -73,7 +83,7 @@ impl<S> ClientStream<S> {
             let request = request::read(&head, &self.limits)?;
             self.begin_exchange(request);
             let rest = self.held.split();
-            let used = self.advance_body(&rest)?;
+            let used = self.begin_body(&rest);
             self.ready = head;
             self.ready
                 .extend_from_slice(rest.get(..used).unwrap_or_default());
@@ -94,7 +104,7 @@ impl<S> ClientStream<S> {
         }
         let request = request::read(head, &self.limits)?;
         self.begin_exchange(request);
-        Ok(Some(len + self.advance_body(rest)?))
+        Ok(Some(len + self.begin_body(rest)))
     }
 }
 
@@ -202,6 +212,10 @@ impl<S: ClientSocket> ClientStream<S> {
     ) -> Poll<io::Result<()>> {
         if !self.owed && self.poll_linger_deadline(cx).is_ready() {
             self.close();
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(fault) = self.fault_of_body.take() {
+            self.refuse(fault, cx);
             return Poll::Ready(Ok(()));
         }
         let start = buf.filled().len();
