@@ -14,6 +14,7 @@ mod documentation;
 mod endurance;
 mod failures;
 mod fleet;
+mod full_pipes;
 mod headers;
 mod http_1_0;
 mod importing;
@@ -26,8 +27,10 @@ mod origin;
 #[path = "../databases/postgres.rs"]
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
+mod refusals;
 mod rig;
 mod running;
+mod signals;
 mod stopping;
 mod story;
 mod streaming;
