@@ -85,21 +85,27 @@ pub fn start() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    if !matches!(arguments.command, Command::Serve) {
-        process_log::start_direct();
+    // Before the settings are read: that logs, too.
+    let started = match arguments.command {
+        Command::Serve => process_log::start_queued(),
+        _ => {
+            process_log::start_direct();
+            Ok(())
+        }
+    };
+    if let Err(error) = started {
+        eprintln!("gateway: the log cannot be written: {error}");
+        return ExitCode::FAILURE;
     }
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
-            Ok(settings) => match process_log::start_queued() {
-                Ok(()) => serve::run(settings),
-                Err(error) => {
-                    eprintln!("gateway: the log cannot be written: {error}");
-                    ExitCode::FAILURE
-                }
-            },
-            Err(problems) => refuse(&problems),
+            Ok(settings) => serve::run(settings),
+            Err(problems) => {
+                process_log::flush(serve::LAST_LINES);
+                refuse(&problems)
+            }
         },
         Command::Check => match config::load(file, &environment) {
             Ok(settings) => {

@@ -13,7 +13,7 @@ use crate::config::settings::Settings;
 use crate::telemetry::process_log;
 
 /// How long the last lines of the log may take to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT; a second one ends the waiting for requests that run.
 #[must_use]
