@@ -36,7 +36,8 @@ impl Drain {
         log::info!("stopping: no more connections are taken");
         tokio::time::sleep(LAST_REQUESTS).await;
         let time_out = async {
-            tokio::time::sleep(timeout).await;
+            // Well before the server cuts off what still runs: what it ends then has not come to an end of its own.
+            tokio::time::sleep(timeout / 2).await;
             self.0.is_over.store(true, Ordering::Relaxed);
         };
         let stopped = server.stop(true);
@@ -46,7 +47,7 @@ impl Drain {
         }
     }
 
-    /// Whether the time is over in which requests could finish: what ends now is cut off.
+    /// Whether the time in which requests can finish is nearly over: one that ends in the middle is cut off.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.is_over.load(Ordering::Relaxed)

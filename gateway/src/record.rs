@@ -421,11 +421,11 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.take_over_fault();
-        let has_left = self
+        let is_the_clients = self
             .client
             .as_ref()
-            .is_some_and(|client| client.client_left());
-        if self.ending == Ending::ClientGone && !has_left && self.tally.cuts_off() {
+            .is_some_and(|client| client.client_left() || client.fault().is_some());
+        if self.ending == Ending::ClientGone && !is_the_clients && self.tally.cuts_off() {
             self.ending = Ending::TimeLimit;
             self.cause
                 .get_or_insert_with(|| "it ran for longer than listen.drain_timeout".to_owned());

@@ -38,14 +38,15 @@ impl<S> OriginStream<S> {
     /// Looks for a complete head in what is held. True: a final one was found and waits, with what followed it, in `ready`.
     pub(super) fn judge_held(&mut self) -> io::Result<bool> {
         loop {
-            if let Some(fault) = OriginFault::of_no_http(&self.held) {
-                return Err(self.fail(fault));
-            }
             let found = self
                 .end
                 .find(&self.held)
                 .map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
             let Some(len) = found else {
+                // Without waiting for an end that may never come.
+                if let Some(fault) = OriginFault::of_no_http(&self.held) {
+                    return Err(self.fail(fault));
+                }
                 if self.held.len().saturating_add(self.interim_bytes) > self.limits().head_bytes {
                     return Err(self.fail(OriginFault::HeadTooLarge));
                 }
