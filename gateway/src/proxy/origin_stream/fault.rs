@@ -176,7 +176,7 @@ impl OriginFault {
         Some(Self::BadFraming(match text.first() {
             // A handshake or an alert (RFC 8446 §5.1).
             Some(0x15 | 0x16) => "it is TLS: is the origin's address https://?",
-            _ => "it is no HTTP",
+            _ => "bad status line",
         }))
     }
 
