@@ -355,7 +355,7 @@ mod tests {
             serde_json::from_str(&line(&full)).unwrap();
         assert_eq!(documented("| field |"), parsed.keys().cloned().collect());
         let causes = crate::auth::cause::Cause::NAMES.map(str::to_owned);
-        assert_eq!(documented("| `cause` |"), causes.into());
+        assert_eq!(documented("| `cause` | what was sent |"), causes.into());
         let endings = [
             Ending::Complete,
             Ending::ClientGone,
@@ -365,7 +365,7 @@ mod tests {
             Ending::Panicked,
         ];
         let endings = endings.map(|ending| ending.as_str().to_owned());
-        assert_eq!(documented("| `ending` |"), endings.into());
+        assert_eq!(documented("| `ending` | when |"), endings.into());
     }
 
     #[test]
