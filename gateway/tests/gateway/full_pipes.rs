@@ -98,14 +98,10 @@ fn a_full_standard_output_and_standard_error_stop_nothing() {
     );
     assert_eq!(made.status, 201, "{}", made.text());
     let page = get(admin, "/metrics", &[]).text();
-    for log in ["access", "process"] {
-        let name = format!("postern_log_lines_lost_total{{log=\"{log}\"}} ");
-        let lost = page.lines().find_map(|line| line.strip_prefix(&name));
-        assert!(
-            lost.unwrap().parse::<u64>().unwrap() > 0,
-            "nothing of the {log} log was lost: {lost:?}"
-        );
-    }
+    // The queue of the access log has room for all of these lines; that of the process log has not.
+    let name = "postern_log_lines_lost_total{log=\"process\"} ";
+    let lost = page.lines().find_map(|line| line.strip_prefix(name));
+    assert!(lost.unwrap().parse::<u64>().unwrap() > 0, "{lost:?}");
     // The end waits for nobody either.
     let stopped = Instant::now();
     assert!(
