@@ -95,6 +95,10 @@ pub fn start() -> ExitCode {
         file,
         environment: &environment,
         is_waiting: !arguments.no_wait,
+        missing: match arguments.command {
+            Command::Import(_) => Missing::Made,
+            _ => Missing::Refused,
+        },
     };
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
@@ -181,6 +185,17 @@ struct OnStore<'a> {
     environment: &'a Environment,
     /// Whether to return only once the gateways that run go by what was changed.
     is_waiting: bool,
+    /// What is done where there is no store.
+    missing: Missing,
+}
+
+/// What a command does where there is no store.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// It fails: what it would make there, no gateway would read.
+    Refused,
+    /// It makes one.
+    Made,
 }
 
 impl OnStore<'_> {
@@ -195,7 +210,10 @@ impl OnStore<'_> {
             Err(problems) => return refuse(&problems),
         };
         let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
-            let store = Store::open(&settings.url).await?;
+            let store = match self.missing {
+                Missing::Made => Store::open(&settings.url).await?,
+                Missing::Refused => Store::open_existing(&settings.url).await?,
+            };
             let user = std::env::var("USER").ok();
             let stamp = Stamp::now(Actor::command_line(user.as_deref()));
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());

@@ -111,6 +111,33 @@ impl Store {
         }
     }
 
+    /// Opens a database that holds a store already; makes none.
+    pub async fn open_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let holds_store = match url.place() {
+            Place::Sqlite(path) => SqliteFile::holds_store(path).await,
+            Place::Postgres(_) => Self::holds_store_on_server(url).await?,
+        };
+        if !holds_store {
+            return Err(StoreError::NoStore {
+                location: url.absolute(),
+            });
+        }
+        Self::open(url).await
+    }
+
+    async fn holds_store_on_server(url: &DatabaseUrl) -> Result<bool, StoreError> {
+        let Place::Postgres(whole_url) = url.place() else {
+            return Ok(false);
+        };
+        let server = PostgresServer::new(whole_url, &url.to_string())?;
+        let failed = |error: StoreError| error.while_opening(server.location());
+        let mut connection = server.connect().await.map_err(failed)?;
+        let found = PostgresServer::holds_store(&mut connection).await;
+        let _ = timeout(FAREWELL, sqlx::Connection::close(connection)).await;
+        found
+    }
+
     /// Closes all connections, waiting for those in use. What was acknowledged is safe without it.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -122,6 +149,9 @@ impl Store {
         self.database.location()
     }
 }
+
+/// How long a connection may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Database {
     /// Where it is, without credentials.

@@ -401,7 +401,8 @@ impl From<StoreError> for Problem {
                 Kind::IdempotencyKeyReused,
                 "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
             ),
-            StoreError::NotADatabase { .. }
+            StoreError::NoStore { .. }
+            | StoreError::NotADatabase { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::OtherSchema { .. }
             | StoreError::UnreadableRow { .. }

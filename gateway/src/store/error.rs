@@ -26,6 +26,15 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// There is no store there, and only the gateway itself and an import make one: a key in a store that no gateway reads
+    /// would never let anyone in.
+    #[error(
+        "there is no store at {location}; is DATABASE_URL set as for the gateway? `gateway serve` and `gateway import` make one"
+    )]
+    NoStore {
+        /// The file, or the server and the database.
+        location: String,
+    },
     /// The file is something else, or damaged.
     #[error("{location} is not an SQLite database, or it is damaged")]
     NotADatabase {

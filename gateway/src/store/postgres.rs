@@ -102,6 +102,12 @@ impl PostgresServer {
         pool.map_err(|error| StoreError::from(error).while_opening(&self.location))
     }
 
+    /// Whether the database that is connected to holds a store.
+    pub(super) async fn holds_store(connection: &mut AnyConnection) -> Result<bool, StoreError> {
+        let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+        Ok(sqlx::query_scalar(table).fetch_one(connection).await?)
+    }
+
     /// Opens a connection of its own.
     pub(super) async fn connect(&self) -> Result<AnyConnection, StoreError> {
         within(ANSWER_TIMEOUT, async {

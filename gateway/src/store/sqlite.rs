@@ -47,6 +47,24 @@ impl SqliteFile {
         })
     }
 
+    /// Whether there is a file at `path` that holds a store, or that says itself why it cannot be opened.
+    pub(super) async fn holds_store(path: &Path) -> bool {
+        let found = async {
+            let options = connect_options(&fs::canonicalize(path)?)?;
+            let mut connection = options.connect().await?;
+            connection.execute(SETTINGS).await?;
+            let table = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+            let found: Result<i64, _> = sqlx::query_scalar(table).fetch_one(&mut connection).await;
+            connection.close().await?;
+            found
+        };
+        match found.await {
+            Ok(tables) => tables > 0,
+            Err(sqlx::Error::Io(error)) => error.kind() != ErrorKind::NotFound,
+            Err(_) => true,
+        }
+    }
+
     /// The file, as it was configured.
     pub(super) fn location(&self) -> &str {
         &self.location
