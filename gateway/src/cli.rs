@@ -18,6 +18,7 @@ pub mod output;
 pub mod secret;
 pub mod serve;
 pub mod usage;
+mod user;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -142,8 +143,8 @@ pub fn start() -> ExitCode {
         Command::Keys(command) => with_store.run(async |store, prefix, stamp, streams| {
             keys::run(command, store, prefix, stamp, streams).await
         }),
-        Command::Audit(command) => with_store.run(async |store, prefix, _, streams| {
-            audit::run(command, store, prefix, streams).await
+        Command::Audit(command) => with_store.run(async |store, prefix, stamp, streams| {
+            audit::run(command, store, prefix, stamp.at, streams).await
         }),
         Command::Gateways(command) => with_store.run(async |store, _, stamp, streams| {
             gateways::run(&command, store, stamp, streams).await
@@ -221,8 +222,7 @@ impl OnStore<'_> {
                 Missing::Made => Store::open(&settings.url).await?,
                 Missing::Refused => Store::open_existing(&settings.url).await?,
             };
-            let user = std::env::var("USER").ok();
-            let stamp = Stamp::now(Actor::command_line(user.as_deref()));
+            let stamp = Stamp::now(Actor::command_line(Some(&user::name())));
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             let mut streams = Streams {
                 out: &mut out,

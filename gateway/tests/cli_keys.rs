@@ -115,7 +115,9 @@ impl Shell {
             Cli::Buckets(command) => {
                 buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await
             }
-            Cli::Audit(command) => audit::run(command, &self.store, &prefix, &mut streams).await,
+            Cli::Audit(command) => {
+                audit::run(command, &self.store, &prefix, NOW, &mut streams).await
+            }
         }
     }
 

@@ -113,6 +113,14 @@ pub enum StoreError {
     /// The key of a creation was used before, for another one.
     #[error("this idempotency key was used for another request")]
     IdempotencyKeyReused,
+    /// The audit has no row of such an actor.
+    #[error("nothing was done by `{wanted}`; who did something: {known}")]
+    UnknownActor {
+        /// The name that was asked for.
+        wanted: String,
+        /// Who is in the audit.
+        known: String,
+    },
     /// There is no such consumer.
     #[error("there is no consumer `{wanted}`")]
     UnknownConsumer {
@@ -181,6 +189,7 @@ impl StoreError {
             Self::NotADatabase { .. } => Fault::Damaged,
             Self::Database(_) => Fault::Other,
             Self::NoStore { .. }
+            | Self::UnknownActor { .. }
             | Self::NewerSchema { .. }
             | Self::OtherSchema { .. }
             | Self::Duplicate { .. }
