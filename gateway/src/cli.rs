@@ -134,6 +134,16 @@ pub fn start() -> ExitCode {
                 for warning in &settings.warnings {
                     eprintln!("gateway: warning: {warning}");
                 }
+                if settings
+                    .routes
+                    .iter()
+                    .any(|route| !route.buckets.is_empty())
+                {
+                    eprintln!(
+                        "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \
+                         lets no key in"
+                    );
+                }
                 ExitCode::SUCCESS
             }
             Err(problems) => refuse(&problems),

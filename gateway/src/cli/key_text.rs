@@ -53,9 +53,9 @@ impl PlainArgument {
         if !io::stdin().is_terminal() {
             return Ok(self.read()?);
         }
-        let _ = write!(streams.err, "Key (not shown): ");
-        let _ = streams.err.flush();
         let line = unechoed(|| {
+            let _ = write!(streams.err, "Key (not shown): ");
+            let _ = streams.err.flush();
             let mut line = Zeroizing::new(String::with_capacity(MAX_TOKEN_BYTES * 2));
             io::stdin().lock().read_line(&mut line)?;
             Ok(line)
