@@ -25,7 +25,7 @@ use crate::auth::{Caller, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Refusal, Restriction};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
@@ -45,7 +45,7 @@ use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
-use crate::routes::{MissingKey, NoRoute, Route, Routes, is_same};
+use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
@@ -321,7 +321,8 @@ fn admitted<'a>(
         let headers = request.head().headers();
         exchange.because(
             match refusal {
-                Refusal::KeyRestricted => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Address) => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Bucket) => Cause::Bucket,
                 Refusal::InsufficientScope(_) => Cause::Scope,
                 _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
             }
@@ -415,21 +416,23 @@ fn authenticate(
 
 /// Whether the caller may use the route, and from where it is.
 fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
-    if !caller.allows_address(address.client) {
-        return Err(Refusal::KeyRestricted);
-    }
-    if route
-        .scopes
-        .iter()
-        .all(|needed| caller.allows(needed.as_str()))
-    {
-        return Ok(());
-    }
-    Err(match caller {
+    match caller {
+        Caller::Key(key) => match route.objects_to(key, address.client) {
+            None => Ok(()),
+            Some(objection) => Err(objected(objection, route)),
+        },
+        Caller::Anonymous if route.scopes.is_empty() => Ok(()),
         // Without a key there is nothing that could have the scopes.
-        Caller::Anonymous => Refusal::KeyMissing,
-        Caller::Key(_) => lacks_scope(route),
-    })
+        Caller::Anonymous => Err(Refusal::KeyMissing),
+    }
+}
+
+fn objected(objection: Objection, route: &Route) -> Refusal {
+    match objection {
+        Objection::Address => Refusal::KeyRestricted(Restriction::Address),
+        Objection::Bucket => Refusal::KeyRestricted(Restriction::Bucket),
+        Objection::Scope => lacks_scope(route),
+    }
 }
 
 fn lacks_scope(route: &Route) -> Refusal {
@@ -541,8 +544,7 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
         Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
         Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
         Withdrawn::Gone => Refusal::KeyInvalid,
-        Withdrawn::Address => Refusal::KeyRestricted,
-        Withdrawn::Scope => lacks_scope(route),
+        Withdrawn::Refused(objection) => objected(objection, route),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_ups
 use crate::config::value::{
     CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
 };
-use crate::keys::{AddressRange, Prefix, Scope};
+use crate::keys::{AddressRange, BucketName, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -155,6 +155,8 @@ pub struct RouteSettings {
     pub methods: Vec<MethodName>,
     /// Where its requests go; none means the default upstream.
     pub upstream: Option<UpstreamRef>,
+    /// Buckets whose keys it takes; none means every one.
+    pub buckets: Vec<BucketName>,
     /// Scopes that a credential must have, all of them.
     pub scopes: Vec<Scope>,
     /// What happens to a request without a key.
@@ -366,6 +368,7 @@ impl RouteSettings {
             path,
             methods: section.take_list("methods"),
             upstream: section.take_optional("upstream"),
+            buckets: section.take_list("buckets"),
             scopes: section.take_list("scopes"),
             on_missing_key: section.take("on_missing_key", MissingKey::Reject),
             preserve_host: section.take("preserve_host", false),

@@ -99,6 +99,17 @@ impl DatabaseUrl {
         }
     }
 
+    /// What it names, with a whole path where it is a file: a relative one says nothing without its directory.
+    pub(super) fn absolute(&self) -> String {
+        match self.place() {
+            Place::Sqlite(path) => std::path::absolute(path)
+                .unwrap_or_else(|_| path.to_owned())
+                .display()
+                .to_string(),
+            Place::Postgres(_) => self.to_string(),
+        }
+    }
+
     /// Whether it is a server that other machines may share.
     #[must_use]
     pub fn is_shared(&self) -> bool {
