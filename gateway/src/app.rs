@@ -1,5 +1,6 @@
 //! Wiring: the only file that knows every part. It binds, opens the store, and starts the two planes.
 
+mod open_files;
 mod parts;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
 use crate::admin::{self, Operations};
+use crate::app::open_files::warn_of_open_files;
 use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
@@ -40,7 +42,8 @@ use crate::open_streams::OpenStreams;
 use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
-use crate::store::{FeedStatus, StoreHandle};
+use crate::store::snapshot::SnapshotKey;
+use crate::store::{FeedStatus, StoreHandle, StoreSizes};
 use crate::telemetry::access_log::{AccessLog, Sink, Writer};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
@@ -122,6 +125,7 @@ impl Gateway {
             .clone()
             .map(|certificates| (certificates, settings.listen.certificates.clone()));
         let store = StoreHandle::default();
+        let sizes = Arc::<StoreSizes>::default();
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();
         let control = ControlPlane::start(
@@ -129,6 +133,8 @@ impl Gateway {
             Duties {
                 settings: settings.store.clone(),
                 store: store.clone(),
+                snapshot_key: SnapshotKey::of(settings.origin.shared_secret.expose()),
+                sizes: Arc::clone(&sizes),
                 keys: Arc::clone(&keys),
                 status: Arc::clone(&feed),
                 name: name(public_address),
@@ -139,6 +145,7 @@ impl Gateway {
             },
         )
         .await?;
+        warn_of_open_files(&settings);
         let operations = Operations::new(
             Arc::clone(&keys),
             Arc::clone(&feed),
@@ -170,6 +177,7 @@ impl Gateway {
                 .collect(),
             in_flight: Arc::clone(&in_flight),
             usage: ledger_status,
+            sizes,
             certificates,
             log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
         };

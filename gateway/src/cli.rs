@@ -89,6 +89,13 @@ pub fn start() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Command::Keys(command) = &arguments.command
+        && arguments.no_wait
+        && command.waits_for_all()
+    {
+        eprintln!("gateway: `--wait` and `--no-wait` contradict each other: give one of them");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
     let with_store = OnStore {

@@ -15,7 +15,7 @@ use crate::keys::KeyTable;
 use crate::proxy::Upstream;
 use crate::proxy::upstream::State;
 use crate::proxy::upstream::attempts::Phase;
-use crate::store::FeedStatus;
+use crate::store::{FeedStatus, StoreSizes};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
 use crate::tls::certificates::Certificates;
@@ -36,6 +36,8 @@ pub struct MetricsPage {
     pub in_flight: Arc<RequestsInFlight>,
     /// How usage gets to the store.
     pub usage: Arc<LedgerStatus>,
+    /// How much there is in the store.
+    pub sizes: Arc<StoreSizes>,
     /// The certificates of the public listener, if it has any.
     pub certificates: Option<Arc<Certificates>>,
     /// Lines that the access log lost, if there is one.
@@ -177,6 +179,22 @@ impl MetricsPage {
             "How often all keys were loaded, the first time included.",
             self.feed.loads(),
         );
+        let mut rows = page.family(
+            "postern_store_rows",
+            Kind::Gauge,
+            "Rows of a table of the store, as they were last counted.",
+        );
+        for (table, count) in self.sizes.rows() {
+            rows.sample(&[("table", table)], count);
+        }
+        let mut bytes = page.family(
+            "postern_store_bytes",
+            Kind::Gauge,
+            "Bytes of the database and of the log of SQLite, as they were last measured.",
+        );
+        for (part, size) in self.sizes.bytes() {
+            bytes.sample(&[("part", part)], size);
+        }
         page.single(
             "postern_usage_pending",
             Kind::Gauge,

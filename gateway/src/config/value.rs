@@ -121,6 +121,29 @@ impl Setting for Span {
     }
 }
 
+/// A span of days, for what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(pub Duration);
+
+impl Setting for Days {
+    const ACCEPTED: &'static str =
+        "a span of time from 1day to 100years with its unit, such as \"90days\" or \"1year\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let day = Duration::from_hours(24);
+        let accepted = day..=day * 36_525;
+        humantime::parse_duration(text)
+            .ok()
+            .filter(|span| accepted.contains(span))
+            .map(Self)
+            .ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", humantime::format_duration(self.0))
+    }
+}
+
 /// Text for a header's quoted string: visible ASCII and inner spaces, without quotes and backslashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotableText(pub String);

@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod rig;
 mod running;
 mod stopping;
+mod store_operations;
 mod story;
 mod streaming;
 mod tls;
