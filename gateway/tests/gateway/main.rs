@@ -19,6 +19,7 @@ mod endurance;
 mod failures;
 mod fleet;
 mod headers;
+mod health_path;
 mod http_1_0;
 mod importing;
 mod in_force;
