@@ -26,14 +26,14 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
-use crate::admin::{self, Operations};
+use crate::admin::{self, Operations, Refused};
 use crate::app::open_files::warn_of_open_files;
 use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::drain::Drain;
 use crate::http::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream};
-use crate::http::proxy_protocol::FaultLog;
+use crate::http::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
@@ -44,13 +44,17 @@ use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::snapshot::SnapshotKey;
 use crate::store::{FeedStatus, StoreHandle, StoreSizes};
-use crate::telemetry::access_log::{AccessLog, Sink, Writer};
+use crate::telemetry::access_log::{AccessLog, Sink};
+use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
 use crate::tls::certificates::Certificates;
 use crate::tls::socket::TlsSocket;
 use crate::usage::ledger::Ledger;
 use crate::usage::meter::{UsageMeter, UsageSender};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
@@ -93,9 +97,10 @@ pub struct Gateway {
     admin: actix_web::dev::Server,
     operations: Operations,
     control: ControlPlane,
-    access_log: Option<(Writer, JoinHandle<()>)>,
+    access_log: Option<(LogWriter, JoinHandle<()>)>,
     drain: Drain,
     drain_delay: Duration,
+    drain_timeout: Duration,
 }
 
 impl Gateway {
@@ -157,7 +162,7 @@ impl Gateway {
         )
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
         let access_log = match settings.access_log {
-            Sink::Stdout => Some(Writer::start(io::stdout())?),
+            Sink::Stdout => Some(LogWriter::start(LogName::Access, unlocked(&io::stdout())?)?),
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
@@ -165,6 +170,7 @@ impl Gateway {
             settings.listen.max_requests_in_flight,
         ));
         let metrics = Metrics::new();
+        let refused = Arc::new(Refused::default());
         let page = MetricsPage {
             metrics: Arc::clone(&metrics),
             keys: Arc::clone(&keys),
@@ -179,7 +185,8 @@ impl Gateway {
             usage: ledger_status,
             sizes,
             certificates,
-            log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
+            access_log: access_log.as_ref().map(|(writer, _)| writer.lost()),
+            refused,
         };
         let (drain, drain_delay) = (Drain::default(), settings.listen.drain_delay);
         let data_plane = DataPlane {
@@ -215,6 +222,7 @@ impl Gateway {
             access_log,
             drain,
             drain_delay,
+            drain_timeout: settings.listen.drain_timeout,
         })
     }
 
@@ -250,7 +258,7 @@ impl Gateway {
         log::info!("stopping: finishing the requests that run");
         self.operations.begin_stop();
         tokio::select! {
-            () = self.drain.stop(&public, self.drain_delay) => {}
+            () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
                 log::warn!("stopping at once: requests that run are broken off");
                 return Ok(());
@@ -266,8 +274,8 @@ impl Gateway {
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
-            // The workers' ends of the queue are gone with them, so the thread ends once all is written.
-            let _ = thread.join();
+            // The workers' ends of the queue are gone with them, so the thread ends once all is written; unless nobody reads.
+            finish(&thread, LAST_LINES);
         }
         log::info!("stopped");
         ended.and(admin_ended)
@@ -301,7 +309,7 @@ struct DataPlane {
     usage: UsageSender,
     pool: PoolSettings,
     limits: ClientLimits,
-    access_log: Option<Writer>,
+    access_log: Option<LogWriter>,
     drain: Drain,
 }
 
@@ -361,8 +369,12 @@ impl DataPlane {
                 .announced_by(announcers.clone())
                 .observed_by(move |client, fault| {
                     faults.fault(fault);
-                    if let ClientFault::ProxyHeader(fault) = fault {
-                        log.note(client.peer(), fault);
+                    match fault {
+                        ClientFault::ProxyHeader(fault) => log.note(client.peer(), fault),
+                        ClientFault::UnexpectedProxyHeader => {
+                            log.note(client.peer(), ProxyHeaderFault::Unexpected);
+                        }
+                        _ => {}
                     }
                 });
             // Those that never come to a request are refused as all others are.
@@ -400,6 +412,7 @@ impl DataPlane {
         let tally = Tally::new(
             UsageMeter::new(self.usage.clone()),
             WorkerMetrics::new(&self.metrics, routes),
+            self.drain.clone(),
         );
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
@@ -436,6 +449,7 @@ fn serve_admin(
     judge: DataPlane,
     github_keys: Option<KeySource>,
 ) -> io::Result<actix_web::dev::Server> {
+    let refused = web::Data::from(Arc::clone(&page.refused));
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
@@ -443,6 +457,7 @@ fn serve_admin(
             .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())
+            .app_data(refused.clone())
             .wrap(from_fn(admin::gate))
             .configure(admin::routes)
     };

@@ -122,7 +122,57 @@ pub(super) struct ProblemBody<'p> {
     errors: &'p [FieldError],
 }
 
+// A kind that is new stands in the list too; `Internal` stays the last.
+const _: () = assert!(Kind::ALL.len() == Kind::Internal as usize + 1);
+
 impl Kind {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 33] = [
+        Self::AdminDisabled,
+        Self::StoreUnavailable,
+        Self::OutcomeUnknown,
+        Self::TooManyReads,
+        Self::Unauthorized,
+        Self::InsufficientRole,
+        Self::SignatureInvalid,
+        Self::PublicKeysUnavailable,
+        Self::TooManyReports,
+        Self::KeyInUrl,
+        Self::MisdirectedRequest,
+        Self::CrossOrigin,
+        Self::BadRequest,
+        Self::InvalidBody,
+        Self::InvalidParameter,
+        Self::UnfollowableQuery,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Duplicate,
+        Self::KeyRevoked,
+        Self::KeyEnding,
+        Self::AmbiguousRequest,
+        Self::NotGood,
+        Self::GatewayRuns,
+        Self::IdempotencyKeyInUse,
+        Self::IdempotencyKeyReused,
+        Self::TagMismatch,
+        Self::BodyTooLarge,
+        Self::MetadataTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ScopeNotGranted,
+        Self::ExpiryInThePast,
+        Self::Internal,
+    ];
+
+    /// The status of its answer.
+    pub(super) fn status(self) -> u16 {
+        self.row().0.as_u16()
+    }
+
+    /// Its name, for programs.
+    pub(super) fn code(self) -> &'static str {
+        self.row().1
+    }
+
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::AdminDisabled => (
@@ -481,40 +531,6 @@ mod tests {
     use super::*;
     use crate::http::request_id::RequestIds;
 
-    const EVERY_KIND: &[Kind] = &[
-        Kind::AdminDisabled,
-        Kind::StoreUnavailable,
-        Kind::OutcomeUnknown,
-        Kind::TooManyReads,
-        Kind::Unauthorized,
-        Kind::InsufficientRole,
-        Kind::KeyInUrl,
-        Kind::BadRequest,
-        Kind::InvalidBody,
-        Kind::InvalidParameter,
-        Kind::UnfollowableQuery,
-        Kind::SignatureInvalid,
-        Kind::PublicKeysUnavailable,
-        Kind::TooManyReports,
-        Kind::NotFound,
-        Kind::MethodNotAllowed,
-        Kind::Duplicate,
-        Kind::KeyRevoked,
-        Kind::KeyEnding,
-        Kind::NotGood,
-        Kind::AmbiguousRequest,
-        Kind::GatewayRuns,
-        Kind::IdempotencyKeyInUse,
-        Kind::IdempotencyKeyReused,
-        Kind::TagMismatch,
-        Kind::BodyTooLarge,
-        Kind::MetadataTooLarge,
-        Kind::UnsupportedMediaType,
-        Kind::ScopeNotGranted,
-        Kind::ExpiryInThePast,
-        Kind::Internal,
-    ];
-
     #[test]
     fn every_kind_is_documented_and_carries_what_its_status_demands() {
         let document = include_str!("../../../docs/PROBLEMS.md")
@@ -522,7 +538,7 @@ mod tests {
             .unwrap()
             .1;
         let id = RequestIds::new().make();
-        for &kind in EVERY_KIND {
+        for kind in Kind::ALL {
             let (status, code, _) = kind.row();
             let row = format!("| {} | `{code}` |", status.as_u16());
             assert!(

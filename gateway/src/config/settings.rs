@@ -11,7 +11,9 @@ use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::routes::{refuse_routes, warn_of_routes};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
-use crate::config::value::{CertificateName, Count, Days, FilePath, HostName, QuotableText, Span};
+use crate::config::value::{
+    CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
+};
 use crate::http::health_path::HealthPath;
 use crate::keys::{AddressRange, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
@@ -122,6 +124,10 @@ pub struct OriginSettings {
     pub preserve_host: bool,
     /// Whether every origin tells `/Admin` from `/admin`.
     pub path_case: PathCase,
+    /// Most bytes of the head of an answer, its interim answers included.
+    pub max_head_bytes: usize,
+    /// Most header fields of an answer.
+    pub max_headers: usize,
     /// How origins at `https://` are spoken to; there when an address or `[origin.tls]` asks for it.
     pub tls: Option<OriginTls>,
 }
@@ -276,8 +282,8 @@ impl ListenSettings {
             max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
-            max_head_bytes: section.take("max_head_bytes", Count(16 * 1024)).0,
-            max_headers: section.take("max_headers", Count(64)).0,
+            max_head_bytes: section.take("max_head_bytes", HeadBytes(16 * 1024)).0,
+            max_headers: section.take("max_headers", HeadFields(64)).0,
             head_timeout: span(section, "head_timeout", 5),
             body_idle_timeout: span(section, "body_idle_timeout", 30),
             write_idle_timeout: span(section, "write_idle_timeout", 30),
@@ -316,6 +322,8 @@ impl OriginSettings {
             } else {
                 PathCase::Either
             },
+            max_head_bytes: section.take("max_head_bytes", HeadBytes(64 * 1024)).0,
+            max_headers: section.take("max_headers", HeadFields(96)).0,
             tls: None,
             // Last, so that what is missing hides no problem of the settings above.
             shared_secret: shared_secret?,
