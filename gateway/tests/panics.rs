@@ -143,6 +143,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         allow_ambiguous_path: false,
     };
     let policy = Policy {
+        health_path: None,
         routes: Routes::new(
             vec![route("/", origin), route("/panic", "http://panic.test")],
             PathCase::Either,

@@ -64,7 +64,7 @@ pub(super) fn policy(
         buckets: Vec::new(),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
-        preserve_host: false,
+        preserve_host: settings.origin.preserve_host,
         forward_metadata: false,
         rewrite_location: true,
         allow_ambiguous_path: false,
@@ -95,6 +95,7 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         realm: settings.realm.clone(),
+        health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),
         max_staleness: settings.store.max_staleness,
         secret,

@@ -315,6 +315,7 @@ parsed! {
     crate::leaks::public_keys::KeySource: "the path of a file, or an address that begins with \"https://\"",
     crate::keys::Prefix: "2 to 12 lower-case letters and digits",
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
+    crate::http::health_path::HealthPath: "a path, such as \"/healthz\"",
     crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
     crate::routes::PathPrefix: "a path, such as \"/v1\"",
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",

@@ -21,6 +21,7 @@ mod failures;
 mod fleet;
 mod full_pipes;
 mod headers;
+mod health_path;
 mod http_1_0;
 mod importing;
 mod in_force;
