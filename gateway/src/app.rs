@@ -154,8 +154,9 @@ impl Gateway {
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
-        let in_flight = Arc::new(RequestsInFlight::up_to(
+        let in_flight = Arc::new(RequestsInFlight::shared(
             settings.listen.max_requests_in_flight,
+            settings.listen.share_of_a_key(),
         ));
         let metrics = Metrics::new();
         let page = MetricsPage {

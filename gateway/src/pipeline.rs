@@ -313,6 +313,14 @@ fn admitted<'a>(
     exchange.called_by(&caller, &worker.streams, since);
     authorise(&caller, route, exchange.address())?;
     admit(policy, size)?;
+    // Last: who is refused for something else is in nobody's way.
+    if !exchange.charge(&caller) {
+        return Err(match caller {
+            Caller::Key(_) => Refusal::TooManyOfKey,
+            // The others without a key are no one that the client is.
+            Caller::Anonymous => Refusal::Overloaded,
+        });
+    }
     Ok(Admitted {
         target,
         route,

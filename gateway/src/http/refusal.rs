@@ -36,6 +36,7 @@ pub const CODES: &[&str] = &[
     "origin_timeout",
     "not_ready",
     "overloaded",
+    "too_many_requests",
     "internal_error",
 ];
 
@@ -94,6 +95,8 @@ pub enum Refusal {
     NotReady,
     /// As many requests are in flight as may be.
     Overloaded,
+    /// The key has as many requests in flight as one key may: the others still have theirs.
+    TooManyOfKey,
     /// A fault of the gateway's own: its code panicked.
     Internal,
 }
@@ -293,6 +296,12 @@ impl Refusal {
                 "Overloaded",
                 "Too many requests are in flight. Try again shortly.",
             ),
+            Self::TooManyOfKey => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many requests at once",
+                "The API key has as many requests in flight as it may. Try again when one of them has ended.",
+            ),
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal_error",
@@ -342,6 +351,7 @@ impl Refusal {
             | Self::OriginTimeout
             | Self::NotReady
             | Self::Overloaded
+            | Self::TooManyOfKey
             | Self::Internal => None,
         }
     }
@@ -414,7 +424,7 @@ impl Refusal {
                 headers.insert(header::ALLOW, allowed);
             }
         }
-        if matches!(self, Self::NotReady | Self::Overloaded) {
+        if matches!(self, Self::NotReady | Self::Overloaded | Self::TooManyOfKey) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if body_unread || self.closes() {
