@@ -18,6 +18,7 @@ has_haproxy() { has haproxy || [ -x /usr/sbin/haproxy ]; }
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 has_postgres() { (has initdb && has postgres) || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
+has_pgbouncer() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 may_install() { [ "$(id -u)" = 0 ] && has apt-get; }
 
@@ -53,6 +54,7 @@ for_rust() {
     echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
   fi
   need "a PostgreSQL server" postgresql has_postgres
+  need "a pooler before PostgreSQL" pgbouncer has_pgbouncer
   need "nginx, which asks the gateway about requests" nginx-light has_nginx
   need "nginx's stream module, a load balancer" libnginx-mod-stream has_nginx_stream
   need "HAProxy, a load balancer" haproxy has_haproxy

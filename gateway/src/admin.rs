@@ -26,6 +26,7 @@ mod page;
 mod path;
 mod problem;
 mod query;
+mod refused;
 mod roll;
 pub mod tokens;
 mod usage;
@@ -35,6 +36,7 @@ pub use endpoint::Endpoint;
 pub use gate::gate;
 pub use openapi::document;
 pub use operations::Operations;
+pub use refused::Refused;
 
 use std::rc::Rc;
 

@@ -1,5 +1,6 @@
 //! Wiring: the only file that knows every part. It binds, opens the store, and starts the two planes.
 
+mod open_files;
 mod parts;
 
 use std::convert::Infallible;
@@ -25,13 +26,14 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
-use crate::admin::{self, Operations};
+use crate::admin::{self, Operations, Refused};
+use crate::app::open_files::warn_of_open_files;
 use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::drain::Drain;
 use crate::http::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream};
-use crate::http::proxy_protocol::FaultLog;
+use crate::http::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
@@ -40,14 +42,19 @@ use crate::open_streams::OpenStreams;
 use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
-use crate::store::{FeedStatus, StoreHandle};
-use crate::telemetry::access_log::{AccessLog, Sink, Writer};
+use crate::store::snapshot::SnapshotKey;
+use crate::store::{FeedStatus, StoreHandle, StoreSizes};
+use crate::telemetry::access_log::{AccessLog, Sink};
+use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
 use crate::tls::certificates::Certificates;
 use crate::tls::socket::TlsSocket;
 use crate::usage::ledger::Ledger;
 use crate::usage::meter::{UsageMeter, UsageSender};
+
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel holds for us while every worker is busy.
 const BACKLOG: i32 = 1024;
@@ -90,9 +97,10 @@ pub struct Gateway {
     admin: actix_web::dev::Server,
     operations: Operations,
     control: ControlPlane,
-    access_log: Option<(Writer, JoinHandle<()>)>,
+    access_log: Option<(LogWriter, JoinHandle<()>)>,
     drain: Drain,
     drain_delay: Duration,
+    drain_timeout: Duration,
 }
 
 impl Gateway {
@@ -122,6 +130,7 @@ impl Gateway {
             .clone()
             .map(|certificates| (certificates, settings.listen.certificates.clone()));
         let store = StoreHandle::default();
+        let sizes = Arc::<StoreSizes>::default();
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();
         let control = ControlPlane::start(
@@ -129,6 +138,8 @@ impl Gateway {
             Duties {
                 settings: settings.store.clone(),
                 store: store.clone(),
+                snapshot_key: SnapshotKey::of(settings.origin.shared_secret.expose()),
+                sizes: Arc::clone(&sizes),
                 keys: Arc::clone(&keys),
                 status: Arc::clone(&feed),
                 name: name(public_address),
@@ -139,6 +150,7 @@ impl Gateway {
             },
         )
         .await?;
+        warn_of_open_files(&settings);
         let operations = Operations::new(
             Arc::clone(&keys),
             Arc::clone(&feed),
@@ -150,7 +162,7 @@ impl Gateway {
         )
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
         let access_log = match settings.access_log {
-            Sink::Stdout => Some(Writer::start(io::stdout())?),
+            Sink::Stdout => Some(LogWriter::start(LogName::Access, unlocked(&io::stdout())?)?),
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
@@ -159,6 +171,7 @@ impl Gateway {
             settings.listen.share_of_a_key(),
         ));
         let metrics = Metrics::new();
+        let refused = Arc::new(Refused::default());
         let page = MetricsPage {
             metrics: Arc::clone(&metrics),
             keys: Arc::clone(&keys),
@@ -171,8 +184,10 @@ impl Gateway {
                 .collect(),
             in_flight: Arc::clone(&in_flight),
             usage: ledger_status,
+            sizes,
             certificates,
-            log_lines_lost: access_log.as_ref().map(|(writer, _)| writer.lost_lines()),
+            access_log: access_log.as_ref().map(|(writer, _)| writer.lost()),
+            refused,
         };
         let (drain, drain_delay) = (Drain::default(), settings.listen.drain_delay);
         let data_plane = DataPlane {
@@ -208,6 +223,7 @@ impl Gateway {
             access_log,
             drain,
             drain_delay,
+            drain_timeout: settings.listen.drain_timeout,
         })
     }
 
@@ -243,7 +259,7 @@ impl Gateway {
         log::info!("stopping: finishing the requests that run");
         self.operations.begin_stop();
         tokio::select! {
-            () = self.drain.stop(&public, self.drain_delay) => {}
+            () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
                 log::warn!("stopping at once: requests that run are broken off");
                 return Ok(());
@@ -259,8 +275,8 @@ impl Gateway {
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
-            // The workers' ends of the queue are gone with them, so the thread ends once all is written.
-            let _ = thread.join();
+            // The workers' ends of the queue are gone with them, so the thread ends once all is written; unless nobody reads.
+            finish(&thread, LAST_LINES);
         }
         log::info!("stopped");
         ended.and(admin_ended)
@@ -294,7 +310,7 @@ struct DataPlane {
     usage: UsageSender,
     pool: PoolSettings,
     limits: ClientLimits,
-    access_log: Option<Writer>,
+    access_log: Option<LogWriter>,
     drain: Drain,
 }
 
@@ -354,8 +370,12 @@ impl DataPlane {
                 .announced_by(announcers.clone())
                 .observed_by(move |client, fault| {
                     faults.fault(fault);
-                    if let ClientFault::ProxyHeader(fault) = fault {
-                        log.note(client.peer(), fault);
+                    match fault {
+                        ClientFault::ProxyHeader(fault) => log.note(client.peer(), fault),
+                        ClientFault::UnexpectedProxyHeader => {
+                            log.note(client.peer(), ProxyHeaderFault::Unexpected);
+                        }
+                        _ => {}
                     }
                 });
             // Those that never come to a request are refused as all others are.
@@ -393,6 +413,7 @@ impl DataPlane {
         let tally = Tally::new(
             UsageMeter::new(self.usage.clone()),
             WorkerMetrics::new(&self.metrics, routes),
+            self.drain.clone(),
         );
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.feed));
@@ -429,6 +450,7 @@ fn serve_admin(
     judge: DataPlane,
     github_keys: Option<KeySource>,
 ) -> io::Result<actix_web::dev::Server> {
+    let refused = web::Data::from(Arc::clone(&page.refused));
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
@@ -436,6 +458,7 @@ fn serve_admin(
             .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())
+            .app_data(refused.clone())
             .wrap(from_fn(admin::gate))
             .configure(admin::routes)
     };

@@ -1,6 +1,7 @@
 //! Who is calling: from the request's credential to a [`Caller`], or a denial that says why.
 
 pub mod api_key;
+pub mod cause;
 
 use thiserror::Error;
 

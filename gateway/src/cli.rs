@@ -31,6 +31,7 @@ use crate::cli::output::Streams;
 use crate::config::{self, Environment};
 use crate::keys::{Prefix, token};
 use crate::store::{Actor, Stamp, Store};
+use crate::telemetry::process_log;
 
 /// The exit code of bad usage and bad settings.
 pub const EXIT_USAGE: u8 = 2;
@@ -51,7 +52,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT
+    /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve,
     /// Check the settings and print what is in force, with secrets redacted
     Check,
@@ -84,11 +85,29 @@ enum Command {
 /// Parses the arguments of the process and does what they say.
 #[must_use]
 pub fn start() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments = match parse_arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Command::Keys(command) = &arguments.command
+        && arguments.no_wait
+        && command.waits_for_all()
+    {
+        eprintln!("gateway: `--wait` and `--no-wait` contradict each other: give one of them");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    // Before the settings are read: that logs, too.
+    let started = match arguments.command {
+        Command::Serve => process_log::start_queued(),
+        _ => {
+            process_log::start_direct();
+            Ok(())
+        }
+    };
+    if let Err(error) = started {
+        eprintln!("gateway: the log cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
     let file = arguments.config.as_deref();
     let environment = Environment::of_process();
     let with_store = OnStore {
@@ -99,7 +118,10 @@ pub fn start() -> ExitCode {
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
             Ok(settings) => serve::run(settings),
-            Err(problems) => refuse(&problems),
+            Err(problems) => {
+                process_log::flush(serve::LAST_LINES);
+                refuse(&problems)
+            }
         },
         Command::Check => match config::load(file, &environment) {
             Ok(settings) => {

@@ -211,6 +211,8 @@ impl Layers {
             }
             let name = name.as_ref();
             match value.to_str() {
+                // Set to nothing is not set.
+                Some("") => {}
                 Some(value) => {
                     variables.insert(name.to_owned(), value.to_owned());
                 }

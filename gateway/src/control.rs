@@ -16,8 +16,10 @@ use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::panics::{caught, kept_up};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
-use crate::store::snapshot::{self, Origin};
-use crate::store::{FeedStatus, GatewayId, Presence, Store, StoreError, StoreHandle, follow};
+use crate::store::snapshot::{self, Origin, SnapshotKey};
+use crate::store::{
+    FeedStatus, GatewayId, Keep, Presence, Store, StoreError, StoreHandle, StoreSizes, follow,
+};
 use crate::tls::certificates::{Certificates, ServerPair};
 use crate::tls::origin::OriginTls;
 use crate::tls::watch;
@@ -32,6 +34,13 @@ const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How often the table is saved while it changes, and while it does not.
 const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
 const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// How often what is not kept is deleted, and how long after the start first.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+const FIRST_PRUNE_AFTER: Duration = Duration::from_secs(1);
+/// How often the rows of the store are counted.
+const MEASURE_EVERY: Duration = Duration::from_mins(5);
+/// From a count that failed to the next one.
+const MEASURE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -61,6 +70,10 @@ pub struct Duties {
     pub settings: StoreSettings,
     /// Where it is put once it is open.
     pub store: StoreHandle,
+    /// What its snapshot is proven with.
+    pub snapshot_key: SnapshotKey,
+    /// How much there is in it.
+    pub sizes: Arc<StoreSizes>,
     /// The table that follows it.
     pub keys: Arc<KeyTable>,
     /// How current that is.
@@ -144,6 +157,8 @@ impl Duties {
         let Self {
             settings,
             store,
+            snapshot_key,
+            sizes,
             keys,
             status,
             name: _,
@@ -164,7 +179,11 @@ impl Duties {
         };
         let follow_store = async {
             let mut restored = None;
-            let may_start_without = || restore(&settings, &keys, &status, &mut restored);
+            for remark in settings.url.remarks() {
+                log::info!("store.url: {remark}");
+            }
+            let may_start_without =
+                || restore(&settings, &snapshot_key, &keys, &status, &mut restored);
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before it lets anyone in: who waits for all gateways has to know of this one.
@@ -175,7 +194,9 @@ impl Duties {
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
-                never = kept_up("saving the snapshot", async || save(&settings, &keys, &status).await) => match never {},
+                never = kept_up("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
+                never = kept_up("deleting what is not kept", async || prune(&opened, settings.keep).await) => match never {},
+                never = kept_up("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
         let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
@@ -237,6 +258,7 @@ async fn open(
 /// Fills the table from the snapshot, if there is one to be used.
 fn restore(
     settings: &StoreSettings,
+    key: &SnapshotKey,
     keys: &KeyTable,
     status: &FeedStatus,
     restored: &mut Option<Origin>,
@@ -244,7 +266,8 @@ fn restore(
     let Some(path) = &settings.snapshot else {
         return false;
     };
-    match snapshot::restore(path, keys, &settings.url.to_string(), UnixMillis::now()) {
+    let (location, now) = (settings.url.to_string(), UnixMillis::now());
+    match snapshot::restore(path, key, keys, &location, now) {
         Ok(Some(found)) => {
             let age = humantime::format_duration(Duration::from_secs(found.age.as_secs()));
             log::warn!(
@@ -281,7 +304,12 @@ fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
 }
 
 /// Saves the table now and then, when it has changed or is still known to be right.
-async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
+async fn save(
+    settings: &StoreSettings,
+    key: &SnapshotKey,
+    keys: &Arc<KeyTable>,
+    status: &FeedStatus,
+) -> Infallible {
     let Some(path) = settings.snapshot.clone() else {
         return std::future::pending().await;
     };
@@ -300,10 +328,10 @@ async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatu
                 location: settings.url.to_string(),
                 revision,
             };
-            let (path, keys) = (path.clone(), Arc::clone(keys));
+            let (path, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
             // On a thread of its own: changes are not to wait for the disk.
             match tokio::task::spawn_blocking(move || {
-                snapshot::save(&path, &keys, &origin, known_at)
+                snapshot::save(&path, &key, &keys, &origin, known_at)
             })
             .await
             {
@@ -319,6 +347,40 @@ async fn save(settings: &StoreSettings, keys: &Arc<KeyTable>, status: &FeedStatu
         {
             let _ = timeout(SAVE_AT_LEAST_EVERY, revisions.changed()).await;
         }
+    }
+}
+
+/// Deletes what is older than it is kept, again and again.
+async fn prune(store: &Store, keep: Keep) -> Infallible {
+    if keep == Keep::default() {
+        return std::future::pending().await;
+    }
+    sleep(FIRST_PRUNE_AFTER).await;
+    loop {
+        match store.prune(keep).await {
+            Ok((0, 0)) => {}
+            Ok((audit, usage)) => {
+                log::info!(
+                    "deleted {audit} rows of the audit and {usage} of usage: they are not kept for longer"
+                );
+            }
+            Err(error) => log::warn!("what is not kept cannot be deleted: {error}"),
+        }
+        sleep(PRUNE_EVERY).await;
+    }
+}
+
+/// Counts what there is in the store, again and again.
+async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
+    loop {
+        let wait = match store.measure(sizes).await {
+            Ok(()) => MEASURE_EVERY,
+            Err(error) => {
+                log::debug!("the store cannot be measured: {error}");
+                MEASURE_AGAIN_AFTER
+            }
+        };
+        sleep(wait).await;
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
+use crate::telemetry::process_log;
+
 /// From a panic to the next try: the first time, and at most. A duty that has gone well for longer than that begins anew.
 const TAKEN_UP_AFTER: Duration = Duration::from_millis(100);
 const TAKEN_UP_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
@@ -108,7 +110,7 @@ fn tell(info: &PanicHookInfo<'_>) {
         log::error!("{line}");
     } else {
         // Before there is a log, and where it is off: a fault of the program is never passed over.
-        eprintln!("gateway: {line}");
+        process_log::say(&format!("gateway: {line}"));
     }
     LAST.set(Some(place));
 }

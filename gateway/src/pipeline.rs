@@ -20,6 +20,7 @@ use actix_http::{
 };
 use arc_swap::ArcSwap;
 
+use crate::auth::cause::Cause;
 use crate::auth::{Caller, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
@@ -207,14 +208,18 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     } else {
         Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     };
-    Exchange::begin(
+    let mut exchange = Exchange::begin(
         worker.access_log.clone(),
         worker.tally.clone(),
         request_id,
         address,
         method,
         path,
-    )
+    );
+    if let Some(client) = client_control(request) {
+        exchange.came_by(client);
+    }
+    exchange
 }
 
 /// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
@@ -251,6 +256,7 @@ async fn run(
     } else {
         HostHeader::OfTarget
     };
+    exchange.waits();
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
@@ -311,7 +317,17 @@ fn admitted<'a>(
     let since = worker.streams.looks();
     let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
     exchange.called_by(&caller, &worker.streams, since);
-    authorise(&caller, route, exchange.address())?;
+    authorise(&caller, route, exchange.address()).inspect_err(|refusal| {
+        let headers = request.head().headers();
+        exchange.because(
+            match refusal {
+                Refusal::KeyRestricted => Cause::Address,
+                Refusal::InsufficientScope(_) => Cause::Scope,
+                _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
+            }
+            .as_str(),
+        );
+    })?;
     admit(policy, size)?;
     // Last: who is refused for something else is in nobody's way.
     if !exchange.charge(&caller) {
@@ -381,21 +397,28 @@ fn authenticate(
         &policy.prefix,
         UnixMillis::from(exchange.at()),
     );
-    if let Some(key) = caller.as_ref().err().and_then(Denial::key) {
+    let denial = match caller {
+        Ok(caller) => return Ok(caller),
+        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => {
+            return Ok(Caller::Anonymous);
+        }
+        Err(denial) => denial,
+    };
+    exchange.because(Cause::of(&denial, headers, &policy.prefix).as_str());
+    let key = denial
+        .key()
+        .and_then(|_| api_key::presented_key(headers, &worker.keys));
+    if let Some(key) = key {
         exchange.denied(key);
     }
-    match caller {
-        Ok(caller) => Ok(caller),
-        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => {
-            Ok(Caller::Anonymous)
-        }
-        Err(Denial::Missing) => Err(Refusal::KeyMissing),
-        Err(Denial::Twice) => Err(Refusal::CredentialTwice),
-        Err(Denial::Malformed(_) | Denial::Unknown) => Err(Refusal::KeyInvalid),
-        Err(Denial::Expired(_)) => Err(Refusal::KeyExpired),
-        Err(Denial::Revoked(_)) => Err(Refusal::KeyRevoked),
-        Err(Denial::Disabled(_)) => Err(Refusal::KeyDisabled),
-    }
+    Err(match denial {
+        Denial::Missing => Refusal::KeyMissing,
+        Denial::Twice => Refusal::CredentialTwice,
+        Denial::Malformed(_) | Denial::Unknown => Refusal::KeyInvalid,
+        Denial::Expired(_) => Refusal::KeyExpired,
+        Denial::Revoked(_) => Refusal::KeyRevoked,
+        Denial::Disabled(_) => Refusal::KeyDisabled,
+    })
 }
 
 /// Whether the caller may use the route, and from where it is.
@@ -534,6 +557,9 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
 /// What the client is told of a failure; the operator is told its cause.
 fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Failed) -> Refusal {
     exchange.failed(route, failed);
+    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault(request)) {
+        exchange.because(fault.to_string());
+    }
     match &failed.failure {
         Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
         Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {

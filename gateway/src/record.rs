@@ -15,15 +15,16 @@ use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
 use crate::http::client_address::ClientAddress;
+use crate::http::client_stream::ClientControl;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::in_flight::Permit;
-use crate::keys::{KeyId, KnownKey};
+use crate::keys::KnownKey;
 use crate::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
 use crate::panics::{Panicked, caught_in};
-use crate::proxy::body::{BodyProgress, BoxError, OriginBody};
-use crate::proxy::forward::Failed;
+use crate::proxy::body::{BodyProgress, BoxError, BrokenAnswer, OriginBody};
+use crate::proxy::forward::{Failed, Failure};
 use crate::proxy::upstream::attempts::FailedAttempt;
 use crate::routes::Route;
 use crate::telemetry::access_log::{AccessLog, Ending, Entry};
@@ -48,10 +49,12 @@ pub struct Exchange {
     path: ShownPath,
     route: Option<Arc<Route>>,
     key: Option<KnownKey>,
-    denied: Option<KeyId>,
+    denied: Option<KnownKey>,
+    client: Option<Rc<ClientControl>>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
     cause: Option<String>,
+    waits_since: Option<Instant>,
     origin_wait: Option<Duration>,
     status: u16,
     bytes_out: u64,
@@ -88,9 +91,11 @@ impl Exchange {
             route: None,
             key: None,
             denied: None,
+            client: None,
             body: None,
             code: None,
             cause: None,
+            waits_since: None,
             origin_wait: None,
             status: CLIENT_LEFT,
             bytes_out: 0,
@@ -210,9 +215,20 @@ impl Exchange {
         self.open.as_ref()?.withdrawn(cx.waker())
     }
 
+    /// The connection that it came on.
+    pub fn came_by(&mut self, client: Rc<ClientControl>) {
+        client.begin_request(&self.request_id);
+        self.client = Some(client);
+    }
+
     /// That the holder of this key was turned away.
-    pub fn denied(&mut self, key: KeyId) {
+    pub fn denied(&mut self, key: KnownKey) {
         self.denied = Some(key);
+    }
+
+    /// Why it is refused, for the operator alone.
+    pub fn because(&mut self, cause: impl Into<String>) {
+        self.cause = Some(cause.into());
     }
 
     /// That the origin's answer had the shared secret in it.
@@ -226,9 +242,22 @@ impl Exchange {
         progress
     }
 
+    /// That the request is on its way to an origin.
+    pub fn waits(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
     /// That the origin answered, after `wait`.
     pub fn answered(&mut self, wait: Duration) {
         self.origin_wait = Some(wait);
+    }
+
+    /// The wait that ended in nothing, where it was one for the origin and not for the client.
+    fn waited_in_vain(&self) -> Option<Duration> {
+        let is_sent = self.body.as_ref().is_none_or(|body| body.ended());
+        self.waits_since
+            .filter(|_| is_sent)
+            .map(|since| since.elapsed())
     }
 
     /// Ends here without a line: the same request comes again with its body.
@@ -245,6 +274,9 @@ impl Exchange {
         size: BodySize,
     ) -> Response<RecordedBody> {
         self.code = Some(refusal.code());
+        if self.cause.is_none() {
+            self.cause = Some(refusal.detail().into_owned());
+        }
         let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
             || self.body.as_ref().is_some_and(|body| body.ended());
         let response = refusal.respond(
@@ -275,6 +307,16 @@ impl Exchange {
     pub fn failed(&mut self, route: &Route, failed: &Failed) {
         self.attempted(route, &failed.attempts);
         let cause = failed.failure.cause();
+        if failed.failure.is_the_targets() {
+            self.origin_wait = self.waited_in_vain();
+        } else {
+            self.waits_since = None;
+        }
+        if matches!(failed.failure, Failure::ClientBody(_)) {
+            // Any client can cause it, and its line in the access log says so.
+            self.cause = Some(cause);
+            return;
+        }
         // Attempts that failed have said so; an answer that cannot be passed on has not.
         if failed
             .attempts
@@ -292,6 +334,22 @@ impl Exchange {
             );
         }
         self.cause = Some(cause);
+    }
+
+    /// That the answer did not come to its end, and no client is to blame.
+    fn broke_off(&mut self, broken: BrokenAnswer) {
+        let request_id = self.request_id.as_str();
+        log::warn!(
+            "request {request_id} for {:?}: the answer broke off: {}",
+            self.path.in_log(),
+            broken.cause
+        );
+        self.ending = if broken.is_time_limit {
+            Ending::TimeLimit
+        } else {
+            Ending::OriginTruncated
+        };
+        self.cause = Some(broken.cause);
     }
 
     /// That serving it ended in a panic; gives what is answered.
@@ -328,8 +386,29 @@ impl Exchange {
 }
 
 impl Exchange {
-    fn key_id(&self) -> Option<KeyId> {
-        self.key.as_ref().map(|key| *key.id()).or(self.denied)
+    /// The key that was presented, whether it was admitted or not.
+    fn presented(&self) -> Option<&KnownKey> {
+        self.key.as_ref().or(self.denied.as_ref())
+    }
+
+    /// Takes over the answer that the guard of the connection gave, or the fault for which it let the client go.
+    fn take_over_fault(&mut self) {
+        let Some(client) = &self.client else { return };
+        if self.status == CLIENT_LEFT
+            && self.code.is_none()
+            && let Some(fault) = client.refused_request()
+            && let Some(refusal) = Refusal::of_fault(fault)
+        {
+            self.waits_since = None;
+            self.status = fault.status().unwrap_or(CLIENT_LEFT);
+            self.code = Some(refusal.code());
+            self.ending = Ending::Complete;
+            self.cause = Some(fault.to_string());
+        } else if self.ending == Ending::ClientGone
+            && let Some(fault) = client.fault()
+        {
+            self.cause.get_or_insert_with(|| fault.to_string());
+        }
     }
 
     fn body_bytes(&self) -> BodyBytes {
@@ -351,6 +430,20 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.take_over_fault();
+        let is_the_clients = self
+            .client
+            .as_ref()
+            .is_some_and(|client| client.client_left() || client.fault().is_some());
+        if self.ending == Ending::ClientGone && !is_the_clients && self.tally.cuts_off() {
+            self.ending = Ending::TimeLimit;
+            self.cause
+                .get_or_insert_with(|| "it ran for longer than listen.drain_timeout".to_owned());
+        }
+        if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
+            self.origin_wait = self.waited_in_vain();
+        }
+        let key = self.presented();
         let entry = Entry {
             at: self.at,
             request_id: self.request_id.as_str(),
@@ -361,16 +454,20 @@ impl Drop for Exchange {
             code: self.code,
             cause: self.cause.as_deref(),
             route: self.route.as_deref().map(|route| &*route.name),
-            consumer: self.key.as_ref().map(|key| key.consumer().id.as_str()),
-            key: self.key.as_ref().map(|key| key.id().as_str()),
+            consumer: key.map(|key| key.consumer().id.as_str()),
+            key: key.map(|key| key.id().as_str()),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
             bytes_out: self.bytes_out,
             duration: self.begun.elapsed(),
             origin_wait: self.origin_wait,
             ending: self.ending,
         };
-        self.tally
-            .ended(self.key_id(), &entry, self.told, self.stream.is_some());
+        self.tally.ended(
+            key.map(|key| *key.id()),
+            &entry,
+            self.told,
+            self.stream.is_some(),
+        );
         self.log.record(&entry);
     }
 }
@@ -430,15 +527,11 @@ impl MessageBody for RecordedBody {
                 let error: BoxError = error.into();
                 // A request that breaks off within its answer takes that along, and no origin is to blame.
                 if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault()) {
-                    exchange.cause = Some(fault.to_string());
+                    let seen = exchange.client.as_ref().and_then(|client| client.fault());
+                    let cause = seen.map_or_else(|| fault.to_string(), |seen| seen.to_string());
+                    exchange.cause = Some(cause);
                 } else {
-                    let request_id = exchange.request_id.as_str();
-                    log::warn!(
-                        "request {request_id} for {:?}: the origin broke off: {error}",
-                        exchange.path.in_log()
-                    );
-                    exchange.ending = Ending::OriginTruncated;
-                    exchange.cause = Some(error.to_string());
+                    exchange.broke_off(BrokenAnswer::of(&*error));
                 }
                 Some(Err(error))
             }

@@ -6,11 +6,13 @@
 mod audit;
 mod buckets;
 mod bulk;
+mod connections;
 mod consumers;
 mod database_url;
 mod edit_key;
 mod error;
 mod export;
+pub mod fault;
 pub mod feed;
 mod gateways;
 mod handle;
@@ -21,6 +23,7 @@ mod keys;
 mod leaks;
 mod listing;
 mod postgres;
+mod retention;
 mod roll;
 mod rows;
 mod schema;
@@ -37,6 +40,7 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use edit_key::KeyEdit;
 pub use error::StoreError;
 pub use export::Export;
+pub use fault::Fault;
 pub use feed::{FeedStatus, follow};
 pub use gateways::{
     Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
@@ -48,29 +52,51 @@ pub use journal::{Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
+pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
 pub use rows::{Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
 pub use usage::{
-    InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageOf, UsageRange,
-    UsageReport,
+    InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
+    UsageRange, UsageReport,
 };
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::AnyConnection;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use crate::store::connections::Connections;
 use crate::store::database_url::Place;
 use crate::store::postgres::PostgresServer;
 use crate::store::sqlite::SqliteFile;
 use crate::store::write::Commits;
 
+/// Most connections of one process for writes, heartbeats and look-ups, and for lists, reports and exports; the change feed
+/// has its own.
+const CONNECTIONS: u32 = 4;
+const SCAN_CONNECTIONS: u32 = 3;
+/// Most lists and reports that are read at once, most that wait for their turn, and how long.
+const SCANS: usize = 2;
+const WAITING_SCANS: usize = 6;
+const SCAN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a write may take, its turn included, and a batch of an import.
+pub(crate) const WRITE_LIMIT: Duration = Duration::from_secs(10);
+const BATCH_LIMIT: Duration = Duration::from_secs(60);
+
 /// An open database. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
-    pool: AnyPool,
+    /// For writes, heartbeats and what is found by its id. Nothing that reads many rows comes here, so that no crowd of
+    /// readers keeps a revocation waiting.
+    pool: Connections,
+    /// For lists, reports and exports.
+    scans: Connections,
+    scan_turns: Arc<Semaphore>,
+    waiting_scans: Arc<Semaphore>,
     database: Database,
     commits: Commits,
 }
@@ -87,20 +113,33 @@ impl Store {
     /// at once.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let (pool, database) = match url.place() {
+        let store = match url.place() {
             Place::Sqlite(path) => {
                 let file = SqliteFile::create(path)?;
-                (file.pool().await?, Database::Sqlite(file))
+                let pools = (
+                    file.pool(CONNECTIONS).await?,
+                    file.pool(SCAN_CONNECTIONS).await?,
+                );
+                Self::on(pools, Database::Sqlite(file))
             }
-            Place::Postgres(whole_url) => {
-                let server = PostgresServer::new(whole_url, &url.to_string())?;
-                (server.pool().await?, Database::Postgres(server))
+            Place::Postgres(url) => {
+                let server = PostgresServer::new(url)?;
+                // Proves that the server answers, and finds the one of several that takes writes.
+                let failed = |error: StoreError| error.while_opening(server.location());
+                let mut first = server.connect().await.map_err(failed)?;
+                let pools = (server.pool(CONNECTIONS), server.pool(SCAN_CONNECTIONS));
+                let store = Self::on(pools, Database::Postgres(server.clone()));
+                let mut second = store.pool.acquire().await?;
+                let pooled =
+                    PostgresServer::refuse_transaction_pooler(&mut first, &mut second).await;
+                let _ = timeout(CONNECTION_END, sqlx::Connection::close(first)).await;
+                drop(second);
+                if let Err(error) = pooled {
+                    store.close().await;
+                    return Err(error);
+                }
+                store
             }
-        };
-        let store = Self {
-            pool,
-            database,
-            commits: Commits::new(),
         };
         match store.update_schema().await {
             Ok(()) => Ok(store),
@@ -111,9 +150,20 @@ impl Store {
         }
     }
 
-    /// Closes all connections, waiting for those in use. What was acknowledged is safe without it.
+    fn on((pool, scans): (sqlx::AnyPool, sqlx::AnyPool), database: Database) -> Self {
+        Self {
+            pool: Connections::new(pool),
+            scans: Connections::new(scans),
+            scan_turns: Arc::new(Semaphore::new(SCANS)),
+            waiting_scans: Arc::new(Semaphore::new(SCANS + WAITING_SCANS)),
+            database,
+            commits: Commits::new(),
+        }
+    }
+
+    /// Closes all connections, waiting a moment for those in use. What was acknowledged is safe without it.
     pub async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.pool.close(), self.scans.close());
     }
 
     /// Where it is, without credentials.
@@ -121,7 +171,88 @@ impl Store {
     pub fn location(&self) -> &str {
         self.database.location()
     }
+
+    /// Goes on with connections to the server that takes writes now.
+    async fn find_the_primary(&self) -> Result<(), StoreError> {
+        if let Database::Postgres(server) = &self.database {
+            drop(server.connect().await?);
+            self.pool.replace(server.pool(CONNECTIONS));
+            self.scans.replace(server.pool(SCAN_CONNECTIONS));
+        }
+        Ok(())
+    }
+
+    /// Opens the file that is at the path now, where that is another one than before. The change feed does it, once its own
+    /// connection is closed: whoever has the old file open in this process shares locks with the new one.
+    pub(crate) async fn reopen_if_replaced(&self) -> Result<(), StoreError> {
+        let Database::Sqlite(file) = &self.database else {
+            return Ok(());
+        };
+        let Err(replaced) = file.in_place() else {
+            return Ok(());
+        };
+        // Once: a log that is there later came with the file that is there later.
+        if file.leave() {
+            // What is in the log goes into the file that it belongs to: SQLite would read it into the new one.
+            let emptied = match timeout(CONNECTION_END, self.pool.acquire()).await {
+                Ok(Ok(mut connection)) => SqliteFile::empty_the_log(&mut connection).await,
+                _ => Ok(false),
+            };
+            if !matches!(emptied, Ok(true)) {
+                file.set_the_log_aside()
+                    .map_err(|error| StoreError::cannot_open(file.location(), &error))?;
+            }
+        }
+        if !(self.pool.close().await & self.scans.close().await) {
+            return Err(replaced);
+        }
+        file.turn_to_the_new_one().await?;
+        let opened = self.open_anew(file).await;
+        if opened.is_err() {
+            file.leave();
+        }
+        opened
+    }
+
+    async fn open_anew(&self, file: &SqliteFile) -> Result<(), StoreError> {
+        self.pool.replace(file.pool(CONNECTIONS).await?);
+        self.scans.replace(file.pool(SCAN_CONNECTIONS).await?);
+        self.update_schema().await
+    }
+
+    /// The turn of a list, a report or an export. There are few, so that readers leave the database to writers.
+    async fn scan(&self) -> Result<ScanTurn<'_>, StoreError> {
+        let too_many = || StoreError::Failed {
+            fault: Fault::TooManyReads,
+            reason: format!("{SCANS} at once, {WAITING_SCANS} waiting"),
+        };
+        let waiting = self.waiting_scans.try_acquire().map_err(|_| too_many())?;
+        match timeout(SCAN_PATIENCE, self.scan_turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(ScanTurn {
+                _waiting: waiting,
+                _turn: turn,
+            }),
+            _ => Err(too_many()),
+        }
+    }
+
+    /// Empties the log of an SQLite file into it: a large import leaves one as large as itself behind.
+    pub async fn empty_the_log(&self) -> Result<(), StoreError> {
+        if let Database::Sqlite(_) = &self.database {
+            SqliteFile::empty_the_log(&mut *self.pool.acquire().await?).await?;
+        }
+        Ok(())
+    }
 }
+
+/// Held while a list is read.
+struct ScanTurn<'s> {
+    _turn: SemaphorePermit<'s>,
+    _waiting: SemaphorePermit<'s>,
+}
+
+/// How long the end of a single connection may take.
+const CONNECTION_END: Duration = Duration::from_secs(1);
 
 impl Database {
     /// Where it is, without credentials.
@@ -129,6 +260,40 @@ impl Database {
         match self {
             Self::Sqlite(file) => file.location(),
             Self::Postgres(server) => server.location(),
+        }
+    }
+
+    /// Asks whether the database is still where it was opened.
+    fn in_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(file) => file.in_place(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// A number that differs once another file, or another of several servers, is in the place of the one before.
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Sqlite(file) => file.generation(),
+            Self::Postgres(server) => server.host() as u64,
+        }
+    }
+
+    /// Who keeps the others from writing, for a message.
+    async fn holder(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(file) => file.holder(),
+            Self::Postgres(server) => server.holder().await,
+        }
+    }
+
+    /// The database's own clock in milliseconds.
+    fn clock(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
+            Self::Postgres(_) => {
+                "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+            }
         }
     }
 
@@ -156,9 +321,7 @@ async fn within<T>(
 ) -> Result<T, StoreError> {
     match timeout(limit, work).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(StoreError::Unreachable {
-            reason: format!("no answer within {} s", limit.as_secs()),
-        }),
+        Err(_) => Err(StoreError::no_answer(limit)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What operators see of the requests.
 
 pub mod access_log;
+pub mod log_writer;
 pub mod metrics;
+pub mod process_log;
 pub mod tally;

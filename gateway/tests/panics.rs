@@ -45,7 +45,8 @@ use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
 use postern_gateway::routes::{MissingKey, PathCase, PathPrefix, Route, Routes};
 use postern_gateway::store::FeedStatus;
-use postern_gateway::telemetry::access_log::{AccessLog, Writer};
+use postern_gateway::telemetry::access_log::AccessLog;
+use postern_gateway::telemetry::log_writer::{LogName, LogWriter};
 use postern_gateway::telemetry::tally::Tally;
 
 use crate::client::{Connection, DEADLINE, get};
@@ -103,7 +104,7 @@ fn serve_before(
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (origin, in_flight) = (origin.url(), Arc::clone(in_flight));
-    let (writer, _) = Writer::start(access_log).unwrap();
+    let (writer, _) = LogWriter::start(LogName::Access, access_log).unwrap();
     std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
             let builder = Server::build().workers(1).disable_signals();
@@ -126,7 +127,7 @@ fn serve_before(
     address
 }
 
-fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: Writer) -> Worker {
+fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter) -> Worker {
     let route = |path: &str, url: &str| Route {
         name: path.into(),
         hosts: Vec::new(),

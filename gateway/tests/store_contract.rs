@@ -5,12 +5,16 @@
     reason = "a test that cannot go on may say so by stopping"
 )]
 
+#[path = "databases/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "databases/postgres.rs"]
 #[expect(
     dead_code,
     reason = "stopping a server is for the tests of what is particular to it"
 )]
 mod postgres;
+
+use postern_gateway::store::{Fault, StoreError};
 
 mod store_contract {
     pub(crate) mod audit;
@@ -25,12 +29,13 @@ mod store_contract {
     pub(crate) mod leaks;
     pub(crate) mod listing;
     pub(crate) mod making;
+    pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
     pub(crate) mod usage;
 }
 
-/// Runs each case on a new SQLite file and on a new PostgreSQL database.
+/// Runs each case on a new SQLite file, on a new PostgreSQL database, and on another one by way of pgbouncer.
 macro_rules! on_every_database {
     ($($module:ident: $($case:ident),+;)+) => {
         mod sqlite {
@@ -39,6 +44,16 @@ macro_rules! on_every_database {
                 async fn $case() {
                     let directory = tempfile::tempdir().unwrap();
                     let url = format!("sqlite://{}/data/gateway.db", directory.path().display());
+                    crate::store_contract::$module::$case(&url.parse().unwrap()).await;
+                }
+            )+)+
+        }
+
+        mod through_pgbouncer {
+            $($(
+                #[tokio::test]
+                async fn $case() {
+                    let url = crate::pgbouncer::new_database().await;
                     crate::store_contract::$module::$case(&url.parse().unwrap()).await;
                 }
             )+)+
@@ -70,7 +85,8 @@ on_every_database! {
         an_edit_of_a_key_that_cannot_be_changes_nothing;
     listing:
         lists_go_on_after_a_place_oldest_first,
-        filters_are_exact;
+        filters_are_exact,
+        tags_are_found_as_they_are_now;
     audit:
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
@@ -122,11 +138,60 @@ on_every_database! {
         an_import_adds_what_is_new_and_changes_nothing,
         an_import_of_thousands_is_followed,
         an_export_is_imported_as_it_was;
+    retention:
+        what_is_not_kept_goes_and_the_audit_says_so,
+        what_there_is_is_counted;
     usage:
+        a_batch_that_is_sent_again_is_counted_once,
         usage_adds_up_and_a_key_knows_its_last_use,
         many_keys_are_written_at_once,
         usage_of_a_deleted_key_stays,
         usage_is_told_by_period_of_whoever_is_asked_for,
         several_gateways_write_at_once_and_nothing_is_lost,
         writing_usage_is_no_change_for_the_feed;
+}
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_refused_at_the_start() {
+    let url = postgres::new_database().await;
+    // Not even through a store that is there.
+    postern_gateway::store::Store::open(&url.parse().unwrap())
+        .await
+        .unwrap()
+        .close()
+        .await;
+    for (mode, ignored, fault, said) in [
+        (
+            "transaction",
+            "extra_float_digits, options",
+            Fault::TransactionPooler,
+            "pool_mode = session",
+        ),
+        (
+            "statement",
+            "extra_float_digits, options",
+            Fault::TransactionPooler,
+            "pool_mode = session",
+        ),
+        (
+            "session",
+            "options",
+            Fault::Refused,
+            "ignore_startup_parameters",
+        ),
+    ] {
+        let server = url.clone();
+        let start = move || pgbouncer::Pooler::start(&server, mode, ignored);
+        let pooler = tokio::task::spawn_blocking(start).await.unwrap();
+        let error = postern_gateway::store::Store::open(&pooler.before(&url).parse().unwrap())
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(said), "{mode}: {text}");
+        assert!(!error.may_pass(), "{mode}: {text}");
+        assert!(
+            error.fault() == Some(fault) || matches!(error, StoreError::CannotOpen { .. }),
+            "{mode}: {text}"
+        );
+    }
 }

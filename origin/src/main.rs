@@ -7,9 +7,10 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use actix_rt::signal::unix::{SignalKind, signal};
 use env_logger::Env;
 use postern_origin::{RequireSharedSecret, demo};
+use postern_shared::signals::{Reaction, Signals};
+use tokio::sync::oneshot;
 
 const HELP: &str = "\
 The reference backend behind Postern: it serves only what brings the shared secret.
@@ -17,7 +18,7 @@ The reference backend behind Postern: it serves only what brings the shared secr
 Usage: origin [COMMAND]
 
 Commands:
-  (none)       Serve until SIGTERM or SIGINT
+  (none)       Serve until SIGTERM, SIGINT or SIGQUIT; at once at the second one
   healthcheck  Ask the server on ORIGIN_LISTEN whether it is up; exit 0 if so, 1 if not
 
 Options:
@@ -65,24 +66,48 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> Result<(), Failure> {
-    env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
+    // Set to nothing is not set.
+    let filter = env::var("RUST_LOG")
+        .ok()
+        .filter(|text| !text.trim().is_empty());
+    env_logger::Builder::from_env(Env::default())
+        .parse_filters(filter.as_deref().unwrap_or("info"))
+        .init();
     let listen = listen_address()?;
     let guard = RequireSharedSecret::from_env().map_err(setup)?;
     let listener = TcpListener::bind(listen)
         .map_err(|error| run(format!("cannot listen on {listen}: {error}")))?;
     actix_rt::System::new()
         .block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            demo::run(listener, guard, async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            })
-            .await
+            let signals = Signals::listen()?;
+            let (stop, is_told) = oneshot::channel();
+            actix_rt::spawn(follow(signals, stop));
+            demo::run(listener, guard, async { drop(is_told.await) }).await
         })
         .map_err(run)
+}
+
+/// Follows the signals that the process is sent: sends on `stop` for the first that asks it to stop, and ends it at the second.
+async fn follow(mut signals: Signals, stop: oneshot::Sender<()>) {
+    let mut stop = Some(stop);
+    loop {
+        match signals.next().await {
+            (name, Reaction::Stop) => match stop.take() {
+                Some(stop) => drop(stop.send(())),
+                None => {
+                    log::warn!("{name} again: what runs is broken off");
+                    std::process::exit(0);
+                }
+            },
+            (name, Reaction::Reload) => {
+                log::info!("{name} is ignored: the environment is read at start");
+            }
+            (name, Reaction::Reopen) => {
+                log::info!("{name}: the log goes to standard error, no file is opened again");
+            }
+            (name, Reaction::Ignore) => log::info!("{name} is ignored"),
+        }
+    }
 }
 
 fn healthcheck() -> Result<(), Failure> {

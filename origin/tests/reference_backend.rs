@@ -322,6 +322,28 @@ fn a_stop_lets_an_answer_finish() {
 }
 
 #[test]
+fn no_signal_but_those_that_stop_ends_it() {
+    let mut origin = origin();
+    for (signal, told) in [
+        ("HUP", "SIGHUP is ignored"),
+        ("USR1", "SIGUSR1: the log goes to"),
+        ("USR2", "SIGUSR2 is ignored"),
+        ("ALRM", "SIGALRM is ignored"),
+        ("PWR", "SIGPWR is ignored"),
+        ("PIPE", ""),
+        ("WINCH", ""),
+    ] {
+        origin.signal(signal);
+        origin.wait_for_log(told);
+        assert_eq!(get(&origin, "/protected").status, 200, "{signal}");
+    }
+    origin.signal("QUIT");
+    let (status, log) = origin.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopping"), "{log}");
+}
+
+#[test]
 fn a_websocket_sends_frames_back_and_closes_on_a_stop() {
     let upgrade: [(&[u8], &[u8]); 4] = [
         PROOF,

@@ -6,6 +6,8 @@
 pub mod compare;
 pub mod headers;
 pub mod secret;
+#[cfg(feature = "signals")]
+pub mod signals;
 pub mod source;
 
 pub use compare::AcceptedSecrets;

@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, web};
 
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::tokens::Caller;
-use crate::admin::{Operations, forward_auth, hosts, leaks, query};
+use crate::admin::{Operations, Refused, forward_auth, hosts, leaks, query};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 
@@ -34,8 +35,28 @@ pub async fn gate(
         None => RequestIds::new().make(),
     };
     let instance = request.uri().path().to_owned();
+    let refused = request.app_data::<web::Data<Refused>>().cloned();
+    let (method, peer) = (request.method().clone(), request.peer_addr());
+    let note = |kind: Kind, is_turned_away: bool| {
+        let Some(refused) = &refused else { return };
+        refused.count(kind);
+        if is_turned_away {
+            // The path, and a method that is none, may be where the key is.
+            let path = match kind {
+                Kind::KeyInUrl => "[key]",
+                _ => instance.as_str(),
+            };
+            let method = if is_standard(&method) {
+                method.as_str()
+            } else {
+                "UNKNOWN"
+            };
+            refused.tell(kind, method, path, peer);
+        }
+    };
     let mut response = match admit(&request, &operations) {
         Err(problem) => {
+            note(problem.kind(), true);
             // The path may be where the key is.
             let instance = Some(instance.as_str()).filter(|_| problem.kind() != Kind::KeyInUrl);
             request.into_response(problem.respond(instance, &request_id))
@@ -47,6 +68,9 @@ pub async fn gate(
             let response = next.call(request).await?.map_into_boxed_body();
             match problem_of(&response) {
                 Some(problem) => {
+                    let is_turned_away =
+                        matches!(problem.kind(), Kind::InsufficientRole | Kind::BadRequest);
+                    note(problem.kind(), is_turned_away);
                     let (request, _) = response.into_parts();
                     ServiceResponse::new(request, problem.respond(Some(&instance), &request_id))
                 }
@@ -115,6 +139,22 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
             .peer_addr()
             .map(|address| address.ip().to_canonical()),
     }))
+}
+
+/// Whether the method is one of RFC 9110, so that it can be shown.
+fn is_standard(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::OPTIONS
+            | Method::PATCH
+            | Method::TRACE
+            | Method::CONNECT
+    )
 }
 
 fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use actix_web::http::header::CACHE_CONTROL;
@@ -10,14 +9,17 @@ use actix_web::{HttpResponse, web};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
+use crate::admin::refused::Refused;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
 use crate::proxy::Upstream;
 use crate::proxy::upstream::State;
 use crate::proxy::upstream::attempts::Phase;
-use crate::store::FeedStatus;
+use crate::store::{FeedStatus, StoreSizes};
+use crate::telemetry::log_writer::{LogName, LostLines};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
+use crate::telemetry::process_log;
 use crate::tls::certificates::Certificates;
 use crate::usage::ledger::LedgerStatus;
 
@@ -36,10 +38,14 @@ pub struct MetricsPage {
     pub in_flight: Arc<RequestsInFlight>,
     /// How usage gets to the store.
     pub usage: Arc<LedgerStatus>,
+    /// How much there is in the store.
+    pub sizes: Arc<StoreSizes>,
     /// The certificates of the public listener, if it has any.
     pub certificates: Option<Arc<Certificates>>,
     /// Lines that the access log lost, if there is one.
-    pub log_lines_lost: Option<Arc<AtomicU64>>,
+    pub access_log: Option<Arc<LostLines>>,
+    /// What the admin listener refused.
+    pub refused: Arc<Refused>,
 }
 
 /// The operation that answers a scrape.
@@ -98,17 +104,31 @@ impl MetricsPage {
         for (file, end) in ends.collect::<BTreeMap<_, _>>() {
             expiry.sample(&[("file", &file.display().to_string())], end);
         }
-        let lost = self
-            .log_lines_lost
-            .as_ref()
-            .map_or(0, |lost| lost.load(Ordering::Relaxed));
-        page.single(
-            "postern_access_log_lines_lost_total",
-            Kind::Counter,
-            "Lines of the access log that were lost because it was not read fast enough.",
-            lost,
-        );
+        self.write_logs(&mut page);
+        self.refused.write(&mut page);
         page.finish()
+    }
+
+    fn write_logs(&self, page: &mut Page) {
+        let mut lost = page.family(
+            "postern_log_lines_lost_total",
+            Kind::Counter,
+            "Lines of a log that were lost because it was not read fast enough.",
+        );
+        let of_process = process_log::lost();
+        for (log, lines) in [
+            (LogName::Access, self.access_log.as_ref()),
+            (LogName::Process, of_process.as_ref()),
+        ] {
+            let count = lines.map_or(0, |lines| lines.count());
+            lost.sample(&[("log", log.as_str())], count);
+        }
+        page.single(
+            "postern_log_lines_suppressed_total",
+            Kind::Counter,
+            "Lines of the process log that were left out because there were too many of their kind.",
+            process_log::suppressed(),
+        );
     }
 
     fn write_upstreams(&self, page: &mut Page) {
@@ -177,6 +197,22 @@ impl MetricsPage {
             "How often all keys were loaded, the first time included.",
             self.feed.loads(),
         );
+        let mut rows = page.family(
+            "postern_store_rows",
+            Kind::Gauge,
+            "Rows of a table of the store, as they were last counted.",
+        );
+        for (table, count) in self.sizes.rows() {
+            rows.sample(&[("table", table)], count);
+        }
+        let mut bytes = page.family(
+            "postern_store_bytes",
+            Kind::Gauge,
+            "Bytes of the database and of the log of SQLite, as they were last measured.",
+        );
+        for (part, size) in self.sizes.bytes() {
+            bytes.sample(&[("part", part)], size);
+        }
         page.single(
             "postern_usage_pending",
             Kind::Gauge,

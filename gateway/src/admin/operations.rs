@@ -148,7 +148,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::open("/readyz", web::route().to(ready))
             .named("readiness", "operations", "Whether the gateway takes work")
             .described(
-                "How many keys it knows, and how long ago they were last known to be current.",
+                "How many keys it knows, how long ago they were last known to be current, and what the store fails of.",
             )
             .answers(
                 200,
@@ -193,6 +193,7 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         "keys": operations.keys.len(),
         "store_age_seconds": age,
         "store_revision": operations.feed.revision(),
+        "store_fault": operations.feed.fault().map(|fault| fault.row().word),
         "upstreams": upstreams,
     }))
 }

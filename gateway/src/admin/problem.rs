@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::admin::field_error;
 use crate::http::request_id::RequestId;
-use crate::store::StoreError;
+use crate::store::{Fault, StoreError};
 
 pub(super) use crate::admin::field_error::FieldError;
 
@@ -22,6 +22,10 @@ pub(super) enum Kind {
     AdminDisabled,
     /// The database is not open, is busy, or cannot be written.
     StoreUnavailable,
+    /// A change was sent to the database, and whether it was made is not known.
+    OutcomeUnknown,
+    /// Enough lists are being read from the database.
+    TooManyReads,
     /// No token, or a wrong one.
     Unauthorized,
     /// The token may read only.
@@ -118,7 +122,57 @@ pub(super) struct ProblemBody<'p> {
     errors: &'p [FieldError],
 }
 
+// A kind that is new stands in the list too; `Internal` stays the last.
+const _: () = assert!(Kind::ALL.len() == Kind::Internal as usize + 1);
+
 impl Kind {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 33] = [
+        Self::AdminDisabled,
+        Self::StoreUnavailable,
+        Self::OutcomeUnknown,
+        Self::TooManyReads,
+        Self::Unauthorized,
+        Self::InsufficientRole,
+        Self::SignatureInvalid,
+        Self::PublicKeysUnavailable,
+        Self::TooManyReports,
+        Self::KeyInUrl,
+        Self::MisdirectedRequest,
+        Self::CrossOrigin,
+        Self::BadRequest,
+        Self::InvalidBody,
+        Self::InvalidParameter,
+        Self::UnfollowableQuery,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Duplicate,
+        Self::KeyRevoked,
+        Self::KeyEnding,
+        Self::AmbiguousRequest,
+        Self::NotGood,
+        Self::GatewayRuns,
+        Self::IdempotencyKeyInUse,
+        Self::IdempotencyKeyReused,
+        Self::TagMismatch,
+        Self::BodyTooLarge,
+        Self::MetadataTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ScopeNotGranted,
+        Self::ExpiryInThePast,
+        Self::Internal,
+    ];
+
+    /// The status of its answer.
+    pub(super) fn status(self) -> u16 {
+        self.row().0.as_u16()
+    }
+
+    /// Its name, for programs.
+    pub(super) fn code(self) -> &'static str {
+        self.row().1
+    }
+
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::AdminDisabled => (
@@ -130,6 +184,16 @@ impl Kind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store_unavailable",
                 "Store unavailable",
+            ),
+            Self::OutcomeUnknown => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                "Outcome not known",
+            ),
+            Self::TooManyReads => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_reads",
+                "Too many lists at once",
             ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised"),
             Self::InsufficientRole => (
@@ -328,6 +392,7 @@ impl Problem {
             | Kind::StoreUnavailable
             | Kind::PublicKeysUnavailable
             | Kind::TooManyReports
+            | Kind::TooManyReads
             | Kind::IdempotencyKeyInUse => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
@@ -360,17 +425,39 @@ impl From<StoreError> for Problem {
         let public = error.to_string();
         match error {
             StoreError::Unreachable { .. }
-            | StoreError::Busy
+            | StoreError::Failed { .. }
+            | StoreError::Busy { .. }
             | StoreError::Unwritable { .. }
-            | StoreError::CannotOpen { .. } => {
+            | StoreError::CannotOpen { .. }
+            | StoreError::NotADatabase { .. } => {
                 log::error!("admin API: {error}");
-                Self::store_unavailable()
+                match error.fault() {
+                    Some(Fault::TooManyReads) => Self::new(
+                        Kind::TooManyReads,
+                        "Enough lists and reports are being read from the database. Try again shortly.",
+                    ),
+                    // The cause is in the log; what kind of failure it is, operators may know.
+                    fault => Self::new(
+                        Kind::StoreUnavailable,
+                        store_unavailable_text(fault.unwrap_or(Fault::Other)),
+                    ),
+                }
             }
-            StoreError::Database(
-                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_),
-            ) => {
+            StoreError::OutcomeUnknown { ref subject, .. } => {
                 log::error!("admin API: {error}");
-                Self::store_unavailable()
+                let look = match subject {
+                    Some(place) if place.starts_with('/') => format!("`GET {place}` tells"),
+                    Some(id) => format!("look for {id}"),
+                    None => "the audit tells".to_owned(),
+                };
+                Self::new(
+                    Kind::OutcomeUnknown,
+                    format!(
+                        "The database did not say whether the change was made; it may have been. Before you do it \
+                         again, see whether it was: {look}. A key that was made and that nobody was shown is to be \
+                         revoked. With an Idempotency-Key, the same request can be sent again: it is done once."
+                    ),
+                )
             }
             StoreError::Duplicate { field } => {
                 let pointer = match field {
@@ -401,8 +488,7 @@ impl From<StoreError> for Problem {
                 Kind::IdempotencyKeyReused,
                 "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
             ),
-            StoreError::NotADatabase { .. }
-            | StoreError::NewerSchema { .. }
+            StoreError::NewerSchema { .. }
             | StoreError::OtherSchema { .. }
             | StoreError::UnreadableRow { .. }
             | StoreError::Entropy(_)
@@ -418,6 +504,20 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// What is said of a store that does not do what was asked. Nothing was changed.
+fn store_unavailable_text(fault: Fault) -> String {
+    let row = fault.row();
+    let next = if row.passes {
+        "Try again shortly."
+    } else {
+        "The gateway's log says why; it does not pass by itself."
+    };
+    format!(
+        "{} Nothing was changed. {next}",
+        sentence(row.text.to_owned())
+    )
+}
+
 /// A remark as a sentence.
 fn sentence(remark: String) -> String {
     let mut letters = remark.chars();
@@ -431,38 +531,6 @@ mod tests {
     use super::*;
     use crate::http::request_id::RequestIds;
 
-    const EVERY_KIND: &[Kind] = &[
-        Kind::AdminDisabled,
-        Kind::StoreUnavailable,
-        Kind::Unauthorized,
-        Kind::InsufficientRole,
-        Kind::KeyInUrl,
-        Kind::BadRequest,
-        Kind::InvalidBody,
-        Kind::InvalidParameter,
-        Kind::UnfollowableQuery,
-        Kind::SignatureInvalid,
-        Kind::PublicKeysUnavailable,
-        Kind::TooManyReports,
-        Kind::NotFound,
-        Kind::MethodNotAllowed,
-        Kind::Duplicate,
-        Kind::KeyRevoked,
-        Kind::KeyEnding,
-        Kind::NotGood,
-        Kind::AmbiguousRequest,
-        Kind::GatewayRuns,
-        Kind::IdempotencyKeyInUse,
-        Kind::IdempotencyKeyReused,
-        Kind::TagMismatch,
-        Kind::BodyTooLarge,
-        Kind::MetadataTooLarge,
-        Kind::UnsupportedMediaType,
-        Kind::ScopeNotGranted,
-        Kind::ExpiryInThePast,
-        Kind::Internal,
-    ];
-
     #[test]
     fn every_kind_is_documented_and_carries_what_its_status_demands() {
         let document = include_str!("../../../docs/PROBLEMS.md")
@@ -470,7 +538,7 @@ mod tests {
             .unwrap()
             .1;
         let id = RequestIds::new().make();
-        for &kind in EVERY_KIND {
+        for kind in Kind::ALL {
             let (status, code, _) = kind.row();
             let row = format!("| {} | `{code}` |", status.as_u16());
             assert!(
@@ -484,7 +552,8 @@ mod tests {
             assert_eq!(has(header::WWW_AUTHENTICATE), challenges, "{kind:?}");
             assert_eq!(
                 has(header::RETRY_AFTER),
-                status.as_u16() == 503 || kind == Kind::IdempotencyKeyInUse,
+                status.as_u16() == 503 && kind != Kind::OutcomeUnknown
+                    || kind == Kind::IdempotencyKeyInUse,
                 "{kind:?}"
             );
         }
@@ -494,9 +563,36 @@ mod tests {
     fn a_store_that_fails_is_told_without_the_cause() {
         let secret = "postgres://user:password@host";
         for (error, kind) in [
-            (StoreError::Busy, Kind::StoreUnavailable),
+            (
+                StoreError::Busy {
+                    holder: Some(secret.to_owned()),
+                },
+                Kind::StoreUnavailable,
+            ),
+            (
+                StoreError::OutcomeUnknown {
+                    subject: None,
+                    reason: secret.to_owned(),
+                },
+                Kind::OutcomeUnknown,
+            ),
+            (
+                StoreError::Failed {
+                    fault: Fault::TooManyReads,
+                    reason: secret.to_owned(),
+                },
+                Kind::TooManyReads,
+            ),
+            (
+                StoreError::Failed {
+                    fault: Fault::Denied,
+                    reason: secret.to_owned(),
+                },
+                Kind::StoreUnavailable,
+            ),
             (
                 StoreError::Unwritable {
+                    fault: Fault::Full,
                     reason: secret.to_owned(),
                 },
                 Kind::StoreUnavailable,
@@ -506,10 +602,6 @@ mod tests {
                     location: "x".to_owned(),
                     reason: secret.to_owned(),
                 },
-                Kind::StoreUnavailable,
-            ),
-            (
-                StoreError::Database(sqlx::Error::PoolTimedOut),
                 Kind::StoreUnavailable,
             ),
             (

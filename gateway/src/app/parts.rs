@@ -113,7 +113,8 @@ pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
             first_byte_timeout: origin.first_byte_timeout,
             idle_timeout: origin.idle_timeout,
             write_timeout: origin.write_idle_timeout,
-            ..OriginLimits::default()
+            head_bytes: origin.max_head_bytes,
+            fields: origin.max_headers,
         },
         dns_refresh: origin.dns_refresh,
         keep_alive: origin.keep_alive,

@@ -3,7 +3,7 @@
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::{Caller, Denial};
-use crate::keys::{KeyDigest, KeyStatus, KeyTable, Prefix, UnixMillis, check_shape};
+use crate::keys::{KeyDigest, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, check_shape};
 
 /// Every header that a key may come in. Answers vary by them.
 pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
@@ -27,6 +27,12 @@ pub fn authenticate(
         KeyStatus::Revoked => Err(Denial::Revoked(*key.id())),
         KeyStatus::Disabled => Err(Denial::Disabled(*key.id())),
     }
+}
+
+/// The key whose holder sent these headers, in whatever state it is.
+#[must_use]
+pub fn presented_key(headers: &HeaderMap, keys: &KeyTable) -> Option<KnownKey> {
+    keys.lookup(&KeyDigest::of(bearer_token(headers).ok()?))
 }
 
 fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {

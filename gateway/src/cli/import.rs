@@ -302,6 +302,9 @@ impl Import<'_> {
             progress.advance(batch.len() as u64);
         }
         progress.finish();
+        if let Err(error) = self.store.empty_the_log().await {
+            log::warn!("the import is done; its log could not be emptied: {error}");
+        }
         // Someone else wrote what these lines contradict since they were checked.
         if self.summary.bad_lines > bad_before && !self.arguments.skip_bad {
             return Err(CommandError::BadLinesLeft(self.summary.bad_lines));

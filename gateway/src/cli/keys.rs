@@ -100,7 +100,7 @@ pub struct RevokeKey {
     #[command(flatten)]
     key: OneKey,
     /// Return once every gateway that may run refuses the key; fail and name those that have not said so.
-    #[arg(long, conflicts_with = "no_wait")]
+    #[arg(long)]
     wait: bool,
     /// Do not fail for gateways that fell silent before and stay so, where another one has confirmed.
     #[arg(long, requires = "wait")]
@@ -201,6 +201,13 @@ pub async fn run(
     match outcome.and_then(|()| Ok(streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
+    }
+}
+
+impl KeysCommand {
+    /// Whether it is to return only once every gateway has confirmed.
+    pub(super) fn waits_for_all(&self) -> bool {
+        matches!(self, Self::Revoke(revoke) if revoke.wait)
     }
 }
 

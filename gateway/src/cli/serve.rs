@@ -1,15 +1,21 @@
 //! `gateway serve`: runs until it is told to stop.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use postern_shared::signals::{Reaction, Signals};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::app::{Gateway, StartError};
 use crate::config::settings::Settings;
+use crate::telemetry::process_log;
 
-/// Serves until SIGTERM or SIGINT; a second one ends the waiting for requests that run.
+/// How long the last lines of the log may take to be written.
+pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM, SIGINT or SIGQUIT; a second one ends the waiting for requests that run.
 #[must_use]
 pub fn run(settings: Settings) -> ExitCode {
     raise_open_files();
@@ -18,25 +24,27 @@ pub fn run(settings: Settings) -> ExitCode {
         log::warn!("{warning}");
     }
     let ended = actix_rt::System::new().block_on(async {
-        let mut signals = Signals::listen()?;
-        let mut more_signals = Signals::listen()?;
+        let signals = Signals::listen()?;
+        let (stop, is_told) = oneshot::channel();
+        let (stop_now, is_told_again) = oneshot::channel();
         let gateway = Gateway::build(settings).await?;
-        let stop_now = async move {
-            more_signals.next().await;
-            more_signals.next().await;
-        };
+        actix_rt::spawn(follow(signals, stop, stop_now));
         gateway
-            .run(async move { signals.next().await }, stop_now)
+            .run(async { drop(is_told.await) }, async {
+                drop(is_told_again.await)
+            })
             .await
             .map_err(StartError::System)
     });
-    match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gateway: {error}");
+            process_log::say(&format!("gateway: {error}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    process_log::flush(LAST_LINES);
+    code
 }
 
 /// Lets the process open as many files as it may. Each connection is one, and many systems begin at 1,024.
@@ -64,24 +72,26 @@ fn use_small_pages() {
     }
 }
 
-/// The signals that ask the process to stop.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+/// Follows the signals that the process is sent: sends on `stop` for the first that asks it to stop, on `stop_now` for the second.
+async fn follow(mut signals: Signals, stop: oneshot::Sender<()>, stop_now: oneshot::Sender<()>) {
+    let mut ways = [stop_now, stop].into_iter().collect::<Vec<_>>();
+    loop {
+        match signals.next().await {
+            (name, Reaction::Stop) => {
+                log::info!("{name} received");
+                if let Some(way) = ways.pop() {
+                    let _ = way.send(());
+                }
+            }
+            (name, Reaction::Reload) => {
+                log::info!("{name} is ignored: settings are read at start");
+            }
+            (name, Reaction::Reopen) => {
+                log::info!(
+                    "{name}: logs go to standard output and standard error, no file is opened again"
+                );
+            }
+            (name, Reaction::Ignore) => log::info!("{name} is ignored"),
         }
     }
 }

@@ -11,14 +11,16 @@ use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::routes::{refuse_routes, warn_of_routes};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
-use crate::config::value::{CertificateName, Count, FilePath, HostName, QuotableText, Span};
+use crate::config::value::{
+    CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
+};
 use crate::keys::{AddressRange, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::proxy::proxy_headers::{ProxyHeader, ProxyHeaders};
 use crate::routes::{MethodName, MissingKey, PathCase, PathPrefix};
-use crate::store::DatabaseUrl;
+use crate::store::{DatabaseUrl, Keep};
 use crate::telemetry::access_log::Sink;
 use crate::tls::certificates::ServerPair;
 use crate::tls::origin::{OriginTls, OriginTlsFiles};
@@ -45,6 +47,8 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// Where GitHub's public keys come from; without a source its reports of leaked keys are refused.
     pub github_keys: Option<KeySource>,
+    /// Files that secrets were read from.
+    pub secret_files: Vec<PathBuf>,
     /// What is in force, for `gateway check`.
     pub effective: Vec<Effective>,
     /// What is accepted and may not be meant.
@@ -117,6 +121,10 @@ pub struct OriginSettings {
     pub keep_alive: Duration,
     /// Whether every origin tells `/Admin` from `/admin`.
     pub path_case: PathCase,
+    /// Most bytes of the head of an answer, its interim answers included.
+    pub max_head_bytes: usize,
+    /// Most header fields of an answer.
+    pub max_headers: usize,
     /// How origins at `https://` are spoken to; there when an address or `[origin.tls]` asks for it.
     pub tls: Option<OriginTls>,
 }
@@ -130,6 +138,8 @@ pub struct StoreSettings {
     pub max_staleness: Option<Duration>,
     /// Where the table of keys is saved, for a start while the database is away.
     pub snapshot: Option<PathBuf>,
+    /// How long audit and usage are kept.
+    pub keep: Keep,
     /// What new keys begin with.
     pub prefix: Prefix,
 }
@@ -239,6 +249,7 @@ impl Settings {
             upstreams,
             routes,
             github_keys,
+            secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),
             warnings,
         })
@@ -272,8 +283,8 @@ impl ListenSettings {
             max_requests_in_flight_per_key,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
-            max_head_bytes: section.take("max_head_bytes", Count(16 * 1024)).0,
-            max_headers: section.take("max_headers", Count(64)).0,
+            max_head_bytes: section.take("max_head_bytes", HeadBytes(16 * 1024)).0,
+            max_headers: section.take("max_headers", HeadFields(64)).0,
             head_timeout: span(section, "head_timeout", 5),
             body_idle_timeout: span(section, "body_idle_timeout", 30),
             write_idle_timeout: span(section, "write_idle_timeout", 30),
@@ -311,6 +322,8 @@ impl OriginSettings {
             } else {
                 PathCase::Either
             },
+            max_head_bytes: section.take("max_head_bytes", HeadBytes(64 * 1024)).0,
+            max_headers: section.take("max_headers", HeadFields(96)).0,
             tls: None,
             // Last, so that what is missing hides no problem of the settings above.
             shared_secret: shared_secret?,
@@ -321,7 +334,7 @@ impl OriginSettings {
 impl StoreSettings {
     /// Takes `[store]` and `[keys]`.
     pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
-        let (url, max_staleness, snapshot) = reader.section("store", |section| {
+        let (url, max_staleness, snapshot, keep) = reader.section("store", |section| {
             let url = match DatabaseUrl::parse(DatabaseUrl::DEFAULT) {
                 Ok(default) => Some(section.take("url", default)),
                 Err(_) => section.take_optional("url"),
@@ -332,13 +345,19 @@ impl StoreSettings {
             let snapshot = section
                 .take_optional::<FilePath>("snapshot")
                 .map(|path| path.0);
-            (url, max_staleness, snapshot)
+            let mut kept = |key| section.take_optional::<Days>(key).map(|days| days.0);
+            let keep = Keep {
+                audit: kept("audit_keep"),
+                usage: kept("usage_keep"),
+            };
+            (url, max_staleness, snapshot, keep)
         });
         let prefix = key_prefix(reader);
         Some(Self {
             url: url?,
             max_staleness,
             snapshot,
+            keep,
             prefix,
         })
     }
@@ -488,6 +507,36 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
         client,
         server_name,
     })
+}
+
+/// The files that secrets were read from: those that variables name, those that settings name, and the file of the settings
+/// where a token stands in it.
+fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
+    let variables = [
+        "SHARED_SECRET_FILE",
+        "ADMIN_TOKEN_FILE",
+        "DATABASE_URL_FILE",
+    ];
+    let mut files: Vec<PathBuf> = variables
+        .into_iter()
+        .filter_map(|name| environment.variable(name))
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    for Effective {
+        path,
+        value,
+        source,
+    } in effective
+    {
+        if path.ends_with("token_file") || path.ends_with("key_file") {
+            files.push(value.trim_matches('"').into());
+        } else if path.ends_with("].token") {
+            files.push(source.into());
+        }
+    }
+    files.dedup();
+    files
 }
 
 pub(super) fn span(section: &mut Reader, key: &str, default_seconds: u64) -> Duration {

@@ -99,6 +99,39 @@ impl Setting for Count {
     }
 }
 
+/// Makes a kind of count with a ceiling: what the HTTP parser beneath takes.
+macro_rules! bounded {
+    ($($(#[$meta:meta])+ $name:ident: $most:literal, $accepted:literal;)+) => {$(
+        $(#[$meta])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct $name(pub usize);
+
+        impl Setting for $name {
+            const ACCEPTED: &'static str = $accepted;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                text.replace('_', "")
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=$most).contains(count))
+                    .map(Self)
+                    .ok_or_else(|| refuse::<Self>(text))
+            }
+
+            fn show(&self) -> String {
+                self.0.to_string()
+            }
+        }
+    )+};
+}
+
+bounded! {
+    /// Bytes of a head.
+    HeadBytes: 131_072, "a number of bytes from 1 to 131072, the most that is read of a head";
+    /// Header fields of a head.
+    HeadFields: 96, "a whole number from 1 to 96, the most header fields that are read of a head";
+}
+
 /// A span of time above zero: nothing at this edge waits for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -109,6 +142,29 @@ impl Setting for Span {
 
     fn parse(text: &str) -> Result<Self, String> {
         let accepted = Duration::from_millis(1)..=Duration::from_hours(24);
+        humantime::parse_duration(text)
+            .ok()
+            .filter(|span| accepted.contains(span))
+            .map(Self)
+            .ok_or_else(|| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", humantime::format_duration(self.0))
+    }
+}
+
+/// A span of days, for what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(pub Duration);
+
+impl Setting for Days {
+    const ACCEPTED: &'static str =
+        "a span of time from 1day to 100years with its unit, such as \"90days\" or \"1year\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let day = Duration::from_hours(24);
+        let accepted = day..=day * 36_525;
         humantime::parse_duration(text)
             .ok()
             .filter(|span| accepted.contains(span))

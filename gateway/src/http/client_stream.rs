@@ -3,7 +3,7 @@
 //! actix-http limits the time of the first head of a connection only, and no body and no response; it takes a bare line feed for the
 //! end of a line, and decodes the next request while a response is still owed, so that an error in the second takes the first
 //! with it. Here every head is held until it is complete, judged, and passed on when the response before it is out; bodies and
-//! responses must keep moving. It does not judge what actix-http refuses by itself.
+//! responses must keep moving. What passes, actix-http takes: it has no head to refuse by itself.
 
 mod control;
 mod fault;
@@ -159,6 +159,8 @@ pub struct ClientStream<S> {
     ready: BytesMut,
     awaited: Awaited,
     read_alarm: Alarm,
+    /// What was wrong with bytes of the body that came with the head.
+    fault_of_body: Option<ClientFault>,
     body_meter: PaceMeter,
     write_meter: PaceMeter,
     /// The last response was an error: what the client sends on may not have been read.
@@ -186,6 +188,7 @@ impl<S> ClientStream<S> {
             ready: BytesMut::new(),
             awaited: Awaited::Nothing,
             read_alarm: Alarm::default(),
+            fault_of_body: None,
             body_meter: PaceMeter::default(),
             write_meter: PaceMeter::default(),
             ended_badly: false,
@@ -244,11 +247,12 @@ impl<S: ClientSocket> ClientStream<S> {
 
     /// Ends the connection over something the client did. To actix-http it is the end of the stream.
     fn refuse(&mut self, fault: ClientFault, cx: &mut Context<'_>) {
+        // The request of a body was answered, or its handler is to answer: it learns of the fault through its payload. If it does
+        // not, the shutdown does.
+        let is_between = matches!(self.incoming, Incoming::Head) && !self.owed;
         self.control.note_fault(fault);
         self.close();
-        // With a response owed, its handler is to answer: it learns of the fault through its payload. If it does not, the
-        // shutdown does.
-        if !self.owed {
+        if is_between {
             self.write_refusal(cx);
         }
     }

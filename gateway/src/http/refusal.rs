@@ -8,6 +8,7 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, Response, StatusCode};
 use serde::Serialize;
 
+use crate::http::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
 /// Every code of the table, once, for whoever counts them.
@@ -29,6 +30,7 @@ pub const CODES: &[&str] = &[
     "loop_detected",
     "body_too_large",
     "request_timeout",
+    "uri_too_long",
     "request_header_too_large",
     "origin_rejected_gateway",
     "origin_unreachable",
@@ -38,6 +40,7 @@ pub const CODES: &[&str] = &[
     "overloaded",
     "too_many_requests",
     "internal_error",
+    "version_not_supported",
 ];
 
 /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
@@ -71,6 +74,8 @@ pub enum Refusal {
     NoRoute,
     /// The head of the request did not arrive in time.
     HeadTimeout,
+    /// The target of the request is too long (RFC 9110, section 15.5.15).
+    UriTooLong,
     /// The head of the request is too large or has too many fields.
     HeadTooLarge,
     /// An expectation other than `100-continue`.
@@ -99,6 +104,8 @@ pub enum Refusal {
     TooManyOfKey,
     /// A fault of the gateway's own: its code panicked.
     Internal,
+    /// A version of HTTP that is not spoken here (RFC 9110, section 15.6.6).
+    VersionNotSupported,
 }
 
 /// The body of a refusal (RFC 9457), in the order in which people read it.
@@ -123,6 +130,48 @@ struct Row {
 }
 
 impl Refusal {
+    /// The answer to what a client did wrong before its request could run, or within it; none where none can be given.
+    #[must_use]
+    pub fn of_fault(fault: ClientFault) -> Option<Self> {
+        Some(match fault {
+            ClientFault::HeadTimeout => Self::HeadTimeout,
+            ClientFault::HeadTooLarge | ClientFault::TooManyFields => Self::HeadTooLarge,
+            ClientFault::TargetTooLong => Self::UriTooLong,
+            ClientFault::Version => Self::VersionNotSupported,
+            ClientFault::NoRequestLine => Self::BadRequest("there is no request line"),
+            ClientFault::BadRequestLine => Self::BadRequest("the first line is no request line"),
+            ClientFault::BadTarget => Self::BadRequest("the request target is malformed"),
+            ClientFault::BareLineFeed => {
+                Self::BadRequest("a line of the head ends with a bare line feed")
+            }
+            ClientFault::Fragment => Self::BadRequest("the request target has a fragment"),
+            ClientFault::BadField => Self::BadRequest("a line of the head is no header field"),
+            ClientFault::BadHost(what) | ClientFault::BadFraming(what) => Self::BadRequest(what),
+            ClientFault::TlsOnPlain => {
+                Self::BadRequest("this port speaks plain HTTP, and the client TLS")
+            }
+            ClientFault::PlainOnTls => {
+                Self::BadRequest("this port speaks TLS, and the client plain HTTP: use https://")
+            }
+            ClientFault::UnexpectedProxyHeader => {
+                Self::BadRequest("the connection begins with a PROXY protocol header")
+            }
+            ClientFault::BadChunk(_) => Self::BodyBroken,
+            ClientFault::BodyStalled | ClientFault::BodyTooSlow => Self::BodyTimeout,
+            ClientFault::TlsHandshake
+            | ClientFault::TlsTimeout
+            | ClientFault::ProxyHeader(_)
+            | ClientFault::WriteStalled
+            | ClientFault::StrayResponse => return None,
+        })
+    }
+
+    /// What the client is told, as a sentence.
+    #[must_use]
+    pub fn detail(&self) -> Cow<'static, str> {
+        self.row().detail
+    }
+
     /// The stable name of the refusal, for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -224,6 +273,12 @@ impl Refusal {
                 "Request timeout",
                 "The head of the request did not arrive in time.",
             ),
+            Self::UriTooLong => row(
+                StatusCode::URI_TOO_LONG,
+                "uri_too_long",
+                "Request target too long",
+                "The target of the request is too long.",
+            ),
             Self::HeadTooLarge => row(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "request_header_too_large",
@@ -308,6 +363,12 @@ impl Refusal {
                 "Internal error",
                 "The gateway failed. Its operator knows.",
             ),
+            Self::VersionNotSupported => row(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "version_not_supported",
+                "HTTP version not supported",
+                "Send the request with HTTP/1.1 or HTTP/1.0.",
+            ),
         }
     }
 
@@ -339,6 +400,7 @@ impl Refusal {
             | Self::MethodNotAllowed(_)
             | Self::NoRoute
             | Self::HeadTimeout
+            | Self::UriTooLong
             | Self::HeadTooLarge
             | Self::ExpectationFailed
             | Self::LoopDetected
@@ -352,7 +414,8 @@ impl Refusal {
             | Self::NotReady
             | Self::Overloaded
             | Self::TooManyOfKey
-            | Self::Internal => None,
+            | Self::Internal
+            | Self::VersionNotSupported => None,
         }
     }
 
@@ -364,7 +427,9 @@ impl Refusal {
                 | Self::KeyInUrl
                 | Self::AmbiguousPath(_)
                 | Self::HeadTimeout
+                | Self::UriTooLong
                 | Self::HeadTooLarge
+                | Self::VersionNotSupported
                 | Self::ExpectationFailed
                 | Self::BodyTooLarge(_)
                 | Self::BodyTimeout

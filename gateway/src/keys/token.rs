@@ -210,6 +210,12 @@ fn own_length(prefix: &Prefix) -> usize {
     prefix.0.len() + 1 + RANDOM_CHARS + CHECKSUM_CHARS
 }
 
+/// How the length of `token` compares to that of a key of this gateway, where it begins as one does.
+#[must_use]
+pub fn compare_length(token: &[u8], prefix: &Prefix) -> Option<std::cmp::Ordering> {
+    after_prefix(token, prefix).map(|_| token.len().cmp(&own_length(prefix)))
+}
+
 fn after_prefix<'t>(token: &'t [u8], prefix: &Prefix) -> Option<&'t [u8]> {
     token.strip_prefix(prefix.0.as_bytes())?.strip_prefix(b"_")
 }

@@ -13,6 +13,7 @@ use futures_core::Stream as _;
 use pin_project_lite::pin_project;
 use thiserror::Error;
 
+use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::upstream::InFlight;
 
 /// An error of a body, as the libraries beneath pass it on.
@@ -132,6 +133,53 @@ impl MessageBody for RequestBody {
         };
         progress.fault.set(Some(fault));
         Poll::Ready(Some(Err(fault.into())))
+    }
+}
+
+/// Why an origin's body did not reach its end, for the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BrokenAnswer {
+    /// A sentence that names the time limit, where it was one.
+    pub cause: String,
+    /// Whether the gateway ended it for its time, and the origin did not.
+    pub is_time_limit: bool,
+}
+
+/// Nothing passed in a tunnel for too long, in either direction.
+#[derive(Debug, Error)]
+#[error("nothing was sent in either direction for origin.tunnel_idle_timeout")]
+pub struct TunnelIdle;
+
+impl BrokenAnswer {
+    /// What an error of the body means; the libraries wrap it in errors of their own.
+    #[must_use]
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(fault) = OriginFault::find(error) {
+                return Self {
+                    cause: fault.to_string(),
+                    is_time_limit: fault.is_timeout(),
+                };
+            }
+            let inner = match error.downcast_ref::<PayloadError>() {
+                Some(PayloadError::Io(error) | PayloadError::Incomplete(Some(error))) => {
+                    error.get_ref()
+                }
+                _ => None,
+            };
+            if let Some(idle) = inner.and_then(|inner| inner.downcast_ref::<TunnelIdle>()) {
+                return Self {
+                    cause: idle.to_string(),
+                    is_time_limit: true,
+                };
+            }
+            next = error.source();
+        }
+        Self {
+            cause: "the origin ended the connection within its answer".to_owned(),
+            is_time_limit: false,
+        }
     }
 }
 

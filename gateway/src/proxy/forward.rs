@@ -179,6 +179,13 @@ pub async fn forward(
         if failure.is_the_targets() && (phase == Phase::Connecting || fresh_died) {
             chosen.no_connection(&failure.cause());
         }
+        if matches!(failure, Failure::ClientBody(_)) {
+            // Not the target's, and not to be counted against it.
+            return Err(Failed {
+                failure,
+                attempts: failed,
+            });
+        }
         failed.push(chosen.failed(phase, failure.cause()));
         let may_repeat = match &request {
             Sendable::Again(_) => phase == Phase::Connecting || died,

@@ -48,6 +48,8 @@ pub struct OriginLimits {
     pub write_timeout: Duration,
     /// Largest head of a response, its interim responses included, in bytes.
     pub head_bytes: usize,
+    /// Most header fields of a response.
+    pub fields: usize,
 }
 
 impl Default for OriginLimits {
@@ -57,6 +59,7 @@ impl Default for OriginLimits {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             head_bytes: 64 * 1024,
+            fields: 96,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::http::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
-use crate::proxy::body::{BodyProgress, OriginBody};
+use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, judge, phase};
 use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
 use crate::proxy::upstream::Upstream;
@@ -191,7 +191,7 @@ impl Downward {
                 Err(_) => {
                     return Err(PayloadError::Io(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "nothing was sent in either direction for too long",
+                        TunnelIdle,
                     )));
                 }
             }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::*;
 use crate::http::request_id::RequestIds;
-use crate::telemetry::access_log::Writer;
+use crate::telemetry::log_writer::{LogName, LogWriter};
 
 /// A place to write to that can be read.
 #[derive(Clone, Default)]
@@ -26,7 +26,7 @@ impl io::Write for Written {
 #[actix_rt::test]
 async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
     let written = Written::default();
-    let (writer, thread) = Writer::start(written.clone()).unwrap();
+    let (writer, thread) = LogWriter::start(LogName::Access, written.clone()).unwrap();
     let none = HeaderMap::new();
     let address = ClientAddress::identify(None, &none, &[]);
     let id = RequestIds::new().make();

@@ -55,6 +55,7 @@ impl Store {
         before: Option<AuditCursor>,
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
+        let _turn = self.scan().await?;
         // Only the conditions that are asked for, so that each combination finds its index. All of it is made of literals of
         // this file; what callers gave is bound.
         let texts = [
@@ -81,7 +82,7 @@ impl Store {
         let query = texts
             .into_iter()
             .fold(query, |query, (_, text)| query.bind(text.to_owned()));
-        let rows = query.bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        let rows = query.bind(i64::from(limit)).fetch_all(&self.scans).await?;
         rows.iter().map(read).collect()
     }
 }

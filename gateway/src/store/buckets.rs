@@ -7,9 +7,10 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::{BucketName, UnixMillis};
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{LeakPolicy, Stamp, Store, StoreError};
+use crate::store::{LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT};
 
 /// A namespace of consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +76,17 @@ impl Store {
         new: NewBucket,
         stamp: &Stamp,
     ) -> Result<StoredBucket, StoreError> {
+        limited(WRITE_LIMIT, self.create_bucket_in_turn(new, stamp)).await
+    }
+
+    async fn create_bucket_in_turn(
+        &self,
+        new: NewBucket,
+        stamp: &Stamp,
+    ) -> Result<StoredBucket, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = create(&mut transaction, new, stamp).await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(created.name.as_str())).await?;
         Ok(created)
     }
 
@@ -113,6 +122,15 @@ impl Store {
         edit: BucketEdit,
         stamp: &Stamp,
     ) -> Result<StoredBucket, StoreError> {
+        limited(WRITE_LIMIT, self.update_bucket_in_turn(name, edit, stamp)).await
+    }
+
+    async fn update_bucket_in_turn(
+        &self,
+        name: &BucketName,
+        edit: BucketEdit,
+        stamp: &Stamp,
+    ) -> Result<StoredBucket, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut bucket = require(&mut transaction, name).await?;
         bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
@@ -131,7 +149,7 @@ impl Store {
             &bucket.leaks.detail(),
         )
         .await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(name.as_str())).await?;
         Ok(bucket)
     }
 }

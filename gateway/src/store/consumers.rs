@@ -7,9 +7,10 @@ use crate::keys::{
     AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
     Scopes, Tags,
 };
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{select_consumer, stored_consumer};
-use crate::store::{Stamp, Store, StoreError, StoredConsumer, buckets};
+use crate::store::{Stamp, Store, StoreError, StoredConsumer, WRITE_LIMIT, buckets};
 
 /// What a consumer is made of.
 #[derive(Clone, Debug)]
@@ -75,14 +76,33 @@ impl Store {
         new: NewConsumer,
         stamp: &Stamp,
     ) -> Result<StoredConsumer, StoreError> {
+        limited(WRITE_LIMIT, self.create_consumer_in_turn(new, stamp)).await
+    }
+
+    async fn create_consumer_in_turn(
+        &self,
+        new: NewConsumer,
+        stamp: &Stamp,
+    ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = insert(&mut transaction, new, stamp).await?;
-        transaction.commit().await?;
+        transaction
+            .commit_of(Some(created.consumer.id.as_str()))
+            .await?;
         Ok(created)
     }
 
     /// Changes a consumer; all its keys follow at once. An edit that changes nothing leaves no trace.
     pub async fn update_consumer(
+        &self,
+        id: &ConsumerId,
+        edit: ConsumerEdit,
+        stamp: &Stamp,
+    ) -> Result<StoredConsumer, StoreError> {
+        limited(WRITE_LIMIT, self.update_consumer_in_turn(id, edit, stamp)).await
+    }
+
+    async fn update_consumer_in_turn(
         &self,
         id: &ConsumerId,
         edit: ConsumerEdit,
@@ -106,12 +126,20 @@ impl Store {
             &detail,
         )
         .await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(id.as_str())).await?;
         Ok(after)
     }
 
     /// Deletes a consumer with all its keys, which are refused from then on. Returns how many keys there were.
     pub async fn delete_consumer(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
+        limited(WRITE_LIMIT, self.delete_consumer_in_turn(id, stamp)).await
+    }
+
+    async fn delete_consumer_in_turn(
+        &self,
+        id: &ConsumerId,
+        stamp: &Stamp,
+    ) -> Result<u64, StoreError> {
         let mut transaction = self.begin_write().await?;
         let gone = guarded(&mut transaction, id, stamp).await?;
         let keys = sqlx::query("DELETE FROM keys WHERE consumer_id = $1")
@@ -133,7 +161,7 @@ impl Store {
             &detail,
         )
         .await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(id.as_str())).await?;
         Ok(keys.rows_affected())
     }
 
@@ -158,13 +186,14 @@ impl Store {
         after: Option<&ConsumerName>,
         limit: u32,
     ) -> Result<Vec<StoredConsumer>, StoreError> {
+        let _turn = self.scan().await?;
         let rows = sqlx::query(select_consumer!(
             "WHERE c.bucket = $1 AND c.name > $2 ORDER BY c.name LIMIT $3"
         ))
         .bind(bucket.as_str())
         .bind(after.map_or("", ConsumerName::as_str))
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.scans)
         .await?;
         rows.iter().map(stored_consumer).collect()
     }

@@ -1,12 +1,14 @@
 //! [`DatabaseUrl`]: which database, read once, never shown with its password.
 
+mod postgres;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
-use zeroize::Zeroizing;
+
+pub(super) use crate::store::database_url::postgres::PostgresUrl;
 
 /// Where the store is: `sqlite://PATH` (relative to the working directory, or absolute), or `postgres://…`.
 ///
@@ -17,33 +19,16 @@ pub struct DatabaseUrl(Kind);
 #[derive(Clone)]
 enum Kind {
     Sqlite(PathBuf),
-    /// The whole URL, and what may be shown of it.
-    Postgres(Zeroizing<String>, String),
+    Postgres(PostgresUrl),
 }
 
 /// What a [`DatabaseUrl`] names.
 pub(super) enum Place<'u> {
     /// A file.
     Sqlite(&'u Path),
-    /// A server, by the whole URL.
-    Postgres(&'u str),
+    /// A server.
+    Postgres(&'u PostgresUrl),
 }
-
-/// The parameters of a `postgres:` URL that have a meaning here.
-const PARAMETERS: [&str; 12] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
 
 /// Why a text is no [`DatabaseUrl`]. It does not repeat the text, which may hold a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -70,10 +55,16 @@ pub enum InvalidDatabaseUrl {
     Postgres,
     /// A parameter of a `postgres:` URL that is not known.
     #[error(
-        "a parameter of the database URL is not known; there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, \
-             port, dbname, user, password, application_name and options"
+        "a parameter of the database URL is not known; there are {}",
+        postgres::accepted()
     )]
     UnknownParameter,
+    /// A parameter that libpq has and that cannot be left out without harm.
+    #[error("the parameter `{0}` of the database URL is not supported: {1}")]
+    RefusedParameter(&'static str, &'static str),
+    /// A parameter with a value that is not accepted.
+    #[error("the parameter `{0}` of the database URL takes {1}")]
+    ParameterValue(&'static str, &'static str),
 }
 
 impl DatabaseUrl {
@@ -86,7 +77,7 @@ impl DatabaseUrl {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {
             "sqlite" => Self::sqlite(rest),
-            "postgres" | "postgresql" => Self::postgres(text),
+            "postgres" | "postgresql" => Self::postgres(text, rest),
             _ => Err(InvalidDatabaseUrl::Scheme),
         }
     }
@@ -95,7 +86,16 @@ impl DatabaseUrl {
     pub(super) fn place(&self) -> Place<'_> {
         match &self.0 {
             Kind::Sqlite(path) => Place::Sqlite(path),
-            Kind::Postgres(url, _) => Place::Postgres(url),
+            Kind::Postgres(url) => Place::Postgres(url),
+        }
+    }
+
+    /// The file that it is, unless it is a server.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Sqlite(path) => Some(path),
+            Kind::Postgres(_) => None,
         }
     }
 
@@ -105,25 +105,18 @@ impl DatabaseUrl {
         matches!(self.0, Kind::Postgres(..))
     }
 
-    fn postgres(text: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let parameters = text
-            .split_once('?')
-            .map_or("", |(_, parameters)| parameters);
-        let mut names = parameters
-            .split('&')
-            .map(|pair| pair.split('=').next().unwrap_or_default());
-        if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
-            return Err(InvalidDatabaseUrl::UnknownParameter);
+    /// What in it has no effect, and why; for the log.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        match &self.0 {
+            Kind::Sqlite(_) => &[],
+            Kind::Postgres(url) => &url.remarks,
         }
-        let options = text
-            .parse::<PgConnectOptions>()
-            .map_err(|_| InvalidDatabaseUrl::Postgres)?;
-        // A password with `@` in it that is not encoded ends nobody knows where.
-        let shown = match text.matches('@').count() {
-            0 | 1 => format!("postgres://{}", without_secrets(&options)),
-            _ => "postgres://…".to_owned(),
-        };
-        Ok(Self(Kind::Postgres(Zeroizing::new(text.to_owned()), shown)))
+    }
+
+    fn postgres(text: &str, rest: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let shown = format!("postgres://{}", without_secrets(rest));
+        Ok(Self(Kind::Postgres(PostgresUrl::parse(text, shown)?)))
     }
 
     fn sqlite(path: &str) -> Result<Self, InvalidDatabaseUrl> {
@@ -140,27 +133,29 @@ impl DatabaseUrl {
     }
 }
 
-/// Host, port and the name of the database, as they were understood and where they are plain: a URL with a mark left out has
-/// its password in any of them.
-fn without_secrets(options: &PgConnectOptions) -> String {
-    let is_plain = |text: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/[:]".contains(&byte);
-        text.bytes().all(plain)
-    };
+/// Hosts, ports and the name of the database, where they are plain: a URL with a mark left out has its password in any of them.
+fn without_secrets(rest: &str) -> String {
+    // A password with `@` in it that is not encoded ends nobody knows where.
+    if rest.matches('@').count() > 1 {
+        return "…".to_owned();
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let hosts = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, hosts)| hosts);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     let shown = |text: &str| {
-        if is_plain(text) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/[:],".contains(&byte);
+        if text.bytes().all(plain) {
             text.to_owned()
         } else {
             "…".to_owned()
         }
     };
-    let place = match options.get_port() {
-        5432 => shown(options.get_host()),
-        port => format!("{}:{port}", shown(options.get_host())),
-    };
-    match options.get_database() {
-        Some(name) => format!("{place}/{}", shown(name)),
-        None => place,
+    match path.strip_prefix('/') {
+        Some(name) if !name.is_empty() => format!("{}/{}", shown(hosts), shown(name)),
+        _ => shown(hosts),
     }
 }
 
@@ -176,7 +171,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Kind::Postgres(_, shown) => f.write_str(shown),
+            Kind::Postgres(url) => f.write_str(&url.shown),
         }
     }
 }
@@ -226,7 +221,10 @@ mod tests {
             ("postgres://db:port/keys", InvalidDatabaseUrl::Postgres),
             (
                 "postgres://db/keys?sslmode=perhaps",
-                InvalidDatabaseUrl::Postgres,
+                InvalidDatabaseUrl::ParameterValue(
+                    "sslmode",
+                    "disable, allow, prefer, require, verify-ca or verify-full",
+                ),
             ),
             (
                 "postgres://db/keys?pasword=hunter2",
@@ -248,7 +246,9 @@ mod tests {
             "postgres://db/keys&user=user&password=hunter2",
             "postgres://db/keys%3Fpassword=hunter2",
         ] {
-            let url = DatabaseUrl::parse(text).unwrap();
+            let Ok(url) = DatabaseUrl::parse(text) else {
+                continue;
+            };
             let shown = format!("{url} {url:?}");
             let is_clear = text.matches('@').count() <= 1;
             assert_eq!(shown.contains("db"), is_clear, "{shown}");

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::keys::{Description, KeyId, KeyState, Scopes, UnixMillis};
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::{Stamp, Store, StoreError, StoredKey, consumers, keys};
+use crate::store::{Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys};
 
 /// What to change of a key; `None` leaves a part as it is, `Some(None)` empties it.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,15 @@ impl Store {
     /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed, and one that is to be
     /// replaced ends no later than it does.
     pub async fn update_key(
+        &self,
+        id: &KeyId,
+        edit: KeyEdit,
+        stamp: &Stamp,
+    ) -> Result<StoredKey, StoreError> {
+        limited(WRITE_LIMIT, self.update_key_in_turn(id, edit, stamp)).await
+    }
+
+    async fn update_key_in_turn(
         &self,
         id: &KeyId,
         edit: KeyEdit,
@@ -61,7 +71,7 @@ impl Store {
         .await?;
         let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.expires_at });
         journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(id.as_str())).await?;
         Ok(after)
     }
 }

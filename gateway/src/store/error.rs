@@ -1,21 +1,44 @@
 //! [`StoreError`]: what a caller of the store can act on.
 
 use std::io;
+use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use thiserror::Error;
 
 use crate::keys::table::UnknownConsumer as UnknownConsumerOfKey;
 use crate::keys::{EntropyError, KeyId};
+use crate::store::fault::{Fault, missing_grant};
 use crate::store::roll::InvalidRoll;
 
 /// Why the store did not do what was asked. Nothing was changed, unless the text says otherwise. Holds no secret.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// The database failed in a way of which [`Fault::row`] says what follows. `reason` is what the system, the driver or
+    /// the database said.
+    #[error("{}: {reason}", fault.row().text)]
+    Failed {
+        /// Of what.
+        fault: Fault,
+        /// What was said.
+        reason: String,
+    },
     /// The database server cannot be reached, or does not take connections at the moment. Trying again helps.
-    #[error("the database cannot be reached: {reason}")]
+    #[error("{}: {reason}", Fault::Unreachable.row().text)]
     Unreachable {
         /// What the system or the server said.
+        reason: String,
+    },
+    /// The change was sent to the database, and whether it was made is not known.
+    #[error(
+        "{} ({reason}): look for {} before you do it again",
+        Fault::OutcomeUnknown.row().text,
+        subject.as_deref().unwrap_or("it with `gateway audit`")
+    )]
+    OutcomeUnknown {
+        /// The id of what would have been made or changed, where there is one.
+        subject: Option<String>,
+        /// What went wrong.
         reason: String,
     },
     /// The file or its directory cannot be made, read or written.
@@ -52,12 +75,17 @@ pub enum StoreError {
         /// Which step differs.
         version: i64,
     },
-    /// Another process kept the database locked for too long. Trying again helps.
-    #[error("the database is busy: another process is writing to it")]
-    Busy,
+    /// Another session kept the database locked for too long. Trying again helps.
+    #[error("{}{}", Fault::Busy.row().text, holder.as_deref().unwrap_or_default())]
+    Busy {
+        /// Who, where that can be known; begins with a separator.
+        holder: Option<String>,
+    },
     /// The disk is full, or the file system refuses to write.
-    #[error("the database cannot be written: {reason}")]
+    #[error("{}: {reason}", fault.row().text)]
     Unwritable {
+        /// Which of the two.
+        fault: Fault,
         /// What the system said.
         reason: String,
     },
@@ -131,44 +159,92 @@ pub enum StoreError {
     Database(#[source] sqlx::Error),
 }
 
-/// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
-mod sqlite_code {
-    pub(super) const PERM: i32 = 3;
-    pub(super) const BUSY: i32 = 5;
-    pub(super) const READONLY: i32 = 8;
-    pub(super) const IOERR: i32 = 10;
-    pub(super) const CORRUPT: i32 = 11;
-    pub(super) const FULL: i32 = 13;
-    pub(super) const CANTOPEN: i32 = 14;
-    pub(super) const NOTADB: i32 = 26;
-}
-
-/// PostgreSQL's codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-mod postgres_code {
-    pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
-    pub(super) const QUERY_CANCELED: &str = "57014";
-    pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
-    pub(super) const DEADLOCK: &str = "40P01";
-    pub(super) const SERIALIZATION_FAILURE: &str = "40001";
-    pub(super) const READ_ONLY_TRANSACTION: &str = "25006";
-    pub(super) const DISK_FULL: &str = "53100";
-    pub(super) const IO_ERROR: &str = "58030";
-    pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
-    pub(super) const CRASH_SHUTDOWN: &str = "57P02";
-    pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
-}
-
 impl StoreError {
+    /// What the database failed of; `None` where it did not.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        Some(match self {
+            Self::Failed { fault, .. } | Self::Unwritable { fault, .. } => *fault,
+            Self::Unreachable { .. } => Fault::Unreachable,
+            Self::OutcomeUnknown { .. } => Fault::OutcomeUnknown,
+            Self::Busy { .. } => Fault::Busy,
+            Self::CannotOpen { .. } => Fault::Unwritable,
+            Self::NotADatabase { .. } => Fault::Damaged,
+            Self::Database(_) => Fault::Other,
+            Self::NewerSchema { .. }
+            | Self::OtherSchema { .. }
+            | Self::Duplicate { .. }
+            | Self::UnknownBucket { .. }
+            | Self::IdempotencyKeyReused
+            | Self::UnknownConsumer { .. }
+            | Self::TagMismatch
+            | Self::UnknownKey(_)
+            | Self::KeyRevoked(_)
+            | Self::KeyEnding(_)
+            | Self::GatewayRuns(_)
+            | Self::InvalidRoll(_)
+            | Self::ScopeNotGranted { .. }
+            | Self::UnreadableRow { .. }
+            | Self::Entropy(_)
+            | Self::OutOfStep(_) => return None,
+        })
+    }
+
     /// Whether the store could not be asked, so that nothing is known of what it would have answered.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        self.fault() == Some(Fault::Unreachable)
     }
 
     /// Whether the same may succeed in a moment.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        self.is_unreachable() || matches!(self, Self::Busy)
+        self.fault().is_some_and(|fault| fault.row().passes)
+    }
+
+    /// The error of a change that was sent, when this went wrong before the answer came.
+    pub(super) fn while_committing(self, subject: Option<&str>) -> Self {
+        match self.fault() {
+            // Only these leave it open: any other is the database's own word that nothing was done.
+            Some(fault) if fault.ends_session() || fault == Fault::Other => Self::OutcomeUnknown {
+                subject: subject.map(str::to_owned),
+                reason: self.to_string(),
+            },
+            // Under deferred writes SQLite says so after the fact, and rolls back.
+            _ => self,
+        }
+    }
+
+    /// The same error with what helps where connecting is what failed.
+    pub(super) fn while_connecting(self) -> Self {
+        match self {
+            // pgbouncer says so with the code of a broken protocol.
+            Self::Unreachable { reason } if reason.contains("unsupported startup parameter") => {
+                Self::Failed {
+                    fault: Fault::Refused,
+                    reason: format!(
+                        "{reason}; in pgbouncer, set `ignore_startup_parameters = extra_float_digits, options`"
+                    ),
+                }
+            }
+            Self::Unreachable { reason } if reason.contains("server does not support TLS") => {
+                Self::Failed {
+                    fault: Fault::Refused,
+                    reason: format!(
+                        "{reason}, and was sent no password; where the network is to be trusted with it, say so with \
+                         `sslmode=prefer` or `sslmode=disable` in the URL"
+                    ),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// The error of an answer that did not come in time.
+    pub(super) fn no_answer(limit: Duration) -> Self {
+        Self::Unreachable {
+            reason: format!("no answer within {} s", limit.as_secs()),
+        }
     }
 
     /// The error of a file that could not be opened or made.
@@ -183,14 +259,19 @@ impl StoreError {
     pub(super) fn while_opening(self, location: &str) -> Self {
         let location = location.to_owned();
         match self {
-            Self::Database(error) => match sqlite_primary_code(&error) {
-                Some(sqlite_code::NOTADB | sqlite_code::CORRUPT) => Self::NotADatabase { location },
-                _ => Self::CannotOpen {
-                    location,
-                    reason: error.to_string(),
-                },
+            Self::Database(error) => Self::CannotOpen {
+                location,
+                reason: error.to_string(),
             },
-            Self::Unwritable { reason } => Self::CannotOpen { location, reason },
+            Self::Failed {
+                fault: Fault::Damaged,
+                ..
+            } => Self::NotADatabase { location },
+            Self::Failed {
+                fault: Fault::Refused,
+                reason,
+            }
+            | Self::Unwritable { reason, .. } => Self::CannotOpen { location, reason },
             other => other,
         }
     }
@@ -205,60 +286,18 @@ impl From<sqlx::Error> for StoreError {
                 field: duplicate_field(database),
             };
         }
-        if let Some(error) = of_connection(&error).or_else(|| of_postgres(&error)) {
-            return error;
-        }
-        match sqlite_primary_code(&error) {
-            Some(sqlite_code::BUSY) => Self::Busy,
-            Some(
-                sqlite_code::READONLY
-                | sqlite_code::FULL
-                | sqlite_code::IOERR
-                | sqlite_code::CANTOPEN
-                | sqlite_code::PERM,
-            ) => Self::Unwritable {
-                reason: error.to_string(),
+        let reason = error.to_string();
+        match Fault::of(&error) {
+            Fault::Unreachable => Self::Unreachable { reason },
+            Fault::Busy => Self::Busy { holder: None },
+            fault @ (Fault::Full | Fault::Unwritable) => Self::Unwritable { fault, reason },
+            Fault::Denied => Self::Failed {
+                fault: Fault::Denied,
+                reason: format!("{reason}; {}", missing_grant(&reason)),
             },
-            _ => Self::Database(error),
+            Fault::Other => Self::Database(error),
+            fault => Self::Failed { fault, reason },
         }
-    }
-}
-
-/// The error of a connection that could not be made, or broke.
-fn of_connection(error: &sqlx::Error) -> Option<StoreError> {
-    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
-    match error {
-        Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
-            Some(StoreError::Unreachable {
-                reason: error.to_string(),
-            })
-        }
-        _ => None,
-    }
-}
-
-/// The error of a server that said which one it is.
-fn of_postgres(error: &sqlx::Error) -> Option<StoreError> {
-    use postgres_code as is;
-    let code = error.as_database_error()?.code()?;
-    // SQLite's codes are numbers of up to four digits.
-    if code.len() != 5 {
-        return None;
-    }
-    match code.as_ref() {
-        is::LOCK_NOT_AVAILABLE | is::DEADLOCK | is::SERIALIZATION_FAILURE | is::QUERY_CANCELED => {
-            Some(StoreError::Busy)
-        }
-        is::READ_ONLY_TRANSACTION | is::DISK_FULL | is::IO_ERROR => Some(StoreError::Unwritable {
-            reason: error.to_string(),
-        }),
-        is::TOO_MANY_CONNECTIONS
-        | is::ADMIN_SHUTDOWN
-        | is::CRASH_SHUTDOWN
-        | is::CANNOT_CONNECT_NOW => Some(StoreError::Unreachable {
-            reason: error.to_string(),
-        }),
-        _ => None,
     }
 }
 
@@ -276,10 +315,4 @@ fn duplicate_field(error: &dyn DatabaseError) -> &'static str {
     } else {
         "the id"
     }
-}
-
-fn sqlite_primary_code(error: &sqlx::Error) -> Option<i32> {
-    // The low byte of the extended code. PostgreSQL's codes have five characters and are all above it.
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
 }

@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// There is no such bucket, or the store failed.
     pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
-        let mut snapshot = self.pool.begin_with(self.database.begin_read()).await?;
+        let mut snapshot = self.scans.begin_with(self.database.begin_read()).await?;
         if let Some(bucket) = &bucket {
             buckets::require(&mut snapshot, bucket).await?;
         }

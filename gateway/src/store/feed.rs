@@ -15,11 +15,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use sqlx::Connection;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::keys::KeyTable;
 use crate::memory;
 use crate::panics::{Panicked, caught};
+use crate::store::fault::Fault;
 use crate::store::feed::watch::{Look, Watch};
 use crate::store::snapshot::Origin;
 use crate::store::{Store, StoreError};
@@ -27,6 +29,8 @@ use crate::store::{Store, StoreError};
 /// How long to wait after the first failure, and the longest wait.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+/// How long closing the connection for reading may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Loads `table` and then keeps it as the store is, for ever. `status` tells how current it is. A table that was restored
 /// from a snapshot is not loaded again where the changes since then tell it all.
@@ -105,7 +109,18 @@ impl Follower {
     }
 
     async fn follow_one_watch(&mut self) -> Result<Infallible, StoreError> {
+        self.store.reopen_if_replaced().await?;
         let mut watch = Watch::open(&self.store).await?;
+        let ended = self.follow_until_interrupted(&mut watch).await;
+        // Now, and not when it is dropped: another file may be about to be opened in the place of this one.
+        let _ = timeout(CLOSE_TIMEOUT, watch.connection.close()).await;
+        ended
+    }
+
+    async fn follow_until_interrupted(
+        &mut self,
+        watch: &mut Watch,
+    ) -> Result<Infallible, StoreError> {
         let identity = self.store.identity().await?;
         // The numbers of changes mean nothing in another store, be it at the same place.
         if self
@@ -143,6 +158,7 @@ impl Follower {
     }
 
     fn tell_following(&mut self) {
+        self.status.fails_with(None);
         if self.health == Health::Interrupted {
             log::info!("the key table follows the store again");
         }
@@ -150,6 +166,12 @@ impl Follower {
     }
 
     fn tell_interrupted(&mut self, error: &StoreError) {
+        let fault = error.fault().unwrap_or(Fault::Other);
+        self.status.fails_with(Some(fault));
+        if fault == Fault::FileReplaced {
+            // The numbers of its changes may be those of others.
+            self.revision = None;
+        }
         if self.health != Health::Interrupted {
             if self.table.is_loaded() {
                 log::warn!(

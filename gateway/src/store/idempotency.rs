@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::UnixMillis;
+use crate::store::connections::limited;
 use crate::store::{
     CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredBucket, StoredConsumer, buckets, consumers, keys, roll,
+    StoredBucket, StoredConsumer, WRITE_LIMIT, buckets, consumers, keys, roll,
 };
 
 /// How long an answer is remembered.
@@ -174,6 +175,15 @@ impl Store {
         answer: impl FnOnce(&T) -> Answer,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
+        limited(WRITE_LIMIT, self.once_in_turn(key, answer, make)).await
+    }
+
+    async fn once_in_turn<T>(
+        &self,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&T) -> Answer,
+        make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
+    ) -> Result<Creation<T>, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut now = 0;
         if let Some(key) = key {
@@ -187,10 +197,12 @@ impl Store {
             }
         }
         let made = make(&mut transaction).await?;
+        let answer = answer(&made);
         if let Some(key) = key {
-            remember(&mut transaction, key, &answer(&made), now).await?;
+            remember(&mut transaction, key, &answer, now).await?;
         }
-        transaction.commit().await?;
+        // Where it would be found, should the outcome not be known.
+        transaction.commit_of(Some(&answer.location)).await?;
         Ok(Creation::Made(made))
     }
 }

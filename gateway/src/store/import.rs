@@ -11,11 +11,14 @@ use crate::keys::{
     Metadata, Scopes,
 };
 use crate::store::bulk::In;
+use crate::store::connections::limited;
 use crate::store::consumers::tags_json;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{self, select_consumer, stored_consumer};
 use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
-use crate::store::{Database, Stamp, Store, StoreError, StoredConsumer, bulk};
+use crate::store::{
+    BATCH_LIMIT, Database, Stamp, Store, StoreError, StoredConsumer, bulk, postgres,
+};
 
 /// What an import of a row comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,14 @@ impl Store {
         rows: &[TransferRow],
         stamp: &Stamp,
     ) -> Result<Imported, StoreError> {
+        limited(BATCH_LIMIT, self.import_in_turn(rows, stamp)).await
+    }
+
+    async fn import_in_turn(
+        &self,
+        rows: &[TransferRow],
+        stamp: &Stamp,
+    ) -> Result<Imported, StoreError> {
         let mut transaction = self.begin_write().await?;
         self.prepare_for_many(&mut transaction).await?;
         let known = Known::of(&mut transaction, rows).await?;
@@ -175,7 +186,9 @@ impl Store {
                     .await?;
             }
             // Its cache is the server's.
-            Database::Postgres(_) => {}
+            Database::Postgres(_) => {
+                transaction.execute(postgres::LONG_STATEMENTS).await?;
+            }
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ pub(super) enum Action {
     KeyLeak,
     BucketUpdate,
     GatewayForget,
+    AuditPrune,
 }
 
 /// What was changed.
@@ -80,6 +81,12 @@ impl Actor {
     #[must_use]
     pub fn api(token: &str) -> Self {
         Self(format!("api:{token}"))
+    }
+
+    /// The control plane, which deletes what is older than it is kept.
+    #[must_use]
+    pub fn retention() -> Self {
+        Self("retention".to_owned())
     }
 
     /// GitHub's secret scanning.
@@ -136,6 +143,7 @@ impl Action {
             Self::KeyLeak => "key.leak",
             Self::BucketUpdate => "bucket.update",
             Self::GatewayForget => "gateway.forget",
+            Self::AuditPrune => "audit.prune",
         }
     }
 }
@@ -149,6 +157,34 @@ pub(super) async fn record(
     detail: &Value,
 ) -> Result<(), StoreError> {
     let (kind, id) = subject.columns();
+    audit(transaction, stamp, action, (kind, id), detail).await
+}
+
+/// Writes that the audit is pruned of what is from before a moment: the rows of that may go from then on.
+pub(super) async fn record_pruning(
+    transaction: &mut AnyConnection,
+    stamp: &Stamp,
+    before: i64,
+    detail: &Value,
+) -> Result<(), StoreError> {
+    let subject = ("store", before.to_string());
+    audit(
+        transaction,
+        stamp,
+        Action::AuditPrune,
+        (subject.0, &subject.1),
+        detail,
+    )
+    .await
+}
+
+async fn audit(
+    transaction: &mut AnyConnection,
+    stamp: &Stamp,
+    action: Action,
+    (kind, id): (&str, &str),
+    detail: &Value,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO audit (at, actor, source, action, subject, subject_id, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(stamp.at.0)
         .bind(stamp.actor.0.as_str())

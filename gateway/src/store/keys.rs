@@ -7,9 +7,12 @@ use crate::keys::{
     BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes, Tags,
     UnixMillis,
 };
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{select_key, stored_key};
-use crate::store::{NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, consumers};
+use crate::store::{
+    NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, WRITE_LIMIT, consumers,
+};
 
 /// What a key is made of.
 #[derive(Clone, Debug)]
@@ -59,14 +62,26 @@ impl Store {
     /// Makes a key, and its consumer where [`Owner`] says so, in one transaction. When this returns, the key survives
     /// a crash.
     pub async fn create_key(&self, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
-        let mut transaction = self.begin_write().await?;
-        let created = create(&mut transaction, new, stamp).await?;
-        transaction.commit().await?;
-        Ok(created)
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let created = create(&mut transaction, new, stamp).await?;
+            transaction.commit_of(Some(created.key.id.as_str())).await?;
+            Ok(created)
+        })
+        .await
     }
 
     /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
     pub async fn set_key_state(
+        &self,
+        id: &KeyId,
+        state: KeyState,
+        stamp: &Stamp,
+    ) -> Result<KeyStateChange, StoreError> {
+        limited(WRITE_LIMIT, self.set_key_state_in_turn(id, state, stamp)).await
+    }
+
+    async fn set_key_state_in_turn(
         &self,
         id: &KeyId,
         state: KeyState,
@@ -90,7 +105,7 @@ impl Store {
             .await?;
         let detail = json!({ "before": before.as_str() });
         journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(id.as_str())).await?;
         (key.state, key.updated_at) = (state, stamp.at);
         Ok(KeyStateChange { key, before })
     }

@@ -6,9 +6,10 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::required;
-use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, buckets, keys};
+use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, buckets, keys};
 
 /// What becomes of a key of a bucket that is reported as leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,14 @@ impl Store {
         leak: &Leak,
         stamp: &Stamp,
     ) -> Result<Option<LeakOutcome>, StoreError> {
+        limited(WRITE_LIMIT, self.report_leak_in_turn(leak, stamp)).await
+    }
+
+    async fn report_leak_in_turn(
+        &self,
+        leak: &Leak,
+        stamp: &Stamp,
+    ) -> Result<Option<LeakOutcome>, StoreError> {
         let mut transaction = self.begin_write().await?;
         let row = sqlx::query("SELECT id FROM keys WHERE digest = $1")
             .bind(leak.digest.as_bytes().as_slice())
@@ -145,7 +154,7 @@ impl Store {
             &detail,
         )
         .await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(id.as_str())).await?;
         Ok(Some(LeakOutcome { action, key }))
     }
 }

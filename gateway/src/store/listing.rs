@@ -1,8 +1,9 @@
 //! Lists of consumers and keys with filters, oldest first, page by page.
 
-use sqlx::{Any, AnyPool, AssertSqlSafe};
+use sqlx::{Any, AssertSqlSafe};
 
 use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, Tags, UnixMillis};
+use crate::store::connections::Connections;
 use crate::store::rows::{select_consumer, select_key, stored_consumer, stored_key};
 use crate::store::{Store, StoreError, StoredConsumer, StoredKey};
 
@@ -79,8 +80,13 @@ impl Store {
             &format!("{each}c.custom_id = ?"),
             filter.custom_id.as_ref().map(CustomId::as_str),
         );
-        list.tagged(&filter.tags);
-        list.fetch(&self.pool, limit)
+        let _turn = self.scan().await?;
+        match self.consumers_with(None, &filter.tags).await? {
+            Few::These(ids) if ids.is_empty() => return Ok(Vec::new()),
+            Few::These(ids) => list.among("c.id", ids),
+            Few::Many => list.tagged(&filter.tags),
+        }
+        list.fetch(&self.scans, limit)
             .await?
             .iter()
             .map(stored_consumer)
@@ -105,19 +111,89 @@ impl Store {
             "k.consumer_id = ?",
             filter.consumer.as_ref().map(ConsumerId::as_str),
         );
-        // Written so that no index is used for it: keys are read by age, where the list goes on, and not by bucket, all of
-        // whose keys would have to be sorted for each page.
-        list.only(
-            "c.bucket || '' = ?",
-            filter.bucket.as_ref().map(BucketName::as_str),
-        );
-        list.tagged(&filter.tags);
-        list.fetch(&self.pool, limit)
+        let _turn = self.scan().await?;
+        let bucket = filter.bucket.as_ref();
+        match self.consumers_with(bucket, &filter.tags).await? {
+            Few::These(ids) if ids.is_empty() => return Ok(Vec::new()),
+            Few::These(ids) => list.among("k.consumer_id", ids),
+            Few::Many => {
+                // Written so that no index is used for it: keys are read by age, where the list goes on, and not by bucket,
+                // all of whose keys would have to be sorted for each page.
+                list.only("c.bucket || '' = ?", bucket.map(BucketName::as_str));
+                list.tagged(&filter.tags);
+            }
+        }
+        list.fetch(&self.scans, limit)
             .await?
             .iter()
             .map(stored_key)
             .collect()
     }
+
+    /// The consumers of a bucket with all of these tags, where they are few: then lists begin with them. Where they are
+    /// many, lists go by age and pass over the others, which are not many for each that is found.
+    async fn consumers_with(
+        &self,
+        bucket: Option<&BucketName>,
+        tags: &Tags,
+    ) -> Result<Few, StoreError> {
+        let (mut tables, mut conditions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(bucket) = bucket {
+            tables.push("consumers c".to_owned());
+            texts.push(bucket.to_string());
+            conditions.push("c.bucket = $1".to_owned());
+        }
+        for (index, (name, value)) in tags.iter().enumerate() {
+            let table = format!("t{index}");
+            tables.push(format!("consumer_tags {table}"));
+            texts.extend([name.to_owned(), value.to_owned()]);
+            conditions.push(format!(
+                "{table}.name = ${} AND {table}.value = ${}",
+                texts.len() - 1,
+                texts.len()
+            ));
+            if index > 0 {
+                conditions.push(format!("{table}.consumer_id = t0.consumer_id"));
+            } else if bucket.is_some() {
+                conditions.push("t0.consumer_id = c.id".to_owned());
+            }
+        }
+        if tables.is_empty() {
+            return Ok(Few::Many);
+        }
+        let id = if bucket.is_some() {
+            "c.id"
+        } else {
+            "t0.consumer_id"
+        };
+        let sql = format!(
+            "SELECT {id} AS id FROM {} WHERE {} LIMIT {}",
+            tables.join(", "),
+            conditions.join(" AND "),
+            FEW + 1
+        );
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for text in texts {
+            query = query.bind(text);
+        }
+        let ids: Vec<String> = query.fetch_all(&self.scans).await?;
+        Ok(if ids.len() > FEW {
+            Few::Many
+        } else {
+            Few::These(ids)
+        })
+    }
+}
+
+/// Up to so many consumers, a list begins with them.
+const FEW: usize = 500;
+
+/// Which consumers a list is about.
+enum Few {
+    /// These, by their ids.
+    These(Vec<String>),
+    /// More than would be listed one by one, or all.
+    Many,
 }
 
 /// A query that grows by the filters that are asked for, so that each combination finds its index. Its text is made of
@@ -153,6 +229,17 @@ impl List {
         }
     }
 
+    /// Adds that `column` is one of `ids`.
+    fn among(&mut self, column: &str, ids: Vec<String>) {
+        let first = self.texts.len() + 3;
+        let numbers: Vec<String> = (first..first + ids.len())
+            .map(|number| format!("${number}"))
+            .collect();
+        self.sql
+            .push_str(&format!(" AND {column} IN ({})", numbers.join(", ")));
+        self.texts.extend(ids);
+    }
+
     /// Tags are stored as an object that serde_json writes, so a tag is there exactly when its text is: a name has no
     /// quotes, and those of a value are escaped. `replace` minds letters' case on every database, unlike `LIKE`.
     fn tagged(&mut self, tags: &Tags) {
@@ -166,7 +253,11 @@ impl List {
         }
     }
 
-    async fn fetch(self, pool: &AnyPool, limit: u32) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
+    async fn fetch(
+        self,
+        pool: &Connections,
+        limit: u32,
+    ) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
         let Self {
             mut sql,
             table,

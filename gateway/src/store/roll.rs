@@ -8,9 +8,12 @@ use thiserror::Error;
 
 use crate::keys::{ConsumerId, KeyDigest, KeyId, KeyStatus, UnixMillis};
 use crate::store::bulk::In;
+use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{select_key, stored_key};
-use crate::store::{NewKey, Owner, Stamp, Store, StoreError, StoredKey, bulk, consumers, keys};
+use crate::store::{
+    NewKey, Owner, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, bulk, consumers, keys,
+};
 
 /// What [`StoredKey::bring_end_forward`] does, for many.
 const BRING_END_FORWARD: In = In {
@@ -74,9 +77,13 @@ impl Store {
     /// Makes a key that may do what the replaced one may and ends when that would have, and has the replaced ones end
     /// after the grace period, all in one transaction.
     pub async fn roll(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
+        limited(WRITE_LIMIT, self.roll_in_turn(roll, stamp)).await
+    }
+
+    async fn roll_in_turn(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
         let mut transaction = self.begin_write().await?;
         let rolled = replace(&mut transaction, roll, stamp).await?;
-        transaction.commit().await?;
+        transaction.commit_of(Some(rolled.key.id.as_str())).await?;
         Ok(rolled)
     }
 }

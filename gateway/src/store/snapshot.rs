@@ -1,17 +1,20 @@
 //! The snapshot: the table of keys in a file, so that a gateway can start while its database is away.
 //!
 //! It holds what the table holds: digests, ids, names, scopes; no key. It is written beside its place and then put there
-//! whole, readable for its owner only, and is believed only when its checksum is right and it is of this very database.
+//! whole, readable for its owner only. It is believed only when its checksum is right, which nobody can make who does not
+//! know the shared secret, when it is of this very database, and when it is not from the future.
 
 mod format;
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use ring::hmac;
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use crate::keys::{KeyTable, UnixMillis};
@@ -21,6 +24,27 @@ use crate::store::snapshot::format::{
 
 /// Bytes of the checksum at the end.
 const CHECKSUM_BYTES: usize = 32;
+
+/// What the checksum of a snapshot is made with (HMAC-SHA-256), so that who can only write to its directory cannot make one.
+#[derive(Clone)]
+pub struct SnapshotKey(hmac::Key);
+
+impl SnapshotKey {
+    /// The key that belongs to a shared secret.
+    #[must_use]
+    pub fn of(shared_secret: &[u8]) -> Self {
+        // A key of its own, so that no checksum says anything of the secret's other uses.
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, shared_secret);
+        let derived = hmac::sign(&secret, b"postern snapshot 2");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+}
+
+impl fmt::Debug for SnapshotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotKey([redacted])")
+    }
+}
 
 /// Which store a table is a copy of, and up to which change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +75,16 @@ pub enum UnusableSnapshot {
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] io::Error),
     /// It was cut off, changed, or is something else.
-    #[error("it is damaged, or no snapshot of this version")]
+    #[error(
+        "it is damaged, or was not written by a gateway of this version with this shared secret"
+    )]
     Damaged,
+    /// Its moment is later than the machine's clock, so its age is not known.
+    #[error("it is dated {} in the future, so its age is not known", humantime::format_duration(Duration::from_millis(*millis)))]
+    FromTheFuture {
+        /// How far.
+        millis: u64,
+    },
     /// It is of another database.
     #[error("it is of the database {found}, not of {wanted}")]
     OtherDatabase {
@@ -70,12 +102,14 @@ pub enum UnusableSnapshot {
 /// What the system said. The file that was there before is still there.
 pub fn save(
     path: &Path,
+    key: &SnapshotKey,
     table: &KeyTable,
     origin: &Origin,
     known_at: UnixMillis,
 ) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let written = write(&beside, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
+    let written =
+        write(&beside, key, table, origin, known_at).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -94,6 +128,7 @@ pub fn save(
 /// Why it is not used. Then the table is not loaded.
 pub fn restore(
     path: &Path,
+    key: &SnapshotKey,
     table: &KeyTable,
     location: &str,
     now: UnixMillis,
@@ -108,7 +143,7 @@ pub fn restore(
         .and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
     let length = length.ok_or(UnusableSnapshot::Damaged)?;
     // All of it is proven before any of it is believed.
-    if !checksum_is_right(&file, length)? {
+    if !checksum_is_right(&file, length, key)? {
         return Err(UnusableSnapshot::Damaged);
     }
     file.seek(SeekFrom::Start(0))?;
@@ -120,6 +155,11 @@ pub fn restore(
             wanted: location.to_owned(),
         });
     }
+    let age = u64::try_from(now.0.saturating_sub(header.known_at.0)).map_err(|_| {
+        UnusableSnapshot::FromTheFuture {
+            millis: header.known_at.0.abs_diff(now.0),
+        }
+    })?;
     let mut reload = table.reload();
     let mut keys = 0;
     while let Some(entry) = read_entry(&mut content)? {
@@ -130,16 +170,20 @@ pub fn restore(
         }
     }
     reload.finish();
-    let age =
-        Duration::from_millis(u64::try_from(now.0.saturating_sub(header.known_at.0)).unwrap_or(0));
     Ok(Some(Restored {
         origin: header.origin,
-        age,
+        age: Duration::from_millis(age),
         keys,
     }))
 }
 
-fn write(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -> io::Result<()> {
+fn write(
+    path: &Path,
+    key: &SnapshotKey,
+    table: &KeyTable,
+    origin: &Origin,
+    known_at: UnixMillis,
+) -> io::Result<()> {
     // What a crash left behind is not written into: it may be open elsewhere, or readable for others.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new()
@@ -149,7 +193,7 @@ fn write(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -
         .open(path)?;
     let mut out = Summed {
         inner: BufWriter::with_capacity(1 << 16, file),
-        sum: Sha256::new(),
+        sum: hmac::Context::with_key(&key.0),
     };
     write_header(
         &mut out,
@@ -161,15 +205,15 @@ fn write(path: &Path, table: &KeyTable, origin: &Origin, known_at: UnixMillis) -
     table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
     table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
     let Summed { mut inner, sum } = out;
-    inner.write_all(&sum.finalize())?;
+    inner.write_all(sum.sign().as_ref())?;
     inner
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?
         .sync_all()
 }
 
-fn checksum_is_right(mut file: &File, length: usize) -> io::Result<bool> {
-    let mut sum = Sha256::new();
+fn checksum_is_right(mut file: &File, length: usize, key: &SnapshotKey) -> io::Result<bool> {
+    let mut sum = hmac::Context::with_key(&key.0);
     let mut buffer = vec![0; 1 << 16];
     let mut left = length;
     while left > 0 {
@@ -183,13 +227,13 @@ fn checksum_is_right(mut file: &File, length: usize) -> io::Result<bool> {
     }
     let mut written = [0; CHECKSUM_BYTES];
     file.read_exact(&mut written)?;
-    Ok(sum.finalize()[..] == written)
+    Ok(sum.sign().as_ref().ct_eq(&written).into())
 }
 
 /// Sums what passes.
 struct Summed<W> {
     inner: W,
-    sum: Sha256,
+    sum: hmac::Context,
 }
 
 impl<W: Write> Write for Summed<W> {
@@ -217,16 +261,61 @@ mod tests {
             location: "l".to_owned(),
             revision: 3,
         };
+        let key = SnapshotKey::of(b"the shared secret of the tests");
         let (known_at, now) = (UnixMillis(1_000_000), UnixMillis(1_000_000 + 90_000));
         for _ in 0..2 {
             let table = KeyTable::new();
             table.reload().finish();
-            save(&path, &table, &origin, known_at).unwrap();
-            let found = restore(&path, &KeyTable::new(), "l", now).unwrap().unwrap();
+            save(&path, &key, &table, &origin, known_at).unwrap();
+            let found = restore(&path, &key, &KeyTable::new(), "l", now)
+                .unwrap()
+                .unwrap();
             assert_eq!(
                 (found.age, &found.origin),
                 (Duration::from_secs(90), &origin)
             );
         }
+    }
+
+    #[test]
+    fn what_was_not_written_with_the_secret_and_what_is_from_the_future_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.snapshot");
+        let origin = Origin {
+            store: "s".to_owned(),
+            location: "l".to_owned(),
+            revision: 3,
+        };
+        let key = SnapshotKey::of(b"the shared secret of the tests");
+        let table = KeyTable::new();
+        table.reload().finish();
+        save(&path, &key, &table, &origin, UnixMillis(1_000_000)).unwrap();
+        let read = |key: &SnapshotKey, now| {
+            let table = KeyTable::new();
+            let found = restore(&path, key, &table, "l", UnixMillis(now));
+            assert_eq!(found.is_ok(), table.is_loaded());
+            found.map(Option::unwrap)
+        };
+        assert!(read(&key, 1_000_000).is_ok());
+        assert!(matches!(
+            read(&key, 999_999),
+            Err(UnusableSnapshot::FromTheFuture { millis: 1 })
+        ));
+        let other = SnapshotKey::of(b"another shared secret");
+        assert!(matches!(
+            read(&other, 1_000_000),
+            Err(UnusableSnapshot::Damaged)
+        ));
+        // Made younger, with a checksum without the key, by who can write to the directory.
+        let mut bytes = fs::read(&path).unwrap();
+        let length = bytes.len() - CHECKSUM_BYTES;
+        bytes[length - 1] ^= 1;
+        let unkeyed = ring::digest::digest(&ring::digest::SHA256, &bytes[..length]);
+        bytes[length..].copy_from_slice(unkeyed.as_ref());
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(
+            read(&key, 9_000_000),
+            Err(UnusableSnapshot::Damaged)
+        ));
     }
 }

@@ -3,19 +3,20 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row};
 use tokio::time::{Instant, sleep};
 
 use crate::store::StoreError;
+use crate::store::fault::Fault;
 
-/// Most connections of one process besides the change feed's. SQLite has one writer at a time anyway.
-const MAX_CONNECTIONS: u32 = 4;
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,24 +27,46 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTINGS: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
 
-/// A database file that exists.
+/// A database file that exists. Clones share which file that is.
 #[derive(Clone, Debug)]
 pub(super) struct SqliteFile {
     location: Arc<str>,
-    options: AnyConnectOptions,
+    path: Arc<Path>,
+    opened: Arc<ArcSwap<Opened>>,
 }
+
+/// The file that is open.
+#[derive(Debug)]
+struct Opened {
+    options: AnyConnectOptions,
+    id: FileId,
+    /// How many files were opened before it.
+    generation: u64,
+    /// Whether its connections were closed: then it counts as replaced until it was opened anew, though it be the same.
+    left: AtomicBool,
+}
+
+/// Which file, whatever its name: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId(u64, u64);
 
 impl SqliteFile {
     /// Makes the file, readable and writable for its owner only, and its directory, unless they exist.
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
-        let absolute =
-            create_file(path).map_err(|error| StoreError::cannot_open(&location, &error))?;
-        let options = connect_options(&absolute)
-            .map_err(|error| StoreError::from(error).while_opening(&location))?;
+        let failed = |error: io::Error| StoreError::cannot_open(&location, &error);
+        let absolute = create_file(path).map_err(failed)?;
+        let opened = Opened {
+            options: connect_options(&absolute)
+                .map_err(|error| StoreError::from(error).while_opening(&location))?,
+            id: FileId::of(path).map_err(failed)?,
+            generation: 0,
+            left: AtomicBool::new(false),
+        };
         Ok(Self {
             location: location.into(),
-            options,
+            path: path.into(),
+            opened: Arc::new(ArcSwap::from_pointee(opened)),
         })
     }
 
@@ -52,13 +75,101 @@ impl SqliteFile {
         &self.location
     }
 
-    /// Opens the connections that all but the change feed use.
-    pub(super) async fn pool(&self) -> Result<AnyPool, StoreError> {
+    /// Asks whether the file at the path is still the one that is open. It costs one `stat`.
+    pub(super) fn in_place(&self) -> Result<(), StoreError> {
+        let opened = self.opened.load();
+        let said = match FileId::of(&self.path) {
+            Ok(found) if found == opened.id && !opened.left.load(Ordering::Acquire) => {
+                return Ok(());
+            }
+            Ok(found) if found == opened.id => "it was away, and is opened again".to_owned(),
+            Ok(_) => "another file was put in its place".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(self.replaced(&said))
+    }
+
+    /// Has the file count as replaced: its connections are about to be closed. Whether it did not before.
+    pub(super) fn leave(&self) -> bool {
+        !self.opened.load().left.swap(true, Ordering::AcqRel)
+    }
+
+    /// How many times another file was opened in the place of the first.
+    pub(super) fn generation(&self) -> u64 {
+        self.opened.load().generation
+    }
+
+    /// Has connections be made to the file that is at the path now. Those to the one before must be closed.
+    pub(super) async fn turn_to_the_new_one(&self) -> Result<(), StoreError> {
+        // Never made here: an empty store in the place of one that is gone would take every key away.
+        let gone = |error: io::Error| self.replaced(&error.to_string());
+        let absolute = fs::canonicalize(&self.path).map_err(gone)?;
+        let opened = Opened {
+            id: FileId::of(&self.path).map_err(gone)?,
+            options: connect_options(&absolute)?,
+            generation: self.generation() + 1,
+            left: AtomicBool::new(false),
+        };
+        let mut connection = opened.options.connect().await?;
+        let holds_a_store = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+        let found: Result<i64, _> = sqlx::query_scalar(holds_a_store)
+            .fetch_one(&mut connection)
+            .await;
+        connection.close().await?;
+        if found? == 0 {
+            return Err(self.replaced("the file that is there now holds no store"));
+        }
+        self.opened.store(Arc::new(opened));
+        Ok(())
+    }
+
+    /// Copies what is in the log into the file, and empties the log. Readers and writers may keep it from being done.
+    pub(super) async fn empty_the_log(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        // The first column says whether somebody was in the way.
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(connection)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)? == 0)
+    }
+
+    /// Moves the log of a file that is left out of the way of the one that takes its place, which SQLite would else read
+    /// it into.
+    pub(super) fn set_the_log_aside(&self) -> io::Result<()> {
+        let beside = |end: &str| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        let log = beside("-wal");
+        match fs::metadata(&log) {
+            Ok(found) if found.len() > 0 => fs::rename(&log, beside("-wal.of-the-replaced-file")),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes of the log beside the file.
+    pub(super) fn log_bytes(&self) -> u64 {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push("-wal");
+        fs::metadata(name).map_or(0, |found| found.len())
+    }
+
+    fn replaced(&self, said: &str) -> StoreError {
+        StoreError::Failed {
+            fault: Fault::FileReplaced,
+            reason: format!("{}: {said}", self.location),
+        }
+    }
+
+    /// Opens the connections for one purpose, at most `most`.
+    pub(super) async fn pool(&self, most: u32) -> Result<AnyPool, StoreError> {
         self.use_wal()
             .await
             .map_err(|error| error.while_opening(&self.location))?;
         let pool = AnyPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
+            .max_connections(most)
             .acquire_timeout(2 * BUSY_TIMEOUT)
             .test_before_acquire(false)
             .after_connect(|connection, _| {
@@ -67,13 +178,14 @@ impl SqliteFile {
                     Ok(())
                 })
             })
-            .connect_lazy_with(self.options.clone());
+            .connect_lazy_with(self.opened.load().options.clone());
         Ok(pool)
     }
 
     /// Opens a connection of its own.
     pub(super) async fn connect(&self) -> Result<AnyConnection, StoreError> {
-        let mut connection = self.options.connect().await?;
+        let options = self.opened.load().options.clone();
+        let mut connection = options.connect().await?;
         connection.execute(SETTINGS).await?;
         Ok(connection)
     }
@@ -89,7 +201,7 @@ impl SqliteFile {
                 .await
             {
                 Err(error) => match StoreError::from(error) {
-                    StoreError::Busy if Instant::now() < deadline => {
+                    StoreError::Busy { .. } if Instant::now() < deadline => {
                         sleep(Duration::from_millis(10)).await
                     }
                     error => break Err(error),
@@ -97,6 +209,7 @@ impl SqliteFile {
                 Ok(mode) if mode == "wal" => break Ok(()),
                 Ok(mode) => {
                     break Err(StoreError::Unwritable {
+                        fault: Fault::Unwritable,
                         reason: format!(
                             "its file system does not support write-ahead logging (mode `{mode}`)"
                         ),
@@ -106,6 +219,44 @@ impl SqliteFile {
         };
         connection.close().await?;
         outcome
+    }
+
+    /// Who writes at the moment, for a message: `; process 4711 (gateway, stopped) holds it`.
+    pub(super) fn holder(&self) -> Option<String> {
+        // The byte of the shared memory that a writer locks (https://www.sqlite.org/walformat.html, section 2.3). From the
+        // kernel's list: opening and closing the file would drop this process's own locks.
+        let mut name = self.path.as_os_str().to_owned();
+        name.push("-shm");
+        let inode = fs::metadata(name).ok()?.ino();
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let pid = locks.lines().find_map(|line| writer_in(line, inode))?;
+        let said_of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        let name = said_of("comm").map_or_else(String::new, |name| name.trim().to_owned());
+        let stopped = said_of("stat")
+            .and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(['T', 't'])))
+            .unwrap_or(false);
+        let state = if stopped { ", stopped" } else { "" };
+        Some(format!("; process {pid} ({name}{state}) holds it"))
+    }
+}
+
+/// The process that a line of `/proc/locks` says has the byte locked that writers of a database lock:
+/// `1: POSIX  ADVISORY  WRITE 4711 08:01:1234 120 120`.
+fn writer_in(line: &str, inode: u64) -> Option<u32> {
+    const WRITE_LOCK: u64 = 120;
+    let mut words = line.split_whitespace().skip(3);
+    let (kind, pid, file) = (words.next()?, words.next()?, words.next()?);
+    let (first, last) = (words.next()?.parse().ok()?, words.next()?);
+    let last = last.parse().unwrap_or(u64::MAX);
+    let found: u64 = file.rsplit(':').next()?.parse().ok()?;
+    let holds = kind == "WRITE" && found == inode && (first..=last).contains(&WRITE_LOCK);
+    holds.then(|| pid.parse().ok()).flatten()
+}
+
+impl FileId {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        Ok(Self(found.dev(), found.ino()))
     }
 }
 
@@ -159,12 +310,33 @@ fn connect_options(absolute: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_writer_is_found_among_the_locks_of_the_kernel() {
+        for (line, pid) in [
+            (
+                "1: POSIX  ADVISORY  WRITE 4711 08:01:1234 120 120",
+                Some(4711),
+            ),
+            ("2: POSIX  ADVISORY  READ 4711 08:01:1234 120 120", None),
+            ("3: POSIX  ADVISORY  WRITE 4711 08:01:1234 124 124", None),
+            ("4: POSIX  ADVISORY  WRITE 4711 08:01:99 120 120", None),
+            (
+                "5: POSIX  ADVISORY  WRITE 4712 00:2f:1234 0 EOF",
+                Some(4712),
+            ),
+            ("5: -> POSIX  ADVISORY  WRITE 4712 00:2f:1234 0 EOF", None),
+            ("", None),
+        ] {
+            assert_eq!(writer_in(line, 1234), pid, "{line}");
+        }
+    }
+
     #[tokio::test]
     async fn every_connection_waits_for_the_disk_and_for_other_writers() {
         sqlx::any::install_default_drivers();
         let directory = tempfile::tempdir().unwrap();
         let file = SqliteFile::create(&directory.path().join("gateway.db")).unwrap();
-        let pool = file.pool().await.unwrap();
+        let pool = file.pool(4).await.unwrap();
         let mut pooled = pool.acquire().await.unwrap();
         let mut own = file.connect().await.unwrap();
         for connection in [&mut *pooled, &mut own] {

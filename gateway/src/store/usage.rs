@@ -1,24 +1,30 @@
 //! Usage in the store: added up by key and hour. Not a mutation of the model, so it has no audit and no feed row.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
+use crate::store::connections::limited;
 use crate::store::rows::required;
-use crate::store::{Store, StoreError, within};
+use crate::store::{Store, StoreError, WRITE_LIMIT};
 
 /// Rows of one statement. Full statements are prepared once; SQLite takes 32,766 parameters, PostgreSQL 65,535.
 const ROWS_PER_STATEMENT: usize = 200;
 
-/// How long a server may be silent, and another writer may take. A stop waits for no more than this.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Most periods that one question may be about: over a year of hours.
 pub const MOST_PERIODS: i64 = 10_000;
+
+/// A batch of counts, which is added once however often it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct UsageBatch<'w> {
+    /// The run of a gateway; no other has its name.
+    pub writer: &'w str,
+    /// Its number; later batches of the writer have higher ones.
+    pub number: i64,
+}
 
 /// Whose usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,10 +229,31 @@ impl UsageOf {
 
 impl Store {
     /// Adds what was done, and tells the keys when they were last used; all of it or nothing. Several gateways may do so
-    /// at once. Keys that are gone are counted too.
-    pub async fn add_usage(&self, rows: &[KeyUsage]) -> Result<(), StoreError> {
-        within(WRITE_TIMEOUT, async {
+    /// at once. Keys that are gone are counted too. A batch that was added before, or one of its writer with a higher
+    /// number, does nothing: one whose outcome is not known is sent again.
+    pub async fn add_usage(
+        &self,
+        batch: UsageBatch<'_>,
+        rows: &[KeyUsage],
+    ) -> Result<(), StoreError> {
+        limited(WRITE_LIMIT, async {
             let mut transaction = self.begin_write().await?;
+            let now: i64 = sqlx::query_scalar(self.database.clock())
+                .fetch_one(&mut *transaction)
+                .await?;
+            let is_new = sqlx::query(
+                "INSERT INTO usage_writers (id, batch, at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE \
+                 SET batch = excluded.batch, at = excluded.at WHERE usage_writers.batch < excluded.batch",
+            )
+            .bind(batch.writer)
+            .bind(batch.number)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            if is_new == 0 {
+                return Ok(());
+            }
             for rows in rows.chunks(ROWS_PER_STATEMENT) {
                 add(&mut transaction, rows).await?;
             }
@@ -241,6 +268,7 @@ impl Store {
 
     /// What was done in a range, by period.
     pub async fn usage(&self, of: &UsageOf, range: UsageRange) -> Result<UsageReport, StoreError> {
+        let _turn = self.scan().await?;
         // The period is one of two numbers, not text from outside.
         let period = range.by.millis();
         let text = format!(
@@ -254,7 +282,7 @@ impl Store {
         if let Some(whose) = of.whose() {
             query = query.bind(whose);
         }
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = query.fetch_all(&self.scans).await?;
         let used = rows.iter().map(|row| {
             let start = UnixMillis(row.try_get("start")?);
             Ok(PeriodUsage {
@@ -272,6 +300,7 @@ impl Store {
         range: UsageRange,
         limit: u32,
     ) -> Result<Vec<TopKey>, StoreError> {
+        let _turn = self.scan().await?;
         // At most so many rows are named: the names are looked up last.
         let text = format!(
             "SELECT t.key_id, c.name, t.requests, t.refusals, t.bytes_in, t.bytes_out FROM (\
@@ -287,7 +316,7 @@ impl Store {
         if let Some(whose) = of.whose() {
             query = query.bind(whose);
         }
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = query.fetch_all(&self.scans).await?;
         let top = rows.iter().map(|row| {
             Ok(TopKey {
                 key: required(row, "key_id")?,

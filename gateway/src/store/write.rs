@@ -7,11 +7,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sqlx::{Any, AnyConnection, Executor, Transaction};
+use sqlx::{Any, AnyConnection, Executor, Row, Transaction};
 use tokio::sync::watch;
 
 use crate::store::journal::KEPT_CHANGES;
-use crate::store::{Database, Store, StoreError, postgres};
+use crate::store::{Database, Fault, Store, StoreError, connections, postgres};
 
 /// How many feed rows there may be beyond those that are kept, so that not every write pays for removing one.
 const CLEAN_UP_ABOVE: i64 = 1_000;
@@ -25,6 +25,7 @@ pub(super) struct Write {
     /// The newest revision when its turn began.
     before: i64,
     commits: Commits,
+    database: Database,
 }
 
 /// The newest change that one call has made or found, and the signal that there is one.
@@ -37,14 +38,21 @@ pub(super) struct Commits {
 impl Store {
     /// Begins a transaction that may write. Writers take turns from the beginning, so none fails halfway for another.
     pub(super) async fn begin_write(&self) -> Result<Write, StoreError> {
-        let mut transaction = match &self.database {
-            // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
-            Database::Sqlite(_) => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Database::Postgres(_) => {
-                let mut transaction = self.pool.begin().await?;
-                transaction.execute(postgres::TAKE_TURN).await?;
-                transaction
+        let begun = match self.take_turn().await {
+            // The sessions are those of a server that became a standby. Another may have taken its place.
+            Err(error) if error.fault() == Some(Fault::ReadOnlyServer) => {
+                self.find_the_primary().await?;
+                self.take_turn().await
             }
+            begun => begun,
+        };
+        let mut transaction = match begun {
+            Err(StoreError::Busy { holder: None }) => {
+                return Err(StoreError::Busy {
+                    holder: self.database.holder().await,
+                });
+            }
+            begun => begun?,
         };
         let (_, before) = kept(&mut transaction).await?;
         // Also where nothing will be changed: what was found is what a gateway has to have.
@@ -53,7 +61,38 @@ impl Store {
             transaction,
             before,
             commits: self.commits.clone(),
+            database: self.database.clone(),
         })
+    }
+
+    async fn take_turn(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let transaction = match &self.database {
+            // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
+            Database::Sqlite(file) => {
+                file.in_place()?;
+                self.pool.begin_with("BEGIN IMMEDIATE").await?
+            }
+            Database::Postgres(server) => {
+                let begun = self.pool.begin_with("BEGIN").await;
+                let mut transaction = match begun {
+                    Ok(transaction) => transaction,
+                    Err(error) => {
+                        let error = StoreError::from(error);
+                        // The pool goes on with one host of several; the next write finds the one that took its place.
+                        if error.is_unreachable() && server.has_several_hosts() {
+                            self.find_the_primary().await?;
+                        }
+                        return Err(error);
+                    }
+                };
+                let turn = transaction.fetch_one(postgres::TAKE_TURN).await?;
+                if turn.try_get::<&str, _>("read_only")? == "on" {
+                    return Err(postgres::read_only(server.location().to_owned()));
+                }
+                transaction
+            }
+        };
+        Ok(transaction)
     }
 
     /// The same store for one call, which notes for itself what it changes.
@@ -96,7 +135,12 @@ impl Store {
 
 impl Write {
     /// Makes it last. When this returns, what was written survives a crash.
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        self.commit_of(None).await
+    }
+
+    /// Makes last what was made or changed of the thing with the id `subject`, which an error then names.
+    pub(super) async fn commit_of(mut self, subject: Option<&str>) -> Result<(), StoreError> {
         let (oldest, newest) = kept(&mut self.transaction).await?;
         if newest - oldest > KEPT_CHANGES + CLEAN_UP_ABOVE {
             sqlx::query("DELETE FROM changes WHERE revision <= $1")
@@ -104,12 +148,17 @@ impl Write {
                 .execute(&mut *self.transaction)
                 .await?;
         }
-        self.transaction.commit().await?;
+        connections::committing(subject);
+        let committed = self.transaction.commit().await;
+        committed.map_err(|error| StoreError::from(error).while_committing(subject))?;
         self.commits.note(newest);
         if newest != self.before {
             self.commits.told.send_replace(());
         }
-        Ok(())
+        // Where the file was replaced meanwhile, the change is in the one that is gone.
+        self.database
+            .in_place()
+            .map_err(|error| error.while_committing(subject))
     }
 }
 

@@ -7,21 +7,16 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::client_address::write_caller_address;
 use crate::keys::CallerAddress;
+use crate::telemetry::log_writer::LogWriter;
 
 /// A batch is handed over when it has this many bytes …
 const BATCH_BYTES: usize = 32 * 1024;
 /// … or is this old.
 const BATCH_AGE: Duration = Duration::from_millis(100);
-/// Batches that may wait for the writer.
-const QUEUED_BATCHES: usize = 256;
 
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +36,8 @@ pub enum Ending {
     ClientGone,
     /// The origin broke off in the middle of the body.
     OriginTruncated,
+    /// A time limit of the gateway ended the response in the middle; the cause names it.
+    TimeLimit,
     /// The key ended in the middle of the response, and the response with it.
     KeyEnded,
     /// The gateway's own code panicked in the middle of the response.
@@ -53,6 +50,7 @@ impl Ending {
             Self::Complete => "complete",
             Self::ClientGone => "client_gone",
             Self::OriginTruncated => "origin_truncated",
+            Self::TimeLimit => "time_limit",
             Self::KeyEnded => "key_ended",
             Self::Panicked => "internal_error",
         }
@@ -102,7 +100,7 @@ pub struct AccessLog(Option<Rc<Collector>>);
 
 struct Collector {
     batch: RefCell<Batch>,
-    writer: Writer,
+    writer: LogWriter,
 }
 
 #[derive(Default)]
@@ -114,63 +112,6 @@ struct Batch {
     clock: SecondClock,
 }
 
-/// The sending side of the writer thread; each worker holds one.
-#[derive(Clone)]
-pub struct Writer {
-    queue: SyncSender<Vec<u8>>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Writer {
-    /// Starts the thread that writes to `out` until every sender is gone.
-    ///
-    /// # Errors
-    /// The system starts no thread.
-    pub fn start(out: impl Write + Send + 'static) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, batches) = sync_channel(QUEUED_BATCHES);
-        let lost = Arc::new(AtomicU64::new(0));
-        let thread = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_batches(&batches, out))?;
-        Ok((Self { queue, lost }, thread))
-    }
-
-    fn hand_over(&self, lines: Vec<u8>, count: u64) {
-        match self.queue.try_send(lines) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                let before = self.lost.fetch_add(count, Ordering::Relaxed);
-                if before == 0 {
-                    log::warn!("the access log is not read fast enough: lines are being lost");
-                }
-            }
-        }
-    }
-
-    /// The count of [`Self::lost`], for who must not hold the writer itself open.
-    #[must_use]
-    pub fn lost_lines(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.lost)
-    }
-
-    /// Lines that were lost because the log was not read fast enough.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-}
-
-fn write_batches(batches: &Receiver<Vec<u8>>, mut out: impl Write) {
-    let mut failing = false;
-    for lines in batches {
-        let written = out.write_all(&lines).and_then(|()| out.flush());
-        if let (Err(error), false) = (&written, failing) {
-            log::error!("the access log cannot be written: {error}");
-        }
-        failing = written.is_err();
-    }
-}
-
 impl AccessLog {
     /// A log that keeps nothing.
     #[must_use]
@@ -180,7 +121,7 @@ impl AccessLog {
 
     /// A worker's log over `writer`.
     #[must_use]
-    pub fn new(writer: Writer) -> Self {
+    pub fn new(writer: LogWriter) -> Self {
         Self(Some(Rc::new(Collector {
             batch: RefCell::default(),
             writer,
@@ -347,9 +288,10 @@ impl SecondClock {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::sync::{Condvar, Mutex};
+    use std::sync::{Arc, Condvar, Mutex};
 
     use super::*;
+    use crate::telemetry::log_writer::{LogName, finish};
 
     fn entry<'a>(path: &'a str, request_id: &'a str) -> Entry<'a> {
         Entry {
@@ -389,6 +331,42 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    /// The first column of the table whose head begins with this.
+    fn documented(head: &str) -> std::collections::BTreeSet<String> {
+        let text = include_str!("../../../docs/ACCESS-LOG.md");
+        let table = text.split_once(head).unwrap().1;
+        table
+            .lines()
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn every_field_cause_and_ending_is_documented_and_no_other() {
+        let full = Entry {
+            code: Some("x"),
+            cause: Some("x"),
+            ..entry("/", "x")
+        };
+        let parsed: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&line(&full)).unwrap();
+        assert_eq!(documented("| field |"), parsed.keys().cloned().collect());
+        let causes = crate::auth::cause::Cause::NAMES.map(str::to_owned);
+        assert_eq!(documented("| `cause` | what was sent |"), causes.into());
+        let endings = [
+            Ending::Complete,
+            Ending::ClientGone,
+            Ending::OriginTruncated,
+            Ending::TimeLimit,
+            Ending::KeyEnded,
+            Ending::Panicked,
+        ];
+        let endings = endings.map(|ending| ending.as_str().to_owned());
+        assert_eq!(documented("| `ending` | when |"), endings.into());
     }
 
     #[test]
@@ -466,14 +444,15 @@ mod tests {
     #[actix_rt::test]
     async fn a_reader_that_does_not_keep_up_costs_lines_which_are_counted_and_not_time() {
         let gate = Gate::default();
-        let (writer, thread) = Writer::start(gate.clone()).unwrap();
+        let (writer, thread) = LogWriter::start(LogName::Access, gate.clone()).unwrap();
         let log = AccessLog::new(writer.clone());
         let path = format!("/{}", "a".repeat(BATCH_BYTES));
-        let total = QUEUED_BATCHES as u64 + 50;
+        let total = 300;
         for _ in 0..total {
             log.record(&entry(&path, "x"));
         }
-        let lost = writer.lost();
+        let counted = writer.lost();
+        let lost = counted.count();
         assert!((1..=50).contains(&lost), "{lost}");
         gate.open();
         drop((log, writer));
@@ -483,10 +462,22 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+        let (writer, thread) = LogWriter::start(LogName::Access, Gate::default()).unwrap();
+        AccessLog::new(writer.clone()).record(&entry("/", "x"));
+        let begun = std::time::Instant::now();
+        writer.flush(Duration::from_millis(50));
+        drop(writer);
+        finish(&thread, Duration::from_millis(50));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(!thread.is_finished());
+    }
+
+    #[actix_rt::test]
     async fn what_is_collected_is_written_when_the_worker_ends() {
         let gate = Gate::default();
         gate.open();
-        let (writer, thread) = Writer::start(gate.clone()).unwrap();
+        let (writer, thread) = LogWriter::start(LogName::Access, gate.clone()).unwrap();
         // Without the task that hands over by age: the worker ends first.
         let collector = Collector {
             batch: RefCell::default(),

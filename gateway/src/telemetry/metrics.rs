@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
+use crate::auth::cause::Cause;
 use crate::http::client_stream::ClientFault;
 use crate::http::refusal::CODES;
 use crate::telemetry::access_log::{Ending, Entry};
@@ -60,8 +61,10 @@ pub struct Metrics {
 struct WorkerCounts {
     refusals: [Counter; CODES.len()],
     faults: [Counter; ClientFault::NAMES.len()],
+    causes: [Counter; Cause::NAMES.len()],
     client_gone: Counter,
     origin_truncated: Counter,
+    time_limit: Counter,
     key_ended: Counter,
     panicked: Counter,
     secret_leaked: Counter,
@@ -205,6 +208,17 @@ impl Metrics {
                 sum(&|worker| worker.faults.get(index).map_or(0, Counter::value)),
             );
         }
+        let mut causes = page.family(
+            "postern_credentials_refused_total",
+            Kind::Counter,
+            "Requests whose credential was refused, by the cause in the access log.",
+        );
+        for (index, cause) in Cause::NAMES.iter().enumerate() {
+            causes.sample(
+                &[("cause", cause)],
+                sum(&|worker| worker.causes.get(index).map_or(0, Counter::value)),
+            );
+        }
         let mut broken = page.family(
             "postern_responses_broken_total",
             Kind::Counter,
@@ -217,6 +231,10 @@ impl Metrics {
         broken.sample(
             &[("by", "origin")],
             sum(&|worker| worker.origin_truncated.value()),
+        );
+        broken.sample(
+            &[("by", "time_limit")],
+            sum(&|worker| worker.time_limit.value()),
         );
         broken.sample(&[("by", "key")], sum(&|worker| worker.key_ended.value()));
         broken.sample(&[("by", "gateway")], sum(&|worker| worker.panicked.value()));
@@ -284,26 +302,17 @@ impl WorkerMetrics {
     /// Counts a request that has ended.
     pub fn ended(&self, entry: &Entry<'_>, stream: bool) {
         let counts = &self.0.counts;
-        let refusal = entry
-            .code
-            .and_then(|code| CODES.iter().position(|known| *known == code));
-        if let Some(count) = refusal.and_then(|refusal| counts.refusals.get(refusal)) {
-            count.add(1);
-        }
+        self.refused(entry);
         match entry.ending {
             Ending::Complete => {}
             Ending::ClientGone => counts.client_gone.add(1),
             Ending::OriginTruncated => counts.origin_truncated.add(1),
+            Ending::TimeLimit => counts.time_limit.add(1),
             Ending::KeyEnded => counts.key_ended.add(1),
             Ending::Panicked => counts.panicked.add(1),
         }
         self.on_route(entry.route.unwrap_or_default(), |route| {
-            if let Some(class) = route
-                .requests
-                .get(usize::from(entry.status / 100).wrapping_sub(1))
-            {
-                class.add(1);
-            }
+            route.count(entry.status);
             route.bytes_in.add(entry.bytes_in);
             route.bytes_out.add(entry.bytes_out);
             if !stream {
@@ -313,6 +322,27 @@ impl WorkerMetrics {
                 route.waited.observe(wait);
             }
         });
+    }
+
+    /// Counts a client that was refused before there was a request: it has a status and took no time.
+    pub fn unread(&self, entry: &Entry<'_>) {
+        self.refused(entry);
+        self.on_route("", |route| route.count(entry.status));
+    }
+
+    fn refused(&self, entry: &Entry<'_>) {
+        let Some(code) = entry.code else { return };
+        let counts = &self.0.counts;
+        let refusal = CODES.iter().position(|known| *known == code);
+        if let Some(count) = refusal.and_then(|refusal| counts.refusals.get(refusal)) {
+            count.add(1);
+        }
+        let cause = entry
+            .cause
+            .and_then(|cause| Cause::NAMES.iter().position(|known| *known == cause));
+        if let Some(count) = cause.and_then(|cause| counts.causes.get(cause)) {
+            count.add(1);
+        }
     }
 
     /// Counts an answer in which the origin sent the shared secret back.
@@ -391,8 +421,10 @@ impl WorkerCounts {
         Self {
             refusals: std::array::from_fn(|_| Counter::default()),
             faults: Default::default(),
+            causes: Default::default(),
             client_gone: Counter::default(),
             origin_truncated: Counter::default(),
+            time_limit: Counter::default(),
             key_ended: Counter::default(),
             panicked: Counter::default(),
             secret_leaked: Counter::default(),
@@ -404,6 +436,13 @@ impl WorkerCounts {
 }
 
 impl RouteCounts {
+    fn count(&self, status: u16) {
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(class) = self.requests.get(class) {
+            class.add(1);
+        }
+    }
+
     fn new(route: Arc<str>) -> Self {
         Self {
             route,

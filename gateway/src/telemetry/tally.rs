@@ -5,6 +5,7 @@ use std::rc::Rc;
 use actix_http::header::CONTENT_TYPE;
 use actix_http::{ResponseHead, StatusCode};
 
+use crate::drain::Drain;
 use crate::http::client_stream::ClientFault;
 use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
 use crate::telemetry::access_log::Entry;
@@ -16,7 +17,7 @@ const WORTH_TELLING: u64 = 1024 * 1024;
 
 /// Counts the requests of one worker.
 #[derive(Clone, Debug)]
-pub struct Tally(Option<Rc<(UsageMeter, WorkerMetrics)>>);
+pub struct Tally(Option<Rc<(UsageMeter, WorkerMetrics, Drain)>>);
 
 /// How much of both bodies has passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,10 +49,18 @@ impl BodyBytes {
 }
 
 impl Tally {
-    /// Counts with these.
+    /// Counts with these; `drain` tells what the end of the gateway has cut off.
     #[must_use]
-    pub fn new(usage: UsageMeter, metrics: WorkerMetrics) -> Self {
-        Self(Some(Rc::new((usage, metrics))))
+    pub fn new(usage: UsageMeter, metrics: WorkerMetrics, drain: Drain) -> Self {
+        Self(Some(Rc::new((usage, metrics, drain))))
+    }
+
+    /// Whether requests that end now are cut off by the end of the gateway.
+    #[must_use]
+    pub fn cuts_off(&self) -> bool {
+        self.0
+            .as_deref()
+            .is_some_and(|(_, _, drain)| drain.is_over())
     }
 
     /// Counts nothing.
@@ -62,7 +71,7 @@ impl Tally {
 
     /// Counts a request that has ended, whose credential was `key`; of its bodies, `told` is counted already.
     pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, told: BodyBytes, stream: bool) {
-        let Some((usage, metrics)) = self.0.as_deref() else {
+        let Some((usage, metrics, _)) = self.0.as_deref() else {
             return;
         };
         metrics.ended(entry, stream);
@@ -87,9 +96,16 @@ impl Tally {
         });
     }
 
+    /// Counts a client that was refused before there was a request.
+    pub fn unread(&self, entry: &Entry<'_>) {
+        if let Some((_, metrics, _)) = self.0.as_deref() {
+            metrics.unread(entry);
+        }
+    }
+
     /// Counts bytes of a request that goes on.
     pub fn goes_on(&self, key: KeyId, now: BodyBytes, told: BodyBytes) {
-        if let Some((usage, _)) = self.0.as_deref() {
+        if let Some((usage, _, _)) = self.0.as_deref() {
             let at = UnixMillis::now();
             usage.count(&KeyUsage {
                 key,
@@ -102,14 +118,14 @@ impl Tally {
 
     /// Counts an answer in which the origin sent the shared secret back.
     pub fn secret_leaked(&self) {
-        if let Some((_, metrics)) = self.0.as_deref() {
+        if let Some((_, metrics, _)) = self.0.as_deref() {
             metrics.secret_leaked();
         }
     }
 
     /// Counts a connection that is ended for a fault.
     pub fn fault(&self, fault: ClientFault) {
-        if let Some((_, metrics)) = self.0.as_deref() {
+        if let Some((_, metrics, _)) = self.0.as_deref() {
             metrics.fault(fault);
         }
     }
@@ -117,13 +133,15 @@ impl Tally {
     /// Counts a connection as open until what is returned is dropped.
     #[must_use]
     pub fn connection(&self) -> Option<Open> {
-        self.0.as_deref().map(|(_, metrics)| metrics.connection())
+        self.0
+            .as_deref()
+            .map(|(_, metrics, _)| metrics.connection())
     }
 
     /// Counts a response that stays open on purpose, until what is returned is dropped; `None` is for all others.
     #[must_use]
     pub fn stream(&self, response: &ResponseHead) -> Option<Open> {
-        let (_, metrics) = self.0.as_deref()?;
+        let (_, metrics, _) = self.0.as_deref()?;
         let is_events = || {
             let media_type = response.headers.get(CONTENT_TYPE)?.as_bytes();
             media_type

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::keys::KeyUsage;
 use crate::panics::caught;
-use crate::store::{Store, StoreError, StoreHandle};
+use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
 use crate::usage::meter::UsageSender;
 
@@ -28,8 +28,8 @@ const LAST_WRITE: Duration = Duration::from_secs(6);
 
 /// Collects usage and writes it to the store.
 ///
-/// A write whose outcome is not known, because the connection died during the commit, is made again: usage may then be
-/// counted twice, and is not lost.
+/// A batch that the store did not take, or of which it did not say so, is sent again as it was and under its number, before
+/// any other: so it is counted once.
 #[derive(Debug)]
 pub struct Ledger {
     pages: UnboundedReceiver<UsagePage>,
@@ -37,6 +37,12 @@ pub struct Ledger {
     most_pending: usize,
     status: Arc<LedgerStatus>,
     failing: bool,
+    /// Which run of a gateway this is; made when it writes first.
+    writer: Option<String>,
+    /// Batches that were made up so far.
+    batches: i64,
+    /// The batch that was not taken yet.
+    unsent: Vec<KeyUsage>,
 }
 
 /// How the ledger is doing. Written by it, read from anywhere without a lock.
@@ -79,6 +85,9 @@ impl Ledger {
             most_pending: MOST_PENDING,
             status,
             failing: false,
+            writer: None,
+            batches: 0,
+            unsent: Vec::new(),
         };
         (UsageSender(sender), ledger)
     }
@@ -107,7 +116,7 @@ impl Ledger {
                     Some(page) => self.collect(page),
                     None => return,
                 },
-                () = sleep_until(next_write), if !self.pending.is_empty() => {
+                () = sleep_until(next_write), if !self.pending.is_empty() || !self.unsent.is_empty() => {
                     let begun = Instant::now();
                     let written = match store.get() {
                         Some(store) => self.write(store).await,
@@ -128,7 +137,7 @@ impl Ledger {
         let deadline = Instant::now() + LAST_WRITE;
         let written = match store {
             Some(store) => timeout_at(deadline, self.write(store)).await == Ok(true),
-            None => self.pending.is_empty(),
+            None => self.pending.is_empty() && self.unsent.is_empty(),
         };
         if !written {
             log::error!(
@@ -160,15 +169,10 @@ impl Ledger {
 
     /// Writes all that is pending; whether the store took it. What it did not take is pending again.
     async fn write(&mut self, store: &Store) -> bool {
-        let rows = std::mem::take(&mut self.pending).into_sorted();
-        for (index, part) in rows.chunks(ROWS_AT_ONCE).enumerate() {
-            let left = rows.get(index * ROWS_AT_ONCE..).unwrap_or_default();
-            if let Err(error) = self.write_part(store, part, left.len()).await {
-                left.iter().for_each(|row| self.add(row));
-                self.tell_pending(0);
-                self.tell_failing(&error);
-                return false;
-            }
+        if let Err(error) = self.write_all(store).await {
+            self.tell_pending(0);
+            self.tell_failing(&error);
+            return false;
         }
         self.tell_pending(0);
         if std::mem::take(&mut self.failing) {
@@ -177,19 +181,51 @@ impl Ledger {
         true
     }
 
+    async fn write_all(&mut self, store: &Store) -> Result<(), StoreError> {
+        let writer = match &self.writer {
+            Some(writer) => writer.clone(),
+            None => self
+                .writer
+                .insert(GatewayId::generate()?.to_string())
+                .clone(),
+        };
+        // Whatever is unsent has the number of the last batch.
+        self.write_batch(store, &writer, 0).await?;
+        let rows = std::mem::take(&mut self.pending).into_sorted();
+        for (index, part) in rows.chunks(ROWS_AT_ONCE).enumerate() {
+            let left = rows.get((index + 1) * ROWS_AT_ONCE..).unwrap_or_default();
+            self.batches += 1;
+            self.unsent = part.to_vec();
+            if let Err(error) = self.write_batch(store, &writer, left.len()).await {
+                left.iter().for_each(|row| self.add(row));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on collecting meanwhile: the store may keep us waiting for as long as it likes, and pages must not pile up.
-    async fn write_part(
+    async fn write_batch(
         &mut self,
         store: &Store,
-        part: &[KeyUsage],
+        writer: &str,
         left: usize,
     ) -> Result<(), StoreError> {
-        let mut written = std::pin::pin!(store.add_usage(part));
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let (number, rows) = (self.batches, self.unsent.clone());
+        let mut written = std::pin::pin!(store.add_usage(UsageBatch { writer, number }, &rows));
         let mut meters_are_there = true;
         loop {
             tokio::select! {
                 biased;
-                written = &mut written => return written,
+                written = &mut written => {
+                    if written.is_ok() {
+                        self.unsent.clear();
+                    }
+                    return written;
+                }
                 page = self.pages.recv(), if meters_are_there => match page {
                     Some(page) => {
                         page.into_iter().for_each(|row| self.add(&row));
@@ -203,7 +239,7 @@ impl Ledger {
 
     fn tell_pending(&self, being_written: usize) {
         self.status.pending.store(
-            (self.pending.len() + being_written) as u64,
+            (self.pending.len() + self.unsent.len() + being_written) as u64,
             Ordering::Relaxed,
         );
     }

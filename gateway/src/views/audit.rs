@@ -18,7 +18,7 @@ pub struct AuditView<'r> {
     /// When.
     #[schema(schema_with = schemas::moment)]
     pub at: UnixMillis,
-    /// Who: `cli:USER`, `api:NAME` of an admin token, or `github`.
+    /// Who: `cli:USER`, `api:NAME` of an admin token, `github`, or `retention`.
     pub actor: &'r str,
     /// From which address; null is the machine itself.
     #[schema(required)]

@@ -179,7 +179,7 @@ fn programs() -> PathBuf {
 }
 
 /// The server refuses to run as root.
-fn as_postgres(program: &Path) -> Command {
+pub(crate) fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
@@ -191,7 +191,7 @@ fn as_postgres(program: &Path) -> Command {
 }
 
 /// Gives `directory` to whom the server runs as.
-fn own(directory: &Path) {
+pub(crate) fn own(directory: &Path) {
     if is_root() {
         let given = Command::new("chown")
             .args(["-R", "postgres:postgres"])

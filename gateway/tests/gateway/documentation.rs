@@ -135,6 +135,7 @@ fn links_between_documents_lead_somewhere() {
     let mut links = 0;
     for name in [
         "README.md",
+        "docs/ACCESS-LOG.md",
         "docs/ARCHITECTURE.md",
         "docs/CONFIGURATION.md",
         "docs/FORWARD-AUTH.md",

@@ -178,7 +178,7 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
     let name = format!(":{}", fleet.gateways[1].public.port());
 
     // Nobody says that it is confirmed, and the other gateway goes by it all the same.
-    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "500ms"]);
+    let output = fleet.command(&["keys", "revoke", &id, "--wait", "--timeout", "2s"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
@@ -204,7 +204,7 @@ fn a_gateway_that_is_cut_off_is_named_until_it_is_forgotten() {
         &second,
         "--wait",
         "--timeout",
-        "300ms",
+        "3s",
         "--ignore-silent",
     ]);
     let told = String::from_utf8_lossy(&output.stderr);

@@ -202,8 +202,8 @@ impl Beside<'_> {
         is(&foreign, "ok", "import");
 
         // One key's line taken out, the consumer deleted, the rest imported: the one that was left out is no key any more.
-        let copy = self.process.directory.path().join("copy.jsonl");
-        self.command(&["export", copy.to_str().unwrap(), "--bucket", name]);
+        let copy = self.process.directory.path().join(format!("{name}.jsonl"));
+        self.command(&["export", "--out", copy.to_str().unwrap(), "--bucket", name]);
         let lines = std::fs::read_to_string(&copy).unwrap();
         let digest = KeyDigest::of(foreign.as_bytes()).to_hex();
         let kept: Vec<&str> = lines

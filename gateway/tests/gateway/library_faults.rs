@@ -228,7 +228,7 @@ fn d8_d9_nothing_here_speaks_http_2() {
         rig.public,
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
     );
-    assert_eq!(preface.status, 400);
+    assert_eq!(preface.status, 505);
     let key = rig.key("acme", &[]).header();
     let asked = get(
         rig.public,

@@ -515,7 +515,12 @@ fn a_client_that_does_not_manage_a_handshake_is_closed() {
         socket.write_all(bytes).unwrap();
         let mut answer = Vec::new();
         let _ = socket.read_to_end(&mut answer);
-        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+        // What speaks plain HTTP is told so; nothing else would understand an answer.
+        assert_eq!(
+            answer.starts_with(b"HTTP/1.1 400"),
+            bytes.starts_with(b"GET"),
+            "{answer:?}"
+        );
         assert!(begun.elapsed() < Duration::from_secs(5), "{bytes:?}");
         assert_eq!(
             begun.elapsed() >= Duration::from_millis(250),

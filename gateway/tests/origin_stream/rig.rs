@@ -42,6 +42,7 @@ pub(crate) fn limits() -> OriginLimits {
         idle_timeout: limit,
         write_timeout: limit,
         head_bytes: 4096,
+        fields: 96,
     }
 }
 

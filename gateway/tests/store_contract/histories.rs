@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, UnixMillis};
-use postern_gateway::store::snapshot::{self, Origin};
+use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyEdit, KeyFilter, Leak, LeakPolicy,
     NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey, TransferRow,
@@ -26,6 +26,10 @@ const LEAST_ROUNDS: usize = 3;
 const STEPS: usize = 30;
 /// How long a gateway may take to catch up.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn snapshot_key() -> SnapshotKey {
+    SnapshotKey::of(b"the shared secret of the tests")
+}
 
 /// Splitmix64: the same history again for the same seed.
 struct Random(u64);
@@ -101,7 +105,14 @@ impl Gateway {
     fn save(&self, identity: &str) {
         if self.table.is_loaded() {
             let origin = self.origin(identity);
-            snapshot::save(&self.snapshot, &self.table, &origin, UnixMillis::now()).unwrap();
+            snapshot::save(
+                &self.snapshot,
+                &snapshot_key(),
+                &self.table,
+                &origin,
+                UnixMillis::now(),
+            )
+            .unwrap();
         }
     }
 
@@ -112,8 +123,14 @@ impl Gateway {
         }
         *self = Self::new(self.snapshot.clone());
         if from_snapshot
-            && let Some(restored) =
-                snapshot::restore(&self.snapshot, &self.table, "here", UnixMillis::now()).unwrap()
+            && let Some(restored) = snapshot::restore(
+                &self.snapshot,
+                &snapshot_key(),
+                &self.table,
+                "here",
+                UnixMillis::now(),
+            )
+            .unwrap()
         {
             self.status.restored(restored.origin.revision, restored.age);
             self.origin = Some(restored.origin);

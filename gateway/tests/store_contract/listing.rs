@@ -2,10 +2,10 @@
 
 use postern_gateway::keys::Tags;
 use postern_gateway::store::{
-    After, ConsumerFilter, DatabaseUrl, KeyFilter, NewConsumer, StoreError,
+    After, ConsumerEdit, ConsumerFilter, DatabaseUrl, KeyFilter, NewConsumer, StoreError,
 };
 
-use super::making::{consumer, create_key, later, open};
+use super::making::{consumer, create_key, later, open, stamp};
 
 fn tags(tags: &[&str]) -> Tags {
     Tags::new(tags.iter().map(|tag| tag.parse().unwrap())).unwrap()
@@ -170,4 +170,64 @@ pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
             assert_eq!(found.concat(), names, "{filter:?}");
         }
     }
+}
+
+pub(crate) async fn tags_are_found_as_they_are_now(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let tagged = |name: &str, texts: &[&str]| NewConsumer {
+        tags: tags(texts),
+        ..consumer(name)
+    };
+    let found = async |texts: &[&str]| -> String {
+        let filter = ConsumerFilter {
+            tags: tags(texts),
+            ..ConsumerFilter::default()
+        };
+        let found = store.list_consumers(&filter, None, 100).await.unwrap();
+        let mut names: Vec<_> = found
+            .iter()
+            .map(|one| one.consumer.name.to_string())
+            .collect();
+        names.sort();
+        names.concat()
+    };
+    let a = store
+        .create_consumer(tagged("a", &["org=x", "plan=gold"]), &stamp())
+        .await
+        .unwrap();
+    store
+        .create_consumer(tagged("b", &["org=x"]), &stamp())
+        .await
+        .unwrap();
+    assert_eq!(found(&["org=x"]).await, "ab");
+    assert_eq!(found(&["org=x", "plan=gold"]).await, "a");
+    let edit = ConsumerEdit {
+        tags: Some(tags(&["org=y"])),
+        ..ConsumerEdit::default()
+    };
+    store
+        .update_consumer(&a.consumer.id, edit, &stamp())
+        .await
+        .unwrap();
+    assert_eq!(found(&["org=x"]).await, "b");
+    assert_eq!(found(&["plan=gold"]).await, "");
+    assert_eq!(found(&["org=y"]).await, "a");
+    store
+        .delete_consumer(&a.consumer.id, &stamp())
+        .await
+        .unwrap();
+    assert_eq!(found(&["org=y"]).await, "");
+    // More than a list begins with.
+    for number in 0..520 {
+        store
+            .create_consumer(tagged(&format!("m{number:03}"), &["org=many"]), &stamp())
+            .await
+            .unwrap();
+    }
+    let filter = ConsumerFilter {
+        tags: tags(&["org=many"]),
+        ..ConsumerFilter::default()
+    };
+    let listed = store.list_consumers(&filter, None, 1_000).await.unwrap();
+    assert_eq!(listed.len(), 520);
 }

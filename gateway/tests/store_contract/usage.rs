@@ -1,9 +1,12 @@
 //! Usage.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use postern_gateway::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
-use postern_gateway::store::{DatabaseUrl, Period, Store, UsageOf, UsageRange};
+use postern_gateway::store::{
+    DatabaseUrl, Period, Store, StoreError, UsageBatch, UsageOf, UsageRange,
+};
 
 use super::feed::Following;
 use super::making::{NOW, create_key, open, stamp};
@@ -29,6 +32,59 @@ fn used(key: KeyId, at: UnixMillis, requests: u64) -> KeyUsage {
     }
 }
 
+/// Adds `rows` as a batch that was not added before.
+async fn add(store: &Store, rows: &[KeyUsage]) -> Result<(), StoreError> {
+    static NUMBER: AtomicI64 = AtomicI64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let writer = format!("writer {number}");
+    store
+        .add_usage(
+            UsageBatch {
+                writer: &writer,
+                number,
+            },
+            rows,
+        )
+        .await
+}
+
+pub(crate) async fn a_batch_that_is_sent_again_is_counted_once(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let key = create_key(&store, "acme", "one").await.key.id;
+    let send = async |writer, number, requests| {
+        let rows = [used(key, NOW, requests)];
+        let batch = UsageBatch { writer, number };
+        store.add_usage(batch, &rows).await.unwrap();
+    };
+    for (writer, number, requests, sum) in [
+        ("a", 1, 2, 2),
+        ("a", 1, 2, 2),
+        ("a", 2, 4, 6),
+        ("a", 2, 4, 6),
+        ("a", 1, 2, 6),
+        ("b", 1, 6, 12),
+        ("b", 1, 6, 12),
+        ("a", 3, 8, 20),
+    ] {
+        send(writer, number, requests).await;
+        assert_eq!(
+            total(&store, UsageOf::All).await.requests,
+            sum,
+            "{writer} {number}"
+        );
+    }
+    // Two at once: one of them counts.
+    let other = open(url).await;
+    let rows = [used(key, NOW, 10)];
+    let batch = UsageBatch {
+        writer: "a",
+        number: 4,
+    };
+    let (one, two) = tokio::join!(store.add_usage(batch, &rows), other.add_usage(batch, &rows));
+    one.and(two).unwrap();
+    assert_eq!(total(&store, UsageOf::All).await.requests, 30);
+}
+
 async fn total(store: &Store, of: UsageOf) -> UsageCounts {
     let range = UsageRange::new(
         UnixMillis(NOW.0 - 50 * Hour::MILLIS),
@@ -50,15 +106,14 @@ pub(crate) async fn usage_adds_up_and_a_key_knows_its_last_use(url: &DatabaseUrl
         last_used_at: None,
         ..used(key, NOW, 1)
     };
-    store.add_usage(&[refused]).await.unwrap();
+    add(&store, &[refused]).await.unwrap();
     assert_eq!(last_used(&key).await, None, "a refused request is no use");
 
     let later = NOW.after(Duration::from_secs(5));
-    store
-        .add_usage(&[used(key, NOW, 3), used(key, NOW.after(HOUR), 5)])
+    add(&store, &[used(key, NOW, 3), used(key, NOW.after(HOUR), 5)])
         .await
         .unwrap();
-    store.add_usage(&[used(key, later, 7)]).await.unwrap();
+    add(&store, &[used(key, later, 7)]).await.unwrap();
     // The end of the list is not the last use, and what comes late does not turn it back.
     assert_eq!(last_used(&key).await, Some(NOW.after(HOUR)));
     assert_eq!(last_used(&other).await, None);
@@ -71,7 +126,7 @@ pub(crate) async fn usage_adds_up_and_a_key_knows_its_last_use(url: &DatabaseUrl
         total(&store, UsageOf::Key(other)).await,
         UsageCounts::default()
     );
-    store.add_usage(&[]).await.unwrap();
+    add(&store, &[]).await.unwrap();
 }
 
 pub(crate) async fn many_keys_are_written_at_once(url: &DatabaseUrl) {
@@ -87,7 +142,7 @@ pub(crate) async fn many_keys_are_written_at_once(url: &DatabaseUrl) {
             .iter()
             .map(|key| used(*key, NOW.after(HOUR * round), 2))
             .collect();
-        store.add_usage(&rows).await.unwrap();
+        add(&store, &rows).await.unwrap();
     }
     assert_eq!(total(&store, UsageOf::All).await, counts(4 * 451));
     assert_eq!(
@@ -99,13 +154,13 @@ pub(crate) async fn many_keys_are_written_at_once(url: &DatabaseUrl) {
 pub(crate) async fn usage_of_a_deleted_key_stays(url: &DatabaseUrl) {
     let store = open(url).await;
     let gone = create_key(&store, "acme", "one").await.key;
-    store.add_usage(&[used(gone.id, NOW, 3)]).await.unwrap();
+    add(&store, &[used(gone.id, NOW, 3)]).await.unwrap();
     store
         .delete_consumer(&gone.consumer, &stamp())
         .await
         .unwrap();
     // A gateway may still hold counts of it.
-    store.add_usage(&[used(gone.id, NOW, 4)]).await.unwrap();
+    add(&store, &[used(gone.id, NOW, 4)]).await.unwrap();
     let wanted = UsageCounts {
         refusals: 1 + 2,
         ..counts(7)
@@ -138,7 +193,7 @@ pub(crate) async fn usage_is_told_by_period_of_whoever_is_asked_for(url: &Databa
         used(two.id, at(3), 6),
         used(three.id, at(3), 20),
     ];
-    store.add_usage(&rows).await.unwrap();
+    add(&store, &rows).await.unwrap();
 
     let range = |by| UsageRange::new(at(0), at(4), by).unwrap();
     let of_acme = UsageOf::Consumer(one.consumer);
@@ -211,7 +266,7 @@ pub(crate) async fn several_gateways_write_at_once_and_nothing_is_lost(url: &Dat
         for round in 0..10 {
             let mut rows: Vec<KeyUsage> = keys.iter().map(|key| used(*key, NOW, 2)).collect();
             rows.rotate_left(round);
-            store.add_usage(&rows).await.unwrap();
+            add(&store, &rows).await.unwrap();
         }
     };
     tokio::join!(write(), write(), write(), write());
@@ -225,7 +280,7 @@ pub(crate) async fn writing_usage_is_no_change_for_the_feed(url: &DatabaseUrl) {
     let (revision, loads) = (following.status.revision(), following.status.loads());
     assert_eq!(loads, 1);
     for _ in 0..5 {
-        store.add_usage(&[used(key, NOW, 1)]).await.unwrap();
+        add(&store, &[used(key, NOW, 1)]).await.unwrap();
     }
     // What comes after the usage is there, so the feed has looked at it too.
     create_key(&store, "acme", "two").await;

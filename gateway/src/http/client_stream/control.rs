@@ -11,6 +11,7 @@ use super::{
     ClientFault,
     raw::{Diversion, RawInput},
 };
+use crate::http::request_id::RequestId;
 use crate::wire::alarm::Pace;
 
 /// Told of the first fault of each connection.
@@ -46,6 +47,8 @@ pub struct ClientControl {
     sent_bytes: Cell<u64>,
     left: Cell<bool>,
     upgraded: Cell<bool>,
+    request_id: RefCell<Option<RequestId>>,
+    refused: Cell<bool>,
     body_pace: Cell<Option<Pace>>,
     write_pace: Cell<Option<Pace>>,
     diversion: RefCell<Diversion>,
@@ -61,6 +64,8 @@ impl ClientControl {
             sent_bytes: Cell::new(0),
             left: Cell::new(false),
             upgraded: Cell::new(false),
+            request_id: RefCell::default(),
+            refused: Cell::new(false),
             body_pace: Cell::new(None),
             write_pace: Cell::new(None),
             diversion: RefCell::default(),
@@ -76,6 +81,25 @@ impl ClientControl {
     /// The first thing that went wrong on the connection: ask it when a payload ends in an error.
     pub fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
+    }
+
+    /// Names the request that is being answered, for the answer that the guard gives where its handler gives none.
+    pub fn begin_request(&self, id: &RequestId) {
+        *self.request_id.borrow_mut() = Some(id.clone());
+    }
+
+    /// The id of the request that began last.
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.request_id.borrow().clone()
+    }
+
+    /// The fault for which the guard itself has answered the request that is being answered, where it has.
+    pub fn refused_request(&self) -> Option<ClientFault> {
+        self.fault.get().filter(|_| self.refused.get())
+    }
+
+    pub(super) fn note_refused_request(&self) {
+        self.refused.set(true);
     }
 
     /// How many requests have arrived on the connection.

@@ -11,7 +11,6 @@ use bytes::Buf as _;
 use tokio::io::ReadBuf;
 
 use super::{ASIDE_BYTES, Awaited, ClientFault, ClientSocket, ClientStream, Incoming, request};
-use crate::http::proxy_protocol::ProxyHeaderFault;
 use crate::wire::{alarm::OutOfPace, head::HeadEnd};
 
 /// How much of the requests to come is taken in while a response is owed.
@@ -26,6 +25,15 @@ impl<S> ClientStream<S> {
         let count = self.ready.len().min(buf.remaining());
         buf.put_slice(self.ready.get(..count).unwrap_or_default());
         self.ready.advance(count);
+    }
+
+    /// As [`Self::advance_body`] for bytes that came with the head: their fault is kept until the request is passed on, so that its
+    /// handler answers it, as it does when they come later.
+    fn begin_body(&mut self, bytes: &[u8]) -> usize {
+        self.advance_body(bytes).unwrap_or_else(|fault| {
+            self.fault_of_body = Some(fault);
+            0
+        })
     }
 
     /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is held.
@@ -52,21 +60,22 @@ impl<S> ClientStream<S> {
         loop {
             // What is left of the signature of a PROXY protocol header once its empty lines are passed over.
             if self.empty_lines == MAX_EMPTY_LINES && self.held.starts_with(AFTER_EMPTY_LINES) {
-                return Err(ClientFault::ProxyHeader(ProxyHeaderFault::Unexpected));
+                return Err(ClientFault::UnexpectedProxyHeader);
             }
             let Some(len) = self
                 .end
                 .find(&self.held)
                 .map_err(|_| ClientFault::BareLineFeed)?
             else {
+                request::check_beginning(&self.held)?;
                 return if self.held.len() > self.limits.head_bytes {
-                    Err(ClientFault::HeadTooLarge)
+                    Err(request::too_large(&self.held, self.limits.head_bytes))
                 } else {
                     Ok(false)
                 };
             };
             if len > self.limits.head_bytes {
-                return Err(ClientFault::HeadTooLarge);
+                return Err(request::too_large(&self.held, self.limits.head_bytes));
             }
             let head = self.held.split_to(len);
             self.end = HeadEnd::default();
@@ -80,7 +89,7 @@ impl<S> ClientStream<S> {
             let request = request::read(&head, &self.limits)?;
             self.begin_exchange(request);
             let rest = self.held.split();
-            let used = self.advance_body(&rest)?;
+            let used = self.begin_body(&rest);
             self.ready = head;
             self.ready
                 .extend_from_slice(rest.get(..used).unwrap_or_default());
@@ -101,7 +110,7 @@ impl<S> ClientStream<S> {
         }
         let request = request::read(head, &self.limits)?;
         self.begin_exchange(request);
-        Ok(Some(len + self.advance_body(rest)?))
+        Ok(Some(len + self.begin_body(rest)))
     }
 }
 
@@ -209,6 +218,10 @@ impl<S: ClientSocket> ClientStream<S> {
     ) -> Poll<io::Result<()>> {
         if !self.owed && self.poll_linger_deadline(cx).is_ready() {
             self.close();
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(fault) = self.fault_of_body.take() {
+            self.refuse(fault, cx);
             return Poll::Ready(Ok(()));
         }
         let start = buf.filled().len();

@@ -5,11 +5,15 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use super::{ClientControl, ClientFault, ClientLimits, ClientStream, Refused, control::Listeners};
+use super::{
+    ASIDE_BYTES, ClientControl, ClientFault, ClientLimits, ClientStream, Refused,
+    control::Listeners, request::TLS_HANDSHAKE, writing::MAX_LINGER_BYTES,
+};
 use crate::{
-    http::proxy_protocol::{self, NotAnnounced, ProxyHeaderFault},
+    http::proxy_protocol::{self, NotAnnounced},
     keys::AddressRange,
     tls::socket::TlsSocket,
 };
@@ -66,11 +70,7 @@ impl ClientGuard {
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
-        ClientStream::new(
-            io,
-            Rc::clone(&self.limits),
-            ClientControl::new(peer, self.listeners.clone()),
-        )
+        ClientStream::new(io, Rc::clone(&self.limits), self.control(peer))
     }
 
     /// Makes an accepted socket ready, and says whose connection it is.
@@ -87,26 +87,31 @@ impl ClientGuard {
         match taken.await {
             Ok(source) => Ok((io, source)),
             Err(NotAnnounced::Gone(error)) => Err(error),
-            Err(NotAnnounced::Fault(fault)) => Err(self.turn_away(peer, fault)),
+            Err(NotAnnounced::Fault(fault)) => {
+                Err(self.turn_away(peer, ClientFault::ProxyHeader(fault)))
+            }
         }
     }
 
     /// Refuses a header where TLS is to begin: the handshake would fail and not say why.
     async fn refuse_header(&self, io: &TcpStream, peer: Option<SocketAddr>) -> io::Result<()> {
         if self.announcers.is_none() && proxy_protocol::begins_with_header(io).await? {
-            return Err(self.turn_away(peer, ProxyHeaderFault::Unexpected));
+            return Err(self.turn_away(peer, ClientFault::UnexpectedProxyHeader));
         }
         Ok(())
     }
 
-    fn turn_away(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) -> io::Error {
-        ClientControl::new(peer, self.listeners.clone())
-            .note_fault(ClientFault::ProxyHeader(fault));
+    fn turn_away(&self, peer: Option<SocketAddr>, fault: ClientFault) -> io::Error {
+        self.control(peer).note_fault(fault);
         io::Error::other(fault)
     }
 
-    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that does not manage it is closed without
-    /// a word: there is nothing that it would understand.
+    fn control(&self, peer: Option<SocketAddr>) -> ClientControl {
+        ClientControl::new(peer, self.listeners.clone())
+    }
+
+    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks plain HTTP is answered in it; any other
+    /// that does not manage the handshake is closed without a word: there is nothing that it would understand.
     pub fn accept_tls(
         &self,
         acceptor: TlsAcceptor,
@@ -123,21 +128,18 @@ impl ClientGuard {
             let (guard, acceptor) = (guard.clone(), acceptor.clone());
             async move {
                 let (io, peer) = guard.take_in(io).await?;
-                let handshake = async {
+                let control = guard.control(peer);
+                let shaking = async {
                     guard.refuse_header(&io, peer).await?;
-                    acceptor.accept(io).await
+                    shake(io, &acceptor, &control).await
                 };
-                let accepted = match tokio::time::timeout(timeout, handshake).await {
-                    Ok(accepted) => accepted,
-                    Err(_) => Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the handshake took too long",
-                    )),
-                };
-                // At a level that is off by default: anyone can cause it, as often as they like.
-                let io = accepted
-                    .inspect_err(|error| log::debug!("client {peer:?}: no TLS: {error}"))?;
-                Ok((guard.wrap(TlsSocket::new(io), peer), Protocol::Http1, peer))
+                let io = tokio::time::timeout(timeout, shaking)
+                    .await
+                    .unwrap_or_else(|_| {
+                        control.note_fault(ClientFault::TlsTimeout);
+                        Err(io::ErrorKind::TimedOut.into())
+                    })?;
+                Ok((guard.wrap(io, peer), Protocol::Http1, peer))
             }
         })
     }
@@ -186,6 +188,52 @@ impl ClientGuard {
             }
         })
     }
+}
+
+/// Agrees on TLS with the client.
+async fn shake(
+    mut io: TcpStream,
+    acceptor: &TlsAcceptor,
+    control: &ClientControl,
+) -> io::Result<TlsSocket> {
+    let mut first = [0];
+    match io.peek(&mut first).await? {
+        // One that leaves at once, as some balancers do to see whether the port is open.
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ if first == [TLS_HANDSHAKE] => match acceptor.accept(io).await {
+            Ok(io) => Ok(TlsSocket::new(io)),
+            Err(error) => {
+                log::debug!("no TLS: {error}");
+                control.note_fault(ClientFault::TlsHandshake);
+                Err(error)
+            }
+        },
+        _ if first.iter().all(u8::is_ascii_alphabetic) => {
+            control.note_fault(ClientFault::PlainOnTls);
+            if let Some(response) = control.refusal(false) {
+                answer_and_close(&mut io, &response).await?;
+            }
+            Err(io::ErrorKind::InvalidData.into())
+        }
+        _ => {
+            control.note_fault(ClientFault::TlsHandshake);
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
+}
+
+/// Sends the whole answer to a client, and takes in what it goes on to send, so that closing does not take the answer away.
+async fn answer_and_close(io: &mut TcpStream, response: &[u8]) -> io::Result<()> {
+    io.write_all(response).await?;
+    io.shutdown().await?;
+    let (mut aside, mut taken) = ([0; ASIDE_BYTES], 0);
+    while taken < MAX_LINGER_BYTES {
+        match io.read(&mut aside).await? {
+            0 => break,
+            read => taken += read,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a socket ready, and says who is at its other end.

@@ -15,12 +15,15 @@ use super::{
 };
 
 /// What is taken in at most after the connection has been given up, for the client to read its answer.
-const MAX_LINGER_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 impl<S: ClientSocket> ClientStream<S> {
     /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
     pub(super) fn write_refusal(&mut self, cx: &mut Context<'_>) {
         if let Some(response) = self.control.refusal(self.owed) {
+            if self.owed {
+                self.control.note_refused_request();
+            }
             // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
             if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, &response) {
                 self.control.note_sent(count);

@@ -17,6 +17,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::MethodNotAllowed(vec![Method::GET]),
         Refusal::NoRoute,
         Refusal::HeadTimeout,
+        Refusal::UriTooLong,
         Refusal::HeadTooLarge,
         Refusal::ExpectationFailed,
         Refusal::LoopDetected,
@@ -31,6 +32,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::Overloaded,
         Refusal::TooManyOfKey,
         Refusal::Internal,
+        Refusal::VersionNotSupported,
     ]
 }
 
@@ -102,5 +104,48 @@ fn an_unread_body_closes_the_connection() {
             .head()
             .connection_type();
         assert_eq!(connection == ConnectionType::Close, closes, "{refusal:?}");
+    }
+}
+
+#[test]
+fn every_fault_that_has_a_status_has_a_refusal_with_it() {
+    use crate::http::client_stream::ChunkFault;
+    use crate::http::proxy_protocol::ProxyHeaderFault;
+
+    let id = crate::http::request_id::RequestIds::new().make();
+    let faults = [
+        ClientFault::HeadTimeout,
+        ClientFault::HeadTooLarge,
+        ClientFault::TargetTooLong,
+        ClientFault::TooManyFields,
+        ClientFault::NoRequestLine,
+        ClientFault::BadRequestLine,
+        ClientFault::BadTarget,
+        ClientFault::Version,
+        ClientFault::BareLineFeed,
+        ClientFault::Fragment,
+        ClientFault::BadField,
+        ClientFault::BadHost("why"),
+        ClientFault::BadFraming("why"),
+        ClientFault::TlsOnPlain,
+        ClientFault::PlainOnTls,
+        ClientFault::TlsHandshake,
+        ClientFault::TlsTimeout,
+        ClientFault::BadChunk(ChunkFault::Size),
+        ClientFault::BodyStalled,
+        ClientFault::BodyTooSlow,
+        ClientFault::WriteStalled,
+        ClientFault::StrayResponse,
+        ClientFault::UnexpectedProxyHeader,
+        ClientFault::ProxyHeader(ProxyHeaderFault::Missing),
+    ];
+    assert_eq!(faults.map(ClientFault::name), ClientFault::NAMES);
+    for fault in faults {
+        let status = Refusal::of_fault(fault).map(|refusal| {
+            let bytes = String::from_utf8(refusal.to_bytes("r", &id)).unwrap();
+            assert!(bytes.contains("connection: close\r\n"), "{fault:?}");
+            bytes["HTTP/1.1 ".len()..][..3].parse::<u16>().unwrap()
+        });
+        assert_eq!(status, fault.status(), "{fault:?}");
     }
 }

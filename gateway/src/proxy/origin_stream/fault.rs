@@ -37,7 +37,7 @@ pub enum OriginFault {
         source: io::Error,
     },
     /// The connection was not there in time, the resolving of the name included.
-    #[error("no connection to {host} within {limit:?}")]
+    #[error("no connection to {host} within origin.connect_timeout ({})", humantime::format_duration(*limit))]
     ConnectTimeout {
         /// The name or address of the origin.
         host: String,
@@ -87,13 +87,15 @@ pub enum OriginFault {
     #[error("malformed response body: {0}")]
     BadChunk(ChunkFault),
     /// The head is larger than the limit.
-    #[error("the head of the response is too large")]
+    #[error(
+        "the head of the answer has more than origin.max_head_bytes, or more fields than origin.max_headers"
+    )]
     HeadTooLarge,
     /// No final response began in time.
-    #[error("no response in time")]
+    #[error("the origin sent no answer within origin.first_byte_timeout")]
     FirstByteTimeout,
     /// The body of the response stood still for too long.
-    #[error("the response stood still for too long")]
+    #[error("the origin sent nothing of its answer for origin.idle_timeout")]
     IdleTimeout,
     /// The body of the request did not come to its end, so that the request was broken off.
     #[error("the request was broken off: {cause}")]
@@ -102,7 +104,7 @@ pub enum OriginFault {
         cause: String,
     },
     /// The origin did not take the request in time.
-    #[error("the origin does not take the request")]
+    #[error("the origin took nothing of the request for origin.write_idle_timeout")]
     WriteTimeout,
     /// Bytes that answer no request were on the connection.
     #[error("bytes beyond the response")]
@@ -162,6 +164,20 @@ impl OriginFault {
                 | Self::IdleTimeout
                 | Self::WriteTimeout
         )
+    }
+
+    /// Whether a connection brought no HTTP, as what `text` begins with.
+    pub(super) fn of_no_http(text: &[u8]) -> Option<Self> {
+        const STATUS_LINE: &[u8] = b"HTTP/1.";
+        let common = text.len().min(STATUS_LINE.len());
+        if text.get(..common) == STATUS_LINE.get(..common) {
+            return None;
+        }
+        Some(Self::BadFraming(match text.first() {
+            // A handshake or an alert (RFC 8446 §5.1).
+            Some(0x15 | 0x16) => "it is TLS: is the origin's address https://?",
+            _ => "bad status line",
+        }))
     }
 
     /// Whether the request never reached the origin, so that any request may be tried again elsewhere.

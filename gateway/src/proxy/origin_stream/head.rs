@@ -5,9 +5,6 @@ use bytes::BytesMut;
 use super::OriginFault;
 use crate::wire::head::{Field, fields, parse_length, split_first_line};
 
-/// What awc can hold; beyond that it would refuse with an error of its own.
-const MAX_FIELDS: usize = 96;
-
 /// What decides on the reading of a response is partly in the request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RequestTraits {
@@ -69,10 +66,14 @@ pub(super) enum Judged {
 }
 
 /// Judges one complete head, which ends with its empty line and has no bare LF.
-pub(super) fn judge(head: &[u8], request: RequestTraits) -> Result<Judged, OriginFault> {
+pub(super) fn judge(
+    head: &[u8],
+    request: RequestTraits,
+    max_fields: usize,
+) -> Result<Judged, OriginFault> {
     let (line, rest) = split_first_line(head);
     let (old, status) = read_status_line(line)?;
-    let seen = Seen::read(rest)?;
+    let seen = Seen::read(rest, max_fields)?;
 
     match status {
         101 if !request.asks_upgrade || old => {
@@ -180,10 +181,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(rest: &[u8]) -> Result<Self, OriginFault> {
+    fn read(rest: &[u8], max_fields: usize) -> Result<Self, OriginFault> {
         let mut seen = Self::default();
         for (count, field) in fields(rest).enumerate() {
-            if count == MAX_FIELDS {
+            if count == max_fields {
                 return Err(OriginFault::HeadTooLarge);
             }
             let field = field.map_err(|_| OriginFault::BadFraming("bad header line"))?;
@@ -237,7 +238,13 @@ fn has_control(text: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{judge as judge_up_to, *};
+
+    const MAX_FIELDS: usize = 96;
+
+    fn judge(head: &[u8], request: RequestTraits) -> Result<Judged, OriginFault> {
+        judge_up_to(head, request, MAX_FIELDS)
+    }
 
     const GET: RequestTraits = RequestTraits {
         is_head: false,

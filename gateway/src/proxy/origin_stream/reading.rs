@@ -43,6 +43,10 @@ impl<S> OriginStream<S> {
                 .find(&self.held)
                 .map_err(|_| self.fail(OriginFault::BadFraming("bare LF in head")))?;
             let Some(len) = found else {
+                // Without waiting for an end that may never come.
+                if let Some(fault) = OriginFault::of_no_http(&self.held) {
+                    return Err(self.fail(fault));
+                }
                 if self.held.len().saturating_add(self.interim_bytes) > self.limits().head_bytes {
                     return Err(self.fail(OriginFault::HeadTooLarge));
                 }
@@ -53,7 +57,9 @@ impl<S> OriginStream<S> {
             }
             let head = self.held.split_to(len);
             self.end = HeadEnd::default();
-            match head::judge(&head, self.request).map_err(|fault| self.fail(fault))? {
+            match head::judge(&head, self.request, self.limits().fields)
+                .map_err(|fault| self.fail(fault))?
+            {
                 Judged::Interim => self.interim_bytes = self.interim_bytes.saturating_add(len),
                 Judged::Switching => {
                     self.phase = Phase::Tunnel;
@@ -209,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         if len > self.limits().head_bytes || self.interim_bytes > 0 {
             return Ok(None);
         }
-        match head::judge(head, self.request) {
+        match head::judge(head, self.request, self.limits().fields) {
             Ok(Judged::Final(verdict)) if verdict.canonical => {
                 self.enter_body(verdict, !rest.is_empty());
                 Ok(Some(len + self.advance_body(rest)?))

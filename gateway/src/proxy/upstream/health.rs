@@ -138,7 +138,7 @@ enum Unwell {
     TlsNotSetUp,
     #[error("no answer: {0}")]
     NoAnswer(#[from] io::Error),
-    #[error("no answer within {0:?}")]
+    #[error("no answer within health_timeout ({})", humantime::format_duration(*.0))]
     Slow(Duration),
     #[error("the answer is not HTTP")]
     NotHttp,

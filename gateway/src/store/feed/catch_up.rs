@@ -35,7 +35,7 @@ const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS 
            FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
     UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
            k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint FROM new LEFT JOIN keys k ON k.digest = new.digest \
-           WHERE new.subject = 'key' \
+           WHERE new.subject = 'key' AND new.digest IS NOT NULL \
     ORDER BY 1";
 /// How many keys of other systems there are, up to one: those whose hints are not like this gateway's own.
 const FOREIGN: &str = "SELECT count(*) FROM (SELECT 1 FROM keys k WHERE substr(k.hint, 1, CAST($1 AS INT)) <> $2 \

@@ -1,13 +1,14 @@
 //! [`FeedStatus`]: how current the table is, for requests, readiness and metrics.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::keys::UnixMillis;
+use crate::store::fault::Fault;
 
 /// How current the key table is. Written by the feed, read from anywhere; [`age`](Self::age) takes no lock.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct FeedStatus {
     loads: AtomicU64,
     /// The own name of the store that the table follows.
     identity: OnceLock<String>,
+    /// What the store fails of; an index into [`Fault::ALL`], and beyond it nothing.
+    fault: AtomicUsize,
 }
 
 /// In `current`: the table was never like the store.
@@ -41,6 +44,7 @@ impl FeedStatus {
             announced: AtomicI64::new(NEVER),
             loads: AtomicU64::new(0),
             identity: OnceLock::new(),
+            fault: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -127,6 +131,18 @@ impl FeedStatus {
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
         self.identity.get().map(String::as_str)
+    }
+
+    /// What the store fails of, while it cannot be followed.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        Fault::ALL.get(self.fault.load(Ordering::Relaxed)).copied()
+    }
+
+    pub(super) fn fails_with(&self, fault: Option<Fault>) {
+        let index = fault.and_then(|fault| Fault::ALL.iter().position(|known| *known == fault));
+        self.fault
+            .store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn follows(&self, identity: String) {

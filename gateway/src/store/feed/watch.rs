@@ -22,6 +22,9 @@ pub(super) struct Watch {
     signal: Signal,
     /// Changes of this process, which wait for no question.
     own: watch::Receiver<()>,
+    database: Database,
+    /// Which file, or which of several servers, it is.
+    generation: u64,
 }
 
 enum Signal {
@@ -55,11 +58,19 @@ impl Watch {
             connection: store.database.connect().await?,
             signal,
             own,
+            generation: store.database.generation(),
+            database: store.database.clone(),
         })
     }
 
     /// Waits until there may be something new, or until it is known that there is not.
     pub(super) async fn look(&mut self) -> Result<Look, StoreError> {
+        self.database.in_place()?;
+        if self.database.generation() != self.generation {
+            return Err(StoreError::Unreachable {
+                reason: "another server takes the writes now".to_owned(),
+            });
+        }
         let own = self.own.changed();
         match &mut self.signal {
             Signal::Poll { every, seen } => {

@@ -8,7 +8,7 @@ use crate::keys::{Consumer, KeyDigest, KeyEntry, KeyState, UnixMillis};
 use crate::store::snapshot::Origin;
 
 /// The first line: what this is, and how it is written.
-const MAGIC: &[u8] = b"postern snapshot 1\n";
+const MAGIC: &[u8] = b"postern snapshot 2\n";
 /// In place of a length: there is no text.
 const NO_TEXT: u16 = u16::MAX;
 /// In place of a time: never.

@@ -303,9 +303,10 @@ fn after_a_bad_request_on_a_connection_nothing_is_answered() {
         let before = bench.origin.arrived().len();
         let answer = bench.send(&[&good, bad.as_bytes(), &good].concat());
         let text = String::from_utf8_lossy(&answer);
-        assert_eq!(statuses(&answer), [200, 400], "{bad:?}: {text:?}");
+        let status = if bad.contains("HTTP/3.7") { 505 } else { 400 };
+        assert_eq!(statuses(&answer), [200, status], "{bad:?}: {text:?}");
         assert!(
-            text.contains("\r\n\r\nhelloHTTP/1.1 400"),
+            text.contains(&format!("\r\n\r\nhelloHTTP/1.1 {status}")),
             "{bad:?}: the first answer is not whole: {text:?}"
         );
         assert_eq!(bench.origin.arrived().len() - before, 1, "{bad:?}");

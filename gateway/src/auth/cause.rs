@@ -1,0 +1,199 @@
+//! Why a credential was refused, as operators see it in the access log. The client is told less: whoever guesses keys is to
+//! learn nothing from the answers.
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::auth::Denial;
+use crate::keys::{MalformedKey, Prefix, token};
+
+/// Makes the enum of causes with the list of their names: one row a cause.
+macro_rules! causes {
+    ($($(#[$meta:meta])+ $cause:ident => $name:literal;)+) => {
+        /// Why a credential was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Cause {
+            $($(#[$meta])+ $cause,)+
+        }
+
+        impl Cause {
+            /// The name of every cause.
+            pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+            /// Its name in the access log and in metrics.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$cause => $name,)+
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    /// No `Authorization` header.
+    NoHeader => "no_header";
+    /// No `Authorization` header, but a key in a header of another name.
+    OtherHeader => "other_header";
+    /// A scheme other than `Bearer`, such as `Basic`.
+    OtherScheme => "other_scheme";
+    /// One word without a scheme before it.
+    NoScheme => "no_scheme";
+    /// More than one `Authorization` header.
+    Twice => "twice";
+    /// Nothing after the scheme.
+    Empty => "empty";
+    /// Quotation marks around the key, or one of them.
+    Quoted => "quoted";
+    /// A character that no key has.
+    BadCharacter => "bad_character";
+    /// Longer than any key.
+    TooLong => "too_long";
+    /// It begins as keys of this gateway do, and is shorter.
+    CutOff => "cut_off";
+    /// It begins as keys of this gateway do, and is longer.
+    Extended => "extended";
+    /// It has the form of a key of this gateway, and a character of it is another.
+    Checksum => "checksum";
+    /// No key is like it.
+    Unknown => "unknown";
+    /// The key has expired.
+    Expired => "expired";
+    /// The key was revoked.
+    Revoked => "revoked";
+    /// The key is switched off.
+    Disabled => "disabled";
+    /// The key may not be used from the client's address.
+    Address => "address";
+    /// The key lacks a scope of the route.
+    Scope => "scope";
+}
+
+/// Headers that clients of other gateways send keys in.
+const OTHER_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("apikey"),
+];
+
+impl Cause {
+    /// The cause of `denial`, which the headers of a request have met. Not for the way of requests that pass.
+    #[must_use]
+    pub fn of(denial: &Denial, headers: &HeaderMap, prefix: &Prefix) -> Self {
+        match denial {
+            Denial::Missing => Self::of_missing(headers),
+            Denial::Twice => Self::Twice,
+            Denial::Malformed(_) | Denial::Unknown if is_quoted(headers) => Self::Quoted,
+            Denial::Malformed(MalformedKey::Empty) => Self::Empty,
+            Denial::Malformed(MalformedKey::TooLong) => Self::TooLong,
+            Denial::Malformed(MalformedKey::Charset) => Self::BadCharacter,
+            Denial::Malformed(MalformedKey::Checksum) => Self::Checksum,
+            Denial::Unknown => Self::of_unknown(headers, prefix),
+            Denial::Expired(_) => Self::Expired,
+            Denial::Revoked(_) => Self::Revoked,
+            Denial::Disabled(_) => Self::Disabled,
+        }
+    }
+
+    fn of_missing(headers: &HeaderMap) -> Self {
+        match headers.get(header::AUTHORIZATION) {
+            Some(line) if line.as_bytes().trim_ascii().contains(&b' ') => Self::OtherScheme,
+            Some(line) if is_scheme(line) => Self::OtherScheme,
+            Some(_) => Self::NoScheme,
+            None if OTHER_HEADERS.iter().any(|name| headers.contains_key(name)) => {
+                Self::OtherHeader
+            }
+            None => Self::NoHeader,
+        }
+    }
+
+    fn of_unknown(headers: &HeaderMap, prefix: &Prefix) -> Self {
+        match token::compare_length(presented(headers), prefix) {
+            Some(std::cmp::Ordering::Less) => Self::CutOff,
+            Some(std::cmp::Ordering::Greater) => Self::Extended,
+            Some(std::cmp::Ordering::Equal) | None => Self::Unknown,
+        }
+    }
+}
+
+/// What stands after the scheme.
+fn presented(headers: &HeaderMap) -> &[u8] {
+    let line = headers
+        .get(header::AUTHORIZATION)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let space = line.iter().position(|byte| *byte == b' ');
+    space.map_or(&b""[..], |at| line.split_at(at).1.trim_ascii())
+}
+
+fn is_quoted(headers: &HeaderMap) -> bool {
+    let token = presented(headers);
+    let is_quote = |byte: Option<&u8>| matches!(byte, Some(b'"' | b'\'' | b'`'));
+    is_quote(token.first()) || is_quote(token.last())
+}
+
+/// Whether the line is a scheme alone, without what belongs to it.
+fn is_scheme(line: &HeaderValue) -> bool {
+    ["basic", "digest", "negotiate", "ntlm", "token", "apikey"]
+        .iter()
+        .any(|scheme| line.as_bytes().eq_ignore_ascii_case(scheme.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::api_key::authenticate;
+    use crate::keys::token::PlainKey;
+    use crate::keys::{KeyTable, UnixMillis};
+
+    #[test]
+    fn each_way_not_to_send_a_key_has_a_cause_of_its_own() {
+        let prefix = Prefix::default();
+        let key = PlainKey::generate(&prefix).unwrap();
+        let key = key.expose();
+        let bearer = |token: &str| vec![("authorization", format!("Bearer {token}"))];
+        let typo = format!(
+            "{}{}",
+            &key[..key.len() - 1],
+            if key.ends_with('0') { '1' } else { '0' }
+        );
+        for (lines, cause) in [
+            (vec![], Cause::NoHeader),
+            (vec![("x-api-key", key.to_owned())], Cause::OtherHeader),
+            (
+                vec![("authorization", "Basic dXNlcjpwYXNz".to_owned())],
+                Cause::OtherScheme,
+            ),
+            (
+                vec![("authorization", "basic".to_owned())],
+                Cause::OtherScheme,
+            ),
+            (vec![("authorization", key.to_owned())], Cause::NoScheme),
+            (
+                vec![("authorization", format!("Bearer{key}"))],
+                Cause::NoScheme,
+            ),
+            ([bearer(key), bearer(key)].concat(), Cause::Twice),
+            (bearer(""), Cause::Empty),
+            (bearer(&format!("\"{key}\"")), Cause::Quoted),
+            (bearer(&format!("'{key}")), Cause::Quoted),
+            (bearer(&format!("{key},")), Cause::BadCharacter),
+            (bearer(&"a".repeat(600)), Cause::TooLong),
+            (bearer(&key[..key.len() - 1]), Cause::CutOff),
+            (bearer(&format!("{key}x")), Cause::Extended),
+            (bearer(&typo), Cause::Checksum),
+            (bearer(key), Cause::Unknown),
+            (bearer("of-another-gateway"), Cause::Unknown),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &lines {
+                headers.append(
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                );
+            }
+            let denial =
+                authenticate(&headers, &KeyTable::new(), &prefix, UnixMillis(0)).unwrap_err();
+            assert_eq!(Cause::of(&denial, &headers, &prefix), cause, "{lines:?}");
+        }
+    }
+}

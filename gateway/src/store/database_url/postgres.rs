@@ -1,0 +1,664 @@
+//! A `postgres:` URL with the parameters of libpq, as providers hand it out.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sqlx::any::AnyConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::store::database_url::InvalidDatabaseUrl;
+
+/// How long connecting may take when the URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that `connect_timeout` may ask for.
+const LONGEST_CONNECT_TIMEOUT: u64 = 60;
+
+/// A server, or several of which one takes writes.
+#[derive(Clone)]
+pub(in crate::store) struct PostgresUrl {
+    /// One URL a host, for the driver. They hold the password.
+    pub(in crate::store) hosts: Vec<Zeroizing<String>>,
+    /// What may be shown.
+    pub(in crate::store) shown: String,
+    /// How long connecting to one host may take.
+    pub(in crate::store) connect_timeout: Duration,
+    /// Whether a server that takes no writes is passed over.
+    pub(in crate::store) wants_writes: bool,
+    /// What in the URL has no effect, and why.
+    pub(in crate::store) remarks: Vec<String>,
+}
+
+/// What a parameter does here.
+enum Effect {
+    /// The driver has it.
+    Driver,
+    /// It is read here.
+    Ours(fn(&mut Reading, &str) -> Result<(), InvalidDatabaseUrl>),
+    /// Leaving it out changes nothing that matters.
+    None(&'static str),
+    /// Leaving it out would be unsafe, or something else than what was asked for.
+    Refused(&'static str),
+}
+
+/// Every parameter of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>), and what poolers and other
+/// drivers add.
+#[rustfmt::skip]
+const PARAMETERS: &[(&str, Effect)] = &[
+    ("host", Effect::Ours(Reading::host)),
+    ("hostaddr", Effect::Ours(Reading::hostaddr)),
+    ("port", Effect::Ours(Reading::port)),
+    ("dbname", Effect::Driver),
+    ("user", Effect::Driver),
+    ("password", Effect::Driver),
+    ("options", Effect::Driver),
+    ("application_name", Effect::Driver),
+    ("sslmode", Effect::Ours(Reading::sslmode)),
+    ("sslrootcert", Effect::Ours(Reading::sslrootcert)),
+    ("sslcert", Effect::Driver),
+    ("sslkey", Effect::Driver),
+    ("channel_binding", Effect::Ours(Reading::channel_binding)),
+    ("connect_timeout", Effect::Ours(Reading::connect_timeout)),
+    ("target_session_attrs", Effect::Ours(Reading::target_session_attrs)),
+    ("load_balance_hosts", Effect::Ours(Reading::load_balance_hosts)),
+    ("client_encoding", Effect::Ours(Reading::client_encoding)),
+    ("sslnegotiation", Effect::Ours(Reading::sslnegotiation)),
+    ("ssl_min_protocol_version", Effect::Ours(Reading::ssl_min_protocol_version)),
+    ("keepalives", Effect::None("the gateway has limits of its own, of a few seconds")),
+    ("keepalives_idle", Effect::None("the gateway has limits of its own, of a few seconds")),
+    ("keepalives_interval", Effect::None("the gateway has limits of its own, of a few seconds")),
+    ("keepalives_count", Effect::None("the gateway has limits of its own, of a few seconds")),
+    ("tcp_user_timeout", Effect::None("the gateway has limits of its own, of a few seconds")),
+    ("fallback_application_name", Effect::None("the gateway has a name of its own")),
+    ("sslcompression", Effect::None("TLS is never compressed")),
+    ("sslsni", Effect::None("the name is always sent")),
+    ("gssencmode", Effect::None("there is no GSSAPI; TLS encrypts")),
+    ("krbsrvname", Effect::None("there is no GSSAPI")),
+    ("gsslib", Effect::None("there is no GSSAPI")),
+    ("gssdelegation", Effect::None("there is no GSSAPI")),
+    ("pgbouncer", Effect::None("a pooler is recognised when it is met")),
+    ("supa", Effect::None("the pooler does not need it")),
+    ("connection_limit", Effect::None("the gateway opens few connections")),
+    ("pool_timeout", Effect::None("the gateway has limits of its own")),
+    ("schema", Effect::Refused("set it on the role: ALTER ROLE … SET search_path")),
+    ("replication", Effect::Refused("the gateway needs a session for statements")),
+    ("service", Effect::Refused("write the host, the user and the database into the URL")),
+    ("passfile", Effect::Refused("write the password into the URL, or use DATABASE_URL_FILE")),
+    ("sslpassword", Effect::Refused("sslkey must not be encrypted")),
+    ("sslcrl", Effect::Refused("lists of revoked certificates are not read")),
+    ("sslcrldir", Effect::Refused("lists of revoked certificates are not read")),
+    ("sslcertmode", Effect::Refused("leave sslcert out, or set it")),
+    ("ssl_max_protocol_version", Effect::Refused("TLS 1.2 and 1.3 are spoken")),
+    ("requirepeer", Effect::Refused("the owner of the socket is not looked at")),
+    ("require_auth", Effect::Refused("the driver takes what the server asks for")),
+];
+
+/// The names of the parameters that have an effect.
+pub(in crate::store) fn accepted() -> String {
+    let names: Vec<&str> = PARAMETERS
+        .iter()
+        .filter(|(_, effect)| matches!(effect, Effect::Driver | Effect::Ours(_)))
+        .map(|(name, _)| *name)
+        .collect();
+    names.join(", ")
+}
+
+/// A URL that is being read.
+#[derive(Default)]
+struct Reading {
+    /// Hosts and ports of the authority, replaced by those of the parameters.
+    hosts: Vec<String>,
+    ports: Vec<String>,
+    sslmode: Option<String>,
+    sslrootcert: Option<String>,
+    channel_binding: bool,
+    connect_timeout: Option<Duration>,
+    wants_writes: bool,
+    /// What the driver is given.
+    kept: Vec<(String, Zeroizing<String>)>,
+    remarks: Vec<String>,
+}
+
+impl PostgresUrl {
+    pub(in crate::store) fn parse(text: &str, shown: String) -> Result<Self, InvalidDatabaseUrl> {
+        let (before, authority, after) = split(text);
+        let (credentials, places) = match authority.rsplit_once('@') {
+            Some((credentials, places)) => (Some(credentials), places),
+            None => (None, authority),
+        };
+        let mut reading = Reading::default();
+        for place in places.split(',') {
+            let (host, port) = host_and_port(place);
+            reading.hosts.push(host.to_owned());
+            reading.ports.push(port.to_owned());
+        }
+        // The driver's own parser for all but the hosts, of which it takes one.
+        let credentials = credentials.map_or_else(String::new, |found| format!("{found}@"));
+        let plain = Zeroizing::new(format!("{before}{credentials}host.invalid{after}"));
+        let mut url: Url = plain.parse().map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        for (name, value) in url.clone().query_pairs() {
+            reading.take(&name, &value)?;
+        }
+        url.set_query(None);
+        url.set_fragment(None);
+        reading.finish(&url, shown)
+    }
+}
+
+/// The scheme with its slashes, the authority, and the rest.
+fn split(text: &str) -> (&str, &str, &str) {
+    let begin = text.find("//").map_or(text.len(), |at| at + 2);
+    let (before, rest) = text.split_at(begin);
+    // A password that was not encoded may hold a slash: the last `@` before the query ends it.
+    let query = rest.find(['?', '#']).unwrap_or(rest.len());
+    let at = rest[..query].rfind('@').map_or(0, |at| at + 1);
+    let end = rest[at..]
+        .find(['/', '?', '#'])
+        .map_or(rest.len(), |end| at + end);
+    let (authority, after) = rest.split_at(end);
+    (before, authority, after)
+}
+
+/// `[::1]:5432` is a host and a port too.
+fn host_and_port(place: &str) -> (&str, &str) {
+    match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (place, ""),
+    }
+}
+
+impl Reading {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        let row = PARAMETERS.iter().find(|(known, _)| *known == name);
+        match row {
+            Some((_, Effect::Driver)) => {
+                self.kept
+                    .push((name.to_owned(), Zeroizing::new(value.to_owned())));
+                Ok(())
+            }
+            Some((_, Effect::Ours(read))) => read(self, value),
+            Some((name, Effect::None(why))) => {
+                self.remarks.push(format!("`{name}` has no effect: {why}"));
+                Ok(())
+            }
+            Some((name, Effect::Refused(instead))) => {
+                Err(InvalidDatabaseUrl::RefusedParameter(name, instead))
+            }
+            // Its name is not repeated: where a password holds a `?`, it is a part of it.
+            None => Err(InvalidDatabaseUrl::UnknownParameter),
+        }
+    }
+
+    fn host(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        self.hosts = value.split(',').map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn hostaddr(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        if value
+            .split(',')
+            .all(|address| address.parse::<IpAddr>().is_ok())
+        {
+            self.host(value)
+        } else {
+            Err(InvalidDatabaseUrl::ParameterValue(
+                "hostaddr",
+                "an IP address",
+            ))
+        }
+    }
+
+    fn port(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        self.ports = value.split(',').map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn sslmode(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full" => {
+                self.sslmode = Some(value.to_owned());
+                Ok(())
+            }
+            _ => Err(InvalidDatabaseUrl::ParameterValue(
+                "sslmode",
+                "disable, allow, prefer, require, verify-ca or verify-full",
+            )),
+        }
+    }
+
+    fn sslrootcert(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        self.sslrootcert = Some(value.to_owned());
+        Ok(())
+    }
+
+    fn channel_binding(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "disable" | "prefer" => {
+                let remark = "`channel_binding` has no effect: the driver has none";
+                self.remarks.push(remark.to_owned());
+                Ok(())
+            }
+            "require" => {
+                self.channel_binding = true;
+                Ok(())
+            }
+            _ => Err(InvalidDatabaseUrl::ParameterValue(
+                "channel_binding",
+                "disable, prefer or require",
+            )),
+        }
+    }
+
+    fn connect_timeout(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        let seconds = value
+            .parse()
+            .ok()
+            .filter(|seconds| (0..=LONGEST_CONNECT_TIMEOUT).contains(seconds));
+        match seconds {
+            // To libpq, zero is for ever. Here everything ends.
+            Some(0) => {
+                let remark = "`connect_timeout=0` has no effect: connecting always has a limit";
+                self.remarks.push(remark.to_owned());
+            }
+            Some(seconds) => self.connect_timeout = Some(Duration::from_secs(seconds)),
+            None => {
+                return Err(InvalidDatabaseUrl::ParameterValue(
+                    "connect_timeout",
+                    "a whole number of seconds up to 60",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn target_session_attrs(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "any" => {}
+            "read-write" | "primary" => self.wants_writes = true,
+            _ => {
+                return Err(InvalidDatabaseUrl::ParameterValue(
+                    "target_session_attrs",
+                    "any, read-write or primary: the gateway writes",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_balance_hosts(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "disable" => Ok(()),
+            _ => Err(InvalidDatabaseUrl::ParameterValue(
+                "load_balance_hosts",
+                "disable: hosts are tried in their order",
+            )),
+        }
+    }
+
+    fn client_encoding(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        let same = ["utf8", "utf-8", "unicode", "auto"];
+        if same.contains(&value.to_ascii_lowercase().as_str()) {
+            return Ok(());
+        }
+        Err(InvalidDatabaseUrl::ParameterValue(
+            "client_encoding",
+            "UTF8",
+        ))
+    }
+
+    fn sslnegotiation(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "postgres" => Ok(()),
+            _ => Err(InvalidDatabaseUrl::ParameterValue(
+                "sslnegotiation",
+                "postgres: the driver asks the server first",
+            )),
+        }
+    }
+
+    fn ssl_min_protocol_version(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
+        match value {
+            "TLSv1" | "TLSv1.1" | "TLSv1.2" => Ok(()),
+            _ => Err(InvalidDatabaseUrl::ParameterValue(
+                "ssl_min_protocol_version",
+                "TLSv1.2, which is the oldest that is spoken",
+            )),
+        }
+    }
+
+    fn finish(mut self, url: &Url, shown: String) -> Result<PostgresUrl, InvalidDatabaseUrl> {
+        let hosts = std::mem::take(&mut self.hosts);
+        let several = hosts.len() > 1;
+        let count_is_right = self.ports.len() == hosts.len() || self.ports.len() == 1;
+        if !count_is_right {
+            return Err(InvalidDatabaseUrl::ParameterValue(
+                "port",
+                "one, or one a host",
+            ));
+        }
+        let urls = hosts.iter().enumerate().map(|(index, host)| {
+            let port = self.ports.get(index).or(self.ports.first());
+            self.url_of(url, host, port.map_or("", String::as_str))
+        });
+        Ok(PostgresUrl {
+            hosts: urls.collect::<Result<_, _>>()?,
+            shown,
+            connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            // Of several, which one the gateway follows must not be chance.
+            wants_writes: self.wants_writes || several,
+            remarks: self.remarks,
+        })
+    }
+
+    fn url_of(
+        &self,
+        url: &Url,
+        host: &str,
+        port: &str,
+    ) -> Result<Zeroizing<String>, InvalidDatabaseUrl> {
+        let mut url = url.clone();
+        let decoded = percent_decoded(host);
+        let is_socket = decoded.starts_with('/');
+        let bare = decoded.trim_start_matches('[').trim_end_matches(']');
+        let is_near = is_socket
+            || bare.is_empty()
+            || bare.eq_ignore_ascii_case("localhost")
+            || bare
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        let host_in_url = if is_socket || bare.is_empty() {
+            "localhost"
+        } else {
+            host
+        };
+        url.set_host(Some(host_in_url))
+            .map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        if !port.is_empty() {
+            let port = port.parse().map_err(|_| InvalidDatabaseUrl::Postgres)?;
+            url.set_port(Some(port))
+                .map_err(|()| InvalidDatabaseUrl::Postgres)?;
+        }
+        let sslmode = self.sslmode_to(is_near)?;
+        {
+            let mut query = url.query_pairs_mut();
+            if is_socket {
+                query.append_pair("host", &decoded);
+            }
+            query.append_pair("sslmode", sslmode);
+            if let Some(file) = self.sslrootcert.as_deref().filter(|file| *file != "system") {
+                query.append_pair("sslrootcert", file);
+            }
+            for (name, value) in &self.kept {
+                query.append_pair(name, value);
+            }
+            if self.kept.iter().all(|(name, _)| name != "application_name") {
+                query.append_pair("application_name", "postern");
+            }
+        }
+        let text = Zeroizing::new(String::from(url));
+        // What the driver does not take is told now, and not when the first connection is made.
+        let options: AnyConnectOptions = text.parse().map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        PgConnectOptions::try_from(&options).map_err(|_| InvalidDatabaseUrl::Postgres)?;
+        Ok(text)
+    }
+
+    /// How TLS is spoken to a host. What is written down counts. Else a server on another machine must show a certificate:
+    /// one that says that it speaks no TLS would be sent the password.
+    fn sslmode_to(&self, is_near: bool) -> Result<&'static str, InvalidDatabaseUrl> {
+        let system = self.sslrootcert.as_deref() == Some("system");
+        Ok(match self.sslmode.as_deref() {
+            // The proof that channel binding gives, the certificate gives too.
+            Some("disable" | "allow" | "prefer") if self.channel_binding || system => {
+                return Err(InvalidDatabaseUrl::ParameterValue(
+                    "sslmode",
+                    "require or more, where the server has to prove who it is",
+                ));
+            }
+            _ if self.channel_binding || system => "verify-full",
+            Some("disable") => "disable",
+            Some("allow") => "allow",
+            Some("prefer") => "prefer",
+            // As libpq: with an authority to check, it is checked.
+            Some("require") if self.sslrootcert.is_some() => "verify-ca",
+            Some("require") => "require",
+            Some("verify-ca") => "verify-ca",
+            Some(_) => "verify-full",
+            None if is_near => "prefer",
+            None => "verify-full",
+        })
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    // The parser of queries undoes escapes; a plus would become a space, and stands in no path of a socket unescaped.
+    url::form_urlencoded::parse(format!("h={}", text.replace('+', "%2B")).as_bytes())
+        .next()
+        .map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgSslMode;
+
+    use super::*;
+    use crate::store::database_url::{DatabaseUrl, Place};
+
+    fn read(text: &str) -> Result<PostgresUrl, InvalidDatabaseUrl> {
+        let url = DatabaseUrl::parse(text)?;
+        let Place::Postgres(postgres) = url.place() else {
+            panic!("{text}")
+        };
+        Ok(postgres.clone())
+    }
+
+    fn driver(url: &str) -> PgConnectOptions {
+        PgConnectOptions::try_from(&url.parse::<AnyConnectOptions>().unwrap()).unwrap()
+    }
+
+    /// What stands in docs/SCALING.md, with the mode that is spoken.
+    const PROVIDERS: &[(&str, &str, &str)] = &[
+        (
+            "Neon",
+            "postgresql://u:p@ep-x-1.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=require",
+            "verify-full",
+        ),
+        (
+            "Supabase, direct",
+            "postgresql://postgres:p@db.abcdefgh.supabase.co:5432/postgres",
+            "verify-full",
+        ),
+        (
+            "Supabase, session pooler",
+            "postgres://postgres.abcdefgh:p@aws-0-eu-central-1.pooler.supabase.com:5432/postgres?sslmode=require&supa=base-pooler.x",
+            "require",
+        ),
+        (
+            "Amazon RDS",
+            "postgres://u:p@db.abc123.eu-west-1.rds.amazonaws.com:5432/db?sslmode=verify-full&sslrootcert=/etc/ssl/rds.pem",
+            "verify-full",
+        ),
+        (
+            "Azure",
+            "postgres://u%40srv:p@srv.postgres.database.azure.com:5432/db?sslmode=require",
+            "require",
+        ),
+        (
+            "Google Cloud SQL, proxy",
+            "postgres://u:p@/db?host=/cloudsql/project:region:instance",
+            "prefer",
+        ),
+        (
+            "Google Cloud SQL, address",
+            "postgres://u:p@10.1.2.3:5432/db?sslmode=verify-ca&sslrootcert=ca.pem&sslcert=c.pem&sslkey=k.pem",
+            "verify-ca",
+        ),
+        (
+            "Heroku",
+            "postgres://u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/db?sslmode=require",
+            "require",
+        ),
+        (
+            "Aiven",
+            "postgres://avnadmin:p@pg-x.aivencloud.com:12345/defaultdb?sslmode=require",
+            "require",
+        ),
+        (
+            "DigitalOcean",
+            "postgresql://doadmin:p@db-x.b.db.ondigitalocean.com:25060/defaultdb?sslmode=require",
+            "require",
+        ),
+        (
+            "Render",
+            "postgresql://u:p@dpg-x-a.frankfurt-postgres.render.com/db",
+            "verify-full",
+        ),
+        (
+            "Crunchy Bridge",
+            "postgres://u:p@p.x.db.postgresbridge.com:5432/postgres?sslmode=verify-full&sslrootcert=system",
+            "verify-full",
+        ),
+        (
+            "Prisma's form",
+            "postgresql://u:p@db.internal:6432/db?sslmode=verify-full&pgbouncer=true&connection_limit=1",
+            "verify-full",
+        ),
+    ];
+
+    #[test]
+    fn what_providers_hand_out_is_understood_and_documented() {
+        let document = include_str!("../../../../docs/SCALING.md");
+        for (provider, text, mode) in PROVIDERS {
+            let url = read(text).unwrap_or_else(|error| panic!("{provider}: {error}"));
+            let [host] = url.hosts.as_slice() else {
+                panic!("{provider}")
+            };
+            let wanted: PgSslMode = mode.parse().unwrap();
+            let found = driver(host);
+            assert_eq!(
+                format!("{:?}", found.get_ssl_mode()),
+                format!("{wanted:?}"),
+                "{provider}"
+            );
+            let row = document
+                .lines()
+                .find(|line| line.starts_with(&format!("| {provider} |")))
+                .unwrap_or_else(|| panic!("{provider} is not in docs/SCALING.md"));
+            assert!(row.contains(&format!("`{mode}`")), "{row}");
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_tried_and_one_must_take_writes() {
+        for text in [
+            "postgres://u:p%2Fq@a.internal:5433,b.internal,[::1]:5434/db?sslmode=require",
+            "postgres://u:p%2Fq@/db?host=a.internal,b.internal,[::1]&port=5433,5432,5434",
+        ] {
+            let url = read(text).unwrap();
+            assert!(url.wants_writes, "{text}");
+            let hosts: Vec<(String, u16)> = url
+                .hosts
+                .iter()
+                .map(|url| (driver(url).get_host().to_owned(), driver(url).get_port()))
+                .collect();
+            let expected = [("a.internal", 5433), ("b.internal", 5432), ("[::1]", 5434)];
+            assert_eq!(
+                hosts,
+                expected.map(|(host, port)| (host.to_owned(), port)),
+                "{text}"
+            );
+        }
+        assert!(
+            !read("postgres://u@h/db?target_session_attrs=any")
+                .unwrap()
+                .wants_writes
+        );
+        assert!(
+            read("postgres://u@h/db?target_session_attrs=read-write")
+                .unwrap()
+                .wants_writes
+        );
+    }
+
+    #[test]
+    fn a_server_elsewhere_proves_who_it_is_unless_something_weaker_is_written_down() {
+        for (text, mode) in [
+            ("postgres://u:p@127.0.0.1/db", "prefer"),
+            ("postgres://u:p@[::1]/db", "prefer"),
+            ("postgres://u:p@localhost/db", "prefer"),
+            ("postgres://u:p@%2Fvar%2Frun%2Fpostgresql/db", "prefer"),
+            ("postgres:///db?host=/var/run/postgresql", "prefer"),
+            ("postgres://u:p@localhost.example/db", "verify-full"),
+            ("postgres://u:p@128.0.0.1/db", "verify-full"),
+            ("postgres://u:p@db/db", "verify-full"),
+            ("postgres://u:p@127.0.0.1/db?host=db", "verify-full"),
+            (
+                "postgres://u:p@127.0.0.1/db?hostaddr=10.0.0.1",
+                "verify-full",
+            ),
+            ("postgres://u:p@db/db?sslmode=prefer", "prefer"),
+            ("postgres://u:p@db/db?sslmode=disable", "disable"),
+            (
+                "postgres://u:p@db/db?sslmode=require&sslrootcert=ca.pem",
+                "verify-ca",
+            ),
+            (
+                "postgres://u:p@127.0.0.1/db?channel_binding=require",
+                "verify-full",
+            ),
+        ] {
+            let url = read(text).unwrap();
+            let wanted: PgSslMode = mode.parse().unwrap();
+            assert_eq!(
+                format!("{:?}", driver(&url.hosts[0]).get_ssl_mode()),
+                format!("{wanted:?}"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_parameter_works_has_no_effect_and_says_so_or_is_refused_by_name() {
+        let base = "postgres://u:hunter2@db.internal/keys?";
+        for (parameters, seconds, remarks) in [
+            ("connect_timeout=10", 10, 0),
+            ("connect_timeout=0", 5, 1),
+            ("keepalives=1&keepalives_idle=30&tcp_user_timeout=9", 5, 3),
+            ("client_encoding=utf8&load_balance_hosts=disable", 5, 0),
+            ("channel_binding=prefer&sslmode=require", 5, 1),
+            ("options=-c%20search_path%3Dkeys", 5, 0),
+        ] {
+            let url = read(&format!("{base}{parameters}")).unwrap();
+            assert_eq!(
+                (url.connect_timeout.as_secs(), url.remarks.len()),
+                (seconds, remarks),
+                "{parameters}"
+            );
+        }
+        for (parameters, named) in [
+            ("sslcrl=x", "sslcrl"),
+            ("service=x", "service"),
+            ("target_session_attrs=standby", "target_session_attrs"),
+            ("connect_timeout=soon", "connect_timeout"),
+            ("connect_timeout=-1", "connect_timeout"),
+            ("sslmode=perhaps", "sslmode"),
+            ("sslmode=disable&channel_binding=require", "sslmode"),
+            ("sslmode=prefer&sslrootcert=system", "sslmode"),
+            ("hostaddr=db", "hostaddr"),
+            ("host=a,b&port=1,2,3", "port"),
+            ("client_encoding=latin1", "client_encoding"),
+            ("sslnegotiation=direct", "sslnegotiation"),
+        ] {
+            let Err(error) = read(&format!("{base}{parameters}")) else {
+                panic!("{parameters} is taken")
+            };
+            assert!(error.to_string().contains(named), "{parameters}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        // The name is a piece of a password that was not encoded.
+        let Err(error) = read("postgres://u:hun?ter2=x@db/keys") else {
+            panic!("it is taken")
+        };
+        assert!(!error.to_string().contains("ter2"), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The one way out for every log: a bounded queue, and a thread that writes. Whoever logs waits for nobody: a log that is
+//! not read fast enough loses lines, which are counted.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Messages that may wait for the thread: batches of the access log, lines of the process log.
+const QUEUED: usize = 256;
+/// How long the queue has been empty when lines that were lost are told of, and how often they are otherwise.
+const DRAINED_AFTER: Duration = Duration::from_millis(100);
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// How often a wait with a limit looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Which log lines belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogName {
+    /// One line a request.
+    Access,
+    /// What the process says of itself.
+    Process,
+}
+
+impl LogName {
+    /// Its name, for metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// Lines of one log that were lost, because it was not read fast enough or could not be written.
+#[derive(Debug)]
+pub struct LostLines {
+    log: LogName,
+    lost: AtomicU64,
+}
+
+impl LostLines {
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> LogName {
+        self.log
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+enum Message {
+    Lines { text: Vec<u8>, lines: u64 },
+    Flush(SyncSender<()>),
+}
+
+/// The sending side of a log's thread; each worker holds one.
+#[derive(Clone)]
+pub struct LogWriter {
+    queue: SyncSender<Message>,
+    lost: Arc<LostLines>,
+}
+
+impl LogWriter {
+    /// Starts the thread that writes to `out` until every sender is gone.
+    ///
+    /// # Errors
+    /// The system starts no thread.
+    pub fn start(
+        log: LogName,
+        out: impl Write + Send + 'static,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (queue, messages) = sync_channel(QUEUED);
+        let lost = Arc::new(LostLines {
+            log,
+            lost: AtomicU64::new(0),
+        });
+        let counted = Arc::clone(&lost);
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-log", log.as_str()))
+            .spawn(move || write_all(&messages, out, &counted))?;
+        Ok((Self { queue, lost }, thread))
+    }
+
+    /// Passes on whole lines, or counts them as lost where the queue is full.
+    pub fn hand_over(&self, text: Vec<u8>, lines: u64) {
+        if self.queue.try_send(Message::Lines { text, lines }).is_err() {
+            self.lost.add(lines);
+        }
+    }
+
+    /// The lines that were lost, for who must not hold the writer itself open.
+    #[must_use]
+    pub fn lost(&self) -> Arc<LostLines> {
+        Arc::clone(&self.lost)
+    }
+
+    /// Waits until what was handed over is written, but no longer than `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let (done, is_done) = sync_channel(1);
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+            message = back;
+        }
+        let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Waits for the end of a log's thread, whose senders are gone, but no longer than `limit`: nobody may be reading.
+pub fn finish(thread: &JoinHandle<()>, limit: Duration) {
+    let until = Instant::now() + limit;
+    while !thread.is_finished() && Instant::now() < until {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A file of the same kind as `stream`, without its lock: who prints is not to wait for a write that nobody reads.
+///
+/// # Errors
+/// The system has no file to give.
+pub fn unlocked(stream: &impl AsFd) -> io::Result<File> {
+    Ok(File::from(stream.as_fd().try_clone_to_owned()?))
+}
+
+fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines) {
+    let (mut told, mut told_at, mut failing) = (0, Instant::now(), false);
+    loop {
+        let message = if lost.count() > told {
+            messages.recv_timeout(DRAINED_AFTER)
+        } else {
+            messages.recv().map_err(RecvTimeoutError::from)
+        };
+        let drained = match message {
+            Ok(Message::Lines { text, lines }) => {
+                let written = out.write_all(&text).and_then(|()| out.flush());
+                if let Err(error) = &written {
+                    lost.add(lines);
+                    if !failing {
+                        log::error!("the {} log cannot be written: {error}", lost.log.as_str());
+                    }
+                }
+                failing = written.is_err();
+                !failing && told_at.elapsed() > TOLD_EVERY
+            }
+            Ok(Message::Flush(done)) => {
+                let _ = done.send(());
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => !failing,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let count = lost.count();
+        if drained && count > told {
+            log::warn!(
+                "{} lines of the {} log were lost: it was not read fast enough",
+                count - told,
+                lost.log.as_str()
+            );
+            (told, told_at) = (count, Instant::now());
+        }
+    }
+}

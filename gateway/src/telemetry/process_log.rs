@@ -1,0 +1,271 @@
+//! What the process says of itself, on standard error.
+//!
+//! Commands write it as they go. `gateway serve` passes it to the thread of a [`LogWriter`], so that a standard error which
+//! nobody reads stops nothing, and holds each place of the source to so many lines a second: clients can cause some of them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use env_logger::{Builder, Target, WriteStyle};
+use log::{Level, Log, Metadata, Record};
+
+use crate::telemetry::log_writer::{LogName, LogWriter, LostLines, unlocked};
+
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "info";
+/// Most lines a second from one place of the source; those of `debug` and `trace` are asked for, and not limited.
+pub const MOST_A_SECOND: u32 = 50;
+/// The library that logs what clients send as errors of its own. Each of these has a line of ours.
+const OF_CLIENTS: &str = "actix_http";
+
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+
+/// Logs to standard error directly, for commands.
+pub fn start_direct() {
+    builder().init();
+}
+
+/// Logs by way of a thread, for a process that serves.
+///
+/// # Errors
+/// The system has no thread or file to give.
+pub fn start_queued() -> io::Result<()> {
+    let (writer, _) = LogWriter::start(LogName::Process, unlocked(&io::stderr())?)?;
+    let mut builder = builder();
+    if std::env::var_os("RUST_LOG_STYLE").is_none() && io::stderr().is_terminal() {
+        builder.write_style(WriteStyle::Always);
+    }
+    builder.target(Target::Pipe(Box::new(Lines(writer.clone()))));
+    let _ = WRITER.set(writer);
+    let logger = builder.build();
+    log::set_max_level(logger.filter());
+    let limited = Limited {
+        logger,
+        sites: Mutex::default(),
+    };
+    log::set_boxed_logger(Box::new(limited)).map_err(io::Error::other)
+}
+
+/// Waits until what was logged is written, but no longer than `limit`.
+pub fn flush(limit: Duration) {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(limit);
+    }
+}
+
+/// Says what must be said also where the log is off.
+pub fn say(line: &str) {
+    match WRITER.get() {
+        Some(writer) => writer.hand_over(format!("{line}\n").into_bytes(), 1),
+        None => eprintln!("{line}"),
+    }
+}
+
+/// The lines that were lost, where a thread writes.
+#[must_use]
+pub fn lost() -> Option<Arc<LostLines>> {
+    WRITER.get().map(LogWriter::lost)
+}
+
+/// Lines that were not logged because there were too many of their kind.
+#[must_use]
+pub fn suppressed() -> u64 {
+    SUPPRESSED.load(Ordering::Relaxed)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // Set to nothing is not set.
+    let set = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|text| !text.trim().is_empty())
+    };
+    builder.parse_filters(set("RUST_LOG").as_deref().unwrap_or(DEFAULT_FILTER));
+    if let Some(style) = set("RUST_LOG_STYLE") {
+        builder.parse_write_style(&style);
+    }
+    builder
+}
+
+/// Passes lines on to the thread.
+struct Lines(LogWriter);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.hand_over(line.to_vec(), 1);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines of one kind: so many in a second, and those beyond counted.
+#[derive(Debug)]
+pub struct AtMost {
+    a_second: u32,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    begun: Option<Instant>,
+    passed: u32,
+    suppressed: u64,
+}
+
+impl AtMost {
+    /// Lets `a_second` lines pass in a second.
+    #[must_use]
+    pub const fn new(a_second: u32) -> Self {
+        Self {
+            a_second,
+            window: Mutex::new(Window {
+                begun: None,
+                passed: 0,
+                suppressed: 0,
+            }),
+        }
+    }
+
+    /// Whether a line may pass at `now`, and how many could not since the last that did.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.admit(self.a_second, now)
+    }
+}
+
+impl Window {
+    fn admit(&mut self, a_second: u32, now: Instant) -> Option<u64> {
+        let is_over = self
+            .begun
+            .is_none_or(|begun| now.duration_since(begun) >= Duration::from_secs(1));
+        if is_over {
+            (self.begun, self.passed) = (Some(now), 0);
+        }
+        if self.passed < a_second {
+            self.passed += 1;
+            Some(std::mem::take(&mut self.suppressed))
+        } else {
+            self.suppressed += 1;
+            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+/// A logger that holds each place of the source to [`MOST_A_SECOND`] lines.
+struct Limited {
+    logger: env_logger::Logger,
+    sites: Mutex<HashMap<u64, Window>>,
+}
+
+impl Limited {
+    fn admit(&self, record: &Record<'_>) -> Option<u64> {
+        if record.level() >= Level::Debug {
+            return Some(0);
+        }
+        let mut site = DefaultHasher::new();
+        (record.module_path(), record.line(), record.target()).hash(&mut site);
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        sites
+            .entry(site.finish())
+            .or_default()
+            .admit(MOST_A_SECOND, Instant::now())
+    }
+}
+
+/// The level that a record has here.
+fn level_of(metadata: &Metadata<'_>) -> Level {
+    if metadata.target().starts_with(OF_CLIENTS) {
+        metadata.level().max(Level::Debug)
+    } else {
+        metadata.level()
+    }
+}
+
+impl Log for Limited {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let metadata = Metadata::builder()
+            .target(metadata.target())
+            .level(level_of(metadata))
+            .build();
+        self.logger.enabled(&metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut here = Record::builder();
+        here.level(level_of(record.metadata()))
+            .target(record.target())
+            .module_path(record.module_path())
+            .file(record.file())
+            .line(record.line())
+            .args(*record.args());
+        match self.admit(&here.build()) {
+            None => {}
+            Some(0) => self.logger.log(&here.build()),
+            Some(more) => self.logger.log(
+                &here
+                    .args(format_args!(
+                        "{} ({more} more like it were not logged)",
+                        record.args()
+                    ))
+                    .build(),
+            ),
+        }
+    }
+
+    fn flush(&self) {
+        self.logger.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_lines_pass_in_a_second_and_the_rest_are_counted() {
+        let limit = AtMost::new(2);
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let passed = [0, 10, 20, 999, 1000, 1001, 1002, 2500].map(|millis| limit.admit(at(millis)));
+        assert_eq!(
+            passed,
+            [
+                Some(0),
+                Some(0),
+                None,
+                None,
+                Some(2),
+                Some(0),
+                None,
+                Some(1)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_clients_send_is_no_error_of_the_process() {
+        for (target, level, here) in [
+            ("actix_http::h1::dispatcher", Level::Error, Level::Debug),
+            ("actix_http::h1::dispatcher", Level::Trace, Level::Trace),
+            ("postern_gateway::record", Level::Error, Level::Error),
+            ("actix_server::accept", Level::Error, Level::Error),
+        ] {
+            let metadata = Metadata::builder().target(target).level(level).build();
+            assert_eq!(level_of(&metadata), here, "{target}");
+        }
+    }
+}
