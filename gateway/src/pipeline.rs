@@ -21,7 +21,7 @@ use actix_http::{
 use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
-use crate::auth::{Caller, Denial, api_key};
+use crate::auth::{Caller, CallerTag, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
@@ -257,9 +257,11 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.waits();
+    let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
+            caller: tag,
             control,
             protocol,
             progress,
@@ -278,7 +280,14 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
         exchange
-            .while_admitted(forward(&worker.origins, &route.upstream, host, head, body))
+            .while_admitted(forward(
+                &worker.origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+            ))
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
