@@ -160,6 +160,7 @@ impl Refusal {
             ClientFault::BodyStalled | ClientFault::BodyTooSlow => Self::BodyTimeout,
             ClientFault::TlsHandshake
             | ClientFault::TlsTimeout
+            | ClientFault::MadeRoom
             | ClientFault::ProxyHeader(_)
             | ClientFault::WriteStalled
             | ClientFault::StrayResponse => return None,
