@@ -440,8 +440,8 @@ fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
     (trusted, proxy_protocol)
 }
 
-/// Takes one of `[[listen.tls]]`.
-fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
+/// Takes one of `[[listen.tls]]` or `[[admin.tls]]`.
+pub(super) fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
     let mut file = |key| {
         let before = section.problems().len();
         let file = section.take_optional::<FilePath>(key);
