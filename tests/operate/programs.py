@@ -116,7 +116,7 @@ class Gateway(Program):
             ORIGIN_URL=origin,
             GATEWAY__LISTEN__ADDRESS=f"127.0.0.1:{port}",
             GATEWAY__ADMIN__ADDRESS=f"127.0.0.1:{admin}",
-            GATEWAY__LISTEN__DRAIN_DELAY="0s",
+            GATEWAY__LISTEN__DRAIN_DELAY="10ms",
             **variables,
         )
 

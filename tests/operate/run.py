@@ -16,6 +16,7 @@ import yaml
 from programs import PROGRAMS, ROOT, SECRET, Gateway, Program, ask, environment, fail, free_port, postgres, step, until
 
 NEW_SECRET = "operate-a63f2c51d07be849"
+TOKENS = ["operate-d07be84a639f2c51", "operate-84a639f2c51d07be"]
 KUBERNETES = "1.30"
 MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
 
@@ -80,7 +81,7 @@ def kubernetes(folder):
     code, _, error = settings_in_force(folder, **there)
     check(code == 2 and error.count("placeholder") == 2 and "DATABASE_URL" in error, f"placeholders are taken: {error}")
     (mounted / "shared-secret").write_text(SECRET)
-    (mounted / "admin-token").write_text(NEW_SECRET)
+    (mounted / "admin-token").write_text(TOKENS[0])
     (mounted / "database-url").write_text(secret["database-url"].replace("changeme:", "postgres:"))
     code, said, error = settings_in_force(folder, **there)
     check(code == 0, f"the settings of deploy/kubernetes.yaml: {error}")
@@ -225,13 +226,13 @@ def tokens(folder):
     file = folder / "gateway.toml"
     of = lambda name, token: f'[[admin.tokens]]\nname = "{name}"\nrole = "read-only"\ntoken = "{token}"\n'  # noqa: E731
     for text, taken in [
-        (of("old", SECRET), [True, False]),
-        (of("old", SECRET) + of("new", NEW_SECRET), [True, True]),
-        (of("new", NEW_SECRET), [False, True]),
+        (of("old", TOKENS[0]), [True, False]),
+        (of("old", TOKENS[0]) + of("new", TOKENS[1]), [True, True]),
+        (of("new", TOKENS[1]), [False, True]),
     ]:
         file.write_text(text)
         gateway = Gateway(folder, f"sqlite://{folder}/gateway.db")
-        found = [ask(f"{gateway.admin}/v1/consumers", token)[0] == 200 for token in (SECRET, NEW_SECRET)]
+        found = [ask(f"{gateway.admin}/v1/consumers", token)[0] == 200 for token in TOKENS]
         check(found == taken, f"tokens taken: {found}, not {taken}, with {text}")
         gateway.stop()
 
