@@ -79,7 +79,11 @@ enum Command {
     /// Show what was done with keys, by hours or days
     Usage(usage::UsageCommand),
     /// Ask a running gateway whether it is ready; exit 0 if so, 1 if not
-    Healthcheck,
+    Healthcheck {
+        /// Ask only whether the process answers: it does, too, while it waits for its database
+        #[arg(long)]
+        live: bool,
+    },
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -168,8 +172,9 @@ pub fn start() -> ExitCode {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(store, prefix, stamp, screen, streams).await
         }),
-        Command::Healthcheck => match config::load_admin_address(file, &environment) {
-            Ok(address) => healthcheck::run(address),
+        Command::Healthcheck { live } => match config::load_admin_address(file, &environment) {
+            Ok(address) if live => healthcheck::run(address, healthcheck::Question::Live),
+            Ok(address) => healthcheck::run(address, healthcheck::Question::Ready),
             Err(problems) => refuse(&problems),
         },
     }

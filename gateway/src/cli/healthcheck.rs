@@ -1,4 +1,4 @@
-//! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready.
+//! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready, or whether it lives.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -7,14 +7,32 @@ use std::time::Duration;
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);
 
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it takes requests.
+    Ready,
+    /// Whether the process answers.
+    Live,
+}
+
+impl Question {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Ready => "/readyz",
+            Self::Live => "/healthz",
+        }
+    }
+}
+
 /// Asks the gateway whose admin listener is at `address`.
 #[must_use]
-pub fn run(address: SocketAddr) -> ExitCode {
-    let address = reachable(address);
+pub fn run(address: SocketAddr, question: Question) -> ExitCode {
+    let url = format!("http://{}{}", reachable(address), question.path());
     let answer = actix_rt::System::new().block_on(async {
         let client = awc::Client::builder().timeout(DEADLINE).finish();
         client
-            .get(format!("http://{address}/readyz"))
+            .get(&url)
             .send()
             .await
             .map(|answer| answer.status())
@@ -23,11 +41,11 @@ pub fn run(address: SocketAddr) -> ExitCode {
     match answer {
         Ok(status) if status.is_success() => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("gateway: not ready: {status} from http://{address}/readyz");
+            eprintln!("gateway: not ready: {status} from {url}");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("gateway: no answer from http://{address}/readyz: {error}");
+            eprintln!("gateway: no answer from {url}: {error}");
             ExitCode::FAILURE
         }
     }
