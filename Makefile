@@ -72,7 +72,7 @@ test-readings: $(READINGS_VENV)/ready ## Try spellings of paths and hosts throug
 test-operate: $(OPERATE_VENV)/ready ## Try the steps of docs/OPERATE.md, deploy/, and the frameworks of the README
 	@tests/prepare.sh rust operate
 	cargo build --locked --workspace --bins
-	$(OPERATE_VENV)/bin/python tests/operate/run.py
+	$(OPERATE_VENV)/bin/python -B tests/operate/run.py
 
 fuzz-readings: $(READINGS_VENV)/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
 	@tests/prepare.sh rust readings tomcat

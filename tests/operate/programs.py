@@ -42,7 +42,8 @@ def until(what, holds):
 
 def environment(**variables):
     """Nothing of the tests' own environment but where programs are, ours first."""
-    return {"PATH": f"{PROGRAMS}:{POSTGRES}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", **variables}
+    path = f"{PROGRAMS}:{POSTGRES}:{os.environ['PATH']}"
+    return {"PATH": path, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **variables}
 
 
 def step(name, folder, **variables):
