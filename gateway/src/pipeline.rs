@@ -22,12 +22,12 @@ use actix_http::{
 use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
-use crate::auth::{Caller, Denial, api_key};
+use crate::auth::{Caller, CallerTag, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::health_path::HealthPath;
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Refusal, Restriction};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
@@ -47,7 +47,7 @@ use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
-use crate::routes::{MissingKey, NoRoute, Route, Routes, is_same};
+use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
@@ -279,9 +279,11 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.waits();
+    let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
+            caller: tag,
             control,
             protocol,
             progress,
@@ -300,7 +302,14 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
         exchange
-            .while_admitted(forward(&worker.origins, &route.upstream, host, head, body))
+            .while_admitted(forward(
+                &worker.origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+            ))
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
@@ -343,7 +352,8 @@ fn admitted<'a>(
         let headers = request.head().headers();
         exchange.because(
             match refusal {
-                Refusal::KeyRestricted => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Address) => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Bucket) => Cause::Bucket,
                 Refusal::InsufficientScope(_) => Cause::Scope,
                 _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
             }
@@ -351,6 +361,14 @@ fn admitted<'a>(
         );
     })?;
     admit(policy, size)?;
+    // Last: who is refused for something else is in nobody's way.
+    if !exchange.charge(&caller) {
+        return Err(match caller {
+            Caller::Key(_) => Refusal::TooManyOfKey,
+            // The others without a key are no one that the client is.
+            Caller::Anonymous => Refusal::Overloaded,
+        });
+    }
     Ok(Admitted {
         target,
         route,
@@ -441,21 +459,23 @@ fn authenticate(
 
 /// Whether the caller may use the route, and from where it is.
 fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
-    if !caller.allows_address(address.client) {
-        return Err(Refusal::KeyRestricted);
-    }
-    if route
-        .scopes
-        .iter()
-        .all(|needed| caller.allows(needed.as_str()))
-    {
-        return Ok(());
-    }
-    Err(match caller {
+    match caller {
+        Caller::Key(key) => match route.objects_to(key, address.client) {
+            None => Ok(()),
+            Some(objection) => Err(objected(objection, route)),
+        },
+        Caller::Anonymous if route.scopes.is_empty() => Ok(()),
         // Without a key there is nothing that could have the scopes.
-        Caller::Anonymous => Refusal::KeyMissing,
-        Caller::Key(_) => lacks_scope(route),
-    })
+        Caller::Anonymous => Err(Refusal::KeyMissing),
+    }
+}
+
+fn objected(objection: Objection, route: &Route) -> Refusal {
+    match objection {
+        Objection::Address => Refusal::KeyRestricted(Restriction::Address),
+        Objection::Bucket => Refusal::KeyRestricted(Restriction::Bucket),
+        Objection::Scope => lacks_scope(route),
+    }
 }
 
 fn lacks_scope(route: &Route) -> Refusal {
@@ -567,8 +587,7 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
         Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
         Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
         Withdrawn::Gone => Refusal::KeyInvalid,
-        Withdrawn::Address => Refusal::KeyRestricted,
-        Withdrawn::Scope => lacks_scope(route),
+        Withdrawn::Refused(objection) => objected(objection, route),
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn policy(
         path: PathPrefix::default(),
         methods: Vec::new(),
         upstream: Arc::clone(default_upstream),
+        buckets: Vec::new(),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
         preserve_host: settings.origin.preserve_host,
@@ -78,6 +79,7 @@ pub(super) fn policy(
             .map(|method| method.0.clone())
             .collect(),
         upstream: upstream(&route.upstream),
+        buckets: route.buckets.clone(),
         scopes: route.scopes.clone(),
         on_missing_key: route.on_missing_key,
         preserve_host: route.preserve_host,

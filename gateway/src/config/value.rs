@@ -349,6 +349,20 @@ impl Setting for crate::keys::Scope {
     }
 }
 
+impl Setting for crate::keys::BucketName {
+    const ACCEPTED: &'static str = "the name of a bucket, such as \"partners\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|error: crate::keys::InvalidText| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        // A text of visible ASCII is quoted alike in both.
+        serde_json::Value::from(self.as_str()).to_string()
+    }
+}
+
 impl Setting for crate::store::DatabaseUrl {
     const ACCEPTED: &'static str =
         "the address of a database, such as \"sqlite://data/gateway.db\"";

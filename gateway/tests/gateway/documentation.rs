@@ -140,6 +140,7 @@ fn links_between_documents_lead_somewhere() {
         "README.md",
         "docs/ACCESS-LOG.md",
         "docs/ARCHITECTURE.md",
+        "docs/BUCKETS.md",
         "docs/CONFIGURATION.md",
         "docs/FORWARD-AUTH.md",
         "docs/IMPORT.md",
