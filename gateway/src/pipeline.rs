@@ -114,7 +114,7 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
     if health::is_asked(&policy, &request) {
-        let mut response = match health::check(&worker, &policy, &exchange, &request, size) {
+        let mut response = match health::check(&worker, &policy, &mut exchange, &request, size) {
             Ok(response) => {
                 // Every few seconds from every load balancer: counted, and no line but where it is refused.
                 exchange.is_not_logged();
@@ -167,7 +167,7 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
-            health::check(worker, &policy, &exchange, &request, size).map(drop)
+            health::check(worker, &policy, &mut exchange, &request, size).map(drop)
         } else {
             admitted(worker, &policy, &mut exchange, &request, size).map(drop)
         }

@@ -36,6 +36,7 @@ mod origin;
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
 mod presented_keys;
+mod process_log;
 mod proxy_headers;
 mod proxy_protocol;
 mod refusals;
