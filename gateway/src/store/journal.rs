@@ -128,7 +128,7 @@ impl<'s> Subject<'s> {
 }
 
 impl Action {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::BucketCreate => "bucket.create",
             Self::ConsumerCreate => "consumer.create",
