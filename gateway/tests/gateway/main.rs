@@ -18,6 +18,7 @@ mod commands;
 mod documentation;
 mod endurance;
 mod failures;
+mod fairness;
 mod fleet;
 mod full_pipes;
 mod headers;
