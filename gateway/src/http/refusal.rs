@@ -38,9 +38,19 @@ pub const CODES: &[&str] = &[
     "origin_timeout",
     "not_ready",
     "overloaded",
+    "too_many_requests",
     "internal_error",
     "version_not_supported",
 ];
+
+/// What a good key may not be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// Where the client is.
+    Address,
+    /// The route takes no keys of its bucket. The client is not told that there are buckets.
+    Bucket,
+}
 
 /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +69,8 @@ pub enum Refusal {
     CredentialTwice,
     /// The credential lacks scopes of the route; these are needed.
     InsufficientScope(Vec<String>),
-    /// The key may not be used from the client's address.
-    KeyRestricted,
+    /// The key may not be used so.
+    KeyRestricted(Restriction),
     /// The request is not well-formed HTTP; what is wrong.
     BadRequest(&'static str),
     /// A whole API key stands in the path or the query, where proxies and histories keep it.
@@ -99,6 +109,8 @@ pub enum Refusal {
     NotReady,
     /// As many requests are in flight as may be.
     Overloaded,
+    /// The key has as many requests in flight as one key may: the others still have theirs.
+    TooManyOfKey,
     /// A fault of the gateway's own: its code panicked.
     Internal,
     /// A version of HTTP that is not spoken here (RFC 9110, section 15.6.6).
@@ -157,6 +169,7 @@ impl Refusal {
             ClientFault::BodyStalled | ClientFault::BodyTooSlow => Self::BodyTimeout,
             ClientFault::TlsHandshake
             | ClientFault::TlsTimeout
+            | ClientFault::MadeRoom
             | ClientFault::ProxyHeader(_)
             | ClientFault::WriteStalled
             | ClientFault::StrayResponse => return None,
@@ -228,11 +241,14 @@ impl Refusal {
                     scopes.join(" ")
                 )),
             },
-            Self::KeyRestricted => row(
+            Self::KeyRestricted(restriction) => row(
                 StatusCode::FORBIDDEN,
                 "key_restricted",
                 "Key restricted",
-                "The API key may not be used from this address.",
+                match restriction {
+                    Restriction::Address => "The API key may not be used from this address.",
+                    Restriction::Bucket => "The API key may not be used for this.",
+                },
             ),
             Self::BadRequest(what) => Row {
                 status: StatusCode::BAD_REQUEST,
@@ -348,6 +364,12 @@ impl Refusal {
                 "Overloaded",
                 "Too many requests are in flight. Try again shortly.",
             ),
+            Self::TooManyOfKey => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many requests at once",
+                "The API key has as many requests in flight as it may. Try again when one of them has ended.",
+            ),
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal_error",
@@ -384,7 +406,7 @@ impl Refusal {
                 "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"",
                 scopes.join(" ")
             )),
-            Self::KeyRestricted
+            Self::KeyRestricted(_)
             | Self::BadRequest(_)
             | Self::KeyInUrl
             | Self::AmbiguousPath(_)
@@ -404,6 +426,7 @@ impl Refusal {
             | Self::OriginTimeout
             | Self::NotReady
             | Self::Overloaded
+            | Self::TooManyOfKey
             | Self::Internal
             | Self::VersionNotSupported => None,
         }
@@ -479,7 +502,7 @@ impl Refusal {
                 headers.insert(header::ALLOW, allowed);
             }
         }
-        if matches!(self, Self::NotReady | Self::Overloaded) {
+        if matches!(self, Self::NotReady | Self::Overloaded | Self::TooManyOfKey) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if body_unread || self.closes() {

@@ -7,6 +7,9 @@ use crate::rig::{SECRET, gateway};
 
 /// A file that sets what has no default.
 const EVERY_OPTION: &str = r#"
+[listen]
+health_path = "/healthz"
+
 [[listen.tls]]
 cert_file = "pair.crt"
 key_file = "pair.key"
@@ -137,6 +140,7 @@ fn links_between_documents_lead_somewhere() {
         "README.md",
         "docs/ACCESS-LOG.md",
         "docs/ARCHITECTURE.md",
+        "docs/BUCKETS.md",
         "docs/CONFIGURATION.md",
         "docs/FORWARD-AUTH.md",
         "docs/IMPORT.md",

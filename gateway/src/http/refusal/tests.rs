@@ -10,7 +10,8 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::KeyDisabled,
         Refusal::CredentialTwice,
         Refusal::InsufficientScope(vec!["orders:read".to_owned()]),
-        Refusal::KeyRestricted,
+        Refusal::KeyRestricted(Restriction::Address),
+        Refusal::KeyRestricted(Restriction::Bucket),
         Refusal::BadRequest("why"),
         Refusal::KeyInUrl,
         Refusal::AmbiguousPath("why"),
@@ -30,6 +31,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::OriginTimeout,
         Refusal::NotReady,
         Refusal::Overloaded,
+        Refusal::TooManyOfKey,
         Refusal::Internal,
         Refusal::VersionNotSupported,
     ]
@@ -67,7 +69,10 @@ fn every_refusal_is_documented_and_carries_what_its_status_demands() {
         );
         assert_eq!(
             has(header::RETRY_AFTER),
-            status == StatusCode::SERVICE_UNAVAILABLE,
+            matches!(
+                status,
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+            ),
             "{refusal:?}"
         );
         assert_eq!(
