@@ -181,8 +181,9 @@ pub fn start() -> ExitCode {
         Command::Import(arguments) => with_store.run(async |store, prefix, stamp, streams| {
             import::run(arguments, store, prefix, stamp, streams).await
         }),
-        Command::Export(arguments) => with_store
-            .run(async |store, _, _, streams| export::run(arguments, store, streams).await),
+        Command::Export(arguments) => with_store.run(async |store, prefix, _, streams| {
+            export::run(arguments, store, prefix, streams).await
+        }),
         Command::Usage(command) => with_store.run(async |store, prefix, stamp, streams| {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(store, prefix, stamp, screen, streams).await
