@@ -6,7 +6,7 @@ use crate::rig::{Rig, SECRET, gateway};
 
 #[test]
 fn a_route_takes_the_keys_of_its_buckets_only() {
-    let origin = Origin::start();
+    let origin = Origin::hello();
     let rig = Rig::with(
         &origin.url(),
         "[[routes]]\npath = \"/partners\"\nbuckets = [\"partners\", \"a \\\"quoted\\\" one\"]\n\
