@@ -27,7 +27,7 @@ pub struct InBucket {
 pub enum BucketsCommand {
     /// Make a bucket.
     Create {
-        /// Its name: 1 to 128 visible ASCII characters. It cannot be changed.
+        /// Its name: 1 to 128 visible ASCII characters, with spaces only between them. It cannot be changed.
         #[arg(value_name = "NAME")]
         name: String,
         /// What is done about keys that leak.

@@ -71,10 +71,11 @@ pub struct CreateKey {
     /// When it ends: after a time such as `30d`, or at a moment such as `2030-01-31T12:00:00Z`. Never, when not given.
     #[arg(long, value_name = "WHEN", value_parser = Expiry::parse)]
     expires: Option<Expiry>,
-    /// A note.
+    /// A note: at most 1024 characters and no control characters.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// What it may do, within what its consumer may; several times or separated by commas. All of that, when not given.
+    /// What it may do, within what its consumer may; several times or separated by commas. Each is
+    /// 1 to 128 visible ASCII characters without space, comma, `"` and `\`. All that its consumer may, when not given.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Print a JSON object.
