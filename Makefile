@@ -27,7 +27,7 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 fmt: ## Format the code
 	cargo fmt --all
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust

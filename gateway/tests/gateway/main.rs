@@ -26,7 +26,9 @@ mod in_force;
 mod key_in_url;
 mod key_life;
 mod library_faults;
+mod library_text;
 mod lifecycle;
+mod limits;
 mod metrics;
 mod one_reading;
 mod origin;
@@ -34,6 +36,7 @@ mod origin;
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
 mod presented_keys;
+mod promises;
 mod proxy_headers;
 mod proxy_protocol;
 mod refusals;
