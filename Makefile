@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose fuzz-readings bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose fuzz-readings bench bench-fleet bench-table requirements
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
@@ -26,6 +26,11 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 
 fmt: ## Format the code
 	cargo fmt --all
+
+check: ## Format, lints and unit tests: what to run after each edit
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --lib --locked
 
 test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 

@@ -162,10 +162,12 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     running.append(start(origin(folder), log, 1))
     wait_for(ORIGIN_PORT, running[-1])
     gateway = str(Path(arguments.gateway).resolve())
+    environment = {"SHARED_SECRET": SECRET, "DATABASE_URL": f"sqlite://{folder}/gateway.db"}
+    # Makes the store.
+    subprocess.run([gateway, "import", "--format", "jsonl", os.devnull], env=environment, check=True, stdout=subprocess.DEVNULL)
     made = subprocess.run(
-        [gateway, "keys", "create", "--consumer", "bench", "--json"],
-        env={"SHARED_SECRET": SECRET, "DATABASE_URL": f"sqlite://{folder}/gateway.db"}, capture_output=True, text=True,
-    )  # fmt: skip
+        [gateway, "keys", "create", "--consumer", "bench", "--json"], env=environment, capture_output=True, text=True
+    )
     if made.returncode != 0:
         sys.exit(made.stderr)
     peers = all_peers(folder, arguments.keys, gateway, json.loads(made.stdout)["key"])

@@ -3,7 +3,8 @@
 import base64
 import json
 
-from litestar import HttpMethod, Litestar, Request, get, route
+from litestar import HttpMethod, Litestar, Request, WebSocket, get, route, websocket
+from litestar.exceptions import WebSocketDisconnect
 from postern_guard import RequireSharedSecret
 
 
@@ -40,10 +41,21 @@ def echo(request: Request) -> dict:
     return {"method": request.method, "path": request.scope["path"], "headers": headers}
 
 
+@websocket("/ws")
+async def ws(socket: WebSocket) -> None:
+    """Sends every message back. The guard has let it in: an upgrade is a request too."""
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
 @get("/healthz", sync_to_thread=False)
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
 # Around the whole application, so that no answer of Litestar's own, such as 404, goes out without the secret.
-app = RequireSharedSecret(Litestar([protected, whoami, echo, healthz]), exempt=["/healthz"])
+app = RequireSharedSecret(Litestar([protected, whoami, echo, ws, healthz]), exempt=["/healthz"])

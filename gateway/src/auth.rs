@@ -5,7 +5,7 @@ pub mod cause;
 
 use thiserror::Error;
 
-use crate::keys::{CallerAddress, KeyId, KnownKey, MalformedKey};
+use crate::keys::{KeyId, KnownKey, MalformedKey};
 
 /// Who is calling, proven.
 #[derive(Debug, Clone)]
@@ -14,26 +14,6 @@ pub enum Caller {
     Key(KnownKey),
     /// Nobody in particular, on a route that takes requests without a key.
     Anonymous,
-}
-
-impl Caller {
-    /// Whether the caller may call from `address`.
-    #[must_use]
-    pub fn allows_address(&self, address: CallerAddress) -> bool {
-        match self {
-            Self::Key(key) => key.allows_address(address),
-            Self::Anonymous => true,
-        }
-    }
-
-    /// Whether the caller may do what `scope` names.
-    #[must_use]
-    pub fn allows(&self, scope: &str) -> bool {
-        match self {
-            Self::Key(key) => key.allows(scope),
-            Self::Anonymous => false,
-        }
-    }
 }
 
 /// Why a credential was not accepted.

@@ -18,6 +18,7 @@ pub mod output;
 pub mod secret;
 pub mod serve;
 pub mod usage;
+mod user;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -114,6 +115,10 @@ pub fn start() -> ExitCode {
         file,
         environment: &environment,
         is_waiting: !arguments.no_wait,
+        missing: match arguments.command {
+            Command::Import(_) => Missing::Made,
+            _ => Missing::Refused,
+        },
     };
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
@@ -128,6 +133,16 @@ pub fn start() -> ExitCode {
                 print(&config::show(&settings.effective));
                 for warning in &settings.warnings {
                     eprintln!("gateway: warning: {warning}");
+                }
+                if settings
+                    .routes
+                    .iter()
+                    .any(|route| !route.buckets.is_empty())
+                {
+                    eprintln!(
+                        "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \
+                         lets no key in"
+                    );
                 }
                 ExitCode::SUCCESS
             }
@@ -153,8 +168,8 @@ pub fn start() -> ExitCode {
         Command::Keys(command) => with_store.run(async |store, prefix, stamp, streams| {
             keys::run(command, store, prefix, stamp, streams).await
         }),
-        Command::Audit(command) => with_store.run(async |store, prefix, _, streams| {
-            audit::run(command, store, prefix, streams).await
+        Command::Audit(command) => with_store.run(async |store, prefix, stamp, streams| {
+            audit::run(command, store, prefix, stamp.at, streams).await
         }),
         Command::Gateways(command) => with_store.run(async |store, _, stamp, streams| {
             gateways::run(&command, store, stamp, streams).await
@@ -203,6 +218,17 @@ struct OnStore<'a> {
     environment: &'a Environment,
     /// Whether to return only once the gateways that run go by what was changed.
     is_waiting: bool,
+    /// What is done where there is no store.
+    missing: Missing,
+}
+
+/// What a command does where there is no store.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// It fails: what it would make there, no gateway would read.
+    Refused,
+    /// It makes one.
+    Made,
 }
 
 impl OnStore<'_> {
@@ -217,9 +243,11 @@ impl OnStore<'_> {
             Err(problems) => return refuse(&problems),
         };
         let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
-            let store = Store::open(&settings.url).await?;
-            let user = std::env::var("USER").ok();
-            let stamp = Stamp::now(Actor::command_line(user.as_deref()));
+            let store = match self.missing {
+                Missing::Made => Store::open(&settings.url).await?,
+                Missing::Refused => Store::open_existing(&settings.url).await?,
+            };
+            let stamp = Stamp::now(Actor::command_line(Some(&user::name())));
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             let mut streams = Streams {
                 out: &mut out,

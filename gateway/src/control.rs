@@ -33,6 +33,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// How often the table is saved while it changes, and while it does not.
 const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+/// The least and the most time between two counts of the keys that end soon.
+const COUNT_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+const COUNT_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// How often what is not kept is deleted, and how long after the start first.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
@@ -200,11 +203,35 @@ impl Duties {
             }
         };
         let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
+        let count = async || count_ending(&keys, &status).await;
         tokio::select! {
             outcome = follow_store => outcome,
+            never = kept_up("counting keys that end soon", count) => match never {},
             never = kept_up("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
+    }
+}
+
+/// Counts the keys that end soon: once they are loaded, when they change and as time goes by, and never for more than a
+/// hundredth of the time.
+async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
+    let mut revisions = status.revisions();
+    loop {
+        revisions.mark_unchanged();
+        let begun = Instant::now();
+        if keys.is_loaded() {
+            let keys = Arc::clone(keys);
+            // On a thread of its own: a million keys take a while.
+            let counted =
+                tokio::task::spawn_blocking(move || keys.count_ending(UnixMillis::now())).await;
+            if let Err(error) = counted {
+                log::warn!("keys that end soon were not counted: {error}");
+            }
+        }
+        let wait = (begun.elapsed() * 100).clamp(COUNT_AT_MOST_EVERY, COUNT_AT_LEAST_EVERY);
+        sleep(wait).await;
+        let _ = timeout(COUNT_AT_LEAST_EVERY - wait, revisions.changed()).await;
     }
 }
 

@@ -53,11 +53,15 @@ impl Drain {
         self.0.is_over.load(Ordering::Relaxed)
     }
 
+    /// Whether the gateway is about to stop.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.0.is_begun.load(Ordering::Relaxed)
+    }
+
     /// Makes `response` the last one of its connection if the gateway is about to stop. One that leaves HTTP stays as it is.
     pub fn announce<B>(&self, response: &mut Response<B>) {
-        if self.0.is_begun.load(Ordering::Relaxed)
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS
-        {
+        if self.is_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .head_mut()
                 .set_connection_type(ConnectionType::Close);

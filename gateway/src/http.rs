@@ -2,6 +2,7 @@
 
 pub mod client_address;
 pub mod client_stream;
+pub mod health_path;
 pub mod path_rules;
 pub mod percent;
 pub mod proxy_protocol;

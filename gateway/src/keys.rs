@@ -18,6 +18,7 @@ pub mod token;
 pub mod traces;
 pub mod unix_millis;
 pub mod usage;
+pub mod when;
 
 pub use address::{AddressRange, CallerAddress};
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
@@ -34,6 +35,7 @@ pub use tag::{Tag, Tags};
 pub use token::{MalformedKey, PlainKey, Prefix, check_shape};
 pub use unix_millis::UnixMillis;
 pub use usage::{Hour, KeyUsage, UsageCounts};
+pub use when::{InvalidWhen, When};
 
 use thiserror::Error;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::keys::{CallerAddress, KeyDigest, KeyStatus, KeyTable, UnixMillis};
-use crate::routes::Route;
+use crate::routes::{Objection, Route};
 use crate::store::FeedStatus;
 
 /// How often everything is looked at although nothing was told: keys expire silently.
@@ -52,10 +52,8 @@ pub enum Withdrawn {
     Key(KeyStatus),
     /// The key is gone, with its consumer.
     Gone,
-    /// The key may not be used from the client's address any more.
-    Address,
-    /// The key has lost a scope that the route demands.
-    Scope,
+    /// The route takes no requests with the key from the client any more.
+    Refused(Objection),
 }
 
 #[derive(Default)]
@@ -157,19 +155,10 @@ impl Admission {
         };
         let status = known.status(UnixMillis::now());
         if status != KeyStatus::Active {
-            Some(Withdrawn::Key(status))
-        } else if !known.allows_address(self.address) {
-            Some(Withdrawn::Address)
-        } else if self
-            .route
-            .scopes
-            .iter()
-            .any(|needed| !known.allows(needed.as_str()))
-        {
-            Some(Withdrawn::Scope)
-        } else {
-            None
+            return Some(Withdrawn::Key(status));
         }
+        let objection = self.route.objects_to(&known, self.address);
+        objection.map(Withdrawn::Refused)
     }
 }
 
@@ -178,8 +167,13 @@ impl fmt::Display for Withdrawn {
         match self {
             Self::Key(status) => write!(f, "the key is {}", status.as_str()),
             Self::Gone => f.write_str("the key is gone"),
-            Self::Address => f.write_str("the key may not be used from this address any more"),
-            Self::Scope => f.write_str("the key has lost a scope of the route"),
+            Self::Refused(Objection::Address) => {
+                f.write_str("the key may not be used from this address any more")
+            }
+            Self::Refused(Objection::Bucket) => {
+                f.write_str("the route takes no keys of this bucket")
+            }
+            Self::Refused(Objection::Scope) => f.write_str("the key has lost a scope of the route"),
         }
     }
 }

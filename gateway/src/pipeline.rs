@@ -7,6 +7,7 @@
 //! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
 //! waits for a database or takes a lock, and none reaches back.
 
+mod health;
 pub mod unread;
 
 use std::rc::Rc;
@@ -25,7 +26,8 @@ use crate::auth::{Caller, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
-use crate::http::refusal::Refusal;
+use crate::http::health_path::HealthPath;
+use crate::http::refusal::{Refusal, Restriction};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
@@ -45,7 +47,7 @@ use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
 use crate::record::{Exchange, RecordedBody};
-use crate::routes::{MissingKey, NoRoute, Route, Routes, is_same};
+use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
@@ -57,6 +59,8 @@ pub struct Policy {
     pub routes: Routes,
     /// The protection space named in challenges.
     pub realm: String,
+    /// The path by which load balancers ask whether requests are taken; `None` is no such path.
+    pub health_path: Option<HealthPath>,
     /// What our own keys begin with.
     pub prefix: Prefix,
     /// How old the table of keys may get while the store is away; `None` is any age.
@@ -109,6 +113,18 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
+    if health::is_asked(&policy, &request) {
+        let mut response = match health::check(&worker, &policy, &exchange, &request, size) {
+            Ok(response) => {
+                // Every few seconds from every load balancer: counted, and no line but where it is refused.
+                exchange.is_not_logged();
+                exchange.record(response)
+            }
+            Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
+        };
+        worker.drain.announce(&mut response);
+        return fit(version, response);
+    }
     let ran = caught(run(
         &worker,
         &policy,
@@ -149,7 +165,13 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, &request);
     let size = body_size(request.head(), &Payload::None);
-    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, &request, size).map(drop));
+    let admitted = caught_in(|| {
+        if health::is_asked(&policy, &request) {
+            health::check(worker, &policy, &exchange, &request, size).map(drop)
+        } else {
+            admitted(worker, &policy, &mut exchange, &request, size).map(drop)
+        }
+    });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(()) => {
             exchange.goes_on();
@@ -321,7 +343,8 @@ fn admitted<'a>(
         let headers = request.head().headers();
         exchange.because(
             match refusal {
-                Refusal::KeyRestricted => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Address) => Cause::Address,
+                Refusal::KeyRestricted(Restriction::Bucket) => Cause::Bucket,
                 Refusal::InsufficientScope(_) => Cause::Scope,
                 _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
             }
@@ -368,6 +391,14 @@ fn route<'a>(
     })
 }
 
+/// Whether the keys are loaded, and no older than they may be.
+fn is_current(worker: &Worker, policy: &Policy) -> bool {
+    let is_stale = policy
+        .max_staleness
+        .is_some_and(|most| worker.feed.is_older_than(most));
+    worker.keys.is_loaded() && !is_stale
+}
+
 /// Who is calling. A key that is there has to be valid, also where none is needed.
 fn authenticate(
     worker: &Worker,
@@ -376,11 +407,7 @@ fn authenticate(
     headers: &HeaderMap,
     exchange: &mut Exchange,
 ) -> Result<Caller, Refusal> {
-    if !worker.keys.is_loaded()
-        || policy
-            .max_staleness
-            .is_some_and(|most| worker.feed.is_older_than(most))
-    {
+    if !is_current(worker, policy) {
         return Err(Refusal::NotReady);
     }
     let caller = api_key::authenticate(
@@ -415,21 +442,23 @@ fn authenticate(
 
 /// Whether the caller may use the route, and from where it is.
 fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
-    if !caller.allows_address(address.client) {
-        return Err(Refusal::KeyRestricted);
-    }
-    if route
-        .scopes
-        .iter()
-        .all(|needed| caller.allows(needed.as_str()))
-    {
-        return Ok(());
-    }
-    Err(match caller {
+    match caller {
+        Caller::Key(key) => match route.objects_to(key, address.client) {
+            None => Ok(()),
+            Some(objection) => Err(objected(objection, route)),
+        },
+        Caller::Anonymous if route.scopes.is_empty() => Ok(()),
         // Without a key there is nothing that could have the scopes.
-        Caller::Anonymous => Refusal::KeyMissing,
-        Caller::Key(_) => lacks_scope(route),
-    })
+        Caller::Anonymous => Err(Refusal::KeyMissing),
+    }
+}
+
+fn objected(objection: Objection, route: &Route) -> Refusal {
+    match objection {
+        Objection::Address => Refusal::KeyRestricted(Restriction::Address),
+        Objection::Bucket => Refusal::KeyRestricted(Restriction::Bucket),
+        Objection::Scope => lacks_scope(route),
+    }
 }
 
 fn lacks_scope(route: &Route) -> Refusal {
@@ -541,8 +570,7 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
         Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
         Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
         Withdrawn::Gone => Refusal::KeyInvalid,
-        Withdrawn::Address => Refusal::KeyRestricted,
-        Withdrawn::Scope => lacks_scope(route),
+        Withdrawn::Refused(objection) => objected(objection, route),
     }
 }
 

@@ -256,6 +256,11 @@ impl Exchange {
         self.tally = Tally::off();
     }
 
+    /// That it is counted, and has no line in the log.
+    pub fn is_not_logged(&mut self) {
+        self.log = AccessLog::off();
+    }
+
     /// Answers in the origin's place. A body of `size` that was not read to its end closes the connection.
     pub fn refuse(
         mut self: Box<Self>,

@@ -14,6 +14,7 @@ mod error;
 mod export;
 pub mod fault;
 pub mod feed;
+mod find;
 mod gateways;
 mod handle;
 mod idempotency;
@@ -48,13 +49,13 @@ pub use gateways::{
 pub use handle::StoreHandle;
 pub use idempotency::{Answer, Creation, CreationKey};
 pub use import::{ImportConflict, Imported, Verdict};
-pub use journal::{Actor, Stamp};
+pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
-pub use rows::{Rolled, StoredConsumer, StoredKey};
+pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
 pub use usage::{
     InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
@@ -148,6 +149,21 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Opens a database that holds a store already; makes none.
+    pub async fn open_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let holds_store = match url.place() {
+            Place::Sqlite(path) => SqliteFile::holds_store(path).await,
+            Place::Postgres(url) => PostgresServer::new(url)?.holds_store().await?,
+        };
+        if !holds_store {
+            return Err(StoreError::NoStore {
+                location: url.absolute(),
+            });
+        }
+        Self::open(url).await
     }
 
     fn on((pool, scans): (sqlx::AnyPool, sqlx::AnyPool), database: Database) -> Self {

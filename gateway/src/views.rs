@@ -147,6 +147,12 @@ pub struct KeyView<'k> {
     /// When it was last used, as far as that is known.
     #[schema(required, schema_with = schemas::moment_or_null)]
     pub last_used_at: Option<UnixMillis>,
+    /// When it was revoked, as far as the audit goes back.
+    #[schema(required, schema_with = schemas::moment_or_null)]
+    pub revoked_at: Option<UnixMillis>,
+    /// Who revoked it, as the audit calls them.
+    #[schema(required)]
+    pub revoked_by: Option<&'k str>,
 }
 
 /// A key that was made in the place of others.
@@ -217,6 +223,8 @@ impl<'k> KeyView<'k> {
             created_at: stored.created_at,
             updated_at: stored.updated_at,
             last_used_at: stored.last_used_at,
+            revoked_at: stored.revoked.as_ref().map(|revoked| revoked.at),
+            revoked_by: stored.revoked.as_ref().map(|revoked| &*revoked.by),
         }
     }
 }

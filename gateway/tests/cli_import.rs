@@ -11,7 +11,7 @@ mod library_text;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -811,6 +811,114 @@ fn standard_input_is_imported_and_leaves_no_key_behind() {
 }
 
 #[test]
+fn a_key_is_found_by_what_somebody_has_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = with_input(
+        gateway(directory.path(), &["import", "-", "--format", "jsonl"]),
+        "{\"consumer\":\"old\",\"key\":\"legacy-0123456789abcdef-0123456789\"}\n",
+    );
+    assert!(made.status.success(), "{made:?}");
+    let made = gateway(
+        directory.path(),
+        &["keys", "create", "--consumer", "acme", "--json"],
+    )
+    .output()
+    .unwrap();
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let hex = KeyDigest::of(key.as_bytes()).to_hex();
+    let last = if key.ends_with('0') { '1' } else { '0' };
+    let mistyped = format!("{}{last}", &key[..key.len() - 1]);
+    let find = |text: &str, arguments: &[&str]| {
+        let command = gateway(directory.path(), &[&["keys", "find"], arguments].concat());
+        let done = with_input(command, text);
+        let out = String::from_utf8(done.stdout).unwrap();
+        (
+            done.status.code(),
+            out,
+            String::from_utf8(done.stderr).unwrap(),
+        )
+    };
+    for (text, said) in [
+        (key.to_owned(), ""),
+        (format!("\"{key}\"\n"), "what stands around the key"),
+        (
+            format!("Authorization: Bearer {key}"),
+            "what stands around the key",
+        ),
+        (hex.clone(), ""),
+        (format!("sha256:{hex}"), ""),
+        (key[..9].to_owned(), "1 begin as it does"),
+        (key[..30].to_owned(), "1 begin as it does"),
+        (mistyped.clone(), "its checksum is wrong"),
+    ] {
+        for arguments in [&["-"][..], &[]] {
+            let (code, out, err) = find(&text, arguments);
+            assert_eq!(code, Some(0), "{err}");
+            assert!(out.contains(id) && out.contains("active"), "{out}");
+            assert!(err.contains(said), "{said}: {err}");
+            assert!(!said.is_empty() || err.is_empty(), "{err}");
+            assert!(
+                !out.contains(key) && !err.contains(&key[..20]),
+                "{out}{err}"
+            );
+        }
+    }
+    let (code, out, _) = find("legacy-0123456789abcdef-0123456789", &["--json"]);
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &found[0]["consumer"]), (Some(0), &"old".into()));
+    // It was no use of the key.
+    assert!(found[0]["last_used_at"].is_null());
+    for text in [
+        "",
+        "pst",
+        "unknown-key-of-somebody",
+        "two words",
+        &"0".repeat(64),
+    ] {
+        let (code, out, err) = find(text, &["-"]);
+        assert_eq!((code, &*out), (Some(1), ""), "{text}: {err}");
+        assert!(err.contains("no key of this store"), "{text}: {err}");
+    }
+    let (code, out, err) = find("", &[key]);
+    assert_eq!((code, &*out), (Some(2), ""));
+    assert!(
+        err.contains("not taken as an argument") && !err.contains(&key[..20]),
+        "{err}"
+    );
+}
+
+/// `script` gives the command a terminal of its own.
+#[test]
+fn a_terminal_does_not_show_the_key_that_is_typed() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = PlainKey::generate(&Prefix::default()).unwrap();
+    let program = format!("{} keys check", env!("CARGO_BIN_EXE_gateway"));
+    let mut script = Command::new("script")
+        .args(["-qec", &program, "/dev/null"])
+        .current_dir(directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut input, mut output) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    // It asks once nothing is shown any more.
+    while !shown.ends_with(b"Key (not shown): ") {
+        let mut byte = [0];
+        output.read_exact(&mut byte).unwrap();
+        shown.push(byte[0]);
+    }
+    writeln!(input, "{}", key.expose()).unwrap();
+    output.read_to_end(&mut shown).unwrap();
+    drop(input);
+    assert!(script.wait().unwrap().success());
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("its checksum is right"), "{shown}");
+    assert!(!shown.contains(key.expose()), "{shown}");
+}
+
+#[test]
 fn a_key_is_checked_without_any_database() {
     let directory = tempfile::tempdir().unwrap();
     let run = |prefix: &str, key: &str, input: &str| {
@@ -836,9 +944,10 @@ fn a_key_is_checked_without_any_database() {
             ("two words", 1, "this is no key"),
             ("", 1, "this is no key: the token is empty"),
         ] {
-            for done in [
-                run(prefix, text, ""),
-                run(prefix, "-", &format!("{text}\n")),
+            let refused = "a key is not taken as an argument";
+            for (done, code, said) in [
+                (run(prefix, text, ""), 2, refused),
+                (run(prefix, "-", &format!("{text}\n")), code, said),
             ] {
                 let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
                 assert_eq!(done.status.code(), Some(code), "{prefix}: {told}");

@@ -121,7 +121,9 @@ impl Shell {
             Cli::Buckets(command) => {
                 buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await
             }
-            Cli::Audit(command) => audit::run(command, &self.store, &prefix, &mut streams).await,
+            Cli::Audit(command) => {
+                audit::run(command, &self.store, &prefix, NOW, &mut streams).await
+            }
         }
     }
 
@@ -390,7 +392,7 @@ async fn keys_are_listed_for_people_and_for_scripts() {
     let empty = shell.run(&["keys", "list"]).await;
     assert_eq!(
         empty.out,
-        "ID  CONSUMER  HINT  STATUS  EXPIRES  CREATED  DESCRIPTION\n"
+        "ID  CONSUMER  HINT  STATUS  EXPIRES  LAST USED  CREATED  DESCRIPTION\n"
     );
     assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
     for consumer in ["a", "a long name", "a"] {
@@ -725,7 +727,9 @@ async fn the_audit_is_listed_newest_first_and_never_repeats_a_key() {
     );
     let table = shell.run(&["audit", "--action", "key.revoke"]).await;
     assert!(
-        table.out.starts_with("AT") && table.out.contains(id) && table.out.lines().count() == 2,
+        table.out.starts_with("NUMBER  AT")
+            && table.out.contains(id)
+            && table.out.lines().count() == 2,
         "{}",
         table.out
     );
@@ -734,6 +738,173 @@ async fn the_audit_is_listed_newest_first_and_never_repeats_a_key() {
         pasted.code == 2 && !pasted.err.contains(plain),
         "{pasted:?}"
     );
+}
+
+#[tokio::test]
+async fn the_audit_says_what_it_leaves_out_and_who_there_is() {
+    let shell = Shell::new().await;
+    let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    let id = key["id"].as_str().unwrap();
+    for _ in 0..30 {
+        shell.run(&["keys", "disable", id]).await;
+        shell.run(&["keys", "enable", id]).await;
+    }
+    // A consumer, a key and sixty changes.
+    let first = shell.run(&["audit"]).await;
+    assert_eq!(first.out.lines().count(), 51);
+    let before = first.err.split_once("--before ").unwrap().1;
+    let before = before.split_once('`').unwrap().0;
+    assert!(first.err.contains("there are older rows"), "{first:?}");
+    let rest = shell.run(&["audit", "--before", before]).await;
+    assert_eq!((rest.out.lines().count(), &*rest.err), (13, ""));
+    let all = shell.run(&["audit", "--all"]).await;
+    assert_eq!((all.out.lines().count(), &*all.err), (63, ""));
+    assert_eq!(
+        shell
+            .json(&["audit", "--all"])
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
+        62
+    );
+    let exact = shell.run(&["audit", "--limit", "62"]).await;
+    assert_eq!((exact.out.lines().count(), &*exact.err), (63, ""));
+
+    for (arguments, code, said) in [
+        (&["--actor", "ann"][..], 1, "who did something: cli\n"),
+        (&["--action", "key.revoked"], 2, "key.revoke, "),
+        (&["--since", "1999"], 2, "such as `7d`"),
+        (
+            &["--of", "key_00000000000000000000"],
+            0,
+            "no row of the audit",
+        ),
+        (&["--since", "2100-01-01"], 0, "no row of the audit"),
+        (&["--until", "7d"], 0, "no row of the audit"),
+        (&["--since", "7d", "--until", "2030-01-01", "--all"], 0, ""),
+        (&["--all", "--limit", "1"], 2, "cannot be used with"),
+    ] {
+        let ended = shell.run(&[&["audit"], arguments].concat()).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_says_when_and_by_whom() {
+    let shell = Shell::new().await;
+    let key = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    let id = key["id"].as_str().unwrap();
+    let before = shell.json(&["keys", "show", id]).await;
+    assert!(before["revoked_at"].is_null() && before["revoked_by"].is_null());
+    let revoked = shell.json(&["keys", "revoke", id]).await;
+    for key in [revoked, shell.json(&["keys", "show", id]).await] {
+        assert_eq!(key["revoked_at"], "2023-11-14T22:13:20Z");
+        assert_eq!(key["revoked_by"], "cli");
+    }
+    let shown = shell.run(&["keys", "show", id]).await;
+    assert!(
+        shown.out.contains("2023-11-14T22:13:20Z by cli\n"),
+        "{shown:?}"
+    );
+
+    let leaked = shell.json(&["keys", "create", "--consumer", "demo"]).await;
+    shell
+        .run(&["buckets", "update", "default", "--leak-policy", "revoke"])
+        .await;
+    let plain = leaked["key"].as_str().unwrap();
+    shell.run(&["keys", "report-leak", plain]).await;
+    let shown = shell
+        .json(&["keys", "show", leaked["id"].as_str().unwrap()])
+        .await;
+    assert_eq!(shown["revoked_by"], "cli");
+}
+
+#[tokio::test]
+async fn a_mistyped_consumer_is_not_made() {
+    let shell = Shell::new().await;
+    let create = async |name: &str, more: &[&str]| {
+        shell
+            .run(&[&["keys", "create", "--consumer", name], more].concat())
+            .await
+    };
+    assert_eq!(create("Acme", &[]).await.code, 0);
+    for (name, more, code, said) in [
+        ("acme", &[][..], 2, "but there is `Acme`"),
+        ("ACME", &["--existing-consumer"], 2, "but there is `Acme`"),
+        (
+            "acne",
+            &["--existing-consumer"],
+            1,
+            "there is no consumer `acne`",
+        ),
+        ("Acme", &["--existing-consumer"], 0, "keep the key now"),
+    ] {
+        let ended = create(name, more).await;
+        assert_eq!(ended.code, code, "{name}: {ended:?}");
+        assert!(ended.err.contains(said), "{name}: {ended:?}");
+        assert_eq!(ended.out.is_empty(), code != 0, "{name}: {ended:?}");
+    }
+    let consumers = shell.json(&["consumers", "list"]).await;
+    assert_eq!(consumers.as_array().unwrap().len(), 1);
+    // Who really wants both makes the other by its own command.
+    assert_eq!(shell.run(&["consumers", "create", "acme"]).await.code, 0);
+    assert_eq!(create("acme", &[]).await.code, 0);
+}
+
+#[tokio::test]
+async fn keys_are_listed_by_status_age_and_end() {
+    let shell = Shell::new().await;
+    let mut ids = Vec::new();
+    for expires in ["1d", "60d", "2050-01-01"] {
+        let key = shell
+            .json(&["keys", "create", "--consumer", "a", "--expires", expires])
+            .await;
+        ids.push(key["id"].as_str().unwrap().to_owned());
+    }
+    shell.run(&["keys", "disable", &ids[1]]).await;
+    let whole = shell.json(&["keys", "create", "--consumer", "b"]).await;
+    ids.push(whole["id"].as_str().unwrap().to_owned());
+    for (arguments, found) in [
+        (&["--ending-within", "30d"][..], &[0][..]),
+        (&["--ending-within", "90d"], &[0, 1]),
+        (&["--ending-within", "2050-01-02"], &[0, 1, 2]),
+        (&["--status", "disabled"], &[1]),
+        (&["--status", "active", "--consumer", "a"], &[0, 2]),
+        (&["--unused-for", "90d"], &[]),
+        (&["--last-used-before", "2030-01-01"], &[0, 1, 2, 3]),
+        (&["--created-since", "1d"], &[0, 1, 2, 3]),
+        (&["--created-until", "1d"], &[]),
+        (&["--hint", &whole["hint"].as_str().unwrap()[..9]], &[3]),
+    ] {
+        let listed = shell.json(&[&["keys", "list"], arguments].concat()).await;
+        let listed: Vec<&str> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["id"].as_str().unwrap())
+            .collect();
+        let mut wanted: Vec<&str> = found.iter().map(|index| &*ids[*index]).collect();
+        let mut listed = listed;
+        // All were made at the same moment.
+        (listed.sort_unstable(), wanted.sort_unstable());
+        assert_eq!(listed, wanted, "{arguments:?}");
+    }
+    let plain = whole["key"].as_str().unwrap();
+    for (arguments, code) in [
+        (["--hint", plain], 2),
+        (["--status", "good"], 2),
+        (["--ending-within", "soon"], 2),
+    ] {
+        let ended = shell
+            .run(&[&["keys", "list"], &arguments[..]].concat())
+            .await;
+        assert!(
+            ended.code == code && !ended.err.contains(plain),
+            "{arguments:?}: {ended:?}"
+        );
+    }
 }
 
 #[tokio::test]

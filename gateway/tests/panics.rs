@@ -136,6 +136,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         path: PathPrefix::parse(path).unwrap(),
         methods: Vec::new(),
         upstream: Arc::new(Upstream::single(path, OriginUrl::parse(url).unwrap())),
+        buckets: Vec::new(),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Anonymous,
         preserve_host: false,
@@ -144,6 +145,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         allow_ambiguous_path: false,
     };
     let policy = Policy {
+        health_path: None,
         routes: Routes::new(
             vec![route("/", origin), route("/panic", "http://panic.test")],
             PathCase::Either,

@@ -86,6 +86,7 @@ on_every_database! {
     listing:
         lists_go_on_after_a_place_oldest_first,
         filters_are_exact,
+        keys_are_filtered_by_what_they_are_and_when,
         tags_are_found_as_they_are_now;
     audit:
         it_tells_who_did_what_when_and_from_where,

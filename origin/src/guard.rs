@@ -62,6 +62,13 @@ pub enum GuardSetupError {
     },
 }
 
+/// For a `main` that returns [`io::Result`], as those of actix-web do.
+impl From<GuardSetupError> for io::Error {
+    fn from(error: GuardSetupError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
 /// The guard's word that this request brought the proof. Only this crate can make or read one, so an extractor that
 /// finds it in a request's extensions knows that the guard stood in the way.
 pub(crate) struct Proven(());

@@ -1,5 +1,5 @@
-//! Every vector of `examples/origin-guard-vectors.json` against the real binary over real sockets. The same file
-//! drives the guard of `examples/litestar`.
+//! Every vector of `examples/origin-guard-vectors.json` against the real binary, and against the guard of `examples/node`,
+//! over real sockets. The same file drives the guard of `examples/litestar`.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,6 +11,7 @@ mod origin_process;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Command, Stdio};
 
 use origin_process::{Answer, OriginProcess, command};
 use postern_shared::headers::is_privileged;
@@ -34,6 +35,7 @@ struct Case {
     previous: Option<String>,
     headers: Vec<(String, Text)>,
     path: Option<String>,
+    upgrade: Option<String>,
     status: u16,
     detail: Option<String>,
     marker: Option<String>,
@@ -96,8 +98,49 @@ fn vectors() -> Vectors {
     serde_json::from_slice(&text).unwrap()
 }
 
+/// A program with a guard.
+#[derive(Clone, Copy)]
+enum Guarded {
+    /// The middleware of this crate, in the reference backend.
+    Crate,
+    /// `examples/node`.
+    Node,
+}
+
+impl Guarded {
+    fn command(self) -> Command {
+        match self {
+            Self::Crate => command(),
+            Self::Node => {
+                let mut command = Command::new("node");
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                command
+                    .arg(concat!(
+                        env!("CARGO_MANIFEST_DIR"),
+                        "/../examples/node/server.mjs"
+                    ))
+                    .env_clear()
+                    .env("PATH", path)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped());
+                command
+            }
+        }
+    }
+}
+
 #[test]
 fn every_case_is_answered_as_the_vectors_say() {
+    answers_every_case(Guarded::Crate);
+}
+
+#[test]
+fn a_node_server_answers_every_case_as_the_vectors_say() {
+    answers_every_case(Guarded::Node);
+}
+
+fn answers_every_case(guarded: Guarded) {
     let cases = vectors().cases;
     assert!(
         cases.len() > 50,
@@ -114,7 +157,8 @@ fn every_case_is_answered_as_the_vectors_say() {
                     ("SHARED_SECRET", &case.current),
                     ("SHARED_SECRET_PREVIOUS", &case.previous),
                 ];
-                OriginProcess::start(
+                OriginProcess::start_as(
+                    guarded.command(),
                     secrets
                         .into_iter()
                         .filter_map(|(name, value)| Some((name, value.as_deref()?))),
@@ -130,7 +174,10 @@ fn every_case_is_answered_as_the_vectors_say() {
             .map(|(name, value)| (name.as_slice(), value.as_slice()))
             .collect();
         let path = case.path.as_deref().unwrap_or("/echo");
-        let answer = origin.get(path, &lines);
+        let answer = match &case.upgrade {
+            Some(protocol) => origin.upgrade(path, protocol, &lines),
+            None => origin.get(path, &lines),
+        };
         failures.extend(
             fault(case, path, &answer).map(|fault| format!("{}: {fault}\n  {answer:?}", case.name)),
         );
@@ -159,11 +206,11 @@ fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
             case.marker
         ));
     }
+    if case.marker.is_none() && path != "/echo" {
+        return None;
+    }
     let body = answer.json();
     if case.marker.is_none() {
-        if path != "/echo" {
-            return None;
-        }
         let Some(seen) = body["headers"].as_object() else {
             return Some("no echo".to_owned());
         };
@@ -235,18 +282,28 @@ fn environment(
 
 #[test]
 fn an_unusable_secret_stops_the_start() {
+    refuses_to_start(Guarded::Crate, 2);
+}
+
+#[test]
+fn an_unusable_secret_stops_the_start_of_a_node_server() {
+    refuses_to_start(Guarded::Node, 1);
+}
+
+fn refuses_to_start(guarded: Guarded, code: i32) {
     let refused = vectors().refused_at_start;
     assert!(refused.len() > 10);
     for case in refused {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(&case.environment, &case.files, &folder);
-        let output = command()
+        let output = guarded
+            .command()
             .env("ORIGIN_LISTEN", "127.0.0.1:0")
             .envs(environment.clone())
             .output()
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}: {stderr}", case.name);
+        assert_eq!(output.status.code(), Some(code), "{}: {stderr}", case.name);
         assert!(stderr.contains(&case.names), "{}: {stderr}", case.name);
         for (name, value) in environment
             .iter()
@@ -263,12 +320,22 @@ fn an_unusable_secret_stops_the_start() {
 
 #[test]
 fn a_usable_secret_is_taken_from_every_source() {
+    accepts_every_source(Guarded::Crate);
+}
+
+#[test]
+fn a_usable_secret_is_taken_from_every_source_by_a_node_server() {
+    accepts_every_source(Guarded::Node);
+}
+
+fn accepts_every_source(guarded: Guarded) {
     let accepted = vectors().accepted_at_start;
     assert!(accepted.len() > 5);
     for case in accepted {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(&case.environment, &case.files, &folder);
-        let origin = OriginProcess::start(
+        let origin = OriginProcess::start_as(
+            guarded.command(),
             environment
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),

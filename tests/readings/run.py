@@ -9,6 +9,7 @@ key, no handler of a protected path may be reached. The same seed makes the same
 import argparse
 import http.client
 import json
+import os
 import random
 import re
 import shutil
@@ -274,6 +275,7 @@ def made_key(directory):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    command("import", "--format", "jsonl", os.devnull)
     command("consumers", "create", "everyone", "--scope", "everything")
     return json.loads(command("keys", "create", "--consumer", "everyone", "--json"))["key"]
 

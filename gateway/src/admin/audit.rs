@@ -8,8 +8,8 @@ use crate::admin::member::{Errors, Member};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::FieldError;
 use crate::admin::query::{Parameters, Query};
-use crate::keys::UnixMillis;
-use crate::store::{AuditCursor, AuditFilter};
+use crate::keys::When;
+use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::{AuditView, schemas};
 
 /// Longest word of a filter, in bytes: an id of a bucket is its name.
@@ -35,10 +35,15 @@ pub(super) fn endpoint() -> Endpoint {
 
 struct List {
     filter: AuditFilter,
+    since: Option<When>,
+    until: Option<When>,
     page: Page,
 }
 
-/// An id, the name of an actor or an action.
+/// What the audit calls something that is done.
+struct ActionWord(String);
+
+/// An id or the name of an actor.
 struct Word(String);
 
 impl Query for List {
@@ -57,12 +62,16 @@ impl Query for List {
                 "actor",
                 "Only what this actor did, for example `cli:root` or `api:ci`.",
             ),
-            action: word("action", "Only this action, for example `key.revoke`."),
-            since: parameters.optional::<UnixMillis>("since", "Only from this moment on."),
-            until: parameters.optional::<UnixMillis>("until", "Only before this moment."),
+            action: parameters
+                .optional::<ActionWord>("action", "Only this action.")
+                .map(|action| action.0),
+            since: None,
+            until: None,
         };
         Self {
             filter,
+            since: parameters.optional("since", "Only from then on."),
+            until: parameters.optional("until", "Only before then."),
             page: parameters.page_by_number(),
         }
     }
@@ -89,8 +98,35 @@ impl Member for Word {
     }
 }
 
+impl Member for ActionWord {
+    fn schema() -> Schema {
+        schemas::one_of(ACTIONS)
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let word = value.as_str().filter(|word| ACTIONS.contains(word));
+        if word.is_none() {
+            errors.list.push(FieldError::at(
+                pointer,
+                format!("an action is one of {}", ACTIONS.join(", ")),
+            ));
+        }
+        word.map(|word| Self(word.to_owned()))
+    }
+}
+
 async fn list(call: Call<(), List, ()>) -> Answered {
-    let List { filter, page } = &call.query;
+    let List {
+        filter,
+        since,
+        until,
+        page,
+    } = &call.query;
+    let filter = &AuditFilter {
+        since: since.map(|since| since.ago(call.now())),
+        until: until.map(|until| until.ago(call.now())),
+        ..filter.clone()
+    };
     let found = call
         .store
         .audit(filter, page.number().map(AuditCursor), page.wanted())

@@ -128,6 +128,7 @@ impl Fields {
         let mut schema = schema;
         match &mut schema {
             Schema::Object(object) => object.description = Some(meaning.to_owned()),
+            Schema::AnyOf(any) => any.description = Some(meaning.to_owned()),
             Schema::Array(array) => array.description = Some(meaning.to_owned()),
             _ => {}
         }

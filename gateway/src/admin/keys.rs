@@ -7,14 +7,14 @@ use utoipa::PartialSchema as _;
 use crate::admin::body::{Body, Fields};
 use crate::admin::consumers;
 use crate::admin::endpoint::{Answered, Call, Endpoint};
-use crate::admin::member::Seconds;
+use crate::admin::member::{HintStart, Seconds};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scopes,
-    UnixMillis,
+    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, KeyStatus, PlainKey,
+    Prefix, Scopes, UnixMillis, When,
 };
 use crate::store::{
     Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
@@ -97,7 +97,32 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 struct List {
     filter: KeyFilter,
+    times: Times,
     page: Page,
+}
+
+/// What is asked of keys, by the time of the call.
+struct Times {
+    hint: Option<HintStart>,
+    status: Option<KeyStatus>,
+    ending_within: Option<When>,
+    unused_for: Option<When>,
+    created_since: Option<When>,
+    created_until: Option<When>,
+}
+
+impl Times {
+    fn of(&self, filter: &KeyFilter, now: UnixMillis) -> KeyFilter {
+        KeyFilter {
+            hint: self.hint.as_ref().map(|hint| hint.0.clone()),
+            status: self.status.map(|status| (status, now)),
+            ending: self.ending_within.map(|within| now..=within.ahead(now)),
+            unused_since: self.unused_for.map(|unused| unused.ago(now)),
+            created_since: self.created_since.map(|since| since.ago(now)),
+            created_until: self.created_until.map(|until| until.ago(now)),
+            ..filter.clone()
+        }
+    }
 }
 
 impl Query for List {
@@ -109,6 +134,21 @@ impl Query for List {
                 tags: parameters.tags(
                     "Only keys of consumers with all of these tags, each as `tag.NAME=VALUE`.",
                 ),
+                ..KeyFilter::default()
+            },
+            times: Times {
+                hint: parameters.optional("hint", "Only keys that begin with this, as far as their hint tells."),
+                status: parameters.optional("status", "Only keys of this status."),
+                ending_within: parameters.optional(
+                    "ending_within",
+                    "Only keys that are not revoked and end within this time, or until this moment.",
+                ),
+                unused_for: parameters.optional(
+                    "unused_for",
+                    "Only keys that were made and last used longer ago than this, or before this moment; or made so and never used.",
+                ),
+                created_since: parameters.optional("created_since", "Only keys that were made since then."),
+                created_until: parameters.optional("created_until", "Only keys that were made before then."),
             },
             page: parameters.page(),
         }
@@ -218,8 +258,13 @@ impl Body for KeyEdit {
 }
 
 async fn list(call: Call<(), List, ()>) -> Answered {
-    let List { filter, page } = &call.query;
+    let List {
+        filter,
+        times,
+        page,
+    } = &call.query;
     require_bucket(&call.store, filter.bucket.as_ref()).await?;
+    let filter = &times.of(filter, call.now());
     let found = call
         .store
         .list_keys(filter, page.after("key_").as_ref(), page.wanted())

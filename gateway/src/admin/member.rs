@@ -11,8 +11,8 @@ use crate::admin::json::member;
 use crate::admin::problem::FieldError;
 use crate::keys::{
     AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, Metadata, Prefix, Scope, Scopes, Tag, Tags,
-    UnixMillis, check_shape,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Metadata, Prefix, Scope, Scopes,
+    Tag, Tags, UnixMillis, When, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -42,6 +42,9 @@ pub(super) trait Member: Sized {
 /// A time of `LEAST` to `MOST` whole seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seconds<const LEAST: u64, const MOST: u64>(pub(super) Duration);
+
+/// The beginning of keys: 1 to 64 visible ASCII characters.
+pub(super) struct HintStart(pub(super) String);
 
 /// A key that is presented, whatever it is. Wiped when it is dropped.
 pub(super) struct PresentedKey(Zeroizing<String>);
@@ -193,7 +196,7 @@ impl Member for bool {
 
 impl Member for UnixMillis {
     fn schema() -> Schema {
-        schemas::moment()
+        schemas::moment_given()
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
@@ -201,9 +204,49 @@ impl Member for UnixMillis {
             errors.wrong_type(pointer, "a string", &value);
             return None;
         };
-        Self::parse_rfc3339(text)
+        Self::parse(text)
             .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
             .ok()
+    }
+}
+
+impl Member for When {
+    fn schema() -> Schema {
+        schemas::when()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        text(&value, pointer, errors)
+    }
+}
+
+impl Member for HintStart {
+    fn schema() -> Schema {
+        schemas::text("^[!-~]+$", 1, 64).into()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let is_start = |text: &&str| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let start = value.as_str().filter(is_start);
+        if start.is_none() {
+            errors.list.push(FieldError::at(
+                pointer,
+                "1 to 64 visible ASCII characters belong here",
+            ));
+        }
+        start.map(|start| Self(start.to_owned()))
+    }
+}
+
+impl Member for KeyStatus {
+    fn schema() -> Schema {
+        schemas::key_status()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        text(&value, pointer, errors)
     }
 }
 

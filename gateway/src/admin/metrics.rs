@@ -177,6 +177,14 @@ impl MetricsPage {
             "Keys in memory, in whatever state.",
             self.keys.len(),
         );
+        let mut ending = page.family(
+            "postern_keys_ending",
+            Kind::Gauge,
+            "Good keys that end within this time; no sample before they were counted.",
+        );
+        for (within, count) in self.keys.ending() {
+            ending.sample(&[("within", within)], count);
+        }
         let mut age = page.family(
             "postern_store_age_seconds",
             Kind::Gauge,

@@ -487,7 +487,9 @@ impl From<StoreError> for Problem {
                 Kind::IdempotencyKeyReused,
                 "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
             ),
-            StoreError::NewerSchema { .. }
+            StoreError::NoStore { .. }
+            | StoreError::UnknownActor { .. }
+            | StoreError::NewerSchema { .. }
             | StoreError::OtherSchema { .. }
             | StoreError::UnreadableRow { .. }
             | StoreError::Entropy(_)

@@ -10,7 +10,7 @@ use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
-use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis};
+use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis, When};
 use crate::store::{Period, UsageOf, UsageRange};
 use crate::views::UsageView;
 
@@ -38,8 +38,8 @@ struct Wanted {
     key: Option<KeyId>,
     consumer: Option<ConsumerId>,
     bucket: Option<BucketName>,
-    from: Option<UnixMillis>,
-    to: Option<UnixMillis>,
+    from: Option<When>,
+    to: Option<When>,
     by: Period,
     top: Option<u32>,
     guard: Guard,
@@ -51,11 +51,8 @@ impl Query for Wanted {
             key: parameters.optional("key_id", "Only that of this key, which may be gone."),
             consumer: parameters.optional("consumer_id", "Only that of this consumer's keys."),
             bucket: parameters.optional("bucket", "Only that of the keys of this bucket."),
-            from: parameters.optional(
-                "from",
-                "From this moment on; a day before `to` when missing.",
-            ),
-            to: parameters.optional("to", "Up to this moment; now when missing."),
+            from: parameters.optional("from", "From then on; a day before `to` when missing."),
+            to: parameters.optional("to", "Up to then; now when missing."),
             by: parameters
                 .optional("by", "What to add up by; hours and days are those of UTC.")
                 .unwrap_or_default(),
@@ -105,9 +102,15 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
     // What is done in this very millisecond is in it.
     let to = wanted
         .to
-        .unwrap_or(UnixMillis(call.now().0.saturating_add(1)));
+        .map_or(UnixMillis(call.now().0.saturating_add(1)), |to| {
+            to.ago(call.now())
+        });
     let back = i64::try_from(DEFAULT_RANGE.as_millis()).unwrap_or(i64::MAX);
-    let from = wanted.from.unwrap_or(UnixMillis(to.0.saturating_sub(back)));
+    let from = wanted
+        .from
+        .map_or(UnixMillis(to.0.saturating_sub(back)), |from| {
+            from.ago(call.now())
+        });
     let range = UsageRange::new(from, to, wanted.by)
         .map_err(|error| unfollowable("from", error.to_string()))?;
     let report = call.store.usage(&of, range).await?;

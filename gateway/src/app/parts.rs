@@ -61,9 +61,10 @@ pub(super) fn policy(
         path: PathPrefix::default(),
         methods: Vec::new(),
         upstream: Arc::clone(default_upstream),
+        buckets: Vec::new(),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
-        preserve_host: false,
+        preserve_host: settings.origin.preserve_host,
         forward_metadata: false,
         rewrite_location: true,
         allow_ambiguous_path: false,
@@ -78,6 +79,7 @@ pub(super) fn policy(
             .map(|method| method.0.clone())
             .collect(),
         upstream: upstream(&route.upstream),
+        buckets: route.buckets.clone(),
         scopes: route.scopes.clone(),
         on_missing_key: route.on_missing_key,
         preserve_host: route.preserve_host,
@@ -93,6 +95,7 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         realm: settings.realm.clone(),
+        health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),
         max_staleness: settings.store.max_staleness,
         secret,

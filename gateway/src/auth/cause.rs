@@ -65,6 +65,8 @@ causes! {
     Disabled => "disabled";
     /// The key may not be used from the client's address.
     Address => "address";
+    /// The route takes no keys of its bucket.
+    Bucket => "bucket";
     /// The key lacks a scope of the route.
     Scope => "scope";
 }

@@ -2,8 +2,8 @@
 
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, moment};
-use crate::keys::{Prefix, UnixMillis};
-use crate::store::{AuditFilter, Store};
+use crate::keys::{Prefix, UnixMillis, When};
+use crate::store::{ACTIONS, AuditCursor, AuditFilter, Store};
 use crate::views::AuditView;
 
 /// How many rows are read at once.
@@ -21,15 +21,26 @@ pub struct AuditCommand {
     /// Only this action, for example `key.revoke`.
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only from this moment on, for example `2030-01-31T12:00:00Z`.
-    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339)]
-    since: Option<UnixMillis>,
-    /// Only before this moment.
-    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339)]
-    until: Option<UnixMillis>,
+    /// Only from then on: a time ago such as `7d`, a date or a moment such as `2030-01-31T12:00:00Z`.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    since: Option<When>,
+    /// Only before then.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    until: Option<When>,
+    /// Only rows before the one of this number, to go on where a list ended.
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<i64>,
     /// At most so many rows.
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 50,
+        conflicts_with = "all"
+    )]
     limit: u32,
+    /// All rows.
+    #[arg(long)]
+    all: bool,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
@@ -40,6 +51,7 @@ pub async fn run(
     command: AuditCommand,
     store: &Store,
     prefix: &Prefix,
+    now: UnixMillis,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
     let AuditCommand {
@@ -48,30 +60,51 @@ pub async fn run(
         action,
         since,
         until,
+        before,
         limit,
+        all,
         json,
     } = command;
     for argument in [&subject, &actor, &action].into_iter().flatten() {
         refuse_key(argument, prefix, "an id, the name of an actor or an action")?;
     }
+    if let Some(action) = action.as_deref().filter(|action| !ACTIONS.contains(action)) {
+        return Err(CommandError::InvalidArgument(format!(
+            "there is no action `{action}`; there are {}",
+            ACTIONS.join(", ")
+        )));
+    }
+    if let Some(actor) = &actor {
+        store.require_actor(actor).await?;
+    }
     let filter = AuditFilter {
         subject_id: subject,
         actor,
         action,
-        since,
-        until,
+        since: since.map(|since| since.ago(now)),
+        until: until.map(|until| until.ago(now)),
     };
-    let mut table = Table::new(["AT", "ACTOR", "FROM", "ACTION", "SUBJECT", "DETAIL"]);
+    let mut table = Table::new([
+        "NUMBER", "AT", "ACTOR", "FROM", "ACTION", "SUBJECT", "DETAIL",
+    ]);
     let mut array = JsonArray::default();
-    let (mut before, mut left) = (None, limit);
+    let (mut before, mut left) = (before.map(AuditCursor), if all { u32::MAX } else { limit });
+    let mut is_cut = false;
     while left > 0 {
-        let page = store.audit(&filter, before, left.min(PAGE)).await?;
+        // One more than is shown tells whether there is more.
+        let wanted = left.min(PAGE);
+        let mut page = store
+            .audit(&filter, before, wanted.saturating_add(1))
+            .await?;
+        is_cut = page.len() > wanted as usize;
+        page.truncate(wanted as usize);
         for row in &page {
             if json {
                 array.element(streams.out, &AuditView::of(row))?;
             } else {
                 let source = row.source.clone().unwrap_or_else(|| "-".to_owned());
                 table.row([
+                    row.id.to_string(),
                     moment(row.at),
                     row.actor.clone(),
                     source,
@@ -86,12 +119,25 @@ pub async fn run(
         }
         let Some(last) = page.last() else { break };
         before = Some(last.cursor());
-        left -= u32::try_from(page.len()).unwrap_or(left).min(left);
+        if !all {
+            left -= u32::try_from(page.len()).unwrap_or(left).min(left);
+        }
+        if !is_cut {
+            break;
+        }
     }
     if json {
         array.finish(streams.out)?;
     } else {
         table.flush(streams.out)?;
     }
-    Ok(streams.out.flush()?)
+    streams.out.flush()?;
+    match before {
+        Some(AuditCursor(last)) if is_cut => streams.remark(format_args!(
+            "there are older rows: `--before {last}` shows the next, `--all` all"
+        )),
+        Some(_) => {}
+        None => streams.remark(format_args!("no row of the audit is like that")),
+    }
+    Ok(())
 }

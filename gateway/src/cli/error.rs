@@ -24,6 +24,25 @@ pub enum CommandError {
         /// What belongs there.
         wanted: &'static str,
     },
+    /// A key was given as an argument where none is needed.
+    #[error(
+        "a key is not taken as an argument: every process of this machine can read those, and your shell may remember it. Type it \
+         when asked, or give it on standard input: `gateway keys … - < FILE`"
+    )]
+    KeyInProcessList,
+    /// No key is like what somebody has.
+    #[error("no key of this store is this, begins as it does, or has it as its digest")]
+    NotFound,
+    /// A consumer would be made whose name could be another's, mistyped.
+    #[error(
+        "there is no consumer `{wanted}`, but there is `{existing}`: name that one, or make the other with `gateway consumers create`"
+    )]
+    SpelledLike {
+        /// The name that was asked for.
+        wanted: String,
+        /// The one that there is.
+        existing: String,
+    },
     /// Not an id.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -126,6 +145,8 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::KeyAsArgument { .. }
+            | Self::KeyInProcessList
+            | Self::SpelledLike { .. }
             | Self::InvalidId(_)
             | Self::InvalidArgument(_)
             | Self::InvalidExpiry
@@ -143,6 +164,7 @@ impl CommandError {
             | Self::MistypedKey
             | Self::ForeignKey { .. }
             | Self::UnknownLeak
+            | Self::NotFound
             | Self::NoKey(_)
             | Self::Output(_) => 1,
         }

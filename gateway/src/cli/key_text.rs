@@ -1,7 +1,8 @@
 //! `gateway keys check` and `gateway keys pattern`: what the text of a key tells without any store.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, IsTerminal as _, Read};
 
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::cli::error::CommandError;
@@ -12,8 +13,8 @@ use crate::keys::{ForeignKey, MalformedKey, Prefix, token};
 /// Which text.
 #[derive(Debug, clap::Args)]
 pub struct CheckKey {
-    /// The key, or `-` to read it from standard input, where no shell remembers it.
-    #[arg(value_name = "KEY|-", default_value = "-", hide_default_value = true)]
+    /// Only `-`, which may be left out: the key is read from standard input, or asked for where that is a terminal.
+    #[arg(value_name = "-", default_value = "-", hide_default_value = true)]
     key: PlainArgument,
 }
 
@@ -39,12 +40,46 @@ impl PlainArgument {
         };
         Ok(Zeroizing::new(text.trim().to_owned()))
     }
+
+    /// What standard input says, or a terminal without showing it. The text itself is refused: every process of the machine
+    /// can read the arguments of all.
+    pub(super) fn read_hidden(
+        self,
+        streams: &mut Streams<'_>,
+    ) -> Result<Zeroizing<String>, CommandError> {
+        if self.0.as_str() != "-" {
+            return Err(CommandError::KeyInProcessList);
+        }
+        if !io::stdin().is_terminal() {
+            return Ok(self.read()?);
+        }
+        let line = unechoed(|| {
+            let _ = write!(streams.err, "Key (not shown): ");
+            let _ = streams.err.flush();
+            let mut line = Zeroizing::new(String::with_capacity(MAX_TOKEN_BYTES * 2));
+            io::stdin().lock().read_line(&mut line)?;
+            Ok(line)
+        });
+        streams.remark(format_args!(""));
+        Ok(Zeroizing::new(line?.trim().to_owned()))
+    }
+}
+
+/// What `read` returns, while the terminal does not show what is typed.
+fn unechoed<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let shown = tcgetattr(io::stdin())?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+    let read = read();
+    tcsetattr(io::stdin(), OptionalActions::Now, &shown)?;
+    read
 }
 
 impl CheckKey {
     /// Says whether the text is a key of this gateway, with the right checksum. That does not make it a key that is let in.
     pub fn run(self, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-        let text = self.key.read()?;
+        let text = self.key.read_hidden(streams)?;
         let is_own = token::has_own_form(text.as_bytes(), prefix);
         match ForeignKey::parse(text, prefix) {
             Ok(key) if is_own => {

@@ -2,28 +2,29 @@
 //!
 //! A key is written to standard output once, when it is made, and nowhere else.
 
-use std::time::Duration;
+mod find;
+mod list;
 
-use thiserror::Error;
+use std::time::Duration;
 
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::in_force;
 use crate::cli::key_text::{CheckKey, PrintPattern};
+use crate::cli::keys::find::FindKey;
+use crate::cli::keys::list::ListKeys;
 use crate::cli::leaks::ReportLeak;
-use crate::cli::output::{JsonArray, Streams, Table, details, moment, moment_or, or_dash};
+use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
 use crate::keys::{
-    ConsumerId, Description, KeyId, KeyState, PlainKey, Prefix, Scope, Scopes, UnixMillis,
+    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scope,
+    Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyFilter, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredConsumer, WaitFor, Which,
+    CreatedKey, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer,
+    StoredKey, WaitFor, Which,
 };
 use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
-
-/// How many keys are read at once.
-const PAGE: u32 = 500;
 
 /// Work on the keys in the store.
 #[derive(Debug, clap::Subcommand)]
@@ -31,17 +32,9 @@ pub enum KeysCommand {
     /// Make a key and print it, this one time.
     Create(CreateKey),
     /// List keys, oldest first.
-    List {
-        /// Only those of this consumer.
-        #[arg(long, value_name = "NAME|ID")]
-        consumer: Option<String>,
-        /// Where the name is meant.
-        #[command(flatten)]
-        bucket: InBucket,
-        /// Print a JSON array.
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListKeys),
+    /// Find a key by what somebody has of it: the key, its beginning or its digest, read where no other process sees it.
+    Find(FindKey),
     /// Show one key, without the key itself.
     Show(OneKey),
     /// Refuse a key for ever, from its next request on.
@@ -52,7 +45,7 @@ pub enum KeysCommand {
     Disable(OneKey),
     /// Let a disabled key in again.
     Enable(OneKey),
-    /// Check the form and the checksum of a key, without any store; exit 0 if both are right.
+    /// Check the form and the checksum of a key, read where no other process sees it, without any store; exit 0 if both are right.
     Check(CheckKey),
     /// Report a key that was found where it does not belong; what is done is what its bucket says.
     ReportLeak(ReportLeak),
@@ -63,14 +56,17 @@ pub enum KeysCommand {
 /// What a key is made of.
 #[derive(Debug, clap::Args)]
 pub struct CreateKey {
-    /// Whose it is. The consumer is made when there is none of this name.
+    /// Whose it is. The consumer is made when there is none of this name, nor one that differs in the case of letters only.
     #[arg(long, value_name = "NAME|ID")]
     consumer: String,
+    /// Fail when there is no such consumer, in place of making it.
+    #[arg(long)]
+    existing_consumer: bool,
     #[command(flatten)]
     bucket: InBucket,
-    /// When it ends: after a time such as `30d`, or at a moment such as `2030-01-31T12:00:00Z`. Never, when not given.
-    #[arg(long, value_name = "WHEN", value_parser = Expiry::parse)]
-    expires: Option<Expiry>,
+    /// When it ends: after a time such as `30d`, or at a date or a moment. Never, when not given.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    expires: Option<When>,
     /// A note: at most 1024 characters and no control characters.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
@@ -130,20 +126,6 @@ pub struct RollKey {
     json: bool,
 }
 
-/// When a key ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expiry {
-    After(Duration),
-    At(UnixMillis),
-}
-
-/// Why a text is no [`Expiry`].
-#[derive(Debug, Error)]
-#[error(
-    "write a time such as `30d` or `12h`, or a moment before the year 10000 such as `2030-01-31T12:00:00Z`"
-)]
-struct InvalidExpiry;
-
 /// Runs one of the commands.
 pub async fn run(
     command: KeysCommand,
@@ -154,38 +136,8 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let outcome = match command {
         KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        KeysCommand::List {
-            consumer: Some(consumer),
-            bucket,
-            json,
-        } => {
-            let consumer = consumers::find(&consumer, &bucket, store, prefix)
-                .await?
-                .consumer
-                .id;
-            list(
-                KeyFilter {
-                    consumer: Some(consumer),
-                    ..KeyFilter::default()
-                },
-                json,
-                store,
-                stamp,
-                streams,
-            )
-            .await
-        }
-        KeysCommand::List {
-            consumer: None,
-            bucket,
-            json,
-        } => {
-            let filter = KeyFilter {
-                bucket: bucket.given(prefix)?,
-                ..KeyFilter::default()
-            };
-            list(filter, json, store, stamp, streams).await
-        }
+        KeysCommand::List(list) => list.run(store, prefix, stamp, streams).await,
+        KeysCommand::Find(find) => find.run(store, prefix, stamp, streams).await,
         KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
         KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
         KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
@@ -232,10 +184,14 @@ impl CreateKey {
         )?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
-            Err(_) => Owner::Named(
-                self.bucket.name(prefix)?,
-                consumers::new_name(&self.consumer, prefix)?,
-            ),
+            Err(_) => {
+                let bucket = self.bucket.name(prefix)?;
+                let name = consumers::new_name(&self.consumer, prefix)?;
+                if store.consumer_named(&bucket, &name).await?.is_none() {
+                    self.may_make(&bucket, &name, store).await?;
+                }
+                Owner::Named(bucket, name)
+            }
         };
         let key = PlainKey::generate(prefix)?;
         let new = NewKey {
@@ -244,7 +200,7 @@ impl CreateKey {
             hint: key.hint(),
             expires_at: self
                 .expires
-                .map(|expiry| expiry.from(stamp.at))
+                .map(|expires| end_of(expires, stamp.at))
                 .transpose()?,
             scopes: (!self.scopes.is_empty())
                 .then(|| Scopes::new(self.scopes))
@@ -256,6 +212,28 @@ impl CreateKey {
         // From here on only this process knows the key: that it cannot be printed is a failure, also into a closed pipe.
         print_created(&created, &key, self.json, stamp.at, streams)
             .map_err(|source| CommandError::Unprinted { id, source })
+    }
+
+    /// Refuses to make a consumer that may be another one, mistyped.
+    async fn may_make(
+        &self,
+        bucket: &BucketName,
+        name: &ConsumerName,
+        store: &Store,
+    ) -> Result<(), CommandError> {
+        store.require_bucket(bucket).await?;
+        if let Some(existing) = store.consumer_spelled_like(bucket, name).await? {
+            return Err(CommandError::SpelledLike {
+                wanted: name.to_string(),
+                existing: existing.to_string(),
+            });
+        }
+        if self.existing_consumer {
+            return Err(CommandError::Store(StoreError::UnknownConsumer {
+                wanted: name.to_string(),
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -387,7 +365,7 @@ fn print_created(
     } = created;
     if let Some(StoredConsumer { consumer, .. }) = new_consumer {
         streams.remark(format_args!(
-            "created consumer {} ({})",
+            "created consumer {} ({}): there was none of this name; `--existing-consumer` makes none",
             consumer.name, consumer.id
         ));
     }
@@ -414,52 +392,6 @@ fn print_created(
     Ok(())
 }
 
-async fn list(
-    filter: KeyFilter,
-    json: bool,
-    store: &Store,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
-    let mut table = Table::new([
-        "ID",
-        "CONSUMER",
-        "HINT",
-        "STATUS",
-        "EXPIRES",
-        "CREATED",
-        "DESCRIPTION",
-    ]);
-    let mut array = JsonArray::default();
-    let mut after = None;
-    loop {
-        let page = store.list_keys(&filter, after.as_ref(), PAGE).await?;
-        for stored in &page {
-            if json {
-                array.element(streams.out, &KeyView::of(stored, stamp.at))?;
-            } else {
-                table.row([
-                    stored.id.to_string(),
-                    stored.consumer_name.to_string(),
-                    stored.hint.clone(),
-                    stored.status(stamp.at).as_str().to_owned(),
-                    moment_or(stored.expires_at, "never"),
-                    moment(stored.created_at),
-                    or_dash(stored.description.as_ref().map_or("", Description::as_str)),
-                ]);
-            }
-        }
-        if !json {
-            table.flush(streams.out)?;
-        }
-        after = match page.last() {
-            Some(last) => Some(last.place()),
-            None if json => return Ok(array.finish(streams.out)?),
-            None => return Ok(()),
-        };
-    }
-}
-
 async fn show(
     key: OneKey,
     store: &Store,
@@ -472,6 +404,16 @@ async fn show(
     if key.json {
         return Ok(streams.json(&KeyView::of(&stored, stamp.at))?);
     }
+    Ok(print_key(&stored, stamp.at, streams)?)
+}
+
+/// Prints what is known of a key, for people.
+fn print_key(
+    stored: &StoredKey,
+    now: UnixMillis,
+    streams: &mut Streams<'_>,
+) -> std::io::Result<()> {
+    let revoked = stored.revoked.as_ref();
     let lines = [
         ("id", stored.id.to_string()),
         (
@@ -480,8 +422,15 @@ async fn show(
         ),
         ("bucket", stored.bucket.to_string()),
         ("hint", stored.hint.clone()),
-        ("status", stored.status(stamp.at).as_str().to_owned()),
+        ("status", stored.status(now).as_str().to_owned()),
         ("expires", moment_or(stored.expires_at, "never")),
+        (
+            "revoked",
+            revoked.map_or_else(
+                || "-".to_owned(),
+                |revoked| format!("{} by {}", moment(revoked.at), revoked.by),
+            ),
+        ),
         (
             "replaced by",
             stored
@@ -504,7 +453,7 @@ async fn show(
         ("updated", moment(stored.updated_at)),
         ("last used", moment_or(stored.last_used_at, "-")),
     ];
-    Ok(details(streams.out, &lines)?)
+    details(streams.out, &lines)
 }
 
 async fn set_state(
@@ -548,26 +497,13 @@ fn key_id(argument: &str, prefix: &Prefix) -> Result<KeyId, CommandError> {
     Ok(argument.parse()?)
 }
 
-impl Expiry {
-    fn parse(text: &str) -> Result<Self, InvalidExpiry> {
-        match UnixMillis::parse_rfc3339(text) {
-            Ok(moment) => Ok(Self::At(moment)),
-            Err(_) => humantime::parse_duration(text)
-                .map(Self::After)
-                .map_err(|_| InvalidExpiry),
-        }
-    }
-
-    fn from(self, now: UnixMillis) -> Result<UnixMillis, CommandError> {
-        let end = match self {
-            Self::After(duration) => now.after(duration),
-            Self::At(moment) => moment,
-        };
-        if end > now && end.is_representable() {
-            Ok(end)
-        } else {
-            Err(CommandError::InvalidExpiry)
-        }
+/// The end of a key that is made now.
+fn end_of(expires: When, now: UnixMillis) -> Result<UnixMillis, CommandError> {
+    let end = expires.ahead(now);
+    if end > now && end.is_representable() {
+        Ok(end)
+    } else {
+        Err(CommandError::InvalidExpiry)
     }
 }
 
@@ -576,31 +512,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_is_a_time_from_now_or_a_moment() {
+    fn an_expiry_lies_in_the_future_and_within_the_calendar() {
         let now = UnixMillis(1_000);
         for (text, end) in [
             ("30d", Some(1_000 + 30 * 86_400_000)),
             ("1h 30m", Some(1_000 + 5_400_000)),
+            ("1970-01-02", Some(86_400_000)),
             ("1970-01-01T00:00:02Z", Some(2_000)),
             ("0s", None),
+            ("1970-01-01", None),
             ("1970-01-01T00:00:01Z", None),
             ("1969-12-31T23:59:59Z", None),
             ("10000y", None),
             ("500000000y", None),
         ] {
-            let expiry = Expiry::parse(text).unwrap();
-            assert_eq!(expiry.from(now).ok(), end.map(UnixMillis), "{text}");
-        }
-        for text in [
-            "",
-            "30",
-            "soon",
-            "-1d",
-            "2030-01-31",
-            "d30",
-            "9999-12-31T23:59:59-23:59",
-        ] {
-            assert!(Expiry::parse(text).is_err(), "{text}");
+            let end_of = end_of(When::parse(text).unwrap(), now);
+            assert_eq!(end_of.ok(), end.map(UnixMillis), "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::chart::{Screen, bar};
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{Streams, Table, moment, or_dash};
-use crate::keys::{KeyId, Prefix, UnixMillis, UsageCounts};
+use crate::keys::{KeyId, Prefix, UnixMillis, UsageCounts, When};
 use crate::store::{Period, Stamp, Store, TopKey, UsageOf, UsageRange, UsageReport};
 use crate::views::UsageView;
 
@@ -28,15 +28,12 @@ pub struct UsageCommand {
     // Read only once it is known to be no key: the parser would repeat what it cannot read.
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// From this long ago on, for example `24h` or `30d` [default: 24h].
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["from", "to"])]
-    since: Option<Duration>,
-    /// From this moment on, for example `2030-01-31T00:00:00Z`.
-    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339)]
-    from: Option<UnixMillis>,
-    /// Up to this moment; up to now, when not given.
-    #[arg(long, value_name = "MOMENT", value_parser = UnixMillis::parse_rfc3339, requires = "from")]
-    to: Option<UnixMillis>,
+    /// From then on: a time ago such as `24h` or `30d`, a date or a moment [default: 24h before the end].
+    #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "from")]
+    since: Option<When>,
+    /// Up to then; up to now, when not given.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "to")]
+    until: Option<When>,
     /// What to add up by; hours and days are those of UTC.
     #[arg(long, value_enum, default_value = "hour")]
     by: By,
@@ -107,12 +104,12 @@ impl UsageCommand {
             By::Day => Period::Day,
         };
         // What is done in this very millisecond is in it.
-        let to = self.to.unwrap_or(UnixMillis(now.0.saturating_add(1)));
-        let from = self.from.unwrap_or_else(|| {
-            let millis =
-                i64::try_from(self.since.unwrap_or(DEFAULT_SINCE).as_millis()).unwrap_or(i64::MAX);
-            UnixMillis(now.0.saturating_sub(millis))
-        });
+        let to = self
+            .until
+            .map_or(UnixMillis(now.0.saturating_add(1)), |until| until.ago(now));
+        let from = self
+            .since
+            .map_or_else(|| When::Span(DEFAULT_SINCE).ago(to), |since| since.ago(now));
         UsageRange::new(from, to, by)
             .map_err(|error| CommandError::InvalidArgument(error.to_string()))
     }

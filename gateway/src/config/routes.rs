@@ -153,7 +153,15 @@ fn is_looser(one: &RouteSettings, other: &RouteSettings) -> bool {
     let open = |route: &RouteSettings| {
         route.on_missing_key == MissingKey::Anonymous && route.scopes.is_empty()
     };
-    (open(one) && !open(other)) || other.scopes.iter().any(|scope| !one.scopes.contains(scope))
+    let takes_more_buckets = !other.buckets.is_empty()
+        && (one.buckets.is_empty()
+            || one
+                .buckets
+                .iter()
+                .any(|bucket| !other.buckets.contains(bucket)));
+    takes_more_buckets
+        || (open(one) && !open(other))
+        || other.scopes.iter().any(|scope| !one.scopes.contains(scope))
 }
 
 fn shown(index: usize, route: &RouteSettings) -> String {

@@ -14,7 +14,8 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_ups
 use crate::config::value::{
     CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
 };
-use crate::keys::{AddressRange, Prefix, Scope};
+use crate::keys::{AddressRange, BucketName, Prefix, Scope};
+use crate::http::health_path::HealthPath;
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -60,6 +61,8 @@ pub struct Settings {
 pub struct ListenSettings {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The path by which load balancers ask whether requests are taken.
+    pub health_path: Option<HealthPath>,
     /// Threads that serve requests.
     pub workers: usize,
     /// Proxies whose `X-Forwarded-…` headers are believed.
@@ -117,6 +120,8 @@ pub struct OriginSettings {
     pub write_idle_timeout: Duration,
     /// How long an idle connection to an origin is kept for the next request.
     pub keep_alive: Duration,
+    /// Whether origins see the client's `Host` in place of their own, on routes that do not say.
+    pub preserve_host: bool,
     /// Whether every origin tells `/Admin` from `/admin`.
     pub path_case: PathCase,
     /// Most bytes of the head of an answer, its interim answers included.
@@ -155,6 +160,8 @@ pub struct RouteSettings {
     pub methods: Vec<MethodName>,
     /// Where its requests go; none means the default upstream.
     pub upstream: Option<UpstreamRef>,
+    /// Buckets whose keys it takes; none means every one.
+    pub buckets: Vec<BucketName>,
     /// Scopes that a credential must have, all of them.
     pub scopes: Vec<Scope>,
     /// What happens to a request without a key.
@@ -205,7 +212,10 @@ impl Settings {
         let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
-        let routes = reader.sections("routes", RouteSettings::read);
+        let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
+        let routes = reader.sections("routes", |section| {
+            RouteSettings::read(section, preserve_host)
+        });
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -258,12 +268,14 @@ impl ListenSettings {
     fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let address = section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let health_path = section.take_optional("health_path");
         let workers = section.take("workers", Count(cores)).0;
         let before = section.problems().len();
         let (trusted_proxies, proxy_protocol) = read_proxies(section);
         let proxies_are_named = !trusted_proxies.is_empty() || section.problems().len() > before;
         Self {
             address,
+            health_path,
             workers,
             trusted_proxies,
             proxy_headers: read_proxy_headers(section, proxies_are_named),
@@ -306,6 +318,7 @@ impl OriginSettings {
             tunnel_idle_timeout: span(section, "tunnel_idle_timeout", 300),
             // Shorter than what common servers keep (uvicorn 5 s is the shortest), so that they seldom close first.
             keep_alive: span(section, "keep_alive", 4),
+            preserve_host: section.take("preserve_host", false),
             path_case: if section.take("case_sensitive_paths", false) {
                 PathCase::Sensitive
             } else {
@@ -358,7 +371,7 @@ pub(super) fn key_prefix(reader: &mut Reader) -> Prefix {
 }
 
 impl RouteSettings {
-    fn read(section: &mut Reader) -> Self {
+    fn read(section: &mut Reader, preserve_host: bool) -> Self {
         let path = section.take("path", PathPrefix::default());
         Self {
             name: section.take("name", QuotableText(path.to_string())).0,
@@ -366,9 +379,10 @@ impl RouteSettings {
             path,
             methods: section.take_list("methods"),
             upstream: section.take_optional("upstream"),
+            buckets: section.take_list("buckets"),
             scopes: section.take_list("scopes"),
             on_missing_key: section.take("on_missing_key", MissingKey::Reject),
-            preserve_host: section.take("preserve_host", false),
+            preserve_host: section.take("preserve_host", preserve_host),
             forward_metadata: section.take("forward_metadata", false),
             rewrite_location: section.take("rewrite_location", true),
             allow_ambiguous_path: section.take("allow_ambiguous_path", false),

@@ -315,6 +315,7 @@ parsed! {
     crate::leaks::public_keys::KeySource: "the path of a file, or an address that begins with \"https://\"",
     crate::keys::Prefix: "2 to 12 lower-case letters and digits",
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
+    crate::http::health_path::HealthPath: "a path, such as \"/healthz\"",
     crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
     crate::routes::PathPrefix: "a path, such as \"/v1\"",
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
@@ -344,6 +345,20 @@ impl Setting for crate::keys::Scope {
 
     fn show(&self) -> String {
         format!("\"{self}\"")
+    }
+}
+
+impl Setting for crate::keys::BucketName {
+    const ACCEPTED: &'static str = "the name of a bucket, such as \"partners\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|error: crate::keys::InvalidText| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        // A text of visible ASCII is quoted alike in both.
+        serde_json::Value::from(self.as_str()).to_string()
     }
 }
 

@@ -42,6 +42,15 @@ pub const CODES: &[&str] = &[
     "version_not_supported",
 ];
 
+/// What a good key may not be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// Where the client is.
+    Address,
+    /// The route takes no keys of its bucket. The client is not told that there are buckets.
+    Bucket,
+}
+
 /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -59,8 +68,8 @@ pub enum Refusal {
     CredentialTwice,
     /// The credential lacks scopes of the route; these are needed.
     InsufficientScope(Vec<String>),
-    /// The key may not be used from the client's address.
-    KeyRestricted,
+    /// The key may not be used so.
+    KeyRestricted(Restriction),
     /// The request is not well-formed HTTP; what is wrong.
     BadRequest(&'static str),
     /// A whole API key stands in the path or the query, where proxies and histories keep it.
@@ -228,11 +237,14 @@ impl Refusal {
                     scopes.join(" ")
                 )),
             },
-            Self::KeyRestricted => row(
+            Self::KeyRestricted(restriction) => row(
                 StatusCode::FORBIDDEN,
                 "key_restricted",
                 "Key restricted",
-                "The API key may not be used from this address.",
+                match restriction {
+                    Restriction::Address => "The API key may not be used from this address.",
+                    Restriction::Bucket => "The API key may not be used for this.",
+                },
             ),
             Self::BadRequest(what) => Row {
                 status: StatusCode::BAD_REQUEST,
@@ -384,7 +396,7 @@ impl Refusal {
                 "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"",
                 scopes.join(" ")
             )),
-            Self::KeyRestricted
+            Self::KeyRestricted(_)
             | Self::BadRequest(_)
             | Self::KeyInUrl
             | Self::AmbiguousPath(_)

@@ -1,5 +1,9 @@
 //! Keys as the gateway knows them: never the key itself, only what decides about it.
 
+use std::str::FromStr;
+
+use thiserror::Error;
+
 use crate::keys::{ConsumerId, KeyDigest, KeyId, Scopes, UnixMillis};
 
 /// What was done to a key. Time is apart: see [`KeyStatus`].
@@ -65,7 +69,26 @@ impl KeyState {
     }
 }
 
+/// Why a text is no [`KeyStatus`].
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a status is one of active, expired, revoked and disabled")]
+pub struct InvalidKeyStatus;
+
+impl FromStr for KeyStatus {
+    type Err = InvalidKeyStatus;
+
+    fn from_str(word: &str) -> Result<Self, InvalidKeyStatus> {
+        let all = [Self::Active, Self::Expired, Self::Revoked, Self::Disabled];
+        all.into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or(InvalidKeyStatus)
+    }
+}
+
 impl KeyStatus {
+    /// Each of them, by its word.
+    pub const WORDS: [&str; 4] = ["active", "expired", "revoked", "disabled"];
+
     /// Decides what a key of this state and end is at `now`. A key ends at the very millisecond of `expires_at`.
     #[must_use]
     pub fn of(state: KeyState, expires_at: Option<UnixMillis>, now: UnixMillis) -> Self {

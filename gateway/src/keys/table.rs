@@ -1,6 +1,7 @@
 //! [`KeyTable`]: every key, in memory, for requests to look up without a lock. The change feed writes it.
 
 mod consumer_record;
+mod ending;
 mod foreign;
 mod key_record;
 mod known_key;
@@ -8,6 +9,7 @@ mod seen;
 mod shards;
 mod writing;
 
+pub use ending::ENDING_WITHIN;
 pub use known_key::{KnownConsumer, KnownKey};
 
 use std::sync::Mutex;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use thiserror::Error;
 
 use crate::keys::table::consumer_record::ConsumerRecord;
+use crate::keys::table::ending::Ending;
 use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Shards;
@@ -32,6 +35,7 @@ pub struct KeyTable {
     writer: Mutex<Writer>,
     loaded: AtomicBool,
     foreign: Foreign,
+    ending: Ending,
 }
 
 /// One change of the table: what something is now, not how it became so. Applying one twice does no harm.
@@ -81,6 +85,7 @@ impl KeyTable {
             writer: Mutex::default(),
             loaded: AtomicBool::new(false),
             foreign: Foreign::default(),
+            ending: Ending::default(),
         }
     }
 

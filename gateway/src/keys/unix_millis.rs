@@ -17,7 +17,8 @@ pub struct UnixMillis(pub i64);
 /// Why a text is no moment.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, and is before the year 10000 in UTC"
+    "a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, or as a date, which is midnight UTC, and is before the \
+     year 10000 in UTC"
 )]
 pub struct InvalidTime;
 
@@ -35,6 +36,19 @@ impl UnixMillis {
             self.0
                 .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
         )
+    }
+
+    /// Reads a date, which is midnight UTC, or what [`parse_rfc3339`](Self::parse_rfc3339) reads.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn parse(text: &str) -> Result<Self, InvalidTime> {
+        // The form is looked at by what reads the whole.
+        if text.len() == "2030-01-31".len() {
+            Self::parse_rfc3339(&format!("{text}T00:00:00Z"))
+        } else {
+            Self::parse_rfc3339(text)
+        }
     }
 
     /// Reads RFC 3339 with any offset, to the millisecond. What is read can be written again: an offset can take a moment

@@ -66,6 +66,7 @@ fn admission(key: &str) -> Admission {
             "test",
             OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
         )),
+        buckets: vec![BucketName::default()],
         scopes: vec!["read".parse().unwrap()],
         on_missing_key: MissingKey::Reject,
         preserve_host: false,
@@ -117,7 +118,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
 #[test]
 fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
     type Changed = fn(&Consumer, &KeyEntry) -> Change;
-    let cases: [(Changed, Option<Withdrawn>); 9] = [
+    let cases: [(Changed, Option<Withdrawn>); 10] = [
         (
             |_, key| {
                 Change::Key(KeyEntry {
@@ -151,7 +152,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..consumer.clone()
                 })
             },
-            Some(Withdrawn::Address),
+            Some(Withdrawn::Refused(Objection::Address)),
         ),
         (
             |consumer, _| {
@@ -160,7 +161,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..consumer.clone()
                 })
             },
-            Some(Withdrawn::Scope),
+            Some(Withdrawn::Refused(Objection::Scope)),
         ),
         (
             |_, key| {
@@ -169,7 +170,16 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..key.clone()
                 })
             },
-            Some(Withdrawn::Scope),
+            Some(Withdrawn::Refused(Objection::Scope)),
+        ),
+        (
+            |consumer, _| {
+                Change::Consumer(Consumer {
+                    bucket: "elsewhere".parse().unwrap(),
+                    ..consumer.clone()
+                })
+            },
+            Some(Withdrawn::Refused(Objection::Bucket)),
         ),
         (
             |_, key| {

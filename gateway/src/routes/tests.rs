@@ -16,6 +16,7 @@ fn route(name: &str, hosts: &[&str], path: &str, methods: &[&str]) -> Route {
             "test",
             OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
         )),
+        buckets: Vec::new(),
         scopes: Vec::new(),
         on_missing_key: MissingKey::Reject,
         preserve_host: false,

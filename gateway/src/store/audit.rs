@@ -87,6 +87,32 @@ impl Store {
     }
 }
 
+/// Most actors that are named where one is not known.
+const MOST_NAMED: u32 = 50;
+
+impl Store {
+    /// Whether the audit has a row of this actor; if it has none, who there is, at most fifty by name.
+    pub async fn require_actor(&self, actor: &str) -> Result<(), StoreError> {
+        let _turn = self.scan().await?;
+        let known: Option<i64> =
+            sqlx::query_scalar("SELECT id FROM audit WHERE actor = $1 LIMIT 1")
+                .bind(actor)
+                .fetch_optional(&self.scans)
+                .await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let sql = format!("SELECT DISTINCT actor FROM audit ORDER BY actor LIMIT {MOST_NAMED}");
+        let known: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(&self.scans)
+            .await?;
+        Err(StoreError::UnknownActor {
+            wanted: actor.to_owned(),
+            known: known.join(", "),
+        })
+    }
+}
+
 impl AuditRow {
     /// Where a list that ended with this row goes on.
     #[must_use]

@@ -99,6 +99,17 @@ impl DatabaseUrl {
         }
     }
 
+    /// What it names, with a whole path where it is a file: a relative one says nothing without its directory.
+    pub(super) fn absolute(&self) -> String {
+        match self.place() {
+            Place::Sqlite(path) => std::path::absolute(path)
+                .unwrap_or_else(|_| path.to_owned())
+                .display()
+                .to_string(),
+            Place::Postgres(_) => self.to_string(),
+        }
+    }
+
     /// Whether it is a server that other machines may share.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -145,18 +156,37 @@ fn without_secrets(rest: &str) -> String {
         .rsplit_once('@')
         .map_or(authority, |(_, hosts)| hosts);
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let shown = |text: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/[:],".contains(&byte);
-        if text.bytes().all(plain) {
+    let shown = |text: &str, is_plain: bool| {
+        if is_plain {
             text.to_owned()
         } else {
             "…".to_owned()
         }
     };
+    let hosts = shown(hosts, hosts.split(',').all(is_plain_host));
     match path.strip_prefix('/') {
-        Some(name) if !name.is_empty() => format!("{}/{}", shown(hosts), shown(name)),
-        _ => shown(hosts),
+        Some(name) if !name.is_empty() => format!("{hosts}/{}", shown(name, is_plain(name))),
+        _ => hosts,
     }
+}
+
+/// Whether it is a name or an address, and a port in digits where there is one.
+fn is_plain_host(text: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) if host.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') => {
+            return port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        }
+        _ => text
+            .split_once(':')
+            .map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    is_plain(host) && port.is_none_or(is_port)
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 impl FromStr for DatabaseUrl {

@@ -49,6 +49,15 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// There is no store there, and only the gateway itself and an import make one: a key in a store that no gateway reads
+    /// would never let anyone in.
+    #[error(
+        "there is no store at {location}; is DATABASE_URL set as for the gateway? `gateway serve` and `gateway import` make one"
+    )]
+    NoStore {
+        /// The file, or the server and the database.
+        location: String,
+    },
     /// The file is something else, or damaged.
     #[error("{location} is not an SQLite database, or it is damaged")]
     NotADatabase {
@@ -104,6 +113,14 @@ pub enum StoreError {
     /// The key of a creation was used before, for another one.
     #[error("this idempotency key was used for another request")]
     IdempotencyKeyReused,
+    /// The audit has no row of such an actor.
+    #[error("nothing was done by `{wanted}`; who did something: {known}")]
+    UnknownActor {
+        /// The name that was asked for.
+        wanted: String,
+        /// Who is in the audit.
+        known: String,
+    },
     /// There is no such consumer.
     #[error("there is no consumer `{wanted}`")]
     UnknownConsumer {
@@ -171,7 +188,9 @@ impl StoreError {
             Self::CannotOpen { .. } => Fault::Unwritable,
             Self::NotADatabase { .. } => Fault::Damaged,
             Self::Database(_) => Fault::Other,
-            Self::NewerSchema { .. }
+            Self::NoStore { .. }
+            | Self::UnknownActor { .. }
+            | Self::NewerSchema { .. }
             | Self::OtherSchema { .. }
             | Self::Duplicate { .. }
             | Self::UnknownBucket { .. }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::AnyConnection;
 
 use crate::keys::{BucketName, ConsumerId, KeyId, Tags, UnixMillis};
-use crate::store::{GatewayId, StoreError, bulk};
+use crate::store::{GatewayId, Revocation, StoreError, bulk};
 
 /// How many feed rows are kept. A gateway that is further behind loads everything.
 pub(super) const KEPT_CHANGES: i64 = 100_000;
@@ -30,23 +30,43 @@ pub struct Stamp {
     pub guard: Tags,
 }
 
-/// What a mutation did. The names are part of the audit's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    BucketCreate,
-    ConsumerCreate,
-    ConsumerUpdate,
-    ConsumerDelete,
-    KeyCreate,
-    KeyUpdate,
-    KeyRevoke,
-    KeyDisable,
-    KeyEnable,
-    KeyRoll,
-    KeyLeak,
-    BucketUpdate,
-    GatewayForget,
-    AuditPrune,
+/// One list of what mutations do, and of what the audit calls it.
+macro_rules! actions {
+    ($($action:ident: $word:literal),* $(,)?) => {
+        /// What a mutation did. The names are part of the audit's contract.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Action {
+            $($action),*
+        }
+
+        impl Action {
+            fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$action => $word),*
+                }
+            }
+        }
+
+        /// What the audit calls the things that are done.
+        pub const ACTIONS: &[&str] = &[$($word),*];
+    };
+}
+
+actions! {
+    BucketCreate: "bucket.create",
+    ConsumerCreate: "consumer.create",
+    ConsumerUpdate: "consumer.update",
+    ConsumerDelete: "consumer.delete",
+    KeyCreate: "key.create",
+    KeyUpdate: "key.update",
+    KeyRevoke: "key.revoke",
+    KeyDisable: "key.disable",
+    KeyEnable: "key.enable",
+    KeyRoll: "key.roll",
+    KeyLeak: "key.leak",
+    BucketUpdate: "bucket.update",
+    GatewayForget: "gateway.forget",
+    AuditPrune: "audit.prune",
 }
 
 /// What was changed.
@@ -113,6 +133,14 @@ impl Stamp {
             guard: Tags::default(),
         }
     }
+
+    /// That a key was revoked with this.
+    pub(super) fn revocation(&self) -> Revocation {
+        Revocation {
+            at: self.at,
+            by: self.actor.0.clone(),
+        }
+    }
 }
 
 impl<'s> Subject<'s> {
@@ -123,27 +151,6 @@ impl<'s> Subject<'s> {
             Self::Consumer(id) => ("consumer", id.as_str()),
             Self::Key(id) => ("key", id.as_str()),
             Self::Gateway(id) => ("gateway", id.as_str()),
-        }
-    }
-}
-
-impl Action {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::BucketCreate => "bucket.create",
-            Self::ConsumerCreate => "consumer.create",
-            Self::ConsumerUpdate => "consumer.update",
-            Self::ConsumerDelete => "consumer.delete",
-            Self::KeyCreate => "key.create",
-            Self::KeyUpdate => "key.update",
-            Self::KeyRevoke => "key.revoke",
-            Self::KeyDisable => "key.disable",
-            Self::KeyEnable => "key.enable",
-            Self::KeyRoll => "key.roll",
-            Self::KeyLeak => "key.leak",
-            Self::BucketUpdate => "bucket.update",
-            Self::GatewayForget => "gateway.forget",
-            Self::AuditPrune => "audit.prune",
         }
     }
 }

@@ -107,6 +107,9 @@ impl Store {
         journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit_of(Some(id.as_str())).await?;
         (key.state, key.updated_at) = (state, stamp.at);
+        if state == KeyState::Revoked {
+            key.revoked = Some(stamp.revocation());
+        }
         Ok(KeyStateChange { key, before })
     }
 
@@ -205,6 +208,7 @@ pub(super) async fn insert(
         created_at: stamp.at,
         updated_at: stamp.at,
         last_used_at: None,
+        revoked: None,
     };
     sqlx::query(
         "INSERT INTO keys (id, consumer_id, digest, hint, state, expires_at, scopes, description, created_at, updated_at) \

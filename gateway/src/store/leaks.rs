@@ -167,6 +167,7 @@ impl LeakRule {
             // One that has expired too: an end can be put off again.
             (_, LeakPolicy::Revoke) => {
                 (key.state, key.updated_at) = (KeyState::Revoked, stamp.at);
+                key.revoked = Some(stamp.revocation());
                 LeakAction::Revoked
             }
             (KeyStatus::Expired, _) => LeakAction::AlreadyRefused,

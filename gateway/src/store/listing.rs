@@ -1,8 +1,10 @@
 //! Lists of consumers and keys with filters, oldest first, page by page.
 
+use std::ops::RangeInclusive;
+
 use sqlx::{Any, AssertSqlSafe};
 
-use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, Tags, UnixMillis};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyStatus, Tags, UnixMillis};
 use crate::store::connections::Connections;
 use crate::store::rows::{select_consumer, select_key, stored_consumer, stored_key};
 use crate::store::{Store, StoreError, StoredConsumer, StoredKey};
@@ -29,6 +31,18 @@ pub struct KeyFilter {
     pub bucket: Option<BucketName>,
     /// Of consumers with all of these tags.
     pub tags: Tags,
+    /// Whose hint begins with this.
+    pub hint: Option<String>,
+    /// Of this status at this moment.
+    pub status: Option<(KeyStatus, UnixMillis)>,
+    /// Not revoked, and ending after the first of these moments and at the second at the latest.
+    pub ending: Option<RangeInclusive<UnixMillis>>,
+    /// Made and last used before this moment, or never used.
+    pub unused_since: Option<UnixMillis>,
+    /// Made at this moment or later.
+    pub created_since: Option<UnixMillis>,
+    /// Made before this moment.
+    pub created_until: Option<UnixMillis>,
 }
 
 /// Where a list goes on: after what was made at this moment and has this id, or, of several made then, a smaller one.
@@ -111,6 +125,8 @@ impl Store {
             "k.consumer_id = ?",
             filter.consumer.as_ref().map(ConsumerId::as_str),
         );
+        list.only("substr(k.hint, 1, length(?)) = ?", filter.hint.as_deref());
+        list.of_times(filter);
         let _turn = self.scan().await?;
         let bucket = filter.bucket.as_ref();
         match self.consumers_with(bucket, &filter.tags).await? {
@@ -226,6 +242,41 @@ impl List {
             self.sql.push_str(" AND ");
             self.sql
                 .push_str(&condition.replace('?', &format!("${}", self.texts.len() + 2)));
+        }
+    }
+
+    /// Adds what a filter says of times. They are numbers, and written as such.
+    fn of_times(&mut self, filter: &KeyFilter) {
+        let mut conditions = Vec::new();
+        if let Some((status, UnixMillis(now))) = &filter.status {
+            let is_over = format!("(k.expires_at IS NOT NULL AND k.expires_at <= {now})");
+            conditions.push(match status {
+                KeyStatus::Active => format!("k.state = 'active' AND NOT {is_over}"),
+                KeyStatus::Disabled => format!("k.state = 'disabled' AND NOT {is_over}"),
+                KeyStatus::Expired => format!("k.state <> 'revoked' AND {is_over}"),
+                KeyStatus::Revoked => "k.state = 'revoked'".to_owned(),
+            });
+        }
+        if let Some(ending) = &filter.ending {
+            let (UnixMillis(after), UnixMillis(end)) = (ending.start(), ending.end());
+            conditions.push(format!(
+                "k.state <> 'revoked' AND k.expires_at > {after} AND k.expires_at <= {end}"
+            ));
+        }
+        if let Some(UnixMillis(since)) = filter.unused_since {
+            conditions.push(format!(
+                "k.created_at < {since} AND (k.last_used_at IS NULL OR k.last_used_at < {since})"
+            ));
+        }
+        if let Some(UnixMillis(since)) = filter.created_since {
+            conditions.push(format!("k.created_at >= {since}"));
+        }
+        if let Some(UnixMillis(until)) = filter.created_until {
+            conditions.push(format!("k.created_at < {until}"));
+        }
+        for condition in conditions {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(&condition);
         }
     }
 

@@ -131,6 +131,18 @@ impl PostgresServer {
         options.connect_lazy_with(self.options().clone())
     }
 
+    /// Whether the database holds a store.
+    pub(super) async fn holds_store(&self) -> Result<bool, StoreError> {
+        let failed = |error: StoreError| error.while_opening(&self.location);
+        let mut connection = self.connect().await.map_err(failed)?;
+        // As a simple query: a pooler that cannot keep a prepared one is told of later, by its name.
+        let found = sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(&mut connection)
+            .await;
+        let _ = timeout(ANSWER_TIMEOUT, connection.close()).await;
+        Ok(found?.try_get(0)?)
+    }
+
     fn options(&self) -> &AnyConnectOptions {
         // The number is that of a host.
         &self.hosts[self.host() % self.hosts.len()]

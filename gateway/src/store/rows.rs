@@ -56,6 +56,17 @@ pub struct StoredKey {
     pub updated_at: UnixMillis,
     /// When it was last used, as far as that is known.
     pub last_used_at: Option<UnixMillis>,
+    /// That it was revoked, as far as the audit goes back.
+    pub revoked: Option<Revocation>,
+}
+
+/// That a key was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// When.
+    pub at: UnixMillis,
+    /// By whom, as the audit has it.
+    pub by: String,
 }
 
 /// That a key is to be replaced before it ends.
@@ -114,7 +125,13 @@ macro_rules! select_key {
     ($rest:literal) => {
         concat!(
             "SELECT k.id, k.consumer_id, c.name, c.bucket, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.own_expires_at, ",
-            "k.scopes, k.description, k.created_at, k.updated_at, k.last_used_at FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
+            "k.scopes, k.description, k.created_at, k.updated_at, k.last_used_at, ",
+            // Revoking is final, so there is one row that tells of it.
+            "CASE WHEN k.state = 'revoked' THEN (SELECT a.at FROM audit a WHERE a.subject_id = k.id AND (a.action = 'key.revoke' ",
+            "OR (a.action = 'key.leak' AND a.detail LIKE '%\"action\":\"revoked\"%')) ORDER BY a.id LIMIT 1) END AS revoked_at, ",
+            "CASE WHEN k.state = 'revoked' THEN (SELECT a.actor FROM audit a WHERE a.subject_id = k.id AND (a.action = 'key.revoke' ",
+            "OR (a.action = 'key.leak' AND a.detail LIKE '%\"action\":\"revoked\"%')) ORDER BY a.id LIMIT 1) END AS revoked_by ",
+            "FROM keys k JOIN consumers c ON c.id = k.consumer_id ",
             $rest
         )
     };
@@ -146,6 +163,7 @@ pub(super) fn stored_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
         created_at: UnixMillis(row.try_get("created_at")?),
         updated_at: UnixMillis(row.try_get("updated_at")?),
         last_used_at: optional_time(row, "last_used_at")?,
+        revoked: revocation(row)?,
     })
 }
 
@@ -191,6 +209,13 @@ pub(super) fn rolled(row: &AnyRow) -> Result<Option<Rolled>, StoreError> {
         }
         None => Ok(None),
     }
+}
+
+/// Reads `revoked_at` and `revoked_by`.
+fn revocation(row: &AnyRow) -> Result<Option<Revocation>, StoreError> {
+    let by: Option<String> = row.try_get("revoked_by")?;
+    let at = optional_time(row, "revoked_at")?;
+    Ok(at.zip(by).map(|(at, by)| Revocation { at, by }))
 }
 
 /// Reads a column that holds a digest.

@@ -27,6 +27,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTINGS: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
 
+/// More than 0 where the file holds a store.
+const TABLES_OF_A_STORE: &str =
+    "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+
 /// A database file that exists. Clones share which file that is.
 #[derive(Clone, Debug)]
 pub(super) struct SqliteFile {
@@ -70,6 +74,25 @@ impl SqliteFile {
         })
     }
 
+    /// Whether there is a file at `path` that holds a store, or that says itself why it cannot be opened.
+    pub(super) async fn holds_store(path: &Path) -> bool {
+        let found = async {
+            let options = connect_options(&fs::canonicalize(path)?)?;
+            let mut connection = options.connect().await?;
+            connection.execute(SETTINGS).await?;
+            let found: Result<i64, _> = sqlx::query_scalar(TABLES_OF_A_STORE)
+                .fetch_one(&mut connection)
+                .await;
+            connection.close().await?;
+            found
+        };
+        match found.await {
+            Ok(tables) => tables > 0,
+            Err(sqlx::Error::Io(error)) => error.kind() != ErrorKind::NotFound,
+            Err(_) => true,
+        }
+    }
+
     /// The file, as it was configured.
     pub(super) fn location(&self) -> &str {
         &self.location
@@ -111,8 +134,7 @@ impl SqliteFile {
             left: AtomicBool::new(false),
         };
         let mut connection = opened.options.connect().await?;
-        let holds_a_store = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-        let found: Result<i64, _> = sqlx::query_scalar(holds_a_store)
+        let found: Result<i64, _> = sqlx::query_scalar(TABLES_OF_A_STORE)
             .fetch_one(&mut connection)
             .await;
         connection.close().await?;

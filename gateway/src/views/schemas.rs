@@ -1,9 +1,11 @@
 //! The schemas of values, as exact as JSON Schema can say what the domain accepts.
 
 use utoipa::openapi::schema::{
-    ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+    AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat,
+    SchemaType, Type,
 };
 
+use crate::keys::KeyStatus;
 use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
@@ -68,7 +70,7 @@ pub fn plain_key() -> Schema {
 /// Whether a key is good.
 #[must_use]
 pub fn key_status() -> Schema {
-    one_of(&["active", "expired", "revoked", "disabled"])
+    one_of(&KeyStatus::WORDS)
 }
 
 /// What is done to keys that leak.
@@ -220,6 +222,31 @@ pub fn moment() -> Schema {
         .into()
 }
 
+/// A moment as a body may have it.
+#[must_use]
+pub fn moment_given() -> Schema {
+    AnyOfBuilder::new().item(moment()).item(date()).into()
+}
+
+/// A time as a query may have it: a length of time, a date or a moment.
+#[must_use]
+pub fn when() -> Schema {
+    let span = text("^[1-9][0-9]{0,3}(s|m|h|d|w)$", 2, 5);
+    AnyOfBuilder::new()
+        .item(Schema::from(span))
+        .item(date())
+        .item(moment())
+        .into()
+}
+
+/// Midnight UTC of a day.
+fn date() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+        .into()
+}
+
 /// A moment that may not be.
 #[must_use]
 pub fn moment_or_null() -> Schema {
@@ -276,6 +303,11 @@ pub fn or_null(schema: Schema) -> Schema {
         Schema::Array(mut array) => {
             with_null(&mut array.schema_type);
             array.into()
+        }
+        Schema::AnyOf(mut any) => {
+            let null = ObjectBuilder::new().schema_type(Type::Null);
+            any.items.push(Schema::from(null).into());
+            any.into()
         }
         other => other,
     }

@@ -410,9 +410,12 @@ fn no_operation_takes_a_parameter_that_there_is_not() {
                 .replace("{id}", "key_0123456789abcdefghij")
                 .replace("{name}", "default"),
         );
-        let path = match path.strip_prefix("/v1/consumers/") {
-            Some(_) => path.replace("key_", "csmr_"),
-            None => path,
+        let path = if path.starts_with("/v1/consumers/") {
+            path.replace("key_", "csmr_")
+        } else if path.starts_with("/v1/gateways/") {
+            path.replace("key_0123456789abcdefghij", "gw_0123456789abcdef")
+        } else {
+            path
         };
         if path == "/v1/auth" {
             // Its query is that of the request in question.

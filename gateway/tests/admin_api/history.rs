@@ -108,6 +108,62 @@ fn usage_is_told_of_whoever_is_asked_for() {
 }
 
 #[test]
+fn times_and_words_of_queries_are_refused_with_what_is_accepted() {
+    let rig = Rig::new();
+    for (query, said) in [
+        ("/v1/audit?since=yesterday", "such as `7d`"),
+        ("/v1/audit?until=30", "midnight UTC"),
+        ("/v1/usage?from=2030-02-30", "midnight UTC"),
+        ("/v1/keys?ending_within=soon", "such as `7d`"),
+        ("/v1/keys?unused_for=-1d", "such as `7d`"),
+        (
+            "/v1/keys?status=good",
+            "active, expired, revoked and disabled",
+        ),
+        ("/v1/audit?action=key.revoked", "key.revoke, key.disable"),
+    ] {
+        let answer = rig.call("GET", query, None);
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.text().contains(said), "{query}: {}", answer.text());
+    }
+}
+
+#[test]
+fn keys_are_listed_by_status_end_and_use() {
+    let rig = Rig::new();
+    let key = |body: Value| text(&rig.made("/v1/keys", &body), "id").to_owned();
+    let ending = key(json!({ "consumer": "a", "expires_at": "2090-01-01" }));
+    let lasting = key(json!({ "consumer": "a" }));
+    rig.call("DELETE", &format!("/v1/keys/{lasting}"), None);
+    let revoked = rig.shown(&format!("/v1/keys/{lasting}"));
+    assert!(revoked["revoked_at"].is_string(), "{revoked}");
+    assert!(
+        text(&revoked, "revoked_by").starts_with("api:"),
+        "{revoked}"
+    );
+    for (query, found) in [
+        ("status=active", vec![&ending]),
+        ("status=revoked", vec![&lasting]),
+        ("ending_within=30d", vec![]),
+        ("ending_within=2090-01-02", vec![&ending]),
+        ("unused_for=90d", vec![]),
+        ("created_since=1h&hint=pstn_", vec![&ending, &lasting]),
+        ("created_until=1h", vec![]),
+    ] {
+        let page = rig.shown(&format!("/v1/keys?{query}"));
+        let mut ids: Vec<&str> = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| text(key, "id"))
+            .collect();
+        let mut wanted: Vec<&str> = found.into_iter().map(String::as_str).collect();
+        (ids.sort_unstable(), wanted.sort_unstable());
+        assert_eq!(ids, wanted, "{query}");
+    }
+}
+
+#[test]
 fn the_audit_is_told_page_by_page_and_by_filter() {
     let rig = Rig::new();
     let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
@@ -165,6 +221,9 @@ fn the_audit_is_told_page_by_page_and_by_filter() {
         ("?actor=api:ci".to_owned(), 1),
         ("?actor=api:nobody".to_owned(), 0),
         ("?since=2100-01-01T00:00:00Z".to_owned(), 0),
+        ("?since=2100-01-01".to_owned(), 0),
+        ("?since=7d&until=2100-01-01".to_owned(), 4),
+        ("?until=1h+30m".to_owned(), 0),
         ("?until=2000-01-01T00:00:00Z".to_owned(), 0),
     ] {
         assert_eq!(

@@ -28,6 +28,18 @@ impl Balancer {
         })
     }
 
+    /// HAProxy as docs/OPERATE.md sets it up, but that it asks `gateway` for `path` every 100 ms.
+    pub(crate) fn haproxy_that_checks(path: &str, gateway: SocketAddr) -> Self {
+        Self::start("haproxy", &["-db", "-f"], |address, _| {
+            format!(
+                "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n\
+                 listen front\n  bind {address}\n  option forwardfor\n  option httpchk\n\
+                 \x20 http-check send meth GET uri {path} ver HTTP/1.1 hdr Host gateway\n  http-check expect status 200\n\
+                 \x20 server gateway {gateway} check inter 100ms fall 2 rise 1\n"
+            )
+        })
+    }
+
     /// nginx's stream module, which announces its clients to `gateway`.
     pub(crate) fn nginx(gateway: SocketAddr) -> Self {
         let program = "/usr/sbin/nginx";

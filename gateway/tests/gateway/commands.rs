@@ -1,6 +1,6 @@
 //! The commands that make secrets and keys, as scripts use them.
 
-use crate::rig::{database, gateway};
+use crate::rig::{database, gateway, make_store};
 
 #[test]
 fn a_new_secret_is_fit_to_be_one_and_never_the_same() {
@@ -19,6 +19,7 @@ fn a_new_secret_is_fit_to_be_one_and_never_the_same() {
 fn a_key_is_printed_once_as_one_object_and_stored_nowhere() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let run =
         |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
 
@@ -83,6 +84,7 @@ fn a_key_is_printed_once_as_one_object_and_stored_nowhere() {
 fn the_prefix_of_new_keys_is_a_setting() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let output = gateway(
         directory.path(),
         &[("DATABASE_URL", &store), ("GATEWAY__KEYS__PREFIX", "acme")],
@@ -98,6 +100,7 @@ fn the_prefix_of_new_keys_is_a_setting() {
 fn what_is_not_there_is_exit_1_and_a_key_is_never_echoed() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let run =
         |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
     for arguments in [
@@ -128,6 +131,7 @@ fn what_is_not_there_is_exit_1_and_a_key_is_never_echoed() {
 fn a_leaked_key_is_logged_by_the_command_too() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let run =
         |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
     let created = run(&["keys", "create", "--consumer", "acme", "--json"]);
@@ -162,6 +166,7 @@ fn a_leaked_key_is_logged_by_the_command_too() {
 fn help_says_what_is_accepted_in_the_words_of_the_refusal() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let run = |arguments: &[&str]| {
         let output = gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
         let text = [output.stdout, output.stderr].concat();
@@ -222,4 +227,61 @@ fn help_says_what_is_accepted_in_the_words_of_the_refusal() {
             "{command:?} {before:?}: {accepted:?} is not in the help: {help}"
         );
     }
+}
+
+#[test]
+fn only_the_gateway_and_an_import_make_a_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("data/gateway.db");
+    let run = |arguments: &[&str]| gateway(directory.path(), &[], arguments);
+    let id = "key_00000000000000000000";
+    let commands = [
+        &["keys", "create", "--consumer", "demo"][..],
+        &["keys", "list"],
+        &["keys", "show", id],
+        &["keys", "revoke", id],
+        &["keys", "roll", id],
+        &["keys", "disable", id],
+        &["keys", "enable", id],
+        &["keys", "report-leak"],
+        &["consumers", "create", "demo"],
+        &["consumers", "list"],
+        &["buckets", "create", "partners"],
+        &["buckets", "list"],
+        &["audit"],
+        &["gateways"],
+        &["usage"],
+        &["export"],
+    ];
+    let refused = |because: &str| {
+        for arguments in commands {
+            let output = run(arguments);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.code() == Some(1)
+                    && output.stdout.is_empty()
+                    && said.contains(&file.display().to_string())
+                    && said.contains("is DATABASE_URL set as for the gateway?"),
+                "{because}: {arguments:?}: {output:?}"
+            );
+        }
+    };
+    refused("there is no folder");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    std::fs::create_dir(directory.path().join("data")).unwrap();
+    refused("there is no file");
+    std::fs::write(&file, "").unwrap();
+    refused("the file is empty");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
+
+    assert!(
+        run(&["import", "--format", "jsonl", "/dev/null"])
+            .status
+            .success()
+    );
+    assert!(
+        run(&["keys", "create", "--consumer", "demo"])
+            .status
+            .success()
+    );
 }

@@ -7,6 +7,9 @@ use crate::rig::{SECRET, gateway};
 
 /// A file that sets what has no default.
 const EVERY_OPTION: &str = r#"
+[listen]
+health_path = "/healthz"
+
 [[listen.tls]]
 cert_file = "pair.crt"
 key_file = "pair.key"

@@ -9,6 +9,7 @@
 mod answers;
 mod bad_input;
 mod balancers;
+mod buckets;
 mod caches;
 mod certificates;
 mod client;
@@ -20,6 +21,7 @@ mod failures;
 mod fleet;
 mod full_pipes;
 mod headers;
+mod health_path;
 mod http_1_0;
 mod importing;
 mod in_force;

@@ -143,6 +143,14 @@ pub(crate) fn gateway(directory: &Path, variables: &[(&str, &str)], arguments: &
     output
 }
 
+/// Makes an empty store in `directory`, as an import does.
+pub(crate) fn make_store(directory: &Path) {
+    let url = database(directory);
+    let import = ["import", "--format", "jsonl", "/dev/null"];
+    let output = gateway(directory, &[("DATABASE_URL", &url)], &import);
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// The real binary, running as a process of its own.
 pub(crate) struct Process {
     pub(crate) public: SocketAddr,

@@ -367,7 +367,7 @@ fn the_command_draws_a_chart_and_refuses_what_it_cannot_answer() {
     for arguments in [
         &["--since", "yesterday"][..],
         &["--since", "1h", "--from", "2030-01-01T00:00:00Z"],
-        &["--to", "2030-01-01T00:00:00Z"],
+        &["--since", "1h", "--until", "2h"],
         &[
             "--from",
             "2030-01-02T00:00:00Z",

@@ -1,11 +1,14 @@
 //! Lists with filters.
 
-use postern_gateway::keys::Tags;
+use postern_gateway::keys::{
+    Hour, KeyDigest, KeyState, KeyStatus, KeyUsage, Tags, UnixMillis, UsageCounts,
+};
 use postern_gateway::store::{
-    After, ConsumerEdit, ConsumerFilter, DatabaseUrl, KeyFilter, NewConsumer, StoreError,
+    After, ConsumerEdit, ConsumerFilter, DatabaseUrl, KeyFilter, NewConsumer, NewKey, StoreError,
+    UsageBatch,
 };
 
-use super::making::{consumer, create_key, later, open, stamp};
+use super::making::{NOW, consumer, create_key, key, later, open, owner, stamp};
 
 fn tags(tags: &[&str]) -> Tags {
     Tags::new(tags.iter().map(|tag| tag.parse().unwrap())).unwrap()
@@ -158,6 +161,7 @@ pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
                 consumer: None,
                 bucket: filter.bucket,
                 tags: filter.tags,
+                ..KeyFilter::default()
             };
             let mut found: Vec<_> = store
                 .list_keys(&filter, None, 100)
@@ -230,4 +234,208 @@ pub(crate) async fn tags_are_found_as_they_are_now(url: &DatabaseUrl) {
     };
     let listed = store.list_consumers(&filter, None, 1_000).await.unwrap();
     assert_eq!(listed.len(), 520);
+}
+
+pub(crate) async fn keys_are_filtered_by_what_they_are_and_when(url: &DatabaseUrl) {
+    let store = open(url).await;
+    let made = async |name: &str, hint: &str, ends: Option<u64>, at: u64| {
+        let new = NewKey {
+            hint: hint.to_owned(),
+            expires_at: ends.map(|seconds| later(seconds).at),
+            ..key(owner(name), name)
+        };
+        store.create_key(new, &later(at)).await.unwrap().key.id
+    };
+    let a = made("a", "pstn_aaaa", None, 0).await;
+    made("b", "pstn_aabb", Some(100), 1).await;
+    let c = made("c", "legacy", Some(1_000), 2).await;
+    let d = made("d", "", Some(1_000), 3).await;
+    let now = later(500).at;
+    for (id, state) in [(&c, KeyState::Disabled), (&d, KeyState::Revoked)] {
+        store.set_key_state(id, state, &later(4)).await.unwrap();
+    }
+    let used = [KeyUsage {
+        key: a,
+        hour: Hour::of(later(50).at),
+        counts: UsageCounts {
+            requests: 1,
+            ..UsageCounts::default()
+        },
+        last_used_at: Some(later(50).at),
+    }];
+    let batch = UsageBatch {
+        writer: "w",
+        number: 1,
+    };
+    store.add_usage(batch, &used).await.unwrap();
+    let none = KeyFilter::default;
+    let of = |status| Some((status, now));
+    for (filter, names) in [
+        (none(), "abcd"),
+        (
+            KeyFilter {
+                hint: Some("pstn_aa".to_owned()),
+                ..none()
+            },
+            "ab",
+        ),
+        (
+            KeyFilter {
+                hint: Some("pstn_aab".to_owned()),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            KeyFilter {
+                hint: Some("PSTN_AA".to_owned()),
+                ..none()
+            },
+            "",
+        ),
+        (
+            KeyFilter {
+                hint: Some("%".to_owned()),
+                ..none()
+            },
+            "",
+        ),
+        (
+            KeyFilter {
+                status: of(KeyStatus::Active),
+                ..none()
+            },
+            "a",
+        ),
+        (
+            KeyFilter {
+                status: of(KeyStatus::Expired),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            KeyFilter {
+                status: of(KeyStatus::Disabled),
+                ..none()
+            },
+            "c",
+        ),
+        (
+            KeyFilter {
+                status: of(KeyStatus::Revoked),
+                ..none()
+            },
+            "d",
+        ),
+        (
+            KeyFilter {
+                ending: Some(NOW..=later(100).at),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            KeyFilter {
+                ending: Some(NOW..=later(99).at),
+                ..none()
+            },
+            "",
+        ),
+        (
+            KeyFilter {
+                ending: Some(later(100).at..=later(1_000).at),
+                ..none()
+            },
+            "c",
+        ),
+        (
+            KeyFilter {
+                unused_since: Some(later(60).at),
+                ..none()
+            },
+            "abcd",
+        ),
+        (
+            KeyFilter {
+                unused_since: Some(later(50).at),
+                ..none()
+            },
+            "bcd",
+        ),
+        (
+            KeyFilter {
+                unused_since: Some(later(2).at),
+                ..none()
+            },
+            "b",
+        ),
+        (
+            KeyFilter {
+                created_since: Some(later(2).at),
+                ..none()
+            },
+            "cd",
+        ),
+        (
+            KeyFilter {
+                created_until: Some(later(2).at),
+                ..none()
+            },
+            "ab",
+        ),
+        (
+            KeyFilter {
+                created_since: Some(UnixMillis(i64::MIN)),
+                created_until: Some(UnixMillis(i64::MAX)),
+                status: of(KeyStatus::Active),
+                hint: Some("pstn_".to_owned()),
+                ..none()
+            },
+            "a",
+        ),
+    ] {
+        let found: Vec<_> = store
+            .list_keys(&filter, None, 100)
+            .await
+            .unwrap()
+            .iter()
+            .map(|one| one.consumer_name.to_string())
+            .collect();
+        assert_eq!(found.concat(), names, "{filter:?}");
+    }
+    for (text, names) in [
+        ("pstn_aaaa", "a"),
+        ("pstn_aaaaBCDEF", "a"),
+        ("pstn_aa", "ab"),
+        ("legacy-0123", "c"),
+        ("leg", "c"),
+        ("Legacy", ""),
+        ("_", ""),
+    ] {
+        let found = store.keys_like(text, 10).await.unwrap();
+        let names_of: Vec<_> = found
+            .iter()
+            .map(|one| one.consumer_name.to_string())
+            .collect();
+        assert_eq!(names_of.concat(), names, "{text}");
+    }
+    let digest = KeyDigest::of(b"d");
+    let found = store.key_with(&digest).await.unwrap().unwrap();
+    assert_eq!(found.id, d);
+    let revoked = found.revoked.unwrap();
+    assert_eq!((revoked.at, &*revoked.by), (later(4).at, "cli:tester"));
+    assert_eq!(store.key(&c).await.unwrap().unwrap().revoked, None);
+    assert!(
+        store
+            .key_with(&KeyDigest::of(b"e"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let spelled = store
+        .consumer_spelled_like(&"default".parse().unwrap(), &"A".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(spelled.unwrap().as_str(), "a");
 }

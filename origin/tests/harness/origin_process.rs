@@ -41,7 +41,15 @@ pub(crate) struct Answer {
 impl OriginProcess {
     /// Starts it on a free port and waits until it says where it listens.
     pub(crate) fn start<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut child = command()
+        Self::start_as(command(), environment)
+    }
+
+    /// Starts another program that listens as it does, and says so in the same way.
+    pub(crate) fn start_as<'a>(
+        mut command: Command,
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut child = command
             .env("ORIGIN_LISTEN", "127.0.0.1:0")
             .envs(environment)
             .spawn()
@@ -90,6 +98,34 @@ impl OriginProcess {
     /// `GET path` with these header lines, byte for byte.
     pub(crate) fn get(&self, path: &str, lines: &[(&[u8], &[u8])]) -> Answer {
         self.send("GET", path, lines, b"")
+    }
+
+    /// `GET path` that asks to leave HTTP for `protocol`, and its answer up to the end of its body.
+    pub(crate) fn upgrade(&self, path: &str, protocol: &str, lines: &[(&[u8], &[u8])]) -> Answer {
+        let mut all: Vec<(&[u8], &[u8])> = vec![
+            (b"upgrade", protocol.as_bytes()),
+            (b"sec-websocket-version", b"13"),
+            (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        all.extend_from_slice(lines);
+        let mut stream = self.connect();
+        stream
+            .write_all(&head("GET", path, &all, "Upgrade"))
+            .unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            assert_ne!(
+                reader.read_until(b'\n', &mut bytes).unwrap(),
+                0,
+                "no answer: {bytes:?}"
+            );
+        }
+        let answer = read_answer(&mut bytes.as_slice());
+        let length = answer.header("content-length").map(|length| length.parse());
+        let mut body = vec![0; length.unwrap_or(Ok(0)).unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        Answer { body, ..answer }
     }
 
     /// Any request. The body follows the head as it is, framed by what `lines` say.

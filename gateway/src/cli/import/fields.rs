@@ -379,11 +379,7 @@ impl Fields {
 
     fn time(&mut self, column: Column) -> Result<Option<UnixMillis>, String> {
         let text = self.text(column)?;
-        let read = |text: &str| match text.trim() {
-            date if is_date(date) => UnixMillis::parse_rfc3339(&format!("{date}T00:00:00Z")),
-            moment => UnixMillis::parse_rfc3339(moment),
-        };
-        text.map(|text| read(&text).map_err(|error| bad(column, error)))
+        text.map(|text| UnixMillis::parse(text.trim()).map_err(|error| bad(column, error)))
             .transpose()
     }
 
@@ -542,14 +538,6 @@ impl Fields {
 }
 
 /// Whether `text` is a date without a time, as RFC 3339 writes one: midnight in UTC.
-fn is_date(text: &str) -> bool {
-    text.len() == 10
-        && text.bytes().enumerate().all(|(place, byte)| match place {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
-}
-
 fn json_in(column: Column, text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|_| bad(column, "it begins like JSON and is none"))
 }

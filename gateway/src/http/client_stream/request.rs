@@ -326,7 +326,7 @@ mod tests {
             ("GE'T / HTTP/1.1\r\nHost: h\r\n\r\n", BadRequestLine),
             (
                 "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\n\r\n",
-                BadRequestLine,
+                UnexpectedProxyHeader,
             ),
             ("GET / http/1.1\r\nHost: h\r\n\r\n", BadRequestLine),
             ("GET / HTTP/1.2\r\nHost: h\r\n\r\n", Version),

@@ -66,6 +66,10 @@ impl KeyRecord {
         self.rare.as_ref()?.scopes.as_ref()
     }
 
+    pub(super) fn state(&self) -> KeyState {
+        self.state
+    }
+
     pub(super) fn deprecated_at(&self) -> Option<UnixMillis> {
         self.rare.as_ref()?.deprecated_at
     }

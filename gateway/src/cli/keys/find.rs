@@ -1,0 +1,150 @@
+//! `gateway keys find`: whose key it is that somebody has, and what is the matter with it. It counts as no use.
+
+use zeroize::Zeroizing;
+
+use crate::cli::error::CommandError;
+use crate::cli::key_text::PlainArgument;
+use crate::cli::keys::list::KeysTable;
+use crate::cli::keys::print_key;
+use crate::cli::output::{JsonArray, Streams};
+use crate::keys::{ForeignKey, KeyDigest, MalformedKey, Prefix};
+use crate::store::{Stamp, Store, StoredKey};
+use crate::views::KeyView;
+
+/// Fewest characters of a beginning that are looked for, and most keys that are shown for it.
+const SHORTEST: usize = 4;
+const MOST_SHOWN: u32 = 100;
+
+/// What somebody has.
+#[derive(Debug, clap::Args)]
+pub struct FindKey {
+    /// Only `-`, which may be left out: a key, its first characters or its SHA-256 is read from standard input, or asked for
+    /// where that is a terminal.
+    #[arg(value_name = "-", default_value = "-", hide_default_value = true)]
+    text: PlainArgument,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+impl FindKey {
+    pub(super) async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
+        let given = self.text.read_hidden(streams)?;
+        let text = bare(&given);
+        if text.len() < given.len() {
+            streams.remark(format_args!(
+                "what stands around the key is no part of it: quotes, spaces, or `Bearer`"
+            ));
+        }
+        let found = match look(text, store, prefix, streams).await? {
+            found if found.is_empty() => return Err(CommandError::NotFound),
+            found => found,
+        };
+        if self.json {
+            let mut array = JsonArray::default();
+            for key in &found {
+                array.element(streams.out, &KeyView::of(key, stamp.at))?;
+            }
+            return Ok(array.finish(streams.out)?);
+        }
+        if let [key] = &*found {
+            return Ok(print_key(key, stamp.at, streams)?);
+        }
+        let mut table = KeysTable::new();
+        for key in &found {
+            table.key(key, stamp.at);
+        }
+        Ok(table.0.flush(streams.out)?)
+    }
+}
+
+/// The keys that `text` is, or may be; what is the matter with it is said.
+async fn look(
+    text: &str,
+    store: &Store,
+    prefix: &Prefix,
+    streams: &mut Streams<'_>,
+) -> Result<Vec<StoredKey>, CommandError> {
+    let parsed = ForeignKey::parse(Zeroizing::new(text.to_owned()), prefix);
+    if let Ok(key) = &parsed
+        && let Some(found) = store.key_with(&key.digest()).await?
+    {
+        return Ok(vec![found]);
+    }
+    if let Ok(digest) = KeyDigest::parse(text)
+        && let Some(found) = store.key_with(&digest).await?
+    {
+        return Ok(vec![found]);
+    }
+    let is_mistyped = matches!(parsed, Err(MalformedKey::Checksum));
+    if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(Vec::new());
+    }
+    let like = store.keys_like(text, MOST_SHOWN).await?;
+    if !like.is_empty() {
+        let shown = like.len();
+        let why = if is_mistyped {
+            "it was mistyped: its checksum is wrong"
+        } else {
+            "no key is this whole text"
+        };
+        streams.remark(format_args!("{why}; {shown} begin as it does"));
+    }
+    Ok(like)
+}
+
+/// The text without what people and programs put around a key.
+fn bare(text: &str) -> &str {
+    let mut text = text;
+    loop {
+        let trimmed = text.trim();
+        let unquoted = ['"', '\'', '`']
+            .iter()
+            .find_map(|quote| trimmed.strip_prefix(*quote)?.strip_suffix(*quote));
+        let bare = match (unquoted, trimmed.split_once(' ')) {
+            (Some(inner), _) => inner,
+            (None, Some((scheme, rest))) if is_scheme(scheme) => rest,
+            (None, _) => trimmed,
+        };
+        if bare.len() == text.len() {
+            return text;
+        }
+        text = bare;
+    }
+}
+
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "authorization:", "x-api-key:"]
+        .iter()
+        .any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_around_a_key_is_taken_off() {
+        for text in [
+            "abc",
+            " abc\n",
+            "\"abc\"",
+            "'abc'",
+            "Bearer abc",
+            "Authorization: Bearer abc",
+            "\"authorization: bearer 'abc'\"",
+            "X-Api-Key: abc",
+        ] {
+            assert_eq!(bare(text), "abc", "{text}");
+        }
+        for text in ["", "\"", "a b", "\"abc", "Basic abc"] {
+            assert_eq!(bare(text), text);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `gateway keys list`: which keys there are, by what they are and when.
+
+use crate::cli::buckets::InBucket;
+use crate::cli::consumers;
+use crate::cli::error::{CommandError, refuse_keys};
+use crate::cli::output::{JsonArray, Streams, Table, moment, moment_or, or_dash};
+use crate::keys::{Description, KeyStatus, Prefix, UnixMillis, When};
+use crate::store::{KeyFilter, Stamp, Store, StoredKey};
+use crate::views::KeyView;
+
+/// How many keys are read at once.
+const PAGE: u32 = 500;
+
+/// Which keys. All that is given must hold.
+#[derive(Debug, clap::Args)]
+pub struct ListKeys {
+    /// Only those of this consumer.
+    #[arg(long, value_name = "NAME|ID")]
+    consumer: Option<String>,
+    #[command(flatten)]
+    bucket: InBucket,
+    /// Only those that begin with this, as far as their hint tells.
+    #[arg(long, value_name = "BEGINNING")]
+    hint: Option<String>,
+    /// Only those of this status: `active`, `expired`, `revoked` or `disabled`.
+    #[arg(long, value_name = "STATUS")]
+    status: Option<KeyStatus>,
+    /// Only those that are not revoked and end within this time, such as `30d`, or until this date or moment.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    ending_within: Option<When>,
+    /// Only those that were not used for this time, such as `90d`, or since this date or moment, and are as old.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "last-used-before")]
+    unused_for: Option<When>,
+    /// Only those that were made in this time, or from this date or moment on.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    created_since: Option<When>,
+    /// Only those that were made longer ago than this time, or before this date or moment.
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    created_until: Option<When>,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListKeys {
+    pub(super) async fn run(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        stamp: &Stamp,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), CommandError> {
+        refuse_keys(
+            self.hint.as_deref(),
+            prefix,
+            "the beginning of a key; `gateway keys find` takes a whole one from standard input",
+        )?;
+        let json = self.json;
+        let filter = self.filter(store, prefix, stamp.at).await?;
+        let (mut table, mut array) = (KeysTable::new(), JsonArray::default());
+        let mut after = None;
+        loop {
+            let page = store.list_keys(&filter, after.as_ref(), PAGE).await?;
+            for stored in &page {
+                if json {
+                    array.element(streams.out, &KeyView::of(stored, stamp.at))?;
+                } else {
+                    table.key(stored, stamp.at);
+                }
+            }
+            if !json {
+                table.0.flush(streams.out)?;
+            }
+            after = match page.last() {
+                Some(last) => Some(last.place()),
+                None if json => return Ok(array.finish(streams.out)?),
+                None => return Ok(()),
+            };
+        }
+    }
+
+    async fn filter(
+        self,
+        store: &Store,
+        prefix: &Prefix,
+        now: UnixMillis,
+    ) -> Result<KeyFilter, CommandError> {
+        let (consumer, bucket) = match &self.consumer {
+            Some(consumer) => {
+                let found = consumers::find(consumer, &self.bucket, store, prefix).await?;
+                (Some(found.consumer.id), None)
+            }
+            None => (None, self.bucket.given(prefix)?),
+        };
+        if let Some(bucket) = &bucket {
+            store.require_bucket(bucket).await?;
+        }
+        Ok(KeyFilter {
+            consumer,
+            bucket,
+            hint: self.hint,
+            status: self.status.map(|status| (status, now)),
+            ending: self.ending_within.map(|within| now..=within.ahead(now)),
+            unused_since: self.unused_for.map(|unused| unused.ago(now)),
+            created_since: self.created_since.map(|since| since.ago(now)),
+            created_until: self.created_until.map(|until| until.ago(now)),
+            ..KeyFilter::default()
+        })
+    }
+}
+
+/// Keys as a table for people.
+pub(super) struct KeysTable(pub(super) Table<8>);
+
+impl KeysTable {
+    pub(super) fn new() -> Self {
+        Self(Table::new([
+            "ID",
+            "CONSUMER",
+            "HINT",
+            "STATUS",
+            "EXPIRES",
+            "LAST USED",
+            "CREATED",
+            "DESCRIPTION",
+        ]))
+    }
+
+    pub(super) fn key(&mut self, stored: &StoredKey, now: UnixMillis) {
+        self.0.row([
+            stored.id.to_string(),
+            stored.consumer_name.to_string(),
+            stored.hint.clone(),
+            stored.status(now).as_str().to_owned(),
+            moment_or(stored.expires_at, "never"),
+            moment_or(stored.last_used_at, "-"),
+            moment(stored.created_at),
+            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+        ]);
+    }
+}

@@ -1,0 +1,115 @@
+//! [`When`]: a time as people write it, in every command and every query.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::keys::UnixMillis;
+
+/// A length of time from now, back or ahead as the place has it, or a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// So long from now.
+    Span(Duration),
+    /// Then.
+    At(UnixMillis),
+}
+
+/// Why a text is no [`When`].
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "write a length of time such as `7d` or `12h`, a date such as `2030-01-31`, which is midnight UTC, or a moment such as \
+     `2030-01-31T12:00:00Z`, before the year 10000"
+)]
+pub struct InvalidWhen;
+
+impl When {
+    /// Reads a length of time, a date (midnight UTC) or a moment in RFC 3339.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn parse(text: &str) -> Result<Self, InvalidWhen> {
+        match UnixMillis::parse(text) {
+            Ok(moment) => Ok(Self::At(moment)),
+            Err(_) => humantime::parse_duration(text)
+                .map(Self::Span)
+                .map_err(|_| InvalidWhen),
+        }
+    }
+
+    /// The moment, where a length of time lies behind `now`.
+    #[must_use]
+    pub fn ago(self, now: UnixMillis) -> UnixMillis {
+        match self {
+            Self::Span(span) => {
+                let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+                UnixMillis(now.0.saturating_sub(millis))
+            }
+            Self::At(moment) => moment,
+        }
+    }
+
+    /// The moment, where a length of time lies ahead of `now`.
+    #[must_use]
+    pub fn ahead(self, now: UnixMillis) -> UnixMillis {
+        match self {
+            Self::Span(span) => now.after(span),
+            Self::At(moment) => moment,
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = InvalidWhen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWhen> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_length_of_time_a_date_or_a_moment() {
+        let day = 86_400_000;
+        let now = UnixMillis(1_000 * day);
+        for (text, ago, ahead) in [
+            ("7d", 993 * day, 1_007 * day),
+            ("1h 30m", 1_000 * day - 5_400_000, 1_000 * day + 5_400_000),
+            ("0s", 1_000 * day, 1_000 * day),
+            ("1970-01-31", 30 * day, 30 * day),
+            ("1970-01-31T00:00:00Z", 30 * day, 30 * day),
+            ("1970-01-31T02:00:00.001+02:00", 30 * day + 1, 30 * day + 1),
+        ] {
+            let when = When::parse(text).unwrap();
+            let read = (when.ago(now), when.ahead(now));
+            assert_eq!(read, (UnixMillis(ago), UnixMillis(ahead)), "{text}");
+        }
+        let longest = When::parse("500000000000y").unwrap();
+        assert_eq!(longest.ahead(now), UnixMillis(i64::MAX));
+        assert!(longest.ago(now) < UnixMillis(0));
+        for text in [
+            "",
+            " ",
+            "30",
+            "-1d",
+            "d30",
+            "soon",
+            "now",
+            "2030-01",
+            "2030-1-31",
+            "2030-02-30",
+            "31.01.2030",
+            "2030-01-31 12:00",
+            "2030-01-31T12:00:00",
+            "+2030-01-31",
+            "9999-12-31T23:59:59-23:59",
+            "10000-01-01",
+        ] {
+            assert_eq!(When::parse(text), Err(InvalidWhen), "{text}");
+        }
+    }
+}
