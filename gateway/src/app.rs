@@ -1,5 +1,6 @@
 //! Wiring: the only file that knows every part. It binds, opens the store, and starts the two planes.
 
+mod descriptors;
 mod open_files;
 mod parts;
 
@@ -15,9 +16,10 @@ use std::time::Duration;
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
-use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use rustix::system::uname;
@@ -32,12 +34,12 @@ use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::drain::Drain;
-use crate::http::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream};
+use crate::http::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::http::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::KeyTable;
-use crate::leaks::public_keys::{GithubKeys, KeySource};
+use crate::leaks::public_keys::GithubKeys;
 use crate::open_streams::OpenStreams;
 use crate::panics::kept_up;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
@@ -48,7 +50,7 @@ use crate::telemetry::access_log::{AccessLog, Sink};
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
-use crate::tls::certificates::Certificates;
+use crate::tls::certificates::{Certificates, ServerPair};
 use crate::tls::socket::TlsSocket;
 use crate::usage::ledger::Ledger;
 use crate::usage::meter::{UsageMeter, UsageSender};
@@ -61,6 +63,28 @@ const BACKLOG: i32 = 1024;
 
 /// How long a connection that is being closed may take to do so.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What clients of the admin listener are held to: they are few, near, and send little.
+const ADMIN_LIMITS: ClientLimits = ClientLimits {
+    head_timeout: Duration::from_secs(5),
+    keep_alive: Duration::from_secs(75),
+    body: Pace {
+        idle: Duration::from_secs(10),
+        min_rate: 500,
+    },
+    write: Pace {
+        idle: Duration::from_secs(30),
+        min_rate: 100,
+    },
+    linger: Duration::from_secs(2),
+    head_bytes: 32 * 1024,
+    fields: 96,
+    extension_bytes: 4 * 1024,
+    trailer_bytes: 8 * 1024,
+};
+
+/// How long a TLS handshake with the admin listener may take.
+const ADMIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the gateway did not start.
 #[derive(Debug, Error)]
@@ -94,7 +118,7 @@ pub struct Gateway {
     public_address: SocketAddr,
     admin_address: SocketAddr,
     public: Server,
-    admin: actix_web::dev::Server,
+    admin: Server,
     operations: Operations,
     control: ControlPlane,
     access_log: Option<(LogWriter, JoinHandle<()>)>,
@@ -108,7 +132,8 @@ impl Gateway {
     ///
     /// # Errors
     /// What is missing to start.
-    pub async fn build(settings: Settings) -> Result<Self, StartError> {
+    pub async fn build(mut settings: Settings) -> Result<Self, StartError> {
+        descriptors::fit(&mut settings);
         let public_listener = listen(settings.listen.address, "listen.address")?;
         let admin_listener = listen(settings.admin.address, "admin.address")?;
         let (public_address, admin_address) =
@@ -118,17 +143,20 @@ impl Gateway {
         keys.own_keys_begin_with(&settings.store.prefix);
         let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
-        let certificates = Certificates::new(&settings.listen.certificates);
-        let front = match &certificates {
-            Some(certificates) => {
-                Front::Tls(TlsAcceptor::from(Arc::new(certificates.server_config()?)))
-            }
-            None => Front::Plain,
-        };
-        let scheme = front.scheme();
-        let watched = certificates
-            .clone()
-            .map(|certificates| (certificates, settings.listen.certificates.clone()));
+        let (front, certificates) = Front::of(&settings.listen.certificates)?;
+        let (admin_front, admin_certificates) = Front::of(&settings.admin.certificates)?;
+        let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
+        let watched: Vec<_> = [
+            (certificates, settings.listen.certificates.clone()),
+            (admin_certificates, settings.admin.certificates.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(served, pairs)| Some((served?, pairs)))
+        .collect();
+        let certificates = watched
+            .iter()
+            .map(|(served, _)| Arc::clone(served))
+            .collect();
         let store = StoreHandle::default();
         let sizes = Arc::<StoreSizes>::default();
         let (usage, ledger) = Ledger::new();
@@ -160,14 +188,19 @@ impl Gateway {
             settings.store.prefix.clone(),
             store,
         )
-        .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()));
+        .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
+        .reached(
+            matches!(admin_front, Front::Tls(_)),
+            settings.admin.public_url.as_ref(),
+        );
         let access_log = match settings.access_log {
             Sink::Stdout => Some(LogWriter::start(LogName::Access, unlocked(&io::stdout())?)?),
             Sink::Off => None,
         };
         let policy = policy(&settings, scheme, &upstreams)?;
-        let in_flight = Arc::new(RequestsInFlight::up_to(
+        let in_flight = Arc::new(RequestsInFlight::shared(
             settings.listen.max_requests_in_flight,
+            settings.listen.share_of_a_key(),
         ));
         let metrics = Metrics::new();
         let refused = Arc::new(Refused::default());
@@ -205,13 +238,14 @@ impl Gateway {
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(
             admin_listener,
+            &settings,
+            admin_front,
             operations.clone(),
             page,
             judge,
-            settings.github_keys.clone(),
         )?;
         log::info!("listening on {scheme}://{public_address}");
-        log::info!("admin listening on http://{admin_address}");
+        log::info!("admin listening on {admin_scheme}://{admin_address}");
         Ok(Self {
             public_address,
             admin_address,
@@ -282,7 +316,7 @@ impl Gateway {
     }
 }
 
-/// What the public listener speaks beneath HTTP.
+/// What a listener speaks beneath HTTP.
 #[derive(Clone)]
 enum Front {
     Plain,
@@ -290,6 +324,15 @@ enum Front {
 }
 
 impl Front {
+    /// TLS with these certificates, or nothing where there are none.
+    fn of(pairs: &[ServerPair]) -> Result<(Self, Option<Arc<Certificates>>), StartError> {
+        let Some(certificates) = Certificates::new(pairs) else {
+            return Ok((Self::Plain, None));
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
+        Ok((Self::Tls(acceptor), Some(certificates)))
+    }
+
     fn scheme(&self) -> &'static str {
         match self {
             Self::Plain => "http",
@@ -350,9 +393,11 @@ impl DataPlane {
         settings: &ListenSettings,
         front: Front,
     ) -> io::Result<Server> {
+        let room = settings.max_connections.div_ceil(settings.workers);
         let builder = Server::build()
             .workers(settings.workers)
-            .max_concurrent_connections(settings.max_connections.div_ceil(settings.workers))
+            // One more is let in, for which the longest idle one goes.
+            .max_concurrent_connections(room.saturating_add(1))
             .shutdown_timeout(settings.drain_timeout.as_secs().max(1))
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
@@ -366,6 +411,7 @@ impl DataPlane {
             let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
             let log = FaultLog::default();
             let guard = ClientGuard::new(self.limits)
+                .with_room_for(room)
                 .announced_by(announcers.clone())
                 .observed_by(move |client, fault| {
                     faults.fault(fault);
@@ -440,16 +486,36 @@ impl DataPlane {
     }
 }
 
-/// Serves operators; `judge` is what requests are judged with that other proxies ask about, `github_keys` what reports of
-/// leaked keys are checked with.
+/// The admin API over guarded streams of one kind of socket.
+macro_rules! admin_service {
+    ($app:ident, $socket:ty) => {
+        HttpService::build()
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .on_connect_ext(|client: &ClientStream<$socket>, data| {
+                data.insert(client.control());
+            })
+            .finish(map_config(
+                $app()
+                    .into_factory()
+                    .map_err(|error: actix_web::Error| error.error_response()),
+                |()| AppConfig::default(),
+            ))
+    };
+}
+
+/// Serves operators; `judge` is what requests are judged with that other proxies ask about.
 fn serve_admin(
     listener: TcpListener,
+    settings: &Settings,
+    front: Front,
     operations: Operations,
     page: MetricsPage,
     judge: DataPlane,
-    github_keys: Option<KeySource>,
-) -> io::Result<actix_web::dev::Server> {
+) -> io::Result<Server> {
     let refused = web::Data::from(Arc::clone(&page.refused));
+    let (faults, github_keys) = (Arc::clone(&page.refused), settings.github_keys.clone());
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
@@ -461,11 +527,27 @@ fn serve_admin(
             .wrap(from_fn(admin::gate))
             .configure(admin::routes)
     };
-    let server = HttpServer::new(app)
+    let room = settings.admin.max_connections;
+    let guard = move || {
+        let (faults, ids) = (Arc::clone(&faults), RequestIds::new());
+        ClientGuard::new(ADMIN_LIMITS)
+            .with_room_for(room)
+            .refusing_by(move |refused| faults.refuse(refused, &ids))
+    };
+    let builder = Server::build()
         .workers(1)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
+        .max_concurrent_connections(room.saturating_add(1))
+        .disable_signals();
+    let builder = match front {
+        Front::Plain => builder.listen("admin", listener, move || {
+            guard().accept().and_then(admin_service!(app, TcpStream))
+        })?,
+        Front::Tls(acceptor) => builder.listen("admin", listener, move || {
+            let accept = guard().accept_tls(acceptor.clone(), ADMIN_HANDSHAKE_TIMEOUT);
+            accept.and_then(admin_service!(app, TlsSocket))
+        })?,
+    };
+    Ok(builder.run())
 }
 
 /// What other gateways and the command line know this one by: its host, and where it listens.

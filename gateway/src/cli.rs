@@ -183,8 +183,8 @@ pub fn start() -> ExitCode {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(store, prefix, stamp, screen, streams).await
         }),
-        Command::Healthcheck => match config::load_admin_address(file, &environment) {
-            Ok(address) => healthcheck::run(address),
+        Command::Healthcheck => match config::load_admin_door(file, &environment) {
+            Ok(door) => healthcheck::run(&door),
             Err(problems) => refuse(&problems),
         },
     }

@@ -14,12 +14,11 @@ pub mod value;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use postern_shared::source;
 
-use crate::config::admin::admin_address;
+use crate::config::admin::AdminDoor;
 use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{Settings, StoreSettings, key_prefix};
 use crate::keys::Prefix;
@@ -108,18 +107,18 @@ pub fn load_prefix(file: Option<&Path>, environment: &Environment) -> Result<Pre
     })
 }
 
-/// Where a gateway with these settings listens for operators.
+/// Where a gateway with these settings listens for operators, and what it shows there.
 ///
 /// # Errors
-/// Every problem of this setting.
-pub fn load_admin_address(
+/// Every problem of these settings.
+pub fn load_admin_door(
     file: Option<&Path>,
     environment: &Environment,
-) -> Result<SocketAddr, Problems> {
+) -> Result<AdminDoor, Problems> {
     read(file, environment, |reader| {
-        let address = admin_address(reader);
+        let door = AdminDoor::read(reader);
         reader.ignore_the_rest();
-        Some(address)
+        Some(door)
     })
 }
 

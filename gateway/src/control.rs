@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -85,8 +86,8 @@ pub struct Duties {
     pub name: String,
     /// Where it listens, so that whoever listened there before is known to be gone.
     pub listener: Option<String>,
-    /// The certificates of the public listener with their files.
-    pub certificates: Option<(Arc<Certificates>, Vec<ServerPair>)>,
+    /// The certificates of the listeners with their files.
+    pub certificates: Vec<(Arc<Certificates>, Vec<ServerPair>)>,
     /// The upstreams whose targets are checked.
     pub upstreams: Vec<Arc<Upstream>>,
     /// How those at `https` are spoken to.
@@ -170,15 +171,14 @@ impl Duties {
             upstreams,
             origin_tls,
         } = self;
+        let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
+            let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
+            kept_up("looking at the files of certificates", follow).await
+        }));
         let certificates = async {
-            match certificates {
-                Some((certificates, pairs)) => {
-                    let follow =
-                        async || watch::follow(Arc::clone(&certificates), pairs.clone()).await;
-                    kept_up("looking at the files of certificates", follow).await
-                }
-                None => std::future::pending().await,
-            }
+            // None of them ends; without any there is nothing to look at.
+            let _: Vec<Infallible> = certificates.await;
+            std::future::pending::<Infallible>().await
         };
         let follow_store = async {
             let mut restored = None;

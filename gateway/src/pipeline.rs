@@ -22,7 +22,7 @@ use actix_http::{
 use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
-use crate::auth::{Caller, Denial, api_key};
+use crate::auth::{Caller, CallerTag, Denial, api_key};
 use crate::drain::Drain;
 use crate::http::client_address::ClientAddress;
 use crate::http::client_stream::{ClientControl, ClientFault};
@@ -279,9 +279,11 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.waits();
+    let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some((protocol, control)) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
+            caller: tag,
             control,
             protocol,
             progress,
@@ -300,7 +302,14 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
         exchange
-            .while_admitted(forward(&worker.origins, &route.upstream, host, head, body))
+            .while_admitted(forward(
+                &worker.origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+            ))
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
@@ -352,6 +361,14 @@ fn admitted<'a>(
         );
     })?;
     admit(policy, size)?;
+    // Last: who is refused for something else is in nobody's way.
+    if !exchange.charge(&caller) {
+        return Err(match caller {
+            Caller::Key(_) => Refusal::TooManyOfKey,
+            // The others without a key are no one that the client is.
+            Caller::Anonymous => Refusal::Overloaded,
+        });
+    }
     Ok(Admitted {
         target,
         route,

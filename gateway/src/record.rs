@@ -138,6 +138,16 @@ impl Exchange {
         self.permit = Some(permit);
     }
 
+    /// Counts it in the share of its caller, until it has ended; whether there was room for it there.
+    #[must_use]
+    pub fn charge(&mut self, caller: &Caller) -> bool {
+        let key = match caller {
+            Caller::Key(key) => Some(key.digest()),
+            Caller::Anonymous => None,
+        };
+        self.permit.as_mut().is_none_or(|permit| permit.charge(key))
+    }
+
     /// Which route it falls under.
     pub fn routed(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));

@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod expiry;
 pub mod origin;
+pub mod own;
 pub mod pem;
 pub mod socket;
 mod trust;

@@ -12,7 +12,7 @@ use actix_web::{Error, HttpMessage as _, web};
 
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::tokens::Caller;
-use crate::admin::{Operations, Refused, forward_auth, hosts, leaks, query};
+use crate::admin::{Operations, Refused, forward_auth, leaks, query};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 
@@ -105,7 +105,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
         if request.path() != HEALTH {
             operations.hosts().check(request.headers())?;
         }
-        hosts::check_origin(request.headers())?;
+        operations.hosts().check_origin(request.headers())?;
     }
     if forward_auth::is_below(request.path()) || request.path() == forward_auth::PATH {
         // Its query is that of the request in question.

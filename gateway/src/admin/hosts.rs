@@ -7,29 +7,49 @@ use actix_web::http::header::{self, HeaderMap};
 use rustix::system::uname;
 
 use crate::admin::problem::{Kind, Problem};
-
-/// What the listener speaks; whoever puts TLS before it puts an origin of its own before it.
-const SCHEME: &str = "http://";
+use crate::config::admin::PublicUrl;
 
 /// The names that the listener answers to, in lower case. Addresses cannot be made to lead elsewhere, and need none.
-pub(super) struct Hosts(Vec<String>);
+pub(super) struct Hosts {
+    names: Vec<String>,
+    /// What the listener speaks, as URLs begin.
+    scheme: &'static str,
+    /// The origin of a proxy before it, as which its pages are known too.
+    public_origin: Option<String>,
+}
 
 impl Default for Hosts {
     /// `localhost`, and what the machine calls itself.
     fn default() -> Self {
-        Self(vec![
-            "localhost".to_owned(),
-            uname().nodename().to_string_lossy().to_ascii_lowercase(),
-        ])
+        Self {
+            names: vec![
+                "localhost".to_owned(),
+                uname().nodename().to_string_lossy().to_ascii_lowercase(),
+            ],
+            scheme: "http://",
+            public_origin: None,
+        }
     }
 }
 
 impl Hosts {
     /// These and `names`.
     pub(super) fn and<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
-        self.0
+        self.names
             .extend(names.into_iter().map(str::to_ascii_lowercase));
         self
+    }
+
+    /// The listener speaks TLS.
+    pub(super) fn over_tls(mut self) -> Self {
+        self.scheme = "https://";
+        self
+    }
+
+    /// The listener is reached at `url` too.
+    pub(super) fn reached_at(mut self, url: &PublicUrl) -> Self {
+        self.public_origin = Some(url.origin().to_owned());
+        self.and([url.host()])
     }
 
     /// Refuses a request for another host. One without a host is from no browser.
@@ -40,7 +60,34 @@ impl Hosts {
         }
         Err(Problem::new(
             Kind::MisdirectedRequest,
-            "The Host header is no IP address, not localhost, not the name of this machine, and not among admin.hosts.",
+            "The Host header is no IP address, not localhost, not the name of this machine, not among admin.hosts, and not that of admin.public_url.",
+        ))
+    }
+
+    /// Refuses what a page of another origin has made a browser send (RFC 6454).
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let host = headers
+            .get(header::HOST)
+            .map_or(&b""[..], |host| host.as_bytes());
+        let is_ours = |origin: &[u8]| {
+            let is_public = |public: &String| public.as_bytes().eq_ignore_ascii_case(origin);
+            self.public_origin.as_ref().is_some_and(is_public)
+                || origin
+                    .split_at_checked(self.scheme.len())
+                    .is_some_and(|(scheme, rest)| {
+                        scheme.eq_ignore_ascii_case(self.scheme.as_bytes())
+                            && rest.eq_ignore_ascii_case(host)
+                    })
+        };
+        if headers
+            .get_all(header::ORIGIN)
+            .all(|origin| is_ours(origin.as_bytes()))
+        {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::CrossOrigin,
+            "A page of another origin asks. Only pages of this listener may.",
         ))
     }
 
@@ -54,32 +101,11 @@ impl Hosts {
         let name = name.strip_suffix('.').unwrap_or(name);
         is_port(port)
             && (name.parse::<IpAddr>().is_ok()
-                || self.0.iter().any(|known| known.eq_ignore_ascii_case(name)))
+                || self
+                    .names
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(name)))
     }
-}
-
-/// Refuses what a page of another origin has made a browser send (RFC 6454).
-pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let host = headers
-        .get(header::HOST)
-        .map_or(&b""[..], |host| host.as_bytes());
-    let is_ours = |origin: &[u8]| {
-        origin
-            .split_at_checked(SCHEME.len())
-            .is_some_and(|(scheme, rest)| {
-                scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && rest.eq_ignore_ascii_case(host)
-            })
-    };
-    if headers
-        .get_all(header::ORIGIN)
-        .all(|origin| is_ours(origin.as_bytes()))
-    {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Kind::CrossOrigin,
-        "A page of another origin asks. Only pages of this listener may.",
-    ))
 }
 
 /// Whether `text` is nothing, or a port after its colon.
@@ -95,6 +121,7 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::config::value::Setting as _;
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
         lines
@@ -144,23 +171,36 @@ mod tests {
     #[test]
     fn only_the_listeners_own_pages_may_ask() {
         let host = (header::HOST, "127.0.0.1:8081");
-        for (origin, accepted) in [
-            ("http://127.0.0.1:8081", true),
-            ("HTTP://127.0.0.1:8081", true),
-            ("https://127.0.0.1:8081", false),
-            ("http://127.0.0.1", false),
-            ("http://127.0.0.1:8080", false),
-            ("http://evil.example", false),
-            ("null", false),
-            ("", false),
+        let public = PublicUrl::parse("https://postern.example.com").unwrap();
+        let plain = Hosts::default();
+        let tls = Hosts::default().over_tls();
+        let proxied = Hosts::default().reached_at(&public);
+        for (origin, to_plain, to_tls, to_proxied) in [
+            ("http://127.0.0.1:8081", true, false, true),
+            ("HTTP://127.0.0.1:8081", true, false, true),
+            ("https://127.0.0.1:8081", false, true, false),
+            ("http://127.0.0.1", false, false, false),
+            ("http://127.0.0.1:8080", false, false, false),
+            ("https://postern.example.com", false, false, true),
+            ("HTTPS://Postern.Example.com", false, false, true),
+            ("http://postern.example.com", false, false, false),
+            ("https://postern.example.com:444", false, false, false),
+            ("http://evil.example", false, false, false),
+            ("null", false, false, false),
+            ("", false, false, false),
         ] {
-            assert_eq!(
-                check_origin(&headers(&[host.clone(), (header::ORIGIN, origin)])).is_ok(),
-                accepted,
-                "{origin:?}"
-            );
+            let headers = headers(&[host.clone(), (header::ORIGIN, origin)]);
+            for (hosts, accepted) in [(&plain, to_plain), (&tls, to_tls), (&proxied, to_proxied)] {
+                assert_eq!(hosts.check_origin(&headers).is_ok(), accepted, "{origin:?}");
+            }
         }
-        assert!(check_origin(&headers(&[host])).is_ok());
-        assert!(check_origin(&headers(&[(header::ORIGIN, "http://evil.example")])).is_err());
+        assert!(plain.check_origin(&headers(&[host])).is_ok());
+        assert!(
+            plain
+                .check_origin(&headers(&[(header::ORIGIN, "http://evil.example")]))
+                .is_err()
+        );
+        let named = headers(&[(header::HOST, "postern.example.com")]);
+        assert!(proxied.check(&named).is_ok() && plain.check(&named).is_err());
     }
 }

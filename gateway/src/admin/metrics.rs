@@ -40,8 +40,8 @@ pub struct MetricsPage {
     pub usage: Arc<LedgerStatus>,
     /// How much there is in the store.
     pub sizes: Arc<StoreSizes>,
-    /// The certificates of the public listener, if it has any.
-    pub certificates: Option<Arc<Certificates>>,
+    /// The certificates of the listeners that have any.
+    pub certificates: Vec<Arc<Certificates>>,
     /// Lines that the access log lost, if there is one.
     pub access_log: Option<Arc<LostLines>>,
     /// What the admin listener refused.
@@ -95,7 +95,7 @@ impl MetricsPage {
         let mut expiry = page.family(
             "postern_certificate_expiry_timestamp_seconds",
             Kind::Gauge,
-            "The last second in which a certificate of the public listener is good, since 1970.",
+            "The last second in which a certificate of a listener is good, since 1970.",
         );
         let ends = self
             .certificates

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use actix_web::body::BoxBody;
 use actix_web::{HttpResponse, Route, web};
 use utoipa::PartialSchema as _;
 use utoipa::openapi::path::{PathItem, Paths};
@@ -9,18 +10,20 @@ use utoipa::openapi::schema::{Components, ObjectBuilder, Ref, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::Tag;
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Response, ResponseBuilder,
+    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Response, ResponseBuilder, Server,
 };
 
+use crate::admin::Operations;
 use crate::admin::endpoint::{Endpoint, header};
 use crate::admin::endpoints;
 use crate::admin::problem::{FieldError, ProblemBody};
+use crate::config::admin::PublicUrl;
 use crate::views::schemas;
 
 /// What the document calls the bearer token.
 pub(super) const SCHEME: &str = "token";
 
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| text(None));
 
 /// The operation that shows the document.
 pub(super) fn endpoint() -> Endpoint {
@@ -33,6 +36,13 @@ pub(super) fn endpoint() -> Endpoint {
             "application/json",
             any_object.into(),
         )
+}
+
+/// The document as it is shown, with where the listener is reached, if that is known.
+pub(super) fn text(reached_at: Option<&PublicUrl>) -> String {
+    let mut document = document();
+    document.servers = reached_at.map(|url| vec![Server::new(url.origin())]);
+    document.to_json().unwrap_or_default()
 }
 
 /// The document.
@@ -125,9 +135,11 @@ pub(super) fn problem(status: u16, meaning: &str) -> Response {
 }
 
 fn show() -> Route {
-    web::route().to(async || {
+    web::route().to(async |operations: web::Data<Operations>| {
+        let named = operations.document().map(str::to_owned);
+        let body = named.map_or_else(|| BoxBody::new(DOCUMENT.as_str()), BoxBody::new);
         HttpResponse::Ok()
             .content_type("application/json")
-            .body(DOCUMENT.as_str())
+            .body(body)
     })
 }

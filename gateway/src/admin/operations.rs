@@ -13,8 +13,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use crate::admin::endpoint::{Answered, Endpoint};
 use crate::admin::hosts::Hosts;
 use crate::admin::idempotency::Running;
+use crate::admin::openapi;
 use crate::admin::problem::Problem;
 use crate::admin::tokens::{AdminToken, Tokens};
+use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::proxy::Upstream;
 use crate::store::{FeedStatus, Store, StoreHandle};
@@ -34,6 +36,7 @@ pub struct Operations {
     stopping: Arc<AtomicBool>,
     tokens: Arc<Tokens>,
     hosts: Arc<Hosts>,
+    document: Option<Arc<str>>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -61,6 +64,7 @@ impl Operations {
             stopping: Arc::default(),
             tokens,
             hosts: Arc::default(),
+            document: None,
             prefix,
             store,
             running: Running::default(),
@@ -74,6 +78,28 @@ impl Operations {
             hosts: Arc::new(Hosts::default().and(hosts)),
             ..self
         }
+    }
+
+    /// That the listener speaks TLS, where it does, and is reached at `public_url`, where there is one.
+    #[must_use]
+    pub fn reached(self, over_tls: bool, public_url: Option<&PublicUrl>) -> Self {
+        let mut hosts = Arc::try_unwrap(self.hosts).unwrap_or_default();
+        if over_tls {
+            hosts = hosts.over_tls();
+        }
+        if let Some(url) = public_url {
+            hosts = hosts.reached_at(url);
+        }
+        Self {
+            hosts: Arc::new(hosts),
+            document: public_url.map(|url| Arc::from(openapi::text(Some(url)))),
+            ..self
+        }
+    }
+
+    /// The document of the API where it names a server.
+    pub(super) fn document(&self) -> Option<&str> {
+        self.document.as_deref()
     }
 
     /// From now on the gateway is not ready: it takes no new work.

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::admin::problem::Kind;
+use crate::http::client_stream::Refused as ClientRefused;
+use crate::http::refusal::Refusal;
+use crate::http::request_id::RequestIds;
 use crate::telemetry::metrics::text::{Kind as Family, Page};
 use crate::telemetry::process_log::AtMost;
 
@@ -30,6 +33,17 @@ impl Refused {
         if let Some(count) = self.by_kind.get(kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Words the answer to a client that never came to a request, counts it and tells of it.
+    pub fn refuse(&self, client: &ClientRefused<'_>, ids: &RequestIds) -> Option<Vec<u8>> {
+        let answer = Refusal::of_fault(client.fault)?.to_bytes("", &ids.make());
+        // What its handler is to answer is counted there.
+        if !client.within_request {
+            self.count(Kind::BadRequest);
+            self.tell(Kind::BadRequest, "UNKNOWN", "", client.client.peer());
+        }
+        Some(answer)
     }
 
     /// Tells of a request that was turned away before anything was done for it. `path` is what may be shown; nothing else that was

@@ -1,36 +1,80 @@
 //! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::config::admin::AdminDoor;
+use crate::tls::own;
 
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// Most bytes of the answer that are looked at.
+const STATUS_LINE_BYTES: usize = 64;
 
-/// Asks the gateway whose admin listener is at `address`.
+/// Asks the gateway behind `door`. Over TLS, the certificate has to be one that the settings name.
 #[must_use]
-pub fn run(address: SocketAddr) -> ExitCode {
-    let address = reachable(address);
-    let answer = actix_rt::System::new().block_on(async {
-        let client = awc::Client::builder().timeout(DEADLINE).finish();
-        client
-            .get(format!("http://{address}/readyz"))
-            .send()
-            .await
-            .map(|answer| answer.status())
-            .map_err(|error| error.to_string())
-    });
-    match answer {
-        Ok(status) if status.is_success() => ExitCode::SUCCESS,
+pub fn run(door: &AdminDoor) -> ExitCode {
+    let address = reachable(door.address);
+    let scheme = if door.certificates.is_empty() {
+        "http"
+    } else {
+        "https"
+    };
+    match ask(door, address) {
+        Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("gateway: not ready: {status} from http://{address}/readyz");
+            eprintln!("gateway: not ready: {status} from {scheme}://{address}/readyz");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("gateway: no answer from http://{address}/readyz: {error}");
+            eprintln!("gateway: no answer from {scheme}://{address}/readyz: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The status of the answer.
+fn ask(door: &AdminDoor, address: SocketAddr) -> io::Result<u16> {
+    let due = Instant::now() + DEADLINE;
+    let socket = TcpStream::connect_timeout(&address, DEADLINE)?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_write_timeout(Some(DEADLINE))?;
+    if door.certificates.is_empty() {
+        return exchange(socket, address, due);
+    }
+    let config = own::client(&door.certificates).map_err(io::Error::other)?;
+    let name = ServerName::IpAddress(address.ip().into());
+    let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    exchange(StreamOwned::new(tls, socket), address, due)
+}
+
+fn exchange(mut io: impl Read + Write, address: SocketAddr, due: Instant) -> io::Result<u16> {
+    write!(
+        io,
+        "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )?;
+    io.flush()?;
+    let (mut line, mut buffer) = (Vec::new(), [0; STATUS_LINE_BYTES]);
+    while line.len() < STATUS_LINE_BYTES && !line.contains(&b'\n') {
+        if Instant::now() > due {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match io.read(&mut buffer)? {
+            0 => break,
+            read => line.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+    let line = String::from_utf8_lossy(&line);
+    let status = line
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
+    status.ok_or_else(|| io::Error::other("it does not speak HTTP/1.1"))
 }
 
 /// An address that listens on every interface is reached over the loopback.

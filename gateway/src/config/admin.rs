@@ -7,7 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::admin::tokens::{AdminToken, Role};
 use crate::config::reader::Reader;
-use crate::config::value::{FilePath, HostName, Setting};
+use crate::config::settings::read_server_pair;
+use crate::config::value::{Count, FilePath, HostName, Setting};
+use crate::tls::certificates::ServerPair;
+
+/// Operators are few; what other proxies ask `/v1/auth` over is kept open by them.
+const MAX_CONNECTIONS: usize = 256;
 
 /// The name of `ADMIN_TOKEN`.
 const BUILT_IN: &str = "admin";
@@ -23,6 +28,12 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// The names that it answers to, besides those that every machine has.
     pub hosts: Vec<HostName>,
+    /// Where people and programs reach it, where that is not its own address: by a proxy before it for instance.
+    pub public_url: Option<PublicUrl>,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// The certificates; with none the listener speaks plain HTTP, with any it speaks TLS only.
+    pub certificates: Vec<ServerPair>,
     /// The bearer tokens of the admin API; without any the API is off.
     pub tokens: Vec<AdminToken>,
 }
@@ -49,6 +60,9 @@ impl AdminSettings {
         reader.section("admin", |section| {
             let address = address(section);
             let hosts = section.take_list("hosts");
+            let public_url = section.take_optional("public_url");
+            let max_connections = section.take("max_connections", Count(MAX_CONNECTIONS)).0;
+            let certificates = section.sections("tls", read_server_pair);
             let of_the_file = section.sections("tokens", read_token);
             let mut tokens: Vec<AdminToken> = token.into_iter().collect();
             for (index, read) in of_the_file.into_iter().enumerate() {
@@ -67,18 +81,40 @@ impl AdminSettings {
                 }
                 tokens.push(read);
             }
-            Self { address, hosts, tokens }
+            Self {
+                address,
+                hosts,
+                public_url,
+                max_connections,
+                certificates: certificates.into_iter().flatten().collect(),
+                tokens,
+            }
         })
     }
 }
 
-/// Takes the address alone, for a command that needs no more.
-pub(super) fn admin_address(reader: &mut Reader) -> SocketAddr {
-    reader.section("admin", |section| {
-        let address = address(section);
-        section.ignore_the_rest();
-        address
-    })
+/// Where a gateway listens for operators, and what it shows there.
+#[derive(Debug, Clone)]
+pub struct AdminDoor {
+    /// The address.
+    pub address: SocketAddr,
+    /// The certificates; none is plain HTTP.
+    pub certificates: Vec<ServerPair>,
+}
+
+impl AdminDoor {
+    /// Takes no more than it needs.
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        reader.section("admin", |section| {
+            let address = address(section);
+            let certificates = section.sections("tls", read_server_pair);
+            section.ignore_the_rest();
+            Self {
+                address,
+                certificates: certificates.into_iter().flatten().collect(),
+            }
+        })
+    }
 }
 
 fn address(section: &mut Reader) -> SocketAddr {
@@ -162,6 +198,80 @@ fn shown(path: &std::path::Path) -> String {
     source::shown_path(&path.to_string_lossy())
 }
 
+/// Where the admin listener is reached: `https://host[:port]`, or `http`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    origin: String,
+    host: String,
+}
+
+impl PublicUrl {
+    /// It as an origin (RFC 6454), in lower case and without a port that need not be named.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The host alone, without a port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Setting for PublicUrl {
+    const ACCEPTED: &'static str =
+        "\"https://host[:port]\" (or http) without a path, such as \"https://postern.example.com\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let refuse = || format!("{} is accepted here", Self::ACCEPTED);
+        let lower = text.to_ascii_lowercase();
+        let (scheme, rest) = lower.split_once("://").ok_or_else(refuse)?;
+        let usual = match scheme {
+            "http" => "80",
+            "https" => "443",
+            _ => return Err(refuse()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let port_at = authority
+            .rfind(':')
+            .filter(|at| authority.get(*at..).is_some_and(|port| !port.contains(']')));
+        let (host, port) = match port_at {
+            Some(at) => {
+                let (host, port) = authority.split_at(at);
+                let number = port.get(1..).unwrap_or_default();
+                let number = number
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+                    .then(|| number.parse::<u16>().ok())
+                    .flatten();
+                (
+                    host,
+                    number
+                        .filter(|port| *port > 0)
+                        .ok_or_else(refuse)?
+                        .to_string(),
+                )
+            }
+            None => (authority, usual.to_owned()),
+        };
+        let host = HostName::parse(host).map_err(|_| refuse())?.0;
+        let port = if port == usual {
+            String::new()
+        } else {
+            format!(":{port}")
+        };
+        Ok(Self {
+            origin: format!("{scheme}://{host}{port}"),
+            host,
+        })
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", self.origin)
+    }
+}
+
 /// The name of a token.
 struct TokenName(String);
 
@@ -211,5 +321,49 @@ impl Setting for Secret {
 
     fn show(&self) -> String {
         "\"[redacted]\"".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_is_a_scheme_and_an_authority() {
+        for (text, origin) in [
+            ("https://postern.example.com", "https://postern.example.com"),
+            (
+                "HTTPS://Postern.Example.com:443/",
+                "https://postern.example.com",
+            ),
+            ("http://h:80", "http://h"),
+            ("https://h:80", "https://h:80"),
+            ("http://[::1]:8081", "http://[::1]:8081"),
+            ("http://[::1]", "http://[::1]"),
+            ("https://10.0.0.1:8443", "https://10.0.0.1:8443"),
+        ] {
+            let url = PublicUrl::parse(text).unwrap();
+            assert_eq!(url.origin(), origin, "{text}");
+            assert!(origin.contains(url.host()), "{text}");
+        }
+        for text in [
+            "",
+            "postern.example.com",
+            "https://",
+            "https:///",
+            "ftp://h",
+            "https://h/path",
+            "https://h?query",
+            "https://h#fragment",
+            "https://user@h",
+            "https://h:",
+            "https://h:0",
+            "https://h:65536",
+            "https://h:+1",
+            "https://h:1:2",
+            "https://a b",
+        ] {
+            assert!(PublicUrl::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -14,8 +14,8 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_ups
 use crate::config::value::{
     CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
 };
-use crate::keys::{AddressRange, BucketName, Prefix, Scope};
 use crate::http::health_path::HealthPath;
+use crate::keys::{AddressRange, BucketName, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -75,6 +75,8 @@ pub struct ListenSettings {
     pub max_connections: usize,
     /// Most requests in flight over all workers, bodies included; more are refused at once.
     pub max_requests_in_flight: usize,
+    /// Most of them by one key, and by all without a key; without it a quarter.
+    pub max_requests_in_flight_per_key: Option<usize>,
     /// Most bytes of a request body.
     pub max_body_bytes: u64,
     /// Most bytes of a request head.
@@ -265,6 +267,13 @@ impl Settings {
 }
 
 impl ListenSettings {
+    /// Most requests in flight by one key, and by all without a key: what is set, or a quarter.
+    #[must_use]
+    pub fn share_of_a_key(&self) -> usize {
+        self.max_requests_in_flight_per_key
+            .unwrap_or(self.max_requests_in_flight.div_ceil(4))
+    }
+
     fn read(section: &mut Reader) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let address = section.take("address", SocketAddr::from(([127, 0, 0, 1], 8080)));
@@ -273,6 +282,7 @@ impl ListenSettings {
         let before = section.problems().len();
         let (trusted_proxies, proxy_protocol) = read_proxies(section);
         let proxies_are_named = !trusted_proxies.is_empty() || section.problems().len() > before;
+        let (max_requests_in_flight, max_requests_in_flight_per_key) = read_in_flight(section);
         Self {
             address,
             health_path,
@@ -281,7 +291,8 @@ impl ListenSettings {
             proxy_headers: read_proxy_headers(section, proxies_are_named),
             proxy_protocol,
             max_connections: section.take("max_connections", Count(25_000)).0,
-            max_requests_in_flight: section.take("max_requests_in_flight", Count(10_000)).0,
+            max_requests_in_flight,
+            max_requests_in_flight_per_key,
             // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
             max_head_bytes: section.take("max_head_bytes", HeadBytes(16 * 1024)).0,
@@ -390,6 +401,22 @@ impl RouteSettings {
     }
 }
 
+/// Takes how many requests may be in flight, of all and of one key, which cannot be more.
+fn read_in_flight(section: &mut Reader) -> (usize, Option<usize>) {
+    let all = section.take("max_requests_in_flight", Count(10_000)).0;
+    let key = "max_requests_in_flight_per_key";
+    let of_one = section.take_optional::<Count>(key).map(|count| count.0);
+    if let Some(of_one) = of_one.filter(|of_one| *of_one > all) {
+        let source = section.effective().last();
+        let source = source.map_or(String::new(), |effective| effective.source.clone());
+        let message = format!(
+            "{of_one} is more than the {all} of listen.max_requests_in_flight, which all keys share: accepted is 1 to {all}"
+        );
+        section.problem(key, &source, message);
+    }
+    (all, of_one)
+}
+
 /// Takes which of the headers by which proxies speak reach the origin.
 fn read_proxy_headers(section: &mut Reader, proxies_are_named: bool) -> ProxyHeaders {
     let from_trusted: Vec<ProxyHeader> = section.take_list("trusted_proxy_headers");
@@ -427,8 +454,8 @@ fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
     (trusted, proxy_protocol)
 }
 
-/// Takes one of `[[listen.tls]]`.
-fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
+/// Takes one of `[[listen.tls]]` or `[[admin.tls]]`.
+pub(super) fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
     let mut file = |key| {
         let before = section.problems().len();
         let file = section.take_optional::<FilePath>(key);

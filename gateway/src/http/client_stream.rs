@@ -6,6 +6,7 @@
 //! responses must keep moving. What passes, actix-http takes: it has no head to refuse by itself.
 
 mod control;
+mod crowd;
 mod fault;
 mod raw;
 mod reading;
@@ -35,7 +36,7 @@ pub use self::{
     raw::RawInput,
     service::ClientGuard,
 };
-use self::{request::Request, response::Outgoing};
+use self::{crowd::Place, request::Request, response::Outgoing};
 use crate::tls::socket::TlsSocket;
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
@@ -142,6 +143,7 @@ pub struct ClientStream<S> {
     io: S,
     limits: Rc<ClientLimits>,
     control: Rc<ClientControl>,
+    place: Place,
     accepted_at: Instant,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -171,11 +173,12 @@ pub struct ClientStream<S> {
 
 impl<S> ClientStream<S> {
     /// Guards a socket, accepted just now.
-    fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
+    fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl, place: Place) -> Self {
         Self {
             io,
             limits,
             control: Rc::new(control),
+            place,
             accepted_at: Instant::now(),
             incoming: Incoming::Head,
             outgoing: Outgoing::Quiet,
@@ -209,6 +212,7 @@ impl<S> ClientStream<S> {
     /// A head has passed.
     fn begin_exchange(&mut self, request: Request) {
         self.control.note_request();
+        self.place.busy();
         self.await_nothing();
         self.owed = true;
         self.ended_badly = false;
@@ -226,11 +230,16 @@ impl<S> ClientStream<S> {
     }
 
     fn end_request(&mut self) {
-        self.incoming = if self.owed {
-            Incoming::Answering
+        if self.owed {
+            self.incoming = Incoming::Answering;
         } else {
-            Incoming::Head
-        };
+            self.await_request();
+        }
+    }
+
+    fn await_request(&mut self) {
+        self.incoming = Incoming::Head;
+        self.place.idle();
     }
 
     fn await_nothing(&mut self) {

@@ -38,6 +38,7 @@ pub const CODES: &[&str] = &[
     "origin_timeout",
     "not_ready",
     "overloaded",
+    "too_many_requests",
     "internal_error",
     "version_not_supported",
 ];
@@ -108,6 +109,8 @@ pub enum Refusal {
     NotReady,
     /// As many requests are in flight as may be.
     Overloaded,
+    /// The key has as many requests in flight as one key may: the others still have theirs.
+    TooManyOfKey,
     /// A fault of the gateway's own: its code panicked.
     Internal,
     /// A version of HTTP that is not spoken here (RFC 9110, section 15.6.6).
@@ -166,6 +169,7 @@ impl Refusal {
             ClientFault::BodyStalled | ClientFault::BodyTooSlow => Self::BodyTimeout,
             ClientFault::TlsHandshake
             | ClientFault::TlsTimeout
+            | ClientFault::MadeRoom
             | ClientFault::ProxyHeader(_)
             | ClientFault::WriteStalled
             | ClientFault::StrayResponse => return None,
@@ -360,6 +364,12 @@ impl Refusal {
                 "Overloaded",
                 "Too many requests are in flight. Try again shortly.",
             ),
+            Self::TooManyOfKey => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many requests at once",
+                "The API key has as many requests in flight as it may. Try again when one of them has ended.",
+            ),
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal_error",
@@ -416,6 +426,7 @@ impl Refusal {
             | Self::OriginTimeout
             | Self::NotReady
             | Self::Overloaded
+            | Self::TooManyOfKey
             | Self::Internal
             | Self::VersionNotSupported => None,
         }
@@ -491,7 +502,7 @@ impl Refusal {
                 headers.insert(header::ALLOW, allowed);
             }
         }
-        if matches!(self, Self::NotReady | Self::Overloaded) {
+        if matches!(self, Self::NotReady | Self::Overloaded | Self::TooManyOfKey) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if body_unread || self.closes() {

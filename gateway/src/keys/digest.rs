@@ -68,7 +68,7 @@ impl KeyDigest {
 
     /// The first eight bytes as a number: what a table sorts by. They are uniform, and nobody who lacks the keys can choose
     /// digests that begin alike.
-    pub(super) fn leading_bits(&self) -> u64 {
+    pub(crate) fn leading_bits(&self) -> u64 {
         self.0
             .first_chunk::<8>()
             .map_or(0, |first| u64::from_be_bytes(*first))

@@ -11,12 +11,13 @@ use actix_http::{
 };
 use awc::error::{ConnectError, SendRequestError};
 
+use crate::auth::CallerTag;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::upstream::attempts::{FailedAttempt, Phase};
+use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
 
 /// The origin's answer, ready for the client once its headers were looked through.
 pub struct Answer {
@@ -103,7 +104,7 @@ pub enum HostHeader {
 ///
 /// The answer may be there before the body was sent to its end; the rest goes out while the answer's body is read.
 ///
-/// Dropping the future drops the connection to the origin.
+/// Dropping the future drops the connection to the origin. `caller` is whose request it is, should targets die over it.
 ///
 /// # Errors
 /// Why there is no answer to pass on.
@@ -111,6 +112,7 @@ pub async fn forward(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
+    caller: CallerTag,
     head: RequestHead,
     body: RequestBody,
 ) -> Result<Answer, Failed> {
@@ -172,20 +174,7 @@ pub async fn forward(
             OriginFault::find(&error),
             Some(OriginFault::DiedBeforeResponse { .. })
         );
-        let fresh_died = matches!(
-            OriginFault::find(&error),
-            Some(OriginFault::DiedBeforeResponse { reused: false })
-        );
-        if failure.is_the_targets() && (phase == Phase::Connecting || fresh_died) {
-            chosen.no_connection(&failure.cause());
-        }
-        if matches!(failure, Failure::ClientBody(_)) {
-            // Not the target's, and not to be counted against it.
-            return Err(Failed {
-                failure,
-                attempts: failed,
-            });
-        }
+        hold_against(&chosen, &error, caller, &failure);
         failed.push(chosen.failed(phase, failure.cause()));
         let may_repeat = match &request {
             Sendable::Again(_) => phase == Phase::Connecting || died,
@@ -252,6 +241,24 @@ impl Sendable {
                 answer
             }
         }
+    }
+}
+
+/// Holds an attempt that failed against its target, as far as it says something of the target.
+pub(super) fn hold_against(
+    chosen: &Chosen<'_>,
+    error: &SendRequestError,
+    caller: CallerTag,
+    failure: &Failure,
+) {
+    if !failure.is_the_targets() {
+        return;
+    }
+    if phase(error) == Phase::Connecting {
+        chosen.no_connection(&failure.cause());
+    } else if let Some(OriginFault::DiedBeforeResponse { reused: false }) = OriginFault::find(error)
+    {
+        chosen.died(caller, &failure.cause());
     }
 }
 

@@ -14,19 +14,21 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
+use crate::auth::CallerTag;
 use crate::http::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
-use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, judge, phase};
+use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, hold_against, judge, phase};
 use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::upstream::attempts::Phase;
 
 /// Bytes that are read from the origin at once.
 const READ_BYTES: usize = 16 * 1024;
 
 /// The client's side of a request to leave HTTP.
 pub struct Client {
+    /// Whose request it is, should targets die over it.
+    pub caller: CallerTag,
     /// Its connection.
     pub control: Rc<ClientControl>,
     /// What it wants to speak.
@@ -73,9 +75,7 @@ pub async fn open(
             Err(error) => error,
         };
         let (failure, phase) = (judge(&error, &client.progress), phase(&error));
-        if failure.is_the_targets() && phase == Phase::Connecting {
-            chosen.no_connection(&failure.cause());
-        }
+        hold_against(&chosen, &error, client.caller, &failure);
         failed.push(chosen.failed(phase, failure.cause()));
         if head.is_none() || !attempts.may_go_on() {
             return Err(Failed {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use self::target::{InFlight, State, Target};
+use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::attempts::{Attempts, Phase};
 use crate::proxy::upstream::health::HealthCheck;
@@ -127,11 +128,30 @@ impl Upstream {
         }
     }
 
-    /// That `target` took no connection, or let a new one die before it answered; `cause` says what was seen.
+    /// That `target` took no connection; `cause` says what was seen.
     ///
     /// It is left out once that has happened often enough in a row, as long as another target is left.
     fn failed(&self, target: &Target, cause: &dyn fmt::Display) {
-        if self.targets.len() == 1 || target.count_failure() < self.policy.eject_after {
+        if self.targets.len() > 1 {
+            self.leave_out(target, target.count_failure(), cause);
+        }
+    }
+
+    /// That `target` let a new connection die once it had a request of `caller`, before it answered.
+    ///
+    /// As [`failed`](Self::failed), but only when the requests of several callers came to such an end: a request that kills
+    /// whoever works on it must not take the targets away from all others.
+    fn died(&self, target: &Target, caller: CallerTag, cause: &dyn fmt::Display) {
+        if self.targets.len() > 1
+            && let Some(failures) = target.count_death(caller)
+        {
+            self.leave_out(target, failures, cause);
+        }
+    }
+
+    /// Leaves `target` out if it has failed so often that it has to be, and may be.
+    fn leave_out(&self, target: &Target, failures: u32, cause: &dyn fmt::Display) {
+        if failures < self.policy.eject_after {
             return;
         }
         let another_is_left = self
@@ -142,7 +162,7 @@ impl Upstream {
             let (name, after, period) =
                 (&self.name, self.policy.eject_after, self.policy.eject_for);
             log::warn!(
-                "upstream {name:?}: target {target} is left out for {period:?} after {after} connection failures in a row: {cause}"
+                "upstream {name:?}: target {target} is left out for {period:?} after {after} failed connections in a row: {cause}"
             );
         }
     }

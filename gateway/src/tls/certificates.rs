@@ -1,4 +1,4 @@
-//! The certificates of the public listener: chosen by the name that the client asks for, and read again when their files
+//! The certificates of a listener: chosen by the name that the client asks for, and read again when their files
 //! change. A pair that cannot be used never takes the place of one that can.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::ring::Ticketer;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, OtherError, ServerConfig};
@@ -52,6 +52,11 @@ impl ServerPair {
             pair,
             names,
         })
+    }
+
+    /// The certificate itself, without those between it and its authority.
+    pub(crate) fn end_entity(&self) -> Option<CertificateDer<'static>> {
+        self.pair.cert.first().cloned()
     }
 
     /// Logs, once, that the certificate expired while it was served.

@@ -40,6 +40,9 @@ macro_rules! client_faults {
 }
 
 client_faults! {
+    /// It was idle, and closed for another when there were as many connections as may be.
+    #[error("the connection was idle and made room for another: there were as many as max_connections")]
+    MadeRoom => "made_room", None;
     /// The head of a request was not there in time.
     #[error("the head of the request did not arrive within listen.head_timeout")]
     HeadTimeout => "head_timeout", Some(408);

@@ -185,6 +185,13 @@ impl<S: ClientSocket> ClientStream<S> {
 
     /// Nothing has come: a matter of the time that is left for a head, or for it to begin.
     pub(super) fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.place.poll_sent_away(cx).is_ready() {
+            self.control.note_fault(ClientFault::MadeRoom);
+            // There is nothing that it could be told: whatever it asks next comes too late.
+            self.held.clear();
+            self.close();
+            return Poll::Ready(Ok(()));
+        }
         let first = self.control.requests() == 0;
         let awaited = if first || !self.held.is_empty() {
             Awaited::RestOfHead

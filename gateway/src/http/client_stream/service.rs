@@ -1,6 +1,6 @@
 //! The step between the listener and actix-http: each accepted socket becomes a guarded stream.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
@@ -10,7 +10,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     ASIDE_BYTES, ClientControl, ClientFault, ClientLimits, ClientStream, Refused,
-    control::Listeners, request::TLS_HANDSHAKE, writing::MAX_LINGER_BYTES,
+    control::Listeners,
+    crowd::{Crowd, Place},
+    request::TLS_HANDSHAKE,
+    writing::MAX_LINGER_BYTES,
 };
 use crate::{
     http::proxy_protocol::{self, NotAnnounced},
@@ -24,6 +27,7 @@ pub struct ClientGuard {
     limits: Rc<ClientLimits>,
     listeners: Listeners,
     announcers: Option<Rc<[AddressRange]>>,
+    crowd: Rc<Crowd>,
 }
 
 impl ClientGuard {
@@ -33,6 +37,7 @@ impl ClientGuard {
             limits: Rc::new(limits),
             listeners: Listeners::default(),
             announcers: None,
+            crowd: Crowd::of_at_most(usize::MAX),
         }
     }
 
@@ -41,6 +46,14 @@ impl ClientGuard {
     #[must_use]
     pub fn announced_by(mut self, load_balancers: Option<Vec<AddressRange>>) -> Self {
         self.announcers = load_balancers.map(Rc::from);
+        self
+    }
+
+    /// Takes at most so many connections at once, and closes the longest idle one in favour of the next. Counts those that are
+    /// guarded by clones of this guard too.
+    #[must_use]
+    pub fn with_room_for(mut self, connections: usize) -> Self {
+        self.crowd = Crowd::of_at_most(connections);
         self
     }
 
@@ -70,7 +83,27 @@ impl ClientGuard {
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
-        ClientStream::new(io, Rc::clone(&self.limits), self.control(peer))
+        self.wrap_at(self.crowd.enter(), io, peer)
+    }
+
+    fn wrap_at<S>(&self, place: Place, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+        ClientStream::new(io, Rc::clone(&self.limits), self.control(peer), place)
+    }
+
+    /// Runs what comes before the first request, unless the connection has to make room meanwhile.
+    async fn unless_sent_away<T>(
+        &self,
+        place: &Place,
+        first: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let mut first = pin!(first);
+        poll_fn(|cx| match first.as_mut().poll(cx) {
+            Poll::Pending => place
+                .poll_sent_away(cx)
+                .map(|()| Err(self.turn_away(None, ClientFault::MadeRoom))),
+            done => done,
+        })
+        .await
     }
 
     /// Makes an accepted socket ready, and says whose connection it is.
@@ -127,19 +160,23 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let (guard, acceptor) = (guard.clone(), acceptor.clone());
             async move {
-                let (io, peer) = guard.take_in(io).await?;
-                let control = guard.control(peer);
+                let place = guard.crowd.enter();
                 let shaking = async {
-                    guard.refuse_header(&io, peer).await?;
-                    shake(io, &acceptor, &control).await
-                };
-                let io = tokio::time::timeout(timeout, shaking)
-                    .await
-                    .unwrap_or_else(|_| {
+                    let (io, peer) = guard.take_in(io).await?;
+                    let control = guard.control(peer);
+                    let shaking = async {
+                        guard.refuse_header(&io, peer).await?;
+                        shake(io, &acceptor, &control).await
+                    };
+                    let shaken = tokio::time::timeout(timeout, shaking).await;
+                    let io = shaken.unwrap_or_else(|_| {
                         control.note_fault(ClientFault::TlsTimeout);
                         Err(io::ErrorKind::TimedOut.into())
                     })?;
-                Ok((guard.wrap(io, peer), Protocol::Http1, peer))
+                    Ok((io, peer))
+                };
+                let (io, peer) = guard.unless_sent_away(&place, shaking).await?;
+                Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
             }
         })
     }
@@ -183,8 +220,9 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let guard = guard.clone();
             async move {
-                let (io, peer) = guard.take_in(io).await?;
-                Ok((guard.wrap(io, peer), Protocol::Http1, peer))
+                let place = guard.crowd.enter();
+                let (io, peer) = guard.unless_sent_away(&place, guard.take_in(io)).await?;
+                Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
             }
         })
     }

@@ -80,11 +80,9 @@ impl<S: ClientSocket> ClientStream<S> {
                 cx.waker().wake_by_ref();
             }
             Incoming::Answering => {
-                self.incoming = Incoming::Head;
-                if self.held.is_empty() {
-                    // Nobody may poll the reading side before the next byte, so the deadline for that byte is set here.
-                    let _ = self.poll_head_deadline(cx);
-                } else {
+                self.await_request();
+                // Nobody may poll the reading side before the next byte, so the deadline for that byte is set here.
+                if !self.held.is_empty() || self.poll_head_deadline(cx).is_ready() {
                     cx.waker().wake_by_ref();
                 }
             }
@@ -113,7 +111,10 @@ impl<S: ClientSocket> ClientStream<S> {
             && !self.control.client_left()
             && (self.endless
                 || self.ended_badly
-                || self.control.fault().is_some()
+                || self
+                    .control
+                    .fault()
+                    .is_some_and(|fault| fault != ClientFault::MadeRoom)
                 || matches!(self.incoming, Incoming::Body(_))
                 || !self.held.is_empty())
     }

@@ -31,6 +31,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::OriginTimeout,
         Refusal::NotReady,
         Refusal::Overloaded,
+        Refusal::TooManyOfKey,
         Refusal::Internal,
         Refusal::VersionNotSupported,
     ]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::{Balance, InFlight, State, Target, Upstream};
 
@@ -138,9 +139,14 @@ impl Chosen<'_> {
         self.in_flight
     }
 
-    /// That the target took no connection, or let a new one die before it answered.
+    /// That the target took no connection.
     pub fn no_connection(&self, cause: &dyn fmt::Display) {
         self.upstream.failed(self.target, cause);
+    }
+
+    /// That the target let a new connection die once it had a request of `caller`, before it answered.
+    pub fn died(&self, caller: CallerTag, cause: &dyn fmt::Display) {
+        self.upstream.died(self.target, caller, cause);
     }
 
     /// That the attempt failed, for the log and the count.
@@ -305,6 +311,43 @@ mod tests {
             State::Up,
             "what answers is there"
         );
+    }
+
+    #[test]
+    fn what_dies_over_requests_is_left_out_when_they_are_of_several_callers() {
+        use crate::auth::Caller;
+        use crate::keys::CallerAddress;
+
+        let callers = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"].map(|address| {
+            let address: std::net::IpAddr = address.parse().unwrap();
+            CallerTag::of(&Caller::Anonymous, CallerAddress::from(address))
+        });
+        // Who sent the requests that killed, how often connecting failed before them, and what becomes of the target.
+        for (killers, failures, state) in [
+            (&[0, 0, 0, 0, 0, 0][..], 0, State::Up),
+            (&[0, 0, 0, 0, 0, 0], 1, State::Up),
+            (&[0, 1], 0, State::Ejected),
+            (&[0, 0, 0, 1], 0, State::Ejected),
+            (&[1, 0], 0, State::Ejected),
+            (&[2, 3, 2, 3], 0, State::Up),
+            (&[2, 0], 0, State::Ejected),
+            (&[], 2, State::Ejected),
+            (&[0], 2, State::Ejected),
+        ] {
+            let upstream = upstream(2, |_| {});
+            let target = &upstream.targets[0];
+            for _ in 0..failures {
+                upstream.failed(target, &"refused");
+            }
+            for killer in killers {
+                upstream.died(target, callers[*killer], &"closed");
+            }
+            assert_eq!(target.state(), state, "{killers:?} after {failures}");
+            upstream.answered(target);
+            assert_eq!(target.state(), State::Up);
+            upstream.died(target, callers[1], &"closed");
+            assert_eq!(target.state(), State::Up, "an answer begins the count anew");
+        }
     }
 
     #[test]

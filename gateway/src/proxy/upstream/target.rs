@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
 
 /// What times are counted from, so that one fits a word.
@@ -41,6 +42,12 @@ pub struct Target {
     url: OriginUrl,
     in_flight: AtomicUsize,
     failures: AtomicU32,
+    /// Connections in a row that died over a request, by whoever sent it.
+    deaths: AtomicU32,
+    /// Who sent the first of them; 0 while there is none.
+    first_killer: AtomicU64,
+    /// Whether another caller's request was among them.
+    several_killers: AtomicBool,
     /// Milliseconds since [`BEGINNING`]; 0 while nothing was held against it.
     ejected_until: AtomicU64,
     unhealthy: AtomicBool,
@@ -53,6 +60,9 @@ impl Target {
             url,
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
+            deaths: AtomicU32::new(0),
+            first_killer: AtomicU64::new(0),
+            several_killers: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             unhealthy: AtomicBool::new(false),
         }
@@ -96,6 +106,31 @@ impl Target {
         self.failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
+            .saturating_add(self.deaths_by_several())
+    }
+
+    /// Counts a connection that died over a request of `caller`, and returns how many failures there were in a row; none as long
+    /// as all such requests were of one caller, for they may be what kills.
+    pub(super) fn count_death(&self, caller: CallerTag) -> Option<u32> {
+        self.deaths.fetch_add(1, Ordering::Relaxed);
+        let (none, word) = (0, caller.word());
+        let first =
+            self.first_killer
+                .compare_exchange(none, word, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_err_and(|first| first != word) {
+            self.several_killers.store(true, Ordering::Relaxed);
+        }
+        let deaths = self.deaths_by_several();
+        (deaths > 0).then(|| self.failures.load(Ordering::Relaxed).saturating_add(deaths))
+    }
+
+    /// How many connections in a row died over requests, if they were those of several callers.
+    fn deaths_by_several(&self) -> u32 {
+        if self.several_killers.load(Ordering::Relaxed) {
+            self.deaths.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// Leaves it out for `period`; whether it was not already.
@@ -108,10 +143,13 @@ impl Target {
     /// Holds no failure against it any more; whether it had been left out for them.
     pub(super) fn forget_failures(&self) -> bool {
         // Written only when there is something to write: reading leaves the other threads' caches alone.
-        if self.failures.load(Ordering::Relaxed) == 0 {
+        if self.failures.load(Ordering::Relaxed) == 0 && self.deaths.load(Ordering::Relaxed) == 0 {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
+        self.deaths.store(0, Ordering::Relaxed);
+        self.first_killer.store(0, Ordering::Relaxed);
+        self.several_killers.store(false, Ordering::Relaxed);
         self.ejected_until.swap(0, Ordering::Relaxed) != 0
     }
 

@@ -1,0 +1,140 @@
+//! Caps that fit the limit of open files: each connection is one, and some are kept back for the admin listener, the store, the logs
+//! and what the process needs to run. Without that, a crowd on one listener stops the other.
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::settings::Settings;
+
+/// What the process has open besides connections: the store with its logs and its connections, files that are read now and then.
+const KEPT_BACK: usize = 64;
+/// What each thread of the public listener has open, and the connection that comes while one makes room for it.
+const KEPT_BACK_PER_WORKER: usize = 8;
+/// The admin listener has at most this part of what may be open.
+const ADMIN_PART: usize = 8;
+/// Requests in flight have at most this part of what is left: each has a connection to an origin, and as many again may be idle.
+const IN_FLIGHT_PART: usize = 5;
+
+/// The caps of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Caps {
+    connections: usize,
+    requests_in_flight: usize,
+    admin_connections: usize,
+}
+
+/// Lowers the caps of `settings` to what the process may have open, and logs which.
+pub(super) fn fit(settings: &mut Settings) {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let wanted = Caps {
+        connections: settings.listen.max_connections,
+        requests_in_flight: settings.listen.max_requests_in_flight,
+        admin_connections: settings.admin.max_connections,
+    };
+    let fitting = wanted.within(limit, settings.listen.workers);
+    let share = settings.listen.share_of_a_key();
+    for (setting, wanted, fitting) in [
+        (
+            "listen.max_connections",
+            wanted.connections,
+            fitting.connections,
+        ),
+        (
+            "listen.max_requests_in_flight",
+            wanted.requests_in_flight,
+            fitting.requests_in_flight,
+        ),
+        (
+            "admin.max_connections",
+            wanted.admin_connections,
+            fitting.admin_connections,
+        ),
+    ] {
+        if fitting < wanted {
+            log::warn!(
+                "{setting} is lowered from {wanted} to {fitting}: the process may have {limit} files open (ulimit -n)"
+            );
+        }
+    }
+    settings.listen.max_connections = fitting.connections;
+    settings.listen.max_requests_in_flight = fitting.requests_in_flight;
+    settings.admin.max_connections = fitting.admin_connections;
+    if share > fitting.requests_in_flight.div_ceil(4)
+        && settings.listen.max_requests_in_flight_per_key.is_some()
+        && fitting.requests_in_flight < wanted.requests_in_flight
+    {
+        // In proportion, so that a share stays one.
+        let lowered = share
+            .saturating_mul(fitting.requests_in_flight)
+            .div_ceil(wanted.requests_in_flight.max(1));
+        settings.listen.max_requests_in_flight_per_key = Some(lowered.max(1));
+    }
+}
+
+impl Caps {
+    /// As they are, or as many as fit `limit`; never none at all.
+    fn within(self, limit: usize, workers: usize) -> Self {
+        let kept_back = KEPT_BACK.saturating_add(workers.saturating_mul(KEPT_BACK_PER_WORKER));
+        let admin_connections = self.admin_connections.min((limit / ADMIN_PART).max(2));
+        let left = limit
+            .saturating_sub(kept_back)
+            .saturating_sub(admin_connections);
+        let origins = |requests: usize| requests.saturating_mul(2);
+        if self
+            .connections
+            .saturating_add(origins(self.requests_in_flight))
+            <= left
+        {
+            return Self {
+                admin_connections,
+                ..self
+            };
+        }
+        let requests_in_flight = self.requests_in_flight.min((left / IN_FLIGHT_PART).max(1));
+        let connections = self
+            .connections
+            .min(left.saturating_sub(origins(requests_in_flight)).max(1));
+        Self {
+            connections,
+            requests_in_flight,
+            admin_connections,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: Caps = Caps {
+        connections: 25_000,
+        requests_in_flight: 10_000,
+        admin_connections: 256,
+    };
+
+    #[test]
+    fn what_fits_stays_and_what_does_not_is_lowered() {
+        assert_eq!(DEFAULTS.within(65_536, 8), DEFAULTS);
+        for (limit, workers) in [(64, 1), (256, 2), (1024, 4), (4096, 64), (20_000, 1)] {
+            let caps = DEFAULTS.within(limit, workers);
+            assert!(
+                caps.connections >= 1 && caps.requests_in_flight >= 1,
+                "{limit}"
+            );
+            let all = caps.connections
+                + 2 * caps.requests_in_flight
+                + caps.admin_connections
+                + KEPT_BACK
+                + workers * KEPT_BACK_PER_WORKER;
+            assert!(all <= limit || limit == 64, "{all} of {limit}");
+        }
+        let small = Caps {
+            connections: 10,
+            requests_in_flight: 5,
+            admin_connections: 4,
+        };
+        assert_eq!(small.within(256, 2), small);
+    }
+}

@@ -1,0 +1,165 @@
+//! How many requests of each key are in flight. A table of words without a lock: a key has a place in it only while a request of
+//! its is in flight, so it stays as small as the cap on requests.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::keys::KeyDigest;
+
+/// Places that a key may be at: those of one cache line.
+const PLACES: usize = 8;
+/// Bits of a place that count; those above tell which key it is of.
+const COUNT_BITS: u32 = 24;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
+
+/// The requests in flight by key.
+pub(super) struct Shares {
+    lines: Box<[Line]>,
+}
+
+/// Where a request was counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    line: usize,
+    place: usize,
+}
+
+/// A key has as many requests in flight as it may.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// Aligned, so that a look takes one miss at most.
+#[derive(Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; PLACES]);
+
+impl Shares {
+    /// For so many requests at most.
+    pub(super) fn for_requests(most: usize) -> Self {
+        // One line for two requests: with as many keys as requests, more than eight keys meet on one line in a million.
+        let lines = most.div_ceil(2).clamp(1, 1 << 20).next_power_of_two();
+        Self {
+            lines: std::iter::repeat_with(Line::default).take(lines).collect(),
+        }
+    }
+
+    /// Counts a request of `key`, of which at most `share` are counted. No place where too many other keys have theirs: such a
+    /// request is let in and not counted, for refusing it would be for the sake of others.
+    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Place>, Full> {
+        let bits = key.leading_bits();
+        let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);
+        // Never 0, which is what a free place holds.
+        let tag = bits & !COUNT | 1 << COUNT_BITS;
+        let Some(places) = self.lines.get(line) else {
+            return Ok(None);
+        };
+        loop {
+            let (mut counted, mut mine, mut free) = (0, None, None);
+            for (place, word) in places.0.iter().enumerate() {
+                let found = word.load(Ordering::Relaxed);
+                if found & COUNT == 0 {
+                    free = free.or(Some((place, found)));
+                } else if found & !COUNT == tag {
+                    // Two threads may have begun at two places: both count.
+                    counted += found & COUNT;
+                    mine = mine.or(Some((place, found)));
+                }
+            }
+            if counted >= share as u64 || counted == COUNT {
+                return Err(Full);
+            }
+            let (place, found, next) = match (mine, free) {
+                (Some((place, found)), _) => (place, found, found + 1),
+                (None, Some((place, found))) => (place, found, tag | 1),
+                (None, None) => return Ok(None),
+            };
+            let Some(word) = places.0.get(place) else {
+                return Ok(None);
+            };
+            let swapped =
+                word.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed);
+            if swapped.is_ok() {
+                return Ok(Some(Place { line, place }));
+            }
+        }
+    }
+
+    /// That a request has ended which was counted here.
+    pub(super) fn leave(&self, place: Place) {
+        let word = self
+            .lines
+            .get(place.line)
+            .and_then(|line| line.0.get(place.place));
+        if let Some(word) = word {
+            word.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shares")
+            .field("lines", &self.lines.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn key(number: usize) -> KeyDigest {
+        KeyDigest::of(&number.to_be_bytes())
+    }
+
+    /// Everything that is counted.
+    fn counted(shares: &Shares) -> u64 {
+        let words = shares.lines.iter().flat_map(|line| &line.0);
+        words.map(|word| word.load(Ordering::Relaxed) & COUNT).sum()
+    }
+
+    #[test]
+    fn as_many_keys_as_requests_are_all_counted() {
+        let shares = Shares::for_requests(10_000);
+        let places: Vec<Place> = (0..10_000)
+            .filter_map(|number| shares.enter(&key(number), 1).unwrap())
+            .collect();
+        assert!(places.len() > 9_990, "{} are counted", places.len());
+        assert_eq!(counted(&shares), places.len() as u64);
+        assert!(shares.enter(&key(1), 1).is_err());
+        for place in places {
+            shares.leave(place);
+        }
+        assert_eq!(counted(&shares), 0);
+        assert!(shares.enter(&key(1), 1).unwrap().is_some());
+    }
+
+    #[test]
+    fn threads_lose_no_count_and_no_key_has_much_more_than_its_share() {
+        const SHARE: usize = 10;
+        const THREADS: usize = 4;
+        let shares = Arc::new(Shares::for_requests(4));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let shares = Arc::clone(&shares);
+                std::thread::spawn(move || {
+                    let mut held = Vec::new();
+                    for round in 0..20_000 {
+                        match shares.enter(&key(round % 3), SHARE) {
+                            Ok(place) => held.extend(place),
+                            Err(Full) => held.drain(..).for_each(|place| shares.leave(place)),
+                        }
+                        assert!(counted(&shares) <= (3 * (SHARE + THREADS)) as u64);
+                    }
+                    held.drain(..).for_each(|place| shares.leave(place));
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(counted(&shares), 0);
+    }
+}
