@@ -24,8 +24,9 @@ demo: ## Build, start both services without Docker, and show the story step by s
 build: ## Build both programs as they go to production: target/release/gateway, target/release/origin
 	cargo build --release --locked
 
-fmt: ## Format the code
+fmt: ## Format the code, and wrap the prose of the documents
 	cargo fmt --all
+	tests/wrap_documents.py
 
 check: ## Format, lints and unit tests: what to run after each edit
 	cargo fmt --all --check
