@@ -214,6 +214,22 @@ fn help_says_what_is_accepted_in_the_words_of_the_refusal() {
             &["--consumer", "a", "--scope", "é"],
             "a scope is ",
         ),
+        (
+            ["keys", "create"],
+            &["--consumer", "a", "--expires", "soon"],
+            "write ",
+        ),
+        (["keys", "roll"], &["key_", "--grace", "soon"], "write "),
+        (
+            ["keys", "revoke"],
+            &["key_", "--wait", "--timeout", "soon"],
+            "write ",
+        ),
+        (
+            ["buckets", "create"],
+            &["a", "--leak-grace", "soon"],
+            "write ",
+        ),
     ] {
         let help = run(&[&command[..], &["--help"]].concat());
         let refused = run(&[&command[..], arguments].concat());
@@ -221,7 +237,11 @@ fn help_says_what_is_accepted_in_the_words_of_the_refusal() {
             .split_once(before)
             .unwrap_or_else(|| panic!("{refused}"))
             .1;
-        let accepted = accepted.split(" For more information").next().unwrap();
+        let accepted = accepted
+            .split(" For more information")
+            .next()
+            .unwrap()
+            .trim();
         assert!(
             help.to_lowercase().contains(&accepted.to_lowercase()),
             "{command:?} {before:?}: {accepted:?} is not in the help: {help}"
