@@ -25,15 +25,16 @@ demo: ## Build, start both services without Docker, and show the story step by s
 build: ## Build both programs as they go to production: target/release/gateway, target/release/origin
 	cargo build --release --locked
 
-fmt: ## Format the code
+fmt: ## Format the code, and wrap the prose of the documents
 	cargo fmt --all
+	tests/wrap_documents.py
 
 check: ## Format, lints and unit tests: what to run after each edit
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose ## Run everything below; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust

@@ -6,6 +6,9 @@
     reason = "a test that cannot go on may say so by stopping"
 )]
 
+#[path = "gateway/library_text.rs"]
+mod library_text;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -80,6 +83,7 @@ impl Shell {
         let cli = match Cli::try_parse_from([&["gateway"], arguments].concat()) {
             Ok(cli) => cli,
             Err(error) => {
+                library_text::assert_plain(&error.to_string());
                 return Ended {
                     code: 2,
                     out: String::new(),
@@ -114,11 +118,12 @@ impl Shell {
             },
             |()| 0,
         );
-        Ended {
-            code,
-            out: String::from_utf8(out).unwrap(),
-            err: String::from_utf8(err).unwrap(),
-        }
+        let (out, err) = (
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        );
+        library_text::assert_plain(&err);
+        Ended { code, out, err }
     }
 
     /// Runs an import, and reads its summary.

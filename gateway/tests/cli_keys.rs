@@ -1,8 +1,12 @@
 //! `gateway keys …` and `gateway consumers …` against a real store: what they print, where, and how they end.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test that cannot go on may say so by stopping"
 )]
+
+#[path = "gateway/library_text.rs"]
+mod library_text;
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -80,11 +84,13 @@ impl Shell {
                 error.exit_code()
             }
         };
-        Ended {
-            code,
-            out: String::from_utf8(out).unwrap(),
-            err: String::from_utf8(err).unwrap(),
-        }
+        let (out, err) = (
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        );
+        library_text::assert_plain(&out);
+        library_text::assert_plain(&err);
+        Ended { code, out, err }
     }
 
     async fn run_into(

@@ -11,6 +11,8 @@
 #[path = "gateway/client.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod client;
+#[path = "gateway/library_text.rs"]
+mod library_text;
 #[path = "gateway/origin.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod origin;

@@ -212,7 +212,10 @@ pub(super) async fn collect_within(
     collected.unwrap_or_else(|_| {
         Err(Problem::new(
             Kind::BadRequest,
-            format!("The body did not arrive within {deadline:?}."),
+            format!(
+                "The body did not arrive within {}.",
+                humantime::format_duration(deadline)
+            ),
         ))
     })
 }

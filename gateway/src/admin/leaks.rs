@@ -17,9 +17,10 @@ use crate::admin::member::PresentedKey;
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::keys::{Description, KeyDigest, Prefix, check_shape};
 use crate::leaks::github::{Feedback, Found, KEY_IDENTIFIER, Label, Proof, SIGNATURE};
+use crate::leaks::notice;
 use crate::leaks::place::{FoundKey, place};
 use crate::leaks::public_keys::{GithubKeys, Unverified};
-use crate::store::{Actor, Leak, LeakAction, LeakOutcome, Stamp, Store};
+use crate::store::{Actor, Leak, LeakOutcome, Stamp, Store};
 use crate::views::LeakView;
 
 /// The path.
@@ -188,26 +189,8 @@ async fn report_to(
     stamp: &Stamp,
 ) -> Result<Option<LeakOutcome>, Problem> {
     let outcome = store.report_leak(leak, stamp).await?;
-    if let Some(LeakOutcome {
-        action,
-        key,
-        is_news: true,
-    }) = &outcome
-    {
-        let place = leak.url.as_deref().unwrap_or("an unknown place");
-        log::warn!(
-            "key {} ({}…) of consumer {:?} was reported as leaked by {}, at {place:?}: {}",
-            key.id,
-            key.hint,
-            key.consumer_name.as_str(),
-            stamp.actor,
-            match action {
-                LeakAction::Notified => "nothing was done, as its bucket says",
-                LeakAction::Ending => "it ends after the grace period of its bucket",
-                LeakAction::Revoked => "it is revoked",
-                LeakAction::AlreadyRefused => "it was refused already",
-            }
-        );
+    if let Some(outcome) = outcome.as_ref().filter(|outcome| outcome.is_news) {
+        notice::log(leak, outcome, &stamp.actor);
     }
     Ok(outcome)
 }

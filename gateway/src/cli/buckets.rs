@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment};
+use crate::keys::when::parse_span;
 use crate::keys::{BucketName, Prefix};
 use crate::store::{
     BucketEdit, LeakPolicy, LeakRule, NewBucket, Stamp, Store, StoreError, StoredBucket,
@@ -27,7 +28,7 @@ pub struct InBucket {
 pub enum BucketsCommand {
     /// Make a bucket.
     Create {
-        /// Its name: 1 to 128 visible ASCII characters. It cannot be changed.
+        /// Its name: 1 to 128 visible ASCII characters, with spaces only between them. It cannot be changed.
         #[arg(value_name = "NAME")]
         name: String,
         /// What is done about keys that leak.
@@ -72,7 +73,7 @@ pub struct Leaks {
     /// What is done to a key that is reported as leaked: `notify`, `roll` (it ends after a while) or `revoke`.
     #[arg(long, value_name = "POLICY")]
     leak_policy: Option<LeakPolicy>,
-    /// How long such a key goes on under the policy `roll`, for example `24h`.
+    /// How long such a key goes on under the policy `roll`: a length of time such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     leak_grace: Option<Duration>,
 }
@@ -207,7 +208,7 @@ fn read_name(argument: &str, prefix: &Prefix) -> Result<BucketName, CommandError
 
 /// The same that the admin API takes.
 fn parse_grace(text: &str) -> Result<Duration, String> {
-    let grace = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let grace = parse_span(text).map_err(|error| error.to_string())?;
     if grace.as_secs() <= MAX_GRACE_SECONDS {
         Ok(grace)
     } else {

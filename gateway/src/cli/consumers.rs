@@ -59,26 +59,29 @@ pub enum ConsumersCommand {
 /// What a consumer is made of.
 #[derive(Debug, clap::Args)]
 pub struct CreateConsumer {
-    /// Its name: 1 to 128 visible ASCII characters. The origin sees it.
+    /// Its name: 1 to 128 visible ASCII characters, with spaces only between them. The origin sees it.
     #[arg(value_name = "NAME")]
     name: String,
-    /// The id that your own system gave it. The origin sees it.
+    /// The id that your own system gave it: 1 to 128 visible ASCII characters, with spaces only between them.
+    /// The origin sees it.
     #[arg(long, value_name = "TEXT")]
     custom_id: Option<CustomId>,
-    /// A note. The origin does not see it.
+    /// A note: at most 1024 characters and no control characters. The origin does not see it.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// A JSON object that the origin may see, at most 4096 bytes.
+    /// A JSON object, for example `{"plan":"gold"}`; at most 4096 bytes. The origin may see it.
     #[arg(long, value_name = "JSON")]
     metadata: Option<Metadata>,
-    /// What it may do; several times or separated by commas.
+    /// What it may do, several times or separated by commas. Each is 1 to 128 visible ASCII characters without space, comma, `"` and `\`.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
-    /// Where its keys may be used from: an address or a range such as `192.0.2.0/24`; several times or separated by
-    /// commas. Anywhere, when not given.
+    /// Where its keys may be used from, several times or separated by commas. Each is an IP address, or one with a
+    /// prefix length, such as `10.0.0.0/8` or `2001:db8::1`; without leading zeros in numbers, and without a zone.
+    /// Anywhere, when not given.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     allowed_ips: Vec<AllowedIps>,
-    /// What it is sorted by, `name=value`; several times. The origin does not see it.
+    /// What it is sorted by, several times. Each is `name=value`; the name is 1 to 64 letters, digits, `_`, `.` and `-`.
+    /// The origin does not see it.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
     #[command(flatten)]

@@ -16,6 +16,7 @@ use crate::cli::keys::find::FindKey;
 use crate::cli::keys::list::ListKeys;
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
+use crate::keys::when::parse_span;
 use crate::keys::{
     BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scope,
     Scopes, UnixMillis, When,
@@ -64,13 +65,15 @@ pub struct CreateKey {
     existing_consumer: bool,
     #[command(flatten)]
     bucket: InBucket,
-    /// When it ends: after a time such as `30d`, or at a date or a moment. Never, when not given.
+    /// When it ends: a length of time such as `7d` or `12h`, a date such as `2030-01-31`, which is midnight UTC, or a
+    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000. Never, when not given.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     expires: Option<When>,
-    /// A note.
+    /// A note: at most 1024 characters and no control characters.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// What it may do, within what its consumer may; several times or separated by commas. All of that, when not given.
+    /// What it may do, within what its consumer may; several times or separated by commas. Each is
+    /// 1 to 128 visible ASCII characters without space, comma, `"` and `\`. All that its consumer may, when not given.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Print a JSON object.
@@ -101,8 +104,8 @@ pub struct RevokeKey {
     /// Do not fail for gateways that fell silent before and stay so, where another one has confirmed.
     #[arg(long, requires = "wait")]
     ignore_silent: bool,
-    /// How long to wait at most.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration, requires = "wait")]
+    /// How long to wait at most: a length of time such as `7d`, `12h` or `500ms`.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span, requires = "wait")]
     timeout: Duration,
 }
 
@@ -117,8 +120,8 @@ pub struct RollKey {
     consumer: Option<String>,
     #[command(flatten)]
     bucket: InBucket,
-    /// How long the old keys go on, at most; `0s` ends them at once. None ever lives longer for it.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    /// How long the old keys go on, at most: a length of time such as `7d`, `12h` or `500ms`; `0s` ends them at once. None ever lives longer for it.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
     grace: Duration,
     /// Print a JSON object.
     #[arg(long)]

@@ -4,6 +4,7 @@ use crate::cli::error::CommandError;
 use crate::cli::key_text::PlainArgument;
 use crate::cli::output::{Streams, moment_or};
 use crate::keys::{Description, KeyDigest, Prefix};
+use crate::leaks::notice;
 use crate::leaks::place::{FoundKey, place};
 use crate::store::{Leak, LeakAction, Stamp, Store};
 use crate::views::LeakView;
@@ -53,16 +54,15 @@ impl ReportLeak {
             })
         };
         let (url, source) = (kept(self.url)?, kept(self.source)?);
-        let outcome = store
-            .report_leak(
-                &Leak {
-                    digest,
-                    url,
-                    source,
-                },
-                stamp,
-            )
-            .await?;
+        let leak = Leak {
+            digest,
+            url,
+            source,
+        };
+        let outcome = store.report_leak(&leak, stamp).await?;
+        if let Some(outcome) = &outcome {
+            notice::log(&leak, outcome, &stamp.actor);
+        }
         if self.json {
             return Ok(streams.json(&LeakView::of(outcome.as_ref(), stamp.at))?);
         }

@@ -60,7 +60,8 @@ fn raise_open_files() {
             },
         );
         if let Err(error) = raised {
-            log::warn!("the limit of open files stays at {current:?}: {error}");
+            let limit = current.map_or("no number".to_owned(), |files| files.to_string());
+            log::warn!("the limit of open files stays at {limit}: {error}");
         }
     }
 }

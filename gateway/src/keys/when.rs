@@ -24,6 +24,19 @@ pub enum When {
 )]
 pub struct InvalidWhen;
 
+/// Why a text is no length of time.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("write a length of time such as `7d`, `12h` or `500ms`")]
+pub struct InvalidSpan;
+
+/// Reads a length of time alone.
+///
+/// # Errors
+/// It is something else.
+pub fn parse_span(text: &str) -> Result<Duration, InvalidSpan> {
+    humantime::parse_duration(text).map_err(|_| InvalidSpan)
+}
+
 impl When {
     /// Reads a length of time, a date (midnight UTC) or a moment in RFC 3339.
     ///
@@ -32,9 +45,7 @@ impl When {
     pub fn parse(text: &str) -> Result<Self, InvalidWhen> {
         match UnixMillis::parse(text) {
             Ok(moment) => Ok(Self::At(moment)),
-            Err(_) => humantime::parse_duration(text)
-                .map(Self::Span)
-                .map_err(|_| InvalidWhen),
+            Err(_) => parse_span(text).map(Self::Span).map_err(|_| InvalidWhen),
         }
     }
 

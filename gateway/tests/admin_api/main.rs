@@ -20,6 +20,8 @@ mod forward_auth;
 mod guards;
 mod history;
 mod leaks;
+#[path = "../gateway/library_text.rs"]
+mod library_text;
 mod life;
 mod lists;
 mod rig;

@@ -115,3 +115,22 @@ fn what_it_cannot_read_it_refuses_without_repeating_a_key() {
     );
     assert_eq!(unknown.status, 401);
 }
+
+#[test]
+fn a_token_that_may_only_read_may_ask_whether_a_key_is_good() {
+    let rig = Rig::new();
+    let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
+    let asked = json!({ "key": text(&key, "key") });
+    assert_eq!(verify(&rig, READER, &asked)["valid"], true);
+    let written = rig.call_as(
+        READER,
+        "POST",
+        "/v1/keys",
+        &[],
+        Some(&json!({ "consumer": "acme" })),
+    );
+    assert_eq!(
+        (written.status, written.code().as_str()),
+        (403, "insufficient_role")
+    );
+}

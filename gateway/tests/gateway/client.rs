@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::library_text::assert_plain;
+
 /// Longer than anything here takes, so that a hang is a failure and not a wait.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -34,13 +36,14 @@ impl Response {
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
-    /// The `code` of a refusal.
+    /// The `code` of a refusal, whose text has to be for people.
     pub(crate) fn code(&self) -> String {
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),
             "{self:?}"
         );
+        assert_plain(&self.text());
         self.json()["code"].as_str().unwrap().to_owned()
     }
 }

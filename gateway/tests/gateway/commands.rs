@@ -128,6 +128,128 @@ fn what_is_not_there_is_exit_1_and_a_key_is_never_echoed() {
 }
 
 #[test]
+fn a_leaked_key_is_logged_by_the_command_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = database(directory.path());
+    make_store(directory.path());
+    let run =
+        |arguments: &[&str]| gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
+    let created = run(&["keys", "create", "--consumer", "acme", "--json"]);
+    let created: serde_json::Value = serde_json::from_slice(&created.stdout).unwrap();
+    let (id, key) = (
+        created["id"].as_str().unwrap(),
+        created["key"].as_str().unwrap(),
+    );
+    let place = "https://example.org/commit/1";
+    let reported = run(&["keys", "report-leak", key, "--url", place]);
+    assert!(reported.status.success(), "{reported:?}");
+    let log = String::from_utf8(reported.stderr).unwrap();
+    for told in [
+        "WARN",
+        id,
+        "\"acme\"",
+        place,
+        "nothing was done, as its bucket says",
+    ] {
+        assert!(log.contains(told), "{told} is not in {log}");
+    }
+    assert!(!log.contains(key), "{log}");
+    let unknown = run(&["keys", "report-leak", "nobody's"]);
+    assert!(
+        !String::from_utf8_lossy(&unknown.stderr).contains("WARN"),
+        "{unknown:?}"
+    );
+}
+
+/// What an option takes is said in one way: `--help` has the words with which a wrong value is refused.
+#[test]
+fn help_says_what_is_accepted_in_the_words_of_the_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = database(directory.path());
+    make_store(directory.path());
+    let run = |arguments: &[&str]| {
+        let output = gateway(directory.path(), &[("DATABASE_URL", &store)], arguments);
+        let text = [output.stdout, output.stderr].concat();
+        // Words alone: neither how they are quoted nor where their lines end.
+        let text = String::from_utf8(text).unwrap().replace('`', "");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let long = "x".repeat(2000);
+    for (command, arguments, before) in [
+        (["consumers", "create"], &["é"][..], "a consumer name is "),
+        (["buckets", "create"], &["é"], "a bucket name is "),
+        (
+            ["consumers", "create"],
+            &["a", "--custom-id", "é"],
+            "a custom id is ",
+        ),
+        (
+            ["consumers", "create"],
+            &["a", "--description", &long],
+            "a description has ",
+        ),
+        (
+            ["consumers", "create"],
+            &["a", "--metadata", "[]"],
+            "metadata is ",
+        ),
+        (
+            ["consumers", "create"],
+            &["a", "--scope", "é"],
+            "a scope is ",
+        ),
+        (
+            ["consumers", "create"],
+            &["a", "--allow-ip", "é"],
+            "an allowed range is ",
+        ),
+        (["consumers", "create"], &["a", "--tag", "é"], "a tag is "),
+        (
+            ["keys", "create"],
+            &["--consumer", "a", "--description", &long],
+            "a description has ",
+        ),
+        (
+            ["keys", "create"],
+            &["--consumer", "a", "--scope", "é"],
+            "a scope is ",
+        ),
+        (
+            ["keys", "create"],
+            &["--consumer", "a", "--expires", "soon"],
+            "write ",
+        ),
+        (["keys", "roll"], &["key_", "--grace", "soon"], "write "),
+        (
+            ["keys", "revoke"],
+            &["key_", "--wait", "--timeout", "soon"],
+            "write ",
+        ),
+        (
+            ["buckets", "create"],
+            &["a", "--leak-grace", "soon"],
+            "write ",
+        ),
+    ] {
+        let help = run(&[&command[..], &["--help"]].concat());
+        let refused = run(&[&command[..], arguments].concat());
+        let accepted = refused
+            .split_once(before)
+            .unwrap_or_else(|| panic!("{refused}"))
+            .1;
+        let accepted = accepted
+            .split(" For more information")
+            .next()
+            .unwrap()
+            .trim();
+        assert!(
+            help.to_lowercase().contains(&accepted.to_lowercase()),
+            "{command:?} {before:?}: {accepted:?} is not in the help: {help}"
+        );
+    }
+}
+
+#[test]
 fn only_the_gateway_and_an_import_make_a_store() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("data/gateway.db");

@@ -11,6 +11,7 @@ use postern_gateway::config::{self, Environment};
 use tempfile::TempDir;
 
 use crate::client::{Response, get};
+use crate::library_text::assert_plain;
 use crate::origin::Origin;
 use crate::running::{Running, eventually};
 
@@ -130,13 +131,16 @@ pub(crate) fn database(directory: &Path) -> String {
 
 /// Runs the real binary in `directory` with these variables and no others.
 pub(crate) fn gateway(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gateway"))
+    let output = Command::new(env!("CARGO_BIN_EXE_gateway"))
         .args(arguments)
         .env_clear()
         .envs(variables.iter().copied())
         .current_dir(directory)
         .output()
-        .unwrap()
+        .unwrap();
+    assert_plain(&String::from_utf8_lossy(&output.stdout));
+    assert_plain(&String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 /// Makes an empty store in `directory`, as an import does.
@@ -345,7 +349,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Whatever the test was about, nothing panicked and no log has the secret.
+    /// Whatever the test was about, nothing panicked, and the logs have neither the secret nor the text of a library.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -354,6 +358,8 @@ impl Drop for Process {
         }
         let log = self.log();
         assert!(!log.contains("a panic at "), "{log}");
+        assert_plain(&log);
+        assert_plain(&self.access_log.lock().unwrap());
         assert!(
             !log.contains(SECRET) && !self.access_log.lock().unwrap().contains(SECRET),
             "the secret is in a log: {log}"

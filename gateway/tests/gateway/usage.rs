@@ -150,6 +150,30 @@ fn a_refused_key_is_counted_and_not_used() {
 }
 
 #[test]
+fn a_request_that_is_refused_before_its_key_is_looked_up_is_nobodys() {
+    let origin = Origin::hello();
+    let rig = Rig::with(
+        &origin.url(),
+        "[[routes]]\npath = \"/only\"\nmethods = [\"GET\"]\n",
+    );
+    let key = rig.key("acme", &[]);
+    for (line, extra, status) in [
+        ("GET /other", "", 404),
+        ("PUT /only", "content-length: 0\r\n", 405),
+        ("GET /only", "expect: something\r\n", 417),
+        ("GET /only/%2f", "", 400),
+    ] {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: h\r\n{}\r\n{extra}\r\n",
+            key.header()
+        );
+        assert_eq!(exchange(rig.public, request).status, status, "{line}");
+    }
+    assert_eq!(rig.get("/only", &key).status, 200);
+    assert_eq!(written(rig.directory.path(), 1)[..2], [1, 0]);
+}
+
+#[test]
 fn a_drained_stop_writes_everything() {
     let origin = Origin::hello();
     for _ in 0..3 {

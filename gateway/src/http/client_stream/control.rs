@@ -148,7 +148,10 @@ impl ClientControl {
 
     pub(super) fn note_fault(&self, fault: ClientFault) {
         if self.fault.get().is_none() {
-            log::debug!("client {:?}: {fault}", self.peer);
+            match self.peer {
+                Some(peer) => log::debug!("client {peer}: {fault}"),
+                None => log::debug!("a client without an address: {fault}"),
+            }
             self.fault.set(Some(fault));
             if let Some(observer) = &self.listeners.observer {
                 observer(self, fault);

@@ -1,0 +1,21 @@
+//! The line in the process log for a leaked key.
+
+use crate::store::{Actor, Leak, LeakAction, LeakOutcome};
+
+/// Logs a warning that names the key, its consumer, the reporter, the place and what was done; never the key itself.
+pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
+    let LeakOutcome { action, key } = outcome;
+    let place = leak.url.as_deref().unwrap_or("an unknown place");
+    let done = match action {
+        LeakAction::Notified => "nothing was done, as its bucket says",
+        LeakAction::Ending => "it ends after the grace period of its bucket",
+        LeakAction::Revoked => "it is revoked",
+        LeakAction::AlreadyRefused => "it was refused already",
+    };
+    log::warn!(
+        "key {} ({}…) of consumer {:?} was reported as leaked by {reporter}, at {place:?}: {done}",
+        key.id,
+        key.hint,
+        key.consumer_name.as_str(),
+    );
+}

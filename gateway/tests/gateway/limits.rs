@@ -1,0 +1,90 @@
+//! Limits of docs/CONFIGURATION.md that no other test is about.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::time::Duration;
+
+use crate::client::{Connection, DEADLINE, get};
+use crate::origin::Origin;
+use crate::rig::{Process, Rig};
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+/// Long enough for an answer that is on its way, where none is expected.
+const NOTHING_COMES: Duration = Duration::from_millis(500);
+
+#[test]
+fn connections_beyond_the_most_wait_until_one_has_ended() {
+    let origin = Origin::hello();
+    let limits = [
+        ("GATEWAY__LISTEN__WORKERS", "2"),
+        // Rounded up to a multiple of the workers: 4.
+        ("GATEWAY__LISTEN__MAX_CONNECTIONS", "3"),
+    ];
+    let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &limits);
+    let mut open: Vec<Connection> = (0..4)
+        .map(|_| {
+            let mut connection = Connection::open(process.public);
+            connection.send(REQUEST);
+            assert_eq!(connection.response().status, 401);
+            connection
+        })
+        .collect();
+    let mut waiting = Connection::open(process.public);
+    waiting.send(REQUEST);
+    let socket = waiting.socket();
+    socket.set_read_timeout(Some(NOTHING_COMES)).unwrap();
+    let nothing = socket.read(&mut [0; 1]).unwrap_err();
+    assert!(
+        matches!(nothing.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{nothing}"
+    );
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    drop(open.pop());
+    assert_eq!(waiting.response().status, 401);
+}
+
+#[test]
+fn a_head_of_an_answer_beyond_the_limits_is_a_502() {
+    for (setting, extra, status) in [
+        (
+            "max_head_bytes = 1000",
+            format!("x-a: {}\r\n", "a".repeat(500)),
+            200,
+        ),
+        (
+            "max_head_bytes = 1000",
+            format!("x-a: {}\r\n", "a".repeat(1000)),
+            502,
+        ),
+        ("max_headers = 4", "x-a: a\r\n".repeat(3), 200),
+        ("max_headers = 4", "x-a: a\r\n".repeat(4), 502),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{extra}\r\nhello");
+        let origin = Origin::answering_bytes(answer);
+        let rig = Rig::with(&origin.url(), &format!("[origin]\n{setting}\n"));
+        let key = rig.key("acme", &[]);
+        let response = rig.get("/", &key);
+        assert_eq!(response.status, status, "{setting}: {extra:?}");
+        if status == 502 {
+            assert_eq!(response.code(), "origin_bad_answer");
+        }
+    }
+}
+
+#[test]
+fn a_connection_to_the_origin_that_was_idle_for_too_long_is_not_used_again() {
+    let origin = Origin::answering(|_, socket| {
+        let port = socket.peer_addr().unwrap().port();
+        let _ = write!(
+            socket,
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{port:05}"
+        );
+    });
+    let rig = Rig::with(&origin.url(), "[origin]\nkeep_alive = \"1s\"\n");
+    let key = rig.key("acme", &[]);
+    let connection = || get(rig.public, "/", &[&key.header()]).text();
+    let first = connection();
+    assert_eq!(connection(), first, "it is used again while it is fresh");
+    // The time is what the test is about.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_ne!(connection(), first);
+}
