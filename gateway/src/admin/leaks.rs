@@ -189,7 +189,7 @@ async fn report_to(
     stamp: &Stamp,
 ) -> Result<Option<LeakOutcome>, Problem> {
     let outcome = store.report_leak(leak, stamp).await?;
-    if let Some(outcome) = outcome.as_ref().filter(|outcome| outcome.is_news) {
+    if let Some(outcome) = &outcome {
         notice::log(leak, outcome, &stamp.actor);
     }
     Ok(outcome)
