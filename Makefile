@@ -1,12 +1,13 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose fuzz-readings bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz-readings bench bench-fleet bench-table requirements
 
 VENV := target/litestar-venv
 API_VENV := target/api-venv
 FORWARD_AUTH_VENV := target/forward-auth-venv
 READINGS_VENV := target/readings-venv
+OPERATE_VENV := target/operate-venv
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
 SEED ?= 1
@@ -33,7 +34,7 @@ check: ## Format, lints and unit tests: what to run after each edit
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -68,6 +69,11 @@ test-readings: $(READINGS_VENV)/ready ## Try spellings of paths and hosts throug
 	cargo build --locked --bin gateway
 	cargo build --locked -p postern-origin --example readings_origin
 	$(READINGS_VENV)/bin/python tests/readings/run.py
+
+test-operate: $(OPERATE_VENV)/ready ## Try the steps of docs/OPERATE.md, deploy/, and the frameworks of the README
+	@tests/prepare.sh rust operate
+	cargo build --locked --workspace --bins
+	$(OPERATE_VENV)/bin/python -B tests/operate/run.py
 
 fuzz-readings: $(READINGS_VENV)/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
 	@tests/prepare.sh rust readings tomcat
@@ -127,6 +133,13 @@ $(READINGS_VENV)/ready: tests/readings/requirements.txt
 	rm -rf $(READINGS_VENV)
 	python3 -m venv $(READINGS_VENV)
 	$(READINGS_VENV)/bin/python -m pip install --quiet -r $<
+	touch $@
+
+$(OPERATE_VENV)/ready: tests/operate/requirements.txt
+	@tests/prepare.sh operate
+	rm -rf $(OPERATE_VENV)
+	python3 -m venv $(OPERATE_VENV)
+	$(OPERATE_VENV)/bin/python -m pip install --quiet -r $<
 	touch $@
 
 $(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt

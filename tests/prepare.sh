@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, compose, bench; all but tomcat
-# and bench when none is named) find what they need.
+# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, compose, bench; all
+# but tomcat and bench when none is named) find what they need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
 # of it at once, and this fails: a test that cannot run is never skipped. The Rust toolchain is only ever named.
@@ -98,6 +98,14 @@ for_readings() {
   need "nginx, an origin" nginx-light has_nginx
 }
 
+for_operate() {
+  need "Python 3" python3 has python3
+  need "virtual environments for Python" python3-venv has_venv
+  need "systemd-analyze, which checks units" systemd has systemd-analyze
+  need "sqlite3, which copies a store" sqlite3 has sqlite3
+  need "PostgreSQL and its tools for backups" postgresql has pg_dump
+}
+
 for_tomcat() {
   need "Java 17, which runs an origin from its source" openjdk-17-jdk-headless has javac
   need "Tomcat, an origin" libtomcat10-embed-java test -e /usr/share/java/tomcat10-embed-core.jar
@@ -128,11 +136,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth compose
+[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | api | readings | tomcat | forward-auth | compose | bench) "for_${tests//-/_}" ;;
-    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | compose | bench) "for_${tests//-/_}" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, compose, bench)"; exit 2 ;;
   esac
 done
 

@@ -80,7 +80,11 @@ enum Command {
     /// Show what was done with keys, by hours or days
     Usage(usage::UsageCommand),
     /// Ask a running gateway whether it is ready; exit 0 if so, 1 if not
-    Healthcheck,
+    Healthcheck {
+        /// Ask only whether the process answers: it does, too, while it waits for its database
+        #[arg(long)]
+        live: bool,
+    },
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -177,14 +181,16 @@ pub fn start() -> ExitCode {
         Command::Import(arguments) => with_store.run(async |store, prefix, stamp, streams| {
             import::run(arguments, store, prefix, stamp, streams).await
         }),
-        Command::Export(arguments) => with_store
-            .run(async |store, _, _, streams| export::run(arguments, store, streams).await),
+        Command::Export(arguments) => with_store.run(async |store, prefix, _, streams| {
+            export::run(arguments, store, prefix, streams).await
+        }),
         Command::Usage(command) => with_store.run(async |store, prefix, stamp, streams| {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(store, prefix, stamp, screen, streams).await
         }),
-        Command::Healthcheck => match config::load_admin_door(file, &environment) {
-            Ok(door) => healthcheck::run(&door),
+        Command::Healthcheck { live } => match config::load_admin_door(file, &environment) {
+            Ok(door) if live => healthcheck::run(&door, healthcheck::Question::Live),
+            Ok(door) => healthcheck::run(&door, healthcheck::Question::Ready),
             Err(problems) => refuse(&problems),
         },
     }

@@ -218,16 +218,17 @@ impl Duties {
 async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
     let mut revisions = status.revisions();
     loop {
+        if !keys.is_loaded() {
+            sleep(COUNT_AT_MOST_EVERY).await;
+            continue;
+        }
         revisions.mark_unchanged();
-        let begun = Instant::now();
-        if keys.is_loaded() {
-            let keys = Arc::clone(keys);
-            // On a thread of its own: a million keys take a while.
-            let counted =
-                tokio::task::spawn_blocking(move || keys.count_ending(UnixMillis::now())).await;
-            if let Err(error) = counted {
-                log::warn!("keys that end soon were not counted: {error}");
-            }
+        let (begun, counted) = (Instant::now(), Arc::clone(keys));
+        // On a thread of its own: a million keys take a while.
+        let counted =
+            tokio::task::spawn_blocking(move || counted.count_ending(UnixMillis::now())).await;
+        if let Err(error) = counted {
+            log::warn!("keys that end soon were not counted: {error}");
         }
         let wait = (begun.elapsed() * 100).clamp(COUNT_AT_MOST_EVERY, COUNT_AT_LEAST_EVERY);
         sleep(wait).await;

@@ -114,7 +114,7 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
     if health::is_asked(&policy, &request) {
-        let mut response = match health::check(&worker, &policy, &exchange, &request, size) {
+        let mut response = match health::check(&worker, &policy, &mut exchange, &request, size) {
             Ok(response) => {
                 // Every few seconds from every load balancer: counted, and no line but where it is refused.
                 exchange.is_not_logged();
@@ -167,7 +167,7 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
-            health::check(worker, &policy, &exchange, &request, size).map(drop)
+            health::check(worker, &policy, &mut exchange, &request, size).map(drop)
         } else {
             admitted(worker, &policy, &mut exchange, &request, size).map(drop)
         }
@@ -268,11 +268,11 @@ async fn run(
     } = admitted(worker, policy, exchange, request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
-        Upgrade::To(protocol) if holds_key(policy, request.head(), &protocol) => None,
+        Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
-    let head = for_origin(policy, exchange, request, &target, route, &caller);
+    let head = for_origin(worker, policy, exchange, request, &target, route, &caller);
     let host = if route.preserve_host {
         HostHeader::Kept
     } else {
@@ -339,8 +339,7 @@ fn admitted<'a>(
         return Err(Refusal::KeyInUrl);
     }
     let target = Target::identify(request.head())?;
-    // The host is part of the URL too, and origins are told it.
-    if token::contains_own_form(target.host().as_bytes(), &policy.prefix) {
+    if has_key_in_host(worker, policy, request.head()) {
         return Err(Refusal::KeyInUrl);
     }
     let route = route(policy, request, &target, exchange.address())?;
@@ -373,6 +372,16 @@ fn admitted<'a>(
         target,
         route,
         caller,
+    })
+}
+
+/// Whether a key stands in `Host`: it is part of the URL too, and origins are told it. Looked at as it was sent, for keys of
+/// other systems may differ by case alone.
+fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool {
+    static HOST: HeaderName = header::HOST;
+    head.headers.get(&HOST).is_some_and(|host| {
+        token::contains_own_form(host.as_bytes(), &policy.prefix)
+            || worker.keys.has_foreign_in_header(host.as_bytes())
     })
 }
 
@@ -500,6 +509,7 @@ fn admit(policy: &Policy, size: BodySize) -> Result<(), Refusal> {
 
 /// The request as the origin gets it. Takes the client's headers: they are moved, not copied.
 fn for_origin(
+    worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
     request: &mut Request,
@@ -524,6 +534,7 @@ fn for_origin(
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
         prefix: &policy.prefix,
+        keys: &worker.keys,
         request_id: exchange.request_id(),
     }
     .fill(request.headers_mut(), &mut head.headers);
@@ -531,9 +542,9 @@ fn for_origin(
 }
 
 /// Whether a key stands in what a client says of leaving HTTP.
-fn holds_key(policy: &Policy, head: &RequestHead, protocol: &HeaderValue) -> bool {
+fn holds_key(worker: &Worker, policy: &Policy, head: &RequestHead, protocol: &HeaderValue) -> bool {
     let authorization = head.headers.get(header::AUTHORIZATION);
-    PresentedKey::new(&policy.prefix, authorization).is_in(&header::UPGRADE, protocol)
+    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
 }
 
 /// The answer as the caller gets it.

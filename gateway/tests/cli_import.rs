@@ -107,7 +107,9 @@ impl Shell {
             Cli::Import(arguments) => {
                 import::run(arguments, &self.store, &prefix, &stamp, &mut streams).await
             }
-            Cli::Export(arguments) => export::run(arguments, &self.store, &mut streams).await,
+            Cli::Export(arguments) => {
+                export::run(arguments, &self.store, &prefix, &mut streams).await
+            }
         };
         let code = done.map_or_else(
             |error| {
@@ -1069,6 +1071,24 @@ async fn a_bucket_that_is_not_there_is_said_and_no_empty_file_is_left() {
         assert!(ended.err.contains("there is no bucket `nope`"), "{ended:?}");
     }
     assert!(!out.exists());
+}
+
+#[actix_rt::test]
+async fn a_key_in_place_of_a_bucket_is_not_repeated() {
+    let shell = Shell::new().await;
+    let key = PlainKey::generate(&Prefix::default()).unwrap();
+    let file = shell.file("a.csv", "consumer,key\n");
+    for arguments in [
+        &["export", "--bucket", key.expose()][..],
+        &["import", &file, "--bucket", key.expose()],
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
+        assert!(
+            ended.err.starts_with("that holds a whole key") && !ended.err.contains(key.expose()),
+            "{ended:?}"
+        );
+    }
 }
 
 #[actix_rt::test]

@@ -543,7 +543,7 @@ async fn bad_arguments_end_with_2_and_refusals_with_1() {
         (
             &["keys", "create", "--consumer", "acme", "--expires", "soon"],
             2,
-            "30d",
+            "such as `7d`",
         ),
         (
             &[

@@ -121,6 +121,8 @@ KNOWN = [
     ("GET", "/files/..;/api/admin/x", "open.example.com"),
     ("GET", "/files/..%5capi/admin/x", "open.example.com"),
     ("GET", "/files/..\\api/admin/x", "open.example.com"),
+    ("GET", "/files/%u002e%u002e/api/admin/x", "open.example.com"),
+    ("GET", "/files/%e2%80%a5/api/admin/x", "open.example.com"),
     ("GET", "//api/admin/x", "open.example.com"),
     ("GET", "/api//admin/x", "open.example.com"),
     ("GET", "/%61pi/admin/x", "open.example.com"),
@@ -141,7 +143,7 @@ METHODS = ["GET", "GET", "GET", "HEAD", "POST", "OPTIONS"]
 PIECES = [
     ";", ";x", ";x=1", "/;/", "/;a/", "%3b", "%3B", "//", "/", "%2f", "%2F", "%252f", "\\", "%5c", "%5C", "/./", "/../", "/x/../",
     "/x/y/../../", "/%2e/", "/%2e%2e/", "/.%2E/", "/..;/", "/..;x/", "/..%3b/", "/..%2f", "%2f..%2f", "/..%5c", "/%252e%252e/", ".", "..",
-    "%20", "+", "%00", "%09", "%0a", "%0d", "%7f", "%ff", "%e9", "%c3%a9", "%c0%af", "%c0%ae", "%e0%80%af", "%", "%zz", "%u002f",
+    "%20", "+", "%00", "%09", "%0a", "%0d", "%7f", "%ff", "%e9", "%c3%a9", "%c0%af", "%c0%ae", "%e0%80%af", "%", "%zz", "%u002f", "/%u002e%u002e/", "%e2%80%a5", "%e2%88%95", "%c4%b1",
     "%3f", "%23", "?", "?/../", "#", "~", "*", "|", "/files/../", "/files/%2e%2e/", "/public/../", "/files/..%2f",
 ]  # fmt: skip
 

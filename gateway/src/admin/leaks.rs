@@ -141,10 +141,12 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
     // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
     // before it is.
     let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
-    let turn = keys.begin().map_err(refuse)?;
     let proof = Proof::parse(identifier, signature).map_err(|error| refuse(error.into()))?;
-    let text = body::collect_within(REPORT_DEADLINE, MAX_REPORT_BYTES, &request, payload).await?;
-    turn.verify(&proof, &text).await.map_err(refuse)?;
+    let turn = keys.begin(&proof).await.map_err(refuse)?;
+    let reading = body::collect_within(REPORT_DEADLINE, MAX_REPORT_BYTES, &request, payload);
+    let text = turn.read(reading).await.map_err(refuse)??;
+    turn.verify(&proof, &text)
+        .map_err(|error| refuse(error.into()))?;
     let found: Vec<Found> = serde_json::from_slice(&text).map_err(|_| {
         let errors = vec![FieldError::at(
             "",
@@ -213,7 +215,7 @@ fn refuse(error: Unverified) -> Problem {
             log::warn!("a report of leaked keys was put off: {error}");
             Problem::new(
                 Kind::TooManyReports,
-                "Other reports are being checked. Try again shortly.",
+                "Other reports arrived while this one did. Try again shortly.",
             )
         }
         Unverified::Unavailable(_) => {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, refuse_keys};
 use crate::cli::line::{HEADER, Line, cells};
 use crate::cli::output::Streams;
-use crate::keys::BucketName;
+use crate::keys::{BucketName, Prefix};
 use crate::store::{Store, TransferRow};
 
 /// Export consumers and keys, with digests in place of the keys.
@@ -49,6 +49,7 @@ enum Sink<W: Write> {
 pub async fn run(
     arguments: ExportArguments,
     store: &Store,
+    prefix: &Prefix,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
     let ExportArguments {
@@ -57,6 +58,8 @@ pub async fn run(
         out,
         force,
     } = arguments;
+    let named = bucket.as_ref().map(BucketName::as_str);
+    refuse_keys(named, prefix, "the name of a bucket")?;
     let Some(path) = out else {
         export(bucket, format, store, &mut *streams.out).await?;
         return Ok(());

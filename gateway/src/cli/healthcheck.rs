@@ -1,4 +1,4 @@
-//! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready.
+//! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready, or whether it lives.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -17,47 +17,71 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Most bytes of the answer that are looked at.
 const STATUS_LINE_BYTES: usize = 64;
 
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it takes requests.
+    Ready,
+    /// Whether the process answers.
+    Live,
+}
+
+impl Question {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Ready => "/readyz",
+            Self::Live => "/healthz",
+        }
+    }
+}
+
 /// Asks the gateway behind `door`. Over TLS, the certificate has to be one that the settings name.
 #[must_use]
-pub fn run(door: &AdminDoor) -> ExitCode {
+pub fn run(door: &AdminDoor, question: Question) -> ExitCode {
     let address = reachable(door.address);
     let scheme = if door.certificates.is_empty() {
         "http"
     } else {
         "https"
     };
-    match ask(door, address) {
+    let path = question.path();
+    match ask(door, address, path) {
         Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
         Ok(status) => {
-            eprintln!("gateway: not ready: {status} from {scheme}://{address}/readyz");
+            eprintln!("gateway: not ready: {status} from {scheme}://{address}{path}");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("gateway: no answer from {scheme}://{address}/readyz: {error}");
+            eprintln!("gateway: no answer from {scheme}://{address}{path}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// The status of the answer.
-fn ask(door: &AdminDoor, address: SocketAddr) -> io::Result<u16> {
+fn ask(door: &AdminDoor, address: SocketAddr, path: &str) -> io::Result<u16> {
     let due = Instant::now() + DEADLINE;
     let socket = TcpStream::connect_timeout(&address, DEADLINE)?;
     socket.set_read_timeout(Some(DEADLINE))?;
     socket.set_write_timeout(Some(DEADLINE))?;
     if door.certificates.is_empty() {
-        return exchange(socket, address, due);
+        return exchange(socket, address, path, due);
     }
     let config = own::client(&door.certificates).map_err(io::Error::other)?;
     let name = ServerName::IpAddress(address.ip().into());
     let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    exchange(StreamOwned::new(tls, socket), address, due)
+    exchange(StreamOwned::new(tls, socket), address, path, due)
 }
 
-fn exchange(mut io: impl Read + Write, address: SocketAddr, due: Instant) -> io::Result<u16> {
+fn exchange(
+    mut io: impl Read + Write,
+    address: SocketAddr,
+    path: &str,
+    due: Instant,
+) -> io::Result<u16> {
     write!(
         io,
-        "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
     )?;
     io.flush()?;
     let (mut line, mut buffer) = (Vec::new(), [0; STATUS_LINE_BYTES]);

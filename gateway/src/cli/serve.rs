@@ -18,6 +18,7 @@ pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM, SIGINT or SIGQUIT; a second one ends the waiting for requests that run.
 #[must_use]
 pub fn run(settings: Settings) -> ExitCode {
+    process_log::write_as(settings.log_format);
     raise_open_files();
     use_small_pages();
     for warning in &settings.warnings {

@@ -335,11 +335,19 @@ const MAX_SHOWN_CHARS: usize = 7;
 /// How many letters may be wrong in the name of a setting that is still taken for it.
 const MAX_TYPOS: usize = 2;
 
-/// Parses a value. A message that repeats more than a little of it is replaced: what stands in the wrong place may be a secret.
+/// Parses a value. A message that repeats more than a little of it says "this" in its place: what stands in the wrong place may
+/// be a secret.
 fn parse<T: Setting>(text: &str) -> Result<T, String> {
-    T::parse(text).map_err(|message| {
+    let repeats = |message: &str| {
         let mut pieces = text.as_bytes().windows(MAX_SHOWN_CHARS + 1);
-        if pieces.any(|piece| memchr::memmem::find(message.as_bytes(), piece).is_some()) {
+        pieces.any(|piece| memchr::memmem::find(message.as_bytes(), piece).is_some())
+    };
+    T::parse(text).map_err(|message| {
+        if !repeats(&message) {
+            return message;
+        }
+        let message = message.replace(&format!("{text:?}"), "this");
+        if repeats(&message) {
             format!("this is not accepted here: {}", T::ACCEPTED)
         } else {
             message

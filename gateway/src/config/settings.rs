@@ -23,6 +23,7 @@ use crate::proxy::proxy_headers::{ProxyHeader, ProxyHeaders};
 use crate::routes::{MethodName, MissingKey, PathCase, PathPrefix};
 use crate::store::{DatabaseUrl, Keep};
 use crate::telemetry::access_log::Sink;
+use crate::telemetry::process_log::Format;
 use crate::tls::certificates::ServerPair;
 use crate::tls::origin::{OriginTls, OriginTlsFiles};
 use crate::tls::pem::PairFiles;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where access-log lines go.
     pub access_log: Sink,
+    /// How lines of the process log are written.
+    pub log_format: Format,
     /// The upstreams of the file.
     pub upstreams: Vec<UpstreamSettings>,
     /// The routes of the file; none means one default route to [`OriginSettings::url`].
@@ -211,7 +214,12 @@ impl Settings {
         });
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
-        let access_log = reader.section("log", |section| section.take("access", Sink::Stdout));
+        let (access_log, log_format) = reader.section("log", |section| {
+            (
+                section.take("access", Sink::Stdout),
+                section.take("format", Format::Text),
+            )
+        });
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
@@ -256,6 +264,7 @@ impl Settings {
             realm,
             store: store?,
             access_log,
+            log_format,
             upstreams,
             routes,
             github_keys,
@@ -302,7 +311,7 @@ impl ListenSettings {
             write_idle_timeout: span(section, "write_idle_timeout", 30),
             keep_alive: span(section, "keep_alive", 75),
             drain_delay: span(section, "drain_delay", 1),
-            drain_timeout: span(section, "drain_timeout", 30),
+            drain_timeout: span(section, "drain_timeout", 25),
             tls_handshake_timeout: span(section, "tls_handshake_timeout", 3),
             certificates: section
                 .sections("tls", read_server_pair)

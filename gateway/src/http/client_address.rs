@@ -10,9 +10,24 @@ use crate::keys::{AddressRange, CallerAddress};
 /// The header in which proxies name whom they serve, nearest last.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Headers in which other proxies name whom they serve. Not read.
-static OTHERS: [HeaderName; 2] = [
+static OTHERS: [HeaderName; 17] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-true-client-ip"),
+    HeaderName::from_static("x-original-forwarded-for"),
+    HeaderName::from_static("x-envoy-external-address"),
+    HeaderName::from_static("x-azure-clientip"),
+    HeaderName::from_static("x-appengine-user-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("cf-connecting-ipv6"),
+    HeaderName::from_static("cloudfront-viewer-address"),
+    HeaderName::from_static("do-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+    HeaderName::from_static("fly-client-ip"),
 ];
 
 /// Most addresses that are read of `X-Forwarded-For`. Behind more proxies than that, the client is unknown.
@@ -33,8 +48,9 @@ pub struct ClientAddress {
 
 impl ClientAddress {
     /// Believes `X-Forwarded-For` only as far as trusted proxies wrote it: from the right, the first element that is no trusted
-    /// proxy's address is the client. Where that is no address, or the header is missing and `Forwarded` (RFC 7239) or
-    /// `X-Real-IP` stands in its place, the client is unknown: it must not be taken for the proxy that serves it.
+    /// proxy's address is the client. Where that is no address, or the header is missing and `Forwarded` (RFC 7239),
+    /// `X-Real-IP` or another of its kind stands in its place, the client is unknown: it must not be taken for the proxy that
+    /// serves it.
     #[must_use]
     pub fn identify(
         peer: Option<SocketAddr>,

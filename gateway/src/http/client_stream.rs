@@ -343,6 +343,8 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
                 return this.poll_write_pace(cx).map(Err);
             }
             this.shut_down = true;
+            // Nothing more is owed to it, so that it may make room.
+            this.place.idle();
         }
         if this.must_linger() {
             ready!(this.poll_linger(cx));

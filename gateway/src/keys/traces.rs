@@ -58,6 +58,23 @@ pub fn has_key_like(target: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool 
     })
 }
 
+/// Whether `is_key` says so of a word of any text, which a `/` divides, or stands within. Only words of [`MIN_FOREIGN_BYTES`]
+/// and more are asked about, and none more than once for each of its ends.
+pub fn has_key_like_in_text(text: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool {
+    let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
+    let run = |byte: &u8| segment(byte) || *byte == b'/';
+    let is_key = |word: &[u8]| {
+        (MIN_FOREIGN_BYTES..=MAX_TOKEN_BYTES).contains(&word.len()) && is_key(&KeyDigest::of(word))
+    };
+    any_reading(text, |text| {
+        split(text, run).any(is_key)
+            // Only where they are something else than before.
+            || (memchr::memchr(b'/', text).is_some() && split(text, segment).any(is_key))
+            || (memchr::memchr3(b'.', b'~', b'+', text).is_some()
+                && split(text, |byte| is_inner(*byte)).any(is_key))
+    })
+}
+
 /// What of `text` could be a key by where it ends: each longest run of the characters that a key may have, and its
 /// parts between slashes, and between everything but letters, digits, `-` and `_`. Each with and without the `=` behind.
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -177,6 +194,58 @@ mod tests {
             );
         }
         assert_eq!(asked.get(), 0, "a short path costs a digest");
+    }
+
+    #[test]
+    fn a_key_of_another_system_is_found_in_a_header() {
+        for key in [
+            "sk_live_0123456789",
+            "sk-0123/45.67~89+ab==",
+            "0123456789abcdef",
+        ] {
+            for value in [
+                key.to_owned(),
+                format!("ApiKey {key}"),
+                format!("a=1; key={key}; b=2"),
+                format!("\"{key}\""),
+                format!("a,{key},b"),
+                key.replace('-', "%252d")
+                    .replace('_', "&#95;")
+                    .replace('0', "\\u0030"),
+            ] {
+                let is = |digest: &KeyDigest| *digest == KeyDigest::of(key.as_bytes());
+                assert!(
+                    has_key_like_in_text(value.as_bytes(), is),
+                    "{key} in {value}"
+                );
+            }
+        }
+        let is = |digest: &KeyDigest| *digest == KeyDigest::of(b"sk_live_0123456789");
+        for (value, is_there) in [
+            ("https://example.org/sk_live_0123456789/c", true),
+            ("sk_live_0123456789.example.org:80", true),
+            ("xsk_live_0123456789", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                has_key_like_in_text(value.as_bytes(), is),
+                is_there,
+                "{value}"
+            );
+        }
+        let asked = std::cell::Cell::new(0);
+        for value in [
+            "gzip, deflate, br",
+            "text/html;q=0.9",
+            "curl/8.5.0",
+            "open.example.com",
+        ] {
+            has_key_like_in_text(value.as_bytes(), |_| {
+                asked.set(asked.get() + 1);
+                false
+            });
+        }
+        assert!(asked.get() <= 1, "{} digests of short words", asked.get());
     }
 
     proptest! {

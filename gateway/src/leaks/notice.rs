@@ -2,9 +2,17 @@
 
 use crate::store::{Actor, Leak, LeakAction, LeakOutcome};
 
-/// Logs a warning that names the key, its consumer, the reporter, the place and what was done; never the key itself.
+/// Logs a warning that names the key, its consumer, the reporter, the place and what was done, once for each key
+/// and place; never the key itself.
 pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
-    let LeakOutcome { action, key } = outcome;
+    let LeakOutcome {
+        action,
+        key,
+        is_news: true,
+    } = outcome
+    else {
+        return;
+    };
     let place = leak.url.as_deref().unwrap_or("an unknown place");
     let done = match action {
         LeakAction::Notified => "nothing was done, as its bucket says",

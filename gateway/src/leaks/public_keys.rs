@@ -1,7 +1,10 @@
 //! Where GitHub's public keys come from: a file, or GitHub itself.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use actix_http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
 use actix_http::{Payload, RequestHead, StatusCode, Uri};
 use futures_util::StreamExt as _;
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, Proof, PublicKeys};
@@ -25,7 +28,7 @@ const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of the document.
 const MAX_BYTES: usize = 256 * 1024;
-/// Most reports that are read and checked at once: nobody is known to have sent them until then.
+/// Most reports that are read at once: nobody is known to have sent them until then.
 const MAX_AT_ONCE: usize = 4;
 
 /// Where the keys are.
@@ -67,8 +70,8 @@ pub enum Unverified {
     /// No source is configured.
     #[error("no public keys are configured (leaks.github_keys)")]
     NotConfigured,
-    /// So many others are being checked.
-    #[error("{MAX_AT_ONCE} others are being checked")]
+    /// So many others came after it while it was still arriving.
+    #[error("{MAX_AT_ONCE} others began to arrive while it did")]
     Busy,
     /// It does not come from GitHub.
     #[error(transparent)]
@@ -83,14 +86,16 @@ pub struct GithubKeys {
     source: Option<KeySource>,
     pool: OriginPool,
     fetched: Mutex<Fetched>,
-    turns: Semaphore,
+    /// The reports that are being read, in the order in which they began.
+    turns: RefCell<VecDeque<Rc<Notify>>>,
 }
 
-/// Leave to read and check one report. The next may begin when it is dropped.
+/// Leave to read and check one report that names one of GitHub's keys. Whoever takes longest loses it to the next: what is slow is
+/// not GitHub.
 pub struct Turn<'k> {
-    source: &'k KeySource,
     keys: &'k GithubKeys,
-    _permit: SemaphorePermit<'k>,
+    known: Arc<PublicKeys>,
+    is_put_off: Rc<Notify>,
 }
 
 #[derive(Default)]
@@ -165,21 +170,35 @@ impl GithubKeys {
             source,
             pool,
             fetched: Mutex::default(),
-            turns: Semaphore::new(MAX_AT_ONCE),
+            turns: RefCell::default(),
         }
     }
 
-    /// Begins with a report, before any of it is read.
+    /// Begins with a report, before any of it is read: the key that it names has to be one of GitHub's.
     ///
     /// # Errors
-    /// No source is configured, or enough others are at it.
-    pub fn begin(&self) -> Result<Turn<'_>, Unverified> {
+    /// No source is configured, its key is unknown, or the keys cannot be had.
+    pub async fn begin(&self, proof: &Proof<'_>) -> Result<Turn<'_>, Unverified> {
         let source = self.source.as_ref().ok_or(Unverified::NotConfigured)?;
-        let permit = self.turns.try_acquire().map_err(|_| Unverified::Busy)?;
+        let known = match source {
+            KeySource::File(path) => Arc::new(read(path).await?),
+            KeySource::Server(server) => self.fetched(server, proof.identifier()).await?,
+        };
+        if !known.has(proof.identifier()) {
+            return Err(NotFromGithub::UnknownKey.into());
+        }
+        let is_put_off = Rc::new(Notify::new());
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() >= MAX_AT_ONCE
+            && let Some(longest) = turns.pop_front()
+        {
+            longest.notify_one();
+        }
+        turns.push_back(Rc::clone(&is_put_off));
         Ok(Turn {
-            source,
             keys: self,
-            _permit: permit,
+            known,
+            is_put_off,
         })
     }
 
@@ -237,16 +256,31 @@ impl GithubKeys {
 }
 
 impl Turn<'_> {
+    /// Runs `reading` to its end, unless so many others begin meanwhile that it has to make room.
+    ///
+    /// # Errors
+    /// It had to.
+    pub async fn read<T>(&self, reading: impl Future<Output = T>) -> Result<T, Unverified> {
+        tokio::select! {
+            biased;
+            read = reading => Ok(read),
+            () = self.is_put_off.notified() => Err(Unverified::Busy),
+        }
+    }
+
     /// Checks that GitHub signed `body`.
     ///
     /// # Errors
-    /// Why that is not known, or not so.
-    pub async fn verify(&self, proof: &Proof<'_>, body: &[u8]) -> Result<(), Unverified> {
-        let keys = match self.source {
-            KeySource::File(path) => Arc::new(read(path).await?),
-            KeySource::Server(server) => self.keys.fetched(server, proof.identifier()).await?,
-        };
-        Ok(keys.verify(proof, body)?)
+    /// It did not.
+    pub fn verify(self, proof: &Proof<'_>, body: &[u8]) -> Result<(), NotFromGithub> {
+        self.known.verify(proof, body)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.keys.turns.borrow_mut();
+        turns.retain(|turn| !Rc::ptr_eq(turn, &self.is_put_off));
     }
 }
 

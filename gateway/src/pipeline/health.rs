@@ -27,7 +27,7 @@ pub(super) fn is_asked(policy: &Policy, request: &Request) -> bool {
 pub(super) fn check(
     worker: &Worker,
     policy: &Policy,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
 ) -> Result<Response<EitherBody<OriginBody, BoxBody>>, Refusal> {
@@ -42,7 +42,11 @@ pub(super) fn check(
     if !matches!(size, BodySize::None | BodySize::Sized(0)) {
         return Err(Refusal::BadRequest("a health check has no body"));
     }
-    if worker.drain.is_begun() || !is_current(worker, policy) {
+    if worker.drain.is_begun() {
+        exchange.because("the gateway is about to stop");
+        return Err(Refusal::NotReady);
+    }
+    if !is_current(worker, policy) {
         return Err(Refusal::NotReady);
     }
     let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(WELL)));

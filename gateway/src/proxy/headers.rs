@@ -10,7 +10,7 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
-use crate::keys::Prefix;
+use crate::keys::{KeyTable, Prefix};
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
@@ -84,6 +84,8 @@ pub struct ForOrigin<'a> {
     pub proxy_headers: &'a ProxyHeaders,
     /// What keys begin with; no header with one passes.
     pub prefix: &'a Prefix,
+    /// Every key; no header with one of another system passes.
+    pub keys: &'a KeyTable,
     /// The request's id.
     pub request_id: &'a RequestId,
 }
@@ -95,7 +97,7 @@ impl ForOrigin<'_> {
         self.address.write_chain(client, &mut chain);
         // A header's value is shared, not copied.
         let authorization = client.get(header::AUTHORIZATION).cloned();
-        let presented = PresentedKey::new(self.prefix, authorization.as_ref());
+        let presented = PresentedKey::new(self.prefix, self.keys, authorization.as_ref());
         let trusted = self.address.through_trusted_proxy;
         let forwarding = trusted.then(|| Forwarding::of(client, &presented));
         // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.

@@ -3,57 +3,59 @@
 use actix_http::header::{HeaderName, HeaderValue};
 
 use crate::auth::api_key;
-use crate::http::percent::unescape;
-use crate::keys::{Prefix, token};
+use crate::keys::spellings::any_reading;
+use crate::keys::{KeyTable, Prefix, token};
 
 /// Fewest bytes of a key that is looked for within other text; a shorter one, as another system may have made it, is only found
 /// where it stands alone, for it could be a word.
 const MIN_BYTES: usize = 16;
 
-/// What a request's headers are looked through for: every key of the gateway's own form, and the key that was presented.
+/// What a request's headers are looked through for: every key of the gateway's own form, every known key of another system,
+/// and the key that was presented.
 pub struct PresentedKey<'a> {
     prefix: &'a Prefix,
+    keys: &'a KeyTable,
     key: Option<memchr::memmem::Finder<'a>>,
 }
 
 impl<'a> PresentedKey<'a> {
-    /// Looks for keys that begin with `prefix`, and for the one in `Authorization`, of whichever form.
+    /// Looks for keys that begin with `prefix`, for those of other systems in `keys`, and for the one in `Authorization`, of
+    /// whichever form.
     #[must_use]
-    pub fn new(prefix: &'a Prefix, authorization: Option<&'a HeaderValue>) -> Self {
+    pub fn new(
+        prefix: &'a Prefix,
+        keys: &'a KeyTable,
+        authorization: Option<&'a HeaderValue>,
+    ) -> Self {
         // One of the own form is found as such.
         let key = authorization.and_then(api_key::token_of);
         let foreign = key.filter(|key| !key.is_empty() && !token::has_own_form(key, prefix));
         Self {
             prefix,
+            keys,
             key: foreign.map(memchr::memmem::Finder::new),
         }
     }
 
-    /// Whether a key stands in the header.
+    /// Whether a key stands in the header, as it is or [escaped](crate::keys::spellings).
     #[must_use]
     pub fn is_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let (name, value) = (name.as_str(), value.as_bytes());
-        let is_named = self
-            .key
-            .as_ref()
-            .is_some_and(|key| name.as_bytes().eq_ignore_ascii_case(key.needle()));
-        is_named || self.is_in_text(value) || self.is_escaped_in(value)
-    }
-
-    fn is_in_text(&self, text: &[u8]) -> bool {
-        let foreign = self.key.as_ref().is_some_and(|key| {
-            if key.needle().len() < MIN_BYTES {
-                text.trim_ascii() == key.needle()
-            } else {
-                key.find(text).is_some()
-            }
+        let presented = self.key.as_ref().is_some_and(|key| {
+            name.as_bytes().eq_ignore_ascii_case(key.needle())
+                || any_reading(value, |text| is_in_text(key, text))
         });
-        foreign || token::contains_own_form(text, self.prefix)
+        presented
+            || token::contains_own_form(value, self.prefix)
+            || self.keys.has_foreign_in_header(value)
     }
+}
 
-    fn is_escaped_in(&self, value: &[u8]) -> bool {
-        memchr::memchr(b'%', value).is_some()
-            && str::from_utf8(value).is_ok_and(|text| self.is_in_text(&unescape(text)))
+fn is_in_text(key: &memchr::memmem::Finder<'_>, text: &[u8]) -> bool {
+    if key.needle().len() < MIN_BYTES {
+        text.trim_ascii() == key.needle()
+    } else {
+        key.find(text).is_some()
     }
 }
 
@@ -71,6 +73,7 @@ mod tests {
         );
         let (own, other) = (own.expose(), other.expose());
         let foreign = "sk-live/ABCDEF0123456789+x";
+        let keys = KeyTable::new();
         for (key, value, found) in [
             (own, own.to_owned(), true),
             (own, other.to_owned(), true),
@@ -84,6 +87,13 @@ mod tests {
                 true,
             ),
             (own, own.replacen('_', "%5F", 1), true),
+            (
+                foreign,
+                foreign.replace('/', "%25252f").replace('-', "%252d"),
+                true,
+            ),
+            (foreign, foreign.replace('-', "\\u002d"), true),
+            (foreign, foreign.replace('/', "&#x2f;"), true),
             (own, own[..own.len() - 1].to_owned(), false),
             (foreign, foreign[1..].to_owned(), false),
             (foreign, "a_b%20c".to_owned(), false),
@@ -92,7 +102,7 @@ mod tests {
             ("gzip", "br, gzip".to_owned(), false),
         ] {
             let authorization = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
-            let presented = PresentedKey::new(&prefix, Some(&authorization));
+            let presented = PresentedKey::new(&prefix, &keys, Some(&authorization));
             let (name, value) = (
                 HeaderName::from_static("x-any"),
                 HeaderValue::from_str(&value).unwrap(),
@@ -100,10 +110,10 @@ mod tests {
             assert_eq!(presented.is_in(&name, &value), found, "{key} in {value:?}");
         }
         let authorization = HeaderValue::from_static("Bearer Foreign-Key-0123456789");
-        let presented = PresentedKey::new(&prefix, Some(&authorization));
+        let presented = PresentedKey::new(&prefix, &keys, Some(&authorization));
         let name = HeaderName::from_static("foreign-key-0123456789");
         assert!(presented.is_in(&name, &HeaderValue::from_static("1")));
-        let nobody = PresentedKey::new(&prefix, None);
+        let nobody = PresentedKey::new(&prefix, &keys, None);
         assert!(!nobody.is_in(&name, &HeaderValue::from_static("")));
     }
 }

@@ -70,6 +70,8 @@ const TABLE: &[&str] = &[
     "x-amzn-tls-*",
     "x-apigateway-*",
     "x-appengine-*",
+    // Azure App Service.
+    "x-appservice-*",
     "x-arr-*",
     // Proxies that authenticate: oauth2-proxy, Kong, authentik.
     "x-auth-request-*",
@@ -96,6 +98,7 @@ const TABLE: &[&str] = &[
     "x-forward*",
     "x-goog-authenticated-*",
     "x-goog-iap-*",
+    "x-google-real-ip",
     "x-host",
     "x-host-override",
     "x-http-destinationurl",
@@ -122,6 +125,7 @@ const TABLE: &[&str] = &[
     "x-middleware-subrequest*",
     // Azure App Service: the user that it has let in.
     "x-ms-client-principal*",
+    "x-ms-original-url",
     "x-ms-token-*",
     "x-nf-*",
     "x-now-route-matches",

@@ -7,7 +7,9 @@ use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// How often escapes are undone: a value that was escaped more often is not worth more work.
+use crate::keys::spellings::any_reading;
+
+/// How often escapes of one kind alone are undone.
 const MAX_ROUNDS: usize = 3;
 
 /// Finds one secret. Built once; a look costs no allocation unless something in the text is escaped.
@@ -44,17 +46,17 @@ impl SecretFinder {
         })
     }
 
-    /// Whether the secret stands in `text`: as it is, in hexadecimal digits or base64, with escapes (`%` or `\`) undone, and
-    /// in any case.
+    /// Whether the secret stands in `text`: as it is, in hexadecimal digits or base64, with its
+    /// [escapes](crate::keys::spellings) undone however deep they are, and in any case.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
         if text.len() < self.shortest {
             return false;
         }
-        if self.forms.is_match(text) {
+        if any_reading(text, |reading| self.forms.is_match(reading)) {
             return true;
         }
-        // Each kind of escapes alone too: the secret may have the other's mark in it.
+        // A `\` before any character, and each kind of escapes alone too: the secret may have the other's mark in it.
         memchr::memchr2(b'%', b'\\', text).is_some()
             && [&b"%"[..], b"\\", b"%\\"]
                 .iter()
@@ -151,6 +153,20 @@ mod tests {
                 percent(secret),
                 percent(secret).to_lowercase(),
                 percent(&percent(secret)),
+                (0..3).fold(percent(secret), |text, _| text.replace('%', "%25")),
+                (0..20).fold(percent(secret), |text, _| text.replace('%', "%25")),
+                secret
+                    .bytes()
+                    .map(|byte| format!("\\u{byte:04X}"))
+                    .collect(),
+                secret
+                    .bytes()
+                    .map(|byte| format!("\\x{byte:02x}"))
+                    .collect(),
+                secret.bytes().map(|byte| format!("&#{byte};")).collect(),
+                secret.bytes().map(|byte| format!("&#x{byte:x};")).collect(),
+                secret.bytes().map(|byte| format!("%u{byte:04x}")).collect(),
+                format!("a%20b {}", secret.replace('-', "\\u002d")),
                 format!("\"{}\"", secret.replace('\\', "\\\\").replace('"', "\\\"")),
                 secret.replace('-', "%2D").replace('%', "%25"),
                 secret.bytes().map(|byte| format!("{byte:02X}")).collect(),

@@ -81,7 +81,7 @@ pub fn each_reading<B>(
 pub type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// The steps, each with an origin that takes it.
-pub static STEPS: [(&str, Step); 15] = [
+pub static STEPS: [(&str, Step); 16] = [
     // uvicorn, nginx, Tomcat.
     ("escapes undone", |path| unescape(path, |_| true)),
     // actix, and Tomcat where it passes `%2F` through.
@@ -94,6 +94,8 @@ pub static STEPS: [(&str, Step); 15] = [
             byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
         })
     }),
+    // IIS and other servers of Windows: `%u002e`.
+    ("escapes of UTF-16 undone", without_utf16_escapes),
     // Old Java and IIS.
     ("overlong UTF-8 taken for ASCII", without_overlong),
     // Decoders that are told to ignore errors.
@@ -192,18 +194,59 @@ fn without_invalid_utf8(path: &[u8]) -> Option<Vec<u8>> {
     Some(chunks.flat_map(|chunk| chunk.valid().bytes()).collect())
 }
 
-/// Full-width forms, and the two letters beyond ASCII that are letters of ASCII in another case (Unicode 15, section 5.18).
+/// What best fit and NFKC take for ASCII: full-width forms, marks for slashes and dots. And the letters beyond ASCII that are
+/// letters of ASCII in another case (Unicode 15, section 5.18, and Java's `equalsIgnoreCase`).
 fn with_likes(path: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(path).ok()?;
-    let like = |character: char| match u32::from(character) {
-        0x017f => 's',
-        0x212a => 'k',
-        code @ 0xff01..=0xff5e => char::from_u32(code - 0xfee0).unwrap_or(character),
-        _ => character,
-    };
-    text.chars()
-        .any(|character| like(character) != character)
-        .then(|| text.chars().map(like).collect::<String>().into_bytes())
+    if text.is_ascii() {
+        return None;
+    }
+    let mut changed = String::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character) {
+            0x0130 | 0x0131 => changed.push('i'),
+            0x017f => changed.push('s'),
+            0x212a => changed.push('k'),
+            0x2024 | 0xfe52 => changed.push('.'),
+            0x2025 => changed.push_str(".."),
+            0x2026 => changed.push_str("..."),
+            0x2044 | 0x2215 | 0x29f8 => changed.push('/'),
+            0x2216 | 0x29f5 | 0x29f9 | 0xfe68 => changed.push('\\'),
+            0x037e | 0xfe54 => changed.push(';'),
+            code @ 0xff01..=0xff5e => {
+                changed.push(char::from_u32(code - 0xfee0).unwrap_or(character));
+            }
+            _ => changed.push(character),
+        }
+    }
+    (changed != text).then(|| changed.into_bytes())
+}
+
+/// `%u` and four hexadecimal digits become a character. Surrogates stay as they are: no character of a route is one.
+fn without_utf16_escapes(path: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'%', path)?;
+    let mut undone = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let escape = match after {
+            [b'u' | b'U', digits @ ..] if *first == b'%' => digits
+                .split_at_checked(4)
+                .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
+                .and_then(|(digits, after)| {
+                    let code = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+                    Some((char::from_u32(code)?, after))
+                }),
+            _ => None,
+        };
+        rest = if let Some((character, after)) = escape {
+            undone.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            after
+        } else {
+            undone.push(*first);
+            after
+        };
+    }
+    (undone.len() < path.len()).then_some(undone)
 }
 
 fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {

@@ -250,6 +250,14 @@ mod tests {
             ("sqlite://a\0.db", InvalidDatabaseUrl::NoPath),
             ("postgres://db:port/keys", InvalidDatabaseUrl::Postgres),
             (
+                "postgres://keys:secretdb.internal:5433/keys",
+                InvalidDatabaseUrl::Postgres,
+            ),
+            (
+                "postgres://db/keys?host=keys:secretdb.internal",
+                InvalidDatabaseUrl::Postgres,
+            ),
+            (
                 "postgres://db/keys?sslmode=perhaps",
                 InvalidDatabaseUrl::ParameterValue(
                     "sslmode",

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde_json::json;
+use sqlx::{AnyConnection, Row as _};
 use thiserror::Error;
 
 use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
@@ -45,6 +46,8 @@ pub struct LeakOutcome {
     pub action: LeakAction,
     /// The key as it is now.
     pub key: StoredKey,
+    /// Whether the audit did not have it before: the key at this place, with nothing left to do about it.
+    pub is_news: bool,
 }
 
 /// What was done about a leaked key.
@@ -130,7 +133,16 @@ impl Store {
             .await?
             .ok_or(StoreError::UnknownKey(id))?;
         let rule = buckets::require(&mut transaction, &key.bucket).await?.leaks;
+        let before = key.clone();
         let action = rule.apply(&mut key, stamp);
+        let is_as_before = (before.state, before.expires_at) == (key.state, key.expires_at);
+        if is_as_before && is_noted(&mut transaction, &id, leak).await? {
+            return Ok(Some(LeakOutcome {
+                action,
+                key: before,
+                is_news: false,
+            }));
+        }
         sqlx::query(
             "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, own_expires_at = $5, updated_at = $6 WHERE id = $1",
         )
@@ -155,8 +167,39 @@ impl Store {
         )
         .await?;
         transaction.commit_of(Some(id.as_str())).await?;
-        Ok(Some(LeakOutcome { action, key }))
+        Ok(Some(LeakOutcome {
+            action,
+            key,
+            is_news: true,
+        }))
     }
+}
+
+/// How many of the latest reports of a key are looked through for its place.
+const LOOKED_THROUGH: i64 = 100;
+
+/// Whether the audit has the key with this place already. Whoever reports the same thing again and again fills no table.
+async fn is_noted(
+    connection: &mut AnyConnection,
+    key: &KeyId,
+    leak: &Leak,
+) -> Result<bool, StoreError> {
+    let rows = sqlx::query(
+        "SELECT detail FROM audit WHERE subject_id = $1 AND action = $2 ORDER BY id DESC LIMIT $3",
+    )
+    .bind(key.as_str())
+    .bind(Action::KeyLeak.as_str())
+    .bind(LOOKED_THROUGH)
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let detail: String = row.try_get("detail")?;
+        let detail: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
+        if detail.get("url").and_then(serde_json::Value::as_str) == leak.url.as_deref() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl LeakRule {

@@ -9,10 +9,11 @@ use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use env_logger::{Builder, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
+use serde::Serialize;
 
 use crate::telemetry::log_writer::{LogName, LogWriter, LostLines, unlocked};
 
@@ -23,15 +24,88 @@ pub const MOST_A_SECOND: u32 = 50;
 /// The library that logs what clients send as errors of its own. Each of these has a line of ours.
 const OF_CLIENTS: &str = "actix_http";
 
+/// Most lines that wait for the settings to say how they are written.
+const MOST_HELD: usize = 1000;
+
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
+static FORMAT: OnceLock<Format> = OnceLock::new();
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+
+/// How lines of the process log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: time, level, target and message in one line.
+    Text,
+    /// A JSON object a line: `time`, `level`, `target`, `message`.
+    Json,
+}
+
+/// A line that came before the settings were read.
+struct Held {
+    level: Level,
+    target: String,
+    message: String,
+}
+
+/// Keeps a line until the format is known; gives the format where it has become known.
+fn hold(record: &Record<'_>) -> Option<&'static Format> {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let format = FORMAT.get();
+    if format.is_none() && held.len() < MOST_HELD {
+        held.push(Held {
+            level: record.level(),
+            target: record.target().to_owned(),
+            message: record.args().to_string(),
+        });
+    }
+    format
+}
+
+/// A line as JSON.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    level: &'a str,
+    target: &'a str,
+    message: &'a str,
+}
+
+impl JsonLine<'_> {
+    fn of(at: SystemTime, level: Level, target: &str, message: &str) -> Vec<u8> {
+        let line = JsonLine {
+            time: humantime::format_rfc3339_millis(at).to_string(),
+            level: level.as_str(),
+            target,
+            message,
+        };
+        let mut line = serde_json::to_vec(&line).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Writes lines in this format from now on, and those that waited for it. The first call counts.
+pub fn write_as(format: Format) {
+    let held = {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        // In the lock, so that no line is held after those that wait were taken.
+        if FORMAT.set(format).is_err() {
+            return;
+        }
+        std::mem::take(&mut *held)
+    };
+    for line in held {
+        log::log!(target: &line.target, line.level, "{}", line.message);
+    }
+}
 
 /// Logs to standard error directly, for commands.
 pub fn start_direct() {
     builder().init();
 }
 
-/// Logs by way of a thread, for a process that serves.
+/// Logs by way of a thread, for a process that serves. Lines wait until [`write_as`] says how they are written.
 ///
 /// # Errors
 /// The system has no thread or file to give.
@@ -54,6 +128,8 @@ pub fn start_queued() -> io::Result<()> {
 
 /// Waits until what was logged is written, but no longer than `limit`.
 pub fn flush(limit: Duration) {
+    // Where the settings could not be read, nothing has said how.
+    write_as(Format::Text);
     if let Some(writer) = WRITER.get() {
         writer.flush(limit);
     }
@@ -62,7 +138,18 @@ pub fn flush(limit: Duration) {
 /// Says what must be said also where the log is off.
 pub fn say(line: &str) {
     match WRITER.get() {
-        Some(writer) => writer.hand_over(format!("{line}\n").into_bytes(), 1),
+        Some(writer) => {
+            let line = match FORMAT.get() {
+                Some(Format::Json) => JsonLine::of(
+                    SystemTime::now(),
+                    Level::Error,
+                    env!("CARGO_PKG_NAME"),
+                    line,
+                ),
+                Some(Format::Text) | None => format!("{line}\n").into_bytes(),
+            };
+            writer.hand_over(line, 1);
+        }
         None => eprintln!("{line}"),
     }
 }
@@ -169,6 +256,18 @@ struct Limited {
 }
 
 impl Limited {
+    fn write(&self, format: Format, record: &Record<'_>) {
+        match (format, WRITER.get()) {
+            (Format::Json, Some(writer)) => {
+                let message = record.args().to_string();
+                let line =
+                    JsonLine::of(SystemTime::now(), record.level(), record.target(), &message);
+                writer.hand_over(line, 1);
+            }
+            (Format::Json, None) | (Format::Text, _) => self.logger.log(record),
+        }
+    }
+
     fn admit(&self, record: &Record<'_>) -> Option<u64> {
         if record.level() >= Level::Debug {
             return Some(0);
@@ -205,6 +304,9 @@ impl Log for Limited {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let Some(format) = FORMAT.get().or_else(|| hold(record)) else {
+            return;
+        };
         let mut here = Record::builder();
         here.level(level_of(record.metadata()))
             .target(record.target())
@@ -214,8 +316,9 @@ impl Log for Limited {
             .args(*record.args());
         match self.admit(&here.build()) {
             None => {}
-            Some(0) => self.logger.log(&here.build()),
-            Some(more) => self.logger.log(
+            Some(0) => self.write(*format, &here.build()),
+            Some(more) => self.write(
+                *format,
                 &here
                     .args(format_args!(
                         "{} ({more} more like it were not logged)",
@@ -253,6 +356,25 @@ mod tests {
                 None,
                 Some(1)
             ]
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_line_whatever_is_logged() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
+        let line = JsonLine::of(
+            at,
+            Level::Warn,
+            "postern_gateway::record",
+            "a\n\"b\" \u{1b}[0m",
+        );
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.042Z","level":"WARN","target":"postern_gateway::record","#,
+                r#""message":"a\n\"b\" \u001b[0m"}"#,
+                "\n"
+            )
         );
     }
 

@@ -280,27 +280,58 @@ const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: 127.0.0.1\r\ngithub-public
                      content-length: 10\r\n\r\n";
 
 #[test]
-fn few_reports_are_waited_for_at_once() {
-    let rig = Rig::with_file("[leaks]\ngithub_keys = \"nothing-here.json\"\n");
-    let mut begun: Vec<Connection> = (0..4).map(|_| Connection::open(rig.admin)).collect();
-    begun
-        .iter_mut()
-        .for_each(|connection| connection.send(BEGUN));
-    let mut refused = Connection::open(rig.admin);
-    eventually("four are waited for", || {
-        refused = Connection::open(rig.admin);
-        refused.send(format!("{BEGUN}0123456789"));
-        let response = refused.response();
-        assert_eq!(response.status, 503, "{}", response.text());
-        assert_eq!(response.header("retry-after"), Some("1"));
-        response.code() == "too_many_reports"
-    });
-    drop(begun);
-    eventually("there is room again", || {
+fn slow_reports_make_room_for_those_of_github() {
+    let github = Signer::new("k1");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys.json");
+    std::fs::write(&file, github.document()).unwrap();
+    let rig = Rig::with_file(&format!("[leaks]\ngithub_keys = \"{}\"\n", file.display()));
+    let mut slow: Vec<Connection> = Vec::new();
+    let has_answer = |connection: &mut Connection| connection.socket().peek(&mut [0]).is_ok();
+    eventually("a slow one is put off", || {
         let mut connection = Connection::open(rig.admin);
-        connection.send(format!("{BEGUN}0123456789"));
-        connection.response().code() == "public_keys_unavailable"
+        connection.send(BEGUN);
+        connection.socket().set_nonblocking(true).unwrap();
+        slow.push(connection);
+        let report = github.report(&rig, &json!([]), &json!([]));
+        assert_eq!(report.status, 200, "{}", report.text());
+        slow.iter_mut().any(has_answer)
     });
+    let at = slow.iter_mut().position(has_answer).unwrap();
+    let mut put_off = slow.remove(at);
+    put_off.socket().set_nonblocking(false).unwrap();
+    let response = put_off.response();
+    assert_eq!(refusal(&response), (503, "too_many_reports".to_owned()));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert!(slow.len() >= 4, "{} slow ones are waited for", slow.len());
+    // One that names no key of GitHub's waits for nothing and takes no turn.
+    let mut unknown = Connection::open(rig.admin);
+    unknown.send(BEGUN.replace("identifier: k1", "identifier: k2"));
+    assert_eq!(
+        refusal(&unknown.response()),
+        (403, "signature_invalid".to_owned())
+    );
+}
+
+#[test]
+fn a_report_is_noted_once_for_each_key_and_place() {
+    let rig = Rig::new();
+    let key = good_key(&rig, "acme");
+    let report = |url: &str| {
+        let body = json!({ "key": key["key"], "url": url });
+        let response = rig.call("POST", "/v1/leaks", Some(&body));
+        assert_eq!(response.json()["action"], "notified", "{}", response.text());
+    };
+    for url in [
+        "https://example.org/1",
+        "https://example.org/1",
+        "https://example.org/2",
+    ] {
+        report(url);
+        report(url);
+    }
+    let rows = rig.shown("/v1/audit?action=key.leak");
+    assert_eq!(rows["data"].as_array().unwrap().len(), 2, "{rows}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::rig::{Rig, SECRET, gateway};
 
 #[test]
 fn a_route_takes_the_keys_of_its_buckets_only() {
-    let origin = Origin::start();
+    let origin = Origin::hello();
     let rig = Rig::with(
         &origin.url(),
         "[[routes]]\npath = \"/partners\"\nbuckets = [\"partners\", \"a \\\"quoted\\\" one\"]\n\
@@ -64,13 +64,7 @@ fn the_buckets_of_routes_are_settings() {
         code == Some(0) && !err.contains("is not checked here"),
         "{err}"
     );
-    for buckets in [
-        "[\"\"]",
-        "[\" partners\"]",
-        "[\"p\u{e4}rtner\"]",
-        "[1]",
-        "{}",
-    ] {
+    for buckets in ["[\"\"]", "[\" partners\"]", "[\"p\u{e4}rtner\"]", "{}"] {
         let (code, _, err) = check(buckets);
         assert!(
             code == Some(2) && err.contains("buckets"),

@@ -161,7 +161,18 @@ fn a_proxy_that_names_its_client_in_another_header_is_not_taken_for_it() {
     assert_eq!(from(&[]), "ok");
     assert_eq!(from(&["forwarded: for=203.0.113.7"]), "key_restricted");
     assert_eq!(from(&["forwarded: for=127.0.0.1"]), "key_restricted");
-    assert_eq!(from(&["x-real-ip: 127.0.0.1"]), "key_restricted");
+    for name in [
+        "x-real-ip",
+        "true-client-ip",
+        "CF-Connecting-IP",
+        "x-client-ip",
+    ] {
+        assert_eq!(
+            from(&[&format!("{name}: 127.0.0.1")]),
+            "key_restricted",
+            "{name}"
+        );
+    }
     assert_eq!(
         from(&["x-forwarded-for: 127.0.0.7", "forwarded: for=1.2.3.4"]),
         "ok"

@@ -3,7 +3,7 @@
 use crate::balancers::Balancer;
 use crate::client::{exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Process, Rig};
+use crate::rig::{Process, Rig, gateway};
 use crate::running::eventually;
 
 const FILE: &str = "[listen]\nhealth_path = \"/healthz\"\n";
@@ -177,7 +177,15 @@ fn a_gateway_without_keys_is_not_healthy() {
         (503, "not_ready")
     );
     // The process is alive all the same.
-    assert_eq!(get(process.admin, "/healthz", &[]).status, 200);
+    let address = process.admin.to_string();
+    let check = |arguments: &[&str]| {
+        let variables = [("GATEWAY__ADMIN__ADDRESS", address.as_str())];
+        gateway(process.directory.path(), &variables, arguments)
+            .status
+            .code()
+    };
+    assert_eq!(check(&["healthcheck"]), Some(1));
+    assert_eq!(check(&["healthcheck", "--live"]), Some(0));
 }
 
 #[test]
@@ -200,6 +208,11 @@ fn a_load_balancer_takes_a_draining_gateway_out_before_it_refuses_connections() 
         get(balancer.address, "/orders", &[&key]).status == 503
     });
     assert_eq!(get(process.public, "/healthz", &[]).code(), "not_ready");
+    eventually("the refused check is logged with its cause", || {
+        let log = process.access_log();
+        log.iter()
+            .any(|line| line["cause"] == "the gateway is about to stop")
+    });
     // Who comes directly is still served.
     assert_eq!(get(process.public, "/orders", &[&key]).status, 200);
 }

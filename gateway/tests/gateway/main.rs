@@ -18,6 +18,7 @@ mod commands;
 mod documentation;
 mod endurance;
 mod failures;
+mod fairness;
 mod fleet;
 mod full_pipes;
 mod headers;
@@ -38,6 +39,7 @@ mod origin;
 #[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
 mod presented_keys;
+mod process_log;
 mod promises;
 mod proxy_headers;
 mod proxy_protocol;

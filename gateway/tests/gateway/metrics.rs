@@ -421,6 +421,11 @@ fn no_label_is_a_path_a_key_a_consumer_or_an_address_of_a_client() {
         .status,
         400
     );
+    // These are counted by and by.
+    eventually("keys and rows are known", || {
+        let text = Scrape::of(rig.admin).text;
+        text.contains("\npostern_keys_ending{") && text.contains("\npostern_store_rows{")
+    });
     let series = Scrape::of(rig.admin).samples.len();
     let methods = ["GET", "POST", "PUT", "DELETE", "BREW", "TRACE"];
     for (number, method) in methods.iter().enumerate() {
@@ -445,10 +450,11 @@ fn the_document_names_every_metric_and_no_other() {
         .issue_until(&["gateway"], 2040)
         .write(directory.path(), "pair");
     let gateway = Process::start(directory, &origin().url(), &[]);
-    eventually("the age is known", || {
-        Scrape::of(gateway.admin)
-            .text
-            .contains("\npostern_store_age_seconds ")
+    eventually("age, keys and rows are known", || {
+        let text = Scrape::of(gateway.admin).text;
+        ["store_age_seconds ", "keys_ending{", "store_rows{"]
+            .iter()
+            .all(|name| text.contains(&format!("\npostern_{name}")))
     });
     let page = Scrape::of(gateway.admin);
     let end = page.value(

@@ -73,6 +73,28 @@ fn no_spelling_of_a_request_falls_under_a_looser_route_than_an_origin_reads() {
         ("HEAD", "/doc/x", "h", "", "401"),
         ("GET", "/files/../api/admin/x", "h", "", "ambiguous_path"),
         ("GET", "/files/..%2fapi/admin", "h", "", "ambiguous_path"),
+        (
+            "GET",
+            "/files/%u002e%u002e/api/admin",
+            "h",
+            "",
+            "ambiguous_path",
+        ),
+        (
+            "GET",
+            "/files/%e2%80%a5/api/admin",
+            "h",
+            "",
+            "ambiguous_path",
+        ),
+        (
+            "GET",
+            "/files/..%e2%88%95api/admin",
+            "h",
+            "",
+            "ambiguous_path",
+        ),
+        ("GET", "/api/adm%c4%b1n", "h", "", "ambiguous_path"),
         ("GET", "/files/a%2fb/../c;d", "h", "", "ok"),
         ("GET", "/caf%c3%a9;x=1//y", "h", "", "ok"),
     ] {

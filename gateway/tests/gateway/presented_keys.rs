@@ -12,6 +12,8 @@ use crate::running::eventually;
 
 const TOKEN: &str = "taint-operator-9f2c51d07be84a63";
 const FOREIGN: &str = "sk-live-51D07beQ84a639f2cXyZ/0+1==";
+/// One that can stand where a host does.
+const LIKE_A_HOST: &str = "sk-live-51d07be84a639f2c-lower";
 
 /// Two routes, one of which lets everyone in.
 const FILE: &str = "[[routes]]\npath = \"/\"\n\n[[routes]]\npath = \"/open\"\non_missing_key = \"anonymous\"\npreserve_host = true\n";
@@ -22,7 +24,7 @@ fn start(origin: &Origin) -> Process {
     std::fs::write(directory.path().join("gateway.toml"), FILE).unwrap();
     std::fs::write(
         directory.path().join("keys.csv"),
-        format!("consumer,key\nforeign,{FOREIGN}\n"),
+        format!("consumer,key\nforeign,{FOREIGN}\nforeign,{LIKE_A_HOST}\n"),
     )
     .unwrap();
     let snapshot = directory.path().join("keys.snapshot");
@@ -70,6 +72,7 @@ fn cases(key: &str) -> Vec<Case> {
             in_body: false,
         });
     };
+    let deeply = escaped_deeply(key);
     let bearer = format!("authorization: Bearer {key}");
     let basic = format!(
         "authorization: Basic {}",
@@ -119,6 +122,42 @@ fn cases(key: &str) -> Vec<Case> {
         odd(
             "in another header",
             &[&bearer, &format!("x-api-key: {key}")],
+        );
+        odd(
+            "in another header alone",
+            &[
+                &format!("x-api-key: {key}"),
+                &format!("api-key: ApiKey {key}"),
+            ],
+        );
+        odd("in a cookie alone", &[&format!("cookie: a=1; key={key}")]);
+        odd(
+            "of another scheme, and in another header",
+            &[
+                &format!("authorization: Token {key}"),
+                &format!("x-app: {key}"),
+            ],
+        );
+        odd(
+            "without a scheme, and in another header",
+            &[
+                &format!("authorization: {key}"),
+                &format!("x-app: a={key}&b"),
+            ],
+        );
+        odd(
+            "escaped twice in a header",
+            &[&bearer, &format!("x-app: key={deeply}")],
+        );
+        odd(
+            "as JSON escapes it in a header",
+            &[
+                &bearer,
+                &format!(
+                    "x-app: {{\"key\":\"{}\"}}",
+                    key.replace('-', "\\u002d").replace('_', "\\u005f")
+                ),
+            ],
         );
         odd(
             "within another header",
@@ -178,6 +217,10 @@ fn cases(key: &str) -> Vec<Case> {
             &[&format!("host: {key}")],
         );
         odd(
+            "as a label of the host",
+            &[&format!("host: {key}.example.com:80")],
+        );
+        odd(
             "as a protocol to leave HTTP for",
             &[&bearer, "connection: upgrade", &format!("upgrade: {key}")],
         );
@@ -226,7 +269,7 @@ fn cases(key: &str) -> Vec<Case> {
         "",
     );
     if key != FOREIGN {
-        // A key of another system's form is none at a look; the gateway knows its own in a URL.
+        // One with a slash is found in a query alone.
         add("in the path", &format!("GET /{key}"), &[&bearer], "");
         add("in the query", &format!("GET /a?key={key}"), &[&bearer], "");
         add(
@@ -263,6 +306,11 @@ fn cases(key: &str) -> Vec<Case> {
     cases
 }
 
+/// Each byte escaped, and the escapes.
+fn escaped_deeply(key: &str) -> String {
+    key.bytes().map(|byte| format!("%25{byte:02x}")).collect()
+}
+
 #[test]
 fn a_presented_key_is_in_nothing_that_is_sent_on_or_written() {
     let origin = Origin::hello();
@@ -270,7 +318,7 @@ fn a_presented_key_is_in_nothing_that_is_sent_on_or_written() {
     let own = gateway.key("own");
     let own = own.rsplit(' ').next().unwrap();
     let mut accepted = 0;
-    for key in [own, FOREIGN] {
+    for key in [own, FOREIGN, LIKE_A_HOST] {
         let tail = &key[key.len() - 16..];
         for Case {
             place,
@@ -328,7 +376,7 @@ fn a_presented_key_is_in_nothing_that_is_sent_on_or_written() {
     written.extend(files(gateway.directory.path()));
     assert!(written.len() > 11, "{} sinks", written.len());
     for (sink, bytes) in written {
-        for key in [own, FOREIGN] {
+        for key in [own, FOREIGN, LIKE_A_HOST] {
             let found = String::from_utf8_lossy(&bytes);
             let line = found.lines().find(|line| is_in(line.as_bytes(), key));
             assert!(line.is_none(), "{sink}: {line:?}");
@@ -341,10 +389,18 @@ fn is_in(bytes: &[u8], key: &str) -> bool {
     let tail = &key[key.len() - 16..];
     let text = String::from_utf8_lossy(bytes);
     let in_base64 = STANDARD.encode(format!("user:{key}"));
-    text.contains(tail)
-        || text.contains(&tail.to_lowercase())
-        || text.contains(&in_base64[8..])
-        || text.contains(&tail.replace('-', "%2D").replace('/', "%2f"))
+    let in_escapes: String = tail.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    [
+        tail,
+        &tail.to_lowercase(),
+        &in_base64[8..],
+        &tail.replace('-', "%2D").replace('/', "%2f"),
+        &tail.replace('-', "\\u002d").replace('_', "\\u005f"),
+        &in_escapes,
+        &in_escapes.replace('%', "%25"),
+    ]
+    .iter()
+    .any(|form| text.contains(*form))
 }
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {

@@ -71,11 +71,17 @@ fn the_announced_client_is_the_peer_of_all_that_follows() {
             "",
             "203.0.113.9",
         ),
-        (b"PROXY UNKNOWN\r\n".to_vec(), "", "127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "", "unknown"),
+        // Nor is what a client says believed that is announced as nobody's.
+        (
+            b"PROXY UNKNOWN\r\n".to_vec(),
+            "x-forwarded-for: 127.0.0.5\r\n",
+            "unknown",
+        ),
         (
             b"PROXY UNKNOWN 203.0.113.9 10.0.0.1 1 2\r\n".to_vec(),
             "",
-            "127.0.0.1",
+            "unknown",
         ),
         (v2_of_a_client(), "", "203.0.113.9"),
         (v2(0x21, 0x21, &v6), "", "2001:db8::7"),
@@ -429,10 +435,20 @@ fn the_header_comes_before_tls() {
         assert_eq!(arrived.one("x-forwarded-proto"), Some("https"));
         assert_eq!(arrived.one("x-forwarded-for"), Some("127.0.0.1"));
     }
-    // The header, and then no TLS; and TLS without a header.
+    // The header, and then no TLS: answered in the clear, with a line of the client that was announced.
     let mut connection = Connection::open(process.public);
     connection.send([&v2_of_a_client()[..], GET].concat());
-    assert!(!connection.some_bytes().starts_with(b"HTTP"));
+    assert_eq!(connection.response().code(), "bad_request");
+    eventually("it has its line", || {
+        let lines = process.access_log();
+        let told = |line: &&serde_json::Value| {
+            line["client"] == "203.0.113.9"
+                && line["cause"] == "the client speaks plain HTTP, and the listener TLS"
+        };
+        lines.iter().filter(told).count() == 1
+    });
+    assert_eq!(counted(process.admin, "plain_on_tls"), 1);
+    // TLS without a header.
     let front = Relay::tls_client(authority.client(), "localhost", process.public);
     let mut connection = Connection::open(front.address);
     let _ = connection.try_send(GET);

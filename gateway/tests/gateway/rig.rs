@@ -182,8 +182,32 @@ impl Process {
         origin_url: &str,
         variables: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
-            .arg("serve")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("serve");
+        Self::spawn(command, directory, origin_url, variables)
+    }
+
+    /// `gateway serve` where no more than `files` may be open.
+    pub(crate) fn start_with_files(files: u32, directory: TempDir, origin_url: &str) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" serve");
+        command
+            .args(["-c", &script])
+            .arg(env!("CARGO_BIN_EXE_gateway"));
+        let process = Self::spawn(command, directory, origin_url, &[]);
+        eventually("the keys are loaded", || {
+            get(process.admin, "/readyz", &[]).status == 200
+        });
+        process
+    }
+
+    fn spawn(
+        mut command: Command,
+        directory: TempDir,
+        origin_url: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .env_clear()
             .env("SHARED_SECRET", SECRET)
             .env("ORIGIN_URL", origin_url)

@@ -117,10 +117,14 @@ impl Place {
         }
     }
 
-    /// The response is out, and the next request may come.
+    /// The response is out, and the next request may come. One that was told to go goes nevertheless.
     pub(super) fn idle(&self) {
         {
             let mut seats = self.crowd.seats.borrow_mut();
+            let state = seats.seats.get(self.seat).map(|seat| seat.state);
+            if state == Some(State::Leaving) {
+                return;
+            }
             seats.unlink(self.seat, State::Busy);
             seats.link(self.seat);
         }

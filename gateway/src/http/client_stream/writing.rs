@@ -109,19 +109,21 @@ impl<S: ClientSocket> ClientStream<S> {
     pub(super) fn must_linger(&self) -> bool {
         !self.is_raw()
             && !self.control.client_left()
+            // One that made room has nothing more to read, and its place is wanted.
+            && self.control.fault() != Some(ClientFault::MadeRoom)
             && (self.endless
                 || self.ended_badly
-                || self
-                    .control
-                    .fault()
-                    .is_some_and(|fault| fault != ClientFault::MadeRoom)
+                || self.control.fault().is_some()
                 || matches!(self.incoming, Incoming::Body(_))
                 || !self.held.is_empty())
     }
 
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
-        while self.poll_linger_deadline(cx).is_pending() && self.lingered_bytes < MAX_LINGER_BYTES {
+        while self.poll_linger_deadline(cx).is_pending()
+            && self.place.poll_sent_away(cx).is_pending()
+            && self.lingered_bytes < MAX_LINGER_BYTES
+        {
             let mut aside = ReadBuf::uninit(&mut space);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut aside)) {
                 Ok(()) if !aside.filled().is_empty() => self.lingered_bytes += aside.filled().len(),

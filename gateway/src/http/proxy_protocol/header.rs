@@ -23,11 +23,12 @@ const TLV_CRC32C: u8 = 0x03;
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announced {
-    /// The load balancer's own, such as a health check, or one that it can say nothing of (`LOCAL`, `UNKNOWN`).
+    /// The load balancer's own, such as a health check (`LOCAL`).
     Own,
     /// That of the client at this address.
     Of(SocketAddr),
-    /// That of a client without an IP address.
+    /// That of a client without an IP address, or one that the load balancer can say nothing of (`UNKNOWN`). It may be anyone's,
+    /// so that it must not be taken for the load balancer's.
     Unknown,
 }
 
@@ -88,7 +89,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
         .ok_or(malformed("its line does not end with CRLF"))?;
     // Whatever follows is to be passed over.
     let announced = if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
-        Announced::Own
+        Announced::Unknown
     } else {
         Announced::Of(source_of_v1(line).ok_or(malformed(
             "its line is not `PROXY`, `TCP4` or `TCP6`, two addresses of that family and two ports",

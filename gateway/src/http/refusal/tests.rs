@@ -110,6 +110,7 @@ fn every_fault_that_has_a_status_has_a_refusal_with_it() {
 
     let id = crate::http::request_id::RequestIds::new().make();
     let faults = [
+        ClientFault::MadeRoom,
         ClientFault::HeadTimeout,
         ClientFault::HeadTooLarge,
         ClientFault::TargetTooLong,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::keys::table::KeyTable;
 use crate::keys::token::own_hint_length;
-use crate::keys::traces::has_key_like;
+use crate::keys::traces::{has_key_like, has_key_like_in_text};
 use crate::keys::{Prefix, foreign};
 
 /// What is known of keys of other systems.
@@ -64,5 +64,12 @@ impl KeyTable {
     pub fn has_foreign_in(&self, text: &[u8]) -> bool {
         self.foreign.may_be_there.load(Ordering::Relaxed)
             && has_key_like(text, |digest| self.keys.find(digest, |_| ()).is_some())
+    }
+
+    /// The same for text that is no target, such as the value of a header: a `/` divides words or stands within one anywhere.
+    #[must_use]
+    pub fn has_foreign_in_header(&self, value: &[u8]) -> bool {
+        self.foreign.may_be_there.load(Ordering::Relaxed)
+            && has_key_like_in_text(value, |digest| self.keys.find(digest, |_| ()).is_some())
     }
 }

@@ -1,6 +1,6 @@
 //! A `postgres:` URL with the parameters of libpq, as providers hand it out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use sqlx::any::AnyConnectOptions;
@@ -367,6 +367,11 @@ impl Reading {
             || bare
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
+        // Only an IPv6 address has colons. Else an `@` was left out, and what stands before is a user and a password.
+        let address = bare.split('%').next().unwrap_or_default();
+        if bare.contains(':') && !is_socket && address.parse::<Ipv6Addr>().is_err() {
+            return Err(InvalidDatabaseUrl::Postgres);
+        }
         let host_in_url = if is_socket || bare.is_empty() {
             "localhost"
         } else {

@@ -1,6 +1,7 @@
 //! Requests broken at random, though alike on every run: whatever is sent, the gateway answers with what it may or closes, goes
 //! on serving, and passes at most the one request that was meant.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -128,7 +129,8 @@ fn run(seed: u64) -> usize {
     assert_eq!(good.response().status, 200);
     let again = bench.fill_in(b"GET /good HTTP/1.1\r\nhost: h\r\nKEY\r\n\r\n");
     let mut random = Random(seed);
-    let (mut seen, mut passed) = (bench.origin.arrived().len(), 0);
+    let mut seen = bench.origin.arrived().len();
+    let (mut markers, mut owners) = (Vec::new(), HashSet::new());
     for number in 0..REQUESTS {
         let marker = format!("m{:05}", seed % 10 * 1000 + number);
         let mut request = bench.fill_in(&sound(&marker, &mut random));
@@ -154,17 +156,25 @@ fn run(seed: u64) -> usize {
             (200, "hello"),
             "after {sent:?}"
         );
+        markers.push(marker);
         let mut arrived = bench.origin.arrived().split_off(seen);
         seen += arrived.len();
         arrived.retain(|request| request.line != "GET /good HTTP/1.1");
-        assert!(
-            arrived.len() <= 1,
-            "more than was meant: {sent:?}: {arrived:?}"
-        );
         for request in arrived {
             let whole = format!("{} {:?}", request.line, request.headers);
+            // One whose client left early may arrive when the next one is on its way.
+            let owner = markers
+                .iter()
+                .map(|marker| (whole.matches(marker.as_str()).count(), marker))
+                .max_by_key(|(count, _)| *count)
+                .filter(|(count, _)| *count > 0)
+                .map(|(_, marker)| marker.clone());
             assert!(
-                whole.contains(&marker) && !whole.contains("smuggled") && !whole.contains("forged"),
+                owner.is_some_and(|owner| owners.insert(owner)),
+                "more than was meant: {sent:?}: {request:?}"
+            );
+            assert!(
+                !whole.contains("smuggled") && !whole.contains("forged"),
                 "{sent:?}: {request:?}"
             );
             assert_eq!(
@@ -177,10 +187,9 @@ fn run(seed: u64) -> usize {
                 [bench.key.id.as_str()],
                 "{sent:?}"
             );
-            passed += 1;
         }
     }
-    passed
+    owners.len()
 }
 
 #[test]

@@ -65,10 +65,10 @@ fn a_header_announces_whose_connection_it_is() {
             b"PROXY TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 51008 443\r\n".to_vec(),
             of("203.0.113.9:51008"),
         ),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Announced::Own),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Announced::Unknown),
         (
             b"PROXY UNKNOWN ffff::1 \xff anything 1 2 3\r\n".to_vec(),
-            Announced::Own,
+            Announced::Unknown,
         ),
         (v2(0x21, 0x11, &V4), of("203.0.113.9:51008")),
         (v2(0x21, 0x11, &with_tlvs), of("203.0.113.9:51008")),
