@@ -30,7 +30,7 @@ use crate::http::health_path::HealthPath;
 use crate::http::refusal::{Refusal, Restriction};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
-use crate::http::target::Target;
+use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::in_flight::RequestsInFlight;
 use crate::keys::{AddressRange, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
@@ -396,11 +396,15 @@ fn route<'a>(
     let found = find(target.host());
     // What a trusted proxy says is passed on, so an origin may read this host in place of `Host`.
     if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
-        let agree = headers::forwarded_hosts(request.head().headers())
-            .all(|host| host.is_some_and(|host| is_same(&find(host), &found)));
+        let agree = headers::forwarded_hosts(request.head().headers()).all(|host| {
+            host.is_some_and(|host| {
+                // What is no host, origins could read as any.
+                (host.is_empty() || is_host(host.as_bytes())) && is_same(&find(host), &found)
+            })
+        });
         if !agree {
             return Err(Refusal::BadRequest(
-                "X-Forwarded-Host and Host name hosts of different routes",
+                "X-Forwarded-Host is no host, or one of another route than Host",
             ));
         }
     }

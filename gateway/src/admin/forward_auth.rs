@@ -92,11 +92,18 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
             "The request in question is named in part. Have the proxy set X-Original-URI or X-Forwarded-Uri, with the method.",
         ));
     }
-    let (uri, method) = if other {
-        (&FORWARDED_URI, &FORWARDED_METHOD)
+    let (uri, method, foreign) = if other {
+        (&FORWARDED_URI, &FORWARDED_METHOD, &ORIGINAL_METHOD)
     } else {
-        (&ORIGINAL_URI, &ORIGINAL_METHOD)
+        (&ORIGINAL_URI, &ORIGINAL_METHOD, &FORWARDED_METHOD)
     };
+    // Else it would be taken for a GET.
+    if !headers.contains_key(method) && headers.contains_key(foreign) {
+        return Err(Problem::new(
+            Kind::AmbiguousRequest,
+            "The path is named as one proxy names it, and the method as another. Have the proxy set both of one kind.",
+        ));
+    }
     let uri = one(headers, uri)?.map_or(Ok(Uri::from_static("/")), |uri| {
         // A fragment would be cut off in silence, and what the proxy forwards need not be what was judged.
         let whole = uri.to_str().ok().filter(|uri| !uri.contains('#'));

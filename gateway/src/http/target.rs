@@ -181,7 +181,8 @@ fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
 }
 
 /// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
-fn is_host(text: &[u8]) -> bool {
+#[must_use]
+pub fn is_host(text: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(text) else {
         return false;
     };

@@ -40,7 +40,7 @@ macro_rules! actions {
         }
 
         impl Action {
-            fn as_str(self) -> &'static str {
+            pub(super) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$action => $word),*
                 }

@@ -123,18 +123,31 @@ fn the_request_is_named_as_each_proxy_names_it() {
         ("/v1/auth/elsewhere", &[], 404, "no_route"),
         // What one origin unescapes, and another does not, falls under two routes.
         ("/v1/auth/%6frders/7", &[], 400, "ambiguous_path"),
-        ("/v1/auth/%256frders/7", &[], 404, "no_route"),
+        ("/v1/auth/%256frders/7", &[], 400, "ambiguous_path"),
         ("/v1/auth//orders", &[], 400, "ambiguous_path"),
         ("/v1/auth/public/../orders", &[], 400, "ambiguous_path"),
         (
             "/v1/auth",
             &["x-original-uri: /%256frders"],
             403,
-            "no_route",
+            "ambiguous_path",
         ),
         // By the path, too, the host is the one that the client asked for.
         ("/v1/auth/admin", &[], 404, "no_route"),
         ("/v1/auth", &[], 404, "no_route"),
+        // A method in the words of one proxy, and the path in those of another.
+        (
+            "/v1/auth",
+            &["x-forwarded-uri: /orders", "x-original-method: DELETE"],
+            403,
+            "ambiguous_request",
+        ),
+        (
+            "/v1/auth",
+            &["x-original-uri: /orders", "x-forwarded-method: DELETE"],
+            403,
+            "ambiguous_request",
+        ),
         // What the client sent beside what the proxy says.
         (
             "/v1/auth",

@@ -1,7 +1,7 @@
 //! A real pgbouncer before the server that the tests of this process share; gone with the process.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
@@ -36,11 +36,7 @@ impl Pooler {
             .prefix("postern-pgbouncer-")
             .tempdir()
             .unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = crate::postgres::free_port();
         let file = directory.path().join("pgbouncer.ini");
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={server} user=postern password=hunter2-of-the-tests\n\

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
@@ -23,12 +24,17 @@ wait "$server"
 [ -z "$4" ] || rm -rf "$4"
 "#;
 
+/// What a server says whose port is taken.
+const TAKEN: &str = "could not create any TCP/IP sockets";
+
 /// A server with one superuser, `postern` with the password `hunter2-of-the-tests`.
 pub(crate) struct Server {
     port: u16,
     programs: PathBuf,
     directory: TempDir,
     keeper: Option<Child>,
+    /// Its port is known to others.
+    has_run: bool,
 }
 
 impl Server {
@@ -43,7 +49,7 @@ impl Server {
     fn shared() -> Self {
         let mut server = Self::make();
         let directory = server.directory.path().to_owned();
-        server.run(Some(&directory));
+        server.run_once_it_can(Some(&directory));
         server
     }
 
@@ -74,25 +80,40 @@ impl Server {
             "initdb: {}",
             String::from_utf8_lossy(&made.stderr)
         );
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         Self {
-            port,
+            port: free_port(),
             programs,
             directory,
             keeper: None,
+            has_run: false,
         }
     }
 
     /// Starts it, again if it was stopped; returns once it takes connections.
     pub(crate) fn resume(&mut self) {
-        self.run(None);
+        self.run_once_it_can(None);
     }
 
-    fn run(&mut self, remove: Option<&Path>) {
+    /// Where another took its port, the first time at another one, and later when that is free again.
+    fn run_once_it_can(&mut self, remove: Option<&Path>) {
+        let begun = Instant::now();
+        while !self.run(remove) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "port {} of the server stays taken",
+                self.port
+            );
+            if self.has_run {
+                std::thread::sleep(Duration::from_millis(100));
+            } else {
+                self.port = free_port();
+            }
+        }
+        self.has_run = true;
+    }
+
+    /// Whether the port was free.
+    fn run(&mut self, remove: Option<&Path>) -> bool {
         let mut keeper = as_postgres(Path::new("/bin/sh"))
             .args(["-c", KEEPER, "keeper"])
             .arg(self.programs.join("postgres"))
@@ -105,14 +126,23 @@ impl Server {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(keeper.stderr.take().unwrap()).lines();
-        let ready = log
-            .by_ref()
-            .map(Result::unwrap)
-            .find(|line| line.contains("ready to accept connections"));
-        assert!(ready.is_some(), "the server did not start");
+        // Its keeper outlives a server that ends at once, and with it this pipe.
+        let told = log.by_ref().map(Result::unwrap).find(|line| {
+            ["ready to accept connections", TAKEN]
+                .iter()
+                .any(|told| line.contains(told))
+        });
+        let told = told.unwrap_or_else(|| panic!("the server did not start"));
+        if told.contains(TAKEN) {
+            // Before it removes the directory.
+            keeper.kill().unwrap();
+            keeper.wait().unwrap();
+            return false;
+        }
         // What it says from now on is of no interest, but has to go somewhere.
         std::thread::spawn(move || log.for_each(drop));
         self.keeper = Some(keeper);
+        true
     }
 
     /// Stops it at once; what it had committed is there when it is started again.
@@ -157,6 +187,20 @@ pub(crate) async fn new_database() -> String {
         .await
         .unwrap();
     server.database().await
+}
+
+/// A port below those that the system gives out for a moment: it is not taken between two runs of a server.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id()
+            .wrapping_mul(37)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + number % 12_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Where the server's programs are: on the path, or where Debian puts them, the newest first.

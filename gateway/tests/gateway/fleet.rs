@@ -9,28 +9,49 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::client::{Response, get};
 use crate::origin::Origin;
-use crate::postgres::Server;
+use crate::postgres::{self, Server};
 use crate::rig::{Process, gateway};
 use crate::running::eventually;
 
-/// A server with a database, and gateways on it.
+/// A database, and gateways on it.
 struct Fleet {
     gateways: Vec<Process>,
     url: String,
-    server: Server,
     origin: Origin,
+}
+
+/// The same, and the server that it is alone on.
+struct Alone {
+    fleet: Fleet,
+    server: Server,
+}
+
+impl Alone {
+    fn of(gateways: usize, variables: &[(&str, &str)]) -> Self {
+        let server = Server::start();
+        let url = runtime().block_on(server.database());
+        let fleet = Fleet::on(url, gateways, variables);
+        Self { fleet, server }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
 }
 
 impl Fleet {
     fn of(gateways: usize, variables: &[(&str, &str)]) -> Self {
-        let server = Server::start();
-        let url = tokio::runtime::Runtime::new()
-            .unwrap()
-            .block_on(server.database());
+        Self::on(
+            runtime().block_on(postgres::new_database()),
+            gateways,
+            variables,
+        )
+    }
+
+    fn on(url: String, gateways: usize, variables: &[(&str, &str)]) -> Self {
         let mut fleet = Self {
             gateways: Vec::new(),
             url,
-            server,
             origin: Origin::hello(),
         };
         for _ in 0..gateways {
@@ -80,7 +101,7 @@ impl Fleet {
 
     /// Runs a statement, which returns numbers.
     fn sql(&self, statement: &str) -> Vec<i64> {
-        tokio::runtime::Runtime::new().unwrap().block_on(async {
+        runtime().block_on(async {
             let mut connection = PgConnection::connect(&self.url).await.unwrap();
             let statement = sqlx::AssertSqlSafe(statement.to_owned());
             sqlx::query_scalar(statement)
@@ -303,10 +324,13 @@ fn a_gateway_that_stops_is_waited_for_no_longer() {
 
 #[test]
 fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
-    let mut fleet = Fleet::of(1, &[]);
+    let Alone {
+        mut fleet,
+        mut server,
+    } = Alone::of(1, &[]);
     fleet.join(&[("GATEWAY__STORE__MAX_STALENESS", "1500ms")]);
     let (id, line) = fleet.key("acme");
-    fleet.server.stop();
+    server.stop();
     eventually("one has become stale", || {
         fleet.answers(&line) == ["ok", "not_ready"]
     });
@@ -333,7 +357,7 @@ fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
         "{failed:?}"
     );
 
-    fleet.server.resume();
+    server.resume();
     eventually("both are current", || fleet.answers(&line) == ["ok", "ok"]);
     assert!(
         fleet
@@ -346,7 +370,10 @@ fn traffic_outlives_the_database_unless_the_table_may_not_get_old() {
 
 #[test]
 fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
-    let mut fleet = Fleet::of(1, &[]);
+    let Alone {
+        mut fleet,
+        mut server,
+    } = Alone::of(1, &[]);
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("keys.snapshot");
     let variables = [("GATEWAY__STORE__SNAPSHOT", snapshot.to_str().unwrap())];
@@ -374,7 +401,7 @@ fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
             .success()
     );
 
-    fleet.server.stop();
+    server.stop();
     fleet.join(&variables);
     assert_eq!(
         get(fleet.gateways[1].public, "/", &[&good_line]).code_or_ok(),
@@ -387,7 +414,7 @@ fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
         "{}",
         fleet.gateways[1].log()
     );
-    fleet.server.resume();
+    server.resume();
     let of_the_restarted = |line: &str| get(fleet.gateways[1].public, "/", &[line]).code_or_ok();
     eventually("what was missed is there", || {
         of_the_restarted(&revoked_line) == "api_key_revoked"
@@ -402,7 +429,10 @@ fn a_gateway_starts_from_its_snapshot_while_the_database_is_away() {
 
 #[test]
 fn a_snapshot_that_is_damaged_or_of_another_database_is_not_used() {
-    let mut fleet = Fleet::of(1, &[]);
+    let Alone {
+        mut fleet,
+        mut server,
+    } = Alone::of(1, &[]);
     let (_, line) = fleet.key("acme");
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("keys.snapshot");
@@ -410,7 +440,7 @@ fn a_snapshot_that_is_damaged_or_of_another_database_is_not_used() {
     eventually("the snapshot is written", || snapshot.exists());
     drop(fleet.gateways.pop());
     let whole = std::fs::read(&snapshot).unwrap();
-    fleet.server.stop();
+    server.stop();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     let elsewhere = fleet.url.replace("/test_", "/other_");

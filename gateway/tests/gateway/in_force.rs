@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{exchange, get};
 use crate::origin::Origin;
-use crate::postgres::Server;
+use crate::postgres;
 use crate::rig::{Process, database, gateway};
 
 const TOKEN: &str = "in-force-9f2c51d07be84a63";
@@ -246,10 +246,9 @@ fn what_is_acknowledged_is_in_force_on_sqlite() {
 #[test]
 fn what_is_acknowledged_is_in_force_on_postgres() {
     let origin = Origin::hello();
-    let server = Server::start();
     let url = tokio::runtime::Runtime::new()
         .unwrap()
-        .block_on(server.database());
+        .block_on(postgres::new_database());
     let variables = [("ADMIN_TOKEN", TOKEN), ("DATABASE_URL", url.as_str())];
     let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     lives_on(&process, &url);

@@ -36,7 +36,6 @@ mod metrics;
 mod one_reading;
 mod origin;
 #[path = "../databases/postgres.rs"]
-#[expect(dead_code, reason = "each test here has a server of its own")]
 mod postgres;
 mod presented_keys;
 mod process_log;

@@ -424,7 +424,7 @@ fn no_label_is_a_path_a_key_a_consumer_or_an_address_of_a_client() {
     // These are counted by and by.
     eventually("keys and rows are known", || {
         let text = Scrape::of(rig.admin).text;
-        text.contains("\npostern_keys_ending{") && text.contains("\npostern_store_rows{")
+        text.contains("\npostern_keys_ending{") && text.contains("\npostern_store_bytes{")
     });
     let series = Scrape::of(rig.admin).samples.len();
     let methods = ["GET", "POST", "PUT", "DELETE", "BREW", "TRACE"];
@@ -452,7 +452,7 @@ fn the_document_names_every_metric_and_no_other() {
     let gateway = Process::start(directory, &origin().url(), &[]);
     eventually("age, keys and rows are known", || {
         let text = Scrape::of(gateway.admin).text;
-        ["store_age_seconds ", "keys_ending{", "store_rows{"]
+        ["store_age_seconds ", "keys_ending{", "store_bytes{"]
             .iter()
             .all(|name| text.contains(&format!("\npostern_{name}")))
     });

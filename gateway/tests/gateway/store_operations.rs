@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::client::get;
 use crate::origin::Origin;
-use crate::postgres::Server;
+use crate::postgres;
 use crate::rig::{Process, SECRET, gateway};
 use crate::running::eventually;
 
@@ -93,9 +93,8 @@ fn a_replaced_database_file_is_said_and_followed() {
 
 #[test]
 fn a_role_without_rights_ends_the_start_with_the_grant() {
-    let server = Server::start();
     let url = tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let url = server.database().await;
+        let url = postgres::new_database().await;
         let mut raw = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
             .await
             .unwrap();

@@ -12,7 +12,7 @@ use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use crate::client::{Connection, DEADLINE, exchange, get};
 use crate::metrics::Scrape;
 use crate::origin::Origin;
-use crate::rig::{Process, Rig, database, gateway};
+use crate::rig::{Process, Rig, database, gateway, make_store};
 use crate::running::eventually;
 
 /// Requests, refusals and bytes.
@@ -338,6 +338,7 @@ fn a_long_stream_is_counted_while_it_runs() {
 fn the_command_draws_a_chart_and_refuses_what_it_cannot_answer() {
     let directory = tempfile::tempdir().unwrap();
     let store = database(directory.path());
+    make_store(directory.path());
     let run = |language: &str, arguments: &[&str]| {
         let arguments = [&["usage"], arguments].concat();
         gateway(
