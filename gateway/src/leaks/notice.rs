@@ -2,7 +2,8 @@
 
 use crate::store::{Actor, Leak, LeakAction, LeakOutcome};
 
-/// Logs what is news as a warning that names the key, its consumer, the reporter, the place and what was done; never the key itself.
+/// Logs a warning that names the key, its consumer, the reporter, the place and what was done, once for each key
+/// and place; never the key itself.
 pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
     let LeakOutcome {
         action,

@@ -25,8 +25,14 @@ static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     .collect()
 });
 /// Time, level and place in the source that a line of the process log begins with.
-static HEAD: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\[\S+ (ERROR|WARN|INFO|DEBUG|TRACE) +(\S+)\] ").unwrap());
+static HEAD: LazyLock<Regex> = LazyLock::new(|| {
+    let levels = "ERROR|WARN|INFO|DEBUG|TRACE";
+    // As text, or as JSON.
+    let form = format!(
+        r#"^(?:\[\S+ |\{{"time":"[^"]*","level":")({levels})(?: +|","target":")([^\]"]+)(?:\] |",)"#
+    );
+    Regex::new(&form).unwrap()
+});
 
 /// The first line of `text` with the text of a library's `Debug` in it, and that text. What libraries log themselves where
 /// `RUST_LOG` asks for it (`debug`, `trace`) is theirs.
@@ -75,6 +81,7 @@ fn what_a_library_says_of_itself_is_told_from_sentences() {
     for text in [
         "[2026-11-26T02:00:00Z WARN  postern_gateway::proxy] no connection to 127.0.0.1:9000 (refused)",
         "[2026-11-26T02:00:00Z TRACE mio::poll] registering: token=Token(1)",
+        r#"{"time":"2026-11-26T02:00:00Z","level":"WARN","target":"postern_gateway::tls","message":"it ended"}"#,
         "No such file or directory (os error 2)",
         "listening on http://[::1]:8080, [2001:db8::1] and fe80::ab",
         "the limit is 30s or 1m 15s; version 1.2.3",

@@ -1,46 +1,11 @@
 //! Limits of docs/CONFIGURATION.md that no other test is about.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
-use crate::client::{Connection, DEADLINE, get};
+use crate::client::get;
 use crate::origin::Origin;
-use crate::rig::{Process, Rig};
-
-const REQUEST: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
-/// Long enough for an answer that is on its way, where none is expected.
-const NOTHING_COMES: Duration = Duration::from_millis(500);
-
-#[test]
-fn connections_beyond_the_most_wait_until_one_has_ended() {
-    let origin = Origin::hello();
-    let limits = [
-        ("GATEWAY__LISTEN__WORKERS", "2"),
-        // Rounded up to a multiple of the workers: 4.
-        ("GATEWAY__LISTEN__MAX_CONNECTIONS", "3"),
-    ];
-    let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &limits);
-    let mut open: Vec<Connection> = (0..4)
-        .map(|_| {
-            let mut connection = Connection::open(process.public);
-            connection.send(REQUEST);
-            assert_eq!(connection.response().status, 401);
-            connection
-        })
-        .collect();
-    let mut waiting = Connection::open(process.public);
-    waiting.send(REQUEST);
-    let socket = waiting.socket();
-    socket.set_read_timeout(Some(NOTHING_COMES)).unwrap();
-    let nothing = socket.read(&mut [0; 1]).unwrap_err();
-    assert!(
-        matches!(nothing.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
-        "{nothing}"
-    );
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    drop(open.pop());
-    assert_eq!(waiting.response().status, 401);
-}
+use crate::rig::Rig;
 
 #[test]
 fn a_head_of_an_answer_beyond_the_limits_is_a_502() {
