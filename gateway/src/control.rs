@@ -19,7 +19,8 @@ use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin, SnapshotKey};
 use crate::store::{
-    FeedStatus, GatewayId, Keep, Presence, Store, StoreError, StoreHandle, StoreSizes, follow,
+    FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
+    follow,
 };
 use crate::tls::certificates::{Certificates, ServerPair};
 use crate::tls::origin::OriginTls;
@@ -216,13 +217,13 @@ impl Duties {
 /// Counts the keys that end soon: once they are loaded, when they change and as time goes by, and never for more than a
 /// hundredth of the time.
 async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
-    let mut revisions = status.revisions();
+    let mut reached = status.reached();
     loop {
         if !keys.is_loaded() {
             sleep(COUNT_AT_MOST_EVERY).await;
             continue;
         }
-        revisions.mark_unchanged();
+        reached.mark_unchanged();
         let (begun, counted) = (Instant::now(), Arc::clone(keys));
         // On a thread of its own: a million keys take a while.
         let counted =
@@ -232,7 +233,7 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
         }
         let wait = (begun.elapsed() * 100).clamp(COUNT_AT_MOST_EVERY, COUNT_AT_LEAST_EVERY);
         sleep(wait).await;
-        let _ = timeout(COUNT_AT_LEAST_EVERY - wait, revisions.changed()).await;
+        let _ = timeout(COUNT_AT_LEAST_EVERY - wait, reached.changed()).await;
     }
 }
 
@@ -341,28 +342,36 @@ async fn save(
     let Some(path) = settings.snapshot.clone() else {
         return std::future::pending().await;
     };
-    let (mut revisions, mut saved) = (status.revisions(), None::<Saved>);
+    let (mut reached, mut saved) = (status.reached(), None::<Saved>);
     loop {
-        let revision = *revisions.borrow_and_update();
+        let Reached {
+            revision,
+            of,
+            turns,
+        } = reached.borrow_and_update().clone();
         // Before the table is read: it may be newer than that, and is never older.
         let known_at = status
             .known_at(UnixMillis::now())
             .filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
-        if let (true, Some(known_at), Some(identity)) =
-            (keys.is_loaded(), known_at, status.identity())
-        {
+        if let (true, Some(known_at), Some(of)) = (keys.is_loaded(), known_at, of) {
             let origin = Origin {
-                store: identity.to_owned(),
+                store: of.store.to_string(),
                 location: settings.url.to_string(),
                 revision,
+                mark: of.mark.to_string(),
             };
-            let (path, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
+            let (to, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
             // On a thread of its own: changes are not to wait for the disk.
             match tokio::task::spawn_blocking(move || {
-                snapshot::save(&path, &key, &keys, &origin, known_at)
+                snapshot::save(&to, &key, &keys, &origin, known_at)
             })
             .await
             {
+                // Part of what was written may be of another history.
+                Ok(Ok(())) if reached.borrow().turns != turns => {
+                    let _ = std::fs::remove_file(&path);
+                    saved = None;
+                }
                 Ok(Ok(())) => saved = Some(Saved { revision, known_at }),
                 Ok(Err(error)) => log::warn!("the snapshot cannot be saved: {error}"),
                 Err(error) => log::warn!("the snapshot was not saved: {error}"),
@@ -371,9 +380,9 @@ async fn save(
         sleep(SAVE_AT_MOST_EVERY).await;
         if saved
             .as_ref()
-            .is_some_and(|saved| saved.revision == *revisions.borrow())
+            .is_some_and(|saved| saved.revision == reached.borrow().revision)
         {
-            let _ = timeout(SAVE_AT_LEAST_EVERY, revisions.changed()).await;
+            let _ = timeout(SAVE_AT_LEAST_EVERY, reached.changed()).await;
         }
     }
 }
@@ -415,34 +424,46 @@ async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
 /// Tells the store again and again that this gateway is there, and how far it has come: at once where somebody waits for that,
 /// and otherwise with the next heartbeat. Many gateways would else write more than all who change something.
 async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
-    let (mut revisions, mut awaited) = (status.revisions(), status.awaited());
-    let (mut is_told, mut confirmed) = (true, 0);
+    let (mut reached, mut awaited) = (status.reached(), status.awaited());
+    let (mut is_told, mut confirmed, mut told_of) = (true, 0, None);
     // Its silence is to mean something before its table is too old.
     let heartbeat = presence.max_staleness.map_or(HEARTBEAT, |most| {
         (most / 3).clamp(HEARTBEAT_AT_MOST_EVERY, HEARTBEAT)
     });
     let mut beat = Instant::now() + heartbeat;
     loop {
-        let reached = *revisions.borrow_and_update();
+        let (revision, of) = going_by(&reached.borrow_and_update(), store);
         let wanted = *awaited.borrow_and_update();
-        let is_waited_for = wanted > confirmed && reached >= wanted;
-        if !is_waited_for {
+        let is_waited_for = wanted > confirmed && revision >= wanted;
+        // In another file, or another history, what was told last means nothing.
+        if !is_waited_for && of == told_of {
             // The senders live as long as `status`.
             let is_news = tokio::select! {
                 () = sleep_until(beat) => false,
-                _ = revisions.changed() => true,
+                _ = reached.changed() => true,
                 _ = awaited.changed() => true,
             };
             if is_news {
                 continue;
             }
         }
-        if tell(store, presence, status, reached, &mut is_told).await {
-            confirmed = reached;
+        let (revision, of) = going_by(&reached.borrow(), store);
+        if tell(store, presence, status, revision, &mut is_told).await {
+            (confirmed, told_of) = (revision, of);
         } else {
             sleep(RETRY_AFTER).await;
         }
         beat = Instant::now() + heartbeat;
+    }
+}
+
+/// The change of `store` that the table has, and in which file, or on which server, and history that is one; 0 while it is of
+/// another.
+fn going_by(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
+    let of = reached.of.as_ref().map(|of| of.generation);
+    match of.filter(|generation| *generation == store.generation()) {
+        Some(generation) => (reached.revision, Some((generation, reached.turns))),
+        None => (0, None),
     }
 }
 

@@ -123,11 +123,11 @@ impl OpenStreams {
 
     /// Ends requests as what let them in is withdrawn, for ever.
     pub async fn watch(&self, status: &FeedStatus) -> Infallible {
-        let mut revisions = status.revisions();
+        let mut reached = status.reached();
         loop {
             // The sender lives as long as `status`.
-            let _ = timeout(LOOK_EVERY, revisions.changed()).await;
-            revisions.mark_unchanged();
+            let _ = timeout(LOOK_EVERY, reached.changed()).await;
+            reached.mark_unchanged();
             self.look();
             sleep(LOOK_AT_MOST_EVERY).await;
         }

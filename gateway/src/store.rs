@@ -42,7 +42,7 @@ pub use edit_key::KeyEdit;
 pub use error::StoreError;
 pub use export::Export;
 pub use fault::Fault;
-pub use feed::{FeedStatus, follow};
+pub use feed::{FeedStatus, Followed, Reached, follow};
 pub use gateways::{
     Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
 };
@@ -61,6 +61,7 @@ pub use usage::{
     InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
     UsageRange, UsageReport,
 };
+pub use write::Written;
 
 use std::fmt;
 use std::sync::Arc;
@@ -186,6 +187,12 @@ impl Store {
     #[must_use]
     pub fn location(&self) -> &str {
         self.database.location()
+    }
+
+    /// A number that differs once another file, or another of several servers, is in the place of the one before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.database.generation()
     }
 
     /// Goes on with connections to the server that takes writes now.

@@ -71,6 +71,27 @@ macro_rules! on_every_database {
     };
 }
 
+#[tokio::test]
+async fn a_table_of_another_history_is_loaded_anew_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/gateway.db", directory.path().display());
+    store_contract::histories::a_table_of_another_history_is_loaded_anew(
+        &url.parse().unwrap(),
+        &url,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_of_another_history_is_loaded_anew_on_postgres() {
+    let url = postgres::new_database().await;
+    store_contract::histories::a_table_of_another_history_is_loaded_anew(
+        &url.parse().unwrap(),
+        &url,
+    )
+    .await;
+}
+
 on_every_database! {
     buckets:
         a_bucket_is_made_once_and_listed_by_name,

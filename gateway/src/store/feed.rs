@@ -8,7 +8,7 @@ mod catch_up;
 mod status;
 mod watch;
 
-pub use status::FeedStatus;
+pub use status::{FeedStatus, Followed, Reached};
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -42,15 +42,21 @@ pub async fn follow(
     status: Arc<FeedStatus>,
     restored: Option<Origin>,
 ) -> Infallible {
-    let (followed, revision) = restored
-        .map(|restored| (restored.store, restored.revision))
+    let (followed, known) = restored
+        .map(|restored| {
+            let known = Known {
+                revision: restored.revision,
+                mark: restored.mark.into(),
+            };
+            (restored.store.into(), known)
+        })
         .unzip();
     let mut follower = Follower {
         store,
         table,
         status,
         followed,
-        revision,
+        known,
         loaded_at: Some(Instant::now()),
         left_out: HashSet::new(),
         health: Health::Unknown,
@@ -65,15 +71,23 @@ struct Follower {
     table: Arc<KeyTable>,
     status: Arc<FeedStatus>,
     /// The own name of the store that the table is of.
-    followed: Option<String>,
-    /// The last change that the table has; `None` before it was loaded.
-    revision: Option<i64>,
+    followed: Option<Arc<str>>,
+    /// What the table has; `None` before it was loaded, and when it is of another history than the store.
+    known: Option<Known>,
     /// When all was loaded, or restored, until the memory that it took for a while was given back.
     loaded_at: Option<Instant>,
     /// Consumers of the store that are not in the table, for their rows cannot be read. Should one become readable, its keys
     /// are missing too.
     left_out: HashSet<String>,
     health: Health,
+}
+
+/// The last change that a table has.
+struct Known {
+    revision: i64,
+    /// What the history up to it is known by. A store that was restored from a copy, or whose last changes were lost in a
+    /// failover, goes on with the same numbers for other changes.
+    mark: Arc<str>,
 }
 
 /// What the log was told last, so that it is told once.
@@ -121,24 +135,23 @@ impl Follower {
         &mut self,
         watch: &mut Watch,
     ) -> Result<Infallible, StoreError> {
-        let identity = self.store.identity().await?;
+        let identity: Arc<str> = self.store.identity().await?.into();
         // The numbers of changes mean nothing in another store, be it at the same place.
         if self
             .followed
             .as_ref()
             .is_some_and(|followed| *followed != identity)
         {
-            self.revision = None;
+            self.is_of_another();
         }
-        self.status.follows(identity.clone());
         self.followed = Some(identity);
         // Whatever is told of, the first look is at all there is.
-        self.catch_up(&mut watch.connection).await?;
+        self.catch_up(watch).await?;
         loop {
             self.status.checked(Instant::now().into_std());
             self.tell_following();
             if watch.look().await? == Look::Changed {
-                self.catch_up(&mut watch.connection).await?;
+                self.catch_up(watch).await?;
             }
             if self
                 .loaded_at
@@ -153,8 +166,15 @@ impl Follower {
     /// Which changes the table has is not known any more.
     fn begin_anew(&mut self, panicked: &Panicked) {
         log::error!("following the store ended in {panicked}; all keys are loaded again");
-        self.revision = None;
+        self.is_of_another();
         self.health = Health::Interrupted;
+    }
+
+    /// The table is not of the history of the store, or not known to be: all is to be loaded, and until then nobody is told
+    /// how far it has come.
+    fn is_of_another(&mut self) {
+        self.known = None;
+        self.status.is_of_another();
     }
 
     fn tell_following(&mut self) {
@@ -170,7 +190,7 @@ impl Follower {
         self.status.fails_with(Some(fault));
         if fault == Fault::FileReplaced {
             // The numbers of its changes may be those of others.
-            self.revision = None;
+            self.is_of_another();
         }
         if self.health != Health::Interrupted {
             if self.table.is_loaded() {
@@ -202,7 +222,10 @@ mod tests {
             table: Arc::clone(&table),
             status: Arc::clone(&status),
             followed: None,
-            revision: Some(0),
+            known: Some(Known {
+                revision: 0,
+                mark: "".into(),
+            }),
             loaded_at: None,
             left_out: HashSet::new(),
             health: Health::Following,

@@ -55,6 +55,8 @@ pub struct Origin {
     pub location: String,
     /// The newest change that is in the table.
     pub revision: i64,
+    /// What the history of the store is known by at that change.
+    pub mark: String,
 }
 
 /// A table that came from a file.
@@ -260,6 +262,7 @@ mod tests {
             store: "s".to_owned(),
             location: "l".to_owned(),
             revision: 3,
+            mark: "m".to_owned(),
         };
         let key = SnapshotKey::of(b"the shared secret of the tests");
         let (known_at, now) = (UnixMillis(1_000_000), UnixMillis(1_000_000 + 90_000));
@@ -285,6 +288,7 @@ mod tests {
             store: "s".to_owned(),
             location: "l".to_owned(),
             revision: 3,
+            mark: "m".to_owned(),
         };
         let key = SnapshotKey::of(b"the shared secret of the tests");
         let table = KeyTable::new();

@@ -4,8 +4,7 @@
 //! nothing to do. A call notes it here by itself, so that no operation can forget it; whoever answers waits for it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::{Any, AnyConnection, Executor, Row, Transaction};
 use tokio::sync::watch;
@@ -16,14 +15,20 @@ use crate::store::{Database, Fault, Store, StoreError, connections, postgres};
 /// How many feed rows there may be beyond those that are kept, so that not every write pays for removing one.
 const CLEAN_UP_ABOVE: i64 = 1_000;
 
-/// In [`Commits`]: nothing was written.
-const NOTHING: i64 = -1;
+/// A change that a gateway must have reached for what was written to be in force there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Into which file, or on which of several servers; the numbers of changes mean nothing in another.
+    pub generation: u64,
+    /// Its number.
+    pub revision: i64,
+}
 
 /// A transaction that may write. Dropped before [`commit`](Self::commit), it changes nothing.
 pub(super) struct Write {
     transaction: Transaction<'static, Any>,
-    /// The newest revision when its turn began.
-    before: i64,
+    /// The newest revision when its turn began, and where.
+    before: Written,
     commits: Commits,
     database: Database,
 }
@@ -31,7 +36,7 @@ pub(super) struct Write {
 /// The newest change that one call has made or found, and the signal that there is one.
 #[derive(Clone, Debug)]
 pub(super) struct Commits {
-    newest: Arc<AtomicI64>,
+    newest: Arc<Mutex<Option<Written>>>,
     told: watch::Sender<()>,
 }
 
@@ -54,7 +59,11 @@ impl Store {
             }
             begun => begun?,
         };
-        let (_, before) = kept(&mut transaction).await?;
+        let (_, revision) = kept(&mut transaction).await?;
+        let before = Written {
+            generation: self.database.generation(),
+            revision,
+        };
         // Also where nothing will be changed: what was found is what a gateway has to have.
         self.commits.note(before);
         Ok(Write {
@@ -107,14 +116,21 @@ impl Store {
     /// The revision that a gateway must have reached for what was written with this store, or was found to be so, to be
     /// in force there; `None` when nothing was to be written.
     #[must_use]
-    pub fn written(&self) -> Option<i64> {
-        let newest = self.commits.newest.load(Ordering::Acquire);
-        (newest != NOTHING).then_some(newest)
+    pub fn written(&self) -> Option<Written> {
+        *self
+            .commits
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was written was waited for: [`written`](Self::written) is nothing again.
     pub fn waited_for(&self) {
-        self.commits.newest.store(NOTHING, Ordering::Release);
+        *self
+            .commits
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Wakes whoever follows the store within this process, after each change that the process makes.
@@ -127,8 +143,11 @@ impl Store {
         &self,
         connection: &mut AnyConnection,
     ) -> Result<(), StoreError> {
-        let (_, newest) = kept(connection).await?;
-        self.commits.note(newest);
+        let (_, revision) = kept(connection).await?;
+        self.commits.note(Written {
+            generation: self.database.generation(),
+            revision,
+        });
         Ok(())
     }
 }
@@ -151,8 +170,11 @@ impl Write {
         connections::committing(subject);
         let committed = self.transaction.commit().await;
         committed.map_err(|error| StoreError::from(error).while_committing(subject))?;
-        self.commits.note(newest);
-        if newest != self.before {
+        self.commits.note(Written {
+            revision: newest,
+            ..self.before
+        });
+        if newest != self.before.revision {
             self.commits.told.send_replace(());
         }
         // Where the file was replaced meanwhile, the change is in the one that is gone.
@@ -180,20 +202,26 @@ impl Commits {
     /// Nothing was written so far.
     pub(super) fn new() -> Self {
         Self {
-            newest: Arc::new(AtomicI64::new(NOTHING)),
+            newest: Arc::default(),
             told: watch::Sender::new(()),
         }
     }
 
     fn for_one_call(&self) -> Self {
         Self {
-            newest: Arc::new(AtomicI64::new(NOTHING)),
+            newest: Arc::default(),
             told: self.told.clone(),
         }
     }
 
-    fn note(&self, revision: i64) {
-        self.newest.fetch_max(revision, Ordering::AcqRel);
+    fn note(&self, written: Written) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = |known: Written| {
+            known.generation != written.generation || known.revision < written.revision
+        };
+        if newest.is_none_or(is_newer) {
+            *newest = Some(written);
+        }
     }
 }
 

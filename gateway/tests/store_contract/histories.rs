@@ -11,12 +11,13 @@ use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyEdit, KeyFilter, Leak, LeakPolicy,
     NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey, TransferRow,
-    Which, follow,
+    Which, Written, follow,
 };
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::making::{create_key, open, stamp};
+use super::making::{create_key, later, open, stamp};
 
 /// How long histories go on, on one database.
 const HISTORIES: Duration = Duration::from_secs(6);
@@ -77,34 +78,38 @@ impl Gateway {
         }
     }
 
-    fn origin(&self, store: &str) -> Origin {
-        Origin {
-            store: store.to_owned(),
+    /// `None` before the table is loaded.
+    fn origin(&self) -> Option<Origin> {
+        let reached = self.status.reached().borrow().clone();
+        let of = reached.of?;
+        Some(Origin {
+            store: of.store.to_string(),
             location: "here".to_owned(),
-            revision: self.status.revision(),
-        }
+            revision: reached.revision,
+            mark: of.mark.to_string(),
+        })
     }
 
     fn begin_to_follow(&mut self, store: &Store) {
         if self.following.is_none() {
             let (table, status) = (Arc::clone(&self.table), Arc::clone(&self.status));
-            let following = follow(store.clone(), table, status, self.origin.take());
+            let following = follow(store.clone(), table, status, self.origin.clone());
             self.following = Some(tokio::spawn(following));
         }
     }
 
     /// At whatever moment that is, in the middle of a look too.
-    async fn cut_off(&mut self, identity: &str) {
+    async fn cut_off(&mut self) {
         if let Some(following) = self.following.take() {
             following.abort();
             let _ = following.await;
-            self.origin = self.table.is_loaded().then(|| self.origin(identity));
+            // One that was cut off before its first look knows what it knew before.
+            self.origin = self.origin().or(self.origin.take());
         }
     }
 
-    fn save(&self, identity: &str) {
-        if self.table.is_loaded() {
-            let origin = self.origin(identity);
+    fn save(&self) {
+        if let Some(origin) = self.origin() {
             snapshot::save(
                 &self.snapshot,
                 &snapshot_key(),
@@ -139,17 +144,14 @@ impl Gateway {
 
     async fn catch_up(&mut self, store: &Store, what: &str) {
         self.begin_to_follow(store);
-        let newest = store.newest_revision().await.unwrap();
+        let newest = Written {
+            generation: store.generation(),
+            revision: store.newest_revision().await.unwrap(),
+        };
         assert!(
             self.status.reaches(newest, PATIENCE).await,
             "{what}: it does not catch up"
         );
-        // Where nothing was changed ever, there is nothing to reach.
-        let begun = Instant::now();
-        while !self.table.is_loaded() {
-            assert!(begun.elapsed() < PATIENCE, "{what}: it does not load");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
     }
 }
 
@@ -406,7 +408,6 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
     let directory = TempDir::new().unwrap();
     // Its own connections: to the database they are another process.
     let followed = open(url).await;
-    let identity = followed.identity().await.unwrap();
     let mut writer = Writer {
         store: open(url).await,
         random: Random(seed),
@@ -436,11 +437,11 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
                     "begins to follow"
                 }
                 3 | 4 => {
-                    gateway.cut_off(&identity).await;
+                    gateway.cut_off().await;
                     "is cut off"
                 }
                 5 => {
-                    gateway.save(&identity);
+                    gateway.save();
                     "saves its table"
                 }
                 6 => {
@@ -473,13 +474,13 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
                 history.join("\n")
             );
             if writer.random.below(3) > 0 {
-                gateway.cut_off(&identity).await;
+                gateway.cut_off().await;
             }
         }
         rounds += 1;
     }
     for gateway in &mut gateways {
-        gateway.cut_off(&identity).await;
+        gateway.cut_off().await;
     }
 }
 
@@ -487,13 +488,12 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
 async fn cut_off_during(store: &Store, meanwhile: impl AsyncFnOnce()) -> Dump {
     let directory = TempDir::new().unwrap();
     let mut gateway = Gateway::new(directory.path().join("snapshot"));
-    let identity = store.identity().await.unwrap();
     gateway.catch_up(store, "before").await;
-    gateway.cut_off(&identity).await;
+    gateway.cut_off().await;
     meanwhile().await;
     gateway.catch_up(store, "after").await;
     let loads = gateway.status.loads();
-    gateway.cut_off(&identity).await;
+    gateway.cut_off().await;
     assert_eq!(loads, 1, "by the changes, not by loading everything");
     Dump::of_table(&gateway.table)
 }
@@ -529,4 +529,90 @@ pub(crate) async fn keys_that_were_first_imported_for_the_wrong_consumer_are_goo
     .await;
     assert_eq!(table.keys.len(), 3);
     assert_eq!(table, Dump::of_rows(&export(&store).await));
+}
+
+/// Has the database be as it was after `change` and the row `audited` of the audit, as one that was restored from a copy.
+async fn rewind(connection: &mut AnyConnection, (change, audited): (i64, i64)) {
+    let (no_trigger, restart) = if connection.backend_name() == "PostgreSQL" {
+        (
+            " ON audit",
+            format!(
+                "ALTER TABLE changes ALTER COLUMN revision RESTART WITH {}; ALTER TABLE audit ALTER COLUMN id RESTART WITH {}",
+                change + 1,
+                audited + 1
+            ),
+        )
+    } else {
+        (
+            "",
+            format!(
+                "UPDATE sqlite_sequence SET seq = {change} WHERE name = 'changes'; \
+                 UPDATE sqlite_sequence SET seq = {audited} WHERE name = 'audit'"
+            ),
+        )
+    };
+    let statements = format!(
+        "DROP TRIGGER IF EXISTS audit_is_never_deleted{no_trigger}; \
+         DELETE FROM keys WHERE id IN (SELECT subject_id FROM audit WHERE action = 'key.create' AND id > {audited}); \
+         UPDATE keys SET state = 'active'; \
+         DELETE FROM changes WHERE revision > {change}; DELETE FROM audit WHERE id > {audited}; {restart}"
+    );
+    connection.execute(AssertSqlSafe(statements)).await.unwrap();
+}
+
+pub(crate) async fn a_table_of_another_history_is_loaded_anew(url: &DatabaseUrl, plain: &str) {
+    let store = open(url).await;
+    let known = create_key(&store, "acme", "known").await.key;
+    let mut connection = AnyConnection::connect(plain).await.unwrap();
+    let there: (i64, i64) =
+        sqlx::query_as("SELECT (SELECT max(revision) FROM changes), (SELECT max(id) FROM audit)")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    let set = async |state, seconds| {
+        let changed = store.set_key_state(&known.id, state, &later(seconds)).await;
+        changed.unwrap();
+    };
+    let directory = TempDir::new().unwrap();
+    // As many changes as before, more of them and of the same key only; by a gateway that was cut off, and by one that starts
+    // from what it saved.
+    for (number, (others, is_restarted)) in
+        [(0, false), (2, false), (5, false), (2, true), (5, true)]
+            .into_iter()
+            .enumerate()
+    {
+        rewind(&mut connection, there).await;
+        let mut gateway = Gateway::new(directory.path().join(format!("{number}.snapshot")));
+        set(KeyState::Disabled, 1).await;
+        if others > 0 {
+            create_key(&store, "acme", "lost").await;
+        }
+        gateway.catch_up(&store, "before").await;
+        gateway.save();
+        gateway.cut_off().await;
+        rewind(&mut connection, there).await;
+        if others == 0 {
+            // The same changes of the same key by number, and another end.
+            set(KeyState::Revoked, 2).await;
+        }
+        for other in 0..others {
+            create_key(&store, "acme", &format!("other {other}")).await;
+        }
+        if is_restarted {
+            gateway.restart(true).await;
+        }
+        // Not until it has some change: what it had before has the same number.
+        gateway.begin_to_follow(&store);
+        let database = Dump::of_rows(&export(&store).await);
+        let begun = Instant::now();
+        while Dump::of_table(&gateway.table) != database {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{others} {is_restarted}: the table has {:#?}\nand the database {database:#?}",
+                Dump::of_table(&gateway.table)
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gateway.cut_off().await;
+    }
 }

@@ -1,5 +1,6 @@
 //! From the revision that the table has to the one that the store has: by the changes in between, or by loading all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
@@ -7,7 +8,8 @@ use sqlx::{AnyConnection, Connection, Row};
 use tokio::time::Instant;
 
 use crate::keys::{Change, ConsumerId};
-use crate::store::feed::{Follower, bulk};
+use crate::store::feed::watch::Watch;
+use crate::store::feed::{Followed, Follower, Known, bulk};
 use crate::store::rows;
 use crate::store::{StoreError, within};
 
@@ -16,12 +18,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Above this many changes, loading everything is the shorter way.
 const MOST_CHANGES: i64 = 10_000;
 
+/// What a history is known by up to a change: whom that is about, and which row of the audit came last before it was looked
+/// at, with its moment. In another history with the same numbers these are others.
+macro_rules! mark {
+    ($revision:literal, $audited:literal) => {
+        concat!(
+            "COALESCE((SELECT subject_id FROM changes WHERE revision = ", $revision, "), '-') || ' ' || \
+             COALESCE((SELECT CAST(id AS TEXT) || ' ' || CAST(at AS TEXT) || ' ' || subject_id FROM audit WHERE id = ", $audited, "), '0 0 -')"
+        )
+    };
+}
+
 /// Everything that is new, in one statement: it sees one moment of the store, and a revocation waits for one answer of the
 /// database only. The table is keyed by digest, so of each digest in the window it is asked what has it now, whatever
 /// happened to it in between; of each consumer, what it is now. The kinds come in the order in which they are applied:
 /// consumers, then keys that are put or removed, then consumers that are gone, who have no key left by then.
-const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
-           (SELECT max(revision) FROM awaited) AS awaited), \
+const NEWS: &str = concat!(
+    "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
+           (SELECT max(revision) FROM awaited) AS awaited, (SELECT max(id) FROM audit) AS audited), \
     new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject = 'consumer' THEN ch.subject_id END AS subject_id, ch.digest \
             FROM changes ch, kept \
             WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
@@ -29,14 +43,27 @@ const NEWS: &str = "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS 
            CAST(NULL AS BYTEA) AS digest, CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, \
            CAST(NULL AS TEXT) AS custom_id, CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, \
            CAST(NULL AS TEXT) AS allowed_ips, CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, \
-           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at, CAST(NULL AS TEXT) AS hint FROM kept \
+           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at, CAST(NULL AS TEXT) AS hint, ",
+    mark!("CAST($1 AS BIGINT)", "CAST($3 AS BIGINT)"),
+    " AS mark_then, \
+           ",
+    mark!("kept.newest", "kept.audited"),
+    " AS mark FROM kept \
     UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, c.id, c.bucket, c.name, \
-           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL, NULL \
+           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
            FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
     UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
-           k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint FROM new LEFT JOIN keys k ON k.digest = new.digest \
+           k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint, NULL, NULL FROM new LEFT JOIN keys k ON k.digest = new.digest \
            WHERE new.subject = 'key' AND new.digest IS NOT NULL \
-    ORDER BY 1";
+    ORDER BY 1"
+);
+/// How far all is that is loaded, and what that is known by.
+const NEWEST: &str = concat!(
+    "WITH kept AS (SELECT (SELECT max(revision) FROM changes) AS newest, (SELECT max(id) FROM audit) AS audited) \
+    SELECT kept.newest, (SELECT max(revision) FROM awaited) AS awaited, ",
+    mark!("kept.newest", "kept.audited"),
+    " AS mark FROM kept"
+);
 /// How many keys of other systems there are, up to one: those whose hints are not like this gateway's own.
 const FOREIGN: &str = "SELECT count(*) FROM (SELECT 1 FROM keys k WHERE substr(k.hint, 1, CAST($1 AS INT)) <> $2 \
     OR length(k.hint) <> CAST($3 AS INT) LIMIT 1) AS found";
@@ -47,30 +74,39 @@ struct News {
     kept: (i64, i64),
     /// The newest change that somebody waits for.
     awaited: i64,
+    /// What the history is known by: at the change that was asked about, and at the newest.
+    marks: (String, String),
     /// Consumers and keys, unless there are too many.
     rows: Vec<AnyRow>,
 }
 
 impl Follower {
     /// Brings the table to the state of the store, as one moment of it shows.
-    pub(super) async fn catch_up(
-        &mut self,
-        connection: &mut AnyConnection,
-    ) -> Result<(), StoreError> {
-        let newest = match self.revision {
+    pub(super) async fn catch_up(&mut self, watch: &mut Watch) -> Result<(), StoreError> {
+        let connection = &mut watch.connection;
+        let known = match &self.known {
             None => self.load_all(connection).await?,
-            Some(known) => {
+            Some(before) => {
+                let (known, asked) = (before.revision, News::since(before, connection));
                 let News {
                     kept: (oldest, newest),
                     awaited,
+                    marks: (mark_then, mark),
                     rows,
-                } = within(ANSWER_TIMEOUT, News::since(known, connection)).await?;
-                // Going on needs every change after `known`; a store that went back was restored from a copy.
-                let is_told_all =
-                    oldest <= known + 1 && (known..=known + MOST_CHANGES).contains(&newest);
+                } = within(ANSWER_TIMEOUT, asked).await?;
+                if !before.is_of_history(&mark_then, &mark) {
+                    self.is_of_another();
+                }
+                // Going on needs every change after `known`.
+                let is_told_all = self.known.is_some()
+                    && oldest <= known + 1
+                    && (known..=known + MOST_CHANGES).contains(&newest);
                 self.status.awaits(awaited);
                 match is_told_all.then(|| self.apply(&rows)) {
-                    Some(Ok(true)) => newest,
+                    Some(Ok(true)) => Known {
+                        revision: newest,
+                        mark: mark.into(),
+                    },
                     Some(Ok(false)) => {
                         log::info!("loading all keys again: a consumer can be read that could not");
                         self.load_all(connection).await?
@@ -80,6 +116,12 @@ impl Follower {
                         self.load_all(connection).await?
                     }
                     Some(Err(error)) => return Err(error),
+                    None if self.known.is_none() => {
+                        log::warn!(
+                            "loading all keys again: the store goes on from before change {known} in another way: it was restored from a copy, or lost changes in a failover"
+                        );
+                        self.load_all(connection).await?
+                    }
                     None => {
                         log::info!(
                             "loading all keys again: the table is at change {known}, the store keeps {oldest} to {newest}"
@@ -89,8 +131,13 @@ impl Follower {
                 }
             }
         };
-        self.revision = Some(newest);
-        self.status.reached(newest);
+        let of = Followed {
+            generation: watch.generation,
+            store: self.followed.clone().unwrap_or_default(),
+            mark: Arc::clone(&known.mark),
+        };
+        self.status.reaches_now(known.revision, of);
+        self.known = Some(known);
         Ok(())
     }
 
@@ -154,18 +201,19 @@ impl Follower {
     }
 
     /// Loads everything, and tells which change it is up to.
-    async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
+    async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<Known, StoreError> {
         let begun = Instant::now();
-        let (mut snapshot, newest, awaited) = within(ANSWER_TIMEOUT, async {
+        let (mut snapshot, known, awaited) = within(ANSWER_TIMEOUT, async {
             let mut snapshot = connection
                 .begin_with(self.store.database.begin_read())
                 .await?;
-            let (newest, awaited): (Option<i64>, Option<i64>) = sqlx::query_as(
-                "SELECT (SELECT max(revision) FROM changes), (SELECT max(revision) FROM awaited)",
-            )
-            .fetch_one(&mut *snapshot)
-            .await?;
-            Ok((snapshot, newest.unwrap_or(0), awaited.unwrap_or(0)))
+            let (newest, awaited, mark): (Option<i64>, Option<i64>, String) =
+                sqlx::query_as(NEWEST).fetch_one(&mut *snapshot).await?;
+            let known = Known {
+                revision: newest.unwrap_or(0),
+                mark: mark.into(),
+            };
+            Ok((snapshot, known, awaited.unwrap_or(0)))
         })
         .await?;
         let has_foreign = self.has_foreign(&mut snapshot).await?;
@@ -186,28 +234,47 @@ impl Follower {
             self.table.len(),
             begun.elapsed().as_secs_f64()
         );
-        Ok(newest)
+        Ok(known)
     }
 }
 
+impl Known {
+    /// Whether a store is of the same history that is known by `then` at this change, and by `now` at its newest.
+    fn is_of_history(&self, then: &str, now: &str) -> bool {
+        // The row of the audit was pruned where it is missing and later ones are there.
+        let without_audit = self.mark.split(' ').next().map(|id| format!("{id} 0 0 -"));
+        *self.mark == *then
+            || (without_audit.as_deref() == Some(then) && audited(now) > audited(&self.mark))
+    }
+}
+
+/// The row of the audit in a mark; 0 is none.
+fn audited(mark: &str) -> i64 {
+    let row = mark.split(' ').nth(1).map(str::parse);
+    row.and_then(Result::ok).unwrap_or(0)
+}
+
 impl News {
-    async fn since(known: i64, connection: &mut AnyConnection) -> Result<Self, StoreError> {
+    async fn since(known: &Known, connection: &mut AnyConnection) -> Result<Self, StoreError> {
         let mut rows = sqlx::query(NEWS)
-            .bind(known)
+            .bind(known.revision)
             .bind(MOST_CHANGES)
+            .bind(audited(&known.mark))
             .fetch_all(connection)
             .await?
             .into_iter();
-        let (mut kept, mut awaited) = ((1, 0), 0);
+        let (mut kept, mut awaited, mut marks) = ((1, 0), 0, Default::default());
         if let Some(first) = rows.next() {
             let (oldest, newest): (Option<i64>, Option<i64>) =
                 (first.try_get("oldest")?, first.try_get("newest")?);
             kept = (oldest.unwrap_or(kept.0), newest.unwrap_or(kept.1));
             awaited = first.try_get::<Option<i64>, _>("awaited")?.unwrap_or(0);
+            marks = (first.try_get("mark_then")?, first.try_get("mark")?);
         }
         Ok(Self {
             kept,
             awaited,
+            marks,
             rows: rows.collect(),
         })
     }
@@ -224,5 +291,50 @@ pub(super) fn or_gone<T>(
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_is_told_by_its_last_change_and_row_of_the_audit() {
+        for (mark, then, now, is_same) in [
+            ("- 0 0 -", "- 0 0 -", "key_b 2 20 key_b", true),
+            (
+                "key_a 1 10 key_a",
+                "key_a 1 10 key_a",
+                "key_b 2 20 key_b",
+                true,
+            ),
+            // Another change, the same at another moment, none, and fewer rows of the audit.
+            (
+                "key_a 1 10 key_a",
+                "key_b 1 10 key_a",
+                "key_b 2 20 key_b",
+                false,
+            ),
+            (
+                "key_a 1 10 key_a",
+                "key_a 1 11 key_a",
+                "key_b 2 20 key_b",
+                false,
+            ),
+            ("key_a 1 10 key_a", "- 0 0 -", "- 0 0 -", false),
+            ("key_a 7 10 key_a", "key_a 0 0 -", "key_b 6 20 key_b", false),
+            // The audit was pruned.
+            ("key_a 1 10 key_a", "key_a 0 0 -", "key_b 2 20 store", true),
+        ] {
+            let known = Known {
+                revision: 3,
+                mark: mark.into(),
+            };
+            assert_eq!(
+                known.is_of_history(then, now),
+                is_same,
+                "{mark} {then} {now}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! [`FeedStatus`]: how current the table is, for requests, readiness and metrics.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::keys::UnixMillis;
+use crate::store::Written;
 use crate::store::fault::Fault;
 
 /// How current the key table is. Written by the feed, read from anywhere; [`age`](Self::age) takes no lock.
@@ -17,16 +18,36 @@ pub struct FeedStatus {
     /// Milliseconds from `since` to the moment that the table was last known to be as the store; before it for a table
     /// that came from a file.
     current: AtomicI64,
-    revision: watch::Sender<i64>,
+    reached: watch::Sender<Reached>,
     /// The newest change that somebody waits for this gateway to confirm.
     awaited: watch::Sender<i64>,
     /// As `current`: when the store was last told of this gateway; `NEVER` before that.
     announced: AtomicI64,
     loads: AtomicU64,
-    /// The own name of the store that the table follows.
-    identity: OnceLock<String>,
     /// What the store fails of; an index into [`Fault::ALL`], and beyond it nothing.
     fault: AtomicUsize,
+}
+
+/// How far a table has come, and in whose history: the numbers of changes mean nothing in another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The last change that the table has; 0 before it was loaded.
+    pub revision: i64,
+    /// Whose change that is; `None` while the table is not known to be of the store that is there now.
+    pub of: Option<Followed>,
+    /// How often the table was found to be of another history than the store.
+    pub turns: u64,
+}
+
+/// A store with its history so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Which file, or which of several servers, it is.
+    pub generation: u64,
+    /// Its own name.
+    pub store: Arc<str>,
+    /// What its history is known by at this change.
+    pub mark: Arc<str>,
 }
 
 /// In `current`: the table was never like the store.
@@ -39,11 +60,10 @@ impl FeedStatus {
         Self {
             since: Instant::now(),
             current: AtomicI64::new(NEVER),
-            revision: watch::Sender::new(0),
+            reached: watch::Sender::new(Reached::default()),
             awaited: watch::Sender::new(0),
             announced: AtomicI64::new(NEVER),
             loads: AtomicU64::new(0),
-            identity: OnceLock::new(),
             fault: AtomicUsize::new(usize::MAX),
         }
     }
@@ -96,10 +116,15 @@ impl FeedStatus {
         );
     }
 
-    /// Whether the table has the change `revision`, after waiting for it for at most `patience`.
-    pub async fn reaches(&self, revision: i64, patience: Duration) -> bool {
-        let mut revisions = self.revisions();
-        timeout(patience, revisions.wait_for(|reached| *reached >= revision))
+    /// Whether the table has the change that was `written`, after waiting for it for at most `patience`. The same number in
+    /// another file, or on another server, is another change.
+    pub async fn reaches(&self, written: Written, patience: Duration) -> bool {
+        let mut reached = self.reached();
+        let has_it = |reached: &Reached| {
+            let is_of_it = |of: &Followed| of.generation == written.generation;
+            reached.of.as_ref().is_some_and(is_of_it) && reached.revision >= written.revision
+        };
+        timeout(patience, reached.wait_for(has_it))
             .await
             .is_ok_and(|reached| reached.is_ok())
     }
@@ -118,19 +143,13 @@ impl FeedStatus {
     /// The last change that the table has; 0 before it was loaded.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        *self.revision.borrow()
+        self.reached.borrow().revision
     }
 
-    /// Tells each new revision; one that comes while another is told may be skipped.
+    /// Tells how far the table has come, each time that it comes further; what comes while that is told may be skipped.
     #[must_use]
-    pub fn revisions(&self) -> watch::Receiver<i64> {
-        self.revision.subscribe()
-    }
-
-    /// The own name of the store that the table followed first; `None` before it was asked.
-    #[must_use]
-    pub fn identity(&self) -> Option<&str> {
-        self.identity.get().map(String::as_str)
+    pub fn reached(&self) -> watch::Receiver<Reached> {
+        self.reached.subscribe()
     }
 
     /// What the store fails of, while it cannot be followed.
@@ -145,17 +164,14 @@ impl FeedStatus {
             .store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn follows(&self, identity: String) {
-        let _ = self.identity.set(identity);
-    }
-
     /// The table is as a file was that was as the store `age` ago, at `revision`.
     pub fn restored(&self, revision: i64, age: Duration) {
         self.current.store(
             millis(self.since.elapsed()).saturating_sub(millis(age)),
             Ordering::Release,
         );
-        self.reached(revision);
+        self.reached
+            .send_modify(|reached| reached.revision = revision);
     }
 
     /// How often the whole table was loaded, the first time included.
@@ -175,9 +191,20 @@ impl FeedStatus {
         );
     }
 
-    pub(super) fn reached(&self, revision: i64) {
-        self.revision
-            .send_if_modified(|known| std::mem::replace(known, revision) != revision);
+    pub(super) fn reaches_now(&self, revision: i64, of: Followed) {
+        self.reached.send_if_modified(|reached| {
+            let is_same = reached.revision == revision && reached.of.as_ref() == Some(&of);
+            (reached.revision, reached.of) = (revision, Some(of));
+            !is_same
+        });
+    }
+
+    /// The store that is there now has another history than the table, be it at the same place.
+    pub(super) fn is_of_another(&self) {
+        self.reached.send_modify(|reached| {
+            (reached.revision, reached.of) = (0, None);
+            reached.turns += 1;
+        });
     }
 }
 
@@ -226,14 +253,46 @@ mod tests {
         assert_eq!(FeedStatus::new().known_at(UnixMillis(10_000_000)), None);
     }
 
+    fn followed(generation: u64) -> Followed {
+        Followed {
+            generation,
+            store: "store".into(),
+            mark: "mark".into(),
+        }
+    }
+
     #[test]
     fn revisions_are_told_once() {
         let status = FeedStatus::new();
-        let mut revisions = status.revisions();
-        status.reached(3);
-        assert!(revisions.has_changed().unwrap());
-        assert_eq!(*revisions.borrow_and_update(), 3);
-        status.reached(3);
-        assert!(!revisions.has_changed().unwrap());
+        let mut reached = status.reached();
+        status.reaches_now(3, followed(0));
+        assert!(reached.has_changed().unwrap());
+        assert_eq!(reached.borrow_and_update().revision, 3);
+        status.reaches_now(3, followed(0));
+        assert!(!reached.has_changed().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_change_is_in_force_only_where_the_table_is_of_its_store() {
+        let status = FeedStatus::new();
+        let is_in_force = async |generation, revision| {
+            let written = Written {
+                generation,
+                revision,
+            };
+            status.reaches(written, Duration::ZERO).await
+        };
+        status.restored(100, Duration::ZERO);
+        assert!(!is_in_force(0, 51).await, "a file says how far it came");
+        status.reaches_now(100, followed(0));
+        assert!(is_in_force(0, 51).await);
+        assert!(!is_in_force(0, 101).await);
+        // Another file is there, and the table still that of the one before.
+        assert!(!is_in_force(1, 51).await);
+        status.is_of_another();
+        assert!(!is_in_force(0, 51).await && !is_in_force(1, 51).await);
+        assert_eq!(status.revision(), 0);
+        status.reaches_now(51, followed(1));
+        assert!(is_in_force(1, 51).await);
     }
 }

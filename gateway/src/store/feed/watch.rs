@@ -24,7 +24,7 @@ pub(super) struct Watch {
     own: watch::Receiver<()>,
     database: Database,
     /// Which file, or which of several servers, it is.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 enum Signal {

@@ -8,7 +8,7 @@ use crate::keys::{Consumer, KeyDigest, KeyEntry, KeyState, UnixMillis};
 use crate::store::snapshot::Origin;
 
 /// The first line: what this is, and how it is written.
-const MAGIC: &[u8] = b"postern snapshot 2\n";
+const MAGIC: &[u8] = b"postern snapshot 3\n";
 /// In place of a length: there is no text.
 const NO_TEXT: u16 = u16::MAX;
 /// In place of a time: never.
@@ -34,6 +34,7 @@ pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<
     text(out, Some(&header.origin.store))?;
     text(out, Some(&header.origin.location))?;
     number(out, header.origin.revision)?;
+    text(out, Some(&header.origin.mark))?;
     number(out, header.known_at.0)
 }
 
@@ -44,12 +45,14 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
         return Ok(None);
     }
     let (store, location) = (required(from)?, required(from)?);
-    let (revision, known_at) = (read_number(from)?, UnixMillis(read_number(from)?));
+    let (revision, mark) = (read_number(from)?, required(from)?);
+    let known_at = UnixMillis(read_number(from)?);
     Ok(Some(Header {
         origin: Origin {
             store,
             location,
             revision,
+            mark,
         },
         known_at,
     }))
