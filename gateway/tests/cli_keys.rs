@@ -888,7 +888,8 @@ async fn keys_are_listed_by_status_age_and_end() {
         let mut wanted: Vec<&str> = found.iter().map(|index| &*ids[*index]).collect();
         let mut listed = listed;
         // All were made at the same moment.
-        (listed.sort_unstable(), wanted.sort_unstable());
+        listed.sort_unstable();
+        wanted.sort_unstable();
         assert_eq!(listed, wanted, "{arguments:?}");
     }
     let plain = whole["key"].as_str().unwrap();

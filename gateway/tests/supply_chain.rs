@@ -1,5 +1,11 @@
 //! What is built into the programs, and what the tests install, is what `deny.toml` and the pins allow.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by stopping"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

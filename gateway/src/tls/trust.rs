@@ -54,7 +54,7 @@ impl Trust {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = EndEntityCert::try_from(certificate).map_err(|why| other(why))?;
+        let parsed = EndEntityCert::try_from(certificate).map_err(other)?;
         // Dates come before the issuer, for whom there is no one to ask.
         let checked = parsed.verify_for_usage(
             self.provider.signature_verification_algorithms.all,

@@ -158,7 +158,8 @@ fn keys_are_listed_by_status_end_and_use() {
             .map(|key| text(key, "id"))
             .collect();
         let mut wanted: Vec<&str> = found.into_iter().map(String::as_str).collect();
-        (ids.sort_unstable(), wanted.sort_unstable());
+        ids.sort_unstable();
+        wanted.sort_unstable();
         assert_eq!(ids, wanted, "{query}");
     }
 }
