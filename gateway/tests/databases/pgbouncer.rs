@@ -41,7 +41,8 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={server} user=postern password=hunter2-of-the-tests\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = {mode}\nignore_startup_parameters = {ignored}\nmax_client_conn = 500\ndefault_pool_size = 60\n"
+             pool_mode = {mode}\nignore_startup_parameters = {ignored}\nmax_client_conn = 500\ndefault_pool_size = 60\n\
+             server_idle_timeout = 2\n"
         );
         fs::write(&file, settings).unwrap();
         crate::postgres::own(directory.path());
