@@ -490,13 +490,26 @@ fn contradictory_or_malformed_heads_are_refused() {
             "HTTP/2.0 200 OK\r\n\r\n",
             "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "hello\r\n\r\n",
-            "HTTP/1.1 099 No\r\n\r\n",
         ]
         .map(|head| {
             case(
                 head,
                 vec![vec![Request, send(head), Stall]],
                 bad("bad status line"),
+            )
+        }),
+    );
+    play(
+        [
+            "HTTP/1.1 099 No\r\n\r\n",
+            "HTTP/1.1 600 No\r\n\r\n",
+            "HTTP/1.1 999 No\r\n\r\n",
+        ]
+        .map(|head| {
+            case(
+                head,
+                vec![vec![Request, send(head), Stall]],
+                bad("a status outside of 100 to 599"),
             )
         }),
     );

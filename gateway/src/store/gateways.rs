@@ -23,6 +23,9 @@ const EXPECTED_FOR_MILLIS: i64 = 60_000;
 /// Added to `max_staleness` before a silent gateway counts as refusing: clocks do not run alike.
 const STALENESS_MARGIN_MILLIS: i64 = 1_000;
 
+/// How long one that seems to refuse by its age has to say that it goes by an older table: it says so at once when asked.
+const SPEAKS_UP_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long the store may take for any of this: a gateway that waited longer would count as silent while it serves.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -262,21 +265,30 @@ impl Store {
         let wanted = self.newest_revision().await?;
         let deadline = Instant::now() + patience;
         let mut look_after = LOOK_AFTER;
-        let mut is_asked = false;
+        let mut asked_at = None;
         loop {
-            let confirmation = Confirmation::of(self.gateways().await?, wanted);
+            let mut confirmation = Confirmation::of(self.gateways().await?, wanted);
             let is_awaited = |gateway: &FollowingGateway| {
                 wait_for == WaitFor::All || millis(gateway.silent_for) <= EXPECTED_FOR_MILLIS
             };
-            let is_over =
-                confirmation.missing.is_empty() && !confirmation.silent.iter().any(is_awaited);
+            // How long it is silent goes by the database's clock, which may just have been set forward.
+            let had_time = asked_at.is_some_and(|at: Instant| at.elapsed() >= SPEAKS_UP_WITHIN);
+            let is_refusal_sure =
+                wait_for != WaitFor::All || confirmation.refusing.is_empty() || had_time;
+            let is_over = confirmation.missing.is_empty()
+                && !confirmation.silent.iter().any(is_awaited)
+                && is_refusal_sure;
             if is_over || Instant::now() >= deadline {
+                if !is_refusal_sure {
+                    confirmation.silent.append(&mut confirmation.refusing);
+                }
                 return Ok(confirmation);
             }
-            if !std::mem::replace(&mut is_asked, true) {
+            if asked_at.is_none() {
                 // Another writer may hold the database for longer than there is time.
                 let asked = timeout_at(deadline, self.ask_for(wanted)).await;
                 asked.unwrap_or(Ok(()))?;
+                asked_at = Some(Instant::now());
             }
             sleep(look_after).await;
             look_after = (look_after * 2).min(LOOK_AT_LEAST_EVERY);

@@ -56,7 +56,7 @@ fn unread() -> Vec<(Vec<u8>, u16, &'static str, &'static str)> {
             text("PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n"),
             400,
             "bad_request",
-            "bad_request_line",
+            "unexpected_proxy_header",
         ),
         (
             text("GET /a?q=\"x\" HTTP/1.1\r\nhost: h\r\n\r\n"),

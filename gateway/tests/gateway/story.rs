@@ -1,10 +1,9 @@
 //! The story: who gets in, who does not, and what each is told.
 
-use std::time::{Duration, Instant};
-
 use crate::client::{exchange, get};
 use crate::origin::Origin;
 use crate::rig::{Rig, SECRET};
+use crate::running::eventually;
 
 #[test]
 fn a_valid_key_reaches_the_origin_with_proof_and_identity_and_without_the_key() {
@@ -192,6 +191,9 @@ fn a_key_that_is_revoked_disabled_or_expired_says_so_to_its_holder() {
     let expired = rig.key("acme", &["--expires", "1s"]);
     rig.done(&["keys", "revoke", &revoked.id]);
     rig.done(&["keys", "disable", &disabled.id]);
+    eventually("its second has passed", || {
+        rig.get("/", &expired).code_or_ok() == "api_key_expired"
+    });
     for (key, code) in [
         (&revoked, "api_key_revoked"),
         (&disabled, "api_key_disabled"),
@@ -208,15 +210,13 @@ fn a_key_that_is_revoked_disabled_or_expired_says_so_to_its_holder() {
 }
 
 #[test]
-fn a_revoked_key_is_refused_at_the_next_request_100_ms_later() {
+fn a_revoked_key_is_refused_at_the_next_request() {
     let origin = Origin::hello();
     let rig = Rig::before(&origin);
-    for _ in 0..5 {
+    for _ in 0..20 {
         let key = rig.key("acme", &[]);
+        assert_eq!(rig.get("/", &key).code_or_ok(), "ok");
         rig.done(&["keys", "revoke", &key.id]);
-        let revoked = Instant::now();
-        // The promise is about this moment, so this is the one place that lets time pass.
-        std::thread::sleep(Duration::from_millis(100).saturating_sub(revoked.elapsed()));
         assert_eq!(rig.get("/", &key).code_or_ok(), "api_key_revoked");
     }
 }

@@ -59,8 +59,14 @@ impl<S> ClientStream<S> {
     pub(super) fn judge_held(&mut self) -> Result<bool, ClientFault> {
         loop {
             // What is left of the signature of a PROXY protocol header once its empty lines are passed over.
-            if self.empty_lines == MAX_EMPTY_LINES && self.held.starts_with(AFTER_EMPTY_LINES) {
-                return Err(ClientFault::UnexpectedProxyHeader);
+            if self.empty_lines == MAX_EMPTY_LINES && !self.held.is_empty() {
+                if self.held.starts_with(AFTER_EMPTY_LINES) {
+                    return Err(ClientFault::UnexpectedProxyHeader);
+                }
+                // It may come byte by byte.
+                if AFTER_EMPTY_LINES.starts_with(&self.held) {
+                    return Ok(false);
+                }
             }
             let Some(len) = self
                 .end
