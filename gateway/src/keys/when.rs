@@ -45,6 +45,8 @@ impl When {
     pub fn parse(text: &str) -> Result<Self, InvalidWhen> {
         match UnixMillis::parse(text) {
             Ok(moment) => Ok(Self::At(moment)),
+            // A length of time has a unit, also that of nothing.
+            Err(_) if text.trim() == "0" => Err(InvalidWhen),
             Err(_) => parse_span(text).map(Self::Span).map_err(|_| InvalidWhen),
         }
     }
@@ -106,6 +108,7 @@ mod tests {
             "",
             " ",
             "30",
+            "0",
             "-1d",
             "d30",
             "soon",
