@@ -450,7 +450,11 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let store = store(&directory).await;
             let id = gateway(&store, revision, silent_for, most).await;
-            let patience = Duration::from_millis(20);
+            // A refusal is sure once a gateway that runs had the time to speak up.
+            let patience = match most {
+                Some(_) => SPEAKS_UP_WITHIN + Duration::from_secs(1),
+                None => Duration::from_millis(20),
+            };
             let alone = store.confirmed_by(WaitFor::All, patience).await.unwrap();
             let case = format!("{revision} {silent_for} {most:?}");
             assert_eq!(alone.is_whole(false), is_whole, "{case}");
@@ -468,6 +472,17 @@ mod tests {
                 other => panic!("{case}: {other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_without_the_time_to_speak_up_is_not_taken_to_refuse() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        gateway(&store, 0, 62_000, Some(60_000)).await;
+        let patience = Duration::from_millis(20);
+        let hurried = store.confirmed_by(WaitFor::All, patience).await.unwrap();
+        assert!(!hurried.is_whole(false));
+        assert_eq!((hurried.silent.len(), hurried.refusing.len()), (1, 0));
     }
 
     #[tokio::test]
