@@ -22,13 +22,13 @@ mod member;
 pub mod metrics;
 mod openapi;
 mod operations;
+pub mod operator;
 mod page;
 mod path;
 mod problem;
 mod query;
 mod refused;
 mod roll;
-pub mod tokens;
 mod usage;
 mod verify;
 

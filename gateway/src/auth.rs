@@ -1,5 +1,6 @@
 //! Who is calling: from the request's credential to a [`Caller`], or a denial that says why.
 
+pub mod admin_token;
 pub mod api_key;
 pub mod cause;
 

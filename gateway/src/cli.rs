@@ -13,7 +13,6 @@ mod in_force;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
-mod line;
 pub mod output;
 pub mod secret;
 pub mod serve;

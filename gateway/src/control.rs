@@ -13,6 +13,8 @@ use tokio::sync::{oneshot, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
+use crate::front::certificates::{Certificates, ServerPair};
+use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::panics::{caught, kept_up};
 use crate::proxy::Upstream;
@@ -22,9 +24,7 @@ use crate::store::{
     FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
     follow,
 };
-use crate::tls::certificates::{Certificates, ServerPair};
 use crate::tls::origin::OriginTls;
-use crate::tls::watch;
 use crate::usage::ledger::Ledger;
 
 /// How long to wait before a store that cannot be reached is tried again: at first, and at most.

@@ -7,7 +7,11 @@
 //! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
 //! waits for a database or takes a lock, and none reaches back.
 
+pub mod drain;
 mod health;
+pub mod in_flight;
+pub mod open_streams;
+pub mod record;
 pub mod unread;
 
 use std::rc::Rc;
@@ -23,19 +27,20 @@ use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
 use crate::auth::{Caller, CallerTag, Denial, api_key};
-use crate::drain::Drain;
+use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
-use crate::http::client_stream::{ClientControl, ClientFault};
 use crate::http::health_path::HealthPath;
 use crate::http::refusal::{Refusal, Restriction};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
-use crate::in_flight::RequestsInFlight;
 use crate::keys::{AddressRange, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
-use crate::open_streams::{OpenStreams, Withdrawn};
 use crate::panics::{caught, caught_in};
+use crate::pipeline::drain::Drain;
+use crate::pipeline::in_flight::RequestsInFlight;
+use crate::pipeline::open_streams::{OpenStreams, Withdrawn};
+use crate::pipeline::record::{Exchange, RecordedBody};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
 use crate::proxy::headers::{self, ForOrigin, REQUEST_ID, for_client, set_whole_identity};
@@ -46,7 +51,6 @@ use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
-use crate::record::{Exchange, RecordedBody};
 use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;

@@ -1,14 +1,11 @@
 //! TLS on both sides, with rustls: what is spoken, with which certificates, and who is believed. It opens no connections and
 //! decides no request.
 
-pub mod certificates;
 pub mod expiry;
 pub mod origin;
-pub mod own;
 pub mod pem;
 pub mod socket;
 mod trust;
-pub mod watch;
 pub mod words;
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ mod rig;
 
 use std::time::Duration;
 
-use postern_gateway::http::client_stream::{ClientFault, ClientLimits};
+use postern_gateway::front::client_stream::{ClientFault, ClientLimits};
 use rig::{Client, HANG, SHORT, TestServer, get, limits, post, run, statuses};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

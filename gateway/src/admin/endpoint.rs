@@ -22,11 +22,12 @@ use utoipa::openapi::{ContentBuilder, RefOr, Required, Response, ResponseBuilder
 use crate::admin::body::{self, Body};
 use crate::admin::idempotency;
 use crate::admin::operations::IN_FORCE;
+use crate::admin::operator::Operator;
 use crate::admin::path::PathId;
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{self, Guard, Query};
-use crate::admin::tokens::{Caller, Role};
 use crate::admin::{Operations, openapi, repeated};
+use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
@@ -498,7 +499,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .ok_or_else(failed)?;
     let caller = request
         .extensions()
-        .get::<Caller>()
+        .get::<Operator>()
         .cloned()
         .ok_or_else(failed)?;
     if verb != Verb::Read && caller.role != Role::Admin {

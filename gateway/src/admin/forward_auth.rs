@@ -18,8 +18,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
 use crate::admin::problem::{Kind, Problem};
+use crate::pipeline::record::RecordedBody;
 use crate::pipeline::{Worker, judge};
-use crate::record::RecordedBody;
 
 /// The path. Below it, as Envoy asks, comes the path of the request in question, with its own method.
 pub(super) const PATH: &str = "/v1/auth";

@@ -10,8 +10,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, web};
 
+use crate::admin::operator::Operator;
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::tokens::Caller;
 use crate::admin::{Operations, Refused, forward_auth, leaks, query};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
@@ -93,7 +93,7 @@ pub async fn gate(
 }
 
 /// Who is calling; nobody in particular on open paths.
-fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Caller>, Problem> {
+fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Operator>, Problem> {
     if ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey {
         return Err(Problem::new(
             Kind::KeyInUrl,
@@ -132,7 +132,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Cal
             "Send the admin token as Authorization: Bearer TOKEN.",
         ));
     };
-    Ok(Some(Caller {
+    Ok(Some(Operator {
         token: token.to_owned(),
         role,
         address: request

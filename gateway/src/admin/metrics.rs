@@ -10,8 +10,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
 use crate::admin::refused::Refused;
-use crate::in_flight::RequestsInFlight;
+use crate::front::certificates::Certificates;
 use crate::keys::KeyTable;
+use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
 use crate::proxy::upstream::State;
 use crate::proxy::upstream::attempts::Phase;
@@ -20,7 +21,6 @@ use crate::telemetry::log_writer::{LogName, LostLines};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
 use crate::telemetry::process_log;
-use crate::tls::certificates::Certificates;
 use crate::usage::ledger::LedgerStatus;
 
 /// Where the page comes from.

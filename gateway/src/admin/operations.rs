@@ -15,7 +15,7 @@ use crate::admin::hosts::Hosts;
 use crate::admin::idempotency::Running;
 use crate::admin::openapi;
 use crate::admin::problem::Problem;
-use crate::admin::tokens::{AdminToken, Tokens};
+use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::proxy::Upstream;
@@ -34,7 +34,7 @@ pub struct Operations {
     max_staleness: Option<Duration>,
     upstreams: Vec<Arc<Upstream>>,
     stopping: Arc<AtomicBool>,
-    tokens: Arc<Tokens>,
+    tokens: Arc<AdminTokens>,
     hosts: Arc<Hosts>,
     document: Option<Arc<str>>,
     prefix: Prefix,
@@ -55,7 +55,7 @@ impl Operations {
         prefix: Prefix,
         store: StoreHandle,
     ) -> Self {
-        let tokens = Arc::new(Tokens::new(tokens));
+        let tokens = Arc::new(AdminTokens::new(tokens));
         Self {
             keys,
             feed,
@@ -120,7 +120,7 @@ impl Operations {
         &self.keys
     }
 
-    pub(super) fn tokens(&self) -> &Tokens {
+    pub(super) fn tokens(&self) -> &AdminTokens {
         &self.tokens
     }
 

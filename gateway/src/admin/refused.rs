@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::admin::problem::Kind;
-use crate::http::client_stream::Refused as ClientRefused;
+use crate::front::client_stream::Refused as ClientRefused;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestIds;
 use crate::telemetry::metrics::text::{Kind as Family, Page};

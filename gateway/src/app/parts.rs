@@ -7,7 +7,7 @@ use actix_http::header::HeaderValue;
 use crate::app::StartError;
 use crate::config::settings::{ListenSettings, OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
-use crate::http::client_stream::{ClientLimits, Pace};
+use crate::front::client_stream::{ClientLimits, Pace};
 use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;

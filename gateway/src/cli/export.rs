@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::cli::error::{CommandError, refuse_keys};
-use crate::cli::line::{HEADER, Line, cells};
 use crate::cli::output::Streams;
+use crate::import::line::{HEADER, Line, cells};
 use crate::keys::{BucketName, Prefix};
 use crate::store::{Store, TransferRow};
 

@@ -1,5 +1,7 @@
 //! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready, or whether it lives.
 
+mod own;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -10,7 +12,6 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::config::admin::AdminDoor;
-use crate::tls::own;
 
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -4,19 +4,8 @@
 //! good lines wait in a temporary file, without any key. Only when no line is bad does the second add them, in batches that
 //! are a transaction each. An import adds and never changes, so the same file can be imported again.
 
-pub(crate) mod csv;
-pub(crate) mod fields;
-mod format;
-pub(crate) mod jsonl;
-mod kong;
-mod nginx_map;
 mod progress;
-pub(crate) mod reading;
-mod seen;
-mod spool;
 mod summary;
-
-pub use format::Format;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -29,13 +18,15 @@ use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
-use crate::cli::import::fields::Defaults;
 use crate::cli::import::progress::Progress;
-use crate::cli::import::reading::{BadLine, Counted, ReadError, Rows};
-use crate::cli::import::seen::{Line, Seen};
-use crate::cli::import::spool::Spool;
 use crate::cli::import::summary::Summary;
 use crate::cli::output::Streams;
+use crate::import::fields::Defaults;
+use crate::import::format::{self, Format};
+use crate::import::reading::{BadLine, Counted, ReadError, Rows};
+use crate::import::seen::{Line, Seen};
+use crate::import::spool::Spool;
+use crate::import::{csv, jsonl, kong, nginx_map};
 use crate::keys::{BucketName, Prefix};
 use crate::store::{ImportConflict, Stamp, Store, TransferRow, Verdict};
 

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use postern_shared::{Secret, source};
 use zeroize::Zeroizing;
 
-use crate::admin::tokens::{AdminToken, Role};
+use crate::auth::admin_token::{AdminToken, Role};
 use crate::config::reader::Reader;
 use crate::config::settings::read_server_pair;
 use crate::config::value::{Count, FilePath, HostName, Setting};
-use crate::tls::certificates::ServerPair;
+use crate::front::certificates::ServerPair;
 
 /// Operators are few; what other proxies ask `/v1/auth` over is kept open by them.
 const MAX_CONNECTIONS: usize = 256;

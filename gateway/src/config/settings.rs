@@ -14,6 +14,7 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_ups
 use crate::config::value::{
     CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
 };
+use crate::front::certificates::ServerPair;
 use crate::http::health_path::HealthPath;
 use crate::keys::{AddressRange, BucketName, Prefix, Scope};
 use crate::leaks::public_keys::KeySource;
@@ -24,7 +25,6 @@ use crate::routes::{MethodName, MissingKey, PathCase, PathPrefix};
 use crate::store::{DatabaseUrl, Keep};
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::process_log::Format;
-use crate::tls::certificates::ServerPair;
 use crate::tls::origin::{OriginTls, OriginTlsFiles};
 use crate::tls::pem::PairFiles;
 

@@ -8,7 +8,7 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, Response, StatusCode};
 use serde::Serialize;
 
-use crate::http::client_stream::ClientFault;
+use crate::front::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
 /// Every code of the table, once, for whoever counts them.

@@ -7,9 +7,9 @@ use actix_http::{Method, Request, Response};
 use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
+use crate::pipeline::record::Exchange;
 use crate::pipeline::{Policy, Worker, is_current};
 use crate::proxy::body::OriginBody;
-use crate::record::Exchange;
 
 /// What is answered while the gateway takes requests.
 const WELL: &str = "{\"status\":\"ok\"}\n";

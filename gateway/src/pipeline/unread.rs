@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use actix_http::header::HeaderMap;
 
+use crate::front::client_stream::Refused;
 use crate::http::client_address::ClientAddress;
-use crate::http::client_stream::Refused;
 use crate::http::refusal::Refusal;
 use crate::pipeline::Worker;
 use crate::telemetry::access_log::{Ending, Entry};

@@ -15,7 +15,7 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::auth::CallerTag;
-use crate::http::client_stream::ClientControl;
+use crate::front::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, hold_against, judge, phase};

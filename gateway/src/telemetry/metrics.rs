@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
-use crate::http::client_stream::ClientFault;
+use crate::front::client_stream::ClientFault;
 use crate::http::refusal::CODES;
 use crate::telemetry::access_log::{Ending, Entry};
 use crate::telemetry::metrics::number::{Counter, Gauge, Histogram, Observed};

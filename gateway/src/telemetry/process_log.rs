@@ -365,13 +365,13 @@ mod tests {
         let line = JsonLine::of(
             at,
             Level::Warn,
-            "postern_gateway::record",
+            "postern_gateway::pipeline::record",
             "a\n\"b\" \u{1b}[0m",
         );
         assert_eq!(
             String::from_utf8(line).unwrap(),
             concat!(
-                r#"{"time":"2023-11-14T22:13:20.042Z","level":"WARN","target":"postern_gateway::record","#,
+                r#"{"time":"2023-11-14T22:13:20.042Z","level":"WARN","target":"postern_gateway::pipeline::record","#,
                 r#""message":"a\n\"b\" \u001b[0m"}"#,
                 "\n"
             )
@@ -383,7 +383,11 @@ mod tests {
         for (target, level, here) in [
             ("actix_http::h1::dispatcher", Level::Error, Level::Debug),
             ("actix_http::h1::dispatcher", Level::Trace, Level::Trace),
-            ("postern_gateway::record", Level::Error, Level::Error),
+            (
+                "postern_gateway::pipeline::record",
+                Level::Error,
+                Level::Error,
+            ),
             ("actix_server::accept", Level::Error, Level::Error),
         ] {
             let metadata = Metadata::builder().target(target).level(level).build();

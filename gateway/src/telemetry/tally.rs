@@ -5,9 +5,9 @@ use std::rc::Rc;
 use actix_http::header::CONTENT_TYPE;
 use actix_http::{ResponseHead, StatusCode};
 
-use crate::drain::Drain;
-use crate::http::client_stream::ClientFault;
+use crate::front::client_stream::ClientFault;
 use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
+use crate::pipeline::drain::Drain;
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::metrics::{Open, StreamKind, WorkerMetrics};
 use crate::usage::meter::UsageMeter;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer};
-use postern_gateway::admin::tokens::{AdminToken, Role};
 use postern_gateway::admin::{self, Operations};
+use postern_gateway::auth::admin_token::{AdminToken, Role};
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::store::{FeedStatus, StoreHandle};
 use postern_shared::Secret;

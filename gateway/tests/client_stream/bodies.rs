@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postern_gateway::http::client_stream::{ChunkFault, ClientFault, ClientLimits, Pace};
+use postern_gateway::front::client_stream::{ChunkFault, ClientFault, ClientLimits, Pace};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{

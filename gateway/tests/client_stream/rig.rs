@@ -22,7 +22,7 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, fn_service};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
-use postern_gateway::http::client_stream::{
+use postern_gateway::front::client_stream::{
     ClientControl, ClientFault, ClientGuard, ClientLimits, ClientStream, Pace,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
-use crate::cli::import::reading::BadLine;
 use crate::cli::output::Streams;
+use crate::import::reading::BadLine;
 
 /// How many bad lines are told in full.
 const TOLD_IN_FULL: usize = 100;

@@ -105,8 +105,8 @@ fn an_unread_body_closes_the_connection() {
 
 #[test]
 fn every_fault_that_has_a_status_has_a_refusal_with_it() {
-    use crate::http::client_stream::ChunkFault;
-    use crate::http::proxy_protocol::ProxyHeaderFault;
+    use crate::front::client_stream::ChunkFault;
+    use crate::front::proxy_protocol::ProxyHeaderFault;
 
     let id = crate::http::request_id::RequestIds::new().make();
     let faults = [

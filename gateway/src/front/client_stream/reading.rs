@@ -17,7 +17,7 @@ use crate::wire::{alarm::OutOfPace, head::HeadEnd};
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 /// Empty lines before a request, which RFC 9112 §2.2 asks to pass over.
 const MAX_EMPTY_LINES: u8 = 2;
-/// [`V2_SIGNATURE`](crate::http::proxy_protocol::header::V2_SIGNATURE) behind its two empty lines.
+/// [`V2_SIGNATURE`](crate::front::proxy_protocol::header::V2_SIGNATURE) behind its two empty lines.
 const AFTER_EMPTY_LINES: &[u8] = b"\0\r\nQUIT\n";
 
 impl<S> ClientStream<S> {

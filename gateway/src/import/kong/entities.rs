@@ -7,9 +7,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::is_words;
-use crate::cli::import::kong::names::Reference;
-use crate::cli::import::kong::plugins::Plugin;
+use crate::import::fields::is_words;
+use crate::import::kong::names::Reference;
+use crate::import::kong::plugins::Plugin;
 
 /// In place of a name that may be a key.
 const UNNAMED: &str = "a member";

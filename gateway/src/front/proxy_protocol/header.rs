@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::proxy_protocol::ProxyHeaderFault;
+use crate::front::proxy_protocol::ProxyHeaderFault;
 use crate::keys::address::parse_address;
 
 /// What a header of version 2 begins with.

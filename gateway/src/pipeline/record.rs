@@ -14,15 +14,15 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
+use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
-use crate::http::client_stream::ClientControl;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
-use crate::in_flight::Permit;
 use crate::keys::KnownKey;
-use crate::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
 use crate::panics::{Panicked, caught_in};
+use crate::pipeline::in_flight::Permit;
+use crate::pipeline::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
 use crate::proxy::body::{BodyProgress, BoxError, BrokenAnswer, OriginBody};
 use crate::proxy::forward::{Failed, Failure};
 use crate::proxy::upstream::attempts::FailedAttempt;

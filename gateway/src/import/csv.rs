@@ -5,8 +5,8 @@ use std::io::{self, Chain, Cursor, Read};
 use csv::{ByteRecord, ReaderBuilder};
 use memchr::memchr;
 
-use crate::cli::import::fields::{Column, Defaults, Fields, Named, is_words};
-use crate::cli::import::reading::{ReadError, Rows};
+use crate::import::fields::{Column, Defaults, Fields, Named, is_words};
+use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
 /// Longest record, in bytes. A quotation mark that is not closed would otherwise swallow the file.

@@ -1,11 +1,8 @@
-//! Who may call the admin API: named tokens with a role each.
+//! Tokens of the admin API: each has a name and a role.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use postern_shared::{AcceptedSecrets, Secret};
-
-use crate::store::{Actor, Stamp};
 
 /// What the holder of a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub struct AdminToken {
 }
 
 /// The tokens that are accepted.
-pub struct Tokens(Vec<Accepted>);
+pub struct AdminTokens(Vec<Accepted>);
 
 struct Accepted {
     name: String,
@@ -36,18 +33,7 @@ struct Accepted {
     secret: AcceptedSecrets,
 }
 
-/// Who is calling, proven.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The name of the token.
-    pub token: String,
-    /// What it may do.
-    pub role: Role,
-    /// Where the call came from.
-    pub address: Option<IpAddr>,
-}
-
-impl Tokens {
+impl AdminTokens {
     /// Accepts each of `tokens`.
     #[must_use]
     pub fn new(tokens: &[AdminToken]) -> Self {
@@ -80,22 +66,11 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
+impl fmt::Debug for AdminTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.0.iter().map(|token| (&token.name, token.role)))
             .finish()
-    }
-}
-
-impl Caller {
-    /// What the audit says of a change that is made now.
-    #[must_use]
-    pub fn stamp(&self) -> Stamp {
-        Stamp {
-            source: self.address,
-            ..Stamp::now(Actor::api(&self.token))
-        }
     }
 }
 
@@ -117,7 +92,7 @@ mod tests {
             token("admin", Role::Admin, "9f2c51d07be84a63"),
             token("ci", Role::ReadOnly, "1d07be84a639f2c5"),
         ];
-        let tokens = Tokens::new(&configured);
+        let tokens = AdminTokens::new(&configured);
         for (presented, found) in [
             ("9f2c51d07be84a63", Some(("admin", Role::Admin))),
             ("1d07be84a639f2c5", Some(("ci", Role::ReadOnly))),
@@ -127,7 +102,7 @@ mod tests {
         ] {
             assert_eq!(tokens.find(presented.as_bytes()), found, "{presented}");
         }
-        assert!(Tokens::new(&[]).find(b"").is_none());
+        assert!(AdminTokens::new(&[]).find(b"").is_none());
         assert!(!format!("{tokens:?}").contains("9f2c"));
     }
 }

@@ -15,7 +15,7 @@ use actix_rt::net::TcpStream;
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 
-use crate::http::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
+use crate::front::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
 use crate::keys::AddressRange;
 
 /// The least time between two log lines of a worker about the same fault.

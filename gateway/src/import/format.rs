@@ -23,7 +23,7 @@ const LOOKED_AT_BYTES: u64 = 64 * 1024;
 
 impl Format {
     /// Guesses from the name of the file, then from how it begins. `None` when neither tells.
-    pub(super) fn guess(file: &Path, beginning: &[u8]) -> Option<Self> {
+    pub(crate) fn guess(file: &Path, beginning: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(beginning);
         let extension = file
             .extension()
@@ -60,7 +60,7 @@ impl Format {
 
 /// Whether a file is UTF-16, by its byte order mark or by the zeros that every letter of a name has there. Nothing here
 /// reads it.
-pub(super) fn is_utf_16(beginning: &[u8]) -> bool {
+pub(crate) fn is_utf_16(beginning: &[u8]) -> bool {
     let zeros = |from| beginning.iter().skip(from).step_by(2).take(8);
     let all_zero = |from| zeros(from).count() == 8 && zeros(from).all(|byte| *byte == 0);
     beginning.starts_with(b"\xff\xfe")
@@ -70,7 +70,7 @@ pub(super) fn is_utf_16(beginning: &[u8]) -> bool {
 }
 
 /// Reads the beginning of `source`, and returns it with a reader of the whole.
-pub(super) fn look_at<R: Read>(mut source: R) -> io::Result<(Vec<u8>, impl Read)> {
+pub(crate) fn look_at<R: Read>(mut source: R) -> io::Result<(Vec<u8>, impl Read)> {
     let mut beginning = Vec::new();
     source
         .by_ref()

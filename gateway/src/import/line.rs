@@ -209,8 +209,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::import::fields::Defaults;
-    use crate::cli::import::{csv, jsonl};
+    use crate::import::fields::Defaults;
+    use crate::import::{csv, jsonl};
     use crate::keys::{KeyDigest, KeyState, Scope, Tag};
     use crate::store::Rolled;
 

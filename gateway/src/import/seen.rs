@@ -9,7 +9,7 @@ use crate::store::{TransferConsumer, TransferRow};
 
 /// What the lines so far said.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Whose a key is, and its line.
     keys: HashMap<u128, (u128, u64)>,
     /// What a consumer is, and its line.
@@ -20,7 +20,7 @@ pub(super) struct Seen {
 
 /// A line that may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// It says something new.
     New,
     /// An earlier line gives the same key to the same consumer.
@@ -32,7 +32,7 @@ impl Seen {
     ///
     /// # Errors
     /// How it contradicts an earlier line. Then it is not remembered.
-    pub(super) fn take(&mut self, row: &TransferRow) -> Result<Line, String> {
+    pub(crate) fn take(&mut self, row: &TransferRow) -> Result<Line, String> {
         let consumer = &row.consumer;
         let owner = name(&["consumer", consumer.bucket.as_str(), consumer.name.as_str()]);
         let said = if consumer.is_bare() {

@@ -6,7 +6,7 @@
 use actix_http::Uri;
 
 use super::{ClientFault, ClientLimits};
-use crate::http::proxy_protocol::header::is_header;
+use crate::front::proxy_protocol::header::is_header;
 use crate::wire::{
     body::Framing,
     chunked::{ChunkLimits, ChunkScanner},

@@ -16,7 +16,7 @@ use super::{
     writing::MAX_LINGER_BYTES,
 };
 use crate::{
-    http::proxy_protocol::{self, NotAnnounced},
+    front::proxy_protocol::{self, NotAnnounced},
     keys::AddressRange,
     tls::socket::TlsSocket,
 };
@@ -188,7 +188,7 @@ impl ClientGuard {
     /// # use actix_http::{HttpService, KeepAlive, Request, Response};
     /// # use actix_rt::net::TcpStream;
     /// # use actix_service::{ServiceFactoryExt as _, fn_service};
-    /// # use postern_gateway::http::client_stream::{ClientGuard, ClientLimits, ClientStream};
+    /// # use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, ClientStream};
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// # let _ =
     /// actix_server::Server::build().listen("public", listener, || {

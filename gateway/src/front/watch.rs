@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tls::certificates::{Certificates, ServerPair};
+use crate::front::certificates::{Certificates, ServerPair};
 
 /// A change is in force after two looks at the latest.
 const INTERVAL: Duration = Duration::from_secs(1);

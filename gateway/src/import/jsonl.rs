@@ -7,8 +7,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::{Defaults, Fields, Named};
-use crate::cli::import::reading::{ReadError, Rows};
+use crate::import::fields::{Defaults, Fields, Named};
+use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
 /// Longest line, in bytes.

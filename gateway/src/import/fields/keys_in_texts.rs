@@ -4,7 +4,7 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::{Cell, Column, Fields, bad};
+use crate::import::fields::{Cell, Column, Fields, bad};
 use crate::keys::traces::has_key;
 use crate::keys::{Prefix, token};
 

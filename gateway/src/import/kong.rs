@@ -15,11 +15,11 @@ use std::io::{self, Read};
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::{Column, Defaults, Fields};
-use crate::cli::import::kong::entities::{Credential, File, KongConsumer};
-use crate::cli::import::kong::names::{Meant, Names, Reference};
-use crate::cli::import::kong::plugins::{Effect, Scope};
-use crate::cli::import::reading::{ReadError, Rows};
+use crate::import::fields::{Column, Defaults, Fields};
+use crate::import::kong::entities::{Credential, File, KongConsumer};
+use crate::import::kong::names::{Meant, Names, Reference};
+use crate::import::kong::plugins::{Effect, Scope};
+use crate::import::reading::{ReadError, Rows};
 use crate::keys::UnixMillis;
 use crate::store::TransferRow;
 
@@ -39,7 +39,7 @@ struct Known {
 }
 
 /// The rows of Kong's file.
-pub(super) fn rows(source: impl Read, defaults: Defaults, now: UnixMillis) -> Rows {
+pub(crate) fn rows(source: impl Read, defaults: Defaults, now: UnixMillis) -> Rows {
     let mut text = Zeroizing::new(String::new());
     match source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text) {
         Ok(length) if length as u64 > MAX_FILE_BYTES => {
@@ -427,7 +427,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::import::reading::BadLine;
+    use crate::import::reading::BadLine;
     use crate::keys::KeyDigest;
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);

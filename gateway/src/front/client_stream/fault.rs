@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::http::proxy_protocol::ProxyHeaderFault;
+use crate::front::proxy_protocol::ProxyHeaderFault;
 pub use crate::wire::chunked::ChunkFault;
 
 /// Makes the enum of faults with the list of their names: one row a fault.

@@ -16,8 +16,8 @@ use std::iter::Peekable;
 
 use zeroize::Zeroizing;
 
-use crate::cli::import::fields::{Column, Defaults, Fields};
-use crate::cli::import::reading::{ReadError, Rows};
+use crate::import::fields::{Column, Defaults, Fields};
+use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
 /// Longest word of a configuration, in bytes.
@@ -26,7 +26,7 @@ const MAX_WORD_BYTES: usize = 4096;
 const MAX_WORDS: usize = 8;
 
 /// The rows of a file with maps.
-pub(super) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
+pub(crate) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
     Box::new(Maps {
         source: source.bytes().peekable(),
         line: 1,

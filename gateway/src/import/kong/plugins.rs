@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::import::kong::names::Reference;
+use crate::import::kong::names::Reference;
 
 /// Plugins that let the same requests in: they watch, rewrite, cache, or ask for the keys that are imported.
 const HARMLESS: [&str; 32] = [

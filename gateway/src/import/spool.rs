@@ -4,19 +4,19 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 
-use crate::cli::import::fields::Defaults;
-use crate::cli::import::jsonl;
-use crate::cli::line::Line;
+use crate::import::fields::Defaults;
+use crate::import::jsonl;
+use crate::import::line::Line;
 use crate::store::TransferRow;
 
 /// Rows that are being written.
-pub(super) struct Spool {
+pub(crate) struct Spool {
     file: BufWriter<File>,
     rows: u64,
 }
 
 /// Rows that are being read.
-pub(super) struct Spooled {
+pub(crate) struct Spooled {
     file: BufReader<File>,
     defaults: Defaults,
     text: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Spooled {
 
 impl Spool {
     /// An empty one in the directory for temporary files.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             file: BufWriter::new(tempfile::tempfile()?),
             rows: 0,
@@ -32,7 +32,7 @@ impl Spool {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, row: &TransferRow) -> io::Result<()> {
+    pub(crate) fn push(&mut self, row: &TransferRow) -> io::Result<()> {
         self.rows += 1;
         write!(self.file, "{} ", row.line)?;
         serde_json::to_writer(&mut self.file, &Line::of(row))?;
@@ -40,12 +40,12 @@ impl Spool {
     }
 
     /// How many rows there are.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.rows
     }
 
     /// Goes back to the first row.
-    pub(super) fn read(self, defaults: Defaults) -> io::Result<Spooled> {
+    pub(crate) fn read(self, defaults: Defaults) -> io::Result<Spooled> {
         let mut file = self
             .file
             .into_inner()
@@ -61,7 +61,7 @@ impl Spool {
 
 impl Spooled {
     /// At most `count` of the next rows; none when there are no more.
-    pub(super) fn next(&mut self, count: usize) -> io::Result<Vec<TransferRow>> {
+    pub(crate) fn next(&mut self, count: usize) -> io::Result<Vec<TransferRow>> {
         let mut rows = Vec::with_capacity(count);
         while rows.len() < count {
             self.text.clear();

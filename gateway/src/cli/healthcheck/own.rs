@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::tls::certificates::ServerPair;
+use crate::front::certificates::ServerPair;
 use crate::tls::{HTTP_1_1, provider};
 
 /// Believes the certificates of `pairs` byte for byte, and no other. Their names and dates do not matter: a gateway that clients
@@ -15,7 +15,7 @@ use crate::tls::{HTTP_1_1, provider};
 ///
 /// # Errors
 /// Never, as the provider has what TLS 1.2 and 1.3 need.
-pub fn client(pairs: &[ServerPair]) -> Result<ClientConfig, Error> {
+pub(super) fn client(pairs: &[ServerPair]) -> Result<ClientConfig, Error> {
     let provider = provider();
     let own = Own {
         certificates: pairs.iter().filter_map(ServerPair::end_entity).collect(),

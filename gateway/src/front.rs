@@ -1,0 +1,6 @@
+//! The front: all that meets a client's bytes before they are a request, and writes them after it is an answer.
+
+pub mod certificates;
+pub mod client_stream;
+pub mod proxy_protocol;
+pub mod watch;

@@ -1,0 +1,13 @@
+//! Files with consumers and keys, read line by line: CSV, JSON lines, Kong's declarative file, nginx maps. Nothing here
+//! writes to the store.
+
+pub(crate) mod csv;
+pub mod fields;
+pub mod format;
+pub(crate) mod jsonl;
+pub(crate) mod kong;
+pub(crate) mod line;
+pub(crate) mod nginx_map;
+pub(crate) mod reading;
+pub(crate) mod seen;
+pub(crate) mod spool;
