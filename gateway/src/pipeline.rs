@@ -129,15 +129,7 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
         worker.drain.announce(&mut response);
         return fit(version, response);
     }
-    let ran = caught(run(
-        &worker,
-        &policy,
-        &mut exchange,
-        &mut request,
-        payload,
-        size,
-    ))
-    .await;
+    let ran = caught(run(&worker, &policy, &mut exchange, request, payload, size)).await;
     let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
@@ -261,7 +253,7 @@ async fn run(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
-    request: &mut Request,
+    mut request: Request,
     payload: Payload,
     size: BodySize,
 ) -> Result<Answer, Refusal> {
@@ -269,14 +261,25 @@ async fn run(
         target,
         route,
         caller,
-    } = admitted(worker, policy, exchange, request, size)?;
+    } = admitted(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
-        Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
+        Upgrade::To(protocol) => client_control(&request).map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
-    let head = for_origin(worker, policy, exchange, request, &target, route, &caller);
+    let head = for_origin(
+        worker,
+        policy,
+        exchange,
+        &mut request,
+        &target,
+        route,
+        &caller,
+    );
+    let client = client_control(&request);
+    // Given back before the answer is awaited: the next request takes its room over.
+    drop(request);
     let host = if route.preserve_host {
         HostHeader::Kept
     } else {
@@ -293,15 +296,15 @@ async fn run(
             progress,
             idle_timeout: policy.tunnel_idle_timeout,
         };
-        exchange
-            .while_admitted(upgrade::open(
-                &worker.origins,
-                &route.upstream,
-                host,
-                head,
-                client,
-            ))
-            .await
+        // In a box: few requests leave HTTP, and all have room for this.
+        let opening = Box::pin(upgrade::open(
+            &worker.origins,
+            &route.upstream,
+            host,
+            head,
+            client,
+        ));
+        exchange.while_admitted(opening).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
@@ -317,7 +320,7 @@ async fn run(
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
-    let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
+    let answer = answer.map_err(|failure| refuse(exchange, route, client.as_deref(), &failure))?;
     exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, policy, exchange, route, &caller))
 }
@@ -525,7 +528,7 @@ fn for_origin(
     route: &Route,
     caller: &Caller,
 ) -> RequestHead {
-    let mut head = RequestHead::default();
+    let mut head = headers::head_with_room_beside(&request.head().headers);
     head.method = request.method().clone();
     head.uri = target.to_uri();
     ForOrigin {
@@ -611,14 +614,21 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
 }
 
 /// What the client is told of a failure; the operator is told its cause.
-fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Failed) -> Refusal {
+fn refuse(
+    exchange: &mut Exchange,
+    route: &Route,
+    client: Option<&ClientControl>,
+    failed: &Failed,
+) -> Refusal {
+    // What the guarded stream found wrong with the client's bytes.
+    let client_fault = client.and_then(ClientControl::fault);
     exchange.failed(route, failed);
-    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault(request)) {
+    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault) {
         exchange.because(fault.to_string());
     }
     match &failed.failure {
         Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
-        Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {
+        Failure::ClientBody(BodyFault::Broken) => match client_fault {
             Some(ClientFault::BodyStalled | ClientFault::BodyTooSlow) => Refusal::BodyTimeout,
             _ => Refusal::BodyBroken,
         },
@@ -628,11 +638,6 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Fa
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
         Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
     }
-}
-
-/// What the guarded stream found wrong with the client's bytes.
-fn client_fault(request: &Request) -> Option<ClientFault> {
-    client_control(request).and_then(|control| control.fault())
 }
 
 /// The guarded stream beneath the request.
@@ -651,5 +656,21 @@ fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
         (Some(length), _) => BodySize::Sized(length),
         (None, Payload::None) => BodySize::None,
         (None, _) => BodySize::Stream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is written to its box once a request, and as many are held as there are requests in flight.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 2560, "{bytes} bytes");
     }
 }

@@ -1,8 +1,7 @@
 //! What is remembered of a request while it runs. It is written down when the request has ended, however it ended:
 //! dropping the [`Exchange`] is what records it.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -171,22 +170,11 @@ impl Exchange {
     ///
     /// # Errors
     /// Why not. The future is dropped then.
-    pub async fn while_admitted<T>(
-        &mut self,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Withdrawn> {
-        let mut future = pin!(future);
-        let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self
-                .withdrawn(cx)
-                .map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
-        });
-        let done = done.await;
-        if let Err(withdrawn) = &done {
-            self.cause = Some(withdrawn.to_string());
+    pub fn while_admitted<F: Future>(&mut self, future: F) -> WhileAdmitted<'_, F> {
+        WhileAdmitted {
+            exchange: self,
+            future,
         }
-        done
     }
 
     /// Ends the response, because the caller may not go on.
@@ -474,6 +462,32 @@ impl Drop for Exchange {
             self.stream.is_some(),
         );
         self.log.record(&entry);
+    }
+}
+
+pin_project! {
+    /// See [`Exchange::while_admitted`]. No `async fn`, which would hold the future twice.
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct WhileAdmitted<'a, F> {
+        exchange: &'a mut Exchange,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for WhileAdmitted<'_, F> {
+    type Output = Result<F::Output, Withdrawn>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.future.poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let Some(withdrawn) = this.exchange.withdrawn(cx) else {
+            return Poll::Pending;
+        };
+        this.exchange.cause = Some(withdrawn.to_string());
+        Poll::Ready(Err(withdrawn))
     }
 }
 

@@ -236,7 +236,8 @@ impl Sendable {
                     )
                 };
                 if answer.as_ref().is_err_and(was_stale) {
-                    return pool.send_fresh(target, head(), body::None::new()).await;
+                    // In a box: few requests are repeated, and all have room for this.
+                    return Box::pin(pool.send_fresh(target, head(), body::None::new())).await;
                 }
                 answer
             }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -213,6 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
 /// What awc ends a head with that has no `Date`; the digits are zeros here.
 const DATE_AND_END: &[u8] = b"date: Thu, 00 Jan 0000 00:00:00 GMT\r\n\r\n";
 
+/// Heads up to this size are put together before they are written.
+const ONE_PIECE_BYTES: usize = 2048;
+
 /// What ends it without.
 const END: &[u8] = b"\r\n";
 
@@ -233,8 +237,17 @@ pub(super) fn poll_write_without<S: AsyncWrite + Unpin>(
     head: &[u8],
     date: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let count =
-        ready!(Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)]))?;
+    // One piece costs the system less than two.
+    let mut space = [MaybeUninit::uninit(); ONE_PIECE_BYTES];
+    let mut one = ReadBuf::uninit(&mut space);
+    let written = if head.len() + END.len() <= one.capacity() {
+        one.put_slice(head);
+        one.put_slice(END);
+        Pin::new(io).poll_write(cx, one.filled())
+    } else {
+        Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)])
+    };
+    let count = ready!(written)?;
     let skipped = if count > head.len() {
         date.len().saturating_sub(END.len())
     } else {
