@@ -4,8 +4,6 @@ mod descriptors;
 mod open_files;
 mod parts;
 
-use std::convert::Infallible;
-use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -13,10 +11,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Request};
+use actix_http::{HttpService, KeepAlive};
 use actix_rt::net::TcpStream;
-use actix_server::Server;
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
@@ -35,6 +33,7 @@ use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::front::certificates::{Certificates, ServerPair};
 use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
+use crate::front::dispatcher;
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::keys::KeyTable;
@@ -43,7 +42,7 @@ use crate::panics::kept_up;
 use crate::pipeline::drain::Drain;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
-use crate::pipeline::{Policy, Worker, expect, serve, unread};
+use crate::pipeline::{Policy, Worker, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::snapshot::SnapshotKey;
 use crate::store::{FeedStatus, StoreHandle, StoreSizes};
@@ -356,36 +355,6 @@ struct DataPlane {
     drain: Drain,
 }
 
-/// HTTP over guarded streams of one kind of socket. No function: the type of what it makes cannot be written down.
-macro_rules! http_service {
-    ($worker:ident, $draining:ident, $socket:ty) => {{
-        let (worker, connected) = (Rc::clone(&$worker), $worker.tally.clone());
-        let (serving, draining) = (Rc::clone(&worker), $draining.clone());
-        HttpService::build()
-            // The guarded stream keeps the deadlines of every head and of idle connections.
-            .keep_alive(KeepAlive::Os)
-            .client_request_timeout(Duration::ZERO)
-            // A client that closes has left: its request to the origin is dropped.
-            .h1_allow_half_closed(false)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .graceful_shutdown_signal(move || {
-                let draining = draining.clone();
-                async move { draining.notified().await }
-            })
-            .on_connect_ext(move |client: &ClientStream<$socket>, data| {
-                data.insert(client.control());
-                data.insert(connected.connection());
-            })
-            .expect(fn_service(move |request: Request| {
-                ready(expect(&worker, request))
-            }))
-            // In a box: a connection has room for the future of its request also while it is idle.
-            .finish(fn_service(move |request: Request| {
-                Box::pin(serve(Rc::clone(&serving), request)).map(Ok::<_, Infallible>)
-            }))
-    }};
-}
-
 impl DataPlane {
     fn serve(
         self,
@@ -433,14 +402,15 @@ impl DataPlane {
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                guard
-                    .accept()
-                    .and_then(http_service!(worker, draining, TcpStream))
+                close_with(&guard, &draining);
+                guard.accept().and_then(dispatcher::service(worker))
             })?,
             Front::Tls(acceptor) => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                let accept = guard.accept_tls(acceptor.clone(), handshake_timeout);
-                accept.and_then(http_service!(worker, draining, TlsSocket))
+                close_with(&guard, &draining);
+                guard
+                    .accept_tls(acceptor.clone(), handshake_timeout)
+                    .and_then(dispatcher::service(worker))
             })?,
         };
         Ok(builder.run())
@@ -503,6 +473,15 @@ macro_rules! admin_service {
                 |()| AppConfig::default(),
             ))
     };
+}
+
+/// Has the connections of a worker end with its server: idle ones at once, the others after what they are at.
+fn close_with(guard: &ClientGuard, draining: &GracefulShutdownSignal) {
+    let (guard, draining) = (guard.clone(), draining.clone());
+    actix_rt::spawn(async move {
+        draining.notified().await;
+        guard.close_idle();
+    });
 }
 
 /// Serves operators; `judge` is what requests are judged with that other proxies ask about.

@@ -8,6 +8,7 @@
 //! waits for a database or takes a lock, and none reaches back.
 
 pub mod drain;
+mod handler;
 mod health;
 pub mod in_flight;
 pub mod open_streams;
@@ -111,9 +112,14 @@ pub struct Worker {
 
 /// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
 /// that goes wrong: it costs this request and its connection.
-pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
+pub async fn serve(
+    worker: Rc<Worker>,
+    mut request: Request,
+    client: Rc<ClientControl>,
+) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(&worker, &policy, &request);
+    exchange.came_by(&client);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
@@ -129,7 +135,16 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
         worker.drain.announce(&mut response);
         return fit(version, response);
     }
-    let ran = caught(run(&worker, &policy, &mut exchange, request, payload, size)).await;
+    let ran = caught(run(
+        &worker,
+        &policy,
+        &mut exchange,
+        request,
+        client,
+        payload,
+        size,
+    ))
+    .await;
     let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(answer) => {
             exchange.answered(answer.wait);
@@ -157,9 +172,14 @@ fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<Recor
 ///
 /// # Errors
 /// The response to a request that would be refused; its body is not wanted.
-pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<BoxBody>> {
+pub fn expect(
+    worker: &Worker,
+    request: Request,
+    client: &Rc<ClientControl>,
+) -> Result<Request, Box<Response<RecordedBody>>> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, &request);
+    exchange.came_by(client);
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
@@ -173,9 +193,11 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
             exchange.goes_on();
             Ok(request)
         }
-        Err(refusal) => Err(exchange
-            .refuse(&refusal, &policy.realm, BodySize::Stream)
-            .map_into_boxed_body()),
+        Err(refusal) => Err(Box::new(exchange.refuse(
+            &refusal,
+            &policy.realm,
+            BodySize::Stream,
+        ))),
     }
 }
 
@@ -226,18 +248,14 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     } else {
         Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     };
-    let mut exchange = Exchange::begin(
+    Exchange::begin(
         worker.access_log.clone(),
         worker.tally.clone(),
         request_id,
         address,
         method,
         path,
-    );
-    if let Some(client) = client_control(request) {
-        exchange.came_by(client);
-    }
-    exchange
+    )
 }
 
 /// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
@@ -254,6 +272,7 @@ async fn run(
     policy: &Policy,
     exchange: &mut Exchange,
     mut request: Request,
+    client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
 ) -> Result<Answer, Refusal> {
@@ -265,7 +284,7 @@ async fn run(
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
-        Upgrade::To(protocol) => client_control(&request).map(|control| (protocol, control)),
+        Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
     };
     let head = for_origin(
@@ -277,7 +296,6 @@ async fn run(
         route,
         &caller,
     );
-    let client = client_control(&request);
     // Given back before the answer is awaited: the next request takes its room over.
     drop(request);
     let host = if route.preserve_host {
@@ -287,11 +305,11 @@ async fn run(
     };
     exchange.waits();
     let tag = CallerTag::of(&caller, exchange.address().client);
-    let answer = if let Some((protocol, control)) = upgrade {
+    let answer = if let Some(protocol) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
             caller: tag,
-            control,
+            control: Rc::clone(&client),
             protocol,
             progress,
             idle_timeout: policy.tunnel_idle_timeout,
@@ -320,7 +338,7 @@ async fn run(
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
-    let answer = answer.map_err(|failure| refuse(exchange, route, client.as_deref(), &failure))?;
+    let answer = answer.map_err(|failure| refuse(exchange, route, &client, &failure))?;
     exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, policy, exchange, route, &caller))
 }
@@ -617,11 +635,11 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
 fn refuse(
     exchange: &mut Exchange,
     route: &Route,
-    client: Option<&ClientControl>,
+    client: &ClientControl,
     failed: &Failed,
 ) -> Refusal {
     // What the guarded stream found wrong with the client's bytes.
-    let client_fault = client.and_then(ClientControl::fault);
+    let client_fault = client.fault();
     exchange.failed(route, failed);
     if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault) {
         exchange.because(fault.to_string());
@@ -638,11 +656,6 @@ fn refuse(
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
         Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
     }
-}
-
-/// The guarded stream beneath the request.
-fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
-    request.conn_data::<Rc<ClientControl>>().cloned()
 }
 
 /// The length that the client announced; the parser has refused whatever contradicts itself.
@@ -663,7 +676,7 @@ fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+    fn size_of_future<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -12,8 +12,8 @@ use super::{
     ASIDE_BYTES, ClientControl, ClientFault, ClientLimits, ClientStream, Refused,
     control::Listeners,
     crowd::{Crowd, Place},
+    fault,
     request::TLS_HANDSHAKE,
-    writing::MAX_LINGER_BYTES,
 };
 use crate::{
     front::proxy_protocol::{self, NotAnnounced},
@@ -57,6 +57,11 @@ impl ClientGuard {
         self
     }
 
+    /// Closes every connection that is idle, and from now on every other once it is.
+    pub fn close_idle(&self) {
+        self.crowd.close();
+    }
+
     /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
     #[must_use]
     pub fn observed_by(mut self, observer: impl Fn(&ClientControl, ClientFault) + 'static) -> Self {
@@ -98,9 +103,12 @@ impl ClientGuard {
     ) -> io::Result<T> {
         let mut first = pin!(first);
         poll_fn(|cx| match first.as_mut().poll(cx) {
-            Poll::Pending => place
-                .poll_sent_away(cx)
-                .map(|()| Err(self.turn_away(None, ClientFault::MadeRoom))),
+            Poll::Pending => place.poll_sent_away(cx).map(|()| {
+                Err(match place.is_closed() {
+                    true => io::ErrorKind::ConnectionAborted.into(),
+                    false => self.turn_away(None, ClientFault::MadeRoom),
+                })
+            }),
             done => done,
         })
         .await
@@ -249,7 +257,7 @@ async fn shake(
         _ if first.iter().all(u8::is_ascii_alphabetic) => {
             control.note_fault(ClientFault::PlainOnTls);
             if let Some(response) = control.refusal(false) {
-                answer_and_close(&mut io, &response).await?;
+                answer_and_close(&mut io, &fault::dated(&response, false)).await?;
             }
             Err(io::ErrorKind::InvalidData.into())
         }
@@ -264,13 +272,9 @@ async fn shake(
 async fn answer_and_close(io: &mut TcpStream, response: &[u8]) -> io::Result<()> {
     io.write_all(response).await?;
     io.shutdown().await?;
-    let (mut aside, mut taken) = ([0; ASIDE_BYTES], 0);
-    while taken < MAX_LINGER_BYTES {
-        match io.read(&mut aside).await? {
-            0 => break,
-            read => taken += read,
-        }
-    }
+    let mut aside = [0; ASIDE_BYTES];
+    // The handshake has a deadline, and so has this.
+    while io.read(&mut aside).await? > 0 {}
     Ok(())
 }
 
