@@ -61,13 +61,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
             Phase::Spent => return Poll::Ready(Err(OriginFault::Retired.into())),
         }
         if let Some(upload) = &mut this.upload {
-            match split_date(data).filter(|_| this.dateless) {
-                Some((head, _)) => {
-                    upload.lead_with(head);
-                    upload.lead_with(END);
-                }
-                None => upload.lead_with(data),
-            }
+            // Whoever writes the head says nothing of the body.
+            let lines = match split_date(data).filter(|_| this.dateless) {
+                Some((lines, _)) => Some(lines),
+                None => data
+                    .ends_with(END_OF_HEAD)
+                    .then(|| data.strip_suffix(END))
+                    .flatten(),
+            };
+            let Some(lines) = lines else {
+                let cause = "its head was not written in one piece".to_owned();
+                return Poll::Ready(Err(this.fail(OriginFault::BrokenRequest { cause })));
+            };
+            upload.lead_with(lines);
             return Poll::Ready(Ok(data.len()));
         }
         let Some(io) = &mut this.io else {
@@ -219,6 +225,9 @@ const ONE_PIECE_BYTES: usize = 2048;
 
 /// What ends it without.
 const END: &[u8] = b"\r\n";
+
+/// What ends every head.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A head, or the rest of one, as what comes before its last line, a `Date`, and that line with the end of the head.
 pub(super) fn split_date(data: &[u8]) -> Option<(&[u8], &[u8])> {
