@@ -78,6 +78,7 @@ const ADMIN_LIMITS: ClientLimits = ClientLimits {
     linger: Duration::from_secs(2),
     head_bytes: 32 * 1024,
     fields: 96,
+    body_bytes: u64::MAX,
     extension_bytes: 4 * 1024,
     trailer_bytes: 8 * 1024,
 };

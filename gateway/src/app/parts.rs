@@ -132,6 +132,7 @@ pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
     ClientLimits {
         head_bytes: listen.max_head_bytes,
         fields: listen.max_headers,
+        body_bytes: listen.max_body_bytes,
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,
         body: Pace {

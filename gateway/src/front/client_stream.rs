@@ -66,6 +66,8 @@ pub struct ClientLimits {
     pub head_bytes: usize,
     /// Most header fields of a request.
     pub fields: usize,
+    /// Data of one body in chunks, in bytes. What announces a length is for its handler to judge.
+    pub body_bytes: u64,
     /// Chunk extensions of one body, in bytes.
     pub extension_bytes: u32,
     /// Trailer section of one body, in bytes.
@@ -88,6 +90,7 @@ impl Default for ClientLimits {
             linger: Duration::from_secs(2),
             head_bytes: 16 * 1024,
             fields: 64,
+            body_bytes: u64::MAX,
             extension_bytes: 4 * 1024,
             trailer_bytes: 8 * 1024,
         }

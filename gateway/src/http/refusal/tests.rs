@@ -129,6 +129,7 @@ fn every_fault_that_has_a_status_has_a_refusal_with_it() {
         ClientFault::TlsHandshake,
         ClientFault::TlsTimeout,
         ClientFault::BadChunk(ChunkFault::Size),
+        ClientFault::BodyTooLarge(1),
         ClientFault::BodyStalled,
         ClientFault::BodyTooSlow,
         ClientFault::WriteStalled,
