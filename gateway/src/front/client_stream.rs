@@ -206,6 +206,11 @@ impl<S> ClientStream<S> {
         Rc::clone(&self.control)
     }
 
+    /// Whether a request was passed on whose answer is not out to its last byte.
+    pub(super) fn owes(&self) -> bool {
+        self.owed
+    }
+
     fn is_raw(&self) -> bool {
         matches!(self.incoming, Incoming::Raw)
     }

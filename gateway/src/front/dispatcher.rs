@@ -227,7 +227,10 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     fn read(&mut self, cx: &mut Context<'_>) -> Moved {
         let room = self.inbox.as_ref().map(|inbox| inbox.poll_room(cx));
         // Nothing that follows a last answer is read, but for a client that takes no answer before it has sent its body.
-        let is_over = matches!(self.turn, Turn::Ending) && (room.is_none() || self.output.is_out());
+        let is_over = match self.turn {
+            Turn::Ending => room.is_none() || self.output.is_out(),
+            _ => self.is_last && !self.client.owes(),
+        };
         // To the stream an answer is over with its last byte, to its body only when that says so: the next request can be here.
         let next_is_here = room.is_none() && !self.input.is_empty();
         if self.left || is_over || next_is_here || room == Some(Room::None) {
