@@ -13,10 +13,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_rt::net::TcpStream;
-use actix_server::Server;
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{
+    IntoServiceFactory as _, Service as _, ServiceFactory as _, ServiceFactoryExt as _, fn_factory,
+    fn_service, map_config,
+};
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
@@ -25,6 +29,7 @@ use futures_util::FutureExt as _;
 use rustix::system::uname;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
@@ -34,13 +39,17 @@ use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::front::certificates::{Certificates, ServerPair};
-use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
+use crate::front::client_stream::{
+    ClientFault, ClientGuard, ClientLimits, ClientStream, Pace, Place,
+};
+use crate::front::http2;
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::keys::KeyTable;
 use crate::leaks::public_keys::GithubKeys;
 use crate::panics::kept_up;
 use crate::pipeline::drain::Drain;
+use crate::pipeline::http2::Http2Requests;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::pipeline::{Policy, Worker, expect, serve, unread};
@@ -51,6 +60,7 @@ use crate::telemetry::access_log::{AccessLog, Sink};
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::tally::Tally;
+use crate::tls::HTTP_1_1;
 use crate::tls::socket::TlsSocket;
 use crate::usage::ledger::Ledger;
 use crate::usage::meter::{UsageMeter, UsageSender};
@@ -143,8 +153,13 @@ impl Gateway {
         keys.own_keys_begin_with(&settings.store.prefix);
         let upstreams = upstreams(&settings);
         let feed = Arc::new(FeedStatus::new());
-        let (front, certificates) = Front::of(&settings.listen.certificates)?;
-        let (admin_front, admin_certificates) = Front::of(&settings.admin.certificates)?;
+        let protocols = match settings.listen.http2 {
+            true => &[http2::ALPN, HTTP_1_1][..],
+            false => &[HTTP_1_1],
+        };
+        let (front, certificates) = Front::of(&settings.listen.certificates, protocols)?;
+        let (admin_front, admin_certificates) =
+            Front::of(&settings.admin.certificates, &[HTTP_1_1])?;
         let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
         let watched: Vec<_> = [
             (certificates, settings.listen.certificates.clone()),
@@ -325,11 +340,14 @@ enum Front {
 
 impl Front {
     /// TLS with these certificates, or nothing where there are none.
-    fn of(pairs: &[ServerPair]) -> Result<(Self, Option<Arc<Certificates>>), StartError> {
+    fn of(
+        pairs: &[ServerPair],
+        protocols: &[&[u8]],
+    ) -> Result<(Self, Option<Arc<Certificates>>), StartError> {
         let Some(certificates) = Certificates::new(pairs) else {
             return Ok((Self::Plain, None));
         };
-        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
+        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config(protocols)?));
         Ok((Self::Tls(acceptor), Some(certificates)))
     }
 
@@ -402,6 +420,8 @@ impl DataPlane {
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
         let handshake_timeout = settings.tls_handshake_timeout;
+        let knows_http2 = settings.http2_prior_knowledge;
+        let max_streams = u32::try_from(settings.http2_max_streams).unwrap_or(u32::MAX);
         let announcers = settings
             .proxy_protocol
             .then(|| settings.trusted_proxies.clone());
@@ -433,14 +453,73 @@ impl DataPlane {
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                guard
-                    .accept()
-                    .and_then(http_service!(worker, draining, TcpStream))
+                let http1 = Rc::new(http_service!(worker, draining, TcpStream));
+                let draining = draining.clone();
+                fn_factory(move || {
+                    let (worker, guard, http1) =
+                        (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
+                    let draining = draining.clone();
+                    async move {
+                        let http1 = Rc::new(http1.new_service(()).await?);
+                        Ok::<_, ()>(fn_service(move |io: TcpStream| {
+                            let (worker, guard, http1) =
+                                (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
+                            let draining = draining.clone();
+                            async move {
+                                let (place, io, peer, is_http2) =
+                                    guard.take_plain(io, knows_http2).await?;
+                                if is_http2 {
+                                    return serve_http2(
+                                        io,
+                                        place,
+                                        peer,
+                                        &guard,
+                                        max_streams,
+                                        &draining,
+                                        worker,
+                                    )
+                                    .await;
+                                }
+                                http1.call(guard.wrap_in(place, io, peer)).await
+                            }
+                        }))
+                    }
+                })
             })?,
             Front::Tls(acceptor) => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                let accept = guard.accept_tls(acceptor.clone(), handshake_timeout);
-                accept.and_then(http_service!(worker, draining, TlsSocket))
+                let http1 = Rc::new(http_service!(worker, draining, TlsSocket));
+                let (draining, acceptor) = (draining.clone(), acceptor.clone());
+                fn_factory(move || {
+                    let (worker, guard, http1) =
+                        (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
+                    let (draining, acceptor) = (draining.clone(), acceptor.clone());
+                    async move {
+                        let http1 = Rc::new(http1.new_service(()).await?);
+                        Ok::<_, ()>(fn_service(move |io: TcpStream| {
+                            let (worker, guard, http1) =
+                                (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
+                            let (draining, acceptor) = (draining.clone(), acceptor.clone());
+                            async move {
+                                let (place, io, peer) =
+                                    guard.take_tls(io, &acceptor, handshake_timeout).await?;
+                                if io.protocol() == Some(http2::ALPN) {
+                                    return serve_http2(
+                                        io,
+                                        place,
+                                        peer,
+                                        &guard,
+                                        max_streams,
+                                        &draining,
+                                        worker,
+                                    )
+                                    .await;
+                                }
+                                http1.call(guard.wrap_in(place, io, peer)).await
+                            }
+                        }))
+                    }
+                })
             })?,
         };
         Ok(builder.run())
@@ -484,6 +563,22 @@ impl DataPlane {
             drain: self.drain.clone(),
         }
     }
+}
+
+/// Serves a connection of HTTP/2.
+async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
+    io: S,
+    place: Place,
+    peer: Option<SocketAddr>,
+    guard: &ClientGuard,
+    max_streams: u32,
+    draining: &GracefulShutdownSignal,
+    worker: Rc<Worker>,
+) -> Result<(), DispatchError> {
+    let stop = draining.notified();
+    let server = Rc::new(Http2Requests(worker));
+    let served = http2::serve_connection(io, place, peer, guard, max_streams, stop, server).await;
+    Ok(served?)
 }
 
 /// The admin API over guarded streams of one kind of socket.

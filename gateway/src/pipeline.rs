@@ -9,6 +9,7 @@
 
 pub mod drain;
 mod health;
+pub mod http2;
 pub mod in_flight;
 pub mod open_streams;
 pub mod record;
@@ -21,7 +22,8 @@ use std::time::{Duration, SystemTime};
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use actix_http::{
-    ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version,
+    ConnectionType, HttpMessage as _, Method, Payload, Request, RequestHead, Response, StatusCode,
+    Version,
 };
 use arc_swap::ArcSwap;
 
@@ -637,7 +639,9 @@ fn client_fault(request: &Request) -> Option<ClientFault> {
 
 /// The guarded stream beneath the request.
 fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
-    request.conn_data::<Rc<ClientControl>>().cloned()
+    // A stream of HTTP/2 has one of its own.
+    let of_stream = request.extensions().get::<Rc<ClientControl>>().cloned();
+    of_stream.or_else(|| request.conn_data::<Rc<ClientControl>>().cloned())
 }
 
 /// The length that the client announced; the parser has refused whatever contradicts itself.

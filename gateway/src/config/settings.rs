@@ -13,6 +13,7 @@ use crate::config::routes::{refuse_routes, warn_of_routes};
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_unknown_upstreams};
 use crate::config::value::{
     CertificateName, Count, Days, FilePath, HeadBytes, HeadFields, HostName, QuotableText, Span,
+    Streams,
 };
 use crate::front::certificates::ServerPair;
 use crate::http::health_path::HealthPath;
@@ -100,6 +101,12 @@ pub struct ListenSettings {
     pub drain_timeout: Duration,
     /// How long a TLS handshake may take.
     pub tls_handshake_timeout: Duration,
+    /// Whether clients that offer it over TLS speak HTTP/2.
+    pub http2: bool,
+    /// Whether a client may begin with the preface of HTTP/2 without TLS (RFC 9113, section 3.3).
+    pub http2_prior_knowledge: bool,
+    /// Most requests at once on one connection of HTTP/2.
+    pub http2_max_streams: usize,
     /// The certificates; with none the listener speaks plain HTTP, with any it speaks TLS only.
     pub certificates: Vec<ServerPair>,
 }
@@ -313,6 +320,9 @@ impl ListenSettings {
             drain_delay: span(section, "drain_delay", 1),
             drain_timeout: span(section, "drain_timeout", 25),
             tls_handshake_timeout: span(section, "tls_handshake_timeout", 3),
+            http2: section.take("http2", true),
+            http2_prior_knowledge: section.take("http2_prior_knowledge", false),
+            http2_max_streams: section.take("http2_max_streams", Streams(100)).0,
             certificates: section
                 .sections("tls", read_server_pair)
                 .into_iter()

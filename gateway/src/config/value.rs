@@ -130,6 +130,8 @@ bounded! {
     HeadBytes: 131_072, "a number of bytes from 1 to 131072, the most that is read of a head";
     /// Header fields of a head.
     HeadFields: 96, "a whole number from 1 to 96, the most header fields that are read of a head";
+    /// Requests at once on one connection of HTTP/2.
+    Streams: 1_000, "a whole number from 1 to 1000";
 }
 
 /// A span of time above zero: nothing at this edge waits for ever.

@@ -30,13 +30,14 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::crowd::Place;
 pub use self::{
     control::{ClientControl, Refused},
     fault::{ChunkFault, ClientFault},
     raw::RawInput,
     service::ClientGuard,
 };
-use self::{crowd::Place, request::Request, response::Outgoing};
+use self::{request::Request, response::Outgoing};
 use crate::tls::socket::TlsSocket;
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
@@ -70,6 +71,21 @@ pub struct ClientLimits {
     pub extension_bytes: u32,
     /// Trailer section of one body, in bytes.
     pub trailer_bytes: u32,
+}
+
+impl ClientLimits {
+    /// Limits nothing.
+    pub const UNLIMITED: Self = Self {
+        head_timeout: Duration::ZERO,
+        keep_alive: Duration::ZERO,
+        body: Pace::UNLIMITED,
+        write: Pace::UNLIMITED,
+        linger: Duration::ZERO,
+        head_bytes: usize::MAX,
+        fields: usize::MAX,
+        extension_bytes: u32::MAX,
+        trailer_bytes: u32::MAX,
+    };
 }
 
 impl Default for ClientLimits {

@@ -170,6 +170,8 @@ impl Refusal {
             ClientFault::TlsHandshake
             | ClientFault::TlsTimeout
             | ClientFault::MadeRoom
+            | ClientFault::Http2(_)
+            | ClientFault::Http2Flood
             | ClientFault::ProxyHeader(_)
             | ClientFault::WriteStalled
             | ClientFault::StrayResponse => return None,
