@@ -28,7 +28,7 @@ use h2::server::{Builder, Connection, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::front::client_stream::{ClientControl, ClientFault, ClientGuard, ClientLimits, Place};
-use crate::front::http2::frames::{Meter, Metered};
+use crate::front::http2::frames::{FrameFault, Meter, Metered};
 use crate::wire::alarm::Alarm;
 
 /// The application protocol's name in a TLS handshake (RFC 9113, section 3.3).
@@ -242,9 +242,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, V: Serve + 'static> Driver<'_, S, V> {
                 }
             }
             let accepted = self.connection.poll_accept(cx);
-            if self.meter.is_flooded() {
-                let flood = Ended::Fault(ClientFault::Http2Flood, Reason::ENHANCE_YOUR_CALM);
-                return Poll::Ready(Err(flood));
+            if let Some(fault) = self.meter.fault() {
+                return Poll::Ready(Err(match fault {
+                    FrameFault::Flood => {
+                        Ended::Fault(ClientFault::Http2Flood, Reason::ENHANCE_YOUR_CALM)
+                    }
+                    FrameFault::Size => {
+                        let reason = Reason::FRAME_SIZE_ERROR;
+                        Ended::Fault(ClientFault::Http2(reason_name(reason)), reason)
+                    }
+                }));
             }
             match accepted {
                 Poll::Ready(Some(Ok((request, respond)))) => {

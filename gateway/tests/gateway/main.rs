@@ -23,6 +23,8 @@ mod fleet;
 mod full_pipes;
 mod headers;
 mod health_path;
+mod http2;
+mod http2_frames;
 mod http_1_0;
 mod importing;
 mod in_force;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -25,9 +25,23 @@ const FRAMES_A_SECOND: u32 = 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// What ends a connection for its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FrameFault {
+    /// There are more of them than what they move.
+    Flood,
+    /// A frame of a fixed size has another one (RFC 9113, section 4.2); `h2` would call it a protocol error.
+    Size,
+}
 
 /// What the frames of a connection amount to.
 #[derive(Debug)]
@@ -36,7 +50,7 @@ pub(super) struct Meter {
     unearned_bytes: Cell<usize>,
     earned_at: Cell<Instant>,
     is_within_head: Cell<bool>,
-    is_flooded: Cell<bool>,
+    fault: Cell<Option<FrameFault>>,
 }
 
 impl Default for Meter {
@@ -46,15 +60,15 @@ impl Default for Meter {
             unearned_bytes: Cell::new(0),
             earned_at: Cell::new(Instant::now()),
             is_within_head: Cell::new(false),
-            is_flooded: Cell::new(false),
+            fault: Cell::new(None),
         }
     }
 }
 
 impl Meter {
-    /// Whether the client sent more frames than it may. Nothing is read from then on.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.is_flooded.get()
+    /// What is wrong with the frames. Nothing is read from then on.
+    pub(super) fn fault(&self) -> Option<FrameFault> {
+        self.fault.get()
     }
 
     /// Whether a list of header fields has begun and not ended.
@@ -64,7 +78,7 @@ impl Meter {
 
     /// Lets the connection be read to its end.
     pub(super) fn forgive(&self) {
-        self.is_flooded.set(false);
+        self.fault.set(None);
         self.owed.set(0);
     }
 
@@ -74,6 +88,9 @@ impl Meter {
                 self.is_within_head.set(flags & END_HEADERS == 0);
             }
             _ => {}
+        }
+        if !has_right_size(kind, flags, length) {
+            self.fault.set(Some(FrameFault::Size));
         }
         // A request earns itself by its answer; what continues a list earns nothing.
         let is_free = (kind == DATA && length > 0) || kind == HEADERS;
@@ -97,7 +114,7 @@ impl Meter {
         }
         self.owed.set(owed);
         if owed > MOST_OWED {
-            self.is_flooded.set(true);
+            self.fault.set(Some(FrameFault::Flood));
         }
     }
 
@@ -106,6 +123,17 @@ impl Meter {
         self.unearned_bytes.set(bytes % BYTES_A_FRAME);
         let frames = u32::try_from(bytes / BYTES_A_FRAME).unwrap_or(u32::MAX);
         self.owed.set(self.owed.get().saturating_sub(frames));
+    }
+}
+
+/// Whether a frame has the size that all of its kind have.
+fn has_right_size(kind: u8, flags: u8, length: usize) -> bool {
+    match kind {
+        SETTINGS if flags & ACK != 0 => length == 0,
+        SETTINGS => length.is_multiple_of(6),
+        PING => length == 8,
+        RST_STREAM | WINDOW_UPDATE => length == 4,
+        _ => true,
     }
 }
 
@@ -178,15 +206,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.meter.is_flooded() {
-            // The driver looks at the meter after each reading.
+        let start = buf.filled().len();
+        if this.meter.fault.get().is_none() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let fresh = buf.filled().get(start..).unwrap_or_default();
+            this.scan.read(fresh, &this.meter);
+        }
+        if this.meter.fault.get().is_some() {
+            // The driver looks at the meter after each reading, in the same task.
+            buf.set_filled(start);
             return Poll::Pending;
         }
-        let start = buf.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let fresh = buf.filled().get(start..).unwrap_or_default();
-        this.scan.read(fresh, &this.meter);
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -284,7 +315,23 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(read(&[&bytes]).is_flooded(), is_flood, "{what}");
+            let flood = is_flood.then_some(FrameFault::Flood);
+            assert_eq!(read(&[&bytes]).fault(), flood, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_a_fixed_size_has_that_size() {
+        for (kind, flags, right, wrong) in [
+            (RST_STREAM, 0, 4, 5),
+            (SETTINGS, 0, 12, 7),
+            (SETTINGS, ACK, 0, 6),
+            (PING, 0, 8, 0),
+            (WINDOW_UPDATE, 0, 4, 3),
+        ] {
+            let fault = |payload| read(&[&frame(kind, flags, payload)]).fault();
+            assert_eq!(fault(right), None, "{kind}");
+            assert_eq!(fault(wrong), Some(FrameFault::Size), "{kind}");
         }
     }
 

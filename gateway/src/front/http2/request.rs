@@ -92,6 +92,8 @@ fn name_host(parts: &Parts, request: &mut Request) -> Result<(), ClientFault> {
 
 #[cfg(test)]
 mod tests {
+    use actix_http::HttpMessage as _;
+
     use super::*;
 
     const LIMITS: ClientLimits = ClientLimits {

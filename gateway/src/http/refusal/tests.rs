@@ -133,6 +133,8 @@ fn every_fault_that_has_a_status_has_a_refusal_with_it() {
         ClientFault::BodyTooSlow,
         ClientFault::WriteStalled,
         ClientFault::StrayResponse,
+        ClientFault::Http2("PROTOCOL_ERROR"),
+        ClientFault::Http2Flood,
         ClientFault::UnexpectedProxyHeader,
         ClientFault::ProxyHeader(ProxyHeaderFault::Missing),
     ];
