@@ -4,8 +4,6 @@ mod descriptors;
 mod open_files;
 mod parts;
 
-use std::convert::Infallible;
-use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -13,14 +11,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_http::error::DispatchError;
-use actix_http::{HttpService, KeepAlive, Request};
+use actix_http::{HttpService, KeepAlive};
 use actix_rt::net::TcpStream;
 use actix_server::{GracefulShutdownSignal, Server};
-use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactory as _, ServiceFactoryExt as _, fn_factory,
-    fn_service, map_config,
-};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
@@ -29,7 +23,6 @@ use futures_util::FutureExt as _;
 use rustix::system::uname;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::metrics::MetricsPage;
@@ -39,20 +32,18 @@ use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::front::certificates::{Certificates, ServerPair};
-use crate::front::client_stream::{
-    ClientFault, ClientGuard, ClientLimits, ClientStream, Pace, Place,
-};
+use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
 use crate::front::http2;
+use crate::front::listener::{self, Versions};
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::keys::KeyTable;
 use crate::leaks::public_keys::GithubKeys;
 use crate::panics::kept_up;
 use crate::pipeline::drain::Drain;
-use crate::pipeline::http2::Http2Requests;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
-use crate::pipeline::{Policy, Worker, expect, serve, unread};
+use crate::pipeline::{Policy, Worker, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::snapshot::SnapshotKey;
 use crate::store::{FeedStatus, StoreHandle, StoreSizes};
@@ -374,36 +365,6 @@ struct DataPlane {
     drain: Drain,
 }
 
-/// HTTP over guarded streams of one kind of socket. No function: the type of what it makes cannot be written down.
-macro_rules! http_service {
-    ($worker:ident, $draining:ident, $socket:ty) => {{
-        let (worker, connected) = (Rc::clone(&$worker), $worker.tally.clone());
-        let (serving, draining) = (Rc::clone(&worker), $draining.clone());
-        HttpService::build()
-            // The guarded stream keeps the deadlines of every head and of idle connections.
-            .keep_alive(KeepAlive::Os)
-            .client_request_timeout(Duration::ZERO)
-            // A client that closes has left: its request to the origin is dropped.
-            .h1_allow_half_closed(false)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .graceful_shutdown_signal(move || {
-                let draining = draining.clone();
-                async move { draining.notified().await }
-            })
-            .on_connect_ext(move |client: &ClientStream<$socket>, data| {
-                data.insert(client.control());
-                data.insert(connected.connection());
-            })
-            .expect(fn_service(move |request: Request| {
-                ready(expect(&worker, request))
-            }))
-            // In a box: a connection has room for the future of its request also while it is idle.
-            .finish(fn_service(move |request: Request| {
-                Box::pin(serve(Rc::clone(&serving), request)).map(Ok::<_, Infallible>)
-            }))
-    }};
-}
-
 impl DataPlane {
     fn serve(
         self,
@@ -420,8 +381,10 @@ impl DataPlane {
             .disable_signals();
         let draining = builder.graceful_shutdown_signal();
         let handshake_timeout = settings.tls_handshake_timeout;
-        let knows_http2 = settings.http2_prior_knowledge;
-        let max_streams = u32::try_from(settings.http2_max_streams).unwrap_or(u32::MAX);
+        let versions = Versions {
+            prior_knowledge: settings.http2_prior_knowledge,
+            max_streams: u32::try_from(settings.http2_max_streams).unwrap_or(u32::MAX),
+        };
         let announcers = settings
             .proxy_protocol
             .then(|| settings.trusted_proxies.clone());
@@ -453,73 +416,13 @@ impl DataPlane {
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                let http1 = Rc::new(http_service!(worker, draining, TcpStream));
-                let draining = draining.clone();
-                fn_factory(move || {
-                    let (worker, guard, http1) =
-                        (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
-                    let draining = draining.clone();
-                    async move {
-                        let http1 = Rc::new(http1.new_service(()).await?);
-                        Ok::<_, ()>(fn_service(move |io: TcpStream| {
-                            let (worker, guard, http1) =
-                                (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
-                            let draining = draining.clone();
-                            async move {
-                                let (place, io, peer, is_http2) =
-                                    guard.take_plain(io, knows_http2).await?;
-                                if is_http2 {
-                                    return serve_http2(
-                                        io,
-                                        place,
-                                        peer,
-                                        &guard,
-                                        max_streams,
-                                        &draining,
-                                        worker,
-                                    )
-                                    .await;
-                                }
-                                http1.call(guard.wrap_in(place, io, peer)).await
-                            }
-                        }))
-                    }
-                })
+                close_with(&guard, &draining);
+                listener::plain(guard, worker, versions)
             })?,
             Front::Tls(acceptor) => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
-                let http1 = Rc::new(http_service!(worker, draining, TlsSocket));
-                let (draining, acceptor) = (draining.clone(), acceptor.clone());
-                fn_factory(move || {
-                    let (worker, guard, http1) =
-                        (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
-                    let (draining, acceptor) = (draining.clone(), acceptor.clone());
-                    async move {
-                        let http1 = Rc::new(http1.new_service(()).await?);
-                        Ok::<_, ()>(fn_service(move |io: TcpStream| {
-                            let (worker, guard, http1) =
-                                (Rc::clone(&worker), guard.clone(), Rc::clone(&http1));
-                            let (draining, acceptor) = (draining.clone(), acceptor.clone());
-                            async move {
-                                let (place, io, peer) =
-                                    guard.take_tls(io, &acceptor, handshake_timeout).await?;
-                                if io.protocol() == Some(http2::ALPN) {
-                                    return serve_http2(
-                                        io,
-                                        place,
-                                        peer,
-                                        &guard,
-                                        max_streams,
-                                        &draining,
-                                        worker,
-                                    )
-                                    .await;
-                                }
-                                http1.call(guard.wrap_in(place, io, peer)).await
-                            }
-                        }))
-                    }
-                })
+                close_with(&guard, &draining);
+                listener::tls(guard, acceptor.clone(), handshake_timeout, worker, versions)
             })?,
         };
         Ok(builder.run())
@@ -565,22 +468,6 @@ impl DataPlane {
     }
 }
 
-/// Serves a connection of HTTP/2.
-async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
-    io: S,
-    place: Place,
-    peer: Option<SocketAddr>,
-    guard: &ClientGuard,
-    max_streams: u32,
-    draining: &GracefulShutdownSignal,
-    worker: Rc<Worker>,
-) -> Result<(), DispatchError> {
-    let stop = draining.notified();
-    let server = Rc::new(Http2Requests(worker));
-    let served = http2::serve_connection(io, place, peer, guard, max_streams, stop, server).await;
-    Ok(served?)
-}
-
 /// The admin API over guarded streams of one kind of socket.
 macro_rules! admin_service {
     ($app:ident, $socket:ty) => {
@@ -598,6 +485,15 @@ macro_rules! admin_service {
                 |()| AppConfig::default(),
             ))
     };
+}
+
+/// Has the connections of a worker end with its server: idle ones at once, the others after what they are at.
+fn close_with(guard: &ClientGuard, draining: &GracefulShutdownSignal) {
+    let (guard, draining) = (guard.clone(), draining.clone());
+    actix_rt::spawn(async move {
+        draining.notified().await;
+        guard.close_idle();
+    });
 }
 
 /// Serves operators; `judge` is what requests are judged with that other proxies ask about.

@@ -2,6 +2,8 @@
 
 pub mod certificates;
 pub mod client_stream;
+pub mod dispatcher;
 pub mod http2;
+pub mod listener;
 pub mod proxy_protocol;
 pub mod watch;

@@ -40,11 +40,11 @@ pub fn install_hook() {
 ///
 /// # Errors
 /// It panicked.
-pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+pub fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
+    // No `async fn`: it would hold the future twice, as its argument and as what it awaits.
     AssertUnwindSafe(future)
         .catch_unwind()
-        .await
-        .map_err(Panicked::new)
+        .map(|ran| ran.map_err(Panicked::new))
 }
 
 /// Runs what `begin` makes, and again whenever it panics, until it ends; `duty` is what the log calls it.

@@ -8,8 +8,8 @@
 //! waits for a database or takes a lock, and none reaches back.
 
 pub mod drain;
+mod handler;
 mod health;
-pub mod http2;
 pub mod in_flight;
 pub mod open_streams;
 pub mod record;
@@ -22,8 +22,7 @@ use std::time::{Duration, SystemTime};
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use actix_http::{
-    ConnectionType, HttpMessage as _, Method, Payload, Request, RequestHead, Response, StatusCode,
-    Version,
+    ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version,
 };
 use arc_swap::ArcSwap;
 
@@ -113,9 +112,14 @@ pub struct Worker {
 
 /// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
 /// that goes wrong: it costs this request and its connection.
-pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
+pub async fn serve(
+    worker: Rc<Worker>,
+    mut request: Request,
+    client: Rc<ClientControl>,
+) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(&worker, &policy, &request);
+    exchange.came_by(&client);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
@@ -135,7 +139,8 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
         &worker,
         &policy,
         &mut exchange,
-        &mut request,
+        request,
+        client,
         payload,
         size,
     ))
@@ -167,9 +172,14 @@ fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<Recor
 ///
 /// # Errors
 /// The response to a request that would be refused; its body is not wanted.
-pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<BoxBody>> {
+pub fn expect(
+    worker: &Worker,
+    request: Request,
+    client: &Rc<ClientControl>,
+) -> Result<Request, Box<Response<RecordedBody>>> {
     let policy = worker.policy.load_full();
     let mut exchange = begin(worker, &policy, &request);
+    exchange.came_by(client);
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
@@ -183,9 +193,11 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
             exchange.goes_on();
             Ok(request)
         }
-        Err(refusal) => Err(exchange
-            .refuse(&refusal, &policy.realm, BodySize::Stream)
-            .map_into_boxed_body()),
+        Err(refusal) => Err(Box::new(exchange.refuse(
+            &refusal,
+            &policy.realm,
+            BodySize::Stream,
+        ))),
     }
 }
 
@@ -236,18 +248,14 @@ fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
     } else {
         Method::from_bytes(b"UNKNOWN").unwrap_or_default()
     };
-    let mut exchange = Exchange::begin(
+    Exchange::begin(
         worker.access_log.clone(),
         worker.tally.clone(),
         request_id,
         address,
         method,
         path,
-    );
-    if let Some(client) = client_control(request) {
-        exchange.came_by(client);
-    }
-    exchange
+    )
 }
 
 /// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
@@ -263,7 +271,8 @@ async fn run(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
-    request: &mut Request,
+    mut request: Request,
+    client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
 ) -> Result<Answer, Refusal> {
@@ -271,14 +280,24 @@ async fn run(
         target,
         route,
         caller,
-    } = admitted(worker, policy, exchange, request, size)?;
+    } = admitted(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
-        Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
+        Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
     };
-    let head = for_origin(worker, policy, exchange, request, &target, route, &caller);
+    let head = for_origin(
+        worker,
+        policy,
+        exchange,
+        &mut request,
+        &target,
+        route,
+        &caller,
+    );
+    // Given back before the answer is awaited: the next request takes its room over.
+    drop(request);
     let host = if route.preserve_host {
         HostHeader::Kept
     } else {
@@ -286,24 +305,24 @@ async fn run(
     };
     exchange.waits();
     let tag = CallerTag::of(&caller, exchange.address().client);
-    let answer = if let Some((protocol, control)) = upgrade {
+    let answer = if let Some(protocol) = upgrade {
         let progress = exchange.reads(Rc::default());
         let client = Client {
             caller: tag,
-            control,
+            control: Rc::clone(&client),
             protocol,
             progress,
             idle_timeout: policy.tunnel_idle_timeout,
         };
-        exchange
-            .while_admitted(upgrade::open(
-                &worker.origins,
-                &route.upstream,
-                host,
-                head,
-                client,
-            ))
-            .await
+        // In a box: few requests leave HTTP, and all have room for this.
+        let opening = Box::pin(upgrade::open(
+            &worker.origins,
+            &route.upstream,
+            host,
+            head,
+            client,
+        ));
+        exchange.while_admitted(opening).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.reads(body.progress());
@@ -319,7 +338,7 @@ async fn run(
             .await
     };
     let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
-    let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
+    let answer = answer.map_err(|failure| refuse(exchange, route, &client, &failure))?;
     exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, policy, exchange, route, &caller))
 }
@@ -527,7 +546,7 @@ fn for_origin(
     route: &Route,
     caller: &Caller,
 ) -> RequestHead {
-    let mut head = RequestHead::default();
+    let mut head = headers::head_with_room_beside(&request.head().headers);
     head.method = request.method().clone();
     head.uri = target.to_uri();
     ForOrigin {
@@ -613,14 +632,21 @@ fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
 }
 
 /// What the client is told of a failure; the operator is told its cause.
-fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Failed) -> Refusal {
+fn refuse(
+    exchange: &mut Exchange,
+    route: &Route,
+    client: &ClientControl,
+    failed: &Failed,
+) -> Refusal {
+    // What the guarded stream found wrong with the client's bytes.
+    let client_fault = client.fault();
     exchange.failed(route, failed);
-    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault(request)) {
+    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault) {
         exchange.because(fault.to_string());
     }
     match &failed.failure {
         Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
-        Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {
+        Failure::ClientBody(BodyFault::Broken) => match client_fault {
             Some(ClientFault::BodyStalled | ClientFault::BodyTooSlow) => Refusal::BodyTimeout,
             _ => Refusal::BodyBroken,
         },
@@ -630,18 +656,6 @@ fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Fa
         Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
         Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
     }
-}
-
-/// What the guarded stream found wrong with the client's bytes.
-fn client_fault(request: &Request) -> Option<ClientFault> {
-    client_control(request).and_then(|control| control.fault())
-}
-
-/// The guarded stream beneath the request.
-fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
-    // A stream of HTTP/2 has one of its own.
-    let of_stream = request.extensions().get::<Rc<ClientControl>>().cloned();
-    of_stream.or_else(|| request.conn_data::<Rc<ClientControl>>().cloned())
 }
 
 /// The length that the client announced; the parser has refused whatever contradicts itself.
@@ -655,5 +669,21 @@ fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
         (Some(length), _) => BodySize::Sized(length),
         (None, Payload::None) => BodySize::None,
         (None, _) => BodySize::Stream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is written to its box once a request, and as many are held as there are requests in flight.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 2560, "{bytes} bytes");
     }
 }

@@ -6,4 +6,5 @@
 pub(crate) mod alarm;
 pub(crate) mod body;
 pub(crate) mod chunked;
+pub(crate) mod clock;
 pub(crate) mod head;

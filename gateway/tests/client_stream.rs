@@ -11,6 +11,8 @@
 
 #[path = "client_stream/bodies.rs"]
 mod bodies;
+#[path = "client_stream/endings.rs"]
+mod endings;
 #[path = "client_stream/rig.rs"]
 mod rig;
 
@@ -426,7 +428,7 @@ fn d11_client_that_leaves_ends_its_request() {
 #[test]
 fn d12_bytes_after_a_bodyless_response_end_the_connection() {
     run(async {
-        let server = TestServer::guarded(limits());
+        let server = TestServer::before_actix(limits());
         let mut client = server.connect().await;
         client.send(get("/stray")).await;
         client.send(get("/a")).await;
@@ -448,5 +450,12 @@ fn d12_bytes_after_a_bodyless_response_end_the_connection() {
                 .contains("\r\n\r\n0\r\n\r\nHTTP/1.1 200"),
             "without the guard they go out"
         );
+
+        let ours = TestServer::guarded(limits());
+        let mut client = ours.connect().await;
+        client.send(get("/stray")).await;
+        assert_eq!(client.response().await.0, 204);
+        client.send(get("/a")).await;
+        assert_eq!(client.response().await, (200, "/a".to_owned()));
     });
 }

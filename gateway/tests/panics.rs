@@ -17,7 +17,6 @@ mod library_text;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod origin;
 
-use std::convert::Infallible;
 use std::io;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -26,20 +25,19 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use actix_http::header::HeaderValue;
-use actix_http::{HttpService, KeepAlive, Request};
 use actix_server::Server;
-use actix_service::{ServiceFactoryExt as _, fn_service};
+use actix_service::ServiceFactoryExt as _;
 use arc_swap::ArcSwap;
 use futures_core::future::LocalBoxFuture;
-use futures_util::FutureExt as _;
 use postern_gateway::front::client_stream::{ClientGuard, ClientLimits};
+use postern_gateway::front::dispatcher;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::panics;
 use postern_gateway::pipeline::drain::Drain;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
-use postern_gateway::pipeline::{Policy, Worker, serve};
+use postern_gateway::pipeline::{Policy, Worker};
 use postern_gateway::proxy::names::Resolve;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
 use postern_gateway::proxy::proxy_headers::ProxyHeaders;
@@ -112,16 +110,9 @@ fn serve_before(
             let builder = Server::build().workers(1).disable_signals();
             let builder = builder.listen("panics", listener, move || {
                 let worker = Rc::new(worker(&origin, Arc::clone(&in_flight), writer.clone()));
-                let http = HttpService::build()
-                    .keep_alive(KeepAlive::Os)
-                    .client_request_timeout(Duration::ZERO)
-                    .h1_allow_half_closed(false)
-                    .finish(fn_service(move |request: Request| {
-                        serve(Rc::clone(&worker), request).map(Ok::<_, Infallible>)
-                    }));
                 ClientGuard::new(ClientLimits::default())
                     .accept()
-                    .and_then(http)
+                    .and_then(dispatcher::service(worker))
             });
             builder.unwrap().run().await
         })

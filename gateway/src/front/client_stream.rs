@@ -165,7 +165,7 @@ pub struct ClientStream<S> {
     outgoing: Outgoing,
     /// A request was passed on and its final response is not out.
     owed: bool,
-    /// The request that is being answered is `HEAD`.
+    /// The request that is being answered, or has begun to come, is `HEAD`.
     is_head: bool,
     /// The request that is being answered has the rest of the connection for a body: it must not be taken for requests.
     endless: bool,
@@ -184,7 +184,6 @@ pub struct ClientStream<S> {
     /// The last response was an error: what the client sends on may not have been read.
     ended_badly: bool,
     shut_down: bool,
-    lingered_bytes: usize,
 }
 
 impl<S> ClientStream<S> {
@@ -212,7 +211,6 @@ impl<S> ClientStream<S> {
             write_meter: PaceMeter::default(),
             ended_badly: false,
             shut_down: false,
-            lingered_bytes: 0,
         }
     }
 
@@ -232,7 +230,6 @@ impl<S> ClientStream<S> {
         self.await_nothing();
         self.owed = true;
         self.ended_badly = false;
-        self.is_head = request.is_head;
         self.end = HeadEnd::default();
         self.empty_lines = 0;
         self.body_meter.begin();
@@ -268,6 +265,14 @@ impl<S: ClientSocket> ClientStream<S> {
     fn close(&mut self) {
         self.incoming = Incoming::Closed;
         self.await_nothing();
+    }
+
+    /// Answers a request whose client is at fault and whose handler has not begun to. Nothing more is owed then.
+    pub(super) fn answer_for_handler(&mut self, cx: &mut Context<'_>) {
+        if self.owed && self.outgoing.is_quiet() && self.control.fault().is_some() {
+            self.write_refusal(cx);
+            self.owed = false;
+        }
     }
 
     /// Ends the connection over something the client did. To actix-http it is the end of the stream.
@@ -350,10 +355,7 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.owed && this.outgoing.is_quiet() && this.control.fault().is_some() {
-            this.write_refusal(cx);
-            this.owed = false;
-        }
+        this.answer_for_handler(cx);
         if !this.shut_down {
             if Pin::new(&mut this.io).poll_shutdown(cx)?.is_pending() {
                 return this.poll_write_pace(cx).map(Err);

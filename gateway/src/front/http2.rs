@@ -18,16 +18,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_http::body::MessageBody;
-use actix_http::{Request, Response};
 use bytes::Bytes;
+use futures_util::Stream as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, Stream as _};
 use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::front::client_stream::{ClientControl, ClientFault, ClientGuard, ClientLimits, Place};
+use crate::front::dispatcher::Handler;
 use crate::front::http2::frames::{FrameFault, Meter, Metered};
 use crate::wire::alarm::Alarm;
 
@@ -51,42 +50,23 @@ const READ_FOR_REFUSAL: u32 = 4;
 /// How long a connection that ends may take to read its farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Serves the requests of HTTP/2 connections: what HTTP/1.1 and HTTP/2 have in common.
-pub trait Serve {
-    /// The body of a response.
-    type Body: MessageBody + 'static;
-
-    /// Answers a request.
-    fn serve(
-        &self,
-        request: Request,
-        client: Rc<ClientControl>,
-    ) -> impl Future<Output = Response<Self::Body>> + 'static;
-
-    /// Answers a request that is not well formed.
-    fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<Self::Body>>;
-
-    /// Whether the gateway is about to stop: connections take no further requests.
-    fn is_stopping(&self) -> bool;
-}
-
 /// Serves one connection to its end.
 ///
 /// # Errors
 /// The connection broke, or the client broke the protocol: it was told so.
-pub async fn serve_connection<S, V>(
+pub(crate) async fn serve<S, H>(
     io: S,
     place: Place,
     peer: Option<SocketAddr>,
     guard: &ClientGuard,
     max_streams: u32,
-    stop: impl Future<Output = ()>,
-    server: Rc<V>,
+    handler: Rc<H>,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    V: Serve + 'static,
+    H: Handler + 'static,
 {
+    let _connection = handler.connected();
     let limits = *guard.limits();
     let control = guard.control(peer);
     let meter = Rc::new(Meter::default());
@@ -111,20 +91,13 @@ where
         limits,
         peer,
         guard,
-        server,
+        handler,
         streams: FuturesUnordered::new(),
         idle: Alarm::default(),
         head: Alarm::default(),
         is_leaving: false,
     };
-    let mut stop = std::pin::pin!(stop.fuse());
-    let ended = poll_fn(|cx| {
-        if stop.as_mut().poll(cx).is_ready() {
-            driver.leave();
-        }
-        driver.poll(cx)
-    })
-    .await;
+    let ended = poll_fn(|cx| driver.poll(cx)).await;
     match ended {
         Ok(()) => Ok(()),
         Err(fault) => {
@@ -216,14 +189,14 @@ fn reason_name(reason: Reason) -> &'static str {
 type ServedStream = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A connection and its open streams.
-struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, V> {
+struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, H> {
     connection: Connection<Metered<S>, Bytes>,
     meter: Rc<Meter>,
     place: Place,
     limits: ClientLimits,
     peer: Option<SocketAddr>,
     guard: &'g ClientGuard,
-    server: Rc<V>,
+    handler: Rc<H>,
     streams: FuturesUnordered<ServedStream>,
     /// Rings when no stream was open for [`ClientLimits::keep_alive`].
     idle: Alarm,
@@ -232,13 +205,13 @@ struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, V> {
     is_leaving: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, V: Serve + 'static> Driver<'_, S, V> {
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
     /// Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(cx) {
-                if self.server.is_stopping() {
-                    self.leave();
+                if self.handler.is_stopping() {
+                    self.leave(cx);
                 }
             }
             let accepted = self.connection.poll_accept(cx);
@@ -261,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, V: Serve + 'static> Driver<'_, S, V> {
                     }
                     let control = Rc::new(self.guard.control(self.peer));
                     let served = stream::serve(
-                        Rc::clone(&self.server),
+                        Rc::clone(&self.handler),
                         control,
                         self.limits,
                         request,
@@ -294,27 +267,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin, V: Serve + 'static> Driver<'_, S, V> {
             self.place.idle();
         }
         if self.place.poll_sent_away(cx).is_ready() {
-            let made_room = Ended::Fault(ClientFault::MadeRoom, Reason::NO_ERROR);
-            return Poll::Ready(Err(made_room));
+            if !self.place.is_closed() {
+                let made_room = Ended::Fault(ClientFault::MadeRoom, Reason::NO_ERROR);
+                return Poll::Ready(Err(made_room));
+            }
+            self.leave(cx);
         }
-        self.idle.arm(self.limits.keep_alive);
+        // A farewell takes time: the client may be sending a request.
+        let wait = match self.is_leaving {
+            true => FAREWELL,
+            false => self.limits.keep_alive,
+        };
+        self.idle.arm(wait);
         if self.idle.poll(cx).is_ready() {
             if self.is_leaving {
                 return Poll::Ready(Ok(()));
             }
-            self.leave();
-            // The farewell has to be read: the client may be sending a request.
-            self.idle.arm(FAREWELL);
-            cx.waker().wake_by_ref();
+            self.leave(cx);
         }
         Poll::Pending
     }
 
     /// Takes no further streams and finishes those that are open (GOAWAY, RFC 9113, section 6.8).
-    fn leave(&mut self) {
+    fn leave(&mut self, cx: &Context<'_>) {
         if !self.is_leaving {
             self.is_leaving = true;
+            self.idle.disarm();
             self.connection.graceful_shutdown();
+            cx.waker().wake_by_ref();
         }
     }
 

@@ -1,8 +1,7 @@
 //! What is remembered of a request while it runs. It is written down when the request has ended, however it ended:
 //! dropping the [`Exchange`] is what records it.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,6 +29,7 @@ use crate::routes::Route;
 use crate::telemetry::access_log::{AccessLog, Ending, Entry};
 use crate::telemetry::metrics::Open;
 use crate::telemetry::tally::{BodyBytes, Tally};
+use crate::wire::clock::{now, since};
 
 /// The status that is logged when the client left before there was a response; nothing is sent. nginx's number for it.
 const CLIENT_LEFT: u16 = 499;
@@ -83,7 +83,7 @@ impl Exchange {
             log,
             tally,
             at: SystemTime::now(),
-            begun: Instant::now(),
+            begun: now().into_std(),
             request_id,
             address,
             method,
@@ -171,22 +171,11 @@ impl Exchange {
     ///
     /// # Errors
     /// Why not. The future is dropped then.
-    pub async fn while_admitted<T>(
-        &mut self,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Withdrawn> {
-        let mut future = pin!(future);
-        let done = poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self
-                .withdrawn(cx)
-                .map_or(Poll::Pending, |withdrawn| Poll::Ready(Err(withdrawn))),
-        });
-        let done = done.await;
-        if let Err(withdrawn) = &done {
-            self.cause = Some(withdrawn.to_string());
+    pub fn while_admitted<F: Future>(&mut self, future: F) -> WhileAdmitted<'_, F> {
+        WhileAdmitted {
+            exchange: self,
+            future,
         }
-        done
     }
 
     /// Ends the response, because the caller may not go on.
@@ -216,9 +205,9 @@ impl Exchange {
     }
 
     /// The connection that it came on.
-    pub fn came_by(&mut self, client: Rc<ClientControl>) {
+    pub fn came_by(&mut self, client: &Rc<ClientControl>) {
         client.begin_request(&self.request_id);
-        self.client = Some(client);
+        self.client = Some(Rc::clone(client));
     }
 
     /// That the holder of this key was turned away.
@@ -244,7 +233,7 @@ impl Exchange {
 
     /// That the request is on its way to an origin.
     pub fn waits(&mut self) {
-        self.waits_since = Some(Instant::now());
+        self.waits_since = Some(now().into_std());
     }
 
     /// That the origin answered, after `wait`.
@@ -255,9 +244,7 @@ impl Exchange {
     /// The wait that ended in nothing, where it was one for the origin and not for the client.
     fn waited_in_vain(&self) -> Option<Duration> {
         let is_sent = self.body.as_ref().is_none_or(|body| body.ended());
-        self.waits_since
-            .filter(|_| is_sent)
-            .map(|since| since.elapsed())
+        self.waits_since.filter(|_| is_sent).map(since)
     }
 
     /// Ends here without a line: the same request comes again with its body.
@@ -463,7 +450,7 @@ impl Drop for Exchange {
             key: key.map(|key| key.id().as_str()),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
             bytes_out: self.bytes_out,
-            duration: self.begun.elapsed(),
+            duration: since(self.begun),
             origin_wait: self.origin_wait,
             ending: self.ending,
         };
@@ -478,11 +465,55 @@ impl Drop for Exchange {
 }
 
 pin_project! {
+    /// See [`Exchange::while_admitted`]. No `async fn`, which would hold the future twice.
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct WhileAdmitted<'a, F> {
+        exchange: &'a mut Exchange,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for WhileAdmitted<'_, F> {
+    type Output = Result<F::Output, Withdrawn>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.future.poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let Some(withdrawn) = this.exchange.withdrawn(cx) else {
+            return Poll::Pending;
+        };
+        this.exchange.cause = Some(withdrawn.to_string());
+        Poll::Ready(Err(withdrawn))
+    }
+}
+
+pin_project! {
     /// A response body that notes its bytes and its end.
     pub struct RecordedBody {
         #[pin]
         body: EitherBody<OriginBody, BoxBody>,
         exchange: Box<Exchange>,
+    }
+}
+
+impl RecordedBody {
+    /// The answer in place of this one, which broke off before a byte of it went out; none where what there is of it is to go
+    /// out.
+    pub(super) fn refuse_instead(self) -> Option<Response<Self>> {
+        let Self { body, mut exchange } = self;
+        drop(body);
+        let refusal = match exchange.ending {
+            Ending::OriginTruncated => Refusal::OriginBadAnswer,
+            Ending::Panicked => Refusal::Internal,
+            _ => return None,
+        };
+        exchange.bytes_out = 0;
+        exchange.ending = Ending::ClientGone;
+        // No realm is named but to those who are to present a key.
+        Some(exchange.refuse(&refusal, "", BodySize::Stream))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::body::{self, BodySize, MessageBody};
 use actix_http::header::{self, HeaderValue};
@@ -18,6 +18,7 @@ use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
+use crate::wire::clock::{now, since};
 
 /// The origin's answer, ready for the client once its headers were looked through.
 pub struct Answer {
@@ -118,7 +119,7 @@ pub async fn forward(
 ) -> Result<Answer, Failed> {
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
-    let begun = Instant::now();
+    let begun = now().into_std();
     let has_no_body = matches!(
         MessageBody::size(&body),
         BodySize::None | BodySize::Sized(0)
@@ -157,7 +158,7 @@ pub async fn forward(
                         }
                         Ok(Answer {
                             response,
-                            wait: begun.elapsed(),
+                            wait: since(begun),
                             failed,
                         })
                     }
@@ -236,7 +237,8 @@ impl Sendable {
                     )
                 };
                 if answer.as_ref().is_err_and(was_stale) {
-                    return pool.send_fresh(target, head(), body::None::new()).await;
+                    // In a box: few requests are repeated, and all have room for this.
+                    return Box::pin(pool.send_fresh(target, head(), body::None::new())).await;
                 }
                 answer
             }

@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub use self::{
     control::{OriginControl, OriginRegistry},
     fault::OriginFault,
-    upload::{Upload, UploadFraming},
+    upload::Upload,
 };
 use self::{head::RequestTraits, writing::Sending};
 use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};

@@ -1,16 +1,25 @@
-//! Sends requests to origins over pooled, guarded connections: the bare connector of awc with our stream beneath it.
+//! Sends requests to origins over guarded connections: the bare connector of awc opens them, with our stream beneath, and they
+//! are kept here, for awc's own pool closes what is idle only when the next request comes.
 //!
 //! One per worker thread. It neither retries nor rewrites: it says what came back, or what went wrong, with an
 //! [`OriginFault`](super::origin_stream::OriginFault) inside the error.
 
-use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix_http::{
     ConnectionType, Payload, RequestHeadType, ResponseHead,
     body::{BoxBody, MessageBody},
-    header::{DATE, EXPECT},
+    header::{DATE, EXPECT, HOST, HeaderName, HeaderValue},
 };
-use actix_service::Service as _;
+use actix_service::Service;
 use awc::error::{ConnectError, SendRequestError};
 use futures_core::future::LocalBoxFuture;
 use http::{
@@ -19,17 +28,18 @@ use http::{
 };
 
 pub use self::tunnel::{TunnelAnswer, TunnelIo};
-use self::unrun::Unrun;
+use self::{link::Link, links::Links, unrun::Unrun};
 use crate::proxy::{
     connect::{OriginConnect, Plain, Transport},
     names::{NameCache, Resolve, SystemResolver},
-    origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry},
+    origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, Upload},
 };
 use crate::tls::origin::OriginTls;
 
+mod link;
+mod links;
 mod tunnel;
 mod unrun;
-mod upload;
 
 /// How connections to origins are opened, used and kept.
 #[derive(Clone, Debug)]
@@ -89,8 +99,20 @@ pub struct OriginTarget {
     uri: Uri,
     scheme: OriginScheme,
     authority: Authority,
+    /// Where the connections to `authority` are kept, the same for all targets of this one: a number is quicker to find.
+    slot: usize,
     address: Option<SocketAddr>,
     limits: Option<OriginLimits>,
+}
+
+/// The slot of an authority.
+fn slot(authority: &Authority) -> usize {
+    static SLOTS: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
+    let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = slots.len();
+    *slots
+        .entry(authority.as_str().to_ascii_lowercase())
+        .or_insert(next)
 }
 
 impl OriginTarget {
@@ -105,6 +127,7 @@ impl OriginTarget {
         Self {
             uri,
             scheme: OriginScheme::default(),
+            slot: slot(&authority),
             authority,
             address: None,
             limits: None,
@@ -175,13 +198,20 @@ pub struct OriginPool {
     reuse: bool,
 }
 
-/// The connections of one scheme. The pool of awc tells connections apart by authority alone, so each scheme has its own.
+/// The connections of one scheme.
 #[derive(Clone)]
 struct Lane {
     send: Rc<SendFn>,
     tunnel: Rc<TunnelFn>,
+    give_up: Rc<GiveUpFn>,
     registry: Rc<OriginRegistry>,
 }
+
+/// Closes the idle connections to a slot.
+type GiveUpFn = dyn Fn(usize);
+
+/// By which all idle connections of a worker can be closed, one entry a lane.
+type Rooms = Rc<RefCell<Vec<Box<dyn Fn()>>>>;
 
 impl OriginPool {
     /// An empty pool. Needs the runtime of the worker it is to serve.
@@ -192,12 +222,13 @@ impl OriginPool {
     /// As [`OriginPool::new`], with a resolver of names of its own.
     pub fn with_resolver(settings: PoolSettings, resolver: Rc<dyn Resolve>) -> Self {
         let names = Rc::new(NameCache::new(resolver, settings.dns_refresh));
+        let rooms = Rooms::default();
         let tls = settings
             .tls
             .clone()
-            .map(|tls| Lane::new(&settings, tls, &names));
+            .map(|tls| Lane::new(&settings, tls, &names, &rooms));
         Self {
-            plain: Lane::new(&settings, Plain, &names),
+            plain: Lane::new(&settings, Plain, &names, &rooms),
             tls,
             reuse: settings.reuse,
         }
@@ -239,7 +270,7 @@ impl OriginPool {
     ) -> SendResult {
         if let Some(Outgoing { head, body }) = outgoing.take() {
             *outgoing = Some(Outgoing {
-                head: self.prepare(head),
+                head: self.prepare(head, target),
                 body,
             });
         }
@@ -266,6 +297,7 @@ impl OriginPool {
     pub fn give_up_idle(&self, target: &OriginTarget) {
         if let Ok(lane) = self.lane(target) {
             lane.registry.retire_all(&target.authority);
+            (lane.give_up)(target.slot);
         }
     }
 
@@ -285,7 +317,9 @@ impl OriginPool {
         target: &OriginTarget,
         head: &mut Option<RequestHeadType>,
     ) -> TunnelResult {
-        *head = head.take().map(without_expect);
+        *head = head
+            .take()
+            .map(|head| with_host(without_expect(head), target));
         (self.lane(target)?.tunnel)(target, head).await
     }
 
@@ -304,8 +338,8 @@ impl OriginPool {
         }
     }
 
-    fn prepare(&self, head: RequestHeadType) -> RequestHeadType {
-        let mut head = without_expect(head);
+    fn prepare(&self, head: RequestHeadType, target: &OriginTarget) -> RequestHeadType {
+        let mut head = with_host(without_expect(head), target);
         if let (RequestHeadType::Owned(head), false) = (&mut head, self.reuse) {
             head.set_connection_type(ConnectionType::Close);
         }
@@ -314,7 +348,12 @@ impl OriginPool {
 }
 
 impl Lane {
-    fn new<T: Transport>(settings: &PoolSettings, transport: T, names: &Rc<NameCache>) -> Self {
+    fn new<T: Transport>(
+        settings: &PoolSettings,
+        transport: T,
+        names: &Rc<NameCache>,
+        rooms: &Rooms,
+    ) -> Self {
         let registry = Rc::new(OriginRegistry::default());
         let connect = OriginConnect {
             transport,
@@ -331,55 +370,51 @@ impl Lane {
         } else {
             settings.connect_timeout + Duration::from_secs(5)
         };
-        let connector = || {
-            let connector = awc::Connector::new()
-                .connector(connect.clone())
-                // Counts requests in flight, bodies included, over all origins: a few slow streams would stop all other traffic.
-                .limit(0)
-                .timeout(backstop)
-                .conn_keep_alive(settings.keep_alive)
-                .conn_lifetime(settings.lifetime);
-            Rc::new(connector.finish())
-        };
-        // Connections of tunnels never come back, so this second pool stays empty: a request that cannot be repeated gets a
-        // fresh connection.
-        let (requests, tunnels) = (connector(), connector());
-
-        let (shared, unrun) = (Rc::clone(&registry), Rc::new(Unrun::default()));
+        // No connection is ever given back to its pool, so each call opens one.
+        let connector = awc::Connector::new()
+            .connector(connect)
+            // Counts connections that are open, over all origins: a few slow streams would stop all other traffic.
+            .limit(0)
+            .timeout(backstop)
+            .finish();
+        let connector = Rc::new(Opening {
+            connector,
+            registry: Rc::clone(&registry),
+            rooms: Rc::clone(rooms),
+        });
+        let links = Links::new(settings.keep_alive, settings.lifetime);
+        let (kept, unrun) = (Rc::clone(&links), Rc::new(Unrun::default()));
+        rooms
+            .borrow_mut()
+            .push(Box::new(move || kept.give_up_all()));
+        let (opening, kept) = (Rc::clone(&connector), Rc::clone(&links));
         let send: Rc<SendFn> = Rc::new(move |target, outgoing| {
-            let (requests, registry, unrun) =
-                (Rc::clone(&requests), Rc::clone(&shared), Rc::clone(&unrun));
-            let (connect, limits) = (target.connect(), target.limits);
+            let (opening, links, unrun) =
+                (Rc::clone(&opening), Rc::clone(&kept), Rc::clone(&unrun));
             Box::pin(async move {
-                let connection = requests.call(connect).await?;
-                // Nothing is awaited between: what was handed out last is this connection.
-                let control = registry.take_handed_out();
-                let Some(Outgoing { head, body }) = outgoing.take() else {
-                    return Err(nothing_to_send());
+                let (head, link) = if let Some(mut link) = links.take(target.slot) {
+                    let Outgoing { head, body } = outgoing.take().ok_or_else(nothing_to_send)?;
+                    instruct(link.control(), &head, body, target.limits);
+                    (link.ask(head).await?, link)
+                } else {
+                    let (connection, control) = opening.open(target).await?;
+                    let Outgoing { head, body } = outgoing.take().ok_or_else(nothing_to_send)?;
+                    instruct(&control, &head, body, target.limits);
+                    let asking = unrun.first_poll_of(connection.open_tunnel(head));
+                    // In a box: most requests go over a connection that is there.
+                    let (head, framed) = Box::pin(asking).await?;
+                    (head, Link::adopt(framed, control))
                 };
-                instruct(control.as_deref(), &head, limits);
-                let (head, announced, upload) = upload::part(head, body);
-                match (upload, control) {
-                    (Some(upload), Some(control)) => control.carry(upload),
-                    (Some(_), None) => return Err(nobody_to_carry()),
-                    (None, _) => {}
-                }
-                unrun
-                    .first_poll_of(connection.send_request(head, announced))
-                    .await
+                Ok((head, link.into_payload(&links, target.slot)))
             })
         });
-        let shared = Rc::clone(&registry);
+        let opening = connector;
         let tunnel: Rc<TunnelFn> = Rc::new(move |target, outgoing| {
-            let (tunnels, registry) = (Rc::clone(&tunnels), Rc::clone(&shared));
-            let (connect, limits) = (target.connect(), target.limits);
+            let opening = Rc::clone(&opening);
             Box::pin(async move {
-                let connection = tunnels.call(connect).await?;
-                let control = registry.take_handed_out();
-                let Some(head) = outgoing.take() else {
-                    return Err(nothing_to_send());
-                };
-                instruct(control.as_deref(), &head, limits);
+                let (connection, control) = opening.open(target).await?;
+                let head = outgoing.take().ok_or_else(nothing_to_send)?;
+                instruct(&control, &head, BoxBody::new(()), target.limits);
                 let (head, framed) = connection.open_tunnel(head).await?;
                 Ok(TunnelAnswer::new(head, framed))
             })
@@ -387,8 +422,45 @@ impl Lane {
         Self {
             send,
             tunnel,
+            give_up: Rc::new(move |slot| links.give_up(slot)),
             registry,
         }
+    }
+}
+
+/// Opens connections.
+struct Opening<C> {
+    connector: C,
+    registry: Rc<OriginRegistry>,
+    rooms: Rooms,
+}
+
+impl<C, Connection> Opening<C>
+where
+    C: Service<awc::Connect, Response = Connection, Error = ConnectError>,
+{
+    /// A new connection, and what its stream is told by. Where the system has nothing left for one, idle ones are given up first.
+    async fn open(
+        &self,
+        target: &OriginTarget,
+    ) -> Result<(Connection, Rc<OriginControl>), SendRequestError> {
+        let mut opened = self.connector.call(target.connect()).await;
+        let is_short = |error: &ConnectError| {
+            matches!(
+                OriginFault::find(error),
+                Some(OriginFault::OutOfSockets { .. })
+            )
+        };
+        if opened.as_ref().is_err_and(is_short) {
+            for give_up_all in self.rooms.borrow().iter() {
+                give_up_all();
+            }
+            opened = self.connector.call(target.connect()).await;
+        }
+        let connection = opened?;
+        // Nothing is awaited between: what was handed out last is this connection.
+        let control = self.registry.take_handed_out();
+        Ok((connection, control.ok_or_else(unknown)?))
     }
 }
 
@@ -397,25 +469,49 @@ fn nothing_to_send() -> SendRequestError {
 }
 
 /// Every connection says so when it is given out, so this is not reached.
-fn nobody_to_carry() -> SendRequestError {
+fn unknown() -> SendRequestError {
     SendRequestError::Send(std::io::Error::other(
         "the connection did not make itself known",
     ))
 }
 
 /// Tells a connection what holds for the exchange to come.
-fn instruct(control: Option<&OriginControl>, head: &RequestHeadType, limits: Option<OriginLimits>) {
-    let Some(control) = control else { return };
+fn instruct(
+    control: &OriginControl,
+    head: &RequestHeadType,
+    body: BoxBody,
+    limits: Option<OriginLimits>,
+) {
     if let Some(limits) = limits {
         control.set_limits(limits);
     }
-    if !head.as_ref().headers.contains_key(DATE)
-        && !head
-            .extra_headers()
-            .is_some_and(|extra| extra.contains_key(DATE))
-    {
+    if !has(head, &DATE) {
         control.leave_date_out();
     }
+    if let Some(upload) = Upload::new(body) {
+        control.carry(upload);
+    }
+}
+
+fn has(head: &RequestHeadType, name: &HeaderName) -> bool {
+    head.as_ref().headers.contains_key(name)
+        || head
+            .extra_headers()
+            .is_some_and(|extra| extra.contains_key(name))
+}
+
+/// The head with a `Host`, that of its URI or of the target where it has none.
+fn with_host(mut head: RequestHeadType, target: &OriginTarget) -> RequestHeadType {
+    if !has(&head, &HOST) {
+        let authority = head.as_ref().uri.authority().unwrap_or(&target.authority);
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            match &mut head {
+                RequestHeadType::Owned(head) => drop(head.headers.insert(HOST, host)),
+                RequestHeadType::Rc(head, _) => drop(Rc::make_mut(head).headers.insert(HOST, host)),
+            }
+        }
+    }
+    head
 }
 
 fn without_expect(mut head: RequestHeadType) -> RequestHeadType {

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::clock::now;
+
 /// How long a minimum rate is not asked for when no idle limit gives the figure.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
@@ -27,7 +29,7 @@ impl Alarm {
     /// Sets the deadline unless one is set already. Zero means: no limit.
     pub(crate) fn arm(&mut self, wait: Duration) {
         if self.due.is_none() && !wait.is_zero() {
-            self.due = Instant::now().checked_add(wait);
+            self.due = now().checked_add(wait);
         }
     }
 
@@ -52,7 +54,7 @@ impl Alarm {
         }
         loop {
             ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= due || Instant::now() >= due {
+            if sleep.deadline() >= due || now() >= due {
                 self.due = None;
                 return Poll::Ready(());
             }
@@ -112,7 +114,9 @@ impl PaceMeter {
     pub(crate) fn moved(&mut self, count: usize) {
         self.moved_bytes = self.moved_bytes.saturating_add(count as u64);
         if let Some(since) = self.waiting_since.take() {
-            self.waited = self.waited.saturating_add(since.elapsed());
+            self.waited = self
+                .waited
+                .saturating_add(now().saturating_duration_since(since));
             self.alarm.disarm();
         }
     }
@@ -123,7 +127,7 @@ impl PaceMeter {
             return Poll::Pending;
         }
         if self.waiting_since.is_none() {
-            let now = Instant::now();
+            let now = now();
             self.waiting_since = Some(now);
             let mut wait = pace.idle;
             self.rate_decides = false;

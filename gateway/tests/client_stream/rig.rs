@@ -1,4 +1,4 @@
-//! A server of actix-http behind the guard, or without it, and a client on a raw socket.
+//! A server behind the guard, ours or that of actix-http, or without it, and a client on a raw socket.
 
 use std::{
     convert::Infallible,
@@ -21,10 +21,12 @@ use actix_rt::net::TcpStream;
 use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, fn_service};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_core::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use postern_gateway::front::client_stream::{
     ClientControl, ClientFault, ClientGuard, ClientLimits, ClientStream, Pace,
 };
+use postern_gateway::front::dispatcher::{self, Handler};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing here takes this long unless it hangs.
@@ -86,7 +88,28 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
+    /// Guarded streams with our dispatcher above them, as clients meet them.
     pub(crate) fn guarded(limits: ClientLimits) -> Self {
+        let seen = Seen::default();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = seen.clone();
+        let server =
+            Server::build()
+                .workers(1)
+                .disable_signals()
+                .listen("guarded", listener, move || {
+                    let faults = shared.clone();
+                    ClientGuard::new(limits)
+                        .observed_by(move |_, fault| faults.faults.lock().unwrap().push(fault))
+                        .accept()
+                        .and_then(dispatcher::service(Rc::new(shared.clone())))
+                });
+        Self::start(server.unwrap().run(), address, seen)
+    }
+
+    /// Guarded streams with actix-http above them, as operators meet them.
+    pub(crate) fn before_actix(limits: ClientLimits) -> Self {
         let seen = Seen::default();
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -107,7 +130,10 @@ impl TestServer {
                         .on_connect_ext(|io: &ClientStream<TcpStream>, data| {
                             data.insert(io.control());
                         })
-                        .finish(fn_service(move |req| handle(req, seen.clone())));
+                        .finish(fn_service(move |req: Request| {
+                            let control = req.conn_data::<Rc<ClientControl>>().cloned();
+                            handle(req, control, seen.clone()).map(Ok::<_, Infallible>)
+                        }));
                     guard.accept().and_then(http)
                 });
         Self::start(server.unwrap().run(), address, seen)
@@ -130,7 +156,9 @@ impl TestServer {
                         .keep_alive(3 * SHORT)
                         .h1_allow_half_closed(false)
                         .client_disconnect_timeout(Duration::from_secs(2))
-                        .finish(fn_service(move |req| handle(req, seen.clone())))
+                        .finish(fn_service(move |req| {
+                            handle(req, None, seen.clone()).map(Ok::<_, Infallible>)
+                        }))
                         .tcp()
                 });
         Self::start(server.unwrap().run(), address, seen)
@@ -176,12 +204,46 @@ impl Drop for TestServer {
     }
 }
 
-async fn handle(mut req: Request, seen: Seen) -> Result<Response<BoxBody>, Infallible> {
+impl Handler for Seen {
+    type Body = BoxBody;
+    type Connection = ();
+
+    fn refuse(&self, _: &ClientControl, _: ClientFault) -> Option<Response<Self::Body>> {
+        None
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
+    fn connected(&self) {}
+
+    fn expect(
+        &self,
+        request: Request,
+        _: &Rc<ClientControl>,
+    ) -> Result<Request, Box<Response<BoxBody>>> {
+        Ok(request)
+    }
+
+    fn answer(
+        self: &Rc<Self>,
+        request: Request,
+        client: &Rc<ClientControl>,
+    ) -> LocalBoxFuture<'static, Response<BoxBody>> {
+        Box::pin(handle(request, Some(Rc::clone(client)), Self::clone(self)))
+    }
+}
+
+async fn handle(
+    mut req: Request,
+    control: Option<Rc<ClientControl>>,
+    seen: Seen,
+) -> Response<BoxBody> {
     seen.called.fetch_add(1, Ordering::SeqCst);
     let running = Running::new(&seen);
-    let control = req.conn_data::<Rc<ClientControl>>().cloned();
     let path = req.path().to_owned();
-    let response = match path.as_str() {
+    match path.as_str() {
         "/echo" => match read_all(req.take_payload()).await {
             Ok(body) => Response::build(StatusCode::OK)
                 .body(body.freeze())
@@ -253,8 +315,7 @@ async fn handle(mut req: Request, seen: Seen) -> Result<Response<BoxBody>, Infal
             response.map_into_boxed_body()
         }
         _ => text(path),
-    };
-    Ok(response)
+    }
 }
 
 fn text(path: String) -> Response<BoxBody> {
@@ -299,6 +360,11 @@ impl Client {
     }
 
     pub(crate) async fn response_to(&mut self, method: &str) -> (u16, String) {
+        let (head, body) = self.head_and_body(method).await;
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    pub(crate) async fn head_and_body(&mut self, method: &str) -> (String, String) {
         let reading = async {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -307,13 +373,12 @@ impl Client {
                 }));
             }
             let head = String::from_utf8(head).unwrap();
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
             let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             let mut body = vec![0; length.filter(|_| method != "HEAD").unwrap_or(0)];
             self.io.read_exact(&mut body).await.unwrap();
-            (status, String::from_utf8(body).unwrap())
+            (head, String::from_utf8(body).unwrap())
         };
         tokio::time::timeout(HANG, reading)
             .await

@@ -202,7 +202,7 @@ fn a_body_that_breaks_off_never_looks_complete() {
         let key = rig.key("acme", &[]);
         let mut connection = Connection::open(rig.public);
         connection.send(format!(
-            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\nconnection: close\r\n\r\n",
             key.header()
         ));
         // Either the head went out before the end was known, or there was still time for a refusal.
@@ -216,8 +216,7 @@ fn a_body_that_breaks_off_never_looks_complete() {
         }
         let text = String::from_utf8_lossy(&bytes);
         assert!(
-            text.is_empty()
-                || text.starts_with("HTTP/1.1 502")
+            text.starts_with("HTTP/1.1 502")
                 || !text.ends_with("0\r\n\r\n") && !text.contains("content-length: 3\r\n"),
             "{answer:?}: {text:?}"
         );

@@ -382,3 +382,38 @@ fn a_client_that_stops_in_the_middle_of_its_body_is_told_so_and_the_origin_never
         "{arrived}"
     );
 }
+
+#[test]
+fn an_answer_that_breaks_off_is_502_or_seen_to_be_cut_and_never_nothing() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcd",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcd",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+    ] {
+        let origin = Origin::answering_bytes(answer);
+        let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]).header();
+        for _ in 0..30 {
+            let mut client = std::net::TcpStream::connect(rig.public).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            write!(
+                client,
+                "GET / HTTP/1.1\r\nhost: h\r\n{key}\r\nconnection: close\r\n\r\n"
+            )
+            .unwrap();
+            let mut told = String::new();
+            let _ = client.read_to_string(&mut told);
+            let (head, rest) = told.split_once("\r\n\r\n").expect("an answer");
+            if head.starts_with("HTTP/1.1 502") {
+                assert!(rest.contains("origin_bad_answer"), "{told}");
+            } else {
+                assert!(head.starts_with("HTTP/1.1 200"), "{told}");
+                assert!(
+                    rest.contains("abcd") && !rest.contains("0\r\n\r\n"),
+                    "{told}"
+                );
+            }
+            drop(client);
+        }
+    }
+}

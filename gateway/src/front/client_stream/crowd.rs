@@ -5,7 +5,7 @@
 //! between two. A request costs two steps in a linked list, without an allocation.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -17,6 +17,8 @@ const NONE: usize = usize::MAX;
 /// The connections of a worker.
 pub(super) struct Crowd {
     most: usize,
+    /// Nobody may stay that is idle.
+    is_closed: Cell<bool>,
     seats: RefCell<Seats>,
 }
 
@@ -56,6 +58,7 @@ impl Crowd {
     pub(super) fn of_at_most(most: usize) -> Rc<Self> {
         Rc::new(Self {
             most,
+            is_closed: Cell::new(false),
             seats: RefCell::new(Seats {
                 seats: Vec::new(),
                 free: Vec::new(),
@@ -70,17 +73,28 @@ impl Crowd {
     /// Takes in a connection, which is idle at first. The one that goes for it is another.
     pub(super) fn enter(self: &Rc<Self>) -> Place {
         let seat = self.seats.borrow_mut().take();
+        // Before it is among those that are idle, so that another goes for it.
         self.make_room();
         self.seats.borrow_mut().link(seat);
+        if self.is_closed.get() {
+            self.make_room();
+        }
         Place {
             crowd: Rc::clone(self),
             seat,
         }
     }
 
+    /// Sends every idle connection away, and from now on every other as soon as it is idle.
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        self.make_room();
+    }
+
     fn make_room(&self) {
+        let most = if self.is_closed.get() { 0 } else { self.most };
         loop {
-            let sent_away = self.seats.borrow_mut().send_one_away(self.most);
+            let sent_away = self.seats.borrow_mut().send_one_away(most);
             match sent_away {
                 // Waking runs nothing of the connection yet, but no borrow is to stand while it happens.
                 Some(Some(waker)) => waker.wake(),
@@ -92,6 +106,11 @@ impl Crowd {
 }
 
 impl Place {
+    /// Whether it is sent away because the listener ends, and not for another.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.crowd.is_closed.get()
+    }
+
     /// Ready when the connection is to go, to make room. Otherwise the task is woken when it is.
     pub(crate) fn poll_sent_away(&self, cx: &Context<'_>) -> Poll<()> {
         let mut seats = self.crowd.seats.borrow_mut();
@@ -263,6 +282,18 @@ mod tests {
         assert!(!is_sent_away(&fifth), "nobody is idle but the newest");
         first.idle();
         assert!(is_sent_away(&fifth) && !is_sent_away(&first));
+    }
+
+    #[test]
+    fn of_a_closed_crowd_all_go_once_they_are_idle() {
+        let crowd = Crowd::of_at_most(8);
+        let (idle, busy) = (crowd.enter(), crowd.enter());
+        busy.busy();
+        crowd.close();
+        assert!(is_sent_away(&idle) && !is_sent_away(&busy));
+        assert!(is_sent_away(&crowd.enter()));
+        busy.idle();
+        assert!(is_sent_away(&busy) && busy.is_closed());
     }
 
     #[test]

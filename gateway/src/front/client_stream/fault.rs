@@ -1,7 +1,8 @@
 //! What a client can do wrong on the wire, and what it is told.
 
-use std::fmt;
+use std::{fmt, time::SystemTime};
 
+use actix_http::header::HttpDate;
 use thiserror::Error;
 
 use crate::front::proxy_protocol::ProxyHeaderFault;
@@ -152,6 +153,18 @@ impl ClientFault {
         )
     }
 }
+
+/// An answer that the guard itself writes, with its date (RFC 9110, section 6.6.1), and without its content where the head alone
+/// was asked for (section 9.3.2).
+pub(super) fn dated(response: &[u8], is_head: bool) -> Vec<u8> {
+    let end = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 2);
+    let (head, rest) = response.split_at(end);
+    let rest = if is_head { END_OF_HEAD } else { rest };
+    let date = HttpDate::from(SystemTime::now());
+    [head, format!("date: {date}\r\n").as_bytes(), rest].concat()
+}
+
+const END_OF_HEAD: &[u8] = b"\r\n";
 
 struct Head {
     line: &'static str,

@@ -57,6 +57,7 @@ impl<S> ClientStream<S> {
 
     /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there of its body.
     pub(super) fn judge_held(&mut self) -> Result<bool, ClientFault> {
+        self.is_head = request::asks_for_head(&self.held);
         loop {
             // What is left of the signature of a PROXY protocol header once its empty lines are passed over.
             if self.empty_lines == MAX_EMPTY_LINES && !self.held.is_empty() {
@@ -85,6 +86,7 @@ impl<S> ClientStream<S> {
             }
             let head = self.held.split_to(len);
             self.end = HeadEnd::default();
+            self.is_head = request::asks_for_head(&head);
             if len == 2 && self.empty_lines < MAX_EMPTY_LINES {
                 self.empty_lines += 1;
                 if self.held.is_empty() {
@@ -114,6 +116,7 @@ impl<S> ClientStream<S> {
         if len == 2 || len > self.limits.head_bytes {
             return Ok(None);
         }
+        self.is_head = request::asks_for_head(head);
         let request = request::read(head, &self.limits)?;
         self.begin_exchange(request);
         Ok(Some(len + self.begin_body(rest)))
@@ -192,7 +195,9 @@ impl<S: ClientSocket> ClientStream<S> {
     /// Nothing has come: a matter of the time that is left for a head, or for it to begin.
     pub(super) fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.place.poll_sent_away(cx).is_ready() {
-            self.control.note_fault(ClientFault::MadeRoom);
+            if !self.place.is_closed() {
+                self.control.note_fault(ClientFault::MadeRoom);
+            }
             // There is nothing that it could be told: whatever it asks next comes too late.
             self.held.clear();
             self.close();

@@ -23,8 +23,11 @@ pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) struct Request {
     /// `None`: no body.
     pub(super) body: Option<Framing>,
-    /// `HEAD`: the response has no body.
-    pub(super) is_head: bool,
+}
+
+/// `HEAD`: the response has no body. Can be asked of the beginning of a head, and of one that is at fault.
+pub(super) fn asks_for_head(head: &[u8]) -> bool {
+    head.starts_with(b"HEAD ")
 }
 
 /// Reads one complete head, which ends with its empty line and has no bare line feed.
@@ -61,10 +64,7 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
         let endless = (method == b"CONNECT").then_some(Framing::UntilClose);
         seen.length.and_then(Framing::length).or(endless)
     };
-    Ok(Request {
-        body,
-        is_head: method == b"HEAD",
-    })
+    Ok(Request { body })
 }
 
 /// The fault of a head whose end has not come, where its beginning tells; `held` are its bytes so far.

@@ -12,8 +12,8 @@ use super::{
     ASIDE_BYTES, ClientControl, ClientFault, ClientLimits, ClientStream, Refused,
     control::Listeners,
     crowd::{Crowd, Place},
+    fault,
     request::TLS_HANDSHAKE,
-    writing::MAX_LINGER_BYTES,
 };
 use crate::{
     front::http2,
@@ -58,6 +58,11 @@ impl ClientGuard {
         self
     }
 
+    /// Closes every connection that is idle, and from now on every other once it is.
+    pub fn close_idle(&self) {
+        self.crowd.close();
+    }
+
     /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
     #[must_use]
     pub fn observed_by(mut self, observer: impl Fn(&ClientControl, ClientFault) + 'static) -> Self {
@@ -87,7 +92,13 @@ impl ClientGuard {
         self.wrap_at(self.crowd.enter(), io, peer)
     }
 
-    fn wrap_at<S>(&self, place: Place, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+    /// Guards a stream that was taken in.
+    pub(crate) fn wrap_at<S>(
+        &self,
+        place: Place,
+        io: S,
+        peer: Option<SocketAddr>,
+    ) -> ClientStream<S> {
         ClientStream::new(io, Rc::clone(&self.limits), self.control(peer), place)
     }
 
@@ -99,9 +110,12 @@ impl ClientGuard {
     ) -> io::Result<T> {
         let mut first = pin!(first);
         poll_fn(|cx| match first.as_mut().poll(cx) {
-            Poll::Pending => place
-                .poll_sent_away(cx)
-                .map(|()| Err(self.turn_away(None, ClientFault::MadeRoom))),
+            Poll::Pending => place.poll_sent_away(cx).map(|()| {
+                Err(match place.is_closed() {
+                    true => io::ErrorKind::ConnectionAborted.into(),
+                    false => self.turn_away(None, ClientFault::MadeRoom),
+                })
+            }),
             done => done,
         })
         .await
@@ -202,16 +216,6 @@ impl ClientGuard {
         Ok((place, io, peer, begins))
     }
 
-    /// Guards a stream that was taken in.
-    pub(crate) fn wrap_in<S>(
-        &self,
-        place: Place,
-        io: S,
-        peer: Option<SocketAddr>,
-    ) -> (ClientStream<S>, Protocol, Option<SocketAddr>) {
-        (self.wrap_at(place, io, peer), Protocol::Http1, peer)
-    }
-
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks plain HTTP is answered in it; any other
     /// that does not manage the handshake is closed without a word: there is nothing that it would understand.
     pub fn accept_tls(
@@ -303,7 +307,7 @@ async fn shake(
         _ if first.iter().all(u8::is_ascii_alphabetic) => {
             control.note_fault(ClientFault::PlainOnTls);
             if let Some(response) = control.refusal(false) {
-                answer_and_close(&mut io, &response).await?;
+                answer_and_close(&mut io, &fault::dated(&response, false)).await?;
             }
             Err(io::ErrorKind::InvalidData.into())
         }
@@ -318,13 +322,9 @@ async fn shake(
 async fn answer_and_close(io: &mut TcpStream, response: &[u8]) -> io::Result<()> {
     io.write_all(response).await?;
     io.shutdown().await?;
-    let (mut aside, mut taken) = ([0; ASIDE_BYTES], 0);
-    while taken < MAX_LINGER_BYTES {
-        match io.read(&mut aside).await? {
-            0 => break,
-            read => taken += read,
-        }
-    }
+    let mut aside = [0; ASIDE_BYTES];
+    // The handshake has a deadline, and so has this.
+    while io.read(&mut aside).await? > 0 {}
     Ok(())
 }
 

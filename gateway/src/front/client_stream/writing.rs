@@ -10,12 +10,9 @@ use std::{
 use tokio::io::ReadBuf;
 
 use super::{
-    ASIDE_BYTES, ClientFault, ClientSocket, ClientStream, Incoming,
+    ASIDE_BYTES, ClientFault, ClientSocket, ClientStream, Incoming, fault,
     response::{Event, Outgoing},
 };
-
-/// What is taken in at most after the connection has been given up, for the client to read its answer.
-pub(super) const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 impl<S: ClientSocket> ClientStream<S> {
     /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
@@ -24,6 +21,7 @@ impl<S: ClientSocket> ClientStream<S> {
             if self.owed {
                 self.control.note_refused_request();
             }
+            let response = fault::dated(&response, self.is_head);
             // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
             if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, &response) {
                 self.control.note_sent(count);
@@ -118,15 +116,15 @@ impl<S: ClientSocket> ClientStream<S> {
                 || !self.held.is_empty())
     }
 
+    /// Takes in what the client still sends, for its time and whatever it is: a reset would take the answer along.
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut space = [MaybeUninit::uninit(); ASIDE_BYTES];
+        let mut space = [MaybeUninit::uninit(); 4 * ASIDE_BYTES];
         while self.poll_linger_deadline(cx).is_pending()
             && self.place.poll_sent_away(cx).is_pending()
-            && self.lingered_bytes < MAX_LINGER_BYTES
         {
             let mut aside = ReadBuf::uninit(&mut space);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut aside)) {
-                Ok(()) if !aside.filled().is_empty() => self.lingered_bytes += aside.filled().len(),
+                Ok(()) if !aside.filled().is_empty() => {}
                 Ok(()) | Err(_) => break,
             }
         }

@@ -12,8 +12,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::front::client_stream::{ClientControl, ClientFault, ClientLimits, Pace};
+use crate::front::dispatcher::Handler;
 use crate::front::http2::body::Body;
-use crate::front::http2::{Serve, request, response};
+use crate::front::http2::{request, response};
 use crate::wire::alarm::PaceMeter;
 
 /// Why a response did not come to its end.
@@ -27,8 +28,8 @@ enum Broken {
 }
 
 /// Answers the request of a stream. A client that resets the stream ends it.
-pub(super) async fn serve<V: Serve>(
-    server: Rc<V>,
+pub(super) async fn serve<H: Handler>(
+    handler: Rc<H>,
     control: Rc<ClientControl>,
     limits: ClientLimits,
     request: http_1::Request<RecvStream>,
@@ -42,12 +43,12 @@ pub(super) async fn serve<V: Serve>(
             drop(parts);
             request.head_mut().peer_addr = control.peer();
             let request = with_body(request, body, &control, limits.body);
-            let served = server.serve(request, Rc::clone(&control));
+            let served = handler.answer(request, &control);
             unless_reset(served, &mut respond).await
         }
         Err(fault) => {
             control.note_fault(fault);
-            server.refuse(&control, fault)
+            handler.refuse(&control, fault)
         }
     };
     let Some(response) = response else {

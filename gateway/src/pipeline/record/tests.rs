@@ -1,4 +1,6 @@
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Mutex;
 
 use actix_http::Payload;

@@ -69,8 +69,8 @@ impl OriginControl {
         self.exchanges.get()
     }
 
-    /// Gives the exchange to come a body, which goes out while its answer is read. Whoever writes the head of the request
-    /// announces it there and writes nothing more.
+    /// Gives the exchange to come a body, which goes out while its answer is read. Whoever writes the head of the request says
+    /// nothing of it there, and writes nothing more: the stream announces it.
     pub fn carry(&self, upload: Upload) {
         self.upload.replace(Some(upload));
     }

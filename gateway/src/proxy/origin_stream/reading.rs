@@ -11,7 +11,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    OriginControl, OriginFault, OriginStream, Phase, body,
+    OriginFault, OriginStream, Phase, body,
     head::{self, Judged, Verdict},
 };
 use crate::wire::{body::Framing, head::HeadEnd};
@@ -148,10 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         let mut space = [0; 1];
         let mut probe = ReadBuf::new(&mut space);
         match self.poll_inner_read(cx, &mut probe) {
-            Poll::Pending => {
-                OriginControl::hand_out(&self.control);
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) if probe.filled().is_empty() => {
                 Poll::Ready(Err(self.fail(OriginFault::ClosedWhileIdle)))
             }

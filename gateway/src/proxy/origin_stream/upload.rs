@@ -31,8 +31,8 @@ pub struct Upload {
 }
 
 /// How the end of the body is told (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadFraming {
+#[derive(Clone, Copy, Debug)]
+enum UploadFraming {
     /// By `Content-Length`; so many bytes are missing.
     Length(u64),
     /// By `Transfer-Encoding: chunked`.
@@ -40,7 +40,7 @@ pub enum UploadFraming {
 }
 
 impl Upload {
-    /// The body, unless it is none. The head of the request has to announce it as [`Upload::framing`] says.
+    /// The body, unless it is none. The stream announces it in the head of the request.
     pub fn new(body: BoxBody) -> Option<Self> {
         let framing = match body.size() {
             BodySize::None | BodySize::Sized(0) => return None,
@@ -56,14 +56,18 @@ impl Upload {
         })
     }
 
-    /// How the end of the body is told; a length is the whole one as long as nothing was sent.
-    pub fn framing(&self) -> UploadFraming {
-        self.framing
-    }
-
-    /// Puts the head of the request before the body.
-    pub(super) fn lead_with(&mut self, head: &[u8]) {
-        self.out.extend_from_slice(head);
+    /// Puts the head of the request before the body: these lines, that of the framing, and the end.
+    pub(super) fn lead_with(&mut self, lines: &[u8]) {
+        self.out.extend_from_slice(lines);
+        match self.framing {
+            UploadFraming::Length(length) => {
+                self.out.extend_from_slice(b"content-length: ");
+                self.out
+                    .extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            }
+            UploadFraming::Chunked => self.out.extend_from_slice(b"transfer-encoding: chunked"),
+        }
+        self.out.extend_from_slice(b"\r\n\r\n");
     }
 
     /// Whether all of it is out.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -60,13 +61,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
             Phase::Spent => return Poll::Ready(Err(OriginFault::Retired.into())),
         }
         if let Some(upload) = &mut this.upload {
-            match split_date(data).filter(|_| this.dateless) {
-                Some((head, _)) => {
-                    upload.lead_with(head);
-                    upload.lead_with(END);
-                }
-                None => upload.lead_with(data),
-            }
+            // Whoever writes the head says nothing of the body.
+            let lines = match split_date(data).filter(|_| this.dateless) {
+                Some((lines, _)) => Some(lines),
+                None => data
+                    .ends_with(END_OF_HEAD)
+                    .then(|| data.strip_suffix(END))
+                    .flatten(),
+            };
+            let Some(lines) = lines else {
+                let cause = "its head was not written in one piece".to_owned();
+                return Poll::Ready(Err(this.fail(OriginFault::BrokenRequest { cause })));
+            };
+            upload.lead_with(lines);
             return Poll::Ready(Ok(data.len()));
         }
         let Some(io) = &mut this.io else {
@@ -213,8 +220,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
 /// What awc ends a head with that has no `Date`; the digits are zeros here.
 const DATE_AND_END: &[u8] = b"date: Thu, 00 Jan 0000 00:00:00 GMT\r\n\r\n";
 
+/// Heads up to this size are put together before they are written.
+const ONE_PIECE_BYTES: usize = 2048;
+
 /// What ends it without.
 const END: &[u8] = b"\r\n";
+
+/// What ends every head.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A head, or the rest of one, as what comes before its last line, a `Date`, and that line with the end of the head.
 pub(super) fn split_date(data: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -233,8 +246,17 @@ pub(super) fn poll_write_without<S: AsyncWrite + Unpin>(
     head: &[u8],
     date: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let count =
-        ready!(Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)]))?;
+    // One piece costs the system less than two.
+    let mut space = [MaybeUninit::uninit(); ONE_PIECE_BYTES];
+    let mut one = ReadBuf::uninit(&mut space);
+    let written = if head.len() + END.len() <= one.capacity() {
+        one.put_slice(head);
+        one.put_slice(END);
+        Pin::new(io).poll_write(cx, one.filled())
+    } else {
+        Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)])
+    };
+    let count = ready!(written)?;
     let skipped = if count > head.len() {
         date.len().saturating_sub(END.len())
     } else {

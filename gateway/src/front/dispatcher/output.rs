@@ -1,0 +1,152 @@
+//! What is on its way to the client, in room that a worker lends: a connection that waits holds none.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_codec::Encoder as _;
+use actix_http::{
+    Response,
+    body::BodySize,
+    h1::{Codec, Message},
+};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::Moved;
+
+/// Room for what nearly every answer has, and every head of a request that comes in one piece.
+const LENT_BYTES: usize = 16 * 1024;
+/// Room that grew beyond this is given back to the system.
+const MOST_KEPT_BYTES: usize = 128 * 1024;
+/// How many connections of a worker may write at once without room being made for them: as many as wait for their clients.
+const LENT_AT_ONCE: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `read` with empty room, of which nothing is kept.
+pub(super) fn with_spare<T>(read: impl FnOnce(&mut BytesMut) -> T) -> T {
+    let mut room = lend();
+    let done = read(&mut room);
+    give_back(room);
+    done
+}
+
+/// Room, empty.
+fn lend() -> BytesMut {
+    let lent = SPARE.with_borrow_mut(Vec::pop);
+    lent.unwrap_or_else(|| BytesMut::with_capacity(LENT_BYTES))
+}
+
+fn give_back(mut room: BytesMut) {
+    room.clear();
+    if (LENT_BYTES..=MOST_KEPT_BYTES).contains(&room.capacity()) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < LENT_AT_ONCE {
+                spare.push(room);
+            }
+        });
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    bytes: BytesMut,
+    /// How many of them are written.
+    written: usize,
+    /// Where the head of the last answer begins, as long as nothing of it is written.
+    head_at: Option<usize>,
+    /// What was written may still wait beneath the stream, as TLS lets it.
+    unflushed: bool,
+}
+
+impl Output {
+    fn room(&mut self) -> &mut BytesMut {
+        if self.bytes.is_empty() {
+            self.bytes = lend();
+        }
+        &mut self.bytes
+    }
+
+    /// How much is gathered.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Whether all of it is with the client's system.
+    pub(super) fn is_out(&self) -> bool {
+        self.bytes.is_empty() && !self.unflushed
+    }
+
+    /// The interim answer by which a client goes on.
+    pub(super) fn say_continue(&mut self) {
+        self.room()
+            .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    pub(super) fn head(
+        &mut self,
+        codec: &mut Codec,
+        head: Response<()>,
+        size: BodySize,
+    ) -> io::Result<()> {
+        let room = self.room();
+        let begins = room.len();
+        codec.encode(Message::Item((head, size)), room)?;
+        self.head_at = Some(begins);
+        Ok(())
+    }
+
+    pub(super) fn piece(&mut self, codec: &mut Codec, piece: Bytes) -> io::Result<()> {
+        codec.encode(Message::Chunk(Some(piece)), self.room())
+    }
+
+    pub(super) fn end(&mut self, codec: &mut Codec) -> io::Result<()> {
+        codec.encode(Message::Chunk(None), self.room())
+    }
+
+    /// Whether nothing of the last answer is written.
+    pub(super) fn holds_whole_head(&self) -> bool {
+        self.head_at.is_some()
+    }
+
+    /// Takes the last answer back.
+    pub(super) fn forget_head(&mut self) {
+        if let Some(begins) = self.head_at.take() {
+            self.bytes.truncate(begins);
+        }
+    }
+
+    /// Writes all that was gathered, and sees it off.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Moved>> {
+        if self.is_out() {
+            return Poll::Ready(Ok(Moved::No));
+        }
+        while let Some(rest @ [_, ..]) = self.bytes.get(self.written..) {
+            let count = ready!(Pin::new(&mut *io).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.head_at = None;
+            self.unflushed = true;
+            self.written += count;
+        }
+        if !self.bytes.is_empty() {
+            self.written = 0;
+            give_back(std::mem::take(&mut self.bytes));
+        }
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(Moved::Yes))
+    }
+}
