@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
 use crate::front::client_stream::ClientFault;
-use crate::http::refusal::CODES;
+use crate::http::refusal::Refusal;
 use crate::telemetry::access_log::{Ending, Entry};
 use crate::telemetry::metrics::number::{Counter, Gauge, Histogram, Observed};
 use crate::telemetry::metrics::text::{Kind, Page};
@@ -59,7 +59,7 @@ pub struct Metrics {
 #[derive(Debug)]
 #[repr(align(64))]
 struct WorkerCounts {
-    refusals: [Counter; CODES.len()],
+    refusals: [Counter; Refusal::CODES.len()],
     faults: [Counter; ClientFault::NAMES.len()],
     causes: [Counter; Cause::NAMES.len()],
     client_gone: Counter,
@@ -191,7 +191,7 @@ impl Metrics {
             Kind::Counter,
             "Answers in the origin's place, by code.",
         );
-        for (index, code) in CODES.iter().enumerate() {
+        for (index, code) in Refusal::CODES.iter().enumerate() {
             refusals.sample(
                 &[("code", code)],
                 sum(&|worker| worker.refusals.get(index).map_or(0, Counter::value)),
@@ -333,7 +333,7 @@ impl WorkerMetrics {
     fn refused(&self, entry: &Entry<'_>) {
         let Some(code) = entry.code else { return };
         let counts = &self.0.counts;
-        let refusal = CODES.iter().position(|known| *known == code);
+        let refusal = Refusal::CODES.iter().position(|known| *known == code);
         if let Some(count) = refusal.and_then(|refusal| counts.refusals.get(refusal)) {
             count.add(1);
         }
