@@ -65,14 +65,17 @@ impl Refused {
 
     /// Writes the counts.
     pub(super) fn write(&self, page: &mut Page) {
-        let mut refused = page.family(
+        let counts = self
+            .by_kind
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        page.by(
             "postern_admin_refusals_total",
             Family::Counter,
             "Answers of the admin listener that refuse a request, by code.",
+            "code",
+            Kind::ALL.map(Kind::code).into_iter().zip(counts),
         );
-        for (kind, count) in Kind::ALL.iter().zip(&self.by_kind) {
-            refused.sample(&[("code", kind.code())], count.load(Ordering::Relaxed));
-        }
     }
 }
 

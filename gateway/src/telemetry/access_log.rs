@@ -286,12 +286,20 @@ impl SecondClock {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::IpAddr;
     use std::sync::{Arc, Condvar, Mutex};
 
     use super::*;
     use crate::telemetry::log_writer::{LogName, finish};
+
+    /// The entry of a request that ended so.
+    pub(in crate::telemetry) fn ended_as(ending: Ending) -> Entry<'static> {
+        Entry {
+            ending,
+            ..entry("/", "x")
+        }
+    }
 
     fn entry<'a>(path: &'a str, request_id: &'a str) -> Entry<'a> {
         Entry {
