@@ -9,6 +9,8 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use time::OffsetDateTime;
+
 use crate::http::client_address::write_caller_address;
 use crate::keys::CallerAddress;
 use crate::telemetry::log_writer::LogWriter;
@@ -109,7 +111,6 @@ struct Batch {
     count: u64,
     /// A task is waiting to hand the batch over.
     hand_over_planned: bool,
-    clock: SecondClock,
 }
 
 impl AccessLog {
@@ -177,7 +178,7 @@ impl Batch {
     fn push(&mut self, entry: &Entry<'_>) {
         let lines = &mut self.lines;
         lines.extend_from_slice(b"{\"time\":\"");
-        self.clock.write(entry.at, lines);
+        push_time(lines, entry.at);
         lines.extend_from_slice(b"\",\"request_id\":");
         push_text(lines, entry.request_id);
         // An address, a number and a closed list of words need no escaping.
@@ -249,40 +250,29 @@ fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
 }
 
-/// Writes times in RFC 3339 with milliseconds, and works out the date only when the second changes.
-#[derive(Default)]
-struct SecondClock {
-    second: u64,
-    text: Vec<u8>,
-}
-
-impl SecondClock {
-    fn write(&mut self, at: SystemTime, lines: &mut Vec<u8>) {
-        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.second != since.as_secs() || self.text.is_empty() {
-            self.second = since.as_secs();
-            self.text.clear();
-            let seconds = i64::try_from(self.second).unwrap_or(0);
-            let date = time::OffsetDateTime::from_unix_timestamp(seconds)
-                .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-            let (hour, minute, second) = date.to_hms();
-            let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-            let _ = write!(
-                self.text,
-                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-            );
+/// Writes a moment in RFC 3339, in UTC with milliseconds.
+fn push_time(lines: &mut Vec<u8>, at: SystemTime) {
+    let at = OffsetDateTime::from(at.max(UNIX_EPOCH));
+    let (hour, minute, second, millis) = at.to_hms_milli();
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (end, mut number) in [
+        (4, u16::try_from(at.year()).unwrap_or(9999)),
+        (7, u8::from(at.month()).into()),
+        (10, at.day().into()),
+        (13, hour.into()),
+        (16, minute.into()),
+        (19, second.into()),
+        (23, millis),
+    ] {
+        for digit in text.iter_mut().take(end).rev() {
+            if number == 0 {
+                break;
+            }
+            *digit += (number % 10) as u8;
+            number /= 10;
         }
-        lines.extend_from_slice(&self.text);
-        let millis = since.subsec_millis();
-        let digit = |number: u32| b"0123456789"[(number % 10) as usize];
-        lines.extend_from_slice(&[
-            b'.',
-            digit(millis / 100),
-            digit(millis / 10),
-            digit(millis),
-            b'Z',
-        ]);
     }
+    lines.extend_from_slice(&text);
 }
 
 #[cfg(test)]
@@ -339,6 +329,19 @@ pub(super) mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn times_are_of_rfc_3339() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (981_173_106_007, "2001-02-03T04:05:06.007Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            let mut line = Vec::new();
+            push_time(&mut line, UNIX_EPOCH + Duration::from_millis(millis));
+            assert_eq!(String::from_utf8(line).unwrap(), text);
+        }
     }
 
     /// The first column of the table whose head begins with this.
