@@ -1,6 +1,7 @@
 //! What a request means: its target, who sent it, and how it is refused.
 
 pub mod client_address;
+pub mod denied;
 pub mod health_path;
 pub mod path_rules;
 pub mod percent;

@@ -26,20 +26,21 @@ use actix_http::{
 use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
-use crate::auth::{Caller, CallerTag, Denial, api_key};
+use crate::auth::demand::{Demand, Denial};
+use crate::auth::{Caller, CallerTag, api_key};
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::health_path::HealthPath;
-use crate::http::refusal::{Refusal, Restriction};
+use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
-use crate::keys::{AddressRange, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
+use crate::keys::{AddressRange, KeyTable, KnownKey, Prefix, UnixMillis, token};
 use crate::panics::{caught, caught_in};
 use crate::pipeline::drain::Drain;
 use crate::pipeline::in_flight::RequestsInFlight;
-use crate::pipeline::open_streams::{OpenStreams, Withdrawn};
+use crate::pipeline::open_streams::OpenStreams;
 use crate::pipeline::record::{Exchange, RecordedBody};
 use crate::proxy::body::{BodyFault, RequestBody};
 use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
@@ -51,7 +52,7 @@ use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::upgrade::{self, Client};
 use crate::proxy::vary;
-use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
+use crate::routes::{NoRoute, Route, Routes, is_same};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
@@ -316,7 +317,7 @@ async fn run(
             ))
             .await
     };
-    let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
+    let answer = answer.map_err(|withdrawn| Refusal::of_denial(withdrawn, &route.demand))?;
     let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
     exchange.attempted(route, &answer.failed);
     Ok(for_caller(answer, policy, exchange, route, &caller))
@@ -349,20 +350,15 @@ fn admitted<'a>(
     let route = route(policy, request, &target, exchange.address())?;
     exchange.routed(route);
     let since = worker.streams.looks();
-    let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
-    exchange.called_by(&caller, &worker.streams, since);
-    authorise(&caller, route, exchange.address()).inspect_err(|refusal| {
-        let headers = request.head().headers();
-        exchange.because(
-            match refusal {
-                Refusal::KeyRestricted(Restriction::Address) => Cause::Address,
-                Refusal::KeyRestricted(Restriction::Bucket) => Cause::Bucket,
-                Refusal::InsufficientScope(_) => Cause::Scope,
-                _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
-            }
-            .as_str(),
-        );
+    if !is_current(worker, policy) {
+        return Err(Refusal::NotReady);
+    }
+    let headers = request.head().headers();
+    let caller = caller(worker, policy, &route.demand, headers, exchange).map_err(|denial| {
+        exchange.because(Cause::of(denial, headers, &policy.prefix).as_str());
+        Refusal::of_denial(denial, &route.demand)
     })?;
+    exchange.called_by(&caller, &worker.streams, since);
     admit(policy, size)?;
     // Last: who is refused for something else is in nobody's way.
     if !exchange.charge(&caller) {
@@ -433,76 +429,24 @@ fn is_current(worker: &Worker, policy: &Policy) -> bool {
     worker.keys.is_loaded() && !is_stale
 }
 
-/// Who is calling. A key that is there has to be valid, also where none is needed.
-fn authenticate(
+/// Who is calling, and whether they are let in. A key that is there has to be valid, also where none is needed.
+fn caller(
     worker: &Worker,
     policy: &Policy,
-    route: &Route,
+    demand: &Demand,
     headers: &HeaderMap,
     exchange: &mut Exchange,
-) -> Result<Caller, Refusal> {
-    if !is_current(worker, policy) {
-        return Err(Refusal::NotReady);
-    }
-    let caller = api_key::authenticate(
-        headers,
-        &worker.keys,
-        &policy.prefix,
-        UnixMillis::from(exchange.at()),
-    );
-    let denial = match caller {
-        Ok(caller) => return Ok(caller),
-        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => {
-            return Ok(Caller::Anonymous);
+) -> Result<Caller, Denial> {
+    match api_key::authenticate(headers, &worker.keys, &policy.prefix) {
+        Ok(key) => {
+            let (now, address) = (UnixMillis::from(exchange.at()), exchange.address().client);
+            exchange.presented(&key);
+            demand.admits(&key, now, Some(address))?;
+            Ok(Caller::Key(key))
         }
-        Err(denial) => denial,
-    };
-    exchange.because(Cause::of(&denial, headers, &policy.prefix).as_str());
-    let key = denial
-        .key()
-        .and_then(|_| api_key::presented_key(headers, &worker.keys));
-    if let Some(key) = key {
-        exchange.denied(key);
+        Err(Denial::Missing) => demand.admits_anonymous().map(|()| Caller::Anonymous),
+        Err(denial) => Err(denial),
     }
-    Err(match denial {
-        Denial::Missing => Refusal::KeyMissing,
-        Denial::Twice => Refusal::CredentialTwice,
-        Denial::Malformed(_) | Denial::Unknown => Refusal::KeyInvalid,
-        Denial::Expired(_) => Refusal::KeyExpired,
-        Denial::Revoked(_) => Refusal::KeyRevoked,
-        Denial::Disabled(_) => Refusal::KeyDisabled,
-    })
-}
-
-/// Whether the caller may use the route, and from where it is.
-fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
-    match caller {
-        Caller::Key(key) => match route.objects_to(key, address.client) {
-            None => Ok(()),
-            Some(objection) => Err(objected(objection, route)),
-        },
-        Caller::Anonymous if route.scopes.is_empty() => Ok(()),
-        // Without a key there is nothing that could have the scopes.
-        Caller::Anonymous => Err(Refusal::KeyMissing),
-    }
-}
-
-fn objected(objection: Objection, route: &Route) -> Refusal {
-    match objection {
-        Objection::Address => Refusal::KeyRestricted(Restriction::Address),
-        Objection::Bucket => Refusal::KeyRestricted(Restriction::Bucket),
-        Objection::Scope => lacks_scope(route),
-    }
-}
-
-fn lacks_scope(route: &Route) -> Refusal {
-    Refusal::InsufficientScope(
-        route
-            .scopes
-            .iter()
-            .map(|scope| scope.as_str().to_owned())
-            .collect(),
-    )
 }
 
 /// Whether there is room for the request.
@@ -596,17 +540,6 @@ fn tell_end(headers: &mut HeaderMap, key: &KnownKey) {
         HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok()
     }) {
         headers.insert(HeaderName::from_static("sunset"), end);
-    }
-}
-
-/// What the client is told that may not go on: what it would be told if it began now.
-fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
-    match withdrawn {
-        Withdrawn::Key(KeyStatus::Expired) => Refusal::KeyExpired,
-        Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
-        Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
-        Withdrawn::Gone => Refusal::KeyInvalid,
-        Withdrawn::Refused(objection) => objected(objection, route),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use actix_http::Method;
 use thiserror::Error;
 
-use crate::keys::{BucketName, CallerAddress, KnownKey, Scope};
+use crate::auth::demand::Demand;
 use crate::proxy::Upstream;
 
 /// What a request is matched by and what then holds for it.
@@ -27,12 +27,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// Where its requests go.
     pub upstream: Arc<Upstream>,
-    /// Buckets whose keys it takes; none means every one.
-    pub buckets: Vec<BucketName>,
-    /// Scopes that a credential must have, all of them.
-    pub scopes: Vec<Scope>,
-    /// What happens to a request without a key.
-    pub on_missing_key: MissingKey,
+    /// What its callers have to satisfy.
+    pub demand: Demand,
     /// Whether the origin sees the client's `Host` in place of its own.
     pub preserve_host: bool,
     /// Whether the origin is sent the consumer's metadata.
@@ -41,27 +37,6 @@ pub struct Route {
     pub rewrite_location: bool,
     /// Whether paths pass that gateway and origin could read differently.
     pub allow_ambiguous_path: bool,
-}
-
-/// What a route does with a request that has no key. A key that is there is always checked, and refused when it is
-/// not valid: a bad key is never treated as none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MissingKey {
-    /// It is refused.
-    Reject,
-    /// It passes without an identity, marked as anonymous.
-    Anonymous,
-}
-
-/// Why a route takes no request with a key that is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objection {
-    /// The key may not be used from where the client is.
-    Address,
-    /// The route takes no keys of its bucket.
-    Bucket,
-    /// The key lacks a scope of the route.
-    Scope,
 }
 
 /// Why no route takes a request.
@@ -200,25 +175,6 @@ impl Routes {
 }
 
 impl Route {
-    /// Why it takes no request with this key from there, if it does not. Asked of requests that begin, and again of those that
-    /// go on.
-    #[must_use]
-    pub fn objects_to(&self, key: &KnownKey, address: CallerAddress) -> Option<Objection> {
-        if !key.allows_address(address) {
-            Some(Objection::Address)
-        } else if !self.buckets.is_empty() && !self.buckets.contains(key.consumer().bucket) {
-            Some(Objection::Bucket)
-        } else if self
-            .scopes
-            .iter()
-            .any(|needed| !key.allows(needed.as_str()))
-        {
-            Some(Objection::Scope)
-        } else {
-            None
-        }
-    }
-
     /// Whether it takes requests of this method.
     #[must_use]
     pub fn takes(&self, method: &Method) -> bool {

@@ -32,6 +32,7 @@ use actix_service::{ServiceFactoryExt as _, fn_service};
 use arc_swap::ArcSwap;
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt as _;
+use postern_gateway::auth::demand::{Demand, MissingKey};
 use postern_gateway::front::client_stream::{ClientGuard, ClientLimits};
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
@@ -45,7 +46,7 @@ use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
 use postern_gateway::proxy::proxy_headers::ProxyHeaders;
 use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
-use postern_gateway::routes::{MissingKey, PathCase, PathPrefix, Route, Routes};
+use postern_gateway::routes::{PathCase, PathPrefix, Route, Routes};
 use postern_gateway::store::FeedStatus;
 use postern_gateway::telemetry::access_log::AccessLog;
 use postern_gateway::telemetry::log_writer::{LogName, LogWriter};
@@ -136,9 +137,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         path: PathPrefix::parse(path).unwrap(),
         methods: Vec::new(),
         upstream: Arc::new(Upstream::single(path, OriginUrl::parse(url).unwrap())),
-        buckets: Vec::new(),
-        scopes: Vec::new(),
-        on_missing_key: MissingKey::Anonymous,
+        demand: Demand {
+            on_missing_key: MissingKey::Anonymous,
+            ..Demand::ANY_KEY
+        },
         preserve_host: false,
         forward_metadata: false,
         rewrite_location: true,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_http::header::HeaderValue;
 
 use crate::app::StartError;
+use crate::auth::demand::Demand;
 use crate::config::settings::{ListenSettings, OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
@@ -13,7 +14,7 @@ use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
-use crate::routes::{MissingKey, PathPrefix, Route, Routes};
+use crate::routes::{PathPrefix, Route, Routes};
 
 /// The default upstream, then those of the file.
 pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
@@ -61,9 +62,7 @@ pub(super) fn policy(
         path: PathPrefix::default(),
         methods: Vec::new(),
         upstream: Arc::clone(default_upstream),
-        buckets: Vec::new(),
-        scopes: Vec::new(),
-        on_missing_key: MissingKey::Reject,
+        demand: Demand::ANY_KEY,
         preserve_host: settings.origin.preserve_host,
         forward_metadata: false,
         rewrite_location: true,
@@ -79,9 +78,7 @@ pub(super) fn policy(
             .map(|method| method.0.clone())
             .collect(),
         upstream: upstream(&route.upstream),
-        buckets: route.buckets.clone(),
-        scopes: route.scopes.clone(),
-        on_missing_key: route.on_missing_key,
+        demand: route.demand.clone(),
         preserve_host: route.preserve_host,
         forward_metadata: route.forward_metadata,
         rewrite_location: route.rewrite_location,

@@ -5,7 +5,7 @@ use actix_http::Method;
 use crate::config::reader::Reader;
 use crate::config::settings::RouteSettings;
 use crate::config::value::HostName;
-use crate::routes::{KNOWN_METHODS, MissingKey, PathCase};
+use crate::routes::{KNOWN_METHODS, PathCase};
 
 /// Refuses routes whose requests fall under no one policy: two routes for the same requests, `HEAD` without `GET`, and
 /// paths that some origin takes for one.
@@ -70,7 +70,7 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, route) in routes.iter().enumerate() {
         for (taker, methods) in takers_of_the_rest(routes, route) {
-            if !is_looser(&routes[taker], route) {
+            if !routes[taker].demand.is_looser_than(&route.demand) {
                 continue;
             }
             warnings.push(format!(
@@ -86,7 +86,7 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
         }
         for (other, longer) in routes.iter().enumerate() {
             let inside = longer.path != route.path && route.path.is_above(&longer.path);
-            if inside && longer.hosts.is_empty() && is_looser(longer, route) {
+            if inside && longer.hosts.is_empty() && longer.demand.is_looser_than(&route.demand) {
                 warnings.push(format!(
                     "{} holds for named hosts, but there too {} takes what is below its longer path, and asks for less; add a route for these hosts with that path",
                     shown(index, route),
@@ -146,22 +146,6 @@ fn takes(route: &RouteSettings, method: &Method) -> bool {
         method
     };
     route.methods.is_empty() || route.methods.iter().any(|taken| taken.0 == *method)
-}
-
-/// Whether `one` lets in somebody whom `other` refuses.
-fn is_looser(one: &RouteSettings, other: &RouteSettings) -> bool {
-    let open = |route: &RouteSettings| {
-        route.on_missing_key == MissingKey::Anonymous && route.scopes.is_empty()
-    };
-    let takes_more_buckets = !other.buckets.is_empty()
-        && (one.buckets.is_empty()
-            || one
-                .buckets
-                .iter()
-                .any(|bucket| !other.buckets.contains(bucket)));
-    takes_more_buckets
-        || (open(one) && !open(other))
-        || other.scopes.iter().any(|scope| !one.scopes.contains(scope))
 }
 
 fn shown(index: usize, route: &RouteSettings) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
+use crate::auth::demand::Demand;
 use crate::config::Environment;
 use crate::config::admin::AdminSettings;
 use crate::config::reader::{Effective, Reader};
@@ -16,12 +17,12 @@ use crate::config::value::{
 };
 use crate::front::certificates::ServerPair;
 use crate::http::health_path::HealthPath;
-use crate::keys::{AddressRange, BucketName, Prefix, Scope};
+use crate::keys::{AddressRange, Prefix};
 use crate::leaks::public_keys::KeySource;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::proxy::proxy_headers::{ProxyHeader, ProxyHeaders};
-use crate::routes::{MethodName, MissingKey, PathCase, PathPrefix};
+use crate::routes::{MethodName, PathCase, PathPrefix};
 use crate::store::{DatabaseUrl, Keep};
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::process_log::Format;
@@ -165,12 +166,8 @@ pub struct RouteSettings {
     pub methods: Vec<MethodName>,
     /// Where its requests go; none means the default upstream.
     pub upstream: Option<UpstreamRef>,
-    /// Buckets whose keys it takes; none means every one.
-    pub buckets: Vec<BucketName>,
-    /// Scopes that a credential must have, all of them.
-    pub scopes: Vec<Scope>,
-    /// What happens to a request without a key.
-    pub on_missing_key: MissingKey,
+    /// What its callers have to satisfy.
+    pub demand: Demand,
     /// Whether the origin sees the client's `Host` in place of its own.
     pub preserve_host: bool,
     /// Whether the origin is sent the consumer's metadata.
@@ -399,9 +396,11 @@ impl RouteSettings {
             path,
             methods: section.take_list("methods"),
             upstream: section.take_optional("upstream"),
-            buckets: section.take_list("buckets"),
-            scopes: section.take_list("scopes"),
-            on_missing_key: section.take("on_missing_key", MissingKey::Reject),
+            demand: Demand {
+                buckets: section.take_list("buckets"),
+                scopes: section.take_list("scopes"),
+                on_missing_key: section.take("on_missing_key", Demand::ANY_KEY.on_missing_key),
+            },
             preserve_host: section.take("preserve_host", preserve_host),
             forward_metadata: section.take("forward_metadata", false),
             rewrite_location: section.take("rewrite_location", true),

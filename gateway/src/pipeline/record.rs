@@ -14,6 +14,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
+use crate::auth::demand::Denial;
 use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
@@ -22,7 +23,7 @@ use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
 use crate::panics::{Panicked, caught_in};
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{Admission, Looks, OpenStream, OpenStreams, Withdrawn};
+use crate::pipeline::open_streams::{Admission, Looks, OpenStream, OpenStreams};
 use crate::proxy::body::{BodyProgress, BoxError, BrokenAnswer, OriginBody};
 use crate::proxy::forward::{Failed, Failure};
 use crate::proxy::upstream::attempts::FailedAttempt;
@@ -49,7 +50,6 @@ pub struct Exchange {
     path: ShownPath,
     route: Option<Arc<Route>>,
     key: Option<KnownKey>,
-    denied: Option<KnownKey>,
     client: Option<Rc<ClientControl>>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
@@ -90,7 +90,6 @@ impl Exchange {
             path,
             route: None,
             key: None,
-            denied: None,
             client: None,
             body: None,
             code: None,
@@ -155,8 +154,7 @@ impl Exchange {
 
     /// Who is calling; `since` are the looks of `streams` before the key was looked up.
     pub fn called_by(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Looks) {
-        if let Caller::Key(key) = caller {
-            self.key = Some(key.clone());
+        if let Caller::Key(_) = caller {
             self.streams = Some((Rc::clone(streams), since));
         }
     }
@@ -174,7 +172,7 @@ impl Exchange {
     pub async fn while_admitted<T>(
         &mut self,
         future: impl Future<Output = T>,
-    ) -> Result<T, Withdrawn> {
+    ) -> Result<T, Denial> {
         let mut future = pin!(future);
         let done = poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
@@ -190,7 +188,7 @@ impl Exchange {
     }
 
     /// Ends the response, because the caller may not go on.
-    fn end_as(&mut self, withdrawn: Withdrawn) -> BoxError {
+    fn end_as(&mut self, withdrawn: Denial) -> BoxError {
         self.ending = Ending::KeyEnded;
         let cause = withdrawn.to_string();
         self.cause = Some(cause.clone());
@@ -198,7 +196,7 @@ impl Exchange {
     }
 
     /// Why the caller may not go on, if that is so. Otherwise the task is woken when it is.
-    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawn> {
+    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Denial> {
         if self.open.is_none() {
             let ((streams, since), key, route) = (
                 self.streams.as_ref()?,
@@ -221,9 +219,9 @@ impl Exchange {
         self.client = Some(client);
     }
 
-    /// That the holder of this key was turned away.
-    pub fn denied(&mut self, key: KnownKey) {
-        self.denied = Some(key);
+    /// Which key was presented.
+    pub fn presented(&mut self, key: &KnownKey) {
+        self.key = Some(key.clone());
     }
 
     /// Why it is refused, for the operator alone.
@@ -391,11 +389,6 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The key that was presented, whether it was admitted or not.
-    fn presented(&self) -> Option<&KnownKey> {
-        self.key.as_ref().or(self.denied.as_ref())
-    }
-
     /// Takes over the answer that the guard of the connection gave, or the fault for which it let the client go.
     fn take_over_fault(&mut self) {
         let Some(client) = &self.client else { return };
@@ -448,7 +441,7 @@ impl Drop for Exchange {
         if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
             self.origin_wait = self.waited_in_vain();
         }
-        let key = self.presented();
+        let key = self.key.as_ref();
         let entry = Entry {
             at: self.at,
             request_id: self.request_id.as_str(),
