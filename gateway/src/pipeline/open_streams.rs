@@ -57,6 +57,13 @@ enum Place {
     Ended(Denial),
 }
 
+/// Looks after one request, from the first time on that it has to wait.
+pub struct Watch {
+    streams: Rc<OpenStreams>,
+    since: Looks,
+    entered: Option<OpenStream>,
+}
+
 /// A request that is entered; dropping it takes it out.
 pub struct OpenStream {
     streams: Rc<OpenStreams>,
@@ -146,6 +153,28 @@ impl Admission {
         demand
             .admits(&known, UnixMillis::now(), Some(self.address))
             .err()
+    }
+}
+
+impl Watch {
+    /// A request whose key was looked up after `since`.
+    #[must_use]
+    pub fn new(streams: &Rc<OpenStreams>, since: Looks) -> Self {
+        Self {
+            streams: Rc::clone(streams),
+            since,
+            entered: None,
+        }
+    }
+
+    /// Why the request, which was let in by `admission`, has to end, if it has. Otherwise `waker` is woken when it has.
+    pub fn withdrawn(
+        &mut self,
+        admission: impl FnOnce() -> Admission,
+        waker: &Waker,
+    ) -> Option<Denial> {
+        let enter = || self.streams.enter(admission(), self.since, waker.clone());
+        self.entered.get_or_insert_with(enter).withdrawn(waker)
     }
 }
 
