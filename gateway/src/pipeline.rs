@@ -43,8 +43,9 @@ use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
 pub use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::RequestBody;
-use crate::proxy::forward::{Answer, HostHeader, forward};
+use crate::proxy::forward::forward;
 use crate::proxy::headers;
+use crate::proxy::retry::{Answer, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
 

@@ -9,9 +9,9 @@ use crate::auth::{Caller, api_key};
 use crate::http::target::Target;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
-use crate::proxy::forward::Answer;
 use crate::proxy::headers::{ForOrigin, for_client};
 use crate::proxy::presented_key::PresentedKey;
+use crate::proxy::retry::Answer;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 

@@ -28,7 +28,7 @@ use crate::pipeline::open_streams::{Admission, Looks, OpenStreams, Watch};
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
-use crate::proxy::forward::{Failed, Failure};
+use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::upstream::attempts::FailedAttempt;
 use crate::routes::Route;
 use crate::telemetry::access_log::{AccessLog, Ending, Entry};

@@ -11,7 +11,7 @@ use crate::http::refusal::Refusal;
 use crate::keys::Prefix;
 use crate::panics::Panicked;
 use crate::proxy::body::BodyFault;
-use crate::proxy::forward::Failure;
+use crate::proxy::failure::Failure;
 
 /// What a stage returns that ends a request.
 #[derive(Debug)]
