@@ -14,9 +14,10 @@ use thiserror::Error;
 use crate::auth::demand::Demand;
 use crate::proxy::Upstream;
 
-/// What a request is matched by and what then holds for it.
+/// What a request is matched by and what then holds for it. `U` says where its requests go: a name in the settings, the upstream
+/// of that name once the gateway runs.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct Route<U = Arc<Upstream>> {
     /// What logs call it.
     pub name: Arc<str>,
     /// Hosts that it answers to, in lower case and without a port; none means every host.
@@ -26,7 +27,7 @@ pub struct Route {
     /// Methods that it takes; none means every known one.
     pub methods: Vec<Method>,
     /// Where its requests go.
-    pub upstream: Arc<Upstream>,
+    pub upstream: U,
     /// What its callers have to satisfy.
     pub demand: Demand,
     /// Whether the origin sees the client's `Host` in place of its own.
@@ -174,7 +175,41 @@ impl Routes {
     }
 }
 
-impl Route {
+impl<U> Route<U> {
+    /// A route for every host and method, with what holds where nothing else is said.
+    #[must_use]
+    pub fn new(name: &str, path: PathPrefix, upstream: U) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            path,
+            methods: Vec::new(),
+            upstream,
+            demand: Demand::ANY_KEY,
+            preserve_host: false,
+            forward_metadata: false,
+            rewrite_location: true,
+            allow_ambiguous_path: false,
+        }
+    }
+
+    /// The same route with the upstream that `find` makes of what it names.
+    #[must_use]
+    pub fn with_upstream<V>(self, find: impl FnOnce(U) -> V) -> Route<V> {
+        Route {
+            name: self.name,
+            hosts: self.hosts,
+            path: self.path,
+            methods: self.methods,
+            upstream: find(self.upstream),
+            demand: self.demand,
+            preserve_host: self.preserve_host,
+            forward_metadata: self.forward_metadata,
+            rewrite_location: self.rewrite_location,
+            allow_ambiguous_path: self.allow_ambiguous_path,
+        }
+    }
+
     /// Whether it takes requests of this method.
     #[must_use]
     pub fn takes(&self, method: &Method) -> bool {

@@ -131,20 +131,17 @@ fn serve_before(
 }
 
 fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter) -> Worker {
-    let route = |path: &str, url: &str| Route {
-        name: path.into(),
-        hosts: Vec::new(),
-        path: PathPrefix::parse(path).unwrap(),
-        methods: Vec::new(),
-        upstream: Arc::new(Upstream::single(path, OriginUrl::parse(url).unwrap())),
-        demand: Demand {
+    let route = |path: &str, url: &str| {
+        let upstream = Upstream::single(path, OriginUrl::parse(url).unwrap());
+        let demand = Demand {
             on_missing_key: MissingKey::Anonymous,
             ..Demand::ANY_KEY
-        },
-        preserve_host: false,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        };
+        let path_prefix = PathPrefix::parse(path).unwrap();
+        Route {
+            demand,
+            ..Route::new(path, path_prefix, Arc::new(upstream))
+        }
     };
     let policy = Policy {
         health_path: None,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_http::header::HeaderValue;
 
 use crate::app::StartError;
-use crate::auth::demand::Demand;
-use crate::config::settings::{ListenSettings, OriginSettings, Settings};
+use crate::config::listen::ListenSettings;
+use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
 use crate::pipeline::Policy;
@@ -41,9 +41,9 @@ pub(super) fn policy(
 ) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
     // The settings have refused names that are not there.
-    let upstream = |wanted: &Option<UpstreamRef>| match wanted {
+    let upstream = |wanted: Option<UpstreamRef>| match wanted {
         None => Arc::clone(default_upstream),
-        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
+        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), *url)),
         Some(UpstreamRef::Named(name)) => Arc::clone(
             upstreams[1..]
                 .iter()
@@ -57,38 +57,16 @@ pub(super) fn policy(
     let secret_finder = SecretFinder::new(settings.origin.shared_secret.expose())
         .map_err(|_| StartError::Secret)?;
     let default = Route {
-        name: "default".into(),
-        hosts: Vec::new(),
-        path: PathPrefix::default(),
-        methods: Vec::new(),
-        upstream: Arc::clone(default_upstream),
-        demand: Demand::ANY_KEY,
         preserve_host: settings.origin.preserve_host,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        ..Route::new("default", PathPrefix::default(), None)
     };
-    let routes = settings.routes.iter().map(|route| Route {
-        name: route.name.as_str().into(),
-        hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
-        path: route.path.clone(),
-        methods: route
-            .methods
-            .iter()
-            .map(|method| method.0.clone())
-            .collect(),
-        upstream: upstream(&route.upstream),
-        demand: route.demand.clone(),
-        preserve_host: route.preserve_host,
-        forward_metadata: route.forward_metadata,
-        rewrite_location: route.rewrite_location,
-        allow_ambiguous_path: route.allow_ambiguous_path,
-    });
-    let routes: Vec<Route> = if settings.routes.is_empty() {
-        vec![default]
+    let routes = if settings.routes.is_empty() {
+        std::slice::from_ref(&default)
     } else {
-        routes.collect()
+        &settings.routes
     };
+    let routes = routes.iter().cloned();
+    let routes = routes.map(|route| route.with_upstream(upstream)).collect();
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         realm: settings.realm.clone(),

@@ -58,24 +58,14 @@ fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
 
 /// What a request with `key` from 192.0.2.1 is let in by, on a route that demands `read`.
 fn admission(key: &str) -> Admission {
+    let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
     let route = Route {
-        name: "test".into(),
-        hosts: Vec::new(),
-        path: PathPrefix::default(),
-        methods: Vec::new(),
-        upstream: Arc::new(Upstream::single(
-            "test",
-            OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
-        )),
         demand: Demand {
             on_missing_key: MissingKey::Reject,
             buckets: vec![BucketName::default()],
             scopes: vec!["read".parse().unwrap()],
         },
-        preserve_host: false,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        ..Route::new("test", PathPrefix::default(), Arc::new(upstream))
     };
     let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
