@@ -30,12 +30,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::admin::metrics::MetricsPage;
 use crate::admin::{self, Operations, Refused};
 use crate::app::open_files::warn_of_open_files;
-use crate::app::parts::{client_limits, policy, pool_settings, upstreams};
+use crate::app::parts::{ADMIN_LIMITS, client_limits, policy, pool_settings, upstreams};
 use crate::config::listen::ListenSettings;
 use crate::config::settings::Settings;
 use crate::control::{ControlError, ControlPlane, Duties};
 use crate::front::certificates::{Certificates, ServerPair};
-use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream, Pace};
+use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits, ClientStream};
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::keys::KeyTable;
@@ -64,25 +64,6 @@ const BACKLOG: i32 = 1024;
 
 /// How long a connection that is being closed may take to do so.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What clients of the admin listener are held to: they are few, near, and send little.
-const ADMIN_LIMITS: ClientLimits = ClientLimits {
-    head_timeout: Duration::from_secs(5),
-    keep_alive: Duration::from_secs(75),
-    body: Pace {
-        idle: Duration::from_secs(10),
-        min_rate: 500,
-    },
-    write: Pace {
-        idle: Duration::from_secs(30),
-        min_rate: 100,
-    },
-    linger: Duration::from_secs(2),
-    head_bytes: 32 * 1024,
-    fields: 96,
-    extension_bytes: 4 * 1024,
-    trailer_bytes: 8 * 1024,
-};
 
 /// How long a TLS handshake with the admin listener may take.
 const ADMIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);

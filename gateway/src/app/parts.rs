@@ -1,6 +1,7 @@
 //! What the settings say, in the form in which each part takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::header::HeaderValue;
 
@@ -15,6 +16,29 @@ use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::routes::{PathPrefix, Route, Routes};
+
+/// How long a connection to an origin is used at most: then the name is looked up again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(75);
+
+/// What clients of the admin listener are held to: they are few, near, and send little. Those of the public one are too, where no
+/// setting says otherwise.
+pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
+    head_timeout: Duration::from_secs(5),
+    keep_alive: Duration::from_secs(75),
+    body: Pace {
+        idle: Duration::from_secs(10),
+        min_rate: 500,
+    },
+    write: Pace {
+        idle: Duration::from_secs(30),
+        min_rate: 100,
+    },
+    linger: Duration::from_secs(2),
+    head_bytes: 32 * 1024,
+    fields: 96,
+    extension_bytes: 4 * 1024,
+    trailer_bytes: 8 * 1024,
+};
 
 /// The default upstream, then those of the file.
 pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
@@ -97,26 +121,26 @@ pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
         dns_refresh: origin.dns_refresh,
         keep_alive: origin.keep_alive,
         tls: origin.tls.clone(),
-        ..PoolSettings::default()
+        lifetime: CONNECTION_LIFETIME,
+        reuse: true,
     }
 }
 
 /// What clients are held to.
 pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
-    let defaults = ClientLimits::default();
     ClientLimits {
-        head_bytes: listen.max_head_bytes,
-        fields: listen.max_headers,
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,
         body: Pace {
             idle: listen.body_idle_timeout,
-            ..defaults.body
+            ..ADMIN_LIMITS.body
         },
         write: Pace {
             idle: listen.write_idle_timeout,
-            ..defaults.write
+            ..ADMIN_LIMITS.write
         },
-        ..defaults
+        head_bytes: listen.max_head_bytes,
+        fields: listen.max_headers,
+        ..ADMIN_LIMITS
     }
 }

@@ -12,7 +12,7 @@ use crate::http::upgrade::Upgrade;
 use crate::routes::KNOWN_METHODS;
 
 /// What the gateway calls itself in `Via` (RFC 9110, section 7.6.3).
-pub const VIA_NAME: &str = "postern";
+pub const VIA: &str = "1.1 postern";
 /// Gateways of this name that a request may have come through.
 const MAX_HOPS: usize = 8;
 
@@ -113,7 +113,7 @@ fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','));
     let ours = hops
-        .filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(VIA_NAME))
+        .filter(|hop| hop.split_ascii_whitespace().nth(1) == VIA.split_ascii_whitespace().nth(1))
         .count();
     if ours < MAX_HOPS {
         Ok(())
