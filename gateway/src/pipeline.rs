@@ -36,7 +36,7 @@ use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
 use crate::panics::{caught, caught_in};
-use crate::pipeline::arrival::{body_size, client_control, client_fault};
+use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
@@ -143,7 +143,7 @@ async fn run(
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
-        Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
+        Upgrade::To(protocol) => exchange.client().map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
     let head = for_origin(worker, policy, exchange, request, &target, route, &caller);
@@ -191,7 +191,7 @@ async fn run(
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         exchange.log_failure(route, &failed);
-        Refused::not_forwarded(&failed.failure, client_fault(request))
+        Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
     exchange.log_attempts(route, &answer.failed);
     Ok(for_caller(answer, worker, policy, exchange, route, &caller))

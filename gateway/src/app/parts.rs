@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_http::header::HeaderValue;
 
-use crate::app::StartError;
+use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;

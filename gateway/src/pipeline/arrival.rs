@@ -7,7 +7,7 @@ use actix_http::body::BodySize;
 use actix_http::header::{self, HeaderName};
 use actix_http::{Method, Payload, Request, RequestHead};
 
-use crate::front::client_stream::{ClientControl, ClientFault};
+use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
@@ -56,7 +56,7 @@ impl Arrival {
                 Method::from_bytes(b"UNKNOWN").unwrap_or_default()
             },
             path: ShownPath::of(request.uri(), &policy.prefix, &worker.keys),
-            client: client_control(request),
+            client: request.conn_data::<Rc<ClientControl>>().cloned(),
         };
         if let Some(client) = &arrival.client {
             client.begin_request(&arrival.request_id);
@@ -72,16 +72,6 @@ fn is_method(method: &Method) -> bool {
         && method
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-}
-
-/// The guarded stream beneath the request.
-pub(super) fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
-    request.conn_data::<Rc<ClientControl>>().cloned()
-}
-
-/// What the guarded stream found wrong with the client's bytes.
-pub(super) fn client_fault(request: &Request) -> Option<ClientFault> {
-    client_control(request).and_then(|control| control.fault())
 }
 
 /// The length that the client announced; the parser has refused whatever contradicts itself.

@@ -16,6 +16,7 @@ use actix_http::Request;
 
 use crate::auth::Caller;
 use crate::auth::demand::Denial;
+use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
@@ -111,6 +112,21 @@ impl Exchange {
     #[must_use]
     pub fn address(&self) -> ClientAddress {
         self.arrival.address
+    }
+
+    /// The guarded stream beneath it.
+    #[must_use]
+    pub fn client(&self) -> Option<Rc<ClientControl>> {
+        self.arrival.client.clone()
+    }
+
+    /// What the guarded stream found wrong with the client's bytes.
+    #[must_use]
+    pub fn client_fault(&self) -> Option<ClientFault> {
+        self.arrival
+            .client
+            .as_ref()
+            .and_then(|client| client.fault())
     }
 
     /// Holds its place among the requests in flight until it has ended.
