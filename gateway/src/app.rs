@@ -26,7 +26,7 @@ use crate::app::parts::policy;
 use crate::app::shared::Shared;
 use crate::config::settings::Settings;
 use crate::control::ControlPlane;
-use crate::pipeline::drain::Drain;
+use crate::front::drain::Drain;
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::usage::ledger::Ledger;

@@ -5,6 +5,7 @@ pub mod denied;
 pub mod health_path;
 pub mod path_rules;
 pub mod percent;
+pub mod readings;
 pub mod refusal;
 pub mod request_id;
 pub mod shown_path;

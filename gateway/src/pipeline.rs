@@ -8,7 +8,6 @@
 //! waits for a database or takes a lock, and none reaches back.
 
 mod arrival;
-pub mod drain;
 pub mod forward_auth;
 mod heads;
 mod health;

@@ -2,8 +2,6 @@
 //!
 //! A route is found for every reading that an origin may have of a path ([`readings`]), and all of them have to agree.
 
-pub mod readings;
-
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,6 +10,8 @@ use actix_http::Method;
 use thiserror::Error;
 
 use crate::auth::demand::Demand;
+use crate::http::readings;
+use crate::http::target::KNOWN_METHODS;
 use crate::proxy::Upstream;
 
 /// What a request is matched by and what then holds for it. `U` says where its requests go: a name in the settings, the upstream
@@ -356,17 +356,6 @@ impl fmt::Display for MethodName {
         f.write_str(self.0.as_str())
     }
 }
-
-/// The methods that are proxied: those of RFC 9110, section 9 but `CONNECT` and `TRACE`, and `PATCH` (RFC 5789).
-pub static KNOWN_METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
-];
 
 /// The name in `host`, without its port and without the dot that may end it: both are the same host.
 fn host_name(host: &str) -> &str {

@@ -6,7 +6,8 @@ use crate::auth::demand::Demand;
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
-use crate::routes::{KNOWN_METHODS, MethodName, PathCase, PathPrefix, Route};
+use crate::http::target::KNOWN_METHODS;
+use crate::routes::{MethodName, PathCase, PathPrefix, Route};
 
 /// One of `[[routes]]`; no upstream means the default one.
 pub type RouteSettings = Route<Option<UpstreamRef>>;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix_http::header::HeaderValue;
 use arc_swap::ArcSwap;
 
+use crate::front::drain::Drain;
 use crate::http::health_path::HealthPath;
 use crate::http::request_id::RequestIds;
 use crate::keys::{AddressRange, KeyTable, Prefix};
-use crate::pipeline::drain::Drain;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::proxy::pool::OriginPool;
