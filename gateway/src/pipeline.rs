@@ -56,32 +56,20 @@ pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<Recorde
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    if health::is_asked(&policy, &request) {
-        let mut response = match health::check(&worker, &policy, &mut exchange, &request, size) {
-            Ok(response) => {
-                // Every few seconds from every load balancer: counted, and no line but where it is refused.
-                exchange.skip_log();
-                exchange.record(response)
-            }
-            Err(refused) => exchange.refuse(refused, &policy.realm, size),
-        };
-        worker.drain.announce(&mut response);
-        return fit(version, response);
-    }
-    let ran = caught(run(
-        &worker,
-        &policy,
-        &mut exchange,
-        &mut request,
-        payload,
-        size,
-    ))
-    .await;
-    let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
-        Ok(answer) => {
+    let served = if health::is_asked(&policy, &request) {
+        // Every few seconds from every load balancer: counted, and no line but where it is refused.
+        health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
+    } else {
+        let ran = run(&worker, &policy, &mut exchange, &mut request, payload, size);
+        let answer = caught(ran).await;
+        let answer = answer.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked)));
+        answer.map(|answer| {
             exchange.end_origin_wait(answer.wait);
-            exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
-        }
+            answer.response.map_body(|_, body| EitherBody::left(body))
+        })
+    };
+    let mut response = match served {
+        Ok(response) => exchange.record(response),
         Err(refused) => exchange.refuse(refused, &policy.realm, size),
     };
     worker.drain.announce(&mut response);
@@ -110,7 +98,7 @@ pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<Box
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
-            health::check(worker, &policy, &mut exchange, &request, size).map(drop)
+            health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
             admitted(worker, &policy, &mut exchange, &request, size).map(drop)
         }
