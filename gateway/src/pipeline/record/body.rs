@@ -29,7 +29,8 @@ impl Exchange {
     ) -> Response<RecordedBody> {
         let Refused { refusal, cause } = refused;
         self.code = Some(refusal.code());
-        self.cause = cause.or_else(|| Some(refusal.detail()));
+        self.cause = cause.or_else(|| self.cause.take());
+        self.cause.get_or_insert_with(|| refusal.detail());
         let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
             || self.body.as_ref().is_some_and(|body| body.ended());
         let response = refusal.respond(
