@@ -4,7 +4,6 @@ pub mod client_address;
 pub mod denied;
 pub mod health_path;
 pub mod path_rules;
-pub mod percent;
 pub mod readings;
 pub mod refusal;
 pub mod request_id;
