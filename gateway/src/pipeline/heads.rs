@@ -71,10 +71,10 @@ pub(super) fn for_caller(
 ) -> Answer {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
-    if for_client(headers, &policy.secret_finder, exchange.request_id()) {
-        if let Some(metrics) = worker.tally.metrics() {
-            metrics.counts().secret_leaked.add(1);
-        }
+    if for_client(headers, &policy.secret_finder, exchange.request_id())
+        && let Some(metrics) = worker.tally.metrics()
+    {
+        metrics.counts().secret_leaked.add(1);
     }
     if route.rewrite_location {
         for target in route.upstream.targets() {
