@@ -73,6 +73,7 @@ pub struct ClientLimits {
     pub trailer_bytes: u32,
 }
 
+#[cfg(test)]
 impl ClientLimits {
     /// Limits nothing.
     pub const UNLIMITED: Self = Self {
@@ -88,6 +89,7 @@ impl ClientLimits {
     };
 }
 
+#[cfg(test)]
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {

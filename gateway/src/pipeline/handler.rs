@@ -3,16 +3,15 @@
 use std::rc::Rc;
 
 use actix_http::body::BodySize;
-use actix_http::header::HeaderMap;
-use actix_http::{Method, Request, Response};
+use actix_http::{Request, Response};
 use futures_core::future::LocalBoxFuture;
 
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::front::dispatcher::{AnswerBody, Handler};
-use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
-use crate::http::shown_path::ShownPath;
-use crate::pipeline::record::{Exchange, RecordedBody};
+use crate::pipeline::record::Exchange;
+use crate::pipeline::record::body::RecordedBody;
+use crate::pipeline::refused::Refused;
 use crate::pipeline::{Worker, expect, serve};
 use crate::telemetry::metrics::Open;
 
@@ -34,17 +33,9 @@ impl Handler for Worker {
 
     fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<RecordedBody>> {
         let refusal = Refusal::of_fault(fault)?;
-        let mut exchange = Exchange::begin(
-            self.access_log.clone(),
-            self.tally.clone(),
-            self.request_ids.make(),
-            ClientAddress::identify(client.peer(), &HeaderMap::new(), &[]),
-            Method::from_bytes(b"UNKNOWN").unwrap_or_default(),
-            ShownPath::Plain(String::new()),
-        );
-        exchange.because(fault.to_string());
+        let refused = Refused::because(refusal, fault.to_string());
         let realm = &self.policy.load().realm;
-        Some(exchange.refuse(&refusal, realm, BodySize::None))
+        Some(Exchange::malformed(self, client).refuse(refused, realm, BodySize::None))
     }
 
     fn is_stopping(&self) -> bool {
