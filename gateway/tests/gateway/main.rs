@@ -46,6 +46,7 @@ mod proxy_protocol;
 mod refusals;
 mod rig;
 mod running;
+mod shells;
 mod signals;
 mod stopping;
 mod store_operations;
