@@ -1,11 +1,13 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz-readings bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz fuzz-readings bench bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
 SEED ?= 1
+# How long `make fuzz` runs each target.
+SECONDS ?= 60
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
 # Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
@@ -69,6 +71,9 @@ test-operate: target/operate-venv/ready ## Try the steps of docs/OPERATE.md, dep
 	@tests/prepare.sh rust operate
 	cargo build --locked --workspace --bins
 	target/operate-venv/bin/python -B tests/operate/run.py
+
+fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
+	cargo run --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target --bin mutate -- $(SECONDS) $(TARGET)
 
 fuzz-readings: target/readings-venv/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
 	@tests/prepare.sh rust readings tomcat

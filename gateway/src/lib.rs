@@ -9,6 +9,9 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod front;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod import;
 pub mod keys;
