@@ -24,10 +24,12 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 
 fmt: ## Format the code, and wrap the prose of the documents
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	tests/wrap_documents.py
 
 check: ## Format, lints and unit tests: what to run after each edit
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
@@ -36,6 +38,7 @@ test: lint test-rust test-demo test-litestar test-api test-readings test-forward
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 test-rust: ## Run unit, integration and documentation tests

@@ -10,8 +10,11 @@ use crate::store::snapshot;
 use crate::wire::chunked::{ChunkLimits, ChunkScanner};
 use crate::wire::head::{HeadEnd, fields, is_token, split_first_line};
 
-/// Every target, by the name of its function.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// The name of a target, by which its seeds are found, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 6] = [
     ("heads", heads),
     ("chunks", chunks),
     ("tokens", tokens),
@@ -112,5 +115,31 @@ fn read_all(data: &[u8], rows: Rows) {
             assert!(bad.line >= last_line, "{} after {last_line}", bad.line);
             last_line = bad.line;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_target_has_seeds_and_holds_for_them() {
+        for (name, target) in TARGETS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+            let seeds: Vec<_> = std::fs::read_dir(folder.join(name)).unwrap().collect();
+            assert!(!seeds.is_empty(), "{name}");
+            for seed in seeds {
+                target(&std::fs::read(seed.unwrap().path()).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_of_a_snapshot_is_one() {
+        let seed = include_bytes!("../../fuzz/seeds/snapshot/a-consumer-and-a-key");
+        let written = snapshot::rewrite(seed).unwrap();
+        assert_eq!(written.as_deref(), Some(&seed[..]));
     }
 }

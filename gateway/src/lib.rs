@@ -9,7 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod front;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;

@@ -6,7 +6,7 @@
 
 mod format;
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use format::rewrite;
 
 use std::fmt;

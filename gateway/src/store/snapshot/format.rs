@@ -120,7 +120,7 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
 }
 
 /// Reads a snapshot without its checksum, and writes it again.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn rewrite(mut snapshot: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let Some(header) = read_header(&mut snapshot)? else {
         return Ok(None);
