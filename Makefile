@@ -76,7 +76,8 @@ test-operate: target/operate-venv/ready ## Try the steps of docs/OPERATE.md, dep
 	target/operate-venv/bin/python -B tests/operate/run.py
 
 fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
-	cargo run --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target --bin mutate -- $(SECONDS) $(TARGET)
+	cp Cargo.lock fuzz/Cargo.lock
+	cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir target --bin mutate -- $(SECONDS) $(TARGET)
 
 fuzz-readings: target/readings-venv/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
 	@tests/prepare.sh rust readings tomcat

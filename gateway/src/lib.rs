@@ -8,6 +8,8 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod documents;
 pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

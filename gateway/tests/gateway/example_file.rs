@@ -1,6 +1,6 @@
 //! gateway.example.toml is made of the settings that the gateway knows, of its defaults, and of docs/CONFIGURATION.md.
 //!
-//! `WRITE_EXAMPLE=1 cargo test -p postern-gateway --test gateway -- example_file` writes it anew.
+//! `WRITE_DOCS=1 cargo test -p postern-gateway --test gateway -- example_file` writes it anew.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -244,7 +244,7 @@ fn expected() -> String {
 #[test]
 fn the_example_file_has_every_setting_with_its_default() {
     let expected = expected();
-    if std::env::var_os("WRITE_EXAMPLE").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(root().join(FILE), &expected).unwrap();
     }
     assert!(

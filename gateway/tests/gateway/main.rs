@@ -17,6 +17,7 @@ mod client_address;
 mod commands;
 mod documentation;
 mod endurance;
+mod every_refusal;
 mod example_file;
 mod failures;
 mod fairness;
