@@ -11,6 +11,9 @@ pub mod control;
 #[cfg(test)]
 mod documents;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod import;
 pub mod keys;

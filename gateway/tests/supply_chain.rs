@@ -156,6 +156,15 @@ fn every_dependency_comes_from_the_one_registry() {
 }
 
 #[test]
+fn the_images_are_built_with_the_toolchain_of_the_repository() {
+    let toolchain = read(&root().join("rust-toolchain.toml"));
+    let channel = toolchain.split_once("channel = \"").unwrap().1;
+    let channel = channel.split_once('"').unwrap().0;
+    let image = format!("\nARG RUST_IMAGE=rust:{channel}-slim-");
+    assert!(read(&root().join("Dockerfile")).contains(&image), "{image}");
+}
+
+#[test]
 fn every_package_for_python_is_pinned_with_its_hashes() {
     let listed = Command::new("git")
         .current_dir(root())

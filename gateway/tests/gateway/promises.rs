@@ -147,7 +147,7 @@ fn every_item_of_the_lists_of_promises_has_a_row() {
         (
             "docs/CONFIGURATION.md",
             "## `[listen]`",
-            "### Headers by which",
+            "### Proxy headers",
             r"^\| `\w+` \| `\d[\dms ]*`",
         ),
         (
