@@ -1,7 +1,7 @@
 # Both services from one file: `docker build --target gateway .` and `--target origin`; Compose builds both.
 #
 # The base images are pinned, and of the same Debian release, because the programs link to its libc. To update one, take a
-# newer tag of the official images `rust` (`X.Y.Z-slim-bookworm`) and `debian`
+# newer tag of the official images `rust` (`X.Y.Z-slim-bookworm`, as in rust-toolchain.toml) and `debian`
 # (`bookworm-YYYYMMDD-slim`), and run `make test-compose`. A mirror: `--build-arg DEBIAN_IMAGE=mirror.example/debian:…`.
 ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-20260824-slim

@@ -1,16 +1,13 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz-readings bench bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz fuzz-readings bench bench-fleet bench-table requirements
 
-VENV := target/litestar-venv
-API_VENV := target/api-venv
-FORWARD_AUTH_VENV := target/forward-auth-venv
-READINGS_VENV := target/readings-venv
-OPERATE_VENV := target/operate-venv
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
 SEED ?= 1
+# How long `make fuzz` runs each target.
+SECONDS ?= 60
 # Arguments of bench/run.py, for example BENCH='--only small --seconds 2'.
 BENCH ?=
 # Arguments of bench/table.py, for example TABLE='--keys 100000 --rounds 1'.
@@ -27,10 +24,12 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 
 fmt: ## Format the code, and wrap the prose of the documents
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	tests/wrap_documents.py
 
 check: ## Format, lints and unit tests: what to run after each edit
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
@@ -39,6 +38,7 @@ test: lint test-rust test-demo test-litestar test-api test-readings test-forward
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 test-rust: ## Run unit, integration and documentation tests
@@ -49,37 +49,41 @@ test-demo: ## Run the demonstration, try the command that it ends with, and stop
 	@tests/prepare.sh rust demo
 	tests/demo.py
 
-test-litestar: $(VENV)/ready ## Test the Litestar example, alone and behind the gateway
+test-litestar: target/litestar-venv/ready ## Test the Litestar example, alone and behind the gateway
 	@tests/prepare.sh rust
 	cargo build --workspace --bins --locked
-	$(VENV)/bin/python -m pytest examples/litestar
+	target/litestar-venv/bin/python -m pytest examples/litestar
 
-test-api: $(API_VENV)/ready ## Try the admin API with requests made from its OpenAPI document
+test-api: target/api-venv/ready ## Try the admin API with requests made from its OpenAPI document
 	@tests/prepare.sh rust
 	cargo build --locked --bin gateway
-	$(API_VENV)/bin/python tests/api/run.py
+	target/api-venv/bin/python tests/api/run.py
 
-test-forward-auth: $(FORWARD_AUTH_VENV)/ready ## Try to forge identities through nginx, Caddy and Envoy that ask the gateway
+test-forward-auth: target/forward-auth-venv/ready ## Try to forge identities through nginx, Caddy and Envoy that ask the gateway
 	@tests/prepare.sh rust forward-auth
 	cargo build --locked --bin gateway
-	$(FORWARD_AUTH_VENV)/bin/python tests/forward-auth/run.py
+	target/forward-auth-venv/bin/python tests/forward-auth/run.py
 
-test-readings: $(READINGS_VENV)/ready ## Try spellings of paths and hosts through the gateway on nginx, an ASGI server and actix
+test-readings: target/readings-venv/ready ## Try spellings of paths and hosts through the gateway on nginx, an ASGI server and actix
 	@tests/prepare.sh rust readings
 	cargo build --locked --bin gateway
 	cargo build --locked -p postern-origin --example readings_origin
-	$(READINGS_VENV)/bin/python tests/readings/run.py
+	target/readings-venv/bin/python tests/readings/run.py
 
-test-operate: $(OPERATE_VENV)/ready ## Try the steps of docs/OPERATE.md, deploy/, and the frameworks of the README
+test-operate: target/operate-venv/ready ## Try the steps of docs/OPERATE.md, deploy/, and the frameworks of the README
 	@tests/prepare.sh rust operate
 	cargo build --locked --workspace --bins
-	$(OPERATE_VENV)/bin/python -B tests/operate/run.py
+	target/operate-venv/bin/python -B tests/operate/run.py
 
-fuzz-readings: $(READINGS_VENV)/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
+fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
+	cp Cargo.lock fuzz/Cargo.lock
+	cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir target --bin mutate -- $(SECONDS) $(TARGET)
+
+fuzz-readings: target/readings-venv/ready ## The same for longer (COUNT=10000 SEED=1), and on Tomcat too
 	@tests/prepare.sh rust readings tomcat
 	cargo build --locked --bin gateway
 	cargo build --locked -p postern-origin --example readings_origin
-	$(READINGS_VENV)/bin/python tests/readings/run.py --tomcat --count $(COUNT) --seed $(SEED)
+	target/readings-venv/bin/python tests/readings/run.py --tomcat --count $(COUNT) --seed $(SEED)
 
 test-compose: ## Bring up docker-compose.yml and walk the story through it
 	@tests/prepare.sh compose
@@ -114,37 +118,16 @@ requirements: ## Pin what Python tests need anew, with hashes: each requirements
 	    --output-file "$$(basename "$$file" .in).txt" "$$(basename "$$file")"; cd $(CURDIR); \
 	done
 
-$(API_VENV)/ready: tests/api/requirements.txt
-	@tests/prepare.sh api
-	rm -rf $(API_VENV)
-	python3 -m venv $(API_VENV)
-	$(API_VENV)/bin/python -m pip install --quiet -r $<
+# The environment of a suite, made anew when what it pins changes.
+target/%-venv/ready:
+	@tests/prepare.sh $*
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(addprefix -r ,$^)
 	touch $@
 
-$(FORWARD_AUTH_VENV)/ready: tests/forward-auth/requirements.txt
-	@tests/prepare.sh forward-auth
-	rm -rf $(FORWARD_AUTH_VENV)
-	python3 -m venv $(FORWARD_AUTH_VENV)
-	$(FORWARD_AUTH_VENV)/bin/python -m pip install --quiet -r $<
-	touch $@
-
-$(READINGS_VENV)/ready: tests/readings/requirements.txt
-	@tests/prepare.sh readings
-	rm -rf $(READINGS_VENV)
-	python3 -m venv $(READINGS_VENV)
-	$(READINGS_VENV)/bin/python -m pip install --quiet -r $<
-	touch $@
-
-$(OPERATE_VENV)/ready: tests/operate/requirements.txt
-	@tests/prepare.sh operate
-	rm -rf $(OPERATE_VENV)
-	python3 -m venv $(OPERATE_VENV)
-	$(OPERATE_VENV)/bin/python -m pip install --quiet -r $<
-	touch $@
-
-$(VENV)/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
-	@tests/prepare.sh litestar
-	rm -rf $(VENV)
-	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet $(addprefix -r ,$^)
-	touch $@
+target/litestar-venv/ready: examples/litestar/requirements.txt examples/litestar/requirements-dev.txt
+target/api-venv/ready: tests/api/requirements.txt
+target/forward-auth-venv/ready: tests/forward-auth/requirements.txt
+target/readings-venv/ready: tests/readings/requirements.txt
+target/operate-venv/ready: tests/operate/requirements.txt

@@ -58,6 +58,7 @@ for_rust() {
   need "nginx, which asks the gateway about requests" nginx-light has_nginx
   need "nginx's stream module, a load balancer" libnginx-mod-stream has_nginx_stream
   need "HAProxy, a load balancer" haproxy has_haproxy
+  need "groff, which sets manual pages" groff-base has groff
   need "Node.js, which the guard of examples/node runs in" nodejs has node
 }
 

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod buckets;
 pub mod chart;
+pub mod completions;
 pub mod consumers;
 pub mod error;
 pub mod export;
@@ -13,6 +14,7 @@ mod in_force;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
+pub mod man;
 pub mod output;
 pub mod secret;
 pub mod serve;
@@ -23,7 +25,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::cli::error::CommandError;
 use crate::cli::keys::KeysCommand;
@@ -84,6 +86,10 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArguments),
+    /// Write the manual pages of all commands to a directory
+    Man(man::ManArguments),
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -140,7 +146,7 @@ pub fn start() -> ExitCode {
                 if settings
                     .routes
                     .iter()
-                    .any(|route| !route.buckets.is_empty())
+                    .any(|route| !route.demand.buckets.is_empty())
                 {
                     eprintln!(
                         "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \
@@ -187,6 +193,11 @@ pub fn start() -> ExitCode {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(store, prefix, stamp, screen, streams).await
         }),
+        Command::Completions(arguments) => {
+            completions::run(&arguments, Arguments::command());
+            ExitCode::SUCCESS
+        }
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Healthcheck { live } => match config::load_admin_door(file, &environment) {
             Ok(door) if live => healthcheck::run(&door, healthcheck::Question::Live),
             Ok(door) => healthcheck::run(&door, healthcheck::Question::Ready),

@@ -3,5 +3,8 @@
 pub mod certificates;
 pub mod client_stream;
 pub mod dispatcher;
+pub mod drain;
+pub mod http2;
+pub mod listener;
 pub mod proxy_protocol;
 pub mod watch;

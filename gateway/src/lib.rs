@@ -8,7 +8,12 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod documents;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod import;
 pub mod keys;

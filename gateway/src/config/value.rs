@@ -130,6 +130,8 @@ bounded! {
     HeadBytes: 131_072, "a number of bytes from 1 to 131072, the most that is read of a head";
     /// Header fields of a head.
     HeadFields: 96, "a whole number from 1 to 96, the most header fields that are read of a head";
+    /// Requests at once on one connection of HTTP/2.
+    Streams: 1_000, "a whole number from 1 to 1000";
 }
 
 /// A span of time above zero: nothing at this edge waits for ever.
@@ -293,7 +295,7 @@ macro_rules! words {
 words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => Self::Off } "\"stdout\" or \"off\"");
 words!(crate::telemetry::process_log::Format { "text" => Self::Text, "json" => Self::Json } "\"text\" or \"json\"");
 words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
-words!(crate::routes::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
+words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors say what is accepted.
 macro_rules! parsed {

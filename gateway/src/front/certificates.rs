@@ -17,7 +17,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::tls::expiry::not_after;
 use crate::tls::pem::{PairFiles, PairText, PemError};
-use crate::tls::{HTTP_1_1, provider, words};
+use crate::tls::{provider, words};
 
 /// A certificate and its key, proven to belong together, and the files that they came from.
 #[derive(Clone)]
@@ -145,16 +145,19 @@ impl Certificates {
         self.chosen.load().ends.clone()
     }
 
-    /// TLS 1.2 and 1.3 with what rustls holds for safe, and HTTP/1.1 alone.
+    /// TLS 1.2 and 1.3 with what rustls holds for safe, and these application protocols, the preferred one first.
     ///
     /// # Errors
     /// The system has no randomness to give.
-    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
+    pub fn server_config(
+        self: &Arc<Self>,
+        protocols: &[&[u8]],
+    ) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         // Sessions are resumed by what the client keeps: a memory of ours would be short, and behind a lock.
         config.ticketer = Ticketer::new()?;
         Ok(config)

@@ -30,13 +30,14 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::crowd::Place;
 pub use self::{
     control::{ClientControl, Refused},
     fault::{ChunkFault, ClientFault},
     raw::RawInput,
     service::ClientGuard,
 };
-use self::{crowd::Place, request::Request, response::Outgoing};
+use self::{request::Request, response::Outgoing};
 use crate::tls::socket::TlsSocket;
 pub use crate::wire::alarm::Pace;
 use crate::wire::{
@@ -74,6 +75,24 @@ pub struct ClientLimits {
     pub trailer_bytes: u32,
 }
 
+#[cfg(test)]
+impl ClientLimits {
+    /// Limits nothing.
+    pub const UNLIMITED: Self = Self {
+        head_timeout: Duration::ZERO,
+        keep_alive: Duration::ZERO,
+        body: Pace::UNLIMITED,
+        write: Pace::UNLIMITED,
+        linger: Duration::ZERO,
+        head_bytes: usize::MAX,
+        fields: usize::MAX,
+        body_bytes: u64::MAX,
+        extension_bytes: u32::MAX,
+        trailer_bytes: u32::MAX,
+    };
+}
+
+#[cfg(test)]
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {

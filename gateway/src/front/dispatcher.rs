@@ -79,6 +79,12 @@ pub trait Handler {
         client: &Rc<ClientControl>,
     ) -> Result<Request, Box<Response<Self::Body>>>;
 
+    /// Answers a request that never came to be one; `None` where no answer can be given.
+    fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<Self::Body>>;
+
+    /// Whether connections are to end with what they are serving.
+    fn is_stopping(&self) -> bool;
+
     /// Answers a request. Dropping the future gives it up.
     fn answer(
         self: &Rc<Self>,

@@ -2,12 +2,16 @@
 
 use std::rc::Rc;
 
+use actix_http::body::BodySize;
 use actix_http::{Request, Response};
 use futures_core::future::LocalBoxFuture;
 
-use crate::front::client_stream::ClientControl;
+use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::front::dispatcher::{AnswerBody, Handler};
-use crate::pipeline::record::RecordedBody;
+use crate::http::refusal::Refusal;
+use crate::pipeline::record::Exchange;
+use crate::pipeline::record::body::RecordedBody;
+use crate::pipeline::refused::Refused;
 use crate::pipeline::{Worker, expect, serve};
 use crate::telemetry::metrics::Open;
 
@@ -25,6 +29,17 @@ impl Handler for Worker {
         client: &Rc<ClientControl>,
     ) -> Result<Request, Box<Response<RecordedBody>>> {
         expect(self, request, client)
+    }
+
+    fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<RecordedBody>> {
+        let refusal = Refusal::of_fault(fault)?;
+        let refused = Refused::because(refusal, fault.to_string());
+        let realm = &self.policy.load().realm;
+        Some(Exchange::malformed(self, client).refuse(refused, realm, BodySize::None))
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.drain.is_begun()
     }
 
     fn answer(

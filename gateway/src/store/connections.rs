@@ -92,13 +92,6 @@ impl<'p> Executor<'p> for &'_ Connections {
     {
         <&AnyPool as Executor<'e>>::prepare_with(&self.0.load_full(), sql, parameters)
     }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Any>, sqlx::Error>>
-    where
-        'p: 'e,
-    {
-        <&AnyPool as Executor<'e>>::describe(&self.0.load_full(), sql)
-    }
 }
 
 impl fmt::Debug for Connections {

@@ -1,12 +1,60 @@
 //! The schema and its steps, one folder a database in `migrations/`.
 
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
-use sqlx::{AnyConnection, Connection, Executor};
+use std::sync::LazyLock;
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, Connection, Executor, SqlSafeStr};
 
 use crate::store::{Database, Store, StoreError, postgres};
 
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+/// The steps of a database, by number and name. `sqlx::migrate!` would read the folder itself, and needs every driver compiled
+/// a second time, for the compiler to run.
+macro_rules! steps {
+    ($database:literal: $($number:literal $name:literal),+ $(,)?) => {
+        LazyLock::new(|| {
+            migrator([$((
+                $name,
+                include_str!(concat!("../../migrations/", $database, "/", $number, "_", $name, ".sql")),
+            )),+])
+        })
+    };
+}
+
+static SQLITE: LazyLock<Migrator> = steps!("sqlite":
+    "0001" "keys",
+    "0002" "model",
+    "0003" "usage",
+    "0004" "idempotency",
+    "0005" "gateways",
+    "0006" "own_end",
+    "0007" "feed_by_digest",
+    "0008" "operations",
+);
+static POSTGRES: LazyLock<Migrator> = steps!("postgres":
+    "0001" "keys",
+    "0002" "model",
+    "0003" "usage",
+    "0004" "idempotency",
+    "0005" "gateways",
+    "0006" "own_end",
+    "0007" "feed_by_digest",
+    "0008" "operations",
+);
+
+fn migrator<const STEPS: usize>(steps: [(&'static str, &'static str); STEPS]) -> Migrator {
+    let steps = steps.into_iter().zip(1..);
+    let steps = steps.map(|((name, sql), version)| {
+        let name = name.replace('_', " ").into();
+        Migration::new(
+            version,
+            name,
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(steps.collect())
+}
 
 impl Store {
     /// Applies the steps that are missing. Other processes may be about to do the same.
@@ -85,5 +133,34 @@ fn schema_error(location: &str, migrator: &Migrator, error: MigrateError) -> Sto
             location,
             reason: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_step_is_listed_under_its_number() {
+        for (database, migrator) in [("sqlite", &*SQLITE), ("postgres", &*POSTGRES)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("migrations")
+                .join(database);
+            let files = std::fs::read_dir(folder).unwrap();
+            let mut files: Vec<String> = files
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .collect();
+            files.sort();
+            let listed: Vec<String> = migrator
+                .iter()
+                .map(|step| {
+                    let name = step.description.replace(' ', "_");
+                    format!("{:04}_{name}.sql", step.version)
+                })
+                .collect();
+            assert_eq!(files, listed, "{database}");
+        }
     }
 }

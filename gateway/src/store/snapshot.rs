@@ -6,6 +6,9 @@
 
 mod format;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use format::rewrite;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};

@@ -18,6 +18,12 @@ impl TlsSocket {
         Self(Box::new(stream.into()))
     }
 
+    /// The application protocol that both sides agreed on (ALPN, RFC 7301).
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.0.get_ref().1.alpn_protocol()
+    }
+
     /// The socket beneath.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {

@@ -16,6 +16,7 @@ mod client;
 mod crash;
 mod creation;
 mod document;
+mod every_kind;
 mod forward_auth;
 mod guards;
 mod history;
@@ -24,6 +25,7 @@ mod leaks;
 mod library_text;
 mod life;
 mod lists;
+mod one_rule;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

@@ -209,6 +209,14 @@ impl Handler for Seen {
     type Body = BoxBody;
     type Connection = ();
 
+    fn refuse(&self, _: &ClientControl, _: ClientFault) -> Option<Response<Self::Body>> {
+        None
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
     fn connected(&self) {}
 
     fn expect(

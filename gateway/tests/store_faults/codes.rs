@@ -1,12 +1,15 @@
 //! The table of codes: each row on the real database, or, where nothing provokes it at will, by the server's own `RAISE`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_gateway::store::Fault;
 use postern_gateway::store::fault::{SQLITE_CODES, SQLSTATES};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::postgres::new_database;
+
+/// How long a session that idles may take to end.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Statements that make PostgreSQL answer with a code.
 const PROVOKED: &[(&str, &[&str])] = &[
@@ -73,10 +76,25 @@ async fn a_login_that_is_refused_and_a_transaction_that_idles_have_their_faults(
         assert_eq!(Fault::of(&error), Fault::Refused, "{error}");
     }
     let mut raw = PgConnection::connect(&url).await.unwrap();
+    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut raw)
+        .await
+        .unwrap();
     raw.execute("SET idle_in_transaction_session_timeout = '20ms'; BEGIN")
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut watcher = PgConnection::connect(&url).await.unwrap();
+    let begun = Instant::now();
+    while sqlx::query("SELECT 1 FROM pg_stat_activity WHERE pid = $1")
+        .bind(process)
+        .fetch_optional(&mut watcher)
+        .await
+        .unwrap()
+        .is_some()
+    {
+        assert!(begun.elapsed() < DEADLINE, "the session does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let error = raw.execute("SELECT 1").await.unwrap_err();
     assert_eq!(Fault::of(&error), Fault::Unreachable, "{error}");
 }

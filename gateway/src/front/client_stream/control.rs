@@ -146,7 +146,7 @@ impl ClientControl {
         self.upgraded.get()
     }
 
-    pub(super) fn note_fault(&self, fault: ClientFault) {
+    pub(crate) fn note_fault(&self, fault: ClientFault) {
         if self.fault.get().is_none() {
             match self.peer {
                 Some(peer) => log::debug!("client {peer}: {fault}"),
@@ -172,24 +172,24 @@ impl ClientControl {
         }
     }
 
-    pub(super) fn note_request(&self) {
+    pub(crate) fn note_request(&self) {
         self.requests.set(self.requests.get().saturating_add(1));
     }
 
-    pub(super) fn note_sent(&self, count: usize) {
+    pub(crate) fn note_sent(&self, count: usize) {
         self.sent_bytes
             .set(self.sent_bytes.get().saturating_add(count as u64));
     }
 
-    pub(super) fn note_left(&self) {
+    pub(crate) fn note_left(&self) {
         self.left.set(true);
     }
 
-    pub(super) fn body_pace(&self, default: Pace) -> Pace {
+    pub(crate) fn body_pace(&self, default: Pace) -> Pace {
         self.body_pace.get().unwrap_or(default)
     }
 
-    pub(super) fn write_pace(&self, default: Pace) -> Pace {
+    pub(crate) fn write_pace(&self, default: Pace) -> Pace {
         self.write_pace.get().unwrap_or(default)
     }
 

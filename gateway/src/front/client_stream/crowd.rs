@@ -23,7 +23,7 @@ pub(super) struct Crowd {
 }
 
 /// One connection among them, until this is dropped.
-pub(super) struct Place {
+pub struct Place {
     crowd: Rc<Crowd>,
     seat: usize,
 }
@@ -107,12 +107,12 @@ impl Crowd {
 
 impl Place {
     /// Whether it is sent away because the listener ends, and not for another.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.crowd.is_closed.get()
     }
 
     /// Ready when the connection is to go, to make room. Otherwise the task is woken when it is.
-    pub(super) fn poll_sent_away(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_sent_away(&self, cx: &Context<'_>) -> Poll<()> {
         let mut seats = self.crowd.seats.borrow_mut();
         let Some(seat) = seats.seats.get_mut(self.seat) else {
             return Poll::Pending;
@@ -128,8 +128,17 @@ impl Place {
         Poll::Pending
     }
 
+    /// Whether a request is being served.
+    pub(crate) fn is_busy(&self) -> bool {
+        let seats = self.crowd.seats.borrow();
+        seats
+            .seats
+            .get(self.seat)
+            .is_some_and(|seat| seat.state == State::Busy)
+    }
+
     /// A request has arrived.
-    pub(super) fn busy(&self) {
+    pub(crate) fn busy(&self) {
         let was_leaving = self.crowd.seats.borrow_mut().unlink(self.seat, State::Busy);
         if was_leaving {
             self.crowd.make_room();
@@ -137,7 +146,7 @@ impl Place {
     }
 
     /// The response is out, and the next request may come. One that was told to go goes nevertheless.
-    pub(super) fn idle(&self) {
+    pub(crate) fn idle(&self) {
         {
             let mut seats = self.crowd.seats.borrow_mut();
             let state = seats.seats.get(self.seat).map(|seat| seat.state);

@@ -115,6 +115,12 @@ client_faults! {
     /// The server wrote something that is no response; the connection was closed before the client could take it for one.
     #[error("bytes outside a response")]
     StrayResponse => "stray_response", None;
+    /// The client broke the protocol of HTTP/2: the error code of RFC 9113, section 7, that it was told.
+    #[error("the client broke HTTP/2: {0}")]
+    Http2(&'static str) => "http2_error", None;
+    /// The client sent frames of HTTP/2 that ask for nothing, in numbers.
+    #[error("the client flooded its HTTP/2 connection with frames that ask for nothing: ENHANCE_YOUR_CALM")]
+    Http2Flood => "http2_flood", None;
     /// A PROXY protocol header that is not expected.
     #[error("PROXY protocol header, but listen.proxy_protocol is off")]
     UnexpectedProxyHeader => "unexpected_proxy_header", Some(400);

@@ -16,6 +16,7 @@ use super::{
     request::TLS_HANDSHAKE,
 };
 use crate::{
+    front::http2,
     front::proxy_protocol::{self, NotAnnounced},
     keys::AddressRange,
     tls::socket::TlsSocket,
@@ -91,7 +92,13 @@ impl ClientGuard {
         self.wrap_at(self.crowd.enter(), io, peer)
     }
 
-    fn wrap_at<S>(&self, place: Place, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
+    /// Guards a stream that was taken in.
+    pub(crate) fn wrap_at<S>(
+        &self,
+        place: Place,
+        io: S,
+        peer: Option<SocketAddr>,
+    ) -> ClientStream<S> {
         ClientStream::new(io, Rc::clone(&self.limits), self.control(peer), place)
     }
 
@@ -147,8 +154,66 @@ impl ClientGuard {
         io::Error::other(fault)
     }
 
-    fn control(&self, peer: Option<SocketAddr>) -> ClientControl {
+    /// What this guards with.
+    pub(crate) fn limits(&self) -> &ClientLimits {
+        &self.limits
+    }
+
+    /// One connection, or one stream of it, as its handlers see it.
+    pub(crate) fn control(&self, peer: Option<SocketAddr>) -> ClientControl {
         ClientControl::new(peer, self.listeners.clone())
+    }
+
+    /// Takes in an accepted socket after a TLS handshake that has `timeout`, with whoever is at its other end and its place among
+    /// the connections.
+    ///
+    /// # Errors
+    /// The client did not manage the handshake, or was told in plain HTTP that there has to be one.
+    pub(crate) async fn take_tls(
+        &self,
+        io: TcpStream,
+        acceptor: &TlsAcceptor,
+        timeout: Duration,
+    ) -> io::Result<(Place, TlsSocket, Option<SocketAddr>)> {
+        let place = self.crowd.enter();
+        let shaking = async {
+            let (io, peer) = self.take_in(io).await?;
+            let control = self.control(peer);
+            let shaking = async {
+                self.refuse_header(&io, peer).await?;
+                shake(io, acceptor, &control).await
+            };
+            let shaken = tokio::time::timeout(timeout, shaking).await;
+            let io = shaken.unwrap_or_else(|_| {
+                control.note_fault(ClientFault::TlsTimeout);
+                Err(io::ErrorKind::TimedOut.into())
+            })?;
+            Ok((io, peer))
+        };
+        let (io, peer) = self.unless_sent_away(&place, shaking).await?;
+        Ok((place, io, peer))
+    }
+
+    /// Takes in an accepted socket of a plain listener; `true` where its client begins with the preface of HTTP/2.
+    ///
+    /// # Errors
+    /// The connection broke, or has to make room.
+    pub(crate) async fn take_plain(
+        &self,
+        io: TcpStream,
+        knows_http2: bool,
+    ) -> io::Result<(Place, TcpStream, Option<SocketAddr>, bool)> {
+        let place = self.crowd.enter();
+        let taking = async {
+            let (io, peer) = self.take_in(io).await?;
+            let begins = knows_http2
+                && tokio::time::timeout(self.limits.head_timeout, http2::begins_with_preface(&io))
+                    .await
+                    .unwrap_or(Ok(false))?;
+            Ok((io, peer, begins))
+        };
+        let (io, peer, begins) = self.unless_sent_away(&place, taking).await?;
+        Ok((place, io, peer, begins))
     }
 
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks plain HTTP is answered in it; any other
@@ -168,22 +233,7 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let (guard, acceptor) = (guard.clone(), acceptor.clone());
             async move {
-                let place = guard.crowd.enter();
-                let shaking = async {
-                    let (io, peer) = guard.take_in(io).await?;
-                    let control = guard.control(peer);
-                    let shaking = async {
-                        guard.refuse_header(&io, peer).await?;
-                        shake(io, &acceptor, &control).await
-                    };
-                    let shaken = tokio::time::timeout(timeout, shaking).await;
-                    let io = shaken.unwrap_or_else(|_| {
-                        control.note_fault(ClientFault::TlsTimeout);
-                        Err(io::ErrorKind::TimedOut.into())
-                    })?;
-                    Ok((io, peer))
-                };
-                let (io, peer) = guard.unless_sent_away(&place, shaking).await?;
+                let (place, io, peer) = guard.take_tls(io, &acceptor, timeout).await?;
                 Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
             }
         })
@@ -197,6 +247,7 @@ impl ClientGuard {
     /// # use actix_rt::net::TcpStream;
     /// # use actix_service::{ServiceFactoryExt as _, fn_service};
     /// # use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, ClientStream};
+    /// # fn limits() -> ClientLimits { todo!() }
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// # let _ =
     /// actix_server::Server::build().listen("public", listener, || {
@@ -209,7 +260,7 @@ impl ClientGuard {
     ///             data.insert(io.control());
     ///         })
     ///         .finish(fn_service(|_: Request| async { Ok::<_, Infallible>(Response::ok()) }));
-    ///     ClientGuard::new(ClientLimits::default()).accept().and_then(http)
+    ///     ClientGuard::new(limits()).accept().and_then(http)
     /// });
     /// ```
     ///

@@ -185,6 +185,14 @@ impl Handler for Echo {
         Ok(request)
     }
 
+    fn refuse(&self, _: &ClientControl, _: ClientFault) -> Option<Response<Pieces>> {
+        None
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
     fn answer(
         self: &Rc<Self>,
         mut request: Request,

@@ -119,6 +119,20 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
     }))
 }
 
+/// Reads a snapshot without its checksum, and writes it again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn rewrite(mut snapshot: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let Some(header) = read_header(&mut snapshot)? else {
+        return Ok(None);
+    };
+    let mut out = Vec::new();
+    write_header(&mut out, &header)?;
+    while let Some(entry) = read_entry(&mut snapshot)? {
+        write_entry(&mut out, &entry)?;
+    }
+    Ok(Some(out))
+}
+
 fn text(out: &mut impl Write, text: Option<&str>) -> io::Result<()> {
     let Some(text) = text else {
         return out.write_all(&NO_TEXT.to_be_bytes());

@@ -1,0 +1,335 @@
+//! HTTP/2 for clients (RFC 9113): one connection, many requests, each served like one of HTTP/1.1.
+//!
+//! `h2` keeps the protocol: frames, header compression, windows, the states of streams. This side keeps what `h2` leaves open:
+//! deadlines, floods of frames that ask nothing, the share of one connection, and what a request has to be. Extended CONNECT
+//! (RFC 8441) is not offered, so WebSockets stay on HTTP/1.1.
+
+mod body;
+mod frames;
+mod request;
+mod response;
+mod stream;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream as _;
+use futures_util::stream::FuturesUnordered;
+use h2::Reason;
+use h2::server::{Builder, Connection, Handshake};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::front::client_stream::{ClientControl, ClientFault, ClientGuard, ClientLimits, Place};
+use crate::front::dispatcher::Handler;
+use crate::front::http2::frames::{FrameFault, Meter, Metered};
+use crate::wire::alarm::Alarm;
+
+/// The application protocol's name in a TLS handshake (RFC 9113, section 3.3).
+pub const ALPN: &[u8] = b"h2";
+/// What a client says first (RFC 9113, section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of a body that a client may send before its origin has taken any.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for all bodies of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a response that wait for the client's window.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that the client resets before they are accepted; more end the connection (CVE-2023-44487).
+const MAX_EARLY_RESETS: usize = 20;
+/// Streams that this side resets for what the client did wrong in them; more end the connection (CVE-2025-8671).
+const MAX_OWN_RESETS: usize = 256;
+/// How much longer a list of header fields is read than it may be, so that a refusal can say so.
+const READ_FOR_REFUSAL: u32 = 4;
+/// How long a connection that ends may take to read its farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves one connection to its end.
+///
+/// # Errors
+/// The connection broke, or the client broke the protocol: it was told so.
+pub(crate) async fn serve<S, H>(
+    io: S,
+    place: Place,
+    peer: Option<SocketAddr>,
+    guard: &ClientGuard,
+    max_streams: u32,
+    handler: Rc<H>,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Handler + 'static,
+{
+    let _connection = handler.connected();
+    let limits = *guard.limits();
+    let control = guard.control(peer);
+    let meter = Rc::new(Meter::default());
+    let list_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(max_streams)
+        .max_header_list_size(list_bytes.saturating_mul(READ_FOR_REFUSAL))
+        .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
+        .max_local_error_reset_streams(Some(MAX_OWN_RESETS))
+        .handshake(Metered::new(io, Rc::clone(&meter)));
+    let connection = match shake(handshake, &place, limits.head_timeout).await {
+        Ok(connection) => connection,
+        Err(fault) => return Err(end(&control, fault)),
+    };
+    let mut driver = Driver {
+        connection,
+        meter,
+        place,
+        limits,
+        peer,
+        guard,
+        handler,
+        streams: FuturesUnordered::new(),
+        idle: Alarm::default(),
+        head: Alarm::default(),
+        is_leaving: false,
+    };
+    let ended = poll_fn(|cx| driver.poll(cx)).await;
+    match ended {
+        Ok(()) => Ok(()),
+        Err(fault) => {
+            driver.farewell(&fault).await;
+            Err(end(&control, fault))
+        }
+    }
+}
+
+/// Waits for the client's preface and settings, for no longer than for a head.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+    handshake: Handshake<S, Bytes>,
+    place: &Place,
+    timeout: Duration,
+) -> Result<Connection<S, Bytes>, Ended> {
+    let mut handshake = std::pin::pin!(handshake);
+    let mut alarm = Alarm::default();
+    alarm.arm(timeout);
+    poll_fn(|cx| {
+        if let Poll::Ready(shaken) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(shaken.map_err(Ended::Protocol));
+        }
+        if place.poll_sent_away(cx).is_ready() {
+            return Poll::Ready(Err(Ended::Fault(ClientFault::MadeRoom, Reason::NO_ERROR)));
+        }
+        ready!(alarm.poll(cx));
+        Poll::Ready(Err(Ended::Fault(
+            ClientFault::HeadTimeout,
+            Reason::NO_ERROR,
+        )))
+    })
+    .await
+}
+
+/// Why a connection ended before its client ended it.
+enum Ended {
+    /// `h2` found the protocol broken, or the connection broke.
+    Protocol(h2::Error),
+    /// The client exceeded what it may do.
+    Fault(ClientFault, Reason),
+}
+
+/// Notes the fault of the client, where there is one.
+fn end(control: &ClientControl, ended: Ended) -> io::Error {
+    match ended {
+        Ended::Fault(fault, _) => {
+            control.note_fault(fault);
+            io::Error::other(fault)
+        }
+        Ended::Protocol(error) if error.is_io() => error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()),
+        Ended::Protocol(error) => {
+            // A client that says farewell with an error of its own has found the fault on this side.
+            let is_ours = !error.is_remote();
+            let reason = error.reason().unwrap_or(Reason::PROTOCOL_ERROR);
+            if is_ours && reason != Reason::NO_ERROR {
+                control.note_fault(match reason {
+                    Reason::ENHANCE_YOUR_CALM => ClientFault::Http2Flood,
+                    _ => ClientFault::Http2(reason_name(reason)),
+                });
+            }
+            io::Error::other(reason_name(reason))
+        }
+    }
+}
+
+/// The name of an error code in RFC 9113, section 7.
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NO_ERROR => "NO_ERROR",
+        Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+        Reason::INTERNAL_ERROR => "INTERNAL_ERROR",
+        Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+        Reason::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
+        Reason::STREAM_CLOSED => "STREAM_CLOSED",
+        Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+        Reason::REFUSED_STREAM => "REFUSED_STREAM",
+        Reason::CANCEL => "CANCEL",
+        Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+        Reason::CONNECT_ERROR => "CONNECT_ERROR",
+        Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+        Reason::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
+        Reason::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
+        _ => "an unknown error code",
+    }
+}
+
+type ServedStream = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A connection and its open streams.
+struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, H> {
+    connection: Connection<Metered<S>, Bytes>,
+    meter: Rc<Meter>,
+    place: Place,
+    limits: ClientLimits,
+    peer: Option<SocketAddr>,
+    guard: &'g ClientGuard,
+    handler: Rc<H>,
+    streams: FuturesUnordered<ServedStream>,
+    /// Rings when no stream was open for [`ClientLimits::keep_alive`].
+    idle: Alarm,
+    /// Rings when a list of header fields is not whole in time.
+    head: Alarm,
+    is_leaving: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
+    /// Ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        loop {
+            while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(cx) {
+                if self.handler.is_stopping() {
+                    self.leave(cx);
+                }
+            }
+            let accepted = self.connection.poll_accept(cx);
+            if let Some(fault) = self.meter.fault() {
+                return Poll::Ready(Err(match fault {
+                    FrameFault::Flood => {
+                        Ended::Fault(ClientFault::Http2Flood, Reason::ENHANCE_YOUR_CALM)
+                    }
+                    FrameFault::Size => {
+                        let reason = Reason::FRAME_SIZE_ERROR;
+                        Ended::Fault(ClientFault::Http2(reason_name(reason)), reason)
+                    }
+                }));
+            }
+            match accepted {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    if self.streams.is_empty() {
+                        self.place.busy();
+                        self.idle.disarm();
+                    }
+                    let control = Rc::new(self.guard.control(self.peer));
+                    let served = stream::serve(
+                        Rc::clone(&self.handler),
+                        control,
+                        self.limits,
+                        request,
+                        respond,
+                    );
+                    self.streams.push(Box::pin(served));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Ended::Protocol(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_deadlines(cx)
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if self.meter.is_within_head() {
+            self.head.arm(self.limits.head_timeout);
+            if self.head.poll(cx).is_ready() {
+                let late = Ended::Fault(ClientFault::HeadTimeout, Reason::NO_ERROR);
+                return Poll::Ready(Err(late));
+            }
+        } else {
+            self.head.disarm();
+        }
+        if !self.streams.is_empty() {
+            return Poll::Pending;
+        }
+        if self.place.is_busy() {
+            self.place.idle();
+        }
+        if self.place.poll_sent_away(cx).is_ready() {
+            if !self.place.is_closed() {
+                let made_room = Ended::Fault(ClientFault::MadeRoom, Reason::NO_ERROR);
+                return Poll::Ready(Err(made_room));
+            }
+            self.leave(cx);
+        }
+        // A farewell takes time: the client may be sending a request.
+        let wait = match self.is_leaving {
+            true => FAREWELL,
+            false => self.limits.keep_alive,
+        };
+        self.idle.arm(wait);
+        if self.idle.poll(cx).is_ready() {
+            if self.is_leaving {
+                return Poll::Ready(Ok(()));
+            }
+            self.leave(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Takes no further streams and finishes those that are open (GOAWAY, RFC 9113, section 6.8).
+    fn leave(&mut self, cx: &Context<'_>) {
+        if !self.is_leaving {
+            self.is_leaving = true;
+            self.idle.disarm();
+            self.connection.graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Sends the reason for the end, as long as the client reads.
+    async fn farewell(&mut self, ended: &Ended) {
+        self.streams.clear();
+        if let Ended::Fault(_, reason) = ended {
+            self.connection.abrupt_shutdown(*reason);
+        }
+        self.meter.forgive();
+        let closed = poll_fn(|cx| self.connection.poll_closed(cx));
+        // An error is what ends the connection here.
+        let _ = tokio::time::timeout(FAREWELL, closed).await;
+    }
+}
+
+/// Whether a connection begins with the preface, as far as its first bytes tell; they are not taken.
+///
+/// # Errors
+/// The connection broke.
+pub async fn begins_with_preface(io: &actix_rt::net::TcpStream) -> io::Result<bool> {
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let seen = io.peek(&mut start).await?;
+        let seen = start.get(..seen).unwrap_or_default();
+        if seen.is_empty() || !PREFACE.starts_with(seen) {
+            return Ok(false);
+        }
+        if seen.len() == PREFACE.len() {
+            return Ok(true);
+        }
+        // What has arrived is still there: waiting for it to be readable would return at once.
+        tokio::time::sleep(PREFACE_RECHECK).await;
+    }
+}
+
+/// How long to wait for the rest of a preface that came in pieces before looking again.
+const PREFACE_RECHECK: Duration = Duration::from_millis(5);

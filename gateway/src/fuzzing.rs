@@ -1,0 +1,146 @@
+//! What `fuzz/` runs: each function reads any bytes with a parser, and panics where a property of it does not hold.
+
+use std::io::Cursor;
+
+use crate::import::fields::Defaults;
+use crate::import::reading::{ReadError, Rows};
+use crate::import::{csv, jsonl};
+use crate::keys::{Prefix, token};
+use crate::store::snapshot;
+use crate::wire::chunked::{ChunkLimits, ChunkScanner};
+use crate::wire::head::{HeadEnd, fields, is_token, split_first_line};
+
+/// The name of a target, by which its seeds are found, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 6] = [
+    ("heads", heads),
+    ("chunks", chunks),
+    ("tokens", tokens),
+    ("csv", csv_rows),
+    ("jsonl", json_lines),
+    ("snapshot", snapshot),
+];
+
+/// A head ends in the same place however its bytes arrive, and its lines are all of it.
+pub fn heads(data: &[u8]) {
+    let whole = HeadEnd::default().find(data);
+    let mut pieces = HeadEnd::default();
+    let found = (0..=data.len())
+        .map(|length| pieces.find(&data[..length]))
+        .find(|found| *found != Ok(None));
+    assert_eq!(found.unwrap_or(Ok(None)), whole);
+    let Ok(Some(end)) = whole else { return };
+    let (line, rest) = split_first_line(&data[..end]);
+    let mut length = line.len() + 2;
+    for field in fields(rest) {
+        let Ok(field) = field else { return };
+        length += field.line.len();
+        assert!(!field.name.is_empty() && field.name.iter().all(|byte| is_token(*byte)));
+        assert!(!field.value.contains(&b'\n'));
+    }
+    // The empty line is no field; it is the first one where there is nothing else.
+    assert!(length == end || length + 2 == end, "{length} of {end}");
+}
+
+/// A chunked body ends in the same place however its bytes arrive.
+pub fn chunks(data: &[u8]) {
+    for padded_sizes in [false, true] {
+        let limits = ChunkLimits {
+            body_bytes: 1000,
+            extension_bytes: 16,
+            trailer_bytes: 32,
+            padded_sizes,
+        };
+        let whole = ChunkScanner::new(limits).scan(data);
+        let mut pieces = ChunkScanner::new(limits);
+        let mut found = Ok(None);
+        for (at, byte) in data.iter().enumerate() {
+            found = pieces.scan(std::slice::from_ref(byte));
+            if let Ok(Some(taken)) = found {
+                found = Ok(Some(at + taken));
+            }
+            if found != Ok(None) {
+                break;
+            }
+        }
+        assert_eq!(found, whole);
+    }
+}
+
+/// What is one of our keys is found wherever it stands.
+pub fn tokens(data: &[u8]) {
+    let prefix = Prefix::default();
+    let is_taken = token::check_shape(data, &prefix).is_ok();
+    if is_taken && token::has_own_form(data, &prefix) {
+        assert!(token::contains_own_form(data, &prefix));
+        assert!(token::contains_form_of_any(data));
+        let within = [b"/path?key=", data, b"&x=%20"].concat();
+        assert!(token::contains_own_form(&within, &prefix));
+    }
+    let is_ours = token::contains_own_form(data, &prefix);
+    assert!(!is_ours || token::contains_form_of_any(data));
+}
+
+/// A CSV file is read to its end.
+pub fn csv_rows(data: &[u8]) {
+    read_all(data, csv::rows(owned(data), Defaults::default()));
+}
+
+/// A file of JSON lines is read to its end.
+pub fn json_lines(data: &[u8]) {
+    read_all(data, jsonl::rows(owned(data), Defaults::default()));
+}
+
+/// What is read of a snapshot is written again as the same.
+pub fn snapshot(data: &[u8]) {
+    if let Ok(Some(written)) = snapshot::rewrite(data) {
+        let again = snapshot::rewrite(&written);
+        assert_eq!(again.ok().flatten(), Some(written));
+    }
+}
+
+fn owned(data: &[u8]) -> Cursor<Vec<u8>> {
+    Cursor::new(data.to_vec())
+}
+
+/// Takes every row. There is at most one for each line, and one more for a header that is not accepted.
+fn read_all(data: &[u8], rows: Rows) {
+    let breaks = data.iter().filter(|byte| matches!(byte, b'\n' | b'\r'));
+    let most = breaks.count() + 2;
+    let mut last_line = 0;
+    for (index, row) in rows.enumerate() {
+        assert!(index < most, "{index} rows of {most} lines");
+        if let Err(ReadError::Bad(bad)) = row {
+            assert!(bad.line >= last_line, "{} after {last_line}", bad.line);
+            last_line = bad.line;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_target_has_seeds_and_holds_for_them() {
+        for (name, target) in TARGETS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+            let seeds: Vec<_> = std::fs::read_dir(folder.join(name)).unwrap().collect();
+            assert!(!seeds.is_empty(), "{name}");
+            for seed in seeds {
+                target(&std::fs::read(seed.unwrap().path()).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_of_a_snapshot_is_one() {
+        let seed = include_bytes!("../../fuzz/seeds/snapshot/a-consumer-and-a-key");
+        let written = snapshot::rewrite(seed).unwrap();
+        assert_eq!(written.as_deref(), Some(&seed[..]));
+    }
+}
