@@ -206,10 +206,11 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             while self.read(cx) == Moved::Yes {
                 read = Moved::Yes;
             }
-            let mut went_on = self.go_on(cx);
-            if matches!(self.turn, Turn::Waiting) && !self.input.is_empty() {
+            let was_at_work = !matches!(self.turn, Turn::Waiting);
+            let went_on = self.go_on(cx);
+            if was_at_work && matches!(self.turn, Turn::Waiting) {
+                // The next request may be here already.
                 self.decode(cx);
-                went_on = Moved::Yes;
             }
             let written = match self.output.poll_write(&mut self.client, cx) {
                 Poll::Pending => Moved::No,
@@ -238,7 +239,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             _ => self.is_last && !self.client.owes(),
         };
         // To the stream an answer is over with its last byte, to its body only when that says so: the next request can be here.
-        let next_is_here = room.is_none() && !self.input.is_empty();
+        let is_at_work = !matches!(self.turn, Turn::Waiting);
+        let next_is_here = is_at_work && room.is_none() && !self.input.is_empty();
         if self.left || is_over || next_is_here || room == Some(Room::None) {
             return Moved::No;
         }

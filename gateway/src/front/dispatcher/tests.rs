@@ -270,6 +270,7 @@ fn limits() -> ClientLimits {
         body: pace,
         write: pace,
         linger: soon,
+        head_bytes: 128 * 1024,
         ..ClientLimits::default()
     }
 }
@@ -397,4 +398,17 @@ proptest! {
 fn a_connection_and_its_requests_are_small_while_they_wait() {
     let bytes = size_of::<Dispatcher<tokio::net::TcpStream, crate::pipeline::Worker>>();
     assert!(bytes <= 2048, "{bytes} bytes");
+}
+
+#[test]
+fn a_head_larger_than_the_room_that_is_lent_is_read() {
+    for bytes in [10_000, 16_384, 40_000, 120_000] {
+        let head = format!(
+            "GET /a HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+            "x".repeat(bytes)
+        );
+        let ended = serve(vec![Move::Send(head.repeat(2).into_bytes())]);
+        let answers = ended.taken.matches("HTTP/1.1 200").count();
+        assert_eq!(answers, 2, "{bytes}: {}", ended.taken);
+    }
 }
