@@ -13,12 +13,12 @@ use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, KeyStatus, PlainKey,
-    Prefix, Scopes, UnixMillis, When,
+    BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, Prefix, UnixMillis,
+    When,
 };
 use crate::store::{
-    Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
-    StoredKey, WaitFor,
+    Answer, CreatedKey, CreationKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp,
+    Store, StoreError, StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -176,13 +176,7 @@ impl Query for Revocation {
 }
 
 /// What any new key is made of.
-struct Parts {
-    description: Option<Description>,
-    expires_at: Option<UnixMillis>,
-    scopes: Option<Scopes>,
-}
-
-impl Body for Parts {
+impl Body for KeyAttributes {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
     const MAY_BE_MISSING: bool = true;
 
@@ -206,7 +200,7 @@ impl Body for Parts {
 
 struct NewKeyOfAnyone {
     owner: Owner,
-    parts: Parts,
+    attributes: KeyAttributes,
 }
 
 impl Body for NewKeyOfAnyone {
@@ -224,7 +218,7 @@ impl Body for NewKeyOfAnyone {
             "bucket",
             "The bucket that `consumer` is in; `default` when missing.",
         );
-        let parts = Parts::read(fields);
+        let attributes = KeyAttributes::read(fields);
         let owner = match (id, name) {
             (Some(id), _) => Owner::Id(id),
             (None, Some(name)) => Owner::Named(bucket.unwrap_or_default(), name),
@@ -232,7 +226,7 @@ impl Body for NewKeyOfAnyone {
         };
         Some(Self {
             owner,
-            parts: parts?,
+            attributes: attributes?,
         })
     }
 }
@@ -287,19 +281,19 @@ async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), Guard, NewKeyOfAnyone>) -> Answered {
-    let NewKeyOfAnyone { owner, parts } = call.body;
+    let NewKeyOfAnyone { owner, attributes } = call.body;
     make(
         &call.store,
         call.creation.as_ref(),
         &call.prefix,
         &call.stamp,
         owner,
-        parts,
+        attributes,
     )
     .await
 }
 
-async fn create_for_consumer(call: Call<ConsumerId, (), Parts>) -> Answered {
+async fn create_for_consumer(call: Call<ConsumerId, (), KeyAttributes>) -> Answered {
     let owner = Owner::Id(call.path);
     make(
         &call.store,
@@ -318,22 +312,15 @@ async fn make(
     prefix: &Prefix,
     stamp: &Stamp,
     owner: Owner,
-    parts: Parts,
+    attributes: KeyAttributes,
 ) -> Answered {
-    let Parts {
-        description,
-        expires_at,
-        scopes,
-    } = parts;
-    require_future(expires_at, stamp)?;
+    require_future(attributes.expires_at, stamp)?;
     let key = PlainKey::generate(prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let new = NewKey {
         owner,
         digest: key.digest(),
         hint: key.hint(),
-        expires_at,
-        scopes,
-        description,
+        attributes,
     };
     let now = stamp.at;
     let answer = |created: &CreatedKey, plain: Option<&str>| {

@@ -5,10 +5,12 @@ use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
-    Prefix, Scope, Scopes, Tag, Tags,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix,
+    Scope, Scopes, Tag, Tags,
 };
-use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
+use crate::store::{
+    ConsumerAttributes, ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
+};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
 /// How many consumers are read at once.
@@ -180,7 +182,7 @@ pub async fn run(
             json,
         } => {
             delete(
-                find(&consumer, &bucket, store, prefix).await?.consumer,
+                find(&consumer, &bucket, store, prefix).await?,
                 json,
                 store,
                 stamp,
@@ -244,12 +246,14 @@ impl CreateConsumer {
         let new = NewConsumer {
             bucket: self.bucket.name(prefix)?,
             name: new_name(&self.name, prefix)?,
-            custom_id: self.custom_id,
-            description: self.description,
-            metadata: self.metadata,
-            scopes: Scopes::new(self.scopes)?,
-            allowed_ips: ranges(&self.allowed_ips)?,
-            tags: Tags::new(self.tags)?,
+            attributes: ConsumerAttributes {
+                custom_id: self.custom_id,
+                description: self.description,
+                metadata: self.metadata,
+                scopes: Scopes::new(self.scopes)?,
+                allowed_ips: ranges(&self.allowed_ips)?,
+                tags: Tags::new(self.tags)?,
+            },
         };
         print(
             &store.create_consumer(new, stamp).await?,
@@ -291,10 +295,7 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
-        let id = find(&self.consumer, &self.bucket, store, prefix)
-            .await?
-            .consumer
-            .id;
+        let id = find(&self.consumer, &self.bucket, store, prefix).await?.id;
         print(
             &store.update_consumer(&id, edit, stamp).await?,
             None,
@@ -352,12 +353,12 @@ async fn list(
                 array.element(streams.out, &ConsumerView::of(stored))?;
                 continue;
             }
-            let consumer = &stored.consumer;
+            let attributes = &stored.attributes;
             table.row([
-                consumer.name.to_string(),
-                consumer.id.to_string(),
-                or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
-                or_dash(consumer.scopes.as_str()),
+                stored.name.to_string(),
+                stored.id.to_string(),
+                or_dash(attributes.custom_id.as_ref().map_or("", CustomId::as_str)),
+                or_dash(attributes.scopes.as_str()),
                 moment(stored.created_at),
             ]);
         }
@@ -365,7 +366,7 @@ async fn list(
             table.flush(streams.out)?;
         }
         match page.last() {
-            Some(last) => after = Some(last.consumer.name.clone()),
+            Some(last) => after = Some(last.name.clone()),
             None if json => return Ok(array.finish(streams.out)?),
             None => return Ok(()),
         }
@@ -378,12 +379,12 @@ async fn show(
     store: &Store,
     streams: &mut Streams<'_>,
 ) -> Result<(), CommandError> {
-    let keys = store.count_keys(&stored.consumer.id).await?;
+    let keys = store.count_keys(&stored.id).await?;
     print(&stored, Some(keys), json, streams)
 }
 
 async fn delete(
-    consumer: Consumer,
+    consumer: StoredConsumer,
     json: bool,
     store: &Store,
     stamp: &Stamp,
@@ -415,35 +416,41 @@ fn print(
     if json {
         return Ok(streams.json(&ConsumerView::of(stored))?);
     }
-    let consumer = &stored.consumer;
-    let tags: Vec<String> = stored
-        .tags
+    let ConsumerAttributes {
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+    } = &stored.attributes;
+    let tags: Vec<String> = tags
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let mut lines = vec![
-        ("name", consumer.name.to_string()),
-        ("id", consumer.id.to_string()),
-        ("bucket", consumer.bucket.to_string()),
+        ("name", stored.name.to_string()),
+        ("id", stored.id.to_string()),
+        ("bucket", stored.bucket.to_string()),
         (
             "custom id",
-            or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
+            or_dash(custom_id.as_ref().map_or("", CustomId::as_str)),
         ),
         (
             "description",
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(description.as_ref().map_or("", Description::as_str)),
         ),
         (
             "metadata",
-            or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str)),
+            or_dash(metadata.as_ref().map_or("", Metadata::as_str)),
         ),
-        ("scopes", or_dash(consumer.scopes.as_str())),
+        ("scopes", or_dash(scopes.as_str())),
         (
             "allowed from",
-            if consumer.allowed_ips.is_empty() {
+            if allowed_ips.is_empty() {
                 "anywhere".to_owned()
             } else {
-                consumer.allowed_ips.to_string()
+                allowed_ips.to_string()
             },
         ),
         ("tags", or_dash(&tags.join(" "))),

@@ -9,7 +9,8 @@ use clap::ValueEnum;
 
 use crate::cli::error::{CommandError, refuse_keys};
 use crate::cli::output::Streams;
-use crate::import::line::{HEADER, Line, cells};
+use crate::import::fields::Column;
+use crate::import::line::{Line, cells, columns};
 use crate::keys::{BucketName, Prefix};
 use crate::store::{Store, TransferRow};
 
@@ -122,7 +123,7 @@ impl<W: Write> Sink<W> {
     fn begin(&mut self) -> io::Result<()> {
         match self {
             Self::Jsonl(_) => Ok(()),
-            Self::Csv(writer) => Ok(writer.write_record(HEADER)?),
+            Self::Csv(writer) => Ok(writer.write_record(columns().map(Column::as_str))?),
         }
     }
 
@@ -132,7 +133,7 @@ impl<W: Write> Sink<W> {
                 serde_json::to_writer(&mut *writer, &Line::of(row))?;
                 writer.write_all(b"\n")
             }
-            Self::Csv(writer) => Ok(writer.write_record(cells(row))?),
+            Self::Csv(writer) => Ok(writer.write_record(cells(&Line::of(row)))?),
         }
     }
 

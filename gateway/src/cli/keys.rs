@@ -22,7 +22,7 @@ use crate::keys::{
     Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer,
+    CreatedKey, KeyAttributes, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError,
     StoredKey, WaitFor, Which,
 };
 use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
@@ -200,14 +200,16 @@ impl CreateKey {
             owner,
             digest: key.digest(),
             hint: key.hint(),
-            expires_at: self
-                .expires
-                .map(|expires| end_of(expires, stamp.at))
-                .transpose()?,
-            scopes: (!self.scopes.is_empty())
-                .then(|| Scopes::new(self.scopes))
-                .transpose()?,
-            description: self.description,
+            attributes: KeyAttributes {
+                description: self.description,
+                expires_at: self
+                    .expires
+                    .map(|expires| end_of(expires, stamp.at))
+                    .transpose()?,
+                scopes: (!self.scopes.is_empty())
+                    .then(|| Scopes::new(self.scopes))
+                    .transpose()?,
+            },
         };
         let created = store.create_key(new, stamp).await?;
         let id = created.key.id;
@@ -289,7 +291,6 @@ impl RollKey {
             (None, Some(consumer)) => Which::AllOf(
                 consumers::find(consumer, &self.bucket, store, prefix)
                     .await?
-                    .consumer
                     .id,
             ),
             // The parser demands one of them.
@@ -338,7 +339,7 @@ fn print_rolled(
         rolled.key.id, rolled.key.consumer_name
     ));
     for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
-        let end = moment_or(ending.expires_at, "never");
+        let end = moment_or(ending.attributes.expires_at, "never");
         streams.remark(format_args!(
             "key {} ({}…) ends at {end}",
             ending.id, ending.hint
@@ -365,7 +366,7 @@ fn print_created(
         key: stored,
         new_consumer,
     } = created;
-    if let Some(StoredConsumer { consumer, .. }) = new_consumer {
+    if let Some(consumer) = new_consumer {
         streams.remark(format_args!(
             "created consumer {} ({}): there was none of this name; `--existing-consumer` makes none",
             consumer.name, consumer.id
@@ -380,7 +381,7 @@ fn print_created(
         writeln!(streams.out, "{}", key.expose())?;
     }
     streams.out.flush()?;
-    let end = stored.expires_at.map_or_else(
+    let end = stored.attributes.expires_at.map_or_else(
         || "never expires".to_owned(),
         |end| format!("expires {}", moment(end)),
     );
@@ -416,6 +417,11 @@ fn print_key(
     streams: &mut Streams<'_>,
 ) -> std::io::Result<()> {
     let revoked = stored.revoked.as_ref();
+    let KeyAttributes {
+        description,
+        expires_at,
+        scopes,
+    } = &stored.attributes;
     let lines = [
         ("id", stored.id.to_string()),
         (
@@ -425,7 +431,7 @@ fn print_key(
         ("bucket", stored.bucket.to_string()),
         ("hint", stored.hint.clone()),
         ("status", stored.status(now).as_str().to_owned()),
-        ("expires", moment_or(stored.expires_at, "never")),
+        ("expires", moment_or(*expires_at, "never")),
         (
             "revoked",
             revoked.map_or_else(
@@ -442,14 +448,14 @@ fn print_key(
         ),
         (
             "scopes",
-            stored.scopes.as_ref().map_or_else(
+            scopes.as_ref().map_or_else(
                 || "all of the consumer's".to_owned(),
                 |own| or_dash(own.as_str()),
             ),
         ),
         (
             "description",
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(description.as_ref().map_or("", Description::as_str)),
         ),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),

@@ -72,7 +72,10 @@ impl ReportLeak {
         let key = &outcome.key;
         let done = match outcome.action {
             LeakAction::Notified => "nothing was done, as its bucket says".to_owned(),
-            LeakAction::Ending => format!("it ends at {}", moment_or(key.expires_at, "never")),
+            LeakAction::Ending => format!(
+                "it ends at {}",
+                moment_or(key.attributes.expires_at, "never")
+            ),
             LeakAction::Revoked => "it is revoked".to_owned(),
             LeakAction::AlreadyRefused => "it was refused already".to_owned(),
         };

@@ -66,7 +66,6 @@ impl UsageCommand {
             (Some(consumer), _) => UsageOf::Consumer(
                 consumers::find(consumer, &self.bucket, store, prefix)
                     .await?
-                    .consumer
                     .id,
             ),
             (None, Some(key)) => {

@@ -294,7 +294,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(2, "acme"), (4, "Acme, Inc.")]
         );
-        assert_eq!(rows[0].consumer.scopes.as_str(), "read write");
+        assert_eq!(rows[0].consumer.attributes.scopes.as_str(), "read write");
         assert_eq!(
             rows[0].key.as_ref().unwrap().digest,
             crate::keys::KeyDigest::of(b"abcd")
@@ -342,7 +342,10 @@ mod tests {
                 panic!("{text:?}: {rows:?}")
             };
             assert_eq!(
-                (row.consumer.name.as_str(), row.consumer.scopes.as_str()),
+                (
+                    row.consumer.name.as_str(),
+                    row.consumer.attributes.scopes.as_str()
+                ),
                 ("acme", "read write"),
                 "{text:?}"
             );

@@ -17,7 +17,9 @@ use crate::keys::{
     AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope,
     Scopes, Tag, Tags, UnixMillis, token,
 };
-use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
+use crate::store::{
+    ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
+};
 
 /// Longest hint, in characters: that of a key of a gateway with the longest prefix.
 const MAX_HINT_CHARS: usize = 17;
@@ -218,12 +220,14 @@ impl Fields {
                 .parse(Column::Bucket)?
                 .unwrap_or_else(|| defaults.bucket.clone()),
             name,
-            custom_id: self.parse(Column::CustomId)?,
-            description: self.note(Column::Description)?,
-            metadata: self.metadata()?,
-            scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
-            allowed_ips: self.allowed_ips()?,
-            tags: self.tags()?,
+            attributes: ConsumerAttributes {
+                custom_id: self.parse(Column::CustomId)?,
+                description: self.note(Column::Description)?,
+                metadata: self.metadata()?,
+                scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
+                allowed_ips: self.allowed_ips()?,
+                tags: self.tags()?,
+            },
             created_at: self.time(Column::ConsumerCreatedAt)?,
         })
     }
@@ -275,10 +279,12 @@ impl Fields {
             digest,
             hint,
             state: self.state()?,
-            expires_at,
             rolled: self.rolled(expires_at)?,
-            scopes: self.scopes(Column::KeyScopes)?,
-            description: self.note(Column::KeyDescription)?,
+            attributes: KeyAttributes {
+                description: self.note(Column::KeyDescription)?,
+                expires_at,
+                scopes: self.scopes(Column::KeyScopes)?,
+            },
             created_at: self.time(Column::CreatedAt)?,
             last_used_at: self.time(Column::LastUsedAt)?,
         }))

@@ -489,19 +489,31 @@ consumers:
         assert_eq!([first.line, second.line, keyless.line], [13, 16, 18]);
         for row in [first, second] {
             assert_eq!(
-                (row.consumer.name.as_str(), row.consumer.scopes.as_str()),
+                (
+                    row.consumer.name.as_str(),
+                    row.consumer.attributes.scopes.as_str()
+                ),
                 ("acme", "read write")
             );
-            assert_eq!(row.consumer.custom_id.as_ref().unwrap().as_str(), "42");
             assert_eq!(
-                row.consumer.tags.iter().collect::<Vec<_>>(),
+                row.consumer.attributes.custom_id.as_ref().unwrap().as_str(),
+                "42"
+            );
+            assert_eq!(
+                row.consumer.attributes.tags.iter().collect::<Vec<_>>(),
                 [("env", "prod"), ("gold", "")]
             );
         }
         let key = first.key.as_ref().unwrap();
         assert_eq!(key.digest, KeyDigest::of(b"sk_live_1"));
-        assert_eq!(key.expires_at, Some(UnixMillis(NOW.0 + 3_600_000)));
-        assert_eq!(key.description.as_ref().unwrap().as_str(), "tags: old");
+        assert_eq!(
+            key.attributes.expires_at,
+            Some(UnixMillis(NOW.0 + 3_600_000))
+        );
+        assert_eq!(
+            key.attributes.description.as_ref().unwrap().as_str(),
+            "tags: old"
+        );
         assert_eq!(
             second.key.as_ref().unwrap().created_at,
             Some(UnixMillis(1_600_000_000_000))
@@ -529,7 +541,7 @@ consumers:
                 (
                     row.line,
                     row.consumer.name.as_str(),
-                    row.consumer.scopes.as_str(),
+                    row.consumer.attributes.scopes.as_str(),
                 )
             })
             .collect();
@@ -569,7 +581,7 @@ consumers:
             .map(|row| {
                 (
                     row.consumer.name.as_str(),
-                    row.consumer.scopes.as_str(),
+                    row.consumer.attributes.scopes.as_str(),
                     row.key.as_ref().map(|key| key.digest),
                 )
             })
@@ -805,7 +817,7 @@ consumers:
         ] {
             let rows = good(&text);
             assert_eq!(
-                rows[0].consumer.allowed_ips.to_string(),
+                rows[0].consumer.attributes.allowed_ips.to_string(),
                 "192.0.2.0/24 2001:db8::1",
                 "{text}"
             );

@@ -88,7 +88,7 @@ impl ListKeys {
         let (consumer, bucket) = match &self.consumer {
             Some(consumer) => {
                 let found = consumers::find(consumer, &self.bucket, store, prefix).await?;
-                (Some(found.consumer.id), None)
+                (Some(found.id), None)
             }
             None => (None, self.bucket.given(prefix)?),
         };
@@ -132,10 +132,16 @@ impl KeysTable {
             stored.consumer_name.to_string(),
             stored.hint.clone(),
             stored.status(now).as_str().to_owned(),
-            moment_or(stored.expires_at, "never"),
+            moment_or(stored.attributes.expires_at, "never"),
             moment_or(stored.last_used_at, "-"),
             moment(stored.created_at),
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(
+                stored
+                    .attributes
+                    .description
+                    .as_ref()
+                    .map_or("", Description::as_str),
+            ),
         ]);
     }
 }
