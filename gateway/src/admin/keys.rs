@@ -350,7 +350,6 @@ async fn show(call: Call<KeyId, (), ()>) -> Answered {
 }
 
 async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
-    find(&call.store, &call.path).await?;
     require_future(call.body.expires_at.flatten(), &call.stamp)?;
     let after = call
         .store
@@ -360,7 +359,6 @@ async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
 }
 
 async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
-    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
@@ -393,7 +391,6 @@ async fn enable(call: Call<KeyId, (), ()>) -> Answered {
 }
 
 async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
-    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, state, &call.stamp)
