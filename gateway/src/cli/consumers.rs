@@ -1,5 +1,6 @@
 //! `gateway consumers …`
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
@@ -8,9 +9,7 @@ use crate::keys::{
     AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix,
     Scope, Scopes, Tag, Tags,
 };
-use crate::store::{
-    ConsumerAttributes, ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
-};
+use crate::store::{ConsumerAttributes, ConsumerEdit, NewConsumer, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
 /// How many consumers are read at once.
@@ -150,48 +149,25 @@ struct Texts<'c> {
 }
 
 /// Runs one of the commands.
-pub async fn run(
-    command: ConsumersCommand,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
-        ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
+        ConsumersCommand::Create(create) => create.run(context).await,
         ConsumersCommand::List { bucket, json } => {
-            list(&bucket.name(prefix)?, json, store, streams).await
+            list(&bucket.name(context.prefix)?, json, context).await
         }
         ConsumersCommand::Show {
             consumer,
             bucket,
             json,
-        } => {
-            show(
-                find(&consumer, &bucket, store, prefix).await?,
-                json,
-                store,
-                streams,
-            )
-            .await
-        }
-        ConsumersCommand::Update(update) => update.run(store, prefix, stamp, streams).await,
+        } => show(find(&consumer, &bucket, context).await?, json, context).await,
+        ConsumersCommand::Update(update) => update.run(context).await,
         ConsumersCommand::Delete {
             consumer,
             bucket,
             json,
-        } => {
-            delete(
-                find(&consumer, &bucket, store, prefix).await?,
-                json,
-                store,
-                stamp,
-                streams,
-            )
-            .await
-        }
+        } => delete(find(&consumer, &bucket, context).await?, json, context).await,
     };
-    match outcome.and_then(|()| Ok(streams.out.flush()?)) {
+    match outcome.and_then(|()| Ok(context.streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
     }
@@ -201,17 +177,19 @@ pub async fn run(
 pub(super) async fn find(
     argument: &str,
     bucket: &InBucket,
-    store: &Store,
-    prefix: &Prefix,
+    context: &Context<'_>,
 ) -> Result<StoredConsumer, CommandError> {
-    refuse_key(argument, prefix, "the name or the id of a consumer")?;
+    refuse_key(argument, context.prefix, "the name or the id of a consumer")?;
     let found = match argument.parse::<ConsumerId>() {
-        Ok(id) => store.consumer(&id).await?,
+        Ok(id) => context.store.consumer(&id).await?,
         Err(_) => {
-            let bucket = bucket.name(prefix)?;
-            let found = store.consumer_named(&bucket, &argument.parse()?).await?;
+            let bucket = bucket.name(context.prefix)?;
+            let found = context
+                .store
+                .consumer_named(&bucket, &argument.parse()?)
+                .await?;
             if found.is_none() {
-                store.require_bucket(&bucket).await?;
+                context.store.require_bucket(&bucket).await?;
             }
             found
         }
@@ -228,13 +206,7 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 }
 
 impl CreateConsumer {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let texts = Texts {
             custom_id: self.custom_id.as_ref(),
             description: self.description.as_ref(),
@@ -242,10 +214,10 @@ impl CreateConsumer {
             scopes: &self.scopes,
             tags: &self.tags,
         };
-        texts.refuse_keys(prefix)?;
+        texts.refuse_keys(context.prefix)?;
         let new = NewConsumer {
-            bucket: self.bucket.name(prefix)?,
-            name: new_name(&self.name, prefix)?,
+            bucket: self.bucket.name(context.prefix)?,
+            name: new_name(&self.name, context.prefix)?,
             attributes: ConsumerAttributes {
                 custom_id: self.custom_id,
                 description: self.description,
@@ -256,22 +228,16 @@ impl CreateConsumer {
             },
         };
         print(
-            &store.create_consumer(new, stamp).await?,
+            &context.store.create_consumer(new, context.stamp).await?,
             None,
             self.json,
-            streams,
+            &mut context.streams,
         )
     }
 }
 
 impl UpdateConsumer {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let texts = Texts {
             custom_id: self.custom_id.as_ref().and_then(|value| value.0.as_ref()),
             description: self.description.as_ref().and_then(|value| value.0.as_ref()),
@@ -279,9 +245,12 @@ impl UpdateConsumer {
             scopes: &self.scopes,
             tags: &self.tags,
         };
-        texts.refuse_keys(prefix)?;
+        texts.refuse_keys(context.prefix)?;
         let edit = ConsumerEdit {
-            name: self.name.map(|name| new_name(&name, prefix)).transpose()?,
+            name: self
+                .name
+                .map(|name| new_name(&name, context.prefix))
+                .transpose()?,
             custom_id: self.custom_id.map(|value| value.0),
             description: self.description.map(|value| value.0),
             metadata: self.metadata.map(|value| value.0),
@@ -295,12 +264,15 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
-        let id = find(&self.consumer, &self.bucket, store, prefix).await?.id;
+        let id = find(&self.consumer, &self.bucket, context).await?.id;
         print(
-            &store.update_consumer(&id, edit, stamp).await?,
+            &context
+                .store
+                .update_consumer(&id, edit, context.stamp)
+                .await?,
             None,
             self.json,
-            streams,
+            &mut context.streams,
         )
     }
 }
@@ -339,18 +311,20 @@ impl Texts<'_> {
 async fn list(
     bucket: &BucketName,
     json: bool,
-    store: &Store,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    store.require_bucket(bucket).await?;
+    context.store.require_bucket(bucket).await?;
     let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
     let mut array = JsonArray::default();
     let mut after = None;
     loop {
-        let page = store.consumers(bucket, after.as_ref(), PAGE).await?;
+        let page = context
+            .store
+            .consumers(bucket, after.as_ref(), PAGE)
+            .await?;
         for stored in &page {
             if json {
-                array.element(streams.out, &ConsumerView::of(stored))?;
+                array.element(context.streams.out, &ConsumerView::of(stored))?;
                 continue;
             }
             let attributes = &stored.attributes;
@@ -363,11 +337,11 @@ async fn list(
             ]);
         }
         if !json {
-            table.flush(streams.out)?;
+            table.flush(context.streams.out)?;
         }
         match page.last() {
             Some(last) => after = Some(last.name.clone()),
-            None if json => return Ok(array.finish(streams.out)?),
+            None if json => return Ok(array.finish(context.streams.out)?),
             None => return Ok(()),
         }
     }
@@ -376,24 +350,24 @@ async fn list(
 async fn show(
     stored: StoredConsumer,
     json: bool,
-    store: &Store,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let keys = store.count_keys(&stored.id).await?;
-    print(&stored, Some(keys), json, streams)
+    let keys = context.store.count_keys(&stored.id).await?;
+    print(&stored, Some(keys), json, &mut context.streams)
 }
 
 async fn delete(
     consumer: StoredConsumer,
     json: bool,
-    store: &Store,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
+    let deleted_keys = context
+        .store
+        .delete_consumer(&consumer.id, context.stamp)
+        .await?;
     let name = consumer.name.as_str();
     if json {
-        return Ok(streams.json(&DeletedConsumerView {
+        return Ok(context.streams.json(&DeletedConsumerView {
             id: consumer.id,
             name,
             deleted_keys,
@@ -401,7 +375,7 @@ async fn delete(
     }
     let keys = if deleted_keys == 1 { "key" } else { "keys" };
     Ok(writeln!(
-        streams.out,
+        context.streams.out,
         "deleted consumer {name} ({}) and its {deleted_keys} {keys}",
         consumer.id
     )?)

@@ -7,6 +7,7 @@ mod list;
 
 use std::time::Duration;
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
@@ -22,8 +23,8 @@ use crate::keys::{
     Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyAttributes, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredKey, WaitFor, Which,
+    CreatedKey, KeyAttributes, NewKey, Owner, Roll, RolledKeys, Store, StoreError, StoredKey,
+    WaitFor, Which,
 };
 use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
 
@@ -129,31 +130,21 @@ pub struct RollKey {
 }
 
 /// Runs one of the commands.
-pub async fn run(
-    command: KeysCommand,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: KeysCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
-        KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        KeysCommand::List(list) => list.run(store, prefix, stamp, streams).await,
-        KeysCommand::Find(find) => find.run(store, prefix, stamp, streams).await,
-        KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
-        KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
-        KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
-        KeysCommand::Disable(key) => {
-            set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await
-        }
-        KeysCommand::Enable(key) => {
-            set_state(key, KeyState::Active, store, prefix, stamp, streams).await
-        }
-        KeysCommand::Check(check) => check.run(prefix, streams),
-        KeysCommand::ReportLeak(report) => report.run(store, prefix, stamp, streams).await,
-        KeysCommand::Pattern(pattern) => pattern.run(prefix, streams),
+        KeysCommand::Create(create) => create.run(context).await,
+        KeysCommand::List(list) => list.run(context).await,
+        KeysCommand::Find(find) => find.run(context).await,
+        KeysCommand::Show(key) => show(key, context).await,
+        KeysCommand::Revoke(revoke) => revoke.run(context).await,
+        KeysCommand::Roll(roll) => roll.run(context).await,
+        KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, context).await,
+        KeysCommand::Enable(key) => set_state(key, KeyState::Active, context).await,
+        KeysCommand::Check(check) => check.run(context.prefix, &mut context.streams),
+        KeysCommand::ReportLeak(report) => report.run(context).await,
+        KeysCommand::Pattern(pattern) => pattern.run(context.prefix, &mut context.streams),
     };
-    match outcome.and_then(|()| Ok(streams.out.flush()?)) {
+    match outcome.and_then(|()| Ok(context.streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
     }
@@ -167,35 +158,34 @@ impl KeysCommand {
 }
 
 impl CreateKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         refuse_keys(
             self.description.as_ref().map(Description::as_str),
-            prefix,
+            context.prefix,
             "a note, without a key in it",
         )?;
         refuse_keys(
             self.scopes.iter().map(Scope::as_str),
-            prefix,
+            context.prefix,
             "scopes, without a key in them",
         )?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => {
-                let bucket = self.bucket.name(prefix)?;
-                let name = consumers::new_name(&self.consumer, prefix)?;
-                if store.consumer_named(&bucket, &name).await?.is_none() {
-                    self.may_make(&bucket, &name, store).await?;
+                let bucket = self.bucket.name(context.prefix)?;
+                let name = consumers::new_name(&self.consumer, context.prefix)?;
+                if context
+                    .store
+                    .consumer_named(&bucket, &name)
+                    .await?
+                    .is_none()
+                {
+                    self.may_make(&bucket, &name, context.store).await?;
                 }
                 Owner::Named(bucket, name)
             }
         };
-        let key = PlainKey::generate(prefix)?;
+        let key = PlainKey::generate(context.prefix)?;
         let new = NewKey {
             owner,
             digest: key.digest(),
@@ -204,18 +194,24 @@ impl CreateKey {
                 description: self.description,
                 expires_at: self
                     .expires
-                    .map(|expires| end_of(expires, stamp.at))
+                    .map(|expires| end_of(expires, context.stamp.at))
                     .transpose()?,
                 scopes: (!self.scopes.is_empty())
                     .then(|| Scopes::new(self.scopes))
                     .transpose()?,
             },
         };
-        let created = store.create_key(new, stamp).await?;
+        let created = context.store.create_key(new, context.stamp).await?;
         let id = created.key.id;
         // From here on only this process knows the key: that it cannot be printed is a failure, also into a closed pipe.
-        print_created(&created, &key, self.json, stamp.at, streams)
-            .map_err(|source| CommandError::Unprinted { id, source })
+        print_created(
+            &created,
+            &key,
+            self.json,
+            context.stamp.at,
+            &mut context.streams,
+        )
+        .map_err(|source| CommandError::Unprinted { id, source })
     }
 
     /// Refuses to make a consumer that may be another one, mistyped.
@@ -242,21 +238,18 @@ impl CreateKey {
 }
 
 impl RevokeKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        set_state(self.key, KeyState::Revoked, store, prefix, stamp, streams).await?;
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        set_state(self.key, KeyState::Revoked, context).await?;
         if !self.wait {
             return Ok(());
         }
-        streams.out.flush()?;
-        let confirmation = store.confirmed_by(WaitFor::All, self.timeout).await?;
-        store.waited_for();
-        in_force::name_silent(&confirmation, streams);
+        context.streams.out.flush()?;
+        let confirmation = context
+            .store
+            .confirmed_by(WaitFor::All, self.timeout)
+            .await?;
+        context.store.waited_for();
+        in_force::name_silent(&confirmation, &mut context.streams);
         if !confirmation.is_whole(self.ignore_silent) {
             let others = confirmation.missing.iter().chain(&confirmation.silent);
             let names: Vec<String> = others.map(|gateway| gateway.name.clone()).collect();
@@ -267,32 +260,28 @@ impl RevokeKey {
         }
         match confirmation.confirmed.len() {
             0 if confirmation.refusing.is_empty() => {
-                streams.remark(format_args!(
+                context.streams.remark(format_args!(
                     "no gateway has announced itself to this store"
                 ));
             }
-            1 => streams.remark(format_args!("confirmed by 1 gateway")),
-            confirmed => streams.remark(format_args!("confirmed by {confirmed} gateways")),
+            1 => context
+                .streams
+                .remark(format_args!("confirmed by 1 gateway")),
+            confirmed => context
+                .streams
+                .remark(format_args!("confirmed by {confirmed} gateways")),
         }
         Ok(())
     }
 }
 
 impl RollKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let which = match (&self.id, &self.consumer) {
-            (Some(id), _) => Which::Key(key_id(id, prefix)?),
-            (None, Some(consumer)) => Which::AllOf(
-                consumers::find(consumer, &self.bucket, store, prefix)
-                    .await?
-                    .id,
-            ),
+            (Some(id), _) => Which::Key(key_id(id, context.prefix)?),
+            (None, Some(consumer)) => {
+                Which::AllOf(consumers::find(consumer, &self.bucket, context).await?.id)
+            }
             // The parser demands one of them.
             (None, None) => {
                 return Err(CommandError::InvalidArgument(
@@ -301,23 +290,29 @@ impl RollKey {
             }
         };
         // A key without an end would get one that no calendar has.
-        if !stamp.at.after(self.grace).is_representable() {
+        if !context.stamp.at.after(self.grace).is_representable() {
             return Err(CommandError::InvalidArgument(
                 "a grace period ends before the year 10000".to_owned(),
             ));
         }
-        let key = PlainKey::generate(prefix)?;
+        let key = PlainKey::generate(context.prefix)?;
         let roll = Roll {
             which,
             digest: key.digest(),
             hint: key.hint(),
             grace: self.grace,
         };
-        let rolled = store.roll(roll, stamp).await?;
+        let rolled = context.store.roll(roll, context.stamp).await?;
         let id = rolled.key.id;
         // From here on only this process knows the key.
-        print_rolled(&rolled, &key, self.json, stamp.at, streams)
-            .map_err(|source| CommandError::Unprinted { id, source })
+        print_rolled(
+            &rolled,
+            &key,
+            self.json,
+            context.stamp.at,
+            &mut context.streams,
+        )
+        .map_err(|source| CommandError::Unprinted { id, source })
     }
 }
 
@@ -395,19 +390,19 @@ fn print_created(
     Ok(())
 }
 
-async fn show(
-    key: OneKey,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
-    let id = key.id(prefix)?;
-    let stored = store.key(&id).await?.ok_or(StoreError::UnknownKey(id))?;
+async fn show(key: OneKey, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let id = key.id(context.prefix)?;
+    let stored = context
+        .store
+        .key(&id)
+        .await?
+        .ok_or(StoreError::UnknownKey(id))?;
     if key.json {
-        return Ok(streams.json(&KeyView::of(&stored, stamp.at))?);
+        return Ok(context
+            .streams
+            .json(&KeyView::of(&stored, context.stamp.at))?);
     }
-    Ok(print_key(&stored, stamp.at, streams)?)
+    Ok(print_key(&stored, context.stamp.at, &mut context.streams)?)
 }
 
 /// Prints what is known of a key, for people.
@@ -467,15 +462,17 @@ fn print_key(
 async fn set_state(
     key: OneKey,
     state: KeyState,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let change = store.set_key_state(&key.id(prefix)?, state, stamp).await?;
+    let change = context
+        .store
+        .set_key_state(&key.id(context.prefix)?, state, context.stamp)
+        .await?;
     let stored = &change.key;
     if key.json {
-        return Ok(streams.json(&KeyView::of(stored, stamp.at))?);
+        return Ok(context
+            .streams
+            .json(&KeyView::of(stored, context.stamp.at))?);
     }
     let already = if change.before == state {
         "already "
@@ -489,7 +486,7 @@ async fn set_state(
         state.as_str(),
     );
     Ok(writeln!(
-        streams.out,
+        context.streams.out,
         "key {id} ({hint}…, consumer {consumer}) is {already}{status}"
     )?)
 }
