@@ -36,6 +36,8 @@ enum Effect {
     Driver,
     /// It is read here.
     Ours(fn(&mut Reading, &str) -> Result<(), InvalidDatabaseUrl>),
+    /// Only these values are taken, which say what is done anyway; and what is said of others.
+    Only(&'static [&'static str], &'static str),
     /// Leaving it out changes nothing that matters.
     None(&'static str),
     /// Leaving it out would be unsafe, or something else than what was asked for.
@@ -61,10 +63,10 @@ const PARAMETERS: &[(&str, Effect)] = &[
     ("channel_binding", Effect::Ours(Reading::channel_binding)),
     ("connect_timeout", Effect::Ours(Reading::connect_timeout)),
     ("target_session_attrs", Effect::Ours(Reading::target_session_attrs)),
-    ("load_balance_hosts", Effect::Ours(Reading::load_balance_hosts)),
-    ("client_encoding", Effect::Ours(Reading::client_encoding)),
-    ("sslnegotiation", Effect::Ours(Reading::sslnegotiation)),
-    ("ssl_min_protocol_version", Effect::Ours(Reading::ssl_min_protocol_version)),
+    ("load_balance_hosts", Effect::Only(&["disable"], "disable: hosts are tried in their order")),
+    ("client_encoding", Effect::Only(&["utf8", "utf-8", "unicode", "auto"], "UTF8")),
+    ("sslnegotiation", Effect::Only(&["postgres"], "postgres: the driver asks the server first")),
+    ("ssl_min_protocol_version", Effect::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "TLSv1.2, which is the oldest that is spoken")),
     ("keepalives", Effect::None("the gateway has limits of its own, of a few seconds")),
     ("keepalives_idle", Effect::None("the gateway has limits of its own, of a few seconds")),
     ("keepalives_interval", Effect::None("the gateway has limits of its own, of a few seconds")),
@@ -98,7 +100,7 @@ const PARAMETERS: &[(&str, Effect)] = &[
 pub(in crate::store) fn accepted() -> String {
     let names: Vec<&str> = PARAMETERS
         .iter()
-        .filter(|(_, effect)| matches!(effect, Effect::Driver | Effect::Ours(_)))
+        .filter(|(_, effect)| matches!(effect, Effect::Driver | Effect::Ours(_) | Effect::Only(..)))
         .map(|(name, _)| *name)
         .collect();
     names.join(", ")
@@ -178,6 +180,14 @@ impl Reading {
                 Ok(())
             }
             Some((_, Effect::Ours(read))) => read(self, value),
+            Some((_, Effect::Only(values, _)))
+                if values.iter().any(|only| only.eq_ignore_ascii_case(value)) =>
+            {
+                Ok(())
+            }
+            Some((name, Effect::Only(_, accepted))) => {
+                Err(InvalidDatabaseUrl::ParameterValue(name, accepted))
+            }
             Some((name, Effect::None(why))) => {
                 self.remarks.push(format!("`{name}` has no effect: {why}"));
                 Ok(())
@@ -284,47 +294,6 @@ impl Reading {
             }
         }
         Ok(())
-    }
-
-    fn load_balance_hosts(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
-        match value {
-            "disable" => Ok(()),
-            _ => Err(InvalidDatabaseUrl::ParameterValue(
-                "load_balance_hosts",
-                "disable: hosts are tried in their order",
-            )),
-        }
-    }
-
-    fn client_encoding(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
-        let same = ["utf8", "utf-8", "unicode", "auto"];
-        if same.contains(&value.to_ascii_lowercase().as_str()) {
-            return Ok(());
-        }
-        Err(InvalidDatabaseUrl::ParameterValue(
-            "client_encoding",
-            "UTF8",
-        ))
-    }
-
-    fn sslnegotiation(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
-        match value {
-            "postgres" => Ok(()),
-            _ => Err(InvalidDatabaseUrl::ParameterValue(
-                "sslnegotiation",
-                "postgres: the driver asks the server first",
-            )),
-        }
-    }
-
-    fn ssl_min_protocol_version(&mut self, value: &str) -> Result<(), InvalidDatabaseUrl> {
-        match value {
-            "TLSv1" | "TLSv1.1" | "TLSv1.2" => Ok(()),
-            _ => Err(InvalidDatabaseUrl::ParameterValue(
-                "ssl_min_protocol_version",
-                "TLSv1.2, which is the oldest that is spoken",
-            )),
-        }
     }
 
     fn finish(mut self, url: &Url, shown: String) -> Result<PostgresUrl, InvalidDatabaseUrl> {
