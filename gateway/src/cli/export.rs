@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_keys};
-use crate::import::fields::Column;
+use crate::import::column::Column;
 use crate::import::line::{Line, cells, columns};
 use crate::keys::BucketName;
 use crate::store::{Store, TransferRow};

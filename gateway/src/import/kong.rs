@@ -15,7 +15,8 @@ use std::io::{self, Read};
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
-use crate::import::fields::{Column, Defaults, Fields};
+use crate::import::column::Column;
+use crate::import::fields::{Defaults, Fields};
 use crate::import::kong::entities::{Credential, File, KongConsumer};
 use crate::import::kong::names::{Meant, Names, Reference};
 use crate::import::kong::plugins::{Effect, Scope};

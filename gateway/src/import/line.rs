@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::import::fields::Column;
+use crate::import::column::Column;
 use crate::keys::{AllowedIps, ConsumerId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
 use crate::store::{ConsumerAttributes, KeyAttributes, TransferConsumer, TransferKey, TransferRow};
 

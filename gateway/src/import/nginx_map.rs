@@ -16,7 +16,8 @@ use std::iter::Peekable;
 
 use zeroize::Zeroizing;
 
-use crate::import::fields::{Column, Defaults, Fields};
+use crate::import::column::Column;
+use crate::import::fields::{Defaults, Fields};
 use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
