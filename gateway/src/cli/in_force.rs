@@ -7,7 +7,7 @@ use crate::cli::output::{Streams, moment};
 use crate::store::{Confirmation, WaitFor};
 
 /// How long a command waits for the gateways.
-const WITHIN: Duration = Duration::from_secs(1);
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits for the gateways that run, and names those that have not said in time that they go by the change. It is made all
 /// the same, so that is no failure.
