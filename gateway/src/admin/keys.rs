@@ -13,12 +13,11 @@ use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, Prefix, UnixMillis,
-    When,
+    BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    Answer, CreatedKey, CreationKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp,
-    Store, StoreError, StoredKey, WaitFor,
+    Answer, CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
+    StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -281,39 +280,22 @@ async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), Guard, NewKeyOfAnyone>) -> Answered {
-    let NewKeyOfAnyone { owner, attributes } = call.body;
-    make(
-        &call.store,
-        call.creation.as_ref(),
-        &call.prefix,
-        &call.stamp,
-        owner,
-        attributes,
-    )
-    .await
+    let NewKeyOfAnyone { owner, attributes } = &call.body;
+    make(&call, owner.clone(), attributes.clone()).await
 }
 
 async fn create_for_consumer(call: Call<ConsumerId, (), KeyAttributes>) -> Answered {
-    let owner = Owner::Id(call.path);
-    make(
-        &call.store,
-        call.creation.as_ref(),
-        &call.prefix,
-        &call.stamp,
-        owner,
-        call.body,
-    )
-    .await
+    make(&call, Owner::Id(call.path), call.body.clone()).await
 }
 
-async fn make(
-    store: &Store,
-    creation: Option<&CreationKey>,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    owner: Owner,
-    attributes: KeyAttributes,
-) -> Answered {
+async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttributes) -> Answered {
+    let Call {
+        store,
+        prefix,
+        stamp,
+        creation,
+        ..
+    } = call;
     require_future(attributes.expires_at, stamp)?;
     let key = PlainKey::generate(prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let new = NewKey {
@@ -337,7 +319,7 @@ async fn make(
     // What is remembered for a repetition has no key: nothing that is stored ever has.
     let remembered = |made: &CreatedKey| answer(made, None);
     let made = store
-        .create_key_once(new, creation, remembered, stamp)
+        .create_key_once(new, creation.as_ref(), remembered, stamp)
         .await?;
     Ok(created(made, |made| answer(made, Some(key.expose()))))
 }

@@ -139,15 +139,6 @@ pub struct UpdateConsumer {
 #[derive(Clone, Debug)]
 struct OrEmpty<T>(Option<T>);
 
-/// What is said of a consumer in free texts, which are stored and shown.
-struct Texts<'c> {
-    custom_id: Option<&'c CustomId>,
-    description: Option<&'c Description>,
-    metadata: Option<&'c Metadata>,
-    scopes: &'c [Scope],
-    tags: &'c [Tag],
-}
-
 /// Runs one of the commands.
 pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
@@ -207,14 +198,6 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 
 impl CreateConsumer {
     async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let texts = Texts {
-            custom_id: self.custom_id.as_ref(),
-            description: self.description.as_ref(),
-            metadata: self.metadata.as_ref(),
-            scopes: &self.scopes,
-            tags: &self.tags,
-        };
-        texts.refuse_keys(context.prefix)?;
         let new = NewConsumer {
             bucket: self.bucket.name(context.prefix)?,
             name: new_name(&self.name, context.prefix)?,
@@ -227,6 +210,7 @@ impl CreateConsumer {
                 tags: Tags::new(self.tags)?,
             },
         };
+        refuse_keys_in(&new.attributes, context.prefix)?;
         print(
             &context.store.create_consumer(new, context.stamp).await?,
             None,
@@ -238,14 +222,6 @@ impl CreateConsumer {
 
 impl UpdateConsumer {
     async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let texts = Texts {
-            custom_id: self.custom_id.as_ref().and_then(|value| value.0.as_ref()),
-            description: self.description.as_ref().and_then(|value| value.0.as_ref()),
-            metadata: self.metadata.as_ref().and_then(|value| value.0.as_ref()),
-            scopes: &self.scopes,
-            tags: &self.tags,
-        };
-        texts.refuse_keys(context.prefix)?;
         let edit = ConsumerEdit {
             name: self
                 .name
@@ -264,6 +240,9 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
+        let mut said = ConsumerAttributes::default();
+        edit.clone().apply(&mut said);
+        refuse_keys_in(&said, context.prefix)?;
         let id = find(&self.consumer, &self.bucket, context).await?.id;
         print(
             &context
@@ -277,35 +256,37 @@ impl UpdateConsumer {
     }
 }
 
-impl Texts<'_> {
-    /// Refuses a key in any of them.
-    fn refuse_keys(&self, prefix: &Prefix) -> Result<(), CommandError> {
-        refuse_keys(
-            self.custom_id.map(CustomId::as_str),
-            prefix,
-            "the id of your own system, without a key in it",
-        )?;
-        refuse_keys(
-            self.description.map(Description::as_str),
-            prefix,
-            "a note, without a key in it",
-        )?;
-        refuse_keys(
-            self.metadata.map(Metadata::as_str),
-            prefix,
-            "metadata, without a key in it",
-        )?;
-        refuse_keys(
-            self.scopes.iter().map(Scope::as_str),
-            prefix,
-            "scopes, without a key in them",
-        )?;
-        refuse_keys(
-            self.tags.iter().flat_map(|tag| [tag.name(), tag.value()]),
-            prefix,
-            "tags, without a key in them",
-        )
-    }
+/// Refuses a key in anything that is said of a consumer: it is stored and shown.
+fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+    let ConsumerAttributes {
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips: _,
+        tags,
+    } = said;
+    refuse_keys(
+        custom_id.as_ref().map(CustomId::as_str),
+        prefix,
+        "the id of your own system, without a key in it",
+    )?;
+    refuse_keys(
+        description.as_ref().map(Description::as_str),
+        prefix,
+        "a note, without a key in it",
+    )?;
+    refuse_keys(
+        metadata.as_ref().map(Metadata::as_str),
+        prefix,
+        "metadata, without a key in it",
+    )?;
+    refuse_keys(scopes.iter(), prefix, "scopes, without a key in them")?;
+    refuse_keys(
+        tags.iter().flat_map(|(name, value)| [name, value]),
+        prefix,
+        "tags, without a key in them",
+    )
 }
 
 async fn list(

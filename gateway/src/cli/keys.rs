@@ -159,16 +159,17 @@ impl KeysCommand {
 
 impl CreateKey {
     async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        refuse_keys(
-            self.description.as_ref().map(Description::as_str),
-            context.prefix,
-            "a note, without a key in it",
-        )?;
-        refuse_keys(
-            self.scopes.iter().map(Scope::as_str),
-            context.prefix,
-            "scopes, without a key in them",
-        )?;
+        let attributes = KeyAttributes {
+            description: self.description.clone(),
+            expires_at: self
+                .expires
+                .map(|expires| end_of(expires, context.stamp.at))
+                .transpose()?,
+            scopes: (!self.scopes.is_empty())
+                .then(|| Scopes::new(self.scopes.clone()))
+                .transpose()?,
+        };
+        refuse_keys_in(&attributes, context.prefix)?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => {
@@ -190,16 +191,7 @@ impl CreateKey {
             owner,
             digest: key.digest(),
             hint: key.hint(),
-            attributes: KeyAttributes {
-                description: self.description,
-                expires_at: self
-                    .expires
-                    .map(|expires| end_of(expires, context.stamp.at))
-                    .transpose()?,
-                scopes: (!self.scopes.is_empty())
-                    .then(|| Scopes::new(self.scopes))
-                    .transpose()?,
-            },
+            attributes,
         };
         let created = context.store.create_key(new, context.stamp).await?;
         let id = created.key.id;
@@ -235,6 +227,25 @@ impl CreateKey {
         }
         Ok(())
     }
+}
+
+/// Refuses a key in anything that is said of a key: it is stored and shown.
+fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+    let KeyAttributes {
+        description,
+        expires_at: _,
+        scopes,
+    } = said;
+    refuse_keys(
+        description.as_ref().map(Description::as_str),
+        prefix,
+        "a note, without a key in it",
+    )?;
+    refuse_keys(
+        scopes.iter().flat_map(Scopes::iter),
+        prefix,
+        "scopes, without a key in them",
+    )
 }
 
 impl RevokeKey {

@@ -32,7 +32,7 @@ macro_rules! attributes {
 
         impl $edit {
             /// Changes the attributes, and returns the names of those that are other than before.
-            pub(super) fn apply(self, attributes: &mut $name) -> Vec<&'static str> {
+            pub fn apply(self, attributes: &mut $name) -> Vec<&'static str> {
                 let mut changed = Vec::new();
                 $(if replace(&mut attributes.$field, self.$field) {
                     changed.push(stringify!($field));
