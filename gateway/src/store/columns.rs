@@ -197,99 +197,47 @@ pub(super) trait Text: Sized {
     fn parse(text: &str) -> Result<Self, impl Display>;
 }
 
-impl<T: Text> Stored for T {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Text.column(field, false)
-    }
+/// What is alone in its column: the type of that, whether it may be null, its value, and how it is read.
+macro_rules! values {
+    ($($type:ty $(where $generic:ident: $bound:ident)?, $kind:ident, $nullable:literal, $value:expr, $read:expr;)*) => {$(
+        impl$(<$generic: $bound>)? Stored for $type {
+            fn columns(field: &'static str) -> Vec<Column> {
+                vec![Column {
+                    name: field,
+                    kind: Kind::$kind,
+                    is_nullable: $nullable,
+                }]
+            }
 
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        take(Value::Text(Some(self.text())));
-    }
+            fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
+                let value: fn(&Self) -> Value<'_> = $value;
+                take(value(self));
+            }
 
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
-        T::parse(source.text(field)?).map_err(|error| S::unreadable(field, error))
-    }
+            fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
+                let read: fn(&mut S, &'static str) -> Result<Self, S::Error> = $read;
+                read(source, field)
+            }
+        }
+    )*};
 }
 
-impl<T: Text> Stored for Option<T> {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Text.column(field, true)
-    }
-
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        take(Value::Text(self.as_ref().map(T::text)));
-    }
-
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
+values! {
+    T where T: Text, Text, false, |text| Value::Text(Some(text.text())), |source, field| {
+        T::parse(source.text(field)?).map_err(|error| S::unreadable(field, error))
+    };
+    Option<T> where T: Text, Text, true, |text| Value::Text(text.as_ref().map(T::text)), |source, field| {
         let read = source.optional_text(field)?.map(T::parse).transpose();
         read.map_err(|error| S::unreadable(field, error))
-    }
-}
-
-impl Stored for i64 {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Number.column(field, false)
-    }
-
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        take(Value::Number(Some(*self)));
-    }
-
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
-        source.number(field)
-    }
-}
-
-impl Stored for UnixMillis {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Number.column(field, false)
-    }
-
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        self.0.values(take);
-    }
-
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
-        i64::read(source, field).map(Self)
-    }
-}
-
-impl Stored for Option<UnixMillis> {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Number.column(field, true)
-    }
-
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        take(Value::Number(self.map(|at| at.0)));
-    }
-
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
+    };
+    i64, Number, false, |number| Value::Number(Some(*number)), |source, field| source.number(field);
+    UnixMillis, Number, false, |at| Value::Number(Some(at.0)), |source, field| {
+        source.number(field).map(UnixMillis)
+    };
+    Option<UnixMillis>, Number, true, |at| Value::Number(at.map(|at| at.0)), |source, field| {
         Ok(source.optional_number(field)?.map(UnixMillis))
-    }
-}
-
-impl Stored for KeyDigest {
-    fn columns(field: &'static str) -> Vec<Column> {
-        Kind::Digest.column(field, false)
-    }
-
-    fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        take(Value::Digest(*self));
-    }
-
-    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
-        source.digest(field)
-    }
-}
-
-impl Kind {
-    fn column(self, name: &'static str, is_nullable: bool) -> Vec<Column> {
-        vec![Column {
-            name,
-            kind: self,
-            is_nullable,
-        }]
-    }
+    };
+    KeyDigest, Digest, false, |digest| Value::Digest(*digest), |source, field| source.digest(field);
 }
 
 macro_rules! texts {
