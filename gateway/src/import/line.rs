@@ -1,64 +1,19 @@
 //! One consumer with one key as a line of JSON or CSV: what `export` prints and `import` reads.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::import::column::Column;
-use crate::keys::{AllowedIps, ConsumerId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
+use crate::keys::{CustomId, Metadata};
 use crate::store::{ConsumerAttributes, KeyAttributes, TransferConsumer, TransferKey, TransferRow};
 
-/// A row as a JSON object. The names are those of the import's columns.
-#[derive(Serialize)]
-pub(crate) struct Line<'r> {
-    bucket: &'r str,
-    consumer: &'r str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_id: Option<ConsumerId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    custom_id: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'r Description>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Value>,
-    #[serde(skip_serializing_if = "is_none")]
-    tags: &'r Tags,
-    #[serde(skip_serializing_if = "Scopes::is_empty")]
-    scopes: &'r Scopes,
-    #[serde(skip_serializing_if = "AllowedIps::is_empty")]
-    allowed_ips: &'r AllowedIps,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_created_at: Option<UnixMillis>,
-    #[serde(flatten)]
-    key: Option<KeyLine<'r>>,
-}
+/// What is said of a row, in the order of the import's columns. As JSON an object with their names.
+#[derive(Default)]
+pub(crate) struct Line(Vec<(Column, Value)>);
 
-#[derive(Serialize)]
-struct KeyLine<'r> {
-    sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<KeyId>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    hint: &'r str,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deprecated_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    successor: Option<KeyId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_scopes: Option<&'r Scopes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_description: Option<&'r Description>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_at: Option<UnixMillis>,
-}
-
-impl<'r> Line<'r> {
+impl Line {
     /// The line of a row.
-    pub(crate) fn of(row: &'r TransferRow) -> Self {
+    pub(crate) fn of(row: &TransferRow) -> Self {
         let TransferConsumer {
             id,
             bucket,
@@ -74,24 +29,31 @@ impl<'r> Line<'r> {
             allowed_ips,
             tags,
         } = attributes;
-        Self {
-            bucket: bucket.as_str(),
-            consumer: name.as_str(),
-            consumer_id: *id,
-            custom_id: custom_id.as_ref().map(|id| id.as_str()),
-            description: description.as_ref(),
-            metadata: metadata.as_ref().map(Metadata::to_json),
-            tags,
-            scopes,
-            allowed_ips,
-            consumer_created_at: *created_at,
-            key: row.key.as_ref().map(KeyLine::of),
+        let has_tags = tags.iter().next().is_some();
+        let mut line = Self::default();
+        line.say(Column::Bucket, Some(bucket.as_str()));
+        line.say(Column::Consumer, Some(name.as_str()));
+        line.say(Column::ConsumerId, id.as_ref());
+        line.say(Column::CustomId, custom_id.as_ref().map(CustomId::as_str));
+        line.say(Column::Description, description.as_ref());
+        line.say(Column::Metadata, metadata.as_ref().map(Metadata::to_json));
+        line.say(Column::Tags, has_tags.then_some(tags));
+        line.say(
+            Column::Scopes,
+            Some(scopes).filter(|scopes| !scopes.is_empty()),
+        );
+        line.say(
+            Column::AllowedIps,
+            Some(allowed_ips).filter(|ranges| !ranges.is_empty()),
+        );
+        line.say(Column::ConsumerCreatedAt, created_at.as_ref());
+        if let Some(key) = &row.key {
+            line.say_key(key);
         }
+        line
     }
-}
 
-impl<'r> KeyLine<'r> {
-    fn of(key: &'r TransferKey) -> Self {
+    fn say_key(&mut self, key: &TransferKey) {
         let TransferKey {
             id,
             digest,
@@ -107,19 +69,35 @@ impl<'r> KeyLine<'r> {
             expires_at,
             scopes,
         } = attributes;
-        Self {
-            sha256: digest.to_hex(),
-            key_id: *id,
-            hint,
-            state: state.as_str(),
-            expires_at: *expires_at,
-            deprecated_at: rolled.map(|rolled| rolled.at),
-            successor: rolled.and_then(|rolled| rolled.successor),
-            key_scopes: scopes.as_ref(),
-            key_description: description.as_ref(),
-            created_at: *created_at,
-            last_used_at: *last_used_at,
-        }
+        self.say(Column::Sha256, Some(digest.to_hex()));
+        self.say(Column::KeyId, id.as_ref());
+        self.say(Column::Hint, Some(hint).filter(|hint| !hint.is_empty()));
+        self.say(Column::State, Some(state.as_str()));
+        self.say(Column::ExpiresAt, expires_at.as_ref());
+        self.say(Column::DeprecatedAt, rolled.map(|rolled| rolled.at));
+        self.say(
+            Column::Successor,
+            rolled.and_then(|rolled| rolled.successor),
+        );
+        self.say(Column::KeyScopes, scopes.as_ref());
+        self.say(Column::KeyDescription, description.as_ref());
+        self.say(Column::CreatedAt, created_at.as_ref());
+        self.say(Column::LastUsedAt, last_used_at.as_ref());
+    }
+
+    fn say(&mut self, column: Column, value: Option<impl Serialize>) {
+        let value = value.and_then(|value| serde_json::to_value(value).ok());
+        self.0.extend(value.map(|value| (column, value)));
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(column, value)| (column.as_str(), value)),
+        )
     }
 }
 
@@ -130,10 +108,10 @@ pub(crate) fn columns() -> impl Iterator<Item = Column> {
 }
 
 /// The cells of a line, in the order of [`columns`].
-pub(crate) fn cells(line: &Line<'_>) -> Vec<String> {
-    let said = serde_json::to_value(line).unwrap_or_default();
+pub(crate) fn cells(line: &Line) -> Vec<String> {
+    let said = |wanted| line.0.iter().find(|(column, _)| *column == wanted);
     columns()
-        .map(|column| match said.get(column.as_str()) {
+        .map(|column| match said(column).map(|(_, value)| value) {
             None => String::new(),
             Some(Value::String(text)) => text.clone(),
             Some(Value::Array(words)) => list_cell(column, words),
@@ -172,10 +150,6 @@ fn list_cell(column: Column, words: &[Value]) -> String {
     }
 }
 
-fn is_none(tags: &&Tags) -> bool {
-    tags.iter().next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::option;
@@ -184,7 +158,9 @@ mod tests {
     use super::*;
     use crate::import::fields::Defaults;
     use crate::import::{csv, jsonl};
-    use crate::keys::{KeyDigest, KeyState, Scope, Tag};
+    use crate::keys::{
+        AllowedIps, ConsumerId, KeyDigest, KeyId, KeyState, Scope, Scopes, Tag, Tags, UnixMillis,
+    };
     use crate::store::Rolled;
 
     fn moment() -> impl Strategy<Value = UnixMillis> {

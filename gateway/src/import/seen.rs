@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::keys::{CustomId, Description, KeyDigest, Metadata};
-use crate::store::{ConsumerAttributes, TransferConsumer, TransferRow};
+use crate::keys::KeyDigest;
+use crate::store::{TransferConsumer, TransferRow};
 
 /// What the lines so far said.
 #[derive(Debug, Default)]
@@ -130,26 +130,8 @@ fn what_it_is(row: &TransferRow) -> u64 {
         attributes,
         created_at,
     } = &row.consumer;
-    let ConsumerAttributes {
-        custom_id,
-        description,
-        metadata,
-        scopes,
-        allowed_ips,
-        tags,
-    } = attributes;
     let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    custom_id.as_ref().map(CustomId::as_str).hash(&mut hasher);
-    description
-        .as_ref()
-        .map(Description::as_str)
-        .hash(&mut hasher);
-    metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
-    scopes.as_str().hash(&mut hasher);
-    allowed_ips.to_string().hash(&mut hasher);
-    tags.iter().for_each(|tag| tag.hash(&mut hasher));
-    created_at.map(|at| at.0).hash(&mut hasher);
+    format!("{id:?} {attributes:?} {created_at:?}").hash(&mut hasher);
     // 0 is for a consumer that is only named.
     hasher.finish().max(1)
 }
