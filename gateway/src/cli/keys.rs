@@ -4,6 +4,7 @@
 
 mod find;
 mod list;
+mod roll;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::cli::in_force;
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::keys::find::FindKey;
 use crate::cli::keys::list::ListKeys;
+use crate::cli::keys::roll::RollKey;
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
 use crate::keys::when::parse_span;
@@ -23,10 +25,9 @@ use crate::keys::{
     Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyAttributes, NewKey, Owner, Roll, RolledKeys, Store, StoreError, StoredKey,
-    WaitFor, Which,
+    CreatedKey, KeyAttributes, NewKey, Owner, Store, StoreError, StoredKey, WaitFor,
 };
-use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
+use crate::views::KeyView;
 
 /// Work on the keys in the store.
 #[derive(Debug, clap::Subcommand)]
@@ -108,25 +109,6 @@ pub struct RevokeKey {
     /// How long to wait at most: a length of time such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span, requires = "wait")]
     timeout: Duration,
-}
-
-/// What takes whose place.
-#[derive(Debug, clap::Args)]
-pub struct RollKey {
-    /// The id of the key, `key_…`; never the key itself.
-    #[arg(value_name = "ID", required_unless_present = "consumer")]
-    id: Option<String>,
-    /// All good keys of this consumer. The new one inherits from the newest.
-    #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
-    consumer: Option<String>,
-    #[command(flatten)]
-    bucket: InBucket,
-    /// How long the old keys go on, at most: a length of time such as `7d`, `12h` or `500ms`; `0s` ends them at once. None ever lives longer for it.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
-    grace: Duration,
-    /// Print a JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs one of the commands.
@@ -284,81 +266,6 @@ impl RevokeKey {
         }
         Ok(())
     }
-}
-
-impl RollKey {
-    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let which = match (&self.id, &self.consumer) {
-            (Some(id), _) => Which::Key(key_id(id, context.prefix)?),
-            (None, Some(consumer)) => {
-                Which::AllOf(consumers::find(consumer, &self.bucket, context).await?.id)
-            }
-            // The parser demands one of them.
-            (None, None) => {
-                return Err(CommandError::InvalidArgument(
-                    "name a key or a consumer".to_owned(),
-                ));
-            }
-        };
-        // A key without an end would get one that no calendar has.
-        if !context.stamp.at.after(self.grace).is_representable() {
-            return Err(CommandError::InvalidArgument(
-                "a grace period ends before the year 10000".to_owned(),
-            ));
-        }
-        let key = PlainKey::generate(context.prefix)?;
-        let roll = Roll {
-            which,
-            digest: key.digest(),
-            hint: key.hint(),
-            grace: self.grace,
-        };
-        let rolled = context.store.roll(roll, context.stamp).await?;
-        let id = rolled.key.id;
-        // From here on only this process knows the key.
-        print_rolled(
-            &rolled,
-            &key,
-            self.json,
-            context.stamp.at,
-            &mut context.streams,
-        )
-        .map_err(|source| CommandError::Unprinted { id, source })
-    }
-}
-
-fn print_rolled(
-    rolled: &RolledKeys,
-    key: &PlainKey,
-    json: bool,
-    now: UnixMillis,
-    streams: &mut Streams<'_>,
-) -> std::io::Result<()> {
-    if json {
-        streams.json(&RolledView::of(rolled, now).with_key(key.expose()))?;
-    } else {
-        writeln!(streams.out, "{}", key.expose())?;
-    }
-    streams.out.flush()?;
-    streams.remark(format_args!(
-        "created key {} of consumer {}",
-        rolled.key.id, rolled.key.consumer_name
-    ));
-    for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
-        let end = moment_or(ending.attributes.expires_at, "never");
-        streams.remark(format_args!(
-            "key {} ({}…) ends at {end}",
-            ending.id, ending.hint
-        ));
-    }
-    match rolled.ending.len().saturating_sub(MAX_ENDING_SHOWN) {
-        0 => {}
-        more => streams.remark(format_args!("… and {more} more")),
-    }
-    streams.remark(format_args!(
-        "keep the key now: it is not stored and will not be shown again"
-    ));
-    Ok(())
 }
 
 fn print_created(
