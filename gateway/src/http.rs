@@ -3,7 +3,6 @@
 pub mod client_address;
 pub mod health_path;
 pub mod path_rules;
-pub mod percent;
 pub mod refusal;
 pub mod request_id;
 pub mod shown_path;

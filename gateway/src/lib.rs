@@ -8,6 +8,8 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod documents;
 pub mod front;
 pub mod http;
 pub mod import;

@@ -76,13 +76,13 @@ impl MetricsPage {
     #[must_use]
     pub fn write(&self) -> String {
         let mut page = Page::default();
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        page.family(
+        page.by(
             "postern_build_info",
             Kind::Gauge,
             "Always 1; the label is the version.",
-        )
-        .sample(&version, 1);
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1)],
+        );
         self.metrics.write(&mut page);
         page.single(
             "postern_requests_in_flight",
@@ -92,37 +92,37 @@ impl MetricsPage {
         );
         self.write_upstreams(&mut page);
         self.write_store(&mut page);
-        let mut expiry = page.family(
+        let ends: BTreeMap<_, _> = self
+            .certificates
+            .iter()
+            .flat_map(|certificates| certificates.ends())
+            .collect();
+        page.by(
             "postern_certificate_expiry_timestamp_seconds",
             Kind::Gauge,
             "The last second in which a certificate of a listener is good, since 1970.",
+            "file",
+            ends.into_iter()
+                .map(|(file, end)| (file.display().to_string(), end)),
         );
-        let ends = self
-            .certificates
-            .iter()
-            .flat_map(|certificates| certificates.ends());
-        for (file, end) in ends.collect::<BTreeMap<_, _>>() {
-            expiry.sample(&[("file", &file.display().to_string())], end);
-        }
         self.write_logs(&mut page);
         self.refused.write(&mut page);
         page.finish()
     }
 
     fn write_logs(&self, page: &mut Page) {
-        let mut lost = page.family(
+        let of_process = process_log::lost();
+        page.by(
             "postern_log_lines_lost_total",
             Kind::Counter,
             "Lines of a log that were lost because it was not read fast enough.",
+            "log",
+            [
+                (LogName::Access, self.access_log.as_ref()),
+                (LogName::Process, of_process.as_ref()),
+            ]
+            .map(|(log, lines)| (log.as_str(), lines.map_or(0, |lines| lines.count()))),
         );
-        let of_process = process_log::lost();
-        for (log, lines) in [
-            (LogName::Access, self.access_log.as_ref()),
-            (LogName::Process, of_process.as_ref()),
-        ] {
-            let count = lines.map_or(0, |lines| lines.count());
-            lost.sample(&[("log", log.as_str())], count);
-        }
         page.single(
             "postern_log_lines_suppressed_total",
             Kind::Counter,
@@ -177,22 +177,19 @@ impl MetricsPage {
             "Keys in memory, in whatever state.",
             self.keys.len(),
         );
-        let mut ending = page.family(
+        page.by(
             "postern_keys_ending",
             Kind::Gauge,
             "Good keys that end within this time; no sample before they were counted.",
+            "within",
+            self.keys.ending(),
         );
-        for (within, count) in self.keys.ending() {
-            ending.sample(&[("within", within)], count);
-        }
-        let mut age = page.family(
-            "postern_store_age_seconds",
+        let age = self.feed.age(Instant::now());
+        page.known("postern_store_age_seconds",
             Kind::Gauge,
             "How long ago the keys in memory were known to be as in the store; no sample before they were loaded.",
+            age.map(|age| age.as_secs_f64()),
         );
-        if let Some(seconds) = self.feed.age(Instant::now()) {
-            age.sample(&[], seconds.as_secs_f64());
-        }
         page.single(
             "postern_store_revision",
             Kind::Gauge,
@@ -205,22 +202,20 @@ impl MetricsPage {
             "How often all keys were loaded, the first time included.",
             self.feed.loads(),
         );
-        let mut rows = page.family(
+        page.by(
             "postern_store_rows",
             Kind::Gauge,
             "Rows of a table of the store, as they were last counted.",
+            "table",
+            self.sizes.rows(),
         );
-        for (table, count) in self.sizes.rows() {
-            rows.sample(&[("table", table)], count);
-        }
-        let mut bytes = page.family(
+        page.by(
             "postern_store_bytes",
             Kind::Gauge,
             "Bytes of the database and of the log of SQLite, as they were last measured.",
+            "part",
+            self.sizes.bytes(),
         );
-        for (part, size) in self.sizes.bytes() {
-            bytes.sample(&[("part", part)], size);
-        }
         page.single(
             "postern_usage_pending",
             Kind::Gauge,

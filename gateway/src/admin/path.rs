@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
+use percent_encoding::percent_decode_str;
 use utoipa::openapi::schema::Schema;
 
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::{consumers, keys};
-use crate::http::percent::unescape;
 use crate::keys::{BucketName, ConsumerId, KeyId, Tags};
 use crate::store::{GatewayId, Store};
 use crate::views::schemas;
@@ -47,7 +47,7 @@ fn read<T: FromStr>(
 ) -> Result<T, Problem> {
     // The router leaves escaped what would change the path's parts.
     let text = request.match_info().get(name);
-    let text = text.and_then(|text| String::from_utf8(unescape(text)).ok());
+    let text = text.and_then(|text| percent_decode_str(text).decode_utf8().ok());
     let read = text.and_then(|text| text.parse().ok());
     read.ok_or_else(|| Problem::new(Kind::NotFound, unknown))
 }

@@ -1,4 +1,6 @@
-//! The one table that turns what is wrong with a call of the admin API into an answer (RFC 9457).
+//! Turns what is wrong with a call of the admin API into an answer (RFC 9457), by the table in `kind`.
+
+mod kind;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,81 +12,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::admin::field_error;
+use crate::admin::problem::kind::{Effect, Row};
 use crate::http::request_id::RequestId;
 use crate::store::{Fault, StoreError};
 
 pub(super) use crate::admin::field_error::FieldError;
-
-/// What is wrong, in terms that a program can act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// No token is configured.
-    AdminDisabled,
-    /// The database is not open, is busy, or cannot be written.
-    StoreUnavailable,
-    /// A change was sent to the database, and whether it was made is not known.
-    OutcomeUnknown,
-    /// Enough lists are being read from the database.
-    TooManyReads,
-    /// No token, or a wrong one.
-    Unauthorized,
-    /// The token may read only.
-    InsufficientRole,
-    /// A report is not signed by whom it says it is from.
-    SignatureInvalid,
-    /// The keys to check signatures with cannot be had at the moment.
-    PublicKeysUnavailable,
-    /// So many reports that nobody is known to have sent are being checked.
-    TooManyReports,
-    /// A whole API key stands in the URL, where proxies and histories keep it.
-    KeyInUrl,
-    /// The request is for a host that the listener does not answer to.
-    MisdirectedRequest,
-    /// A browser sends it for a page of another origin.
-    CrossOrigin,
-    /// The request is not what HTTP allows.
-    BadRequest,
-    /// The body is not what is accepted.
-    InvalidBody,
-    /// A parameter in the query or a header is not what is accepted.
-    InvalidParameter,
-    /// Each parameter is what is accepted, and together they cannot be followed.
-    UnfollowableQuery,
-    /// Nothing is at this path, or has this id.
-    NotFound,
-    /// Something is at this path, but not for this method.
-    MethodNotAllowed,
-    /// Another one has this already.
-    Duplicate,
-    /// Revoking is final.
-    KeyRevoked,
-    /// What is to be replaced cannot go on for longer.
-    KeyEnding,
-    /// Which request another proxy asks about is not clear.
-    AmbiguousRequest,
-    /// What is not good cannot be rolled.
-    NotGood,
-    /// A gateway that runs cannot be forgotten.
-    GatewayRuns,
-    /// A request with this idempotency key is running.
-    IdempotencyKeyInUse,
-    /// The idempotency key was used for another request.
-    IdempotencyKeyReused,
-    /// The tags are not those that the caller asked for.
-    TagMismatch,
-    /// The body is too large.
-    BodyTooLarge,
-    /// The metadata in the body is too large.
-    MetadataTooLarge,
-    /// The body is not of a media type that is read here.
-    UnsupportedMediaType,
-    /// A key cannot do more than its consumer.
-    ScopeNotGranted,
-    /// A key cannot end before it is made.
-    ExpiryInThePast,
-    /// A failure of the gateway, which its log explains.
-    Internal,
-}
+pub(super) use crate::admin::problem::kind::Kind;
 
 /// A refusal of the admin API, before it is known to which request.
 #[derive(Clone, Debug)]
@@ -120,188 +53,6 @@ pub(super) struct ProblemBody<'p> {
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'p [FieldError],
-}
-
-// A kind that is new stands in the list too; `Internal` stays the last.
-const _: () = assert!(Kind::ALL.len() == Kind::Internal as usize + 1);
-
-impl Kind {
-    /// All of them, in their order.
-    pub(super) const ALL: [Self; 33] = [
-        Self::AdminDisabled,
-        Self::StoreUnavailable,
-        Self::OutcomeUnknown,
-        Self::TooManyReads,
-        Self::Unauthorized,
-        Self::InsufficientRole,
-        Self::SignatureInvalid,
-        Self::PublicKeysUnavailable,
-        Self::TooManyReports,
-        Self::KeyInUrl,
-        Self::MisdirectedRequest,
-        Self::CrossOrigin,
-        Self::BadRequest,
-        Self::InvalidBody,
-        Self::InvalidParameter,
-        Self::UnfollowableQuery,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::Duplicate,
-        Self::KeyRevoked,
-        Self::KeyEnding,
-        Self::AmbiguousRequest,
-        Self::NotGood,
-        Self::GatewayRuns,
-        Self::IdempotencyKeyInUse,
-        Self::IdempotencyKeyReused,
-        Self::TagMismatch,
-        Self::BodyTooLarge,
-        Self::MetadataTooLarge,
-        Self::UnsupportedMediaType,
-        Self::ScopeNotGranted,
-        Self::ExpiryInThePast,
-        Self::Internal,
-    ];
-
-    /// The status of its answer.
-    pub(super) fn status(self) -> u16 {
-        self.row().0.as_u16()
-    }
-
-    /// Its name, for programs.
-    pub(super) fn code(self) -> &'static str {
-        self.row().1
-    }
-
-    fn row(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::AdminDisabled => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "admin_disabled",
-                "Admin API disabled",
-            ),
-            Self::StoreUnavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "store_unavailable",
-                "Store unavailable",
-            ),
-            Self::OutcomeUnknown => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "outcome_unknown",
-                "Outcome not known",
-            ),
-            Self::TooManyReads => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_reads",
-                "Too many lists at once",
-            ),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised"),
-            Self::InsufficientRole => (
-                StatusCode::FORBIDDEN,
-                "insufficient_role",
-                "Insufficient role",
-            ),
-            Self::SignatureInvalid => (
-                StatusCode::FORBIDDEN,
-                "signature_invalid",
-                "Signature not valid",
-            ),
-            Self::PublicKeysUnavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "public_keys_unavailable",
-                "Public keys not available",
-            ),
-            Self::TooManyReports => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_reports",
-                "Too many reports at once",
-            ),
-            Self::KeyInUrl => (StatusCode::BAD_REQUEST, "key_in_url", "API key in the URL"),
-            Self::MisdirectedRequest => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "misdirected_request",
-                "Misdirected request",
-            ),
-            Self::CrossOrigin => (
-                StatusCode::FORBIDDEN,
-                "cross_origin",
-                "Cross-origin request",
-            ),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "Malformed request"),
-            Self::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_body", "Invalid body"),
-            Self::InvalidParameter => (
-                StatusCode::BAD_REQUEST,
-                "invalid_parameter",
-                "Invalid parameter",
-            ),
-            Self::UnfollowableQuery => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unfollowable_query",
-                "Parameters do not go together",
-            ),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-            ),
-            Self::Duplicate => (StatusCode::CONFLICT, "duplicate", "Already taken"),
-            Self::KeyRevoked => (StatusCode::CONFLICT, "key_revoked", "Key revoked"),
-            Self::KeyEnding => (StatusCode::CONFLICT, "key_ending", "Key ending"),
-            Self::AmbiguousRequest => (
-                StatusCode::FORBIDDEN,
-                "ambiguous_request",
-                "Ambiguous request",
-            ),
-            Self::NotGood => (StatusCode::CONFLICT, "key_not_good", "Key not good"),
-            Self::GatewayRuns => (StatusCode::CONFLICT, "gateway_runs", "Gateway runs"),
-            Self::IdempotencyKeyInUse => (
-                StatusCode::CONFLICT,
-                "idempotency_key_in_use",
-                "Request is running",
-            ),
-            Self::IdempotencyKeyReused => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "Idempotency key reused",
-            ),
-            Self::TagMismatch => (
-                StatusCode::PRECONDITION_FAILED,
-                "tag_mismatch",
-                "Tags do not match",
-            ),
-            Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                "Body too large",
-            ),
-            Self::MetadataTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "metadata_too_large",
-                "Metadata too large",
-            ),
-            Self::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Unsupported media type",
-            ),
-            Self::ScopeNotGranted => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "scope_not_granted",
-                "Scope not granted",
-            ),
-            Self::ExpiryInThePast => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "expiry_in_the_past",
-                "Expiry in the past",
-            ),
-            Self::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "Internal error",
-            ),
-        }
-    }
 }
 
 impl Problem {
@@ -362,7 +113,12 @@ impl Problem {
     /// The answer to the request with this id. `instance` is its path, unless that must not be told.
     #[must_use]
     pub(super) fn respond(&self, instance: Option<&str>, request_id: &RequestId) -> HttpResponse {
-        let (status, code, title) = self.kind.row();
+        let Row {
+            status,
+            code,
+            title,
+            effects,
+        } = self.kind.row();
         let body = ProblemBody {
             r#type: format!("urn:postern:problem:{code}"),
             title,
@@ -373,29 +129,16 @@ impl Problem {
             request_id: request_id.as_str(),
             errors: &self.errors,
         };
-        let mut response = HttpResponse::build(status);
+        let mut response = HttpResponse::build(*status);
         response.content_type("application/problem+json");
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.clone()));
         }
-        match self.kind {
-            Kind::Unauthorized => {
-                response
-                    .insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"postern-admin\""));
-            }
-            Kind::InsufficientRole => {
-                let challenge =
-                    "Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"";
-                response.insert_header((header::WWW_AUTHENTICATE, challenge));
-            }
-            Kind::StoreUnavailable
-            | Kind::PublicKeysUnavailable
-            | Kind::TooManyReports
-            | Kind::TooManyReads
-            | Kind::IdempotencyKeyInUse => {
-                response.insert_header((header::RETRY_AFTER, "1"));
-            }
-            _ => {}
+        for effect in *effects {
+            response.insert_header(match effect {
+                Effect::Challenge(challenge) => (header::WWW_AUTHENTICATE, *challenge),
+                Effect::RetryAfter => (header::RETRY_AFTER, "1"),
+            });
         }
         // Texts and numbers always become JSON.
         response.body(serde_json::to_string(&body).unwrap_or_default())
@@ -410,7 +153,7 @@ impl fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.kind.row().0
+        self.kind.row().status
     }
 
     /// Without a body: `gate` knows the request, and writes it.
@@ -533,29 +276,19 @@ mod tests {
     use crate::http::request_id::RequestIds;
 
     #[test]
-    fn every_kind_is_documented_and_carries_what_its_status_demands() {
-        let document = include_str!("../../../docs/PROBLEMS.md")
-            .split_once("## What the admin API answers")
-            .unwrap()
-            .1;
+    fn every_kind_carries_what_its_status_demands() {
         let id = RequestIds::new().make();
         for kind in Kind::ALL {
-            let (status, code, _) = kind.row();
-            let row = format!("| {} | `{code}` |", status.as_u16());
-            let row = document
-                .lines()
-                .find(|line| line.starts_with(&row))
-                .unwrap_or_else(|| panic!("{row} is not in docs/PROBLEMS.md"));
             let response = Problem::new(kind, "why").respond(Some("/x"), &id);
-            assert_eq!(response.status(), status);
+            assert_eq!(response.status().as_u16(), kind.status());
             let has = |name| response.headers().contains_key(name);
             let challenges = matches!(kind, Kind::Unauthorized | Kind::InsufficientRole);
             assert_eq!(has(header::WWW_AUTHENTICATE), challenges, "{kind:?}");
-            assert_eq!(
-                has(header::RETRY_AFTER),
-                row.contains("`Retry-After`"),
-                "{kind:?}: {row}"
-            );
+            // Who sends the same again without looking may do it twice, and no token appears by waiting.
+            let asks_again = kind == Kind::IdempotencyKeyInUse
+                || kind.status() == 503
+                    && !matches!(kind, Kind::AdminDisabled | Kind::OutcomeUnknown);
+            assert_eq!(has(header::RETRY_AFTER), asks_again, "{kind:?}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! Queries of calls: each parameter taken once by its name, everything else refused. What reads a query also describes
 //! it: see [`parameters`].
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
@@ -8,7 +11,6 @@ use crate::admin::field_error;
 use crate::admin::member::{Errors, Member};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
-use crate::http::percent::unescape;
 use crate::keys::tag::{InvalidTag, MAX_NAME_BYTES, MAX_TAGS, MAX_VALUE_CHARS};
 use crate::keys::{BucketName, Tag, Tags};
 use crate::store::{Store, StoreError};
@@ -288,7 +290,11 @@ pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard)
 
 /// A piece of a query as text: `+` is a space, `%` and two digits a byte.
 fn decode(text: &str) -> Option<String> {
-    String::from_utf8(unescape(&text.replace('+', " "))).ok()
+    let text = text.replace('+', " ");
+    percent_decode_str(&text)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .ok()
 }
 
 fn parameter(name: &str, meaning: &str, schema: Schema) -> ParameterBuilder {

@@ -37,13 +37,14 @@ impl Refused {
 
     /// Words the answer to a client that never came to a request, counts it and tells of it.
     pub fn refuse(&self, client: &ClientRefused<'_>, ids: &RequestIds) -> Option<Vec<u8>> {
-        let answer = Refusal::of_fault(client.fault)?.to_bytes("", &ids.make());
+        let refusal = Refusal::of_fault(client.fault)?;
         // What its handler is to answer is counted there.
         if !client.within_request {
-            self.count(Kind::BadRequest);
-            self.tell(Kind::BadRequest, "UNKNOWN", "", client.client.peer());
+            let kind = kind_of(&refusal);
+            self.count(kind);
+            self.tell(kind, "UNKNOWN", "", client.client.peer());
         }
-        Some(answer)
+        Some(refusal.to_bytes("", &ids.make()))
     }
 
     /// Tells of a request that was turned away before anything was done for it. `path` is what may be shown; nothing else that was
@@ -64,24 +65,42 @@ impl Refused {
 
     /// Writes the counts.
     pub(super) fn write(&self, page: &mut Page) {
-        let mut refused = page.family(
+        let counts = self
+            .by_kind
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        page.by(
             "postern_admin_refusals_total",
             Family::Counter,
             "Answers of the admin listener that refuse a request, by code.",
+            "code",
+            Kind::ALL.map(Kind::code).into_iter().zip(counts),
         );
-        // Two kinds may have one code.
-        for (index, kind) in Kind::ALL.iter().enumerate() {
-            let is_first = |other: &&Kind| other.code() == kind.code();
-            if Kind::ALL.iter().position(|other| is_first(&other)) != Some(index) {
+    }
+}
+
+/// The kind that a refusal of the guarded stream is counted as: the one of its code.
+fn kind_of(refusal: &Refusal) -> Kind {
+    Kind::named(refusal.code()).unwrap_or(Kind::BadRequest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::refusal::tests::every_fault;
+
+    #[test]
+    fn a_fault_is_counted_by_the_code_and_the_status_of_its_answer() {
+        for fault in every_fault() {
+            let Some(refusal) = Refusal::of_fault(fault) else {
                 continue;
-            }
-            let count: u64 = Kind::ALL
-                .iter()
-                .zip(&self.by_kind)
-                .filter(|(other, _)| other.code() == kind.code())
-                .map(|(_, count)| count.load(Ordering::Relaxed))
-                .sum();
-            refused.sample(&[("code", kind.code())], count);
+            };
+            let kind = kind_of(&refusal);
+            assert_eq!(
+                (kind.code(), Some(kind.status())),
+                (refusal.code(), fault.status()),
+                "{fault:?}"
+            );
         }
     }
 }

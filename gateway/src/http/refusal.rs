@@ -1,5 +1,5 @@
 //! The one table that turns a refusal into a response: status, code, public text, challenge. Whatever the gateway
-//! answers in the origin's place is here, and nothing else is.
+//! answers in the origin's place is here, and nothing else is. `docs/PROBLEMS.md` is made from it.
 
 use std::borrow::Cow;
 
@@ -11,110 +11,228 @@ use serde::Serialize;
 use crate::front::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
-/// Every code of the table, once, for whoever counts them.
-pub const CODES: &[&str] = &[
-    "api_key_missing",
-    "api_key_invalid",
-    "api_key_expired",
-    "api_key_revoked",
-    "api_key_disabled",
-    "invalid_request",
-    "insufficient_scope",
-    "key_restricted",
-    "bad_request",
-    "key_in_url",
-    "ambiguous_path",
-    "method_not_allowed",
-    "no_route",
-    "expectation_failed",
-    "loop_detected",
-    "body_too_large",
-    "request_timeout",
-    "uri_too_long",
-    "request_header_too_large",
-    "origin_rejected_gateway",
-    "origin_unreachable",
-    "origin_bad_answer",
-    "origin_timeout",
-    "not_ready",
-    "overloaded",
-    "too_many_requests",
-    "internal_error",
-    "version_not_supported",
-];
-
 /// What a good key may not be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restriction {
     /// Where the client is.
+    #[default]
     Address,
     /// The route takes no keys of its bucket. The client is not told that there are buckets.
     Bucket,
 }
 
-/// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// No credential, or one of another scheme.
-    KeyMissing,
-    /// The credential cannot be a key, or no key is like it. One answer for all, so that guessing teaches nothing.
-    KeyInvalid,
-    /// The holder proved possession of a key that has expired.
-    KeyExpired,
-    /// The holder proved possession of a key that was revoked.
-    KeyRevoked,
-    /// The holder proved possession of a key that is switched off.
-    KeyDisabled,
-    /// More than one credential.
-    CredentialTwice,
-    /// The credential lacks scopes of the route; these are needed.
-    InsufficientScope(Vec<String>),
-    /// The key may not be used so.
-    KeyRestricted(Restriction),
-    /// The request is not well-formed HTTP; what is wrong.
-    BadRequest(&'static str),
-    /// A whole API key stands in the path or the query, where proxies and histories keep it.
-    KeyInUrl,
-    /// Gateway and origin could read the path differently; why.
-    AmbiguousPath(&'static str),
-    /// The method is never proxied, or not by the routes of this path; these are.
-    MethodNotAllowed(Vec<Method>),
-    /// No route covers the request.
-    NoRoute,
-    /// The head of the request did not arrive in time.
-    HeadTimeout,
-    /// The target of the request is too long (RFC 9110, section 15.5.15).
-    UriTooLong,
-    /// The head of the request is too large or has too many fields.
-    HeadTooLarge,
-    /// An expectation other than `100-continue`.
-    ExpectationFailed,
-    /// The request has come through gateways like this one too often.
-    LoopDetected,
-    /// The body is larger than this many bytes.
-    BodyTooLarge(u64),
-    /// The client stopped in the middle of its body.
-    BodyTimeout,
-    /// The client's body was cut off or badly framed.
-    BodyBroken,
-    /// The origin did not accept our secret.
-    OriginRejectedGateway,
-    /// No connection to the origin, or it broke before an answer.
-    OriginUnreachable,
-    /// The origin answered, but not with HTTP that can be passed on.
-    OriginBadAnswer,
-    /// The origin did not answer in time.
-    OriginTimeout,
-    /// The keys were never loaded, or are too old to be trusted.
-    NotReady,
-    /// As many requests are in flight as may be.
-    Overloaded,
-    /// The key has as many requests in flight as one key may: the others still have theirs.
-    TooManyOfKey,
-    /// A fault of the gateway's own: its code panicked.
-    Internal,
-    /// A version of HTTP that is not spoken here (RFC 9110, section 15.6.6).
-    VersionNotSupported,
+/// What an answer does besides its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Challenges without an error: there was no credential that could be wrong (RFC 6750, section 3.1).
+    Challenge,
+    /// Challenges with an error and its description.
+    ChallengeError(&'static str, &'static str),
+    /// Challenges with the scopes that are needed.
+    ChallengeScope,
+    /// Names the methods that are taken.
+    Allow,
+    /// Asks to come again in a second.
+    RetryAfter,
+    /// Closes the connection, which cannot be trusted to be in step any more.
+    Closes,
+}
+
+/// What all refusals of one code have in common.
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    effects: &'static [Effect],
+}
+
+/// Makes the enum of refusals and all that is known of each: status, code, title and effects of a code, then every refusal
+/// that has it with what the client is told.
+macro_rules! refusals {
+    ($($status:ident $code:literal $title:literal $effects:tt {
+        $($(#[doc = $when:literal])+ $refusal:ident $(($payload:ident: $type:ty))? => $detail:expr;)+
+    })+) => {
+        /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Refusal {
+            $($($(#[doc = $when])+ $refusal $(($type))?,)+)+
+        }
+
+        impl Refusal {
+            /// Every code, once.
+            pub const CODES: [&'static str; [$($code),+].len()] = [$($code),+];
+
+            /// What `docs/PROBLEMS.md` says of each code.
+            #[cfg(test)]
+            const WHEN: [&'static str; Self::CODES.len()] = [$(concat!($($($when),+),+)),+];
+
+            /// One of each, for whoever has to know all of them.
+            #[must_use]
+            pub fn one_of_each() -> Vec<Self> {
+                vec![$($(Self::$refusal $((<$type>::default()))?),+),+]
+            }
+
+            fn row(&self) -> &'static Row {
+                use Effect::*;
+                match self {
+                    $($(Self::$refusal { .. } => &Row {
+                        status: StatusCode::$status,
+                        code: $code,
+                        title: $title,
+                        effects: &$effects,
+                    },)+)+
+                }
+            }
+
+            /// What the client is told, as a sentence.
+            #[must_use]
+            pub fn detail(&self) -> Cow<'static, str> {
+                match self {
+                    $($(Self::$refusal $(($payload))? => Cow::from($detail),)+)+
+                }
+            }
+        }
+    };
+}
+
+refusals! {
+    BAD_REQUEST "invalid_request" "More than one credential"
+    [ChallengeError("invalid_request", "More than one credential")] {
+        /// More than one `Authorization` header.
+        CredentialTwice => "Send exactly one Authorization header.";
+    }
+    BAD_REQUEST "bad_request" "Malformed request" [Closes] {
+        /// Malformed HTTP, a bad `Host` or target, TLS to a plain port or plain HTTP to one of TLS.
+        BadRequest(what: &'static str) => format!("The request is malformed: {what}.");
+        /// A body that broke off or is badly framed.
+        BodyBroken => "The body of the request broke off or is badly framed.";
+    }
+    BAD_REQUEST "key_in_url" "API key in the URL" [Closes] {
+        /// A whole API key stands in the path, the query or the host, escaped or not. There is no `instance` where the path has
+        /// it.
+        KeyInUrl =>
+            "A whole API key stands in the URL. It was not logged here, but others may have: consider revoking it.";
+    }
+    BAD_REQUEST "ambiguous_path" "Ambiguous path" [Closes] {
+        /// An origin could read the path as one of [another route](CONFIGURATION.md#how-a-request-finds-its-route), or it has
+        /// `%2f`, `\`, a dot segment or the like.
+        AmbiguousPath(why: &'static str) => format!("The path could be read in two ways: {why}.");
+    }
+    UNAUTHORIZED "api_key_missing" "API key missing" [Challenge] {
+        /// No credential, or one of another scheme.
+        KeyMissing => "Send your key as Authorization: Bearer API_KEY.";
+    }
+    UNAUTHORIZED "api_key_invalid" "API key invalid"
+    [ChallengeError("invalid_token", "The API key is not valid")] {
+        /// Malformed, bad checksum, or unknown: one answer for all, so that guessing teaches nothing.
+        KeyInvalid => "The API key is not valid.";
+    }
+    UNAUTHORIZED "api_key_expired" "API key expired"
+    [ChallengeError("invalid_token", "The API key has expired")] {
+        /// The key has expired; its holder proved possession of it.
+        KeyExpired => "The API key has expired.";
+    }
+    UNAUTHORIZED "api_key_revoked" "API key revoked"
+    [ChallengeError("invalid_token", "The API key was revoked")] {
+        /// The key was revoked; its holder proved possession of it.
+        KeyRevoked => "The API key was revoked.";
+    }
+    UNAUTHORIZED "api_key_disabled" "API key disabled"
+    [ChallengeError("invalid_token", "The API key is disabled")] {
+        /// The key is switched off; its holder proved possession of it.
+        KeyDisabled => "The API key is disabled.";
+    }
+    FORBIDDEN "insufficient_scope" "Scope missing" [ChallengeScope] {
+        /// The key lacks a scope of the route.
+        InsufficientScope(scopes: Vec<String>) =>
+            format!("The API key needs these scopes: {}.", scopes.join(" "));
+    }
+    FORBIDDEN "key_restricted" "Key restricted" [] {
+        /// The consumer's keys may not be used from the client's address, or that is
+        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route takes no keys of its
+        /// [bucket](BUCKETS.md).
+        KeyRestricted(restriction: Restriction) => match restriction {
+            Restriction::Address => "The API key may not be used from this address.",
+            Restriction::Bucket => "The API key may not be used for this.",
+        };
+    }
+    NOT_FOUND "no_route" "No route" [] {
+        /// No route covers host and path.
+        NoRoute => "No route covers this host and path.";
+    }
+    METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [Allow] {
+        /// A method that is never proxied, or not by the routes of this path; `Allow` names those that are.
+        MethodNotAllowed(_methods: Vec<Method>) =>
+            "The Allow header names the methods that are taken here.";
+    }
+    REQUEST_TIMEOUT "request_timeout" "Request timeout" [Closes] {
+        /// A head did not arrive in time.
+        HeadTimeout => "The head of the request did not arrive in time.";
+        /// A body stopped arriving.
+        BodyTimeout => "The body of the request stopped arriving.";
+    }
+    PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [Closes] {
+        /// The body is over `listen.max_body_bytes`.
+        BodyTooLarge(limit: u64) => format!("The body may have at most {limit} bytes.");
+    }
+    URI_TOO_LONG "uri_too_long" "Request target too long" [Closes] {
+        /// The target of the request is longer than `listen.max_head_bytes`, or than 65,534 bytes (RFC 9110, section 15.5.15).
+        UriTooLong => "The target of the request is too long.";
+    }
+    EXPECTATION_FAILED "expectation_failed" "Expectation failed" [Closes] {
+        /// An expectation other than `100-continue`.
+        ExpectationFailed => "The only expectation that is met is 100-continue.";
+    }
+    TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
+        /// The key has `listen.max_requests_in_flight_per_key` requests in flight, which is its own doing: other keys are
+        /// served. 429 as rate limits of APIs answer it, so that no load balancer takes the gateway for a sick one.
+        TooManyOfKey =>
+            "The API key has as many requests in flight as it may. Try again when one of them has ended.";
+    }
+    REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
+        /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
+        HeadTooLarge => "The head of the request is too large or has too many fields.";
+    }
+    INTERNAL_SERVER_ERROR "internal_error" "Internal error" [Closes] {
+        /// A fault of the gateway's own; the log has the place in its source.
+        Internal => "The gateway failed. Its operator knows.";
+    }
+    BAD_GATEWAY "origin_unreachable" "Origin unreachable" [] {
+        /// No connection to the origin, or it broke before an answer.
+        OriginUnreachable => "The origin could not be reached.";
+    }
+    BAD_GATEWAY "origin_bad_answer" "Origin answered badly" [] {
+        /// The origin's answer is not well-formed HTTP, or its status is none of 200 to 599 (or 101, where it was asked for).
+        OriginBadAnswer => "The origin's answer was not well-formed.";
+    }
+    BAD_GATEWAY "origin_rejected_gateway" "Origin rejected the gateway" [] {
+        /// The origin's guard did not accept our secret, also when it refuses to leave HTTP (WebSocket): do both sides have the
+        /// same one?
+        OriginRejectedGateway =>
+            "The origin did not accept this gateway. The operator has to see to it.";
+    }
+    SERVICE_UNAVAILABLE "not_ready" "Not ready" [RetryAfter] {
+        /// The keys are not loaded yet, or older than `store.max_staleness`; on `listen.health_path` also while the gateway
+        /// drains.
+        NotReady => "The gateway cannot check keys at the moment. Try again shortly.";
+    }
+    SERVICE_UNAVAILABLE "overloaded" "Overloaded" [RetryAfter] {
+        /// `listen.max_requests_in_flight`, the share of requests without a key, or the cap of every target is reached, or the
+        /// system has no file left for a connection to an origin.
+        Overloaded => "Too many requests are in flight. Try again shortly.";
+    }
+    GATEWAY_TIMEOUT "origin_timeout" "Origin timeout" [] {
+        /// No connection or no answer in time.
+        OriginTimeout => "The origin did not answer in time.";
+    }
+    HTTP_VERSION_NOT_SUPPORTED "version_not_supported" "HTTP version not supported" [Closes] {
+        /// A version of HTTP other than 1.1 and 1.0 (RFC 9110, section 15.6.6).
+        VersionNotSupported => "Send the request with HTTP/1.1 or HTTP/1.0.";
+    }
+    LOOP_DETECTED "loop_detected" "Loop detected" [] {
+        /// The request came through gateways of this kind eight times.
+        LoopDetected => "The request goes around in a loop.";
+    }
 }
 
 /// The body of a refusal (RFC 9457), in the order in which people read it.
@@ -128,14 +246,6 @@ struct Problem<'a> {
     instance: &'a str,
     code: &'a str,
     request_id: &'a str,
-}
-
-/// The row of the table.
-struct Row {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
-    detail: Cow<'static, str>,
 }
 
 impl Refusal {
@@ -176,279 +286,34 @@ impl Refusal {
         })
     }
 
-    /// What the client is told, as a sentence.
-    #[must_use]
-    pub fn detail(&self) -> Cow<'static, str> {
-        self.row().detail
-    }
-
     /// The stable name of the refusal, for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.row().code
     }
 
-    fn row(&self) -> Row {
-        let row = |status, code, title, detail: &'static str| Row {
-            status,
-            code,
-            title,
-            detail: Cow::Borrowed(detail),
+    /// The header that an effect sets; `realm` is the protection space.
+    fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
+        let challenge = |error: String| {
+            let challenge = format!("Bearer realm=\"{realm}\"{error}");
+            Some((header::WWW_AUTHENTICATE, challenge))
         };
-        match self {
-            Self::KeyMissing => row(
-                StatusCode::UNAUTHORIZED,
-                "api_key_missing",
-                "API key missing",
-                "Send your key as Authorization: Bearer API_KEY.",
-            ),
-            Self::KeyInvalid => row(
-                StatusCode::UNAUTHORIZED,
-                "api_key_invalid",
-                "API key invalid",
-                "The API key is not valid.",
-            ),
-            Self::KeyExpired => row(
-                StatusCode::UNAUTHORIZED,
-                "api_key_expired",
-                "API key expired",
-                "The API key has expired.",
-            ),
-            Self::KeyRevoked => row(
-                StatusCode::UNAUTHORIZED,
-                "api_key_revoked",
-                "API key revoked",
-                "The API key was revoked.",
-            ),
-            Self::KeyDisabled => row(
-                StatusCode::UNAUTHORIZED,
-                "api_key_disabled",
-                "API key disabled",
-                "The API key is disabled.",
-            ),
-            Self::CredentialTwice => row(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                "More than one credential",
-                "Send exactly one Authorization header.",
-            ),
-            Self::InsufficientScope(scopes) => Row {
-                status: StatusCode::FORBIDDEN,
-                code: "insufficient_scope",
-                title: "Scope missing",
-                detail: Cow::Owned(format!(
-                    "The API key needs these scopes: {}.",
-                    scopes.join(" ")
-                )),
-            },
-            Self::KeyRestricted(restriction) => row(
-                StatusCode::FORBIDDEN,
-                "key_restricted",
-                "Key restricted",
-                match restriction {
-                    Restriction::Address => "The API key may not be used from this address.",
-                    Restriction::Bucket => "The API key may not be used for this.",
-                },
-            ),
-            Self::BadRequest(what) => Row {
-                status: StatusCode::BAD_REQUEST,
-                code: "bad_request",
-                title: "Malformed request",
-                detail: Cow::Owned(format!("The request is malformed: {what}.")),
-            },
-            Self::KeyInUrl => row(
-                StatusCode::BAD_REQUEST,
-                "key_in_url",
-                "API key in the URL",
-                "A whole API key stands in the URL. It was not logged here, but others may have: consider revoking it.",
-            ),
-            Self::AmbiguousPath(why) => Row {
-                status: StatusCode::BAD_REQUEST,
-                code: "ambiguous_path",
-                title: "Ambiguous path",
-                detail: Cow::Owned(format!("The path could be read in two ways: {why}.")),
-            },
-            Self::MethodNotAllowed(_) => row(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-                "The Allow header names the methods that are taken here.",
-            ),
-            Self::NoRoute => row(
-                StatusCode::NOT_FOUND,
-                "no_route",
-                "No route",
-                "No route covers this host and path.",
-            ),
-            Self::HeadTimeout => row(
-                StatusCode::REQUEST_TIMEOUT,
-                "request_timeout",
-                "Request timeout",
-                "The head of the request did not arrive in time.",
-            ),
-            Self::UriTooLong => row(
-                StatusCode::URI_TOO_LONG,
-                "uri_too_long",
-                "Request target too long",
-                "The target of the request is too long.",
-            ),
-            Self::HeadTooLarge => row(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "request_header_too_large",
-                "Request head too large",
-                "The head of the request is too large or has too many fields.",
-            ),
-            Self::ExpectationFailed => row(
-                StatusCode::EXPECTATION_FAILED,
-                "expectation_failed",
-                "Expectation failed",
-                "The only expectation that is met is 100-continue.",
-            ),
-            Self::LoopDetected => row(
-                StatusCode::LOOP_DETECTED,
-                "loop_detected",
-                "Loop detected",
-                "The request goes around in a loop.",
-            ),
-            Self::BodyTooLarge(limit) => Row {
-                status: StatusCode::PAYLOAD_TOO_LARGE,
-                code: "body_too_large",
-                title: "Body too large",
-                detail: Cow::Owned(format!("The body may have at most {limit} bytes.")),
-            },
-            Self::BodyTimeout => row(
-                StatusCode::REQUEST_TIMEOUT,
-                "request_timeout",
-                "Request timeout",
-                "The body of the request stopped arriving.",
-            ),
-            Self::BodyBroken => row(
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "Malformed request",
-                "The body of the request broke off or is badly framed.",
-            ),
-            Self::OriginRejectedGateway => row(
-                StatusCode::BAD_GATEWAY,
-                "origin_rejected_gateway",
-                "Origin rejected the gateway",
-                "The origin did not accept this gateway. The operator has to see to it.",
-            ),
-            Self::OriginUnreachable => row(
-                StatusCode::BAD_GATEWAY,
-                "origin_unreachable",
-                "Origin unreachable",
-                "The origin could not be reached.",
-            ),
-            Self::OriginBadAnswer => row(
-                StatusCode::BAD_GATEWAY,
-                "origin_bad_answer",
-                "Origin answered badly",
-                "The origin's answer was not well-formed.",
-            ),
-            Self::OriginTimeout => row(
-                StatusCode::GATEWAY_TIMEOUT,
-                "origin_timeout",
-                "Origin timeout",
-                "The origin did not answer in time.",
-            ),
-            Self::NotReady => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not_ready",
-                "Not ready",
-                "The gateway cannot check keys at the moment. Try again shortly.",
-            ),
-            Self::Overloaded => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded",
-                "Overloaded",
-                "Too many requests are in flight. Try again shortly.",
-            ),
-            Self::TooManyOfKey => row(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_requests",
-                "Too many requests at once",
-                "The API key has as many requests in flight as it may. Try again when one of them has ended.",
-            ),
-            Self::Internal => row(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "Internal error",
-                "The gateway failed. Its operator knows.",
-            ),
-            Self::VersionNotSupported => row(
-                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "version_not_supported",
-                "HTTP version not supported",
-                "Send the request with HTTP/1.1 or HTTP/1.0.",
-            ),
-        }
-    }
-
-    /// The challenge of RFC 6750, section 3; `realm` is the protection space.
-    fn challenge(&self, realm: &str) -> Option<String> {
-        let with_error = |error: &str, description: &str| {
-            format!(
-                "Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\""
-            )
-        };
-        match self {
-            // Without any credential, the challenge names no error.
-            Self::KeyMissing => Some(format!("Bearer realm=\"{realm}\"")),
-            Self::KeyInvalid => Some(with_error("invalid_token", "The API key is not valid")),
-            Self::KeyExpired => Some(with_error("invalid_token", "The API key has expired")),
-            Self::KeyRevoked => Some(with_error("invalid_token", "The API key was revoked")),
-            Self::KeyDisabled => Some(with_error("invalid_token", "The API key is disabled")),
-            Self::CredentialTwice => {
-                Some(with_error("invalid_request", "More than one credential"))
-            }
-            Self::InsufficientScope(scopes) => Some(format!(
-                "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"",
+        match (effect, self) {
+            (Effect::Challenge, _) => challenge(String::new()),
+            (Effect::ChallengeError(error, description), _) => challenge(format!(
+                ", error=\"{error}\", error_description=\"{description}\""
+            )),
+            (Effect::ChallengeScope, Self::InsufficientScope(scopes)) => challenge(format!(
+                ", error=\"insufficient_scope\", scope=\"{}\"",
                 scopes.join(" ")
             )),
-            Self::KeyRestricted(_)
-            | Self::BadRequest(_)
-            | Self::KeyInUrl
-            | Self::AmbiguousPath(_)
-            | Self::MethodNotAllowed(_)
-            | Self::NoRoute
-            | Self::HeadTimeout
-            | Self::UriTooLong
-            | Self::HeadTooLarge
-            | Self::ExpectationFailed
-            | Self::LoopDetected
-            | Self::BodyTooLarge(_)
-            | Self::BodyTimeout
-            | Self::BodyBroken
-            | Self::OriginRejectedGateway
-            | Self::OriginUnreachable
-            | Self::OriginBadAnswer
-            | Self::OriginTimeout
-            | Self::NotReady
-            | Self::Overloaded
-            | Self::TooManyOfKey
-            | Self::Internal
-            | Self::VersionNotSupported => None,
+            (Effect::Allow, Self::MethodNotAllowed(methods)) => {
+                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                Some((header::ALLOW, methods.join(", ")))
+            }
+            (Effect::RetryAfter, _) => Some((header::RETRY_AFTER, "1".to_owned())),
+            (Effect::Closes | Effect::ChallengeScope | Effect::Allow, _) => None,
         }
-    }
-
-    /// Whether the connection cannot be trusted to be in step any more.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::BadRequest(_)
-                | Self::KeyInUrl
-                | Self::AmbiguousPath(_)
-                | Self::HeadTimeout
-                | Self::UriTooLong
-                | Self::HeadTooLarge
-                | Self::VersionNotSupported
-                | Self::ExpectationFailed
-                | Self::BodyTooLarge(_)
-                | Self::BodyTimeout
-                | Self::BodyBroken
-                | Self::Internal
-        )
     }
 
     /// The response: problem+json (RFC 9457) that is never stored. `instance` is the path of the request, empty if unknown, and
@@ -465,20 +330,20 @@ impl Refusal {
             status,
             code,
             title,
-            detail,
+            effects,
         } = self.row();
         let problem = Problem {
             r#type: format!("urn:postern:problem:{code}"),
             title,
             status: status.as_u16(),
-            detail: &detail,
+            detail: &self.detail(),
             instance,
             code,
             request_id: request_id.as_str(),
         };
         // Texts and a number always become JSON.
         let body = serde_json::to_string(&problem).unwrap_or_default();
-        let mut response = Response::with_body(status, BoxBody::new(body));
+        let mut response = Response::with_body(*status, BoxBody::new(body));
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -489,23 +354,16 @@ impl Refusal {
             HeaderName::from_static(postern_shared::headers::REQUEST_ID),
             request_id.header_value(),
         );
-        // The realm and scopes were checked when they were configured: they fit a header.
-        if let Some(challenge) = self
-            .challenge(realm)
-            .and_then(|text| HeaderValue::try_from(text).ok())
+        for (name, value) in effects
+            .iter()
+            .filter_map(|effect| self.header(*effect, realm))
         {
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if let Self::MethodNotAllowed(methods) = self {
-            let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
-            if let Ok(allowed) = HeaderValue::try_from(allowed.join(", ")) {
-                headers.insert(header::ALLOW, allowed);
+            // The realm and scopes were checked when they were configured: they fit a header.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
             }
         }
-        if matches!(self, Self::NotReady | Self::Overloaded | Self::TooManyOfKey) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if body_unread || self.closes() {
+        if body_unread || effects.contains(&Effect::Closes) {
             response
                 .head_mut()
                 .set_connection_type(ConnectionType::Close);
@@ -545,4 +403,4 @@ impl Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -233,7 +233,9 @@ impl Exchange {
 
     /// That the origin's answer had the shared secret in it.
     pub fn leaked_secret(&self) {
-        self.tally.secret_leaked();
+        if let Some(metrics) = self.tally.metrics() {
+            metrics.counts().secret_leaked.add(1);
+        }
     }
 
     /// That its body is being read; `progress` says how far.

@@ -44,7 +44,9 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
         origin_wait: None,
         ending: Ending::Complete,
     };
-    worker.tally.unread(&entry);
+    if let Some(metrics) = worker.tally.metrics() {
+        metrics.unread(&entry);
+    }
     worker.access_log.record(&entry);
     Some(bytes)
 }

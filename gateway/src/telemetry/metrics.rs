@@ -4,7 +4,7 @@
 //! routes as they are configured, the refusal table, and closed lists. None is ever a path, a key, a consumer or an address
 //! of a client.
 
-pub(crate) mod number;
+pub(crate) mod counts;
 pub mod process;
 pub mod text;
 
@@ -18,13 +18,10 @@ use arc_swap::ArcSwap;
 
 use crate::auth::cause::Cause;
 use crate::front::client_stream::ClientFault;
-use crate::http::refusal::CODES;
+use crate::http::refusal::Refusal;
 use crate::telemetry::access_log::{Ending, Entry};
-use crate::telemetry::metrics::number::{Counter, Gauge, Histogram, Observed};
-use crate::telemetry::metrics::text::{Kind, Page};
-
-/// The first digits of statuses, as they are written.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+use crate::telemetry::metrics::counts::{BUCKETS, Counts, counts};
+use crate::telemetry::metrics::text::{Kind, Label, Page};
 
 /// A response that stays open on purpose, so that its duration says nothing of how fast the origin is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +33,50 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    const ALL: [Self; 2] = [Self::Upgrade, Self::EventStream];
+    /// Their names, in their order.
+    const NAMES: [&str; 2] = ["upgrade", "event_stream"];
+}
 
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Upgrade => "upgrade",
-            Self::EventStream => "event_stream",
-        }
+counts! {
+    /// The counts of one worker. They stay when it ends.
+    WorkerCounts {
+        refusals: Counter "postern_refusals_total" ["code": Refusal::CODES]
+            "Answers in the origin's place, by code.";
+        faults: Counter "postern_client_faults_total" ["fault": ClientFault::NAMES]
+            "Connections that were ended for what the client sent or did not take, by the first fault.";
+        causes: Counter "postern_credentials_refused_total" ["cause": Cause::NAMES]
+            "Requests whose credential was refused, by the cause in the access log.";
+        broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
+            "Responses that did not reach their end, by the side that broke off.";
+        secret_leaked: Counter "postern_secret_leaked_total"
+            "Answers in which the origin sent the shared secret back; it was removed.";
+        connections: Counter "postern_connections_total"
+            "Connections of clients, after their handshake.";
+        open_connections: Gauge "postern_open_connections"
+            "Connections of clients that are open.";
+        open_streams: Gauge "postern_open_streams" ["kind": StreamKind::NAMES]
+            "Upgraded connections and event streams that are open.";
     }
 }
+
+counts! {
+    /// The counts of one worker and route.
+    RouteCounts {
+        requests: Counter "postern_requests_total" ["status": ["1xx", "2xx", "3xx", "4xx", "5xx"]]
+            "Requests by route (empty where none was found) and class of the status; 499, the client left first, is 4xx.";
+        bytes_in: Counter "postern_request_bytes_total"
+            "Bytes of request bodies that were read.";
+        bytes_out: Counter "postern_response_bytes_total"
+            "Bytes of response bodies that were sent.";
+        took: Histogram "postern_request_duration_seconds" ["le": BUCKETS]
+            "From a request's head to the end of its response; without upgrades and event streams.";
+        waited: Histogram "postern_origin_duration_seconds" ["le": BUCKETS]
+            "From sending a request to the head of the origin's answer, retries included.";
+    }
+}
+
+/// The counts of a route beside its name.
+type Named = (Arc<str>, Arc<RouteCounts>);
 
 /// The counts of all workers.
 #[derive(Debug)]
@@ -52,37 +84,7 @@ pub struct Metrics {
     started_at: SystemTime,
     /// Grown when a worker begins, or meets a route for the first time. Nobody waits for a scrape.
     workers: ArcSwap<Vec<Arc<WorkerCounts>>>,
-    routes: ArcSwap<Vec<Arc<RouteCounts>>>,
-}
-
-/// The counts of one worker. They stay when it ends.
-#[derive(Debug)]
-#[repr(align(64))]
-struct WorkerCounts {
-    refusals: [Counter; CODES.len()],
-    faults: [Counter; ClientFault::NAMES.len()],
-    causes: [Counter; Cause::NAMES.len()],
-    client_gone: Counter,
-    origin_truncated: Counter,
-    time_limit: Counter,
-    key_ended: Counter,
-    panicked: Counter,
-    secret_leaked: Counter,
-    open_connections: Gauge,
-    connections: Counter,
-    open_streams: [Gauge; StreamKind::ALL.len()],
-}
-
-/// The counts of one worker and route.
-#[derive(Debug)]
-#[repr(align(64))]
-struct RouteCounts {
-    route: Arc<str>,
-    requests: [Counter; CLASSES.len()],
-    took: Histogram,
-    waited: Histogram,
-    bytes_in: Counter,
-    bytes_out: Counter,
+    routes: ArcSwap<Vec<Named>>,
 }
 
 /// What one worker counts with; not for another thread.
@@ -93,8 +95,8 @@ pub struct WorkerMetrics(Rc<Worker>);
 struct Worker {
     all: Arc<Metrics>,
     counts: Arc<WorkerCounts>,
-    /// Beside their names, which are the routes' own.
-    routes: RefCell<Vec<(Arc<str>, Arc<RouteCounts>)>>,
+    /// With their names, which are the routes' own.
+    routes: RefCell<Vec<Named>>,
 }
 
 /// A connection, or a stream, that is open until this is dropped. On the worker's own thread.
@@ -117,8 +119,21 @@ impl Metrics {
 
     /// Writes what was counted.
     pub fn write(&self, page: &mut Page) {
-        self.write_routes(page);
-        self.write_workers(page);
+        let routes = self.routes.load();
+        let mut by_name = BTreeMap::<&str, Vec<&RouteCounts>>::new();
+        for (name, counts) in routes.iter() {
+            by_name.entry(name).or_default().push(counts);
+        }
+        let by_name: Vec<_> = by_name
+            .into_iter()
+            .map(|(name, counts)| (Some(("route", name)), counts))
+            .collect();
+        RouteCounts::write(page, &by_name);
+        let workers = self.workers.load();
+        WorkerCounts::write(
+            page,
+            &[(None, workers.iter().map(|worker| &**worker).collect())],
+        );
         let started = self
             .started_at
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -126,158 +141,15 @@ impl Metrics {
         process::write(page, started.as_secs_f64());
     }
 
-    fn write_routes(&self, page: &mut Page) {
-        let mut routes = BTreeMap::<Arc<str>, RouteSum>::new();
-        for counts in self.routes.load().iter() {
-            routes
-                .entry(Arc::clone(&counts.route))
-                .or_default()
-                .add(counts);
-        }
-        let mut requests = page.family(
-            "postern_requests_total",
-            Kind::Counter,
-            "Requests by route (empty where none was found) and class of the status; 499, the client left first, is 4xx.",
-        );
-        for (route, sum) in &routes {
-            for (class, count) in CLASSES.iter().zip(sum.requests) {
-                requests.sample(&[("route", route), ("status", class)], count);
-            }
-        }
-        let mut bytes_in = page.family(
-            "postern_request_bytes_total",
-            Kind::Counter,
-            "Bytes of request bodies that were read.",
-        );
-        for (route, sum) in &routes {
-            bytes_in.sample(&[("route", route)], sum.bytes_in);
-        }
-        let mut bytes_out = page.family(
-            "postern_response_bytes_total",
-            Kind::Counter,
-            "Bytes of response bodies that were sent.",
-        );
-        for (route, sum) in &routes {
-            bytes_out.sample(&[("route", route)], sum.bytes_out);
-        }
-        let mut took = page.family(
-            "postern_request_duration_seconds",
-            Kind::Histogram,
-            "From a request's head to the end of its response; without upgrades and event streams.",
-        );
-        for (route, sum) in &routes {
-            took.histogram(&[("route", route)], &sum.took);
-        }
-        let mut waited = page.family(
-            "postern_origin_duration_seconds",
-            Kind::Histogram,
-            "From sending a request to the head of the origin's answer, retries included.",
-        );
-        for (route, sum) in &routes {
-            waited.histogram(&[("route", route)], &sum.waited);
-        }
-    }
-
-    fn write_workers(&self, page: &mut Page) {
-        let workers = self.workers.load();
-        let sum = |count: &dyn Fn(&WorkerCounts) -> u64| {
-            workers.iter().map(|worker| count(worker)).sum::<u64>()
-        };
-        let level = |gauge: &dyn Fn(&WorkerCounts) -> i64| {
-            workers.iter().map(|worker| gauge(worker)).sum::<i64>()
-        };
-        let mut refusals = page.family(
-            "postern_refusals_total",
-            Kind::Counter,
-            "Answers in the origin's place, by code.",
-        );
-        for (index, code) in CODES.iter().enumerate() {
-            refusals.sample(
-                &[("code", code)],
-                sum(&|worker| worker.refusals.get(index).map_or(0, Counter::value)),
-            );
-        }
-        let mut faults = page.family(
-            "postern_client_faults_total",
-            Kind::Counter,
-            "Connections that were ended for what the client sent or did not take, by the first fault.",
-        );
-        for (index, fault) in ClientFault::NAMES.iter().enumerate() {
-            faults.sample(
-                &[("fault", fault)],
-                sum(&|worker| worker.faults.get(index).map_or(0, Counter::value)),
-            );
-        }
-        let mut causes = page.family(
-            "postern_credentials_refused_total",
-            Kind::Counter,
-            "Requests whose credential was refused, by the cause in the access log.",
-        );
-        for (index, cause) in Cause::NAMES.iter().enumerate() {
-            causes.sample(
-                &[("cause", cause)],
-                sum(&|worker| worker.causes.get(index).map_or(0, Counter::value)),
-            );
-        }
-        let mut broken = page.family(
-            "postern_responses_broken_total",
-            Kind::Counter,
-            "Responses that did not reach their end, by the side that broke off.",
-        );
-        broken.sample(
-            &[("by", "client")],
-            sum(&|worker| worker.client_gone.value()),
-        );
-        broken.sample(
-            &[("by", "origin")],
-            sum(&|worker| worker.origin_truncated.value()),
-        );
-        broken.sample(
-            &[("by", "time_limit")],
-            sum(&|worker| worker.time_limit.value()),
-        );
-        broken.sample(&[("by", "key")], sum(&|worker| worker.key_ended.value()));
-        broken.sample(&[("by", "gateway")], sum(&|worker| worker.panicked.value()));
-        page.single(
-            "postern_secret_leaked_total",
-            Kind::Counter,
-            "Answers in which the origin sent the shared secret back; it was removed.",
-            sum(&|worker| worker.secret_leaked.value()),
-        );
-        let accepted = sum(&|worker| worker.connections.value());
-        page.single(
-            "postern_connections_total",
-            Kind::Counter,
-            "Connections of clients, after their handshake.",
-            accepted,
-        );
-        let open = level(&|worker| worker.open_connections.value());
-        page.single(
-            "postern_open_connections",
-            Kind::Gauge,
-            "Connections of clients that are open.",
-            open,
-        );
-        let mut streams = page.family(
-            "postern_open_streams",
-            Kind::Gauge,
-            "Upgraded connections and event streams that are open.",
-        );
-        for (index, kind) in StreamKind::ALL.iter().enumerate() {
-            let open = level(&|worker| worker.open_streams.get(index).map_or(0, Gauge::value));
-            streams.sample(&[("kind", kind.as_str())], open);
-        }
-    }
-
-    fn route(&self, route: &Arc<str>) -> Arc<RouteCounts> {
-        let counts = Arc::new(RouteCounts::new(Arc::clone(route)));
-        grow(&self.routes, &counts);
-        counts
+    fn route(&self, name: Arc<str>) -> Named {
+        let route = (name, Arc::new(RouteCounts::new()));
+        grow(&self.routes, &route);
+        route
     }
 }
 
 /// Adds to a list that others read and add to at the same time.
-fn grow<T>(list: &ArcSwap<Vec<Arc<T>>>, more: &Arc<T>) {
+fn grow<T: Clone>(list: &ArcSwap<Vec<T>>, more: &T) {
     list.rcu(|list| list.iter().chain([more]).cloned().collect::<Vec<_>>());
 }
 
@@ -290,7 +162,7 @@ impl WorkerMetrics {
         let routes = routes
             .into_iter()
             .chain(["".into()])
-            .map(|route| (Arc::clone(&route), all.route(&route)))
+            .map(|route| all.route(route))
             .collect();
         Self(Rc::new(Worker {
             all: Arc::clone(all),
@@ -299,17 +171,24 @@ impl WorkerMetrics {
         }))
     }
 
+    /// What the worker counts beside its routes.
+    pub(crate) fn counts(&self) -> &WorkerCounts {
+        &self.0.counts
+    }
+
     /// Counts a request that has ended.
     pub fn ended(&self, entry: &Entry<'_>, stream: bool) {
-        let counts = &self.0.counts;
         self.refused(entry);
-        match entry.ending {
-            Ending::Complete => {}
-            Ending::ClientGone => counts.client_gone.add(1),
-            Ending::OriginTruncated => counts.origin_truncated.add(1),
-            Ending::TimeLimit => counts.time_limit.add(1),
-            Ending::KeyEnded => counts.key_ended.add(1),
-            Ending::Panicked => counts.panicked.add(1),
+        let broken_by = match entry.ending {
+            Ending::Complete => None,
+            Ending::ClientGone => Some("client"),
+            Ending::OriginTruncated => Some("origin"),
+            Ending::TimeLimit => Some("time_limit"),
+            Ending::KeyEnded => Some("key"),
+            Ending::Panicked => Some("gateway"),
+        };
+        if let Some(by) = broken_by {
+            self.counts().broken.count(by);
         }
         self.on_route(entry.route.unwrap_or_default(), |route| {
             route.count(entry.status);
@@ -331,39 +210,16 @@ impl WorkerMetrics {
     }
 
     fn refused(&self, entry: &Entry<'_>) {
-        let Some(code) = entry.code else { return };
-        let counts = &self.0.counts;
-        let refusal = CODES.iter().position(|known| *known == code);
-        if let Some(count) = refusal.and_then(|refusal| counts.refusals.get(refusal)) {
-            count.add(1);
-        }
-        let cause = entry
-            .cause
-            .and_then(|cause| Cause::NAMES.iter().position(|known| *known == cause));
-        if let Some(count) = cause.and_then(|cause| counts.causes.get(cause)) {
-            count.add(1);
-        }
-    }
-
-    /// Counts an answer in which the origin sent the shared secret back.
-    pub fn secret_leaked(&self) {
-        self.0.counts.secret_leaked.add(1);
-    }
-
-    /// Counts a connection that is ended for a fault.
-    pub fn fault(&self, fault: ClientFault) {
-        let index = ClientFault::NAMES
-            .iter()
-            .position(|name| *name == fault.name());
-        if let Some(count) = index.and_then(|index| self.0.counts.faults.get(index)) {
-            count.add(1);
+        if let Some(code) = entry.code {
+            self.counts().refusals.count(code);
+            self.counts().causes.count(entry.cause.unwrap_or_default());
         }
     }
 
     /// Counts a connection as open until what is returned is dropped.
     #[must_use]
     pub fn connection(&self) -> Open {
-        self.0.counts.connections.add(1);
+        self.counts().connections.add(1);
         Open::new(self.clone(), None)
     }
 
@@ -383,96 +239,62 @@ impl WorkerMetrics {
         if let Some((_, counts)) = known.and_then(|known| routes.get(known)) {
             return count(counts);
         }
-        let name: Arc<str> = name.into();
-        let counts = self.0.all.route(&name);
-        count(&counts);
-        routes.push((name, counts));
+        let route = self.0.all.route(name.into());
+        count(&route.1);
+        routes.push(route);
     }
 }
 
 impl Open {
     fn new(worker: WorkerMetrics, stream: Option<StreamKind>) -> Self {
-        let open = Self { worker, stream };
-        open.change(1);
-        open
-    }
-
-    fn change(&self, by: i64) {
-        let counts = &self.worker.0.counts;
-        match self.stream {
-            None => counts.open_connections.change(by),
-            Some(kind) => {
-                if let Some(open) = counts.open_streams.get(kind as usize) {
-                    open.change(by);
-                }
-            }
+        match stream {
+            None => worker.counts().open_connections.add(1),
+            Some(kind) => worker.counts().open_streams.add_at(kind as usize, 1),
         }
+        Self { worker, stream }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.change(-1);
-    }
-}
-
-impl WorkerCounts {
-    fn new() -> Self {
-        Self {
-            refusals: std::array::from_fn(|_| Counter::default()),
-            faults: Default::default(),
-            causes: Default::default(),
-            client_gone: Counter::default(),
-            origin_truncated: Counter::default(),
-            time_limit: Counter::default(),
-            key_ended: Counter::default(),
-            panicked: Counter::default(),
-            secret_leaked: Counter::default(),
-            open_connections: Gauge::default(),
-            connections: Counter::default(),
-            open_streams: Default::default(),
+        let counts = self.worker.counts();
+        match self.stream {
+            None => counts.open_connections.take_at(0, 1),
+            Some(kind) => counts.open_streams.take_at(kind as usize, 1),
         }
     }
 }
 
 impl RouteCounts {
+    /// Counts a request by the class of its status.
     fn count(&self, status: u16) {
-        let class = usize::from(status / 100).wrapping_sub(1);
-        if let Some(class) = self.requests.get(class) {
-            class.add(1);
-        }
-    }
-
-    fn new(route: Arc<str>) -> Self {
-        Self {
-            route,
-            requests: Default::default(),
-            took: Histogram::default(),
-            waited: Histogram::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-        }
+        self.requests
+            .add_at(usize::from(status / 100).wrapping_sub(1), 1);
     }
 }
 
-/// What the workers counted of one route.
-#[derive(Default)]
-struct RouteSum {
-    requests: [u64; CLASSES.len()],
-    took: Observed,
-    waited: Observed,
-    bytes_in: u64,
-    bytes_out: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::access_log::tests::ended_as;
 
-impl RouteSum {
-    fn add(&mut self, counts: &RouteCounts) {
-        for (sum, count) in self.requests.iter_mut().zip(&counts.requests) {
-            *sum += count.value();
+    #[test]
+    fn every_response_that_breaks_is_counted_by_a_side() {
+        let metrics = Metrics::new();
+        let worker = WorkerMetrics::new(&metrics, []);
+        let endings = [
+            (Ending::ClientGone, "client"),
+            (Ending::OriginTruncated, "origin"),
+            (Ending::TimeLimit, "time_limit"),
+            (Ending::KeyEnded, "key"),
+            (Ending::Panicked, "gateway"),
+        ];
+        for (ending, by) in endings {
+            worker.ended(&ended_as(ending), false);
+            let mut page = Page::default();
+            metrics.write(&mut page);
+            let sample = format!("postern_responses_broken_total{{by=\"{by}\"}} 1\n");
+            assert!(page.finish().contains(&sample), "{ending:?}");
         }
-        counts.took.add_to(&mut self.took);
-        counts.waited.add_to(&mut self.waited);
-        self.bytes_in += counts.bytes_in.value();
-        self.bytes_out += counts.bytes_out.value();
     }
 }

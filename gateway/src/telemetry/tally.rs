@@ -96,11 +96,23 @@ impl Tally {
         });
     }
 
-    /// Counts a client that was refused before there was a request.
-    pub fn unread(&self, entry: &Entry<'_>) {
-        if let Some((_, metrics, _)) = self.0.as_deref() {
-            metrics.unread(entry);
+    /// What is counted for the operator, where anything is counted.
+    #[must_use]
+    pub fn metrics(&self) -> Option<&WorkerMetrics> {
+        self.0.as_deref().map(|(_, metrics, _)| metrics)
+    }
+
+    /// Counts a connection that is ended for a fault.
+    pub fn fault(&self, fault: ClientFault) {
+        if let Some(metrics) = self.metrics() {
+            metrics.counts().faults.count(fault.name());
         }
+    }
+
+    /// Counts a connection as open until what is returned is dropped.
+    #[must_use]
+    pub fn connection(&self) -> Option<Open> {
+        self.metrics().map(WorkerMetrics::connection)
     }
 
     /// Counts bytes of a request that goes on.
@@ -116,32 +128,10 @@ impl Tally {
         }
     }
 
-    /// Counts an answer in which the origin sent the shared secret back.
-    pub fn secret_leaked(&self) {
-        if let Some((_, metrics, _)) = self.0.as_deref() {
-            metrics.secret_leaked();
-        }
-    }
-
-    /// Counts a connection that is ended for a fault.
-    pub fn fault(&self, fault: ClientFault) {
-        if let Some((_, metrics, _)) = self.0.as_deref() {
-            metrics.fault(fault);
-        }
-    }
-
-    /// Counts a connection as open until what is returned is dropped.
-    #[must_use]
-    pub fn connection(&self) -> Option<Open> {
-        self.0
-            .as_deref()
-            .map(|(_, metrics, _)| metrics.connection())
-    }
-
     /// Counts a response that stays open on purpose, until what is returned is dropped; `None` is for all others.
     #[must_use]
     pub fn stream(&self, response: &ResponseHead) -> Option<Open> {
-        let (_, metrics, _) = self.0.as_deref()?;
+        let metrics = self.metrics()?;
         let is_events = || {
             let media_type = response.headers.get(CONTENT_TYPE)?.as_bytes();
             media_type

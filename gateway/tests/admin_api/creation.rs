@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::Response;
 use crate::rig::{ADMIN, CI, Rig, refusal, text};
 
-fn create(rig: &Rig, token: &str, path: &str, key: &str, body: &Value) -> Response {
+pub(crate) fn create(rig: &Rig, token: &str, path: &str, key: &str, body: &Value) -> Response {
     rig.call_as(
         token,
         "POST",

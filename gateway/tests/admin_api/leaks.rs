@@ -13,13 +13,13 @@ use crate::rig::{READER, Rig, refusal, text};
 use crate::running::eventually;
 
 /// Someone who signs like GitHub does.
-struct Signer {
+pub(crate) struct Signer {
     pair: KeyPair,
     identifier: &'static str,
 }
 
 impl Signer {
-    fn new(identifier: &'static str) -> Self {
+    pub(crate) fn new(identifier: &'static str) -> Self {
         Self {
             pair: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
             identifier,
@@ -27,13 +27,13 @@ impl Signer {
     }
 
     /// The document with its public key.
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let key = json!({ "key_identifier": self.identifier, "key": self.pair.public_key_pem(), "is_current": true });
         json!({ "public_keys": [key] }).to_string()
     }
 
     /// Sends a signed report, of which the gateway gets `body`.
-    fn report(&self, rig: &Rig, signed: &Value, body: &Value) -> Response {
+    pub(crate) fn report(&self, rig: &Rig, signed: &Value, body: &Value) -> Response {
         let signature = STANDARD.encode(self.pair.sign(signed.to_string().as_bytes()).unwrap());
         let lines = [
             format!("github-public-key-identifier: {}", self.identifier),
@@ -276,7 +276,7 @@ fn github_is_believed_by_the_keys_of_a_file() {
 }
 
 /// The head of a report that announces a body of ten bytes.
-const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: 127.0.0.1\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
+pub(crate) const BEGUN: &str = "POST /v1/leaks HTTP/1.1\r\nhost: 127.0.0.1\r\ngithub-public-key-identifier: k1\r\ngithub-public-key-signature: AAAA\r\n\
                      content-length: 10\r\n\r\n";
 
 #[test]

@@ -16,6 +16,7 @@ mod client;
 mod crash;
 mod creation;
 mod document;
+mod every_kind;
 mod forward_auth;
 mod guards;
 mod history;

@@ -17,6 +17,7 @@ mod client_address;
 mod commands;
 mod documentation;
 mod endurance;
+mod every_refusal;
 mod failures;
 mod fairness;
 mod fleet;

@@ -62,7 +62,7 @@ fn promises() -> Vec<Promise> {
 }
 
 /// The names of all tests: of Rust by their attribute, of Python by their name.
-fn tests() -> BTreeSet<String> {
+pub(crate) fn tests() -> BTreeSet<String> {
     let rust = Regex::new(
         r"#\[(?:\w+::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\(crate\))? )?(?:async )?fn (\w+)",
     )

@@ -9,26 +9,24 @@ use crate::telemetry::metrics::text::{Kind, Page};
 
 /// Writes what is known. A family without a sample is one that the system does not tell.
 pub fn write(page: &mut Page, started_at_seconds: f64) {
-    let mut resident = page.family(
+    page.known(
         "process_resident_memory_bytes",
         Kind::Gauge,
         "Resident memory.",
+        resident_bytes(),
     );
-    if let Some(bytes) = resident_bytes() {
-        resident.sample(&[], bytes);
-    }
-    let mut open = page.family("process_open_fds", Kind::Gauge, "Open file descriptors.");
-    if let Some(open_files) = open_files() {
-        open.sample(&[], open_files);
-    }
-    let mut most = page.family(
+    page.known(
+        "process_open_fds",
+        Kind::Gauge,
+        "Open file descriptors.",
+        open_files(),
+    );
+    page.known(
         "process_max_fds",
         Kind::Gauge,
         "Most file descriptors that may be open.",
+        getrlimit(Resource::Nofile).current,
     );
-    if let Some(files) = getrlimit(Resource::Nofile).current {
-        most.sample(&[], files);
-    }
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = format_args!("{}.{:09}", cpu.tv_sec, cpu.tv_nsec).to_string();
     page.single(

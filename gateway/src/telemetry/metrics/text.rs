@@ -2,8 +2,6 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::telemetry::metrics::number::{BOUNDS, Observed};
-
 /// The media type of a page.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -27,6 +25,7 @@ pub struct Page(String);
 pub struct Family<'p> {
     page: &'p mut String,
     name: &'static str,
+    kind: Kind,
 }
 
 /// The name and the value of a label.
@@ -35,22 +34,52 @@ pub type Label<'l> = (&'static str, &'l str);
 impl Page {
     /// Begins a family, which is there also without a sample.
     pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
-        let kind = match kind {
+        let word = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
         // Writing to a text does not fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {word}\n");
         Family {
             page: &mut self.0,
             name,
+            kind,
         }
     }
 
     /// A family of one sample without a label.
     pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
-        self.family(name, kind, help).sample(&[], value);
+        self.known(name, kind, help, Some(value));
+    }
+
+    /// The same, without a sample where the value is not known.
+    pub fn known(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        help: &str,
+        value: Option<impl Display>,
+    ) {
+        let mut family = self.family(name, kind, help);
+        if let Some(value) = value {
+            family.sample(&[], value);
+        }
+    }
+
+    /// A family with one label: a sample for each of its values.
+    pub fn by<L: AsRef<str>, V: Display>(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        help: &str,
+        label: &'static str,
+        samples: impl IntoIterator<Item = (L, V)>,
+    ) {
+        let mut family = self.family(name, kind, help);
+        for (value, number) in samples {
+            family.sample(&[(label, value.as_ref())], number);
+        }
     }
 
     /// The page.
@@ -66,17 +95,33 @@ impl Family<'_> {
         self.line("", labels, None, value);
     }
 
-    /// Writes the samples of a histogram.
-    pub(crate) fn histogram(&mut self, labels: &[Label<'_>], observed: &Observed) {
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
-        for (bound, bucket) in bounds.zip(observed.buckets) {
-            count += bucket;
-            self.line("_bucket", labels, Some(("le", bound)), count);
+    /// Writes what was counted, in the order of the values of `label`; of a histogram its buckets, not cumulated, and its sum in
+    /// microseconds. `group` is a label that all of it has.
+    pub(crate) fn sums(
+        &mut self,
+        group: Option<Label<'_>>,
+        label: Option<&'static str>,
+        values: &[&str],
+        sums: &[u64],
+    ) {
+        let group = group.as_slice();
+        let mut cumulated: u64 = 0;
+        for (value, sum) in values.iter().zip(sums) {
+            let label = label.map(|label| (label, *value));
+            match self.kind {
+                Kind::Counter => self.line("", group, label, sum),
+                Kind::Gauge => self.line("", group, label, sum.cast_signed()),
+                Kind::Histogram if value.is_empty() => {
+                    let (seconds, rest) = (sum / 1_000_000, sum % 1_000_000);
+                    self.line("_sum", group, None, format_args!("{seconds}.{rest:06}"));
+                    self.line("_count", group, None, cumulated);
+                }
+                Kind::Histogram => {
+                    cumulated += sum;
+                    self.line("_bucket", group, label, cumulated);
+                }
+            }
         }
-        let (seconds, rest) = (observed.micros / 1_000_000, observed.micros % 1_000_000);
-        self.line("_sum", labels, None, format_args!("{seconds}.{rest:06}"));
-        self.line("_count", labels, None, count);
     }
 
     fn line(
@@ -110,6 +155,7 @@ impl Family<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::counts::BUCKETS;
 
     #[test]
     fn labels_are_escaped_and_buckets_cumulated() {
@@ -118,13 +164,14 @@ mod tests {
         page.family("none", Kind::Counter, "Nothing.");
         page.family("texts", Kind::Counter, "Texts.")
             .sample(&[("a", "x\"y\\z\n"), ("b", "é")], 2);
-        let mut observed = Observed {
-            micros: 1_500_001,
-            ..Observed::default()
-        };
-        (observed.buckets[0], observed.buckets[15]) = (1, 2);
-        page.family("took", Kind::Histogram, "Time.")
-            .histogram(&[("r", "x")], &observed);
+        let mut sums = [0; BUCKETS.len()];
+        (sums[0], sums[15], sums[16]) = (1, 2, 1_500_001);
+        page.family("took", Kind::Histogram, "Time.").sums(
+            Some(("r", "x")),
+            Some("le"),
+            &BUCKETS,
+            &sums,
+        );
         let text = page.finish();
         let head = "# HELP up Whether.\n# TYPE up gauge\nup 1\n# HELP none Nothing.\n# TYPE none counter\n";
         assert!(text.starts_with(head), "{text}");
