@@ -222,31 +222,43 @@ fn revocation(row: &AnyRow) -> Result<Option<Revocation>, StoreError> {
     Ok(at.zip(by).map(|(at, by)| Revocation { at, by }))
 }
 
-/// Since when a key is to be replaced decides whether it is.
+/// The columns of [`Rolled`]; since when a key is to be replaced tells whether it is.
+struct RolledColumns {
+    deprecated_at: Option<UnixMillis>,
+    successor: Option<KeyId>,
+    own_expires_at: Option<UnixMillis>,
+}
+
+columns!(RolledColumns {
+    deprecated_at,
+    successor,
+    own_expires_at
+});
+
 impl Stored for Option<Rolled> {
-    fn columns(_: &'static str) -> Vec<Column> {
-        [
-            Option::<UnixMillis>::columns("deprecated_at"),
-            Option::<KeyId>::columns("successor"),
-            Option::<UnixMillis>::columns("own_expires_at"),
-        ]
-        .concat()
+    fn columns(field: &'static str) -> Vec<Column> {
+        RolledColumns::columns(field)
     }
 
     fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
-        self.map(|rolled| rolled.at).values(take);
-        self.and_then(|rolled| rolled.successor).values(take);
-        self.and_then(|rolled| rolled.own_end).values(take);
+        let columns = RolledColumns {
+            deprecated_at: self.map(|rolled| rolled.at),
+            successor: self.and_then(|rolled| rolled.successor),
+            own_expires_at: self.and_then(|rolled| rolled.own_end),
+        };
+        columns.values(take);
     }
 
-    fn read<S: Source>(source: &mut S, _: &'static str) -> Result<Self, S::Error> {
-        let at: Option<UnixMillis> = Stored::read(source, "deprecated_at")?;
-        let successor = Stored::read(source, "successor")?;
-        let own_end = Stored::read(source, "own_expires_at")?;
-        Ok(at.map(|at| Rolled {
+    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
+        let RolledColumns {
+            deprecated_at,
+            successor,
+            own_expires_at,
+        } = Stored::read(source, field)?;
+        Ok(deprecated_at.map(|at| Rolled {
             at,
             successor,
-            own_end,
+            own_end: own_expires_at,
         }))
     }
 }
