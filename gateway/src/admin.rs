@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod buckets;
 mod consumers;
+mod described;
 mod docs_page;
 mod endpoint;
 mod field_error;

@@ -143,7 +143,7 @@ pub fn start() -> ExitCode {
                 if settings
                     .routes
                     .iter()
-                    .any(|route| !route.buckets.is_empty())
+                    .any(|route| !route.demand.buckets.is_empty())
                 {
                     eprintln!(
                         "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \

@@ -6,8 +6,9 @@
 
 pub mod admin;
 mod file;
+pub mod listen;
 pub mod reader;
-mod routes;
+pub mod routes;
 pub mod settings;
 pub mod upstreams;
 pub mod value;

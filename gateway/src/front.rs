@@ -2,5 +2,6 @@
 
 pub mod certificates;
 pub mod client_stream;
+pub mod drain;
 pub mod proxy_protocol;
 pub mod watch;

@@ -1,8 +1,10 @@
 //! What a request means: its target, who sent it, and how it is refused.
 
 pub mod client_address;
+pub mod denied;
 pub mod health_path;
 pub mod path_rules;
+pub mod readings;
 pub mod refusal;
 pub mod request_id;
 pub mod shown_path;

@@ -7,143 +7,70 @@
 //! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
 //! waits for a database or takes a lock, and none reaches back.
 
-pub mod drain;
+mod arrival;
+pub mod forward_auth;
+mod heads;
 mod health;
 pub mod in_flight;
 pub mod open_streams;
 pub mod record;
+mod refused;
 pub mod unread;
+mod worker;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_http::{
-    ConnectionType, Method, Payload, Request, RequestHead, Response, StatusCode, Version,
-};
-use arc_swap::ArcSwap;
+use actix_http::header::{self, HeaderName};
+use actix_http::{ConnectionType, Payload, Request, RequestHead, Response, Version};
 
-use crate::auth::cause::Cause;
-use crate::auth::{Caller, CallerTag, Denial, api_key};
-use crate::front::client_stream::{ClientControl, ClientFault};
+use crate::auth::api_key::authenticate;
+use crate::auth::demand::{Demand, Denial};
+use crate::auth::{Caller, CallerTag};
 use crate::http::client_address::ClientAddress;
-use crate::http::health_path::HealthPath;
-use crate::http::refusal::{Refusal, Restriction};
-use crate::http::request_id::RequestIds;
+use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
-use crate::keys::{AddressRange, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, token};
+use crate::keys::{KnownKey, UnixMillis, token};
 use crate::panics::{caught, caught_in};
-use crate::pipeline::drain::Drain;
-use crate::pipeline::in_flight::RequestsInFlight;
-use crate::pipeline::open_streams::{OpenStreams, Withdrawn};
-use crate::pipeline::record::{Exchange, RecordedBody};
-use crate::proxy::body::{BodyFault, RequestBody};
-use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, forward};
-use crate::proxy::headers::{self, ForOrigin, REQUEST_ID, for_client, set_whole_identity};
-use crate::proxy::location;
-use crate::proxy::pool::OriginPool;
-use crate::proxy::presented_key::PresentedKey;
-use crate::proxy::proxy_headers::ProxyHeaders;
-use crate::proxy::secret_finder::SecretFinder;
+use crate::pipeline::arrival::body_size;
+use crate::pipeline::heads::{for_caller, for_origin, holds_key};
+use crate::pipeline::record::Exchange;
+use crate::pipeline::record::body::RecordedBody;
+use crate::pipeline::refused::Refused;
+pub use crate::pipeline::worker::{Policy, Worker};
+use crate::proxy::body::RequestBody;
+use crate::proxy::forward::forward;
+use crate::proxy::headers;
+use crate::proxy::retry::{Answer, HostHeader};
 use crate::proxy::upgrade::{self, Client};
-use crate::proxy::vary;
-use crate::routes::{MissingKey, NoRoute, Objection, Route, Routes, is_same};
-use crate::store::FeedStatus;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::tally::Tally;
-
-/// What holds for every request that begins while it is in force. A request loads it once and keeps it.
-#[derive(Debug)]
-pub struct Policy {
-    /// The routes.
-    pub routes: Routes,
-    /// The protection space named in challenges.
-    pub realm: String,
-    /// The path by which load balancers ask whether requests are taken; `None` is no such path.
-    pub health_path: Option<HealthPath>,
-    /// What our own keys begin with.
-    pub prefix: Prefix,
-    /// How old the table of keys may get while the store is away; `None` is any age.
-    pub max_staleness: Option<Duration>,
-    /// The proof for the origin; marked as sensitive.
-    pub secret: HeaderValue,
-    /// Finds it in what an origin answers.
-    pub secret_finder: SecretFinder,
-    /// What clients speak to the listener: `http` or `https`.
-    pub scheme: HeaderValue,
-    /// Proxies whose forwarding headers are believed.
-    pub trusted_proxies: Vec<AddressRange>,
-    /// Which of the headers by which proxies speak reach the origin.
-    pub proxy_headers: ProxyHeaders,
-    /// Most bytes of a request body.
-    pub max_body_bytes: u64,
-    /// How long a WebSocket may be silent in both directions.
-    pub tunnel_idle_timeout: Duration,
-}
-
-/// What a worker thread serves requests with.
-pub struct Worker {
-    /// The policy in force.
-    pub policy: Arc<ArcSwap<Policy>>,
-    /// Every key, in memory.
-    pub keys: Arc<KeyTable>,
-    /// How current they are.
-    pub feed: Arc<FeedStatus>,
-    /// The requests in flight over all workers.
-    pub in_flight: Arc<RequestsInFlight>,
-    /// Connections to origins.
-    pub origins: OriginPool,
-    /// Where requests are recorded.
-    pub access_log: AccessLog,
-    /// Where they are counted.
-    pub tally: Tally,
-    /// Requests that go on, to be ended with their keys.
-    pub streams: Rc<OpenStreams>,
-    /// Ids for requests that come without one.
-    pub request_ids: RequestIds,
-    /// Whether connections are to end with their next answer.
-    pub drain: Drain,
-}
+use crate::routes::{NoRoute, Route, is_same};
 
 /// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
 /// that goes wrong: it costs this request and its connection.
 pub async fn serve(worker: Rc<Worker>, mut request: Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
-    let mut exchange = begin(&worker, &policy, &request);
+    let mut exchange = Exchange::begin(&worker, &policy, &request);
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    if health::is_asked(&policy, &request) {
-        let mut response = match health::check(&worker, &policy, &mut exchange, &request, size) {
-            Ok(response) => {
-                // Every few seconds from every load balancer: counted, and no line but where it is refused.
-                exchange.is_not_logged();
-                exchange.record(response)
-            }
-            Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
-        };
-        worker.drain.announce(&mut response);
-        return fit(version, response);
-    }
-    let ran = caught(run(
-        &worker,
-        &policy,
-        &mut exchange,
-        &mut request,
-        payload,
-        size,
-    ))
-    .await;
-    let mut response = match ran.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
-        Ok(answer) => {
-            exchange.answered(answer.wait);
-            exchange.record(answer.response.map_body(|_, body| EitherBody::left(body)))
-        }
-        Err(refusal) => exchange.refuse(&refusal, &policy.realm, size),
+    let served = if health::is_asked(&policy, &request) {
+        // Every few seconds from every load balancer: counted, and no line but where it is refused.
+        health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
+    } else {
+        let ran = run(&worker, &policy, &mut exchange, &mut request, payload, size);
+        let answer = caught(ran).await;
+        let answer = answer.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked)));
+        answer.map(|answer| {
+            exchange.end_origin_wait(answer.wait);
+            answer.response.map_body(|_, body| EitherBody::left(body))
+        })
+    };
+    let mut response = match served {
+        Ok(response) => exchange.record(response),
+        Err(refused) => exchange.refuse(refused, &policy.realm, size),
     };
     worker.drain.announce(&mut response);
     fit(version, response)
@@ -167,94 +94,24 @@ fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<Recor
 /// The response to a request that would be refused; its body is not wanted.
 pub fn expect(worker: &Worker, request: Request) -> Result<Request, Response<BoxBody>> {
     let policy = worker.policy.load_full();
-    let mut exchange = begin(worker, &policy, &request);
+    let mut exchange = Exchange::begin(worker, &policy, &request);
     let size = body_size(request.head(), &Payload::None);
     let admitted = caught_in(|| {
         if health::is_asked(&policy, &request) {
-            health::check(worker, &policy, &mut exchange, &request, size).map(drop)
+            health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
             admitted(worker, &policy, &mut exchange, &request, size).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
         Ok(()) => {
-            exchange.goes_on();
+            exchange.discard();
             Ok(request)
         }
-        Err(refusal) => Err(exchange
-            .refuse(&refusal, &policy.realm, BodySize::Stream)
+        Err(refused) => Err(exchange
+            .refuse(refused, &policy.realm, BodySize::Stream)
             .map_into_boxed_body()),
     }
-}
-
-/// Decides about a request that another proxy forwards, or not, as this says: the stages up to `forward`, with what the
-/// origin would be told of the caller in the answer: every identity header, the empty ones too. It is recorded like any other.
-pub fn judge(worker: &Worker, request: &Request) -> Response<RecordedBody> {
-    let policy = worker.policy.load_full();
-    let mut exchange = begin(worker, &policy, request);
-    let size = body_size(request.head(), &Payload::None);
-    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
-    match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
-        Ok(Admitted {
-            target: _,
-            route,
-            caller,
-        }) => {
-            let mut response =
-                Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
-            let headers = response.headers_mut();
-            set_whole_identity(&caller, route.forward_metadata, headers);
-            headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            if let Caller::Key(key) = &caller {
-                tell_end(headers, key);
-            }
-            exchange.record(response)
-        }
-        Err(refusal) => exchange.refuse(&refusal, &policy.realm, BodySize::None),
-    }
-}
-
-/// Gives the request an id and its client an address.
-fn begin(worker: &Worker, policy: &Policy, request: &Request) -> Box<Exchange> {
-    let headers = request.head().headers();
-    let request_id = worker.request_ids.identify(headers, &policy.prefix);
-    let address = ClientAddress::identify(request.peer_addr(), headers, &policy.trusted_proxies);
-    let path = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
-    // What a client made up in place of an id or of a method may be a key.
-    let is_key = headers.contains_key(&REQUEST_ID)
-        && worker.keys.has_foreign_in(request_id.as_str().as_bytes());
-    let request_id = if is_key {
-        worker.request_ids.make()
-    } else {
-        request_id
-    };
-    let method = if is_method(request.method()) {
-        request.method().clone()
-    } else {
-        Method::from_bytes(b"UNKNOWN").unwrap_or_default()
-    };
-    let mut exchange = Exchange::begin(
-        worker.access_log.clone(),
-        worker.tally.clone(),
-        request_id,
-        address,
-        method,
-        path,
-    );
-    if let Some(client) = client_control(request) {
-        exchange.came_by(client);
-    }
-    exchange
-}
-
-/// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
-fn is_method(method: &Method) -> bool {
-    let method = method.as_str();
-    method.len() <= 17
-        && method
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
 async fn run(
@@ -264,7 +121,7 @@ async fn run(
     request: &mut Request,
     payload: Payload,
     size: BodySize,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Refused> {
     let Admitted {
         target,
         route,
@@ -273,7 +130,7 @@ async fn run(
     let upgrade = match Upgrade::requested(request.head()) {
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
-        Upgrade::To(protocol) => client_control(request).map(|control| (protocol, control)),
+        Upgrade::To(protocol) => exchange.client().map(|control| (protocol, control)),
         Upgrade::No | Upgrade::Malformed => None,
     };
     let head = for_origin(worker, policy, exchange, request, &target, route, &caller);
@@ -282,10 +139,11 @@ async fn run(
     } else {
         HostHeader::OfTarget
     };
-    exchange.waits();
+    exchange.begin_origin_wait();
     let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some((protocol, control)) = upgrade {
-        let progress = exchange.reads(Rc::default());
+        let progress = Rc::default();
+        exchange.track_body(Rc::clone(&progress));
         let client = Client {
             caller: tag,
             control,
@@ -304,7 +162,7 @@ async fn run(
             .await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
-        exchange.reads(body.progress());
+        exchange.track_body(body.progress());
         exchange
             .while_admitted(forward(
                 &worker.origins,
@@ -316,10 +174,14 @@ async fn run(
             ))
             .await
     };
-    let answer = answer.map_err(|withdrawn| no_longer(withdrawn, route))?;
-    let answer = answer.map_err(|failure| refuse(exchange, route, request, &failure))?;
-    exchange.attempted(route, &answer.failed);
-    Ok(for_caller(answer, policy, exchange, route, &caller))
+    let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;
+    let answer = answer.map_err(|failed| {
+        exchange.fail_origin_wait(&failed.failure);
+        exchange.log_failure(route, &failed);
+        Refused::not_forwarded(&failed.failure, exchange.client_fault())
+    })?;
+    exchange.log_attempts(route, &answer.failed);
+    Ok(for_caller(answer, worker, policy, exchange, route, &caller))
 }
 
 /// A request that may go to the origin.
@@ -336,47 +198,43 @@ fn admitted<'a>(
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
-) -> Result<Admitted<'a>, Refusal> {
+) -> Result<Admitted<'a>, Refused> {
     // Before any work is done for it: where there is too much already, refusing has to be cheap.
-    exchange.counts(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
-    if *exchange.path() == ShownPath::HasKey {
-        return Err(Refusal::KeyInUrl);
-    }
-    let target = Target::identify(request.head())?;
-    if has_key_in_host(worker, policy, request.head()) {
-        return Err(Refusal::KeyInUrl);
-    }
+    exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
+    let target = identify(worker, policy, exchange.path(), request.head())?;
     let route = route(policy, request, &target, exchange.address())?;
-    exchange.routed(route);
-    let since = worker.streams.looks();
-    let caller = authenticate(worker, policy, route, request.head().headers(), exchange)?;
-    exchange.called_by(&caller, &worker.streams, since);
-    authorise(&caller, route, exchange.address()).inspect_err(|refusal| {
-        let headers = request.head().headers();
-        exchange.because(
-            match refusal {
-                Refusal::KeyRestricted(Restriction::Address) => Cause::Address,
-                Refusal::KeyRestricted(Restriction::Bucket) => Cause::Bucket,
-                Refusal::InsufficientScope(_) => Cause::Scope,
-                _ => Cause::of(&Denial::Missing, headers, &policy.prefix),
-            }
-            .as_str(),
-        );
-    })?;
-    admit(policy, size)?;
-    // Last: who is refused for something else is in nobody's way.
-    if !exchange.charge(&caller) {
-        return Err(match caller {
-            Caller::Key(_) => Refusal::TooManyOfKey,
-            // The others without a key are no one that the client is.
-            Caller::Anonymous => Refusal::Overloaded,
-        });
+    exchange.set_route(route);
+    if !worker.is_current(policy) {
+        return Err(Refusal::NotReady.into());
     }
+    let (since, headers) = (worker.streams.looks(), request.head().headers());
+    let presented = authenticate(headers, &worker.keys, &policy.prefix);
+    let caller = authorise(presented, &route.demand, exchange)
+        .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
+    exchange.watch(&caller, &worker.streams, since);
+    admit(policy, exchange, &caller, size)?;
     Ok(Admitted {
         target,
         route,
         caller,
     })
+}
+
+/// What the request is about. One with a key in its URL is none.
+fn identify(
+    worker: &Worker,
+    policy: &Policy,
+    path: &ShownPath,
+    head: &RequestHead,
+) -> Result<Target, Refusal> {
+    if *path == ShownPath::HasKey {
+        return Err(Refusal::KeyInUrl);
+    }
+    let target = Target::identify(head)?;
+    if has_key_in_host(worker, policy, head) {
+        return Err(Refusal::KeyInUrl);
+    }
+    Ok(target)
 }
 
 /// Whether a key stands in `Host`: it is part of the URL too, and origins are told it. Looked at as it was sent, for keys of
@@ -425,231 +283,41 @@ fn route<'a>(
     })
 }
 
-/// Whether the keys are loaded, and no older than they may be.
-fn is_current(worker: &Worker, policy: &Policy) -> bool {
-    let is_stale = policy
-        .max_staleness
-        .is_some_and(|most| worker.feed.is_older_than(most));
-    worker.keys.is_loaded() && !is_stale
-}
-
-/// Who is calling. A key that is there has to be valid, also where none is needed.
-fn authenticate(
-    worker: &Worker,
-    policy: &Policy,
-    route: &Route,
-    headers: &HeaderMap,
+/// Whether the holder of the key that was presented is let in. A key that is there has to be valid, also where none is needed.
+fn authorise(
+    presented: Result<KnownKey, Denial>,
+    demand: &Demand,
     exchange: &mut Exchange,
-) -> Result<Caller, Refusal> {
-    if !is_current(worker, policy) {
-        return Err(Refusal::NotReady);
-    }
-    let caller = api_key::authenticate(
-        headers,
-        &worker.keys,
-        &policy.prefix,
-        UnixMillis::from(exchange.at()),
-    );
-    let denial = match caller {
-        Ok(caller) => return Ok(caller),
-        Err(Denial::Missing) if route.on_missing_key == MissingKey::Anonymous => {
-            return Ok(Caller::Anonymous);
+) -> Result<Caller, Denial> {
+    match presented {
+        Ok(key) => {
+            let (now, address) = (UnixMillis::from(exchange.at()), exchange.address().client);
+            exchange.set_key(&key);
+            demand.admits(&key, now, Some(address))?;
+            Ok(Caller::Key(key))
         }
-        Err(denial) => denial,
-    };
-    exchange.because(Cause::of(&denial, headers, &policy.prefix).as_str());
-    let key = denial
-        .key()
-        .and_then(|_| api_key::presented_key(headers, &worker.keys));
-    if let Some(key) = key {
-        exchange.denied(key);
+        Err(Denial::Missing) => demand.admits_anonymous().map(|()| Caller::Anonymous),
+        Err(denial) => Err(denial),
     }
-    Err(match denial {
-        Denial::Missing => Refusal::KeyMissing,
-        Denial::Twice => Refusal::CredentialTwice,
-        Denial::Malformed(_) | Denial::Unknown => Refusal::KeyInvalid,
-        Denial::Expired(_) => Refusal::KeyExpired,
-        Denial::Revoked(_) => Refusal::KeyRevoked,
-        Denial::Disabled(_) => Refusal::KeyDisabled,
-    })
-}
-
-/// Whether the caller may use the route, and from where it is.
-fn authorise(caller: &Caller, route: &Route, address: ClientAddress) -> Result<(), Refusal> {
-    match caller {
-        Caller::Key(key) => match route.objects_to(key, address.client) {
-            None => Ok(()),
-            Some(objection) => Err(objected(objection, route)),
-        },
-        Caller::Anonymous if route.scopes.is_empty() => Ok(()),
-        // Without a key there is nothing that could have the scopes.
-        Caller::Anonymous => Err(Refusal::KeyMissing),
-    }
-}
-
-fn objected(objection: Objection, route: &Route) -> Refusal {
-    match objection {
-        Objection::Address => Refusal::KeyRestricted(Restriction::Address),
-        Objection::Bucket => Refusal::KeyRestricted(Restriction::Bucket),
-        Objection::Scope => lacks_scope(route),
-    }
-}
-
-fn lacks_scope(route: &Route) -> Refusal {
-    Refusal::InsufficientScope(
-        route
-            .scopes
-            .iter()
-            .map(|scope| scope.as_str().to_owned())
-            .collect(),
-    )
 }
 
 /// Whether there is room for the request.
-fn admit(policy: &Policy, size: BodySize) -> Result<(), Refusal> {
-    match size {
-        BodySize::Sized(bytes) if bytes > policy.max_body_bytes => {
-            Err(Refusal::BodyTooLarge(policy.max_body_bytes))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The request as the origin gets it. Takes the client's headers: they are moved, not copied.
-fn for_origin(
-    worker: &Worker,
+fn admit(
     policy: &Policy,
-    exchange: &Exchange,
-    request: &mut Request,
-    target: &Target,
-    route: &Route,
+    exchange: &mut Exchange,
     caller: &Caller,
-) -> RequestHead {
-    let mut head = RequestHead::default();
-    head.method = request.method().clone();
-    head.uri = target.to_uri();
-    ForOrigin {
-        secret: &policy.secret,
-        caller,
-        forward_metadata: route.forward_metadata,
-        host: target
-            .host
-            .as_ref()
-            .filter(|_| route.preserve_host)
-            .unwrap_or(route.upstream.targets()[0].url().host()),
-        client_host: target.host.as_ref(),
-        scheme: &policy.scheme,
-        address: exchange.address(),
-        proxy_headers: &policy.proxy_headers,
-        prefix: &policy.prefix,
-        keys: &worker.keys,
-        request_id: exchange.request_id(),
+    size: BodySize,
+) -> Result<(), Refusal> {
+    if let BodySize::Sized(bytes) = size
+        && bytes > policy.max_body_bytes
+    {
+        return Err(Refusal::BodyTooLarge(policy.max_body_bytes));
     }
-    .fill(request.headers_mut(), &mut head.headers);
-    head
-}
-
-/// Whether a key stands in what a client says of leaving HTTP.
-fn holds_key(worker: &Worker, policy: &Policy, head: &RequestHead, protocol: &HeaderValue) -> bool {
-    let authorization = head.headers.get(header::AUTHORIZATION);
-    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
-}
-
-/// The answer as the caller gets it.
-fn for_caller(
-    mut answer: Answer,
-    policy: &Policy,
-    exchange: &Exchange,
-    route: &Route,
-    caller: &Caller,
-) -> Answer {
-    let headers = answer.response.headers_mut();
-    let protocol = headers.get(header::UPGRADE).cloned();
-    if for_client(headers, &policy.secret_finder, exchange.request_id()) {
-        exchange.leaked_secret();
-    }
-    if route.rewrite_location {
-        for target in route.upstream.targets() {
-            location::rewrite(headers, target.url().host());
-        }
-    }
-    if let Caller::Key(key) = caller {
-        tell_end(headers, key);
-    }
-    // Also without a key: with one, which may be wrong, the answer would have been another.
-    vary::add(headers, &api_key::KEY_HEADERS);
-    if let Some(protocol) = protocol {
-        upgrade::mark_switched(&mut answer.response, protocol);
-    }
-    answer
-}
-
-/// Tells the holder of a key that is to be replaced since when (RFC 9745) and until when it is good (RFC 8594).
-fn tell_end(headers: &mut HeaderMap, key: &KnownKey) {
-    let Some(since) = key.deprecated_at() else {
-        return;
-    };
-    if let Ok(since) = HeaderValue::try_from(format!("@{}", since.0.div_euclid(1000))) {
-        headers.insert(HeaderName::from_static("deprecation"), since);
-    }
-    if let Some(end) = key.expires_at().and_then(|end| {
-        HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok()
-    }) {
-        headers.insert(HeaderName::from_static("sunset"), end);
-    }
-}
-
-/// What the client is told that may not go on: what it would be told if it began now.
-fn no_longer(withdrawn: Withdrawn, route: &Route) -> Refusal {
-    match withdrawn {
-        Withdrawn::Key(KeyStatus::Expired) => Refusal::KeyExpired,
-        Withdrawn::Key(KeyStatus::Disabled) => Refusal::KeyDisabled,
-        Withdrawn::Key(KeyStatus::Revoked | KeyStatus::Active) => Refusal::KeyRevoked,
-        Withdrawn::Gone => Refusal::KeyInvalid,
-        Withdrawn::Refused(objection) => objected(objection, route),
-    }
-}
-
-/// What the client is told of a failure; the operator is told its cause.
-fn refuse(exchange: &mut Exchange, route: &Route, request: &Request, failed: &Failed) -> Refusal {
-    exchange.failed(route, failed);
-    if let (Failure::ClientBody(_), Some(fault)) = (&failed.failure, client_fault(request)) {
-        exchange.because(fault.to_string());
-    }
-    match &failed.failure {
-        Failure::ClientBody(BodyFault::TooLarge(limit)) => Refusal::BodyTooLarge(*limit),
-        Failure::ClientBody(BodyFault::Broken) => match client_fault(request) {
-            Some(ClientFault::BodyStalled | ClientFault::BodyTooSlow) => Refusal::BodyTimeout,
-            _ => Refusal::BodyBroken,
-        },
-        Failure::Unreachable(_) => Refusal::OriginUnreachable,
-        Failure::TimedOut(_) => Refusal::OriginTimeout,
-        Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
-        Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
-        Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
-    }
-}
-
-/// What the guarded stream found wrong with the client's bytes.
-fn client_fault(request: &Request) -> Option<ClientFault> {
-    client_control(request).and_then(|control| control.fault())
-}
-
-/// The guarded stream beneath the request.
-fn client_control(request: &Request) -> Option<Rc<ClientControl>> {
-    request.conn_data::<Rc<ClientControl>>().cloned()
-}
-
-/// The length that the client announced; the parser has refused whatever contradicts itself.
-fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
-    static CONTENT_LENGTH: HeaderName = header::CONTENT_LENGTH;
-    let length = head
-        .headers
-        .get(&CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.trim().parse().ok());
-    match (length, payload) {
-        (Some(length), _) => BodySize::Sized(length),
-        (None, Payload::None) => BodySize::None,
-        (None, _) => BodySize::Stream,
+    // Last: who is refused for something else is in nobody's way.
+    match caller {
+        caller if exchange.charge(caller) => Ok(()),
+        Caller::Key(_) => Err(Refusal::TooManyOfKey),
+        // The others without a key are no one that the client is.
+        Caller::Anonymous => Err(Refusal::Overloaded),
     }
 }

@@ -3,6 +3,7 @@
 mod answer;
 pub mod body;
 pub mod connect;
+pub mod failure;
 pub mod forward;
 pub mod headers;
 pub mod location;
@@ -12,6 +13,7 @@ pub mod origin_url;
 pub mod pool;
 pub mod presented_key;
 pub mod proxy_headers;
+pub mod retry;
 pub mod secret_finder;
 pub mod trace_context;
 pub mod upgrade;

@@ -2,8 +2,6 @@
 //!
 //! A route is found for every reading that an origin may have of a path ([`readings`]), and all of them have to agree.
 
-pub mod readings;
-
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,12 +9,15 @@ use std::sync::Arc;
 use actix_http::Method;
 use thiserror::Error;
 
-use crate::keys::{BucketName, CallerAddress, KnownKey, Scope};
+use crate::auth::demand::Demand;
+use crate::http::readings;
+use crate::http::target::KNOWN_METHODS;
 use crate::proxy::Upstream;
 
-/// What a request is matched by and what then holds for it.
+/// What a request is matched by and what then holds for it. `U` says where its requests go: a name in the settings, the upstream
+/// of that name once the gateway runs.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct Route<U = Arc<Upstream>> {
     /// What logs call it.
     pub name: Arc<str>,
     /// Hosts that it answers to, in lower case and without a port; none means every host.
@@ -26,13 +27,9 @@ pub struct Route {
     /// Methods that it takes; none means every known one.
     pub methods: Vec<Method>,
     /// Where its requests go.
-    pub upstream: Arc<Upstream>,
-    /// Buckets whose keys it takes; none means every one.
-    pub buckets: Vec<BucketName>,
-    /// Scopes that a credential must have, all of them.
-    pub scopes: Vec<Scope>,
-    /// What happens to a request without a key.
-    pub on_missing_key: MissingKey,
+    pub upstream: U,
+    /// What its callers have to satisfy.
+    pub demand: Demand,
     /// Whether the origin sees the client's `Host` in place of its own.
     pub preserve_host: bool,
     /// Whether the origin is sent the consumer's metadata.
@@ -41,27 +38,6 @@ pub struct Route {
     pub rewrite_location: bool,
     /// Whether paths pass that gateway and origin could read differently.
     pub allow_ambiguous_path: bool,
-}
-
-/// What a route does with a request that has no key. A key that is there is always checked, and refused when it is
-/// not valid: a bad key is never treated as none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MissingKey {
-    /// It is refused.
-    Reject,
-    /// It passes without an identity, marked as anonymous.
-    Anonymous,
-}
-
-/// Why a route takes no request with a key that is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objection {
-    /// The key may not be used from where the client is.
-    Address,
-    /// The route takes no keys of its bucket.
-    Bucket,
-    /// The key lacks a scope of the route.
-    Scope,
 }
 
 /// Why no route takes a request.
@@ -199,23 +175,38 @@ impl Routes {
     }
 }
 
-impl Route {
-    /// Why it takes no request with this key from there, if it does not. Asked of requests that begin, and again of those that
-    /// go on.
+impl<U> Route<U> {
+    /// A route for every host and method, with what holds where nothing else is said.
     #[must_use]
-    pub fn objects_to(&self, key: &KnownKey, address: CallerAddress) -> Option<Objection> {
-        if !key.allows_address(address) {
-            Some(Objection::Address)
-        } else if !self.buckets.is_empty() && !self.buckets.contains(key.consumer().bucket) {
-            Some(Objection::Bucket)
-        } else if self
-            .scopes
-            .iter()
-            .any(|needed| !key.allows(needed.as_str()))
-        {
-            Some(Objection::Scope)
-        } else {
-            None
+    pub fn new(name: &str, path: PathPrefix, upstream: U) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            path,
+            methods: Vec::new(),
+            upstream,
+            demand: Demand::ANY_KEY,
+            preserve_host: false,
+            forward_metadata: false,
+            rewrite_location: true,
+            allow_ambiguous_path: false,
+        }
+    }
+
+    /// The same route with the upstream that `find` makes of what it names.
+    #[must_use]
+    pub fn with_upstream<V>(self, find: impl FnOnce(U) -> V) -> Route<V> {
+        Route {
+            name: self.name,
+            hosts: self.hosts,
+            path: self.path,
+            methods: self.methods,
+            upstream: find(self.upstream),
+            demand: self.demand,
+            preserve_host: self.preserve_host,
+            forward_metadata: self.forward_metadata,
+            rewrite_location: self.rewrite_location,
+            allow_ambiguous_path: self.allow_ambiguous_path,
         }
     }
 
@@ -365,17 +356,6 @@ impl fmt::Display for MethodName {
         f.write_str(self.0.as_str())
     }
 }
-
-/// The methods that are proxied: those of RFC 9110, section 9 but `CONNECT` and `TRACE`, and `PATCH` (RFC 5789).
-pub static KNOWN_METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
-];
 
 /// The name in `host`, without its port and without the dot that may end it: both are the same host.
 fn host_name(host: &str) -> &str {

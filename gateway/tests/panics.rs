@@ -32,20 +32,22 @@ use actix_service::{ServiceFactoryExt as _, fn_service};
 use arc_swap::ArcSwap;
 use futures_core::future::LocalBoxFuture;
 use futures_util::FutureExt as _;
-use postern_gateway::front::client_stream::{ClientGuard, ClientLimits};
+use postern_gateway::auth::demand::{Demand, MissingKey};
+use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, Pace};
+use postern_gateway::front::drain::Drain;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::panics;
-use postern_gateway::pipeline::drain::Drain;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
 use postern_gateway::pipeline::{Policy, Worker, serve};
 use postern_gateway::proxy::names::Resolve;
+use postern_gateway::proxy::origin_stream::OriginLimits;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
 use postern_gateway::proxy::proxy_headers::ProxyHeaders;
 use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
-use postern_gateway::routes::{MissingKey, PathCase, PathPrefix, Route, Routes};
+use postern_gateway::routes::{PathCase, PathPrefix, Route, Routes};
 use postern_gateway::store::FeedStatus;
 use postern_gateway::telemetry::access_log::AccessLog;
 use postern_gateway::telemetry::log_writer::{LogName, LogWriter};
@@ -55,6 +57,42 @@ use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
 
 const SECRET: &str = "panics-3b1f7ac29d504e68-shared";
+
+/// So much that no test comes near.
+const LIMITS: ClientLimits = ClientLimits {
+    head_timeout: DEADLINE,
+    keep_alive: DEADLINE,
+    body: PACE,
+    write: PACE,
+    linger: DEADLINE,
+    head_bytes: 4096,
+    fields: 16,
+    extension_bytes: 64,
+    trailer_bytes: 64,
+};
+
+const PACE: Pace = Pace {
+    idle: DEADLINE,
+    min_rate: 0,
+};
+
+fn pool_settings() -> PoolSettings {
+    PoolSettings {
+        connect_timeout: DEADLINE,
+        limits: OriginLimits {
+            first_byte_timeout: DEADLINE,
+            idle_timeout: DEADLINE,
+            write_timeout: DEADLINE,
+            head_bytes: 4096,
+            fields: 16,
+        },
+        keep_alive: DEADLINE,
+        lifetime: DEADLINE,
+        dns_refresh: DEADLINE,
+        reuse: true,
+        tls: None,
+    }
+}
 
 /// Panics with a secret in its message, as code does that slices a text where it may not.
 struct Panicking;
@@ -119,9 +157,7 @@ fn serve_before(
                     .finish(fn_service(move |request: Request| {
                         serve(Rc::clone(&worker), request).map(Ok::<_, Infallible>)
                     }));
-                ClientGuard::new(ClientLimits::default())
-                    .accept()
-                    .and_then(http)
+                ClientGuard::new(LIMITS).accept().and_then(http)
             });
             builder.unwrap().run().await
         })
@@ -130,19 +166,17 @@ fn serve_before(
 }
 
 fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter) -> Worker {
-    let route = |path: &str, url: &str| Route {
-        name: path.into(),
-        hosts: Vec::new(),
-        path: PathPrefix::parse(path).unwrap(),
-        methods: Vec::new(),
-        upstream: Arc::new(Upstream::single(path, OriginUrl::parse(url).unwrap())),
-        buckets: Vec::new(),
-        scopes: Vec::new(),
-        on_missing_key: MissingKey::Anonymous,
-        preserve_host: false,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+    let route = |path: &str, url: &str| {
+        let upstream = Upstream::single(path, OriginUrl::parse(url).unwrap());
+        let demand = Demand {
+            on_missing_key: MissingKey::Anonymous,
+            ..Demand::ANY_KEY
+        };
+        let path_prefix = PathPrefix::parse(path).unwrap();
+        Route {
+            demand,
+            ..Route::new(path, path_prefix, Arc::new(upstream))
+        }
     };
     let policy = Policy {
         health_path: None,
@@ -169,7 +203,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         keys,
         feed: Arc::new(FeedStatus::new()),
         in_flight,
-        origins: OriginPool::with_resolver(PoolSettings::default(), Rc::new(Panicking)),
+        origins: OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),
         streams,

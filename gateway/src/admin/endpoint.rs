@@ -10,7 +10,6 @@ use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio::time::timeout;
 use utoipa::ToSchema;
-use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn,
 };
@@ -20,13 +19,13 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{ContentBuilder, RefOr, Required, Response, ResponseBuilder};
 
 use crate::admin::body::{self, Body};
+use crate::admin::described::{self, IN_FORCE, header, text_of};
 use crate::admin::idempotency;
-use crate::admin::operations::IN_FORCE;
 use crate::admin::operator::Operator;
 use crate::admin::path::PathId;
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{self, Guard, Query};
-use crate::admin::{Operations, openapi, repeated};
+use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
@@ -175,7 +174,7 @@ impl Endpoint {
             _,
             [&str; 0],
             &str,
-        >(openapi::SCHEME, []));
+        >(described::SCHEME, []));
         Self {
             method: Method::POST,
             path,
@@ -234,7 +233,7 @@ impl Endpoint {
             _,
             [&str; 0],
             &str,
-        >(openapi::SCHEME, []));
+        >(described::SCHEME, []));
         Self {
             method,
             path,
@@ -343,7 +342,7 @@ impl Endpoint {
     /// It may refuse like this, besides what its path, query, body and verb bring.
     pub(super) fn refuses(self, refusals: &[(u16, &str)]) -> Self {
         refusals.iter().fold(self, |endpoint, (status, meaning)| {
-            endpoint.with_response(*status, openapi::problem(*status, meaning))
+            endpoint.with_response(*status, described::problem(*status, meaning))
         })
     }
 
@@ -575,19 +574,4 @@ impl<P, Q, B> Call<P, Q, B> {
     pub(super) fn now(&self) -> UnixMillis {
         self.stamp.at
     }
-}
-
-/// A header of an answer.
-pub(super) fn header(meaning: &str, schema: Schema) -> utoipa::openapi::Header {
-    HeaderBuilder::new()
-        .description(Some(meaning))
-        .schema(schema)
-        .build()
-}
-
-fn text_of(words: &[&str]) -> Schema {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(words.iter().copied()))
-        .into()
 }

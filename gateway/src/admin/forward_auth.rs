@@ -18,8 +18,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
 use crate::admin::problem::{Kind, Problem};
-use crate::pipeline::record::RecordedBody;
-use crate::pipeline::{Worker, judge};
+use crate::pipeline::Worker;
+use crate::pipeline::forward_auth::authorize_external;
+use crate::pipeline::record::body::RecordedBody;
 
 /// The path. Below it, as Envoy asks, comes the path of the request in question, with its own method.
 pub(super) const PATH: &str = "/v1/auth";
@@ -120,7 +121,7 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
         None
     };
     let host = host.or(headers.get(HOST)).cloned();
-    let mut response = HttpResponse::from(judge(
+    let mut response = HttpResponse::from(authorize_external(
         worker_of(&request)?,
         &original(&request, method, uri, host),
     ));
@@ -147,7 +148,7 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
         .ok_or_else(|| malformed("path"))?;
     let host = request.headers().get(HOST).cloned();
     let original = original(&request, request.method().clone(), uri, host);
-    let mut response = HttpResponse::from(judge(worker_of(&request)?, &original));
+    let mut response = HttpResponse::from(authorize_external(worker_of(&request)?, &original));
     if response.status().is_success() {
         let removed = removed_by_envoy(response.headers());
         response

@@ -6,22 +6,17 @@ use actix_web::body::BoxBody;
 use actix_web::{HttpResponse, Route, web};
 use utoipa::PartialSchema as _;
 use utoipa::openapi::path::{PathItem, Paths};
-use utoipa::openapi::schema::{Components, ObjectBuilder, Ref, Type};
+use utoipa::openapi::schema::{Components, ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::Tag;
-use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Response, ResponseBuilder, Server,
-};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder, Server};
 
 use crate::admin::Operations;
-use crate::admin::endpoint::{Endpoint, header};
+use crate::admin::described::SCHEME;
+use crate::admin::endpoint::Endpoint;
 use crate::admin::endpoints;
 use crate::admin::problem::{FieldError, ProblemBody};
 use crate::config::admin::PublicUrl;
-use crate::views::schemas;
-
-/// What the document calls the bearer token.
-pub(super) const SCHEME: &str = "token";
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| text(None));
 
@@ -104,34 +99,6 @@ pub fn document() -> OpenApi {
             tag("document", "This document, for programs and for people."),
         ]))
         .build()
-}
-
-/// A refusal of this status.
-pub(super) fn problem(status: u16, meaning: &str) -> Response {
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
-    let response = ResponseBuilder::new()
-        .description(meaning)
-        .content("application/problem+json", content);
-    let response = match status {
-        401 => response.header(
-            "www-authenticate",
-            header(
-                "The challenge (RFC 6750).",
-                schemas::text("^Bearer ", 7, 1024).into(),
-            ),
-        ),
-        503 => response.header(
-            "retry-after",
-            header(
-                "In how many seconds to try again.",
-                schemas::text("^[0-9]+$", 1, 10).into(),
-            ),
-        ),
-        _ => response,
-    };
-    response.build()
 }
 
 fn show() -> Route {

@@ -10,6 +10,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
+use crate::admin::described::IN_FORCE;
 use crate::admin::endpoint::{Answered, Endpoint};
 use crate::admin::hosts::Hosts;
 use crate::admin::idempotency::Running;
@@ -21,8 +22,6 @@ use crate::keys::{KeyTable, Prefix};
 use crate::proxy::Upstream;
 use crate::store::{FeedStatus, Store, StoreHandle};
 
-/// Whether the gateway that answers a change goes by it.
-pub(super) const IN_FORCE: &str = "postern-in-force";
 /// How long an answer waits for that. The feed needs some milliseconds, and seconds where it loads everything anew.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 

@@ -15,8 +15,12 @@ use crate::admin::member::{Errors, Member, PresentedKey};
 use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::query::Guard;
+use crate::auth::demand::{Demand, Denial};
+use crate::http::refusal::Refusal;
 use crate::keys::address::parse_address;
-use crate::keys::{ConsumerId, CustomId, KeyId, KeyStatus, KnownKey, Metadata, Scopes, UnixMillis};
+use crate::keys::{
+    CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, Scopes, UnixMillis,
+};
 use crate::views::schemas;
 
 /// The operation.
@@ -129,21 +133,17 @@ struct VerifiedConsumer<'k> {
     metadata: Option<Value>,
 }
 
-/// What `code` can be.
-const CODES: [&str; 7] = [
-    "valid",
-    "api_key_invalid",
-    "api_key_expired",
-    "api_key_revoked",
-    "api_key_disabled",
-    "key_restricted",
-    "insufficient_scope",
-];
+/// The `code` of a key that is good.
+const VALID: &str = "valid";
 
+/// What `code` can be.
 fn codes() -> Schema {
+    let mut codes = vec![VALID];
+    codes.extend(Denial::OF_A_KEY.map(code_of));
+    codes.dedup();
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .enum_values(Some(CODES))
+        .enum_values(Some(codes))
         .into()
 }
 
@@ -172,12 +172,16 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
             })
             .await?;
     }
-    let code = known
-        .as_ref()
-        .map_or("api_key_invalid", |known| verdict(known, &scopes, address));
+    let demand = Demand {
+        scopes: scopes.to_list(),
+        ..Demand::ANY_KEY
+    };
+    let admitted = known.as_ref().ok_or(Denial::Unknown).and_then(|known| {
+        demand.admits(known, UnixMillis::now(), address.map(CallerAddress::from))
+    });
     Ok(HttpResponse::Ok().json(Verification {
-        valid: code == "valid",
-        code,
+        valid: admitted.is_ok(),
+        code: admitted.map_or_else(code_of, |()| VALID),
         key: known.as_ref().map(|known| VerifiedKey {
             id: *known.id(),
             scopes: known.scopes(),
@@ -197,18 +201,7 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     }))
 }
 
-/// In the order in which the gateway decides.
-fn verdict(known: &KnownKey, scopes: &Scopes, address: Option<IpAddr>) -> &'static str {
-    match known.status(UnixMillis::now()) {
-        KeyStatus::Active if !address.is_none_or(|address| known.allows_address(address)) => {
-            "key_restricted"
-        }
-        KeyStatus::Active if !scopes.iter().all(|scope| known.allows(scope)) => {
-            "insufficient_scope"
-        }
-        KeyStatus::Active => "valid",
-        KeyStatus::Expired => "api_key_expired",
-        KeyStatus::Revoked => "api_key_revoked",
-        KeyStatus::Disabled => "api_key_disabled",
-    }
+/// The code by which requests are refused for the same reason.
+fn code_of(denial: Denial) -> &'static str {
+    Refusal::of_denial(denial, &Demand::ANY_KEY).code()
 }

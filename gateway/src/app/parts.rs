@@ -1,11 +1,13 @@
 //! What the settings say, in the form in which each part takes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::header::HeaderValue;
 
-use crate::app::StartError;
-use crate::config::settings::{ListenSettings, OriginSettings, Settings};
+use crate::app::error::StartError;
+use crate::config::listen::ListenSettings;
+use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
 use crate::pipeline::Policy;
@@ -13,7 +15,30 @@ use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
-use crate::routes::{MissingKey, PathPrefix, Route, Routes};
+use crate::routes::{PathPrefix, Route, Routes};
+
+/// How long a connection to an origin is used at most: then the name is looked up again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(75);
+
+/// What clients of the admin listener are held to: they are few, near, and send little. Those of the public one are too, where no
+/// setting says otherwise.
+pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
+    head_timeout: Duration::from_secs(5),
+    keep_alive: Duration::from_secs(75),
+    body: Pace {
+        idle: Duration::from_secs(10),
+        min_rate: 500,
+    },
+    write: Pace {
+        idle: Duration::from_secs(30),
+        min_rate: 100,
+    },
+    linger: Duration::from_secs(2),
+    head_bytes: 32 * 1024,
+    fields: 96,
+    extension_bytes: 4 * 1024,
+    trailer_bytes: 8 * 1024,
+};
 
 /// The default upstream, then those of the file.
 pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
@@ -40,9 +65,9 @@ pub(super) fn policy(
 ) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
     // The settings have refused names that are not there.
-    let upstream = |wanted: &Option<UpstreamRef>| match wanted {
+    let upstream = |wanted: Option<UpstreamRef>| match wanted {
         None => Arc::clone(default_upstream),
-        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), (**url).clone())),
+        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), *url)),
         Some(UpstreamRef::Named(name)) => Arc::clone(
             upstreams[1..]
                 .iter()
@@ -56,42 +81,16 @@ pub(super) fn policy(
     let secret_finder = SecretFinder::new(settings.origin.shared_secret.expose())
         .map_err(|_| StartError::Secret)?;
     let default = Route {
-        name: "default".into(),
-        hosts: Vec::new(),
-        path: PathPrefix::default(),
-        methods: Vec::new(),
-        upstream: Arc::clone(default_upstream),
-        buckets: Vec::new(),
-        scopes: Vec::new(),
-        on_missing_key: MissingKey::Reject,
         preserve_host: settings.origin.preserve_host,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        ..Route::new("default", PathPrefix::default(), None)
     };
-    let routes = settings.routes.iter().map(|route| Route {
-        name: route.name.as_str().into(),
-        hosts: route.hosts.iter().map(|host| host.0.clone()).collect(),
-        path: route.path.clone(),
-        methods: route
-            .methods
-            .iter()
-            .map(|method| method.0.clone())
-            .collect(),
-        upstream: upstream(&route.upstream),
-        buckets: route.buckets.clone(),
-        scopes: route.scopes.clone(),
-        on_missing_key: route.on_missing_key,
-        preserve_host: route.preserve_host,
-        forward_metadata: route.forward_metadata,
-        rewrite_location: route.rewrite_location,
-        allow_ambiguous_path: route.allow_ambiguous_path,
-    });
-    let routes: Vec<Route> = if settings.routes.is_empty() {
-        vec![default]
+    let routes = if settings.routes.is_empty() {
+        std::slice::from_ref(&default)
     } else {
-        routes.collect()
+        &settings.routes
     };
+    let routes = routes.iter().cloned();
+    let routes = routes.map(|route| route.with_upstream(upstream)).collect();
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         realm: settings.realm.clone(),
@@ -122,26 +121,26 @@ pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
         dns_refresh: origin.dns_refresh,
         keep_alive: origin.keep_alive,
         tls: origin.tls.clone(),
-        ..PoolSettings::default()
+        lifetime: CONNECTION_LIFETIME,
+        reuse: true,
     }
 }
 
 /// What clients are held to.
 pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
-    let defaults = ClientLimits::default();
     ClientLimits {
-        head_bytes: listen.max_head_bytes,
-        fields: listen.max_headers,
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,
         body: Pace {
             idle: listen.body_idle_timeout,
-            ..defaults.body
+            ..ADMIN_LIMITS.body
         },
         write: Pace {
             idle: listen.write_idle_timeout,
-            ..defaults.write
+            ..ADMIN_LIMITS.write
         },
-        ..defaults
+        head_bytes: listen.max_head_bytes,
+        fields: listen.max_headers,
+        ..ADMIN_LIMITS
     }
 }

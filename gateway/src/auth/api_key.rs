@@ -2,37 +2,24 @@
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::auth::{Caller, Denial};
-use crate::keys::{KeyDigest, KeyStatus, KeyTable, KnownKey, Prefix, UnixMillis, check_shape};
+use crate::auth::demand::Denial;
+use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
 
 /// Every header that a key may come in. Answers vary by them.
 pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
 
-/// Checks the credential of a request against the keys, as of `now`.
+/// The key whose holder sent these headers, in whatever state it is.
 ///
 /// # Errors
-/// Why there is no caller. What cannot be a key is refused without a look-up.
+/// Why there is none. What cannot be a key is refused without a look-up.
 pub fn authenticate(
     headers: &HeaderMap,
     keys: &KeyTable,
     prefix: &Prefix,
-    now: UnixMillis,
-) -> Result<Caller, Denial> {
+) -> Result<KnownKey, Denial> {
     let token = bearer_token(headers)?;
     check_shape(token, prefix).map_err(Denial::Malformed)?;
-    let key = keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)?;
-    match key.status(now) {
-        KeyStatus::Active => Ok(Caller::Key(key)),
-        KeyStatus::Expired => Err(Denial::Expired(*key.id())),
-        KeyStatus::Revoked => Err(Denial::Revoked(*key.id())),
-        KeyStatus::Disabled => Err(Denial::Disabled(*key.id())),
-    }
-}
-
-/// The key whose holder sent these headers, in whatever state it is.
-#[must_use]
-pub fn presented_key(headers: &HeaderMap, keys: &KeyTable) -> Option<KnownKey> {
-    keys.lookup(&KeyDigest::of(bearer_token(headers).ok()?))
+    keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)
 }
 
 fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
@@ -74,14 +61,7 @@ mod tests {
                 HeaderValue::from_bytes(credential).unwrap(),
             );
         }
-        authenticate(
-            &headers,
-            &KeyTable::new(),
-            &Prefix::default(),
-            UnixMillis(0),
-        )
-        .map(|_| ())
-        .unwrap_err()
+        authenticate(&headers, &KeyTable::new(), &Prefix::default()).unwrap_err()
     }
 
     #[test]

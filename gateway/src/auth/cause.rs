@@ -3,7 +3,7 @@
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::auth::Denial;
+use crate::auth::demand::Denial;
 use crate::keys::{MalformedKey, Prefix, token};
 
 /// Makes the enum of causes with the list of their names: one row a cause.
@@ -81,7 +81,7 @@ const OTHER_HEADERS: [HeaderName; 3] = [
 impl Cause {
     /// The cause of `denial`, which the headers of a request have met. Not for the way of requests that pass.
     #[must_use]
-    pub fn of(denial: &Denial, headers: &HeaderMap, prefix: &Prefix) -> Self {
+    pub fn of(denial: Denial, headers: &HeaderMap, prefix: &Prefix) -> Self {
         match denial {
             Denial::Missing => Self::of_missing(headers),
             Denial::Twice => Self::Twice,
@@ -91,9 +91,12 @@ impl Cause {
             Denial::Malformed(MalformedKey::Charset) => Self::BadCharacter,
             Denial::Malformed(MalformedKey::Checksum) => Self::Checksum,
             Denial::Unknown => Self::of_unknown(headers, prefix),
-            Denial::Expired(_) => Self::Expired,
-            Denial::Revoked(_) => Self::Revoked,
-            Denial::Disabled(_) => Self::Disabled,
+            Denial::Expired => Self::Expired,
+            Denial::Revoked => Self::Revoked,
+            Denial::Disabled => Self::Disabled,
+            Denial::Address => Self::Address,
+            Denial::Bucket => Self::Bucket,
+            Denial::Scope => Self::Scope,
         }
     }
 
@@ -144,8 +147,8 @@ fn is_scheme(line: &HeaderValue) -> bool {
 mod tests {
     use super::*;
     use crate::auth::api_key::authenticate;
+    use crate::keys::KeyTable;
     use crate::keys::token::PlainKey;
-    use crate::keys::{KeyTable, UnixMillis};
 
     #[test]
     fn each_way_not_to_send_a_key_has_a_cause_of_its_own() {
@@ -193,9 +196,8 @@ mod tests {
                     HeaderValue::from_str(value).unwrap(),
                 );
             }
-            let denial =
-                authenticate(&headers, &KeyTable::new(), &prefix, UnixMillis(0)).unwrap_err();
-            assert_eq!(Cause::of(&denial, &headers, &prefix), cause, "{lines:?}");
+            let denial = authenticate(&headers, &KeyTable::new(), &prefix).unwrap_err();
+            assert_eq!(Cause::of(denial, &headers, &prefix), cause, "{lines:?}");
         }
     }
 }

@@ -6,8 +6,8 @@ use postern_shared::{Secret, source};
 use zeroize::Zeroizing;
 
 use crate::auth::admin_token::{AdminToken, Role};
+use crate::config::listen::read_server_pair;
 use crate::config::reader::Reader;
-use crate::config::settings::read_server_pair;
 use crate::config::value::{Count, FilePath, HostName, Setting};
 use crate::front::certificates::ServerPair;
 

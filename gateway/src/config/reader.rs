@@ -2,11 +2,12 @@
 //! force. Deriving a deserializer would stop at the first problem; an operator wants all of them.
 
 use std::fmt;
+use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
 use crate::config::VARIABLE_PREFIX;
-use crate::config::value::Setting;
+use crate::config::value::{Setting, Span};
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default)]
@@ -111,6 +112,11 @@ impl Reader {
             self.note(key, default.show(), "default".to_owned());
             default
         })
+    }
+
+    /// Takes a length of time.
+    pub fn span(&mut self, key: &str, default_seconds: u64) -> Duration {
+        self.take(key, Span(Duration::from_secs(default_seconds))).0
     }
 
     /// The setting `key`, if it is there and right.

@@ -2,16 +2,44 @@
 
 use actix_http::Method;
 
+use crate::auth::demand::Demand;
 use crate::config::reader::Reader;
-use crate::config::settings::RouteSettings;
-use crate::config::value::HostName;
-use crate::routes::{KNOWN_METHODS, MissingKey, PathCase};
+use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
+use crate::config::value::{HostName, QuotableText, Setting as _};
+use crate::http::target::KNOWN_METHODS;
+use crate::routes::{MethodName, PathCase, PathPrefix, Route};
+
+/// One of `[[routes]]`; no upstream means the default one.
+pub type RouteSettings = Route<Option<UpstreamRef>>;
+
+/// Takes one of `[[routes]]`; `preserve_host` is what holds where it does not say.
+pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSettings {
+    let path = section.take("path", PathPrefix::default());
+    let name = section.take("name", QuotableText(path.to_string())).0;
+    let hosts: Vec<HostName> = section.take_list("hosts");
+    let methods: Vec<MethodName> = section.take_list("methods");
+    let default = RouteSettings::new(&name, path, section.take_optional("upstream"));
+    Route {
+        hosts: hosts.into_iter().map(|host| host.0).collect(),
+        methods: methods.into_iter().map(|method| method.0).collect(),
+        demand: Demand {
+            buckets: section.take_list("buckets"),
+            scopes: section.take_list("scopes"),
+            on_missing_key: section.take("on_missing_key", default.demand.on_missing_key),
+        },
+        preserve_host: section.take("preserve_host", preserve_host),
+        forward_metadata: section.take("forward_metadata", default.forward_metadata),
+        rewrite_location: section.take("rewrite_location", default.rewrite_location),
+        allow_ambiguous_path: section.take("allow_ambiguous_path", default.allow_ambiguous_path),
+        ..default
+    }
+}
 
 /// Refuses routes whose requests fall under no one policy: two routes for the same requests, `HEAD` without `GET`, and
 /// paths that some origin takes for one.
 pub(super) fn refuse_routes(reader: &mut Reader, routes: &[RouteSettings], case: PathCase) {
     for (index, route) in routes.iter().enumerate() {
-        let takes = |method: &Method| route.methods.iter().any(|taken| taken.0 == *method);
+        let takes = |method: &Method| route.methods.contains(method);
         if takes(&Method::HEAD) && !takes(&Method::GET) {
             let message = "HEAD falls under the route that takes GET, since origins answer both with one handler: list GET too, or leave HEAD out";
             reader.problems().add(
@@ -65,18 +93,66 @@ pub(super) fn refuse_routes(reader: &mut Reader, routes: &[RouteSettings], case:
     }
 }
 
+/// Every route that names an upstream has to name one that is there, and names are not used twice.
+pub(super) fn refuse_unknown_upstreams(
+    reader: &mut Reader,
+    upstreams: &[UpstreamSettings],
+    routes: &[RouteSettings],
+) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        if upstreams[..index]
+            .iter()
+            .any(|earlier| earlier.name == upstream.name)
+        {
+            let message = format!(
+                "the name \"{}\" is that of another upstream already",
+                upstream.name.0
+            );
+            reader.problems().add(
+                &format!("upstreams[{index}].name"),
+                "the upstreams",
+                message,
+            );
+        }
+    }
+    for (index, route) in routes.iter().enumerate() {
+        let Some(UpstreamRef::Named(name)) = &route.upstream else {
+            continue;
+        };
+        if upstreams.iter().any(|upstream| upstream.name == *name) {
+            continue;
+        }
+        let known: Vec<String> = upstreams
+            .iter()
+            .map(|upstream| upstream.name.show())
+            .collect();
+        let known = if known.is_empty() {
+            "none, so add one with [[upstreams]]".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let message = format!(
+            "there is no upstream {}; there is {known}; or write an address, such as \"http://127.0.0.1:9000\"",
+            name.show()
+        );
+        reader
+            .problems()
+            .add(&format!("routes[{index}].upstream"), "the routes", message);
+    }
+}
+
 /// Warns where a route looks as if it protected requests that a looser one takes.
 pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, route) in routes.iter().enumerate() {
         for (taker, methods) in takers_of_the_rest(routes, route) {
-            if !is_looser(&routes[taker], route) {
+            if !routes[taker].demand.is_looser_than(&route.demand) {
                 continue;
             }
             warnings.push(format!(
                 "{} takes {} only: on its path, {} fall under {}, which asks for less; add a route for that path without methods",
                 shown(index, route),
-                listed(route.methods.iter().map(|method| &method.0)),
+                listed(&route.methods),
                 listed(methods),
                 shown(taker, &routes[taker]),
             ));
@@ -86,7 +162,7 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
         }
         for (other, longer) in routes.iter().enumerate() {
             let inside = longer.path != route.path && route.path.is_above(&longer.path);
-            if inside && longer.hosts.is_empty() && is_looser(longer, route) {
+            if inside && longer.hosts.is_empty() && longer.demand.is_looser_than(&route.demand) {
                 warnings.push(format!(
                     "{} holds for named hosts, but there too {} takes what is below its longer path, and asks for less; add a route for these hosts with that path",
                     shown(index, route),
@@ -114,7 +190,7 @@ fn takers_of_the_rest<'r>(
             .iter()
             .enumerate()
             .filter(|(_, other)| other.path.is_above(&route.path))
-            .filter(|(_, other)| answers_to(other, host) && takes(other, method))
+            .filter(|(_, other)| answers_to(other, host) && other.takes(method))
             // The most specific one, as requests are given to them.
             .max_by_key(|(index, other)| {
                 (
@@ -135,33 +211,8 @@ fn takers_of_the_rest<'r>(
     takers
 }
 
-fn answers_to(route: &RouteSettings, host: Option<&HostName>) -> bool {
+fn answers_to(route: &RouteSettings, host: Option<&String>) -> bool {
     route.hosts.is_empty() || host.is_some_and(|host| route.hosts.contains(host))
-}
-
-fn takes(route: &RouteSettings, method: &Method) -> bool {
-    let method = if *method == Method::HEAD {
-        &Method::GET
-    } else {
-        method
-    };
-    route.methods.is_empty() || route.methods.iter().any(|taken| taken.0 == *method)
-}
-
-/// Whether `one` lets in somebody whom `other` refuses.
-fn is_looser(one: &RouteSettings, other: &RouteSettings) -> bool {
-    let open = |route: &RouteSettings| {
-        route.on_missing_key == MissingKey::Anonymous && route.scopes.is_empty()
-    };
-    let takes_more_buckets = !other.buckets.is_empty()
-        && (one.buckets.is_empty()
-            || one
-                .buckets
-                .iter()
-                .any(|bucket| !other.buckets.contains(bucket)));
-    takes_more_buckets
-        || (open(one) && !open(other))
-        || other.scopes.iter().any(|scope| !one.scopes.contains(scope))
 }
 
 fn shown(index: usize, route: &RouteSettings) -> String {

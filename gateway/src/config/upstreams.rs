@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::config::reader::Reader;
-use crate::config::settings::{RouteSettings, span};
 use crate::config::value::{Count, Setting};
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::health::HealthCheck;
@@ -52,7 +51,7 @@ impl UpstreamSettings {
         let policy = UpstreamPolicy {
             balance: section.take("balance", Balance::RoundRobin),
             eject_after: u32::try_from(section.take("eject_after", Count(5)).0).unwrap_or(u32::MAX),
-            eject_for: span(section, "eject_for", 10),
+            eject_for: section.span("eject_for", 10),
             retries: usize::try_from(section.take("retries", 1_u64)).unwrap_or(usize::MAX),
             max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64))
                 .unwrap_or(usize::MAX),
@@ -69,8 +68,8 @@ impl UpstreamSettings {
 fn health(section: &mut Reader) -> Option<HealthCheck> {
     let path = section.take_optional("health_path");
     let (interval, timeout) = (
-        span(section, "health_interval", 5),
-        span(section, "health_timeout", 2),
+        section.span("health_interval", 5),
+        section.span("health_timeout", 2),
     );
     Some(HealthCheck {
         path: path?,
@@ -97,54 +96,6 @@ fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
                 format!("{target} is there twice"),
             );
         }
-    }
-}
-
-/// Every route that names an upstream has to name one that is there, and names are not used twice.
-pub(super) fn refuse_unknown_upstreams(
-    reader: &mut Reader,
-    upstreams: &[UpstreamSettings],
-    routes: &[RouteSettings],
-) {
-    for (index, upstream) in upstreams.iter().enumerate() {
-        if upstreams[..index]
-            .iter()
-            .any(|earlier| earlier.name == upstream.name)
-        {
-            let message = format!(
-                "the name \"{}\" is that of another upstream already",
-                upstream.name.0
-            );
-            reader.problems().add(
-                &format!("upstreams[{index}].name"),
-                "the upstreams",
-                message,
-            );
-        }
-    }
-    for (index, route) in routes.iter().enumerate() {
-        let Some(UpstreamRef::Named(name)) = &route.upstream else {
-            continue;
-        };
-        if upstreams.iter().any(|upstream| upstream.name == *name) {
-            continue;
-        }
-        let known: Vec<String> = upstreams
-            .iter()
-            .map(|upstream| upstream.name.show())
-            .collect();
-        let known = if known.is_empty() {
-            "none, so add one with [[upstreams]]".to_owned()
-        } else {
-            known.join(", ")
-        };
-        let message = format!(
-            "there is no upstream {}; there is {known}; or write an address, such as \"http://127.0.0.1:9000\"",
-            name.show()
-        );
-        reader
-            .problems()
-            .add(&format!("routes[{index}].upstream"), "the routes", message);
     }
 }
 

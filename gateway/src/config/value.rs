@@ -293,7 +293,7 @@ macro_rules! words {
 words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => Self::Off } "\"stdout\" or \"off\"");
 words!(crate::telemetry::process_log::Format { "text" => Self::Text, "json" => Self::Json } "\"text\" or \"json\"");
 words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
-words!(crate::routes::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
+words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors say what is accepted.
 macro_rules! parsed {

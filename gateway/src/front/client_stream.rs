@@ -72,6 +72,7 @@ pub struct ClientLimits {
     pub trailer_bytes: u32,
 }
 
+#[cfg(test)]
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {

@@ -4,7 +4,7 @@
 //! These are refused whatever the routes are; which routes the readings of a path fall under is decided in
 //! [`crate::routes`].
 
-use crate::routes::readings::is_plain;
+use crate::http::readings::is_plain;
 
 /// Why a path could be read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,15 +4,25 @@ use std::net::Ipv6Addr;
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_http::uri::PathAndQuery;
-use actix_http::{RequestHead, Uri, Version};
+use actix_http::{Method, RequestHead, Uri, Version};
 
 use crate::http::path_rules::check_path;
 use crate::http::refusal::Refusal;
 use crate::http::upgrade::Upgrade;
-use crate::routes::KNOWN_METHODS;
+
+/// The methods that are proxied: those of RFC 9110, section 9 but `CONNECT` and `TRACE`, and `PATCH` (RFC 5789).
+pub static KNOWN_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
 
 /// What the gateway calls itself in `Via` (RFC 9110, section 7.6.3).
-pub const VIA_NAME: &str = "postern";
+pub const VIA: &str = "1.1 postern";
 /// Gateways of this name that a request may have come through.
 const MAX_HOPS: usize = 8;
 
@@ -113,7 +123,7 @@ fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','));
     let ours = hops
-        .filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(VIA_NAME))
+        .filter(|hop| hop.split_ascii_whitespace().nth(1) == VIA.split_ascii_whitespace().nth(1))
         .count();
     if ours < MAX_HOPS {
         Ok(())
@@ -212,8 +222,6 @@ pub fn is_host(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_http::Method;
-
     use super::*;
 
     /// The host and the target of `method target HTTP/1.1` with these `Host` lines, or the code of the refusal.

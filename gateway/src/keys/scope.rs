@@ -93,6 +93,12 @@ impl Scopes {
         self.as_str().split(' ').filter(|scope| !scope.is_empty())
     }
 
+    /// Each scope by itself, in order.
+    #[must_use]
+    pub fn to_list(&self) -> Vec<Scope> {
+        self.iter().map(|scope| Scope(scope.into())).collect()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

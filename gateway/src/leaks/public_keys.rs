@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, Proof, PublicKeys};
 use crate::proxy::OriginUrl;
+use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
 use crate::tls::origin::OriginTls;
 
@@ -26,6 +27,16 @@ const FRESH_FOR: Duration = Duration::from_hours(1);
 const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 /// How long fetching may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limits on the answer; its time is [`FETCH_TIMEOUT`].
+const LIMITS: OriginLimits = OriginLimits {
+    first_byte_timeout: Duration::ZERO,
+    idle_timeout: Duration::ZERO,
+    write_timeout: Duration::ZERO,
+    head_bytes: 64 * 1024,
+    fields: 96,
+};
 /// Most bytes of the document.
 const MAX_BYTES: usize = 256 * 1024;
 /// Most reports that are read at once: nobody is known to have sent them until then.
@@ -162,9 +173,13 @@ impl GithubKeys {
             Some(KeySource::File(_)) | None => None,
         };
         let pool = OriginPool::new(PoolSettings {
-            tls,
+            connect_timeout: CONNECT_TIMEOUT,
+            limits: LIMITS,
+            keep_alive: FETCH_TIMEOUT,
+            lifetime: FETCH_TIMEOUT,
+            dns_refresh: FETCH_AT_MOST_EVERY,
             reuse: false,
-            ..PoolSettings::default()
+            tls,
         });
         Self {
             source,

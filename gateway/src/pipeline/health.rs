@@ -8,7 +8,8 @@ use crate::http::refusal::Refusal;
 use crate::http::shown_path::ShownPath;
 use crate::http::target::Target;
 use crate::pipeline::record::Exchange;
-use crate::pipeline::{Policy, Worker, is_current};
+use crate::pipeline::refused::Refused;
+use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::OriginBody;
 
 /// What is answered while the gateway takes requests.
@@ -27,27 +28,27 @@ pub(super) fn is_asked(policy: &Policy, request: &Request) -> bool {
 pub(super) fn check(
     worker: &Worker,
     policy: &Policy,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
     request: &Request,
     size: BodySize,
-) -> Result<Response<EitherBody<OriginBody, BoxBody>>, Refusal> {
+) -> Result<Response<EitherBody<OriginBody, BoxBody>>, Refused> {
     // Held to what every request is held to, so that nothing can be learned or smuggled by way of this path.
     if *exchange.path() == ShownPath::HasKey {
-        return Err(Refusal::KeyInUrl);
+        return Err(Refusal::KeyInUrl.into());
     }
     Target::identify(request.head())?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Refusal::MethodNotAllowed(vec![Method::GET, Method::HEAD]));
+        return Err(Refusal::MethodNotAllowed(vec![Method::GET, Method::HEAD]).into());
     }
     if !matches!(size, BodySize::None | BodySize::Sized(0)) {
-        return Err(Refusal::BadRequest("a health check has no body"));
+        return Err(Refusal::BadRequest("a health check has no body").into());
     }
     if worker.drain.is_begun() {
-        exchange.because("the gateway is about to stop");
-        return Err(Refusal::NotReady);
+        let cause = "the gateway is about to stop";
+        return Err(Refused::because(Refusal::NotReady, cause));
     }
-    if !is_current(worker, policy) {
-        return Err(Refusal::NotReady);
+    if !worker.is_current(policy) {
+        return Err(Refusal::NotReady.into());
     }
     let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(WELL)));
     for (name, value) in [

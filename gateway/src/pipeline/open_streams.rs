@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,8 +13,9 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::keys::{CallerAddress, KeyDigest, KeyStatus, KeyTable, UnixMillis};
-use crate::routes::{Objection, Route};
+use crate::auth::demand::Denial;
+use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
+use crate::routes::Route;
 use crate::store::FeedStatus;
 
 /// How often everything is looked at although nothing was told: keys expire silently.
@@ -45,17 +45,6 @@ pub struct Admission {
     pub route: Arc<Route>,
 }
 
-/// Why a request is not let on any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawn {
-    /// The key is good no more.
-    Key(KeyStatus),
-    /// The key is gone, with its consumer.
-    Gone,
-    /// The route takes no requests with the key from the client any more.
-    Refused(Objection),
-}
-
 #[derive(Default)]
 struct Places {
     places: Vec<Place>,
@@ -65,7 +54,14 @@ struct Places {
 enum Place {
     Free,
     Open { admission: Admission, waker: Waker },
-    Ended(Withdrawn),
+    Ended(Denial),
+}
+
+/// Looks after one request, from the first time on that it has to wait.
+pub struct Watch {
+    streams: Rc<OpenStreams>,
+    since: Looks,
+    entered: Option<OpenStream>,
 }
 
 /// A request that is entered; dropping it takes it out.
@@ -149,39 +145,43 @@ impl OpenStreams {
 
 impl Admission {
     /// Asks what the pipeline asks of a request that begins.
-    fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawn> {
+    fn withdrawn(&self, keys: &KeyTable) -> Option<Denial> {
         let Some(known) = keys.lookup(&self.key) else {
-            return Some(Withdrawn::Gone);
+            return Some(Denial::Unknown);
         };
-        let status = known.status(UnixMillis::now());
-        if status != KeyStatus::Active {
-            return Some(Withdrawn::Key(status));
-        }
-        let objection = self.route.objects_to(&known, self.address);
-        objection.map(Withdrawn::Refused)
+        let demand = &self.route.demand;
+        demand
+            .admits(&known, UnixMillis::now(), Some(self.address))
+            .err()
     }
 }
 
-impl fmt::Display for Withdrawn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(status) => write!(f, "the key is {}", status.as_str()),
-            Self::Gone => f.write_str("the key is gone"),
-            Self::Refused(Objection::Address) => {
-                f.write_str("the key may not be used from this address any more")
-            }
-            Self::Refused(Objection::Bucket) => {
-                f.write_str("the route takes no keys of this bucket")
-            }
-            Self::Refused(Objection::Scope) => f.write_str("the key has lost a scope of the route"),
+impl Watch {
+    /// A request whose key was looked up after `since`.
+    #[must_use]
+    pub fn new(streams: &Rc<OpenStreams>, since: Looks) -> Self {
+        Self {
+            streams: Rc::clone(streams),
+            since,
+            entered: None,
         }
+    }
+
+    /// Why the request, which was let in by `admission`, has to end, if it has. Otherwise `waker` is woken when it has.
+    pub fn withdrawn(
+        &mut self,
+        admission: impl FnOnce() -> Admission,
+        waker: &Waker,
+    ) -> Option<Denial> {
+        let enter = || self.streams.enter(admission(), self.since, waker.clone());
+        self.entered.get_or_insert_with(enter).withdrawn(waker)
     }
 }
 
 impl OpenStream {
     /// Why the request has to end, if it has. Otherwise `waker` is woken when it has.
     #[must_use]
-    pub fn withdrawn(&self, waker: &Waker) -> Option<Withdrawn> {
+    pub fn withdrawn(&self, waker: &Waker) -> Option<Denial> {
         match &mut self.streams.places.borrow_mut().places[self.place] {
             Place::Ended(withdrawn) => Some(*withdrawn),
             Place::Open { waker: known, .. } => {

@@ -8,7 +8,7 @@ use actix_http::header::HeaderMap;
 use crate::front::client_stream::Refused;
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
-use crate::pipeline::Worker;
+use crate::pipeline::worker::Worker;
 use crate::telemetry::access_log::{Ending, Entry};
 
 /// The answer to a client that no handler can answer; none where none can be given.

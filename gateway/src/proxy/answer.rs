@@ -5,7 +5,7 @@ use actix_http::{Payload, Response, ResponseHead, StatusCode};
 use postern_shared::headers::{ORIGIN_GUARD, is_spelling_of};
 
 use crate::proxy::body::OriginBody;
-use crate::proxy::forward::Failure;
+use crate::proxy::failure::Failure;
 
 /// What follows an origin's head.
 pub(super) enum Follows<'a> {

@@ -19,7 +19,7 @@ use crate::proxy::names::NameCache;
 use crate::proxy::origin_stream::{
     OriginControl, OriginFault, OriginLimits, OriginRegistry, OriginStream,
 };
-use crate::tls::origin::OriginTls;
+use crate::tls::origin::{HandshakeFault, OriginTls};
 use crate::tls::socket::TlsSocket;
 
 /// How long a name that is known may take to be looked up again where connecting has no limit.
@@ -59,7 +59,16 @@ impl Transport for OriginTls {
     const DEFAULT_PORT: u16 = 443;
 
     async fn begin(&self, io: TcpStream, host: &str, port: u16) -> Result<TlsSocket, OriginFault> {
-        self.handshake(io, host, port).await
+        Ok(self.handshake(io, host, port).await?)
+    }
+}
+
+impl From<HandshakeFault> for OriginFault {
+    fn from(fault: HandshakeFault) -> Self {
+        match fault {
+            HandshakeFault::Untrusted { authority, cause } => Self::Untrusted { authority, cause },
+            HandshakeFault::Failed { authority, cause } => Self::TlsFailed { authority, cause },
+        }
     }
 }
 

@@ -1,99 +1,21 @@
-//! One request to the origin and its answer: sent, retried where that is safe, and judged.
+//! One request to the origin and its answer.
 
-use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use actix_http::body::{self, BodySize, MessageBody};
 use actix_http::header::{self, HeaderValue};
-use actix_http::{
-    ConnectionType, Method, Payload, RequestHead, RequestHeadType, Response, ResponseHead,
-};
-use awc::error::{ConnectError, SendRequestError};
+use actix_http::{ConnectionType, Method, Payload, RequestHead, RequestHeadType, ResponseHead};
+use awc::error::SendRequestError;
 
 use crate::auth::CallerTag;
 use crate::proxy::answer::{Follows, answer};
-use crate::proxy::body::{BodyFault, BodyProgress, OriginBody, RequestBody};
+use crate::proxy::body::RequestBody;
+use crate::proxy::failure::{Failed, phase};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
+use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
-
-/// The origin's answer, ready for the client once its headers were looked through.
-pub struct Answer {
-    /// The response.
-    pub response: Response<OriginBody>,
-    /// From sending the request to the head of the answer.
-    pub wait: Duration,
-    /// The attempts before it.
-    pub failed: Vec<FailedAttempt>,
-}
-
-/// Why there is no answer. [`Failure::cause`] is for the operator, never for the client.
-#[derive(Debug)]
-pub enum Failure {
-    /// The client's body did not reach its end.
-    ClientBody(BodyFault),
-    /// No connection, or it broke before an answer.
-    Unreachable(String),
-    /// Connecting, or the answer, took too long.
-    TimedOut(String),
-    /// An answer that cannot be passed on.
-    BadAnswer(String),
-    /// The origin's guard did not accept our secret; its mark says why.
-    RejectedGateway(&'static str),
-    /// Every target that could take the request has as many in flight as it may.
-    Overloaded,
-    /// The system has nothing left for another connection.
-    OutOfSockets(String),
-}
-
-impl Failure {
-    /// What happened, for the log.
-    #[must_use]
-    pub fn cause(&self) -> String {
-        match self {
-            Self::ClientBody(fault) => fault.to_string(),
-            Self::Unreachable(cause)
-            | Self::TimedOut(cause)
-            | Self::BadAnswer(cause)
-            | Self::OutOfSockets(cause) => cause.clone(),
-            Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
-            Self::RejectedGateway(mark) => {
-                format!(
-                    "the origin's guard answered {mark}: do gateway and origin have the same SHARED_SECRET?"
-                )
-            }
-        }
-    }
-
-    /// Whether it can be held against the target that was tried.
-    #[must_use]
-    pub fn is_the_targets(&self) -> bool {
-        !matches!(
-            self,
-            Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_)
-        )
-    }
-}
-
-/// Why there is no answer, and what was tried for one.
-#[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub failure: Failure,
-    /// Every attempt, in order.
-    pub attempts: Vec<FailedAttempt>,
-}
-
-/// Which `Host` the targets of an upstream are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostHeader {
-    /// The target's own.
-    OfTarget,
-    /// The one that is in the head.
-    Kept,
-}
+use crate::proxy::upstream::attempts::Phase;
 
 /// Sends `head` and `body` to a target of `upstream` and waits for the head of the answer.
 ///
@@ -118,7 +40,6 @@ pub async fn forward(
 ) -> Result<Answer, Failed> {
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
-    let begun = Instant::now();
     let has_no_body = matches!(
         MessageBody::size(&body),
         BodySize::None | BodySize::Sized(0)
@@ -131,62 +52,15 @@ pub async fn forward(
             body: body.boxed(),
         }))
     };
-    let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
-    loop {
-        let Some(chosen) = attempts.choose() else {
-            return Err(Failed {
-                failure: Failure::Overloaded,
-                attempts: failed,
-            });
-        };
-        if host == HostHeader::OfTarget && upstream.targets().len() > 1 {
-            request.set_host(chosen.url().host());
-        }
-        let error = match request.send(pool, chosen.url().target()).await {
-            Ok((head, payload)) => {
-                let in_flight = chosen.answered();
-                let answered = answer(head, Follows::Body { payload, head_only });
-                return match answered {
-                    Ok(response) => {
-                        let mut response = response.map_body(|_, body| body.counted(in_flight));
-                        // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
-                        if !progress.ended() {
-                            response
-                                .head_mut()
-                                .set_connection_type(ConnectionType::Close);
-                        }
-                        Ok(Answer {
-                            response,
-                            wait: begun.elapsed(),
-                            failed,
-                        })
-                    }
-                    Err(failure) => Err(Failed {
-                        failure,
-                        attempts: failed,
-                    }),
-                };
-            }
-            Err(error) => error,
-        };
-        let (failure, phase) = (judge(&error, &progress), phase(&error));
-        let died = matches!(
-            OriginFault::find(&error),
-            Some(OriginFault::DiedBeforeResponse { .. })
-        );
-        hold_against(&chosen, &error, caller, &failure);
-        failed.push(chosen.failed(phase, failure.cause()));
-        let may_repeat = match &request {
-            Sendable::Again(_) => phase == Phase::Connecting || died,
-            Sendable::Once(outgoing) => outgoing.is_some() && phase == Phase::Connecting,
-        };
-        if !may_repeat || !attempts.may_go_on() {
-            return Err(Failed {
-                failure,
-                attempts: failed,
-            });
-        }
+    let answered = send_to_one_of(pool, upstream, host, caller, &progress, &mut request).await?;
+    let mut answer =
+        answered.pass_on(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
+    // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
+    if !progress.ended() {
+        let head = answer.response.head_mut();
+        head.set_connection_type(ConnectionType::Close);
     }
+    Ok(answer)
 }
 
 /// A request and how often it may be sent.
@@ -201,7 +75,9 @@ enum Sendable {
     Once(Option<Outgoing>),
 }
 
-impl Sendable {
+impl Resend for Sendable {
+    type Answer = (ResponseHead, Payload);
+
     fn set_host(&mut self, host: &HeaderValue) {
         match self {
             Self::Again(head) => drop(
@@ -223,7 +99,7 @@ impl Sendable {
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
-    ) -> Result<(ResponseHead, Payload), SendRequestError> {
+    ) -> Result<Self::Answer, SendRequestError> {
         match self {
             Self::Once(outgoing) => pool.try_send(target, outgoing).await,
             Self::Again(head) => {
@@ -242,40 +118,16 @@ impl Sendable {
             }
         }
     }
-}
 
-/// Holds an attempt that failed against its target, as far as it says something of the target.
-pub(super) fn hold_against(
-    chosen: &Chosen<'_>,
-    error: &SendRequestError,
-    caller: CallerTag,
-    failure: &Failure,
-) {
-    if !failure.is_the_targets() {
-        return;
-    }
-    if phase(error) == Phase::Connecting {
-        chosen.no_connection(&failure.cause());
-    } else if let Some(OriginFault::DiedBeforeResponse { reused: false }) = OriginFault::find(error)
-    {
-        chosen.died(caller, &failure.cause());
-    }
-}
-
-/// How far an attempt came that ended with this error.
-pub(super) fn phase(error: &SendRequestError) -> Phase {
-    match OriginFault::find(error) {
-        Some(fault) if fault.nothing_sent() => Phase::Connecting,
-        Some(OriginFault::WriteTimeout | OriginFault::BrokenRequest { .. }) => Phase::Sending,
-        Some(OriginFault::DiedBeforeResponse { .. } | OriginFault::FirstByteTimeout) => {
-            Phase::Waiting
+    fn may_repeat(&self, error: &SendRequestError) -> bool {
+        let nothing_sent = phase(error) == Phase::Connecting;
+        match self {
+            Self::Again(_) => {
+                let fault = OriginFault::find(error);
+                nothing_sent || matches!(fault, Some(OriginFault::DiedBeforeResponse { .. }))
+            }
+            Self::Once(outgoing) => outgoing.is_some() && nothing_sent,
         }
-        Some(_) => Phase::Answering,
-        None => match error {
-            SendRequestError::Connect(_) => Phase::Connecting,
-            SendRequestError::Send(_) | SendRequestError::Body(_) => Phase::Sending,
-            _ => Phase::Waiting,
-        },
     }
 }
 
@@ -284,45 +136,4 @@ fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     )
-}
-
-/// What an error means.
-pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failure {
-    if let Some(fault) = progress.fault() {
-        return Failure::ClientBody(fault);
-    }
-    if let Some(fault) = OriginFault::find(error) {
-        let cause = fault.to_string();
-        return match fault {
-            fault if fault.is_timeout() => Failure::TimedOut(cause),
-            OriginFault::OutOfSockets { .. } => Failure::OutOfSockets(cause),
-            fault if fault.nothing_sent() => Failure::Unreachable(cause),
-            OriginFault::DiedBeforeResponse { .. } | OriginFault::TlsRefused { .. } => {
-                Failure::Unreachable(cause)
-            }
-            _ => Failure::BadAnswer(cause),
-        };
-    }
-    match error {
-        SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
-            Failure::TimedOut(Chain(error).to_string())
-        }
-        SendRequestError::Response(_) => Failure::BadAnswer(Chain(error).to_string()),
-        _ => Failure::Unreachable(Chain(error).to_string()),
-    }
-}
-
-/// An error with what caused it.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
-        Ok(())
-    }
 }

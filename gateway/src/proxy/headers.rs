@@ -10,6 +10,7 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
+use crate::http::target::VIA;
 use crate::keys::{KeyTable, Prefix};
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -128,7 +129,7 @@ impl ForOrigin<'_> {
         set_identity(self.caller, self.forward_metadata, headers);
         headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
         self.set_forwarding(headers, chain, forwarding.unwrap_or_default());
-        headers.append(header::VIA, HeaderValue::from_static("1.1 postern"));
+        headers.append(header::VIA, HeaderValue::from_static(VIA));
         trace_context::remove_malformed(headers);
     }
 

@@ -52,6 +52,7 @@ pub struct OriginLimits {
     pub fields: usize,
 }
 
+#[cfg(test)]
 impl Default for OriginLimits {
     fn default() -> Self {
         Self {

@@ -50,20 +50,6 @@ pub struct PoolSettings {
     pub tls: Option<OriginTls>,
 }
 
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(2),
-            limits: OriginLimits::default(),
-            keep_alive: Duration::from_secs(15),
-            lifetime: Duration::from_secs(75),
-            dns_refresh: Duration::from_secs(10),
-            reuse: true,
-            tls: None,
-        }
-    }
-}
-
 /// What is spoken to an origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OriginScheme {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_http::error::PayloadError;
 use actix_http::header::{self, HeaderValue};
 use actix_http::{ConnectionType, Payload, RequestHead, RequestHeadType, Response, StatusCode};
+use awc::error::SendRequestError;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
@@ -18,8 +19,9 @@ use crate::auth::CallerTag;
 use crate::front::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
-use crate::proxy::forward::{Answer, Failed, Failure, HostHeader, hold_against, judge, phase};
-use crate::proxy::pool::{OriginPool, TunnelAnswer, TunnelIo};
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::pool::{OriginPool, OriginTarget, TunnelAnswer, TunnelIo};
+use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
 use crate::proxy::upstream::Upstream;
 
 /// Bytes that are read from the origin at once.
@@ -56,45 +58,34 @@ pub async fn open(
     head.headers
         .insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
-    let begun = Instant::now();
-    let mut head = Some(RequestHeadType::from(head));
-    let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
-    let (tunnel, in_flight) = loop {
-        let Some(chosen) = attempts.choose() else {
-            return Err(Failed {
-                failure: Failure::Overloaded,
-                attempts: failed,
-            });
-        };
-        if let (Some(RequestHeadType::Owned(head)), HostHeader::OfTarget) = (&mut head, host) {
-            head.headers
-                .insert(header::HOST, chosen.url().host().clone());
+    let mut request = Upgrading(Some(RequestHeadType::from(head)));
+    let (caller, progress) = (client.caller, &client.progress);
+    let answered = send_to_one_of(pool, upstream, host, caller, progress, &mut request).await?;
+    answered.pass_on(|tunnel| pass_on(tunnel, &client))
+}
+
+/// A request to leave HTTP; its head is there for as long as it was not sent.
+struct Upgrading(Option<RequestHeadType>);
+
+impl Resend for Upgrading {
+    type Answer = TunnelAnswer;
+
+    fn set_host(&mut self, host: &HeaderValue) {
+        if let Some(RequestHeadType::Owned(head)) = &mut self.0 {
+            head.headers.insert(header::HOST, host.clone());
         }
-        let error = match pool.try_tunnel(chosen.url().target(), &mut head).await {
-            Ok(tunnel) => break (tunnel, chosen.answered()),
-            Err(error) => error,
-        };
-        let (failure, phase) = (judge(&error, &client.progress), phase(&error));
-        hold_against(&chosen, &error, client.caller, &failure);
-        failed.push(chosen.failed(phase, failure.cause()));
-        if head.is_none() || !attempts.may_go_on() {
-            return Err(Failed {
-                failure,
-                attempts: failed,
-            });
-        }
-    };
-    let wait = begun.elapsed();
-    match pass_on(tunnel, &client) {
-        Ok(response) => Ok(Answer {
-            response: response.map_body(|_, body| body.counted(in_flight)),
-            wait,
-            failed,
-        }),
-        Err(failure) => Err(Failed {
-            failure,
-            attempts: failed,
-        }),
+    }
+
+    async fn send(
+        &mut self,
+        pool: &OriginPool,
+        target: &OriginTarget,
+    ) -> Result<TunnelAnswer, SendRequestError> {
+        pool.try_tunnel(target, &mut self.0).await
+    }
+
+    fn may_repeat(&self, _: &SendRequestError) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -4,25 +4,14 @@ use super::*;
 use crate::proxy::OriginUrl;
 
 fn route(name: &str, hosts: &[&str], path: &str, methods: &[&str]) -> Route {
+    let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
     Route {
-        name: name.into(),
         hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-        path: PathPrefix::parse(path).unwrap(),
         methods: methods
             .iter()
             .map(|&method| MethodName::parse(method).unwrap().0)
             .collect(),
-        upstream: Arc::new(Upstream::single(
-            "test",
-            OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
-        )),
-        buckets: Vec::new(),
-        scopes: Vec::new(),
-        on_missing_key: MissingKey::Reject,
-        preserve_host: false,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        ..Route::new(name, PathPrefix::parse(path).unwrap(), Arc::new(upstream))
     }
 }
 

@@ -6,8 +6,8 @@ use actix_http::header::CONTENT_TYPE;
 use actix_http::{ResponseHead, StatusCode};
 
 use crate::front::client_stream::ClientFault;
+use crate::front::drain::Drain;
 use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
-use crate::pipeline::drain::Drain;
 use crate::telemetry::access_log::Entry;
 use crate::telemetry::metrics::{Open, StreamKind, WorkerMetrics};
 use crate::usage::meter::UsageMeter;

@@ -10,7 +10,6 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::proxy::origin_stream::OriginFault;
 use crate::tls::pem::{PairFiles, PemError, certificates};
 use crate::tls::socket::TlsSocket;
 use crate::tls::trust::Trust;
@@ -79,14 +78,14 @@ impl OriginTls {
         io: TcpStream,
         host: &str,
         port: u16,
-    ) -> Result<TlsSocket, OriginFault> {
+    ) -> Result<TlsSocket, HandshakeFault> {
         let authority = format!("{host}:{port}");
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => match server_name(host) {
                 Some(name) => name,
                 None => {
-                    return Err(OriginFault::TlsFailed {
+                    return Err(HandshakeFault::Failed {
                         authority,
                         cause: "its host is no name for TLS".to_owned(),
                     });
@@ -101,6 +100,15 @@ impl OriginTls {
             Err(error) => Err(explain(authority, &error)),
         }
     }
+}
+
+/// Why there is no TLS with the origin at `authority`.
+#[derive(Debug)]
+pub(crate) enum HandshakeFault {
+    /// It showed a certificate that is not believed.
+    Untrusted { authority: String, cause: String },
+    /// There was no agreement.
+    Failed { authority: String, cause: String },
 }
 
 impl fmt::Debug for OriginTls {
@@ -151,13 +159,15 @@ fn authorities_of_the_system() -> Result<RootCertStore, PemError> {
     Ok(roots)
 }
 
-fn explain(authority: String, error: &io::Error) -> OriginFault {
+fn explain(authority: String, error: &io::Error) -> HandshakeFault {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let cause = words::of_handshake(error);
     match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => OriginFault::Untrusted { authority, cause },
-        _ => OriginFault::TlsFailed { authority, cause },
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            HandshakeFault::Untrusted { authority, cause }
+        }
+        _ => HandshakeFault::Failed { authority, cause },
     }
 }

@@ -25,6 +25,7 @@ mod leaks;
 mod library_text;
 mod life;
 mod lists;
+mod one_rule;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

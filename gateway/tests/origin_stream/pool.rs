@@ -21,7 +21,11 @@ pub(crate) fn settings() -> PoolSettings {
     PoolSettings {
         connect_timeout: Duration::from_millis(250),
         limits: limits(),
-        ..PoolSettings::default()
+        keep_alive: Duration::from_secs(15),
+        lifetime: Duration::from_secs(75),
+        dns_refresh: Duration::from_secs(10),
+        reuse: true,
+        tls: None,
     }
 }
 

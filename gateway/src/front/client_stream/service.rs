@@ -189,6 +189,7 @@ impl ClientGuard {
     /// # use actix_rt::net::TcpStream;
     /// # use actix_service::{ServiceFactoryExt as _, fn_service};
     /// # use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, ClientStream};
+    /// # fn limits() -> ClientLimits { todo!() }
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// # let _ =
     /// actix_server::Server::build().listen("public", listener, || {
@@ -201,7 +202,7 @@ impl ClientGuard {
     ///             data.insert(io.control());
     ///         })
     ///         .finish(fn_service(|_: Request| async { Ok::<_, Infallible>(Response::ok()) }));
-    ///     ClientGuard::new(ClientLimits::default()).accept().and_then(http)
+    ///     ClientGuard::new(limits()).accept().and_then(http)
     /// });
     /// ```
     ///

@@ -3,10 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 use super::*;
+use crate::auth::demand::{Demand, MissingKey};
 use crate::keys::table::Change;
 use crate::keys::{AllowedIps, BucketName, Consumer, ConsumerId, KeyEntry, KeyId, KeyState};
 use crate::proxy::{OriginUrl, Upstream};
-use crate::routes::{MissingKey, PathPrefix};
+use crate::routes::PathPrefix;
 
 #[derive(Default)]
 struct Counter(AtomicUsize);
@@ -57,22 +58,14 @@ fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
 
 /// What a request with `key` from 192.0.2.1 is let in by, on a route that demands `read`.
 fn admission(key: &str) -> Admission {
+    let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
     let route = Route {
-        name: "test".into(),
-        hosts: Vec::new(),
-        path: PathPrefix::default(),
-        methods: Vec::new(),
-        upstream: Arc::new(Upstream::single(
-            "test",
-            OriginUrl::parse("http://127.0.0.1:9000").unwrap(),
-        )),
-        buckets: vec![BucketName::default()],
-        scopes: vec!["read".parse().unwrap()],
-        on_missing_key: MissingKey::Reject,
-        preserve_host: false,
-        forward_metadata: false,
-        rewrite_location: true,
-        allow_ambiguous_path: false,
+        demand: Demand {
+            on_missing_key: MissingKey::Reject,
+            buckets: vec![BucketName::default()],
+            scopes: vec!["read".parse().unwrap()],
+        },
+        ..Route::new("test", PathPrefix::default(), Arc::new(upstream))
     };
     let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
@@ -106,7 +99,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
         .enumerate()
         .map(|(number, stream)| stream.withdrawn(&waker(number)))
         .collect();
-    let revoked = Some(Withdrawn::Key(KeyStatus::Revoked));
+    let revoked = Some(Denial::Revoked);
     assert_eq!(ended, [revoked, None, revoked]);
     let woken: Vec<_> = wakers
         .iter()
@@ -118,7 +111,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
 #[test]
 fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
     type Changed = fn(&Consumer, &KeyEntry) -> Change;
-    let cases: [(Changed, Option<Withdrawn>); 10] = [
+    let cases: [(Changed, Option<Denial>); 10] = [
         (
             |_, key| {
                 Change::Key(KeyEntry {
@@ -126,7 +119,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..key.clone()
                 })
             },
-            Some(Withdrawn::Key(KeyStatus::Disabled)),
+            Some(Denial::Disabled),
         ),
         (
             |_, key| {
@@ -135,15 +128,15 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..key.clone()
                 })
             },
-            Some(Withdrawn::Key(KeyStatus::Expired)),
+            Some(Denial::Expired),
         ),
         (
             |_, key| Change::KeyRemoved(key.digest),
-            Some(Withdrawn::Gone),
+            Some(Denial::Unknown),
         ),
         (
             |consumer, _| Change::ConsumerRemoved(consumer.id),
-            Some(Withdrawn::Gone),
+            Some(Denial::Unknown),
         ),
         (
             |consumer, _| {
@@ -152,7 +145,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..consumer.clone()
                 })
             },
-            Some(Withdrawn::Refused(Objection::Address)),
+            Some(Denial::Address),
         ),
         (
             |consumer, _| {
@@ -161,7 +154,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..consumer.clone()
                 })
             },
-            Some(Withdrawn::Refused(Objection::Scope)),
+            Some(Denial::Scope),
         ),
         (
             |_, key| {
@@ -170,7 +163,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..key.clone()
                 })
             },
-            Some(Withdrawn::Refused(Objection::Scope)),
+            Some(Denial::Scope),
         ),
         (
             |consumer, _| {
@@ -179,7 +172,7 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
                     ..consumer.clone()
                 })
             },
-            Some(Withdrawn::Refused(Objection::Bucket)),
+            Some(Denial::Bucket),
         ),
         (
             |_, key| {
@@ -207,6 +200,15 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
         table.apply(change(&acme, &mine)).unwrap();
         streams.look();
         assert_eq!(open.withdrawn(Waker::noop()), ended, "{number}");
+        let Admission {
+            key,
+            address,
+            route,
+        } = admission("mine");
+        let new = table.lookup(&key).map_or(Err(Denial::Unknown), |key| {
+            route.demand.admits(&key, UnixMillis::now(), Some(address))
+        });
+        assert_eq!(new.err(), ended, "{number}: a new request");
     }
 }
 
@@ -223,10 +225,7 @@ fn what_changed_before_a_request_is_entered_is_noticed_at_once() {
         .unwrap();
     streams.look();
     let entered = streams.enter(admission("mine"), since, Waker::noop().clone());
-    assert_eq!(
-        entered.withdrawn(Waker::noop()),
-        Some(Withdrawn::Key(KeyStatus::Revoked))
-    );
+    assert_eq!(entered.withdrawn(Waker::noop()), Some(Denial::Revoked));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 use std::io;
 use std::sync::Mutex;
 
-use actix_http::Payload;
+use actix_http::body::{EitherBody, MessageBody as _};
 use actix_http::header::HeaderMap;
+use actix_http::{Method, Payload, Response};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::*;
 use crate::http::request_id::RequestIds;
+use crate::proxy::body::OriginBody;
 use crate::telemetry::log_writer::{LogName, LogWriter};
 
 /// A place to write to that can be read.
@@ -30,14 +33,16 @@ async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
     let none = HeaderMap::new();
     let address = ClientAddress::identify(None, &none, &[]);
     let id = RequestIds::new().make();
-    let exchange = Exchange::begin(
-        AccessLog::new(writer),
-        Tally::off(),
-        id,
+    let arrival = Arrival {
+        at: SystemTime::now(),
+        begun: Instant::now(),
+        request_id: id,
         address,
-        Method::GET,
-        ShownPath::Plain("/".to_owned()),
-    );
+        method: Method::GET,
+        path: ShownPath::Plain("/".to_owned()),
+        client: None,
+    };
+    let exchange = Exchange::of(arrival, AccessLog::new(writer), Tally::off());
     let pieces = stream::iter([Bytes::from_static(b"begun"), Bytes::new()]).map(|piece| {
         assert!(!piece.is_empty(), "the second piece");
         Ok(piece)

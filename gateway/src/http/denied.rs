@@ -1,0 +1,25 @@
+//! What the client is told whose credential was denied, be it of a request that begins or of one that goes on.
+
+use crate::auth::demand::{Demand, Denial};
+use crate::http::refusal::{Refusal, Restriction};
+
+impl Refusal {
+    /// The refusal for `denial` by `demand`.
+    #[must_use]
+    pub fn of_denial(denial: Denial, demand: &Demand) -> Self {
+        match denial {
+            Denial::Missing => Self::KeyMissing,
+            Denial::Twice => Self::CredentialTwice,
+            Denial::Malformed(_) | Denial::Unknown => Self::KeyInvalid,
+            Denial::Expired => Self::KeyExpired,
+            Denial::Revoked => Self::KeyRevoked,
+            Denial::Disabled => Self::KeyDisabled,
+            Denial::Address => Self::KeyRestricted(Restriction::Address),
+            Denial::Bucket => Self::KeyRestricted(Restriction::Bucket),
+            Denial::Scope => {
+                let scopes = demand.scopes.iter();
+                Self::InsufficientScope(scopes.map(|scope| scope.as_str().to_owned()).collect())
+            }
+        }
+    }
+}

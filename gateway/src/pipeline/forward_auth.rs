@@ -1,0 +1,34 @@
+//! The decision about a request that another proxy forwards: the stages up to `forward`, and what the origin would be told.
+
+use actix_http::body::{BodySize, BoxBody, EitherBody};
+use actix_http::header::{self, HeaderValue};
+use actix_http::{Payload, Request, Response, StatusCode};
+
+use crate::panics::caught_in;
+use crate::pipeline::arrival::body_size;
+use crate::pipeline::heads::announce_end;
+use crate::pipeline::record::Exchange;
+use crate::pipeline::record::body::RecordedBody;
+use crate::pipeline::{Admitted, Worker, admitted};
+use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
+
+/// Decides about a request that another proxy forwards, or not, as this says. The answer has every identity header, the empty
+/// ones too. It is recorded like any other.
+pub fn authorize_external(worker: &Worker, request: &Request) -> Response<RecordedBody> {
+    let policy = worker.policy.load_full();
+    let mut exchange = Exchange::begin(worker, &policy, request);
+    let size = body_size(request.head(), &Payload::None);
+    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
+    let Admitted { route, caller, .. } =
+        match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
+            Ok(admitted) => admitted,
+            Err(refused) => return exchange.refuse(refused, &policy.realm, BodySize::None),
+        };
+    let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
+    let headers = response.headers_mut();
+    set_whole_identity(&caller, route.forward_metadata, headers);
+    headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    announce_end(headers, &caller);
+    exchange.record(response)
+}

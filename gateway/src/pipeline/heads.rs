@@ -1,0 +1,107 @@
+//! The heads of both messages as they are passed on: the request's to the origin, and the answer's to the caller.
+
+use std::time::SystemTime;
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
+use actix_http::{Request, RequestHead};
+
+use crate::auth::{Caller, api_key};
+use crate::http::target::Target;
+use crate::pipeline::record::Exchange;
+use crate::pipeline::worker::{Policy, Worker};
+use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::presented_key::PresentedKey;
+use crate::proxy::retry::Answer;
+use crate::proxy::{location, upgrade, vary};
+use crate::routes::Route;
+
+/// The request as the origin gets it. Takes the client's headers: they are moved, not copied.
+pub(super) fn for_origin(
+    worker: &Worker,
+    policy: &Policy,
+    exchange: &Exchange,
+    request: &mut Request,
+    target: &Target,
+    route: &Route,
+    caller: &Caller,
+) -> RequestHead {
+    let mut head = RequestHead::default();
+    head.method = request.method().clone();
+    head.uri = target.to_uri();
+    ForOrigin {
+        secret: &policy.secret,
+        caller,
+        forward_metadata: route.forward_metadata,
+        host: target
+            .host
+            .as_ref()
+            .filter(|_| route.preserve_host)
+            .unwrap_or(route.upstream.targets()[0].url().host()),
+        client_host: target.host.as_ref(),
+        scheme: &policy.scheme,
+        address: exchange.address(),
+        proxy_headers: &policy.proxy_headers,
+        prefix: &policy.prefix,
+        keys: &worker.keys,
+        request_id: exchange.request_id(),
+    }
+    .fill(request.headers_mut(), &mut head.headers);
+    head
+}
+
+/// Whether a key stands in what a client says of leaving HTTP.
+pub(super) fn holds_key(
+    worker: &Worker,
+    policy: &Policy,
+    head: &RequestHead,
+    protocol: &HeaderValue,
+) -> bool {
+    let authorization = head.headers.get(header::AUTHORIZATION);
+    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
+}
+
+/// The answer as the caller gets it.
+pub(super) fn for_caller(
+    mut answer: Answer,
+    worker: &Worker,
+    policy: &Policy,
+    exchange: &Exchange,
+    route: &Route,
+    caller: &Caller,
+) -> Answer {
+    let headers = answer.response.headers_mut();
+    let protocol = headers.get(header::UPGRADE).cloned();
+    if for_client(headers, &policy.secret_finder, exchange.request_id())
+        && let Some(metrics) = worker.tally.metrics()
+    {
+        metrics.counts().secret_leaked.add(1);
+    }
+    if route.rewrite_location {
+        for target in route.upstream.targets() {
+            location::rewrite(headers, target.url().host());
+        }
+    }
+    announce_end(headers, caller);
+    // Also without a key: with one, which may be wrong, the answer would have been another.
+    vary::add(headers, &api_key::KEY_HEADERS);
+    if let Some(protocol) = protocol {
+        upgrade::mark_switched(&mut answer.response, protocol);
+    }
+    answer
+}
+
+/// Tells the holder of a key that is to be replaced since when (RFC 9745) and until when it is good (RFC 8594).
+pub(super) fn announce_end(headers: &mut HeaderMap, caller: &Caller) {
+    let Caller::Key(key) = caller else { return };
+    let Some(since) = key.deprecated_at() else {
+        return;
+    };
+    if let Ok(since) = HeaderValue::try_from(format!("@{}", since.0.div_euclid(1000))) {
+        headers.insert(HeaderName::from_static("deprecation"), since);
+    }
+    if let Some(end) = key.expires_at().and_then(|end| {
+        HeaderValue::try_from(HttpDate::from(SystemTime::from(end)).to_string()).ok()
+    }) {
+        headers.insert(HeaderName::from_static("sunset"), end);
+    }
+}

@@ -1,0 +1,163 @@
+//! The end of every request that has an answer: the response, with a body that is followed to its last byte.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_http::{Method, Response};
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+
+use crate::auth::demand::Denial;
+use crate::panics::caught_in;
+use crate::pipeline::record::Exchange;
+use crate::pipeline::refused::Refused;
+use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
+use crate::telemetry::access_log::Ending;
+
+/// How often a body that is there at once is asked for more: for its one piece, and for its end. Those are over before it pays
+/// to look after their keys.
+const SHORT_BODY_POLLS: u32 = 2;
+
+impl Exchange {
+    /// Answers in the origin's place. A body of `size` that was not read to its end closes the connection.
+    pub fn refuse(
+        mut self: Box<Self>,
+        refused: Refused,
+        realm: &str,
+        size: BodySize,
+    ) -> Response<RecordedBody> {
+        let Refused { refusal, cause } = refused;
+        self.code = Some(refusal.code());
+        self.cause = cause.or_else(|| self.cause.take());
+        self.cause.get_or_insert_with(|| refusal.detail());
+        let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
+            || self.body.as_ref().is_some_and(|body| body.ended());
+        let response = refusal.respond(
+            realm,
+            self.arrival.path.as_instance(),
+            &self.arrival.request_id,
+            !body_was_read,
+        );
+        self.record(response.map_body(|_, body| EitherBody::right(body)))
+    }
+
+    /// Follows the response to its end.
+    pub fn record(
+        mut self: Box<Self>,
+        response: Response<EitherBody<OriginBody, BoxBody>>,
+    ) -> Response<RecordedBody> {
+        self.status = response.status().as_u16();
+        self.stream = self.tally.stream(response.head());
+        response.map_body(|_, body| {
+            // What has no bytes has ended before it begins: nothing asks for its end.
+            if matches!(body.size(), BodySize::None | BodySize::Sized(0))
+                || self.arrival.method == Method::HEAD
+            {
+                self.ending = Ending::Complete;
+            }
+            RecordedBody {
+                body,
+                polls: 0,
+                exchange: self,
+            }
+        })
+    }
+
+    /// Ends the response, because the caller may not go on.
+    fn end_as(&mut self, denial: Denial) -> BoxError {
+        self.ending = Ending::KeyEnded;
+        let cause = denial.to_string();
+        self.cause = Some(cause.clone().into());
+        cause.into()
+    }
+
+    /// Notes that the answer did not come to its end, and no client is to blame.
+    fn broke_off(&mut self, broken: BrokenAnswer) {
+        log::warn!(
+            "request {} for {:?}: the answer broke off: {}",
+            self.request_id().as_str(),
+            self.path().in_log(),
+            broken.cause
+        );
+        self.ending = if broken.is_time_limit {
+            Ending::TimeLimit
+        } else {
+            Ending::OriginTruncated
+        };
+        self.cause = Some(broken.cause.into());
+    }
+}
+
+pin_project! {
+    /// A response body that notes its bytes and its end.
+    pub struct RecordedBody {
+        #[pin]
+        body: EitherBody<OriginBody, BoxBody>,
+        polls: u32,
+        exchange: Box<Exchange>,
+    }
+}
+
+impl MessageBody for RecordedBody {
+    type Error = BoxError;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.project();
+        let exchange = this.exchange;
+        *this.polls = this.polls.saturating_add(1);
+        if *this.polls > SHORT_BODY_POLLS
+            && let Some(withdrawn) = exchange.withdrawn(cx)
+        {
+            return Poll::Ready(Some(Err(exchange.end_as(withdrawn))));
+        }
+        let polled = match caught_in(|| this.body.poll_next(cx)) {
+            Ok(polled) => polled,
+            Err(panicked) => {
+                exchange.cause = exchange.panicked(&panicked).cause;
+                exchange.ending = Ending::Panicked;
+                return Poll::Ready(Some(Err(panicked.to_string().into())));
+            }
+        };
+        let Poll::Ready(next) = polled else {
+            return match exchange.withdrawn(cx) {
+                Some(withdrawn) => Poll::Ready(Some(Err(exchange.end_as(withdrawn)))),
+                None => Poll::Pending,
+            };
+        };
+        Poll::Ready(match next {
+            Some(Ok(chunk)) => {
+                exchange.bytes_out += chunk.len() as u64;
+                exchange.tell_progress();
+                Some(Ok(chunk))
+            }
+            None => {
+                exchange.ending = Ending::Complete;
+                None
+            }
+            Some(Err(error)) => {
+                let error: BoxError = error.into();
+                // A request that breaks off within its answer takes that along, and no origin is to blame.
+                if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault()) {
+                    let seen = exchange
+                        .arrival
+                        .client
+                        .as_ref()
+                        .and_then(|client| client.fault());
+                    let cause = seen.map_or_else(|| fault.to_string(), |seen| seen.to_string());
+                    exchange.cause = Some(cause.into());
+                } else {
+                    exchange.broke_off(BrokenAnswer::of(&*error));
+                }
+                Some(Err(error))
+            }
+        })
+    }
+}
