@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
-use crate::store::columns::Stored;
+use crate::store::columns::{Bound, Stored};
 use crate::store::{StoreError, columns};
 
 /// Most values of one `INSERT`. SQLite takes 32,766, PostgreSQL 65,535.
@@ -35,9 +34,6 @@ enum Placeholders {
     /// `?`, in their order.
     Anonymous,
 }
-
-/// A statement with some of its values bound.
-pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
 
 /// Inserts all `rows` into `table`.
 pub(super) async fn insert_all<'r, T: Stored>(

@@ -5,15 +5,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Row};
 
 use crate::keys::{
     AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
     KeyState, Metadata, Scopes, Tag, Tags, UnixMillis,
 };
-use crate::store::bulk::Bound;
 use crate::store::{LeakPolicy, StoreError};
+
+/// A statement with some of its values bound.
+pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
