@@ -5,6 +5,7 @@ pub mod buckets;
 pub mod chart;
 pub mod completions;
 pub mod consumers;
+mod context;
 pub mod error;
 pub mod export;
 pub mod gateways;
@@ -20,6 +21,8 @@ pub mod secret;
 pub mod serve;
 pub mod usage;
 mod user;
+
+pub use context::Context;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -158,12 +161,12 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
-        Command::Buckets(command) => with_store.run(async |store, prefix, stamp, streams| {
-            buckets::run(command, store, prefix, stamp, streams).await
-        }),
-        Command::Consumers(command) => with_store.run(async |store, prefix, stamp, streams| {
-            consumers::run(command, store, prefix, stamp, streams).await
-        }),
+        Command::Buckets(command) => {
+            with_store.run(async |context| buckets::run(command, context).await)
+        }
+        Command::Consumers(command) => {
+            with_store.run(async |context| consumers::run(command, context).await)
+        }
         Command::Keys(KeysCommand::Check(check)) => {
             with_prefix(file, &environment, |prefix, streams| {
                 check.run(prefix, streams)
@@ -174,24 +177,22 @@ pub fn start() -> ExitCode {
                 pattern.run(prefix, streams)
             })
         }
-        Command::Keys(command) => with_store.run(async |store, prefix, stamp, streams| {
-            keys::run(command, store, prefix, stamp, streams).await
-        }),
-        Command::Audit(command) => with_store.run(async |store, prefix, stamp, streams| {
-            audit::run(command, store, prefix, stamp.at, streams).await
-        }),
-        Command::Gateways(command) => with_store.run(async |store, _, stamp, streams| {
-            gateways::run(&command, store, stamp, streams).await
-        }),
-        Command::Import(arguments) => with_store.run(async |store, prefix, stamp, streams| {
-            import::run(arguments, store, prefix, stamp, streams).await
-        }),
-        Command::Export(arguments) => with_store.run(async |store, prefix, _, streams| {
-            export::run(arguments, store, prefix, streams).await
-        }),
-        Command::Usage(command) => with_store.run(async |store, prefix, stamp, streams| {
+        Command::Keys(command) => with_store.run(async |context| keys::run(command, context).await),
+        Command::Audit(command) => {
+            with_store.run(async |context| audit::run(command, context).await)
+        }
+        Command::Gateways(command) => {
+            with_store.run(async |context| gateways::run(&command, context).await)
+        }
+        Command::Import(arguments) => {
+            with_store.run(async |context| import::run(arguments, context).await)
+        }
+        Command::Export(arguments) => {
+            with_store.run(async |context| export::run(arguments, context).await)
+        }
+        Command::Usage(command) => with_store.run(async |context| {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
-            command.run(store, prefix, stamp, screen, streams).await
+            command.run(screen, context).await
         }),
         Command::Completions(arguments) => {
             completions::run(&arguments, Arguments::command());
@@ -252,7 +253,7 @@ impl OnStore<'_> {
     /// run when this returns; those of which that is not known are named.
     fn run(
         &self,
-        command: impl AsyncFnOnce(&Store, &Prefix, &Stamp, &mut Streams<'_>) -> Result<(), CommandError>,
+        command: impl AsyncFnOnce(&mut Context<'_>) -> Result<(), CommandError>,
     ) -> ExitCode {
         let settings = match config::load_store(self.file, self.environment) {
             Ok(settings) => settings,
@@ -265,14 +266,19 @@ impl OnStore<'_> {
             };
             let stamp = Stamp::now(Actor::command_line(Some(&user::name())));
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-            let mut streams = Streams {
-                out: &mut out,
-                err: &mut err,
+            let mut context = Context {
+                store: &store,
+                prefix: &settings.prefix,
+                stamp: &stamp,
+                streams: Streams {
+                    out: &mut out,
+                    err: &mut err,
+                },
             };
-            let done = command(&store, &settings.prefix, &stamp, &mut streams).await;
+            let done = command(&mut context).await;
             // Also of a command that failed half-way, as an import may.
             if self.is_waiting && store.written().is_some() {
-                in_force::wait(&store, &mut streams).await;
+                in_force::wait(&mut context).await;
             }
             store.close().await;
             done

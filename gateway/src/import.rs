@@ -1,6 +1,7 @@
 //! Files with consumers and keys, read line by line: CSV, JSON lines, Kong's declarative file, nginx maps. Nothing here
 //! writes to the store.
 
+pub(crate) mod column;
 pub(crate) mod csv;
 pub mod fields;
 pub mod format;

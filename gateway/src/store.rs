@@ -3,9 +3,11 @@
 //! Only the control plane and the command line come here; requests are answered from memory. Each mutation is one
 //! transaction together with its audit row and its feed row.
 
+mod attributes;
 mod audit;
 mod buckets;
 mod bulk;
+mod columns;
 mod connections;
 mod consumers;
 mod database_url;
@@ -34,11 +36,11 @@ mod transfer;
 mod usage;
 mod write;
 
+pub use attributes::{ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit};
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
-pub use consumers::{ConsumerEdit, NewConsumer};
+pub use consumers::NewConsumer;
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
-pub use edit_key::KeyEdit;
 pub use error::StoreError;
 pub use export::Export;
 pub use fault::Fault;

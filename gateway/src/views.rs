@@ -17,7 +17,9 @@ use utoipa::ToSchema;
 use crate::keys::{
     AllowedIps, ConsumerId, CustomId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis,
 };
-use crate::store::{RolledKeys, StoredBucket, StoredConsumer, StoredKey};
+use crate::store::{
+    ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
+};
 
 /// Most of the keys that a new one takes the place of that are shown: a consumer may have any number.
 pub const MAX_ENDING_SHOWN: usize = 100;
@@ -185,17 +187,24 @@ impl<'c> ConsumerView<'c> {
     /// What is seen of `stored`.
     #[must_use]
     pub fn of(stored: &'c StoredConsumer) -> Self {
-        let consumer = &stored.consumer;
+        let ConsumerAttributes {
+            custom_id,
+            description,
+            metadata,
+            scopes,
+            allowed_ips,
+            tags,
+        } = &stored.attributes;
         Self {
-            id: consumer.id,
-            bucket: consumer.bucket.as_str(),
-            name: consumer.name.as_str(),
-            custom_id: consumer.custom_id.as_ref().map(CustomId::as_str),
-            description: stored.description.as_ref(),
-            metadata: consumer.metadata.as_ref().map(Metadata::to_json),
-            scopes: &consumer.scopes,
-            allowed_ips: &consumer.allowed_ips,
-            tags: &stored.tags,
+            id: stored.id,
+            bucket: stored.bucket.as_str(),
+            name: stored.name.as_str(),
+            custom_id: custom_id.as_ref().map(CustomId::as_str),
+            description: description.as_ref(),
+            metadata: metadata.as_ref().map(Metadata::to_json),
+            scopes,
+            allowed_ips,
+            tags,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
         }
@@ -206,6 +215,11 @@ impl<'k> KeyView<'k> {
     /// What is seen of `stored` at `now`.
     #[must_use]
     pub fn of(stored: &'k StoredKey, now: UnixMillis) -> Self {
+        let KeyAttributes {
+            description,
+            expires_at,
+            scopes,
+        } = &stored.attributes;
         Self {
             id: stored.id,
             key: None,
@@ -215,11 +229,11 @@ impl<'k> KeyView<'k> {
             bucket: stored.bucket.as_str(),
             hint: &stored.hint,
             status: stored.status(now).as_str(),
-            expires_at: stored.expires_at,
+            expires_at: *expires_at,
             deprecated_at: stored.rolled.map(|rolled| rolled.at),
             successor: stored.rolled.and_then(|rolled| rolled.successor),
-            scopes: stored.scopes.as_ref(),
-            description: stored.description.as_ref(),
+            scopes: scopes.as_ref(),
+            description: description.as_ref(),
             created_at: stored.created_at,
             updated_at: stored.updated_at,
             last_used_at: stored.last_used_at,

@@ -19,6 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use postern_gateway::cli::Context;
 use postern_gateway::cli::export::{self, ExportArguments};
 use postern_gateway::cli::import::{self, ImportArguments};
 use postern_gateway::cli::output::Streams;
@@ -99,17 +100,18 @@ impl Shell {
             },
         );
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut streams = Streams {
-            out: &mut out,
-            err: &mut err,
+        let context = &mut Context {
+            store: &self.store,
+            prefix: &prefix,
+            stamp: &stamp,
+            streams: Streams {
+                out: &mut out,
+                err: &mut err,
+            },
         };
         let done = match cli {
-            Cli::Import(arguments) => {
-                import::run(arguments, &self.store, &prefix, &stamp, &mut streams).await
-            }
-            Cli::Export(arguments) => {
-                export::run(arguments, &self.store, &prefix, &mut streams).await
-            }
+            Cli::Import(arguments) => import::run(arguments, context).await,
+            Cli::Export(arguments) => export::run(arguments, context).await,
         };
         let code = done.map_or_else(
             |error| {

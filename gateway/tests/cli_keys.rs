@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 
 use clap::Parser;
+use postern_gateway::cli::Context;
 use postern_gateway::cli::audit::{self, AuditCommand};
 use postern_gateway::cli::buckets::{self, BucketsCommand};
 use postern_gateway::cli::consumers::{self, ConsumersCommand};
@@ -110,20 +111,17 @@ impl Shell {
                 ..Stamp::now(Actor::command_line(None))
             },
         );
-        let mut streams = Streams { out, err };
+        let context = &mut Context {
+            store: &self.store,
+            prefix: &prefix,
+            stamp: &stamp,
+            streams: Streams { out, err },
+        };
         match cli {
-            Cli::Keys(command) => {
-                keys::run(command, &self.store, &prefix, &stamp, &mut streams).await
-            }
-            Cli::Consumers(command) => {
-                consumers::run(command, &self.store, &prefix, &stamp, &mut streams).await
-            }
-            Cli::Buckets(command) => {
-                buckets::run(command, &self.store, &prefix, &stamp, &mut streams).await
-            }
-            Cli::Audit(command) => {
-                audit::run(command, &self.store, &prefix, NOW, &mut streams).await
-            }
+            Cli::Keys(command) => keys::run(command, context).await,
+            Cli::Consumers(command) => consumers::run(command, context).await,
+            Cli::Buckets(command) => buckets::run(command, context).await,
+            Cli::Audit(command) => audit::run(command, context).await,
         }
     }
 

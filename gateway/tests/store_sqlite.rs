@@ -206,19 +206,26 @@ async fn a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn a_schema_of_another_make_is_refused() {
-    let place = Place::new();
-    open(&place.url()).await.close().await;
-    place
-        .raw()
-        .await
-        .execute("UPDATE _sqlx_migrations SET checksum = x'00'")
-        .await
-        .unwrap();
-    let error = Store::open(&place.url()).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::OtherSchema { version: 1, .. }),
-        "{error:?}"
-    );
+    for make in [
+        "UPDATE _sqlx_migrations SET checksum = x'00'",
+        // With more steps than this version has, as before the first release.
+        "UPDATE _sqlx_migrations SET checksum = x'00'; \
+         INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (2, 'model', true, x'00', 0), (8, 'operations', true, x'00', 0)",
+    ] {
+        let place = Place::new();
+        open(&place.url()).await.close().await;
+        place.raw().await.execute(make).await.unwrap();
+        let error = Store::open(&place.url()).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::OtherSchema { version: 1, .. }),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains("another version made it"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

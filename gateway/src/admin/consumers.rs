@@ -13,7 +13,9 @@ use crate::admin::{created, text};
 use crate::keys::{
     AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
 };
-use crate::store::{Answer, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredConsumer};
+use crate::store::{
+    Answer, ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredConsumer,
+};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
 const TAG: &str = "consumers";
@@ -113,12 +115,14 @@ impl Body for NewConsumer {
         Some(Self {
             bucket,
             name: name?,
-            custom_id: custom_id.flatten(),
-            description: description.flatten(),
-            metadata: metadata.flatten(),
-            scopes,
-            allowed_ips,
-            tags,
+            attributes: ConsumerAttributes {
+                custom_id: custom_id.flatten(),
+                description: description.flatten(),
+                metadata: metadata.flatten(),
+                scopes,
+                allowed_ips,
+                tags,
+            },
         })
     }
 }
@@ -159,13 +163,13 @@ async fn list(call: Call<(), List, ()>) -> Answered {
         .list_consumers(filter, page.after("csmr_").as_ref(), page.wanted())
         .await?;
     Ok(page.answer(&found, ConsumerView::of, |found| {
-        page::cursor(found.created_at, found.consumer.id.as_str())
+        page::cursor(found.created_at, found.id.as_str())
     }))
 }
 
 async fn create(call: Call<(), (), NewConsumer>) -> Answered {
     let answer = |made: &StoredConsumer| Answer {
-        location: format!("/v1/consumers/{}", made.consumer.id),
+        location: format!("/v1/consumers/{}", made.id),
         body: text(&ConsumerView::of(made)),
     };
     let made = call
@@ -191,7 +195,7 @@ async fn update(call: Call<ConsumerId, (), ConsumerEdit>) -> Answered {
 async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
     let gone = find(&call.store, &call.path).await?;
     let deleted_keys = call.store.delete_consumer(&call.path, &call.stamp).await?;
-    let name = gone.consumer.name.as_str();
+    let name = gone.name.as_str();
     Ok(HttpResponse::Ok().json(DeletedConsumerView {
         id: call.path,
         name,

@@ -13,11 +13,10 @@ use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
 use crate::admin::{created, text};
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, KeyStatus, PlainKey,
-    Prefix, Scopes, UnixMillis, When,
+    BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    Answer, CreatedKey, CreationKey, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
+    Answer, CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
     StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
@@ -176,13 +175,7 @@ impl Query for Revocation {
 }
 
 /// What any new key is made of.
-struct Parts {
-    description: Option<Description>,
-    expires_at: Option<UnixMillis>,
-    scopes: Option<Scopes>,
-}
-
-impl Body for Parts {
+impl Body for KeyAttributes {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
     const MAY_BE_MISSING: bool = true;
 
@@ -206,7 +199,7 @@ impl Body for Parts {
 
 struct NewKeyOfAnyone {
     owner: Owner,
-    parts: Parts,
+    attributes: KeyAttributes,
 }
 
 impl Body for NewKeyOfAnyone {
@@ -224,7 +217,7 @@ impl Body for NewKeyOfAnyone {
             "bucket",
             "The bucket that `consumer` is in; `default` when missing.",
         );
-        let parts = Parts::read(fields);
+        let attributes = KeyAttributes::read(fields);
         let owner = match (id, name) {
             (Some(id), _) => Owner::Id(id),
             (None, Some(name)) => Owner::Named(bucket.unwrap_or_default(), name),
@@ -232,7 +225,7 @@ impl Body for NewKeyOfAnyone {
         };
         Some(Self {
             owner,
-            parts: parts?,
+            attributes: attributes?,
         })
     }
 }
@@ -287,53 +280,29 @@ async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), Guard, NewKeyOfAnyone>) -> Answered {
-    let NewKeyOfAnyone { owner, parts } = call.body;
-    make(
-        &call.store,
-        call.creation.as_ref(),
-        &call.prefix,
-        &call.stamp,
-        owner,
-        parts,
-    )
-    .await
+    let NewKeyOfAnyone { owner, attributes } = &call.body;
+    make(&call, owner.clone(), attributes.clone()).await
 }
 
-async fn create_for_consumer(call: Call<ConsumerId, (), Parts>) -> Answered {
-    let owner = Owner::Id(call.path);
-    make(
-        &call.store,
-        call.creation.as_ref(),
-        &call.prefix,
-        &call.stamp,
-        owner,
-        call.body,
-    )
-    .await
+async fn create_for_consumer(call: Call<ConsumerId, (), KeyAttributes>) -> Answered {
+    make(&call, Owner::Id(call.path), call.body.clone()).await
 }
 
-async fn make(
-    store: &Store,
-    creation: Option<&CreationKey>,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    owner: Owner,
-    parts: Parts,
-) -> Answered {
-    let Parts {
-        description,
-        expires_at,
-        scopes,
-    } = parts;
-    require_future(expires_at, stamp)?;
+async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttributes) -> Answered {
+    let Call {
+        store,
+        prefix,
+        stamp,
+        creation,
+        ..
+    } = call;
+    require_future(attributes.expires_at, stamp)?;
     let key = PlainKey::generate(prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let new = NewKey {
         owner,
         digest: key.digest(),
         hint: key.hint(),
-        expires_at,
-        scopes,
-        description,
+        attributes,
     };
     let now = stamp.at;
     let answer = |created: &CreatedKey, plain: Option<&str>| {
@@ -350,7 +319,7 @@ async fn make(
     // What is remembered for a repetition has no key: nothing that is stored ever has.
     let remembered = |made: &CreatedKey| answer(made, None);
     let made = store
-        .create_key_once(new, creation, remembered, stamp)
+        .create_key_once(new, creation.as_ref(), remembered, stamp)
         .await?;
     Ok(created(made, |made| answer(made, Some(key.expose()))))
 }
@@ -363,7 +332,6 @@ async fn show(call: Call<KeyId, (), ()>) -> Answered {
 }
 
 async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
-    find(&call.store, &call.path).await?;
     require_future(call.body.expires_at.flatten(), &call.stamp)?;
     let after = call
         .store
@@ -373,7 +341,6 @@ async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
 }
 
 async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
-    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, KeyState::Revoked, &call.stamp)
@@ -406,7 +373,6 @@ async fn enable(call: Call<KeyId, (), ()>) -> Answered {
 }
 
 async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
-    find(&call.store, &call.path).await?;
     let change = call
         .store
         .set_key_state(&call.path, state, &call.stamp)

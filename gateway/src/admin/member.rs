@@ -1,5 +1,6 @@
 //! What kinds of values calls are made of: how each is read, and its schema. The domain decides what is accepted.
 
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,11 +81,7 @@ impl Errors {
     }
 }
 
-fn text<T: FromStr<Err: std::fmt::Display>>(
-    value: &Value,
-    pointer: &str,
-    errors: &mut Errors,
-) -> Option<T> {
+fn text<T: FromStr<Err: Display>>(value: &Value, pointer: &str, errors: &mut Errors) -> Option<T> {
     let Value::String(text) = value else {
         errors.wrong_type(pointer, "a string", value);
         return None;
@@ -110,7 +107,7 @@ macro_rules! texts {
 
 texts!(
     BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
-    KeyId: key_id, LeakPolicy: leak_policy, Period: period
+    KeyId: key_id, KeyStatus: key_status, LeakPolicy: leak_policy, Period: period, When: when
 );
 
 impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
@@ -210,16 +207,6 @@ impl Member for UnixMillis {
     }
 }
 
-impl Member for When {
-    fn schema() -> Schema {
-        schemas::when()
-    }
-
-    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        text(&value, pointer, errors)
-    }
-}
-
 impl Member for HintStart {
     fn schema() -> Schema {
         schemas::text("^[!-~]+$", 1, 64).into()
@@ -237,16 +224,6 @@ impl Member for HintStart {
             ));
         }
         start.map(|start| Self(start.to_owned()))
-    }
-}
-
-impl Member for KeyStatus {
-    fn schema() -> Schema {
-        schemas::key_status()
-    }
-
-    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        text(&value, pointer, errors)
     }
 }
 
@@ -271,23 +248,35 @@ impl Member for Metadata {
     }
 }
 
+/// Reads an array: each item before the first that is wrong ends it, and then all of them together.
+fn items<T, All, E: Display>(
+    value: Value,
+    pointer: &str,
+    errors: &mut Errors,
+    item: impl Fn(&Value, &str, &mut Errors) -> Option<T>,
+    all: impl FnOnce(Vec<T>) -> Result<All, E>,
+) -> Option<All> {
+    let Value::Array(items) = value else {
+        errors.wrong_type(pointer, "an array", &value);
+        return None;
+    };
+    let read: Vec<Option<T>> = items
+        .iter()
+        .enumerate()
+        .map(|(index, value)| item(value, &format!("{pointer}/{index}"), errors))
+        .collect();
+    all(read.into_iter().collect::<Option<_>>()?)
+        .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+        .ok()
+}
+
 impl Member for Scopes {
     fn schema() -> Schema {
         schemas::scopes()
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let Value::Array(items) = value else {
-            errors.wrong_type(pointer, "an array", &value);
-            return None;
-        };
-        let scope = |(index, item)| text::<Scope>(&item, &format!("{pointer}/{index}"), errors);
-        // Each is read before the first that is wrong ends it.
-        let scopes: Vec<Option<Scope>> = items.into_iter().enumerate().map(scope).collect();
-        let scopes: Vec<Scope> = scopes.into_iter().collect::<Option<_>>()?;
-        Self::new(scopes)
-            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
-            .ok()
+        items(value, pointer, errors, text::<Scope>, Self::new)
     }
 }
 
@@ -297,28 +286,21 @@ impl Member for AllowedIps {
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let Value::Array(items) = value else {
-            errors.wrong_type(pointer, "an array", &value);
-            return None;
+        let range = |value: &Value, pointer: &str, errors: &mut Errors| {
+            text::<Range>(value, pointer, errors).map(|range| range.0)
         };
-        let range = |(index, item): (usize, Value)| {
-            let pointer = format!("{pointer}/{index}");
-            let Value::String(text) = &item else {
-                errors.wrong_type(&pointer, "a string", &item);
-                return None;
-            };
-            text.parse()
-                .map_err(|error| {
-                    let error = InvalidAllowedIps::from(error).to_string();
-                    errors.list.push(FieldError::at(&pointer, error));
-                })
-                .ok()
-        };
-        let ranges: Vec<Option<AddressRange>> = items.into_iter().enumerate().map(range).collect();
-        let ranges: Vec<AddressRange> = ranges.into_iter().collect::<Option<_>>()?;
-        Self::new(ranges)
-            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
-            .ok()
+        items(value, pointer, errors, range, Self::new)
+    }
+}
+
+/// A range that is wrong is told as of a set of them.
+struct Range(AddressRange);
+
+impl FromStr for Range {
+    type Err = InvalidAllowedIps;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
+        Ok(Self(text.parse()?))
     }
 }
 

@@ -56,7 +56,7 @@ impl PathId for ConsumerId {
     const IS_GUARDED: bool = true;
 
     async fn owner_tags(&self, store: &Store) -> Result<Tags, Problem> {
-        Ok(consumers::find(store, self).await?.tags)
+        Ok(consumers::find(store, self).await?.attributes.tags)
     }
 
     fn describe() -> Option<(&'static str, &'static str, Schema)> {

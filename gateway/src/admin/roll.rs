@@ -8,7 +8,7 @@ use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
-use crate::admin::{consumers, created, keys, text};
+use crate::admin::{consumers, created, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
 use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
 use crate::views::RolledView;
@@ -75,7 +75,6 @@ impl Body for Rolling {
 }
 
 async fn roll_key(call: Call<KeyId, (), Rolling>) -> Answered {
-    keys::find(&call.store, &call.path).await?;
     let which = Which::Key(call.path);
     roll(call, which).await
 }

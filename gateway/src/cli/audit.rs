@@ -1,9 +1,10 @@
 //! `gateway audit`: who did what to which key, when and from where.
 
+use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_key};
-use crate::cli::output::{JsonArray, Streams, Table, moment};
-use crate::keys::{Prefix, UnixMillis, When};
-use crate::store::{ACTIONS, AuditCursor, AuditFilter, Store};
+use crate::cli::output::{JsonArray, Table, moment};
+use crate::keys::When;
+use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::AuditView;
 
 /// How many rows are read at once.
@@ -47,13 +48,7 @@ pub struct AuditCommand {
 }
 
 /// Prints the rows.
-pub async fn run(
-    command: AuditCommand,
-    store: &Store,
-    prefix: &Prefix,
-    now: UnixMillis,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let AuditCommand {
         subject,
         actor,
@@ -66,7 +61,11 @@ pub async fn run(
         json,
     } = command;
     for argument in [&subject, &actor, &action].into_iter().flatten() {
-        refuse_key(argument, prefix, "an id, the name of an actor or an action")?;
+        refuse_key(
+            argument,
+            context.prefix,
+            "an id, the name of an actor or an action",
+        )?;
     }
     if let Some(action) = action.as_deref().filter(|action| !ACTIONS.contains(action)) {
         return Err(CommandError::InvalidArgument(format!(
@@ -75,14 +74,14 @@ pub async fn run(
         )));
     }
     if let Some(actor) = &actor {
-        store.require_actor(actor).await?;
+        context.store.require_actor(actor).await?;
     }
     let filter = AuditFilter {
         subject_id: subject,
         actor,
         action,
-        since: since.map(|since| since.ago(now)),
-        until: until.map(|until| until.ago(now)),
+        since: since.map(|since| since.ago(context.stamp.at)),
+        until: until.map(|until| until.ago(context.stamp.at)),
     };
     let mut table = Table::new([
         "NUMBER", "AT", "ACTOR", "FROM", "ACTION", "SUBJECT", "DETAIL",
@@ -93,14 +92,15 @@ pub async fn run(
     while left > 0 {
         // One more than is shown tells whether there is more.
         let wanted = left.min(PAGE);
-        let mut page = store
+        let mut page = context
+            .store
             .audit(&filter, before, wanted.saturating_add(1))
             .await?;
         is_cut = page.len() > wanted as usize;
         page.truncate(wanted as usize);
         for row in &page {
             if json {
-                array.element(streams.out, &AuditView::of(row))?;
+                array.element(context.streams.out, &AuditView::of(row))?;
             } else {
                 let source = row.source.clone().unwrap_or_else(|| "-".to_owned());
                 table.row([
@@ -115,7 +115,7 @@ pub async fn run(
             }
         }
         if !json {
-            table.flush(streams.out)?;
+            table.flush(context.streams.out)?;
         }
         let Some(last) = page.last() else { break };
         before = Some(last.cursor());
@@ -127,17 +127,19 @@ pub async fn run(
         }
     }
     if json {
-        array.finish(streams.out)?;
+        array.finish(context.streams.out)?;
     } else {
-        table.flush(streams.out)?;
+        table.flush(context.streams.out)?;
     }
-    streams.out.flush()?;
+    context.streams.out.flush()?;
     match before {
-        Some(AuditCursor(last)) if is_cut => streams.remark(format_args!(
+        Some(AuditCursor(last)) if is_cut => context.streams.remark(format_args!(
             "there are older rows: `--before {last}` shows the next, `--all` all"
         )),
         Some(_) => {}
-        None => streams.remark(format_args!("no row of the audit is like that")),
+        None => context
+            .streams
+            .remark(format_args!("no row of the audit is like that")),
     }
     Ok(())
 }

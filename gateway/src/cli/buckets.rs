@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment};
 use crate::keys::when::parse_span;
 use crate::keys::{BucketName, Prefix};
-use crate::store::{
-    BucketEdit, LeakPolicy, LeakRule, NewBucket, Stamp, Store, StoreError, StoredBucket,
-};
+use crate::store::{BucketEdit, LeakPolicy, LeakRule, NewBucket, StoreError, StoredBucket};
 use crate::views::BucketView;
 use crate::views::schemas::MAX_GRACE_SECONDS;
 
@@ -79,13 +78,7 @@ pub struct Leaks {
 }
 
 /// Runs one of the commands.
-pub async fn run(
-    command: BucketsCommand,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     match command {
         BucketsCommand::Create { name, leaks, json } => {
             let usual = LeakRule::default();
@@ -94,21 +87,25 @@ pub async fn run(
                 grace: leaks.leak_grace.unwrap_or(usual.grace),
             };
             let new = NewBucket {
-                name: read_name(&name, prefix)?,
+                name: read_name(&name, context.prefix)?,
                 leaks: rule,
             };
-            print(&store.create_bucket(new, stamp).await?, json, streams)?;
+            print(
+                &context.store.create_bucket(new, context.stamp).await?,
+                json,
+                &mut context.streams,
+            )?;
         }
-        BucketsCommand::List { json } => list(json, store, streams).await?,
+        BucketsCommand::List { json } => list(json, context).await?,
         BucketsCommand::Show { name, json } => {
-            let name = read_name(&name, prefix)?;
-            let found = store.bucket(&name).await?;
+            let name = read_name(&name, context.prefix)?;
+            let found = context.store.bucket(&name).await?;
             print(
                 &found.ok_or_else(|| StoreError::UnknownBucket {
                     wanted: name.to_string(),
                 })?,
                 json,
-                streams,
+                &mut context.streams,
             )?;
         }
         BucketsCommand::Update {
@@ -124,15 +121,16 @@ pub async fn run(
                 leak_grace,
             };
             print(
-                &store
-                    .update_bucket(&read_name(&name, prefix)?, edit, stamp)
+                &context
+                    .store
+                    .update_bucket(&read_name(&name, context.prefix)?, edit, context.stamp)
                     .await?,
                 json,
-                streams,
+                &mut context.streams,
             )?;
         }
     }
-    Ok(streams.out.flush()?)
+    Ok(context.streams.out.flush()?)
 }
 
 impl InBucket {
@@ -156,15 +154,15 @@ impl InBucket {
     }
 }
 
-async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
+async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
     let mut table = Table::new(["NAME", "LEAKED KEYS", "GRACE", "CREATED"]);
     let mut array = JsonArray::default();
     let mut after = String::new();
     loop {
-        let page = store.buckets(&after, PAGE).await?;
+        let page = context.store.buckets(&after, PAGE).await?;
         for bucket in &page {
             if json {
-                array.element(streams.out, &BucketView::of(bucket))?;
+                array.element(context.streams.out, &BucketView::of(bucket))?;
             } else {
                 table.row([
                     bucket.name.to_string(),
@@ -175,11 +173,11 @@ async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<()
             }
         }
         if !json {
-            table.flush(streams.out)?;
+            table.flush(context.streams.out)?;
         }
         match page.last() {
             Some(last) => after = last.name.to_string(),
-            None if json => return Ok(array.finish(streams.out)?),
+            None if json => return Ok(array.finish(context.streams.out)?),
             None => return Ok(()),
         }
     }

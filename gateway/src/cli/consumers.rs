@@ -1,14 +1,15 @@
 //! `gateway consumers …`
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
-    Prefix, Scope, Scopes, Tag, Tags,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix,
+    Scope, Scopes, Tag, Tags,
 };
-use crate::store::{ConsumerEdit, NewConsumer, Stamp, Store, StoreError, StoredConsumer};
+use crate::store::{ConsumerAttributes, ConsumerEdit, NewConsumer, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
 /// How many consumers are read at once.
@@ -138,58 +139,26 @@ pub struct UpdateConsumer {
 #[derive(Clone, Debug)]
 struct OrEmpty<T>(Option<T>);
 
-/// What is said of a consumer in free texts, which are stored and shown.
-struct Texts<'c> {
-    custom_id: Option<&'c CustomId>,
-    description: Option<&'c Description>,
-    metadata: Option<&'c Metadata>,
-    scopes: &'c [Scope],
-    tags: &'c [Tag],
-}
-
 /// Runs one of the commands.
-pub async fn run(
-    command: ConsumersCommand,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
-        ConsumersCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
+        ConsumersCommand::Create(create) => create.run(context).await,
         ConsumersCommand::List { bucket, json } => {
-            list(&bucket.name(prefix)?, json, store, streams).await
+            list(&bucket.name(context.prefix)?, json, context).await
         }
         ConsumersCommand::Show {
             consumer,
             bucket,
             json,
-        } => {
-            show(
-                find(&consumer, &bucket, store, prefix).await?,
-                json,
-                store,
-                streams,
-            )
-            .await
-        }
-        ConsumersCommand::Update(update) => update.run(store, prefix, stamp, streams).await,
+        } => show(find(&consumer, &bucket, context).await?, json, context).await,
+        ConsumersCommand::Update(update) => update.run(context).await,
         ConsumersCommand::Delete {
             consumer,
             bucket,
             json,
-        } => {
-            delete(
-                find(&consumer, &bucket, store, prefix).await?.consumer,
-                json,
-                store,
-                stamp,
-                streams,
-            )
-            .await
-        }
+        } => delete(find(&consumer, &bucket, context).await?, json, context).await,
     };
-    match outcome.and_then(|()| Ok(streams.out.flush()?)) {
+    match outcome.and_then(|()| Ok(context.streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
     }
@@ -199,17 +168,19 @@ pub async fn run(
 pub(super) async fn find(
     argument: &str,
     bucket: &InBucket,
-    store: &Store,
-    prefix: &Prefix,
+    context: &Context<'_>,
 ) -> Result<StoredConsumer, CommandError> {
-    refuse_key(argument, prefix, "the name or the id of a consumer")?;
+    refuse_key(argument, context.prefix, "the name or the id of a consumer")?;
     let found = match argument.parse::<ConsumerId>() {
-        Ok(id) => store.consumer(&id).await?,
+        Ok(id) => context.store.consumer(&id).await?,
         Err(_) => {
-            let bucket = bucket.name(prefix)?;
-            let found = store.consumer_named(&bucket, &argument.parse()?).await?;
+            let bucket = bucket.name(context.prefix)?;
+            let found = context
+                .store
+                .consumer_named(&bucket, &argument.parse()?)
+                .await?;
             if found.is_none() {
-                store.require_bucket(&bucket).await?;
+                context.store.require_bucket(&bucket).await?;
             }
             found
         }
@@ -226,58 +197,36 @@ pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, 
 }
 
 impl CreateConsumer {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        let texts = Texts {
-            custom_id: self.custom_id.as_ref(),
-            description: self.description.as_ref(),
-            metadata: self.metadata.as_ref(),
-            scopes: &self.scopes,
-            tags: &self.tags,
-        };
-        texts.refuse_keys(prefix)?;
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let new = NewConsumer {
-            bucket: self.bucket.name(prefix)?,
-            name: new_name(&self.name, prefix)?,
-            custom_id: self.custom_id,
-            description: self.description,
-            metadata: self.metadata,
-            scopes: Scopes::new(self.scopes)?,
-            allowed_ips: ranges(&self.allowed_ips)?,
-            tags: Tags::new(self.tags)?,
+            bucket: self.bucket.name(context.prefix)?,
+            name: new_name(&self.name, context.prefix)?,
+            attributes: ConsumerAttributes {
+                custom_id: self.custom_id,
+                description: self.description,
+                metadata: self.metadata,
+                scopes: Scopes::new(self.scopes)?,
+                allowed_ips: ranges(&self.allowed_ips)?,
+                tags: Tags::new(self.tags)?,
+            },
         };
+        refuse_keys_in(&new.attributes, context.prefix)?;
         print(
-            &store.create_consumer(new, stamp).await?,
+            &context.store.create_consumer(new, context.stamp).await?,
             None,
             self.json,
-            streams,
+            &mut context.streams,
         )
     }
 }
 
 impl UpdateConsumer {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        let texts = Texts {
-            custom_id: self.custom_id.as_ref().and_then(|value| value.0.as_ref()),
-            description: self.description.as_ref().and_then(|value| value.0.as_ref()),
-            metadata: self.metadata.as_ref().and_then(|value| value.0.as_ref()),
-            scopes: &self.scopes,
-            tags: &self.tags,
-        };
-        texts.refuse_keys(prefix)?;
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let edit = ConsumerEdit {
-            name: self.name.map(|name| new_name(&name, prefix)).transpose()?,
+            name: self
+                .name
+                .map(|name| new_name(&name, context.prefix))
+                .transpose()?,
             custom_id: self.custom_id.map(|value| value.0),
             description: self.description.map(|value| value.0),
             metadata: self.metadata.map(|value| value.0),
@@ -291,82 +240,89 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
-        let id = find(&self.consumer, &self.bucket, store, prefix)
-            .await?
-            .consumer
-            .id;
+        let mut said = ConsumerAttributes::default();
+        edit.clone().apply(&mut said);
+        refuse_keys_in(&said, context.prefix)?;
+        let id = find(&self.consumer, &self.bucket, context).await?.id;
         print(
-            &store.update_consumer(&id, edit, stamp).await?,
+            &context
+                .store
+                .update_consumer(&id, edit, context.stamp)
+                .await?,
             None,
             self.json,
-            streams,
+            &mut context.streams,
         )
     }
 }
 
-impl Texts<'_> {
-    /// Refuses a key in any of them.
-    fn refuse_keys(&self, prefix: &Prefix) -> Result<(), CommandError> {
-        refuse_keys(
-            self.custom_id.map(CustomId::as_str),
-            prefix,
-            "the id of your own system, without a key in it",
-        )?;
-        refuse_keys(
-            self.description.map(Description::as_str),
-            prefix,
-            "a note, without a key in it",
-        )?;
-        refuse_keys(
-            self.metadata.map(Metadata::as_str),
-            prefix,
-            "metadata, without a key in it",
-        )?;
-        refuse_keys(
-            self.scopes.iter().map(Scope::as_str),
-            prefix,
-            "scopes, without a key in them",
-        )?;
-        refuse_keys(
-            self.tags.iter().flat_map(|tag| [tag.name(), tag.value()]),
-            prefix,
-            "tags, without a key in them",
-        )
-    }
+/// Refuses a key in anything that is said of a consumer: it is stored and shown.
+fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+    let ConsumerAttributes {
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips: _,
+        tags,
+    } = said;
+    refuse_keys(
+        custom_id.as_ref().map(CustomId::as_str),
+        prefix,
+        "the id of your own system, without a key in it",
+    )?;
+    refuse_keys(
+        description.as_ref().map(Description::as_str),
+        prefix,
+        "a note, without a key in it",
+    )?;
+    refuse_keys(
+        metadata.as_ref().map(Metadata::as_str),
+        prefix,
+        "metadata, without a key in it",
+    )?;
+    refuse_keys(scopes.iter(), prefix, "scopes, without a key in them")?;
+    refuse_keys(
+        tags.iter().flat_map(|(name, value)| [name, value]),
+        prefix,
+        "tags, without a key in them",
+    )
 }
 
 async fn list(
     bucket: &BucketName,
     json: bool,
-    store: &Store,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    store.require_bucket(bucket).await?;
+    context.store.require_bucket(bucket).await?;
     let mut table = Table::new(["NAME", "ID", "CUSTOM ID", "SCOPES", "CREATED"]);
     let mut array = JsonArray::default();
     let mut after = None;
     loop {
-        let page = store.consumers(bucket, after.as_ref(), PAGE).await?;
+        let page = context
+            .store
+            .consumers(bucket, after.as_ref(), PAGE)
+            .await?;
         for stored in &page {
             if json {
-                array.element(streams.out, &ConsumerView::of(stored))?;
+                array.element(context.streams.out, &ConsumerView::of(stored))?;
                 continue;
             }
-            let consumer = &stored.consumer;
+            let attributes = &stored.attributes;
             table.row([
-                consumer.name.to_string(),
-                consumer.id.to_string(),
-                or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
-                or_dash(consumer.scopes.as_str()),
+                stored.name.to_string(),
+                stored.id.to_string(),
+                or_dash(attributes.custom_id.as_ref().map_or("", CustomId::as_str)),
+                or_dash(attributes.scopes.as_str()),
                 moment(stored.created_at),
             ]);
         }
         if !json {
-            table.flush(streams.out)?;
+            table.flush(context.streams.out)?;
         }
         match page.last() {
-            Some(last) => after = Some(last.consumer.name.clone()),
-            None if json => return Ok(array.finish(streams.out)?),
+            Some(last) => after = Some(last.name.clone()),
+            None if json => return Ok(array.finish(context.streams.out)?),
             None => return Ok(()),
         }
     }
@@ -375,24 +331,24 @@ async fn list(
 async fn show(
     stored: StoredConsumer,
     json: bool,
-    store: &Store,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let keys = store.count_keys(&stored.consumer.id).await?;
-    print(&stored, Some(keys), json, streams)
+    let keys = context.store.count_keys(&stored.id).await?;
+    print(&stored, Some(keys), json, &mut context.streams)
 }
 
 async fn delete(
-    consumer: Consumer,
+    consumer: StoredConsumer,
     json: bool,
-    store: &Store,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let deleted_keys = store.delete_consumer(&consumer.id, stamp).await?;
+    let deleted_keys = context
+        .store
+        .delete_consumer(&consumer.id, context.stamp)
+        .await?;
     let name = consumer.name.as_str();
     if json {
-        return Ok(streams.json(&DeletedConsumerView {
+        return Ok(context.streams.json(&DeletedConsumerView {
             id: consumer.id,
             name,
             deleted_keys,
@@ -400,7 +356,7 @@ async fn delete(
     }
     let keys = if deleted_keys == 1 { "key" } else { "keys" };
     Ok(writeln!(
-        streams.out,
+        context.streams.out,
         "deleted consumer {name} ({}) and its {deleted_keys} {keys}",
         consumer.id
     )?)
@@ -415,35 +371,41 @@ fn print(
     if json {
         return Ok(streams.json(&ConsumerView::of(stored))?);
     }
-    let consumer = &stored.consumer;
-    let tags: Vec<String> = stored
-        .tags
+    let ConsumerAttributes {
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+    } = &stored.attributes;
+    let tags: Vec<String> = tags
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let mut lines = vec![
-        ("name", consumer.name.to_string()),
-        ("id", consumer.id.to_string()),
-        ("bucket", consumer.bucket.to_string()),
+        ("name", stored.name.to_string()),
+        ("id", stored.id.to_string()),
+        ("bucket", stored.bucket.to_string()),
         (
             "custom id",
-            or_dash(consumer.custom_id.as_ref().map_or("", CustomId::as_str)),
+            or_dash(custom_id.as_ref().map_or("", CustomId::as_str)),
         ),
         (
             "description",
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(description.as_ref().map_or("", Description::as_str)),
         ),
         (
             "metadata",
-            or_dash(consumer.metadata.as_ref().map_or("", Metadata::as_str)),
+            or_dash(metadata.as_ref().map_or("", Metadata::as_str)),
         ),
-        ("scopes", or_dash(consumer.scopes.as_str())),
+        ("scopes", or_dash(scopes.as_str())),
         (
             "allowed from",
-            if consumer.allowed_ips.is_empty() {
+            if allowed_ips.is_empty() {
                 "anywhere".to_owned()
             } else {
-                consumer.allowed_ips.to_string()
+                allowed_ips.to_string()
             },
         ),
         ("tags", or_dash(&tags.join(" "))),

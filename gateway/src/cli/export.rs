@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_keys};
-use crate::cli::output::Streams;
-use crate::import::line::{HEADER, Line, cells};
-use crate::keys::{BucketName, Prefix};
+use crate::import::column::Column;
+use crate::import::line::{Line, cells, columns};
+use crate::keys::BucketName;
 use crate::store::{Store, TransferRow};
 
 /// Export consumers and keys, with digests in place of the keys.
@@ -48,9 +49,7 @@ enum Sink<W: Write> {
 /// Exports what the arguments say.
 pub async fn run(
     arguments: ExportArguments,
-    store: &Store,
-    prefix: &Prefix,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     let ExportArguments {
         bucket,
@@ -59,9 +58,9 @@ pub async fn run(
         force,
     } = arguments;
     let named = bucket.as_ref().map(BucketName::as_str);
-    refuse_keys(named, prefix, "the name of a bucket")?;
+    refuse_keys(named, context.prefix, "the name of a bucket")?;
     let Some(path) = out else {
-        export(bucket, format, store, &mut *streams.out).await?;
+        export(bucket, format, context.store, &mut *context.streams.out).await?;
         return Ok(());
     };
     let failed = |source| CommandError::Unwritten {
@@ -77,7 +76,7 @@ pub async fn run(
         .open(&beside)
         .map_err(failed)?;
     let written = async {
-        let rows = export(bucket, format, store, &file).await?;
+        let rows = export(bucket, format, context.store, &file).await?;
         file.sync_all()?;
         if force {
             std::fs::rename(&beside, &path)?;
@@ -86,7 +85,9 @@ pub async fn run(
     };
     match written.await {
         Ok(rows) => {
-            streams.remark(format_args!("wrote {rows} lines to {}", path.display()));
+            context
+                .streams
+                .remark(format_args!("wrote {rows} lines to {}", path.display()));
             Ok(())
         }
         Err(error) => {
@@ -122,7 +123,7 @@ impl<W: Write> Sink<W> {
     fn begin(&mut self) -> io::Result<()> {
         match self {
             Self::Jsonl(_) => Ok(()),
-            Self::Csv(writer) => Ok(writer.write_record(HEADER)?),
+            Self::Csv(writer) => Ok(writer.write_record(columns().map(Column::as_str))?),
         }
     }
 
@@ -132,7 +133,7 @@ impl<W: Write> Sink<W> {
                 serde_json::to_writer(&mut *writer, &Line::of(row))?;
                 writer.write_all(b"\n")
             }
-            Self::Csv(writer) => Ok(writer.write_record(cells(row))?),
+            Self::Csv(writer) => Ok(writer.write_record(cells(&Line::of(row)))?),
         }
     }
 

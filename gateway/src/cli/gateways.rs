@@ -1,8 +1,9 @@
 //! `gateway gateways`: which gateways follow the store, and how far each has come.
 
+use crate::cli::Context;
 use crate::cli::error::CommandError;
-use crate::cli::output::{JsonArray, Streams, Table, moment};
-use crate::store::{FollowingGateway, GatewayId, Stamp, Store};
+use crate::cli::output::{JsonArray, Table, moment};
+use crate::store::{FollowingGateway, GatewayId};
 use crate::views::GatewayView;
 
 /// How to print them.
@@ -30,28 +31,23 @@ enum Action {
 }
 
 /// Prints the gateways, or forgets one.
-pub async fn run(
-    command: &GatewaysCommand,
-    store: &Store,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: &GatewaysCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     match &command.action {
-        None => list(command.json, store, streams).await?,
-        Some(Action::Forget { id, json }) => forget(id, *json, store, stamp, streams).await?,
+        None => list(command.json, context).await?,
+        Some(Action::Forget { id, json }) => forget(id, *json, context).await?,
     }
-    Ok(streams.out.flush()?)
+    Ok(context.streams.out.flush()?)
 }
 
-async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<(), CommandError> {
-    let newest = store.newest_revision().await?;
-    let gateways = store.gateways().await?;
+async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let newest = context.store.newest_revision().await?;
+    let gateways = context.store.gateways().await?;
     if json {
         let mut array = JsonArray::default();
-        gateways
-            .iter()
-            .try_for_each(|gateway| array.element(streams.out, &GatewayView::of(gateway)))?;
-        return Ok(array.finish(streams.out)?);
+        gateways.iter().try_for_each(|gateway| {
+            array.element(context.streams.out, &GatewayView::of(gateway))
+        })?;
+        return Ok(array.finish(context.streams.out)?);
     }
     let mut table = Table::new(["NAME", "STATE", "CHANGES BEHIND", "SEEN", "STARTED", "ID"]);
     for gateway in gateways {
@@ -64,25 +60,19 @@ async fn list(json: bool, store: &Store, streams: &mut Streams<'_>) -> Result<()
             gateway.id,
         ]);
     }
-    Ok(table.flush(streams.out)?)
+    Ok(table.flush(context.streams.out)?)
 }
 
-async fn forget(
-    id: &GatewayId,
-    json: bool,
-    store: &Store,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
-    let forgotten = store.forget_gateway(id, stamp).await?;
+async fn forget(id: &GatewayId, json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let forgotten = context.store.forget_gateway(id, context.stamp).await?;
     let forgotten = forgotten.ok_or_else(|| {
         CommandError::InvalidArgument(format!("there is no gateway {id} that follows this store"))
     })?;
     if json {
-        return Ok(streams.json(&GatewayView::of(&forgotten))?);
+        return Ok(context.streams.json(&GatewayView::of(&forgotten))?);
     }
     Ok(writeln!(
-        streams.out,
+        context.streams.out,
         "gateway {} ({id}) is forgotten",
         forgotten.name
     )?)

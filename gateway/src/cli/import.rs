@@ -17,10 +17,10 @@ use clap::ValueEnum;
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::import::progress::Progress;
 use crate::cli::import::summary::Summary;
-use crate::cli::output::Streams;
 use crate::import::fields::Defaults;
 use crate::import::format::{self, Format};
 use crate::import::reading::{BadLine, Counted, ReadError, Rows};
@@ -80,36 +80,39 @@ enum OnDuplicate {
 /// Imports what the arguments say.
 pub async fn run(
     arguments: ImportArguments,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     refuse_key(
         &arguments.file.to_string_lossy(),
-        prefix,
+        context.prefix,
         "the name of a file",
     )?;
-    refuse_key(arguments.bucket.as_str(), prefix, "the name of a bucket")?;
+    refuse_key(
+        arguments.bucket.as_str(),
+        context.prefix,
+        "the name of a bucket",
+    )?;
     refuse_keys(
         arguments.ignored.iter().map(String::as_str),
-        prefix,
+        context.prefix,
         "the name of a column",
     )?;
-    store.require_bucket(&arguments.bucket).await?;
+    context.store.require_bucket(&arguments.bucket).await?;
     let mut import = Import {
         arguments,
-        store,
-        stamp,
+        store: context.store,
+        stamp: context.stamp,
         summary: Summary::default(),
     };
-    let outcome = import.run(prefix).await;
-    import.summary.print(import.arguments.json, streams)?;
+    let outcome = import.run(context.prefix).await;
+    import
+        .summary
+        .print(import.arguments.json, &mut context.streams)?;
     if outcome.is_ok() && import.summary.is_all_there() {
-        streams.remark(format_args!(
+        context.streams.remark(format_args!(
             "nothing was new: all of it is in {} already. If it was to be copied from there, that is also where it came from: \
              DATABASE_URL, where it is set, counts before the file of `--config`",
-            store.location()
+            context.store.location()
         ));
     }
     outcome

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use crate::cli::Context;
 use crate::cli::output::{Streams, moment};
-use crate::store::{Confirmation, Store, WaitFor};
+use crate::store::{Confirmation, WaitFor};
 
 /// How long a command waits for the gateways.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits for the gateways that run, and names those that have not said in time that they go by the change. It is made all
 /// the same, so that is no failure.
-pub(super) async fn wait(store: &Store, streams: &mut Streams<'_>) {
+pub(super) async fn wait(context: &mut Context<'_>) {
+    let streams = &mut context.streams;
     let _ = streams.out.flush();
-    match store.confirmed_by(WaitFor::Live, WITHIN).await {
+    match context.store.confirmed_by(WaitFor::Live, WITHIN).await {
         Ok(confirmation) => name_others(&confirmation, streams),
         Err(error) => streams.remark(format_args!(
             "it is done, but whether the gateways go by it is not known: {error}"

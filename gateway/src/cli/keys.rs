@@ -4,9 +4,11 @@
 
 mod find;
 mod list;
+mod roll;
 
 use std::time::Duration;
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
@@ -14,6 +16,7 @@ use crate::cli::in_force;
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::keys::find::FindKey;
 use crate::cli::keys::list::ListKeys;
+use crate::cli::keys::roll::RollKey;
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
 use crate::keys::when::parse_span;
@@ -22,10 +25,9 @@ use crate::keys::{
     Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, NewKey, Owner, Roll, RolledKeys, Stamp, Store, StoreError, StoredConsumer,
-    StoredKey, WaitFor, Which,
+    CreatedKey, KeyAttributes, NewKey, Owner, Store, StoreError, StoredKey, WaitFor,
 };
-use crate::views::{KeyView, MAX_ENDING_SHOWN, RolledView};
+use crate::views::KeyView;
 
 /// Work on the keys in the store.
 #[derive(Debug, clap::Subcommand)]
@@ -109,51 +111,22 @@ pub struct RevokeKey {
     timeout: Duration,
 }
 
-/// What takes whose place.
-#[derive(Debug, clap::Args)]
-pub struct RollKey {
-    /// The id of the key, `key_…`; never the key itself.
-    #[arg(value_name = "ID", required_unless_present = "consumer")]
-    id: Option<String>,
-    /// All good keys of this consumer. The new one inherits from the newest.
-    #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
-    consumer: Option<String>,
-    #[command(flatten)]
-    bucket: InBucket,
-    /// How long the old keys go on, at most: a length of time such as `7d`, `12h` or `500ms`; `0s` ends them at once. None ever lives longer for it.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
-    grace: Duration,
-    /// Print a JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs one of the commands.
-pub async fn run(
-    command: KeysCommand,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
+pub async fn run(command: KeysCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
-        KeysCommand::Create(create) => create.run(store, prefix, stamp, streams).await,
-        KeysCommand::List(list) => list.run(store, prefix, stamp, streams).await,
-        KeysCommand::Find(find) => find.run(store, prefix, stamp, streams).await,
-        KeysCommand::Show(key) => show(key, store, prefix, stamp, streams).await,
-        KeysCommand::Revoke(revoke) => revoke.run(store, prefix, stamp, streams).await,
-        KeysCommand::Roll(roll) => roll.run(store, prefix, stamp, streams).await,
-        KeysCommand::Disable(key) => {
-            set_state(key, KeyState::Disabled, store, prefix, stamp, streams).await
-        }
-        KeysCommand::Enable(key) => {
-            set_state(key, KeyState::Active, store, prefix, stamp, streams).await
-        }
-        KeysCommand::Check(check) => check.run(prefix, streams),
-        KeysCommand::ReportLeak(report) => report.run(store, prefix, stamp, streams).await,
-        KeysCommand::Pattern(pattern) => pattern.run(prefix, streams),
+        KeysCommand::Create(create) => create.run(context).await,
+        KeysCommand::List(list) => list.run(context).await,
+        KeysCommand::Find(find) => find.run(context).await,
+        KeysCommand::Show(key) => show(key, context).await,
+        KeysCommand::Revoke(revoke) => revoke.run(context).await,
+        KeysCommand::Roll(roll) => roll.run(context).await,
+        KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, context).await,
+        KeysCommand::Enable(key) => set_state(key, KeyState::Active, context).await,
+        KeysCommand::Check(check) => check.run(context.prefix, &mut context.streams),
+        KeysCommand::ReportLeak(report) => report.run(context).await,
+        KeysCommand::Pattern(pattern) => pattern.run(context.prefix, &mut context.streams),
     };
-    match outcome.and_then(|()| Ok(streams.out.flush()?)) {
+    match outcome.and_then(|()| Ok(context.streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
     }
@@ -167,53 +140,52 @@ impl KeysCommand {
 }
 
 impl CreateKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        refuse_keys(
-            self.description.as_ref().map(Description::as_str),
-            prefix,
-            "a note, without a key in it",
-        )?;
-        refuse_keys(
-            self.scopes.iter().map(Scope::as_str),
-            prefix,
-            "scopes, without a key in them",
-        )?;
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let attributes = KeyAttributes {
+            description: self.description.clone(),
+            expires_at: self
+                .expires
+                .map(|expires| end_of(expires, context.stamp.at))
+                .transpose()?,
+            scopes: (!self.scopes.is_empty())
+                .then(|| Scopes::new(self.scopes.clone()))
+                .transpose()?,
+        };
+        refuse_keys_in(&attributes, context.prefix)?;
         let owner = match self.consumer.parse::<ConsumerId>() {
             Ok(id) => Owner::Id(id),
             Err(_) => {
-                let bucket = self.bucket.name(prefix)?;
-                let name = consumers::new_name(&self.consumer, prefix)?;
-                if store.consumer_named(&bucket, &name).await?.is_none() {
-                    self.may_make(&bucket, &name, store).await?;
+                let bucket = self.bucket.name(context.prefix)?;
+                let name = consumers::new_name(&self.consumer, context.prefix)?;
+                if context
+                    .store
+                    .consumer_named(&bucket, &name)
+                    .await?
+                    .is_none()
+                {
+                    self.may_make(&bucket, &name, context.store).await?;
                 }
                 Owner::Named(bucket, name)
             }
         };
-        let key = PlainKey::generate(prefix)?;
+        let key = PlainKey::generate(context.prefix)?;
         let new = NewKey {
             owner,
             digest: key.digest(),
             hint: key.hint(),
-            expires_at: self
-                .expires
-                .map(|expires| end_of(expires, stamp.at))
-                .transpose()?,
-            scopes: (!self.scopes.is_empty())
-                .then(|| Scopes::new(self.scopes))
-                .transpose()?,
-            description: self.description,
+            attributes,
         };
-        let created = store.create_key(new, stamp).await?;
+        let created = context.store.create_key(new, context.stamp).await?;
         let id = created.key.id;
         // From here on only this process knows the key: that it cannot be printed is a failure, also into a closed pipe.
-        print_created(&created, &key, self.json, stamp.at, streams)
-            .map_err(|source| CommandError::Unprinted { id, source })
+        print_created(
+            &created,
+            &key,
+            self.json,
+            context.stamp.at,
+            &mut context.streams,
+        )
+        .map_err(|source| CommandError::Unprinted { id, source })
     }
 
     /// Refuses to make a consumer that may be another one, mistyped.
@@ -239,22 +211,38 @@ impl CreateKey {
     }
 }
 
+/// Refuses a key in anything that is said of a key: it is stored and shown.
+fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+    let KeyAttributes {
+        description,
+        expires_at: _,
+        scopes,
+    } = said;
+    refuse_keys(
+        description.as_ref().map(Description::as_str),
+        prefix,
+        "a note, without a key in it",
+    )?;
+    refuse_keys(
+        scopes.iter().flat_map(Scopes::iter),
+        prefix,
+        "scopes, without a key in them",
+    )
+}
+
 impl RevokeKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        set_state(self.key, KeyState::Revoked, store, prefix, stamp, streams).await?;
+    async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        set_state(self.key, KeyState::Revoked, context).await?;
         if !self.wait {
             return Ok(());
         }
-        streams.out.flush()?;
-        let confirmation = store.confirmed_by(WaitFor::All, self.timeout).await?;
-        store.waited_for();
-        in_force::name_silent(&confirmation, streams);
+        context.streams.out.flush()?;
+        let confirmation = context
+            .store
+            .confirmed_by(WaitFor::All, self.timeout)
+            .await?;
+        context.store.waited_for();
+        in_force::name_silent(&confirmation, &mut context.streams);
         if !confirmation.is_whole(self.ignore_silent) {
             let others = confirmation.missing.iter().chain(&confirmation.silent);
             let names: Vec<String> = others.map(|gateway| gateway.name.clone()).collect();
@@ -265,93 +253,19 @@ impl RevokeKey {
         }
         match confirmation.confirmed.len() {
             0 if confirmation.refusing.is_empty() => {
-                streams.remark(format_args!(
+                context.streams.remark(format_args!(
                     "no gateway has announced itself to this store"
                 ));
             }
-            1 => streams.remark(format_args!("confirmed by 1 gateway")),
-            confirmed => streams.remark(format_args!("confirmed by {confirmed} gateways")),
+            1 => context
+                .streams
+                .remark(format_args!("confirmed by 1 gateway")),
+            confirmed => context
+                .streams
+                .remark(format_args!("confirmed by {confirmed} gateways")),
         }
         Ok(())
     }
-}
-
-impl RollKey {
-    async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        let which = match (&self.id, &self.consumer) {
-            (Some(id), _) => Which::Key(key_id(id, prefix)?),
-            (None, Some(consumer)) => Which::AllOf(
-                consumers::find(consumer, &self.bucket, store, prefix)
-                    .await?
-                    .consumer
-                    .id,
-            ),
-            // The parser demands one of them.
-            (None, None) => {
-                return Err(CommandError::InvalidArgument(
-                    "name a key or a consumer".to_owned(),
-                ));
-            }
-        };
-        // A key without an end would get one that no calendar has.
-        if !stamp.at.after(self.grace).is_representable() {
-            return Err(CommandError::InvalidArgument(
-                "a grace period ends before the year 10000".to_owned(),
-            ));
-        }
-        let key = PlainKey::generate(prefix)?;
-        let roll = Roll {
-            which,
-            digest: key.digest(),
-            hint: key.hint(),
-            grace: self.grace,
-        };
-        let rolled = store.roll(roll, stamp).await?;
-        let id = rolled.key.id;
-        // From here on only this process knows the key.
-        print_rolled(&rolled, &key, self.json, stamp.at, streams)
-            .map_err(|source| CommandError::Unprinted { id, source })
-    }
-}
-
-fn print_rolled(
-    rolled: &RolledKeys,
-    key: &PlainKey,
-    json: bool,
-    now: UnixMillis,
-    streams: &mut Streams<'_>,
-) -> std::io::Result<()> {
-    if json {
-        streams.json(&RolledView::of(rolled, now).with_key(key.expose()))?;
-    } else {
-        writeln!(streams.out, "{}", key.expose())?;
-    }
-    streams.out.flush()?;
-    streams.remark(format_args!(
-        "created key {} of consumer {}",
-        rolled.key.id, rolled.key.consumer_name
-    ));
-    for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
-        let end = moment_or(ending.expires_at, "never");
-        streams.remark(format_args!(
-            "key {} ({}…) ends at {end}",
-            ending.id, ending.hint
-        ));
-    }
-    match rolled.ending.len().saturating_sub(MAX_ENDING_SHOWN) {
-        0 => {}
-        more => streams.remark(format_args!("… and {more} more")),
-    }
-    streams.remark(format_args!(
-        "keep the key now: it is not stored and will not be shown again"
-    ));
-    Ok(())
 }
 
 fn print_created(
@@ -365,7 +279,7 @@ fn print_created(
         key: stored,
         new_consumer,
     } = created;
-    if let Some(StoredConsumer { consumer, .. }) = new_consumer {
+    if let Some(consumer) = new_consumer {
         streams.remark(format_args!(
             "created consumer {} ({}): there was none of this name; `--existing-consumer` makes none",
             consumer.name, consumer.id
@@ -380,7 +294,7 @@ fn print_created(
         writeln!(streams.out, "{}", key.expose())?;
     }
     streams.out.flush()?;
-    let end = stored.expires_at.map_or_else(
+    let end = stored.attributes.expires_at.map_or_else(
         || "never expires".to_owned(),
         |end| format!("expires {}", moment(end)),
     );
@@ -394,19 +308,19 @@ fn print_created(
     Ok(())
 }
 
-async fn show(
-    key: OneKey,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
-) -> Result<(), CommandError> {
-    let id = key.id(prefix)?;
-    let stored = store.key(&id).await?.ok_or(StoreError::UnknownKey(id))?;
+async fn show(key: OneKey, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let id = key.id(context.prefix)?;
+    let stored = context
+        .store
+        .key(&id)
+        .await?
+        .ok_or(StoreError::UnknownKey(id))?;
     if key.json {
-        return Ok(streams.json(&KeyView::of(&stored, stamp.at))?);
+        return Ok(context
+            .streams
+            .json(&KeyView::of(&stored, context.stamp.at))?);
     }
-    Ok(print_key(&stored, stamp.at, streams)?)
+    Ok(print_key(&stored, context.stamp.at, &mut context.streams)?)
 }
 
 /// Prints what is known of a key, for people.
@@ -416,6 +330,11 @@ fn print_key(
     streams: &mut Streams<'_>,
 ) -> std::io::Result<()> {
     let revoked = stored.revoked.as_ref();
+    let KeyAttributes {
+        description,
+        expires_at,
+        scopes,
+    } = &stored.attributes;
     let lines = [
         ("id", stored.id.to_string()),
         (
@@ -425,7 +344,7 @@ fn print_key(
         ("bucket", stored.bucket.to_string()),
         ("hint", stored.hint.clone()),
         ("status", stored.status(now).as_str().to_owned()),
-        ("expires", moment_or(stored.expires_at, "never")),
+        ("expires", moment_or(*expires_at, "never")),
         (
             "revoked",
             revoked.map_or_else(
@@ -442,14 +361,14 @@ fn print_key(
         ),
         (
             "scopes",
-            stored.scopes.as_ref().map_or_else(
+            scopes.as_ref().map_or_else(
                 || "all of the consumer's".to_owned(),
                 |own| or_dash(own.as_str()),
             ),
         ),
         (
             "description",
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(description.as_ref().map_or("", Description::as_str)),
         ),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),
@@ -461,15 +380,17 @@ fn print_key(
 async fn set_state(
     key: OneKey,
     state: KeyState,
-    store: &Store,
-    prefix: &Prefix,
-    stamp: &Stamp,
-    streams: &mut Streams<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
-    let change = store.set_key_state(&key.id(prefix)?, state, stamp).await?;
+    let change = context
+        .store
+        .set_key_state(&key.id(context.prefix)?, state, context.stamp)
+        .await?;
     let stored = &change.key;
     if key.json {
-        return Ok(streams.json(&KeyView::of(stored, stamp.at))?);
+        return Ok(context
+            .streams
+            .json(&KeyView::of(stored, context.stamp.at))?);
     }
     let already = if change.before == state {
         "already "
@@ -483,7 +404,7 @@ async fn set_state(
         state.as_str(),
     );
     Ok(writeln!(
-        streams.out,
+        context.streams.out,
         "key {id} ({hint}…, consumer {consumer}) is {already}{status}"
     )?)
 }

@@ -1,12 +1,13 @@
 //! `gateway keys report-leak`: a key was found where it does not belong.
 
+use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::key_text::PlainArgument;
-use crate::cli::output::{Streams, moment_or};
-use crate::keys::{Description, KeyDigest, Prefix};
+use crate::cli::output::moment_or;
+use crate::keys::{Description, KeyDigest};
 use crate::leaks::notice;
 use crate::leaks::place::{FoundKey, place};
-use crate::store::{Leak, LeakAction, Stamp, Store};
+use crate::store::{Leak, LeakAction};
 use crate::views::LeakView;
 
 /// Which key, and where it was.
@@ -28,13 +29,7 @@ pub struct ReportLeak {
 
 impl ReportLeak {
     /// Has done what the key's bucket says.
-    pub(super) async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let key = self.key.read()?;
         let (digest, found) = match key.get(..7) {
             Some(scheme) if scheme.eq_ignore_ascii_case("sha256:") => {
@@ -47,7 +42,7 @@ impl ReportLeak {
         let kept = |text: Option<Description>| {
             let kept = text
                 .as_ref()
-                .map(|text| place(text.as_str(), found, prefix).map(str::to_owned))
+                .map(|text| place(text.as_str(), found, context.prefix).map(str::to_owned))
                 .transpose();
             kept.map_err(|_| CommandError::KeyAsArgument {
                 wanted: "where the key was found, without the key",
@@ -59,12 +54,14 @@ impl ReportLeak {
             url,
             source,
         };
-        let outcome = store.report_leak(&leak, stamp).await?;
+        let outcome = context.store.report_leak(&leak, context.stamp).await?;
         if let Some(outcome) = &outcome {
-            notice::log(&leak, outcome, &stamp.actor);
+            notice::log(&leak, outcome, &context.stamp.actor);
         }
         if self.json {
-            return Ok(streams.json(&LeakView::of(outcome.as_ref(), stamp.at))?);
+            return Ok(context
+                .streams
+                .json(&LeakView::of(outcome.as_ref(), context.stamp.at))?);
         }
         let Some(outcome) = outcome else {
             return Err(CommandError::UnknownLeak);
@@ -72,12 +69,15 @@ impl ReportLeak {
         let key = &outcome.key;
         let done = match outcome.action {
             LeakAction::Notified => "nothing was done, as its bucket says".to_owned(),
-            LeakAction::Ending => format!("it ends at {}", moment_or(key.expires_at, "never")),
+            LeakAction::Ending => format!(
+                "it ends at {}",
+                moment_or(key.attributes.expires_at, "never")
+            ),
             LeakAction::Revoked => "it is revoked".to_owned(),
             LeakAction::AlreadyRefused => "it was refused already".to_owned(),
         };
         Ok(writeln!(
-            streams.out,
+            context.streams.out,
             "key {} ({}…, consumer {}): {done}",
             key.id, key.hint, key.consumer_name
         )?)

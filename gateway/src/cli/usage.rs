@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::chart::{Screen, bar};
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key};
 use crate::cli::output::{Streams, Table, moment, or_dash};
-use crate::keys::{KeyId, Prefix, UnixMillis, UsageCounts, When};
-use crate::store::{Period, Stamp, Store, TopKey, UsageOf, UsageRange, UsageReport};
+use crate::keys::{KeyId, UnixMillis, UsageCounts, When};
+use crate::store::{Period, TopKey, UsageOf, UsageRange, UsageReport};
 use crate::views::UsageView;
 
 /// How far back the command looks when it is not told.
@@ -54,48 +55,40 @@ enum By {
 
 impl UsageCommand {
     /// Runs the command.
-    pub async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        screen: Screen,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    pub async fn run(self, screen: Screen, context: &mut Context<'_>) -> Result<(), CommandError> {
         let of = match (&self.consumer, &self.key) {
-            (Some(consumer), _) => UsageOf::Consumer(
-                consumers::find(consumer, &self.bucket, store, prefix)
-                    .await?
-                    .consumer
-                    .id,
-            ),
+            (Some(consumer), _) => {
+                UsageOf::Consumer(consumers::find(consumer, &self.bucket, context).await?.id)
+            }
             (None, Some(key)) => {
-                refuse_key(key, prefix, "the id of a key, `key_…`")?;
+                refuse_key(key, context.prefix, "the id of a key, `key_…`")?;
                 UsageOf::Key(key.parse::<KeyId>()?)
             }
-            (None, None) => match self.bucket.given(prefix)? {
+            (None, None) => match self.bucket.given(context.prefix)? {
                 Some(bucket) => UsageOf::Bucket(bucket),
                 None => UsageOf::All,
             },
         };
         if let UsageOf::Bucket(bucket) = &of {
-            store.require_bucket(bucket).await?;
+            context.store.require_bucket(bucket).await?;
         }
-        let range = self.range(stamp.at)?;
-        let report = store.usage(&of, range).await?;
+        let range = self.range(context.stamp.at)?;
+        let report = context.store.usage(&of, range).await?;
         let top = match self.top {
-            Some(limit) => Some(store.top_keys(&of, range, limit).await?),
+            Some(limit) => Some(context.store.top_keys(&of, range, limit).await?),
             None => None,
         };
         if self.json {
-            streams.json(&UsageView::of(&report, top.as_deref()))?;
+            context
+                .streams
+                .json(&UsageView::of(&report, top.as_deref()))?;
         } else {
-            print_periods(&report, screen, streams)?;
+            print_periods(&report, screen, &mut context.streams)?;
             if let Some(top) = &top {
-                print_top(top, streams)?;
+                print_top(top, &mut context.streams)?;
             }
         }
-        Ok(streams.out.flush()?)
+        Ok(context.streams.out.flush()?)
     }
 
     fn range(&self, now: UnixMillis) -> Result<UsageRange, CommandError> {

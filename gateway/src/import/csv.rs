@@ -1,11 +1,11 @@
 //! CSV (RFC 4180) with a header that names the columns.
 
-use std::io::{self, Chain, Cursor, Read};
+use std::io::{self, BufReader, Bytes, Chain, Cursor, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
-use memchr::memchr;
 
-use crate::import::fields::{Column, Defaults, Fields, Named, is_words};
+use crate::import::column::Column;
+use crate::import::fields::{Defaults, Fields, Named, is_words};
 use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
@@ -144,71 +144,43 @@ impl<R: Read> Lines<R> {
 
 /// Every line break as one `\n`, also behind the last line: then counting `\n` counts lines.
 struct Newlines<R> {
-    source: R,
+    source: Bytes<BufReader<R>>,
     last: u8,
-    is_over: bool,
 }
 
-impl<R> Newlines<R> {
+impl<R: Read> Newlines<R> {
     fn new(source: R) -> Self {
         Self {
-            source,
+            source: BufReader::new(source).bytes(),
             last: b'\n',
-            is_over: false,
+        }
+    }
+
+    fn byte(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            let before = self.last;
+            // At the end, the last line gets the line break that it lacks.
+            let byte = self.source.next().transpose()?;
+            self.last = byte.unwrap_or(b'\n');
+            return Ok(match (before, byte) {
+                (b'\r', Some(b'\n')) => continue,
+                (_, Some(b'\r')) => Some(b'\n'),
+                (b'\n' | b'\r', None) => None,
+                (_, byte) => Some(byte.unwrap_or(b'\n')),
+            });
         }
     }
 }
 
 impl<R: Read> Read for Newlines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.is_over || buffer.is_empty() {
-                return Ok(0);
-            }
-            let read = self.source.read(buffer)?;
-            let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
-                self.is_over = true;
-                return match buffer
-                    .first_mut()
-                    .filter(|_| !matches!(self.last, b'\n' | b'\r'))
-                {
-                    Some(first) => {
-                        *first = b'\n';
-                        Ok(1)
-                    }
-                    None => Ok(0),
-                };
-            };
-            let kept = self.normalise(bytes);
-            if kept > 0 {
-                return Ok(kept);
-            }
+        let mut count = 0;
+        for place in buffer {
+            let Some(byte) = self.byte()? else { break };
+            *place = byte;
+            count += 1;
         }
-    }
-}
-
-impl<R> Newlines<R> {
-    /// Writes `\n` for `\r` and drops the `\n` behind one. Returns how many bytes are left.
-    fn normalise(&mut self, bytes: &mut [u8]) -> usize {
-        let last = bytes.last().copied().unwrap_or(self.last);
-        let before = std::mem::replace(&mut self.last, last);
-        if before != b'\r' && memchr(b'\r', bytes).is_none() {
-            return bytes.len();
-        }
-        let (mut kept, mut before) = (0, before);
-        for index in 0..bytes.len() {
-            let Some(byte) = bytes.get(index).copied() else {
-                break;
-            };
-            if !(byte == b'\n' && before == b'\r') {
-                if let Some(place) = bytes.get_mut(kept) {
-                    *place = if byte == b'\r' { b'\n' } else { byte };
-                }
-                kept += 1;
-            }
-            before = byte;
-        }
-        kept
+        Ok(count)
     }
 }
 
@@ -294,7 +266,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(2, "acme"), (4, "Acme, Inc.")]
         );
-        assert_eq!(rows[0].consumer.scopes.as_str(), "read write");
+        assert_eq!(rows[0].consumer.attributes.scopes.as_str(), "read write");
         assert_eq!(
             rows[0].key.as_ref().unwrap().digest,
             crate::keys::KeyDigest::of(b"abcd")
@@ -342,7 +314,10 @@ mod tests {
                 panic!("{text:?}: {rows:?}")
             };
             assert_eq!(
-                (row.consumer.name.as_str(), row.consumer.scopes.as_str()),
+                (
+                    row.consumer.name.as_str(),
+                    row.consumer.attributes.scopes.as_str()
+                ),
                 ("acme", "read write"),
                 "{text:?}"
             );

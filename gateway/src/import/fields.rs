@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::import::column::{Column, Of};
 use crate::keys::AddressRange;
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::traces::MIN_FOREIGN_BYTES;
@@ -17,7 +18,9 @@ use crate::keys::{
     AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope,
     Scopes, Tag, Tags, UnixMillis, token,
 };
-use crate::store::{Rolled, TransferConsumer, TransferKey, TransferRow};
+use crate::store::{
+    ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
+};
 
 /// Longest hint, in characters: that of a key of a gateway with the longest prefix.
 const MAX_HINT_CHARS: usize = 17;
@@ -83,70 +86,6 @@ impl Defaults {
             "{what} {number}{name} is not known; accepted are {}; or leave it out with `--ignore-column`",
             Column::names()
         )
-    }
-}
-
-macro_rules! columns {
-    ($($(#[$doc:meta])* $column:ident = $name:literal),* $(,)?) => {
-        /// What a line can say. The names are those of the CSV header and of the JSON fields.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Column {
-            $($(#[$doc])* $column),*
-        }
-
-        impl Column {
-            /// All columns, in the order of an export.
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$column),*];
-
-            /// Its name.
-            pub(crate) fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$column => $name),*
-                }
-            }
-        }
-    };
-}
-
-columns! {
-    Bucket = "bucket",
-    Consumer = "consumer",
-    ConsumerId = "consumer_id",
-    CustomId = "custom_id",
-    Description = "description",
-    Metadata = "metadata",
-    Tags = "tags",
-    Scopes = "scopes",
-    AllowedIps = "allowed_ips",
-    ConsumerCreatedAt = "consumer_created_at",
-    Key = "key",
-    Sha256 = "sha256",
-    KeyId = "key_id",
-    Hint = "hint",
-    State = "state",
-    Disabled = "disabled",
-    ExpiresAt = "expires_at",
-    DeprecatedAt = "deprecated_at",
-    Successor = "successor",
-    KeyScopes = "key_scopes",
-    KeyDescription = "key_description",
-    CreatedAt = "created_at",
-    LastUsedAt = "last_used_at",
-}
-
-impl Column {
-    /// Finds a column by its name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|column| column.as_str().eq_ignore_ascii_case(name.trim()))
-    }
-
-    /// All names, for messages.
-    pub(crate) fn names() -> String {
-        let names: Vec<&str> = Self::ALL.iter().map(|column| column.as_str()).collect();
-        names.join(", ")
     }
 }
 
@@ -218,12 +157,14 @@ impl Fields {
                 .parse(Column::Bucket)?
                 .unwrap_or_else(|| defaults.bucket.clone()),
             name,
-            custom_id: self.parse(Column::CustomId)?,
-            description: self.note(Column::Description)?,
-            metadata: self.metadata()?,
-            scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
-            allowed_ips: self.allowed_ips()?,
-            tags: self.tags()?,
+            attributes: ConsumerAttributes {
+                custom_id: self.parse(Column::CustomId)?,
+                description: self.note(Column::Description)?,
+                metadata: self.metadata()?,
+                scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
+                allowed_ips: self.allowed_ips()?,
+                tags: self.tags()?,
+            },
             created_at: self.time(Column::ConsumerCreatedAt)?,
         })
     }
@@ -275,10 +216,12 @@ impl Fields {
             digest,
             hint,
             state: self.state()?,
-            expires_at,
             rolled: self.rolled(expires_at)?,
-            scopes: self.scopes(Column::KeyScopes)?,
-            description: self.note(Column::KeyDescription)?,
+            attributes: KeyAttributes {
+                description: self.note(Column::KeyDescription)?,
+                expires_at,
+                scopes: self.scopes(Column::KeyScopes)?,
+            },
             created_at: self.time(Column::CreatedAt)?,
             last_used_at: self.time(Column::LastUsedAt)?,
         }))
@@ -286,21 +229,12 @@ impl Fields {
 
     /// A line without a key makes a consumer only. What it says of a key shows that the key was forgotten.
     fn no_key(&self) -> Result<Option<TransferKey>, String> {
-        let of_key = [
-            Column::KeyId,
-            Column::State,
-            Column::Disabled,
-            Column::ExpiresAt,
-            Column::DeprecatedAt,
-            Column::Successor,
-            Column::KeyScopes,
-            Column::KeyDescription,
-            Column::LastUsedAt,
-        ];
-        match of_key
-            .into_iter()
-            .find(|column| self.0.get(*column as usize).is_some_and(Option::is_some))
-        {
+        let is_said = |column: &Column| self.0.get(*column as usize).is_some_and(Option::is_some);
+        let mut of_key = Column::ALL
+            .iter()
+            .copied()
+            .filter(|column| column.kind().1 == Of::Key);
+        match of_key.find(is_said) {
             Some(column) => Err(bad(
                 column,
                 "it is of a key, but the line has neither `key` nor `sha256`",
@@ -537,7 +471,6 @@ impl Fields {
     }
 }
 
-/// Whether `text` is a date without a time, as RFC 3339 writes one: midnight in UTC.
 fn json_in(column: Column, text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|_| bad(column, "it begins like JSON and is none"))
 }

@@ -1,206 +1,153 @@
 //! One consumer with one key as a line of JSON or CSV: what `export` prints and `import` reads.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
-use crate::keys::{AllowedIps, ConsumerId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis};
-use crate::store::{TransferConsumer, TransferKey, TransferRow};
+use crate::import::column::Column;
+use crate::keys::{CustomId, Metadata};
+use crate::store::{ConsumerAttributes, KeyAttributes, TransferConsumer, TransferKey, TransferRow};
 
-/// A row as a JSON object. The names are those of the import's columns.
-#[derive(Serialize)]
-pub(crate) struct Line<'r> {
-    bucket: &'r str,
-    consumer: &'r str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_id: Option<ConsumerId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    custom_id: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'r Description>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "is_none")]
-    tags: &'r Tags,
-    #[serde(skip_serializing_if = "Scopes::is_empty")]
-    scopes: &'r Scopes,
-    #[serde(skip_serializing_if = "AllowedIps::is_empty")]
-    allowed_ips: &'r AllowedIps,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_created_at: Option<UnixMillis>,
-    #[serde(flatten)]
-    key: Option<KeyLine<'r>>,
-}
+/// What is said of a row, in the order of the import's columns. As JSON an object with their names.
+#[derive(Default)]
+pub(crate) struct Line(Vec<(Column, Value)>);
 
-#[derive(Serialize)]
-struct KeyLine<'r> {
-    sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<KeyId>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    hint: &'r str,
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deprecated_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    successor: Option<KeyId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_scopes: Option<&'r Scopes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_description: Option<&'r Description>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_at: Option<UnixMillis>,
-}
-
-/// The columns of [`cells`].
-pub(crate) const HEADER: [&str; 21] = [
-    "bucket",
-    "consumer",
-    "consumer_id",
-    "custom_id",
-    "description",
-    "metadata",
-    "tags",
-    "scopes",
-    "allowed_ips",
-    "consumer_created_at",
-    "sha256",
-    "key_id",
-    "hint",
-    "state",
-    "expires_at",
-    "deprecated_at",
-    "successor",
-    "key_scopes",
-    "key_description",
-    "created_at",
-    "last_used_at",
-];
-
-impl<'r> Line<'r> {
+impl Line {
     /// The line of a row.
-    pub(crate) fn of(row: &'r TransferRow) -> Self {
+    pub(crate) fn of(row: &TransferRow) -> Self {
         let TransferConsumer {
             id,
             bucket,
             name,
+            attributes,
+            created_at,
+        } = &row.consumer;
+        let ConsumerAttributes {
             custom_id,
             description,
             metadata,
             scopes,
             allowed_ips,
             tags,
+        } = attributes;
+        let has_tags = tags.iter().next().is_some();
+        let mut line = Self::default();
+        line.say(Column::Bucket, Some(bucket.as_str()));
+        line.say(Column::Consumer, Some(name.as_str()));
+        line.say(Column::ConsumerId, id.as_ref());
+        line.say(Column::CustomId, custom_id.as_ref().map(CustomId::as_str));
+        line.say(Column::Description, description.as_ref());
+        line.say(Column::Metadata, metadata.as_ref().map(Metadata::to_json));
+        line.say(Column::Tags, has_tags.then_some(tags));
+        line.say(
+            Column::Scopes,
+            Some(scopes).filter(|scopes| !scopes.is_empty()),
+        );
+        line.say(
+            Column::AllowedIps,
+            Some(allowed_ips).filter(|ranges| !ranges.is_empty()),
+        );
+        line.say(Column::ConsumerCreatedAt, created_at.as_ref());
+        if let Some(key) = &row.key {
+            line.say_key(key);
+        }
+        line
+    }
+
+    fn say_key(&mut self, key: &TransferKey) {
+        let TransferKey {
+            id,
+            digest,
+            hint,
+            state,
+            rolled,
+            attributes,
             created_at,
-        } = &row.consumer;
-        Self {
-            bucket: bucket.as_str(),
-            consumer: name.as_str(),
-            consumer_id: *id,
-            custom_id: custom_id.as_ref().map(|id| id.as_str()),
-            description: description.as_ref(),
-            metadata: metadata.as_ref().map(Metadata::to_json),
-            tags,
+            last_used_at,
+        } = key;
+        let KeyAttributes {
+            description,
+            expires_at,
             scopes,
-            allowed_ips,
-            consumer_created_at: *created_at,
-            key: row.key.as_ref().map(KeyLine::of),
-        }
+        } = attributes;
+        self.say(Column::Sha256, Some(digest.to_hex()));
+        self.say(Column::KeyId, id.as_ref());
+        self.say(Column::Hint, Some(hint).filter(|hint| !hint.is_empty()));
+        self.say(Column::State, Some(state.as_str()));
+        self.say(Column::ExpiresAt, expires_at.as_ref());
+        self.say(Column::DeprecatedAt, rolled.map(|rolled| rolled.at));
+        self.say(
+            Column::Successor,
+            rolled.and_then(|rolled| rolled.successor),
+        );
+        self.say(Column::KeyScopes, scopes.as_ref());
+        self.say(Column::KeyDescription, description.as_ref());
+        self.say(Column::CreatedAt, created_at.as_ref());
+        self.say(Column::LastUsedAt, last_used_at.as_ref());
+    }
+
+    fn say(&mut self, column: Column, value: Option<impl Serialize>) {
+        let value = value.and_then(|value| serde_json::to_value(value).ok());
+        self.0.extend(value.map(|value| (column, value)));
     }
 }
 
-impl<'r> KeyLine<'r> {
-    fn of(key: &'r TransferKey) -> Self {
-        Self {
-            sha256: key.digest.to_hex(),
-            key_id: key.id,
-            hint: &key.hint,
-            state: key.state.as_str(),
-            expires_at: key.expires_at,
-            deprecated_at: key.rolled.map(|rolled| rolled.at),
-            successor: key.rolled.and_then(|rolled| rolled.successor),
-            key_scopes: key.scopes.as_ref(),
-            key_description: key.description.as_ref(),
-            created_at: key.created_at,
-            last_used_at: key.last_used_at,
-        }
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(column, value)| (column.as_str(), value)),
+        )
     }
 }
 
-/// The cells of a row, in the order of [`HEADER`].
-pub(crate) fn cells(row: &TransferRow) -> [String; HEADER.len()] {
-    fn text(value: Option<impl ToString>) -> String {
-        value.map(|value| value.to_string()).unwrap_or_default()
-    }
-    let TransferConsumer {
-        id,
-        bucket,
-        name,
-        custom_id,
-        description,
-        metadata,
-        scopes,
-        allowed_ips,
-        tags,
-        created_at,
-    } = &row.consumer;
-    let key = row.key.as_ref();
-    [
-        bucket.to_string(),
-        name.to_string(),
-        text(*id),
-        text(custom_id.as_ref()),
-        text(description.as_ref()),
-        text(metadata.as_ref()),
-        tags_cell(tags),
-        scopes_cell(scopes),
-        allowed_ips.to_string(),
-        text(*created_at),
-        text(key.map(|key| key.digest.to_hex())),
-        text(key.and_then(|key| key.id)),
-        text(key.map(|key| &key.hint)),
-        text(key.map(|key| key.state.as_str())),
-        text(key.and_then(|key| key.expires_at)),
-        text(key.and_then(|key| key.rolled).map(|rolled| rolled.at)),
-        text(key.and_then(|key| key.rolled?.successor)),
-        // An empty cell is all scopes of the consumer; no scope at all is a list without words.
-        match key.and_then(|key| key.scopes.as_ref()) {
+/// The columns of an export as CSV: those of a line, for a key is exported by its digest and its state.
+pub(crate) fn columns() -> impl Iterator<Item = Column> {
+    let is_exported = |column: &Column| !matches!(column, Column::Key | Column::Disabled);
+    Column::ALL.iter().copied().filter(is_exported)
+}
+
+/// The cells of a line, in the order of [`columns`].
+pub(crate) fn cells(line: &Line) -> Vec<String> {
+    let said = |wanted| line.0.iter().find(|(column, _)| *column == wanted);
+    columns()
+        .map(|column| match said(column).map(|(_, value)| value) {
             None => String::new(),
-            Some(none) if none.is_empty() => ";".to_owned(),
-            Some(scopes) => scopes_cell(scopes),
-        },
-        text(key.and_then(|key| key.description.as_ref())),
-        text(key.and_then(|key| key.created_at)),
-        text(key.and_then(|key| key.last_used_at)),
-    ]
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(words)) => list_cell(column, words),
+            Some(Value::Object(tags)) if column == Column::Tags => tags_cell(tags),
+            Some(other) => other.to_string(),
+        })
+        .collect()
 }
 
 /// `a=b;c=d`, or JSON where that would be read as something else.
-fn tags_cell(tags: &Tags) -> String {
+fn tags_cell(tags: &Map<String, Value>) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let is_plain = |text: &str| !text.contains(';') && text.trim() == text;
-    if tags.iter().all(|(_, value)| is_plain(value)) {
+    if tags.values().all(|value| is_plain(&text(value))) {
         let tags: Vec<String> = tags
             .iter()
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| format!("{name}={}", text(value)))
             .collect();
         tags.join(";")
     } else {
-        serde_json::to_string(tags).unwrap_or_default()
+        Value::Object(tags.clone()).to_string()
     }
 }
 
 /// With spaces between, or JSON where that would be read as something else.
-fn scopes_cell(scopes: &Scopes) -> String {
-    if scopes.as_str().contains(';') || scopes.as_str().starts_with('[') {
-        serde_json::to_string(scopes).unwrap_or_default()
+fn list_cell(column: Column, words: &[Value]) -> String {
+    let texts: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    let text = texts.join(" ");
+    // An empty cell is all scopes of the consumer; no scope at all is a list without words.
+    if text.is_empty() && column == Column::KeyScopes {
+        ";".to_owned()
+    } else if text.contains(';') || text.starts_with('[') {
+        Value::Array(words.to_vec()).to_string()
     } else {
-        scopes.as_str().to_owned()
+        text
     }
-}
-
-fn is_none(tags: &&Tags) -> bool {
-    tags.iter().next().is_none()
 }
 
 #[cfg(test)]
@@ -211,7 +158,9 @@ mod tests {
     use super::*;
     use crate::import::fields::Defaults;
     use crate::import::{csv, jsonl};
-    use crate::keys::{KeyDigest, KeyState, Scope, Tag};
+    use crate::keys::{
+        AllowedIps, ConsumerId, KeyDigest, KeyId, KeyState, Scope, Scopes, Tag, Tags, UnixMillis,
+    };
     use crate::store::Rolled;
 
     fn moment() -> impl Strategy<Value = UnixMillis> {
@@ -235,12 +184,14 @@ mod tests {
                 id: Some(ConsumerId::generate().unwrap()),
                 bucket: "a bucket".parse().unwrap(),
                 name: name.parse().unwrap(),
-                custom_id: custom_id.map(|id| id.parse().unwrap()),
-                description: description.map(|text| text.parse().unwrap()),
-                metadata: metadata.map(|text| serde_json::json!({ "a": text, "b": [1, null] }).to_string().parse().unwrap()),
-                scopes,
-                allowed_ips: AllowedIps::new(ranges.into_iter().map(|([a, b, c, d], bits)| format!("{a}.{b}.{c}.{d}/{bits}").parse().unwrap())).unwrap(),
-                tags: Tags::new(tags.iter().map(|(name, value)| Tag::new(name, value).unwrap())).unwrap(),
+                attributes: ConsumerAttributes {
+                    custom_id: custom_id.map(|id| id.parse().unwrap()),
+                    description: description.map(|text| text.parse().unwrap()),
+                    metadata: metadata.map(|text| serde_json::json!({ "a": text, "b": [1, null] }).to_string().parse().unwrap()),
+                    scopes,
+                    allowed_ips: AllowedIps::new(ranges.into_iter().map(|([a, b, c, d], bits)| format!("{a}.{b}.{c}.{d}/{bits}").parse().unwrap())).unwrap(),
+                    tags: Tags::new(tags.iter().map(|(name, value)| Tag::new(name, value).unwrap())).unwrap(),
+                },
                 created_at,
             }
         }
@@ -257,14 +208,16 @@ mod tests {
                 digest: KeyDigest::from(digest),
                 hint,
                 state: [KeyState::Active, KeyState::Disabled, KeyState::Revoked][state],
-                expires_at,
                 rolled: rolled.map(|at| Rolled {
                     at,
                     successor: has_successor.then(|| KeyId::generate().unwrap()),
                     own_end: expires_at,
                 }),
-                scopes,
-                description: description.map(|text| text.parse().unwrap()),
+                attributes: KeyAttributes {
+                    description: description.map(|text| text.parse().unwrap()),
+                    expires_at,
+                    scopes,
+                },
                 created_at,
                 last_used_at,
             }
@@ -280,8 +233,8 @@ mod tests {
             let read = jsonl::read(&json, 2, &Defaults::default());
             prop_assert_eq!(read.unwrap(), row.clone(), "{}", String::from_utf8_lossy(&json));
             let mut file = ::csv::Writer::from_writer(Vec::new());
-            file.write_record(HEADER).unwrap();
-            file.write_record(cells(&row)).unwrap();
+            file.write_record(columns().map(Column::as_str)).unwrap();
+            file.write_record(cells(&Line::of(&row))).unwrap();
             let file = file.into_inner().unwrap();
             let shown = String::from_utf8_lossy(&file).into_owned();
             let read: Vec<_> = csv::rows(std::io::Cursor::new(file), Defaults::default()).collect();

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::keys::{CustomId, Description, KeyDigest, Metadata};
+use crate::keys::KeyDigest;
 use crate::store::{TransferConsumer, TransferRow};
 
 /// What the lines so far said.
@@ -66,7 +66,7 @@ impl Seen {
         let unique = [
             (
                 "custom id",
-                consumer.custom_id.as_ref().map(|id| {
+                consumer.attributes.custom_id.as_ref().map(|id| {
                     (
                         name(&["custom", consumer.bucket.as_str(), id.as_str()]),
                         owner,
@@ -127,26 +127,11 @@ fn what_it_is(row: &TransferRow) -> u64 {
         bucket: _,
         name: _,
         id,
-        custom_id,
-        description,
-        metadata,
-        scopes,
-        allowed_ips,
-        tags,
+        attributes,
         created_at,
     } = &row.consumer;
     let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    custom_id.as_ref().map(CustomId::as_str).hash(&mut hasher);
-    description
-        .as_ref()
-        .map(Description::as_str)
-        .hash(&mut hasher);
-    metadata.as_ref().map(Metadata::as_str).hash(&mut hasher);
-    scopes.as_str().hash(&mut hasher);
-    allowed_ips.to_string().hash(&mut hasher);
-    tags.iter().for_each(|tag| tag.hash(&mut hasher));
-    created_at.map(|at| at.0).hash(&mut hasher);
+    format!("{id:?} {attributes:?} {created_at:?}").hash(&mut hasher);
     // 0 is for a consumer that is only named.
     hasher.finish().max(1)
 }
@@ -155,21 +140,19 @@ fn what_it_is(row: &TransferRow) -> u64 {
 mod tests {
     use super::*;
     use crate::keys::{BucketName, KeyState, Scopes, Tags, UnixMillis};
-    use crate::store::TransferKey;
+    use crate::store::{KeyAttributes, TransferKey};
 
     fn row(line: u64, consumer: &str, custom_id: &str, key: &str) -> TransferRow {
         let mut consumer =
             TransferConsumer::named(BucketName::default(), consumer.parse().unwrap());
-        consumer.custom_id = (!custom_id.is_empty()).then(|| custom_id.parse().unwrap());
+        consumer.attributes.custom_id = (!custom_id.is_empty()).then(|| custom_id.parse().unwrap());
         let key = (!key.is_empty()).then(|| TransferKey {
             id: None,
             digest: KeyDigest::of(key.as_bytes()),
             hint: String::new(),
             state: KeyState::Active,
-            expires_at: None,
             rolled: None,
-            scopes: None,
-            description: None,
+            attributes: KeyAttributes::default(),
             created_at: None,
             last_used_at: None,
         });
@@ -219,12 +202,12 @@ mod tests {
     fn everything_that_is_said_of_a_consumer_is_compared() {
         let edits: [fn(&mut TransferConsumer); 8] = [
             |consumer| consumer.id = Some("csmr_0123456789abcdefghij".parse().unwrap()),
-            |consumer| consumer.custom_id = Some("43".parse().unwrap()),
-            |consumer| consumer.description = Some("a note".parse().unwrap()),
-            |consumer| consumer.metadata = Some("{}".parse().unwrap()),
-            |consumer| consumer.scopes = Scopes::new(["read".parse().unwrap()]).unwrap(),
-            |consumer| consumer.allowed_ips = "192.0.2.0/24".parse().unwrap(),
-            |consumer| consumer.tags = Tags::new(["a=b".parse().unwrap()]).unwrap(),
+            |consumer| consumer.attributes.custom_id = Some("43".parse().unwrap()),
+            |consumer| consumer.attributes.description = Some("a note".parse().unwrap()),
+            |consumer| consumer.attributes.metadata = Some("{}".parse().unwrap()),
+            |consumer| consumer.attributes.scopes = Scopes::new(["read".parse().unwrap()]).unwrap(),
+            |consumer| consumer.attributes.allowed_ips = "192.0.2.0/24".parse().unwrap(),
+            |consumer| consumer.attributes.tags = Tags::new(["a=b".parse().unwrap()]).unwrap(),
             |consumer| consumer.created_at = Some(UnixMillis(1)),
         ];
         for (index, edit) in edits.into_iter().enumerate() {

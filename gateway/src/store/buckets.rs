@@ -7,9 +7,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::keys::{BucketName, UnixMillis};
+use crate::store::columns::in_row;
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::required;
 use crate::store::{LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT};
 
 /// A namespace of consumers.
@@ -223,9 +223,9 @@ async fn by_name(
 fn stored_bucket(row: &AnyRow) -> Result<StoredBucket, StoreError> {
     let grace: i64 = row.try_get("leak_grace_ms")?;
     Ok(StoredBucket {
-        name: required(row, "name")?,
+        name: in_row(row, "name")?,
         leaks: LeakRule {
-            policy: required(row, "leak_policy")?,
+            policy: in_row(row, "leak_policy")?,
             grace: Duration::from_millis(u64::try_from(grace).unwrap_or_default()),
         },
         created_at: UnixMillis(row.try_get("created_at")?),

@@ -3,11 +3,13 @@
 //! PostgreSQL numbers the values of a statement, `$1`. To SQLite that is a name, and the driver looks every name up from the
 //! first on, so the cost of a statement would grow with the square of its values: there they stand as `?`.
 
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe};
+use std::borrow::Cow;
 
-use crate::store::StoreError;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use crate::store::columns::{Bound, Stored};
+use crate::store::{StoreError, columns};
 
 /// Most values of one `INSERT`. SQLite takes 32,766, PostgreSQL 65,535.
 const INSERTED_VALUES: usize = 4096;
@@ -17,7 +19,7 @@ const WANTED_VALUES: usize = 1024;
 /// A statement with `IN (…)`.
 pub(super) struct In {
     /// What comes before; its own values are `$1`, `$2` and so on, each once and in this order.
-    pub(super) before: &'static str,
+    pub(super) before: Cow<'static, str>,
     /// How many those are; less than ten.
     pub(super) values: usize,
     /// What comes after, without values.
@@ -33,13 +35,27 @@ enum Placeholders {
     Anonymous,
 }
 
-/// A statement with some of its values bound.
-pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
+/// Inserts all `rows` into `table`.
+pub(super) async fn insert_all<'r, T: Stored>(
+    transaction: &mut AnyConnection,
+    table: &str,
+    rows: &'r [T],
+) -> Result<(), StoreError> {
+    let into = format!("{table} ({})", columns::names::<T>(""));
+    insert(
+        transaction,
+        &into,
+        T::columns("").len(),
+        rows,
+        |query, row: &'r T| columns::bind(query, row),
+    )
+    .await
+}
 
 /// Inserts all `rows` with `INSERT INTO {into} VALUES …`; `bind` binds the `columns` values of one.
 pub(super) async fn insert<'r, T>(
     transaction: &mut AnyConnection,
-    into: &'static str,
+    into: &str,
     columns: usize,
     rows: &'r [T],
     bind: impl Fn(Bound<'r>, &'r T) -> Bound<'r>,
@@ -56,8 +72,9 @@ pub(super) async fn insert<'r, T>(
         } else {
             insert_statement(into, chunk.len(), columns, placeholders)
         };
-        // Only the whole length comes again.
-        let query = sqlx::query(AssertSqlSafe(statement)).persistent(is_whole);
+        // Only these lengths come again.
+        let is_persistent = is_whole || chunk.len() == 1;
+        let query = sqlx::query(AssertSqlSafe(statement)).persistent(is_persistent);
         chunk
             .iter()
             .fold(query, &bind)
@@ -102,14 +119,14 @@ impl In {
     /// A statement that ends with what is wanted and has no other values.
     pub(super) const fn select(before: &'static str) -> Self {
         Self {
-            before,
+            before: Cow::Borrowed(before),
             values: 0,
             after: "",
         }
     }
 
     fn text(&self, wanted: usize, placeholders: Placeholders) -> String {
-        let mut text = self.before.to_owned();
+        let mut text = self.before.clone().into_owned();
         if let Placeholders::Anonymous = placeholders {
             for number in 1..=self.values {
                 text = text.replacen(&format!("${number}"), "?", 1);
@@ -165,7 +182,7 @@ mod tests {
     #[test]
     fn every_value_has_its_place() {
         let update = In {
-            before: "UPDATE t SET a = $1, b = $2 WHERE c",
+            before: Cow::Borrowed("UPDATE t SET a = $1, b = $2 WHERE c"),
             values: 2,
             after: " RETURNING c",
         };

@@ -1,16 +1,18 @@
 //! Consumers in the store.
 
-use serde_json::{Value, json};
-use sqlx::AnyConnection;
+use serde_json::json;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
-use crate::keys::{
-    AllowedIps, BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, Metadata,
-    Scopes, Tags,
-};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, UnixMillis};
+use crate::store::attributes::replace;
+use crate::store::columns::{self, columns, of_row};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::{select_consumer, stored_consumer};
-use crate::store::{Stamp, Store, StoreError, StoredConsumer, WRITE_LIMIT, buckets};
+use crate::store::rows::select_consumer;
+use crate::store::{
+    ConsumerAttributes, ConsumerEdit, Stamp, Store, StoreError, StoredConsumer, WRITE_LIMIT,
+    buckets, bulk,
+};
 
 /// What a consumer is made of.
 #[derive(Clone, Debug)]
@@ -19,38 +21,22 @@ pub struct NewConsumer {
     pub bucket: BucketName,
     /// Its name, unique in its bucket.
     pub name: ConsumerName,
-    /// The id that the team's own system gave it, unique in its bucket.
-    pub custom_id: Option<CustomId>,
-    /// A note.
-    pub description: Option<Description>,
-    /// What the origin may learn about it.
-    pub metadata: Option<Metadata>,
-    /// What it may do.
-    pub scopes: Scopes,
-    /// Where its keys may be used from.
-    pub allowed_ips: AllowedIps,
-    /// What it is sorted by.
-    pub tags: Tags,
+    /// What is said of it.
+    pub attributes: ConsumerAttributes,
 }
 
-/// What to change of a consumer; `None` leaves a part as it is, `Some(None)` empties it.
-#[derive(Clone, Debug, Default)]
-pub struct ConsumerEdit {
-    /// Its name.
-    pub name: Option<ConsumerName>,
-    /// Its custom id.
-    pub custom_id: Option<Option<CustomId>>,
-    /// Its note.
-    pub description: Option<Option<Description>>,
-    /// Its metadata.
-    pub metadata: Option<Option<Metadata>>,
-    /// All its scopes.
-    pub scopes: Option<Scopes>,
-    /// All addresses that its keys may be used from.
-    pub allowed_ips: Option<AllowedIps>,
-    /// All its tags.
-    pub tags: Option<Tags>,
+/// What may change of a row of `consumers`.
+struct Changed {
+    name: ConsumerName,
+    attributes: ConsumerAttributes,
+    updated_at: UnixMillis,
 }
+
+columns!(Changed {
+    name,
+    attributes,
+    updated_at
+});
 
 impl NewConsumer {
     /// A consumer of the default bucket with nothing but a name.
@@ -59,12 +45,7 @@ impl NewConsumer {
         Self {
             bucket: BucketName::default(),
             name,
-            custom_id: None,
-            description: None,
-            metadata: None,
-            scopes: Scopes::default(),
-            allowed_ips: AllowedIps::default(),
-            tags: Tags::default(),
+            attributes: ConsumerAttributes::default(),
         }
     }
 }
@@ -86,9 +67,7 @@ impl Store {
     ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
         let created = insert(&mut transaction, new, stamp).await?;
-        transaction
-            .commit_of(Some(created.consumer.id.as_str()))
-            .await?;
+        transaction.commit_of(Some(created.id.as_str())).await?;
         Ok(created)
     }
 
@@ -105,13 +84,17 @@ impl Store {
     async fn update_consumer_in_turn(
         &self,
         id: &ConsumerId,
-        edit: ConsumerEdit,
+        mut edit: ConsumerEdit,
         stamp: &Stamp,
     ) -> Result<StoredConsumer, StoreError> {
         let mut transaction = self.begin_write().await?;
         let before = guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
-        let changed = edit.apply(&mut after);
+        let is_renamed = replace(&mut after.name, edit.name.take());
+        let mut changed = edit.apply(&mut after.attributes);
+        if is_renamed {
+            changed.insert(0, "name");
+        }
         if changed.is_empty() {
             return Ok(before);
         }
@@ -151,7 +134,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         let detail = json!({
-            "name": gone.consumer.name.as_str(), "bucket": gone.consumer.bucket.as_str(), "keys": keys.rows_affected(),
+            "name": gone.name.as_str(), "bucket": gone.bucket.as_str(), "keys": keys.rows_affected(),
         });
         journal::record(
             &mut transaction,
@@ -187,56 +170,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<StoredConsumer>, StoreError> {
         let _turn = self.scan().await?;
-        let rows = sqlx::query(select_consumer!(
-            "WHERE c.bucket = $1 AND c.name > $2 ORDER BY c.name LIMIT $3"
-        ))
+        let rows = sqlx::query(AssertSqlSafe(select_consumer(
+            "WHERE c.bucket = $1 AND c.name > $2 ORDER BY c.name LIMIT $3",
+        )))
         .bind(bucket.as_str())
         .bind(after.map_or("", ConsumerName::as_str))
         .bind(i64::from(limit))
         .fetch_all(&self.scans)
         .await?;
-        rows.iter().map(stored_consumer).collect()
-    }
-}
-
-impl ConsumerEdit {
-    /// Changes `stored` and tells which parts are other than before.
-    fn apply(self, stored: &mut StoredConsumer) -> Vec<&'static str> {
-        let mut changed = Vec::new();
-        let mut set = |what, differs: bool| {
-            if differs {
-                changed.push(what);
-            }
-        };
-        let consumer = &mut stored.consumer;
-        set("name", replace(&mut consumer.name, self.name));
-        set(
-            "custom_id",
-            replace(&mut consumer.custom_id, self.custom_id),
-        );
-        set(
-            "description",
-            replace(&mut stored.description, self.description),
-        );
-        set("metadata", replace(&mut consumer.metadata, self.metadata));
-        set("scopes", replace(&mut consumer.scopes, self.scopes));
-        set(
-            "allowed_ips",
-            replace(&mut consumer.allowed_ips, self.allowed_ips),
-        );
-        set("tags", replace(&mut stored.tags, self.tags));
-        changed
-    }
-}
-
-/// Puts `new` in, if there is one; says whether that made a difference.
-fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {
-    match new {
-        Some(new) if new != *old => {
-            *old = new;
-            true
-        }
-        _ => false,
+        rows.iter().map(of_row).collect()
     }
 }
 
@@ -244,11 +186,11 @@ pub(super) async fn by_id(
     connection: &mut AnyConnection,
     id: &ConsumerId,
 ) -> Result<Option<StoredConsumer>, StoreError> {
-    let row = sqlx::query(select_consumer!("WHERE c.id = $1"))
+    let row = sqlx::query(AssertSqlSafe(select_consumer("WHERE c.id = $1")))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(stored_consumer).transpose()
+    row.as_ref().map(of_row).transpose()
 }
 
 /// The consumer that a change is about, if it has the tags that the caller asks for. Inside the transaction of the change:
@@ -259,7 +201,7 @@ pub(super) async fn guarded(
     stamp: &Stamp,
 ) -> Result<StoredConsumer, StoreError> {
     let consumer = by_id(connection, id).await?.ok_or_else(|| unknown(id))?;
-    if consumer.tags.include(&stamp.guard) {
+    if consumer.attributes.tags.include(&stamp.guard) {
         Ok(consumer)
     } else {
         Err(StoreError::TagMismatch)
@@ -271,12 +213,14 @@ pub(super) async fn by_name(
     bucket: &BucketName,
     name: &ConsumerName,
 ) -> Result<Option<StoredConsumer>, StoreError> {
-    let row = sqlx::query(select_consumer!("WHERE c.bucket = $1 AND c.name = $2"))
-        .bind(bucket.as_str())
-        .bind(name.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(stored_consumer).transpose()
+    let row = sqlx::query(AssertSqlSafe(select_consumer(
+        "WHERE c.bucket = $1 AND c.name = $2",
+    )))
+    .bind(bucket.as_str())
+    .bind(name.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(of_row).transpose()
 }
 
 pub(super) fn unknown(id: &ConsumerId) -> StoreError {
@@ -293,54 +237,26 @@ pub(super) async fn insert(
     let NewConsumer {
         bucket,
         name,
-        custom_id,
-        description,
-        metadata,
-        scopes,
-        allowed_ips,
-        tags,
+        attributes,
     } = new;
     buckets::require(transaction, &bucket).await?;
-    let consumer = Consumer {
+    let created = StoredConsumer {
         id: ConsumerId::generate()?,
         bucket,
         name,
-        custom_id,
-        metadata,
-        scopes,
-        allowed_ips,
-    };
-    let created = StoredConsumer {
-        consumer,
-        description,
-        tags,
+        attributes,
         created_at: stamp.at,
         updated_at: stamp.at,
     };
-    let StoredConsumer { consumer, .. } = &created;
-    sqlx::query(
-        "INSERT INTO consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
-         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(consumer.id.as_str())
-    .bind(consumer.bucket.as_str())
-    .bind(consumer.name.as_str())
-    .bind(consumer.custom_id.as_ref().map(CustomId::as_str))
-    .bind(created.description.as_ref().map(Description::as_str))
-    .bind(consumer.metadata.as_ref().map(Metadata::as_str))
-    .bind(tags_json(&created.tags))
-    .bind(consumer.scopes.as_str())
-    .bind(consumer.allowed_ips.to_string())
-    .bind(created.created_at.0)
-    .bind(created.updated_at.0)
-    .execute(&mut *transaction)
-    .await?;
-    let detail = json!({ "name": consumer.name.as_str(), "bucket": consumer.bucket.as_str(), "scopes": consumer.scopes });
+    bulk::insert_all(transaction, "consumers", std::slice::from_ref(&created)).await?;
+    let detail = json!({
+        "name": created.name.as_str(), "bucket": created.bucket.as_str(), "scopes": created.attributes.scopes,
+    });
     journal::record(
         transaction,
         stamp,
         Action::ConsumerCreate,
-        Subject::Consumer(&consumer.id),
+        Subject::Consumer(&created.id),
         &detail,
     )
     .await?;
@@ -348,29 +264,14 @@ pub(super) async fn insert(
 }
 
 async fn update(transaction: &mut AnyConnection, after: &StoredConsumer) -> Result<(), StoreError> {
-    let consumer = &after.consumer;
-    sqlx::query(
-        "UPDATE consumers SET name = $2, custom_id = $3, description = $4, metadata = $5, tags = $6, scopes = $7, \
-         allowed_ips = $8, updated_at = $9 WHERE id = $1",
-    )
-    .bind(consumer.id.as_str())
-    .bind(consumer.name.as_str())
-    .bind(consumer.custom_id.as_ref().map(CustomId::as_str))
-    .bind(after.description.as_ref().map(Description::as_str))
-    .bind(consumer.metadata.as_ref().map(Metadata::as_str))
-    .bind(tags_json(&after.tags))
-    .bind(consumer.scopes.as_str())
-    .bind(consumer.allowed_ips.to_string())
-    .bind(after.updated_at.0)
-    .execute(transaction)
-    .await?;
+    let changed = Changed {
+        name: after.name.clone(),
+        attributes: after.attributes.clone(),
+        updated_at: after.updated_at,
+    };
+    let query = sqlx::query(AssertSqlSafe(columns::update::<Changed>("consumers")));
+    columns::bind(query.bind(after.id.as_str()), &changed)
+        .execute(transaction)
+        .await?;
     Ok(())
-}
-
-pub(super) fn tags_json(tags: &Tags) -> String {
-    let object: serde_json::Map<String, Value> = tags
-        .iter()
-        .map(|(name, value)| (name.to_owned(), Value::from(value)))
-        .collect();
-    Value::Object(object).to_string()
 }

@@ -1,24 +1,28 @@
 //! Changing a key that exists.
 
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
-use crate::keys::{Description, KeyId, KeyState, Scopes, UnixMillis};
+use crate::keys::{KeyId, KeyState, UnixMillis};
+use crate::store::columns::{self, columns};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::{Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys};
+use crate::store::{
+    KeyAttributes, KeyEdit, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys,
+};
 
-/// What to change of a key; `None` leaves a part as it is, `Some(None)` empties it.
-#[derive(Clone, Debug, Default)]
-pub struct KeyEdit {
-    /// Its note.
-    pub description: Option<Option<Description>>,
-    /// When it ends; empty is never.
-    pub expires_at: Option<Option<UnixMillis>>,
-    /// All its scopes, within its consumer's; empty is all of those.
-    pub scopes: Option<Option<Scopes>>,
-    /// Whether it is refused until it is enabled again.
-    pub disabled: Option<bool>,
+/// What may change of a row of `keys`.
+struct Changed {
+    state: KeyState,
+    attributes: KeyAttributes,
+    updated_at: UnixMillis,
 }
+
+columns!(Changed {
+    state,
+    attributes,
+    updated_at
+});
 
 impl Store {
     /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed, and one that is to be
@@ -41,74 +45,57 @@ impl Store {
         let mut transaction = self.begin_write().await?;
         let before = keys::guarded(&mut transaction, id, stamp).await?;
         let mut after = before.clone();
-        let (changed, action) = edit.apply(&mut after);
+        let (changed, action) = apply(edit, &mut after);
         let Some(action) = action else {
             return Ok(before);
         };
         if before.state == KeyState::Revoked {
             return Err(StoreError::KeyRevoked(*id));
         }
-        let is_later = |end: UnixMillis| after.expires_at.is_none_or(|after| after > end);
-        if before.rolled.is_some() && before.expires_at.is_some_and(is_later) {
+        let is_later =
+            |end: UnixMillis| after.attributes.expires_at.is_none_or(|after| after > end);
+        if before.rolled.is_some() && before.attributes.expires_at.is_some_and(is_later) {
             return Err(StoreError::KeyEnding(*id));
         }
         if changed.contains(&"scopes") {
             let owner = consumers::by_id(&mut transaction, &before.consumer).await?;
             let owner = owner.ok_or_else(|| consumers::unknown(&before.consumer))?;
-            keys::require_within(&owner, after.scopes.as_ref())?;
+            keys::require_within(&owner, after.attributes.scopes.as_ref())?;
         }
         after.updated_at = stamp.at;
-        sqlx::query(
-            "UPDATE keys SET description = $2, expires_at = $3, scopes = $4, state = $5, updated_at = $6 WHERE id = $1",
-        )
-        .bind(id.as_str())
-        .bind(after.description.as_ref().map(Description::as_str))
-        .bind(after.expires_at.map(|end| end.0))
-        .bind(after.scopes.as_ref().map(Scopes::as_str))
-        .bind(after.state.as_str())
-        .bind(after.updated_at.0)
-        .execute(&mut *transaction)
-        .await?;
-        let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.expires_at });
+        let new = Changed {
+            state: after.state,
+            attributes: after.attributes.clone(),
+            updated_at: after.updated_at,
+        };
+        let query = sqlx::query(AssertSqlSafe(columns::update::<Changed>("keys")));
+        columns::bind(query.bind(id.as_str()), &new)
+            .execute(&mut *transaction)
+            .await?;
+        let detail = json!({ "changed": changed, "before": before.state.as_str(), "expires_at": after.attributes.expires_at });
         journal::record(&mut transaction, stamp, action, Subject::Key(id), &detail).await?;
         transaction.commit_of(Some(id.as_str())).await?;
         Ok(after)
     }
 }
 
-impl KeyEdit {
-    /// Changes `stored` and tells which parts are other than before, and under which name that goes into the audit: there
-    /// is none when nothing is.
-    fn apply(self, stored: &mut StoredKey) -> (Vec<&'static str>, Option<Action>) {
-        let mut changed = Vec::new();
-        let mut action = None;
-        if let Some(description) = self.description.filter(|new| *new != stored.description) {
-            stored.description = description;
-            changed.push("description");
+/// Changes `stored` and tells which parts are other than before, and under which name that goes into the audit: there is none
+/// when nothing is.
+fn apply(edit: KeyEdit, stored: &mut StoredKey) -> (Vec<&'static str>, Option<Action>) {
+    let disabled = edit.disabled;
+    let mut changed = edit.apply(&mut stored.attributes);
+    let mut action = (!changed.is_empty()).then_some(Action::KeyUpdate);
+    // Who looks for a key that was switched finds it under that name, whatever else was changed with it.
+    match (disabled, stored.state) {
+        (Some(true), KeyState::Active | KeyState::Revoked) => {
+            (stored.state, action) = (KeyState::Disabled, Some(Action::KeyDisable));
+            changed.push("disabled");
         }
-        if let Some(end) = self.expires_at.filter(|new| *new != stored.expires_at) {
-            stored.expires_at = end;
-            changed.push("expires_at");
+        (Some(false), KeyState::Disabled | KeyState::Revoked) => {
+            (stored.state, action) = (KeyState::Active, Some(Action::KeyEnable));
+            changed.push("disabled");
         }
-        if let Some(scopes) = self.scopes.filter(|new| *new != stored.scopes) {
-            stored.scopes = scopes;
-            changed.push("scopes");
-        }
-        if !changed.is_empty() {
-            action = Some(Action::KeyUpdate);
-        }
-        // Who looks for a key that was switched finds it under that name, whatever else was changed with it.
-        match (self.disabled, stored.state) {
-            (Some(true), KeyState::Active | KeyState::Revoked) => {
-                (stored.state, action) = (KeyState::Disabled, Some(Action::KeyDisable));
-                changed.push("disabled");
-            }
-            (Some(false), KeyState::Disabled | KeyState::Revoked) => {
-                (stored.state, action) = (KeyState::Active, Some(Action::KeyEnable));
-                changed.push("disabled");
-            }
-            (None, _) | (Some(true), KeyState::Disabled) | (Some(false), KeyState::Active) => {}
-        }
-        (changed, action)
+        (None, _) | (Some(true), KeyState::Disabled) | (Some(false), KeyState::Active) => {}
     }
+    (changed, action)
 }

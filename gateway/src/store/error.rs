@@ -76,8 +76,11 @@ pub enum StoreError {
         /// The newest schema that this version has.
         known: i64,
     },
-    /// The schema was made by something else than this project's releases.
-    #[error("schema {version} of the database {location} is not the one that this version has")]
+    /// The schema was made by something else than this version, or one before it that was released.
+    #[error(
+        "schema {version} of the database {location} is not the one that this version has: another version made it. Export with \
+         that version, and import into a new database with this one"
+    )]
     OtherSchema {
         /// The database.
         location: String,

@@ -3,13 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use crate::keys::{BucketName, ConsumerId, KeyEntry, UnixMillis};
+use crate::keys::{BucketName, ConsumerId};
 use crate::store::buckets;
-use crate::store::rows::{self, select_consumer, stored_consumer};
+use crate::store::columns::{in_row, names, of_row};
+use crate::store::rows::{KeyRow, select_consumer};
 use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredConsumer};
 
 /// How many consumers, and how many keys, are read at once.
 const CONSUMERS: u32 = 500;
@@ -96,11 +97,13 @@ impl Export {
     /// Reads the next consumers; `false` when there are none.
     async fn turn_page(&mut self) -> Result<bool, StoreError> {
         let select = match self.bucket {
-            None => select_consumer!("WHERE c.id > $1 ORDER BY c.id LIMIT $2"),
-            Some(_) => select_consumer!("WHERE c.id > $1 AND c.bucket = $3 ORDER BY c.id LIMIT $2"),
+            None => select_consumer("WHERE c.id > $1 ORDER BY c.id LIMIT $2"),
+            Some(_) => select_consumer("WHERE c.id > $1 AND c.bucket = $3 ORDER BY c.id LIMIT $2"),
         };
         let after = self.page_end.as_ref().map_or("", ConsumerId::as_str);
-        let mut query = sqlx::query(select).bind(after).bind(i64::from(CONSUMERS));
+        let mut query = sqlx::query(AssertSqlSafe(select))
+            .bind(after)
+            .bind(i64::from(CONSUMERS));
         if let Some(bucket) = &self.bucket {
             query = query.bind(bucket.as_str());
         }
@@ -123,11 +126,11 @@ impl Export {
             .after
             .take()
             .unwrap_or((first, i64::MIN, String::new()));
-        let rows = sqlx::query(
-            "SELECT k.id, k.consumer_id, k.digest, k.hint, k.state, k.expires_at, k.deprecated_at, k.successor, k.own_expires_at, k.scopes, \
-             k.description, k.created_at, k.last_used_at FROM keys k WHERE (k.consumer_id, k.created_at, k.id) > ($1, $2, $3) AND k.consumer_id <= $4 \
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {} FROM keys k WHERE (k.consumer_id, k.created_at, k.id) > ($1, $2, $3) AND k.consumer_id <= $4 \
              ORDER BY k.consumer_id, k.created_at, k.id LIMIT $5",
-        )
+            names::<KeyRow>("k.")
+        )))
         .bind(owner.as_str())
         .bind(at)
         .bind(id)
@@ -137,7 +140,7 @@ impl Export {
         .await?;
         if let Some(last) = rows.last() {
             self.after = Some((
-                rows::required(last, "consumer_id")?,
+                in_row(last, "consumer_id")?,
                 last.try_get("created_at")?,
                 last.try_get("id")?,
             ));
@@ -158,43 +161,45 @@ impl Export {
 }
 
 fn consumer(row: &AnyRow) -> Result<TransferConsumer, StoreError> {
-    let stored = stored_consumer(row)?;
-    let consumer = stored.consumer;
+    let StoredConsumer {
+        id,
+        bucket,
+        name,
+        attributes,
+        created_at,
+        updated_at: _,
+    } = of_row(row)?;
     Ok(TransferConsumer {
-        id: Some(consumer.id),
-        bucket: consumer.bucket,
-        name: consumer.name,
-        custom_id: consumer.custom_id,
-        description: stored.description,
-        metadata: consumer.metadata,
-        scopes: consumer.scopes,
-        allowed_ips: consumer.allowed_ips,
-        tags: stored.tags,
-        created_at: Some(stored.created_at),
+        id: Some(id),
+        bucket,
+        name,
+        attributes,
+        created_at: Some(created_at),
     })
 }
 
 fn key(row: &AnyRow) -> Result<(ConsumerId, TransferKey), StoreError> {
-    let KeyEntry {
-        digest,
+    let KeyRow {
         id,
         consumer,
+        digest,
+        hint,
         state,
-        expires_at,
-        deprecated_at: _,
-        scopes,
-    } = rows::key_entry(row)?;
+        rolled,
+        attributes,
+        created_at,
+        updated_at: _,
+        last_used_at,
+    } = of_row(row)?;
     let key = TransferKey {
         id: Some(id),
         digest,
-        hint: row.try_get("hint")?,
+        hint,
         state,
-        expires_at,
-        rolled: rows::rolled(row)?,
-        scopes,
-        description: rows::optional(row, "description")?,
-        created_at: Some(UnixMillis(row.try_get("created_at")?)),
-        last_used_at: rows::optional_time(row, "last_used_at")?,
+        rolled,
+        attributes,
+        created_at: Some(created_at),
+        last_used_at,
     };
     Ok((consumer, key))
 }

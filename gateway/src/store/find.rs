@@ -3,7 +3,8 @@
 use sqlx::{Any, AssertSqlSafe};
 
 use crate::keys::{BucketName, ConsumerName, KeyDigest};
-use crate::store::rows::{required, select_key, stored_key};
+use crate::store::columns::in_row;
+use crate::store::rows::{select_key, stored_key};
 use crate::store::{Store, StoreError, StoredKey};
 
 /// Shortest hint that is taken for the beginning of what somebody has.
@@ -12,7 +13,7 @@ const SHORTEST_HINT: usize = 4;
 impl Store {
     /// The key with this digest. It counts as no use.
     pub async fn key_with(&self, digest: &KeyDigest) -> Result<Option<StoredKey>, StoreError> {
-        let row = sqlx::query(select_key!("WHERE k.digest = $1"))
+        let row = sqlx::query(AssertSqlSafe(select_key("WHERE k.digest = $1")))
             .bind(digest.as_bytes().as_slice())
             .fetch_optional(&self.pool)
             .await?;
@@ -26,7 +27,7 @@ impl Store {
             "{} WHERE substr(k.hint, 1, length($1)) = $1 \
              OR (length(k.hint) >= {SHORTEST_HINT} AND substr($1, 1, length(k.hint)) = k.hint) \
              ORDER BY k.created_at, k.id LIMIT {limit}",
-            select_key!("")
+            select_key("")
         );
         let rows = sqlx::query::<Any>(AssertSqlSafe(sql))
             .bind(text)
@@ -50,6 +51,6 @@ impl Store {
         .bind(name.as_str())
         .fetch_optional(&self.scans)
         .await?;
-        row.map(|row| required(&row, "name")).transpose()
+        row.map(|row| in_row(&row, "name")).transpose()
     }
 }

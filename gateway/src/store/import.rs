@@ -2,22 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AnyConnection, Executor, Row};
 use thiserror::Error;
 
-use crate::keys::{
-    BucketName, Consumer, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
-    Metadata, Scopes,
-};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId};
 use crate::store::bulk::In;
+use crate::store::columns::{in_row, of_row};
 use crate::store::connections::limited;
-use crate::store::consumers::tags_json;
 use crate::store::journal::{self, Action, Mutation, Subject};
-use crate::store::rows::{self, select_consumer, stored_consumer};
+use crate::store::rows::{KeyRow, select_consumer};
 use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
 use crate::store::{
-    BATCH_LIMIT, Database, Stamp, Store, StoreError, StoredConsumer, bulk, postgres,
+    BATCH_LIMIT, ConsumerAttributes, Database, Stamp, Store, StoreError, StoredConsumer, bulk,
+    postgres,
 };
 
 /// What an import of a row comes to.
@@ -77,19 +75,6 @@ struct Known {
     key_ids: HashSet<String>,
 }
 
-/// A consumer that the import makes.
-struct NewConsumerRow<'r> {
-    id: ConsumerId,
-    from: &'r TransferConsumer,
-}
-
-/// A key that the import adds.
-struct NewKeyRow<'r> {
-    id: KeyId,
-    consumer: ConsumerId,
-    from: &'r TransferKey,
-}
-
 impl Store {
     /// Tells of each row what an import would come to. Rows are compared with the store only, not with each other.
     pub async fn judge_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
@@ -136,7 +121,7 @@ impl Store {
             let from = &row.consumer;
             let name = (from.bucket.as_str(), from.name.as_str());
             let consumer = match (known.consumer(from), made.get(&name)) {
-                (Some(stored), _) => stored.consumer.id,
+                (Some(stored), _) => stored.id,
                 (None, Some(id)) => *id,
                 (None, None) => {
                     let id = from
@@ -144,32 +129,29 @@ impl Store {
                         .or_else(|| consumer_ids.next())
                         .map_or_else(ConsumerId::generate, Ok)?;
                     made.insert(name, id);
-                    consumers.push(NewConsumerRow { id, from });
+                    consumers.push(new_consumer(id, from, stamp));
                     id
                 }
             };
             match &row.key {
                 Some(from) if added.insert(&from.digest) => {
-                    keys.push(NewKeyRow {
-                        id: from
-                            .id
-                            .or_else(|| key_ids.next())
-                            .map_or_else(KeyId::generate, Ok)?,
-                        consumer,
-                        from,
-                    });
+                    let id = from
+                        .id
+                        .or_else(|| key_ids.next())
+                        .map_or_else(KeyId::generate, Ok)?;
+                    keys.push(new_key(id, consumer, from, stamp));
                 }
                 Some(_) => imported.already += 1,
                 None => {}
             }
         }
         (imported.consumers, imported.keys) = (consumers.len() as u64, keys.len() as u64);
-        insert_consumers(&mut transaction, &consumers, stamp).await?;
-        insert_keys(&mut transaction, &keys, stamp).await?;
+        bulk::insert_all(&mut transaction, "consumers", &consumers).await?;
+        bulk::insert_all(&mut transaction, "keys", &keys).await?;
         let mutations: Vec<Mutation<'_>> = consumers
             .iter()
-            .map(NewConsumerRow::mutation)
-            .chain(keys.iter().map(NewKeyRow::mutation))
+            .map(consumer_mutation)
+            .chain(keys.iter().map(key_mutation))
             .collect();
         journal::record_many(&mut transaction, stamp, &mutations).await?;
         transaction.commit().await?;
@@ -212,7 +194,7 @@ impl Known {
                     connection,
                     bucket,
                     here().map(|consumer| &consumer.name),
-                    here().filter_map(|consumer| consumer.custom_id.as_ref()),
+                    here().filter_map(|consumer| consumer.attributes.custom_id.as_ref()),
                 )
                 .await?;
         }
@@ -229,7 +211,7 @@ impl Known {
             |query, digest| query.bind(digest.as_bytes().as_slice()),
             |row| {
                 known.keys.insert(
-                    rows::digest_in(row, "digest")?,
+                    in_row(row, "digest")?,
                     (row.try_get("bucket")?, row.try_get("name")?),
                 );
                 Ok(())
@@ -272,11 +254,10 @@ impl Known {
         self.buckets.insert(bucket.to_owned());
         let mut names: Vec<&str> = names.map(ConsumerName::as_str).collect();
         names.dedup();
-        let before = select_consumer!("WHERE c.bucket = $1 AND c.name");
         bulk::each_in(
             connection,
             &In {
-                before,
+                before: select_consumer("WHERE c.bucket = $1 AND c.name").into(),
                 values: 1,
                 after: "",
             },
@@ -284,10 +265,9 @@ impl Known {
             &names,
             |query, name| query.bind(*name),
             |row| {
-                let stored = stored_consumer(row)?;
-                let Consumer { bucket, name, .. } = &stored.consumer;
-                self.consumers
-                    .insert((bucket.to_string(), name.to_string()), stored);
+                let stored: StoredConsumer = of_row(row)?;
+                let name = (stored.bucket.to_string(), stored.name.to_string());
+                self.consumers.insert(name, stored);
                 Ok(())
             },
         )
@@ -297,7 +277,7 @@ impl Known {
         bulk::each_in(
             connection,
             &In {
-                before,
+                before: before.into(),
                 values: 1,
                 after: "",
             },
@@ -351,6 +331,7 @@ impl Known {
     /// What a new consumer cannot have because another has it.
     fn taken(&self, consumer: &TransferConsumer) -> Option<&'static str> {
         let custom_id = consumer
+            .attributes
             .custom_id
             .as_ref()
             .map(|id| (consumer.bucket.to_string(), id.to_string()));
@@ -392,32 +373,40 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
     fn differs<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
         given.is_some() && given != stored
     }
-    let consumer = &stored.consumer;
+    let ConsumerAttributes {
+        custom_id,
+        description,
+        metadata,
+        scopes,
+        allowed_ips,
+        tags,
+    } = &given.attributes;
+    let known = &stored.attributes;
     let fields = [
-        ("id", differs(given.id.as_ref(), Some(&consumer.id))),
+        ("id", differs(given.id.as_ref(), Some(&stored.id))),
         (
             "custom id",
-            differs(given.custom_id.as_ref(), consumer.custom_id.as_ref()),
+            differs(custom_id.as_ref(), known.custom_id.as_ref()),
         ),
         (
             "description",
-            differs(given.description.as_ref(), stored.description.as_ref()),
+            differs(description.as_ref(), known.description.as_ref()),
         ),
         (
             "metadata",
-            differs(given.metadata.as_ref(), consumer.metadata.as_ref()),
+            differs(metadata.as_ref(), known.metadata.as_ref()),
         ),
         (
             "set of scopes",
-            !given.scopes.is_empty() && given.scopes != consumer.scopes,
+            !scopes.is_empty() && *scopes != known.scopes,
         ),
         (
             "set of allowed addresses",
-            !given.allowed_ips.is_empty() && given.allowed_ips != consumer.allowed_ips,
+            !allowed_ips.is_empty() && *allowed_ips != known.allowed_ips,
         ),
         (
             "set of tags",
-            given.tags.iter().next().is_some() && given.tags != stored.tags,
+            tags.iter().next().is_some() && *tags != known.tags,
         ),
     ];
     fields
@@ -433,100 +422,68 @@ fn owner(consumer: &TransferConsumer) -> (String, String) {
     )
 }
 
-async fn insert_consumers(
-    transaction: &mut AnyConnection,
-    new: &[NewConsumerRow<'_>],
-    stamp: &Stamp,
-) -> Result<(), StoreError> {
-    let into = "consumers (id, bucket, name, custom_id, description, metadata, tags, scopes, allowed_ips, created_at, \
-                updated_at)";
-    bulk::insert(
-        transaction,
-        into,
-        11,
-        new,
-        |query, NewConsumerRow { id, from }| {
-            query
-                .bind(id.as_str())
-                .bind(from.bucket.as_str())
-                .bind(from.name.as_str())
-                .bind(from.custom_id.as_ref().map(CustomId::as_str))
-                .bind(from.description.as_ref().map(Description::as_str))
-                .bind(from.metadata.as_ref().map(Metadata::as_str))
-                .bind(tags_json(&from.tags))
-                .bind(from.scopes.as_str())
-                .bind(from.allowed_ips.to_string())
-                .bind(from.created_at.unwrap_or(stamp.at).0)
-                .bind(stamp.at.0)
-        },
-    )
-    .await
-}
-
-async fn insert_keys(
-    transaction: &mut AnyConnection,
-    new: &[NewKeyRow<'_>],
-    stamp: &Stamp,
-) -> Result<(), StoreError> {
-    let into = "keys (id, consumer_id, digest, hint, state, expires_at, deprecated_at, successor, own_expires_at, scopes, description, \
-         created_at, updated_at, last_used_at)";
-    bulk::insert(
-        transaction,
-        into,
-        14,
-        new,
-        |query, NewKeyRow { id, consumer, from }| {
-            query
-                .bind(id.as_str())
-                .bind(consumer.as_str())
-                .bind(from.digest.as_bytes().as_slice())
-                .bind(from.hint.as_str())
-                .bind(from.state.as_str())
-                .bind(from.expires_at.map(|end| end.0))
-                .bind(from.rolled.map(|rolled| rolled.at.0))
-                .bind(
-                    from.rolled
-                        .and_then(|rolled| rolled.successor)
-                        .map(|successor| successor.to_string()),
-                )
-                .bind(
-                    from.rolled
-                        .and_then(|rolled| rolled.own_end)
-                        .map(|end| end.0),
-                )
-                .bind(from.scopes.as_ref().map(Scopes::as_str))
-                .bind(from.description.as_ref().map(Description::as_str))
-                .bind(from.created_at.unwrap_or(stamp.at).0)
-                .bind(stamp.at.0)
-                .bind(from.last_used_at.map(|last| last.0))
-        },
-    )
-    .await
-}
-
-impl NewConsumerRow<'_> {
-    fn mutation(&self) -> Mutation<'_> {
-        let Self { id, from } = self;
-        let detail: Value = json!({ "name": from.name.as_str(), "bucket": from.bucket.as_str(), "scopes": from.scopes, "imported": true });
-        Mutation {
-            action: Action::ConsumerCreate,
-            subject: Subject::Consumer(id),
-            detail,
-        }
+fn new_consumer(id: ConsumerId, from: &TransferConsumer, stamp: &Stamp) -> StoredConsumer {
+    let TransferConsumer {
+        id: _,
+        bucket,
+        name,
+        attributes,
+        created_at,
+    } = from.clone();
+    StoredConsumer {
+        id,
+        bucket,
+        name,
+        attributes,
+        created_at: created_at.unwrap_or(stamp.at),
+        updated_at: stamp.at,
     }
 }
 
-impl NewKeyRow<'_> {
-    fn mutation(&self) -> Mutation<'_> {
-        let Self { id, consumer, from } = self;
-        let detail = json!({
-            "consumer": consumer, "hint": from.hint, "expires_at": from.expires_at, "scopes": from.scopes,
-            "state": from.state.as_str(), "imported": true,
-        });
-        Mutation {
-            action: Action::KeyCreate,
-            subject: Subject::Key(id),
-            detail,
-        }
+fn new_key(id: KeyId, consumer: ConsumerId, from: &TransferKey, stamp: &Stamp) -> KeyRow {
+    let TransferKey {
+        id: _,
+        digest,
+        hint,
+        state,
+        rolled,
+        attributes,
+        created_at,
+        last_used_at,
+    } = from.clone();
+    KeyRow {
+        id,
+        consumer,
+        digest,
+        hint,
+        state,
+        rolled,
+        attributes,
+        created_at: created_at.unwrap_or(stamp.at),
+        updated_at: stamp.at,
+        last_used_at,
+    }
+}
+
+fn consumer_mutation(made: &StoredConsumer) -> Mutation<'_> {
+    let detail = json!({
+        "name": made.name.as_str(), "bucket": made.bucket.as_str(), "scopes": made.attributes.scopes, "imported": true,
+    });
+    Mutation {
+        action: Action::ConsumerCreate,
+        subject: Subject::Consumer(&made.id),
+        detail,
+    }
+}
+
+fn key_mutation(added: &KeyRow) -> Mutation<'_> {
+    let detail = json!({
+        "consumer": added.consumer, "hint": added.hint, "expires_at": added.attributes.expires_at,
+        "scopes": added.attributes.scopes, "state": added.state.as_str(), "imported": true,
+    });
+    Mutation {
+        action: Action::KeyCreate,
+        subject: Subject::Key(&added.id),
+        detail,
     }
 }

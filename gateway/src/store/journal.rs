@@ -1,5 +1,5 @@
 //! What every mutation leaves behind: who did what. What gateways must look at again is noted by the tables themselves, with
-//! triggers: see the step 0007 of the schema.
+//! triggers: see the schema.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,17 +1,15 @@
 //! Keys in the store. The key itself never comes here: its digest and its hint do.
 
 use serde_json::json;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyDigest, KeyId, KeyState, Scopes, Tags,
-    UnixMillis,
-};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyDigest, KeyId, KeyState, Scopes, Tags};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::{select_key, stored_key};
+use crate::store::rows::{KeyRow, select_key, stored_key};
 use crate::store::{
-    NewConsumer, Stamp, Store, StoreError, StoredConsumer, StoredKey, WRITE_LIMIT, consumers,
+    ConsumerAttributes, KeyAttributes, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
+    StoredKey, WRITE_LIMIT, bulk, consumers,
 };
 
 /// What a key is made of.
@@ -23,12 +21,8 @@ pub struct NewKey {
     pub digest: KeyDigest,
     /// The beginning of the key, to recognise it by.
     pub hint: String,
-    /// From when on it is refused; `None` is never.
-    pub expires_at: Option<UnixMillis>,
-    /// What it may do, within what its consumer may; `None` is all of that.
-    pub scopes: Option<Scopes>,
-    /// A note.
-    pub description: Option<Description>,
+    /// What is said of it.
+    pub attributes: KeyAttributes,
 }
 
 /// Whose a new key will be.
@@ -134,7 +128,7 @@ pub(super) async fn create(
     stamp: &Stamp,
 ) -> Result<CreatedKey, StoreError> {
     let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
-    require_within(&owner, new.scopes.as_ref())?;
+    require_within(&owner, new.attributes.scopes.as_ref())?;
     let key = insert(transaction, new, &owner, stamp).await?;
     Ok(CreatedKey {
         key,
@@ -147,10 +141,10 @@ pub(super) fn require_within(
     owner: &StoredConsumer,
     scopes: Option<&Scopes>,
 ) -> Result<(), StoreError> {
-    match scopes.and_then(|scopes| scopes.first_outside(&owner.consumer.scopes)) {
+    match scopes.and_then(|scopes| scopes.first_outside(&owner.attributes.scopes)) {
         None => Ok(()),
         Some(scope) => Err(StoreError::ScopeNotGranted {
-            consumer: owner.consumer.name.to_string(),
+            consumer: owner.name.to_string(),
             scope: scope.to_owned(),
         }),
     }
@@ -164,14 +158,17 @@ async fn find_owner(
     match &new.owner {
         Owner::Id(id) => Ok((consumers::guarded(transaction, id, stamp).await?, false)),
         Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
-            Some(owner) if owner.tags.include(&stamp.guard) => Ok((owner, false)),
+            Some(owner) if owner.attributes.tags.include(&stamp.guard) => Ok((owner, false)),
             // One that is made has no tags.
             None if Tags::default().include(&stamp.guard) => {
-                let scopes = new.scopes.clone().unwrap_or_default();
+                let attributes = ConsumerAttributes {
+                    scopes: new.attributes.scopes.clone().unwrap_or_default(),
+                    ..ConsumerAttributes::default()
+                };
                 let consumer = NewConsumer {
                     bucket: bucket.clone(),
-                    scopes,
-                    ..NewConsumer::named(name.clone())
+                    name: name.clone(),
+                    attributes,
                 };
                 Ok((consumers::insert(transaction, consumer, stamp).await?, true))
             }
@@ -190,44 +187,24 @@ pub(super) async fn insert(
         owner: _,
         digest,
         hint,
-        expires_at,
-        scopes,
-        description,
+        attributes,
     } = new;
-    let key = StoredKey {
+    let row = KeyRow {
         id: KeyId::generate()?,
-        consumer: owner.consumer.id,
-        consumer_name: owner.consumer.name.clone(),
-        bucket: owner.consumer.bucket.clone(),
+        consumer: owner.id,
+        digest,
         hint,
         state: KeyState::Active,
-        expires_at,
         rolled: None,
-        scopes,
-        description,
+        attributes,
         created_at: stamp.at,
         updated_at: stamp.at,
         last_used_at: None,
-        revoked: None,
     };
-    sqlx::query(
-        "INSERT INTO keys (id, consumer_id, digest, hint, state, expires_at, scopes, description, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(key.id.as_str())
-    .bind(key.consumer.as_str())
-    .bind(digest.as_bytes().as_slice())
-    .bind(key.hint.as_str())
-    .bind(key.state.as_str())
-    .bind(key.expires_at.map(|end| end.0))
-    .bind(key.scopes.as_ref().map(Scopes::as_str))
-    .bind(key.description.as_ref().map(Description::as_str))
-    .bind(key.created_at.0)
-    .bind(key.updated_at.0)
-    .execute(&mut *transaction)
-    .await?;
+    bulk::insert_all(transaction, "keys", std::slice::from_ref(&row)).await?;
+    let key = row.stored(owner.name.clone(), owner.bucket.clone(), None);
     let detail = json!({
-        "consumer": key.consumer, "hint": key.hint, "expires_at": key.expires_at, "scopes": key.scopes,
+        "consumer": key.consumer, "hint": key.hint, "expires_at": key.attributes.expires_at, "scopes": key.attributes.scopes,
     });
     journal::record(
         transaction,
@@ -257,7 +234,7 @@ pub(super) async fn by_id(
     connection: &mut AnyConnection,
     id: &KeyId,
 ) -> Result<Option<StoredKey>, StoreError> {
-    let row = sqlx::query(select_key!("WHERE k.id = $1"))
+    let row = sqlx::query(AssertSqlSafe(select_key("WHERE k.id = $1")))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await?;

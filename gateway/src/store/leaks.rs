@@ -7,9 +7,9 @@ use sqlx::{AnyConnection, Row as _};
 use thiserror::Error;
 
 use crate::keys::{KeyDigest, KeyId, KeyState, KeyStatus};
+use crate::store::columns::in_row;
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::rows::required;
 use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, buckets, keys};
 
 /// What becomes of a key of a bucket that is reported as leaked.
@@ -128,14 +128,15 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let id = required::<KeyId>(&row, "id")?;
+        let id = in_row::<KeyId>(&row, "id")?;
         let mut key = keys::by_id(&mut transaction, &id)
             .await?
             .ok_or(StoreError::UnknownKey(id))?;
         let rule = buckets::require(&mut transaction, &key.bucket).await?.leaks;
         let before = key.clone();
         let action = rule.apply(&mut key, stamp);
-        let is_as_before = (before.state, before.expires_at) == (key.state, key.expires_at);
+        let is_as_before =
+            (before.state, before.attributes.expires_at) == (key.state, key.attributes.expires_at);
         if is_as_before && is_noted(&mut transaction, &id, leak).await? {
             return Ok(Some(LeakOutcome {
                 action,
@@ -148,7 +149,7 @@ impl Store {
         )
         .bind(id.as_str())
         .bind(key.state.as_str())
-        .bind(key.expires_at.map(|at| at.0))
+        .bind(key.attributes.expires_at.map(|at| at.0))
         .bind(key.rolled.map(|rolled| rolled.at.0))
         .bind(key.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
         .bind(key.updated_at.0)
@@ -156,7 +157,7 @@ impl Store {
         .await?;
         let detail = json!({
             "action": action.as_str(), "policy": rule.policy.as_str(), "url": leak.url, "source": leak.source,
-            "expires_at": key.expires_at,
+            "expires_at": key.attributes.expires_at,
         });
         journal::record(
             &mut transaction,

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use sqlx::{Any, AssertSqlSafe};
 
 use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyStatus, Tags, UnixMillis};
+use crate::store::columns::of_row;
 use crate::store::connections::Connections;
-use crate::store::rows::{select_consumer, select_key, stored_consumer, stored_key};
+use crate::store::rows::{select_consumer, select_key, stored_key};
 use crate::store::{Store, StoreError, StoredConsumer, StoredKey};
 
 /// Which consumers; what is empty asks for nothing.
@@ -79,7 +80,7 @@ impl Store {
         if let Some(bucket) = &filter.bucket {
             self.require_bucket(bucket).await?;
         }
-        let mut list = List::of(select_consumer!(""), 'c', after);
+        let mut list = List::of(select_consumer(""), 'c', after);
         list.only(
             "c.bucket = ?",
             filter.bucket.as_ref().map(BucketName::as_str),
@@ -103,7 +104,7 @@ impl Store {
         list.fetch(&self.scans, limit)
             .await?
             .iter()
-            .map(stored_consumer)
+            .map(of_row)
             .collect()
     }
 
@@ -120,7 +121,7 @@ impl Store {
         if let Some(bucket) = &filter.bucket {
             self.require_bucket(bucket).await?;
         }
-        let mut list = List::of(select_key!(""), 'k', after);
+        let mut list = List::of(select_key(""), 'k', after);
         list.only(
             "k.consumer_id = ?",
             filter.consumer.as_ref().map(ConsumerId::as_str),
@@ -222,7 +223,7 @@ struct List {
 }
 
 impl List {
-    fn of(select: &'static str, table: char, after: Option<&After>) -> Self {
+    fn of(select: String, table: char, after: Option<&After>) -> Self {
         let after = after.cloned().unwrap_or(After {
             created_at: UnixMillis(i64::MIN),
             id: String::new(),

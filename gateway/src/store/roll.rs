@@ -1,9 +1,10 @@
 //! Rolling: a new key takes the place of others, which go on for a while.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use thiserror::Error;
 
 use crate::keys::{ConsumerId, KeyDigest, KeyId, KeyStatus, UnixMillis};
@@ -12,14 +13,17 @@ use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{select_key, stored_key};
 use crate::store::{
-    NewKey, Owner, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, bulk, consumers, keys,
+    KeyAttributes, NewKey, Owner, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, bulk,
+    consumers, keys,
 };
 
 /// What [`StoredKey::bring_end_forward`] does, for many.
 const BRING_END_FORWARD: In = In {
-    before: "UPDATE keys SET own_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE own_expires_at END, \
-             expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
-             successor = $4, updated_at = $5 WHERE id",
+    before: Cow::Borrowed(
+        "UPDATE keys SET own_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE own_expires_at END, \
+         expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
+         successor = $4, updated_at = $5 WHERE id",
+    ),
     values: 5,
     after: "",
 };
@@ -109,12 +113,13 @@ pub(super) async fn replace(
         owner: Owner::Id(model.consumer),
         digest: roll.digest,
         hint: roll.hint,
-        // As the replaced one would have ended, whether or not it was rolled or leaked before.
-        expires_at: model
-            .rolled
-            .map_or(model.expires_at, |rolled| rolled.own_end),
-        scopes: model.scopes,
-        description: model.description,
+        attributes: KeyAttributes {
+            // As the replaced one would have ended, whether or not it was rolled or leaked before.
+            expires_at: model
+                .rolled
+                .map_or(model.attributes.expires_at, |rolled| rolled.own_end),
+            ..model.attributes
+        },
     };
     let owner = consumers::guarded(transaction, &model.consumer, stamp).await?;
     let key = keys::insert(transaction, new, &owner, stamp).await?;
@@ -151,9 +156,9 @@ async fn all_good_ones(
     if consumers::by_id(connection, consumer).await?.is_none() {
         return Err(consumers::unknown(consumer));
     }
-    let rows = sqlx::query(select_key!(
-        "WHERE k.consumer_id = $1 AND k.state = 'active' ORDER BY k.created_at, k.id"
-    ))
+    let rows = sqlx::query(AssertSqlSafe(select_key(
+        "WHERE k.consumer_id = $1 AND k.state = 'active' ORDER BY k.created_at, k.id",
+    )))
     .bind(consumer.as_str())
     .fetch_all(connection)
     .await?;
@@ -200,7 +205,7 @@ async fn end_all(
     let mutations = replaced.iter().map(|key| Mutation {
         action: Action::KeyRoll,
         subject: Subject::Key(&key.id),
-        detail: json!({ "successor": successor, "expires_at": key.expires_at }),
+        detail: json!({ "successor": successor, "expires_at": key.attributes.expires_at }),
     });
     journal::record_many(transaction, stamp, &mutations.collect::<Vec<_>>()).await?;
     Ok(replaced)

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, Connection, Executor, SqlSafeStr};
 
 use crate::store::{Database, Store, StoreError, postgres};
@@ -20,26 +20,8 @@ macro_rules! steps {
     };
 }
 
-static SQLITE: LazyLock<Migrator> = steps!("sqlite":
-    "0001" "keys",
-    "0002" "model",
-    "0003" "usage",
-    "0004" "idempotency",
-    "0005" "gateways",
-    "0006" "own_end",
-    "0007" "feed_by_digest",
-    "0008" "operations",
-);
-static POSTGRES: LazyLock<Migrator> = steps!("postgres":
-    "0001" "keys",
-    "0002" "model",
-    "0003" "usage",
-    "0004" "idempotency",
-    "0005" "gateways",
-    "0006" "own_end",
-    "0007" "feed_by_digest",
-    "0008" "operations",
-);
+static SQLITE: LazyLock<Migrator> = steps!("sqlite": "0001" "store");
+static POSTGRES: LazyLock<Migrator> = steps!("postgres": "0001" "store");
 
 fn migrator<const STEPS: usize>(steps: [(&'static str, &'static str); STEPS]) -> Migrator {
     let steps = steps.into_iter().zip(1..);
@@ -67,6 +49,7 @@ impl Store {
                 if is_up_to_date(&mut connection, &SQLITE).await {
                     return Ok(());
                 }
+                refuse_other(&mut connection, &SQLITE, location).await?;
                 // All steps in one transaction that other processes wait for: each would otherwise find a step missing
                 // that another is just applying.
                 let mut transaction = connection
@@ -83,6 +66,7 @@ impl Store {
                 if is_up_to_date(&mut connection, &POSTGRES).await {
                     return Ok(());
                 }
+                refuse_other(&mut connection, &POSTGRES, location).await?;
                 let mut connection = self.database.connect().await?;
                 connection
                     .execute(postgres::PATIENT)
@@ -99,15 +83,37 @@ impl Store {
 
 /// Looks without a lock, so that a command that only reads does not wait for a writer.
 async fn is_up_to_date(connection: &mut AnyConnection, migrator: &Migrator) -> bool {
-    // Any failure here comes back, and is told, when the steps are applied.
-    let applied = connection
-        .list_applied_migrations(&migrator.table_name)
-        .await
-        .unwrap_or_default();
+    let applied = applied(connection, migrator).await;
     applied.len() == migrator.iter().count()
         && migrator.iter().zip(&applied).all(|(step, applied)| {
             step.version == applied.version && step.checksum == applied.checksum
         })
+}
+
+/// Refuses a database of which a step is not the one that this version has. The migrator would look for steps that are missing
+/// first, and take those of another make for newer ones.
+async fn refuse_other(
+    connection: &mut AnyConnection,
+    migrator: &Migrator,
+    location: &str,
+) -> Result<(), StoreError> {
+    let applied = applied(connection, migrator).await;
+    let other = applied.iter().find(|applied| {
+        let step = migrator.iter().find(|step| step.version == applied.version);
+        step.is_some_and(|step| step.checksum != applied.checksum)
+    });
+    other.map_or(Ok(()), |other| {
+        Err(StoreError::OtherSchema {
+            location: location.to_owned(),
+            version: other.version,
+        })
+    })
+}
+
+/// The steps that were applied. Any failure here comes back, and is told, when the steps are applied.
+async fn applied(connection: &mut AnyConnection, migrator: &Migrator) -> Vec<AppliedMigration> {
+    let applied = connection.list_applied_migrations(&migrator.table_name);
+    applied.await.unwrap_or_default()
 }
 
 fn schema_error(location: &str, migrator: &Migrator, error: MigrateError) -> StoreError {
@@ -138,9 +144,12 @@ fn schema_error(location: &str, migrator: &Migrator, error: MigrateError) -> Sto
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
+    use crate::keys::{Consumer, KeyEntry};
+    use crate::store::columns::names;
 
     #[test]
     fn every_file_of_a_step_is_listed_under_its_number() {
@@ -161,6 +170,29 @@ mod tests {
                 })
                 .collect();
             assert_eq!(files, listed, "{database}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_whatever_gateways_hold_is_fed() {
+        let set =
+            |list: &str| -> BTreeSet<String> { list.split(", ").map(str::to_owned).collect() };
+        for (migrator, table, held) in [
+            (&*SQLITE, "keys", names::<KeyEntry>("")),
+            (&*SQLITE, "consumers", names::<Consumer>("")),
+            (&*POSTGRES, "keys", names::<KeyEntry>("")),
+            (&*POSTGRES, "consumers", names::<Consumer>("")),
+        ] {
+            let schema: String = migrator.iter().map(|step| step.sql.as_str()).collect();
+            let end = format!(" ON {table}");
+            let mut fed = schema
+                .split("AFTER UPDATE OF ")
+                .skip(1)
+                .filter_map(|rest| rest.lines().next()?.split_once(&end));
+            assert!(
+                fed.any(|(columns, _)| set(columns) == set(&held)),
+                "{table}: {held}"
+            );
         }
     }
 }

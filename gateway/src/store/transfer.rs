@@ -1,10 +1,7 @@
 //! Consumers with their keys on the way from one store, or another system, into a store.
 
-use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
-    KeyState, Metadata, Scopes, Tags, UnixMillis,
-};
-use crate::store::Rolled;
+use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyDigest, KeyId, KeyState, UnixMillis};
+use crate::store::{ConsumerAttributes, KeyAttributes, Rolled};
 
 /// A consumer with one of its keys, or without any: one line of an import or an export. The key itself is nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,18 +23,8 @@ pub struct TransferConsumer {
     pub bucket: BucketName,
     /// Its name, unique in its bucket.
     pub name: ConsumerName,
-    /// The id that the team's own system gave it, unique in its bucket.
-    pub custom_id: Option<CustomId>,
-    /// A note.
-    pub description: Option<Description>,
-    /// What the origin may learn about it.
-    pub metadata: Option<Metadata>,
-    /// What it may do.
-    pub scopes: Scopes,
-    /// Where its keys may be used from.
-    pub allowed_ips: AllowedIps,
-    /// What it is sorted by.
-    pub tags: Tags,
+    /// What is said of it.
+    pub attributes: ConsumerAttributes,
     /// When it was made.
     pub created_at: Option<UnixMillis>,
 }
@@ -53,14 +40,10 @@ pub struct TransferKey {
     pub hint: String,
     /// What was done to it.
     pub state: KeyState,
-    /// From when on it is refused; `None` is never.
-    pub expires_at: Option<UnixMillis>,
     /// That it is to be replaced.
     pub rolled: Option<Rolled>,
-    /// What it may do, within what its consumer may; `None` is all of that.
-    pub scopes: Option<Scopes>,
-    /// A note.
-    pub description: Option<Description>,
+    /// What is said of it.
+    pub attributes: KeyAttributes,
     /// When it was made.
     pub created_at: Option<UnixMillis>,
     /// When it was last used.
@@ -75,12 +58,7 @@ impl TransferConsumer {
             id: None,
             bucket,
             name,
-            custom_id: None,
-            description: None,
-            metadata: None,
-            scopes: Scopes::default(),
-            allowed_ips: AllowedIps::default(),
-            tags: Tags::default(),
+            attributes: ConsumerAttributes::default(),
             created_at: None,
         }
     }

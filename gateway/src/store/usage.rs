@@ -7,8 +7,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
+use crate::store::columns::in_row;
 use crate::store::connections::limited;
-use crate::store::rows::required;
 use crate::store::{Store, StoreError, WRITE_LIMIT};
 
 /// Rows of one statement. Full statements are prepared once; SQLite takes 32,766 parameters, PostgreSQL 65,535.
@@ -319,7 +319,7 @@ impl Store {
         let rows = query.fetch_all(&self.scans).await?;
         let top = rows.iter().map(|row| {
             Ok(TopKey {
-                key: required(row, "key_id")?,
+                key: in_row(row, "key_id")?,
                 consumer: row.try_get("name")?,
                 counts: counts(row)?,
             })

@@ -1,30 +1,24 @@
 //! Consumers.
 
-use postern_gateway::keys::{BucketName, ConsumerId, Scopes, Tags};
-use postern_gateway::store::{ConsumerEdit, DatabaseUrl, NewConsumer, StoreError};
+use postern_gateway::keys::{BucketName, ConsumerId, Scopes};
+use postern_gateway::store::{
+    ConsumerAttributes, ConsumerEdit, DatabaseUrl, NewConsumer, StoreError,
+};
 
-use super::making::{NOW, consumer, create_key, later, open, stamp};
+use super::making::{NOW, consumer, create_key, full_consumer, later, open, stamp};
 
 pub(crate) async fn a_consumer_reads_back_as_it_was_made(url: &DatabaseUrl) {
     let store = open(url).await;
     let full = NewConsumer {
-        custom_id: Some("crm-42".parse().unwrap()),
-        description: Some("für die Buchhaltung".parse().unwrap()),
-        metadata: Some(r#"{"plan":"gold"}"#.parse().unwrap()),
-        scopes: "read write".parse().unwrap(),
-        tags: Tags::new(["org=acme".parse().unwrap()]).unwrap(),
+        attributes: full_consumer(),
         ..consumer("full")
     };
     for new in [consumer("bare"), full] {
         let created = store.create_consumer(new.clone(), &stamp()).await.unwrap();
-        assert_eq!(created.consumer.name, new.name);
-        assert_eq!(created.consumer.custom_id, new.custom_id);
-        assert_eq!(created.consumer.metadata, new.metadata);
-        assert_eq!(created.consumer.scopes, new.scopes);
-        assert_eq!(created.description, new.description);
-        assert_eq!(created.tags, new.tags);
+        assert_eq!(created.name, new.name);
+        assert_eq!(created.attributes, new.attributes);
         assert_eq!((created.created_at, created.updated_at), (NOW, NOW));
-        let id = created.consumer.id;
+        let id = created.id;
         assert_eq!(store.consumer(&id).await.unwrap().as_ref(), Some(&created));
         assert_eq!(
             store.consumer_named(&new.bucket, &new.name).await.unwrap(),
@@ -50,7 +44,10 @@ pub(crate) async fn a_consumer_reads_back_as_it_was_made(url: &DatabaseUrl) {
 pub(crate) async fn a_name_is_unique_in_its_bucket_and_so_is_a_custom_id(url: &DatabaseUrl) {
     let store = open(url).await;
     let numbered = |name| NewConsumer {
-        custom_id: Some("42".parse().unwrap()),
+        attributes: ConsumerAttributes {
+            custom_id: Some("42".parse().unwrap()),
+            ..ConsumerAttributes::default()
+        },
         ..consumer(name)
     };
     store
@@ -102,13 +99,16 @@ pub(crate) async fn an_unknown_bucket_is_refused(url: &DatabaseUrl) {
 pub(crate) async fn an_edit_changes_only_what_it_names(url: &DatabaseUrl) {
     let store = open(url).await;
     let new = NewConsumer {
-        custom_id: Some("42".parse().unwrap()),
-        description: Some("a note".parse().unwrap()),
-        scopes: "read".parse().unwrap(),
+        attributes: ConsumerAttributes {
+            custom_id: Some("42".parse().unwrap()),
+            description: Some("a note".parse().unwrap()),
+            scopes: "read".parse().unwrap(),
+            ..ConsumerAttributes::default()
+        },
         ..consumer("acme")
     };
     let before = store.create_consumer(new, &stamp()).await.unwrap();
-    let id = before.consumer.id;
+    let id = before.id;
 
     let nothing = store
         .update_consumer(&id, ConsumerEdit::default(), &later(1))
@@ -123,13 +123,13 @@ pub(crate) async fn an_edit_changes_only_what_it_names(url: &DatabaseUrl) {
         ..ConsumerEdit::default()
     };
     let after = store.update_consumer(&id, edit, &later(2)).await.unwrap();
-    assert_eq!(after.consumer.name.as_str(), "acme 2");
-    assert_eq!(after.consumer.custom_id, None);
+    assert_eq!(after.name.as_str(), "acme 2");
+    assert_eq!(after.attributes.custom_id, None);
     assert_eq!(
-        after.consumer.scopes,
+        after.attributes.scopes,
         "read write".parse::<Scopes>().unwrap()
     );
-    assert_eq!(after.description, before.description);
+    assert_eq!(after.attributes.description, before.attributes.description);
     assert_eq!((after.created_at, after.updated_at), (NOW, later(2).at));
     assert_eq!(store.consumer(&id).await.unwrap(), Some(after));
 
@@ -158,17 +158,12 @@ pub(crate) async fn an_edit_to_a_taken_name_changes_nothing(url: &DatabaseUrl) {
         scopes: Some("read".parse().unwrap()),
         ..ConsumerEdit::default()
     };
-    let error = store
-        .update_consumer(&other.consumer.id, edit, &later(1))
-        .await;
+    let error = store.update_consumer(&other.id, edit, &later(1)).await;
     assert!(
         matches!(error, Err(StoreError::Duplicate { field: "the name" })),
         "{error:?}"
     );
-    assert_eq!(
-        store.consumer(&other.consumer.id).await.unwrap(),
-        Some(other)
-    );
+    assert_eq!(store.consumer(&other.id).await.unwrap(), Some(other));
 }
 
 pub(crate) async fn deleting_a_consumer_deletes_its_keys(url: &DatabaseUrl) {
@@ -195,7 +190,7 @@ pub(crate) async fn deleting_a_consumer_deletes_its_keys(url: &DatabaseUrl) {
     );
     // The name is free again, for somebody else.
     let reborn = create_key(&store, "acme", "four").await;
-    assert_ne!(reborn.new_consumer.unwrap().consumer.id, mine.consumer);
+    assert_ne!(reborn.new_consumer.unwrap().id, mine.consumer);
 }
 
 pub(crate) async fn consumers_are_listed_by_name_page_by_page(url: &DatabaseUrl) {
@@ -214,8 +209,8 @@ pub(crate) async fn consumers_are_listed_by_name_page_by_page(url: &DatabaseUrl)
             .unwrap();
         assert!(page.len() <= 2);
         let Some(last) = page.last() else { break };
-        after = Some(last.consumer.name.clone());
-        names.extend(page.iter().map(|stored| stored.consumer.name.to_string()));
+        after = Some(last.name.clone());
+        names.extend(page.iter().map(|stored| stored.name.to_string()));
     }
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
 }

@@ -59,10 +59,7 @@ pub(crate) async fn a_creation_that_failed_is_not_remembered(url: &DatabaseUrl) 
         .await
         .unwrap()
         .unwrap();
-    store
-        .delete_consumer(&found.consumer.id, &stamp())
-        .await
-        .unwrap();
+    store.delete_consumer(&found.id, &stamp()).await.unwrap();
     assert!(matches!(
         create(&store, consumer("acme"), &key, 0).await.unwrap(),
         Creation::Made(_)

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Tag, Tags, UnixMillis};
 use postern_gateway::store::{
-    ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp, StoreError, Which,
+    ConsumerAttributes, ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp,
+    StoreError, Which,
 };
 
 use super::making::{NOW, consumer, create_key, key, later, open, stamp};
@@ -12,12 +13,15 @@ use super::making::{NOW, consumer, create_key, key, later, open, stamp};
 pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUrl) {
     let store = open(url).await;
     let granted = NewConsumer {
-        scopes: "a b".parse().unwrap(),
+        attributes: ConsumerAttributes {
+            scopes: "a b".parse().unwrap(),
+            ..ConsumerAttributes::default()
+        },
         ..consumer("acme")
     };
     let acme = store.create_consumer(granted, &stamp()).await.unwrap();
     let mut expected = store
-        .create_key(key(Owner::Id(acme.consumer.id), "one"), &stamp())
+        .create_key(key(Owner::Id(acme.id), "one"), &stamp())
         .await
         .unwrap()
         .key;
@@ -65,9 +69,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
             scopes,
             disabled,
         } = edit;
-        expected.description = description.unwrap_or(expected.description);
-        expected.expires_at = expires_at.unwrap_or(expected.expires_at);
-        expected.scopes = scopes.unwrap_or(expected.scopes);
+        expected.attributes.description = description.unwrap_or(expected.attributes.description);
+        expected.attributes.expires_at = expires_at.unwrap_or(expected.attributes.expires_at);
+        expected.attributes.scopes = scopes.unwrap_or(expected.attributes.scopes);
         if let Some(disabled) = disabled {
             expected.state = if disabled {
                 KeyState::Disabled
@@ -145,14 +149,17 @@ pub(crate) async fn a_change_of_someone_elses_touches_nothing(url: &DatabaseUrl)
     let owned = store
         .create_consumer(
             NewConsumer {
-                tags: tags.clone(),
+                attributes: ConsumerAttributes {
+                    tags: tags.clone(),
+                    ..ConsumerAttributes::default()
+                },
                 ..consumer("acme")
             },
             &stamp(),
         )
         .await
         .unwrap();
-    let id = owned.consumer.id;
+    let id = owned.id;
     let made = store
         .create_key(
             key(Owner::Id(id), "one"),

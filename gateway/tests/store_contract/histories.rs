@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, UnixMillis};
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
-    BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyEdit, KeyFilter, Leak, LeakPolicy,
-    NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey, TransferRow,
-    Which, Written, follow,
+    BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyAttributes, KeyEdit, KeyFilter, Leak,
+    LeakPolicy, NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey,
+    TransferRow, Which, Written, follow,
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -190,10 +190,10 @@ impl Dump {
                 id,
                 bucket: from.bucket,
                 name: from.name,
-                custom_id: from.custom_id,
-                metadata: from.metadata,
-                scopes: from.scopes,
-                allowed_ips: from.allowed_ips,
+                custom_id: from.attributes.custom_id,
+                metadata: from.attributes.metadata,
+                scopes: from.attributes.scopes,
+                allowed_ips: from.attributes.allowed_ips,
             };
             (id.to_string(), consumer)
         });
@@ -204,9 +204,9 @@ impl Dump {
                 id: key.id.unwrap(),
                 consumer: row.consumer.id.unwrap(),
                 state: key.state,
-                expires_at: key.expires_at,
+                expires_at: key.attributes.expires_at,
                 deprecated_at: key.rolled.map(|rolled| rolled.at),
-                scopes: key.scopes,
+                scopes: key.attributes.scopes,
             };
             Some((entry.digest.to_hex(), entry))
         });
@@ -270,9 +270,7 @@ impl Writer {
                     owner: self.owner(),
                     digest: self.digest(),
                     hint: "pstn_abcd".to_owned(),
-                    expires_at: None,
-                    scopes: None,
-                    description: None,
+                    attributes: KeyAttributes::default(),
                 };
                 format!("create {:?}", self.store.create_key(new, &stamp).await)
             }
@@ -329,14 +327,14 @@ impl Writer {
                     allowed_ips: Some(self.random.words(&["", "192.0.2.0/24"]).parse().unwrap()),
                     ..ConsumerEdit::default()
                 };
-                let id = consumer.consumer.id;
+                let id = consumer.id;
                 format!(
                     "edit {:?}",
                     self.store.update_consumer(&id, edit, &stamp).await
                 )
             }
             (11 | 12, _, Some(consumer)) => {
-                let id = consumer.consumer.id;
+                let id = consumer.id;
                 format!(
                     "delete {id}: {:?}",
                     self.store.delete_consumer(&id, &stamp).await
@@ -352,7 +350,7 @@ impl Writer {
             (15 | 16, _, Some(consumer)) => {
                 let rows = export(&self.store).await;
                 self.exports.push(rows);
-                let id = consumer.consumer.id;
+                let id = consumer.id;
                 let deleted = self.store.delete_consumer(&id, &stamp).await;
                 format!("delete {id}: {deleted:?}, {}", self.import().await)
             }

@@ -3,22 +3,26 @@
 use std::collections::HashSet;
 
 use postern_gateway::keys::{KeyId, KeyState, KeyStatus, UnixMillis};
-use postern_gateway::store::{DatabaseUrl, KeyFilter, NewConsumer, NewKey, Owner, StoreError};
+use postern_gateway::store::{
+    ConsumerAttributes, DatabaseUrl, KeyAttributes, KeyFilter, NewConsumer, NewKey, Owner,
+    StoreError,
+};
 
-use super::making::{NOW, consumer, create_key, key, later, open, owner, stamp};
+use super::making::{NOW, consumer, create_key, full_key, key, later, open, owner, stamp};
 
 pub(crate) async fn a_key_reads_back_as_it_was_made(url: &DatabaseUrl) {
     let store = open(url).await;
     let granted = NewConsumer {
-        scopes: "read write".parse().unwrap(),
+        attributes: ConsumerAttributes {
+            scopes: "read write".parse().unwrap(),
+            ..ConsumerAttributes::default()
+        },
         ..consumer("acme")
     };
     let acme = store.create_consumer(granted, &stamp()).await.unwrap();
-    let bare = key(Owner::Id(acme.consumer.id), "bare");
+    let bare = key(Owner::Id(acme.id), "bare");
     let full = NewKey {
-        expires_at: Some(UnixMillis(NOW.0 + 1)),
-        scopes: Some("read".parse().unwrap()),
-        description: Some("for the tests".parse().unwrap()),
+        attributes: full_key(UnixMillis(NOW.0 + 1)),
         ..key(owner("acme"), "full")
     };
     for new in [bare, full] {
@@ -27,38 +31,37 @@ pub(crate) async fn a_key_reads_back_as_it_was_made(url: &DatabaseUrl) {
         let stored = made.key;
         assert_eq!(
             (stored.consumer, &stored.consumer_name),
-            (acme.consumer.id, &acme.consumer.name)
+            (acme.id, &acme.name)
         );
         assert_eq!((&stored.hint, stored.state), (&new.hint, KeyState::Active));
-        assert_eq!(
-            (stored.expires_at, &stored.scopes),
-            (new.expires_at, &new.scopes)
-        );
-        assert_eq!(stored.description, new.description);
+        assert_eq!(stored.attributes, new.attributes);
         assert_eq!((stored.created_at, stored.last_used_at), (NOW, None));
         assert_eq!(stored.status(NOW), KeyStatus::Active);
         assert_eq!(store.key(&stored.id).await.unwrap(), Some(stored));
     }
-    assert_eq!(store.count_keys(&acme.consumer.id).await.unwrap(), 2);
+    assert_eq!(store.count_keys(&acme.id).await.unwrap(), 2);
     assert_eq!(store.key(&KeyId::generate().unwrap()).await.unwrap(), None);
 }
 
 pub(crate) async fn a_key_by_name_makes_its_consumer_once(url: &DatabaseUrl) {
     let store = open(url).await;
     let scoped = NewKey {
-        scopes: Some("read".parse().unwrap()),
+        attributes: KeyAttributes {
+            scopes: Some("read".parse().unwrap()),
+            ..KeyAttributes::default()
+        },
         ..key(owner("acme"), "one")
     };
     let first = store.create_key(scoped, &stamp()).await.unwrap();
     let made = first.new_consumer.unwrap();
     assert_eq!(
-        made.consumer.scopes.as_str(),
+        made.attributes.scopes.as_str(),
         "read",
         "a new consumer gets the scopes of its first key"
     );
     let second = create_key(&store, "acme", "two").await;
     assert!(second.new_consumer.is_none());
-    assert_eq!(second.key.consumer, made.consumer.id);
+    assert_eq!(second.key.consumer, made.id);
 }
 
 pub(crate) async fn a_refused_key_leaves_no_consumer_behind(url: &DatabaseUrl) {
@@ -81,12 +84,18 @@ pub(crate) async fn a_refused_key_leaves_no_consumer_behind(url: &DatabaseUrl) {
 pub(crate) async fn a_key_is_never_wider_than_its_consumer(url: &DatabaseUrl) {
     let store = open(url).await;
     let granted = NewConsumer {
-        scopes: "read write".parse().unwrap(),
+        attributes: ConsumerAttributes {
+            scopes: "read write".parse().unwrap(),
+            ..ConsumerAttributes::default()
+        },
         ..consumer("acme")
     };
     store.create_consumer(granted, &stamp()).await.unwrap();
     let wide = NewKey {
-        scopes: Some("admin read".parse().unwrap()),
+        attributes: KeyAttributes {
+            scopes: Some("admin read".parse().unwrap()),
+            ..KeyAttributes::default()
+        },
         ..key(owner("acme"), "one")
     };
     match store.create_key(wide, &stamp()).await {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{BucketName, KeyDigest, KeyStatus};
 use postern_gateway::store::{
-    AuditFilter, BucketEdit, DatabaseUrl, Leak, LeakAction, LeakPolicy, LeakRule, NewKey,
-    StoreError,
+    AuditFilter, BucketEdit, DatabaseUrl, KeyAttributes, Leak, LeakAction, LeakPolicy, LeakRule,
+    NewKey, StoreError,
 };
 
 use super::making::{NOW, create_key, key, later, open, owner, stamp};
@@ -70,7 +70,7 @@ pub(crate) async fn a_leaked_key_gets_what_its_bucket_says(url: &DatabaseUrl) {
         );
         let stored = store.key(&key.id).await.unwrap().unwrap();
         assert_eq!(
-            (stored.status(NOW), stored.expires_at),
+            (stored.status(NOW), stored.attributes.expires_at),
             (status, expires_at),
             "{policy:?}"
         );
@@ -93,7 +93,10 @@ pub(crate) async fn a_leaked_key_gets_what_its_bucket_says(url: &DatabaseUrl) {
     }
     // The policy is to revoke by now, and that holds for one that has expired too: its end could be put off again.
     let gone = NewKey {
-        expires_at: Some(NOW),
+        attributes: KeyAttributes {
+            expires_at: Some(NOW),
+            ..KeyAttributes::default()
+        },
         ..key(owner("acme"), "gone")
     };
     let gone = store.create_key(gone, &stamp()).await.unwrap().key;

@@ -4,8 +4,8 @@ use postern_gateway::keys::{
     Hour, KeyDigest, KeyState, KeyStatus, KeyUsage, Tags, UnixMillis, UsageCounts,
 };
 use postern_gateway::store::{
-    After, ConsumerEdit, ConsumerFilter, DatabaseUrl, KeyFilter, NewConsumer, NewKey, StoreError,
-    UsageBatch,
+    After, ConsumerAttributes, ConsumerEdit, ConsumerFilter, DatabaseUrl, KeyAttributes, KeyFilter,
+    NewConsumer, NewKey, StoreError, UsageBatch,
 };
 
 use super::making::{NOW, consumer, create_key, key, later, open, owner, stamp};
@@ -28,10 +28,7 @@ pub(crate) async fn lists_go_on_after_a_place_oldest_first(url: &DatabaseUrl) {
         .list_consumers(&ConsumerFilter::default(), None, 100)
         .await
         .unwrap();
-    let places: Vec<_> = all
-        .iter()
-        .map(|one| (one.created_at, one.consumer.id))
-        .collect();
+    let places: Vec<_> = all.iter().map(|one| (one.created_at, one.id)).collect();
     assert!(places.len() == 7 && places.is_sorted(), "{places:?}");
     for (index, (created_at, id)) in places.iter().enumerate() {
         let after = After {
@@ -77,8 +74,11 @@ pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
         ("d", &["xorg=acme", "n=\"org\":\"acme\""]),
     ] {
         let new = NewConsumer {
-            tags: tags(own),
-            custom_id: Some(format!("id-{name}").parse().unwrap()),
+            attributes: ConsumerAttributes {
+                tags: tags(own),
+                custom_id: Some(format!("id-{name}").parse().unwrap()),
+                ..ConsumerAttributes::default()
+            },
             ..consumer(name)
         };
         store.create_consumer(new, &later(0)).await.unwrap();
@@ -152,7 +152,7 @@ pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
             .await
             .unwrap()
             .iter()
-            .map(|one| one.consumer.name.to_string())
+            .map(|one| one.name.to_string())
             .collect();
         found.sort();
         assert_eq!(found.concat(), names, "{filter:?}");
@@ -179,7 +179,10 @@ pub(crate) async fn filters_are_exact(url: &DatabaseUrl) {
 pub(crate) async fn tags_are_found_as_they_are_now(url: &DatabaseUrl) {
     let store = open(url).await;
     let tagged = |name: &str, texts: &[&str]| NewConsumer {
-        tags: tags(texts),
+        attributes: ConsumerAttributes {
+            tags: tags(texts),
+            ..ConsumerAttributes::default()
+        },
         ..consumer(name)
     };
     let found = async |texts: &[&str]| -> String {
@@ -188,10 +191,7 @@ pub(crate) async fn tags_are_found_as_they_are_now(url: &DatabaseUrl) {
             ..ConsumerFilter::default()
         };
         let found = store.list_consumers(&filter, None, 100).await.unwrap();
-        let mut names: Vec<_> = found
-            .iter()
-            .map(|one| one.consumer.name.to_string())
-            .collect();
+        let mut names: Vec<_> = found.iter().map(|one| one.name.to_string()).collect();
         names.sort();
         names.concat()
     };
@@ -209,17 +209,11 @@ pub(crate) async fn tags_are_found_as_they_are_now(url: &DatabaseUrl) {
         tags: Some(tags(&["org=y"])),
         ..ConsumerEdit::default()
     };
-    store
-        .update_consumer(&a.consumer.id, edit, &stamp())
-        .await
-        .unwrap();
+    store.update_consumer(&a.id, edit, &stamp()).await.unwrap();
     assert_eq!(found(&["org=x"]).await, "b");
     assert_eq!(found(&["plan=gold"]).await, "");
     assert_eq!(found(&["org=y"]).await, "a");
-    store
-        .delete_consumer(&a.consumer.id, &stamp())
-        .await
-        .unwrap();
+    store.delete_consumer(&a.id, &stamp()).await.unwrap();
     assert_eq!(found(&["org=y"]).await, "");
     // More than a list begins with.
     for number in 0..520 {
@@ -241,7 +235,10 @@ pub(crate) async fn keys_are_filtered_by_what_they_are_and_when(url: &DatabaseUr
     let made = async |name: &str, hint: &str, ends: Option<u64>, at: u64| {
         let new = NewKey {
             hint: hint.to_owned(),
-            expires_at: ends.map(|seconds| later(seconds).at),
+            attributes: KeyAttributes {
+                expires_at: ends.map(|seconds| later(seconds).at),
+                ..KeyAttributes::default()
+            },
             ..key(owner(name), name)
         };
         store.create_key(new, &later(at)).await.unwrap().key.id

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use postern_gateway::keys::{KeyDigest, UnixMillis};
+use postern_gateway::keys::{KeyDigest, Tags, UnixMillis};
 use postern_gateway::store::{
-    Actor, Answer, CreatedKey, DatabaseUrl, NewConsumer, NewKey, Owner, Stamp, Store,
+    Actor, Answer, ConsumerAttributes, CreatedKey, DatabaseUrl, KeyAttributes, NewConsumer, NewKey,
+    Owner, Stamp, Store,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -41,9 +42,28 @@ pub(crate) fn key(owner: Owner, text: &str) -> NewKey {
         owner,
         digest: KeyDigest::of(text.as_bytes()),
         hint: "pstn_abcd".to_owned(),
-        expires_at: None,
-        scopes: None,
-        description: None,
+        attributes: KeyAttributes::default(),
+    }
+}
+
+/// What can be said of a key, all of it, with the scope `read`.
+pub(crate) fn full_key(expires_at: UnixMillis) -> KeyAttributes {
+    KeyAttributes {
+        description: Some("for the tests".parse().unwrap()),
+        expires_at: Some(expires_at),
+        scopes: Some("read".parse().unwrap()),
+    }
+}
+
+/// What can be said of a consumer, all of it, with the scopes `read` and `write`.
+pub(crate) fn full_consumer() -> ConsumerAttributes {
+    ConsumerAttributes {
+        custom_id: Some("crm-42".parse().unwrap()),
+        description: Some("für die Buchhaltung".parse().unwrap()),
+        metadata: Some(r#"{"plan":"gold"}"#.parse().unwrap()),
+        scopes: "read write".parse().unwrap(),
+        allowed_ips: "192.0.2.0/24".parse().unwrap(),
+        tags: Tags::new(["org=acme".parse().unwrap()]).unwrap(),
     }
 }
 

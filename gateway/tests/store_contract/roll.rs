@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use postern_gateway::keys::{ConsumerId, KeyDigest, KeyId, KeyState, KeyStatus};
 use postern_gateway::store::{
-    AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyEdit, KeyFilter, Leak, LeakPolicy,
-    NewKey, Roll, RolledKeys, Store, StoreError, TransferRow, Which,
+    AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyAttributes, KeyEdit, KeyFilter, Leak,
+    LeakPolicy, NewConsumer, NewKey, Roll, RolledKeys, Store, StoreError, TransferRow, Which,
 };
 
 use super::feed::Following;
-use super::making::{NOW, create_key, key, later, open, owner, stamp};
+use super::making::{
+    NOW, consumer, create_key, full_consumer, full_key, key, later, open, owner, stamp,
+};
 use super::transfer;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -32,28 +34,29 @@ async fn roll(
 pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url: &DatabaseUrl) {
     let store = open(url).await;
     store
-        .create_consumer(super::making::consumer("acme"), &stamp())
+        .create_consumer(
+            NewConsumer {
+                attributes: full_consumer(),
+                ..consumer("acme")
+            },
+            &stamp(),
+        )
         .await
         .unwrap();
     let new = NewKey {
-        description: Some("billing".parse().unwrap()),
-        expires_at: Some(NOW.after(30 * DAY)),
+        attributes: full_key(NOW.after(30 * DAY)),
         ..key(owner("acme"), "one")
     };
     let old = store.create_key(new, &stamp()).await.unwrap().key;
     let following = Following::new(&store).await;
 
     let rolled = roll(&store, Which::Key(old.id), "two", DAY).await.unwrap();
-    assert_eq!(rolled.key.expires_at, Some(NOW.after(30 * DAY)));
-    assert_eq!(
-        (rolled.key.description.clone(), rolled.key.scopes.clone()),
-        (old.description.clone(), old.scopes.clone())
-    );
+    assert_eq!(rolled.key.attributes, full_key(NOW.after(30 * DAY)));
     assert_eq!(rolled.key.consumer, old.consumer);
     let [ending] = &rolled.ending[..] else {
         panic!("{:?}", rolled.ending)
     };
-    assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
+    assert_eq!(ending.attributes.expires_at, Some(NOW.after(DAY)));
     assert_eq!(
         ending.rolled.map(|rolled| (rolled.at, rolled.successor)),
         Some((NOW, Some(rolled.key.id)))
@@ -76,14 +79,17 @@ pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url:
 pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
     let store = open(url).await;
     let soon = NewKey {
-        expires_at: Some(NOW.after(DAY)),
+        attributes: KeyAttributes {
+            expires_at: Some(NOW.after(DAY)),
+            ..KeyAttributes::default()
+        },
         ..key(owner("acme"), "one")
     };
     let old = store.create_key(soon, &stamp()).await.unwrap().key;
     let first = roll(&store, Which::Key(old.id), "two", 7 * DAY)
         .await
         .unwrap();
-    assert_eq!(first.ending[0].expires_at, Some(NOW.after(DAY)));
+    assert_eq!(first.ending[0].attributes.expires_at, Some(NOW.after(DAY)));
     // Once more, with less time: it is still the first moment that it was deprecated at, and the end that the key had at
     // first is what its second successor inherits.
     let again = Roll {
@@ -94,11 +100,11 @@ pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
     };
     let second = store.roll(again, &later(10)).await.unwrap();
     assert_eq!(
-        second.ending[0].expires_at,
+        second.ending[0].attributes.expires_at,
         Some(later(10).at.after(Duration::from_secs(60)))
     );
     assert_eq!(second.ending[0].rolled.unwrap().at, NOW);
-    assert_eq!(second.key.expires_at, Some(NOW.after(DAY)));
+    assert_eq!(second.key.attributes.expires_at, Some(NOW.after(DAY)));
 }
 
 pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl) {
@@ -117,7 +123,10 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
     let last = store
         .create_key(
             NewKey {
-                description: Some("the newest".parse().unwrap()),
+                attributes: KeyAttributes {
+                    description: Some("the newest".parse().unwrap()),
+                    ..KeyAttributes::default()
+                },
                 ..key(owner("acme"), "two")
             },
             &later(5),
@@ -130,7 +139,10 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
     let rolled = roll(&store, Which::AllOf(first.consumer), "four", Duration::ZERO)
         .await
         .unwrap();
-    assert_eq!(rolled.key.description, last.description);
+    assert_eq!(
+        rolled.key.attributes.description,
+        last.attributes.description
+    );
     assert_eq!(
         rolled.ending.iter().map(|key| key.id).collect::<Vec<_>>(),
         [first.id, last.id]
@@ -139,13 +151,25 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
         assert_eq!(ending.status(NOW), KeyStatus::Expired);
     }
     assert_eq!(store.key(&other.id).await.unwrap().unwrap(), other);
-    assert_eq!(store.key(&off.id).await.unwrap().unwrap().expires_at, None);
+    assert_eq!(
+        store
+            .key(&off.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .attributes
+            .expires_at,
+        None
+    );
 }
 
 pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
     let store = open(url).await;
     let expired = NewKey {
-        expires_at: Some(NOW),
+        attributes: KeyAttributes {
+            expires_at: Some(NOW),
+            ..KeyAttributes::default()
+        },
         ..key(owner("acme"), "expired")
     };
     let expired = store.create_key(expired, &stamp()).await.unwrap().key;
@@ -212,7 +236,11 @@ pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &Databas
         .unwrap()
         .key;
     assert_eq!(
-        (second.expires_at, third.expires_at, fourth.expires_at),
+        (
+            second.attributes.expires_at,
+            third.attributes.expires_at,
+            fourth.attributes.expires_at
+        ),
         (None, None, None)
     );
 
@@ -236,13 +264,16 @@ pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &Databas
         .unwrap()
         .unwrap()
         .key;
-    assert_eq!(ending.expires_at, Some(NOW.after(DAY)));
+    assert_eq!(ending.attributes.expires_at, Some(NOW.after(DAY)));
     let rolled = roll(&store, Which::Key(leaky.id), "its successor", 7 * DAY)
         .await
         .unwrap();
-    assert_eq!(rolled.key.expires_at, None, "the new key has not leaked");
     assert_eq!(
-        rolled.ending[0].expires_at,
+        rolled.key.attributes.expires_at, None,
+        "the new key has not leaked"
+    );
+    assert_eq!(
+        rolled.ending[0].attributes.expires_at,
         Some(NOW.after(DAY)),
         "and the old one goes on for no longer"
     );
@@ -273,6 +304,7 @@ pub(crate) async fn a_key_that_is_ending_ends_no_later(url: &DatabaseUrl) {
             .update_key(&key.id, edit, &stamp())
             .await
             .unwrap()
+            .attributes
             .expires_at,
         sooner
     );

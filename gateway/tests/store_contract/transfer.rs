@@ -2,12 +2,12 @@
 
 use postern_gateway::keys::{BucketName, KeyDigest, KeyState};
 use postern_gateway::store::{
-    DatabaseUrl, ImportConflict, Imported, Store, TransferConsumer, TransferKey, TransferRow,
-    Verdict,
+    DatabaseUrl, ImportConflict, Imported, KeyAttributes, Store, TransferConsumer, TransferKey,
+    TransferRow, Verdict,
 };
 
 use super::feed::Following;
-use super::making::{create_key, later, open, stamp};
+use super::making::{create_key, full_consumer, full_key, later, open, stamp};
 
 /// A row with a key whose text is `key`, or without any.
 pub(crate) fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
@@ -16,12 +16,10 @@ pub(crate) fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
         digest: KeyDigest::of(key.as_bytes()),
         hint: "sk".to_owned(),
         state: KeyState::Active,
-        expires_at: None,
         rolled: None,
-        scopes: None,
-        description: None,
         created_at: None,
         last_used_at: None,
+        attributes: KeyAttributes::default(),
     });
     TransferRow {
         line,
@@ -105,16 +103,27 @@ pub(crate) async fn an_import_of_thousands_is_followed(url: &DatabaseUrl) {
 
 pub(crate) async fn an_export_is_imported_as_it_was(url: &DatabaseUrl) {
     let store = open(url).await;
-    let rows: Vec<TransferRow> = (0..2_600)
+    let mut rows: Vec<TransferRow> = (0..2_600)
         .map(|line| row(line, &format!("c{}", line % 3), &format!("k{line}")))
         .collect();
+    rows[7].key.as_mut().unwrap().attributes = full_key(later(100).at);
     store.import(&rows, &stamp()).await.unwrap();
-    store
-        .import(&[row(1, "keyless", "")], &stamp())
-        .await
-        .unwrap();
+    let mut keyless = row(1, "keyless", "");
+    keyless.consumer.attributes = full_consumer();
+    store.import(&[keyless.clone()], &stamp()).await.unwrap();
     let before = exported(&store).await;
     assert_eq!(before.len(), 2_601);
+    for attributes in [&rows[7], &keyless].map(|row| &row.consumer.attributes) {
+        assert!(
+            before
+                .iter()
+                .any(|row| row.consumer.attributes == *attributes)
+        );
+    }
+    assert!(before.iter().any(|row| {
+        let key = row.key.as_ref();
+        key.is_some_and(|key| key.attributes == full_key(later(100).at))
+    }));
     for consumer in before.iter().filter_map(|row| row.consumer.id) {
         store.consumer(&consumer).await.unwrap().unwrap();
     }

@@ -2,13 +2,14 @@
 
 use zeroize::Zeroizing;
 
+use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::key_text::PlainArgument;
 use crate::cli::keys::list::KeysTable;
 use crate::cli::keys::print_key;
-use crate::cli::output::{JsonArray, Streams};
-use crate::keys::{ForeignKey, KeyDigest, MalformedKey, Prefix};
-use crate::store::{Stamp, Store, StoredKey};
+use crate::cli::output::JsonArray;
+use crate::keys::{ForeignKey, KeyDigest, MalformedKey};
+use crate::store::StoredKey;
 use crate::views::KeyView;
 
 /// Fewest characters of a beginning that are looked for, and most keys that are shown for it.
@@ -28,57 +29,46 @@ pub struct FindKey {
 }
 
 impl FindKey {
-    pub(super) async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
-        let given = self.text.read_hidden(streams)?;
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let given = self.text.read_hidden(&mut context.streams)?;
         let text = bare(&given);
         if text.len() < given.len() {
-            streams.remark(format_args!(
+            context.streams.remark(format_args!(
                 "what stands around the key is no part of it: quotes, spaces, or `Bearer`"
             ));
         }
-        let found = match look(text, store, prefix, streams).await? {
+        let found = match look(text, context).await? {
             found if found.is_empty() => return Err(CommandError::NotFound),
             found => found,
         };
         if self.json {
             let mut array = JsonArray::default();
             for key in &found {
-                array.element(streams.out, &KeyView::of(key, stamp.at))?;
+                array.element(context.streams.out, &KeyView::of(key, context.stamp.at))?;
             }
-            return Ok(array.finish(streams.out)?);
+            return Ok(array.finish(context.streams.out)?);
         }
         if let [key] = &*found {
-            return Ok(print_key(key, stamp.at, streams)?);
+            return Ok(print_key(key, context.stamp.at, &mut context.streams)?);
         }
         let mut table = KeysTable::new();
         for key in &found {
-            table.key(key, stamp.at);
+            table.key(key, context.stamp.at);
         }
-        Ok(table.0.flush(streams.out)?)
+        Ok(table.0.flush(context.streams.out)?)
     }
 }
 
 /// The keys that `text` is, or may be; what is the matter with it is said.
-async fn look(
-    text: &str,
-    store: &Store,
-    prefix: &Prefix,
-    streams: &mut Streams<'_>,
-) -> Result<Vec<StoredKey>, CommandError> {
-    let parsed = ForeignKey::parse(Zeroizing::new(text.to_owned()), prefix);
+async fn look(text: &str, context: &mut Context<'_>) -> Result<Vec<StoredKey>, CommandError> {
+    let parsed = ForeignKey::parse(Zeroizing::new(text.to_owned()), context.prefix);
     if let Ok(key) = &parsed
-        && let Some(found) = store.key_with(&key.digest()).await?
+        && let Some(found) = context.store.key_with(&key.digest()).await?
     {
         return Ok(vec![found]);
     }
     if let Ok(digest) = KeyDigest::parse(text)
-        && let Some(found) = store.key_with(&digest).await?
+        && let Some(found) = context.store.key_with(&digest).await?
     {
         return Ok(vec![found]);
     }
@@ -86,7 +76,7 @@ async fn look(
     if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(Vec::new());
     }
-    let like = store.keys_like(text, MOST_SHOWN).await?;
+    let like = context.store.keys_like(text, MOST_SHOWN).await?;
     if !like.is_empty() {
         let shown = like.len();
         let why = if is_mistyped {
@@ -94,7 +84,9 @@ async fn look(
         } else {
             "no key is this whole text"
         };
-        streams.remark(format_args!("{why}; {shown} begin as it does"));
+        context
+            .streams
+            .remark(format_args!("{why}; {shown} begin as it does"));
     }
     Ok(like)
 }

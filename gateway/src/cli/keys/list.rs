@@ -1,11 +1,12 @@
 //! `gateway keys list`: which keys there are, by what they are and when.
 
+use crate::cli::Context;
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_keys};
-use crate::cli::output::{JsonArray, Streams, Table, moment, moment_or, or_dash};
-use crate::keys::{Description, KeyStatus, Prefix, UnixMillis, When};
-use crate::store::{KeyFilter, Stamp, Store, StoredKey};
+use crate::cli::output::{JsonArray, Table, moment, moment_or, or_dash};
+use crate::keys::{Description, KeyStatus, UnixMillis, When};
+use crate::store::{KeyFilter, StoredKey};
 use crate::views::KeyView;
 
 /// How many keys are read at once.
@@ -43,57 +44,50 @@ pub struct ListKeys {
 }
 
 impl ListKeys {
-    pub(super) async fn run(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        stamp: &Stamp,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), CommandError> {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         refuse_keys(
             self.hint.as_deref(),
-            prefix,
+            context.prefix,
             "the beginning of a key; `gateway keys find` takes a whole one from standard input",
         )?;
         let json = self.json;
-        let filter = self.filter(store, prefix, stamp.at).await?;
+        let filter = self.filter(context).await?;
         let (mut table, mut array) = (KeysTable::new(), JsonArray::default());
         let mut after = None;
         loop {
-            let page = store.list_keys(&filter, after.as_ref(), PAGE).await?;
+            let page = context
+                .store
+                .list_keys(&filter, after.as_ref(), PAGE)
+                .await?;
             for stored in &page {
                 if json {
-                    array.element(streams.out, &KeyView::of(stored, stamp.at))?;
+                    array.element(context.streams.out, &KeyView::of(stored, context.stamp.at))?;
                 } else {
-                    table.key(stored, stamp.at);
+                    table.key(stored, context.stamp.at);
                 }
             }
             if !json {
-                table.0.flush(streams.out)?;
+                table.0.flush(context.streams.out)?;
             }
             after = match page.last() {
                 Some(last) => Some(last.place()),
-                None if json => return Ok(array.finish(streams.out)?),
+                None if json => return Ok(array.finish(context.streams.out)?),
                 None => return Ok(()),
             };
         }
     }
 
-    async fn filter(
-        self,
-        store: &Store,
-        prefix: &Prefix,
-        now: UnixMillis,
-    ) -> Result<KeyFilter, CommandError> {
+    async fn filter(self, context: &Context<'_>) -> Result<KeyFilter, CommandError> {
+        let now = context.stamp.at;
         let (consumer, bucket) = match &self.consumer {
             Some(consumer) => {
-                let found = consumers::find(consumer, &self.bucket, store, prefix).await?;
-                (Some(found.consumer.id), None)
+                let found = consumers::find(consumer, &self.bucket, context).await?;
+                (Some(found.id), None)
             }
-            None => (None, self.bucket.given(prefix)?),
+            None => (None, self.bucket.given(context.prefix)?),
         };
         if let Some(bucket) = &bucket {
-            store.require_bucket(bucket).await?;
+            context.store.require_bucket(bucket).await?;
         }
         Ok(KeyFilter {
             consumer,
@@ -132,10 +126,16 @@ impl KeysTable {
             stored.consumer_name.to_string(),
             stored.hint.clone(),
             stored.status(now).as_str().to_owned(),
-            moment_or(stored.expires_at, "never"),
+            moment_or(stored.attributes.expires_at, "never"),
             moment_or(stored.last_used_at, "-"),
             moment(stored.created_at),
-            or_dash(stored.description.as_ref().map_or("", Description::as_str)),
+            or_dash(
+                stored
+                    .attributes
+                    .description
+                    .as_ref()
+                    .map_or("", Description::as_str),
+            ),
         ]);
     }
 }

@@ -4,22 +4,10 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::import::fields::{Cell, Column, Fields, bad};
+use crate::import::column::{Column, Holds};
+use crate::import::fields::{Cell, Fields, bad};
 use crate::keys::traces::has_key;
 use crate::keys::{Prefix, token};
-
-/// The columns that take any text, or nearly so.
-const TEXTS: [Column; 9] = [
-    Column::Bucket,
-    Column::Consumer,
-    Column::CustomId,
-    Column::Description,
-    Column::Metadata,
-    Column::Tags,
-    Column::Scopes,
-    Column::KeyScopes,
-    Column::KeyDescription,
-];
 
 impl Fields {
     /// Refuses a line with a text that holds a key of this gateway, or the line's own, whoever made it.
@@ -36,7 +24,7 @@ impl Fields {
             token::contains_own_form(text.as_bytes(), prefix)
                 || has_key(text.as_bytes(), own.as_bytes())
         };
-        for column in TEXTS {
+        for column in texts() {
             if self
                 .cell(column)
                 .is_some_and(|cell| cell.texts().iter().any(|text| holds_key(text)))
@@ -53,6 +41,13 @@ impl Fields {
     fn cell(&self, column: Column) -> Option<&Cell> {
         self.0.get(column as usize)?.as_ref()
     }
+}
+
+fn texts() -> impl Iterator<Item = Column> {
+    Column::ALL
+        .iter()
+        .copied()
+        .filter(|column| column.kind().0 == Holds::Text)
 }
 
 impl Cell {
@@ -88,7 +83,7 @@ mod tests {
         let foreign = "sk_live_0123456789";
         for key in [own, foreign] {
             let escaped = key.replacen('_', "\\u005f", 1);
-            for column in TEXTS {
+            for column in texts() {
                 for text in [
                     key.to_owned(),
                     format!("the old key {key}."),

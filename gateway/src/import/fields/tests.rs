@@ -150,6 +150,7 @@ fn lists_are_written_in_several_ways() {
         read(&[(Column::Consumer, "a"), (Column::Scopes, text)])
             .unwrap()
             .consumer
+            .attributes
             .scopes
             .as_str()
             .to_owned()
@@ -168,6 +169,7 @@ fn lists_are_written_in_several_ways() {
         read(&[(Column::Consumer, "a"), (Column::Tags, text)])
             .unwrap()
             .consumer
+            .attributes
             .tags
     };
     assert_eq!(tags("a=b;c=d=e; "), tags("{\"a\":\"b\",\"c\":\"d=e\"}"));
@@ -177,7 +179,7 @@ fn lists_are_written_in_several_ways() {
         (Column::KeyScopes, ";"),
     ])
     .unwrap();
-    assert_eq!(row.key.unwrap().scopes, Some(Scopes::default()));
+    assert_eq!(row.key.unwrap().attributes.scopes, Some(Scopes::default()));
 }
 
 #[test]
@@ -215,7 +217,7 @@ fn allowed_addresses_are_never_read_as_anywhere_by_mistake() {
         set(&mut fields);
         fields
             .read(1, &weak())
-            .map(|row| row.consumer.allowed_ips.to_string())
+            .map(|row| row.consumer.attributes.allowed_ips.to_string())
     };
     for (value, read) in [
         (json!(null), Some("")),
@@ -290,7 +292,7 @@ fn a_date_is_midnight_in_utc() {
             (Column::Key, "abcd"),
             (Column::ExpiresAt, text),
         ])
-        .map(|row| row.key.unwrap().expires_at.unwrap().to_string())
+        .map(|row| row.key.unwrap().attributes.expires_at.unwrap().to_string())
     };
     assert_eq!(
         of("2030-01-31").unwrap(),

@@ -7,17 +7,14 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use crate::keys::KeyDigest;
 use crate::keys::table::Reload;
-use crate::keys::{Consumer, KeyDigest, KeyEntry, KeyState, UnixMillis};
-use crate::store::feed::catch_up::or_gone;
-use crate::store::rows;
+use crate::store::columns::{Column, Kind, Source, Stored, names, of_row};
 use crate::store::{StoreError, within};
 
 /// Between two rows of a batch: the record separator of ASCII.
@@ -28,117 +25,73 @@ const COLUMN_END: char = '\u{1f}';
 /// How long a batch may take: a server that falls silent must not end the feed for ever.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many columns a consumer or a key has here.
-const COLUMNS: usize = 7;
+/// How many rows a batch has.
+const ROWS: usize = 256;
 
-/// The four queries of a database. `$place` is what its tables are read in the order of, fastest where they lie in it;
-/// `$type` is the type of that, and `$hex` writes bytes as hexadecimal digits.
-macro_rules! queries {
-    ($place:literal, $type:literal, $hex:literal) => {
-        Queries {
-            consumers: Pair {
-                batches: batches!(
-                    "consumers",
-                    $place,
-                    "t.id",
-                    "t.bucket",
-                    "t.name",
-                    or_empty!("t.custom_id"),
-                    or_empty!("t.metadata"),
-                    "t.scopes",
-                    "t.allowed_ips"
-                ),
-                rows: rows_from!(
-                    "t.id, t.bucket, t.name, t.custom_id, t.metadata, t.scopes, t.allowed_ips",
-                    "consumers",
-                    $place,
-                    $type
-                ),
-            },
-            keys: Pair {
-                batches: batches!(
-                    "keys",
-                    $place,
-                    $hex,
-                    "t.id",
-                    "t.consumer_id",
-                    "t.state",
-                    or_empty!("t.expires_at"),
-                    or_empty!("t.deprecated_at"),
-                    or_empty!("t.scopes")
-                ),
-                rows: rows_from!(
-                    "t.digest, t.id, t.consumer_id, t.state, t.expires_at, t.deprecated_at, t.scopes",
-                    "keys",
-                    $place,
-                    $type
-                ),
-            },
-        }
-    };
-}
-
-/// Each batch as one row: the place of its first row, and how many rows it has followed by them all.
-macro_rules! batches {
-    ($table:literal, $place:literal, $first:expr $(, $column:expr)*) => {
-        concat!(
-            "WITH RECURSIVE batch (place) AS (SELECT min(", $place, ") FROM ", $table, " UNION ALL ",
-            "SELECT (SELECT ", $place, " FROM ", $table, " WHERE ", $place, " >= batch.place ORDER BY ", $place, " LIMIT 1 OFFSET 256) ",
-            "FROM batch WHERE batch.place IS NOT NULL) ",
-            "SELECT CAST(batch.place AS TEXT) AS place, ",
-            "(SELECT CAST(count(*) AS TEXT) || '\u{1e}' || string_agg(line, '\u{1e}') ",
-            "FROM (SELECT ", $first, $(" || '\u{1f}' || ", $column,)* " AS line ",
-            "FROM ", $table, " t WHERE t.", $place, " >= batch.place ORDER BY t.", $place, " LIMIT 256) AS lines) AS batch ",
-            "FROM batch WHERE batch.place IS NOT NULL",
-        )
-    };
-}
-
-/// A column that may be null: nothing then, and otherwise `=` and the value.
-macro_rules! or_empty {
-    ($column:literal) => {
-        concat!(
-            "CASE WHEN ",
-            $column,
-            " IS NULL THEN '' ELSE '=' || CAST(",
-            $column,
-            " AS TEXT) END"
-        )
-    };
-}
-
-/// The same rows as the batch at the place `$1`, each by itself.
-macro_rules! rows_from {
-    ($columns:literal, $table:literal, $place:literal, $type:literal) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            " FROM ",
-            $table,
-            " t WHERE t.",
-            $place,
-            " >= CAST($1 AS ",
-            $type,
-            ") ",
-            "ORDER BY t.",
-            $place,
-            " LIMIT 256",
-        )
-    };
+/// How a database reads its tables fastest: in the order in which they lie.
+struct Dialect {
+    /// The column that they lie in the order of.
+    place: &'static str,
+    /// The type of that.
+    place_type: &'static str,
+    /// The column `digest` in hexadecimal digits.
+    hex: &'static str,
 }
 
 // SQLite keeps tables in the order of `rowid`; in the order of `id` each row would be a search.
-const SQLITE: Queries = queries!("rowid", "BIGINT", "hex(t.digest)");
-const POSTGRES: Queries = queries!("id", "TEXT", "encode(t.digest, 'hex')");
+const SQLITE: Dialect = Dialect {
+    place: "rowid",
+    place_type: "BIGINT",
+    hex: "hex(t.digest)",
+};
+const POSTGRES: Dialect = Dialect {
+    place: "id",
+    place_type: "TEXT",
+    hex: "encode(t.digest, 'hex')",
+};
 
-struct Queries {
-    consumers: Pair,
-    keys: Pair,
-}
+impl Dialect {
+    /// Each batch as one row: the place of its first row, and how many rows it has followed by them all.
+    fn batches<T: Stored>(&self, table: &str) -> String {
+        let Self { place, .. } = self;
+        let columns = T::columns("");
+        let cells: Vec<String> = columns.iter().map(|column| self.cell(*column)).collect();
+        let line = cells.join(&format!(" || '{COLUMN_END}' || "));
+        format!(
+            "WITH RECURSIVE batch (place) AS (SELECT min({place}) FROM {table} UNION ALL \
+             SELECT (SELECT {place} FROM {table} WHERE {place} >= batch.place ORDER BY {place} LIMIT 1 OFFSET {ROWS}) \
+             FROM batch WHERE batch.place IS NOT NULL) \
+             SELECT CAST(batch.place AS TEXT) AS place, \
+             (SELECT CAST(count(*) AS TEXT) || '{ROW_END}' || string_agg(line, '{ROW_END}') \
+             FROM (SELECT {line} AS line \
+             FROM {table} t WHERE t.{place} >= batch.place ORDER BY t.{place} LIMIT {ROWS}) AS lines) AS batch \
+             FROM batch WHERE batch.place IS NOT NULL"
+        )
+    }
 
-struct Pair {
-    batches: &'static str,
-    rows: &'static str,
+    /// A column as a text. One that may be null is nothing then, and otherwise `=` and the value.
+    fn cell(&self, column: Column) -> String {
+        let name = column.name;
+        match column.kind {
+            Kind::Digest => self.hex.to_owned(),
+            _ if column.is_nullable => {
+                format!("CASE WHEN t.{name} IS NULL THEN '' ELSE '=' || CAST(t.{name} AS TEXT) END")
+            }
+            Kind::Text => format!("t.{name}"),
+            Kind::Number => format!("CAST(t.{name} AS TEXT)"),
+        }
+    }
+
+    /// The same rows as the batch at the place `$1`, each by itself.
+    fn rows<T: Stored>(&self, table: &str) -> String {
+        let Self {
+            place, place_type, ..
+        } = self;
+        format!(
+            "SELECT {} FROM {table} t WHERE t.{place} >= CAST($1 AS {place_type}) ORDER BY t.{place} LIMIT {ROWS}",
+            names::<T>("t.")
+        )
+    }
 }
 
 /// Gives every consumer, and then every key, to `reload`. What cannot be read is left out and logged; returns the ids of
@@ -147,12 +100,12 @@ pub(super) async fn read_all(
     snapshot: &mut AnyConnection,
     reload: &mut Reload<'_>,
 ) -> Result<HashSet<String>, StoreError> {
-    let Queries { consumers, keys } = if snapshot.backend_name() == "PostgreSQL" {
+    let dialect = if snapshot.backend_name() == "PostgreSQL" {
         POSTGRES
     } else {
         SQLITE
     };
-    let left_out = read(snapshot, &consumers, consumer, rows::consumer, |consumer| {
+    let left_out = read(snapshot, &dialect, "consumers", |consumer| {
         reload.consumer(consumer)
     })
     .await?;
@@ -161,23 +114,22 @@ pub(super) async fn read_all(
             log::error!("a key was left out: {error}");
         }
     };
-    read(snapshot, &keys, key_entry, rows::key_entry, take).await?;
+    read(snapshot, &dialect, "keys", take).await?;
     Ok(left_out)
 }
 
-async fn read<T>(
+async fn read<T: Stored>(
     snapshot: &mut AnyConnection,
-    queries: &Pair,
-    parse: impl Fn([&str; COLUMNS]) -> Option<T>,
-    read_row: impl Fn(&AnyRow) -> Result<T, StoreError>,
+    dialect: &Dialect,
+    table: &str,
     mut take: impl FnMut(T),
 ) -> Result<HashSet<String>, StoreError> {
     let mut left_out = HashSet::new();
     let mut set_aside = Vec::new();
-    let mut batches = sqlx::query(queries.batches).fetch(&mut *snapshot);
+    let mut batches = sqlx::query(AssertSqlSafe(dialect.batches::<T>(table))).fetch(&mut *snapshot);
     while let Some(row) = within(BATCH_TIMEOUT, async { Ok(batches.try_next().await?) }).await? {
         let batch: Option<&str> = row.try_get("batch")?;
-        match batch.and_then(|batch| parse_batch(batch, &parse)) {
+        match batch.and_then(parse_batch) {
             Some(batch) => batch.into_iter().for_each(&mut take),
             None => set_aside.push(row.try_get::<String, _>("place")?),
         }
@@ -185,13 +137,13 @@ async fn read<T>(
     drop(batches);
     for place in set_aside {
         let rows = async {
-            Ok(sqlx::query(queries.rows)
+            Ok(sqlx::query(AssertSqlSafe(dialect.rows::<T>(table)))
                 .bind(place)
                 .fetch_all(&mut *snapshot)
                 .await?)
         };
         for row in within(BATCH_TIMEOUT, rows).await? {
-            match or_gone(|| read_row(&row))? {
+            match or_gone(|| of_row(&row))? {
                 Some(read) => take(read),
                 None => {
                     left_out.insert(row.try_get("id")?);
@@ -204,85 +156,74 @@ async fn read<T>(
 
 /// All of a batch. `None` unless it has as many rows as went into it, each with all its columns: were there a separator in
 /// one, there would be more of them.
-fn parse_batch<T>(batch: &str, parse: impl Fn([&str; COLUMNS]) -> Option<T>) -> Option<Vec<T>> {
+fn parse_batch<T: Stored>(batch: &str) -> Option<Vec<T>> {
     let (count, lines) = batch.split_once(ROW_END)?;
-    let parsed: Option<Vec<T>> = lines
-        .split(ROW_END)
-        .map(|line| columns(line).and_then(&parse))
-        .collect();
+    let parsed: Option<Vec<T>> = lines.split(ROW_END).map(parse_row).collect();
     parsed.filter(|parsed| count.parse() == Ok(parsed.len()))
 }
 
-fn columns(line: &str) -> Option<[&str; COLUMNS]> {
-    let mut rest = line.split(COLUMN_END);
-    let columns = [
-        rest.next()?,
-        rest.next()?,
-        rest.next()?,
-        rest.next()?,
-        rest.next()?,
-        rest.next()?,
-        rest.next()?,
-    ];
-    rest.next().is_none().then_some(columns)
+fn parse_row<T: Stored>(line: &str) -> Option<T> {
+    let mut cells = Cells(line.split(COLUMN_END));
+    let read = T::read(&mut cells, "").ok()?;
+    cells.0.next().is_none().then_some(read)
 }
 
-fn consumer(
-    [id, bucket, name, custom_id, metadata, scopes, allowed_ips]: [&str; COLUMNS],
-) -> Option<Consumer> {
-    Some(Consumer {
-        id: read_text(id)?,
-        bucket: read_text(bucket)?,
-        name: read_text(name)?,
-        custom_id: optional(custom_id, read_text)?,
-        metadata: optional(metadata, read_text)?,
-        scopes: read_text(scopes)?,
-        allowed_ips: read_text(allowed_ips)?,
-    })
+/// The columns of one row of a batch.
+struct Cells<'b>(std::str::Split<'b, char>);
+
+/// A value that cannot be read. What is wrong with it is told when its row is read by itself.
+struct Odd;
+
+impl Source for Cells<'_> {
+    type Error = Odd;
+
+    fn text(&mut self, _: &'static str) -> Result<&str, Odd> {
+        self.0.next().ok_or(Odd)
+    }
+
+    fn optional_text(&mut self, column: &'static str) -> Result<Option<&str>, Odd> {
+        match self.text(column)? {
+            "" => Ok(None),
+            text => text.strip_prefix('=').map(Some).ok_or(Odd),
+        }
+    }
+
+    fn number(&mut self, column: &'static str) -> Result<i64, Odd> {
+        self.text(column)?.parse().map_err(|_| Odd)
+    }
+
+    fn optional_number(&mut self, column: &'static str) -> Result<Option<i64>, Odd> {
+        let text = self.optional_text(column)?;
+        text.map(str::parse).transpose().map_err(|_| Odd)
+    }
+
+    fn digest(&mut self, column: &'static str) -> Result<KeyDigest, Odd> {
+        KeyDigest::from_hex(self.text(column)?).ok_or(Odd)
+    }
+
+    fn unreadable(_: &'static str, _: impl Display) -> Odd {
+        Odd
+    }
 }
 
-fn key_entry(
-    [
-        digest,
-        id,
-        consumer,
-        state,
-        expires_at,
-        deprecated_at,
-        scopes,
-    ]: [&str; COLUMNS],
-) -> Option<KeyEntry> {
-    Some(KeyEntry {
-        digest: KeyDigest::from_hex(digest)?,
-        id: read_text(id)?,
-        consumer: read_text(consumer)?,
-        state: KeyState::parse(state)?,
-        expires_at: optional(expires_at, read_time)?,
-        deprecated_at: optional(deprecated_at, read_time)?,
-        scopes: optional(scopes, read_text)?,
-    })
-}
-
-fn read_text<T: FromStr<Err: Display>>(text: &str) -> Option<T> {
-    // What is wrong is told when the row is read by itself.
-    text.parse().ok()
-}
-
-fn read_time(text: &str) -> Option<UnixMillis> {
-    text.parse().ok().map(UnixMillis)
-}
-
-/// The value of a column that may be null, as `or_empty!` writes it; the outer `None` is a value that cannot be read.
-fn optional<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
-    match text.strip_prefix('=') {
-        Some(value) => read(value).map(Some),
-        None => text.is_empty().then_some(None),
+/// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
+pub(super) fn or_gone<T>(
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match read() {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ StoreError::UnreadableRow { .. }) => {
+            log::error!("a consumer or key was left out, its keys are refused: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{Consumer, KeyEntry};
 
     const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -302,7 +243,7 @@ mod tests {
     #[test]
     fn a_batch_comes_apart_as_it_was_put_together() {
         let batch = ["3", &line(""), &line("="), &line("=read write")].join("\u{1e}");
-        let entries = parse_batch(&batch, key_entry).unwrap();
+        let entries = parse_batch::<KeyEntry>(&batch).unwrap();
         let scopes: Vec<_> = entries
             .iter()
             .map(|entry| entry.scopes.as_ref().map(|scopes| scopes.as_str()))
@@ -315,11 +256,7 @@ mod tests {
     fn a_batch_with_anything_odd_is_set_aside() {
         let (good, upper) = (line(""), DIGEST.to_uppercase());
         assert!(
-            parse_batch(
-                &format!("1\u{1e}{}", good.replace(DIGEST, &upper)),
-                key_entry
-            )
-            .is_some()
+            parse_batch::<KeyEntry>(&format!("1\u{1e}{}", good.replace(DIGEST, &upper))).is_some()
         );
         for batch in [
             String::new(),
@@ -337,14 +274,23 @@ mod tests {
                 good.replace("active\u{1f}", "active\u{1f}=tomorrow")
             ),
         ] {
-            assert!(parse_batch(&batch, key_entry).is_none(), "{batch:?}");
+            assert!(parse_batch::<KeyEntry>(&batch).is_none(), "{batch:?}");
         }
     }
 
     #[test]
     fn batches_are_cut_where_they_are_read_again() {
-        for queries in [SQLITE, POSTGRES] {
-            for Pair { batches, rows } in [queries.consumers, queries.keys] {
+        for dialect in [SQLITE, POSTGRES] {
+            for (batches, rows) in [
+                (
+                    dialect.batches::<Consumer>("t"),
+                    dialect.rows::<Consumer>("t"),
+                ),
+                (
+                    dialect.batches::<KeyEntry>("t"),
+                    dialect.rows::<KeyEntry>("t"),
+                ),
+            ] {
                 assert!(
                     batches.contains("OFFSET 256")
                         && batches.contains("LIMIT 256)")

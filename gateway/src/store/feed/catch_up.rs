@@ -1,16 +1,17 @@
 //! From the revision that the table has to the one that the store has: by the changes in between, or by loading all.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::time::Instant;
 
-use crate::keys::{Change, ConsumerId};
+use crate::keys::{Change, Consumer, ConsumerId, KeyEntry};
+use crate::store::columns::{Column, Kind, Stored, in_row, of_row};
+use crate::store::feed::bulk::{self, or_gone};
 use crate::store::feed::watch::Watch;
-use crate::store::feed::{Followed, Follower, Known, bulk};
-use crate::store::rows;
+use crate::store::feed::{Followed, Follower, Known};
 use crate::store::{StoreError, within};
 
 /// How long the store may take to say what is new.
@@ -33,30 +34,49 @@ macro_rules! mark {
 /// database only. The table is keyed by digest, so of each digest in the window it is asked what has it now, whatever
 /// happened to it in between; of each consumer, what it is now. The kinds come in the order in which they are applied:
 /// consumers, then keys that are put or removed, then consumers that are gone, who have no key left by then.
-const NEWS: &str = concat!(
-    "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
-           (SELECT max(revision) FROM awaited) AS awaited, (SELECT max(id) FROM audit) AS audited), \
-    new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject = 'consumer' THEN ch.subject_id END AS subject_id, ch.digest \
-            FROM changes ch, kept \
-            WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
-    SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, kept.awaited, CAST(NULL AS TEXT) AS subject_id, CAST(NULL AS BYTEA) AS touched, \
-           CAST(NULL AS BYTEA) AS digest, CAST(NULL AS TEXT) AS id, CAST(NULL AS TEXT) AS bucket, CAST(NULL AS TEXT) AS name, \
-           CAST(NULL AS TEXT) AS custom_id, CAST(NULL AS TEXT) AS metadata, CAST(NULL AS TEXT) AS scopes, \
-           CAST(NULL AS TEXT) AS allowed_ips, CAST(NULL AS TEXT) AS consumer_id, CAST(NULL AS TEXT) AS state, \
-           CAST(NULL AS BIGINT) AS expires_at, CAST(NULL AS BIGINT) AS deprecated_at, CAST(NULL AS TEXT) AS hint, ",
-    mark!("CAST($1 AS BIGINT)", "CAST($3 AS BIGINT)"),
-    " AS mark_then, \
-           ",
-    mark!("kept.newest", "kept.audited"),
-    " AS mark FROM kept \
-    UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, c.id, c.bucket, c.name, \
-           c.custom_id, c.metadata, c.scopes, c.allowed_ips, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
-           FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
-    UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.digest, k.id, NULL, NULL, NULL, NULL, k.scopes, NULL, \
-           k.consumer_id, k.state, k.expires_at, k.deprecated_at, k.hint, NULL, NULL FROM new LEFT JOIN keys k ON k.digest = new.digest \
-           WHERE new.subject = 'key' AND new.digest IS NOT NULL \
-    ORDER BY 1"
-);
+static NEWS: LazyLock<String> = LazyLock::new(|| {
+    let (consumer, key) = (Consumer::columns(""), KeyEntry::columns(""));
+    let has = |columns: &[Column], wanted: &Column| {
+        columns.iter().any(|column| column.name == wanted.name)
+    };
+    // What both have stands in one column.
+    let mut both = consumer.clone();
+    both.extend(key.iter().filter(|column| !has(&consumer, column)));
+    let list = |of: &dyn Fn(&Column) -> String| both.iter().map(of).collect::<Vec<_>>().join(", ");
+    let nulls = list(&|column| {
+        let kind = match column.kind {
+            Kind::Text => "TEXT",
+            Kind::Number => "BIGINT",
+            Kind::Digest => "BYTEA",
+        };
+        format!("CAST(NULL AS {kind}) AS {}", column.name)
+    });
+    let those_of = |columns: &[Column], table: &str| {
+        list(&|column| match has(columns, column) {
+            true => format!("{table}.{}", column.name),
+            false => "NULL".to_owned(),
+        })
+    };
+    let (consumers, keys) = (those_of(&consumer, "c"), those_of(&key, "k"));
+    let (mark_then, mark) = (
+        mark!("CAST($1 AS BIGINT)", "CAST($3 AS BIGINT)"),
+        mark!("kept.newest", "kept.audited"),
+    );
+    format!(
+        "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
+               (SELECT max(revision) FROM awaited) AS awaited, (SELECT max(id) FROM audit) AS audited), \
+        new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject = 'consumer' THEN ch.subject_id END AS subject_id, ch.digest \
+                FROM changes ch, kept \
+                WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
+        SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, kept.awaited, CAST(NULL AS TEXT) AS subject_id, \
+               CAST(NULL AS BYTEA) AS touched, CAST(NULL AS TEXT) AS hint, {mark_then} AS mark_then, {mark} AS mark, {nulls} FROM kept \
+        UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, NULL, NULL, {consumers} \
+               FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
+        UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.hint, NULL, NULL, {keys} \
+               FROM new LEFT JOIN keys k ON k.digest = new.digest WHERE new.subject = 'key' AND new.digest IS NOT NULL \
+        ORDER BY 1"
+    )
+});
 /// How far all is that is loaded, and what that is known by.
 const NEWEST: &str = concat!(
     "WITH kept AS (SELECT (SELECT max(revision) FROM changes) AS newest, (SELECT max(id) FROM audit) AS audited) \
@@ -151,7 +171,7 @@ impl Follower {
                 self.table.saw_hint(hint);
             }
             match row.try_get::<i64, _>("kind")? {
-                1 => match or_gone(|| rows::consumer(row))? {
+                1 => match or_gone(|| of_row::<Consumer>(row))? {
                     Some(consumer) if self.left_out.contains(consumer.id.as_str()) => {
                         return Ok(false);
                     }
@@ -164,12 +184,10 @@ impl Follower {
                 },
                 2 => {
                     let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
-                    let found = is_there
-                        .then(|| or_gone(|| rows::key_entry(row)))
-                        .transpose()?;
+                    let found = is_there.then(|| or_gone(|| of_row(row))).transpose()?;
                     self.table.apply(match found.flatten() {
                         Some(entry) => Change::Key(entry),
-                        None => Change::KeyRemoved(rows::digest_in(row, "touched")?),
+                        None => Change::KeyRemoved(in_row(row, "touched")?),
                     })?;
                 }
                 // What is no id was never in the table.
@@ -256,7 +274,7 @@ fn audited(mark: &str) -> i64 {
 
 impl News {
     async fn since(known: &Known, connection: &mut AnyConnection) -> Result<Self, StoreError> {
-        let mut rows = sqlx::query(NEWS)
+        let mut rows = sqlx::query(NEWS.as_str())
             .bind(known.revision)
             .bind(MOST_CHANGES)
             .bind(audited(&known.mark))
@@ -277,20 +295,6 @@ impl News {
             marks,
             rows: rows.collect(),
         })
-    }
-}
-
-/// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
-pub(super) fn or_gone<T>(
-    read: impl FnOnce() -> Result<T, StoreError>,
-) -> Result<Option<T>, StoreError> {
-    match read() {
-        Ok(read) => Ok(Some(read)),
-        Err(error @ StoreError::UnreadableRow { .. }) => {
-            log::error!("a consumer or key was left out, its keys are refused: {error}");
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }
 

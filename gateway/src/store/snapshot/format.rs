@@ -1,18 +1,19 @@
-//! The bytes of a snapshot: a magic line, the header, then consumers and keys, each with a letter before it. Texts have
-//! their length before them in two bytes, numbers are big-endian.
+//! The bytes of a snapshot: a magic line, the columns of consumers and of keys, the header, then consumers and keys, each with
+//! a letter before it. Texts have their length before them in two bytes, numbers are big-endian.
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::str::FromStr;
 
-use crate::keys::{Consumer, KeyDigest, KeyEntry, KeyState, UnixMillis};
+use crate::keys::{Consumer, KeyDigest, KeyEntry, UnixMillis};
+use crate::store::columns::{Source, Stored, Value, columns, names};
 use crate::store::snapshot::Origin;
 
 /// The first line: what this is, and how it is written.
-const MAGIC: &[u8] = b"postern snapshot 3\n";
+const MAGIC: &[u8] = b"postern snapshot 4\n";
 /// In place of a length: there is no text.
 const NO_TEXT: u16 = u16::MAX;
-/// In place of a time: never.
-const NEVER: i64 = i64::MAX;
+/// In place of a number: there is none.
+const NO_NUMBER: i64 = i64::MAX;
 
 /// What stands before all entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,14 @@ pub(super) struct Header {
     pub(super) known_at: UnixMillis,
 }
 
+columns!(Header { origin, known_at });
+columns!(Origin {
+    store,
+    location,
+    revision,
+    mark
+});
+
 /// One thing in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -29,13 +38,15 @@ pub(super) enum Entry {
     Key(KeyEntry),
 }
 
+/// What the entries are made of: a snapshot of other columns is one of another version.
+fn entries() -> String {
+    format!("{}; {}", names::<Consumer>(""), names::<KeyEntry>(""))
+}
+
 pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
     out.write_all(MAGIC)?;
-    text(out, Some(&header.origin.store))?;
-    text(out, Some(&header.origin.location))?;
-    number(out, header.origin.revision)?;
-    text(out, Some(&header.origin.mark))?;
-    number(out, header.known_at.0)
+    write(out, &entries())?;
+    write(out, header)
 }
 
 /// `None` when it is something else.
@@ -44,44 +55,21 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
     if from.read_exact(&mut magic).is_err() || magic != MAGIC {
         return Ok(None);
     }
-    let (store, location) = (required(from)?, required(from)?);
-    let (revision, mark) = (read_number(from)?, required(from)?);
-    let known_at = UnixMillis(read_number(from)?);
-    Ok(Some(Header {
-        origin: Origin {
-            store,
-            location,
-            revision,
-            mark,
-        },
-        known_at,
-    }))
+    if read::<String>(from)? != entries() {
+        return Ok(None);
+    }
+    read(from).map(Some)
 }
 
 pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     match entry {
         Entry::Consumer(consumer) => {
             out.write_all(b"c")?;
-            text(out, Some(consumer.id.as_str()))?;
-            text(out, Some(consumer.bucket.as_str()))?;
-            text(out, Some(consumer.name.as_str()))?;
-            text(out, consumer.custom_id.as_ref().map(|id| id.as_str()))?;
-            text(
-                out,
-                consumer.metadata.as_ref().map(|metadata| metadata.as_str()),
-            )?;
-            text(out, Some(consumer.scopes.as_str()))?;
-            text(out, Some(&consumer.allowed_ips.to_string()))
+            write(out, consumer)
         }
         Entry::Key(key) => {
             out.write_all(b"k")?;
-            out.write_all(key.digest.as_bytes())?;
-            text(out, Some(key.id.as_str()))?;
-            text(out, Some(key.consumer.as_str()))?;
-            text(out, Some(key.state.as_str()))?;
-            number(out, key.expires_at.map_or(NEVER, |at| at.0))?;
-            number(out, key.deprecated_at.map_or(NEVER, |at| at.0))?;
-            text(out, key.scopes.as_ref().map(|scopes| scopes.as_str()))
+            write(out, key)
         }
     }
 }
@@ -93,28 +81,8 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
         return Ok(None);
     }
     Ok(Some(match letter {
-        [b'c'] => Entry::Consumer(Consumer {
-            id: required(from)?,
-            bucket: required(from)?,
-            name: required(from)?,
-            custom_id: optional(from)?,
-            metadata: optional(from)?,
-            scopes: required(from)?,
-            allowed_ips: required(from)?,
-        }),
-        [b'k'] => {
-            let mut digest = [0; 32];
-            from.read_exact(&mut digest)?;
-            Entry::Key(KeyEntry {
-                digest: KeyDigest::try_from(digest.as_slice()).map_err(|_| not_ours())?,
-                id: required(from)?,
-                consumer: required(from)?,
-                state: KeyState::parse(&required::<String>(from)?).ok_or_else(not_ours)?,
-                expires_at: read_time(from)?,
-                deprecated_at: read_time(from)?,
-                scopes: optional(from)?,
-            })
-        }
+        [b'c'] => Entry::Consumer(read(from)?),
+        [b'k'] => Entry::Key(read(from)?),
         _ => return Err(not_ours()),
     }))
 }
@@ -133,50 +101,90 @@ pub(crate) fn rewrite(mut snapshot: &[u8]) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(out))
 }
 
-fn text(out: &mut impl Write, text: Option<&str>) -> io::Result<()> {
-    let Some(text) = text else {
-        return out.write_all(&NO_TEXT.to_be_bytes());
-    };
-    // No text of a consumer or a key comes near the limit.
-    let length = u16::try_from(text.len())
-        .ok()
-        .filter(|length| *length != NO_TEXT)
-        .ok_or_else(not_ours)?;
-    out.write_all(&length.to_be_bytes())?;
-    out.write_all(text.as_bytes())
+fn write(out: &mut impl Write, stored: &impl Stored) -> io::Result<()> {
+    let mut written = Ok(());
+    stored.values(&mut |value| {
+        if written.is_ok() {
+            written = write_value(out, &value);
+        }
+    });
+    written
 }
 
-fn number(out: &mut impl Write, number: i64) -> io::Result<()> {
-    out.write_all(&number.to_be_bytes())
-}
-
-fn read_number(from: &mut impl Read) -> io::Result<i64> {
-    let mut bytes = [0; 8];
-    from.read_exact(&mut bytes)?;
-    Ok(i64::from_be_bytes(bytes))
-}
-
-fn read_time(from: &mut impl Read) -> io::Result<Option<UnixMillis>> {
-    Ok(Some(read_number(from)?)
-        .filter(|at| *at != NEVER)
-        .map(UnixMillis))
-}
-
-fn optional<T: FromStr>(from: &mut impl Read) -> io::Result<Option<T>> {
-    let mut length = [0; 2];
-    from.read_exact(&mut length)?;
-    let length = u16::from_be_bytes(length);
-    if length == NO_TEXT {
-        return Ok(None);
+fn write_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
+    match value {
+        Value::Text(None) => out.write_all(&NO_TEXT.to_be_bytes()),
+        Value::Text(Some(text)) => {
+            // No text of a consumer or a key comes near the limit.
+            let length = u16::try_from(text.len())
+                .ok()
+                .filter(|length| *length != NO_TEXT)
+                .ok_or_else(not_ours)?;
+            out.write_all(&length.to_be_bytes())?;
+            out.write_all(text.as_bytes())
+        }
+        Value::Number(number) => out.write_all(&number.unwrap_or(NO_NUMBER).to_be_bytes()),
+        Value::Digest(digest) => out.write_all(digest.as_bytes()),
     }
-    let mut bytes = vec![0; usize::from(length)];
-    from.read_exact(&mut bytes)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_ours())?;
-    text.parse().map(Some).map_err(|_| not_ours())
 }
 
-fn required<T: FromStr>(from: &mut impl Read) -> io::Result<T> {
-    optional(from)?.ok_or_else(not_ours)
+fn read<T: Stored>(from: &mut impl Read) -> io::Result<T> {
+    let mut values = Values {
+        from,
+        text: Vec::new(),
+    };
+    T::read(&mut values, "")
+}
+
+/// The values of an entry.
+struct Values<'f, R> {
+    from: &'f mut R,
+    /// The text that was read last.
+    text: Vec<u8>,
+}
+
+impl<R: Read> Values<'_, R> {
+    fn bytes<const COUNT: usize>(&mut self) -> io::Result<[u8; COUNT]> {
+        let mut bytes = [0; COUNT];
+        self.from.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl<R: Read> Source for Values<'_, R> {
+    type Error = io::Error;
+
+    fn text(&mut self, column: &'static str) -> io::Result<&str> {
+        self.optional_text(column)?.ok_or_else(not_ours)
+    }
+
+    fn optional_text(&mut self, _: &'static str) -> io::Result<Option<&str>> {
+        let length = u16::from_be_bytes(self.bytes()?);
+        if length == NO_TEXT {
+            return Ok(None);
+        }
+        self.text.resize(usize::from(length), 0);
+        self.from.read_exact(&mut self.text)?;
+        let text = std::str::from_utf8(&self.text);
+        text.map(Some).map_err(|_| not_ours())
+    }
+
+    fn number(&mut self, column: &'static str) -> io::Result<i64> {
+        self.optional_number(column)?.ok_or_else(not_ours)
+    }
+
+    fn optional_number(&mut self, _: &'static str) -> io::Result<Option<i64>> {
+        let number = i64::from_be_bytes(self.bytes()?);
+        Ok(Some(number).filter(|number| *number != NO_NUMBER))
+    }
+
+    fn digest(&mut self, _: &'static str) -> io::Result<KeyDigest> {
+        self.bytes().map(KeyDigest::from)
+    }
+
+    fn unreadable(_: &'static str, _: impl Display) -> io::Error {
+        not_ours()
+    }
 }
 
 fn not_ours() -> io::Error {

@@ -1,0 +1,108 @@
+//! `gateway keys roll`: a new key takes the place of others, which go on for a while.
+
+use std::time::Duration;
+
+use crate::cli::Context;
+use crate::cli::buckets::InBucket;
+use crate::cli::consumers;
+use crate::cli::error::CommandError;
+use crate::cli::keys::key_id;
+use crate::cli::output::{Streams, moment_or};
+use crate::keys::when::parse_span;
+use crate::keys::{PlainKey, UnixMillis};
+use crate::store::{Roll, RolledKeys, Which};
+use crate::views::{MAX_ENDING_SHOWN, RolledView};
+
+/// What takes whose place.
+#[derive(Debug, clap::Args)]
+pub struct RollKey {
+    /// The id of the key, `key_…`; never the key itself.
+    #[arg(value_name = "ID", required_unless_present = "consumer")]
+    id: Option<String>,
+    /// All good keys of this consumer. The new one inherits from the newest.
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
+    consumer: Option<String>,
+    #[command(flatten)]
+    bucket: InBucket,
+    /// How long the old keys go on, at most: a length of time such as `7d`, `12h` or `500ms`; `0s` ends them at once. None ever lives longer for it.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
+    grace: Duration,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl RollKey {
+    pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let which = match (&self.id, &self.consumer) {
+            (Some(id), _) => Which::Key(key_id(id, context.prefix)?),
+            (None, Some(consumer)) => {
+                Which::AllOf(consumers::find(consumer, &self.bucket, context).await?.id)
+            }
+            // The parser demands one of them.
+            (None, None) => {
+                return Err(CommandError::InvalidArgument(
+                    "name a key or a consumer".to_owned(),
+                ));
+            }
+        };
+        // A key without an end would get one that no calendar has.
+        if !context.stamp.at.after(self.grace).is_representable() {
+            return Err(CommandError::InvalidArgument(
+                "a grace period ends before the year 10000".to_owned(),
+            ));
+        }
+        let key = PlainKey::generate(context.prefix)?;
+        let roll = Roll {
+            which,
+            digest: key.digest(),
+            hint: key.hint(),
+            grace: self.grace,
+        };
+        let rolled = context.store.roll(roll, context.stamp).await?;
+        let id = rolled.key.id;
+        // From here on only this process knows the key.
+        print_rolled(
+            &rolled,
+            &key,
+            self.json,
+            context.stamp.at,
+            &mut context.streams,
+        )
+        .map_err(|source| CommandError::Unprinted { id, source })
+    }
+}
+
+fn print_rolled(
+    rolled: &RolledKeys,
+    key: &PlainKey,
+    json: bool,
+    now: UnixMillis,
+    streams: &mut Streams<'_>,
+) -> std::io::Result<()> {
+    if json {
+        streams.json(&RolledView::of(rolled, now).with_key(key.expose()))?;
+    } else {
+        writeln!(streams.out, "{}", key.expose())?;
+    }
+    streams.out.flush()?;
+    streams.remark(format_args!(
+        "created key {} of consumer {}",
+        rolled.key.id, rolled.key.consumer_name
+    ));
+    for ending in rolled.ending.iter().take(MAX_ENDING_SHOWN) {
+        let end = moment_or(ending.attributes.expires_at, "never");
+        streams.remark(format_args!(
+            "key {} ({}…) ends at {end}",
+            ending.id, ending.hint
+        ));
+    }
+    match rolled.ending.len().saturating_sub(MAX_ENDING_SHOWN) {
+        0 => {}
+        more => streams.remark(format_args!("… and {more} more")),
+    }
+    streams.remark(format_args!(
+        "keep the key now: it is not stored and will not be shown again"
+    ));
+    Ok(())
+}

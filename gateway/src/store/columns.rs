@@ -1,0 +1,303 @@
+//! What is stored of a thing, declared once with [`columns!`]: the columns of a statement, the values bound to them and the
+//! reader of a row come from that one list, so they cannot disagree.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Row};
+
+use crate::keys::{
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
+    KeyState, Metadata, Scopes, Tag, Tags, UnixMillis,
+};
+use crate::store::{LeakPolicy, StoreError};
+
+/// A statement with some of its values bound.
+pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) is_nullable: bool,
+}
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Digest,
+}
+
+/// The value of a column.
+#[derive(Clone, Debug)]
+pub(super) enum Value<'v> {
+    Text(Option<Cow<'v, str>>),
+    Number(Option<i64>),
+    Digest(KeyDigest),
+}
+
+/// Something with one value or several, each in a column of its own.
+pub(super) trait Stored: Sized {
+    /// Its columns. One that is alone has the name of the field it is in.
+    fn columns(field: &'static str) -> Vec<Column>;
+
+    /// Gives its values to `take`, in the order of its columns.
+    fn values(&self, take: &mut dyn FnMut(Value<'_>));
+
+    /// Reads it from where its columns are. The values are checked again: another program may have written them.
+    fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error>;
+}
+
+/// Where values come from, each asked for once and in the order of the columns.
+pub(super) trait Source {
+    type Error;
+
+    fn text(&mut self, column: &'static str) -> Result<&str, Self::Error>;
+    fn optional_text(&mut self, column: &'static str) -> Result<Option<&str>, Self::Error>;
+    fn number(&mut self, column: &'static str) -> Result<i64, Self::Error>;
+    fn optional_number(&mut self, column: &'static str) -> Result<Option<i64>, Self::Error>;
+    fn digest(&mut self, column: &'static str) -> Result<KeyDigest, Self::Error>;
+
+    /// The error of a value that no version of the gateway writes.
+    fn unreadable(column: &'static str, reason: impl Display) -> Self::Error;
+}
+
+/// Declares the columns of a struct: its fields in the order of the columns, each with the name of its column where that is
+/// another. A field that is new does not compile until it is here.
+macro_rules! columns {
+    ($type:ident { $($field:ident $(as $column:literal)?),* $(,)? }) => {
+        impl $crate::store::columns::Stored for $type {
+            fn columns(_: &'static str) -> Vec<$crate::store::columns::Column> {
+                [$($crate::store::columns::columns_of_field(
+                    |stored: &$type| &stored.$field,
+                    $crate::store::columns::column_name!($field $($column)?),
+                )),*]
+                .concat()
+            }
+
+            fn values(&self, take: &mut dyn FnMut($crate::store::columns::Value<'_>)) {
+                let Self { $($field),* } = self;
+                $($crate::store::columns::Stored::values($field, take);)*
+            }
+
+            fn read<S: $crate::store::columns::Source>(
+                source: &mut S,
+                _: &'static str,
+            ) -> Result<Self, S::Error> {
+                $(let $field = $crate::store::columns::Stored::read(
+                    source,
+                    $crate::store::columns::column_name!($field $($column)?),
+                )?;)*
+                Ok(Self { $($field),* })
+            }
+        }
+    };
+}
+pub(super) use columns;
+
+macro_rules! column_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $column:literal) => {
+        $column
+    };
+}
+pub(super) use column_name;
+
+/// The columns of a field, whose type is that of what `field` returns.
+pub(super) fn columns_of_field<S, T: Stored>(_: fn(&S) -> &T, name: &'static str) -> Vec<Column> {
+    T::columns(name)
+}
+
+/// The columns of `T`, separated by commas, each with `before` in front: `k.id, k.hint`.
+pub(super) fn names<T: Stored>(before: &str) -> String {
+    let columns = T::columns("");
+    let names: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{before}{}", column.name))
+        .collect();
+    names.join(", ")
+}
+
+/// `UPDATE` of all columns of `T` in the row with the id `$1`.
+pub(super) fn update<T: Stored>(table: &str) -> String {
+    let columns = T::columns("");
+    let set: Vec<String> = columns
+        .iter()
+        .zip(2..)
+        .map(|(column, number)| format!("{} = ${number}", column.name))
+        .collect();
+    format!("UPDATE {table} SET {} WHERE id = $1", set.join(", "))
+}
+
+/// Binds all values of `stored`.
+pub(super) fn bind<'q>(query: Bound<'q>, stored: &impl Stored) -> Bound<'q> {
+    let mut bound = Some(query);
+    stored.values(&mut |value| {
+        bound = bound.take().map(|query| match value {
+            Value::Text(text) => query.bind(text.map(Cow::into_owned)),
+            Value::Number(number) => query.bind(number),
+            Value::Digest(digest) => query.bind(digest.as_bytes().to_vec()),
+        });
+    });
+    // It is there: each value put it back.
+    bound.unwrap_or_else(|| sqlx::query(""))
+}
+
+/// Reads a `T` from a row.
+pub(super) fn of_row<T: Stored>(row: &AnyRow) -> Result<T, StoreError> {
+    in_row(row, "")
+}
+
+/// Reads the column `name` of a row.
+pub(super) fn in_row<T: Stored>(row: &AnyRow, name: &'static str) -> Result<T, StoreError> {
+    let mut source = row;
+    T::read(&mut source, name)
+}
+
+impl Source for &AnyRow {
+    type Error = StoreError;
+
+    fn text(&mut self, column: &'static str) -> Result<&str, StoreError> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn optional_text(&mut self, column: &'static str) -> Result<Option<&str>, StoreError> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn number(&mut self, column: &'static str) -> Result<i64, StoreError> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn optional_number(&mut self, column: &'static str) -> Result<Option<i64>, StoreError> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn digest(&mut self, column: &'static str) -> Result<KeyDigest, StoreError> {
+        let bytes: &[u8] = self.try_get(column)?;
+        KeyDigest::try_from(bytes).map_err(|error| Self::unreadable(column, error))
+    }
+
+    fn unreadable(column: &'static str, reason: impl Display) -> StoreError {
+        StoreError::UnreadableRow {
+            what: column,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A value that is stored as a text.
+pub(super) trait Text: Sized {
+    fn text(&self) -> Cow<'_, str>;
+    fn parse(text: &str) -> Result<Self, impl Display>;
+}
+
+/// What is alone in its column: the type of that, whether it may be null, its value, and how it is read.
+macro_rules! values {
+    ($($type:ty $(where $generic:ident: $bound:ident)?, $kind:ident, $nullable:literal, $value:expr, $read:expr;)*) => {$(
+        impl$(<$generic: $bound>)? Stored for $type {
+            fn columns(field: &'static str) -> Vec<Column> {
+                vec![Column {
+                    name: field,
+                    kind: Kind::$kind,
+                    is_nullable: $nullable,
+                }]
+            }
+
+            fn values(&self, take: &mut dyn FnMut(Value<'_>)) {
+                let value: fn(&Self) -> Value<'_> = $value;
+                take(value(self));
+            }
+
+            fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error> {
+                let read: fn(&mut S, &'static str) -> Result<Self, S::Error> = $read;
+                read(source, field)
+            }
+        }
+    )*};
+}
+
+values! {
+    T where T: Text, Text, false, |text| Value::Text(Some(text.text())), |source, field| {
+        T::parse(source.text(field)?).map_err(|error| S::unreadable(field, error))
+    };
+    Option<T> where T: Text, Text, true, |text| Value::Text(text.as_ref().map(T::text)), |source, field| {
+        let read = source.optional_text(field)?.map(T::parse).transpose();
+        read.map_err(|error| S::unreadable(field, error))
+    };
+    i64, Number, false, |number| Value::Number(Some(*number)), |source, field| source.number(field);
+    UnixMillis, Number, false, |at| Value::Number(Some(at.0)), |source, field| {
+        source.number(field).map(UnixMillis)
+    };
+    Option<UnixMillis>, Number, true, |at| Value::Number(at.map(|at| at.0)), |source, field| {
+        Ok(source.optional_number(field)?.map(UnixMillis))
+    };
+    KeyDigest, Digest, false, |digest| Value::Digest(*digest), |source, field| source.digest(field);
+}
+
+macro_rules! texts {
+    ($($type:ident: $text:expr;)*) => {$(
+        impl Text for $type {
+            fn text(&self) -> Cow<'_, str> {
+                let text: fn(&Self) -> Cow<'_, str> = $text;
+                text(self)
+            }
+
+            fn parse(text: &str) -> Result<Self, impl Display> {
+                text.parse::<Self>()
+            }
+        }
+    )*};
+}
+
+texts! {
+    AllowedIps: |ranges| ranges.to_string().into();
+    BucketName: |name| name.as_str().into();
+    ConsumerId: |id| id.as_str().into();
+    ConsumerName: |name| name.as_str().into();
+    CustomId: |id| id.as_str().into();
+    Description: |note| note.as_str().into();
+    LeakPolicy: |policy| policy.as_str().into();
+    KeyId: |id| id.as_str().into();
+    Metadata: |metadata| metadata.as_str().into();
+    Scopes: |scopes| scopes.as_str().into();
+    String: |text| text.as_str().into();
+}
+
+impl Text for KeyState {
+    fn text(&self) -> Cow<'_, str> {
+        self.as_str().into()
+    }
+
+    fn parse(text: &str) -> Result<Self, impl Display> {
+        Self::parse(text).ok_or("it is none of active, disabled and revoked")
+    }
+}
+
+impl Text for Tags {
+    fn text(&self) -> Cow<'_, str> {
+        let object: serde_json::Map<String, serde_json::Value> = self
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        serde_json::Value::Object(object).to_string().into()
+    }
+
+    fn parse(json: &str) -> Result<Self, impl Display> {
+        let tags: BTreeMap<String, String> =
+            serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let tags: Result<Vec<Tag>, _> = tags
+            .iter()
+            .map(|(name, value)| Tag::new(name, value))
+            .collect();
+        tags.and_then(Self::new).map_err(|error| error.to_string())
+    }
+}
