@@ -59,7 +59,11 @@ pub async fn serve(
 ) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(&worker, &policy, &request, Some(&client));
-    let payload = request.take_payload();
+    let mut payload = request.take_payload();
+    if let Upgrade::To(_) = Upgrade::requested(request.head()) {
+        // What follows an offer is no body, also where the offer is ignored (RFC 9110, section 7.8).
+        payload = Payload::None;
+    }
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
     let served = if health::is_asked(&policy, &request) {
@@ -149,6 +153,7 @@ async fn run(
         caller,
     } = admitted(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
+        Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
         // A protocol of that name is spoken by nobody.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => Some(protocol),

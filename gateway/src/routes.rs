@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::auth::demand::Demand;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
+use crate::http::upgrade::UpgradeProtocol;
 use crate::proxy::Upstream;
 
 /// What a request is matched by and what then holds for it. `U` says where its requests go: a name in the settings, the upstream
@@ -36,6 +37,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub forward_metadata: bool,
     /// Whether the origin's own address is taken off `Location` and `Content-Location`.
     pub rewrite_location: bool,
+    /// Protocols that its clients may leave HTTP for.
+    pub upgrades: Vec<UpgradeProtocol>,
     /// Whether paths pass that gateway and origin could read differently.
     pub allow_ambiguous_path: bool,
 }
@@ -189,6 +192,7 @@ impl<U> Route<U> {
             preserve_host: false,
             forward_metadata: false,
             rewrite_location: true,
+            upgrades: vec![UpgradeProtocol::websocket()],
             allow_ambiguous_path: false,
         }
     }
@@ -206,6 +210,7 @@ impl<U> Route<U> {
             preserve_host: self.preserve_host,
             forward_metadata: self.forward_metadata,
             rewrite_location: self.rewrite_location,
+            upgrades: self.upgrades,
             allow_ambiguous_path: self.allow_ambiguous_path,
         }
     }

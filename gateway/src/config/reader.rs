@@ -147,9 +147,14 @@ impl Reader {
 
     /// The list `key`; from the environment, its items are separated by commas. Absent is empty.
     pub fn take_list<T: Setting>(&mut self, key: &str) -> Vec<T> {
+        self.take_list_or(key, Vec::new())
+    }
+
+    /// The list `key` likewise; absent is `default`.
+    pub fn take_list_or<T: Setting>(&mut self, key: &str, default: Vec<T>) -> Vec<T> {
         let Some((value, source)) = self.remove(key) else {
-            self.note(key, "[]".to_owned(), "default".to_owned());
-            return Vec::new();
+            self.note(key, show_list(&default), "default".to_owned());
+            return default;
         };
         let texts: Vec<Option<String>> = match value.kind {
             ValueKind::Array(items) => items
@@ -178,8 +183,7 @@ impl Reader {
                 ),
             }
         }
-        let shown: Vec<String> = items.iter().map(Setting::show).collect();
-        self.note(key, format!("[{}]", shown.join(", ")), source);
+        self.note(key, show_list(&items), source);
         items
     }
 
@@ -390,6 +394,12 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or_default()
+}
+
+/// A list as it stands in a file.
+fn show_list<T: Setting>(items: &[T]) -> String {
+    let shown: Vec<String> = items.iter().map(Setting::show).collect();
+    format!("[{}]", shown.join(", "))
 }
 
 #[cfg(test)]

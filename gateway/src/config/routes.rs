@@ -30,6 +30,7 @@ pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSett
         preserve_host: section.take("preserve_host", preserve_host),
         forward_metadata: section.take("forward_metadata", default.forward_metadata),
         rewrite_location: section.take("rewrite_location", default.rewrite_location),
+        upgrades: section.take_list_or("upgrades", default.upgrades),
         allow_ambiguous_path: section.take("allow_ambiguous_path", default.allow_ambiguous_path),
         ..default
     }

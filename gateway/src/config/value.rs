@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use crate::http::upgrade::UpgradeProtocol;
 use crate::keys::AddressRange;
 use crate::keys::address::ACCEPTED_RANGE;
 
@@ -42,6 +43,19 @@ impl Setting for SocketAddr {
 
 impl Setting for AddressRange {
     const ACCEPTED: &'static str = ACCEPTED_RANGE;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| refuse::<Self>(text))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for UpgradeProtocol {
+    const ACCEPTED: &'static str =
+        "a protocol as Upgrade names it, such as \"websocket\"; no version of HTTP or TLS";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| refuse::<Self>(text))

@@ -1,7 +1,11 @@
 //! What a request says of leaving HTTP (RFC 9110, section 7.8), to speak WebSocket or something else.
 
+use std::fmt;
+use std::str::FromStr;
+
 use actix_http::header::{self, HeaderValue};
 use actix_http::{Method, RequestHead, Version};
+use thiserror::Error;
 
 /// What a request says of leaving HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,59 @@ impl Upgrade {
     }
 }
 
+/// A protocol that the clients of a route may leave HTTP for: `name` or `name/version`, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeProtocol(String);
+
+/// Text that is no protocol to tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InvalidUpgradeProtocol {
+    /// Not a token, or a list of them.
+    #[error("this is no protocol as `Upgrade` names one")]
+    Malformed,
+    /// Versions of HTTP and TLS: requests would pass the gateway within.
+    #[error("requests would pass the gateway unseen within this protocol")]
+    Opaque,
+}
+
+impl UpgradeProtocol {
+    /// WebSocket (RFC 6455).
+    #[must_use]
+    pub fn websocket() -> Self {
+        Self("websocket".to_owned())
+    }
+
+    /// Whether the value of an `Upgrade` field names this protocol; case makes no difference.
+    #[must_use]
+    pub fn is(&self, upgrade: &HeaderValue) -> bool {
+        upgrade.as_bytes().eq_ignore_ascii_case(self.0.as_bytes())
+    }
+}
+
+impl FromStr for UpgradeProtocol {
+    type Err = InvalidUpgradeProtocol;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUpgradeProtocol> {
+        let name = text.to_ascii_lowercase();
+        if !is_protocol(name.as_bytes()) {
+            return Err(InvalidUpgradeProtocol::Malformed);
+        }
+        let hides_requests = ["h2", "http/", "tls/", "connect-"]
+            .iter()
+            .any(|begin| name.starts_with(begin));
+        if hides_requests || matches!(name.as_str(), "http" | "tls") {
+            return Err(InvalidUpgradeProtocol::Opaque);
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for UpgradeProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether `text` is one protocol, `name` or `name/version` (RFC 9110, section 7.8).
 fn is_protocol(text: &[u8]) -> bool {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
@@ -59,6 +116,28 @@ mod tests {
     use actix_http::header::HeaderName;
 
     use super::*;
+
+    #[test]
+    fn a_protocol_is_one_name_and_hides_no_requests() {
+        for (text, wanted) in [
+            ("websocket", Ok("websocket")),
+            ("IRC/6.9", Ok("irc/6.9")),
+            ("", Err(InvalidUpgradeProtocol::Malformed)),
+            ("a, b", Err(InvalidUpgradeProtocol::Malformed)),
+            ("a b", Err(InvalidUpgradeProtocol::Malformed)),
+            ("h2c", Err(InvalidUpgradeProtocol::Opaque)),
+            ("H2C-14", Err(InvalidUpgradeProtocol::Opaque)),
+            ("HTTP/2.0", Err(InvalidUpgradeProtocol::Opaque)),
+            ("TLS/1.2", Err(InvalidUpgradeProtocol::Opaque)),
+            ("connect-udp", Err(InvalidUpgradeProtocol::Opaque)),
+        ] {
+            let parsed = text.parse::<UpgradeProtocol>();
+            let shown = parsed.map(|protocol| protocol.to_string());
+            assert_eq!(shown, wanted.map(str::to_owned), "{text:?}");
+        }
+        let sent = HeaderValue::from_static("WebSocket");
+        assert!(UpgradeProtocol::websocket().is(&sent));
+    }
 
     #[test]
     fn only_a_well_formed_request_leaves_http() {

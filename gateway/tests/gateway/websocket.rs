@@ -183,7 +183,7 @@ fn a_handshake_that_readers_understand_differently_is_refused() {
 }
 
 #[test]
-fn any_other_protocol_is_tunnelled_too() {
+fn another_protocol_is_tunnelled_where_its_route_names_it() {
     let origin = Origin::answering(|_, socket| {
         let _ = socket.write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo/1\r\n\r\n",
@@ -195,7 +195,8 @@ fn any_other_protocol_is_tunnelled_too() {
         let _ = socket.write_all(b"half closed");
         let _ = socket.shutdown(Shutdown::Both);
     });
-    let rig = Rig::before(&origin);
+    let file = "[[routes]]\nupgrades = [\"websocket\", \"Echo/1\"]\n";
+    let rig = Rig::with(&origin.url(), file);
     let key = rig.key("acme", &[]).header();
     let mut connection = Connection::open(rig.public);
     connection.send(format!(
@@ -214,6 +215,31 @@ fn any_other_protocol_is_tunnelled_too() {
     assert_eq!(read_until(&mut connection, 5), b"hello");
     connection.socket().shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_until(&mut connection, 11), b"half closed");
+}
+
+#[test]
+fn an_offer_that_no_route_names_is_ignored() {
+    let origin = Origin::hello();
+    let file = "[[routes]]\n[[routes]]\npath = \"/plain\"\nupgrades = []\n";
+    let rig = Rig::with(&origin.url(), file);
+    let key = rig.key("acme", &[]).header();
+    for (path, protocol) in [
+        ("/", "h2c-14"),
+        ("/", "HTTP/2.0"),
+        ("/", "TLS/1.2"),
+        ("/", "connect-udp"),
+        ("/", "echo/1"),
+        ("/plain", "websocket"),
+    ] {
+        origin.forget();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\n"
+        );
+        let response = exchange(rig.public, request);
+        let found = (response.status, response.header("upgrade"));
+        assert_eq!(found, (200, None), "{path} {protocol}");
+        assert_eq!(origin.only().one("upgrade"), None, "{path} {protocol}");
+    }
 }
 
 #[test]
