@@ -4,8 +4,8 @@
 //! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
 //! ```
 //!
-//! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
-//! waits for a database or takes a lock, and none reaches back.
+//! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
+//! stage waits for a database, takes a lock or calls an earlier one.
 
 mod arrival;
 pub mod forward_auth;
@@ -50,8 +50,8 @@ use crate::proxy::retry::{Answer, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
 
-/// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
-/// that goes wrong: it costs this request and its connection.
+/// Serves one request: runs the stages and records the outcome. A panic is answered as a refusal
+/// and costs only this request and its connection.
 pub async fn serve(
     worker: Rc<Worker>,
     mut request: Request,
@@ -63,7 +63,7 @@ pub async fn serve(
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
     let served = if health::is_asked(&policy, &request) {
-        // Every few seconds from every load balancer: counted, and no line but where it is refused.
+        // Load balancers send these every few seconds: counted, but logged only when refused.
         health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
     } else {
         let ran = run(
@@ -90,8 +90,8 @@ pub async fn serve(
     fit(version, response)
 }
 
-/// The response in a form that a client of `version` understands. HTTP/1.0 has no chunks, so a body of unknown length ends with
-/// the connection (RFC 9112, sections 6.1 and 6.3).
+/// Adapts the response to the client's HTTP version. HTTP/1.0 has no chunked coding, so closing the
+/// connection ends a body of unknown length (RFC 9112, sections 6.1 and 6.3).
 fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
     if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
         response.head_mut().no_chunking(true);
@@ -102,10 +102,11 @@ fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<Recor
     response
 }
 
-/// Decides whether a client that asked first (`Expect: 100-continue`, RFC 9110, section 10.1.1) may send its body.
+/// Decides whether a client that sent `Expect: 100-continue` (RFC 9110, section 10.1.1) may send
+/// its body.
 ///
 /// # Errors
-/// The response to a request that would be refused; its body is not wanted.
+/// The response of a refused request; its body must not be sent.
 pub fn expect(
     worker: &Worker,
     request: Request,
@@ -149,7 +150,7 @@ async fn run(
         caller,
     } = admitted(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
-        // A protocol of that name is spoken by nobody.
+        // No protocol has a name that contains a key.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
@@ -163,7 +164,7 @@ async fn run(
         route,
         &caller,
     );
-    // Given back before the answer is awaited: the next request takes its room over.
+    // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
         HostHeader::Kept
@@ -182,7 +183,7 @@ async fn run(
             progress,
             idle_timeout: policy.tunnel_idle_timeout,
         };
-        // In a box: few requests leave HTTP, and all have room for this.
+        // Boxed: upgrades are rare, and every request future would reserve the space.
         let opening = Box::pin(upgrade::open(
             &worker.origins,
             &route.upstream,
@@ -215,14 +216,14 @@ async fn run(
     Ok(for_caller(answer, worker, policy, exchange, route, &caller))
 }
 
-/// A request that may go to the origin.
+/// A request that passed every check.
 struct Admitted<'a> {
     target: Target,
     route: &'a Arc<Route>,
     caller: Caller,
 }
 
-/// The stages that decide, from first to last.
+/// Runs the deciding stages in order, `identify` to `admit`.
 fn admitted<'a>(
     worker: &Worker,
     policy: &'a Policy,
@@ -230,7 +231,7 @@ fn admitted<'a>(
     request: &Request,
     size: BodySize,
 ) -> Result<Admitted<'a>, Refused> {
-    // Before any work is done for it: where there is too much already, refusing has to be cheap.
+    // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let target = identify(worker, policy, exchange.path(), request.head())?;
     let route = route(policy, request, &target, exchange.address())?;
@@ -251,7 +252,7 @@ fn admitted<'a>(
     })
 }
 
-/// What the request is about. One with a key in its URL is none.
+/// Parses the request target and refuses a key in the URL.
 fn identify(
     worker: &Worker,
     policy: &Policy,
@@ -268,8 +269,8 @@ fn identify(
     Ok(target)
 }
 
-/// Whether a key stands in `Host`: it is part of the URL too, and origins are told it. Looked at as it was sent, for keys of
-/// other systems may differ by case alone.
+/// Whether `Host` contains a key; `Host` is part of the URL and reaches the origin. Compares the
+/// raw bytes: foreign keys may differ by case alone.
 fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool {
     static HOST: HeaderName = header::HOST;
     head.headers.get(&HOST).is_some_and(|host| {
@@ -278,7 +279,7 @@ fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool
     })
 }
 
-/// Which route, and so which policy and which upstream, the request falls under.
+/// Selects the route, and with it policy and upstream.
 fn route<'a>(
     policy: &'a Policy,
     request: &Request,
@@ -287,11 +288,12 @@ fn route<'a>(
 ) -> Result<&'a Arc<Route>, Refusal> {
     let find = |host| policy.routes.find(request.method(), host, target.path());
     let found = find(target.host());
-    // What a trusted proxy says is passed on, so an origin may read this host in place of `Host`.
+    // Forwarding headers of a trusted proxy are passed on: an origin may prefer this host to
+    // `Host`.
     if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
         let agree = headers::forwarded_hosts(request.head().headers()).all(|host| {
             host.is_some_and(|host| {
-                // What is no host, origins could read as any.
+                // Origins may read an invalid host as any host.
                 (host.is_empty() || is_host(host.as_bytes())) && is_same(&find(host), &found)
             })
         });
@@ -314,7 +316,8 @@ fn route<'a>(
     })
 }
 
-/// Whether the holder of the key that was presented is let in. A key that is there has to be valid, also where none is needed.
+/// Decides whether the presented key admits its holder. A key that is present must be valid, even
+/// on routes that need none.
 fn authorise(
     presented: Result<KnownKey, Denial>,
     demand: &Demand,
@@ -332,7 +335,7 @@ fn authorise(
     }
 }
 
-/// Whether there is room for the request.
+/// Enforces the body limit and the share of the caller.
 fn admit(
     policy: &Policy,
     exchange: &mut Exchange,
@@ -344,11 +347,11 @@ fn admit(
     {
         return Err(Refusal::BodyTooLarge(policy.max_body_bytes));
     }
-    // Last: who is refused for something else is in nobody's way.
+    // Last, so that a request refused for another reason takes no share.
     match caller {
         caller if exchange.charge(caller) => Ok(()),
         Caller::Key(_) => Err(Refusal::TooManyOfKey),
-        // The others without a key are no one that the client is.
+        // Anonymous requests share one limit; the client may not have caused the overload.
         Caller::Anonymous => Err(Refusal::Overloaded),
     }
 }
@@ -361,7 +364,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// It is written to its box once a request, and as many are held as there are requests in flight.
+    /// Each request in flight holds one future, moved to its box once.
     #[test]
     fn the_future_of_a_request_is_small() {
         let bytes = size_of_future(serve);

@@ -1,4 +1,4 @@
-//! The decision about a request that another proxy forwards: the stages up to `forward`, and what the origin would be told.
+//! Forward-auth: decides about a subrequest of another proxy and returns the identity headers.
 
 use actix_http::body::{BodySize, BoxBody, EitherBody};
 use actix_http::header::{self, HeaderValue};
@@ -12,8 +12,8 @@ use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::{Admitted, Worker, admitted};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 
-/// Decides about a request that another proxy forwards, or not, as this says. The answer has every identity header, the empty
-/// ones too. It is recorded like any other.
+/// Answers a forward-auth subrequest: runs every stage before `forward` and returns all identity
+/// headers, empty ones included. Records the request like any other.
 pub fn authorize_external(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);

@@ -1,54 +1,55 @@
-//! How many requests of each key are in flight. A table of words without a lock: a key has a place in it only while a request of
-//! its is in flight, so it stays as small as the cap on requests.
+//! Requests in flight per key, in a lock-free table of words. A key occupies a slot only while it
+//! has a request in flight, so the table is bounded by the request limit.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::keys::KeyDigest;
 
-/// Places that a key may be at: those of one cache line.
+/// Candidate slots of a key: one cache line.
 const PLACES: usize = 8;
-/// Bits of a place that count; those above tell which key it is of.
+/// Bits of a slot that hold the count; the higher bits hold the tag of the key.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// The requests in flight by key.
+/// Requests in flight by key.
 pub(super) struct Shares {
     lines: Box<[Line]>,
 }
 
-/// Where a request was counted.
+/// Slot that counts a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     line: usize,
     place: usize,
 }
 
-/// A key has as many requests in flight as it may.
+/// The key has reached its share.
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// Aligned, so that a look takes one miss at most.
+/// Aligned, so that a look-up costs at most one cache miss.
 #[derive(Default)]
 #[repr(align(64))]
 struct Line([AtomicU64; PLACES]);
 
 impl Shares {
-    /// For so many requests at most.
+    /// Sizes the table for at most this many requests.
     pub(super) fn for_requests(most: usize) -> Self {
-        // One line for two requests: with as many keys as requests, more than eight keys meet on one line in a million.
+        // One line per two requests: with as many keys as requests, one line in a million gets more
+        // than eight keys.
         let lines = most.div_ceil(2).clamp(1, 1 << 20).next_power_of_two();
         Self {
             lines: std::iter::repeat_with(Line::default).take(lines).collect(),
         }
     }
 
-    /// Counts a request of `key`, of which at most `share` are counted. No place where too many other keys have theirs: such a
-    /// request is let in and not counted, for refusing it would be for the sake of others.
+    /// Counts a request of `key`, up to `share`. Returns no slot when other keys fill the line;
+    /// such a request is admitted uncounted, because refusing it would punish the wrong caller.
     pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Place>, Full> {
         let bits = key.leading_bits();
         let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);
-        // Never 0, which is what a free place holds.
+        // Never 0, the value of a free slot.
         let tag = bits & !COUNT | 1 << COUNT_BITS;
         let Some(places) = self.lines.get(line) else {
             return Ok(None);
@@ -60,7 +61,7 @@ impl Shares {
                 if found & COUNT == 0 {
                     free = free.or(Some((place, found)));
                 } else if found & !COUNT == tag {
-                    // Two threads may have begun at two places: both count.
+                    // Two threads may have claimed two slots at once: both count.
                     counted += found & COUNT;
                     mine = mine.or(Some((place, found)));
                 }
@@ -84,7 +85,7 @@ impl Shares {
         }
     }
 
-    /// That a request has ended which was counted here.
+    /// Releases the count of an ended request.
     pub(super) fn leave(&self, place: Place) {
         let word = self
             .lines
@@ -114,7 +115,7 @@ mod tests {
         KeyDigest::of(&number.to_be_bytes())
     }
 
-    /// Everything that is counted.
+    /// Sum over all slots.
     fn counted(shares: &Shares) -> u64 {
         let words = shares.lines.iter().flat_map(|line| &line.0);
         words.map(|word| word.load(Ordering::Relaxed) & COUNT).sum()

@@ -42,7 +42,7 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
     }
 }
 
-/// A table with `acme`, which may read and write, and its keys `mine` and `other`.
+/// A table with consumer `acme` (scopes read and write) and its keys `mine` and `other`.
 fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     let (table, acme) = (Arc::new(KeyTable::new()), consumer());
     let (mine, other) = (key_of(&acme, "mine"), key_of(&acme, "other"));
@@ -56,7 +56,7 @@ fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     (table, acme, mine)
 }
 
-/// What a request with `key` from 192.0.2.1 is let in by, on a route that demands `read`.
+/// Admission of a request with `key` from 192.0.2.1 on a route that demands `read`.
 fn admission(key: &str) -> Admission {
     let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
     let route = Route {
