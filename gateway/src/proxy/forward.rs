@@ -1,4 +1,4 @@
-//! One request to the origin and its answer.
+//! Forwards one request to an origin and returns its response.
 
 use std::rc::Rc;
 
@@ -17,19 +17,21 @@ use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
 
-/// Sends `head` and `body` to a target of `upstream` and waits for the head of the answer.
+/// Sends `head` and `body` to a target of `upstream` and waits for the response head.
 ///
-/// It goes to another target when nothing was sent, or when its method is idempotent, it has no body, and the connection
-/// died before the first byte of an answer (RFC 9110, section 9.2.2); as often as the upstream's policy allows. When the
-/// connection was a reused one, such a request is first repeated on a new one, which costs no retry (RFC 9112, section
-/// 9.3.1).
+/// Retries on another target if nothing was sent, or if the method is idempotent, the body empty,
+/// and the connection was lost before the first byte of a response (RFC 9110, section 9.2.2). The
+/// upstream's policy limits the retries. A reused connection that fails is first replaced by a new
+/// one to the same target, which is not a retry (RFC 9112, section 9.3.1).
 ///
-/// The answer may be there before the body was sent to its end; the rest goes out while the answer's body is read.
+/// The response head may precede the end of the request body; the rest is sent while the response
+/// body is read.
 ///
-/// Dropping the future drops the connection to the origin. `caller` is whose request it is, should targets die over it.
+/// Dropping the future closes the connection to the origin. `caller` identifies requests that crash
+/// targets.
 ///
 /// # Errors
-/// Why there is no answer to pass on.
+/// Why there is no response to pass on.
 pub async fn forward(
     pool: &OriginPool,
     upstream: &Upstream,
@@ -55,7 +57,8 @@ pub async fn forward(
     let answered = send_to_one_of(pool, upstream, host, caller, &progress, &mut request).await?;
     let mut answer =
         answered.pass_on(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
-    // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
+    // A client that has its response may stop sending or send for ever: the connection cannot be
+    // reused.
     if !progress.ended() {
         let head = answer.response.head_mut();
         head.set_connection_type(ConnectionType::Close);
@@ -63,15 +66,15 @@ pub async fn forward(
     Ok(answer)
 }
 
-/// A request and how often it may be sent.
+/// A request and the number of times it may be sent.
 #[expect(
     clippy::large_enum_variant,
     reason = "one a request, on its way in place: a box would cost an allocation"
 )]
 enum Sendable {
-    /// As often as need be.
+    /// Any number of times.
     Again(Rc<RequestHead>),
-    /// Once; it is there for as long as it was not.
+    /// Once; `None` after it was sent.
     Once(Option<Outgoing>),
 }
 
@@ -112,7 +115,7 @@ impl Resend for Sendable {
                     )
                 };
                 if answer.as_ref().is_err_and(was_stale) {
-                    // In a box: few requests are repeated, and all have room for this.
+                    // Boxed: retries are rare, and every request future would reserve the space.
                     return Box::pin(pool.send_fresh(target, head(), body::None::new())).await;
                 }
                 answer

@@ -1,5 +1,5 @@
-//! One request over the targets of its upstream, one after the other: a target is chosen, told, judged by what it does, and
-//! another one is tried where that is safe.
+//! Sends one request to the targets of its upstream in turn: chooses a target, classifies the
+//! outcome, and retries where that is safe.
 
 use std::time::Duration;
 
@@ -16,58 +16,58 @@ use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
 use crate::proxy::upstream::{InFlight, Upstream};
 use crate::wire::clock::{now, since};
 
-/// Which `Host` the targets of an upstream are told.
+/// `Host` header for the targets of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostHeader {
-    /// The target's own.
+    /// Host of the target.
     OfTarget,
-    /// The one that is in the head.
+    /// Host in the request head.
     Kept,
 }
 
-/// The origin's answer, ready for the client once its headers were looked through.
+/// The origin's response; its headers are still to be filtered.
 pub struct Answer {
-    /// The response.
+    /// Response.
     pub response: Response<OriginBody>,
-    /// From sending the request to the head of the answer.
+    /// Time from sending the request to the response head.
     pub wait: Duration,
-    /// The attempts before it.
+    /// Failed attempts before it.
     pub failed: Vec<FailedAttempt>,
 }
 
-/// A request that may have to be sent more than once.
+/// A request that may be sent more than once.
 pub(super) trait Resend {
-    /// What comes back.
+    /// Successful outcome.
     type Answer;
 
-    /// Names the target that comes next in `Host`.
+    /// Sets `Host` for the next target.
     fn set_host(&mut self, host: &HeaderValue);
 
-    /// Sends it to a target.
+    /// Sends the request to a target.
     async fn send(
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
     ) -> Result<Self::Answer, SendRequestError>;
 
-    /// Whether it may be sent again after this error.
+    /// Whether a retry is safe after this error.
     fn may_repeat(&self, error: &SendRequestError) -> bool;
 }
 
-/// What came back, and how.
+/// Outcome of the successful attempt.
 pub(super) struct Answered<T> {
-    /// What came back.
+    /// Successful outcome.
     pub(super) answer: T,
-    /// The request's place at its target; goes with the body.
+    /// In-flight count at the target; moves into the body.
     pub(super) in_flight: Option<InFlight>,
-    /// From sending the request to the head of the answer.
+    /// Time from sending the request to the response head.
     pub(super) wait: Duration,
-    /// The attempts before.
+    /// Failed attempts before it.
     pub(super) failed: Vec<FailedAttempt>,
 }
 
 impl<T> Answered<T> {
-    /// What the client is given, as `read` reads what came back.
+    /// Builds the response; `read` interprets the outcome.
     pub(super) fn pass_on(
         self,
         read: impl FnOnce(T) -> Result<Response<OriginBody>, Failure>,
@@ -92,11 +92,11 @@ impl<T> Answered<T> {
     }
 }
 
-/// Sends `request` to targets of `upstream` until one answers, as often as its policy allows. `caller` is whose request it is,
-/// should targets die over it, and `progress` says how far its body came.
+/// Sends `request` to targets of `upstream` until one answers, within the retry policy. `caller`
+/// identifies requests that crash targets; `progress` is that of the request body.
 ///
 /// # Errors
-/// None answered.
+/// Every attempt failed.
 pub(super) async fn send_to_one_of<R: Resend>(
     pool: &OriginPool,
     upstream: &Upstream,
@@ -114,7 +114,7 @@ pub(super) async fn send_to_one_of<R: Resend>(
                 attempts: failed,
             });
         };
-        // The head names the first one already.
+        // The head already names the first target.
         if host == HostHeader::OfTarget && upstream.targets().len() > 1 {
             request.set_host(chosen.url().host());
         }
@@ -141,7 +141,7 @@ pub(super) async fn send_to_one_of<R: Resend>(
     }
 }
 
-/// Holds an attempt that failed against its target, as far as it says something of the target.
+/// Counts a failed attempt against its target, if the target is to blame.
 fn hold_against(
     chosen: &Chosen<'_>,
     error: &SendRequestError,
