@@ -1,4 +1,4 @@
-//! Wiring: the only place that knows every part. It binds, opens the store, and starts the two planes.
+//! Wiring, the only place that knows every part: binds, opens the store, and starts the two planes.
 
 mod admin_listener;
 mod data_plane;
@@ -33,10 +33,10 @@ use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::tls::HTTP_1_1;
 use crate::usage::ledger::Ledger;
 
-/// How long the last lines of the access log may take to be written.
+/// Timeout for writing the last lines of the access log.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// A gateway that is bound and runs.
+/// A bound and running gateway.
 pub struct Gateway {
     public_address: SocketAddr,
     admin_address: SocketAddr,
@@ -51,10 +51,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Binds both listeners, opens the store and starts to load the keys. Must run inside an actix system.
+    /// Binds both listeners, opens the store and starts to load the keys. Must run inside an actix
+    /// system.
     ///
     /// # Errors
-    /// What is missing to start.
+    /// Why the gateway cannot start.
     pub async fn build(mut settings: Settings) -> Result<Self, StartError> {
         descriptors::fit(&mut settings);
         let public_listener = listen(settings.listen.address, "listen.address")?;
@@ -113,20 +114,20 @@ impl Gateway {
         })
     }
 
-    /// Where clients connect.
+    /// Address of the public listener.
     #[must_use]
     pub fn public_address(&self) -> SocketAddr {
         self.public_address
     }
 
-    /// Where operators connect.
+    /// Address of the admin listener.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// Serves until `stop` resolves; then lets connections come to their end, as [`Drain::stop`] says, and returns. Once
-    /// `stop_now` resolves it waits no longer.
+    /// Serves until `stop` resolves, then drains connections as [`Drain::stop`] describes. Stops
+    /// waiting once `stop_now` resolves.
     ///
     /// # Errors
     /// A listener failed.
@@ -161,7 +162,8 @@ impl Gateway {
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
-            // The workers' ends of the queue are gone with them, so the thread ends once all is written; unless nobody reads.
+            // The workers' senders are dropped, so the thread ends after the last line, unless the
+            // reader has stalled.
             finish(&thread, LAST_LINES);
         }
         log::info!("stopped");

@@ -1,4 +1,4 @@
-//! Why the gateway did not start.
+//! Start-up errors.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use thiserror::Error;
 
 use crate::control::ControlError;
 
-/// Why the gateway did not start.
+/// The gateway did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// Binding an address failed.
     #[error("cannot listen on {address} ({setting}): {cause}")]
     Listen {
-        /// The address.
+        /// Address.
         address: SocketAddr,
-        /// The setting that names it.
+        /// Setting that names it.
         setting: &'static str,
-        /// What the system said.
+        /// System error.
         cause: io::Error,
     },
     /// The store cannot be opened.
@@ -29,7 +29,7 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("cannot set TLS up: {0}")]
     Tls(#[from] rustls::Error),
-    /// The system has no thread or no randomness to give.
+    /// The system has no thread or no randomness.
     #[error("the system refused what every process needs: {0}")]
     System(#[from] io::Error),
 }

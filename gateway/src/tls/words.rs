@@ -1,8 +1,9 @@
-//! Errors of rustls in plain words: its own texts show enum names, and times as seconds since 1970.
+//! Readable texts for rustls errors: its own show enum names, and times as Unix seconds.
 
 use rustls::{CertificateError, Error};
 
-/// `error` as a sentence for operators. It holds names and times of certificates, and no secret.
+/// Describes `error` in a sentence for operators. Contains names and times of certificates, and no
+/// secret.
 #[must_use]
 pub fn of_tls(error: &Error) -> String {
     match error {
@@ -38,13 +39,13 @@ pub fn of_tls(error: &Error) -> String {
         Error::NoApplicationProtocol => "the other side does not speak HTTP/1.1".to_owned(),
         Error::DecryptError => "a message of the other side cannot be decrypted".to_owned(),
         Error::PeerSentOversizedRecord => "a message of the other side is too long".to_owned(),
-        // A text of its own, which names what a file holds.
+        // Our own text, which names the content of a file.
         Error::General(text) => text.clone(),
         other => spelled(&format!("{other:?}")),
     }
 }
 
-/// Why a certificate is not believed.
+/// Describes why a certificate is not trusted.
 #[must_use]
 pub fn of_certificate(why: &CertificateError) -> String {
     match why {
@@ -101,7 +102,7 @@ pub fn of_certificate(why: &CertificateError) -> String {
     }
 }
 
-/// `error` of a handshake: rustls wraps its own errors into those of the system.
+/// Describes the `error` of a handshake: rustls wraps its errors in I/O errors.
 #[must_use]
 pub fn of_handshake(error: &std::io::Error) -> String {
     let tls = error
@@ -116,7 +117,8 @@ pub fn of_handshake(error: &std::io::Error) -> String {
     }
 }
 
-/// The name of a variant as words: `NoCipherSuitesInCommon` becomes `no cipher suites in common`.
+/// Splits the name of a variant into words: `NoCipherSuitesInCommon` becomes `no cipher suites in
+/// common`.
 fn spelled(variant: &str) -> String {
     let name = variant.split(|c: char| !c.is_ascii_alphanumeric()).next();
     let mut words = String::new();
@@ -131,7 +133,7 @@ fn spelled(variant: &str) -> String {
     words
 }
 
-/// `DnsName("a.example")`, as webpki shows a name, without what stands around it.
+/// Strips webpki's decoration of a name: `DnsName("a.example")` becomes `a.example`.
 fn plain_name(shown: &str) -> &str {
     shown
         .split_once('(')
@@ -142,7 +144,7 @@ fn plain_name(shown: &str) -> &str {
 fn moment(seconds: u64) -> String {
     let at = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds));
     match at {
-        // The formatter knows the years up to 9999.
+        // The formatter supports years up to 9999.
         Some(at) if seconds < 253_402_300_800 => humantime::format_rfc3339_seconds(at).to_string(),
         _ => "a time after the year 9999".to_owned(),
     }
