@@ -1,4 +1,4 @@
-//! `[[upstreams]]`: the settings of upstreams, and how routes name them.
+//! `[[upstreams]]`: the upstreams, and references of routes to them.
 
 use std::fmt;
 
@@ -11,24 +11,24 @@ use crate::proxy::upstream::{Balance, MOST_TARGETS, UpstreamPolicy};
 /// One of `[[upstreams]]`.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
-    /// What routes and logs call it.
+    /// Name for routes and logs.
     pub name: UpstreamName,
-    /// Where its requests go.
+    /// Targets.
     pub targets: Vec<OriginUrl>,
-    /// How it treats its targets.
+    /// Policy for the targets.
     pub policy: UpstreamPolicy,
 }
 
-/// The name of an upstream.
+/// Name of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamName(pub String);
 
-/// Where a route says its requests go.
+/// Upstream of a route.
 #[derive(Debug, Clone)]
 pub enum UpstreamRef {
-    /// To the upstream of this name.
+    /// Upstream of this name.
     Named(UpstreamName),
-    /// To this origin.
+    /// Single origin at this address.
     At(Box<OriginUrl>),
 }
 

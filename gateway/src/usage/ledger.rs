@@ -1,4 +1,4 @@
-//! The control plane's side: collects what the workers counted, and writes it to the store.
+//! Control-plane side: collects the workers' counts and writes them to the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,22 +14,23 @@ use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
 use crate::usage::meter::UsageSender;
 
-/// From one write to the next. With the meters' quarter of a second and the write itself that stays below a second.
+/// Interval between writes. With the meters' quarter of a second and the write itself, the delay
+/// stays below a second.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
-/// From a write that failed to the next one.
+/// Delay after a failed write.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Rows of one transaction: other writers wait for no more than these.
+/// Rows per transaction, which bounds the waiting time of other writers.
 const ROWS_AT_ONCE: usize = 2_000;
-/// Most pairs of key and hour that wait for a store that is away, some 100 MB.
+/// Maximum of pairs of key and hour that wait for an unreachable store, about 100 MB.
 const MOST_PENDING: usize = 1_000_000;
-/// How long the ledger waits for the last counts of the workers, and how long for their being written.
+/// Timeout for the workers' last counts, and again for writing them.
 const LAST_COUNTS: Duration = Duration::from_secs(3);
 const LAST_WRITE: Duration = Duration::from_secs(6);
 
 /// Collects usage and writes it to the store.
 ///
-/// A batch that the store did not take, or of which it did not say so, is sent again as it was and under its number, before
-/// any other: so it is counted once.
+/// A batch that the store refused or did not confirm is sent again, unchanged, under its number and
+/// before any other: so it is counted once.
 #[derive(Debug)]
 pub struct Ledger {
     pages: UnboundedReceiver<UsagePage>,
@@ -37,15 +38,15 @@ pub struct Ledger {
     most_pending: usize,
     status: Arc<LedgerStatus>,
     failing: bool,
-    /// Which run of a gateway this is; made when it writes first.
+    /// Id of this run of the gateway, made at the first write.
     writer: Option<String>,
-    /// Batches that were made up so far.
+    /// Number of batches so far.
     batches: i64,
-    /// The batch that was not taken yet.
+    /// Batch not yet confirmed.
     unsent: Vec<KeyUsage>,
 }
 
-/// How the ledger is doing. Written by it, read from anywhere without a lock.
+/// State of the ledger, written by it and readable anywhere without a lock.
 #[derive(Debug, Default)]
 pub struct LedgerStatus {
     pending: AtomicU64,
@@ -60,13 +61,13 @@ impl LedgerStatus {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Writes that failed.
+    /// Number of failed writes.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Requests whose usage was dropped, because too much was waiting already.
+    /// Requests whose usage was dropped because too much was waiting.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -74,7 +75,7 @@ impl LedgerStatus {
 }
 
 impl Ledger {
-    /// An empty ledger, and where meters hand over to.
+    /// Creates an empty ledger and the sender for its meters.
     #[must_use]
     pub fn new() -> (UsageSender, Self) {
         let (sender, pages) = unbounded_channel();
@@ -92,15 +93,16 @@ impl Ledger {
         (UsageSender(sender), ledger)
     }
 
-    /// How it is doing.
+    /// State of the ledger.
     #[must_use]
     pub fn status(&self) -> Arc<LedgerStatus> {
         Arc::clone(&self.status)
     }
 
-    /// Writes to `store`, once it is open, until `stopped` changes, and then what is left once every meter is gone.
+    /// Writes to `store`, once open, until `stopped` changes; then writes the rest once every meter
+    /// is dropped.
     pub async fn keep(mut self, store: StoreHandle, mut stopped: watch::Receiver<()>) {
-        // What was being written when it panicked is lost; what comes after is not.
+        // A panic loses the batch being written and nothing that follows.
         while let Err(panicked) = caught(self.attend(&store, &mut stopped)).await {
             log::error!("writing usage ended in {panicked}, and is taken up again");
             sleep(RETRY_AFTER).await;
@@ -167,7 +169,8 @@ impl Ledger {
         }
     }
 
-    /// Writes all that is pending; whether the store took it. What it did not take is pending again.
+    /// Writes all pending usage and returns whether the store took it. Usage that it refused is
+    /// pending again.
     async fn write(&mut self, store: &Store) -> bool {
         if let Err(error) = self.write_all(store).await {
             self.tell_pending(0);
@@ -189,7 +192,7 @@ impl Ledger {
                 .insert(GatewayId::generate()?.to_string())
                 .clone(),
         };
-        // Whatever is unsent has the number of the last batch.
+        // The unsent batch has the last number.
         self.write_batch(store, &writer, 0).await?;
         let rows = std::mem::take(&mut self.pending).into_sorted();
         for (index, part) in rows.chunks(ROWS_AT_ONCE).enumerate() {
@@ -204,7 +207,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Goes on collecting meanwhile: the store may keep us waiting for as long as it likes, and pages must not pile up.
+    /// Collects while it writes: the store may be slow, and pages must not pile up.
     async fn write_batch(
         &mut self,
         store: &Store,
@@ -271,7 +274,7 @@ mod tests {
             },
             last_used_at: None,
         };
-        // A key goes on to be counted where it is there already.
+        // A key that is present already continues to be counted.
         for (key, at) in [
             (keys[0], 0),
             (keys[1], 0),
