@@ -1,8 +1,9 @@
-//! The PROXY protocol: a load balancer that forwards bytes announces each connection with whose it is. The header is taken off
-//! before anything else is read, TLS included, and the source that it names is the connection's peer from then on.
+//! PROXY protocol: a TCP load balancer prefixes each connection with a header that names its
+//! source. The header is consumed before anything else, TLS included, and its source then counts as
+//! the peer.
 //!
-//! A connection that is not announced as it has to be is closed without a word. There is no detection: where a header could
-//! be left out, whoever reaches the load balancer could leave it out, or send one of their own.
+//! A connection without the required header is closed silently. There is no auto-detection: if the
+//! header were optional, anyone who reaches the load balancer could omit it or send a forged one.
 
 pub mod header;
 
@@ -18,22 +19,22 @@ use tokio::io::AsyncReadExt as _;
 use crate::front::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
 use crate::keys::AddressRange;
 
-/// The least time between two log lines of a worker about the same fault.
+/// Shortest interval between two log lines of a worker about the same fault.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Why a connection is refused for its PROXY protocol header, or for having none.
+/// Fault in the PROXY protocol header of a refused connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProxyHeaderFault {
-    /// There is one, and the listener expects none.
+    /// A header on a listener that expects none.
     #[error("PROXY protocol header, but listen.proxy_protocol is off")]
     Unexpected,
-    /// The peer is no trusted proxy, so nothing that it announces can be believed.
+    /// The peer is not a trusted proxy.
     #[error("listen.proxy_protocol is on, and the peer is none of listen.trusted_proxies")]
     Untrusted,
     /// The connection begins with something else.
     #[error("no PROXY protocol header, but listen.proxy_protocol is on")]
     Missing,
-    /// The header is not well formed.
+    /// Malformed header.
     #[error("malformed PROXY protocol header: {0}")]
     Malformed(&'static str),
     /// The header did not arrive in time.
@@ -41,12 +42,12 @@ pub enum ProxyHeaderFault {
     Late,
 }
 
-/// A connection that is not to be served.
+/// Connection that must not be served.
 #[derive(Debug)]
 pub enum NotAnnounced {
-    /// It is at fault.
+    /// Refused for a fault.
     Fault(ProxyHeaderFault),
-    /// It ended or broke before it said anything, as checks do that only connect.
+    /// Closed or lost before its first byte, as by health checks that only connect.
     Gone(io::Error),
 }
 
@@ -56,18 +57,19 @@ impl From<ProxyHeaderFault> for NotAnnounced {
     }
 }
 
-/// Takes the header off a connection of `peer`, which has to be one of `trusted`, and returns the peer that counts from now on;
-/// none where the header names a client without an address. Not a byte beyond the header is read.
+/// Consumes the header of a connection from `peer`, which must be one of `trusted`, and returns the
+/// peer that counts from now on; `None` if the header names a client without an address. Reads no
+/// byte beyond the header.
 ///
 /// # Errors
-/// The connection is to be closed. `timeout` is for the whole header; zero is no limit.
+/// The connection must be closed. `timeout` covers the whole header; zero means no limit.
 pub async fn take_header(
     io: &mut TcpStream,
     peer: Option<SocketAddr>,
     trusted: &[AddressRange],
     timeout: Duration,
 ) -> Result<Option<SocketAddr>, NotAnnounced> {
-    // Checks that reset their connection at once leave nobody at its other end.
+    // Health checks that reset their connection at once leave no peer.
     let Some(balancer) = peer else {
         return Err(NotAnnounced::Gone(io::ErrorKind::NotConnected.into()));
     };
@@ -92,7 +94,7 @@ async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
     let mut bytes = vec![0; MAX_BYTES];
     let mut taken = 0;
     loop {
-        // Looked at first, so that what follows the header stays for whoever reads next.
+        // Peeked first, so that what follows the header stays for the next reader.
         let room = bytes.get_mut(taken..).unwrap_or_default();
         let seen = io.peek(room).await.map_err(NotAnnounced::Gone)?;
         if seen == 0 {
@@ -112,17 +114,18 @@ async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
     }
 }
 
-/// Whether the connection begins with a header, as far as its first bytes tell. They are not taken.
+/// Whether the connection begins with a header, as far as its first bytes show. Peeks without
+/// consuming them.
 ///
 /// # Errors
-/// The connection broke.
+/// The connection was lost.
 pub async fn begins_with_header(io: &TcpStream) -> io::Result<bool> {
     let mut start = [0; 16];
     let seen = io.peek(&mut start).await?;
     Ok(is_header(start.get(..seen).unwrap_or_default()))
 }
 
-/// Logs faults, each kind at most once in [`LOG_EVERY`]: anyone can cause them, as often as they like.
+/// Logs faults, each kind at most once per [`LOG_EVERY`]: anyone can cause any number of them.
 #[derive(Debug, Default)]
 pub struct FaultLog([Cell<Heard>; 5]);
 
@@ -133,7 +136,7 @@ struct Heard {
 }
 
 impl FaultLog {
-    /// Takes note of a fault of `peer`.
+    /// Records a fault of `peer`.
     pub fn note(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) {
         if let Some(unsaid) = self.is_due(fault, Instant::now()) {
             let peer = peer.map_or("unknown".to_owned(), |peer| peer.to_string());
@@ -143,7 +146,8 @@ impl FaultLog {
         }
     }
 
-    /// How many were not logged since the last one, if this one is to be.
+    /// Returns the number of faults not logged since the last line if this one is to be logged,
+    /// otherwise `None`.
     fn is_due(&self, fault: ProxyHeaderFault, now: Instant) -> Option<u64> {
         let [unexpected, untrusted, missing, malformed, late] = &self.0;
         let cell = match fault {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A header of version 2 with these bytes after its length.
+/// Version 2 header with these bytes after its length.
 fn v2(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [
@@ -26,7 +26,7 @@ fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind][..], &length, value].concat()
 }
 
-/// A header with its checksum, `at` TLVs before it.
+/// Header with its checksum, after `before` and ahead of `after`.
 fn with_checksum(before: &[u8], after: &[u8]) -> Vec<u8> {
     let rest = [&V4[..], before, &tlv(TLV_CRC32C, &[0; 4]), after].concat();
     let mut header = v2(0x21, 0x11, &rest);
@@ -216,7 +216,7 @@ fn any_change_of_a_header_with_a_checksum_is_noticed() {
         for bit in 0..8 {
             let mut changed = header.clone();
             changed[index] ^= 1 << bit;
-            // Not complete, no header, malformed, one that is to be passed over: but never another client.
+            // Incomplete, missing, malformed or ignored, but never another client.
             let found = parse(&changed);
             let is_client = matches!(
                 found,
@@ -225,7 +225,7 @@ fn any_change_of_a_header_with_a_checksum_is_noticed() {
                     ..
                 }))
             );
-            // A checksum that is no checksum any more is a TLV like any other.
+            // A corrupted checksum TLV is a TLV like any other.
             let hides_it = index == V2_FIXED_BYTES + V4.len() + 14;
             assert!(!is_client || hides_it, "{index}.{bit}: {found:?}");
         }
@@ -269,7 +269,7 @@ proptest! {
         for end in 0..bytes.len() {
             let part = parse(&bytes[..end]);
             prop_assert!(part == Ok(None) || part == whole, "{:?} at {}: {:?}, {:?}", bytes, end, part, whole);
-            // What belongs to a header that is not complete is within it.
+            // The bytes of an incomplete header lie within it.
             if let (Ok(None), Ok(Some(found))) = (&part, &whole) {
                 prop_assert!(end < found.bytes);
             }
