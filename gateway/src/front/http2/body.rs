@@ -23,7 +23,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Reads `stream`, which must keep at least `pace`.
+    /// Reads `stream`, which must arrive at least at the rate `pace`.
     pub(super) fn new(stream: RecvStream, control: Rc<ClientControl>, pace: Pace) -> Self {
         Self {
             stream,
