@@ -16,7 +16,7 @@ use crate::config::settings::StoreSettings;
 use crate::front::certificates::{Certificates, ServerPair};
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
-use crate::panics::{caught, kept_up};
+use crate::panics::{catch_panic, supervise};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin, SnapshotKey};
@@ -177,7 +177,7 @@ impl Duties {
         } = self;
         let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
             let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
-            kept_up("looking at the files of certificates", follow).await
+            supervise("looking at the files of certificates", follow).await
         }));
         let certificates = async {
             // None of them ends; without any, there is nothing to watch.
@@ -195,24 +195,24 @@ impl Duties {
             store.opened(opened.clone());
             // Before any request is admitted: a command that waits for all gateways has to know of
             // this one.
-            let _ = caught(tell(&opened, &presence, &status, 0, &mut true)).await;
+            let _ = catch_panic(tell(&opened, &presence, &status, 0, &mut true)).await;
             if let Err(error) = opened.succeed(&presence).await {
                 log::warn!("gateways that listened here before are not forgotten: {error}");
             }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
-                never = kept_up("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
-                never = kept_up("deleting what is not kept", async || prune(&opened, settings.keep).await) => match never {},
-                never = kept_up("measuring the store", async || measure(&opened, &sizes).await) => match never {},
+                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
+                never = supervise("deleting what is not kept", async || prune(&opened, settings.keep).await) => match never {},
+                never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
         let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
         let count = async || count_ending(&keys, &status).await;
         tokio::select! {
             outcome = follow_store => outcome,
-            never = kept_up("counting keys that end soon", count) => match never {},
-            never = kept_up("checking the targets of upstreams", check) => match never {},
+            never = supervise("counting keys that end soon", count) => match never {},
+            never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
     }
@@ -251,7 +251,7 @@ async fn open(
     let mut may_start_without = Some(may_start_without);
     let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
     loop {
-        let error = match kept_up("opening the store", async || {
+        let error = match supervise("opening the store", async || {
             Store::open(&settings.url).await
         })
         .await

@@ -42,7 +42,9 @@ pub fn install_hook() {
 ///
 /// # Errors
 /// The future panicked.
-pub fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
+pub fn catch_panic<T>(
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
     // No `async fn`, which would store the future twice: as its argument and as what it awaits.
     AssertUnwindSafe(future)
         .catch_unwind()
@@ -51,11 +53,11 @@ pub fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result
 
 /// Runs the future of `begin` and restarts it after each panic, until it completes; `duty` is its
 /// name in the log.
-pub async fn kept_up<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
+pub async fn supervise<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
     let mut wait = TAKEN_UP_AFTER;
     loop {
         let begun = Instant::now();
-        let panicked = match caught(begin()).await {
+        let panicked = match catch_panic(begin()).await {
             Ok(ended) => return ended,
             Err(panicked) => panicked,
         };
@@ -68,11 +70,11 @@ pub async fn kept_up<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
     }
 }
 
-/// Like [`caught`], for synchronous code.
+/// Like [`catch_panic`], for synchronous code.
 ///
 /// # Errors
 /// The call panicked.
-pub fn caught_in<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub fn catch_panic_sync<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(Panicked::new)
 }
 
@@ -125,7 +127,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_duty_that_panics_goes_on_with_what_it_had() {
         let mut rounds = Vec::new();
-        let ended = kept_up("the duty", async || {
+        let ended = supervise("the duty", async || {
             rounds.push(rounds.len());
             tokio::task::yield_now().await;
             assert!(rounds.len() > 2, "not yet");

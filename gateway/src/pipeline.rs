@@ -36,7 +36,7 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
-use crate::panics::{caught, caught_in};
+use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
 use crate::pipeline::record::Exchange;
@@ -75,7 +75,7 @@ pub async fn serve(
             payload,
             size,
         );
-        let answer = caught(ran).await;
+        let answer = catch_panic(ran).await;
         let answer = answer.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked)));
         answer.map(|answer| {
             exchange.end_origin_wait(answer.wait);
@@ -115,7 +115,7 @@ pub fn expect(
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, &request, Some(client));
     let size = body_size(request.head(), &Payload::None);
-    let admitted = caught_in(|| {
+    let admitted = catch_panic_sync(|| {
         if health::is_asked(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {

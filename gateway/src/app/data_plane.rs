@@ -18,7 +18,7 @@ use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits};
 use crate::front::listener::{self, Versions};
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
-use crate::panics::kept_up;
+use crate::panics::supervise;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::pipeline::{Policy, Worker, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
@@ -138,7 +138,7 @@ impl DataPlane {
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.shared.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.shared.feed));
         actix_rt::spawn(
-            kept_up("ending requests with their keys", async move || {
+            supervise("ending requests with their keys", async move || {
                 watched.watch(&feed).await
             })
             .map(|never| match never {}),

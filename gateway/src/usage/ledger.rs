@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::keys::KeyUsage;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
 use crate::usage::meter::UsageSender;
@@ -103,7 +103,7 @@ impl Ledger {
     /// is dropped.
     pub async fn keep(mut self, store: StoreHandle, mut stopped: watch::Receiver<()>) {
         // A panic loses the batch being written and nothing that follows.
-        while let Err(panicked) = caught(self.attend(&store, &mut stopped)).await {
+        while let Err(panicked) = catch_panic(self.attend(&store, &mut stopped)).await {
             log::error!("writing usage ended in {panicked}, and is taken up again");
             sleep(RETRY_AFTER).await;
         }

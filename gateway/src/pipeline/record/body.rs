@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::auth::demand::Denial;
 use crate::http::refusal::Refusal;
-use crate::panics::caught_in;
+use crate::panics::catch_panic_sync;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
@@ -140,7 +140,7 @@ impl MessageBody for RecordedBody {
         {
             return Poll::Ready(Some(Err(exchange.end_as(withdrawn))));
         }
-        let polled = match caught_in(|| this.body.poll_next(cx)) {
+        let polled = match catch_panic_sync(|| this.body.poll_next(cx)) {
             Ok(polled) => polled,
             Err(panicked) => {
                 exchange.cause = exchange.panicked(&panicked).cause;
