@@ -239,7 +239,7 @@ fn admitted<'a>(
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let (since, headers) = (worker.streams.looks(), request.head().headers());
+    let (since, headers) = (worker.streams.generation(), request.head().headers());
     let presented = authenticate(headers, &worker.keys, &policy.prefix);
     let caller = authorise(presented, &route.demand, exchange)
         .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;

@@ -6,7 +6,7 @@ mod shares;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use self::shares::{Place, Shares};
+use self::shares::{Shares, Slot};
 use crate::keys::KeyDigest;
 
 /// Count of the requests in flight, and their limit.
@@ -31,7 +31,7 @@ pub struct Permit {
 enum Charged {
     Nobody,
     WithoutKey,
-    Key(Place),
+    Key(Slot),
 }
 
 impl RequestsInFlight {
@@ -96,7 +96,7 @@ impl Permit {
                 Charged::WithoutKey
             }
             Some(key) => match requests.by_key.enter(key, requests.share) {
-                Ok(place) => place.map_or(Charged::Nobody, Charged::Key),
+                Ok(slot) => slot.map_or(Charged::Nobody, Charged::Key),
                 Err(shares::Full) => return false,
             },
         };
@@ -112,7 +112,7 @@ impl Drop for Permit {
             Charged::WithoutKey => {
                 self.requests.without_key.fetch_sub(1, Ordering::Relaxed);
             }
-            Charged::Key(place) => self.requests.by_key.leave(place),
+            Charged::Key(slot) => self.requests.by_key.leave(slot),
         }
         self.requests.now.fetch_sub(1, Ordering::Relaxed);
     }

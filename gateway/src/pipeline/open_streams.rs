@@ -21,20 +21,20 @@ use crate::routes::Route;
 use crate::store::FeedStatus;
 
 /// Longest time between sweeps: keys expire without a notification.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between sweeps, however often the table changes.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Registered requests of one worker.
 pub struct OpenStreams {
     keys: Arc<KeyTable>,
-    places: RefCell<Places>,
-    looks: Cell<Looks>,
+    slots: RefCell<Slots>,
+    generation: Cell<Generation>,
 }
 
 /// Number of sweeps so far; detects a sweep between authentication and registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks(u64);
+pub struct Generation(u64);
 
 /// Facts that admitted a request.
 #[derive(Clone, Debug)]
@@ -48,12 +48,12 @@ pub struct Admission {
 }
 
 #[derive(Default)]
-struct Places {
-    places: Vec<Place>,
+struct Slots {
+    entries: Vec<Slot>,
     free: Vec<usize>,
 }
 
-enum Place {
+enum Slot {
     Free,
     Open { admission: Admission, waker: Waker },
     Ended(Denial),
@@ -62,14 +62,14 @@ enum Place {
 /// Watches one request; registers it when it first waits.
 pub struct Watch {
     streams: Rc<OpenStreams>,
-    since: Looks,
+    since: Generation,
     entered: Option<OpenStream>,
 }
 
 /// Registration of a request; dropping it removes the request.
 pub struct OpenStream {
     streams: Rc<OpenStreams>,
-    place: usize,
+    slot: usize,
 }
 
 impl OpenStreams {
@@ -78,45 +78,50 @@ impl OpenStreams {
     pub fn new(keys: Arc<KeyTable>) -> Self {
         Self {
             keys,
-            places: RefCell::default(),
-            looks: Cell::default(),
+            slots: RefCell::default(),
+            generation: Cell::default(),
         }
     }
 
     /// Current generation. Callers read it before they authenticate a request.
     #[must_use]
-    pub fn looks(&self) -> Looks {
-        self.looks.get()
+    pub fn generation(&self) -> Generation {
+        self.generation.get()
     }
 
     /// Registers a request; wakes `waker` when its `admission`, valid as of `since`, is withdrawn.
     #[must_use]
-    pub fn enter(self: &Rc<Self>, admission: Admission, since: Looks, waker: Waker) -> OpenStream {
+    pub fn enter(
+        self: &Rc<Self>,
+        admission: Admission,
+        since: Generation,
+        waker: Waker,
+    ) -> OpenStream {
         // The next sweep sees changes since the admission, unless a sweep ran before the
         // registration.
-        let withdrawn = if since == self.looks() {
+        let withdrawn = if since == self.generation() {
             None
         } else {
             admission.withdrawn(&self.keys)
         };
-        let place = match withdrawn {
-            None => Place::Open { admission, waker },
-            Some(withdrawn) => Place::Ended(withdrawn),
+        let slot = match withdrawn {
+            None => Slot::Open { admission, waker },
+            Some(withdrawn) => Slot::Ended(withdrawn),
         };
-        let mut places = self.places.borrow_mut();
-        let place = match places.free.pop() {
+        let mut slots = self.slots.borrow_mut();
+        let slot = match slots.free.pop() {
             Some(free) => {
-                places.places[free] = place;
+                slots.entries[free] = slot;
                 free
             }
             None => {
-                places.places.push(place);
-                places.places.len() - 1
+                slots.entries.push(slot);
+                slots.entries.len() - 1
             }
         };
         OpenStream {
             streams: Rc::clone(self),
-            place,
+            slot,
         }
     }
 
@@ -125,22 +130,23 @@ impl OpenStreams {
         let mut reached = status.reached();
         loop {
             // The sender lives as long as `status`.
-            let _ = timeout(LOOK_EVERY, reached.changed()).await;
+            let _ = timeout(MAX_SWEEP_INTERVAL, reached.changed()).await;
             reached.mark_unchanged();
-            self.look();
-            sleep(LOOK_AT_MOST_EVERY).await;
+            self.sweep();
+            sleep(MIN_SWEEP_INTERVAL).await;
         }
     }
 
     /// Looks up every registered request and wakes those to end.
-    fn look(&self) {
-        self.looks.set(Looks(self.looks.get().0.wrapping_add(1)));
-        for place in &mut self.places.borrow_mut().places {
-            if let Place::Open { admission, waker } = place
+    fn sweep(&self) {
+        self.generation
+            .set(Generation(self.generation.get().0.wrapping_add(1)));
+        for slot in &mut self.slots.borrow_mut().entries {
+            if let Slot::Open { admission, waker } = slot
                 && let Some(withdrawn) = admission.withdrawn(&self.keys)
             {
                 waker.wake_by_ref();
-                *place = Place::Ended(withdrawn);
+                *slot = Slot::Ended(withdrawn);
             }
         }
     }
@@ -162,7 +168,7 @@ impl Admission {
 impl Watch {
     /// Watches a request that authenticated in generation `since` or later.
     #[must_use]
-    pub fn new(streams: &Rc<OpenStreams>, since: Looks) -> Self {
+    pub fn new(streams: &Rc<OpenStreams>, since: Generation) -> Self {
         Self {
             streams: Rc::clone(streams),
             since,
@@ -187,24 +193,24 @@ impl OpenStream {
     /// one.
     #[must_use]
     pub fn withdrawn(&self, waker: &Waker) -> Option<Denial> {
-        match &mut self.streams.places.borrow_mut().places[self.place] {
-            Place::Ended(withdrawn) => Some(*withdrawn),
-            Place::Open { waker: known, .. } => {
+        match &mut self.streams.slots.borrow_mut().entries[self.slot] {
+            Slot::Ended(withdrawn) => Some(*withdrawn),
+            Slot::Open { waker: known, .. } => {
                 known.clone_from(waker);
                 None
             }
-            Place::Free => None,
+            Slot::Free => None,
         }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let mut places = self.streams.places.borrow_mut();
-        let freed = std::mem::replace(&mut places.places[self.place], Place::Free);
-        places.free.push(self.place);
+        let mut slots = self.streams.slots.borrow_mut();
+        let freed = std::mem::replace(&mut slots.entries[self.slot], Slot::Free);
+        slots.free.push(self.slot);
         // Dropping a waker can drop its task, which may itself be registered.
-        drop(places);
+        drop(slots);
         drop(freed);
     }
 }

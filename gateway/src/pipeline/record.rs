@@ -24,7 +24,7 @@ use crate::keys::KnownKey;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{Admission, Looks, OpenStreams, Watch};
+use crate::pipeline::open_streams::{Admission, Generation, OpenStreams, Watch};
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
@@ -170,7 +170,7 @@ impl Exchange {
 
     /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`
     /// before authentication.
-    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Looks) {
+    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Generation) {
         if let Caller::Key(_) = caller {
             self.watch = Some(Watch::new(streams, since));
         }

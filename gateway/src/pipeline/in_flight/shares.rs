@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::keys::KeyDigest;
 
 /// Candidate slots of a key: one cache line.
-const PLACES: usize = 8;
+const SLOTS: usize = 8;
 /// Bits of a slot that hold the count; the higher bits hold the tag of the key.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
@@ -19,9 +19,9 @@ pub(super) struct Shares {
 
 /// Slot that counts a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     line: usize,
-    place: usize,
+    index: usize,
 }
 
 /// The key has reached its share.
@@ -31,7 +31,7 @@ pub(super) struct Full;
 /// Aligned, so that a look-up costs at most one cache miss.
 #[derive(Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; PLACES]);
+struct Line([AtomicU64; SLOTS]);
 
 impl Shares {
     /// Sizes the table for at most this many requests.
@@ -46,51 +46,51 @@ impl Shares {
 
     /// Counts a request of `key`, up to `share`. Returns no slot when other keys fill the line;
     /// such a request is admitted uncounted, because refusing it would punish the wrong caller.
-    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Place>, Full> {
+    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Slot>, Full> {
         let bits = key.leading_bits();
         let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);
         // Never 0, the value of a free slot.
         let tag = bits & !COUNT | 1 << COUNT_BITS;
-        let Some(places) = self.lines.get(line) else {
+        let Some(slots) = self.lines.get(line) else {
             return Ok(None);
         };
         loop {
             let (mut counted, mut mine, mut free) = (0, None, None);
-            for (place, word) in places.0.iter().enumerate() {
+            for (slot, word) in slots.0.iter().enumerate() {
                 let found = word.load(Ordering::Relaxed);
                 if found & COUNT == 0 {
-                    free = free.or(Some((place, found)));
+                    free = free.or(Some((slot, found)));
                 } else if found & !COUNT == tag {
                     // Two threads may have claimed two slots at once: both count.
                     counted += found & COUNT;
-                    mine = mine.or(Some((place, found)));
+                    mine = mine.or(Some((slot, found)));
                 }
             }
             if counted >= share as u64 || counted == COUNT {
                 return Err(Full);
             }
-            let (place, found, next) = match (mine, free) {
-                (Some((place, found)), _) => (place, found, found + 1),
-                (None, Some((place, found))) => (place, found, tag | 1),
+            let (slot, found, next) = match (mine, free) {
+                (Some((slot, found)), _) => (slot, found, found + 1),
+                (None, Some((slot, found))) => (slot, found, tag | 1),
                 (None, None) => return Ok(None),
             };
-            let Some(word) = places.0.get(place) else {
+            let Some(word) = slots.0.get(slot) else {
                 return Ok(None);
             };
             let swapped =
                 word.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed);
             if swapped.is_ok() {
-                return Ok(Some(Place { line, place }));
+                return Ok(Some(Slot { line, index: slot }));
             }
         }
     }
 
     /// Releases the count of an ended request.
-    pub(super) fn leave(&self, place: Place) {
+    pub(super) fn leave(&self, slot: Slot) {
         let word = self
             .lines
-            .get(place.line)
-            .and_then(|line| line.0.get(place.place));
+            .get(slot.line)
+            .and_then(|line| line.0.get(slot.index));
         if let Some(word) = word {
             word.fetch_sub(1, Ordering::Relaxed);
         }
@@ -124,14 +124,14 @@ mod tests {
     #[test]
     fn as_many_keys_as_requests_are_all_counted() {
         let shares = Shares::for_requests(10_000);
-        let places: Vec<Place> = (0..10_000)
+        let slots: Vec<Slot> = (0..10_000)
             .filter_map(|number| shares.enter(&key(number), 1).unwrap())
             .collect();
-        assert!(places.len() > 9_990, "{} are counted", places.len());
-        assert_eq!(counted(&shares), places.len() as u64);
+        assert!(slots.len() > 9_990, "{} are counted", slots.len());
+        assert_eq!(counted(&shares), slots.len() as u64);
         assert!(shares.enter(&key(1), 1).is_err());
-        for place in places {
-            shares.leave(place);
+        for slot in slots {
+            shares.leave(slot);
         }
         assert_eq!(counted(&shares), 0);
         assert!(shares.enter(&key(1), 1).unwrap().is_some());
@@ -149,12 +149,12 @@ mod tests {
                     let mut held = Vec::new();
                     for round in 0..20_000 {
                         match shares.enter(&key(round % 3), SHARE) {
-                            Ok(place) => held.extend(place),
-                            Err(Full) => held.drain(..).for_each(|place| shares.leave(place)),
+                            Ok(slot) => held.extend(slot),
+                            Err(Full) => held.drain(..).for_each(|slot| shares.leave(slot)),
                         }
                         assert!(counted(&shares) <= (3 * (SHARE + THREADS)) as u64);
                     }
-                    held.drain(..).for_each(|place| shares.leave(place));
+                    held.drain(..).for_each(|slot| shares.leave(slot));
                 })
             })
             .collect();
