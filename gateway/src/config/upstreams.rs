@@ -6,7 +6,7 @@ use crate::config::reader::Reader;
 use crate::config::value::{Count, Setting};
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::health::HealthCheck;
-use crate::proxy::upstream::{Balance, MOST_TARGETS, UpstreamPolicy};
+use crate::proxy::upstream::{Balance, MAX_TARGETS, UpstreamPolicy};
 
 /// One of `[[upstreams]]`.
 #[derive(Debug, Clone)]
@@ -79,9 +79,9 @@ fn health(section: &mut Reader) -> Option<HealthCheck> {
 }
 
 fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
-    if targets.is_empty() || targets.len() > MOST_TARGETS {
+    if targets.is_empty() || targets.len() > MAX_TARGETS {
         let message = format!(
-            "an upstream has 1 to {MOST_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"
+            "an upstream has 1 to {MAX_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"
         );
         section.problem("targets", "the upstreams", message);
     }

@@ -20,7 +20,7 @@ use crate::proxy::upstream::attempts::{Attempts, Phase};
 use crate::proxy::upstream::health::HealthCheck;
 
 /// Maximum of targets of an upstream: a request keeps those it has tried in one word.
-pub const MOST_TARGETS: usize = 64;
+pub const MAX_TARGETS: usize = 64;
 
 /// Load-balancing method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +59,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Creates an upstream of one to [`MOST_TARGETS`] targets.
+    /// Creates an upstream of one to [`MAX_TARGETS`] targets.
     #[must_use]
     pub fn new(name: &str, urls: Vec<OriginUrl>, policy: UpstreamPolicy) -> Self {
-        debug_assert!((1..=MOST_TARGETS).contains(&urls.len()));
+        debug_assert!((1..=MAX_TARGETS).contains(&urls.len()));
         let targets = urls
             .into_iter()
             .map(|url| Arc::new(Target::new(url)))

@@ -21,12 +21,12 @@ use crate::telemetry::log_writer::{LogName, LogWriter, LostLines, unlocked};
 /// Default filter without `RUST_LOG`.
 const DEFAULT_FILTER: &str = "info";
 /// Maximum of lines per second and source location; `debug` and `trace` are not limited.
-pub const MOST_A_SECOND: u32 = 50;
+pub const MAX_LINES_PER_SECOND: u32 = 50;
 /// Library that logs client errors as its own. Each of these has a line of ours.
 const OF_CLIENTS: &str = "actix_http";
 
 /// Maximum of lines held until the settings define the format.
-const MOST_HELD: usize = 1000;
+const MAX_HELD: usize = 1000;
 
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
 static FORMAT: OnceLock<Format> = OnceLock::new();
@@ -53,7 +53,7 @@ struct Held {
 fn hold(record: &Record<'_>) -> Option<&'static Format> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let format = FORMAT.get();
-    if format.is_none() && held.len() < MOST_HELD {
+    if format.is_none() && held.len() < MAX_HELD {
         held.push(Held {
             level: record.level(),
             target: record.target().to_owned(),
@@ -251,7 +251,7 @@ impl Window {
     }
 }
 
-/// Logger that limits each source location to [`MOST_A_SECOND`] lines.
+/// Logger that limits each source location to [`MAX_LINES_PER_SECOND`] lines.
 struct Limited {
     logger: env_logger::Logger,
     sites: Mutex<HashMap<u64, Window>>,
@@ -280,7 +280,7 @@ impl Limited {
         sites
             .entry(site.finish())
             .or_default()
-            .admit(MOST_A_SECOND, Instant::now())
+            .admit(MAX_LINES_PER_SECOND, Instant::now())
     }
 }
 

@@ -22,7 +22,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Rows per transaction, which bounds the waiting time of other writers.
 const ROWS_AT_ONCE: usize = 2_000;
 /// Maximum of pairs of key and hour that wait for an unreachable store, about 100 MB.
-const MOST_PENDING: usize = 1_000_000;
+const MAX_PENDING: usize = 1_000_000;
 /// Timeout for the workers' last counts, and again for writing them.
 const LAST_COUNTS: Duration = Duration::from_secs(3);
 const LAST_WRITE: Duration = Duration::from_secs(6);
@@ -35,7 +35,7 @@ const LAST_WRITE: Duration = Duration::from_secs(6);
 pub struct Ledger {
     pages: UnboundedReceiver<UsagePage>,
     pending: UsagePage,
-    most_pending: usize,
+    max_pending: usize,
     status: Arc<LedgerStatus>,
     failing: bool,
     /// Id of this run of the gateway, made at the first write.
@@ -83,7 +83,7 @@ impl Ledger {
         let ledger = Self {
             pages,
             pending,
-            most_pending: MOST_PENDING,
+            max_pending: MAX_PENDING,
             status,
             failing: false,
             writer: None,
@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     fn add(&mut self, row: &KeyUsage) {
-        if self.pending.len() < self.most_pending || self.pending.has(row.key, row.hour) {
+        if self.pending.len() < self.max_pending || self.pending.has(row.key, row.hour) {
             self.pending.add(row);
         } else if self
             .status
@@ -164,7 +164,7 @@ impl Ledger {
         {
             log::error!(
                 "usage is being lost: {} pairs of key and hour are waiting for the store",
-                self.most_pending
+                self.max_pending
             );
         }
     }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn what_waits_for_the_store_is_bounded_and_what_is_dropped_is_counted() {
         let (_sender, mut ledger) = Ledger::new();
-        ledger.most_pending = 2;
+        ledger.max_pending = 2;
         let keys = [(); 3].map(|()| KeyId::generate().unwrap());
         let usage = |key, at| KeyUsage {
             key,

@@ -19,11 +19,11 @@ use crate::front::http2::PREFACE;
 /// Length of a frame header (RFC 9113, section 4.1).
 const HEADER_BYTES: usize = 9;
 /// Maximum of frames beyond the earned ones.
-const MOST_OWED: u32 = 1_000;
+const MAX_OWED: u32 = 1_000;
 /// Bytes, in either direction, that earn a frame; a WINDOW_UPDATE usually stands for far more.
-const BYTES_A_FRAME: usize = 512;
+const BYTES_PER_FRAME: usize = 512;
 /// Frames earned per second.
-const FRAMES_A_SECOND: u32 = 20;
+const FRAMES_PER_SECOND: u32 = 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -104,7 +104,7 @@ impl Meter {
 
     fn owe(&self) {
         let mut owed = self.owed.get().saturating_add(1);
-        if owed > MOST_OWED {
+        if owed > MAX_OWED {
             let now = Instant::now();
             let seconds = now
                 .saturating_duration_since(self.earned_at.get())
@@ -112,19 +112,19 @@ impl Meter {
             self.earned_at.set(now);
             let earned = u32::try_from(seconds)
                 .unwrap_or(u32::MAX)
-                .saturating_mul(FRAMES_A_SECOND);
+                .saturating_mul(FRAMES_PER_SECOND);
             owed = owed.saturating_sub(earned);
         }
         self.owed.set(owed);
-        if owed > MOST_OWED {
+        if owed > MAX_OWED {
             self.fault.set(Some(FrameFault::Flood));
         }
     }
 
     fn earn(&self, bytes: usize) {
         let bytes = self.unearned_bytes.get().saturating_add(bytes);
-        self.unearned_bytes.set(bytes % BYTES_A_FRAME);
-        let frames = u32::try_from(bytes / BYTES_A_FRAME).unwrap_or(u32::MAX);
+        self.unearned_bytes.set(bytes % BYTES_PER_FRAME);
+        let frames = u32::try_from(bytes / BYTES_PER_FRAME).unwrap_or(u32::MAX);
         self.owed.set(self.owed.get().saturating_sub(frames));
     }
 }
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn frames_that_move_nothing_are_a_flood_and_those_that_do_are_none() {
-        let most = MOST_OWED as usize;
+        let most = MAX_OWED as usize;
         for (what, bytes, is_flood) in [
             ("pings", frame(6, 0, 8).repeat(most + 1), true),
             (

@@ -22,7 +22,7 @@ const RISE: u32 = 2;
 /// Failures in a row that take a target out.
 const FALL: u32 = 3;
 /// Maximum bytes to read in search of a status line.
-const MOST_BYTES: usize = 1024;
+const MAX_BYTES: usize = 1024;
 
 /// Health check of a target.
 #[derive(Debug, Clone)]
@@ -194,9 +194,9 @@ async fn exchange(
     io.write_all(request.as_bytes()).await?;
     // TLS may buffer what was written.
     io.flush().await?;
-    let mut answer = Vec::with_capacity(MOST_BYTES);
+    let mut answer = Vec::with_capacity(MAX_BYTES);
     // Only the status line matters; closing the connection discards the rest.
-    while !answer.contains(&b'\n') && answer.len() < MOST_BYTES {
+    while !answer.contains(&b'\n') && answer.len() < MAX_BYTES {
         if io.read_buf(&mut answer).await? == 0 {
             break;
         }
