@@ -46,7 +46,7 @@ pub use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
-use crate::proxy::retry::{Answer, HostHeader};
+use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
 
@@ -143,7 +143,7 @@ async fn run(
     client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
-) -> Result<Answer, Refused> {
+) -> Result<ForwardedResponse, Refused> {
     let Admitted {
         target,
         route,

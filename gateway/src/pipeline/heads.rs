@@ -11,7 +11,7 @@ use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::headers::{ForOrigin, for_client, head_with_room_beside};
 use crate::proxy::presented_key::PresentedKey;
-use crate::proxy::retry::Answer;
+use crate::proxy::retry::ForwardedResponse;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
@@ -62,13 +62,13 @@ pub(super) fn holds_key(
 
 /// Builds the response for the caller.
 pub(super) fn for_caller(
-    mut answer: Answer,
+    mut answer: ForwardedResponse,
     worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
     route: &Route,
     caller: &Caller,
-) -> Answer {
+) -> ForwardedResponse {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
     if for_client(headers, &policy.secret_finder, exchange.request_id())

@@ -219,7 +219,7 @@ impl Exchange {
 
     /// Records a failed forward; counts the wait if it was for the origin.
     pub fn fail_origin_wait(&mut self, failure: &Failure) {
-        if failure.is_the_targets() {
+        if failure.counts_against_target() {
             self.origin_wait = self.waited_in_vain();
         } else {
             self.waits_since = None;

@@ -49,7 +49,7 @@ impl Failure {
 
     /// Whether the failure counts against the target.
     #[must_use]
-    pub fn is_the_targets(&self) -> bool {
+    pub fn counts_against_target(&self) -> bool {
         !matches!(
             self,
             Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_)
@@ -84,7 +84,7 @@ pub(super) fn phase(error: &SendRequestError) -> Phase {
 }
 
 /// Classifies an error.
-pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failure {
+pub(super) fn classify(error: &SendRequestError, progress: &BodyProgress) -> Failure {
     if let Some(fault) = progress.fault() {
         return Failure::ClientBody(fault);
     }

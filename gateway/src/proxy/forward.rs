@@ -13,7 +13,7 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::failure::{Failed, phase};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
-use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
+use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
 
@@ -39,7 +39,7 @@ pub async fn forward(
     caller: CallerTag,
     head: RequestHead,
     body: RequestBody,
-) -> Result<Answer, Failed> {
+) -> Result<ForwardedResponse, Failed> {
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
     let has_no_body = matches!(
@@ -54,9 +54,9 @@ pub async fn forward(
             body: body.boxed(),
         }))
     };
-    let answered = send_to_one_of(pool, upstream, host, caller, &progress, &mut request).await?;
-    let mut answer =
-        answered.pass_on(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
+    let answered = send_with_retries(pool, upstream, host, caller, &progress, &mut request).await?;
+    let mut answer = answered
+        .into_response(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
     // A client that has its response may stop sending or send for ever: the connection cannot be
     // reused.
     if !progress.ended() {
@@ -78,8 +78,8 @@ enum Sendable {
     Once(Option<Outgoing>),
 }
 
-impl Resend for Sendable {
-    type Answer = (ResponseHead, Payload);
+impl Retryable for Sendable {
+    type Output = (ResponseHead, Payload);
 
     fn set_host(&mut self, host: &HeaderValue) {
         match self {
@@ -102,7 +102,7 @@ impl Resend for Sendable {
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
-    ) -> Result<Self::Answer, SendRequestError> {
+    ) -> Result<Self::Output, SendRequestError> {
         match self {
             Self::Once(outgoing) => pool.try_send(target, outgoing).await,
             Self::Again(head) => {
@@ -123,7 +123,7 @@ impl Resend for Sendable {
         }
     }
 
-    fn may_repeat(&self, error: &SendRequestError) -> bool {
+    fn is_retryable(&self, error: &SendRequestError) -> bool {
         let nothing_sent = phase(error) == Phase::Connecting;
         match self {
             Self::Again(_) => {

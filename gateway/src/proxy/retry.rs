@@ -9,7 +9,7 @@ use awc::error::SendRequestError;
 
 use crate::auth::CallerTag;
 use crate::proxy::body::{BodyProgress, OriginBody};
-use crate::proxy::failure::{Failed, Failure, judge, phase};
+use crate::proxy::failure::{Failed, Failure, classify, phase};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget};
 use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
@@ -26,7 +26,7 @@ pub enum HostHeader {
 }
 
 /// The origin's response; its headers are still to be filtered.
-pub struct Answer {
+pub struct ForwardedResponse {
     /// Response.
     pub response: Response<OriginBody>,
     /// Time from sending the request to the response head.
@@ -36,9 +36,9 @@ pub struct Answer {
 }
 
 /// A request that may be sent more than once.
-pub(super) trait Resend {
+pub(super) trait Retryable {
     /// Successful outcome.
-    type Answer;
+    type Output;
 
     /// Sets `Host` for the next target.
     fn set_host(&mut self, host: &HeaderValue);
@@ -48,14 +48,14 @@ pub(super) trait Resend {
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
-    ) -> Result<Self::Answer, SendRequestError>;
+    ) -> Result<Self::Output, SendRequestError>;
 
     /// Whether a retry is safe after this error.
-    fn may_repeat(&self, error: &SendRequestError) -> bool;
+    fn is_retryable(&self, error: &SendRequestError) -> bool;
 }
 
 /// Outcome of the successful attempt.
-pub(super) struct Answered<T> {
+pub(super) struct Attempted<T> {
     /// Successful outcome.
     pub(super) answer: T,
     /// In-flight count at the target; moves into the body.
@@ -66,12 +66,12 @@ pub(super) struct Answered<T> {
     pub(super) failed: Vec<FailedAttempt>,
 }
 
-impl<T> Answered<T> {
+impl<T> Attempted<T> {
     /// Builds the response; `read` interprets the outcome.
-    pub(super) fn pass_on(
+    pub(super) fn into_response(
         self,
         read: impl FnOnce(T) -> Result<Response<OriginBody>, Failure>,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<ForwardedResponse, Failed> {
         let Self {
             answer,
             in_flight,
@@ -79,7 +79,7 @@ impl<T> Answered<T> {
             failed,
         } = self;
         match read(answer) {
-            Ok(response) => Ok(Answer {
+            Ok(response) => Ok(ForwardedResponse {
                 response: response.map_body(|_, body| body.counted(in_flight)),
                 wait,
                 failed,
@@ -97,14 +97,14 @@ impl<T> Answered<T> {
 ///
 /// # Errors
 /// Every attempt failed.
-pub(super) async fn send_to_one_of<R: Resend>(
+pub(super) async fn send_with_retries<R: Retryable>(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
     caller: CallerTag,
     progress: &BodyProgress,
     request: &mut R,
-) -> Result<Answered<R::Answer>, Failed> {
+) -> Result<Attempted<R::Output>, Failed> {
     let begun = now().into_std();
     let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
     loop {
@@ -120,7 +120,7 @@ pub(super) async fn send_to_one_of<R: Resend>(
         }
         let error = match request.send(pool, chosen.url().target()).await {
             Ok(answer) => {
-                return Ok(Answered {
+                return Ok(Attempted {
                     answer,
                     in_flight: chosen.answered(),
                     wait: since(begun),
@@ -129,10 +129,10 @@ pub(super) async fn send_to_one_of<R: Resend>(
             }
             Err(error) => error,
         };
-        let failure = judge(&error, progress);
-        hold_against(&chosen, &error, caller, &failure);
+        let failure = classify(&error, progress);
+        count_against_target(&chosen, &error, caller, &failure);
         failed.push(chosen.failed(phase(&error), failure.cause()));
-        if !request.may_repeat(&error) || !attempts.may_go_on() {
+        if !request.is_retryable(&error) || !attempts.may_retry() {
             return Err(Failed {
                 failure,
                 attempts: failed,
@@ -142,13 +142,13 @@ pub(super) async fn send_to_one_of<R: Resend>(
 }
 
 /// Counts a failed attempt against its target, if the target is to blame.
-fn hold_against(
+fn count_against_target(
     chosen: &Chosen<'_>,
     error: &SendRequestError,
     caller: CallerTag,
     failure: &Failure,
 ) {
-    if !failure.is_the_targets() {
+    if !failure.counts_against_target() {
         return;
     }
     if phase(error) == Phase::Connecting {

@@ -22,7 +22,7 @@ use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::pool::{OriginPool, OriginTarget, TunnelAnswer, TunnelIo};
-use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
+use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 
 /// Read size of the origin's side of a tunnel, in bytes.
@@ -55,21 +55,21 @@ pub async fn open(
     host: HostHeader,
     mut head: RequestHead,
     client: Client,
-) -> Result<Answer, Failed> {
+) -> Result<ForwardedResponse, Failed> {
     head.headers
         .insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
     let mut request = Upgrading(Some(RequestHeadType::from(head)));
     let (caller, progress) = (client.caller, &client.progress);
-    let answered = send_to_one_of(pool, upstream, host, caller, progress, &mut request).await?;
-    answered.pass_on(|tunnel| pass_on(tunnel, &client))
+    let answered = send_with_retries(pool, upstream, host, caller, progress, &mut request).await?;
+    answered.into_response(|tunnel| into_response(tunnel, &client))
 }
 
 /// Upgrade request; `None` after its head was sent.
 struct Upgrading(Option<RequestHeadType>);
 
-impl Resend for Upgrading {
-    type Answer = TunnelAnswer;
+impl Retryable for Upgrading {
+    type Output = TunnelAnswer;
 
     fn set_host(&mut self, host: &HeaderValue) {
         if let Some(RequestHeadType::Owned(head)) = &mut self.0 {
@@ -85,12 +85,12 @@ impl Resend for Upgrading {
         pool.try_tunnel(target, &mut self.0).await
     }
 
-    fn may_repeat(&self, _: &SendRequestError) -> bool {
+    fn is_retryable(&self, _: &SendRequestError) -> bool {
         self.0.is_some()
     }
 }
 
-fn pass_on(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
+fn into_response(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
     match tunnel {
         TunnelAnswer::Refused(head, payload) => {
             let follows = Follows::Body {

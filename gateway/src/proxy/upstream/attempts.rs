@@ -44,7 +44,7 @@ impl<'a> Attempts<'a> {
 
     /// Whether another attempt is allowed after the target that [`Self::choose`] returned last.
     #[must_use]
-    pub fn may_go_on(&self) -> bool {
+    pub fn may_retry(&self) -> bool {
         self.number <= self.upstream.policy.retries && self.number < self.upstream.targets.len()
     }
 
@@ -279,9 +279,9 @@ mod tests {
         assert_eq!(order(&upstream, 6), [0, 1, 2, 0, 1, 2]);
         let mut attempts = upstream.attempts();
         let first = index(&attempts.choose().unwrap());
-        assert!(attempts.may_go_on());
+        assert!(attempts.may_retry());
         assert_ne!(index(&attempts.choose().unwrap()), first);
-        assert!(!attempts.may_go_on(), "retries = 1");
+        assert!(!attempts.may_retry(), "retries = 1");
     }
 
     #[test]
