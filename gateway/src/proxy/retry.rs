@@ -155,6 +155,6 @@ fn count_against_target(
         chosen.no_connection(&failure.cause());
     } else if let Some(OriginFault::DiedBeforeResponse { reused: false }) = OriginFault::find(error)
     {
-        chosen.died(caller, &failure.cause());
+        chosen.connection_lost(caller, &failure.cause());
     }
 }

@@ -133,7 +133,7 @@ impl Upstream {
     /// Ejects the target after enough failures in a row, as long as another target is left.
     fn failed(&self, target: &Target, cause: &dyn fmt::Display) {
         if self.targets.len() > 1 {
-            self.leave_out(target, target.count_failure(), cause);
+            self.eject_if_due(target, target.count_failure(), cause);
         }
     }
 
@@ -142,16 +142,16 @@ impl Upstream {
     ///
     /// Counts like [`failed`](Self::failed), but only when requests of several callers ended so:
     /// one request that crashes its server must not take the targets from all others.
-    fn died(&self, target: &Target, caller: CallerTag, cause: &dyn fmt::Display) {
+    fn connection_lost(&self, target: &Target, caller: CallerTag, cause: &dyn fmt::Display) {
         if self.targets.len() > 1
-            && let Some(failures) = target.count_death(caller)
+            && let Some(failures) = target.count_lost_connection(caller)
         {
-            self.leave_out(target, failures, cause);
+            self.eject_if_due(target, failures, cause);
         }
     }
 
     /// Ejects `target` if its failures require it and another is left.
-    fn leave_out(&self, target: &Target, failures: u32, cause: &dyn fmt::Display) {
+    fn eject_if_due(&self, target: &Target, failures: u32, cause: &dyn fmt::Display) {
         if failures < self.policy.eject_after {
             return;
         }
@@ -171,7 +171,7 @@ impl Upstream {
 
     /// Records that `target` responded.
     fn answered(&self, target: &Target) {
-        if self.targets.len() > 1 && target.forget_failures() {
+        if self.targets.len() > 1 && target.clear_failures() {
             log::info!(
                 "upstream {:?}: target {target} takes requests again",
                 self.name

@@ -148,8 +148,8 @@ impl Chosen<'_> {
     }
 
     /// Records that a new connection was lost over a request of `caller` before a response.
-    pub fn died(&self, caller: CallerTag, cause: &dyn fmt::Display) {
-        self.upstream.died(self.target, caller, cause);
+    pub fn connection_lost(&self, caller: CallerTag, cause: &dyn fmt::Display) {
+        self.upstream.connection_lost(self.target, caller, cause);
     }
 
     /// Counts a failed attempt and returns its log entry.
@@ -344,12 +344,12 @@ mod tests {
                 upstream.failed(target, &"refused");
             }
             for killer in killers {
-                upstream.died(target, callers[*killer], &"closed");
+                upstream.connection_lost(target, callers[*killer], &"closed");
             }
             assert_eq!(target.state(), state, "{killers:?} after {failures}");
             upstream.answered(target);
             assert_eq!(target.state(), State::Up);
-            upstream.died(target, callers[1], &"closed");
+            upstream.connection_lost(target, callers[1], &"closed");
             assert_eq!(target.state(), State::Up, "an answer begins the count anew");
         }
     }

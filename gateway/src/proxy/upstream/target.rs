@@ -43,11 +43,11 @@ pub struct Target {
     in_flight: AtomicUsize,
     failures: AtomicU32,
     /// Connections in a row that were lost over a request, of any caller.
-    deaths: AtomicU32,
+    lost_connections: AtomicU32,
     /// Tag of the caller of the first of these; 0 if there is none.
-    first_killer: AtomicU64,
+    first_caller: AtomicU64,
     /// Whether requests of another caller were among them.
-    several_killers: AtomicBool,
+    several_callers: AtomicBool,
     /// Milliseconds since [`BEGINNING`]; 0 if never ejected.
     ejected_until: AtomicU64,
     unhealthy: AtomicBool,
@@ -60,9 +60,9 @@ impl Target {
             url,
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
-            deaths: AtomicU32::new(0),
-            first_killer: AtomicU64::new(0),
-            several_killers: AtomicBool::new(false),
+            lost_connections: AtomicU32::new(0),
+            first_caller: AtomicU64::new(0),
+            several_callers: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             unhealthy: AtomicBool::new(false),
         }
@@ -107,29 +107,33 @@ impl Target {
         self.failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
-            .saturating_add(self.deaths_by_several())
+            .saturating_add(self.lost_with_several_callers())
     }
 
     /// Counts a connection lost over a request of `caller` and returns the number of failures in a
     /// row. Returns `None` while one caller sent all such requests, since the requests may be the
     /// cause.
-    pub(super) fn count_death(&self, caller: CallerTag) -> Option<u32> {
-        self.deaths.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_lost_connection(&self, caller: CallerTag) -> Option<u32> {
+        self.lost_connections.fetch_add(1, Ordering::Relaxed);
         let (none, word) = (0, caller.word());
         let first =
-            self.first_killer
+            self.first_caller
                 .compare_exchange(none, word, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_err_and(|first| first != word) {
-            self.several_killers.store(true, Ordering::Relaxed);
+            self.several_callers.store(true, Ordering::Relaxed);
         }
-        let deaths = self.deaths_by_several();
-        (deaths > 0).then(|| self.failures.load(Ordering::Relaxed).saturating_add(deaths))
+        let lost_connections = self.lost_with_several_callers();
+        (lost_connections > 0).then(|| {
+            self.failures
+                .load(Ordering::Relaxed)
+                .saturating_add(lost_connections)
+        })
     }
 
     /// Lost connections in a row, if several callers' requests were involved.
-    fn deaths_by_several(&self) -> u32 {
-        if self.several_killers.load(Ordering::Relaxed) {
-            self.deaths.load(Ordering::Relaxed)
+    fn lost_with_several_callers(&self) -> u32 {
+        if self.several_callers.load(Ordering::Relaxed) {
+            self.lost_connections.load(Ordering::Relaxed)
         } else {
             0
         }
@@ -143,15 +147,17 @@ impl Target {
     }
 
     /// Clears all failures. Returns whether the target was ejected.
-    pub(super) fn forget_failures(&self) -> bool {
+    pub(super) fn clear_failures(&self) -> bool {
         // Written only if needed: a mere read leaves the other threads' caches alone.
-        if self.failures.load(Ordering::Relaxed) == 0 && self.deaths.load(Ordering::Relaxed) == 0 {
+        if self.failures.load(Ordering::Relaxed) == 0
+            && self.lost_connections.load(Ordering::Relaxed) == 0
+        {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
-        self.deaths.store(0, Ordering::Relaxed);
-        self.first_killer.store(0, Ordering::Relaxed);
-        self.several_killers.store(false, Ordering::Relaxed);
+        self.lost_connections.store(0, Ordering::Relaxed);
+        self.first_caller.store(0, Ordering::Relaxed);
+        self.several_callers.store(false, Ordering::Relaxed);
         self.ejected_until.swap(0, Ordering::Relaxed) != 0
     }
 
