@@ -133,7 +133,7 @@ impl ForOrigin<'_> {
                 let stays = is_hop_by_hop(text)
                     || is_unsafe(text)
                     || is_replaced(text)
-                    || self.proxy_headers.keep_back(text, trusted);
+                    || self.proxy_headers.blocks(text, trusted);
                 passing = (!stays).then_some(name);
             }
             if let Some(name) = passing

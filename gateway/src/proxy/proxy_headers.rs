@@ -203,7 +203,7 @@ const fn index() -> ([Span; LETTERS], [Span; LETTERS]) {
 
 /// Whether `name`, in lower case, is in the table.
 #[must_use]
-pub fn is_spoken_by_proxies(name: &str) -> bool {
+pub fn is_proxy_header(name: &str) -> bool {
     let (spans, letter) = match name.as_bytes() {
         [b'x', b'-', letter, ..] => (&INDEX.1, letter),
         [letter, ..] => (&INDEX.0, letter),
@@ -227,7 +227,7 @@ pub struct ProxyHeader(Box<str>);
 
 /// The name cannot be let pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoProxyHeader {
+pub enum InvalidProxyHeader {
     /// Not a header name, or not one that reaches the origin.
     #[error("is no header name of letters, digits and \"-\"")]
     Malformed,
@@ -244,17 +244,17 @@ impl ProxyHeader {
     ///
     /// # Errors
     /// Why the settings cannot let it pass.
-    pub fn parse(name: &str) -> Result<Self, NoProxyHeader> {
+    pub fn parse(name: &str) -> Result<Self, InvalidProxyHeader> {
         let name = name.to_ascii_lowercase();
         let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if name.is_empty() || !name.bytes().all(well_formed) {
-            return Err(NoProxyHeader::Malformed);
+            return Err(InvalidProxyHeader::Malformed);
         }
         if WRITTEN.contains(&&*name) {
-            return Err(NoProxyHeader::Written);
+            return Err(InvalidProxyHeader::Written);
         }
-        if !is_spoken_by_proxies(&name) {
-            return Err(NoProxyHeader::Other);
+        if !is_proxy_header(&name) {
+            return Err(InvalidProxyHeader::Other);
         }
         Ok(Self(name.into()))
     }
@@ -285,8 +285,8 @@ impl ProxyHeaders {
     /// Whether to remove the header: `name`, in lower case, is in the table and not let pass for
     /// this kind of peer.
     #[must_use]
-    pub fn keep_back(&self, name: &str, is_trusted: bool) -> bool {
-        if !is_spoken_by_proxies(name) {
+    pub fn blocks(&self, name: &str, is_trusted: bool) -> bool {
+        if !is_proxy_header(name) {
             return false;
         }
         let names = |list: &[ProxyHeader]| list.iter().any(|header| *header.0 == *name);
@@ -318,9 +318,9 @@ mod tests {
             assert!(!rows[1].starts_with(prefix), "{rows:?}");
         }
         for name in TABLE.iter().flat_map(|row| spoken(row)) {
-            assert!(is_spoken_by_proxies(&name), "{name}");
+            assert!(is_proxy_header(&name), "{name}");
         }
-        assert!(WRITTEN.iter().all(|name| is_spoken_by_proxies(name)));
+        assert!(WRITTEN.iter().all(|name| is_proxy_header(name)));
     }
 
     #[test]
@@ -416,7 +416,7 @@ mod tests {
             "sslx",
             "x-forwar",
         ] {
-            assert!(!is_spoken_by_proxies(name), "{name}");
+            assert!(!is_proxy_header(name), "{name}");
         }
     }
 
@@ -437,11 +437,7 @@ mod tests {
             ("x-forwarded-for", true, true),
             ("accept", false, false),
         ] {
-            assert_eq!(
-                rules.keep_back(name, is_trusted),
-                stays,
-                "{name} {is_trusted}"
-            );
+            assert_eq!(rules.blocks(name, is_trusted), stays, "{name} {is_trusted}");
         }
     }
 
@@ -451,19 +447,19 @@ mod tests {
             ("True-Client-IP", Ok("true-client-ip")),
             ("X-FORWARDED-PORT", Ok("x-forwarded-port")),
             ("forwarded", Ok("forwarded")),
-            ("X-Forwarded-For", Err(NoProxyHeader::Written)),
-            ("x-forwarded-host", Err(NoProxyHeader::Written)),
-            ("x-forwarded-proto", Err(NoProxyHeader::Written)),
-            ("", Err(NoProxyHeader::Malformed)),
-            ("cf_connecting_ip", Err(NoProxyHeader::Malformed)),
-            ("cf-*", Err(NoProxyHeader::Malformed)),
-            ("cf-connecting-ip ", Err(NoProxyHeader::Malformed)),
-            ("x-shared-secret", Err(NoProxyHeader::Other)),
-            ("x-consumer-id", Err(NoProxyHeader::Other)),
-            ("authorization", Err(NoProxyHeader::Other)),
-            ("connection", Err(NoProxyHeader::Other)),
-            ("via", Err(NoProxyHeader::Other)),
-            ("accept", Err(NoProxyHeader::Other)),
+            ("X-Forwarded-For", Err(InvalidProxyHeader::Written)),
+            ("x-forwarded-host", Err(InvalidProxyHeader::Written)),
+            ("x-forwarded-proto", Err(InvalidProxyHeader::Written)),
+            ("", Err(InvalidProxyHeader::Malformed)),
+            ("cf_connecting_ip", Err(InvalidProxyHeader::Malformed)),
+            ("cf-*", Err(InvalidProxyHeader::Malformed)),
+            ("cf-connecting-ip ", Err(InvalidProxyHeader::Malformed)),
+            ("x-shared-secret", Err(InvalidProxyHeader::Other)),
+            ("x-consumer-id", Err(InvalidProxyHeader::Other)),
+            ("authorization", Err(InvalidProxyHeader::Other)),
+            ("connection", Err(InvalidProxyHeader::Other)),
+            ("via", Err(InvalidProxyHeader::Other)),
+            ("accept", Err(InvalidProxyHeader::Other)),
         ] {
             let parsed = ProxyHeader::parse(name);
             assert_eq!(
