@@ -16,7 +16,7 @@ use actix_rt::net::TcpStream;
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 
-use crate::front::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
+use crate::front::proxy_protocol::header::{MAX_BYTES, Source, is_header, parse};
 use crate::keys::AddressRange;
 
 /// Shortest interval between two log lines of a worker about the same fault.
@@ -76,21 +76,21 @@ pub async fn take_header(
     if !trusted.iter().any(|range| range.contains(balancer.ip())) {
         return Err(ProxyHeaderFault::Untrusted.into());
     }
-    let announced = if timeout.is_zero() {
+    let source = if timeout.is_zero() {
         read_header(io).await?
     } else {
         tokio::time::timeout(timeout, read_header(io))
             .await
             .map_err(|_| ProxyHeaderFault::Late)??
     };
-    Ok(match announced {
-        Announced::Own => peer,
-        Announced::Of(source) => Some(source),
-        Announced::Unknown => None,
+    Ok(match source {
+        Source::Own => peer,
+        Source::Of(source) => Some(source),
+        Source::Unknown => None,
     })
 }
 
-async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
+async fn read_header(io: &mut TcpStream) -> Result<Source, NotAnnounced> {
     let mut bytes = vec![0; MAX_BYTES];
     let mut taken = 0;
     loop {
@@ -109,7 +109,7 @@ async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
         io.read_exact(ours).await.map_err(NotAnnounced::Gone)?;
         taken = end;
         if let Some(header) = header {
-            return Ok(header.announced);
+            return Ok(header.source);
         }
     }
 }
@@ -127,10 +127,10 @@ pub async fn begins_with_header(io: &TcpStream) -> io::Result<bool> {
 
 /// Logs faults, each kind at most once per [`LOG_EVERY`]: anyone can cause any number of them.
 #[derive(Debug, Default)]
-pub struct FaultLog([Cell<Heard>; 5]);
+pub struct FaultLog([Cell<FaultCount>; 5]);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Heard {
+struct FaultCount {
     logged_at: Option<Instant>,
     since_then: u64,
 }
@@ -138,10 +138,10 @@ struct Heard {
 impl FaultLog {
     /// Records a fault of `peer`.
     pub fn note(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) {
-        if let Some(unsaid) = self.is_due(fault, Instant::now()) {
+        if let Some(suppressed) = self.is_due(fault, Instant::now()) {
             let peer = peer.map_or("unknown".to_owned(), |peer| peer.to_string());
             log::warn!(
-                "connection of {peer} refused: {fault} ({unsaid} more since the last such line)"
+                "connection of {peer} refused: {fault} ({suppressed} more since the last such line)"
             );
         }
     }
@@ -157,27 +157,27 @@ impl FaultLog {
             ProxyHeaderFault::Malformed(_) => malformed,
             ProxyHeaderFault::Late => late,
         };
-        let heard = cell.get();
-        let is_recent = heard
+        let count = cell.get();
+        let is_recent = count
             .logged_at
             .is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY);
         let (next, due) = if is_recent {
-            let since_then = heard.since_then.saturating_add(1);
+            let since_then = count.since_then.saturating_add(1);
             (
-                Heard {
+                FaultCount {
                     since_then,
-                    ..heard
+                    ..count
                 },
                 None,
             )
         } else {
             let logged_at = Some(now);
             (
-                Heard {
+                FaultCount {
                     logged_at,
                     since_then: 0,
                 },
-                Some(heard.since_then),
+                Some(count.since_then),
             )
         };
         cell.set(next);

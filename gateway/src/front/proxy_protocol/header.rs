@@ -22,7 +22,7 @@ const TLV_CRC32C: u8 = 0x03;
 
 /// Source of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announced {
+pub enum Source {
     /// The load balancer itself, for instance a health check (`LOCAL`).
     Own,
     /// Client at this address.
@@ -38,7 +38,7 @@ pub struct Header {
     /// Length; the client's own bytes follow.
     pub bytes: usize,
     /// Source.
-    pub announced: Announced,
+    pub source: Source,
 }
 
 /// Parses the header at the start of `bytes`. `None` means that it is incomplete and all of them
@@ -90,16 +90,16 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
         .and_then(|line| line.strip_suffix(b"\r"))
         .ok_or(malformed("its line does not end with CRLF"))?;
     // The rest of such a line is ignored.
-    let announced = if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
-        Announced::Unknown
+    let source = if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
+        Source::Unknown
     } else {
-        Announced::Of(source_of_v1(line).ok_or(malformed(
+        Source::Of(source_of_v1(line).ok_or(malformed(
             "its line is not `PROXY`, `TCP4` or `TCP6`, two addresses of that family and two ports",
         ))?)
     };
     Ok(Some(Header {
         bytes: end + 1,
-        announced,
+        source,
     }))
 }
 
@@ -161,20 +161,20 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
     if let Some(addresses) = addresses {
         check_tlvs(header, V2_FIXED_BYTES + addresses)?;
     }
-    let announced = match (version_and_command & 0xf, family) {
-        (0, _) => Announced::Own,
+    let source = match (version_and_command & 0xf, family) {
+        (0, _) => Source::Own,
         (_, 0x11) => of::<4>(header, 8),
         (_, 0x21) => of::<16>(header, 32),
-        _ => Announced::Unknown,
+        _ => Source::Unknown,
     };
     Ok(Some(Header {
         bytes: total,
-        announced,
+        source,
     }))
 }
 
 /// Source: an address of `N` bytes, and a port `port` bytes after its start.
-fn of<const N: usize>(header: &[u8], port: usize) -> Announced
+fn of<const N: usize>(header: &[u8], port: usize) -> Source
 where
     IpAddr: From<[u8; N]>,
 {
@@ -182,11 +182,11 @@ where
     let address = addresses.first_chunk::<N>();
     let port = addresses.get(port..).and_then(<[u8]>::first_chunk::<2>);
     match (address, port) {
-        (Some(address), Some(port)) => Announced::Of(SocketAddr::new(
+        (Some(address), Some(port)) => Source::Of(SocketAddr::new(
             IpAddr::from(*address).to_canonical(),
             u16::from_be_bytes(*port),
         )),
-        _ => Announced::Unknown,
+        _ => Source::Unknown,
     }
 }
 

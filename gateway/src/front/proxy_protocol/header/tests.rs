@@ -36,8 +36,8 @@ fn with_checksum(before: &[u8], after: &[u8]) -> Vec<u8> {
     header
 }
 
-fn of(address: &str) -> Announced {
-    Announced::Of(address.parse().unwrap())
+fn of(address: &str) -> Source {
+    Source::Of(address.parse().unwrap())
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn a_header_announces_whose_connection_it_is() {
             b"PROXY TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 51008 443\r\n".to_vec(),
             of("203.0.113.9:51008"),
         ),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Announced::Unknown),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unknown),
         (
             b"PROXY UNKNOWN ffff::1 \xff anything 1 2 3\r\n".to_vec(),
-            Announced::Unknown,
+            Source::Unknown,
         ),
         (v2(0x21, 0x11, &V4), of("203.0.113.9:51008")),
         (v2(0x21, 0x11, &with_tlvs), of("203.0.113.9:51008")),
@@ -80,12 +80,12 @@ fn a_header_announces_whose_connection_it_is() {
             v2(0x21, 0x21, &v6("::ffff:203.0.113.9")),
             of("203.0.113.9:51008"),
         ),
-        (v2(0x21, 0x31, &unix), Announced::Unknown),
-        (v2(0x21, 0x00, &[]), Announced::Unknown),
-        (v2(0x21, 0x00, b"anything"), Announced::Unknown),
-        (v2(0x20, 0x00, &[]), Announced::Own),
-        (v2(0x20, 0x11, &V4), Announced::Own),
-        (v2(0x20, 0xff, b"anything"), Announced::Own),
+        (v2(0x21, 0x31, &unix), Source::Unknown),
+        (v2(0x21, 0x00, &[]), Source::Unknown),
+        (v2(0x21, 0x00, b"anything"), Source::Unknown),
+        (v2(0x20, 0x00, &[]), Source::Own),
+        (v2(0x20, 0x11, &V4), Source::Own),
+        (v2(0x20, 0xff, b"anything"), Source::Own),
         (with_checksum(&[], &[]), of("203.0.113.9:51008")),
         (
             with_checksum(&tlv(0x02, b"example.com"), &tlv(0x04, &[0; 7])),
@@ -95,7 +95,7 @@ fn a_header_announces_whose_connection_it_is() {
         let bytes = header.len();
         let followed = [&header[..], b"GET / HTTP/1.1\r\n\r\n"].concat();
         for bytes_there in [&header, &followed] {
-            let wanted = Header { bytes, announced };
+            let wanted = Header { bytes, source };
             assert_eq!(parse(bytes_there), Ok(Some(wanted)), "{header:?}");
         }
         assert!(is_header(&header));
@@ -221,7 +221,7 @@ fn any_change_of_a_header_with_a_checksum_is_noticed() {
             let is_client = matches!(
                 found,
                 Ok(Some(Header {
-                    announced: Announced::Of(_),
+                    source: Source::Of(_),
                     ..
                 }))
             );
