@@ -34,7 +34,7 @@ use crate::tls::HTTP_1_1;
 use crate::usage::ledger::Ledger;
 
 /// Timeout for writing the last lines of the access log.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A bound and running gateway.
 pub struct Gateway {
@@ -88,7 +88,7 @@ impl Gateway {
         let page = shared.metrics_page(&policy, ledger_status, writer.map(LogWriter::lost));
         let operations = shared.operations(&settings, matches!(admin_front, Front::Tls(_)));
         let data_plane = DataPlane::new(&shared, &settings, policy, usage, writer.cloned());
-        let judge = data_plane.clone();
+        let forward_auth = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(
             admin_listener,
@@ -96,7 +96,7 @@ impl Gateway {
             admin_front,
             operations.clone(),
             page,
-            judge,
+            forward_auth,
         )?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on {admin_scheme}://{admin_address}");
@@ -164,7 +164,7 @@ impl Gateway {
             drop(writer);
             // The workers' senders are dropped, so the thread ends after the last line, unless the
             // reader has stalled.
-            finish(&thread, LAST_LINES);
+            finish(&thread, LOG_FLUSH_TIMEOUT);
         }
         log::info!("stopped");
         ended.and(admin_ended)

@@ -28,25 +28,25 @@ use crate::tls::origin::OriginTls;
 use crate::usage::ledger::Ledger;
 
 /// Delay before an unreachable store is tried again: the first, and the longest.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Interval of the heartbeats while nobody waits for this gateway; also its upper bound, whatever
 /// the maximum table age is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+const MIN_HEARTBEAT: Duration = Duration::from_millis(50);
 /// Interval between snapshots while the table changes, and while it does not.
-const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+const MIN_SAVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest and longest interval between counts of the keys that expire soon.
-const COUNT_AT_MOST_EVERY: Duration = Duration::from_secs(1);
-const COUNT_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+const MIN_COUNT_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_COUNT_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of the retention sweep, and its first delay after the start.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
-const FIRST_PRUNE_AFTER: Duration = Duration::from_secs(1);
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+const FIRST_PRUNE_DELAY: Duration = Duration::from_secs(1);
 /// Interval between counts of the store's rows.
-const MEASURE_EVERY: Duration = Duration::from_mins(5);
+const MEASURE_INTERVAL: Duration = Duration::from_mins(5);
 /// Delay after a failed count.
-const MEASURE_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const MEASURE_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// Timeout of the farewell to the store.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -195,7 +195,7 @@ impl Duties {
             store.opened(opened.clone());
             // Before any request is admitted: a command that waits for all gateways has to know of
             // this one.
-            let _ = catch_panic(tell(&opened, &presence, &status, 0, &mut true)).await;
+            let _ = catch_panic(announce_once(&opened, &presence, &status, 0, &mut true)).await;
             if let Err(error) = opened.succeed(&presence).await {
                 log::warn!("gateways that listened here before are not forgotten: {error}");
             }
@@ -224,7 +224,7 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
     let mut reached = status.reached();
     loop {
         if !keys.is_loaded() {
-            sleep(COUNT_AT_MOST_EVERY).await;
+            sleep(MIN_COUNT_INTERVAL).await;
             continue;
         }
         reached.mark_unchanged();
@@ -235,9 +235,9 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
         if let Err(error) = counted {
             log::warn!("keys that end soon were not counted: {error}");
         }
-        let wait = (begun.elapsed() * 100).clamp(COUNT_AT_MOST_EVERY, COUNT_AT_LEAST_EVERY);
+        let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
         sleep(wait).await;
-        let _ = timeout(COUNT_AT_LEAST_EVERY - wait, reached.changed()).await;
+        let _ = timeout(MAX_COUNT_INTERVAL - wait, reached.changed()).await;
     }
 }
 
@@ -249,7 +249,7 @@ async fn open(
     may_start_without: impl FnOnce() -> bool,
 ) -> Result<Store, NotOpened> {
     let mut may_start_without = Some(may_start_without);
-    let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
+    let (mut tried, mut wait, mut told) = (Some(tried), RETRY_DELAY, String::new());
     loop {
         let error = match supervise("opening the store", async || {
             Store::open(&settings.url).await
@@ -284,7 +284,7 @@ async fn open(
             told = cause;
         }
         sleep(wait).await;
-        wait = (wait * 2).min(RETRY_AT_LEAST_EVERY);
+        wait = (wait * 2).min(MAX_RETRY_DELAY);
     }
 }
 
@@ -333,7 +333,7 @@ fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
     saved.is_none_or(|saved| {
         // Absolute difference: the machine's clock may have been set back.
         let between = Duration::from_millis(known_at.0.abs_diff(saved.known_at.0));
-        saved.revision != revision || between >= SAVE_AT_LEAST_EVERY
+        saved.revision != revision || between >= MAX_SAVE_INTERVAL
     })
 }
 
@@ -382,12 +382,12 @@ async fn save(
                 Err(error) => log::warn!("the snapshot was not saved: {error}"),
             }
         }
-        sleep(SAVE_AT_MOST_EVERY).await;
+        sleep(MIN_SAVE_INTERVAL).await;
         if saved
             .as_ref()
             .is_some_and(|saved| saved.revision == reached.borrow().revision)
         {
-            let _ = timeout(SAVE_AT_LEAST_EVERY, reached.changed()).await;
+            let _ = timeout(MAX_SAVE_INTERVAL, reached.changed()).await;
         }
     }
 }
@@ -397,7 +397,7 @@ async fn prune(store: &Store, keep: Keep) -> Infallible {
     if keep == Keep::default() {
         return std::future::pending().await;
     }
-    sleep(FIRST_PRUNE_AFTER).await;
+    sleep(FIRST_PRUNE_DELAY).await;
     loop {
         match store.prune(keep).await {
             Ok((0, 0)) => {}
@@ -408,7 +408,7 @@ async fn prune(store: &Store, keep: Keep) -> Infallible {
             }
             Err(error) => log::warn!("what is not kept cannot be deleted: {error}"),
         }
-        sleep(PRUNE_EVERY).await;
+        sleep(PRUNE_INTERVAL).await;
     }
 }
 
@@ -416,10 +416,10 @@ async fn prune(store: &Store, keep: Keep) -> Infallible {
 async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
     loop {
         let wait = match store.measure(sizes).await {
-            Ok(()) => MEASURE_EVERY,
+            Ok(()) => MEASURE_INTERVAL,
             Err(error) => {
                 log::debug!("the store cannot be measured: {error}");
-                MEASURE_AGAIN_AFTER
+                MEASURE_RETRY_DELAY
             }
         };
         sleep(wait).await;
@@ -431,18 +431,18 @@ async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
 /// administrators.
 async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
     let (mut reached, mut awaited) = (status.reached(), status.awaited());
-    let (mut is_told, mut confirmed, mut told_of) = (true, 0, None);
+    let (mut succeeded, mut confirmed, mut announced_to) = (true, 0, None);
     // The silence must be noticed before the table is too old.
-    let heartbeat = presence.max_staleness.map_or(HEARTBEAT, |most| {
-        (most / 3).clamp(HEARTBEAT_AT_MOST_EVERY, HEARTBEAT)
-    });
+    let heartbeat = presence
+        .max_staleness
+        .map_or(HEARTBEAT, |most| (most / 3).clamp(MIN_HEARTBEAT, HEARTBEAT));
     let mut beat = Instant::now() + heartbeat;
     loop {
-        let (revision, of) = going_by(&reached.borrow_and_update(), store);
+        let (revision, of) = position_in(&reached.borrow_and_update(), store);
         let wanted = *awaited.borrow_and_update();
         let is_waited_for = wanted > confirmed && revision >= wanted;
         // After a change of file or history, the last announcement is void.
-        if !is_waited_for && of == told_of {
+        if !is_waited_for && of == announced_to {
             // The senders live as long as `status`.
             let is_news = tokio::select! {
                 () = sleep_until(beat) => false,
@@ -453,11 +453,11 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
                 continue;
             }
         }
-        let (revision, of) = going_by(&reached.borrow(), store);
-        if tell(store, presence, status, revision, &mut is_told).await {
-            (confirmed, told_of) = (revision, of);
+        let (revision, of) = position_in(&reached.borrow(), store);
+        if announce_once(store, presence, status, revision, &mut succeeded).await {
+            (confirmed, announced_to) = (revision, of);
         } else {
-            sleep(RETRY_AFTER).await;
+            sleep(RETRY_DELAY).await;
         }
         beat = Instant::now() + heartbeat;
     }
@@ -465,7 +465,7 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
 
 /// The table's position in the history of `store`, with the file or server that the position
 /// belongs to; 0 while the table follows another one.
-fn going_by(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
+fn position_in(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
     let of = reached.of.as_ref().map(|of| of.generation);
     match of.filter(|generation| *generation == store.generation()) {
         Some(generation) => (reached.revision, Some((generation, reached.turns))),
@@ -474,12 +474,12 @@ fn going_by(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
 }
 
 /// Announces to the store and returns whether that succeeded; logs the first of several failures.
-async fn tell(
+async fn announce_once(
     store: &Store,
     presence: &Presence,
     status: &FeedStatus,
     revision: i64,
-    is_told: &mut bool,
+    succeeded: &mut bool,
 ) -> bool {
     // Taken before the store's own time: the gateway must not trust the store for longer than
     // others do.
@@ -487,15 +487,15 @@ async fn tell(
     match store.announce(presence, revision).await {
         Ok(()) => {
             status.announced(begun);
-            *is_told = true;
+            *succeeded = true;
         }
         Err(error) => {
-            if std::mem::replace(is_told, false) {
+            if std::mem::replace(succeeded, false) {
                 log::warn!("the store cannot be told how far this gateway has come: {error}");
             }
         }
     }
-    *is_told
+    *succeeded
 }
 
 #[cfg(test)]

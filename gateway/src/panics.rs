@@ -18,8 +18,8 @@ use crate::telemetry::process_log;
 
 /// Delay before a restart: the first, and the longest. A duty that ran well for longer than that
 /// starts over with the first.
-const TAKEN_UP_AFTER: Duration = Duration::from_millis(100);
-const TAKEN_UP_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Location of the thread's last panic, until taken.
@@ -29,12 +29,12 @@ thread_local! {
 /// Panic that was caught.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Panicked {
-    place: Option<String>,
+    location: Option<String>,
 }
 
 /// Replaces Rust's panic output by one log line per panic.
 pub fn install_hook() {
-    panic::set_hook(Box::new(tell));
+    panic::set_hook(Box::new(report));
 }
 
 /// Runs `future` to completion or to its panic. A panic leaves partial changes behind, so whatever
@@ -54,19 +54,19 @@ pub fn catch_panic<T>(
 /// Runs the future of `begin` and restarts it after each panic, until it completes; `duty` is its
 /// name in the log.
 pub async fn supervise<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
-    let mut wait = TAKEN_UP_AFTER;
+    let mut wait = MIN_RESTART_DELAY;
     loop {
         let begun = Instant::now();
         let panicked = match catch_panic(begin()).await {
             Ok(ended) => return ended,
             Err(panicked) => panicked,
         };
-        log::error!("{duty} ended in {panicked}, and is taken up again");
-        if begun.elapsed() > TAKEN_UP_AT_LEAST_EVERY {
-            wait = TAKEN_UP_AFTER;
+        log::error!("{duty} ended in {panicked} and restarts");
+        if begun.elapsed() > MAX_RESTART_DELAY {
+            wait = MIN_RESTART_DELAY;
         }
         sleep(wait).await;
-        wait = (wait * 2).min(TAKEN_UP_AT_LEAST_EVERY);
+        wait = (wait * 2).min(MAX_RESTART_DELAY);
     }
 }
 
@@ -82,22 +82,24 @@ impl Panicked {
     /// Takes the location of this thread's last panic. Discards `message`, see the module.
     fn new(message: Box<dyn Any + Send>) -> Self {
         drop(message);
-        Self { place: LAST.take() }
+        Self {
+            location: LAST.take(),
+        }
     }
 }
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(f, "a panic at {place}"),
+        match &self.location {
+            Some(location) => write!(f, "a panic at {location}"),
             // Another hook is installed and has reported it.
             None => f.write_str("a panic"),
         }
     }
 }
 
-fn tell(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
+fn report(info: &PanicHookInfo<'_>) {
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let message = match info.payload().downcast_ref::<&'static str>() {
@@ -110,14 +112,14 @@ fn tell(info: &PanicHookInfo<'_>) {
     } else {
         String::new()
     };
-    let line = format!("a panic at {place}, in the thread {thread:?}: {message}{backtrace}");
+    let line = format!("a panic at {location}, in the thread {thread:?}: {message}{backtrace}");
     if log::log_enabled!(log::Level::Error) {
         log::error!("{line}");
     } else {
         // Also without a log, or with the log off: a program fault is never silent.
-        process_log::say(&format!("gateway: {line}"));
+        process_log::write_always(&format!("gateway: {line}"));
     }
-    LAST.set(Some(place));
+    LAST.set(Some(location));
 }
 
 #[cfg(test)]

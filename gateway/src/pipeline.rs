@@ -62,7 +62,7 @@ pub async fn serve(
     let payload = request.take_payload();
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    let served = if health::is_asked(&policy, &request) {
+    let served = if health::is_health_check(&policy, &request) {
         // Load balancers send these every few seconds: counted, but logged only when refused.
         health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
     } else {
@@ -87,12 +87,12 @@ pub async fn serve(
         Err(refused) => exchange.refuse(refused, &policy.realm, size),
     };
     worker.drain.announce(&mut response);
-    fit(version, response)
+    adapt_to(version, response)
 }
 
 /// Adapts the response to the client's HTTP version. HTTP/1.0 has no chunked coding, so closing the
 /// connection ends a body of unknown length (RFC 9112, sections 6.1 and 6.3).
-fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
+fn adapt_to(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
     if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
         response.head_mut().no_chunking(true);
         response
@@ -116,10 +116,10 @@ pub fn expect(
     let mut exchange = Exchange::begin(worker, &policy, &request, Some(client));
     let size = body_size(request.head(), &Payload::None);
     let admitted = catch_panic_sync(|| {
-        if health::is_asked(&policy, &request) {
+        if health::is_health_check(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
-            admitted(worker, &policy, &mut exchange, &request, size).map(drop)
+            decide(worker, &policy, &mut exchange, &request, size).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
@@ -148,7 +148,7 @@ async fn run(
         target,
         route,
         caller,
-    } = admitted(worker, policy, exchange, &request, size)?;
+    } = decide(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // No protocol has a name that contains a key.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
@@ -224,7 +224,7 @@ struct Admitted<'a> {
 }
 
 /// Runs the deciding stages in order, `identify` to `admit`.
-fn admitted<'a>(
+fn decide<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,

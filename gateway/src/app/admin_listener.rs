@@ -47,21 +47,21 @@ macro_rules! admin_service {
     };
 }
 
-/// Serves operators; `judge` answers forward-auth subrequests.
+/// Serves operators; `forward_auth` answers forward-auth subrequests.
 pub(super) fn serve_admin(
     listener: TcpListener,
     settings: &Settings,
     front: Front,
     operations: Operations,
     page: MetricsPage,
-    judge: DataPlane,
+    forward_auth: DataPlane,
 ) -> io::Result<Server> {
     let refused = web::Data::from(Arc::clone(&page.refused));
     let (faults, github_keys) = (Arc::clone(&page.refused), settings.github_keys.clone());
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
-            .app_data(Rc::new(judge.worker()))
+            .app_data(Rc::new(forward_auth.worker()))
             .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())

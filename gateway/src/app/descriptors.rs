@@ -8,15 +8,15 @@ use crate::config::settings::Settings;
 
 /// Descriptors reserved for the process: the store with its logs and connections, and files read
 /// now and then.
-const KEPT_BACK: usize = 64;
+const RESERVED: usize = 64;
 /// Descriptors reserved per public worker thread, including the connection that arrives while room
 /// is made for it.
-const KEPT_BACK_PER_WORKER: usize = 8;
+const RESERVED_PER_WORKER: usize = 8;
 /// Divisor: the admin listener gets at most this fraction of all descriptors.
-const ADMIN_PART: usize = 8;
+const ADMIN_DIVISOR: usize = 8;
 /// Divisor: requests in flight get at most this fraction of the rest. Each has a connection to an
 /// origin, and as many again may be idle.
-const IN_FLIGHT_PART: usize = 5;
+const IN_FLIGHT_DIVISOR: usize = 5;
 
 /// Limits of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +80,10 @@ pub(super) fn fit(settings: &mut Settings) {
 impl Caps {
     /// Reduces the limits to fit `limit`; none becomes zero.
     fn within(self, limit: usize, workers: usize) -> Self {
-        let kept_back = KEPT_BACK.saturating_add(workers.saturating_mul(KEPT_BACK_PER_WORKER));
-        let admin_connections = self.admin_connections.min((limit / ADMIN_PART).max(2));
+        let reserved = RESERVED.saturating_add(workers.saturating_mul(RESERVED_PER_WORKER));
+        let admin_connections = self.admin_connections.min((limit / ADMIN_DIVISOR).max(2));
         let left = limit
-            .saturating_sub(kept_back)
+            .saturating_sub(reserved)
             .saturating_sub(admin_connections);
         let origins = |requests: usize| requests.saturating_mul(2);
         if self
@@ -96,7 +96,9 @@ impl Caps {
                 ..self
             };
         }
-        let requests_in_flight = self.requests_in_flight.min((left / IN_FLIGHT_PART).max(1));
+        let requests_in_flight = self
+            .requests_in_flight
+            .min((left / IN_FLIGHT_DIVISOR).max(1));
         let connections = self
             .connections
             .min(left.saturating_sub(origins(requests_in_flight)).max(1));
@@ -130,8 +132,8 @@ mod tests {
             let all = caps.connections
                 + 2 * caps.requests_in_flight
                 + caps.admin_connections
-                + KEPT_BACK
-                + workers * KEPT_BACK_PER_WORKER;
+                + RESERVED
+                + workers * RESERVED_PER_WORKER;
             assert!(all <= limit || limit == 64, "{all} of {limit}");
         }
         let small = Caps {

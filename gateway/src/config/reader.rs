@@ -12,10 +12,10 @@ use crate::config::value::{Setting, Span};
 
 /// All problems of the settings.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<SettingProblem>);
 
 #[derive(Debug)]
-struct Problem {
+struct SettingProblem {
     path: String,
     source: String,
     message: String,
@@ -24,7 +24,7 @@ struct Problem {
 impl Problems {
     /// Adds a problem of the setting `path` from `source`.
     pub fn add(&mut self, path: &str, source: &str, message: String) {
-        self.0.push(Problem {
+        self.0.push(SettingProblem {
             path: path.to_owned(),
             source: source.to_owned(),
             message,
@@ -55,7 +55,7 @@ impl fmt::Display for Problems {
                 format!("{} problems", self.0.len())
             }
         )?;
-        for Problem {
+        for SettingProblem {
             path,
             source,
             message,

@@ -12,7 +12,7 @@ use actix_http::{ConnectionType, Response, StatusCode};
 use actix_server::ServerHandle;
 
 /// Grace period for further requests on open connections after the listener has closed.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 /// Shutdown state, shared by all threads.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ impl Drain {
         tokio::time::sleep(delay).await;
         server.pause().await;
         log::info!("stopping: no more connections are taken");
-        tokio::time::sleep(LAST_REQUESTS).await;
+        tokio::time::sleep(GRACE_PERIOD).await;
         let time_out = async {
             // Well before the server cuts off what still runs, so that such an end is not taken for
             // a regular one.

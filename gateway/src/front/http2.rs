@@ -84,7 +84,7 @@ where
         .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
         .max_local_error_reset_streams(Some(MAX_OWN_RESETS))
         .handshake(Metered::new(io, Rc::clone(&meter)));
-    let connection = match shake(handshake, &place, limits.head_timeout).await {
+    let connection = match complete_handshake(handshake, &place, limits.head_timeout).await {
         Ok(connection) => connection,
         Err(fault) => return Err(end(&control, fault)),
     };
@@ -112,7 +112,7 @@ where
 }
 
 /// Waits for the client's preface and settings, within the head timeout.
-async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+async fn complete_handshake<S: AsyncRead + AsyncWrite + Unpin>(
     handshake: Handshake<S, Bytes>,
     place: &Place,
     timeout: Duration,

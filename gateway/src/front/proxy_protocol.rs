@@ -20,7 +20,7 @@ use crate::front::proxy_protocol::header::{MAX_BYTES, Source, is_header, parse};
 use crate::keys::AddressRange;
 
 /// Shortest interval between two log lines of a worker about the same fault.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Fault in the PROXY protocol header of a refused connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub async fn begins_with_header(io: &TcpStream) -> io::Result<bool> {
     Ok(is_header(start.get(..seen).unwrap_or_default()))
 }
 
-/// Logs faults, each kind at most once per [`LOG_EVERY`]: anyone can cause any number of them.
+/// Logs faults, each kind at most once per [`LOG_INTERVAL`]: anyone can cause any number of them.
 #[derive(Debug, Default)]
 pub struct FaultLog([Cell<FaultCount>; 5]);
 
@@ -160,7 +160,7 @@ impl FaultLog {
         let count = cell.get();
         let is_recent = count
             .logged_at
-            .is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY);
+            .is_some_and(|at| now.saturating_duration_since(at) < LOG_INTERVAL);
         let (next, due) = if is_recent {
             let since_then = count.since_then.saturating_add(1);
             (
@@ -199,7 +199,7 @@ mod tests {
         }
         assert_eq!(log.is_due(ProxyHeaderFault::Malformed("a"), begin), Some(0));
         assert_eq!(log.is_due(ProxyHeaderFault::Malformed("b"), begin), None);
-        assert_eq!(log.is_due(missing, begin + LOG_EVERY), Some(1000));
-        assert_eq!(log.is_due(missing, begin + LOG_EVERY), None);
+        assert_eq!(log.is_due(missing, begin + LOG_INTERVAL), Some(1000));
+        assert_eq!(log.is_due(missing, begin + LOG_INTERVAL), None);
     }
 }

@@ -101,7 +101,7 @@ pub static STEPS: [(&str, Step); 16] = [
     // Decoders that ignore errors.
     ("what is no UTF-8 left out", without_invalid_utf8),
     // Windows best fit, NFKC, and Unicode lower case.
-    ("characters taken for their like in ASCII", with_likes),
+    ("characters taken for their like in ASCII", with_lookalikes),
     // Tomcat, Jetty, Spring.
     ("parameters off every segment", without_parameters),
     ("cut off at the first ;", |path| cut(path, b";")),
@@ -197,7 +197,7 @@ fn without_invalid_utf8(path: &[u8]) -> Option<Vec<u8>> {
 /// Replaces what best fit and NFKC map to ASCII: full-width forms, look-alikes of slashes and dots,
 /// and letters whose other case is an ASCII letter (Unicode 15, section 5.18, and Java's
 /// `equalsIgnoreCase`).
-fn with_likes(path: &[u8]) -> Option<Vec<u8>> {
+fn with_lookalikes(path: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(path).ok()?;
     if text.is_ascii() {
         return None;

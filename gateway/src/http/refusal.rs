@@ -238,7 +238,7 @@ refusals! {
 
 /// Body of a refusal (RFC 9457), in reading order.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemBody<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -335,7 +335,7 @@ impl Refusal {
             title,
             effects,
         } = self.row();
-        let problem = Problem {
+        let problem = ProblemBody {
             r#type: format!("urn:postern:problem:{code}"),
             title,
             status: status.as_u16(),

@@ -161,12 +161,12 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
             ));
         }
     }
-    host.map(in_one_spelling).transpose()
+    host.map(normalize_host).transpose()
 }
 
 /// Normalizes a host: lower case, no trailing dot (RFC 1034, section 3.1), canonical IPv6 (RFC
 /// 5952).
-fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
+fn normalize_host(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
     let bytes = host.as_bytes();
     let odd = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'[';
     let name_end = bytes.iter().position(|&byte| byte == b':');

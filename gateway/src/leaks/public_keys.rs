@@ -22,9 +22,9 @@ use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
 use crate::tls::origin::OriginTls;
 
 /// Time that fetched keys are trusted.
-const FRESH_FOR: Duration = Duration::from_hours(1);
+const CACHE_LIFETIME: Duration = Duration::from_hours(1);
 /// Shortest interval between fetches: reports with made-up identifiers must not cause a fetch each.
-const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of connecting, within [`FETCH_TIMEOUT`].
@@ -40,7 +40,7 @@ const LIMITS: OriginLimits = OriginLimits {
 /// Maximum bytes of the document.
 const MAX_BYTES: usize = 256 * 1024;
 /// Maximum of reports read at once: their senders are not yet authenticated.
-const MAX_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_REPORTS: usize = 4;
 
 /// Location of the keys.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ pub enum Unverified {
     #[error("no public keys are configured (leaks.github_keys)")]
     NotConfigured,
     /// Displaced by newer reports while it was arriving.
-    #[error("{MAX_AT_ONCE} others began to arrive while it did")]
+    #[error("{MAX_CONCURRENT_REPORTS} others began to arrive while it did")]
     Busy,
     /// Not from GitHub.
     #[error(transparent)]
@@ -98,15 +98,15 @@ pub struct GithubKeys {
     pool: OriginPool,
     fetched: Mutex<Fetched>,
     /// Reports being read, oldest first.
-    turns: RefCell<VecDeque<Rc<Notify>>>,
+    permits: RefCell<VecDeque<Rc<Notify>>>,
 }
 
 /// Permit to read and check one report that names a key of GitHub's. A new report displaces the
 /// oldest: GitHub itself is fast.
-pub struct Turn<'k> {
+pub struct ReportPermit<'k> {
     keys: &'k GithubKeys,
     known: Arc<PublicKeys>,
-    is_put_off: Rc<Notify>,
+    displaced: Rc<Notify>,
 }
 
 #[derive(Default)]
@@ -177,7 +177,7 @@ impl GithubKeys {
             limits: LIMITS,
             keep_alive: FETCH_TIMEOUT,
             lifetime: FETCH_TIMEOUT,
-            dns_refresh: FETCH_AT_MOST_EVERY,
+            dns_refresh: MIN_FETCH_INTERVAL,
             reuse: false,
             tls,
         });
@@ -185,7 +185,7 @@ impl GithubKeys {
             source,
             pool,
             fetched: Mutex::default(),
-            turns: RefCell::default(),
+            permits: RefCell::default(),
         }
     }
 
@@ -193,7 +193,7 @@ impl GithubKeys {
     ///
     /// # Errors
     /// No source is configured, the key is unknown, or the keys cannot be fetched.
-    pub async fn begin(&self, proof: &Proof<'_>) -> Result<Turn<'_>, Unverified> {
+    pub async fn begin(&self, proof: &Proof<'_>) -> Result<ReportPermit<'_>, Unverified> {
         let source = self.source.as_ref().ok_or(Unverified::NotConfigured)?;
         let known = match source {
             KeySource::File(path) => Arc::new(read(path).await?),
@@ -202,18 +202,18 @@ impl GithubKeys {
         if !known.has(proof.identifier()) {
             return Err(NotFromGithub::UnknownKey.into());
         }
-        let is_put_off = Rc::new(Notify::new());
-        let mut turns = self.turns.borrow_mut();
-        if turns.len() >= MAX_AT_ONCE
-            && let Some(longest) = turns.pop_front()
+        let displaced = Rc::new(Notify::new());
+        let mut permits = self.permits.borrow_mut();
+        if permits.len() >= MAX_CONCURRENT_REPORTS
+            && let Some(longest) = permits.pop_front()
         {
             longest.notify_one();
         }
-        turns.push_back(Rc::clone(&is_put_off));
-        Ok(Turn {
+        permits.push_back(Rc::clone(&displaced));
+        Ok(ReportPermit {
             keys: self,
             known,
-            is_put_off,
+            displaced,
         })
     }
 
@@ -224,7 +224,7 @@ impl GithubKeys {
         identifier: &str,
     ) -> Result<Arc<PublicKeys>, Unverified> {
         let mut fetched = self.fetched.lock().await;
-        let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < FRESH_FOR);
+        let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < CACHE_LIFETIME);
         if is_fresh && (fetched.keys.has(identifier) || fetched.tried_lately()) {
             return Ok(Arc::clone(&fetched.keys));
         }
@@ -270,7 +270,7 @@ impl GithubKeys {
     }
 }
 
-impl Turn<'_> {
+impl ReportPermit<'_> {
     /// Runs `reading` to its end, unless newer reports displace it.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ impl Turn<'_> {
         tokio::select! {
             biased;
             read = reading => Ok(read),
-            () = self.is_put_off.notified() => Err(Unverified::Busy),
+            () = self.displaced.notified() => Err(Unverified::Busy),
         }
     }
 
@@ -292,17 +292,17 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReportPermit<'_> {
     fn drop(&mut self) {
-        let mut turns = self.keys.turns.borrow_mut();
-        turns.retain(|turn| !Rc::ptr_eq(turn, &self.is_put_off));
+        let mut permits = self.keys.permits.borrow_mut();
+        permits.retain(|permit| !Rc::ptr_eq(permit, &self.displaced));
     }
 }
 
 impl Fetched {
     fn tried_lately(&self) -> bool {
         self.tried_at
-            .is_some_and(|at| at.elapsed() < FETCH_AT_MOST_EVERY)
+            .is_some_and(|at| at.elapsed() < MIN_FETCH_INTERVAL)
     }
 }
 

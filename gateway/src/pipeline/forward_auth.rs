@@ -9,7 +9,7 @@ use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
-use crate::pipeline::{Admitted, Worker, admitted};
+use crate::pipeline::{Admitted, Worker, decide};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 
 /// Answers a forward-auth subrequest: runs every stage before `forward` and returns all identity
@@ -18,7 +18,7 @@ pub fn authorize_external(worker: &Worker, request: &Request) -> Response<Record
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);
     let size = body_size(request.head(), &Payload::None);
-    let admitted = catch_panic_sync(|| admitted(worker, &policy, &mut exchange, request, size));
+    let admitted = catch_panic_sync(|| decide(worker, &policy, &mut exchange, request, size));
     let Admitted { route, caller, .. } =
         match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
             Ok(admitted) => admitted,

@@ -13,10 +13,10 @@ use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::OriginBody;
 
 /// Body of a successful health check.
-const WELL: &str = "{\"status\":\"ok\"}\n";
+const HEALTHY_BODY: &str = "{\"status\":\"ok\"}\n";
 
 /// Whether the path is the health path; such a request is never routed.
-pub(super) fn is_asked(policy: &Policy, request: &Request) -> bool {
+pub(super) fn is_health_check(policy: &Policy, request: &Request) -> bool {
     let path = policy.health_path.as_ref();
     path.is_some_and(|path| path.as_str() == request.uri().path())
 }
@@ -50,7 +50,7 @@ pub(super) fn check(
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(WELL)));
+    let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(HEALTHY_BODY)));
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),

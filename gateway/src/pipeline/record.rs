@@ -57,7 +57,7 @@ pub struct Exchange {
     permit: Option<Permit>,
     watch: Option<Watch>,
     stream: Option<Open>,
-    told: BodyBytes,
+    counted: BodyBytes,
 }
 
 impl Exchange {
@@ -99,7 +99,7 @@ impl Exchange {
             permit: None,
             watch: None,
             stream: None,
-            told: BodyBytes::default(),
+            counted: BodyBytes::default(),
         })
     }
 
@@ -220,14 +220,14 @@ impl Exchange {
     /// Records a failed forward; counts the wait if it was for the origin.
     pub fn fail_origin_wait(&mut self, failure: &Failure) {
         if failure.counts_against_target() {
-            self.origin_wait = self.waited_in_vain();
+            self.origin_wait = self.failed_origin_wait();
         } else {
             self.waits_since = None;
         }
     }
 
     /// Time spent waiting for the origin without an answer; `None` where the client was waited for.
-    fn waited_in_vain(&self) -> Option<Duration> {
+    fn failed_origin_wait(&self) -> Option<Duration> {
         let is_sent = self.body.as_ref().is_none_or(|body| body.ended());
         self.waits_since.filter(|_| is_sent).map(since)
     }
@@ -317,11 +317,11 @@ impl Exchange {
 
     /// Counts the bytes of a long response so far: a stream of days must not be counted only at its
     /// end.
-    fn tell_progress(&mut self) {
+    fn count_progress(&mut self) {
         let now = self.body_bytes();
-        if let (Some(key), true) = (&self.key, now.are_worth_telling(self.told)) {
-            self.tally.goes_on(*key.id(), now, self.told);
-            self.told = now;
+        if let (Some(key), true) = (&self.key, now.exceed_threshold(self.counted)) {
+            self.tally.count_progress(*key.id(), now, self.counted);
+            self.counted = now;
         }
     }
 }
@@ -340,7 +340,7 @@ impl Drop for Exchange {
                 .get_or_insert_with(|| "it ran for longer than listen.drain_timeout".into());
         }
         if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
-            self.origin_wait = self.waited_in_vain();
+            self.origin_wait = self.failed_origin_wait();
         }
         let key = self.key.as_ref();
         let entry = Entry {
@@ -364,7 +364,7 @@ impl Drop for Exchange {
         self.tally.ended(
             key.map(|key| *key.id()),
             &entry,
-            self.told,
+            self.counted,
             self.stream.is_some(),
         );
         self.log.record(&entry);

@@ -155,9 +155,9 @@ impl Follower {
             }
             if self
                 .loaded_at
-                .is_some_and(|at| at.elapsed() > memory::KEPT_FOR)
+                .is_some_and(|at| at.elapsed() > memory::PURGE_DELAY)
             {
-                memory::give_back();
+                memory::purge();
                 self.loaded_at = None;
             }
         }

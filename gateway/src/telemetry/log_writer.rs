@@ -15,9 +15,9 @@ const QUEUED: usize = 256;
 /// Idle time of the queue before lost lines are reported, and the interval between reports
 /// otherwise.
 const DRAINED_AFTER: Duration = Duration::from_millis(100);
-const TOLD_EVERY: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Polling interval of a bounded wait.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Log that lines belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl LogWriter {
             if Instant::now() >= until {
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
             message = back;
         }
         let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
@@ -131,7 +131,7 @@ impl LogWriter {
 pub fn finish(thread: &JoinHandle<()>, limit: Duration) {
     let until = Instant::now() + limit;
     while !thread.is_finished() && Instant::now() < until {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -144,9 +144,9 @@ pub fn unlocked(stream: &impl AsFd) -> io::Result<File> {
 }
 
 fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines) {
-    let (mut told, mut told_at, mut failing) = (0, Instant::now(), false);
+    let (mut reported, mut reported_at, mut failing) = (0, Instant::now(), false);
     loop {
-        let message = if lost.count() > told {
+        let message = if lost.count() > reported {
             messages.recv_timeout(DRAINED_AFTER)
         } else {
             messages.recv().map_err(RecvTimeoutError::from)
@@ -161,7 +161,7 @@ fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines
                     }
                 }
                 failing = written.is_err();
-                !failing && told_at.elapsed() > TOLD_EVERY
+                !failing && reported_at.elapsed() > REPORT_INTERVAL
             }
             Ok(Message::Flush(done)) => {
                 let _ = done.send(());
@@ -171,13 +171,13 @@ fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let count = lost.count();
-        if drained && count > told {
+        if drained && count > reported {
             log::warn!(
                 "{} lines of the {} log were lost: it was not read fast enough",
-                count - told,
+                count - reported,
                 lost.log.as_str()
             );
-            (told, told_at) = (count, Instant::now());
+            (reported, reported_at) = (count, Instant::now());
         }
     }
 }

@@ -23,7 +23,7 @@ const DEFAULT_FILTER: &str = "info";
 /// Maximum of lines per second and source location; `debug` and `trace` are not limited.
 pub const MAX_LINES_PER_SECOND: u32 = 50;
 /// Library that logs client errors as its own. Each of these has a line of ours.
-const OF_CLIENTS: &str = "actix_http";
+const CLIENT_ERROR_TARGET: &str = "actix_http";
 
 /// Maximum of lines held until the settings define the format.
 const MAX_HELD: usize = 1000;
@@ -137,7 +137,7 @@ pub fn flush(limit: Duration) {
 }
 
 /// Writes a line even where the log is off.
-pub fn say(line: &str) {
+pub fn write_always(line: &str) {
     match WRITER.get() {
         Some(writer) => {
             let line = match FORMAT.get() {
@@ -286,7 +286,7 @@ impl Limited {
 
 /// Effective level of a record.
 fn level_of(metadata: &Metadata<'_>) -> Level {
-    if metadata.target().starts_with(OF_CLIENTS) {
+    if metadata.target().starts_with(CLIENT_ERROR_TARGET) {
         metadata.level().max(Level::Debug)
     } else {
         metadata.level()

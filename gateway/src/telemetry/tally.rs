@@ -13,7 +13,7 @@ use crate::telemetry::metrics::{Open, StreamKind, WorkerMetrics};
 use crate::usage::meter::UsageMeter;
 
 /// Bytes after which a running response is counted again.
-const WORTH_TELLING: u64 = 1024 * 1024;
+const PROGRESS_THRESHOLD: u64 = 1024 * 1024;
 
 /// Counts the requests of one worker.
 #[derive(Clone, Debug)]
@@ -31,8 +31,8 @@ pub struct BodyBytes {
 impl BodyBytes {
     /// Whether enough bytes came since `before` to count them now.
     #[must_use]
-    pub fn are_worth_telling(self, before: Self) -> bool {
-        (self.read + self.sent).saturating_sub(before.read + before.sent) >= WORTH_TELLING
+    pub fn exceed_threshold(self, before: Self) -> bool {
+        (self.read + self.sent).saturating_sub(before.read + before.sent) >= PROGRESS_THRESHOLD
     }
 
     fn beyond(self, before: Self) -> UsageCounts {
@@ -69,9 +69,9 @@ impl Tally {
         Self(None)
     }
 
-    /// Counts an ended request with the credential `key`; `told` of its body bytes are counted
+    /// Counts an ended request with the credential `key`; `counted` of its body bytes are counted
     /// already.
-    pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, told: BodyBytes, stream: bool) {
+    pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, counted: BodyBytes, stream: bool) {
         let Some((usage, metrics, _)) = self.0.as_deref() else {
             return;
         };
@@ -86,7 +86,7 @@ impl Tally {
         let counts = UsageCounts {
             requests: 1,
             refusals: u64::from(refused),
-            ..bodies.beyond(told)
+            ..bodies.beyond(counted)
         };
         let last_used_at = (!refused).then_some(at);
         usage.count(&KeyUsage {
@@ -117,13 +117,13 @@ impl Tally {
     }
 
     /// Counts bytes of a running request.
-    pub fn goes_on(&self, key: KeyId, now: BodyBytes, told: BodyBytes) {
+    pub fn count_progress(&self, key: KeyId, now: BodyBytes, counted: BodyBytes) {
         if let Some((usage, _, _)) = self.0.as_deref() {
             let at = UnixMillis::now();
             usage.count(&KeyUsage {
                 key,
                 hour: Hour::of(at),
-                counts: now.beyond(told),
+                counts: now.beyond(counted),
                 last_used_at: Some(at),
             });
         }

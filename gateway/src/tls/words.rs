@@ -11,28 +11,28 @@ pub fn of_tls(error: &Error) -> String {
         Error::AlertReceived(alert) => {
             format!(
                 "the other side ended it: {}",
-                spelled(&format!("{alert:?}"))
+                split_words(&format!("{alert:?}"))
             )
         }
         Error::PeerIncompatible(why) => format!(
             "both sides have nothing in common: {}",
-            spelled(&format!("{why:?}"))
+            split_words(&format!("{why:?}"))
         ),
         Error::PeerMisbehaved(why) => format!(
             "the other side broke the protocol: {}",
-            spelled(&format!("{why:?}"))
+            split_words(&format!("{why:?}"))
         ),
         Error::InvalidMessage(why) => format!(
             "the other side does not speak TLS, or its message was damaged: {}",
-            spelled(&format!("{why:?}"))
+            split_words(&format!("{why:?}"))
         ),
         Error::InappropriateMessage { got_type, .. } => format!(
             "a message came out of order: {}",
-            spelled(&format!("{got_type:?}"))
+            split_words(&format!("{got_type:?}"))
         ),
         Error::InappropriateHandshakeMessage { got_type, .. } => format!(
             "a message came out of order: {}",
-            spelled(&format!("{got_type:?}"))
+            split_words(&format!("{got_type:?}"))
         ),
         Error::InconsistentKeys(_) => "the key does not match the certificate".to_owned(),
         Error::NoCertificatesPresented => "the other side sent no certificate".to_owned(),
@@ -41,7 +41,7 @@ pub fn of_tls(error: &Error) -> String {
         Error::PeerSentOversizedRecord => "a message of the other side is too long".to_owned(),
         // Our own text, which names the content of a file.
         Error::General(text) => text.clone(),
-        other => spelled(&format!("{other:?}")),
+        other => split_words(&format!("{other:?}")),
     }
 }
 
@@ -95,10 +95,10 @@ pub fn of_certificate(why: &CertificateError) -> String {
                     .to_owned()
             }
             Some(webpki::Error::UnsupportedCertVersion) => "it is not of version 3".to_owned(),
-            Some(why) => spelled(&format!("{why:?}")),
+            Some(why) => split_words(&format!("{why:?}")),
             None => "it cannot be verified".to_owned(),
         },
-        other => spelled(&format!("{other:?}")),
+        other => split_words(&format!("{other:?}")),
     }
 }
 
@@ -119,7 +119,7 @@ pub fn of_handshake(error: &std::io::Error) -> String {
 
 /// Splits the name of a variant into words: `NoCipherSuitesInCommon` becomes `no cipher suites in
 /// common`.
-fn spelled(variant: &str) -> String {
+fn split_words(variant: &str) -> String {
     let name = variant.split(|c: char| !c.is_ascii_alphanumeric()).next();
     let mut words = String::new();
     let mut previous = 'A';

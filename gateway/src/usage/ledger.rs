@@ -16,15 +16,15 @@ use crate::usage::meter::UsageSender;
 
 /// Interval between writes. With the meters' quarter of a second and the write itself, the delay
 /// stays below a second.
-const WRITE_EVERY: Duration = Duration::from_millis(500);
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 /// Delay after a failed write.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Rows per transaction, which bounds the waiting time of other writers.
-const ROWS_AT_ONCE: usize = 2_000;
+const ROWS_PER_TRANSACTION: usize = 2_000;
 /// Maximum of pairs of key and hour that wait for an unreachable store, about 100 MB.
 const MAX_PENDING: usize = 1_000_000;
 /// Timeout for the workers' last counts, and again for writing them.
-const LAST_COUNTS: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 const LAST_WRITE: Duration = Duration::from_secs(6);
 
 /// Collects usage and writes it to the store.
@@ -104,8 +104,8 @@ impl Ledger {
     pub async fn keep(mut self, store: StoreHandle, mut stopped: watch::Receiver<()>) {
         // A panic loses the batch being written and nothing that follows.
         while let Err(panicked) = catch_panic(self.attend(&store, &mut stopped)).await {
-            log::error!("writing usage ended in {panicked}, and is taken up again");
-            sleep(RETRY_AFTER).await;
+            log::error!("writing usage ended in {panicked} and restarts");
+            sleep(RETRY_DELAY).await;
         }
         self.finish(store.get()).await;
     }
@@ -124,7 +124,7 @@ impl Ledger {
                         Some(store) => self.write(store).await,
                         None => false,
                     };
-                    next_write = if written { begun + WRITE_EVERY } else { Instant::now() + RETRY_AFTER };
+                    next_write = if written { begun + WRITE_INTERVAL } else { Instant::now() + RETRY_DELAY };
                 }
                 _ = stopped.changed() => return,
             }
@@ -132,7 +132,7 @@ impl Ledger {
     }
 
     async fn finish(mut self, store: Option<&Store>) {
-        let deadline = Instant::now() + LAST_COUNTS;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         while let Ok(Some(page)) = timeout_at(deadline, self.pages.recv()).await {
             self.collect(page);
         }
@@ -195,8 +195,10 @@ impl Ledger {
         // The unsent batch has the last number.
         self.write_batch(store, &writer, 0).await?;
         let rows = std::mem::take(&mut self.pending).into_sorted();
-        for (index, part) in rows.chunks(ROWS_AT_ONCE).enumerate() {
-            let left = rows.get((index + 1) * ROWS_AT_ONCE..).unwrap_or_default();
+        for (index, part) in rows.chunks(ROWS_PER_TRANSACTION).enumerate() {
+            let left = rows
+                .get((index + 1) * ROWS_PER_TRANSACTION..)
+                .unwrap_or_default();
             self.batches += 1;
             self.unsent = part.to_vec();
             if let Err(error) = self.write_batch(store, &writer, left.len()).await {

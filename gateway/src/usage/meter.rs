@@ -10,7 +10,7 @@ use crate::keys::KeyUsage;
 use crate::usage::UsagePage;
 
 /// Interval between hand-overs. With the ledger's interval, no count stays in memory for a second.
-const HAND_OVER_EVERY: Duration = Duration::from_millis(250);
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Counts the requests of one worker.
 ///
@@ -49,7 +49,7 @@ impl UsageMeter {
 /// Hands over periodically until the meter is dropped.
 async fn hand_over_often(counted: Weak<Counted>) {
     loop {
-        actix_rt::time::sleep(HAND_OVER_EVERY).await;
+        actix_rt::time::sleep(HAND_OVER_INTERVAL).await;
         match counted.upgrade() {
             Some(counted) => counted.hand_over(),
             None => return,

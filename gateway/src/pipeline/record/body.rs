@@ -75,7 +75,7 @@ impl Exchange {
     }
 
     /// Records a truncated response that the client did not cause.
-    fn broke_off(&mut self, broken: BrokenAnswer) {
+    fn record_truncation(&mut self, broken: BrokenAnswer) {
         log::warn!(
             "request {} for {:?}: the answer broke off: {}",
             self.request_id().as_str(),
@@ -157,7 +157,7 @@ impl MessageBody for RecordedBody {
         Poll::Ready(match next {
             Some(Ok(chunk)) => {
                 exchange.bytes_out += chunk.len() as u64;
-                exchange.tell_progress();
+                exchange.count_progress();
                 Some(Ok(chunk))
             }
             None => {
@@ -176,7 +176,7 @@ impl MessageBody for RecordedBody {
                     let cause = seen.map_or_else(|| fault.to_string(), |seen| seen.to_string());
                     exchange.cause = Some(cause.into());
                 } else {
-                    exchange.broke_off(BrokenAnswer::of(&*error));
+                    exchange.record_truncation(BrokenAnswer::of(&*error));
                 }
                 Some(Err(error))
             }

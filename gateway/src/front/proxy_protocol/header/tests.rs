@@ -44,7 +44,7 @@ fn of(address: &str) -> Source {
 fn a_header_announces_whose_connection_it_is() {
     let unix = [&[b'/'; 216][..], &tlv(0x02, b"example.com")].concat();
     let with_tlvs = [&V4[..], &tlv(0x01, b"http/1.1"), &tlv(0xea, &[1; 21])].concat();
-    for (header, announced) in [
+    for (header, source) in [
         (
             b"PROXY TCP4 203.0.113.9 10.0.0.1 51008 443\r\n".to_vec(),
             of("203.0.113.9:51008"),
