@@ -143,12 +143,12 @@ impl Gateway {
             () = stop => {}
             ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         }
-        log::info!("stopping: finishing the requests that run");
+        log::info!("stopping: finishing the running requests");
         self.operations.begin_stop();
         tokio::select! {
             () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
-                log::warn!("stopping at once: requests that run are broken off");
+                log::warn!("stopping at once: aborting the running requests");
                 return Ok(());
             }
         }

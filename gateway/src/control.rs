@@ -177,7 +177,7 @@ impl Duties {
         } = self;
         let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
             let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
-            supervise("looking at the files of certificates", follow).await
+            supervise("watching the certificate files", follow).await
         }));
         let certificates = async {
             // None of them ends; without any, there is nothing to watch.
@@ -197,13 +197,13 @@ impl Duties {
             // this one.
             let _ = catch_panic(announce_once(&opened, &presence, &status, 0, &mut true)).await;
             if let Err(error) = opened.succeed(&presence).await {
-                log::warn!("gateways that listened here before are not forgotten: {error}");
+                log::warn!("cannot remove gateways that listened here before: {error}");
             }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = supervise("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
-                never = supervise("deleting what is not kept", async || prune(&opened, settings.keep).await) => match never {},
+                never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
@@ -211,7 +211,7 @@ impl Duties {
         let count = async || count_ending(&keys, &status).await;
         tokio::select! {
             outcome = follow_store => outcome,
-            never = supervise("counting keys that end soon", count) => match never {},
+            never = supervise("counting keys that expire soon", count) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
@@ -233,7 +233,7 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
         let counted =
             tokio::task::spawn_blocking(move || counted.count_ending(UnixMillis::now())).await;
         if let Err(error) = counted {
-            log::warn!("keys that end soon were not counted: {error}");
+            log::warn!("cannot count the keys that expire soon: {error}");
         }
         let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
         sleep(wait).await;
@@ -280,7 +280,7 @@ async fn open(
             let _ = tried.send(Ok(()));
         }
         if cause != told {
-            log::error!("the store cannot be opened, and is tried again: {cause}");
+            log::error!("cannot open the store, retrying: {cause}");
             told = cause;
         }
         sleep(wait).await;
@@ -403,10 +403,10 @@ async fn prune(store: &Store, keep: Keep) -> Infallible {
             Ok((0, 0)) => {}
             Ok((audit, usage)) => {
                 log::info!(
-                    "deleted {audit} rows of the audit and {usage} of usage: they are not kept for longer"
+                    "deleted {audit} rows of the audit and {usage} of usage beyond their retention"
                 );
             }
-            Err(error) => log::warn!("what is not kept cannot be deleted: {error}"),
+            Err(error) => log::warn!("cannot delete rows beyond their retention: {error}"),
         }
         sleep(PRUNE_INTERVAL).await;
     }
@@ -418,7 +418,7 @@ async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
         let wait = match store.measure(sizes).await {
             Ok(()) => MEASURE_INTERVAL,
             Err(error) => {
-                log::debug!("the store cannot be measured: {error}");
+                log::debug!("cannot count the rows of the store: {error}");
                 MEASURE_RETRY_DELAY
             }
         };
@@ -491,7 +491,7 @@ async fn announce_once(
         }
         Err(error) => {
             if std::mem::replace(succeeded, false) {
-                log::warn!("the store cannot be told how far this gateway has come: {error}");
+                log::warn!("cannot announce this gateway to the store: {error}");
             }
         }
     }

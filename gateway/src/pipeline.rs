@@ -299,7 +299,7 @@ fn route<'a>(
         });
         if !agree {
             return Err(Refusal::BadRequest(
-                "X-Forwarded-Host is no host, or one of another route than Host",
+                "X-Forwarded-Host is not a host, or leads to another route than Host",
             ));
         }
     }
@@ -311,7 +311,7 @@ fn route<'a>(
         NoRoute::NotFound => Refusal::NoRoute,
         NoRoute::MethodNotAllowed(methods) => Refusal::MethodNotAllowed(methods),
         NoRoute::Ambiguous => {
-            Refusal::AmbiguousPath("servers that read it otherwise find it under another route")
+            Refusal::AmbiguousPath("another reading of it leads to another route")
         }
     })
 }

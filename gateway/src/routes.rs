@@ -48,7 +48,7 @@ pub enum NoRoute {
     #[error("no route covers this host and path")]
     NotFound,
     /// Routes cover host and path for these methods only.
-    #[error("the routes of this path take other methods")]
+    #[error("the routes of this path accept other methods")]
     MethodNotAllowed(Vec<Method>),
     /// Readings of the path fall under different routes.
     #[error("readings of the path fall under different routes")]

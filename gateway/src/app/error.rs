@@ -27,9 +27,9 @@ pub enum StartError {
     #[error("the shared secret does not fit a header")]
     Secret,
     /// TLS cannot be set up.
-    #[error("cannot set TLS up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The system has no thread or no randomness.
-    #[error("the system refused what every process needs: {0}")]
+    #[error("the system refused a thread or randomness: {0}")]
     System(#[from] io::Error),
 }

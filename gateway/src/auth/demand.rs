@@ -41,7 +41,7 @@ pub enum Denial {
     #[error("{0}")]
     Malformed(MalformedKey),
     /// Well formed, but in no key table.
-    #[error("the key is gone")]
+    #[error("the key no longer exists")]
     Unknown,
     /// The key has expired.
     #[error("the key is expired")]
@@ -53,10 +53,10 @@ pub enum Denial {
     #[error("the key is disabled")]
     Disabled,
     /// The key may not be used from the client's address.
-    #[error("the key may not be used from this address any more")]
+    #[error("the key may no longer be used from this address")]
     Address,
     /// The route does not accept keys of this bucket.
-    #[error("the route takes no keys of this bucket")]
+    #[error("the route does not accept keys of this bucket")]
     Bucket,
     /// The key lacks a scope of the route.
     #[error("the key has lost a scope of the route")]

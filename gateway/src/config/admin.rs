@@ -130,7 +130,7 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
         section.problem(
             "name",
             "the tokens",
-            "it is missing: the audit calls the holder by it".to_owned(),
+            "it is missing: the audit records the holder by it".to_owned(),
         );
     }
     let before = section.problems().len();

@@ -161,7 +161,7 @@ fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
     if proxy_protocol && trusted.is_empty() && section.problems().len() == problems_before {
         let source = section.effective().last();
         let source = source.map_or(String::new(), |effective| effective.source.clone());
-        let message = "the header is believed from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
+        let message = "the header is accepted from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
         section.problem("proxy_protocol", &source, message);
     }
     (trusted, proxy_protocol)

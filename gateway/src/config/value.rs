@@ -327,8 +327,7 @@ parsed! {
 }
 
 impl Setting for crate::proxy::proxy_headers::ProxyHeader {
-    const ACCEPTED: &'static str =
-        "the name of a header by which proxies speak, such as \"CF-Connecting-IP\"";
+    const ACCEPTED: &'static str = "the name of a proxy header, such as \"CF-Connecting-IP\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text)

@@ -64,7 +64,7 @@ impl ServerPair {
         if !self.expiry_logged && has_expired(&self.pair) {
             self.expiry_logged = true;
             log::error!(
-                "certificate {} has expired while it was served: clients refuse it from now on",
+                "certificate {} expired while in use: clients refuse it from now on",
                 self.files.certificate.display()
             );
         }
@@ -89,14 +89,14 @@ impl ServerPair {
                 self.expiry_logged = has_expired(&pair);
                 (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
                 log::info!(
-                    "certificate {} was read again",
+                    "certificate {} was reloaded",
                     self.files.certificate.display()
                 );
                 true
             }
             Err(error) => {
                 self.refused = Some(found);
-                log::error!("a new certificate is refused, and the one before it goes on: {error}");
+                log::error!("rejected a new certificate, keeping the previous one: {error}");
                 false
             }
         }

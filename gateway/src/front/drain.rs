@@ -34,7 +34,7 @@ impl Drain {
         self.0.is_begun.store(true, Ordering::Relaxed);
         tokio::time::sleep(delay).await;
         server.pause().await;
-        log::info!("stopping: no more connections are taken");
+        log::info!("stopping: no more connections are accepted");
         tokio::time::sleep(GRACE_PERIOD).await;
         let time_out = async {
             // Well before the server cuts off what still runs, so that such an end is not taken for

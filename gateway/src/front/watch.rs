@@ -27,7 +27,7 @@ pub async fn follow(certificates: Arc<Certificates>, mut pairs: Vec<ServerPair>)
         });
         match looked.await {
             Ok(looked_at) => pairs = looked_at,
-            Err(error) => log::error!("certificates could not be looked at: {error}"),
+            Err(error) => log::error!("cannot check the certificate files: {error}"),
         }
     }
 }

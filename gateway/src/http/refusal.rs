@@ -164,7 +164,7 @@ refusals! {
     METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [Allow] {
         /// A method that is never proxied, or not by the routes of this path; `Allow` names those that are.
         MethodNotAllowed(_methods: Vec<Method>) =>
-            "The Allow header names the methods that are taken here.";
+            "The Allow header lists the accepted methods.";
     }
     REQUEST_TIMEOUT "request_timeout" "Request timeout" [Closes] {
         /// A head did not arrive in time.
@@ -182,13 +182,13 @@ refusals! {
     }
     EXPECTATION_FAILED "expectation_failed" "Expectation failed" [Closes] {
         /// An expectation other than `100-continue`.
-        ExpectationFailed => "The only expectation that is met is 100-continue.";
+        ExpectationFailed => "Only the expectation 100-continue is supported.";
     }
     TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
         /// The key has `listen.max_requests_in_flight_per_key` requests in flight, which is its own doing: other keys are
         /// served. 429 as rate limits of APIs answer it, so that no load balancer takes the gateway for a sick one.
         TooManyOfKey =>
-            "The API key has as many requests in flight as it may. Try again when one of them has ended.";
+            "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
@@ -232,7 +232,7 @@ refusals! {
     }
     LOOP_DETECTED "loop_detected" "Loop detected" [] {
         /// The request came through gateways of this kind eight times.
-        LoopDetected => "The request goes around in a loop.";
+        LoopDetected => "The request loops through this gateway.";
     }
 }
 

@@ -57,7 +57,7 @@ impl Target {
         let path_and_query = match head.uri.path_and_query() {
             // The asterisk form has no path to forward.
             Some(path) if path.as_str() == "*" => {
-                return Err(Refusal::BadRequest("the target * is not taken"));
+                return Err(Refusal::BadRequest("the target * is not supported"));
             }
             // Includes an absolute target without a path (RFC 9112, section 3.2.1).
             Some(path) if path.as_str() == "/" => PathAndQuery::from_static("/"),

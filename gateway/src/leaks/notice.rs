@@ -15,7 +15,7 @@ pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
     };
     let place = leak.url.as_deref().unwrap_or("an unknown place");
     let done = match action {
-        LeakAction::Notified => "nothing was done, as its bucket says",
+        LeakAction::Notified => "no action, by the policy of its bucket",
         LeakAction::Ending => "it ends after the grace period of its bucket",
         LeakAction::Revoked => "it is revoked",
         LeakAction::AlreadyRefused => "it was refused already",

@@ -16,7 +16,7 @@ pub enum FoundKey<'k> {
 
 /// The place contains a key. Does not repeat it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the key stands in it; say where it was found without the key")]
+#[error("it contains the key; describe the place without the key")]
 pub struct KeyInPlace;
 
 /// Returns `text` unless it contains this key or any of this gateway's own form, plain or escaped.

@@ -82,13 +82,13 @@ pub enum Unverified {
     #[error("no public keys are configured (leaks.github_keys)")]
     NotConfigured,
     /// Displaced by newer reports while it was arriving.
-    #[error("{MAX_CONCURRENT_REPORTS} others began to arrive while it did")]
+    #[error("{MAX_CONCURRENT_REPORTS} newer reports displaced it")]
     Busy,
     /// Not from GitHub.
     #[error(transparent)]
     NotFromGithub(#[from] NotFromGithub),
     /// The keys cannot be fetched at the moment.
-    #[error("the public keys cannot be had: {0}")]
+    #[error("cannot get the public keys: {0}")]
     Unavailable(String),
 }
 

@@ -337,7 +337,7 @@ impl Drop for Exchange {
         if self.ending == Ending::ClientGone && !is_the_clients && self.tally.cuts_off() {
             self.ending = Ending::TimeLimit;
             self.cause
-                .get_or_insert_with(|| "it ran for longer than listen.drain_timeout".into());
+                .get_or_insert_with(|| "it took longer than listen.drain_timeout".into());
         }
         if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
             self.origin_wait = self.failed_origin_wait();

@@ -38,7 +38,7 @@ impl Failure {
             | Self::TimedOut(cause)
             | Self::BadAnswer(cause)
             | Self::OutOfSockets(cause) => cause.clone(),
-            Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
+            Self::Overloaded => "every target is at its limit of requests in flight".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!(
                     "the origin's guard answered {mark}: do gateway and origin have the same SHARED_SECRET?"

@@ -232,10 +232,10 @@ pub enum InvalidProxyHeader {
     #[error("is no header name of letters, digits and \"-\"")]
     Malformed,
     /// The gateway sets it itself.
-    #[error("is written by the gateway, which believes `listen.trusted_proxies` about it")]
+    #[error("is set by the gateway itself, which trusts `listen.trusted_proxies` about it")]
     Written,
     /// Not in the table: it passes anyway, or never.
-    #[error("is none of the headers by which proxies speak, and no setting decides about it")]
+    #[error("is not a known proxy header, so no setting applies to it")]
     Other,
 }
 

@@ -163,7 +163,7 @@ impl Upstream {
             let (name, after, period) =
                 (&self.name, self.policy.eject_after, self.policy.eject_for);
             log::warn!(
-                "upstream {name:?}: target {target} is left out for {} after {after} failed connections in a row: {cause}",
+                "upstream {name:?}: target {target} is ejected for {} after {after} failed connections in a row: {cause}",
                 humantime::format_duration(period)
             );
         }

@@ -41,21 +41,21 @@ counts! {
     /// Counters of one worker; they outlive it.
     WorkerCounts {
         refusals: Counter "postern_refusals_total" ["code": Refusal::CODES]
-            "Answers in the origin's place, by code.";
+            "Responses of the gateway itself, by code.";
         faults: Counter "postern_client_faults_total" ["fault": ClientFault::NAMES]
-            "Connections that were ended for what the client sent or did not take, by the first fault.";
+            "Connections closed for a fault of the client, by the first fault.";
         causes: Counter "postern_credentials_refused_total" ["cause": Cause::NAMES]
             "Requests whose credential was refused, by the cause in the access log.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
-            "Responses that did not reach their end, by the side that broke off.";
+            "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"
-            "Answers in which the origin sent the shared secret back; it was removed.";
+            "Responses in which the origin echoed the shared secret, which was removed.";
         connections: Counter "postern_connections_total"
             "Connections of clients, after their handshake.";
         open_connections: Gauge "postern_open_connections"
-            "Connections of clients that are open.";
+            "Open connections of clients.";
         open_streams: Gauge "postern_open_streams" ["kind": StreamKind::NAMES]
-            "Upgraded connections and event streams that are open.";
+            "Open upgraded connections and event streams.";
     }
 }
 

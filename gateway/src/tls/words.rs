@@ -9,21 +9,18 @@ pub fn of_tls(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(why) => of_certificate(why),
         Error::AlertReceived(alert) => {
-            format!(
-                "the other side ended it: {}",
-                split_words(&format!("{alert:?}"))
-            )
+            format!("the peer ended it: {}", split_words(&format!("{alert:?}")))
         }
         Error::PeerIncompatible(why) => format!(
-            "both sides have nothing in common: {}",
+            "there is no common choice: {}",
             split_words(&format!("{why:?}"))
         ),
         Error::PeerMisbehaved(why) => format!(
-            "the other side broke the protocol: {}",
+            "the peer violated the protocol: {}",
             split_words(&format!("{why:?}"))
         ),
         Error::InvalidMessage(why) => format!(
-            "the other side does not speak TLS, or its message was damaged: {}",
+            "the peer does not speak TLS, or its message was damaged: {}",
             split_words(&format!("{why:?}"))
         ),
         Error::InappropriateMessage { got_type, .. } => format!(
@@ -35,10 +32,10 @@ pub fn of_tls(error: &Error) -> String {
             split_words(&format!("{got_type:?}"))
         ),
         Error::InconsistentKeys(_) => "the key does not match the certificate".to_owned(),
-        Error::NoCertificatesPresented => "the other side sent no certificate".to_owned(),
-        Error::NoApplicationProtocol => "the other side does not speak HTTP/1.1".to_owned(),
-        Error::DecryptError => "a message of the other side cannot be decrypted".to_owned(),
-        Error::PeerSentOversizedRecord => "a message of the other side is too long".to_owned(),
+        Error::NoCertificatesPresented => "the peer sent no certificate".to_owned(),
+        Error::NoApplicationProtocol => "the peer does not speak HTTP/1.1".to_owned(),
+        Error::DecryptError => "a message of the peer cannot be decrypted".to_owned(),
+        Error::PeerSentOversizedRecord => "a message of the peer is too long".to_owned(),
         // Our own text, which names the content of a file.
         Error::General(text) => text.clone(),
         other => split_words(&format!("{other:?}")),
@@ -111,7 +108,7 @@ pub fn of_handshake(error: &std::io::Error) -> String {
     match tls {
         Some(error) => of_tls(error),
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "the other side closed the connection".to_owned()
+            "the peer closed the connection".to_owned()
         }
         None => error.to_string(),
     }
@@ -165,19 +162,19 @@ mod tests {
         for (error, words) in [
             (
                 Error::AlertReceived(AlertDescription::HandshakeFailure),
-                "the other side ended it: handshake failure",
+                "the peer ended it: handshake failure",
             ),
             (
                 Error::AlertReceived(AlertDescription::UnknownCA),
-                "the other side ended it: unknown ca",
+                "the peer ended it: unknown ca",
             ),
             (
                 Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
-                "both sides have nothing in common: no cipher suites in common",
+                "there is no common choice: no cipher suites in common",
             ),
             (
                 Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests),
-                "the other side broke the protocol: too many key update requests",
+                "the peer violated the protocol: too many key update requests",
             ),
             (
                 certificate(CertificateError::ExpiredContext {

@@ -163,7 +163,7 @@ impl Ledger {
             == 0
         {
             log::error!(
-                "usage is being lost: {} pairs of key and hour are waiting for the store",
+                "dropping usage: {} pairs of key and hour are waiting for the store",
                 self.max_pending
             );
         }
@@ -252,7 +252,7 @@ impl Ledger {
     fn tell_failing(&mut self, error: &StoreError) {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
-            log::warn!("usage cannot be written to the store; it adds up in memory: {error}");
+            log::warn!("cannot write usage to the store, accumulating it in memory: {error}");
         }
     }
 }

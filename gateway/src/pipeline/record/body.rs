@@ -77,7 +77,7 @@ impl Exchange {
     /// Records a truncated response that the client did not cause.
     fn record_truncation(&mut self, broken: BrokenAnswer) {
         log::warn!(
-            "request {} for {:?}: the answer broke off: {}",
+            "request {} for {:?}: the response broke off: {}",
             self.request_id().as_str(),
             self.path().in_log(),
             broken.cause

@@ -135,7 +135,7 @@ enum Unwell {
     NoConnection(io::Error),
     #[error(transparent)]
     NoTls(OriginFault),
-    #[error("no TLS to origins is set up")]
+    #[error("TLS to origins is not configured")]
     TlsNotSetUp,
     #[error("no answer: {0}")]
     NoAnswer(#[from] io::Error),

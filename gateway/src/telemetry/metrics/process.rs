@@ -24,7 +24,7 @@ pub fn write(page: &mut Page, started_at_seconds: f64) {
     page.known(
         "process_max_fds",
         Kind::Gauge,
-        "Most file descriptors that may be open.",
+        "Maximum number of open file descriptors.",
         getrlimit(Resource::Nofile).current,
     );
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
