@@ -273,7 +273,6 @@ impl Setting for PublicUrl {
     }
 }
 
-/// Name of a token.
 struct TokenName(String);
 
 impl Setting for TokenName {

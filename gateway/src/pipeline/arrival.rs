@@ -22,7 +22,6 @@ pub(super) struct Arrival {
     pub(super) at: SystemTime,
     /// Start of the latency measurement (monotonic).
     pub(super) begun: Instant,
-    /// Request id.
     pub(super) request_id: RequestId,
     /// Client and peer address.
     pub(super) address: ClientAddress,

@@ -193,7 +193,6 @@ impl OriginProcess {
         (self.child.wait().unwrap(), self.log.join("\n"))
     }
 
-    /// Peak memory in bytes.
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
