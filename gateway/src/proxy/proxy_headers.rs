@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     /// Names that a row matches: the row itself, and the row with a suffix.
-    fn spoken(row: &str) -> Vec<String> {
+    fn matching_names(row: &str) -> Vec<String> {
         row.strip_suffix('*').map_or_else(
             || vec![row.to_owned()],
             |prefix| {
@@ -317,7 +317,7 @@ mod tests {
             let prefix = rows[0].strip_suffix('*').unwrap_or("\n");
             assert!(!rows[1].starts_with(prefix), "{rows:?}");
         }
-        for name in TABLE.iter().flat_map(|row| spoken(row)) {
+        for name in TABLE.iter().flat_map(|row| matching_names(row)) {
             assert!(is_proxy_header(&name), "{name}");
         }
         assert!(WRITTEN.iter().all(|name| is_proxy_header(name)));

@@ -150,7 +150,7 @@ impl Ledger {
 
     fn collect(&mut self, page: UsagePage) {
         page.into_iter().for_each(|row| self.add(&row));
-        self.tell_pending(0);
+        self.publish_pending(0);
     }
 
     fn add(&mut self, row: &KeyUsage) {
@@ -173,11 +173,11 @@ impl Ledger {
     /// pending again.
     async fn write(&mut self, store: &Store) -> bool {
         if let Err(error) = self.write_all(store).await {
-            self.tell_pending(0);
-            self.tell_failing(&error);
+            self.publish_pending(0);
+            self.report_failure(&error);
             return false;
         }
-        self.tell_pending(0);
+        self.publish_pending(0);
         if std::mem::take(&mut self.failing) {
             log::info!("usage is written to the store again");
         }
@@ -234,7 +234,7 @@ impl Ledger {
                 page = self.pages.recv(), if meters_are_there => match page {
                     Some(page) => {
                         page.into_iter().for_each(|row| self.add(&row));
-                        self.tell_pending(left);
+                        self.publish_pending(left);
                     }
                     None => meters_are_there = false,
                 },
@@ -242,14 +242,14 @@ impl Ledger {
         }
     }
 
-    fn tell_pending(&self, being_written: usize) {
+    fn publish_pending(&self, being_written: usize) {
         self.status.pending.store(
             (self.pending.len() + self.unsent.len() + being_written) as u64,
             Ordering::Relaxed,
         );
     }
 
-    fn tell_failing(&mut self, error: &StoreError) {
+    fn report_failure(&mut self, error: &StoreError) {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
             log::warn!("cannot write usage to the store, accumulating it in memory: {error}");
@@ -286,7 +286,7 @@ mod tests {
         ] {
             ledger.add(&usage(key, at));
         }
-        ledger.tell_pending(0);
+        ledger.publish_pending(0);
         let status = ledger.status();
         assert_eq!((status.pending(), status.lost()), (2, 10));
         let requests: u64 = ledger
