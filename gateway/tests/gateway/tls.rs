@@ -382,7 +382,9 @@ fn certificates_are_read_again_when_they_change_and_bad_ones_are_refused_once() 
     );
     std::fs::remove_file(process.directory.path().join("pair.crt")).unwrap();
     eventually("the loss is logged", || {
-        process.log().contains("keeping the previous one: pair.crt: cannot be read")
+        process
+            .log()
+            .contains("keeping the previous one: pair.crt: cannot be read")
     });
     assert_eq!(
         shown(&authority, process.public, "localhost"),
