@@ -375,7 +375,7 @@ fn certificates_are_read_again_when_they_change_and_bad_ones_are_refused_once() 
         shown(&authority, process.public, "localhost") == Ok(new.der())
     });
     assert_eq!(
-        process.log().matches("is refused").count(),
+        process.log().matches("rejected a new certificate").count(),
         1,
         "{}",
         process.log()
