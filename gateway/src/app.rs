@@ -1,4 +1,4 @@
-//! Wiring: the only place that knows every part. It binds, opens the store, and starts the two planes.
+//! Wiring, the only place that knows every part: binds, opens the store, and starts the two planes.
 
 mod admin_listener;
 mod data_plane;
@@ -33,10 +33,10 @@ use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::tls::HTTP_1_1;
 use crate::usage::ledger::Ledger;
 
-/// How long the last lines of the access log may take to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Timeout for writing the last lines of the access log.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A gateway that is bound and runs.
+/// A bound and running gateway.
 pub struct Gateway {
     public_address: SocketAddr,
     admin_address: SocketAddr,
@@ -51,10 +51,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Binds both listeners, opens the store and starts to load the keys. Must run inside an actix system.
+    /// Binds both listeners, opens the store and starts to load the keys. Must run inside an actix
+    /// system.
     ///
     /// # Errors
-    /// What is missing to start.
+    /// Why the gateway cannot start.
     pub async fn build(mut settings: Settings) -> Result<Self, StartError> {
         descriptors::fit(&mut settings);
         let public_listener = listen(settings.listen.address, "listen.address")?;
@@ -87,7 +88,7 @@ impl Gateway {
         let page = shared.metrics_page(&policy, ledger_status, writer.map(LogWriter::lost));
         let operations = shared.operations(&settings, matches!(admin_front, Front::Tls(_)));
         let data_plane = DataPlane::new(&shared, &settings, policy, usage, writer.cloned());
-        let judge = data_plane.clone();
+        let forward_auth = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(
             admin_listener,
@@ -95,7 +96,7 @@ impl Gateway {
             admin_front,
             operations.clone(),
             page,
-            judge,
+            forward_auth,
         )?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on {admin_scheme}://{admin_address}");
@@ -113,20 +114,20 @@ impl Gateway {
         })
     }
 
-    /// Where clients connect.
+    /// Address of the public listener.
     #[must_use]
     pub fn public_address(&self) -> SocketAddr {
         self.public_address
     }
 
-    /// Where operators connect.
+    /// Address of the admin listener.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// Serves until `stop` resolves; then lets connections come to their end, as [`Drain::stop`] says, and returns. Once
-    /// `stop_now` resolves it waits no longer.
+    /// Serves until `stop` resolves, then drains connections as [`Drain::stop`] describes. Stops
+    /// waiting once `stop_now` resolves.
     ///
     /// # Errors
     /// A listener failed.
@@ -142,12 +143,12 @@ impl Gateway {
             () = stop => {}
             ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         }
-        log::info!("stopping: finishing the requests that run");
+        log::info!("stopping: finishing the running requests");
         self.operations.begin_stop();
         tokio::select! {
             () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
-                log::warn!("stopping at once: requests that run are broken off");
+                log::warn!("stopping at once: aborting the running requests");
                 return Ok(());
             }
         }
@@ -161,8 +162,9 @@ impl Gateway {
         self.control.stop();
         if let Some((writer, thread)) = self.access_log {
             drop(writer);
-            // The workers' ends of the queue are gone with them, so the thread ends once all is written; unless nobody reads.
-            finish(&thread, LAST_LINES);
+            // The workers' senders are dropped, so the thread ends after the last line, unless the
+            // reader has stalled.
+            finish(&thread, LOG_FLUSH_TIMEOUT);
         }
         log::info!("stopped");
         ended.and(admin_ended)

@@ -1,4 +1,5 @@
-//! Who is calling, and whether that lets them in: from the request's credential to a [`Caller`], or a denial that says why.
+//! Authentication and authorisation: from the request's credential to a [`Caller`] or a denial with
+//! its reason.
 
 pub mod admin_token;
 pub mod api_key;
@@ -9,22 +10,22 @@ use std::net::IpAddr;
 
 use crate::keys::{CallerAddress, KnownKey};
 
-/// Who is calling, proven.
+/// Proven identity of the caller.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// The holder of a key that is valid now.
+    /// Holder of a key that is valid now.
     Key(KnownKey),
     /// Nobody in particular, on a route that takes requests without a key.
     Anonymous,
 }
 
-/// Tells callers apart in one word: by their keys, and those without one by their addresses. Two may look the same; one never looks
-/// like two, except that it has two keys or two addresses. Says nothing of a key to who has it not.
+/// One-word tag that tells callers apart: keys by digest, anonymous callers by address. Two callers
+/// may share a tag; one key from one address has one tag only. Reveals nothing of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerTag(u64);
 
 impl CallerTag {
-    /// The tag of `caller`, who calls from `address`.
+    /// Tag of `caller` at `address`.
     #[must_use]
     pub fn of(caller: &Caller, address: CallerAddress) -> Self {
         let bits = match (caller, address) {
@@ -32,7 +33,7 @@ impl CallerTag {
             (Caller::Anonymous, CallerAddress::Known(IpAddr::V4(address))) => {
                 u64::from(address.to_bits())
             }
-            // One site has a whole /64 (RFC 6177), and so many addresses.
+            // One site has a whole /64 (RFC 6177), and so 2^64 addresses.
             (Caller::Anonymous, CallerAddress::Known(IpAddr::V6(address))) => {
                 u64::try_from(address.to_bits() >> 64).unwrap_or_default()
             }
@@ -41,7 +42,7 @@ impl CallerTag {
         Self(bits | 1 << 63)
     }
 
-    /// As a word that is never 0.
+    /// The tag as a word that is never 0.
     pub(crate) fn word(self) -> u64 {
         self.0
     }

@@ -1,8 +1,8 @@
-//! Settings: defaults, then the file, then the environment. Whatever is wrong is reported at once, each problem with
+//! Settings: defaults, then the file, then the environment. Reports all problems at once, each with
 //! its path, its source and what is accepted.
 //!
-//! [`reader`] takes the settings out of the layers, [`value`] says what texts each kind of setting accepts, and
-//! [`settings`] is the list of them all.
+//! [`reader`] takes the settings out of the merged layers, [`value`] parses the texts of each kind
+//! of setting, and [`settings`] lists them all.
 
 pub mod admin;
 mod file;
@@ -24,23 +24,24 @@ use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{Settings, StoreSettings, key_prefix};
 use crate::keys::Prefix;
 
-/// The file that is read when none is named and it is there.
+/// Settings file that is read, if present, when none is named.
 pub const DEFAULT_FILE: &str = "gateway.toml";
-/// What the name of a variable begins with that sets `section.key`: `GATEWAY__SECTION__KEY`.
+/// Prefix of the environment variables for `section.key`: `GATEWAY__SECTION__KEY`.
 pub const VARIABLE_PREFIX: &str = "GATEWAY__";
 
-/// Variables of their own name, the setting each stands for, and whether it is a secret that also comes as `NAME_FILE`.
+/// Variables outside this scheme: name, setting, and whether it is a secret, for which `NAME_FILE`
+/// works too.
 const NAMED_VARIABLES: [(&str, &str, bool); 2] = [
     ("ORIGIN_URL", "origin.url", false),
     ("DATABASE_URL", "store.url", true),
 ];
 
-/// The variables of the process, as an argument, so that tests pass their own.
+/// Environment variables, passed as an argument so that tests can use their own.
 #[derive(Debug, Default, Clone)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
-    /// The variables of this process.
+    /// Variables of this process.
     #[must_use]
     pub fn of_process() -> Self {
         Self(std::env::vars_os().collect())
@@ -50,7 +51,7 @@ impl Environment {
         self.0.get(std::ffi::OsStr::new(name)).cloned()
     }
 
-    /// Reads a secret from `name` or the file that `name_FILE` names.
+    /// Reads a secret from `name` or from the file named in `name_FILE`.
     fn secret(&self, name: &str, problems: &mut Problems) -> Option<zeroize::Zeroizing<String>> {
         source::resolve(name, |name| self.variable(name), |path| std::fs::read(path))
             .unwrap_or_else(|error| {
@@ -71,20 +72,20 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
     }
 }
 
-/// Everything that `gateway serve` needs.
+/// Loads all settings of `gateway serve`.
 ///
 /// # Errors
-/// Every problem there is, not just the first.
+/// All problems, not just the first.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
     read(file, environment, |reader| {
         Settings::read(reader, environment)
     })
 }
 
-/// What the commands that work on the store need; problems of other settings do not stop them.
+/// Loads the settings of the commands that use the store; ignores problems elsewhere.
 ///
 /// # Errors
-/// Every problem of these settings.
+/// All problems of these settings.
 pub fn load_store(
     file: Option<&Path>,
     environment: &Environment,
@@ -96,10 +97,10 @@ pub fn load_store(
     })
 }
 
-/// What keys begin with; all that the commands need that look at a key without a store.
+/// Loads the key prefix, for commands that parse a key without a store.
 ///
 /// # Errors
-/// Every problem of this setting.
+/// All problems of this setting.
 pub fn load_prefix(file: Option<&Path>, environment: &Environment) -> Result<Prefix, Problems> {
     read(file, environment, |reader| {
         let prefix = key_prefix(reader);
@@ -108,10 +109,10 @@ pub fn load_prefix(file: Option<&Path>, environment: &Environment) -> Result<Pre
     })
 }
 
-/// Where a gateway with these settings listens for operators, and what it shows there.
+/// Loads the address and the certificates of the admin listener.
 ///
 /// # Errors
-/// Every problem of these settings.
+/// All problems of these settings.
 pub fn load_admin_door(
     file: Option<&Path>,
     environment: &Environment,
@@ -123,7 +124,7 @@ pub fn load_admin_door(
     })
 }
 
-/// The settings in force as TOML, each with its source; secrets come redacted.
+/// Formats the effective settings as TOML, each with its source; secrets are redacted.
 #[must_use]
 pub fn show(effective: &[Effective]) -> String {
     let mut text = String::new();
@@ -163,7 +164,7 @@ fn read<T>(
     }
 }
 
-/// The sources, lowest first; defaults stand in [`settings`].
+/// Sources, lowest precedence first; [`settings`] holds the defaults.
 struct Layers {
     file: Option<PathBuf>,
     variables: BTreeMap<String, String>,
@@ -197,7 +198,7 @@ impl Layers {
             let Some(setting) = name.strip_prefix(VARIABLE_PREFIX) else {
                 continue;
             };
-            // What reads the variables would take a name apart, or repeat it in its errors.
+            // The environment reader would split such a name or repeat it in errors.
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if setting.is_empty() || !setting.bytes().all(is_plain) {
                 problems.add(
@@ -211,7 +212,7 @@ impl Layers {
             }
             let name = name.as_ref();
             match value.to_str() {
-                // Set to nothing is not set.
+                // An empty variable counts as unset.
                 Some("") => {}
                 Some(value) => {
                     variables.insert(name.to_owned(), value.to_owned());
@@ -288,7 +289,8 @@ impl Layers {
         }
         match builder.build().and_then(|layers| layers.cache.into_table()) {
             Ok(table) => table,
-            // What it says may quote the file or a variable, so it is not repeated. Where the file is wrong was told above.
+            // The message may quote the file or a variable, so it is not repeated. The check above
+            // has reported the position.
             Err(config::ConfigError::FileParse { .. }) => {
                 let source = self
                     .file

@@ -1,5 +1,5 @@
-//! The control plane: a thread with a runtime of its own that keeps everything current that requests read. Nothing of
-//! the data plane waits for it.
+//! Control plane: a thread with its own runtime that keeps current whatever requests read. The data
+//! plane never waits for it.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +16,7 @@ use crate::config::settings::StoreSettings;
 use crate::front::certificates::{Certificates, ServerPair};
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
-use crate::panics::{caught, kept_up};
+use crate::panics::{catch_panic, supervise};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
 use crate::store::snapshot::{self, Origin, SnapshotKey};
@@ -27,79 +27,82 @@ use crate::store::{
 use crate::tls::origin::OriginTls;
 use crate::usage::ledger::Ledger;
 
-/// How long to wait before a store that cannot be reached is tried again: at first, and at most.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-/// How often a gateway says that it is there while nobody waits for it, and at most, however young its table has to be.
+/// Delay before an unreachable store is tried again: the first, and the longest.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// Interval of the heartbeats while nobody waits for this gateway; also its upper bound, whatever
+/// the maximum table age is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-const HEARTBEAT_AT_MOST_EVERY: Duration = Duration::from_millis(50);
-/// How often the table is saved while it changes, and while it does not.
-const SAVE_AT_MOST_EVERY: Duration = Duration::from_secs(5);
-/// The least and the most time between two counts of the keys that end soon.
-const COUNT_AT_MOST_EVERY: Duration = Duration::from_secs(1);
-const COUNT_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-const SAVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-/// How often what is not kept is deleted, and how long after the start first.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
-const FIRST_PRUNE_AFTER: Duration = Duration::from_secs(1);
-/// How often the rows of the store are counted.
-const MEASURE_EVERY: Duration = Duration::from_mins(5);
-/// From a count that failed to the next one.
-const MEASURE_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How long saying goodbye may take.
+const MIN_HEARTBEAT: Duration = Duration::from_millis(50);
+/// Interval between snapshots while the table changes, and while it does not.
+const MIN_SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest and longest interval between counts of the keys that expire soon.
+const MIN_COUNT_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_COUNT_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval of the retention sweep, and its first delay after the start.
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+const FIRST_PRUNE_DELAY: Duration = Duration::from_secs(1);
+/// Interval between counts of the store's rows.
+const MEASURE_INTERVAL: Duration = Duration::from_mins(5);
+/// Delay after a failed count.
+const MEASURE_RETRY_DELAY: Duration = Duration::from_secs(10);
+/// Timeout of the farewell to the store.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The thread. Stop it to end what it does; dropping this leaves it to the end of the process.
+/// The control thread. [`stop`](Self::stop) ends it; dropping this leaves it running until the
+/// process ends.
 pub struct ControlPlane {
     stop: channel::Sender<()>,
     thread: JoinHandle<()>,
 }
 
-/// Why the control plane did not start.
+/// The control plane did not start.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// The store cannot be opened, now or later.
+    /// The store can be opened neither now nor later.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The system has no randomness to give.
+    /// The system has no randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The system has no thread to give.
+    /// The system has no thread left.
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
-/// What the control plane looks after.
+/// Input of the control plane.
 pub struct Duties {
-    /// Where the store is.
+    /// Store settings.
     pub settings: StoreSettings,
-    /// Where it is put once it is open.
+    /// Receives the store once it is open.
     pub store: StoreHandle,
-    /// What its snapshot is proven with.
+    /// Key that authenticates the snapshot.
     pub snapshot_key: SnapshotKey,
-    /// How much there is in it.
+    /// Row counts of the store.
     pub sizes: Arc<StoreSizes>,
-    /// The table that follows it.
+    /// Table that follows the store.
     pub keys: Arc<KeyTable>,
-    /// How current that is.
+    /// Freshness of the table.
     pub status: Arc<FeedStatus>,
-    /// What other gateways and the command line know this one by.
+    /// Name of this gateway, for other gateways and the command line.
     pub name: String,
-    /// Where it listens, so that whoever listened there before is known to be gone.
+    /// Listener id; a predecessor with the same listener is known to be gone.
     pub listener: Option<String>,
-    /// The certificates of the listeners with their files.
+    /// Certificates of the listeners, with their files.
     pub certificates: Vec<(Arc<Certificates>, Vec<ServerPair>)>,
-    /// The upstreams whose targets are checked.
+    /// Upstreams with health-checked targets.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// How those at `https` are spoken to.
+    /// TLS settings of `https` targets.
     pub origin_tls: Option<OriginTls>,
 }
 
 impl ControlPlane {
-    /// Starts the thread, which also keeps `ledger`. Returns once the store is open, or is known to be away.
+    /// Starts the thread, which also runs `ledger`. Returns once the store is open or found
+    /// unreachable.
     ///
     /// # Errors
-    /// The store can never be opened as it is: it is no database, or a newer one, or its password is wrong.
+    /// The store can never be opened: not a database, a newer schema, or a wrong password.
     pub async fn start(ledger: Ledger, duties: Duties) -> Result<Self, ControlError> {
         let (stop, mut stopped) = channel::channel(());
         let presence = Presence {
@@ -123,15 +126,15 @@ impl ControlPlane {
                     tokio::select! {
                         done = duties.attend(presence, tried) => match done {
                             Ok(never) => match never {},
-                            // The first try has told of it.
+                            // The first attempt has reported the error.
                             Err(NotOpened) => return,
                         },
                         _ = stopped.changed() => {}
                     }
                     if let Some(store) = store.get() {
-                        // One that does not hear of it knows the gateway by its silence.
+                        // Without the farewell, the store notices the silence instead.
                         let _ = timeout(FAREWELL, store.leave(&id)).await;
-                        // What the workers counted last is written before the store is closed.
+                        // The workers' last counts are written before the store closes.
                         let _ = ledger.await;
                         store.close().await;
                     }
@@ -143,14 +146,14 @@ impl ControlPlane {
         Ok(Self { stop, thread })
     }
 
-    /// Ends the thread, and waits for it.
+    /// Stops the thread and waits for it.
     pub fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-/// The first try has failed for good, and [`ControlPlane::start`] knows why.
+/// The first attempt failed for good; [`ControlPlane::start`] has the reason.
 struct NotOpened;
 
 impl Duties {
@@ -174,10 +177,10 @@ impl Duties {
         } = self;
         let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
             let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
-            kept_up("looking at the files of certificates", follow).await
+            supervise("watching the certificate files", follow).await
         }));
         let certificates = async {
-            // None of them ends; without any there is nothing to look at.
+            // None of them ends; without any, there is nothing to watch.
             let _: Vec<Infallible> = certificates.await;
             std::future::pending::<Infallible>().await
         };
@@ -190,64 +193,65 @@ impl Duties {
                 || restore(&settings, &snapshot_key, &keys, &status, &mut restored);
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
-            // Before it lets anyone in: who waits for all gateways has to know of this one.
-            let _ = caught(tell(&opened, &presence, &status, 0, &mut true)).await;
+            // Before any request is admitted: a command that waits for all gateways has to know of
+            // this one.
+            let _ = catch_panic(announce_once(&opened, &presence, &status, 0, &mut true)).await;
             if let Err(error) = opened.succeed(&presence).await {
-                log::warn!("gateways that listened here before are not forgotten: {error}");
+                log::warn!("cannot remove gateways that listened here before: {error}");
             }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = kept_up("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
-                never = kept_up("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
-                never = kept_up("deleting what is not kept", async || prune(&opened, settings.keep).await) => match never {},
-                never = kept_up("measuring the store", async || measure(&opened, &sizes).await) => match never {},
+                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
+                never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
+                never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
         let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
         let count = async || count_ending(&keys, &status).await;
         tokio::select! {
             outcome = follow_store => outcome,
-            never = kept_up("counting keys that end soon", count) => match never {},
-            never = kept_up("checking the targets of upstreams", check) => match never {},
+            never = supervise("counting keys that expire soon", count) => match never {},
+            never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
     }
 }
 
-/// Counts the keys that end soon: once they are loaded, when they change and as time goes by, and never for more than a
+/// Counts the keys that expire soon: after loading, after changes and periodically, using at most a
 /// hundredth of the time.
 async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
     let mut reached = status.reached();
     loop {
         if !keys.is_loaded() {
-            sleep(COUNT_AT_MOST_EVERY).await;
+            sleep(MIN_COUNT_INTERVAL).await;
             continue;
         }
         reached.mark_unchanged();
         let (begun, counted) = (Instant::now(), Arc::clone(keys));
-        // On a thread of its own: a million keys take a while.
+        // On a blocking thread: a million keys take a while.
         let counted =
             tokio::task::spawn_blocking(move || counted.count_ending(UnixMillis::now())).await;
         if let Err(error) = counted {
-            log::warn!("keys that end soon were not counted: {error}");
+            log::warn!("cannot count the keys that expire soon: {error}");
         }
-        let wait = (begun.elapsed() * 100).clamp(COUNT_AT_MOST_EVERY, COUNT_AT_LEAST_EVERY);
+        let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
         sleep(wait).await;
-        let _ = timeout(COUNT_AT_LEAST_EVERY - wait, reached.changed()).await;
+        let _ = timeout(MAX_COUNT_INTERVAL - wait, reached.changed()).await;
     }
 }
 
-/// Opens the store, however long that takes, once the first try has shown that it can be done, or that the gateway
-/// `may_start_without` it.
+/// Opens the store, retrying for ever once the first attempt has shown that it can work, or that
+/// the gateway `may_start_without` it.
 async fn open(
     settings: &StoreSettings,
     tried: oneshot::Sender<Result<(), StoreError>>,
     may_start_without: impl FnOnce() -> bool,
 ) -> Result<Store, NotOpened> {
     let mut may_start_without = Some(may_start_without);
-    let (mut tried, mut wait, mut told) = (Some(tried), RETRY_AFTER, String::new());
+    let (mut tried, mut wait, mut told) = (Some(tried), RETRY_DELAY, String::new());
     loop {
-        let error = match kept_up("opening the store", async || {
+        let error = match supervise("opening the store", async || {
             Store::open(&settings.url).await
         })
         .await
@@ -276,15 +280,15 @@ async fn open(
             let _ = tried.send(Ok(()));
         }
         if cause != told {
-            log::error!("the store cannot be opened, and is tried again: {cause}");
+            log::error!("cannot open the store, retrying: {cause}");
             told = cause;
         }
         sleep(wait).await;
-        wait = (wait * 2).min(RETRY_AT_LEAST_EVERY);
+        wait = (wait * 2).min(MAX_RETRY_DELAY);
     }
 }
 
-/// Fills the table from the snapshot, if there is one to be used.
+/// Fills the table from a usable snapshot, if any.
 fn restore(
     settings: &StoreSettings,
     key: &SnapshotKey,
@@ -316,23 +320,24 @@ fn restore(
     }
 }
 
-/// What stands in the file.
+/// State of the snapshot file.
 struct Saved {
     revision: i64,
     known_at: UnixMillis,
 }
 
-/// Whether the table, which has this revision and was last known to be as the store at `known_at`, has to be saved. While the
-/// store is away it never has, so that its age is told whenever the gateway starts again.
+/// Whether the table has to be saved, given its revision and the time `known_at` when it last
+/// matched the store. Never while the store is unreachable, so that the next start sees the true
+/// age.
 fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
     saved.is_none_or(|saved| {
-        // Either way: the machine's clock may have been set back.
+        // Absolute difference: the machine's clock may have been set back.
         let between = Duration::from_millis(known_at.0.abs_diff(saved.known_at.0));
-        saved.revision != revision || between >= SAVE_AT_LEAST_EVERY
+        saved.revision != revision || between >= MAX_SAVE_INTERVAL
     })
 }
 
-/// Saves the table now and then, when it has changed or is still known to be right.
+/// Saves the table periodically if it changed or is confirmed as current.
 async fn save(
     settings: &StoreSettings,
     key: &SnapshotKey,
@@ -349,7 +354,7 @@ async fn save(
             of,
             turns,
         } = reached.borrow_and_update().clone();
-        // Before the table is read: it may be newer than that, and is never older.
+        // Read before the table: the table may be newer than this time, never older.
         let known_at = status
             .known_at(UnixMillis::now())
             .filter(|known_at| is_due(saved.as_ref(), revision, *known_at));
@@ -361,13 +366,13 @@ async fn save(
                 mark: of.mark.to_string(),
             };
             let (to, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
-            // On a thread of its own: changes are not to wait for the disk.
+            // On a blocking thread: changes must not wait for the disk.
             match tokio::task::spawn_blocking(move || {
                 snapshot::save(&to, &key, &keys, &origin, known_at)
             })
             .await
             {
-                // Part of what was written may be of another history.
+                // The file may mix two histories.
                 Ok(Ok(())) if reached.borrow().turns != turns => {
                     let _ = std::fs::remove_file(&path);
                     saved = None;
@@ -377,66 +382,67 @@ async fn save(
                 Err(error) => log::warn!("the snapshot was not saved: {error}"),
             }
         }
-        sleep(SAVE_AT_MOST_EVERY).await;
+        sleep(MIN_SAVE_INTERVAL).await;
         if saved
             .as_ref()
             .is_some_and(|saved| saved.revision == reached.borrow().revision)
         {
-            let _ = timeout(SAVE_AT_LEAST_EVERY, reached.changed()).await;
+            let _ = timeout(MAX_SAVE_INTERVAL, reached.changed()).await;
         }
     }
 }
 
-/// Deletes what is older than it is kept, again and again.
+/// Periodically deletes rows beyond their retention.
 async fn prune(store: &Store, keep: Keep) -> Infallible {
     if keep == Keep::default() {
         return std::future::pending().await;
     }
-    sleep(FIRST_PRUNE_AFTER).await;
+    sleep(FIRST_PRUNE_DELAY).await;
     loop {
         match store.prune(keep).await {
             Ok((0, 0)) => {}
             Ok((audit, usage)) => {
                 log::info!(
-                    "deleted {audit} rows of the audit and {usage} of usage: they are not kept for longer"
+                    "deleted {audit} rows of the audit and {usage} of usage beyond their retention"
                 );
             }
-            Err(error) => log::warn!("what is not kept cannot be deleted: {error}"),
+            Err(error) => log::warn!("cannot delete rows beyond their retention: {error}"),
         }
-        sleep(PRUNE_EVERY).await;
+        sleep(PRUNE_INTERVAL).await;
     }
 }
 
-/// Counts what there is in the store, again and again.
+/// Periodically counts the rows of the store.
 async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
     loop {
         let wait = match store.measure(sizes).await {
-            Ok(()) => MEASURE_EVERY,
+            Ok(()) => MEASURE_INTERVAL,
             Err(error) => {
-                log::debug!("the store cannot be measured: {error}");
-                MEASURE_AGAIN_AFTER
+                log::debug!("cannot count the rows of the store: {error}");
+                MEASURE_RETRY_DELAY
             }
         };
         sleep(wait).await;
     }
 }
 
-/// Tells the store again and again that this gateway is there, and how far it has come: at once where somebody waits for that,
-/// and otherwise with the next heartbeat. Many gateways would else write more than all who change something.
+/// Periodically announces this gateway and its progress to the store: at once if somebody waits,
+/// otherwise with the next heartbeat. Many gateways would otherwise write more often than all
+/// administrators.
 async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
     let (mut reached, mut awaited) = (status.reached(), status.awaited());
-    let (mut is_told, mut confirmed, mut told_of) = (true, 0, None);
-    // Its silence is to mean something before its table is too old.
-    let heartbeat = presence.max_staleness.map_or(HEARTBEAT, |most| {
-        (most / 3).clamp(HEARTBEAT_AT_MOST_EVERY, HEARTBEAT)
-    });
+    let (mut succeeded, mut confirmed, mut announced_to) = (true, 0, None);
+    // The silence must be noticed before the table is too old.
+    let heartbeat = presence
+        .max_staleness
+        .map_or(HEARTBEAT, |most| (most / 3).clamp(MIN_HEARTBEAT, HEARTBEAT));
     let mut beat = Instant::now() + heartbeat;
     loop {
-        let (revision, of) = going_by(&reached.borrow_and_update(), store);
+        let (revision, of) = position_in(&reached.borrow_and_update(), store);
         let wanted = *awaited.borrow_and_update();
         let is_waited_for = wanted > confirmed && revision >= wanted;
-        // In another file, or another history, what was told last means nothing.
-        if !is_waited_for && of == told_of {
+        // After a change of file or history, the last announcement is void.
+        if !is_waited_for && of == announced_to {
             // The senders live as long as `status`.
             let is_news = tokio::select! {
                 () = sleep_until(beat) => false,
@@ -447,19 +453,19 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
                 continue;
             }
         }
-        let (revision, of) = going_by(&reached.borrow(), store);
-        if tell(store, presence, status, revision, &mut is_told).await {
-            (confirmed, told_of) = (revision, of);
+        let (revision, of) = position_in(&reached.borrow(), store);
+        if announce_once(store, presence, status, revision, &mut succeeded).await {
+            (confirmed, announced_to) = (revision, of);
         } else {
-            sleep(RETRY_AFTER).await;
+            sleep(RETRY_DELAY).await;
         }
         beat = Instant::now() + heartbeat;
     }
 }
 
-/// The change of `store` that the table has, and in which file, or on which server, and history that is one; 0 while it is of
-/// another.
-fn going_by(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
+/// The table's position in the history of `store`, with the file or server that the position
+/// belongs to; 0 while the table follows another one.
+fn position_in(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
     let of = reached.of.as_ref().map(|of| of.generation);
     match of.filter(|generation| *generation == store.generation()) {
         Some(generation) => (reached.revision, Some((generation, reached.turns))),
@@ -467,28 +473,29 @@ fn going_by(reached: &Reached, store: &Store) -> (i64, Option<(u64, u64)>) {
     }
 }
 
-/// Tells the store, and says whether that went well; what goes wrong is logged once until it goes well again.
-async fn tell(
+/// Announces to the store and returns whether that succeeded; logs the first of several failures.
+async fn announce_once(
     store: &Store,
     presence: &Presence,
     status: &FeedStatus,
     revision: i64,
-    is_told: &mut bool,
+    succeeded: &mut bool,
 ) -> bool {
-    // Before the store notes the moment: the gateway must not trust its word for longer than others do.
+    // Taken before the store's own time: the gateway must not trust the store for longer than
+    // others do.
     let begun = std::time::Instant::now();
     match store.announce(presence, revision).await {
         Ok(()) => {
             status.announced(begun);
-            *is_told = true;
+            *succeeded = true;
         }
         Err(error) => {
-            if std::mem::replace(is_told, false) {
-                log::warn!("the store cannot be told how far this gateway has come: {error}");
+            if std::mem::replace(succeeded, false) {
+                log::warn!("cannot announce this gateway to the store: {error}");
             }
         }
     }
-    *is_told
+    *succeeded
 }
 
 #[cfg(test)]
@@ -503,7 +510,7 @@ mod tests {
         };
         for (saved, revision, known_at, due) in [
             (None, 7, 1_000_000, true),
-            // The store is away: however much later it is, it was heard of last when it was.
+            // The store is unreachable: the last contact stays the last, however much time passes.
             (Some(&saved), 7, 1_000_000, false),
             (Some(&saved), 7, 1_000_001, false),
             (Some(&saved), 7, 1_059_999, false),

@@ -1,4 +1,4 @@
-//! What `fuzz/` runs: each function reads any bytes with a parser, and panics where a property of it does not hold.
+//! Fuzz targets for `fuzz/`: each function parses arbitrary bytes and panics if a property fails.
 
 use std::io::Cursor;
 
@@ -10,10 +10,10 @@ use crate::store::snapshot;
 use crate::wire::chunked::{ChunkLimits, ChunkScanner};
 use crate::wire::head::{HeadEnd, fields, is_token, split_first_line};
 
-/// The name of a target, by which its seeds are found, and what it does with an input.
+/// Name of a target, which is also that of its seeds, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// All targets.
 pub const TARGETS: [Target; 6] = [
     ("heads", heads),
     ("chunks", chunks),
@@ -23,7 +23,7 @@ pub const TARGETS: [Target; 6] = [
     ("snapshot", snapshot),
 ];
 
-/// A head ends in the same place however its bytes arrive, and its lines are all of it.
+/// A head ends at the same byte however its bytes arrive, and its lines are all of it.
 pub fn heads(data: &[u8]) {
     let whole = HeadEnd::default().find(data);
     let mut pieces = HeadEnd::default();
@@ -40,11 +40,11 @@ pub fn heads(data: &[u8]) {
         assert!(!field.name.is_empty() && field.name.iter().all(|byte| is_token(*byte)));
         assert!(!field.value.contains(&b'\n'));
     }
-    // The empty line is no field; it is the first one where there is nothing else.
+    // The empty line is no field; it comes first if there is no other line.
     assert!(length == end || length + 2 == end, "{length} of {end}");
 }
 
-/// A chunked body ends in the same place however its bytes arrive.
+/// A chunked body ends at the same byte however its bytes arrive.
 pub fn chunks(data: &[u8]) {
     for padded_sizes in [false, true] {
         let limits = ChunkLimits {
@@ -69,7 +69,7 @@ pub fn chunks(data: &[u8]) {
     }
 }
 
-/// What is one of our keys is found wherever it stands.
+/// An own key is found wherever it stands.
 pub fn tokens(data: &[u8]) {
     let prefix = Prefix::default();
     let is_taken = token::check_shape(data, &prefix).is_ok();
@@ -93,7 +93,7 @@ pub fn json_lines(data: &[u8]) {
     read_all(data, jsonl::rows(owned(data), Defaults::default()));
 }
 
-/// What is read of a snapshot is written again as the same.
+/// A snapshot that parses is written back unchanged.
 pub fn snapshot(data: &[u8]) {
     if let Ok(Some(written)) = snapshot::rewrite(data) {
         let again = snapshot::rewrite(&written);
@@ -105,7 +105,7 @@ fn owned(data: &[u8]) -> Cursor<Vec<u8>> {
     Cursor::new(data.to_vec())
 }
 
-/// Takes every row. There is at most one for each line, and one more for a header that is not accepted.
+/// Reads every row. There is at most one per line, plus one for a refused header.
 fn read_all(data: &[u8], rows: Rows) {
     let breaks = data.iter().filter(|byte| matches!(byte, b'\n' | b'\r'));
     let most = breaks.count() + 2;

@@ -1,4 +1,4 @@
-//! What a request means: its target, who sent it, and how it is refused.
+//! HTTP semantics of a request: target, client address, refusals.
 
 pub mod client_address;
 pub mod denied;

@@ -1,4 +1,4 @@
-//! Reports of keys that leaked, as others send them.
+//! Reports of leaked keys from other parties.
 
 pub mod github;
 pub mod notice;

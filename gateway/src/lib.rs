@@ -1,4 +1,5 @@
-//! Postern's gateway: authenticates API keys and proxies to the origin with a proof that the request came through.
+//! Postern's gateway: authenticates API keys and proxies requests to the origin, with proof that
+//! they came through.
 //!
 //! [`pipeline`] is the life of a request and the place to start reading; [`app`] wires the parts together.
 

@@ -1,10 +1,11 @@
-//! The `gateway` binary: the command line decides what it does.
+//! The `gateway` binary; the command line selects the command.
 
 use std::process::ExitCode;
 
 use postern_gateway::{cli, panics, tls};
 
-// A request makes some dozens of small allocations that live as long as it does; mimalloc serves them from the worker's own heap.
+// A request makes dozens of small allocations of its own lifetime; mimalloc serves them from the
+// worker's heap.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,8 @@
-//! What is left of a panic: where it was. It is a fault of this program, and costs the request that met it and no other; a
-//! duty of the background that meets one is taken up again.
+//! Panic handling: a panic costs only the request that met it, and a background duty is restarted.
+//! The log gets the source location.
 //!
-//! Its message may hold what a client sent, or a secret, so it is repeated only where it stands in the source as it is.
+//! The message may contain client data or a secret, so it is logged only if it is a literal of the
+//! source.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -15,84 +16,90 @@ use tokio::time::{Instant, sleep};
 
 use crate::telemetry::process_log;
 
-/// From a panic to the next try: the first time, and at most. A duty that has gone well for longer than that begins anew.
-const TAKEN_UP_AFTER: Duration = Duration::from_millis(100);
-const TAKEN_UP_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+/// Delay before a restart: the first, and the longest. A duty that ran well for longer than that
+/// starts over with the first.
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(5);
 
 thread_local! {
-    /// Where the last panic of the thread was, until somebody asks.
+    /// Location of the thread's last panic, until taken.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic that was caught.
+/// Panic that was caught.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Panicked {
-    place: Option<String>,
+    location: Option<String>,
 }
 
-/// Makes every panic of the process be told in one line of the log, in place of the message that Rust would print.
+/// Replaces Rust's panic output by one log line per panic.
 pub fn install_hook() {
-    panic::set_hook(Box::new(tell));
+    panic::set_hook(Box::new(report));
 }
 
-/// Runs `future` to its end, or to its panic. What it was in the middle of changing stays as it is: nothing that outlives it may
-/// depend on more than its own parts being whole.
+/// Runs `future` to completion or to its panic. A panic leaves partial changes behind, so whatever
+/// outlives the future must not depend on their consistency.
 ///
 /// # Errors
-/// It panicked.
-pub fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
-    // No `async fn`: it would hold the future twice, as its argument and as what it awaits.
+/// The future panicked.
+pub fn catch_panic<T>(
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Result<T, Panicked>> {
+    // No `async fn`, which would store the future twice: as its argument and as what it awaits.
     AssertUnwindSafe(future)
         .catch_unwind()
         .map(|ran| ran.map_err(Panicked::new))
 }
 
-/// Runs what `begin` makes, and again whenever it panics, until it ends; `duty` is what the log calls it.
-pub async fn kept_up<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
-    let mut wait = TAKEN_UP_AFTER;
+/// Runs the future of `begin` and restarts it after each panic, until it completes; `duty` is its
+/// name in the log.
+pub async fn supervise<T>(duty: &str, mut begin: impl AsyncFnMut() -> T) -> T {
+    let mut wait = MIN_RESTART_DELAY;
     loop {
         let begun = Instant::now();
-        let panicked = match caught(begin()).await {
+        let panicked = match catch_panic(begin()).await {
             Ok(ended) => return ended,
             Err(panicked) => panicked,
         };
-        log::error!("{duty} ended in {panicked}, and is taken up again");
-        if begun.elapsed() > TAKEN_UP_AT_LEAST_EVERY {
-            wait = TAKEN_UP_AFTER;
+        log::error!("{duty} ended in {panicked} and restarts");
+        if begun.elapsed() > MAX_RESTART_DELAY {
+            wait = MIN_RESTART_DELAY;
         }
         sleep(wait).await;
-        wait = (wait * 2).min(TAKEN_UP_AT_LEAST_EVERY);
+        wait = (wait * 2).min(MAX_RESTART_DELAY);
     }
 }
 
-/// As [`caught`], for what needs no waiting.
+/// Like [`catch_panic`], for synchronous code.
 ///
 /// # Errors
-/// It panicked.
-pub fn caught_in<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+/// The call panicked.
+pub fn catch_panic_sync<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     panic::catch_unwind(AssertUnwindSafe(call)).map_err(Panicked::new)
 }
 
 impl Panicked {
-    /// The one of this thread that was last. Its `message` is given up, see the module.
+    /// Takes the location of this thread's last panic. Discards `message`, see the module.
     fn new(message: Box<dyn Any + Send>) -> Self {
         drop(message);
-        Self { place: LAST.take() }
+        Self {
+            location: LAST.take(),
+        }
     }
 }
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(f, "a panic at {place}"),
-            // Somebody else's hook is installed, and has told.
+        match &self.location {
+            Some(location) => write!(f, "a panic at {location}"),
+            // Another hook is installed and has reported it.
             None => f.write_str("a panic"),
         }
     }
 }
 
-fn tell(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
+fn report(info: &PanicHookInfo<'_>) {
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let message = match info.payload().downcast_ref::<&'static str>() {
@@ -105,14 +112,14 @@ fn tell(info: &PanicHookInfo<'_>) {
     } else {
         String::new()
     };
-    let line = format!("a panic at {place}, in the thread {thread:?}: {message}{backtrace}");
+    let line = format!("a panic at {location}, in the thread {thread:?}: {message}{backtrace}");
     if log::log_enabled!(log::Level::Error) {
         log::error!("{line}");
     } else {
-        // Before there is a log, and where it is off: a fault of the program is never passed over.
-        process_log::say(&format!("gateway: {line}"));
+        // Also without a log, or with the log off: a program fault is never silent.
+        process_log::write_always(&format!("gateway: {line}"));
     }
-    LAST.set(Some(place));
+    LAST.set(Some(location));
 }
 
 #[cfg(test)]
@@ -122,7 +129,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_duty_that_panics_goes_on_with_what_it_had() {
         let mut rounds = Vec::new();
-        let ended = kept_up("the duty", async || {
+        let ended = supervise("the duty", async || {
             rounds.push(rounds.len());
             tokio::task::yield_now().await;
             assert!(rounds.len() > 2, "not yet");

@@ -4,8 +4,8 @@
 //! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
 //! ```
 //!
-//! Each stage takes what the ones before it have proven and returns what it proves itself, or a refusal. No stage
-//! waits for a database or takes a lock, and none reaches back.
+//! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
+//! stage waits for a database, takes a lock or calls an earlier one.
 
 mod arrival;
 pub mod forward_auth;
@@ -36,7 +36,7 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
-use crate::panics::{caught, caught_in};
+use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
 use crate::pipeline::record::Exchange;
@@ -46,12 +46,12 @@ pub use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
-use crate::proxy::retry::{Answer, HostHeader};
+use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
 
-/// Serves one request: runs it through the stages, and records how it ended. A panic on the way is refused like anything else
-/// that goes wrong: it costs this request and its connection.
+/// Serves one request: runs the stages and records the outcome. A panic is answered as a refusal
+/// and costs only this request and its connection.
 pub async fn serve(
     worker: Rc<Worker>,
     mut request: Request,
@@ -61,13 +61,13 @@ pub async fn serve(
     let mut exchange = Exchange::begin(&worker, &policy, &request, Some(&client));
     let mut payload = request.take_payload();
     if let Upgrade::To(_) = Upgrade::requested(request.head()) {
-        // What follows an offer is no body, also where the offer is ignored (RFC 9110, section 7.8).
+        // Bytes after an offer are no body, even if the offer is ignored (RFC 9110, section 7.8).
         payload = Payload::None;
     }
     let size = body_size(request.head(), &payload);
     let version = request.head().version;
-    let served = if health::is_asked(&policy, &request) {
-        // Every few seconds from every load balancer: counted, and no line but where it is refused.
+    let served = if health::is_health_check(&policy, &request) {
+        // Load balancers send these every few seconds: counted, but logged only when refused.
         health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
     } else {
         let ran = run(
@@ -79,7 +79,7 @@ pub async fn serve(
             payload,
             size,
         );
-        let answer = caught(ran).await;
+        let answer = catch_panic(ran).await;
         let answer = answer.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked)));
         answer.map(|answer| {
             exchange.end_origin_wait(answer.wait);
@@ -91,12 +91,12 @@ pub async fn serve(
         Err(refused) => exchange.refuse(refused, &policy.realm, size),
     };
     worker.drain.announce(&mut response);
-    fit(version, response)
+    adapt_to(version, response)
 }
 
-/// The response in a form that a client of `version` understands. HTTP/1.0 has no chunks, so a body of unknown length ends with
-/// the connection (RFC 9112, sections 6.1 and 6.3).
-fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
+/// Adapts the response to the client's HTTP version. HTTP/1.0 has no chunked coding, so closing the
+/// connection ends a body of unknown length (RFC 9112, sections 6.1 and 6.3).
+fn adapt_to(version: Version, mut response: Response<RecordedBody>) -> Response<RecordedBody> {
     if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
         response.head_mut().no_chunking(true);
         response
@@ -106,10 +106,11 @@ fn fit(version: Version, mut response: Response<RecordedBody>) -> Response<Recor
     response
 }
 
-/// Decides whether a client that asked first (`Expect: 100-continue`, RFC 9110, section 10.1.1) may send its body.
+/// Decides whether a client that sent `Expect: 100-continue` (RFC 9110, section 10.1.1) may send
+/// its body.
 ///
 /// # Errors
-/// The response to a request that would be refused; its body is not wanted.
+/// The response of a refused request; its body must not be sent.
 pub fn expect(
     worker: &Worker,
     request: Request,
@@ -118,11 +119,11 @@ pub fn expect(
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, &request, Some(client));
     let size = body_size(request.head(), &Payload::None);
-    let admitted = caught_in(|| {
-        if health::is_asked(&policy, &request) {
+    let admitted = catch_panic_sync(|| {
+        if health::is_health_check(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
-            admitted(worker, &policy, &mut exchange, &request, size).map(drop)
+            decide(worker, &policy, &mut exchange, &request, size).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
@@ -146,15 +147,16 @@ async fn run(
     client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
-) -> Result<Answer, Refused> {
+) -> Result<ForwardedResponse, Refused> {
     let Admitted {
         target,
         route,
         caller,
-    } = admitted(worker, policy, exchange, &request, size)?;
+    } = decide(worker, policy, exchange, &request, size)?;
     let upgrade = match Upgrade::requested(request.head()) {
+        // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
-        // A protocol of that name is spoken by nobody.
+        // No protocol has a name that contains a key.
         Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
         Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
@@ -168,7 +170,7 @@ async fn run(
         route,
         &caller,
     );
-    // Given back before the answer is awaited: the next request takes its room over.
+    // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
         HostHeader::Kept
@@ -187,7 +189,7 @@ async fn run(
             progress,
             idle_timeout: policy.tunnel_idle_timeout,
         };
-        // In a box: few requests leave HTTP, and all have room for this.
+        // Boxed: upgrades are rare, and every request future would reserve the space.
         let opening = Box::pin(upgrade::open(
             &worker.origins,
             &route.upstream,
@@ -220,22 +222,22 @@ async fn run(
     Ok(for_caller(answer, worker, policy, exchange, route, &caller))
 }
 
-/// A request that may go to the origin.
+/// A request that passed every check.
 struct Admitted<'a> {
     target: Target,
     route: &'a Arc<Route>,
     caller: Caller,
 }
 
-/// The stages that decide, from first to last.
-fn admitted<'a>(
+/// Runs the deciding stages in order, `identify` to `admit`.
+fn decide<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
 ) -> Result<Admitted<'a>, Refused> {
-    // Before any work is done for it: where there is too much already, refusing has to be cheap.
+    // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let target = identify(worker, policy, exchange.path(), request.head())?;
     let route = route(policy, request, &target, exchange.address())?;
@@ -243,7 +245,7 @@ fn admitted<'a>(
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let (since, headers) = (worker.streams.looks(), request.head().headers());
+    let (since, headers) = (worker.streams.generation(), request.head().headers());
     let presented = authenticate(headers, &worker.keys, &policy.prefix);
     let caller = authorise(presented, &route.demand, exchange)
         .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
@@ -256,7 +258,7 @@ fn admitted<'a>(
     })
 }
 
-/// What the request is about. One with a key in its URL is none.
+/// Parses the request target and refuses a key in the URL.
 fn identify(
     worker: &Worker,
     policy: &Policy,
@@ -273,8 +275,8 @@ fn identify(
     Ok(target)
 }
 
-/// Whether a key stands in `Host`: it is part of the URL too, and origins are told it. Looked at as it was sent, for keys of
-/// other systems may differ by case alone.
+/// Whether `Host` contains a key; `Host` is part of the URL and reaches the origin. Compares the
+/// raw bytes: foreign keys may differ by case alone.
 fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool {
     static HOST: HeaderName = header::HOST;
     head.headers.get(&HOST).is_some_and(|host| {
@@ -283,7 +285,7 @@ fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool
     })
 }
 
-/// Which route, and so which policy and which upstream, the request falls under.
+/// Selects the route, and with it policy and upstream.
 fn route<'a>(
     policy: &'a Policy,
     request: &Request,
@@ -292,17 +294,18 @@ fn route<'a>(
 ) -> Result<&'a Arc<Route>, Refusal> {
     let find = |host| policy.routes.find(request.method(), host, target.path());
     let found = find(target.host());
-    // What a trusted proxy says is passed on, so an origin may read this host in place of `Host`.
+    // Forwarding headers of a trusted proxy are passed on: an origin may prefer this host to
+    // `Host`.
     if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
         let agree = headers::forwarded_hosts(request.head().headers()).all(|host| {
             host.is_some_and(|host| {
-                // What is no host, origins could read as any.
+                // Origins may read an invalid host as any host.
                 (host.is_empty() || is_host(host.as_bytes())) && is_same(&find(host), &found)
             })
         });
         if !agree {
             return Err(Refusal::BadRequest(
-                "X-Forwarded-Host is no host, or one of another route than Host",
+                "X-Forwarded-Host is not a host, or leads to another route than Host",
             ));
         }
     }
@@ -314,12 +317,13 @@ fn route<'a>(
         NoRoute::NotFound => Refusal::NoRoute,
         NoRoute::MethodNotAllowed(methods) => Refusal::MethodNotAllowed(methods),
         NoRoute::Ambiguous => {
-            Refusal::AmbiguousPath("servers that read it otherwise find it under another route")
+            Refusal::AmbiguousPath("another reading of it leads to another route")
         }
     })
 }
 
-/// Whether the holder of the key that was presented is let in. A key that is there has to be valid, also where none is needed.
+/// Decides whether the presented key admits its holder. A key that is present must be valid, even
+/// on routes that need none.
 fn authorise(
     presented: Result<KnownKey, Denial>,
     demand: &Demand,
@@ -337,7 +341,7 @@ fn authorise(
     }
 }
 
-/// Whether there is room for the request.
+/// Enforces the body limit and the share of the caller.
 fn admit(
     policy: &Policy,
     exchange: &mut Exchange,
@@ -349,11 +353,11 @@ fn admit(
     {
         return Err(Refusal::BodyTooLarge(policy.max_body_bytes));
     }
-    // Last: who is refused for something else is in nobody's way.
+    // Last, so that a request refused for another reason takes no share.
     match caller {
         caller if exchange.charge(caller) => Ok(()),
         Caller::Key(_) => Err(Refusal::TooManyOfKey),
-        // The others without a key are no one that the client is.
+        // Anonymous requests share one limit; the client may not have caused the overload.
         Caller::Anonymous => Err(Refusal::Overloaded),
     }
 }
@@ -366,7 +370,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// It is written to its box once a request, and as many are held as there are requests in flight.
+    /// Each request in flight holds one future, moved to its box once.
     #[test]
     fn the_future_of_a_request_is_small() {
         let bytes = size_of_future(serve);

@@ -1,6 +1,7 @@
-//! Which route takes a request: by host, path and method. A route carries its policy and its upstream.
+//! Routing by host, path and method. A route carries its policy and its upstream.
 //!
-//! A route is found for every reading that an origin may have of a path ([`readings`]), and all of them have to agree.
+//! A request is routed once per possible reading of its path ([`readings`]); all readings must
+//! agree.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -15,58 +16,58 @@ use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
 use crate::proxy::Upstream;
 
-/// What a request is matched by and what then holds for it. `U` says where its requests go: a name in the settings, the upstream
-/// of that name once the gateway runs.
+/// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
+/// upstream itself once the gateway runs.
 #[derive(Debug, Clone)]
 pub struct Route<U = Arc<Upstream>> {
-    /// What logs call it.
+    /// Name in logs.
     pub name: Arc<str>,
-    /// Hosts that it answers to, in lower case and without a port; none means every host.
+    /// Hosts in lower case, without port; empty means every host.
     pub hosts: Vec<String>,
-    /// The path that it covers, and everything below.
+    /// Path prefix.
     pub path: PathPrefix,
-    /// Methods that it takes; none means every known one.
+    /// Accepted methods; empty means every known one.
     pub methods: Vec<Method>,
-    /// Where its requests go.
+    /// Upstream.
     pub upstream: U,
-    /// What its callers have to satisfy.
+    /// Conditions that callers must meet.
     pub demand: Demand,
-    /// Whether the origin sees the client's `Host` in place of its own.
+    /// Whether the origin gets the client's `Host` instead of its own.
     pub preserve_host: bool,
-    /// Whether the origin is sent the consumer's metadata.
+    /// Whether the consumer's metadata is sent to the origin.
     pub forward_metadata: bool,
-    /// Whether the origin's own address is taken off `Location` and `Content-Location`.
+    /// Whether the origin's own address is removed from `Location` and `Content-Location`.
     pub rewrite_location: bool,
-    /// Protocols that its clients may leave HTTP for.
+    /// Protocols that clients may upgrade to.
     pub upgrades: Vec<UpgradeProtocol>,
-    /// Whether paths pass that gateway and origin could read differently.
+    /// Whether ambiguous paths pass.
     pub allow_ambiguous_path: bool,
 }
 
-/// Why no route takes a request.
+/// Reason for not routing a request.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum NoRoute {
-    /// No route covers its host and path.
+    /// No route covers host and path.
     #[error("no route covers this host and path")]
     NotFound,
-    /// Routes do, for other methods: these.
-    #[error("the routes of this path take other methods")]
+    /// Routes cover host and path for these methods only.
+    #[error("the routes of this path accept other methods")]
     MethodNotAllowed(Vec<Method>),
-    /// Origins could read its path in ways that fall under different routes.
+    /// Readings of the path fall under different routes.
     #[error("readings of the path fall under different routes")]
     Ambiguous,
 }
 
-/// Whether every origin tells `/Admin` from `/admin`.
+/// Whether origins compare paths case-sensitively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathCase {
-    /// Every one does.
+    /// Every origin does.
     Sensitive,
-    /// Some do, and some do not: both readings count.
+    /// Some do and some do not: both readings count.
     Either,
 }
 
-/// The routes, most specific first.
+/// Routes, most specific first.
 #[derive(Debug, Clone)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
@@ -76,7 +77,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Orders `routes`: the longest path first, then those for named hosts, then those for named methods.
+    /// Sorts `routes`: longest path first, then those with hosts, then those with methods.
     #[must_use]
     pub fn new(mut routes: Vec<Route>, case: PathCase) -> Self {
         routes.sort_by_key(|route| {
@@ -104,22 +105,22 @@ impl Routes {
         }
     }
 
-    /// All of them, in the order in which they are tried.
+    /// Iterates in matching order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().map(|route| &**route)
     }
 
-    /// Whether hosts decide which policy a request falls under.
+    /// Whether any route depends on the host.
     #[must_use]
     pub fn depend_on_host(&self) -> bool {
         self.depend_on_host
     }
 
-    /// The route for a request. A `HEAD` falls under the route of `GET`, for origins answer it with the same handler
-    /// (RFC 9110, section 9.3.2).
+    /// Finds the route of a request. `HEAD` is routed as `GET`: origins serve both with the same
+    /// handler (RFC 9110, section 9.3.2).
     ///
     /// # Errors
-    /// That there is none, that there is one for other methods only, or that readings of the path disagree.
+    /// No route, a route for other methods only, or readings that disagree.
     pub fn find(&self, method: &Method, host: &str, path: &str) -> Result<&Arc<Route>, NoRoute> {
         let (host, path) = (host_name(host), path.as_bytes());
         let written = self.of_reading(method, host, path);
@@ -140,7 +141,7 @@ impl Routes {
         }
     }
 
-    /// The route for one reading of a path.
+    /// Finds the route for one reading of a path.
     fn of_reading(&self, method: &Method, host: &str, path: &[u8]) -> Result<&Arc<Route>, NoRoute> {
         let mut allowed = Vec::new();
         let mut all_written_so = true;
@@ -179,7 +180,7 @@ impl Routes {
 }
 
 impl<U> Route<U> {
-    /// A route for every host and method, with what holds where nothing else is said.
+    /// Creates a route with default policy for every host and method.
     #[must_use]
     pub fn new(name: &str, path: PathPrefix, upstream: U) -> Self {
         Self {
@@ -197,7 +198,7 @@ impl<U> Route<U> {
         }
     }
 
-    /// The same route with the upstream that `find` makes of what it names.
+    /// Replaces the upstream name by the upstream that `find` returns.
     #[must_use]
     pub fn with_upstream<V>(self, find: impl FnOnce(U) -> V) -> Route<V> {
         Route {
@@ -215,7 +216,7 @@ impl<U> Route<U> {
         }
     }
 
-    /// Whether it takes requests of this method.
+    /// Whether the route accepts the method.
     #[must_use]
     pub fn takes(&self, method: &Method) -> bool {
         let method = if *method == Method::HEAD {
@@ -227,7 +228,7 @@ impl<U> Route<U> {
     }
 }
 
-/// Whether two requests fall under the same route, or under none for the same reason.
+/// Whether two look-ups gave the same route, or failed for the same reason.
 #[must_use]
 pub fn is_same(one: &Result<&Arc<Route>, NoRoute>, other: &Result<&Arc<Route>, NoRoute>) -> bool {
     match (one, other) {
@@ -237,17 +238,17 @@ pub fn is_same(one: &Result<&Arc<Route>, NoRoute>, other: &Result<&Arc<Route>, N
     }
 }
 
-/// How a route's path covers a reading of a request's.
+/// How a route's path matches a reading of the request path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cover {
     /// Byte for byte.
     AsWritten,
-    /// Where case makes no difference, or a space is what `+` stands for.
+    /// Case-insensitively, or with a space for `+`.
     Loosely,
 }
 
-/// The path that a route covers, with everything below it: `/v1` covers `/v1` and `/v1/x`, not `/v10`. Every step of
-/// [`readings::STEPS`] leaves it as it is, so that it means the same to every origin.
+/// Path of a route and everything below: `/v1` covers `/v1` and `/v1/x`, not `/v10`. No step of
+/// [`readings::STEPS`] changes it, so it means the same to every origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPrefix(String);
 
@@ -259,10 +260,10 @@ pub struct PathPrefix(String);
 pub struct NotAPath(String);
 
 impl PathPrefix {
-    /// Takes the path of a route; a slash at its end makes no difference.
+    /// Parses a route path; a trailing slash makes no difference.
     ///
     /// # Errors
-    /// It does not begin with a slash, or has what would not match as it is written.
+    /// No leading slash, or a text that some origins read differently.
     pub fn parse(text: &str) -> Result<Self, NotAPath> {
         let trimmed = text.strip_suffix('/').unwrap_or(text);
         let is_literal =
@@ -277,7 +278,7 @@ impl PathPrefix {
         }
     }
 
-    /// How it covers a reading of a request's path.
+    /// How this prefix covers a reading of a request path.
     fn covers(&self, path: &[u8], case: PathCase) -> Option<Cover> {
         let (start, rest) = path.split_at_checked(self.0.len())?;
         if !matches!(rest.first(), None | Some(b'/')) {
@@ -289,21 +290,21 @@ impl PathPrefix {
         same_loosely(start, self.0.as_bytes(), case).then_some(Cover::Loosely)
     }
 
-    /// Whether it covers the path of `other`.
+    /// Whether this prefix covers the path of `other`.
     #[must_use]
     pub fn is_above(&self, other: &Self) -> bool {
         self.covers(other.0.as_bytes(), PathCase::Sensitive)
             .is_some()
     }
 
-    /// Whether an origin could take requests to this path for requests to `other`.
+    /// Whether an origin could confuse this path with `other`.
     #[must_use]
     pub fn is_loosely(&self, other: &Self, case: PathCase) -> bool {
         same_loosely(self.0.as_bytes(), other.0.as_bytes(), case)
     }
 }
 
-/// Whether some origin compares the two as the same.
+/// Whether some origin treats the two as equal.
 fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
     let folded = |byte: u8| match (byte, case) {
         (b' ', _) => b'+',
@@ -318,7 +319,7 @@ fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
 }
 
 impl Default for PathPrefix {
-    /// Every path.
+    /// Covers every path.
     fn default() -> Self {
         Self(String::new())
     }
@@ -330,7 +331,7 @@ impl fmt::Display for PathPrefix {
     }
 }
 
-/// A method that a route can name.
+/// Method that a route can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodName(pub Method);
 
@@ -342,10 +343,10 @@ pub struct MethodName(pub Method);
 pub struct NotAMethod(String);
 
 impl MethodName {
-    /// Takes a method as it stands in requests.
+    /// Parses a method as it stands in requests.
     ///
     /// # Errors
-    /// It is none of [`KNOWN_METHODS`].
+    /// Not one of [`KNOWN_METHODS`].
     pub fn parse(text: &str) -> Result<Self, NotAMethod> {
         KNOWN_METHODS
             .iter()
@@ -362,7 +363,7 @@ impl fmt::Display for MethodName {
     }
 }
 
-/// The name in `host`, without its port and without the dot that may end it: both are the same host.
+/// Strips the port and the trailing dot from `host`: neither changes the host.
 fn host_name(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

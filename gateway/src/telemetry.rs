@@ -1,4 +1,4 @@
-//! What operators see of the requests.
+//! Logs and metrics.
 
 pub mod access_log;
 pub mod log_writer;

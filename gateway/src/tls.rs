@@ -1,4 +1,4 @@
-//! TLS on both sides, with rustls: what is spoken, with which certificates, and who is believed. It opens no connections and
+//! TLS on both sides, with rustls: versions, certificates and trust. Opens no connection and
 //! decides no request.
 
 pub mod expiry;
@@ -12,18 +12,18 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
-/// The only application protocol here, named in the handshake (ALPN, RFC 7301).
+/// ALPN protocol of HTTP/1.1 (RFC 7301).
 pub(crate) const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// The one provider of cryptography of this program.
+/// Cryptography provider of the whole program.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Makes [`provider`] that of the process, for libraries that look for one there and panic when they find none, or two. First
-/// thing in `main`.
+/// Installs [`provider`] as the default of the process; libraries that look for a default panic
+/// without one. Call it first in `main`.
 pub fn install_provider() {
-    // An error means that there is one already.
+    // An error means that one is installed already.
     let _ = ring::default_provider().install_default();
 }

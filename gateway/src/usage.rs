@@ -1,7 +1,7 @@
-//! Usage on its way to the store: counted by the workers, collected and written by the control plane.
+//! Usage counts on their way to the store: workers count, the control plane collects and writes.
 //!
-//! A worker counts in memory of its own and hands the counts over some times a second; no request waits for anything.
-//! While the store is away, counts add up by key and hour.
+//! A worker counts in its own memory and hands over several times a second; no request waits. While
+//! the store is unreachable, counts accumulate by key and hour.
 
 pub mod ledger;
 pub mod meter;
@@ -14,7 +14,7 @@ use crate::keys::{Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
 #[derive(Debug, Default)]
 pub struct UsagePage(HashMap<(KeyId, Hour), Used>);
 
-/// What came together for one key in one hour.
+/// Usage of one key in one hour.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
     counts: UsageCounts,
@@ -22,32 +22,33 @@ struct Used {
 }
 
 impl UsagePage {
-    /// Adds up. Allocates nothing for a key and an hour that are there.
+    /// Adds usage. Allocates nothing for an existing key and hour.
     pub fn add(&mut self, more: &KeyUsage) {
         let used = self.0.entry((more.key, more.hour)).or_default();
         used.counts += more.counts;
         used.last_used_at = used.last_used_at.max(more.last_used_at);
     }
 
-    /// How many pairs of key and hour there are.
+    /// Number of pairs of key and hour.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is nothing.
+    /// Whether there is no usage.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this key and hour are there.
+    /// Whether this key and hour are present.
     #[must_use]
     pub fn has(&self, key: KeyId, hour: Hour) -> bool {
         self.0.contains_key(&(key, hour))
     }
 
-    /// Everything, by key and hour: who writes in the same order does not lock another out.
+    /// Returns all usage ordered by key and hour: a common lock order of all writers avoids
+    /// deadlocks.
     #[must_use]
     pub fn into_sorted(self) -> Vec<KeyUsage> {
         let mut rows: Vec<KeyUsage> = self.into_iter().collect();
@@ -55,7 +56,7 @@ impl UsagePage {
         rows
     }
 
-    /// The page, leaving an empty one with room for as much.
+    /// Takes the page and leaves an empty one of the same capacity.
     fn take(&mut self) -> Self {
         let next = HashMap::with_capacity(self.0.len());
         Self(std::mem::replace(&mut self.0, next))

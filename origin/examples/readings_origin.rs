@@ -1,9 +1,9 @@
-//! An origin on actix-web that says in `x-handler` which of its services took the request.
+//! An actix-web origin that names, in `x-handler`, the service that took the request.
 
 use actix_web::guard::{self, Guard};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Scope, web};
 
-/// Everything at and below `path`.
+/// Serves everything at and below `path`.
 fn covering(path: &str, name: &'static str) -> Scope {
     web::scope(path).default_service(web::to(move || async move { named(name) }))
 }
@@ -18,7 +18,7 @@ fn reads() -> impl Guard {
     guard::Any(guard::Get()).or(guard::Head())
 }
 
-/// The handler for what no path of its own takes: by host.
+/// Default handler, by host.
 async fn rest(request: HttpRequest) -> HttpResponse {
     let host = request.connection_info().host().to_owned();
     named(match host.split(':').next() {

@@ -1,5 +1,6 @@
-//! [`Caller`]: who is calling, as the gateway proved and forwarded it. It reads identity headers only behind
-//! [`RequireSharedSecret`](crate::RequireSharedSecret), and refuses what the gateway would never send.
+//! [`Caller`]: the caller's identity as the gateway proved and forwarded it. Reads identity headers
+//! only behind [`RequireSharedSecret`](crate::RequireSharedSecret), and refuses what the gateway
+//! never sends.
 
 use std::future::{Ready, ready};
 use std::str;
@@ -22,10 +23,10 @@ use thiserror::Error;
 use crate::guard::Proven;
 use crate::problem::Problem;
 
-/// Who sent a request that came through the gateway.
+/// Caller of a request that came through the gateway.
 ///
-/// Taken as an argument of a handler. There is one only where the guard let the request in: in an application that
-/// does not mount it, and on exempt paths, extraction fails with 500, so forgetting the guard opens nothing.
+/// Extractor for handlers. Succeeds only where the guard admitted the request. Without the guard,
+/// and on exempt paths, extraction fails with 500, so a forgotten guard opens nothing.
 ///
 /// ```
 /// use postern_origin::Caller;
@@ -44,25 +45,26 @@ pub struct Caller {
     request_id: Option<String>,
 }
 
-/// Whom a credential belongs to, and what it may do.
+/// Owner of a credential, and its permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Consumer {
-    /// The gateway's own id of the consumer. It never changes.
+    /// Gateway's id of the consumer. It never changes.
     pub id: String,
-    /// The consumer's name.
+    /// Consumer name.
     pub username: Option<String>,
-    /// The id that the team's own system gave the consumer.
+    /// Consumer id in the team's own system.
     pub custom_id: Option<String>,
-    /// What the credential may do, in the gateway's order.
+    /// Scopes of the credential, in the gateway's order.
     pub scopes: Vec<String>,
-    /// What the team stored with the consumer; only on routes that forward it.
+    /// Metadata that the team stored with the consumer; only on routes that forward it.
     pub metadata: Option<Value>,
-    /// The id of the credential that was used, for logs; never the credential.
+    /// Id of the credential, for logs; never the credential itself.
     pub credential_id: Option<String>,
 }
 
-/// Why there is no [`Caller`]. Both say that the deployment is wrong, not the client: only the gateway sets these headers.
+/// Why there is no [`Caller`]. Both variants are faults of the deployment, not of the client: only
+/// the gateway sets these headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CallerError {
     /// The guard did not prove this request: it is not mounted, or the path is exempt.
@@ -70,30 +72,30 @@ pub enum CallerError {
         "no caller is proven on this path: RequireSharedSecret is not mounted around it, or exempts it"
     )]
     Unproven,
-    /// An identity header that the gateway would not send.
+    /// An identity header that the gateway never sends.
     #[error("the header {name} {fault}")]
     Malformed {
-        /// The header's name.
+        /// Header name.
         name: &'static str,
-        /// What is wrong with it.
+        /// Problem with the header.
         fault: &'static str,
     },
 }
 
 impl Caller {
-    /// The consumer, or `None` when the gateway let the request in without a credential.
+    /// The consumer; `None` if the gateway admitted the request without a credential.
     #[must_use]
     pub fn consumer(&self) -> Option<&Consumer> {
         self.consumer.as_ref()
     }
 
-    /// Whether the gateway let the request in without a credential.
+    /// Whether the gateway admitted the request without a credential.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.consumer.is_none()
     }
 
-    /// The id of this request in both access logs and in the answer.
+    /// Request id, as in both access logs and in the response.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
@@ -111,7 +113,8 @@ impl Caller {
             }
         };
         let consumer = match single(headers, CONSUMER_ID)? {
-            // Beside the mark it says, as other proxies do, that there is none; alone it is a fault.
+            // An empty value is regular beside the anonymous mark, which forward-auth proxies send;
+            // alone it is a fault.
             Some("") if !anonymous => {
                 return Err(CallerError::Malformed {
                     name: CONSUMER_ID,
@@ -129,7 +132,8 @@ impl Caller {
                 credential_id: said(headers, CREDENTIAL_IDENTIFIER)?.map(str::to_owned),
             }),
             _ => {
-                // A scope or a name without an owner must not look like a caller who merely has no name.
+                // A scope or a name without an owner must not pass for a caller that merely lacks a
+                // name.
                 let belongs_to_a_consumer = [
                     CONSUMER_USERNAME,
                     CONSUMER_CUSTOM_ID,
@@ -208,13 +212,13 @@ impl CallerError {
     }
 }
 
-/// The value of a header that says nothing when it is empty: proxies that ask the gateway about a request pass on what the
-/// gateway has nothing to say about.
+/// Returns the value of a header, `None` if empty: forward-auth proxies copy the gateway's empty
+/// headers.
 fn said<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
     Ok(single(headers, name)?.filter(|value| !value.is_empty()))
 }
 
-/// The value of a header that may be there once.
+/// Returns the value of a header that may appear once.
 fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, CallerError> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
@@ -233,7 +237,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a s
     }
 }
 
-/// `a, b,c` (RFC 9110, 5.6.1: empty elements count for nothing).
+/// Splits `a, b,c` (RFC 9110, section 5.6.1: empty elements do not count).
 fn scopes(list: &str) -> Vec<String> {
     list.split(',')
         .map(str::trim)
@@ -253,7 +257,7 @@ fn metadata(encoded: &str) -> Result<Value, CallerError> {
     serde_json::from_slice(&json).map_err(|_| fault("holds no JSON"))
 }
 
-/// No part of the identity, so one that cannot be logged is left out instead of refused.
+/// Not part of the identity, so an id that cannot be logged is omitted instead of refused.
 fn request_id(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(REQUEST_ID);
     match (values.next(), values.next()) {

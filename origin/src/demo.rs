@@ -1,4 +1,5 @@
-//! The reference backend: small routes behind the guard that show, and let tests see, what arrives at an origin.
+//! The reference backend: small routes behind the guard that show, also to tests, what arrives at
+//! an origin.
 
 mod echo;
 mod events;
@@ -27,29 +28,30 @@ use crate::demo::events::Stopping;
 use crate::guard::RequireSharedSecret;
 use crate::problem::Problem;
 
-/// Where the reference backend listens when nothing else is said.
+/// Default listening address of the reference backend.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9000";
 /// The one path that needs no secret.
 pub const HEALTH_PATH: &str = "/healthz";
 
-/// Longer than any client keeps an idle connection, so that the gateway ends it and never writes into one that the
-/// origin is closing.
+/// Longer than any client keeps an idle connection, so that the gateway closes it and never writes
+/// into one that the origin is closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long answers may go on after the stop. Below the ten seconds that container runtimes wait before they kill.
+/// Time that responses may take after the stop. Below the ten seconds after which container
+/// runtimes kill.
 const DRAIN_SECONDS: u64 = 8;
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// `ORIGIN_LISTEN` holds something else than an address.
+/// `ORIGIN_LISTEN` is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "ORIGIN_LISTEN is {0:?}: an IP address with a port is needed, such as {DEFAULT_LISTEN} or [::1]:9000"
 )]
 pub struct ListenError(String);
 
-/// Reads the value of `ORIGIN_LISTEN`; nothing, also an empty text, means [`DEFAULT_LISTEN`]. Port 0 takes any free port.
+/// Parses `ORIGIN_LISTEN`; unset or empty means [`DEFAULT_LISTEN`]. Port 0 takes any free port.
 ///
 /// # Errors
-/// The text is no IP address with a port.
+/// The text is not an IP address with a port.
 pub fn parse_listen(text: Option<&str>) -> Result<SocketAddr, ListenError> {
     let text = text
         .filter(|text| !text.is_empty())
@@ -57,10 +59,10 @@ pub fn parse_listen(text: Option<&str>) -> Result<SocketAddr, ListenError> {
     text.parse().map_err(|_| ListenError(text.to_owned()))
 }
 
-/// Serves the reference backend on `listener` behind `guard` until `stop` is ready; then takes no more connections,
-/// ends event streams, and waits at most eight seconds for what is being answered.
+/// Serves the reference backend on `listener` behind `guard` until `stop` is ready. Then accepts no
+/// more connections, ends event streams, and waits at most eight seconds for running responses.
 ///
-/// Logs `listening on http://…` with the address really bound.
+/// Logs `listening on http://…` with the bound address.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -81,7 +83,7 @@ pub async fn run(
             .wrap(guard.clone())
     })
     .keep_alive(KEEP_ALIVE)
-    // Otherwise a stream goes on for a client that has left.
+    // Otherwise a stream continues for a client that has left.
     .h1_allow_half_closed(false)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
@@ -99,7 +101,7 @@ pub async fn run(
     }
 }
 
-/// One line for each request that the guard let in. The query stays out: people put secrets there.
+/// One line per admitted request. Omits the query: people put secrets there.
 fn access_log() -> Logger {
     Logger::new("%a %{method}xi %U %s %b bytes %D ms %{x-request-id}i")
         .custom_request_replace("method", |request| request.method().to_string())
@@ -119,7 +121,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/ws").route(web::get().to(websocket::echo)));
 }
 
-/// A resource that is read, by GET or HEAD.
+/// A resource for GET and HEAD.
 fn read<F, Args>(path: &str, handler: F) -> Resource
 where
     F: actix_web::Handler<Args>,
@@ -165,7 +167,7 @@ async fn slow(pause: web::Query<Pause>) -> HttpResponse {
 }
 
 async fn status(request: HttpRequest, code: web::Path<u16>) -> HttpResponse {
-    // Below 200 an answer is not final, and a client would wait for another one.
+    // A status below 200 is not final: a client would wait for another response.
     match StatusCode::from_u16(*code) {
         Ok(status) if (200..600).contains(&*code) => match status {
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {

@@ -1,5 +1,6 @@
-//! [`RequireSharedSecret`]: the middleware that lets in only what proves, with the shared secret, that it came through
-//! the gateway. It says whether a request may enter; who is calling is [`Caller`](crate::Caller)'s part.
+//! [`RequireSharedSecret`]: middleware that admits only requests with the shared secret, which
+//! proves that they came through the gateway. It decides whether a request may enter;
+//! [`Caller`](crate::Caller) identifies its caller.
 
 use std::ffi::OsString;
 use std::future::{Ready, ready};
@@ -24,12 +25,12 @@ const PREVIOUS: &str = "SHARED_SECRET_PREVIOUS";
 
 /// Middleware that refuses every request without the shared secret.
 ///
-/// Mount it **outermost**, that is with the last `wrap` of the `App`: it then decides before any body is read, before
-/// any other middleware logs a header, and on upgrades too.
+/// Mount it **outermost**, with the last `wrap` of the `App`: it then decides before any body is
+/// read, before any other middleware logs a header, and on upgrades too.
 ///
-/// The header `x-shared-secret` must be there exactly once, and its bytes must be one of the accepted secrets,
-/// compared in constant time. Every refusal is `application/problem+json` and carries `x-origin-guard`, by which the
-/// gateway tells it from an answer of the application:
+/// The header `x-shared-secret` must appear exactly once and match an accepted secret, byte for
+/// byte and in constant time. Every refusal is `application/problem+json` and carries
+/// `x-origin-guard`, which the gateway recognizes:
 ///
 /// | request | status | `detail` | `x-origin-guard` |
 /// |---|---|---|---|
@@ -37,27 +38,27 @@ const PREVIOUS: &str = "SHARED_SECRET_PREVIOUS";
 /// | no such header, or an empty one | 401 | `No secret provided` | `missing` |
 /// | another value, or the header more than once | 401 | `Invalid secret` | `invalid` |
 ///
-/// What comes behind it never sees the secret, in no spelling of the header's name. It sees the identity headers only
-/// under their own names and only on requests that brought the proof, and nothing else that begins with `x-consumer-` or
-/// `x-credential-`, so no client can plant one.
+/// Later services never see the secret, in any spelling of the header name. They see identity
+/// headers only under their exact names and only on proven requests, and nothing else that begins
+/// with `x-consumer-` or `x-credential-`, so no client can plant one.
 #[derive(Debug, Clone)]
 pub struct RequireSharedSecret {
     accepted: AcceptedSecrets,
     exempt: Vec<String>,
 }
 
-/// Why a guard could not be set up from the environment. No secret is in any of these.
+/// The guard could not be set up from the environment. Contains no secret.
 #[derive(Debug, Error)]
 pub enum GuardSetupError {
     /// The variable or its file cannot be read, or both are set.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The text was read and is no usable secret.
+    /// The text is not a usable secret.
     #[error("{name}: {cause}")]
     Secret {
-        /// The variable, without `_FILE`.
+        /// Variable, without `_FILE`.
         name: &'static str,
-        /// What is wrong with the text.
+        /// Problem with the text.
         cause: SecretError,
     },
 }
@@ -69,12 +70,12 @@ impl From<GuardSetupError> for io::Error {
     }
 }
 
-/// The guard's word that this request brought the proof. Only this crate can make or read one, so an extractor that
-/// finds it in a request's extensions knows that the guard stood in the way.
+/// Proof that the guard admitted this request. Only this crate can create or read one, so an
+/// extractor that finds it in the request extensions can rely on the guard.
 pub(crate) struct Proven(());
 
 impl RequireSharedSecret {
-    /// A guard that lets in whoever presents one of `accepted`. With none, it refuses everything.
+    /// Admits requests with one of the `accepted` secrets. With none, it refuses everything.
     #[must_use]
     pub fn new(accepted: AcceptedSecrets) -> Self {
         if accepted.is_empty() {
@@ -88,14 +89,14 @@ impl RequireSharedSecret {
         }
     }
 
-    /// A guard that accepts `SHARED_SECRET` and, while secrets are rotated, `SHARED_SECRET_PREVIOUS`, each from the
-    /// variable or from the file that the variable with `_FILE` at its end names.
+    /// Accepts `SHARED_SECRET` and, during a rotation, `SHARED_SECRET_PREVIOUS`, each from the
+    /// variable or from the file named in the variable with `_FILE` appended.
     ///
-    /// Without `SHARED_SECRET` the guard refuses everything, also when there is a previous secret: that one is about
-    /// to be retired, and nothing says what replaces it.
+    /// Without `SHARED_SECRET` the guard refuses everything, even with a previous secret: that one
+    /// is being retired, and its replacement is missing.
     ///
     /// # Errors
-    /// A secret that is set and cannot be used: too short, a placeholder, set twice, in an unreadable file.
+    /// An unusable secret: too short, a placeholder, set twice, or in an unreadable file.
     pub fn from_env() -> Result<Self, GuardSetupError> {
         Self::from_sources(|name| env::var_os(name), |path| fs::read(path))
     }
@@ -126,11 +127,13 @@ impl RequireSharedSecret {
         Ok(Self::new(accepted))
     }
 
-    /// Lets requests for exactly `path` pass without the secret, whatever their method; meant for a health check.
+    /// Admits requests for exactly `path` without the secret, whatever their method; meant for a
+    /// health check.
     ///
-    /// The path is compared byte for byte with the one that was sent, before anything decodes it: no other spelling,
-    /// such as `/healthz/` or `/%68ealthz`, is let through. Handlers see no identity there. A path with anything but
-    /// letters, digits, `/`, `-` and `_` exempts nothing, because a router could read it differently.
+    /// Compares the undecoded path byte for byte: no other spelling, such as `/healthz/` or
+    /// `/%68ealthz`, is exempt. Handlers see no identity there. A path with other characters than
+    /// letters, digits, `/`, `-` and `_` exempts nothing, because a router could read it
+    /// differently.
     #[must_use]
     pub fn exempt(mut self, path: &str) -> Self {
         if path.starts_with('/')
@@ -157,8 +160,8 @@ impl RequireSharedSecret {
         let mut values = headers.get_all(SHARED_SECRET);
         match (values.next(), values.next()) {
             (None, _) => Verdict::Refused(Refusal::Missing),
-            // Even when both are right: a client that gets a header past the gateway must not go unnoticed, and two
-            // readers could each take another one.
+            // Even if both are right: a client that gets a header past the gateway must be noticed,
+            // and two readers could each use another one.
             (Some(_), Some(_)) => Verdict::Refused(Refusal::Invalid),
             (Some(value), None) if value.is_empty() => Verdict::Refused(Refusal::Missing),
             (Some(value), None) if self.accepted.matches(value.as_bytes()) => Verdict::Proven,
@@ -186,7 +189,7 @@ where
     }
 }
 
-/// A service behind [`RequireSharedSecret`].
+/// Service behind [`RequireSharedSecret`].
 #[derive(Debug)]
 pub struct Guarded<S> {
     guard: RequireSharedSecret,
@@ -217,7 +220,7 @@ where
                     .retain(|name, _| !is_secret(name) && is_unambiguous(name));
                 request.extensions_mut().insert(Proven(()));
             }
-            // Nothing proves where these came from.
+            // Nothing proves the origin of these headers.
             Verdict::Exempt => request
                 .headers_mut()
                 .retain(|name, _| !headers::is_privileged(name.as_str())),
@@ -278,7 +281,8 @@ impl Refusal {
     }
 }
 
-/// A refusal is an answer and no `Err`: an error would skip what outer layers do with responses.
+/// Returns a refusal as a response, not an `Err`: an error would skip the response work of outer
+/// layers.
 fn refuse<B>(request: ServiceRequest, refusal: Refusal) -> ServiceResponse<EitherBody<B>> {
     let peer = request.peer_addr().map(|peer| peer.ip());
     log::warn!(
@@ -294,7 +298,7 @@ fn refuse<B>(request: ServiceRequest, refusal: Refusal) -> ServiceResponse<Eithe
         HeaderValue::from_static(refusal.marker()),
     );
     if response.status() == StatusCode::UNAUTHORIZED {
-        // RFC 9110, 15.5.2: a 401 names the scheme that would be accepted.
+        // A 401 names the accepted scheme (RFC 9110, section 15.5.2).
         let challenge = HeaderValue::from_static("SharedSecret realm=\"origin\"");
         response
             .headers_mut()

@@ -1,7 +1,7 @@
-//! The origin's side of Postern: what a backend needs so that it serves only what came through the gateway.
+//! The origin's side of Postern: lets a backend serve only requests that came through the gateway.
 //!
-//! [`RequireSharedSecret`] refuses every request that lacks the proof, and [`Caller`] tells a handler who is calling.
-//! Two lines guard an application:
+//! [`RequireSharedSecret`] refuses every request without the proof, and [`Caller`] identifies the
+//! caller for a handler. Two lines guard an application:
 //!
 //! ```no_run
 //! use actix_web::{App, HttpServer, web};
@@ -27,7 +27,7 @@
 //! }
 //! ```
 //!
-//! [`demo`] is the reference backend, which the binary `origin` serves.
+//! [`demo`] is the reference backend, served by the binary `origin`.
 
 pub mod caller;
 pub mod demo;

@@ -1,4 +1,4 @@
-//! The binary `origin`: the reference backend, from the environment to a running server, and its health check.
+//! The binary `origin`: the reference backend and its health check, configured by the environment.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 use std::env;
@@ -34,7 +34,7 @@ Environment:
 A secret can be read from a file: name it in SHARED_SECRET_FILE or SHARED_SECRET_PREVIOUS_FILE instead.
 ";
 
-/// What stops the process, and with which exit code.
+/// Error that ends the process, with its exit code.
 enum Failure {
     Setup(String),
     Run(String),
@@ -60,13 +60,14 @@ fn main() -> ExitCode {
         Err(Failure::Setup(message)) => (message, ExitCode::from(2)),
         Err(Failure::Run(message)) => (message, ExitCode::FAILURE),
     };
-    // Not by the log: a filter must not hide why nothing runs. That stderr is closed cannot be told to anybody.
+    // Not through the log: a filter must not hide a failed start. A closed stderr cannot be
+    // reported.
     let _ = writeln!(io::stderr(), "origin: {message}");
     code
 }
 
 fn serve() -> Result<(), Failure> {
-    // Set to nothing is not set.
+    // An empty variable counts as unset.
     let filter = env::var("RUST_LOG")
         .ok()
         .filter(|text| !text.trim().is_empty());
@@ -87,7 +88,7 @@ fn serve() -> Result<(), Failure> {
         .map_err(run)
 }
 
-/// Follows the signals that the process is sent: sends on `stop` for the first that asks it to stop, and ends it at the second.
+/// Handles signals: the first stop request sends on `stop`, the second ends the process.
 async fn follow(mut signals: Signals, stop: oneshot::Sender<()>) {
     let mut stop = Some(stop);
     loop {

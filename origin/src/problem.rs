@@ -1,10 +1,11 @@
-//! Refusals as `application/problem+json` (RFC 9457). A refusal is about one request, so it is never stored by a cache.
+//! Refusals as `application/problem+json` (RFC 9457). Caches never store them, because each is
+//! about one request.
 
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 
-/// What a client is told about one kind of refusal. It carries no cause: causes go to the log.
+/// One kind of refusal as the client sees it. Carries no cause: causes go to the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
@@ -12,7 +13,7 @@ pub(crate) struct Problem {
     pub(crate) detail: &'static str,
 }
 
-/// The members of the answer, in the order of RFC 9457.
+/// Members of the body, in the order of RFC 9457.
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: &'static str,
@@ -24,10 +25,11 @@ struct Body<'a> {
 }
 
 impl Problem {
-    /// The answer. `instance` is the path of the request, without its query, which may hold what nobody should see again.
+    /// Builds the response. `instance` is the path of the request without the query, which may hold
+    /// secrets.
     pub(crate) fn respond(self, instance: &str) -> HttpResponse {
         let body = Body {
-            // RFC 9457, 4.2.1: with this type the title is the status's own phrase.
+            // With this type, the title is the status's own phrase (RFC 9457, section 4.2.1).
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),

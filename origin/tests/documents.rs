@@ -1,4 +1,4 @@
-//! What the documents tell whoever puts a backend behind the gateway is true.
+//! Checks the documents for backend authors against the code.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ fn document(name: &str) -> String {
     fs::read_to_string(root.join(name)).unwrap()
 }
 
-/// The blocks of a document in this language.
+/// Code blocks of a document in this language.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     text.split(&fence)
@@ -23,7 +23,7 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 fn the_readmes_backend_is_the_example_that_is_compiled() {
     let readme = document("README.md");
     let example = document("origin/examples/orders.rs");
-    // After the line that says what the example is.
+    // After the line that introduces the example.
     let example = example.split_once("\n\n").unwrap().1;
     assert_eq!(blocks(&readme, "rust"), [example]);
 }
@@ -66,7 +66,7 @@ fn every_rule_of_guards_names_cases_that_are_there() {
             rule.push(' ');
             rules
         });
-    // The last is about logs, which no request shows: the tests of each guard read its log.
+    // The last one is about logs, which no request shows; each guard's own tests read its log.
     assert_eq!(rules.len(), 11);
     for rule in &rules[..10] {
         let (_, cases) = rule.split_once("Cases: ").unwrap();

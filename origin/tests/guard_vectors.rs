@@ -1,5 +1,6 @@
-//! Every vector of `examples/origin-guard-vectors.json` against the real binary, and against the guard of `examples/node`,
-//! over real sockets. The same file drives the guard of `examples/litestar`.
+//! Runs every vector of `examples/origin-guard-vectors.json` against the real binary and against
+//! the guard of `examples/node`, over real sockets. The guard of `examples/litestar` runs the same
+//! file.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -82,7 +83,7 @@ impl Text {
     }
 }
 
-/// One byte for each character, as the file's `about` says.
+/// One byte per character, as the file's `about` defines.
 fn latin1(text: &str) -> Vec<u8> {
     text.chars()
         .map(|character| u8::try_from(u32::from(character)).unwrap())
@@ -98,10 +99,10 @@ fn vectors() -> Vectors {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// A program with a guard.
+/// Program with a guard.
 #[derive(Clone, Copy)]
 enum Guarded {
-    /// The middleware of this crate, in the reference backend.
+    /// Middleware of this crate, in the reference backend.
     Crate,
     /// `examples/node`.
     Node,
@@ -191,7 +192,7 @@ fn answers_every_case(guarded: Guarded) {
     );
 }
 
-/// What is wrong with the answer.
+/// Difference between the response and the vector.
 fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
     if answer.status != case.status {
         return Some(format!(
@@ -257,7 +258,7 @@ fn fault(case: &Case, path: &str, answer: &Answer) -> Option<String> {
     .map(|(member, found, wanted)| format!("{member} {found:?} instead of {wanted:?}"))
 }
 
-/// The variables, with files written and named.
+/// Environment variables; writes and names the files.
 fn environment(
     variables: &BTreeMap<String, Text>,
     files: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The reference backend as its users meet it: the real binary, requests over real sockets, signals and exit codes.
+//! The reference backend from outside: the real binary, real sockets, signals and exit codes.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 const GOOD: &str = "current-9f2c51d07be84a63";
 const PROOF: (&[u8], &[u8]) = (b"x-shared-secret", GOOD.as_bytes());
 const MIB: u64 = 1024 * 1024;
-/// More than the buffers between socket and handler need, and far less than any body of these tests.
+/// More than the buffers between socket and handler need, and far less than any body of these
+/// tests.
 const SLACK_BYTES: u64 = 16 * MIB;
 
 fn origin() -> OriginProcess {
@@ -300,7 +301,7 @@ fn the_first_event_comes_at_once_and_a_stop_ends_the_stream() {
 
 #[test]
 fn a_stop_lets_an_answer_finish() {
-    // More than all buffers between the two hold, so that most of it is still to be sent when the stop comes.
+    // More than all buffers hold, so that most of it is unsent when the stop comes.
     const LENGTH: usize = 64 * 1024 * 1024;
     let mut origin = origin();
     let mut stream = origin.connect();
@@ -372,12 +373,12 @@ fn a_websocket_sends_frames_back_and_closes_on_a_stop() {
         .take_while(|line| !line.is_empty())
         .collect();
     assert!(answer[0].starts_with("HTTP/1.1 101"), "{answer:?}");
-    // RFC 6455, 1.3 gives this answer to this key.
+    // RFC 6455, section 1.3 pairs this response with this key.
     assert!(
         answer.contains(&"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned()),
         "{answer:?}"
     );
-    // "Hello", masked as in RFC 6455, 5.7, and plain as it comes back.
+    // "Hello", masked as in RFC 6455, section 5.7, and echoed unmasked.
     (&stream)
         .write_all(&[
             0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
@@ -492,7 +493,7 @@ fn bad_usage_and_bad_configuration_exit_with_2_and_say_what_is_wrong() {
             "SHARED_SECRET: the secret has 8 bytes, and at least 16 are needed",
         ),
     ] {
-        // However little is logged, a refusal to start is said.
+        // A failed start is reported even with the log off.
         let environment = [&[("RUST_LOG", "off")], environment].concat();
         let (code, stdout, stderr) = outcome(arguments, &environment);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Comparing what a request presents with the secrets that are accepted, in constant time.
+//! Constant-time comparison of a presented secret with the accepted ones.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::secret::Secret;
 
-/// The secrets that an origin accepts: one, or two while they are rotated. Empty means that none is configured, and
-/// then nothing matches.
+/// Secrets that an origin accepts: one, or two during a rotation. Empty means that none is
+/// configured; then nothing matches.
 ///
-/// Both sides are digested with SHA-256 before they are compared, so the time taken depends neither on the length of
-/// a secret nor on where a guess first differs; every accepted secret is compared, also after a match.
+/// Compares SHA-256 digests, so the time depends neither on the length of a secret nor on the first
+/// differing byte. Compares with every accepted secret, even after a match.
 #[derive(Clone, Default)]
 pub struct AcceptedSecrets(Vec<[u8; 32]>);
 

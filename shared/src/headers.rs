@@ -1,29 +1,29 @@
-//! The header table: which names the gateway takes from a client's request, sets for the origin, and hides from
-//! clients. Every other file asks this one.
+//! The header table: names that the gateway removes from client requests, sets for the origin, and
+//! hides from clients. Every other file refers to it.
 
-/// The proof that a request came through the gateway.
+/// Shared secret: the proof that a request came through the gateway.
 pub const SHARED_SECRET: &str = "x-shared-secret";
-/// The consumer's id, `csmr_…`.
+/// Consumer id, `csmr_…`.
 pub const CONSUMER_ID: &str = "x-consumer-id";
-/// The consumer's name, unique in its bucket.
+/// Consumer name, unique in its bucket.
 pub const CONSUMER_USERNAME: &str = "x-consumer-username";
-/// The id that the team's own system gave the consumer.
+/// Consumer id in the team's own system.
 pub const CONSUMER_CUSTOM_ID: &str = "x-consumer-custom-id";
-/// The scopes of the credential, comma-separated.
+/// Scopes of the credential, comma-separated.
 pub const CONSUMER_GROUPS: &str = "x-consumer-groups";
-/// The consumer's metadata: JSON in base64url without padding; only on routes that ask for it.
+/// Consumer metadata: JSON in base64url without padding; only on routes that forward it.
 pub const CONSUMER_METADATA: &str = "x-consumer-metadata";
-/// The id of the key that was used, `key_…`; never the key.
+/// Id of the key, `key_…`; never the key.
 pub const CREDENTIAL_IDENTIFIER: &str = "x-credential-identifier";
-/// `true` when a route let a caller in without a key; absent otherwise.
+/// `true` if a route admitted a caller without a key; absent otherwise.
 pub const ANONYMOUS_CONSUMER: &str = "x-anonymous-consumer";
-/// The origin guard's mark on its refusals: `missing`, `invalid` or `unconfigured`.
+/// Mark of the origin guard on its refusals: `missing`, `invalid` or `unconfigured`.
 pub const ORIGIN_GUARD: &str = "x-origin-guard";
-/// One id for a request, in both access logs, in the answer and in every refusal.
+/// Request id, in both access logs, in the response and in every refusal.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// The names that the gateway sets, each of which it alone may say; [`is_privileged`] knows what is taken from clients, which is
-/// more than these.
+/// Names that only the gateway sets. [`is_privileged`] decides what is removed from client
+/// requests, which is more.
 pub const PRIVILEGED: [&str; 8] = [
     SHARED_SECRET,
     CONSUMER_ID,
@@ -35,18 +35,18 @@ pub const PRIVILEGED: [&str; 8] = [
     ANONYMOUS_CONSUMER,
 ];
 
-/// What names begin with that are the gateway's, whether it sets them or not: a reader who believes the family must not find a
-/// client's word in it.
+/// Prefixes reserved for the gateway, even for names that it does not set: readers trust the whole
+/// family.
 pub const PRIVILEGED_PREFIXES: [&str; 2] = ["x-consumer-", "x-credential-"];
 
-/// Names that never reach a client in a response, in any spelling: the secret, should the origin echo it, and the
-/// guard's mark.
+/// Names that never reach a client in a response, in any spelling: the secret, in case the origin
+/// echoes it, and the guard's mark.
 pub const HIDDEN_FROM_CLIENTS: [&str; 2] = [SHARED_SECRET, ORIGIN_GUARD];
 
-/// Whether only the gateway may say `name`: to some reader it is one of [`PRIVILEGED`], or begins with one of
-/// [`PRIVILEGED_PREFIXES`].
+/// Whether only the gateway may set `name`: some reader takes it for one of [`PRIVILEGED`] or for a
+/// name with one of [`PRIVILEGED_PREFIXES`].
 ///
-/// Compared as in [`is_spelling_of`].
+/// Compares like [`is_spelling_of`].
 #[must_use]
 pub fn is_privileged(name: &str) -> bool {
     let belongs_to = |prefix: &&str| {
@@ -54,7 +54,7 @@ pub fn is_privileged(name: &str) -> bool {
             .get(..prefix.len())
             .is_some_and(|begin| is_folded(begin, prefix))
     };
-    // What all of them begin with, so that other names are done with one look.
+    // Common start of all of them, so that other names take one comparison.
     matches!(name.as_bytes(), [b'x' | b'X', ..])
         && (PRIVILEGED_PREFIXES.iter().any(belongs_to)
             || PRIVILEGED
@@ -62,7 +62,7 @@ pub fn is_privileged(name: &str) -> bool {
                 .any(|privileged| is_spelling_of(name, privileged)))
 }
 
-/// Whether `name` must be taken out of a response; compared like [`is_privileged`].
+/// Whether `name` must be removed from a response; compares like [`is_privileged`].
 #[must_use]
 pub fn is_hidden_from_clients(name: &str) -> bool {
     HIDDEN_FROM_CLIENTS
@@ -72,8 +72,8 @@ pub fn is_hidden_from_clients(name: &str) -> bool {
 
 /// Whether some reader takes `name` for `canonical`, one of the names of this module.
 ///
-/// CGI, WSGI and PHP turn `-` into `_`, and some servers do so with every other punctuation mark. Names are therefore
-/// compared in lower case with each byte that is not a letter or a digit read as `-`.
+/// CGI, WSGI and PHP turn `-` into `_`, and some servers every other punctuation mark. The
+/// comparison therefore ignores case and reads each byte that is neither letter nor digit as `-`.
 #[must_use]
 pub fn is_spelling_of(name: &str, canonical: &str) -> bool {
     is_folded(name.as_bytes(), canonical)
@@ -91,7 +91,7 @@ fn is_folded(name: &[u8], canonical: &str) -> bool {
             })
 }
 
-/// The names of [`PRIVILEGED`] that say who is calling: all of them but the proof.
+/// Names of [`PRIVILEGED`] that identify the caller: all but the secret.
 pub fn identity() -> impl Iterator<Item = &'static str> {
     PRIVILEGED.into_iter().filter(|name| *name != SHARED_SECRET)
 }

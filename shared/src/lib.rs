@@ -1,7 +1,7 @@
-//! What gateway and origin must agree on: the names of the headers between them, the secret that proves a request
-//! came through the gateway, and how that secret is compared.
+//! Common ground of gateway and origin: the header names between them, the shared secret, and its
+//! comparison.
 //!
-//! Pure code: it knows no HTTP server and no runtime and does no I/O, so a backend in any framework can use it.
+//! Pure code without HTTP server, runtime or I/O, so a backend in any framework can use it.
 
 pub mod compare;
 pub mod headers;

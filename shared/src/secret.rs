@@ -1,16 +1,17 @@
-//! [`Secret`]: a shared secret that was checked once, cannot be printed by accident, and is wiped from memory.
+//! [`Secret`]: a validated shared secret that cannot be printed by accident and is wiped from
+//! memory.
 
 use std::fmt;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Fewest bytes of a secret. 16 random bytes cannot be guessed.
+/// Minimum bytes of a secret. 16 random bytes cannot be guessed.
 pub const MIN_BYTES: usize = 16;
-/// Most bytes of a secret: it travels in a header, and servers limit those.
+/// Maximum bytes of a secret: servers limit the length of headers.
 pub const MAX_BYTES: usize = 512;
 
-/// Words that stand in configuration examples. Compared over letters and digits only, in lower case.
+/// Words of configuration examples. Compared in lower case, over letters and digits only.
 const PLACEHOLDERS: [&str; 17] = [
     "changeme",
     "changethis",
@@ -31,17 +32,17 @@ const PLACEHOLDERS: [&str; 17] = [
     "todo",
 ];
 
-/// A shared secret: 16 to 512 visible ASCII bytes that are no placeholder.
+/// Shared secret: 16 to 512 visible ASCII bytes, not a placeholder.
 ///
-/// It has no `Display` and no `Serialize`, its `Debug` shows nothing, and its memory is zeroed on drop. Read it with
-/// [`Secret::expose`], at the one place that puts it into a header.
+/// Has no `Display` and no `Serialize`; its `Debug` shows nothing, and its memory is zeroed on
+/// drop. Call [`Secret::expose`] only where the header is written.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Box<[u8]>>);
 
-/// Why a text was refused as a secret. The text itself is in none of these.
+/// Why a text is not accepted as a secret. Contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SecretError {
-    /// Nothing but white space.
+    /// White space only.
     #[error("the secret is empty")]
     Empty,
     /// Shorter than [`MIN_BYTES`].
@@ -52,12 +53,12 @@ pub enum SecretError {
     /// Longer than [`MAX_BYTES`].
     #[error("the secret has {0} bytes, and at most {MAX_BYTES} fit into a header")]
     TooLong(usize),
-    /// A word from an example, or one character over and over.
+    /// A word from an example, or one repeated character.
     #[error(
         "the secret is a placeholder that anyone would guess: make one with `gateway secret new`"
     )]
     Placeholder,
-    /// A byte that a header cannot carry unchanged: white space, a control character, or not ASCII.
+    /// A byte that a header cannot carry unchanged: white space, a control character, or non-ASCII.
     #[error(
         "the secret has a byte at position {0} that is not visible ASCII (white space counts), which a header cannot carry unchanged"
     )]
@@ -65,10 +66,10 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Takes a secret as it was configured.
+    /// Parses a configured secret.
     ///
     /// # Errors
-    /// Each [`SecretError`] names what is wrong and what is accepted.
+    /// Each [`SecretError`] names the problem and what is accepted.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if text.trim().is_empty() {
             return Err(SecretError::Empty);
@@ -86,7 +87,7 @@ impl Secret {
         }
     }
 
-    /// The bytes, for the header that carries them.
+    /// Bytes of the secret, for the header.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -99,7 +100,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether so little remains once the well-known words are taken out that the rest protects nothing.
+/// Whether too little remains without the well-known words to protect anything.
 fn is_placeholder(text: &str) -> bool {
     let mut rest: String = text
         .chars()

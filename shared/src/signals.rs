@@ -1,4 +1,5 @@
-//! What a daemon does with each signal that it is sent. Left alone, most of them would kill it, and cut what it is answering.
+//! Reaction of a daemon to each signal. Unhandled, most of them would kill it in the middle of
+//! responses.
 
 use std::future::poll_fn;
 use std::io;
@@ -6,20 +7,21 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
-    /// To stop once what runs is answered; a second time, at once.
+    /// Stop after the running responses; the second time, at once.
     Stop,
-    /// To read the settings again.
+    /// Reload the settings.
     Reload,
-    /// To open the files of logs again.
+    /// Reopen the log files.
     Reopen,
-    /// Nothing that a daemon has: it would kill the process all the same.
+    /// Nothing that a daemon does; unhandled, it would kill the process.
     Ignore,
 }
 
-/// The signals that every Unix has. `SIGPIPE` is ignored by the runtime already, and cannot be told of: the log may be the pipe.
+/// Signals of every Unix. The runtime already ignores `SIGPIPE`, which could not be reported
+/// anyway: the log may be the broken pipe.
 fn common() -> [(SignalKind, &'static str, Reaction); 7] {
     [
         (SignalKind::terminate(), "SIGTERM", Reaction::Stop),
@@ -32,7 +34,7 @@ fn common() -> [(SignalKind, &'static str, Reaction); 7] {
     ]
 }
 
-/// Those by number, which kill a process of Linux too.
+/// Signals by number that would kill a process on Linux too.
 #[cfg(target_os = "linux")]
 const BY_NUMBER: [(i32, &str); 7] = [
     (16, "SIGSTKFLT"),
@@ -43,18 +45,18 @@ const BY_NUMBER: [(i32, &str); 7] = [
     (29, "SIGIO"),
     (30, "SIGPWR"),
 ];
-/// The real-time signals that the C library leaves to programs.
+/// Real-time signals that the C library leaves to programs.
 #[cfg(target_os = "linux")]
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// Every signal that a daemon is sent, from now on.
+/// Receiver of every signal.
 pub struct Signals(Vec<(Signal, &'static str, Reaction)>);
 
 impl Signals {
-    /// Takes the signals over; none of them kills the process any more.
+    /// Handles the signals from now on; none of them kills the process any more.
     ///
     /// # Errors
-    /// The system does not let it.
+    /// The system refuses.
     pub fn listen() -> io::Result<Self> {
         let mut all = Vec::new();
         for (kind, name, reaction) in common() {
@@ -67,7 +69,7 @@ impl Signals {
                 all.push((signal(kind)?, name, Reaction::Ignore));
             }
             for number in REAL_TIME {
-                // A C library may keep some of these to itself.
+                // A C library may reserve some of these.
                 if let Ok(signal) = signal(SignalKind::from_raw(number)) {
                     all.push((signal, "a real-time signal", Reaction::Ignore));
                 }
@@ -76,7 +78,7 @@ impl Signals {
         Ok(Self(all))
     }
 
-    /// The next one: its name, and what it asks for.
+    /// Waits for the next signal and returns its name and its request.
     pub async fn next(&mut self) -> (&'static str, Reaction) {
         poll_fn(|cx| {
             for (signal, name, reaction) in &mut self.0 {

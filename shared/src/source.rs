@@ -1,6 +1,6 @@
-//! Where a secret comes from: the variable `NAME`, or the file that `NAME_FILE` names; never both.
+//! Source of a secret: the variable `NAME`, or the file named in `NAME_FILE`; never both.
 //!
-//! The environment and the file system are arguments, so this stays free of I/O and tests pass a map.
+//! Environment and file system are arguments, so this does no I/O and tests pass a map.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,19 +8,19 @@ use std::io;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Why a secret could not be read. The secret is in none of these.
+/// Why a secret could not be read. Contains nothing of the secret.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// Both sources are set, and nothing says which one counts.
+    /// Both sources are set, and neither takes precedence.
     #[error("{name} and {name}_FILE are both set: unset one of them")]
     Twice {
-        /// The variable's name.
+        /// Variable.
         name: String,
     },
     /// The value or the file is not UTF-8.
     #[error("{source_name} is not valid UTF-8")]
     NotUtf8 {
-        /// The variable whose value, or whose file's content, it is.
+        /// Variable of the value or of the file.
         source_name: String,
     },
     /// The file cannot be read.
@@ -29,24 +29,24 @@ pub enum SourceError {
         shown_path(path)
     )]
     Unreadable {
-        /// The variable's name, without `_FILE`.
+        /// Variable, without `_FILE`.
         name: String,
-        /// The file.
+        /// File.
         path: String,
-        /// What the system said.
+        /// System error.
         cause: io::Error,
     },
-    /// The file is there, and nothing is in it.
+    /// The file is empty.
     #[error("{name}_FILE names {}, which is empty", shown_path(path))]
     EmptyFile {
-        /// The variable's name, without `_FILE`.
+        /// Variable, without `_FILE`.
         name: String,
-        /// The file.
+        /// File.
         path: String,
     },
 }
 
-/// The path of a file that should hold a secret, as messages show it: only where it looks like a path. People put the secret
+/// Path of a secret file for messages, shown only if it looks like a path: people put the secret
 /// itself there.
 #[must_use]
 pub fn shown_path(path: &str) -> String {
@@ -61,8 +61,8 @@ pub fn shown_path(path: &str) -> String {
     }
 }
 
-/// Reads the secret `name`. A variable that is set to nothing counts as unset; one trailing line end of a file is
-/// trimmed (`LF` or `CRLF`, as editors and `echo` leave it).
+/// Reads the secret `name`. An empty variable counts as unset. Trims one trailing line end of a
+/// file (`LF` or `CRLF`, as editors and `echo` leave it).
 ///
 /// ```
 /// # fn main() -> Result<(), postern_shared::source::SourceError> {
@@ -127,7 +127,7 @@ pub fn resolve(
 mod tests {
     use super::*;
 
-    /// Variables, the content of `/secret`, and what comes of them.
+    /// Result for these variables and the content of `/secret`.
     fn resolved(variables: &[(&str, &str)], file: Option<&[u8]>) -> Result<Option<String>, String> {
         resolve(
             "TOKEN",

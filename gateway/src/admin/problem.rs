@@ -81,7 +81,7 @@ impl Problem {
     pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
         let problem = Self::new(
             Kind::MethodNotAllowed,
-            "The Allow header names the methods that are taken here.",
+            "The Allow header lists the accepted methods.",
         );
         Self {
             allow: Some(allow),

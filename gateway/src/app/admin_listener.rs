@@ -1,4 +1,4 @@
-//! The listener for operators.
+//! Admin listener.
 
 use std::io;
 use std::net::TcpListener;
@@ -25,10 +25,10 @@ use crate::http::request_id::RequestIds;
 use crate::leaks::public_keys::GithubKeys;
 use crate::tls::socket::TlsSocket;
 
-/// How long a TLS handshake with the admin listener may take.
+/// Timeout of a TLS handshake with the admin listener.
 const ADMIN_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The admin API over guarded streams of one kind of socket.
+/// Builds the admin service over guarded streams of one kind of socket.
 macro_rules! admin_service {
     ($app:ident, $socket:ty) => {
         HttpService::build()
@@ -47,21 +47,21 @@ macro_rules! admin_service {
     };
 }
 
-/// Serves operators; `judge` is what requests are judged with that other proxies ask about.
+/// Serves operators; `forward_auth` answers forward-auth subrequests.
 pub(super) fn serve_admin(
     listener: TcpListener,
     settings: &Settings,
     front: Front,
     operations: Operations,
     page: MetricsPage,
-    judge: DataPlane,
+    forward_auth: DataPlane,
 ) -> io::Result<Server> {
     let refused = web::Data::from(Arc::clone(&page.refused));
     let (faults, github_keys) = (Arc::clone(&page.refused), settings.github_keys.clone());
     let (operations, page) = (web::Data::new(operations), web::Data::new(page));
     let app = move || {
         App::new()
-            .app_data(Rc::new(judge.worker()))
+            .app_data(Rc::new(forward_auth.worker()))
             .app_data(Rc::new(GithubKeys::new(github_keys.clone())))
             .app_data(operations.clone())
             .app_data(page.clone())

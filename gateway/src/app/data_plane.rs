@@ -1,4 +1,4 @@
-//! The data plane: the public listener, and what each of its threads serves with.
+//! Data plane: the public listener and the state of its threads.
 
 use std::io;
 use std::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits};
 use crate::front::listener::{self, Versions};
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
-use crate::panics::kept_up;
+use crate::panics::supervise;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::pipeline::{Policy, Worker, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
@@ -28,7 +28,7 @@ use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::tally::Tally;
 use crate::usage::meter::{UsageMeter, UsageSender};
 
-/// What each worker is made from.
+/// Input for each worker.
 #[derive(Clone)]
 pub(super) struct DataPlane {
     shared: Shared,
@@ -40,7 +40,7 @@ pub(super) struct DataPlane {
 }
 
 impl DataPlane {
-    /// Serves by `policy`, counts with `usage`, and writes to `access_log` where there is one.
+    /// Creates the data plane with `policy`, `usage` counters and an optional `access_log`.
     pub(super) fn new(
         shared: &Shared,
         settings: &Settings,
@@ -68,7 +68,7 @@ impl DataPlane {
         let room = settings.max_connections.div_ceil(settings.workers);
         let builder = Server::build()
             .workers(settings.workers)
-            // One more is let in, for which the longest idle one goes.
+            // One above the limit is accepted, which closes the longest idle connection.
             .max_concurrent_connections(room.saturating_add(1))
             .shutdown_timeout(settings.drain_timeout.as_secs().max(1))
             .disable_signals();
@@ -81,7 +81,7 @@ impl DataPlane {
         let announcers = settings
             .proxy_protocol
             .then(|| settings.trusted_proxies.clone());
-        // Called once in each worker thread: what it makes is that thread's own.
+        // Runs once in each worker thread; the result belongs to that thread.
         let begin = move || {
             let worker = Rc::new(self.worker());
             let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
@@ -99,13 +99,13 @@ impl DataPlane {
                         _ => {}
                     }
                 });
-            // Those that never come to a request are refused as all others are.
+            // Connections that never send a request get ordinary refusals.
             (
                 worker,
                 guard.refusing_by(move |refused| unread::refuse(&refusing, refused)),
             )
         };
-        // A service for each kind of socket, so that a plain one pays nothing for the other.
+        // One service per kind of socket, so that plain TCP costs nothing extra.
         let builder = match front {
             Front::Plain => builder.listen("public", listener, move || {
                 let (worker, guard) = begin();
@@ -121,7 +121,7 @@ impl DataPlane {
         Ok(builder.run())
     }
 
-    /// What one thread serves with; connections to origins are its own.
+    /// Creates the state of one thread, with its own connections to origins.
     pub(super) fn worker(&self) -> Worker {
         let routes = self
             .policy
@@ -138,7 +138,7 @@ impl DataPlane {
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.shared.keys)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.shared.feed));
         actix_rt::spawn(
-            kept_up("ending requests with their keys", async move || {
+            supervise("ending requests with their keys", async move || {
                 watched.watch(&feed).await
             })
             .map(|never| match never {}),
@@ -161,7 +161,8 @@ impl DataPlane {
     }
 }
 
-/// Has the connections of a worker end with its server: idle ones at once, the others after what they are at.
+/// Closes the connections of a worker with its server: idle ones at once, others after their
+/// request.
 fn close_with(guard: &ClientGuard, draining: &GracefulShutdownSignal) {
     let (guard, draining) = (guard.clone(), draining.clone());
     actix_rt::spawn(async move {

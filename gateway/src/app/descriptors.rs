@@ -1,20 +1,24 @@
-//! Caps that fit the limit of open files: each connection is one, and some are kept back for the admin listener, the store, the logs
-//! and what the process needs to run. Without that, a crowd on one listener stops the other.
+//! Fits the connection limits to the limit of open files. Each connection takes a descriptor, and
+//! some are reserved for the admin listener, the store, the logs and the process itself. Otherwise
+//! a crowd on one listener would stop the other.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::settings::Settings;
 
-/// What the process has open besides connections: the store with its logs and its connections, files that are read now and then.
-const KEPT_BACK: usize = 64;
-/// What each thread of the public listener has open, and the connection that comes while one makes room for it.
-const KEPT_BACK_PER_WORKER: usize = 8;
-/// The admin listener has at most this part of what may be open.
-const ADMIN_PART: usize = 8;
-/// Requests in flight have at most this part of what is left: each has a connection to an origin, and as many again may be idle.
-const IN_FLIGHT_PART: usize = 5;
+/// Descriptors reserved for the process: the store with its logs and connections, and files read
+/// now and then.
+const RESERVED: usize = 64;
+/// Descriptors reserved per public worker thread, including the connection that arrives while room
+/// is made for it.
+const RESERVED_PER_WORKER: usize = 8;
+/// Divisor: the admin listener gets at most this fraction of all descriptors.
+const ADMIN_DIVISOR: usize = 8;
+/// Divisor: requests in flight get at most this fraction of the rest. Each has a connection to an
+/// origin, and as many again may be idle.
+const IN_FLIGHT_DIVISOR: usize = 5;
 
-/// The caps of a process.
+/// Limits of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Caps {
     connections: usize,
@@ -22,7 +26,7 @@ struct Caps {
     admin_connections: usize,
 }
 
-/// Lowers the caps of `settings` to what the process may have open, and logs which.
+/// Lowers the limits in `settings` to fit the open-file limit, and logs the changes.
 pub(super) fn fit(settings: &mut Settings) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;
@@ -65,7 +69,7 @@ pub(super) fn fit(settings: &mut Settings) {
         && settings.listen.max_requests_in_flight_per_key.is_some()
         && fitting.requests_in_flight < wanted.requests_in_flight
     {
-        // In proportion, so that a share stays one.
+        // In proportion, so that a share remains a share.
         let lowered = share
             .saturating_mul(fitting.requests_in_flight)
             .div_ceil(wanted.requests_in_flight.max(1));
@@ -74,12 +78,12 @@ pub(super) fn fit(settings: &mut Settings) {
 }
 
 impl Caps {
-    /// As they are, or as many as fit `limit`; never none at all.
+    /// Reduces the limits to fit `limit`; none becomes zero.
     fn within(self, limit: usize, workers: usize) -> Self {
-        let kept_back = KEPT_BACK.saturating_add(workers.saturating_mul(KEPT_BACK_PER_WORKER));
-        let admin_connections = self.admin_connections.min((limit / ADMIN_PART).max(2));
+        let reserved = RESERVED.saturating_add(workers.saturating_mul(RESERVED_PER_WORKER));
+        let admin_connections = self.admin_connections.min((limit / ADMIN_DIVISOR).max(2));
         let left = limit
-            .saturating_sub(kept_back)
+            .saturating_sub(reserved)
             .saturating_sub(admin_connections);
         let origins = |requests: usize| requests.saturating_mul(2);
         if self
@@ -92,7 +96,9 @@ impl Caps {
                 ..self
             };
         }
-        let requests_in_flight = self.requests_in_flight.min((left / IN_FLIGHT_PART).max(1));
+        let requests_in_flight = self
+            .requests_in_flight
+            .min((left / IN_FLIGHT_DIVISOR).max(1));
         let connections = self
             .connections
             .min(left.saturating_sub(origins(requests_in_flight)).max(1));
@@ -126,8 +132,8 @@ mod tests {
             let all = caps.connections
                 + 2 * caps.requests_in_flight
                 + caps.admin_connections
-                + KEPT_BACK
-                + workers * KEPT_BACK_PER_WORKER;
+                + RESERVED
+                + workers * RESERVED_PER_WORKER;
             assert!(all <= limit || limit == 64, "{all} of {limit}");
         }
         let small = Caps {

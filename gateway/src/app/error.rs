@@ -1,4 +1,4 @@
-//! Why the gateway did not start.
+//! Start-up errors.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use thiserror::Error;
 
 use crate::control::ControlError;
 
-/// Why the gateway did not start.
+/// The gateway did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// Binding an address failed.
     #[error("cannot listen on {address} ({setting}): {cause}")]
     Listen {
-        /// The address.
+        /// Address.
         address: SocketAddr,
-        /// The setting that names it.
+        /// Setting that names it.
         setting: &'static str,
-        /// What the system said.
+        /// System error.
         cause: io::Error,
     },
     /// The store cannot be opened.
@@ -27,9 +27,9 @@ pub enum StartError {
     #[error("the shared secret does not fit a header")]
     Secret,
     /// TLS cannot be set up.
-    #[error("cannot set TLS up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// The system has no thread or no randomness to give.
-    #[error("the system refused what every process needs: {0}")]
+    /// The system has no thread or no randomness.
+    #[error("the system refused a thread or randomness: {0}")]
     System(#[from] io::Error),
 }

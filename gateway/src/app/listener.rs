@@ -1,4 +1,4 @@
-//! What both listeners are: a socket, and what is spoken on it beneath HTTP.
+//! Common to both listeners: the socket, and the protocol below HTTP.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::app::error::StartError;
 use crate::front::certificates::{Certificates, ServerPair};
 
-/// Connections that the kernel holds for us while every worker is busy.
+/// Kernel backlog: connections that wait while every worker is busy.
 const BACKLOG: i32 = 1024;
 
-/// How long a connection that is being closed may take to do so.
+/// Timeout of closing a connection.
 pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The certificates of a listener, with the files that they are read from again.
+/// Certificates of a listener, with the files to reload them from.
 pub(super) type Served = (Arc<Certificates>, Vec<ServerPair>);
 
-/// What a listener speaks beneath HTTP.
+/// Protocol below HTTP.
 #[derive(Clone)]
 pub(super) enum Front {
     Plain,
@@ -28,7 +28,7 @@ pub(super) enum Front {
 }
 
 impl Front {
-    /// TLS with these certificates, or nothing where there are none.
+    /// TLS with these certificates, or plain TCP without any.
     pub(super) fn of(
         pairs: &[ServerPair],
         protocols: &[&[u8]],
@@ -40,7 +40,7 @@ impl Front {
         Ok((Self::Tls(acceptor), Some((certificates, pairs.to_vec()))))
     }
 
-    /// What its clients speak.
+    /// URL scheme of the listener.
     pub(super) fn scheme(&self) -> &'static str {
         match self {
             Self::Plain => "http",
@@ -49,7 +49,7 @@ impl Front {
     }
 }
 
-/// Binds the address that `setting` names.
+/// Binds the address of the setting `setting`.
 pub(super) fn listen(
     address: SocketAddr,
     setting: &'static str,
@@ -73,7 +73,7 @@ pub(super) fn listen(
     })
 }
 
-/// What other gateways and the command line know this one by: its host, and where it listens.
+/// Name of this gateway for other gateways and the command line: host and listener address.
 pub(super) fn name(address: SocketAddr) -> String {
     format!(
         "{}:{}",
@@ -82,8 +82,8 @@ pub(super) fn name(address: SocketAddr) -> String {
     )
 }
 
-/// What tells two gateways apart that listen, of which only one can: the boot of the machine, its network namespace, and the
-/// address. `None` where the system does not say.
+/// Id that two gateways share only if they cannot listen at the same time: boot id, network
+/// namespace and address. `None` if the system does not provide them.
 pub(super) fn listener(address: SocketAddr) -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let network = std::fs::read_link("/proc/self/ns/net").ok()?;

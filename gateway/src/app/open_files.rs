@@ -1,4 +1,4 @@
-//! Files with secrets in them that others than their owner may read.
+//! Warnings about secret files that others can read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::config::settings::Settings;
 
-/// Bits of the mode that let the group or others read or write.
+/// Mode bits that let group or others read or write.
 const OPEN_TO_OTHERS: u32 = 0o066;
 
-/// Logs each of them with its mode, and what to do. It is no reason not to start: a container may have no other way.
+/// Logs each such file with its mode and the remedy. The gateway starts anyway: a container may
+/// have no other way.
 pub(super) fn warn_of_open_files(settings: &Settings) {
     let database = settings.store.url.file().map(Path::to_path_buf);
     let files = settings.secret_files.iter().cloned();
@@ -21,7 +22,7 @@ pub(super) fn warn_of_open_files(settings: &Settings) {
 }
 
 fn warning(file: &Path) -> Option<String> {
-    // One that is not there is somebody else's to complain about.
+    // Another check reports a missing file.
     let mode = fs::metadata(file).ok()?.permissions().mode() & 0o7777;
     let who = match (mode & 0o060 & OPEN_TO_OTHERS, mode & 0o006) {
         (0, 0) => return None,

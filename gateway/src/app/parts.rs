@@ -1,4 +1,4 @@
-//! What the settings say, in the form in which each part takes it.
+//! Converts the settings into the form that each part takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::routes::{PathPrefix, Route, Routes};
 
-/// How long a connection to an origin is used at most: then the name is looked up again.
+/// Maximum lifetime of a connection to an origin, after which its name is resolved again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(75);
 
-/// What clients of the admin listener are held to: they are few, near, and send little. Those of the public one are too, where no
-/// setting says otherwise.
+/// Client limits of the admin listener, whose clients are few, near and send little. Also those of
+/// the public listener where no setting overrides them.
 pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
     head_timeout: Duration::from_secs(5),
     keep_alive: Duration::from_secs(75),
@@ -41,7 +41,7 @@ pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
     trailer_bytes: 8 * 1024,
 };
 
-/// The default upstream, then those of the file.
+/// Builds the default upstream, then those of the file.
 pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
     let default = Upstream::single("default", settings.origin.url.clone());
     let named = settings.upstreams.iter();
@@ -58,14 +58,14 @@ pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
         .collect()
 }
 
-/// The policy: routes, and what holds for all of them.
+/// Builds the policy: routes and their common settings.
 pub(super) fn policy(
     settings: &Settings,
     scheme: &'static str,
     upstreams: &[Arc<Upstream>],
 ) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
-    // The settings have refused names that are not there.
+    // The settings contain no unknown names.
     let upstream = |wanted: Option<UpstreamRef>| match wanted {
         None => Arc::clone(default_upstream),
         Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), *url)),
@@ -108,7 +108,7 @@ pub(super) fn policy(
     })
 }
 
-/// How connections to origins are opened, used and kept.
+/// Settings of the connection pool.
 pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
     PoolSettings {
         connect_timeout: origin.connect_timeout,
@@ -127,7 +127,7 @@ pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
     }
 }
 
-/// What clients are held to.
+/// Client limits of the public listener.
 pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
     ClientLimits {
         head_timeout: listen.head_timeout,

@@ -1,4 +1,4 @@
-//! What the planes and the admin API have in common, made once for the process.
+//! State that the planes and the admin API share, created once per process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::telemetry::log_writer::LostLines;
 use crate::telemetry::metrics::Metrics;
 use crate::usage::ledger::LedgerStatus;
 
-/// What more than one part reads or writes.
+/// State that more than one part reads or writes.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) keys: Arc<KeyTable>,
@@ -35,7 +35,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Nothing is loaded, open or counted yet; `certificates` are those of the listeners that have any.
+    /// Creates the state, with nothing loaded, open or counted; `certificates` are those of the
+    /// listeners.
     pub(super) fn new(settings: &Settings, certificates: Vec<Served>) -> Self {
         let keys = KeyTable::new();
         keys.own_keys_begin_with(&settings.store.prefix);
@@ -55,7 +56,7 @@ impl Shared {
         }
     }
 
-    /// What the control plane keeps current.
+    /// Input of the control plane.
     pub(super) fn duties(&self, settings: &Settings, public_address: SocketAddr) -> Duties {
         Duties {
             settings: settings.store.clone(),
@@ -72,7 +73,7 @@ impl Shared {
         }
     }
 
-    /// What the admin API works with; `over_tls` is whether its listener speaks TLS.
+    /// Input of the admin API; `over_tls` is whether its listener speaks TLS.
     pub(super) fn operations(&self, settings: &Settings, over_tls: bool) -> Operations {
         Operations::new(
             Arc::clone(&self.keys),
@@ -87,7 +88,7 @@ impl Shared {
         .reached(over_tls, settings.admin.public_url.as_ref())
     }
 
-    /// What a scrape is told of.
+    /// Input of a metrics scrape.
     pub(super) fn metrics_page(
         &self,
         policy: &Policy,

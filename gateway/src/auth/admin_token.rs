@@ -1,30 +1,30 @@
-//! Tokens of the admin API: each has a name and a role.
+//! Tokens of the admin API; each has a name and a role.
 
 use std::fmt;
 
 use postern_shared::{AcceptedSecrets, Secret};
 
-/// What the holder of a token may do.
+/// Permissions of an admin token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Everything.
     Admin,
-    /// Read everything that can be read; no key can.
+    /// Read whatever is readable; plain keys never are.
     ReadOnly,
 }
 
-/// A token as it is configured.
+/// An admin token from the settings.
 #[derive(Clone, Debug)]
 pub struct AdminToken {
-    /// What the audit calls its holder.
+    /// Name in the audit log.
     pub name: String,
-    /// What its holder may do.
+    /// Permissions of the holder.
     pub role: Role,
-    /// The token.
+    /// Secret of the token.
     pub secret: Secret,
 }
 
-/// The tokens that are accepted.
+/// Accepted admin tokens.
 pub struct AdminTokens(Vec<Accepted>);
 
 struct Accepted {
@@ -45,13 +45,14 @@ impl AdminTokens {
         Self(tokens.iter().map(accepted).collect())
     }
 
-    /// Whether there is none.
+    /// Whether no token is accepted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whose token `presented` is. Each is compared in constant time, also after one has matched.
+    /// Returns name and role of the token `presented`. Compares with every token in constant time,
+    /// even after a match.
     #[must_use]
     pub fn find(&self, presented: &[u8]) -> Option<(&str, Role)> {
         let compare = |found, accepted| {

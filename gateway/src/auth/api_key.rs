@@ -1,17 +1,18 @@
-//! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, 11.1).
+//! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme is case-insensitive, RFC
+//! 9110, section 11.1).
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::demand::Denial;
 use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
 
-/// Every header that a key may come in. Answers vary by them.
+/// Headers that can carry a key. Responses vary by them.
 pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
 
-/// The key whose holder sent these headers, in whatever state it is.
+/// Looks up the key in these headers, in whatever state it is.
 ///
 /// # Errors
-/// Why there is none. What cannot be a key is refused without a look-up.
+/// Why there is no key. A malformed key is refused without a look-up.
 pub fn authenticate(
     headers: &HeaderMap,
     keys: &KeyTable,
@@ -32,7 +33,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
     token_of(credential).ok_or(Denial::Missing)
 }
 
-/// The token of a credential for the scheme `Bearer`, which may be empty; none of any other scheme.
+/// Extracts the token, possibly empty, of a `Bearer` credential; `None` for another scheme.
 #[must_use]
 pub fn token_of(credential: &HeaderValue) -> Option<&[u8]> {
     let credential = credential.as_bytes();
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
     use crate::keys::MalformedKey;
 
-    /// The denial of each credential while no key exists.
+    /// Denial of each credential against an empty key table.
     fn denial(credentials: &[&[u8]]) -> Denial {
         let mut headers = HeaderMap::new();
         for credential in credentials {

@@ -1,25 +1,25 @@
-//! Why a credential was refused, as operators see it in the access log. The client is told less: whoever guesses keys is to
-//! learn nothing from the answers.
+//! Reasons for a denied credential, for the access log. The client gets less detail: a guesser must
+//! learn nothing from the response.
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::demand::Denial;
 use crate::keys::{MalformedKey, Prefix, token};
 
-/// Makes the enum of causes with the list of their names: one row a cause.
+/// Generates the enum of causes and the list of their names, one row per cause.
 macro_rules! causes {
     ($($(#[$meta:meta])+ $cause:ident => $name:literal;)+) => {
-        /// Why a credential was refused.
+        /// Reason for a denied credential.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Cause {
             $($(#[$meta])+ $cause,)+
         }
 
         impl Cause {
-            /// The name of every cause.
+            /// Names of all causes.
             pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
 
-            /// Its name in the access log and in metrics.
+            /// Name in the access log and in metrics.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -49,19 +49,19 @@ causes! {
     BadCharacter => "bad_character";
     /// Longer than any key.
     TooLong => "too_long";
-    /// It begins as keys of this gateway do, and is shorter.
+    /// Prefix of this gateway's keys, but too short.
     CutOff => "cut_off";
-    /// It begins as keys of this gateway do, and is longer.
+    /// Prefix of this gateway's keys, but too long.
     Extended => "extended";
-    /// It has the form of a key of this gateway, and a character of it is another.
+    /// Form of this gateway's keys, but a wrong checksum.
     Checksum => "checksum";
-    /// No key is like it.
+    /// Well formed, but in no key table.
     Unknown => "unknown";
     /// The key has expired.
     Expired => "expired";
     /// The key was revoked.
     Revoked => "revoked";
-    /// The key is switched off.
+    /// The key is disabled.
     Disabled => "disabled";
     /// The key may not be used from the client's address.
     Address => "address";
@@ -71,7 +71,7 @@ causes! {
     Scope => "scope";
 }
 
-/// Headers that clients of other gateways send keys in.
+/// Headers that carry keys at other gateways.
 const OTHER_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -79,7 +79,8 @@ const OTHER_HEADERS: [HeaderName; 3] = [
 ];
 
 impl Cause {
-    /// The cause of `denial`, which the headers of a request have met. Not for the way of requests that pass.
+    /// Derives the cause of `denial` from the request headers. Too slow for the path of admitted
+    /// requests.
     #[must_use]
     pub fn of(denial: Denial, headers: &HeaderMap, prefix: &Prefix) -> Self {
         match denial {
@@ -121,7 +122,7 @@ impl Cause {
     }
 }
 
-/// What stands after the scheme.
+/// Token after the scheme.
 fn presented(headers: &HeaderMap) -> &[u8] {
     let line = headers
         .get(header::AUTHORIZATION)
@@ -136,7 +137,7 @@ fn is_quoted(headers: &HeaderMap) -> bool {
     is_quote(token.first()) || is_quote(token.last())
 }
 
-/// Whether the line is a scheme alone, without what belongs to it.
+/// Whether the line is a scheme without a credential.
 fn is_scheme(line: &HeaderValue) -> bool {
     ["basic", "digest", "negotiate", "ntlm", "token", "apikey"]
         .iter()

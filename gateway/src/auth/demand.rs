@@ -1,5 +1,5 @@
-//! The one rule: whether a key lets its holder in. Requests that begin and those that go on are held to it, and so is every
-//! question about a key that the admin listener answers.
+//! The one authorisation rule. Applies to new requests, to long-lived ones, and to every key check
+//! of the admin listener.
 
 use thiserror::Error;
 
@@ -7,41 +7,41 @@ use crate::keys::{
     BucketName, CallerAddress, KeyStatus, KnownKey, MalformedKey, Scope, UnixMillis,
 };
 
-/// What callers have to satisfy.
+/// Conditions that callers must meet.
 #[derive(Debug, Clone)]
 pub struct Demand {
-    /// What happens to a request without a key.
+    /// Handling of a request without a key.
     pub on_missing_key: MissingKey,
-    /// Buckets whose keys are taken; none means every one.
+    /// Buckets whose keys are accepted; empty means all.
     pub buckets: Vec<BucketName>,
     /// Scopes that a key must have, all of them.
     pub scopes: Vec<Scope>,
 }
 
-/// What becomes of a request that has no key. A key that is there is always checked, and refused when it is not valid: a bad
-/// key is never treated as none.
+/// Handling of a request without a key. A key that is present is always checked: an invalid key
+/// never counts as a missing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingKey {
-    /// It is refused.
+    /// Refuse the request.
     Reject,
-    /// It passes without an identity, marked as anonymous.
+    /// Pass the request without an identity, marked as anonymous.
     Anonymous,
 }
 
-/// Why a caller is not let in. Displayed as what ends a request that was let in.
+/// Reason for denying a caller. Displays as the reason for ending an admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Denial {
-    /// There is no credential, or one of another scheme.
+    /// No credential, or one of another scheme.
     #[error("there is no key")]
     Missing,
-    /// There is more than one.
+    /// More than one credential.
     #[error("there is more than one credential")]
     Twice,
-    /// It cannot be a key; it was not looked up.
+    /// Malformed key; not looked up.
     #[error("{0}")]
     Malformed(MalformedKey),
-    /// No key is like it.
-    #[error("the key is gone")]
+    /// Well formed, but in no key table.
+    #[error("the key no longer exists")]
     Unknown,
     /// The key has expired.
     #[error("the key is expired")]
@@ -49,22 +49,22 @@ pub enum Denial {
     /// The key was revoked.
     #[error("the key is revoked")]
     Revoked,
-    /// The key is switched off.
+    /// The key is disabled.
     #[error("the key is disabled")]
     Disabled,
-    /// The key may not be used from where the client is.
-    #[error("the key may not be used from this address any more")]
+    /// The key may not be used from the client's address.
+    #[error("the key may no longer be used from this address")]
     Address,
-    /// Keys of its bucket are not taken.
-    #[error("the route takes no keys of this bucket")]
+    /// The route does not accept keys of this bucket.
+    #[error("the route does not accept keys of this bucket")]
     Bucket,
-    /// The key lacks a scope.
+    /// The key lacks a scope of the route.
     #[error("the key has lost a scope of the route")]
     Scope,
 }
 
 impl Denial {
-    /// Every reason that speaks against one key, in the order in which they are looked for.
+    /// Denials that concern one known key, in the order of the checks.
     pub const OF_A_KEY: [Self; 7] = [
         Self::Unknown,
         Self::Expired,
@@ -77,17 +77,17 @@ impl Denial {
 }
 
 impl Demand {
-    /// A valid key, whichever it is.
+    /// Accepts any valid key.
     pub const ANY_KEY: Self = Self {
         on_missing_key: MissingKey::Reject,
         buckets: Vec::new(),
         scopes: Vec::new(),
     };
 
-    /// Whether `key` lets its holder in at `now` from `address`; `None` is any address.
+    /// Checks whether `key` admits its holder at `now` from `address`; `None` means any address.
     ///
     /// # Errors
-    /// Why not: the first of [`Denial::OF_A_KEY`] that holds.
+    /// The first of [`Denial::OF_A_KEY`] that applies.
     pub fn admits(
         &self,
         key: &KnownKey,
@@ -111,10 +111,10 @@ impl Demand {
         }
     }
 
-    /// Whether a request without a key is let in.
+    /// Checks whether a request without a key is admitted.
     ///
     /// # Errors
-    /// It is not: none is taken, or scopes are demanded that nothing could have.
+    /// [`Denial::Missing`], also when scopes are demanded, which only a key can have.
     pub fn admits_anonymous(&self) -> Result<(), Denial> {
         match self.on_missing_key {
             MissingKey::Anonymous if self.scopes.is_empty() => Ok(()),
@@ -122,7 +122,7 @@ impl Demand {
         }
     }
 
-    /// Whether it lets in somebody whom `other` refuses.
+    /// Whether this demand admits a caller that `other` denies.
     #[must_use]
     pub fn is_looser_than(&self, other: &Self) -> bool {
         let takes_more_buckets = !other.buckets.is_empty()

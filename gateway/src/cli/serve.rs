@@ -40,7 +40,7 @@ pub fn run(settings: Settings) -> ExitCode {
     let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            process_log::say(&format!("gateway: {error}"));
+            process_log::write_always(&format!("gateway: {error}"));
             ExitCode::FAILURE
         }
     };

@@ -1,4 +1,4 @@
-//! `[admin]`: the listener for operators and its tokens.
+//! `[admin]`: the admin listener and its tokens.
 
 use std::net::SocketAddr;
 
@@ -11,35 +11,36 @@ use crate::config::reader::Reader;
 use crate::config::value::{Count, FilePath, HostName, Setting};
 use crate::front::certificates::ServerPair;
 
-/// Operators are few; what other proxies ask `/v1/auth` over is kept open by them.
+/// Few operators connect; proxies that use `/v1/auth` keep their connections open.
 const MAX_CONNECTIONS: usize = 256;
 
-/// The name of `ADMIN_TOKEN`.
+/// Name of the token in `ADMIN_TOKEN`.
 const BUILT_IN: &str = "admin";
 
-/// Why a token is refused that is the shared secret too.
+/// Message for a token that equals the shared secret.
 const IS_SHARED: &str = "it is the shared secret, which every origin knows and could change keys \
                          with: make another one with `gateway secret new`";
 
-/// `[admin]`: the listener for operators.
+/// `[admin]`: the admin listener.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
-    /// Where it listens.
+    /// Listening address.
     pub address: SocketAddr,
-    /// The names that it answers to, besides those that every machine has.
+    /// Accepted `Host` names, besides those of every machine.
     pub hosts: Vec<HostName>,
-    /// Where people and programs reach it, where that is not its own address: by a proxy before it for instance.
+    /// URL under which people and programs reach it, if not its own address: a proxy's, for
+    /// instance.
     pub public_url: Option<PublicUrl>,
-    /// Most connections at once.
+    /// Maximum of connections.
     pub max_connections: usize,
-    /// The certificates; with none the listener speaks plain HTTP, with any it speaks TLS only.
+    /// Certificates. Without any the listener speaks plain HTTP, otherwise TLS only.
     pub certificates: Vec<ServerPair>,
-    /// The bearer tokens of the admin API; without any the API is off.
+    /// Bearer tokens of the admin API; without any the API is off.
     pub tokens: Vec<AdminToken>,
 }
 
 impl AdminSettings {
-    /// Takes `[admin]`; `token` is that of the environment. None may be the `shared` secret.
+    /// Reads `[admin]`; `token` is from the environment. No token may equal the `shared` secret.
     pub(super) fn read(
         reader: &mut Reader,
         token: Option<Secret>,
@@ -93,17 +94,17 @@ impl AdminSettings {
     }
 }
 
-/// Where a gateway listens for operators, and what it shows there.
+/// Address and certificates of the admin listener.
 #[derive(Debug, Clone)]
 pub struct AdminDoor {
-    /// The address.
+    /// Address.
     pub address: SocketAddr,
-    /// The certificates; none is plain HTTP.
+    /// Certificates; none means plain HTTP.
     pub certificates: Vec<ServerPair>,
 }
 
 impl AdminDoor {
-    /// Takes no more than it needs.
+    /// Reads these settings only.
     pub(super) fn read(reader: &mut Reader) -> Self {
         reader.section("admin", |section| {
             let address = address(section);
@@ -121,7 +122,7 @@ fn address(section: &mut Reader) -> SocketAddr {
     section.take("address", SocketAddr::from(([127, 0, 0, 1], 8081)))
 }
 
-/// Takes one of `[[admin.tokens]]`.
+/// Reads one of `[[admin.tokens]]`.
 fn read_token(section: &mut Reader) -> Option<AdminToken> {
     let before = section.problems().len();
     let name = section.take_optional::<TokenName>("name");
@@ -129,7 +130,7 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
         section.problem(
             "name",
             "the tokens",
-            "it is missing: the audit calls the holder by it".to_owned(),
+            "it is missing: the audit records the holder by it".to_owned(),
         );
     }
     let before = section.problems().len();
@@ -181,7 +182,7 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
     })
 }
 
-/// The token in a file; one line end after it is trimmed, as editors and `echo` leave it.
+/// Reads the token in a file; trims one line end, as editors and `echo` leave it.
 fn read_file(path: &std::path::Path) -> Result<Secret, String> {
     let bytes = std::fs::read(path)
         .map(Zeroizing::new)
@@ -198,7 +199,7 @@ fn shown(path: &std::path::Path) -> String {
     source::shown_path(&path.to_string_lossy())
 }
 
-/// Where the admin listener is reached: `https://host[:port]`, or `http`.
+/// URL of the admin listener: `https://host[:port]` or `http://host[:port]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: String,
@@ -206,13 +207,13 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// It as an origin (RFC 6454), in lower case and without a port that need not be named.
+    /// URL as an origin (RFC 6454), in lower case and without a default port.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The host alone, without a port.
+    /// Host without the port.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -272,7 +273,6 @@ impl Setting for PublicUrl {
     }
 }
 
-/// The name of a token.
 struct TokenName(String);
 
 impl Setting for TokenName {
@@ -315,7 +315,7 @@ impl Setting for Secret {
     const ACCEPTED: &'static str = "16 to 512 visible ASCII characters, no placeholder";
 
     fn parse(text: &str) -> Result<Self, String> {
-        // Unlike those of other settings, the message must not repeat the text.
+        // Unlike with other settings, the message must not repeat the text.
         Self::parse(text).map_err(|error| error.to_string())
     }
 

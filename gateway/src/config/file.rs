@@ -1,14 +1,14 @@
-//! Whether a file of settings can be read at all. Errors tell the place and what is wrong there, never what the file says:
-//! any line of it may hold a secret.
+//! Syntax check of the settings file. Errors give position and kind, never content: any line may
+//! hold a secret.
 
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// Reads `file` as TOML.
+/// Parses `file` as TOML.
 ///
 /// # Errors
-/// Line, column and what is wrong, without a word of the file.
+/// Line, column and kind of the error, without content of the file.
 pub(super) fn check(file: &Path) -> Result<(), String> {
     let bytes = std::fs::read(file)
         .map(Zeroizing::new)
@@ -19,12 +19,12 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
     })?;
     toml::de::DeTable::parse(text).map(drop).map_err(|error| {
         let (line, column) = place(&bytes, error.span().map_or(0, |span| span.start));
-        // The parser's messages are texts of its own; only their rendering quotes the line.
+        // The parser's messages are fixed texts; only their rendering quotes the line.
         format!("line {line}, column {column}: {}", error.message())
     })
 }
 
-/// Line and column of a byte, both from 1 on.
+/// Line and column of a byte, both counted from 1.
 fn place(text: &[u8], at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = memchr::memchr_iter(b'\n', before).count() + 1;

@@ -1,4 +1,4 @@
-//! `[listen]`: the settings of the public listener.
+//! `[listen]`: settings of the public listener.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,56 +14,58 @@ use crate::tls::pem::PairFiles;
 /// `[listen]`: the public listener.
 #[derive(Debug, Clone)]
 pub struct ListenSettings {
-    /// Where it listens.
+    /// Listening address.
     pub address: SocketAddr,
-    /// The path by which load balancers ask whether requests are taken.
+    /// Path of the health check.
     pub health_path: Option<HealthPath>,
-    /// Threads that serve requests.
+    /// Worker threads.
     pub workers: usize,
-    /// Proxies whose `X-Forwarded-…` headers are believed.
+    /// Proxies whose `X-Forwarded-…` headers are trusted.
     pub trusted_proxies: Vec<AddressRange>,
-    /// Which of the headers by which proxies speak reach the origin.
+    /// Proxy headers that reach the origin.
     pub proxy_headers: ProxyHeaders,
-    /// Whether the trusted proxies, and they alone, connect, and announce each connection with a PROXY protocol header.
+    /// Whether only the trusted proxies may connect, with a PROXY protocol header on each
+    /// connection.
     pub proxy_protocol: bool,
-    /// Most connections at once over all workers; more wait in the kernel's queue.
+    /// Maximum of connections over all workers; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// Most requests in flight over all workers, bodies included; more are refused at once.
+    /// Maximum of requests in flight over all workers, bodies included; further ones are refused at
+    /// once.
     pub max_requests_in_flight: usize,
-    /// Most of them by one key, and by all without a key; without it a quarter.
+    /// Maximum of requests in flight per key, and of all anonymous ones; by default a quarter.
     pub max_requests_in_flight_per_key: Option<usize>,
-    /// Most bytes of a request body.
+    /// Maximum bytes of a request body.
     pub max_body_bytes: u64,
-    /// Most bytes of a request head.
+    /// Maximum bytes of a request head.
     pub max_head_bytes: usize,
-    /// Most header fields of a request.
+    /// Maximum header fields of a request.
     pub max_headers: usize,
-    /// How long a request head may take, from its first byte.
+    /// Timeout of a request head, from its first byte.
     pub head_timeout: Duration,
-    /// How long a request body may pause.
+    /// Longest pause within a request body.
     pub body_idle_timeout: Duration,
-    /// How long a client may leave what it was sent unread.
+    /// Longest time that a client may leave data unread.
     pub write_idle_timeout: Duration,
-    /// How long a connection stays open between requests.
+    /// Idle time of a connection between requests.
     pub keep_alive: Duration,
-    /// How long new connections are taken once the gateway is told to stop.
+    /// Time that new connections are accepted after the stop signal.
     pub drain_delay: Duration,
-    /// How long requests may take to finish once the gateway stops.
+    /// Time that requests may take to finish after that.
     pub drain_timeout: Duration,
-    /// How long a TLS handshake may take.
+    /// Timeout of a TLS handshake.
     pub tls_handshake_timeout: Duration,
-    /// Whether clients that offer it over TLS speak HTTP/2.
+    /// Whether HTTP/2 is offered over TLS.
     pub http2: bool,
-    /// Whether a client may begin with the preface of HTTP/2 without TLS (RFC 9113, section 3.3).
+    /// Whether HTTP/2 with prior knowledge is accepted without TLS (RFC 9113, section 3.3).
     pub http2_prior_knowledge: bool,
-    /// Most requests at once on one connection of HTTP/2.
+    /// Maximum of concurrent HTTP/2 streams per connection.
     pub http2_max_streams: usize,
-    /// The certificates; with none the listener speaks plain HTTP, with any it speaks TLS only.
+    /// Certificates. Without any the listener speaks plain HTTP, otherwise TLS only.
     pub certificates: Vec<ServerPair>,
 }
 
 impl ListenSettings {
-    /// Most requests in flight by one key, and by all without a key: what is set, or a quarter.
+    /// Maximum of requests in flight per key, and of all anonymous ones: the setting, or a quarter.
     #[must_use]
     pub fn share_of_a_key(&self) -> usize {
         self.max_requests_in_flight_per_key
@@ -89,7 +91,7 @@ impl ListenSettings {
             max_connections: section.take("max_connections", Count(25_000)).0,
             max_requests_in_flight,
             max_requests_in_flight_per_key,
-            // As much as the large object stores take in one upload; bodies stream, so it costs no memory.
+            // Upload limit of the large object stores; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
             max_head_bytes: section.take("max_head_bytes", HeadBytes(16 * 1024)).0,
             max_headers: section.take("max_headers", HeadFields(64)).0,
@@ -112,7 +114,7 @@ impl ListenSettings {
     }
 }
 
-/// Takes how many requests may be in flight, of all and of one key, which cannot be more.
+/// Reads the in-flight limits, total and per key; the latter cannot exceed the former.
 fn read_in_flight(section: &mut Reader) -> (usize, Option<usize>) {
     let all = section.take("max_requests_in_flight", Count(10_000)).0;
     let key = "max_requests_in_flight_per_key";
@@ -128,7 +130,7 @@ fn read_in_flight(section: &mut Reader) -> (usize, Option<usize>) {
     (all, of_one)
 }
 
-/// Takes which of the headers by which proxies speak reach the origin.
+/// Reads which proxy headers reach the origin.
 fn read_proxy_headers(section: &mut Reader, proxies_are_named: bool) -> ProxyHeaders {
     let from_trusted: Vec<ProxyHeader> = section.take_list("trusted_proxy_headers");
     let from_anyone: Vec<ProxyHeader> = section.take_list("proxy_headers_from_anyone");
@@ -151,7 +153,7 @@ fn read_proxy_headers(section: &mut Reader, proxies_are_named: bool) -> ProxyHea
     }
 }
 
-/// Takes `trusted_proxies` and `proxy_protocol`, which says nothing that could be believed without them.
+/// Reads `trusted_proxies` and `proxy_protocol`, which requires them.
 fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
     let problems_before = section.problems().len();
     let trusted = section.take_list("trusted_proxies");
@@ -159,13 +161,13 @@ fn read_proxies(section: &mut Reader) -> (Vec<AddressRange>, bool) {
     if proxy_protocol && trusted.is_empty() && section.problems().len() == problems_before {
         let source = section.effective().last();
         let source = source.map_or(String::new(), |effective| effective.source.clone());
-        let message = "the header is believed from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
+        let message = "the header is accepted from listen.trusted_proxies only, and there are none: set them to the addresses of your load balancer, such as [\"10.0.0.0/8\"]".to_owned();
         section.problem("proxy_protocol", &source, message);
     }
     (trusted, proxy_protocol)
 }
 
-/// Takes one of `[[listen.tls]]` or `[[admin.tls]]`.
+/// Reads one of `[[listen.tls]]` or `[[admin.tls]]`.
 pub(super) fn read_server_pair(section: &mut Reader) -> Option<ServerPair> {
     let mut file = |key| {
         let before = section.problems().len();

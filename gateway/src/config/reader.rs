@@ -1,5 +1,6 @@
-//! Takes settings one by one out of the merged layers and remembers what was wrong, what is left over, and what is in
-//! force. Deriving a deserializer would stop at the first problem; an operator wants all of them.
+//! Takes settings one by one out of the merged layers and collects problems, unknown names and
+//! effective values. A derived deserializer would stop at the first problem; an operator wants all
+//! of them.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,34 +10,34 @@ use config::{Map, Value, ValueKind};
 use crate::config::VARIABLE_PREFIX;
 use crate::config::value::{Setting, Span};
 
-/// Everything that is wrong with the settings.
+/// All problems of the settings.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<SettingProblem>);
 
 #[derive(Debug)]
-struct Problem {
+struct SettingProblem {
     path: String,
     source: String,
     message: String,
 }
 
 impl Problems {
-    /// Remembers that the setting `path`, which came from `source`, is wrong.
+    /// Adds a problem of the setting `path` from `source`.
     pub fn add(&mut self, path: &str, source: &str, message: String) {
-        self.0.push(Problem {
+        self.0.push(SettingProblem {
             path: path.to_owned(),
             source: source.to_owned(),
             message,
         });
     }
 
-    /// How much is wrong.
+    /// Number of problems.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -54,7 +55,7 @@ impl fmt::Display for Problems {
                 format!("{} problems", self.0.len())
             }
         )?;
-        for Problem {
+        for SettingProblem {
             path,
             source,
             message,
@@ -71,18 +72,18 @@ impl fmt::Display for Problems {
     }
 }
 
-/// One setting as it is in force.
+/// Effective value of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// Where it stands in the file, `section.key`.
+    /// Path in the file, `section.key`.
     pub path: String,
-    /// Its value as TOML; secrets are redacted.
+    /// Value as TOML; secrets are redacted.
     pub value: String,
-    /// The file, the variable, or `default`.
+    /// Source: the file, the variable, or `default`.
     pub source: String,
 }
 
-/// A table of settings that is being read. Whatever is not taken by the end is unknown, and refused.
+/// Table of settings being read. Settings left at the end are unknown and refused.
 pub struct Reader {
     path: String,
     table: Map<String, Value>,
@@ -93,7 +94,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads the top table; `problems` were found before.
+    /// Reads the top table; `problems` are those found before.
     #[must_use]
     pub fn new(table: Map<String, Value>, problems: Problems) -> Self {
         Self {
@@ -106,7 +107,7 @@ impl Reader {
         }
     }
 
-    /// The setting `key`, or its default; a problem is remembered, and then the default stands in.
+    /// Takes the setting `key` or its default. Collects a problem and continues with the default.
     pub fn take<T: Setting>(&mut self, key: &str, default: T) -> T {
         self.take_optional(key).unwrap_or_else(|| {
             self.note(key, default.show(), "default".to_owned());
@@ -114,12 +115,12 @@ impl Reader {
         })
     }
 
-    /// Takes a length of time.
+    /// Takes a duration.
     pub fn span(&mut self, key: &str, default_seconds: u64) -> Duration {
         self.take(key, Span(Duration::from_secs(default_seconds))).0
     }
 
-    /// The setting `key`, if it is there and right.
+    /// Takes the setting `key`, if present and valid.
     pub fn take_optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let (value, source) = self.remove(key)?;
         match value.into_string().ok().map(|text| parse::<T>(&text)) {
@@ -145,7 +146,8 @@ impl Reader {
         }
     }
 
-    /// The list `key`; from the environment, its items are separated by commas. Absent is empty.
+    /// Takes the list `key`; in the environment, commas separate its items. An absent list is
+    /// empty.
     pub fn take_list<T: Setting>(&mut self, key: &str) -> Vec<T> {
         self.take_list_or(key, Vec::new())
     }
@@ -187,7 +189,7 @@ impl Reader {
         items
     }
 
-    /// Reads the table `key`; absent is an empty one.
+    /// Reads the table `key`; an absent table is empty.
     pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let table = match self.remove(key) {
             None => Map::new(),
@@ -231,24 +233,24 @@ impl Reader {
         sections
     }
 
-    /// Remembers a problem with `key` of the table being read.
+    /// Adds a problem with `key` of the current table.
     pub fn problem(&mut self, key: &str, source: &str, message: String) {
         let path = self.path_of(key);
         self.problems.add(&path, source, message);
     }
 
-    /// Everything found wrong so far, to add to it.
+    /// Problems so far, to add to.
     pub fn problems(&mut self) -> &mut Problems {
         &mut self.problems
     }
 
-    /// The settings that were taken, in the order in which they were.
+    /// Settings taken so far, in that order.
     #[must_use]
     pub fn effective(&self) -> &[Effective] {
         &self.effective
     }
 
-    /// Remembers a value that did not come through [`Self::take`].
+    /// Records a value that bypassed [`Self::take`].
     pub fn note(&mut self, key: &str, value: String, source: String) {
         let path = self.path_of(key);
         self.effective.push(Effective {
@@ -258,12 +260,12 @@ impl Reader {
         });
     }
 
-    /// Other commands read the settings that are left; they are no problem of this one.
+    /// Ignores the remaining settings, which other commands read.
     pub fn ignore_the_rest(&mut self) {
         self.strict = false;
     }
 
-    /// Ends the reading: what nobody took is unknown.
+    /// Ends the reading; remaining settings are unknown.
     #[must_use]
     pub fn finish(mut self) -> Problems {
         self.refuse_leftovers();
@@ -318,7 +320,7 @@ impl Reader {
         Some((value, source))
     }
 
-    /// The file or the variable that a value came from.
+    /// File or variable that a value came from.
     fn source_of(&self, key: &str, value: &Value) -> String {
         match value.origin() {
             Some("the environment") => format!(
@@ -326,7 +328,7 @@ impl Reader {
                 self.path_of(key).replace('.', "__").to_uppercase()
             ),
             Some(origin) => origin.to_owned(),
-            // A table that several layers filled has no origin of its own.
+            // A table merged from several layers has no single source.
             None => "several sources".to_owned(),
         }
     }
@@ -340,13 +342,13 @@ impl Reader {
     }
 }
 
-/// Longest text of the file or the environment that a message repeats: a piece of a secret of this length tells nothing.
+/// Longest setting text that a message repeats: that much of a secret reveals nothing.
 const MAX_SHOWN_CHARS: usize = 7;
-/// How many letters may be wrong in the name of a setting that is still taken for it.
+/// Maximum of wrong letters in a misspelt setting name.
 const MAX_TYPOS: usize = 2;
 
-/// Parses a value. A message that repeats more than a little of it says "this" in its place: what stands in the wrong place may
-/// be a secret.
+/// Parses a value. A message replaces a longer text by "this": a secret may stand in the wrong
+/// place.
 fn parse<T: Setting>(text: &str) -> Result<T, String> {
     let repeats = |message: &str| {
         let mut pieces = text.as_bytes().windows(MAX_SHOWN_CHARS + 1);
@@ -365,8 +367,8 @@ fn parse<T: Setting>(text: &str) -> Result<T, String> {
     })
 }
 
-/// A name that nobody knows, as messages show it: whole where it is short or nearly one of `known`, else its beginning.
-/// It may be a secret in the wrong place.
+/// Unknown name for a message: whole if short or close to one of `known`, else its beginning. It
+/// may be a misplaced secret.
 pub(super) fn shown_name(name: &str, known: &[String]) -> String {
     let is_short = name.chars().count() <= MAX_SHOWN_CHARS;
     if is_short || known.iter().any(|known| distance(name, known) <= MAX_TYPOS) {
@@ -376,7 +378,7 @@ pub(super) fn shown_name(name: &str, known: &[String]) -> String {
     format!("{}…", begin.escape_debug())
 }
 
-/// How many letters have to be added, removed or replaced to make one of the other (Levenshtein).
+/// Levenshtein distance: letters to add, remove or replace.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,4 +1,4 @@
-//! What the routes of the file say together: what contradicts itself is refused, what may not be meant is warned of.
+//! Checks of all routes together: refuses contradictions, warns of likely mistakes.
 
 use actix_http::Method;
 
@@ -9,10 +9,10 @@ use crate::config::value::{HostName, QuotableText, Setting as _};
 use crate::http::target::KNOWN_METHODS;
 use crate::routes::{MethodName, PathCase, PathPrefix, Route};
 
-/// One of `[[routes]]`; no upstream means the default one.
+/// One of `[[routes]]`; without an upstream it uses the default one.
 pub type RouteSettings = Route<Option<UpstreamRef>>;
 
-/// Takes one of `[[routes]]`; `preserve_host` is what holds where it does not say.
+/// Reads one of `[[routes]]`; `preserve_host` is the default of that setting.
 pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSettings {
     let path = section.take("path", PathPrefix::default());
     let name = section.take("name", QuotableText(path.to_string())).0;
@@ -36,8 +36,8 @@ pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSett
     }
 }
 
-/// Refuses routes whose requests fall under no one policy: two routes for the same requests, `HEAD` without `GET`, and
-/// paths that some origin takes for one.
+/// Refuses ambiguous routes: two for the same requests, `HEAD` without `GET`, and paths that some
+/// origin confuses.
 pub(super) fn refuse_routes(reader: &mut Reader, routes: &[RouteSettings], case: PathCase) {
     for (index, route) in routes.iter().enumerate() {
         let takes = |method: &Method| route.methods.contains(method);
@@ -94,7 +94,7 @@ pub(super) fn refuse_routes(reader: &mut Reader, routes: &[RouteSettings], case:
     }
 }
 
-/// Every route that names an upstream has to name one that is there, and names are not used twice.
+/// Refuses unknown upstreams and duplicate names.
 pub(super) fn refuse_unknown_upstreams(
     reader: &mut Reader,
     upstreams: &[UpstreamSettings],
@@ -142,7 +142,7 @@ pub(super) fn refuse_unknown_upstreams(
     }
 }
 
-/// Warns where a route looks as if it protected requests that a looser one takes.
+/// Warns where a route seems to protect requests that a looser one takes.
 pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, route) in routes.iter().enumerate() {
@@ -175,8 +175,8 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
     warnings
 }
 
-/// The routes that take requests to the path of `route` with methods that no route of that path takes, each with these
-/// methods.
+/// Routes that take requests to the path of `route` with methods that no route of this path takes,
+/// each with these methods.
 fn takers_of_the_rest<'r>(
     routes: &'r [RouteSettings],
     route: &RouteSettings,
@@ -192,7 +192,7 @@ fn takers_of_the_rest<'r>(
             .enumerate()
             .filter(|(_, other)| other.path.is_above(&route.path))
             .filter(|(_, other)| answers_to(other, host) && other.takes(method))
-            // The most specific one, as requests are given to them.
+            // The most specific one, as in routing.
             .max_by_key(|(index, other)| {
                 (
                     other.path.to_string().len(),

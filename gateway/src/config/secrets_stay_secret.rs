@@ -1,4 +1,4 @@
-//! Whatever is wrong with the settings, no message repeats a secret, nor a long piece of one.
+//! No message about the settings repeats a secret or a long piece of one.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ path = "/v1"
 scopes = ["read"]
 "#;
 
-/// What `gateway check` would print.
+/// Output of `gateway check`.
 fn told(file: &Path, variables: &[(&str, &str)]) -> String {
     let usual = [("SHARED_SECRET", SHARED), ("ADMIN_TOKEN", ADMIN)];
     let usual = usual
@@ -153,7 +153,7 @@ fn a_secret_in_the_wrong_place_is_not_told() {
         ("DATABASE_URL", &password_at("keys:PW@db/keys")),
     ] {
         let told = told(&path, &[(name, value)]);
-        // One token that is a secret elsewhere is the work of another check.
+        // Another test covers a token that equals another secret.
         assert!(
             told.contains("with the settings:") || value == SHARED,
             "{name}={value}: {told}"

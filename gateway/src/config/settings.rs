@@ -1,4 +1,4 @@
-//! The list of settings: where each stands, what it defaults to, and which secrets come with them.
+//! List of all settings: paths, defaults and secrets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,87 +27,87 @@ use crate::telemetry::process_log::Format;
 use crate::tls::origin::{OriginTls, OriginTlsFiles};
 use crate::tls::pem::PairFiles;
 
-/// Everything that `gateway serve` needs, proven.
+/// Validated settings of `gateway serve`.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The public listener.
+    /// Public listener.
     pub listen: ListenSettings,
-    /// The admin listener.
+    /// Admin listener.
     pub admin: AdminSettings,
-    /// The default upstream, and how every origin is talked to.
+    /// Default upstream, and connections to all origins.
     pub origin: OriginSettings,
-    /// The protection space named in challenges (RFC 9110, section 11.5).
+    /// Protection space in challenges (RFC 9110, section 11.5).
     pub realm: String,
-    /// The store and what keys look like.
+    /// Store and key prefix.
     pub store: StoreSettings,
-    /// Where access-log lines go.
+    /// Destination of access-log lines.
     pub access_log: Sink,
-    /// How lines of the process log are written.
+    /// Format of the process log.
     pub log_format: Format,
-    /// The upstreams of the file.
+    /// Upstreams.
     pub upstreams: Vec<UpstreamSettings>,
-    /// The routes of the file; none means one default route to [`OriginSettings::url`].
+    /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
-    /// Where GitHub's public keys come from; without a source its reports of leaked keys are refused.
+    /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
-    /// What is in force, for `gateway check`.
+    /// Effective settings, for `gateway check`.
     pub effective: Vec<Effective>,
-    /// What is accepted and may not be meant.
+    /// Likely mistakes.
     pub warnings: Vec<String>,
 }
 
-/// `[origin]`: the default upstream, and how every origin is talked to.
+/// `[origin]`: the default upstream, and connections to all origins.
 #[derive(Debug, Clone)]
 pub struct OriginSettings {
-    /// Where requests go that no route sends elsewhere.
+    /// Origin of the default upstream.
     pub url: OriginUrl,
-    /// The proof that a request came through this gateway.
+    /// Shared secret, which proves to the origin that a request came through this gateway.
     pub shared_secret: Secret,
-    /// How long a WebSocket may be silent in both directions.
+    /// Longest silence of a WebSocket in both directions.
     pub tunnel_idle_timeout: Duration,
-    /// How long connecting may take.
+    /// Timeout of connecting.
     pub connect_timeout: Duration,
-    /// After how long the name of an origin is looked up again.
+    /// Interval between DNS look-ups of an origin.
     pub dns_refresh: Duration,
-    /// How long the head of an answer may take once the request was sent.
+    /// Timeout of the response head after the request was sent.
     pub first_byte_timeout: Duration,
-    /// How long the body of an answer may pause.
+    /// Longest pause within a response body.
     pub idle_timeout: Duration,
-    /// How long an origin may leave what it was sent unread.
+    /// Longest time that an origin may leave data unread.
     pub write_idle_timeout: Duration,
-    /// How long an idle connection to an origin is kept for the next request.
+    /// Idle time of a pooled connection.
     pub keep_alive: Duration,
-    /// Whether origins see the client's `Host` in place of their own, on routes that do not say.
+    /// Default of `preserve_host`: whether origins get the client's `Host`.
     pub preserve_host: bool,
-    /// Whether every origin tells `/Admin` from `/admin`.
+    /// Whether every origin compares paths case-sensitively.
     pub path_case: PathCase,
-    /// Most bytes of the head of an answer, its interim answers included.
+    /// Maximum bytes of a response head, interim responses included.
     pub max_head_bytes: usize,
-    /// Most header fields of an answer.
+    /// Maximum header fields of a response.
     pub max_headers: usize,
-    /// How origins at `https://` are spoken to; there when an address or `[origin.tls]` asks for it.
+    /// TLS to origins; present if an address or `[origin.tls]` requires it.
     pub tls: Option<OriginTls>,
 }
 
-/// `[store]` and `[keys]`: what the commands that work on the store need.
+/// `[store]` and `[keys]`: settings of the commands that use the store.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// The database.
+    /// Database.
     pub url: DatabaseUrl,
-    /// How old the table of keys may get while the database is away before requests are refused; `None` is any age.
+    /// Maximum age of the key table while the database is unreachable; `None` means any age.
     pub max_staleness: Option<Duration>,
-    /// Where the table of keys is saved, for a start while the database is away.
+    /// Snapshot file of the key table, for a start while the database is unreachable.
     pub snapshot: Option<PathBuf>,
-    /// How long audit and usage are kept.
+    /// Retention of audit and usage.
     pub keep: Keep,
-    /// What new keys begin with.
+    /// Prefix of new keys.
     pub prefix: Prefix,
 }
 
 impl Settings {
-    /// Takes every setting; what is wrong is remembered by `reader`.
+    /// Reads every setting; `reader` collects the problems.
     pub(crate) fn read(reader: &mut Reader, environment: &Environment) -> Option<Self> {
         let problems_before = reader.problems().len();
         let shared_secret = secret(reader, environment, "SHARED_SECRET");
@@ -212,7 +212,8 @@ impl OriginSettings {
             idle_timeout: section.span("idle_timeout", 60),
             write_idle_timeout: section.span("write_idle_timeout", 30),
             tunnel_idle_timeout: section.span("tunnel_idle_timeout", 300),
-            // Shorter than what common servers keep (uvicorn 5 s is the shortest), so that they seldom close first.
+            // Shorter than common servers' idle timeout (uvicorn's 5 s is the shortest), so that
+            // the origin seldom closes first.
             keep_alive: section.span("keep_alive", 4),
             preserve_host: section.take("preserve_host", false),
             path_case: if section.take("case_sensitive_paths", false) {
@@ -223,14 +224,14 @@ impl OriginSettings {
             max_head_bytes: section.take("max_head_bytes", HeadBytes(64 * 1024)).0,
             max_headers: section.take("max_headers", HeadFields(96)).0,
             tls: None,
-            // Last, so that what is missing hides no problem of the settings above.
+            // Last, so that a missing value hides no problem of the settings above.
             shared_secret: shared_secret?,
         })
     }
 }
 
 impl StoreSettings {
-    /// Takes `[store]` and `[keys]`.
+    /// Reads `[store]` and `[keys]`.
     pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
         let (url, max_staleness, snapshot, keep) = reader.section("store", |section| {
             let url = match DatabaseUrl::parse(DatabaseUrl::DEFAULT) {
@@ -261,12 +262,12 @@ impl StoreSettings {
     }
 }
 
-/// Takes `[keys] prefix`.
+/// Reads `[keys] prefix`.
 pub(super) fn key_prefix(reader: &mut Reader) -> Prefix {
     reader.section("keys", |section| section.take("prefix", Prefix::default()))
 }
 
-/// Takes `[origin.tls]`; none when nothing of it is set.
+/// Reads `[origin.tls]`; `None` if nothing of it is set.
 fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
     let mut file = |key| section.take_optional::<FilePath>(key).map(|file| file.0);
     let (authorities, certificate, key) = (
@@ -303,8 +304,8 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
     })
 }
 
-/// The files that secrets were read from: those that variables name, those that settings name, and the file of the settings
-/// where a token stands in it.
+/// Files with secrets: those named by variables or settings, and the settings file if it contains a
+/// token.
 fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
     let variables = [
         "SHARED_SECRET_FILE",
@@ -333,7 +334,7 @@ fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathB
     files
 }
 
-/// A secret from the environment; what is in force is shown redacted.
+/// Reads a secret from the environment; its effective value is shown redacted.
 fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<Secret> {
     let text = environment.secret(name, reader.problems())?;
     match Secret::parse(&text) {

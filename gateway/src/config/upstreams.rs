@@ -1,4 +1,4 @@
-//! `[[upstreams]]`: the settings of upstreams, and how routes name them.
+//! `[[upstreams]]`: the upstreams, and references of routes to them.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use crate::config::reader::Reader;
 use crate::config::value::{Count, Setting};
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::health::HealthCheck;
-use crate::proxy::upstream::{Balance, MOST_TARGETS, UpstreamPolicy};
+use crate::proxy::upstream::{Balance, MAX_TARGETS, UpstreamPolicy};
 
 /// One of `[[upstreams]]`.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
-    /// What routes and logs call it.
+    /// Name for routes and logs.
     pub name: UpstreamName,
-    /// Where its requests go.
+    /// Targets.
     pub targets: Vec<OriginUrl>,
-    /// How it treats its targets.
+    /// Policy for the targets.
     pub policy: UpstreamPolicy,
 }
 
-/// The name of an upstream.
+/// Name of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamName(pub String);
 
-/// Where a route says its requests go.
+/// Upstream of a route.
 #[derive(Debug, Clone)]
 pub enum UpstreamRef {
-    /// To the upstream of this name.
+    /// Upstream of this name.
     Named(UpstreamName),
-    /// To this origin.
+    /// Single origin at this address.
     At(Box<OriginUrl>),
 }
 
@@ -79,9 +79,9 @@ fn health(section: &mut Reader) -> Option<HealthCheck> {
 }
 
 fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
-    if targets.is_empty() || targets.len() > MOST_TARGETS {
+    if targets.is_empty() || targets.len() > MAX_TARGETS {
         let message = format!(
-            "an upstream has 1 to {MOST_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"
+            "an upstream has 1 to {MAX_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"
         );
         section.problem("targets", "the upstreams", message);
     }

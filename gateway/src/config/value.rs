@@ -1,4 +1,4 @@
-//! What texts each kind of setting accepts, and how it is shown again.
+//! Kinds of settings: the accepted texts of each, and its display.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use crate::http::upgrade::UpgradeProtocol;
 use crate::keys::AddressRange;
 use crate::keys::address::ACCEPTED_RANGE;
 
-/// A kind of value that a setting can have.
+/// Kind of value that a setting can have.
 pub trait Setting: Sized {
-    /// What is accepted, for the message about anything else.
+    /// Description of the accepted texts, for error messages.
     const ACCEPTED: &'static str;
 
-    /// The value that `text` stands for.
+    /// Parses a value.
     ///
     /// # Errors
-    /// A message that says what is wrong and what is accepted.
+    /// Message with the problem and what is accepted.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// The value as TOML.
+    /// Value as TOML.
     fn show(&self) -> String;
 }
 
@@ -92,7 +92,7 @@ impl Setting for u64 {
     }
 }
 
-/// At least one: workers, connections.
+/// Positive number: workers, connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(pub usize);
 
@@ -113,7 +113,7 @@ impl Setting for Count {
     }
 }
 
-/// Makes a kind of count with a ceiling: what the HTTP parser beneath takes.
+/// Generates a count with an upper limit, that of the HTTP parser.
 macro_rules! bounded {
     ($($(#[$meta:meta])+ $name:ident: $most:literal, $accepted:literal;)+) => {$(
         $(#[$meta])+
@@ -144,11 +144,11 @@ bounded! {
     HeadBytes: 131_072, "a number of bytes from 1 to 131072, the most that is read of a head";
     /// Header fields of a head.
     HeadFields: 96, "a whole number from 1 to 96, the most header fields that are read of a head";
-    /// Requests at once on one connection of HTTP/2.
+    /// Concurrent streams of an HTTP/2 connection.
     Streams: 1_000, "a whole number from 1 to 1000";
 }
 
-/// A span of time above zero: nothing at this edge waits for ever.
+/// Positive duration: nothing at this boundary waits for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -170,7 +170,7 @@ impl Setting for Span {
     }
 }
 
-/// A span of days, for what is kept.
+/// Duration in days, for retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days(pub Duration);
 
@@ -193,7 +193,8 @@ impl Setting for Days {
     }
 }
 
-/// Text for a header's quoted string: visible ASCII and inner spaces, without quotes and backslashes.
+/// Text for a quoted string in a header: visible ASCII and inner spaces, without quotes and
+/// backslashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotableText(pub String);
 
@@ -215,7 +216,7 @@ impl Setting for QuotableText {
     }
 }
 
-/// A host that a route answers to: a name or an address without a port, in lower case and without a dot at its end.
+/// Host of a route: a name or address in lower case, without port and trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(pub String);
 
@@ -247,7 +248,7 @@ impl Setting for HostName {
     }
 }
 
-/// A file; what stands in it is read when the settings are.
+/// File; its content is read with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath(pub PathBuf);
 
@@ -266,7 +267,7 @@ impl Setting for FilePath {
     }
 }
 
-/// The name that an origin's certificate has to bear.
+/// Server name that an origin's certificate must contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateName(pub ServerName<'static>);
 
@@ -311,7 +312,8 @@ words!(crate::telemetry::process_log::Format { "text" => Self::Text, "json" => S
 words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
 words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
-/// Implements [`Setting`] for types that parse themselves and whose errors say what is accepted.
+/// Implements [`Setting`] for types that parse themselves and whose errors describe what is
+/// accepted.
 macro_rules! parsed {
     ($($type:ty: $accepted:literal),+ $(,)?) => {$(
         impl Setting for $type {
@@ -339,8 +341,7 @@ parsed! {
 }
 
 impl Setting for crate::proxy::proxy_headers::ProxyHeader {
-    const ACCEPTED: &'static str =
-        "the name of a header by which proxies speak, such as \"CF-Connecting-IP\"";
+    const ACCEPTED: &'static str = "the name of a proxy header, such as \"CF-Connecting-IP\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text)
@@ -374,7 +375,7 @@ impl Setting for crate::keys::BucketName {
     }
 
     fn show(&self) -> String {
-        // A text of visible ASCII is quoted alike in both.
+        // JSON and TOML quote visible ASCII alike.
         serde_json::Value::from(self.as_str()).to_string()
     }
 }

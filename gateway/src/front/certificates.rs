@@ -1,5 +1,5 @@
-//! The certificates of a listener: chosen by the name that the client asks for, and read again when their files
-//! change. A pair that cannot be used never takes the place of one that can.
+//! Certificates of a listener: selected by the client's server name (SNI) and reloaded when their
+//! files change. An unusable pair never replaces a usable one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,26 +19,26 @@ use crate::tls::expiry::not_after;
 use crate::tls::pem::{PairFiles, PairText, PemError};
 use crate::tls::{provider, words};
 
-/// A certificate and its key, proven to belong together, and the files that they came from.
+/// Matching certificate and key, with the files that they came from.
 #[derive(Clone)]
 pub struct ServerPair {
     files: PairFiles,
     digest: [u8; 32],
-    /// What the files held when they were refused last, so that each refusal is logged once.
+    /// Digest of the files at the last refusal, so that each refusal is logged once.
     refused: Option<[u8; 32]>,
-    /// What the files held when they were looked at last.
+    /// Digest of the files at the last check.
     seen: [u8; 32],
     pair: Arc<CertifiedKey>,
     names: Vec<String>,
-    /// Whether the log knows that it has expired.
+    /// Whether the expiry has been logged.
     expiry_logged: bool,
 }
 
 impl ServerPair {
-    /// Reads a pair. One that is out of date is taken, and logged.
+    /// Loads a pair. Accepts and logs an expired one.
     ///
     /// # Errors
-    /// The file that cannot be used, and why.
+    /// The unusable file, and why.
     pub fn load(files: PairFiles) -> Result<Self, PemError> {
         let text = files.read()?;
         let (pair, names) = parse(&files, &text)?;
@@ -54,27 +54,27 @@ impl ServerPair {
         })
     }
 
-    /// The certificate itself, without those between it and its authority.
+    /// Certificate without its intermediates.
     pub(crate) fn end_entity(&self) -> Option<CertificateDer<'static>> {
         self.pair.cert.first().cloned()
     }
 
-    /// Logs, once, that the certificate expired while it was served.
+    /// Logs once that the certificate expired while in use.
     fn watch_expiry(&mut self) {
         if !self.expiry_logged && has_expired(&self.pair) {
             self.expiry_logged = true;
             log::error!(
-                "certificate {} has expired while it was served: clients refuse it from now on",
+                "certificate {} expired while in use: clients refuse it from now on",
                 self.files.certificate.display()
             );
         }
     }
 
-    /// Looks at the files again; whether there is something new to serve. What changed has to stand still for one further
-    /// look, for the two files of a pair are seldom written at once.
+    /// Checks the files again and returns whether there is a new pair to serve. A change must
+    /// persist for one further check, because the two files of a pair are seldom written at once.
     fn refresh(&mut self) -> bool {
         let text = self.files.read();
-        // No text has this digest: it stands for files that cannot be read.
+        // No text has this digest: it marks unreadable files.
         let found = text.as_ref().map_or([0; 32], digest);
         let settled = std::mem::replace(&mut self.seen, found) == found;
         if found == self.digest {
@@ -89,14 +89,14 @@ impl ServerPair {
                 self.expiry_logged = has_expired(&pair);
                 (self.pair, self.names, self.digest, self.refused) = (pair, names, found, None);
                 log::info!(
-                    "certificate {} was read again",
+                    "certificate {} was reloaded",
                     self.files.certificate.display()
                 );
                 true
             }
             Err(error) => {
                 self.refused = Some(found);
-                log::error!("a new certificate is refused, and the one before it goes on: {error}");
+                log::error!("rejected a new certificate, keeping the previous one: {error}");
                 false
             }
         }
@@ -112,14 +112,14 @@ impl fmt::Debug for ServerPair {
     }
 }
 
-/// What the listener serves; the first pair is for clients that name no host, or one that no certificate is for.
+/// Certificates in use; the first pair serves clients that send no server name, or an unknown one.
 #[derive(Debug)]
 pub struct Certificates {
     chosen: ArcSwap<ByName>,
 }
 
 impl Certificates {
-    /// Serves these pairs; none when there are none.
+    /// Serves these pairs; `None` if there are none.
     #[must_use]
     pub fn new(pairs: &[ServerPair]) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
@@ -127,7 +127,7 @@ impl Certificates {
         }))
     }
 
-    /// Looks at the files of `pairs` again, and serves what is new and right in them.
+    /// Checks the files of `pairs` again and serves what is new and valid.
     pub fn refresh(&self, pairs: &mut [ServerPair]) {
         let mut news = false;
         for pair in pairs.iter_mut() {
@@ -139,16 +139,17 @@ impl Certificates {
         }
     }
 
-    /// The files of the certificates that are served, and when each ends, in seconds since 1970.
+    /// Certificate files in use with their expiry as Unix time.
     #[must_use]
     pub fn ends(&self) -> Vec<(PathBuf, i64)> {
         self.chosen.load().ends.clone()
     }
 
-    /// TLS 1.2 and 1.3 with what rustls holds for safe, and these application protocols, the preferred one first.
+    /// TLS configuration: versions 1.2 and 1.3 with rustls defaults, and these ALPN protocols, most
+    /// preferred first.
     ///
     /// # Errors
-    /// The system has no randomness to give.
+    /// The system has no randomness.
     pub fn server_config(
         self: &Arc<Self>,
         protocols: &[&[u8]],
@@ -158,7 +159,7 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        // Sessions are resumed by what the client keeps: a memory of ours would be short, and behind a lock.
+        // Stateless session tickets: a session cache would be small, and behind a lock.
         config.ticketer = Ticketer::new()?;
         Ok(config)
     }
@@ -178,7 +179,7 @@ struct ByName {
 }
 
 impl ByName {
-    /// Where two certificates have a name in common, the first is chosen.
+    /// Of two certificates with a common name, the first is chosen.
     fn of(pairs: &[ServerPair]) -> Option<Self> {
         let mut named = HashMap::new();
         for pair in pairs {
@@ -231,7 +232,7 @@ fn parse(files: &PairFiles, text: &PairText) -> Result<(Arc<CertifiedKey>, Vec<S
         .valid_dns_names()
         .map(str::to_ascii_lowercase)
         .collect();
-    // Its own dates are looked at before its issuer, who is none of our business.
+    // webpki checks the dates before the issuer, which does not matter here.
     let checked = certificate.verify_for_usage(
         provider().signature_verification_algorithms.all,
         &[],

@@ -1,8 +1,8 @@
-//! The end of a gateway, so that no request is lost by it: what is answered announces the end of its connection first, and
-//! connections close only once they have had the time to say what they were about to.
+//! Graceful shutdown without lost requests: responses first announce the end of their connection,
+//! and connections close only after a grace period for requests already under way.
 //!
-//! Left to themselves, actix-http reads nothing more from a connection once the server stops, and actix-server drops the
-//! connections that no worker has taken up yet.
+//! Otherwise actix-http stops reading from connections once the server stops, and actix-server
+//! drops the connections that no worker has picked up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use actix_http::{ConnectionType, Response, StatusCode};
 use actix_server::ServerHandle;
 
-/// How long connections may still begin a request once no more of them are taken.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// Grace period for further requests on open connections after the listener has closed.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// Whether the gateway is about to stop; shared by all threads.
+/// Shutdown state, shared by all threads.
 #[derive(Debug, Clone, Default)]
 pub struct Drain(Arc<State>);
 
@@ -25,18 +25,20 @@ struct State {
 }
 
 impl Drain {
-    /// Stops `server` in three steps, the first of which takes `delay`: every answer closes its connection, new ones are still
-    /// taken; no more connections are taken; what is idle is closed, and what runs is finished, for `timeout`, as the server is told.
+    /// Stops `server` in three steps. For `delay`, every response closes its connection and new
+    /// ones are accepted. Then the listener closes. Then idle connections close and running
+    /// requests finish within `timeout`, the server's own shutdown timeout.
     ///
-    /// Dropping the future leaves the server in the step where it is.
+    /// Dropping the future leaves the server in its current step.
     pub async fn stop(&self, server: &ServerHandle, delay: Duration, timeout: Duration) {
         self.0.is_begun.store(true, Ordering::Relaxed);
         tokio::time::sleep(delay).await;
         server.pause().await;
-        log::info!("stopping: no more connections are taken");
-        tokio::time::sleep(LAST_REQUESTS).await;
+        log::info!("stopping: no more connections are accepted");
+        tokio::time::sleep(GRACE_PERIOD).await;
         let time_out = async {
-            // Well before the server cuts off what still runs: what it ends then has not come to an end of its own.
+            // Well before the server cuts off what still runs, so that such an end is not taken for
+            // a regular one.
             tokio::time::sleep(timeout / 2).await;
             self.0.is_over.store(true, Ordering::Relaxed);
         };
@@ -47,19 +49,20 @@ impl Drain {
         }
     }
 
-    /// Whether the time in which requests can finish is nearly over: one that ends in the middle is cut off.
+    /// Whether the time for finishing is nearly over: a response that breaks off now was cut off.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.is_over.load(Ordering::Relaxed)
     }
 
-    /// Whether the gateway is about to stop.
+    /// Whether the shutdown has begun.
     #[must_use]
     pub fn is_begun(&self) -> bool {
         self.0.is_begun.load(Ordering::Relaxed)
     }
 
-    /// Makes `response` the last one of its connection if the gateway is about to stop. One that leaves HTTP stays as it is.
+    /// Makes `response` the last of its connection once the shutdown has begun. Leaves upgrades as
+    /// they are.
     pub fn announce<B>(&self, response: &mut Response<B>) {
         if self.is_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response

@@ -1,8 +1,9 @@
 //! HTTP/2 for clients (RFC 9113): one connection, many requests, each served like one of HTTP/1.1.
 //!
-//! `h2` keeps the protocol: frames, header compression, windows, the states of streams. This side keeps what `h2` leaves open:
-//! deadlines, floods of frames that ask nothing, the share of one connection, and what a request has to be. Extended CONNECT
-//! (RFC 8441) is not offered, so WebSockets stay on HTTP/1.1.
+//! `h2` implements the protocol: frames, header compression, windows, stream states. This module
+//! adds what `h2` leaves open: deadlines, protection from floods of control frames, limits per
+//! connection, and request validation. Extended CONNECT (RFC 8441) is not offered, so WebSockets
+//! stay on HTTP/1.1.
 
 mod body;
 mod frames;
@@ -30,30 +31,33 @@ use crate::front::dispatcher::Handler;
 use crate::front::http2::frames::{FrameFault, Meter, Metered};
 use crate::wire::alarm::Alarm;
 
-/// The application protocol's name in a TLS handshake (RFC 9113, section 3.3).
+/// ALPN protocol name (RFC 9113, section 3.3).
 pub const ALPN: &[u8] = b"h2";
-/// What a client says first (RFC 9113, section 3.4).
+/// Connection preface of a client (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes of a body that a client may send before its origin has taken any.
+/// Initial stream window: bytes of a body that a client may send before the origin takes any.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The same for all bodies of a connection together.
+/// Connection window, for all bodies together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes of a response that wait for the client's window.
+/// Response bytes buffered while the client's window is closed.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that the client resets before they are accepted; more end the connection (CVE-2023-44487).
+/// Maximum of streams that the client resets before they are accepted; more end the connection
+/// (CVE-2023-44487).
 const MAX_EARLY_RESETS: usize = 20;
-/// Streams that this side resets for what the client did wrong in them; more end the connection (CVE-2025-8671).
+/// Maximum of streams that this side resets for client errors; more end the connection
+/// (CVE-2025-8671).
 const MAX_OWN_RESETS: usize = 256;
-/// How much longer a list of header fields is read than it may be, so that a refusal can say so.
+/// Factor by which a header list may exceed the limit and still be read, so that a refusal can be
+/// sent.
 const READ_FOR_REFUSAL: u32 = 4;
-/// How long a connection that ends may take to read its farewell.
+/// Timeout for sending GOAWAY at the end of a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
 ///
 /// # Errors
-/// The connection broke, or the client broke the protocol: it was told so.
+/// The connection was lost, or the client violated the protocol and was sent the reason.
 pub(crate) async fn serve<S, H>(
     io: S,
     place: Place,
@@ -80,7 +84,7 @@ where
         .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
         .max_local_error_reset_streams(Some(MAX_OWN_RESETS))
         .handshake(Metered::new(io, Rc::clone(&meter)));
-    let connection = match shake(handshake, &place, limits.head_timeout).await {
+    let connection = match complete_handshake(handshake, &place, limits.head_timeout).await {
         Ok(connection) => connection,
         Err(fault) => return Err(end(&control, fault)),
     };
@@ -107,8 +111,8 @@ where
     }
 }
 
-/// Waits for the client's preface and settings, for no longer than for a head.
-async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+/// Waits for the client's preface and settings, within the head timeout.
+async fn complete_handshake<S: AsyncRead + AsyncWrite + Unpin>(
     handshake: Handshake<S, Bytes>,
     place: &Place,
     timeout: Duration,
@@ -132,15 +136,15 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     .await
 }
 
-/// Why a connection ended before its client ended it.
+/// Why the connection ended before the client closed it.
 enum Ended {
-    /// `h2` found the protocol broken, or the connection broke.
+    /// Protocol violation found by `h2`, or a lost connection.
     Protocol(h2::Error),
-    /// The client exceeded what it may do.
+    /// The client exceeded a limit.
     Fault(ClientFault, Reason),
 }
 
-/// Notes the fault of the client, where there is one.
+/// Records the client's fault, if any.
 fn end(control: &ClientControl, ended: Ended) -> io::Error {
     match ended {
         Ended::Fault(fault, _) => {
@@ -151,7 +155,7 @@ fn end(control: &ClientControl, ended: Ended) -> io::Error {
             .into_io()
             .unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()),
         Ended::Protocol(error) => {
-            // A client that says farewell with an error of its own has found the fault on this side.
+            // A GOAWAY with an error from the client blames this side.
             let is_ours = !error.is_remote();
             let reason = error.reason().unwrap_or(Reason::PROTOCOL_ERROR);
             if is_ours && reason != Reason::NO_ERROR {
@@ -165,7 +169,7 @@ fn end(control: &ClientControl, ended: Ended) -> io::Error {
     }
 }
 
-/// The name of an error code in RFC 9113, section 7.
+/// Name of an error code (RFC 9113, section 7).
 fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::NO_ERROR => "NO_ERROR",
@@ -198,15 +202,15 @@ struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, H> {
     guard: &'g ClientGuard,
     handler: Rc<H>,
     streams: FuturesUnordered<ServedStream>,
-    /// Rings when no stream was open for [`ClientLimits::keep_alive`].
+    /// Fires when no stream was open for [`ClientLimits::keep_alive`].
     idle: Alarm,
-    /// Rings when a list of header fields is not whole in time.
+    /// Fires when a header list is incomplete after the head timeout.
     head: Alarm,
     is_leaving: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
-    /// Ready when the connection has ended.
+    /// Ready once the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(cx) {
@@ -273,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
             }
             self.leave(cx);
         }
-        // A farewell takes time: the client may be sending a request.
+        // Graceful GOAWAY takes a round trip: the client may be sending a request.
         let wait = match self.is_leaving {
             true => FAREWELL,
             false => self.limits.keep_alive,
@@ -288,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
         Poll::Pending
     }
 
-    /// Takes no further streams and finishes those that are open (GOAWAY, RFC 9113, section 6.8).
+    /// Accepts no further streams and finishes the open ones (GOAWAY, RFC 9113, section 6.8).
     fn leave(&mut self, cx: &Context<'_>) {
         if !self.is_leaving {
             self.is_leaving = true;
@@ -306,15 +310,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
         }
         self.meter.forgive();
         let closed = poll_fn(|cx| self.connection.poll_closed(cx));
-        // An error is what ends the connection here.
+        // The connection ends with an error here.
         let _ = tokio::time::timeout(FAREWELL, closed).await;
     }
 }
 
-/// Whether a connection begins with the preface, as far as its first bytes tell; they are not taken.
+/// Whether a connection begins with the preface, as far as its first bytes show. Peeks without
+/// consuming them.
 ///
 /// # Errors
-/// The connection broke.
+/// The connection was lost.
 pub async fn begins_with_preface(io: &actix_rt::net::TcpStream) -> io::Result<bool> {
     let mut start = [0; PREFACE.len()];
     loop {
@@ -326,10 +331,10 @@ pub async fn begins_with_preface(io: &actix_rt::net::TcpStream) -> io::Result<bo
         if seen.len() == PREFACE.len() {
             return Ok(true);
         }
-        // What has arrived is still there: waiting for it to be readable would return at once.
+        // The peeked bytes remain unread, so waiting for readability would return at once.
         tokio::time::sleep(PREFACE_RECHECK).await;
     }
 }
 
-/// How long to wait for the rest of a preface that came in pieces before looking again.
+/// Delay before peeking again at a preface that arrives in pieces.
 const PREFACE_RECHECK: Duration = Duration::from_millis(5);

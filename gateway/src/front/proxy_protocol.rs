@@ -1,8 +1,9 @@
-//! The PROXY protocol: a load balancer that forwards bytes announces each connection with whose it is. The header is taken off
-//! before anything else is read, TLS included, and the source that it names is the connection's peer from then on.
+//! PROXY protocol: a TCP load balancer prefixes each connection with a header that names its
+//! source. The header is consumed before anything else, TLS included, and its source then counts as
+//! the peer.
 //!
-//! A connection that is not announced as it has to be is closed without a word. There is no detection: where a header could
-//! be left out, whoever reaches the load balancer could leave it out, or send one of their own.
+//! A connection without the required header is closed silently. There is no auto-detection: if the
+//! header were optional, anyone who reaches the load balancer could omit it or send a forged one.
 
 pub mod header;
 
@@ -15,25 +16,25 @@ use actix_rt::net::TcpStream;
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 
-use crate::front::proxy_protocol::header::{Announced, MAX_BYTES, is_header, parse};
+use crate::front::proxy_protocol::header::{MAX_BYTES, Source, is_header, parse};
 use crate::keys::AddressRange;
 
-/// The least time between two log lines of a worker about the same fault.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Shortest interval between two log lines of a worker about the same fault.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a connection is refused for its PROXY protocol header, or for having none.
+/// Fault in the PROXY protocol header of a refused connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProxyHeaderFault {
-    /// There is one, and the listener expects none.
+    /// A header on a listener that expects none.
     #[error("PROXY protocol header, but listen.proxy_protocol is off")]
     Unexpected,
-    /// The peer is no trusted proxy, so nothing that it announces can be believed.
+    /// The peer is not a trusted proxy.
     #[error("listen.proxy_protocol is on, and the peer is none of listen.trusted_proxies")]
     Untrusted,
     /// The connection begins with something else.
     #[error("no PROXY protocol header, but listen.proxy_protocol is on")]
     Missing,
-    /// The header is not well formed.
+    /// Malformed header.
     #[error("malformed PROXY protocol header: {0}")]
     Malformed(&'static str),
     /// The header did not arrive in time.
@@ -41,12 +42,12 @@ pub enum ProxyHeaderFault {
     Late,
 }
 
-/// A connection that is not to be served.
+/// Connection that must not be served.
 #[derive(Debug)]
 pub enum NotAnnounced {
-    /// It is at fault.
+    /// Refused for a fault.
     Fault(ProxyHeaderFault),
-    /// It ended or broke before it said anything, as checks do that only connect.
+    /// Closed or lost before its first byte, as by health checks that only connect.
     Gone(io::Error),
 }
 
@@ -56,43 +57,44 @@ impl From<ProxyHeaderFault> for NotAnnounced {
     }
 }
 
-/// Takes the header off a connection of `peer`, which has to be one of `trusted`, and returns the peer that counts from now on;
-/// none where the header names a client without an address. Not a byte beyond the header is read.
+/// Consumes the header of a connection from `peer`, which must be one of `trusted`, and returns the
+/// peer that counts from now on; `None` if the header names a client without an address. Reads no
+/// byte beyond the header.
 ///
 /// # Errors
-/// The connection is to be closed. `timeout` is for the whole header; zero is no limit.
+/// The connection must be closed. `timeout` covers the whole header; zero means no limit.
 pub async fn take_header(
     io: &mut TcpStream,
     peer: Option<SocketAddr>,
     trusted: &[AddressRange],
     timeout: Duration,
 ) -> Result<Option<SocketAddr>, NotAnnounced> {
-    // Checks that reset their connection at once leave nobody at its other end.
+    // Health checks that reset their connection at once leave no peer.
     let Some(balancer) = peer else {
         return Err(NotAnnounced::Gone(io::ErrorKind::NotConnected.into()));
     };
     if !trusted.iter().any(|range| range.contains(balancer.ip())) {
         return Err(ProxyHeaderFault::Untrusted.into());
     }
-    let announced = if timeout.is_zero() {
+    let source = if timeout.is_zero() {
         read_header(io).await?
     } else {
         tokio::time::timeout(timeout, read_header(io))
             .await
             .map_err(|_| ProxyHeaderFault::Late)??
     };
-    Ok(match announced {
-        Announced::Own => peer,
-        Announced::Of(source) => Some(source),
-        Announced::Unknown => None,
+    Ok(match source {
+        Source::Own => peer,
+        Source::Of(source) => Some(source),
+        Source::Unknown => None,
     })
 }
 
-async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
+async fn read_header(io: &mut TcpStream) -> Result<Source, NotAnnounced> {
     let mut bytes = vec![0; MAX_BYTES];
     let mut taken = 0;
     loop {
-        // Looked at first, so that what follows the header stays for whoever reads next.
+        // Peeked first, so that what follows the header stays for the next reader.
         let room = bytes.get_mut(taken..).unwrap_or_default();
         let seen = io.peek(room).await.map_err(NotAnnounced::Gone)?;
         if seen == 0 {
@@ -107,43 +109,45 @@ async fn read_header(io: &mut TcpStream) -> Result<Announced, NotAnnounced> {
         io.read_exact(ours).await.map_err(NotAnnounced::Gone)?;
         taken = end;
         if let Some(header) = header {
-            return Ok(header.announced);
+            return Ok(header.source);
         }
     }
 }
 
-/// Whether the connection begins with a header, as far as its first bytes tell. They are not taken.
+/// Whether the connection begins with a header, as far as its first bytes show. Peeks without
+/// consuming them.
 ///
 /// # Errors
-/// The connection broke.
+/// The connection was lost.
 pub async fn begins_with_header(io: &TcpStream) -> io::Result<bool> {
     let mut start = [0; 16];
     let seen = io.peek(&mut start).await?;
     Ok(is_header(start.get(..seen).unwrap_or_default()))
 }
 
-/// Logs faults, each kind at most once in [`LOG_EVERY`]: anyone can cause them, as often as they like.
+/// Logs faults, each kind at most once per [`LOG_INTERVAL`]: anyone can cause any number of them.
 #[derive(Debug, Default)]
-pub struct FaultLog([Cell<Heard>; 5]);
+pub struct FaultLog([Cell<FaultCount>; 5]);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Heard {
+struct FaultCount {
     logged_at: Option<Instant>,
     since_then: u64,
 }
 
 impl FaultLog {
-    /// Takes note of a fault of `peer`.
+    /// Records a fault of `peer`.
     pub fn note(&self, peer: Option<SocketAddr>, fault: ProxyHeaderFault) {
-        if let Some(unsaid) = self.is_due(fault, Instant::now()) {
+        if let Some(suppressed) = self.is_due(fault, Instant::now()) {
             let peer = peer.map_or("unknown".to_owned(), |peer| peer.to_string());
             log::warn!(
-                "connection of {peer} refused: {fault} ({unsaid} more since the last such line)"
+                "connection of {peer} refused: {fault} ({suppressed} more since the last such line)"
             );
         }
     }
 
-    /// How many were not logged since the last one, if this one is to be.
+    /// Returns the number of faults not logged since the last line if this one is to be logged,
+    /// otherwise `None`.
     fn is_due(&self, fault: ProxyHeaderFault, now: Instant) -> Option<u64> {
         let [unexpected, untrusted, missing, malformed, late] = &self.0;
         let cell = match fault {
@@ -153,27 +157,27 @@ impl FaultLog {
             ProxyHeaderFault::Malformed(_) => malformed,
             ProxyHeaderFault::Late => late,
         };
-        let heard = cell.get();
-        let is_recent = heard
+        let count = cell.get();
+        let is_recent = count
             .logged_at
-            .is_some_and(|at| now.saturating_duration_since(at) < LOG_EVERY);
+            .is_some_and(|at| now.saturating_duration_since(at) < LOG_INTERVAL);
         let (next, due) = if is_recent {
-            let since_then = heard.since_then.saturating_add(1);
+            let since_then = count.since_then.saturating_add(1);
             (
-                Heard {
+                FaultCount {
                     since_then,
-                    ..heard
+                    ..count
                 },
                 None,
             )
         } else {
             let logged_at = Some(now);
             (
-                Heard {
+                FaultCount {
                     logged_at,
                     since_then: 0,
                 },
-                Some(heard.since_then),
+                Some(count.since_then),
             )
         };
         cell.set(next);
@@ -195,7 +199,7 @@ mod tests {
         }
         assert_eq!(log.is_due(ProxyHeaderFault::Malformed("a"), begin), Some(0));
         assert_eq!(log.is_due(ProxyHeaderFault::Malformed("b"), begin), None);
-        assert_eq!(log.is_due(missing, begin + LOG_EVERY), Some(1000));
-        assert_eq!(log.is_due(missing, begin + LOG_EVERY), None);
+        assert_eq!(log.is_due(missing, begin + LOG_INTERVAL), Some(1000));
+        assert_eq!(log.is_due(missing, begin + LOG_INTERVAL), None);
     }
 }

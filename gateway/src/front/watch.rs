@@ -1,4 +1,4 @@
-//! Looks at the files of certificates every second, beside the data plane.
+//! Watches the certificate files every second, outside the data plane.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::front::certificates::{Certificates, ServerPair};
 
-/// A change is in force after two looks at the latest.
+/// Interval between checks. A change takes effect after two of them at the latest.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps `certificates` as the files say. It reads them each time: a file system's times are too coarse, or those of an
-/// archive, and the files are small.
+/// Keeps `certificates` in step with the files. Reads the content each time: modification times are
+/// too coarse or may come from an archive, and the files are small.
 pub async fn follow(certificates: Arc<Certificates>, mut pairs: Vec<ServerPair>) -> Infallible {
     let mut looks = interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let certificates = Arc::clone(&certificates);
-        // On a thread of its own: a file system that hangs must not keep the changes of keys away.
+        // On a blocking thread: a hanging file system must not delay the updates of keys.
         let mut looked_at = pairs.clone();
         let looked = tokio::task::spawn_blocking(move || {
             certificates.refresh(&mut looked_at);
@@ -27,7 +27,7 @@ pub async fn follow(certificates: Arc<Certificates>, mut pairs: Vec<ServerPair>)
         });
         match looked.await {
             Ok(looked_at) => pairs = looked_at,
-            Err(error) => log::error!("certificates could not be looked at: {error}"),
+            Err(error) => log::error!("cannot check the certificate files: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who the client is on the network: the peer, or what a trusted proxy in front says of it.
+//! Client address: the peer, or the address that a trusted proxy reports.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,9 +7,9 @@ use actix_http::header::{HeaderMap, HeaderName};
 use crate::keys::address::parse_address;
 use crate::keys::{AddressRange, CallerAddress};
 
-/// The header in which proxies name whom they serve, nearest last.
+/// `X-Forwarded-For`: the addresses along the proxy chain, nearest last.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Headers in which other proxies name whom they serve. Not read.
+/// Headers with the same purpose at other proxies. Not parsed.
 static OTHERS: [HeaderName; 17] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-real-ip"),
@@ -30,27 +30,28 @@ static OTHERS: [HeaderName; 17] = [
     HeaderName::from_static("fly-client-ip"),
 ];
 
-/// Most addresses that are read of `X-Forwarded-For`. Behind more proxies than that, the client is unknown.
+/// Maximum of addresses read from `X-Forwarded-For`. Behind a longer chain the client is unknown.
 const MAX_HOPS: u8 = 32;
 
-/// The client as the gateway believes it.
+/// Client and peer of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// The client's address.
+    /// Client address.
     pub client: CallerAddress,
-    /// The address at the other end of the connection, or the one that a trusted load balancer announced.
+    /// Address at the other end of the connection, or the one in the PROXY protocol header of a
+    /// trusted load balancer.
     pub peer: CallerAddress,
-    /// How many elements of `X-Forwarded-For`, from the right, are addresses that are believed.
+    /// Number of elements at the right end of `X-Forwarded-For` that are trusted addresses.
     believed_hops: u8,
-    /// Whether the peer is a trusted proxy, whose forwarding headers are kept.
+    /// Whether the peer is a trusted proxy, so that its forwarding headers are kept.
     pub through_trusted_proxy: bool,
 }
 
 impl ClientAddress {
-    /// Believes `X-Forwarded-For` only as far as trusted proxies wrote it: from the right, the first element that is no trusted
-    /// proxy's address is the client. Where that is no address, or the header is missing and `Forwarded` (RFC 7239),
-    /// `X-Real-IP` or another of its kind stands in its place, the client is unknown: it must not be taken for the proxy that
-    /// serves it.
+    /// Trusts `X-Forwarded-For` only as far as trusted proxies wrote it: the first element from the
+    /// right that is not a trusted proxy is the client. The client is unknown if that element is no
+    /// address, or if only `Forwarded` (RFC 7239), `X-Real-IP` or the like is present: the proxy
+    /// itself must not pass for the client.
     #[must_use]
     pub fn identify(
         peer: Option<SocketAddr>,
@@ -87,8 +88,8 @@ impl ClientAddress {
         identified
     }
 
-    /// Writes `X-Forwarded-For` as the origin may believe it: the client, the trusted proxies between, and the peer. What a
-    /// client wrote of itself, ports, and what is no address are left out.
+    /// Writes a trustworthy `X-Forwarded-For` for the origin: client, trusted proxies, peer. Omits
+    /// whatever a client added itself, ports and invalid addresses.
     pub fn write_chain(&self, headers: &HeaderMap, chain: &mut Vec<u8>) {
         if self.client == CallerAddress::Unknown && self.peer != CallerAddress::Unknown {
             write_caller_address(self.client, chain);
@@ -117,7 +118,7 @@ fn is_trusted(address: CallerAddress, trusted_proxies: &[AddressRange]) -> bool 
     }
 }
 
-/// The lines of `X-Forwarded-For`, as they came.
+/// Lines of `X-Forwarded-For`.
 fn lines(headers: &HeaderMap) -> Vec<&[u8]> {
     headers
         .get_all(&FORWARDED_FOR)
@@ -125,7 +126,7 @@ fn lines(headers: &HeaderMap) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The elements of all lines, the last first.
+/// Elements of all lines, last first.
 fn elements<'l>(lines: &'l [&[u8]]) -> impl Iterator<Item = &'l [u8]> {
     lines
         .iter()
@@ -133,7 +134,8 @@ fn elements<'l>(lines: &'l [&[u8]]) -> impl Iterator<Item = &'l [u8]> {
         .flat_map(|line| line.rsplit(|byte| *byte == b','))
 }
 
-/// Reads an address, or a node of RFC 7239 section 6 that has one: a port may follow, and then IPv6 stands in brackets.
+/// Parses an address or a node of RFC 7239, section 6. A port may follow; IPv6 then stands in
+/// brackets.
 fn parse_node(element: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(element).ok()?.trim_matches([' ', '\t']);
     if let Some(address) = parse_address(text) {
@@ -159,7 +161,7 @@ fn parse_node(element: &[u8]) -> Option<IpAddr> {
     parse_address(address)
 }
 
-/// A port, or a name in its place (RFC 7239 section 6.3).
+/// Whether the text is a port or its obfuscated name (RFC 7239, section 6.3).
 fn is_node_port(port: &str) -> bool {
     match port.strip_prefix('_') {
         Some(name) => {
@@ -174,7 +176,7 @@ fn is_node_port(port: &str) -> bool {
     }
 }
 
-/// Writes an address as text, or the word for one that is not known (RFC 7239 section 6.2).
+/// Writes an address, or `unknown` (RFC 7239, section 6.2).
 pub fn write_caller_address(address: CallerAddress, text: &mut Vec<u8>) {
     match address {
         CallerAddress::Known(address) => write_address(address, text),
@@ -182,7 +184,7 @@ pub fn write_caller_address(address: CallerAddress, text: &mut Vec<u8>) {
     }
 }
 
-/// Writes an address as text; for IPv4 without the machinery of formatting, which costs more than the digits.
+/// Writes an address; avoids the formatting machinery for IPv4, which costs more than the digits.
 fn write_address(address: IpAddr, text: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {

@@ -1,10 +1,10 @@
-//! What the client is told whose credential was denied, be it of a request that begins or of one that goes on.
+//! Refusals of denied credentials, for new and for long-lived requests.
 
 use crate::auth::demand::{Demand, Denial};
 use crate::http::refusal::{Refusal, Restriction};
 
 impl Refusal {
-    /// The refusal for `denial` by `demand`.
+    /// Maps `denial` by `demand` to its refusal.
     #[must_use]
     pub fn of_denial(denial: Denial, demand: &Demand) -> Self {
         match denial {

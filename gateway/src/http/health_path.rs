@@ -1,14 +1,14 @@
-//! The path by which load balancers ask the public listener whether it takes requests.
+//! Path of the health check on the public listener.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A path that has one spelling, so that every server and proxy reads it alike.
+/// Path with exactly one spelling, so that every server and proxy reads it alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthPath(String);
 
-/// Why a text is no such path.
+/// The text is not a health path.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error(
     "{0:?} is not a path for health checks: it begins with '/', and has letters, digits, '-', '_', '.' and single '/' only, without dot segments, a query or escapes, such as \"/healthz\""
@@ -16,10 +16,10 @@ pub struct HealthPath(String);
 pub struct NotAHealthPath(String);
 
 impl HealthPath {
-    /// Takes a path.
+    /// Parses a health path.
     ///
     /// # Errors
-    /// It could be spelled in another way, or is no path.
+    /// Not a path, or one with several spellings.
     pub fn parse(text: &str) -> Result<Self, NotAHealthPath> {
         let has_one_spelling = |segment: &str| {
             !matches!(segment, "" | "." | "..")
@@ -33,7 +33,7 @@ impl HealthPath {
             .ok_or_else(|| NotAHealthPath(text.to_owned()))
     }
 
-    /// The path, as it stands in requests.
+    /// Path as it stands in requests.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

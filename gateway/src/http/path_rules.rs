@@ -1,30 +1,28 @@
-//! Paths that two readers could understand differently, so that a policy for one path could be walked around by
-//! another spelling of it.
+//! Ambiguous paths: another spelling of a path must not evade its policy.
 //!
-//! These are refused whatever the routes are; which routes the readings of a path fall under is decided in
-//! [`crate::routes`].
+//! Refuses a path whatever the routes are; [`crate::routes`] compares the routes of its readings.
 
 use crate::http::readings::is_plain;
 
-/// Why a path could be read in two ways.
+/// Reason why servers read a path differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// `%2f`: some servers take it for a slash.
+    /// `%2f`: a slash to some servers.
     EscapedSlash,
-    /// `\` or `%5c`: some servers take it for a slash.
+    /// `\` or `%5c`: a slash to some servers.
     Backslash,
-    /// `.` or `..` as a segment, also escaped or with parameters: some servers resolve it.
+    /// `.` or `..` as a segment, also escaped or with parameters: resolved by some servers.
     DotSegment,
     /// `%` without two hexadecimal digits.
     BadEscape,
-    /// A control character, escaped or not; `%00` ends the path for some servers.
+    /// A control character, escaped or not; `%00` ends the path at some servers.
     Control,
-    /// A byte beyond ASCII, which a sender has to escape.
+    /// A byte beyond ASCII, which the sender must escape.
     NotAscii,
 }
 
 impl Ambiguity {
-    /// What it is, for the client.
+    /// Description for the client.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -38,12 +36,12 @@ impl Ambiguity {
     }
 }
 
-/// Refuses paths that gateway and origin could read differently.
+/// Refuses a path that gateway and origin could read differently.
 ///
 /// # Errors
-/// The first ambiguity.
+/// The first ambiguity found.
 pub fn check_path(path: &str) -> Result<(), Ambiguity> {
-    // Most paths are done after one look.
+    // Fast path for most requests.
     if is_plain(path.as_bytes()) {
         return Ok(());
     }
@@ -56,7 +54,7 @@ pub fn check_path(path: &str) -> Result<(), Ambiguity> {
     Ok(())
 }
 
-/// What a segment's name, without parameters, consists of.
+/// Characters of a segment name without parameters.
 #[derive(PartialEq, Eq)]
 enum Name {
     Dots,

@@ -1,25 +1,25 @@
-//! Every reading that an origin may have of a path.
+//! Enumerates the readings that an origin may have of a path.
 //!
-//! Servers and frameworks rewrite a path before they look for its handler: they undo escapes, take parameters off,
-//! merge slashes, resolve dot segments, in orders of their own. Each of [`STEPS`] is one such rewriting. The readings
-//! of a path are all that can be reached from it by any of the steps, in any order and any number of times, so that
-//! they hold the outcome of every origin that is composed of these steps.
+//! Servers and frameworks rewrite a path before they route it: they decode escapes, strip
+//! parameters, merge slashes, resolve dot segments, each in its own order. [`STEPS`] lists these
+//! rewrites. The readings of a path are all results of any steps, in any order and number. They
+//! include the result of every origin that consists of these steps.
 
 use std::ops::ControlFlow;
 
-/// Most readings that are looked at; a path with more is refused.
+/// Maximum of readings; a path with more is refused.
 const MAX_READINGS: usize = 64;
-/// Most bytes of all readings together, beside [`MAX_LENGTHS`] times the path's own.
+/// Maximum of bytes of all readings together, in addition to [`MAX_LENGTHS`] times the path length.
 const MAX_BYTES: usize = 32 * 1024;
-/// How often the path's own length all readings together may take.
+/// Multiple of the path length that all readings together may take.
 const MAX_LENGTHS: usize = 4;
 
-/// A path has more readings than are looked at.
+/// The path has more readings than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// Whether every origin reads `path` as it is written: no byte of it means more than itself, no segment is empty or
-/// ends in a dot. Case is not looked at.
+/// Whether every origin reads `path` as written: no byte has a second meaning, no segment is empty
+/// or ends in a dot. Ignores case.
 #[must_use]
 pub fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
@@ -32,7 +32,7 @@ pub fn is_plain(path: &[u8]) -> bool {
     before != b'.'
 }
 
-/// The bytes of [`is_plain`]: what is visible in ASCII, without those that some step looks for.
+/// Bytes that [`is_plain`] allows: visible ASCII without the bytes that a step rewrites.
 static PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = b'!';
@@ -43,10 +43,10 @@ static PLAIN: [bool; 256] = {
     plain
 };
 
-/// Calls `visit` with each reading of `path`, itself first, until it breaks.
+/// Calls `visit` with each reading of `path`, the path itself first, until `visit` breaks.
 ///
 /// # Errors
-/// There are more readings than are looked at; those that were, did not make `visit` break.
+/// Too many readings; none of those visited made `visit` break.
 pub fn each_reading<B>(
     path: &[u8],
     mut visit: impl FnMut(&[u8]) -> ControlFlow<B>,
@@ -77,14 +77,14 @@ pub fn each_reading<B>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// What one origin does to a path; `None` where it changes nothing.
+/// One rewrite of a path; `None` if it changes nothing.
 pub type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// The steps, each with an origin that takes it.
+/// Rewrites, each with an origin that applies it.
 pub static STEPS: [(&str, Step); 16] = [
     // uvicorn, nginx, Tomcat.
     ("escapes undone", |path| unescape(path, |_| true)),
-    // actix, and Tomcat where it passes `%2F` through.
+    // actix, and Tomcat with `%2F` passed through.
     ("escapes undone but of / \\ % and NUL", |path| {
         unescape(path, |byte| !matches!(byte, b'/' | b'\\' | b'%' | 0))
     }),
@@ -94,20 +94,20 @@ pub static STEPS: [(&str, Step); 16] = [
             byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
         })
     }),
-    // IIS and other servers of Windows: `%u002e`.
+    // IIS and other Windows servers: `%u002e`.
     ("escapes of UTF-16 undone", without_utf16_escapes),
     // Old Java and IIS.
     ("overlong UTF-8 taken for ASCII", without_overlong),
-    // Decoders that are told to ignore errors.
+    // Decoders that ignore errors.
     ("what is no UTF-8 left out", without_invalid_utf8),
-    // Best fit of Windows, NFKC, and lower case by Unicode.
-    ("characters taken for their like in ASCII", with_likes),
+    // Windows best fit, NFKC, and Unicode lower case.
+    ("characters taken for their like in ASCII", with_lookalikes),
     // Tomcat, Jetty, Spring.
     ("parameters off every segment", without_parameters),
     ("cut off at the first ;", |path| cut(path, b";")),
     // nginx, Tomcat.
     ("slashes merged", merge_slashes),
-    // Parsers of URLs: `//host/path`.
+    // URL parsers: `//host/path`.
     ("an authority taken off", without_authority),
     // RFC 3986, section 5.2.4: nginx, Tomcat.
     ("dot segments resolved", resolve_dots),
@@ -119,9 +119,9 @@ pub static STEPS: [(&str, Step); 16] = [
                 .collect()
         })
     }),
-    // File systems of Windows.
+    // Windows file systems.
     ("dots and spaces off the ends of segments", trim_segments),
-    // Node's `URL`, which leaves tabs and line ends out.
+    // Node's `URL`, which drops tabs and line ends.
     ("control characters left out", |path| {
         path.iter().any(u8::is_ascii_control).then(|| {
             path.iter()
@@ -130,11 +130,11 @@ pub static STEPS: [(&str, Step); 16] = [
                 .collect()
         })
     }),
-    // C strings; what unescapes a path and hands it on as a URL.
+    // C strings, and servers that decode a path and pass it on as a URL.
     ("cut off at NUL, ? or #", |path| cut(path, &[0, b'?', b'#'])),
 ];
 
-/// The path with the escapes undone whose byte `which` takes.
+/// Decodes the escapes of the bytes that `which` accepts.
 fn unescape(path: &[u8], which: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     if !path.contains(&b'%') {
         return None;
@@ -161,7 +161,7 @@ fn unescape(path: &[u8], which: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     (undone.len() < path.len()).then_some(undone)
 }
 
-/// ASCII characters that were written as two, three or four bytes (RFC 3629, section 3) become one.
+/// Decodes overlong UTF-8: ASCII characters written as two to four bytes (RFC 3629, section 3).
 fn without_overlong(path: &[u8]) -> Option<Vec<u8>> {
     let mut shorter = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -194,9 +194,10 @@ fn without_invalid_utf8(path: &[u8]) -> Option<Vec<u8>> {
     Some(chunks.flat_map(|chunk| chunk.valid().bytes()).collect())
 }
 
-/// What best fit and NFKC take for ASCII: full-width forms, marks for slashes and dots. And the letters beyond ASCII that are
-/// letters of ASCII in another case (Unicode 15, section 5.18, and Java's `equalsIgnoreCase`).
-fn with_likes(path: &[u8]) -> Option<Vec<u8>> {
+/// Replaces what best fit and NFKC map to ASCII: full-width forms, look-alikes of slashes and dots,
+/// and letters whose other case is an ASCII letter (Unicode 15, section 5.18, and Java's
+/// `equalsIgnoreCase`).
+fn with_lookalikes(path: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(path).ok()?;
     if text.is_ascii() {
         return None;
@@ -222,7 +223,7 @@ fn with_likes(path: &[u8]) -> Option<Vec<u8>> {
     (changed != text).then(|| changed.into_bytes())
 }
 
-/// `%u` and four hexadecimal digits become a character. Surrogates stay as they are: no character of a route is one.
+/// Decodes `%u` with four hexadecimal digits. Keeps surrogates: no route contains one.
 fn without_utf16_escapes(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'%', path)?;
     let mut undone = Vec::with_capacity(path.len());
@@ -262,7 +263,7 @@ fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
 
 fn trim_segments(path: &[u8]) -> Option<Vec<u8>> {
     let trimmed = each_segment(path, |segment| {
-        // Dot segments are another step's.
+        // Another step resolves dot segments.
         if matches!(segment, b"." | b"..") {
             return segment;
         }

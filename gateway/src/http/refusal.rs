@@ -1,5 +1,5 @@
-//! The one table that turns a refusal into a response: status, code, public text, challenge. Whatever the gateway
-//! answers in the origin's place is here, and nothing else is. `docs/PROBLEMS.md` is made from it.
+//! The one table that turns a refusal into a response: status, code, public text, challenge. Covers
+//! every response of the gateway itself, and nothing else. `docs/PROBLEMS.md` is generated from it.
 
 use std::borrow::Cow;
 
@@ -11,34 +11,34 @@ use serde::Serialize;
 use crate::front::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
-/// What a good key may not be used for.
+/// Why a valid key is not accepted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Restriction {
-    /// Where the client is.
+    /// The client's address is not allowed.
     #[default]
     Address,
-    /// The route takes no keys of its bucket. The client is not told that there are buckets.
+    /// The route does not accept keys of this bucket. The client does not learn that buckets exist.
     Bucket,
 }
 
-/// What an answer does besides its body.
+/// Header or connection effect of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// Challenges without an error: there was no credential that could be wrong (RFC 6750, section 3.1).
+    /// Challenge without an error code: no credential was sent (RFC 6750, section 3.1).
     Challenge,
-    /// Challenges with an error and its description.
+    /// Challenge with an error code and its description.
     ChallengeError(&'static str, &'static str),
-    /// Challenges with the scopes that are needed.
+    /// Challenge with the required scopes.
     ChallengeScope,
-    /// Names the methods that are taken.
+    /// `Allow` with the accepted methods.
     Allow,
-    /// Asks to come again in a second.
+    /// `Retry-After: 1`.
     RetryAfter,
-    /// Closes the connection, which cannot be trusted to be in step any more.
+    /// Closes the connection, because its framing is no longer trustworthy.
     Closes,
 }
 
-/// What all refusals of one code have in common.
+/// Common properties of the refusals of one code.
 struct Row {
     status: StatusCode,
     code: &'static str,
@@ -46,13 +46,14 @@ struct Row {
     effects: &'static [Effect],
 }
 
-/// Makes the enum of refusals and all that is known of each: status, code, title and effects of a code, then every refusal
-/// that has it with what the client is told.
+/// Generates the enum of refusals: per code its status, title and effects, then its refusals with
+/// their public texts.
 macro_rules! refusals {
     ($($status:ident $code:literal $title:literal $effects:tt {
         $($(#[doc = $when:literal])+ $refusal:ident $(($payload:ident: $type:ty))? => $detail:expr;)+
     })+) => {
-        /// Why the gateway answers in the origin's place. What an operator needs beyond the public text is logged, not sent.
+        /// Response of the gateway itself instead of the origin's. Further detail for the operator
+        /// is logged, not sent.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Refusal {
             $($($(#[doc = $when])+ $refusal $(($type))?,)+)+
@@ -62,11 +63,11 @@ macro_rules! refusals {
             /// Every code, once.
             pub const CODES: [&'static str; [$($code),+].len()] = [$($code),+];
 
-            /// What `docs/PROBLEMS.md` says of each code.
+            /// Description of each code in `docs/PROBLEMS.md`.
             #[cfg(test)]
             const WHEN: [&'static str; Self::CODES.len()] = [$(concat!($($($when),+),+)),+];
 
-            /// One of each, for whoever has to know all of them.
+            /// One example of each refusal.
             #[must_use]
             pub fn one_of_each() -> Vec<Self> {
                 vec![$($(Self::$refusal $((<$type>::default()))?),+),+]
@@ -84,7 +85,7 @@ macro_rules! refusals {
                 }
             }
 
-            /// What the client is told, as a sentence.
+            /// Public text, as a sentence.
             #[must_use]
             pub fn detail(&self) -> Cow<'static, str> {
                 match self {
@@ -163,7 +164,7 @@ refusals! {
     METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [Allow] {
         /// A method that is never proxied, or not by the routes of this path; `Allow` names those that are.
         MethodNotAllowed(_methods: Vec<Method>) =>
-            "The Allow header names the methods that are taken here.";
+            "The Allow header lists the accepted methods.";
     }
     REQUEST_TIMEOUT "request_timeout" "Request timeout" [Closes] {
         /// A head did not arrive in time.
@@ -181,13 +182,13 @@ refusals! {
     }
     EXPECTATION_FAILED "expectation_failed" "Expectation failed" [Closes] {
         /// An expectation other than `100-continue`.
-        ExpectationFailed => "The only expectation that is met is 100-continue.";
+        ExpectationFailed => "Only the expectation 100-continue is supported.";
     }
     TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
         /// The key has `listen.max_requests_in_flight_per_key` requests in flight, which is its own doing: other keys are
         /// served. 429 as rate limits of APIs answer it, so that no load balancer takes the gateway for a sick one.
         TooManyOfKey =>
-            "The API key has as many requests in flight as it may. Try again when one of them has ended.";
+            "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
@@ -231,13 +232,13 @@ refusals! {
     }
     LOOP_DETECTED "loop_detected" "Loop detected" [] {
         /// The request came through gateways of this kind eight times.
-        LoopDetected => "The request goes around in a loop.";
+        LoopDetected => "The request loops through this gateway.";
     }
 }
 
-/// The body of a refusal (RFC 9457), in the order in which people read it.
+/// Body of a refusal (RFC 9457), in reading order.
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemBody<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -249,7 +250,7 @@ struct Problem<'a> {
 }
 
 impl Refusal {
-    /// The answer to what a client did wrong before its request could run, or within it; none where none can be given.
+    /// Maps a client's protocol fault to its refusal; `None` if no response can be sent.
     #[must_use]
     pub fn of_fault(fault: ClientFault) -> Option<Self> {
         Some(match fault {
@@ -289,13 +290,13 @@ impl Refusal {
         })
     }
 
-    /// The stable name of the refusal, for programs and logs.
+    /// Stable name of the refusal, for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.row().code
     }
 
-    /// The header that an effect sets; `realm` is the protection space.
+    /// Header of an effect; `realm` is the protection space.
     fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
         let challenge = |error: String| {
             let challenge = format!("Bearer realm=\"{realm}\"{error}");
@@ -319,8 +320,8 @@ impl Refusal {
         }
     }
 
-    /// The response: problem+json (RFC 9457) that is never stored. `instance` is the path of the request, empty if unknown, and
-    /// `body_unread` says that the request's body was not read to its end, so that the connection has to close.
+    /// Builds the response: problem+json (RFC 9457), never cached. `instance` is the request path,
+    /// empty if unknown. `body_unread` closes the connection, because unread body bytes remain.
     #[must_use]
     pub fn respond(
         &self,
@@ -335,7 +336,7 @@ impl Refusal {
             title,
             effects,
         } = self.row();
-        let problem = Problem {
+        let problem = ProblemBody {
             r#type: format!("urn:postern:problem:{code}"),
             title,
             status: status.as_u16(),
@@ -344,7 +345,7 @@ impl Refusal {
             code,
             request_id: request_id.as_str(),
         };
-        // Texts and a number always become JSON.
+        // Serializing strings and a number cannot fail.
         let body = serde_json::to_string(&problem).unwrap_or_default();
         let mut response = Response::with_body(*status, BoxBody::new(body));
         let headers = response.headers_mut();
@@ -361,7 +362,7 @@ impl Refusal {
             .iter()
             .filter_map(|effect| self.header(*effect, realm))
         {
-            // The realm and scopes were checked when they were configured: they fit a header.
+            // Realm and scopes were validated with the settings, so they fit a header.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
@@ -374,7 +375,7 @@ impl Refusal {
         response
     }
 
-    /// The response as it goes over the wire, to a client whose request was not read; its connection closes.
+    /// Serializes the response for a client whose request was not read; the connection closes.
     #[must_use]
     pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
         let response = self.respond(realm, "", request_id, true);
@@ -391,7 +392,7 @@ impl Refusal {
             bytes.extend_from_slice(value.as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
-        // It is text, so it is in hand.
+        // A text body is available at once.
         let body = response.into_body().try_into_bytes().unwrap_or_default();
         bytes.extend_from_slice(
             format!(

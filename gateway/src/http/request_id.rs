@@ -1,4 +1,4 @@
-//! One id for a request, in both access logs, in the answer and in every refusal.
+//! Request id, shared by both access logs, the response and every refusal.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,29 +7,29 @@ use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::keys::{Prefix, token};
 
-/// The longest id that is taken over from a client, in bytes.
+/// Maximum length in bytes of an id that a client sends.
 const MAX_BYTES: usize = 128;
 
-/// The id of a request: the client's when it is well formed, otherwise 32 hexadecimal digits of our own.
+/// Id of a request: the client's if well formed, otherwise 32 hexadecimal digits.
 #[derive(Debug, Clone)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id as text.
+    /// Id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Both kinds of ids are ASCII; `HeaderValue::to_str` looks at every byte by itself.
+        // Both kinds of ids are ASCII; `HeaderValue::to_str` would check every byte again.
         str::from_utf8(self.0.as_bytes()).unwrap_or("")
     }
 
-    /// The id as a header carries it.
+    /// Id as a header value.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
-/// Makes ids; one for each worker thread.
+/// Generates ids; one generator per worker thread.
 #[derive(Debug)]
 pub struct RequestIds {
     /// Random, so that ids of different workers, gateways and starts differ.
@@ -38,7 +38,7 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// Begins at a random place. Ids are no secrets: the randomness of hash maps is good enough.
+    /// Starts at a random value. Ids are not secret: the randomness of hash maps suffices.
     #[must_use]
     pub fn new() -> Self {
         let random = RandomState::new();
@@ -48,9 +48,9 @@ impl RequestIds {
         }
     }
 
-    /// The client's own id if it is one value of 1 to 128 letters, digits and `-._~`, otherwise a new one: what ends
-    /// up in logs and headers must not carry more than an id, and no API key: one that begins with `prefix`, or the one that
-    /// the request came with.
+    /// Keeps the client's id if it is one value of 1 to 128 letters, digits and `-._~`; otherwise
+    /// generates one. Logs and headers must carry nothing but an id, in particular no API key:
+    /// neither one with `prefix` nor the credential of the request.
     pub fn identify(&self, headers: &HeaderMap, prefix: &Prefix) -> RequestId {
         static NAME: HeaderName = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
         let mut given = headers.get_all(&NAME);
@@ -66,11 +66,12 @@ impl RequestIds {
         }
     }
 
-    /// A new one.
+    /// Generates an id.
     pub fn make(&self) -> RequestId {
         let counter = self.next.get();
         self.next.set(counter.wrapping_add(1));
-        // The counter is spread over all bits (splitmix64), so that ids look alike nowhere and sort nowhere.
+        // splitmix64 spreads the counter over all bits, so that ids neither resemble each other nor
+        // sort.
         let mut mixed = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -95,9 +96,10 @@ impl Default for RequestIds {
     }
 }
 
-/// Whether what stands in `Authorization` is `id`, or holds it: a key of another system's form is none at a look.
+/// Whether `Authorization` equals or contains `id`: keys of other systems have no recognizable
+/// form.
 fn is_credential(id: &[u8], headers: &HeaderMap) -> bool {
-    /// What is shorter may be part of a key by chance.
+    /// Shorter ids can be part of a key by chance.
     const FEWEST: usize = 16;
     headers
         .get_all(header::AUTHORIZATION)

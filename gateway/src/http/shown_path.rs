@@ -1,24 +1,24 @@
-//! The path of a request as logs and refusals may show it: never with an API key in it.
+//! Request path for logs and refusals, never with an API key in it.
 
 use actix_http::Uri;
 
 use crate::keys::{KeyTable, Prefix, token};
 
-/// Stands in logs in place of a path.
+/// Replacement for a hidden path in logs.
 const HIDDEN: &str = "[key]";
 
-/// What may be shown of a request's target.
+/// Loggable form of a request target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShownPath {
-    /// The path.
+    /// Path without a key.
     Plain(String),
-    /// Nothing: a whole key of this gateway, or a known one of another system, stands in the path or in the query, escaped or
-    /// not.
+    /// Hidden: path or query contains a whole key of this gateway or a known foreign one, escaped
+    /// or not.
     HasKey,
 }
 
 impl ShownPath {
-    /// Looks `uri` through. Allocates the path alone, unless something in it is escaped.
+    /// Searches `uri` for keys. Allocates only the path, unless something is escaped.
     #[must_use]
     pub fn of(uri: &Uri, prefix: &Prefix, keys: &KeyTable) -> Self {
         let target = uri.path_and_query().map_or("", |target| target.as_str());
@@ -31,7 +31,7 @@ impl ShownPath {
         }
     }
 
-    /// For a line of a log.
+    /// Text for a log line.
     #[must_use]
     pub fn in_log(&self) -> &str {
         match self {
@@ -40,7 +40,7 @@ impl ShownPath {
         }
     }
 
-    /// For the body of a refusal; empty is none.
+    /// Text for the `instance` of a refusal; empty means none.
     #[must_use]
     pub fn as_instance(&self) -> &str {
         match self {

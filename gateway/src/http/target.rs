@@ -1,4 +1,4 @@
-//! What a request asks for: its method, host, path and query, in the one reading that gateway and origin share.
+//! Request target: method, host, path and query, in the one reading that gateway and origin share.
 
 use std::net::Ipv6Addr;
 
@@ -10,7 +10,8 @@ use crate::http::path_rules::check_path;
 use crate::http::refusal::Refusal;
 use crate::http::upgrade::Upgrade;
 
-/// The methods that are proxied: those of RFC 9110, section 9 but `CONNECT` and `TRACE`, and `PATCH` (RFC 5789).
+/// Methods that are proxied: those of RFC 9110, section 9 except `CONNECT` and `TRACE`, plus
+/// `PATCH` (RFC 5789).
 pub static KNOWN_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -21,26 +22,26 @@ pub static KNOWN_METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// What the gateway calls itself in `Via` (RFC 9110, section 7.6.3).
+/// This gateway's entry in `Via` (RFC 9110, section 7.6.3).
 pub const VIA: &str = "1.1 postern";
-/// Gateways of this name that a request may have come through.
+/// Maximum of gateways of this name on the way of a request.
 const MAX_HOPS: usize = 8;
 
-/// A request's target, proven well formed.
+/// Well-formed target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host that the client named, with its port, in lower case and without a dot at its end: one spelling for
-    /// every origin. None in HTTP/1.0 without `Host`.
+    /// Host and port from the request, in lower case and without a trailing dot: one spelling for
+    /// every origin. `None` in HTTP/1.0 without `Host`.
     pub host: Option<HeaderValue>,
-    /// Path and query, as they will be forwarded.
+    /// Path and query as forwarded.
     pub path_and_query: PathAndQuery,
 }
 
 impl Target {
-    /// Reads the target of a request.
+    /// Parses the target of a request.
     ///
     /// # Errors
-    /// A method that is never proxied, or a target or `Host` that is not well formed (RFC 9112, section 3.2).
+    /// A method that is never proxied, or a malformed target or `Host` (RFC 9112, section 3.2).
     pub fn identify(head: &RequestHead) -> Result<Self, Refusal> {
         if !KNOWN_METHODS.contains(&head.method) {
             return Err(Refusal::MethodNotAllowed(KNOWN_METHODS.to_vec()));
@@ -54,11 +55,11 @@ impl Target {
         }
         let host = host_of(head)?;
         let path_and_query = match head.uri.path_and_query() {
-            // The server-wide form, which has no path that could be forwarded.
+            // The asterisk form has no path to forward.
             Some(path) if path.as_str() == "*" => {
-                return Err(Refusal::BadRequest("the target * is not taken"));
+                return Err(Refusal::BadRequest("the target * is not supported"));
             }
-            // Also what an absolute target without a path asks for (RFC 9112, section 3.2.1).
+            // Includes an absolute target without a path (RFC 9112, section 3.2.1).
             Some(path) if path.as_str() == "/" => PathAndQuery::from_static("/"),
             Some(path) if path.as_str().starts_with('/') => path.clone(),
             Some(path) if path.as_str().starts_with('?') && head.uri.scheme().is_some() => {
@@ -74,7 +75,7 @@ impl Target {
         })
     }
 
-    /// The host as text; empty when there is none.
+    /// Host as text; empty if there is none.
     #[must_use]
     pub fn host(&self) -> &str {
         self.host
@@ -83,7 +84,7 @@ impl Target {
             .unwrap_or("")
     }
 
-    /// The path, without the query.
+    /// Path without the query.
     #[must_use]
     pub fn path(&self) -> &str {
         self.path_and_query.path()
@@ -92,19 +93,19 @@ impl Target {
     /// Refuses a path that the origin could read differently.
     ///
     /// # Errors
-    /// What is ambiguous about it.
+    /// The ambiguity.
     pub fn check_path(&self) -> Result<(), Refusal> {
         check_path(self.path()).map_err(|ambiguity| Refusal::AmbiguousPath(ambiguity.describe()))
     }
 
-    /// The target as it stands in the request to the origin.
+    /// Target of the request to the origin.
     #[must_use]
     pub fn to_uri(&self) -> Uri {
         Uri::from(self.path_and_query.clone())
     }
 }
 
-/// `100-continue` is met by the gateway itself; nothing else can be (RFC 9110, section 10.1.1).
+/// Accepts `100-continue` only, which the gateway itself meets (RFC 9110, section 10.1.1).
 fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
     let met = headers
         .get_all(header::EXPECT)
@@ -116,7 +117,7 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A request that this gateway sends to itself gathers one more entry in `Via` on each round.
+/// Detects loops: each round through this gateway adds an entry to `Via`.
 fn check_hops(headers: &HeaderMap) -> Result<(), Refusal> {
     let hops = headers
         .get_all(header::VIA)
@@ -161,19 +162,19 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
             ));
         }
     }
-    host.map(in_one_spelling).transpose()
+    host.map(normalize_host).transpose()
 }
 
-/// A host and port without the port where it is the default one of `scheme`, or empty (RFC 9110, section 4.2.3).
+/// Strips the port if it is empty or the default one of `scheme` (RFC 9110, section 4.2.3).
 fn without_default_port<'a>(host: &'a [u8], scheme: &str) -> &'a [u8] {
     let port: &[u8] = if scheme == "https" { b":443" } else { b":80" };
     let stripped = host.strip_suffix(port).or(host.strip_suffix(b":"));
     stripped.unwrap_or(host)
 }
 
-/// The host in lower case, without the colon of an empty port, without the dot that ends a name from the root of DNS (RFC 1034, section 3.1), and an IPv6
-/// address in its canonical form (RFC 5952).
-fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
+/// Normalizes a host: lower case, no empty port, no trailing dot (RFC 1034, section 3.1), canonical
+/// IPv6 (RFC 5952).
+fn normalize_host(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
     let bytes = host.as_bytes();
     let odd = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'[';
     let name_end = bytes.iter().position(|&byte| byte == b':');
@@ -199,7 +200,8 @@ fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
     HeaderValue::try_from(text).map_err(|_| not_a_host())
 }
 
-/// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2): a name, an IPv4 address or a bracketed IPv6 address.
+/// Whether `text` is `host [ ":" port ]` (RFC 9110, section 7.2) with a name, an IPv4 address or a
+/// bracketed IPv6 address.
 #[must_use]
 pub fn is_host(text: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(text) else {
@@ -222,7 +224,7 @@ pub fn is_host(text: &[u8]) -> bool {
         }
         None => port.is_empty(),
     };
-    // One dot may end it; an empty label is none.
+    // One trailing dot is allowed; an empty label is not.
     let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
     let name_is_one = labels.all(|label| !label.is_empty())
         && name
@@ -235,7 +237,8 @@ pub fn is_host(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The host and the target of `method target HTTP/1.1` with these `Host` lines, or the code of the refusal.
+    /// Host and target of `method target HTTP/1.1` with these `Host` lines, or the code of the
+    /// refusal.
     fn identified(
         method: &str,
         target: &str,

@@ -1,4 +1,4 @@
-//! What a request says of leaving HTTP (RFC 9110, section 7.8), to speak WebSocket or something else.
+//! Protocol upgrades that a request asks for (RFC 9110, section 7.8), such as WebSocket.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use actix_http::header::{self, HeaderValue};
 use actix_http::{Method, RequestHead, Version};
 use thiserror::Error;
 
-/// What a request says of leaving HTTP.
+/// Requested protocol upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upgrade {
-    /// Nothing, or something that is not offered and that its sender has to do without: HTTP/2 without TLS, a choice of
-    /// several protocols, an upgrade of a request with a body or of HTTP/1.0.
+    /// None, or one that is not offered and may be ignored: HTTP/2 without TLS, a choice of several
+    /// protocols, an upgrade with a body or in HTTP/1.0.
     No,
-    /// It wants to speak this protocol.
+    /// Upgrade to this protocol.
     To(HeaderValue),
-    /// It names WebSocket in a way that readers understand differently; where its body ends is then unclear.
+    /// WebSocket in a form that readers parse differently, so that the end of the body is unclear.
     Malformed,
 }
 
 impl Upgrade {
-    /// Reads what a request asks for.
+    /// Parses the requested upgrade.
     #[must_use]
     pub fn requested(head: &RequestHead) -> Self {
         let headers = &head.headers;

@@ -1,4 +1,4 @@
-//! GitHub's secret scanning partner program: what it sends, and the proof that GitHub sent it.
+//! GitHub's secret scanning partner program: the report format and its signature.
 //! <https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partnership-program>
 
 use base64::Engine as _;
@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The header that names the key which a report is signed with.
+/// Header with the identifier of the key that signed a report.
 pub const KEY_IDENTIFIER: &str = "github-public-key-identifier";
-/// The header with the signature over the body, byte for byte: ECDSA on P-256 with SHA-256, DER in base64.
+/// Header with the signature over the body, byte for byte: ECDSA on P-256 with SHA-256, DER in
+/// base64.
 pub const SIGNATURE: &str = "github-public-key-signature";
 
-/// What stands before the point in the DER of every public key on P-256 (RFC 5480, section 2).
+/// DER before the point of every public key on P-256 (RFC 5480, section 2).
 const P256_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
-/// Bytes of an uncompressed point.
+/// Length of an uncompressed point in bytes.
 const POINT_BYTES: usize = 65;
-/// Most characters of an identifier; GitHub's are 64 hexadecimal digits.
+/// Maximum characters of an identifier; GitHub's are 64 hexadecimal digits.
 const MAX_IDENTIFIER_CHARS: usize = 128;
-/// Most bytes of a signature in DER: two numbers of 33 bytes, and what says so.
+/// Maximum bytes of a DER signature: two numbers of 33 bytes with their framing.
 const MAX_SIGNATURE_BYTES: usize = 72;
 
 /// GitHub's public keys.
@@ -34,81 +35,81 @@ struct PublicKey {
     point: Vec<u8>,
 }
 
-/// What a report brings to prove that GitHub sent it, in a form that such a proof can have.
+/// Well-formed identifier and signature of a report.
 #[derive(Debug)]
 pub struct Proof<'r> {
     identifier: &'r str,
     signature: Vec<u8>,
 }
 
-/// One key that was found.
+/// One leaked key.
 #[derive(Deserialize)]
 pub struct Found {
-    /// The key.
+    /// Leaked key.
     pub token: Zeroizing<String>,
-    /// What GitHub calls keys of this form.
+    /// GitHub's name for keys of this form.
     #[serde(default, rename = "type")]
     pub kind: String,
     /// Where it was found; may be empty.
     #[serde(default)]
     pub url: String,
-    /// What it was found in, for example `commit`.
+    /// Kind of place, for example `commit`.
     #[serde(default)]
     pub source: String,
 }
 
-/// What GitHub is told of a key that it found.
+/// Feedback to GitHub about a key.
 /// <https://docs.github.com/en/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program#provide-feedback-for-false-positives>
 #[derive(Debug, Serialize)]
 pub struct Feedback {
-    /// SHA-256 of the key in hexadecimal digits: the key itself is not sent around again.
+    /// SHA-256 of the key in hexadecimal digits, so that the key itself is not sent again.
     pub token_hash: String,
-    /// What GitHub calls keys of this form.
+    /// GitHub's name for keys of this form.
     pub token_type: String,
-    /// Whether there is such a key.
+    /// Whether the key exists.
     pub label: Label,
 }
 
-/// Whether a key that was found is one.
+/// Whether a reported text is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
-    /// It is.
+    /// The key exists.
     TruePositive,
-    /// No key is like it.
+    /// No such key exists.
     FalsePositive,
 }
 
-/// Why a text holds no public keys.
+/// The text is not a list of public keys.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidPublicKeys {
     /// Not the JSON that GitHub serves.
     #[error("it is not of the form {{\"public_keys\":[{{\"key_identifier\":…,\"key\":…}}]}}")]
     Form,
-    /// A key is none on P-256.
+    /// A key that is not on P-256.
     #[error("key {0} is no public key on P-256 in PEM")]
     Key(String),
 }
 
-/// Why a report is not believed.
+/// The report is not authentic.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum NotFromGithub {
-    /// Nothing of this form could be checked.
+    /// The identifier or the signature is malformed.
     #[error("its key identifier or its signature is malformed")]
     Malformed,
-    /// The key that signed it is not among GitHub's.
+    /// The signing key is not among GitHub's.
     #[error("it is signed with a key that is not known here")]
     UnknownKey,
-    /// The signature is not of this body and this key.
+    /// The signature does not match body and key.
     #[error("its signature is wrong")]
     Signature,
 }
 
 impl PublicKeys {
-    /// Reads what `https://api.github.com/meta/public_keys/secret_scanning` serves.
+    /// Parses the document at `https://api.github.com/meta/public_keys/secret_scanning`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem with the document.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidPublicKeys> {
         #[derive(Deserialize)]
         struct Document {
@@ -134,16 +135,16 @@ impl PublicKeys {
         keys.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the key of this identifier is among them.
+    /// Whether a key with this identifier is present.
     #[must_use]
     pub fn has(&self, identifier: &str) -> bool {
         self.0.iter().any(|key| key.identifier == identifier)
     }
 
-    /// Checks that GitHub signed `body`.
+    /// Verifies that GitHub signed `body`.
     ///
     /// # Errors
-    /// Why it is not believed.
+    /// Why the report is not authentic.
     pub fn verify(&self, proof: &Proof<'_>, body: &[u8]) -> Result<(), NotFromGithub> {
         let key = self
             .0
@@ -157,16 +158,16 @@ impl PublicKeys {
 }
 
 impl<'r> Proof<'r> {
-    /// Takes the values of [`KEY_IDENTIFIER`] and [`SIGNATURE`].
+    /// Parses the values of [`KEY_IDENTIFIER`] and [`SIGNATURE`].
     ///
     /// # Errors
-    /// No report of GitHub's has such.
+    /// GitHub sends no such values.
     pub fn parse(identifier: &'r str, signature: &str) -> Result<Self, NotFromGithub> {
         let is_identifier = (1..=MAX_IDENTIFIER_CHARS).contains(&identifier.len())
             && identifier
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        // Four characters are three bytes.
+        // Four base64 characters encode three bytes.
         let is_short = signature.len() <= MAX_SIGNATURE_BYTES / 3 * 4;
         let signature = STANDARD.decode(
             Some(signature)
@@ -182,14 +183,14 @@ impl<'r> Proof<'r> {
         }
     }
 
-    /// Which key is to have signed the report.
+    /// Identifier of the signing key.
     #[must_use]
     pub fn identifier(&self) -> &str {
         self.identifier
     }
 }
 
-/// The point of a public key in PEM.
+/// Point of a public key in PEM.
 fn point(pem: &str) -> Option<Vec<u8>> {
     let inside = pem
         .trim()
@@ -265,7 +266,7 @@ mod tests {
         }
     }
 
-    /// The test key, the body and the signature of GitHub's own documentation.
+    /// Test key, body and signature of GitHub's own documentation.
     #[test]
     fn the_example_of_github_is_believed() {
         let identifier = "f9525bf080f75b3506ca1ead061add62b8633a346606dc5fe544e29231c6ee0d";

@@ -1,9 +1,9 @@
-//! The line in the process log for a leaked key.
+//! Process-log line for a leaked key.
 
 use crate::store::{Actor, Leak, LeakAction, LeakOutcome};
 
-/// Logs a warning that names the key, its consumer, the reporter, the place and what was done, once for each key
-/// and place; never the key itself.
+/// Logs a warning with key id, consumer, reporter, place and action, once per key and place; never
+/// the key itself.
 pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
     let LeakOutcome {
         action,
@@ -15,7 +15,7 @@ pub fn log(leak: &Leak, outcome: &LeakOutcome, reporter: &Actor) {
     };
     let place = leak.url.as_deref().unwrap_or("an unknown place");
     let done = match action {
-        LeakAction::Notified => "nothing was done, as its bucket says",
+        LeakAction::Notified => "no action, by the policy of its bucket",
         LeakAction::Ending => "it ends after the grace period of its bucket",
         LeakAction::Revoked => "it is revoked",
         LeakAction::AlreadyRefused => "it was refused already",

@@ -1,30 +1,29 @@
-//! Where a key was found, in the words of whoever reports it. It is stored, logged and shown, so the key must not be in it.
+//! Reported place of a leaked key. It is stored, logged and shown, so it must not contain the key.
 
 use thiserror::Error;
 
 use crate::keys::traces::{has_key, has_key_of};
 use crate::keys::{KeyDigest, Prefix, token};
 
-/// What is known of the key that was found.
+/// Knowledge about the leaked key.
 #[derive(Clone, Copy)]
 pub enum FoundKey<'k> {
-    /// The key itself, or what was taken for one.
+    /// The key itself, or a text taken for one.
     Plain(&'k str),
-    /// Only its digest.
+    /// Its digest only.
     Digest(KeyDigest),
 }
 
-/// A key stands in what is said of the place. Does not repeat it.
+/// The place contains a key. Does not repeat it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the key stands in it; say where it was found without the key")]
+#[error("it contains the key; describe the place without the key")]
 pub struct KeyInPlace;
 
-/// What may be kept of a place: `text` as it is, unless this key or any of the form of this gateway's own stands in it, as
-/// it is or escaped. Of a key whose digest alone is known only what stands by itself is found, not what is glued to
-/// more letters.
+/// Returns `text` unless it contains this key or any of this gateway's own form, plain or escaped.
+/// A key known only by digest is found only as a separate word, not within more letters.
 ///
 /// # Errors
-/// A key stands in it.
+/// The place contains a key.
 pub fn place<'t>(text: &'t str, key: FoundKey<'_>, prefix: &Prefix) -> Result<&'t str, KeyInPlace> {
     let has_any = token::contains_own_form(text.as_bytes(), prefix)
         || match key {
@@ -75,7 +74,7 @@ mod tests {
                 );
             }
         }
-        // What is only a part of it is nobody's.
+        // A part of a key is no key.
         assert_eq!(
             place("abc", FoundKey::Plain(""), &Prefix::default()),
             Ok("abc")

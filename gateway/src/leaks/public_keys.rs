@@ -1,4 +1,4 @@
-//! Where GitHub's public keys come from: a file, or GitHub itself.
+//! Source of GitHub's public keys: a file, or GitHub itself.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,15 +21,15 @@ use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
 use crate::tls::origin::OriginTls;
 
-/// How long keys that were fetched are believed.
-const FRESH_FOR: Duration = Duration::from_hours(1);
-/// The least time between two fetches: who sends reports with made-up identifiers must not have GitHub asked for each.
-const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(10);
-/// How long fetching may take.
+/// Time that fetched keys are trusted.
+const CACHE_LIFETIME: Duration = Duration::from_hours(1);
+/// Shortest interval between fetches: reports with made-up identifiers must not cause a fetch each.
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(10);
+/// Timeout of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long connecting may take of it.
+/// Timeout of connecting, within [`FETCH_TIMEOUT`].
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limits on the answer; its time is [`FETCH_TIMEOUT`].
+/// Limits of the response; [`FETCH_TIMEOUT`] limits its duration.
 const LIMITS: OriginLimits = OriginLimits {
     first_byte_timeout: Duration::ZERO,
     idle_timeout: Duration::ZERO,
@@ -37,21 +37,21 @@ const LIMITS: OriginLimits = OriginLimits {
     head_bytes: 64 * 1024,
     fields: 96,
 };
-/// Most bytes of the document.
+/// Maximum bytes of the document.
 const MAX_BYTES: usize = 256 * 1024;
-/// Most reports that are read at once: nobody is known to have sent them until then.
-const MAX_AT_ONCE: usize = 4;
+/// Maximum of reports read at once: their senders are not yet authenticated.
+const MAX_CONCURRENT_REPORTS: usize = 4;
 
-/// Where the keys are.
+/// Location of the keys.
 #[derive(Clone)]
 pub enum KeySource {
-    /// In a file, which is read again for each report.
+    /// File, read again for each report.
     File(PathBuf),
-    /// On a server.
+    /// Server.
     Server(Box<KeyServer>),
 }
 
-/// A server that has the keys.
+/// Server that publishes the keys.
 #[derive(Clone)]
 pub struct KeyServer {
     origin: OriginUrl,
@@ -59,54 +59,54 @@ pub struct KeyServer {
     tls: Option<OriginTls>,
 }
 
-/// Why a text is no [`KeySource`].
+/// The text is not a [`KeySource`].
 #[derive(Debug, Error)]
 pub enum InvalidKeySource {
-    /// It cannot be read as an address.
+    /// Not a URL.
     #[error(
         "this is not an address: write it like \"https://api.github.com/meta/public_keys/secret_scanning\""
     )]
     NotAUrl,
-    /// Whoever can change what it answers could sign reports.
+    /// Plain HTTP: an attacker on the way could forge keys, and with them reports.
     #[error("public keys are fetched over https; over http only from this machine itself")]
     Insecure,
-    /// No authority is there to believe a server by.
+    /// No CA certificates to verify the server with.
     #[error("{0}")]
     NoAuthorities(String),
 }
 
-/// Why a report cannot be checked, or is not believed.
+/// The report cannot be checked, or is not authentic.
 #[derive(Debug, Error)]
 pub enum Unverified {
     /// No source is configured.
     #[error("no public keys are configured (leaks.github_keys)")]
     NotConfigured,
-    /// So many others came after it while it was still arriving.
-    #[error("{MAX_AT_ONCE} others began to arrive while it did")]
+    /// Displaced by newer reports while it was arriving.
+    #[error("{MAX_CONCURRENT_REPORTS} newer reports displaced it")]
     Busy,
-    /// It does not come from GitHub.
+    /// Not from GitHub.
     #[error(transparent)]
     NotFromGithub(#[from] NotFromGithub),
-    /// The keys cannot be had at the moment.
-    #[error("the public keys cannot be had: {0}")]
+    /// The keys cannot be fetched at the moment.
+    #[error("cannot get the public keys: {0}")]
     Unavailable(String),
 }
 
-/// GitHub's keys, kept for a while. One for each thread that checks reports.
+/// Cache of GitHub's keys, one per thread that checks reports.
 pub struct GithubKeys {
     source: Option<KeySource>,
     pool: OriginPool,
     fetched: Mutex<Fetched>,
-    /// The reports that are being read, in the order in which they began.
-    turns: RefCell<VecDeque<Rc<Notify>>>,
+    /// Reports being read, oldest first.
+    permits: RefCell<VecDeque<Rc<Notify>>>,
 }
 
-/// Leave to read and check one report that names one of GitHub's keys. Whoever takes longest loses it to the next: what is slow is
-/// not GitHub.
-pub struct Turn<'k> {
+/// Permit to read and check one report that names a key of GitHub's. A new report displaces the
+/// oldest: GitHub itself is fast.
+pub struct ReportPermit<'k> {
     keys: &'k GithubKeys,
     known: Arc<PublicKeys>,
-    is_put_off: Rc<Notify>,
+    displaced: Rc<Notify>,
 }
 
 #[derive(Default)]
@@ -117,10 +117,10 @@ struct Fetched {
 }
 
 impl KeySource {
-    /// Takes the path of a file, or the address of a server.
+    /// Parses the path of a file or the address of a server.
     ///
     /// # Errors
-    /// What is wrong with the address.
+    /// The problem with the address.
     pub fn parse(text: &str) -> Result<Self, InvalidKeySource> {
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
@@ -165,7 +165,7 @@ impl fmt::Debug for KeySource {
 }
 
 impl GithubKeys {
-    /// Keys from `source`. Needs the runtime of the thread that it is to serve.
+    /// Creates the cache over `source`. Must be called in the runtime that uses it.
     #[must_use]
     pub fn new(source: Option<KeySource>) -> Self {
         let tls = match &source {
@@ -177,7 +177,7 @@ impl GithubKeys {
             limits: LIMITS,
             keep_alive: FETCH_TIMEOUT,
             lifetime: FETCH_TIMEOUT,
-            dns_refresh: FETCH_AT_MOST_EVERY,
+            dns_refresh: MIN_FETCH_INTERVAL,
             reuse: false,
             tls,
         });
@@ -185,15 +185,15 @@ impl GithubKeys {
             source,
             pool,
             fetched: Mutex::default(),
-            turns: RefCell::default(),
+            permits: RefCell::default(),
         }
     }
 
-    /// Begins with a report, before any of it is read: the key that it names has to be one of GitHub's.
+    /// Admits a report before any of it is read, if the key that it names is GitHub's.
     ///
     /// # Errors
-    /// No source is configured, its key is unknown, or the keys cannot be had.
-    pub async fn begin(&self, proof: &Proof<'_>) -> Result<Turn<'_>, Unverified> {
+    /// No source is configured, the key is unknown, or the keys cannot be fetched.
+    pub async fn begin(&self, proof: &Proof<'_>) -> Result<ReportPermit<'_>, Unverified> {
         let source = self.source.as_ref().ok_or(Unverified::NotConfigured)?;
         let known = match source {
             KeySource::File(path) => Arc::new(read(path).await?),
@@ -202,29 +202,29 @@ impl GithubKeys {
         if !known.has(proof.identifier()) {
             return Err(NotFromGithub::UnknownKey.into());
         }
-        let is_put_off = Rc::new(Notify::new());
-        let mut turns = self.turns.borrow_mut();
-        if turns.len() >= MAX_AT_ONCE
-            && let Some(longest) = turns.pop_front()
+        let displaced = Rc::new(Notify::new());
+        let mut permits = self.permits.borrow_mut();
+        if permits.len() >= MAX_CONCURRENT_REPORTS
+            && let Some(longest) = permits.pop_front()
         {
             longest.notify_one();
         }
-        turns.push_back(Rc::clone(&is_put_off));
-        Ok(Turn {
+        permits.push_back(Rc::clone(&displaced));
+        Ok(ReportPermit {
             keys: self,
             known,
-            is_put_off,
+            displaced,
         })
     }
 
-    /// What was fetched before, unless it is old or lacks the key: GitHub changes its keys now and then.
+    /// Returns the cached keys unless they are old or lack the key: GitHub rotates its keys.
     async fn fetched(
         &self,
         server: &KeyServer,
         identifier: &str,
     ) -> Result<Arc<PublicKeys>, Unverified> {
         let mut fetched = self.fetched.lock().await;
-        let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < FRESH_FOR);
+        let is_fresh = fetched.at.is_some_and(|at| at.elapsed() < CACHE_LIFETIME);
         if is_fresh && (fetched.keys.has(identifier) || fetched.tried_lately()) {
             return Ok(Arc::clone(&fetched.keys));
         }
@@ -251,7 +251,7 @@ impl GithubKeys {
         head.headers.insert(HOST, server.origin.host().clone());
         head.headers
             .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        // GitHub answers nobody who does not say what they are.
+        // GitHub refuses requests without `User-Agent`.
         head.headers
             .insert(USER_AGENT, HeaderValue::from_static("postern"));
         let sent = self.pool.send(server.origin.target(), head, ()).await;
@@ -270,39 +270,39 @@ impl GithubKeys {
     }
 }
 
-impl Turn<'_> {
-    /// Runs `reading` to its end, unless so many others begin meanwhile that it has to make room.
+impl ReportPermit<'_> {
+    /// Runs `reading` to its end, unless newer reports displace it.
     ///
     /// # Errors
-    /// It had to.
+    /// The report was displaced.
     pub async fn read<T>(&self, reading: impl Future<Output = T>) -> Result<T, Unverified> {
         tokio::select! {
             biased;
             read = reading => Ok(read),
-            () = self.is_put_off.notified() => Err(Unverified::Busy),
+            () = self.displaced.notified() => Err(Unverified::Busy),
         }
     }
 
-    /// Checks that GitHub signed `body`.
+    /// Verifies that GitHub signed `body`.
     ///
     /// # Errors
-    /// It did not.
+    /// GitHub did not.
     pub fn verify(self, proof: &Proof<'_>, body: &[u8]) -> Result<(), NotFromGithub> {
         self.known.verify(proof, body)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReportPermit<'_> {
     fn drop(&mut self) {
-        let mut turns = self.keys.turns.borrow_mut();
-        turns.retain(|turn| !Rc::ptr_eq(turn, &self.is_put_off));
+        let mut permits = self.keys.permits.borrow_mut();
+        permits.retain(|permit| !Rc::ptr_eq(permit, &self.displaced));
     }
 }
 
 impl Fetched {
     fn tried_lately(&self) -> bool {
         self.tried_at
-            .is_some_and(|at| at.elapsed() < FETCH_AT_MOST_EVERY)
+            .is_some_and(|at| at.elapsed() < MIN_FETCH_INTERVAL)
     }
 }
 
@@ -325,7 +325,7 @@ fn unreadable(place: &str, error: &InvalidPublicKeys) -> Unverified {
     Unverified::Unavailable(format!("{place}: {error}"))
 }
 
-/// All of a body, unless it breaks off or is longer than any such document.
+/// Collects a body, unless it breaks off or exceeds the limit.
 async fn collect(mut payload: Payload) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {

@@ -1,4 +1,5 @@
-//! What is known of a request by its head alone, before any stage decides: who sent it, its id, and what may be shown of it.
+//! Facts taken from the request head before any stage runs: client address, request id, and a
+//! loggable method and path.
 
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -17,24 +18,23 @@ use crate::wire::clock::now;
 
 /// A request whose head has arrived.
 pub(super) struct Arrival {
-    /// When, by the clock.
+    /// Arrival time by the wall clock.
     pub(super) at: SystemTime,
-    /// When, to measure from.
+    /// Start of the latency measurement (monotonic).
     pub(super) begun: Instant,
-    /// Its id.
     pub(super) request_id: RequestId,
-    /// Who sent it.
+    /// Client and peer address.
     pub(super) address: ClientAddress,
-    /// What may be shown of its method.
+    /// Method as logs may show it.
     pub(super) method: Method,
-    /// What may be shown of its target.
+    /// Path as logs and refusals may show it.
     pub(super) path: ShownPath,
-    /// The guarded stream beneath it.
+    /// Guarded stream of the connection.
     pub(super) client: Option<Rc<ClientControl>>,
 }
 
 impl Arrival {
-    /// Gives the request an id and its client an address.
+    /// Assigns a request id and determines the client address.
     #[must_use]
     pub(super) fn of(
         request: &Request,
@@ -44,7 +44,7 @@ impl Arrival {
     ) -> Self {
         let headers = request.head().headers();
         let request_id = worker.request_ids.identify(headers, &policy.prefix);
-        // What a client made up in place of an id or of a method may be a key.
+        // A client may send a foreign key as its request id or method.
         let is_key = headers.contains_key(&REQUEST_ID)
             && worker.keys.has_foreign_in(request_id.as_str().as_bytes());
         let arrival = Self {
@@ -70,7 +70,7 @@ impl Arrival {
         arrival
     }
 
-    /// What is known of a client whose request is not well formed.
+    /// Facts about a client whose request is malformed.
     #[must_use]
     pub(super) fn malformed(client: &ClientControl, worker: &Worker) -> Self {
         Self {
@@ -85,12 +85,12 @@ impl Arrival {
     }
 }
 
-/// Stands for a method that is not shown.
+/// Placeholder for a method that is not shown.
 fn unknown() -> Method {
     Method::from_bytes(b"UNKNOWN").unwrap_or_default()
 }
 
-/// Whether a method can be one by its form: those that are registered are words in capital letters, the longest of 17.
+/// Whether the text has the form of a registered method: capital letters, 17 at most.
 fn is_method(method: &Method) -> bool {
     let method = method.as_str();
     method.len() <= 17
@@ -99,7 +99,7 @@ fn is_method(method: &Method) -> bool {
             .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
 }
 
-/// The length that the client announced; the parser has refused whatever contradicts itself.
+/// Announced length of the body; the parser has already refused contradictory framing.
 pub(super) fn body_size(head: &RequestHead, payload: &Payload) -> BodySize {
     static CONTENT_LENGTH: HeaderName = header::CONTENT_LENGTH;
     let length = head

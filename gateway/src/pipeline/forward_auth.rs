@@ -1,24 +1,24 @@
-//! The decision about a request that another proxy forwards: the stages up to `forward`, and what the origin would be told.
+//! Forward-auth: decides about a subrequest of another proxy and returns the identity headers.
 
 use actix_http::body::{BodySize, BoxBody, EitherBody};
 use actix_http::header::{self, HeaderValue};
 use actix_http::{Payload, Request, Response, StatusCode};
 
-use crate::panics::caught_in;
+use crate::panics::catch_panic_sync;
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
-use crate::pipeline::{Admitted, Worker, admitted};
+use crate::pipeline::{Admitted, Worker, decide};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 
-/// Decides about a request that another proxy forwards, or not, as this says. The answer has every identity header, the empty
-/// ones too. It is recorded like any other.
+/// Answers a forward-auth subrequest: runs every stage before `forward` and returns all identity
+/// headers, empty ones included. Records the request like any other.
 pub fn authorize_external(worker: &Worker, request: &Request) -> Response<RecordedBody> {
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);
     let size = body_size(request.head(), &Payload::None);
-    let admitted = caught_in(|| admitted(worker, &policy, &mut exchange, request, size));
+    let admitted = catch_panic_sync(|| decide(worker, &policy, &mut exchange, request, size));
     let Admitted { route, caller, .. } =
         match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
             Ok(admitted) => admitted,

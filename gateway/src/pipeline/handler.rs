@@ -1,4 +1,4 @@
-//! The worker as the dispatcher of its connections sees it.
+//! Implements the dispatcher's handler interface for the worker.
 
 use std::rc::Rc;
 

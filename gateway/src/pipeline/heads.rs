@@ -1,4 +1,4 @@
-//! The heads of both messages as they are passed on: the request's to the origin, and the answer's to the caller.
+//! Message heads in transit: the request head for the origin, the response head for the caller.
 
 use std::time::SystemTime;
 
@@ -11,11 +11,11 @@ use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::headers::{ForOrigin, for_client, head_with_room_beside};
 use crate::proxy::presented_key::PresentedKey;
-use crate::proxy::retry::Answer;
+use crate::proxy::retry::ForwardedResponse;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
-/// The request as the origin gets it. Takes the client's headers: they are moved, not copied.
+/// Builds the request head for the origin. Moves the client's headers instead of copying them.
 pub(super) fn for_origin(
     worker: &Worker,
     policy: &Policy,
@@ -49,7 +49,7 @@ pub(super) fn for_origin(
     head
 }
 
-/// Whether a key stands in what a client says of leaving HTTP.
+/// Whether the `Upgrade` protocol contains a key.
 pub(super) fn holds_key(
     worker: &Worker,
     policy: &Policy,
@@ -60,15 +60,15 @@ pub(super) fn holds_key(
     PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
 }
 
-/// The answer as the caller gets it.
+/// Builds the response for the caller.
 pub(super) fn for_caller(
-    mut answer: Answer,
+    mut answer: ForwardedResponse,
     worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
     route: &Route,
     caller: &Caller,
-) -> Answer {
+) -> ForwardedResponse {
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
     if for_client(headers, &policy.secret_finder, exchange.request_id())
@@ -82,7 +82,7 @@ pub(super) fn for_caller(
         }
     }
     announce_end(headers, caller);
-    // Also without a key: with one, which may be wrong, the answer would have been another.
+    // Also on a response to a request without a key: with a key, even a wrong one, it would differ.
     vary::add(headers, &api_key::KEY_HEADERS);
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
@@ -90,7 +90,7 @@ pub(super) fn for_caller(
     answer
 }
 
-/// Tells the holder of a key that is to be replaced since when (RFC 9745) and until when it is good (RFC 8594).
+/// Announces the end of a rolled key: `Deprecation` (RFC 9745) and `Sunset` (RFC 8594).
 pub(super) fn announce_end(headers: &mut HeaderMap, caller: &Caller) {
     let Caller::Key(key) = caller else { return };
     let Some(since) = key.deprecated_at() else {

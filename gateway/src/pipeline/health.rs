@@ -1,4 +1,4 @@
-//! The answer to load balancers that ask the public listener whether it takes requests: without a key, a route or an origin.
+//! Health check of the public listener for load balancers; needs no key, route or origin.
 
 use actix_http::body::{BodySize, BoxBody, EitherBody};
 use actix_http::header::{self, HeaderValue};
@@ -12,19 +12,19 @@ use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::OriginBody;
 
-/// What is answered while the gateway takes requests.
-const WELL: &str = "{\"status\":\"ok\"}\n";
+/// Body of a successful health check.
+const HEALTHY_BODY: &str = "{\"status\":\"ok\"}\n";
 
-/// Whether the request is a health check, by its path alone: nothing that asks for this path is routed.
-pub(super) fn is_asked(policy: &Policy, request: &Request) -> bool {
+/// Whether the path is the health path; such a request is never routed.
+pub(super) fn is_health_check(policy: &Policy, request: &Request) -> bool {
     let path = policy.health_path.as_ref();
     path.is_some_and(|path| path.as_str() == request.uri().path())
 }
 
-/// Says that requests are taken.
+/// Answers a health check: 200 while the gateway takes requests.
 ///
 /// # Errors
-/// They are not, or the request is none that could have been routed.
+/// [`Refusal::NotReady`], or the refusal that any malformed request gets.
 pub(super) fn check(
     worker: &Worker,
     policy: &Policy,
@@ -32,7 +32,7 @@ pub(super) fn check(
     request: &Request,
     size: BodySize,
 ) -> Result<Response<EitherBody<OriginBody, BoxBody>>, Refused> {
-    // Held to what every request is held to, so that nothing can be learned or smuggled by way of this path.
+    // Same checks as for every request, so that this path reveals and smuggles nothing.
     if *exchange.path() == ShownPath::HasKey {
         return Err(Refusal::KeyInUrl.into());
     }
@@ -50,7 +50,7 @@ pub(super) fn check(
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(WELL)));
+    let mut response = Response::ok().set_body(EitherBody::right(BoxBody::new(HEALTHY_BODY)));
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),

@@ -1,15 +1,15 @@
-//! The requests in flight over all workers, and the most there may be, of all callers and of each: one more is refused at once,
-//! and none waits.
+//! Limits the requests in flight over all workers, in total and per caller. Excess requests are
+//! refused at once; none waits.
 
 mod shares;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use self::shares::{Place, Shares};
+use self::shares::{Shares, Slot};
 use crate::keys::KeyDigest;
 
-/// How many requests are in flight, and how many may be.
+/// Count of the requests in flight, and their limit.
 #[derive(Debug)]
 pub struct RequestsInFlight {
     now: AtomicUsize,
@@ -19,29 +19,30 @@ pub struct RequestsInFlight {
     by_key: Shares,
 }
 
-/// One request in flight, until this is dropped.
+/// Permit of one request in flight; dropping it releases the count.
 #[derive(Debug)]
 pub struct Permit {
     requests: Arc<RequestsInFlight>,
     charged: Charged,
 }
 
-/// In whose share a request is counted.
+/// Share that a request is charged to.
 #[derive(Clone, Copy, Debug)]
 enum Charged {
     Nobody,
     WithoutKey,
-    Key(Place),
+    Key(Slot),
 }
 
 impl RequestsInFlight {
-    /// None, of at most `most`, all of which one caller may have.
+    /// Limits the total to `most`; one caller may use all of it.
     #[must_use]
     pub fn up_to(most: usize) -> Self {
         Self::shared(most, most)
     }
 
-    /// None, of at most `most`; each key may have `share` of them, and so may all requests without a key together.
+    /// Limits the total to `most` and each key to `share`. All anonymous requests together have one
+    /// share.
     #[must_use]
     pub fn shared(most: usize, share: usize) -> Self {
         Self {
@@ -53,17 +54,17 @@ impl RequestsInFlight {
         }
     }
 
-    /// How many there are.
+    /// Number of requests in flight.
     #[must_use]
     pub fn now(&self) -> usize {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// Counts one more, if there may be one more.
+    /// Takes a permit; `None` at the limit.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Option<Permit> {
         let before = self.now.fetch_add(1, Ordering::Relaxed);
-        // Made first, so that one that is too many is taken back.
+        // Created before the check, so that its drop undoes an excess count.
         let permit = Permit {
             requests: Arc::clone(self),
             charged: Charged::Nobody,
@@ -73,13 +74,15 @@ impl RequestsInFlight {
 }
 
 impl Permit {
-    /// Counts the request in the share of its key, or of those without one, too; whether there was room. Once a request.
+    /// Charges the request, once, to the share of its key or to the anonymous share. Returns
+    /// whether there was room.
     ///
-    /// Neither locks nor allocates: one line of memory is read, and one word of it is written here and at the end.
+    /// Neither locks nor allocates: reads one cache line, and writes one word of it now and one at
+    /// the end.
     #[must_use]
     pub fn charge(&mut self, key: Option<&KeyDigest>) -> bool {
         let requests = &self.requests;
-        // Nobody could have more than all of them.
+        // A share as large as the total needs no count.
         if requests.share >= requests.most {
             return true;
         }
@@ -93,7 +96,7 @@ impl Permit {
                 Charged::WithoutKey
             }
             Some(key) => match requests.by_key.enter(key, requests.share) {
-                Ok(place) => place.map_or(Charged::Nobody, Charged::Key),
+                Ok(slot) => slot.map_or(Charged::Nobody, Charged::Key),
                 Err(shares::Full) => return false,
             },
         };
@@ -109,7 +112,7 @@ impl Drop for Permit {
             Charged::WithoutKey => {
                 self.requests.without_key.fetch_sub(1, Ordering::Relaxed);
             }
-            Charged::Key(place) => self.requests.by_key.leave(place),
+            Charged::Key(slot) => self.requests.by_key.leave(slot),
         }
         self.requests.now.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,8 +1,10 @@
-//! Requests that go on for long: uploads, slow answers, downloads, server-sent events, WebSockets. When what let them in is
-//! withdrawn, so are they: their key ends, may not be used from where the client is any more, or loses a scope of the route.
+//! Long-lived requests: uploads, slow responses, downloads, server-sent events, WebSockets. Ends a
+//! request when its admission is withdrawn: the key ended, lost a scope of the route, or may no
+//! longer be used from the client's address.
 //!
-//! Each worker looks after its own. A request is entered when it first has to wait, which costs no look-up. All that are
-//! entered are looked up again when the table has changed, and once a second for keys whose time is over.
+//! Each worker checks its own requests. A request registers when it first has to wait, which costs
+//! no look-up. A sweep looks up every registered request after each change of the table, and once a
+//! second for expired keys.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -18,133 +20,140 @@ use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
 use crate::routes::Route;
 use crate::store::FeedStatus;
 
-/// How often everything is looked at although nothing was told: keys expire silently.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The least time between two looks, however often the table changes.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+/// Longest time between sweeps: keys expire without a notification.
+const MAX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between sweeps, however often the table changes.
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The requests that a worker is in the middle of.
+/// Registered requests of one worker.
 pub struct OpenStreams {
     keys: Arc<KeyTable>,
-    places: RefCell<Places>,
-    looks: Cell<Looks>,
+    slots: RefCell<Slots>,
+    generation: Cell<Generation>,
 }
 
-/// How often a worker has looked at its requests.
+/// Number of sweeps so far; detects a sweep between authentication and registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks(u64);
+pub struct Generation(u64);
 
-/// What a request was let in by.
+/// Facts that admitted a request.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// The key of its holder.
+    /// Digest of the key.
     pub key: KeyDigest,
-    /// Where the client is.
+    /// Address of the client.
     pub address: CallerAddress,
-    /// The route that it falls under.
+    /// Route of the request.
     pub route: Arc<Route>,
 }
 
 #[derive(Default)]
-struct Places {
-    places: Vec<Place>,
+struct Slots {
+    entries: Vec<Slot>,
     free: Vec<usize>,
 }
 
-enum Place {
+enum Slot {
     Free,
     Open { admission: Admission, waker: Waker },
     Ended(Denial),
 }
 
-/// Looks after one request, from the first time on that it has to wait.
+/// Watches one request; registers it when it first waits.
 pub struct Watch {
     streams: Rc<OpenStreams>,
-    since: Looks,
+    since: Generation,
     entered: Option<OpenStream>,
 }
 
-/// A request that is entered; dropping it takes it out.
+/// Registration of a request; dropping it removes the request.
 pub struct OpenStream {
     streams: Rc<OpenStreams>,
-    place: usize,
+    slot: usize,
 }
 
 impl OpenStreams {
-    /// No request yet; they are looked up in `keys`.
+    /// Creates an empty registry that looks keys up in `keys`.
     #[must_use]
     pub fn new(keys: Arc<KeyTable>) -> Self {
         Self {
             keys,
-            places: RefCell::default(),
-            looks: Cell::default(),
+            slots: RefCell::default(),
+            generation: Cell::default(),
         }
     }
 
-    /// How often all were looked at so far. To be noted before a request is let in.
+    /// Current generation. Callers read it before they authenticate a request.
     #[must_use]
-    pub fn looks(&self) -> Looks {
-        self.looks.get()
+    pub fn generation(&self) -> Generation {
+        self.generation.get()
     }
 
-    /// Enters a request; `waker` is woken when its `admission`, which was good after `since`, is withdrawn.
+    /// Registers a request; wakes `waker` when its `admission`, valid as of `since`, is withdrawn.
     #[must_use]
-    pub fn enter(self: &Rc<Self>, admission: Admission, since: Looks, waker: Waker) -> OpenStream {
-        // What changed after it was let in is told to a look, unless that look was before it is entered.
-        let withdrawn = if since == self.looks() {
+    pub fn enter(
+        self: &Rc<Self>,
+        admission: Admission,
+        since: Generation,
+        waker: Waker,
+    ) -> OpenStream {
+        // The next sweep sees changes since the admission, unless a sweep ran before the
+        // registration.
+        let withdrawn = if since == self.generation() {
             None
         } else {
             admission.withdrawn(&self.keys)
         };
-        let place = match withdrawn {
-            None => Place::Open { admission, waker },
-            Some(withdrawn) => Place::Ended(withdrawn),
+        let slot = match withdrawn {
+            None => Slot::Open { admission, waker },
+            Some(withdrawn) => Slot::Ended(withdrawn),
         };
-        let mut places = self.places.borrow_mut();
-        let place = match places.free.pop() {
+        let mut slots = self.slots.borrow_mut();
+        let slot = match slots.free.pop() {
             Some(free) => {
-                places.places[free] = place;
+                slots.entries[free] = slot;
                 free
             }
             None => {
-                places.places.push(place);
-                places.places.len() - 1
+                slots.entries.push(slot);
+                slots.entries.len() - 1
             }
         };
         OpenStream {
             streams: Rc::clone(self),
-            place,
+            slot,
         }
     }
 
-    /// Ends requests as what let them in is withdrawn, for ever.
+    /// Sweeps for ever; ends requests as their admission is withdrawn.
     pub async fn watch(&self, status: &FeedStatus) -> Infallible {
         let mut reached = status.reached();
         loop {
             // The sender lives as long as `status`.
-            let _ = timeout(LOOK_EVERY, reached.changed()).await;
+            let _ = timeout(MAX_SWEEP_INTERVAL, reached.changed()).await;
             reached.mark_unchanged();
-            self.look();
-            sleep(LOOK_AT_MOST_EVERY).await;
+            self.sweep();
+            sleep(MIN_SWEEP_INTERVAL).await;
         }
     }
 
-    /// Ends those whose admission is withdrawn.
-    fn look(&self) {
-        self.looks.set(Looks(self.looks.get().0.wrapping_add(1)));
-        for place in &mut self.places.borrow_mut().places {
-            if let Place::Open { admission, waker } = place
+    /// Looks up every registered request and wakes those to end.
+    fn sweep(&self) {
+        self.generation
+            .set(Generation(self.generation.get().0.wrapping_add(1)));
+        for slot in &mut self.slots.borrow_mut().entries {
+            if let Slot::Open { admission, waker } = slot
                 && let Some(withdrawn) = admission.withdrawn(&self.keys)
             {
                 waker.wake_by_ref();
-                *place = Place::Ended(withdrawn);
+                *slot = Slot::Ended(withdrawn);
             }
         }
     }
 }
 
 impl Admission {
-    /// Asks what the pipeline asks of a request that begins.
+    /// Applies the same rule as authorisation in the pipeline.
     fn withdrawn(&self, keys: &KeyTable) -> Option<Denial> {
         let Some(known) = keys.lookup(&self.key) else {
             return Some(Denial::Unknown);
@@ -157,9 +166,9 @@ impl Admission {
 }
 
 impl Watch {
-    /// A request whose key was looked up after `since`.
+    /// Watches a request that authenticated in generation `since` or later.
     #[must_use]
-    pub fn new(streams: &Rc<OpenStreams>, since: Looks) -> Self {
+    pub fn new(streams: &Rc<OpenStreams>, since: Generation) -> Self {
         Self {
             streams: Rc::clone(streams),
             since,
@@ -167,7 +176,8 @@ impl Watch {
         }
     }
 
-    /// Why the request, which was let in by `admission`, has to end, if it has. Otherwise `waker` is woken when it has.
+    /// Returns why a request with `admission` must end. While there is no reason, `waker` is woken
+    /// once there is one.
     pub fn withdrawn(
         &mut self,
         admission: impl FnOnce() -> Admission,
@@ -179,27 +189,28 @@ impl Watch {
 }
 
 impl OpenStream {
-    /// Why the request has to end, if it has. Otherwise `waker` is woken when it has.
+    /// Returns why the request must end. While there is no reason, `waker` is woken once there is
+    /// one.
     #[must_use]
     pub fn withdrawn(&self, waker: &Waker) -> Option<Denial> {
-        match &mut self.streams.places.borrow_mut().places[self.place] {
-            Place::Ended(withdrawn) => Some(*withdrawn),
-            Place::Open { waker: known, .. } => {
+        match &mut self.streams.slots.borrow_mut().entries[self.slot] {
+            Slot::Ended(withdrawn) => Some(*withdrawn),
+            Slot::Open { waker: known, .. } => {
                 known.clone_from(waker);
                 None
             }
-            Place::Free => None,
+            Slot::Free => None,
         }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let mut places = self.streams.places.borrow_mut();
-        let freed = std::mem::replace(&mut places.places[self.place], Place::Free);
-        places.free.push(self.place);
-        // A waker may take its task along, and that may be entered too.
-        drop(places);
+        let mut slots = self.streams.slots.borrow_mut();
+        let freed = std::mem::replace(&mut slots.entries[self.slot], Slot::Free);
+        slots.free.push(self.slot);
+        // Dropping a waker can drop its task, which may itself be registered.
+        drop(slots);
         drop(freed);
     }
 }

@@ -1,5 +1,4 @@
-//! What is remembered of a request while it runs. It is written down when the request has ended, however it ended:
-//! dropping the [`Exchange`] is what records it.
+//! The record of one request. Dropping the [`Exchange`] writes it, however the request ended.
 
 pub mod body;
 
@@ -25,7 +24,7 @@ use crate::keys::KnownKey;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{Admission, Looks, OpenStreams, Watch};
+use crate::pipeline::open_streams::{Admission, Generation, OpenStreams, Watch};
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
@@ -37,10 +36,10 @@ use crate::telemetry::metrics::Open;
 use crate::telemetry::tally::{BodyBytes, Tally};
 use crate::wire::clock::{now, since};
 
-/// The status that is logged when the client left before there was a response; nothing is sent. nginx's number for it.
+/// Logged status of a client that left before the response (nginx's number); never sent.
 const CLIENT_LEFT: u16 = 499;
 
-/// A request and its response, from the head to the last byte.
+/// One request and its response, from the head to the last byte.
 pub struct Exchange {
     log: AccessLog,
     tally: Tally,
@@ -58,11 +57,12 @@ pub struct Exchange {
     permit: Option<Permit>,
     watch: Option<Watch>,
     stream: Option<Open>,
-    told: BodyBytes,
+    counted: BodyBytes,
 }
 
 impl Exchange {
-    /// A request whose head has arrived. In a box, for it is handed from stage to stage and into the response's body.
+    /// Starts the record of a request whose head has arrived. Boxed, because it moves from stage to
+    /// stage and into the response body.
     #[must_use]
     pub fn begin(
         worker: &Worker,
@@ -74,7 +74,7 @@ impl Exchange {
         Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
     }
 
-    /// A request of a client that is not well formed.
+    /// Starts the record of a malformed request.
     #[must_use]
     pub fn malformed(worker: &Worker, client: &ClientControl) -> Box<Self> {
         let arrival = Arrival::malformed(client, worker);
@@ -99,41 +99,41 @@ impl Exchange {
             permit: None,
             watch: None,
             stream: None,
-            told: BodyBytes::default(),
+            counted: BodyBytes::default(),
         })
     }
 
-    /// What may be told of its target.
+    /// Path as logs may show it.
     #[must_use]
     pub fn path(&self) -> &ShownPath {
         &self.arrival.path
     }
 
-    /// When the request arrived.
+    /// Arrival time.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         self.arrival.at
     }
 
-    /// The request's id.
+    /// Request id.
     #[must_use]
     pub fn request_id(&self) -> &RequestId {
         &self.arrival.request_id
     }
 
-    /// Who sent it.
+    /// Client and peer address.
     #[must_use]
     pub fn address(&self) -> ClientAddress {
         self.arrival.address
     }
 
-    /// The guarded stream beneath it.
+    /// Guarded stream of the connection.
     #[must_use]
     pub fn client(&self) -> Option<Rc<ClientControl>> {
         self.arrival.client.clone()
     }
 
-    /// What the guarded stream found wrong with the client's bytes.
+    /// Fault that the guarded stream found in the client's bytes.
     #[must_use]
     pub fn client_fault(&self) -> Option<ClientFault> {
         self.arrival
@@ -142,12 +142,13 @@ impl Exchange {
             .and_then(|client| client.fault())
     }
 
-    /// Holds its place among the requests in flight until it has ended.
+    /// Keeps the in-flight permit until the response ends.
     pub fn hold_permit(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
 
-    /// Counts it in the share of its caller, until it has ended; whether there was room for it there.
+    /// Charges the request to the share of its caller until it ends. Returns whether there was
+    /// room.
     #[must_use]
     pub fn charge(&mut self, caller: &Caller) -> bool {
         let key = match caller {
@@ -157,27 +158,28 @@ impl Exchange {
         self.permit.as_mut().is_none_or(|permit| permit.charge(key))
     }
 
-    /// Notes which route it falls under.
+    /// Records the route.
     pub fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
     }
 
-    /// Notes which key was presented, be it good or not.
+    /// Records the presented key, valid or not.
     pub fn set_key(&mut self, key: &KnownKey) {
         self.key = Some(key.clone());
     }
 
-    /// Has it end when `caller` is not let in any more; `since` are the looks of `streams` before the key was looked up.
-    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Looks) {
+    /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`
+    /// before authentication.
+    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Generation) {
         if let Caller::Key(_) = caller {
             self.watch = Some(Watch::new(streams, since));
         }
     }
 
-    /// Runs `future` to its end, but no longer than the caller may go on.
+    /// Runs `future` until it completes or the admission of the caller is withdrawn.
     ///
     /// # Errors
-    /// Why not. The future is dropped then.
+    /// Why the admission was withdrawn; the future is dropped.
     pub fn while_admitted<F: Future>(&mut self, future: F) -> WhileAdmitted<'_, F> {
         WhileAdmitted {
             exchange: self,
@@ -185,7 +187,7 @@ impl Exchange {
         }
     }
 
-    /// Why the caller may not go on, if that is so. Otherwise the task is woken when it is.
+    /// Returns why the admission was withdrawn. While it stands, the task is woken once it is not.
     fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Denial> {
         let (watch, key, route) = (
             self.watch.as_mut()?,
@@ -200,60 +202,61 @@ impl Exchange {
         watch.withdrawn(admission, cx.waker())
     }
 
-    /// Follows the body of the request, which is about to be read.
+    /// Tracks the request body, which is about to be read.
     pub fn track_body(&mut self, progress: Rc<BodyProgress>) {
         self.body = Some(progress);
     }
 
-    /// Measures from here how long the origin takes.
+    /// Starts the measurement of the origin's response time.
     pub fn begin_origin_wait(&mut self) {
         self.waits_since = Some(now().into_std());
     }
 
-    /// Notes that the origin answered, after `wait`.
+    /// Records the origin's response time.
     pub fn end_origin_wait(&mut self, wait: Duration) {
         self.origin_wait = Some(wait);
     }
 
-    /// Notes that no answer came; the wait counts where it was one for the origin.
+    /// Records a failed forward; counts the wait if it was for the origin.
     pub fn fail_origin_wait(&mut self, failure: &Failure) {
-        if failure.is_the_targets() {
-            self.origin_wait = self.waited_in_vain();
+        if failure.counts_against_target() {
+            self.origin_wait = self.failed_origin_wait();
         } else {
             self.waits_since = None;
         }
     }
 
-    /// The wait that ended in nothing, where it was one for the origin and not for the client.
-    fn waited_in_vain(&self) -> Option<Duration> {
+    /// Time spent waiting for the origin without an answer; `None` where the client was waited for.
+    fn failed_origin_wait(&self) -> Option<Duration> {
         let is_sent = self.body.as_ref().is_none_or(|body| body.ended());
         self.waits_since.filter(|_| is_sent).map(since)
     }
 
-    /// Ends here without a line or a count: the same request comes again with its body.
+    /// Drops the record without a log line or a count: the same request returns with its body.
     pub fn discard(mut self) {
         self.log = AccessLog::off();
         self.tally = Tally::off();
     }
 
-    /// Leaves no line in the log; it is counted all the same.
+    /// Suppresses the log line; the request still counts.
     pub fn skip_log(&mut self) {
         self.log = AccessLog::off();
     }
 
-    /// Logs the attempts that failed; whether another succeeded is another matter.
+    /// Logs failed attempts, even when a later one succeeded.
     pub fn log_attempts(&self, route: &Route, attempts: &[FailedAttempt]) {
         for attempt in attempts {
             self.warn(route, attempt);
         }
     }
 
-    /// Logs why the request could not be forwarded. What any client can cause its line in the access log says alone.
+    /// Logs why forwarding failed. Failures that any client can cause appear in the access log
+    /// only.
     pub fn log_failure(&self, route: &Route, failed: &Failed) {
         self.log_attempts(route, &failed.attempts);
         let cause = failed.failure.cause();
         let last = failed.attempts.last();
-        // Attempts that failed have said so; an answer that cannot be passed on has not.
+        // Failed attempts are logged already; a response that cannot be passed on is not.
         if !matches!(failed.failure, Failure::ClientBody(_))
             && last.is_none_or(|last| !last.is_because(&cause))
         {
@@ -271,7 +274,7 @@ impl Exchange {
         );
     }
 
-    /// Logs that serving it ended in a panic; gives what is answered.
+    /// Logs a panic while serving and returns its refusal.
     #[must_use]
     pub fn panicked(&self, panicked: &Panicked) -> Refused {
         log::error!(
@@ -282,7 +285,8 @@ impl Exchange {
         Refused::panicked(panicked)
     }
 
-    /// Takes over the answer that the guard of the connection gave, or the fault for which it let the client go.
+    /// Adopts the response that the connection guard sent, or the fault for which it closed the
+    /// connection.
     fn take_over_fault(&mut self) {
         let Some(client) = &self.arrival.client else {
             return;
@@ -311,12 +315,13 @@ impl Exchange {
         }
     }
 
-    /// Counts what a long response has passed so far: a stream of days must not be counted at its end alone.
-    fn tell_progress(&mut self) {
+    /// Counts the bytes of a long response so far: a stream of days must not be counted only at its
+    /// end.
+    fn count_progress(&mut self) {
         let now = self.body_bytes();
-        if let (Some(key), true) = (&self.key, now.are_worth_telling(self.told)) {
-            self.tally.goes_on(*key.id(), now, self.told);
-            self.told = now;
+        if let (Some(key), true) = (&self.key, now.exceed_threshold(self.counted)) {
+            self.tally.count_progress(*key.id(), now, self.counted);
+            self.counted = now;
         }
     }
 }
@@ -332,10 +337,10 @@ impl Drop for Exchange {
         if self.ending == Ending::ClientGone && !is_the_clients && self.tally.cuts_off() {
             self.ending = Ending::TimeLimit;
             self.cause
-                .get_or_insert_with(|| "it ran for longer than listen.drain_timeout".into());
+                .get_or_insert_with(|| "it took longer than listen.drain_timeout".into());
         }
         if self.status == CLIENT_LEFT && self.origin_wait.is_none() {
-            self.origin_wait = self.waited_in_vain();
+            self.origin_wait = self.failed_origin_wait();
         }
         let key = self.key.as_ref();
         let entry = Entry {
@@ -359,7 +364,7 @@ impl Drop for Exchange {
         self.tally.ended(
             key.map(|key| *key.id()),
             &entry,
-            self.told,
+            self.counted,
             self.stream.is_some(),
         );
         self.log.record(&entry);
@@ -367,7 +372,7 @@ impl Drop for Exchange {
 }
 
 pin_project! {
-    /// See [`Exchange::while_admitted`]. No `async fn`, which would hold the future twice.
+    /// Future of [`Exchange::while_admitted`]. No `async fn`, which would store the future twice.
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct WhileAdmitted<'a, F> {
         exchange: &'a mut Exchange,

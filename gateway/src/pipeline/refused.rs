@@ -1,4 +1,5 @@
-//! [`Refused`]: why a request ends at a stage. The client is told the refusal, and the operator the cause besides.
+//! [`Refused`]: why a stage ended a request. The refusal is for the client, the cause for the
+//! operator.
 
 use std::borrow::Cow;
 
@@ -13,12 +14,12 @@ use crate::panics::Panicked;
 use crate::proxy::body::BodyFault;
 use crate::proxy::failure::Failure;
 
-/// What a stage returns that ends a request.
+/// Error of a stage; ends the request.
 #[derive(Debug)]
 pub struct Refused {
-    /// What the client is told.
+    /// Response for the client.
     pub refusal: Refusal,
-    /// What the operator is told; what the client is told where there is nothing to add.
+    /// Cause for the operator; `None` where the refusal says enough.
     pub cause: Option<Cow<'static, str>>,
 }
 
@@ -32,7 +33,7 @@ impl From<Refusal> for Refused {
 }
 
 impl Refused {
-    /// With a cause for the operator alone.
+    /// Adds a cause that only the operator sees.
     #[must_use]
     pub fn because(refusal: Refusal, cause: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -41,7 +42,7 @@ impl Refused {
         }
     }
 
-    /// A caller that is not let in, whose credential stands in `headers`.
+    /// Refuses a caller whose credential in `headers` was denied.
     #[must_use]
     pub fn denied(denial: Denial, demand: &Demand, headers: &HeaderMap, prefix: &Prefix) -> Self {
         Self::because(
@@ -50,13 +51,13 @@ impl Refused {
         )
     }
 
-    /// A caller that was let in, and may not go on.
+    /// Ends the request of a caller whose admission was withdrawn.
     #[must_use]
     pub fn withdrawn(denial: Denial, demand: &Demand) -> Self {
         Self::because(Refusal::of_denial(denial, demand), denial.to_string())
     }
 
-    /// A request that could not be forwarded; `seen` is what is wrong with the client's bytes.
+    /// Refuses a request that could not be forwarded; `seen` is the fault in the client's bytes.
     #[must_use]
     pub fn not_forwarded(failure: &Failure, seen: Option<ClientFault>) -> Self {
         let refusal = match failure {
@@ -78,7 +79,7 @@ impl Refused {
         Self::because(refusal, cause)
     }
 
-    /// A request that met a fault of this program.
+    /// Refuses a request that ran into a fault of this program.
     #[must_use]
     pub fn panicked(panicked: &Panicked) -> Self {
         Self::because(Refusal::Internal, panicked.to_string())

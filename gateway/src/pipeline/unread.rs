@@ -1,5 +1,4 @@
-//! Clients that the guarded stream lets go: what they sent is no request that could run through the stages, and yet they are
-//! answered like every other, and leave a line.
+//! Answers and logs connections that the client guard rejected before a request existed.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +10,11 @@ use crate::http::refusal::Refusal;
 use crate::pipeline::worker::Worker;
 use crate::telemetry::access_log::{Ending, Entry};
 
-/// The answer to a client that no handler can answer; none where none can be given.
+/// Returns the response to a client that reached no handler; `None` where none can be sent.
 pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
     let refusal = Refusal::of_fault(refused.fault)?;
     let realm = &worker.policy.load().realm;
-    // A request that was passed on has an id and a line of its own.
+    // A request that was passed on has an id and a log line of its own.
     if let Some(request_id) = refused
         .client
         .request_id()

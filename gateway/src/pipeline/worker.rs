@@ -1,4 +1,5 @@
-//! What a worker thread serves requests with: the policy in force, the keys, connections to origins, and where it tells what it did.
+//! State of a worker thread: the current policy, the key table, connections to origins, log and
+//! counters.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,61 +22,61 @@ use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
 
-/// What holds for every request that begins while it is in force. A request loads it once and keeps it.
+/// Settings of one policy generation. A request loads it once and keeps it.
 #[derive(Debug)]
 pub struct Policy {
-    /// The routes.
+    /// Routes.
     pub routes: Routes,
-    /// The protection space named in challenges.
+    /// Protection space named in challenges.
     pub realm: String,
-    /// The path by which load balancers ask whether requests are taken; `None` is no such path.
+    /// Path of the health check for load balancers; `None` disables it.
     pub health_path: Option<HealthPath>,
-    /// What our own keys begin with.
+    /// Prefix of the gateway's own keys.
     pub prefix: Prefix,
-    /// How old the table of keys may get while the store is away; `None` is any age.
+    /// Maximum age of the key table while the store is unreachable; `None` means any age.
     pub max_staleness: Option<Duration>,
-    /// The proof for the origin; marked as sensitive.
+    /// Shared secret for the origin; marked as sensitive.
     pub secret: HeaderValue,
-    /// Finds it in what an origin answers.
+    /// Finds the shared secret in an origin's response.
     pub secret_finder: SecretFinder,
-    /// What clients speak to the listener: `http` or `https`.
+    /// Scheme of the listener: `http` or `https`.
     pub scheme: HeaderValue,
-    /// Proxies whose forwarding headers are believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<AddressRange>,
-    /// Which of the headers by which proxies speak reach the origin.
+    /// Proxy headers that reach the origin.
     pub proxy_headers: ProxyHeaders,
-    /// Most bytes of a request body.
+    /// Maximum size of a request body in bytes.
     pub max_body_bytes: u64,
-    /// How long a WebSocket may be silent in both directions.
+    /// Time that a WebSocket may be silent in both directions.
     pub tunnel_idle_timeout: Duration,
 }
 
-/// What a worker thread serves requests with.
+/// State that a worker thread serves requests with.
 pub struct Worker {
-    /// The policy in force.
+    /// Current policy.
     pub policy: Arc<ArcSwap<Policy>>,
-    /// Every key, in memory.
+    /// Table of all keys.
     pub keys: Arc<KeyTable>,
-    /// How current they are.
+    /// Freshness of the key table.
     pub feed: Arc<FeedStatus>,
-    /// The requests in flight over all workers.
+    /// Requests in flight over all workers.
     pub in_flight: Arc<RequestsInFlight>,
     /// Connections to origins.
     pub origins: OriginPool,
-    /// Where requests are recorded.
+    /// Access log.
     pub access_log: AccessLog,
-    /// Where they are counted.
+    /// Counters.
     pub tally: Tally,
-    /// Requests that go on, to be ended with their keys.
+    /// Long-lived requests, which end with their keys.
     pub streams: Rc<OpenStreams>,
-    /// Ids for requests that come without one.
+    /// Generates request ids.
     pub request_ids: RequestIds,
-    /// Whether connections are to end with their next answer.
+    /// Whether connections close after their next response.
     pub drain: Drain,
 }
 
 impl Worker {
-    /// Whether the keys are loaded, and no older than they may be.
+    /// Whether the key table is loaded and within its maximum age.
     #[must_use]
     pub fn is_current(&self, policy: &Policy) -> bool {
         let is_stale = policy

@@ -1,4 +1,5 @@
-//! From an origin's head to an answer: the one way, whatever was asked for. What an origin may not say ends here.
+//! Turns an origin's response head into the response for the client, for requests and upgrades
+//! alike. Headers that an origin must not send end here.
 
 use actix_http::header::{self, HeaderMap, HeaderValue};
 use actix_http::{Payload, Response, ResponseHead, StatusCode};
@@ -7,25 +8,25 @@ use postern_shared::headers::{ORIGIN_GUARD, is_spelling_of};
 use crate::proxy::body::OriginBody;
 use crate::proxy::failure::Failure;
 
-/// What follows an origin's head.
+/// Content after an origin's response head.
 pub(super) enum Follows<'a> {
-    /// A body, or none to a request for the head alone.
+    /// A body; none in the response to `HEAD`.
     Body {
-        /// The body.
+        /// Body payload.
         payload: Payload,
-        /// Whether the head alone was asked for.
+        /// Whether the request was `HEAD`.
         head_only: bool,
     },
-    /// The bytes of another protocol.
+    /// Bytes of another protocol.
     Tunnel {
-        /// The protocol that was asked for.
+        /// Requested protocol.
         asked: &'a HeaderValue,
-        /// Begins to carry them.
+        /// Starts the tunnel.
         open: Box<dyn FnOnce() -> OriginBody + 'a>,
     },
 }
 
-/// The response that an origin's head becomes, or why it cannot be passed on.
+/// Builds the response from an origin's head, or returns why it cannot be passed on.
 pub(super) fn answer(
     mut head: ResponseHead,
     follows: Follows<'_>,
@@ -65,7 +66,7 @@ pub(super) fn answer(
             )));
         }
     };
-    // The length is written from the body's size, never copied.
+    // `Content-Length` is derived from the body size, never copied.
     head.headers.remove(header::CONTENT_LENGTH);
     let mut response = Response::with_body(status, body);
     response.head_mut().reason = head.reason;
@@ -73,13 +74,13 @@ pub(super) fn answer(
     Ok(response)
 }
 
-/// Whether a response with this status ends the exchange (RFC 9110, section 15).
+/// Whether the status is final (RFC 9110, section 15).
 fn is_final(status: StatusCode) -> bool {
     (200..=599).contains(&status.as_u16())
 }
 
-/// What the origin's guard says of our secret, if it did not accept it; in the words that it has for it, for whatever else stands
-/// there could be the secret.
+/// Why the origin's guard refused our secret. Returns only the guard's known words: any other text
+/// could be the secret.
 fn mark(headers: &HeaderMap) -> Option<&'static str> {
     let (_, mark) = headers
         .iter()
@@ -106,7 +107,7 @@ mod tests {
         head
     }
 
-    /// The status, or the failure, of each way.
+    /// Status or failure of each kind of request.
     fn answers(status: u16, headers: &[(&'static str, &'static str)]) -> [Result<u16, String>; 2] {
         let asked = HeaderValue::from_static("websocket");
         [

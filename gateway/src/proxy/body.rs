@@ -1,4 +1,4 @@
-//! Bodies on their way through: never collected, counted, and limited.
+//! Bodies in transit: streamed, counted and limited, never buffered whole.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -16,21 +16,21 @@ use thiserror::Error;
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::upstream::InFlight;
 
-/// An error of a body, as the libraries beneath pass it on.
+/// Body error, as the libraries pass it on.
 pub type BoxError = Box<dyn std::error::Error>;
 
-/// Why the client's body did not reach its end.
+/// Why the client's body is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BodyFault {
-    /// It has more bytes than are allowed.
+    /// Larger than the limit in bytes.
     #[error("the body exceeds {0} bytes")]
     TooLarge(u64),
-    /// The client left, or framed it badly.
+    /// The client left or sent bad framing.
     #[error("the body broke off or is badly framed")]
     Broken,
 }
 
-/// What is known of the client's body while it passes; shared with who forwards it.
+/// Progress of the client's body, shared with the forwarding code.
 #[derive(Debug, Default)]
 pub struct BodyProgress {
     bytes: Cell<u64>,
@@ -39,24 +39,24 @@ pub struct BodyProgress {
 }
 
 impl BodyProgress {
-    /// That this many more bytes passed.
+    /// Counts more bytes.
     pub(crate) fn passed(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
-    /// Bytes that passed so far.
+    /// Bytes so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
-    /// Why it did not reach its end.
+    /// Why the body is incomplete.
     #[must_use]
     pub fn fault(&self) -> Option<BodyFault> {
         self.fault.get()
     }
 
-    /// Whether all of it passed.
+    /// Whether the whole body passed.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.ended.get()
@@ -75,7 +75,7 @@ pin_project! {
 }
 
 impl RequestBody {
-    /// Passes `payload`, which announced `size`, up to `limit` bytes.
+    /// Wraps `payload` of the announced `size` and allows up to `limit` bytes.
     #[must_use]
     pub fn new(payload: Payload, size: BodySize, limit: u64) -> Self {
         let progress = Rc::new(BodyProgress::default());
@@ -90,7 +90,7 @@ impl RequestBody {
         }
     }
 
-    /// How far it has come.
+    /// Progress of this body.
     #[must_use]
     pub fn progress(&self) -> Rc<BodyProgress> {
         Rc::clone(&self.progress)
@@ -122,7 +122,7 @@ impl MessageBody for RequestBody {
             Some(Err(PayloadError::Overflow)) => BodyFault::TooLarge(*this.limit),
             Some(Err(_)) => BodyFault::Broken,
             None => {
-                // A length was announced and less arrived: the origin must not take it for the whole.
+                // Shorter than announced: the origin must not take it for complete.
                 if matches!(this.size, BodySize::Sized(announced) if *announced != progress.bytes.get())
                 {
                     BodyFault::Broken
@@ -137,22 +137,22 @@ impl MessageBody for RequestBody {
     }
 }
 
-/// Why an origin's body did not reach its end, for the operator.
+/// Why an origin's body is incomplete, for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BrokenAnswer {
-    /// A sentence that names the time limit, where it was one.
+    /// A sentence; names the time limit if one expired.
     pub cause: String,
-    /// Whether the gateway ended it for its time, and the origin did not.
+    /// Whether a time limit of the gateway ended it, and not the origin.
     pub is_time_limit: bool,
 }
 
-/// Nothing passed in a tunnel for too long, in either direction.
+/// Neither side of a tunnel sent anything within the idle time.
 #[derive(Debug, Error)]
 #[error("nothing was sent in either direction for origin.tunnel_idle_timeout")]
 pub struct TunnelIdle;
 
 impl BrokenAnswer {
-    /// What an error of the body means; the libraries wrap it in errors of their own.
+    /// Classifies a body error; the libraries wrap it in their own.
     #[must_use]
     pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);
@@ -196,8 +196,8 @@ pin_project! {
 }
 
 impl OriginBody {
-    /// Passes `payload`, whose length is known or not. With `head_only`, as in the answer to a `HEAD` request, the
-    /// length is told and no byte follows.
+    /// Wraps `payload` of known or unknown `length`. With `head_only`, for `HEAD`, the length is
+    /// announced and no byte follows.
     #[must_use]
     pub fn new(payload: Payload, length: Option<u64>, head_only: bool) -> Self {
         if head_only {
@@ -217,7 +217,7 @@ impl OriginBody {
         }
     }
 
-    /// No body at all, as after 204 and 304.
+    /// No body, as after 204 and 304.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -228,7 +228,7 @@ impl OriginBody {
         }
     }
 
-    /// Counts its request as in flight until the body is dropped.
+    /// Holds the in-flight count of the target until the body is dropped.
     #[must_use]
     pub fn counted(mut self, in_flight: Option<InFlight>) -> Self {
         self.in_flight = in_flight;
@@ -253,7 +253,7 @@ impl MessageBody for OriginBody {
             (Some(Ok(chunk)), Some(remaining)) => {
                 *remaining = remaining.saturating_sub(chunk.len() as u64)
             }
-            // The client was promised more than came: it must not take it for the whole.
+            // Shorter than announced: the client must not take it for complete.
             (None, Some(remaining)) if *remaining > 0 => {
                 return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
             }

@@ -1,4 +1,5 @@
-//! Why there is no answer of an origin: what an error means for the client, for the operator, and for the target.
+//! Failures to get an origin's response: the meaning of an error for the client, the operator and
+//! the target.
 
 use std::fmt;
 
@@ -8,27 +9,27 @@ use crate::proxy::body::{BodyFault, BodyProgress};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::upstream::attempts::{FailedAttempt, Phase};
 
-/// Why there is no answer. [`Failure::cause`] is for the operator, never for the client.
+/// Reason for having no response. [`Failure::cause`] is for the operator, never for the client.
 #[derive(Debug)]
 pub enum Failure {
-    /// The client's body did not reach its end.
+    /// The client's body is incomplete.
     ClientBody(BodyFault),
-    /// No connection, or it broke before an answer.
+    /// No connection, or a connection lost before the response.
     Unreachable(String),
-    /// Connecting, or the answer, took too long.
+    /// Timeout while connecting or waiting for the response.
     TimedOut(String),
-    /// An answer that cannot be passed on.
+    /// A response that cannot be passed on.
     BadAnswer(String),
-    /// The origin's guard did not accept our secret; its mark says why.
+    /// The origin's guard refused our secret, for the reason in its mark.
     RejectedGateway(&'static str),
-    /// Every target that could take the request has as many in flight as it may.
+    /// Every usable target is at its in-flight limit.
     Overloaded,
-    /// The system has nothing left for another connection.
+    /// The system has no socket or file descriptor left for a connection.
     OutOfSockets(String),
 }
 
 impl Failure {
-    /// What happened, for the log.
+    /// Cause for the log.
     #[must_use]
     pub fn cause(&self) -> String {
         match self {
@@ -37,7 +38,7 @@ impl Failure {
             | Self::TimedOut(cause)
             | Self::BadAnswer(cause)
             | Self::OutOfSockets(cause) => cause.clone(),
-            Self::Overloaded => "every target has as many requests in flight as it may".to_owned(),
+            Self::Overloaded => "every target is at its limit of requests in flight".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!(
                     "the origin's guard answered {mark}: do gateway and origin have the same SHARED_SECRET?"
@@ -46,9 +47,9 @@ impl Failure {
         }
     }
 
-    /// Whether it can be held against the target that was tried.
+    /// Whether the failure counts against the target.
     #[must_use]
-    pub fn is_the_targets(&self) -> bool {
+    pub fn counts_against_target(&self) -> bool {
         !matches!(
             self,
             Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_)
@@ -56,16 +57,16 @@ impl Failure {
     }
 }
 
-/// Why there is no answer, and what was tried for one.
+/// Failure of a request, with the attempts before it.
 #[derive(Debug)]
 pub struct Failed {
-    /// Why.
+    /// Reason.
     pub failure: Failure,
-    /// Every attempt, in order.
+    /// Attempts, in order.
     pub attempts: Vec<FailedAttempt>,
 }
 
-/// How far an attempt came that ended with this error.
+/// Phase in which an attempt failed with this error.
 pub(super) fn phase(error: &SendRequestError) -> Phase {
     match OriginFault::find(error) {
         Some(fault) if fault.nothing_sent() => Phase::Connecting,
@@ -82,8 +83,8 @@ pub(super) fn phase(error: &SendRequestError) -> Phase {
     }
 }
 
-/// What an error means.
-pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failure {
+/// Classifies an error.
+pub(super) fn classify(error: &SendRequestError, progress: &BodyProgress) -> Failure {
     if let Some(fault) = progress.fault() {
         return Failure::ClientBody(fault);
     }
@@ -108,7 +109,7 @@ pub(super) fn judge(error: &SendRequestError, progress: &BodyProgress) -> Failur
     }
 }
 
-/// An error with what caused it.
+/// Displays an error with its causes.
 struct Chain<'a>(&'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {

@@ -1,4 +1,4 @@
-//! One request to the origin and its answer.
+//! Forwards one request to an origin and returns its response.
 
 use std::rc::Rc;
 
@@ -13,23 +13,25 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::failure::{Failed, phase};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
-use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
+use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
 
-/// Sends `head` and `body` to a target of `upstream` and waits for the head of the answer.
+/// Sends `head` and `body` to a target of `upstream` and waits for the response head.
 ///
-/// It goes to another target when nothing was sent, or when its method is idempotent, it has no body, and the connection
-/// died before the first byte of an answer (RFC 9110, section 9.2.2); as often as the upstream's policy allows. When the
-/// connection was a reused one, such a request is first repeated on a new one, which costs no retry (RFC 9112, section
-/// 9.3.1).
+/// Retries on another target if nothing was sent, or if the method is idempotent, the body empty,
+/// and the connection was lost before the first byte of a response (RFC 9110, section 9.2.2). The
+/// upstream's policy limits the retries. A reused connection that fails is first replaced by a new
+/// one to the same target, which is not a retry (RFC 9112, section 9.3.1).
 ///
-/// The answer may be there before the body was sent to its end; the rest goes out while the answer's body is read.
+/// The response head may precede the end of the request body; the rest is sent while the response
+/// body is read.
 ///
-/// Dropping the future drops the connection to the origin. `caller` is whose request it is, should targets die over it.
+/// Dropping the future closes the connection to the origin. `caller` identifies requests that crash
+/// targets.
 ///
 /// # Errors
-/// Why there is no answer to pass on.
+/// Why there is no response to pass on.
 pub async fn forward(
     pool: &OriginPool,
     upstream: &Upstream,
@@ -37,7 +39,7 @@ pub async fn forward(
     caller: CallerTag,
     head: RequestHead,
     body: RequestBody,
-) -> Result<Answer, Failed> {
+) -> Result<ForwardedResponse, Failed> {
     let head_only = head.method == Method::HEAD;
     let progress = body.progress();
     let has_no_body = matches!(
@@ -52,10 +54,11 @@ pub async fn forward(
             body: body.boxed(),
         }))
     };
-    let answered = send_to_one_of(pool, upstream, host, caller, &progress, &mut request).await?;
-    let mut answer =
-        answered.pass_on(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
-    // The client may stop sending once it has its answer, or go on for ever: nothing can follow.
+    let answered = send_with_retries(pool, upstream, host, caller, &progress, &mut request).await?;
+    let mut answer = answered
+        .into_response(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
+    // A client that has its response may stop sending or send for ever: the connection cannot be
+    // reused.
     if !progress.ended() {
         let head = answer.response.head_mut();
         head.set_connection_type(ConnectionType::Close);
@@ -63,20 +66,20 @@ pub async fn forward(
     Ok(answer)
 }
 
-/// A request and how often it may be sent.
+/// A request and the number of times it may be sent.
 #[expect(
     clippy::large_enum_variant,
     reason = "one a request, on its way in place: a box would cost an allocation"
 )]
 enum Sendable {
-    /// As often as need be.
+    /// Any number of times.
     Again(Rc<RequestHead>),
-    /// Once; it is there for as long as it was not.
+    /// Once; `None` after it was sent.
     Once(Option<Outgoing>),
 }
 
-impl Resend for Sendable {
-    type Answer = (ResponseHead, Payload);
+impl Retryable for Sendable {
+    type Output = (ResponseHead, Payload);
 
     fn set_host(&mut self, host: &HeaderValue) {
         match self {
@@ -99,7 +102,7 @@ impl Resend for Sendable {
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
-    ) -> Result<Self::Answer, SendRequestError> {
+    ) -> Result<Self::Output, SendRequestError> {
         match self {
             Self::Once(outgoing) => pool.try_send(target, outgoing).await,
             Self::Again(head) => {
@@ -112,7 +115,7 @@ impl Resend for Sendable {
                     )
                 };
                 if answer.as_ref().is_err_and(was_stale) {
-                    // In a box: few requests are repeated, and all have room for this.
+                    // Boxed: retries are rare, and every request future would reserve the space.
                     return Box::pin(pool.send_fresh(target, head(), body::None::new())).await;
                 }
                 answer
@@ -120,7 +123,7 @@ impl Resend for Sendable {
         }
     }
 
-    fn may_repeat(&self, error: &SendRequestError) -> bool {
+    fn is_retryable(&self, error: &SendRequestError) -> bool {
         let nothing_sent = phase(error) == Phase::Connecting;
         match self {
             Self::Again(_) => {

@@ -1,5 +1,5 @@
-//! Which headers cross the gateway. Towards the origin: the hop's own headers and everything that only the gateway
-//! may say are taken out, then ours are set. Towards the client: the hop's own headers and the secret are taken out.
+//! Header rules. Towards the origin: removes hop-by-hop headers and all that only the gateway may
+//! set, then sets the gateway's own. Towards the client: removes hop-by-hop headers and the secret.
 
 use actix_http::RequestHead;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -26,12 +26,13 @@ static CONSUMER_GROUPS: HeaderName = HeaderName::from_static(names::CONSUMER_GRO
 static CONSUMER_METADATA: HeaderName = HeaderName::from_static(names::CONSUMER_METADATA);
 static CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static(names::CREDENTIAL_IDENTIFIER);
 static ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static(names::ANONYMOUS_CONSUMER);
-/// The request's id, in both directions.
+/// Request id, in both directions.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static(names::REQUEST_ID);
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Whether a header is one of a hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway itself answers.
+/// Whether the header is hop-by-hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway meets
+/// itself.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -49,8 +50,8 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Whether only the gateway may say it, in any spelling, or a reader could take it for that: CGI, WSGI and PHP fold names
-/// with other marks than `-`.
+/// Whether only the gateway may set the name, or some reader could confuse it with such a name:
+/// CGI, WSGI and PHP fold other marks into `-`.
 fn is_unsafe(name: &str) -> bool {
     !name
         .bytes()
@@ -58,7 +59,7 @@ fn is_unsafe(name: &str) -> bool {
         || names::is_privileged(name)
 }
 
-/// Whether it is for the gateway alone, or written anew.
+/// Whether the header is for the gateway alone or is set anew.
 fn is_replaced(name: &str) -> bool {
     matches!(
         name,
@@ -66,37 +67,37 @@ fn is_replaced(name: &str) -> bool {
     )
 }
 
-/// What the origin is told besides the client's own headers.
+/// Input for the request headers of the origin, beside the client's.
 pub struct ForOrigin<'a> {
-    /// The proof.
+    /// Shared secret.
     pub secret: &'a HeaderValue,
-    /// Who is calling.
+    /// Caller.
     pub caller: &'a Caller,
-    /// Whether the consumer's metadata goes along.
+    /// Whether to send the consumer's metadata.
     pub forward_metadata: bool,
-    /// The `Host` that the origin sees.
+    /// `Host` for the origin.
     pub host: &'a HeaderValue,
-    /// The `Host` that the client sent.
+    /// `Host` from the client.
     pub client_host: Option<&'a HeaderValue>,
-    /// What the client spoke to the gateway: `http` or `https`.
+    /// Scheme that the client used: `http` or `https`.
     pub scheme: &'a HeaderValue,
-    /// The client on the network.
+    /// Client and peer address.
     pub address: ClientAddress,
-    /// Which of the headers by which proxies speak pass.
+    /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
-    /// What keys begin with; no header with one passes.
+    /// Key prefix; no header that contains such a key passes.
     pub prefix: &'a Prefix,
-    /// Every key; no header with one of another system passes.
+    /// Key table; no header that contains a known foreign key passes.
     pub keys: &'a KeyTable,
-    /// The request's id.
+    /// Request id.
     pub request_id: &'a RequestId,
 }
 
-/// Headers that are ours, but for those in whose place a client's own goes.
+/// Number of headers that the gateway adds, without those that replace a client's.
 const OURS: usize = 10;
 
-/// A head with room for the headers of a client and ours, so that its map never grows. That of `RequestHead::default()` has
-/// room for 28 whatever comes, in 6.7 kB that are cleared for each request.
+/// Allocates a head with room for the client's headers and ours, so that its map never grows.
+/// `RequestHead::default()` always reserves 28 entries, 6.7 kB to clear per request.
 pub fn head_with_room_beside(client: &HeaderMap) -> RequestHead {
     thread_local! {
         static EMPTY: RequestHead = {
@@ -111,28 +112,28 @@ pub fn head_with_room_beside(client: &HeaderMap) -> RequestHead {
 }
 
 impl ForOrigin<'_> {
-    /// Fills `headers` with those of the client that cross, and with ours.
+    /// Fills `headers` with the client's headers that pass and with ours.
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
         let mut chain = Vec::with_capacity(16);
         self.address.write_chain(client, &mut chain);
-        // A header's value is shared, not copied.
+        // A header value is shared, not copied.
         let authorization = client.get(header::AUTHORIZATION).cloned();
         let presented = PresentedKey::new(self.prefix, self.keys, authorization.as_ref());
         let trusted = self.address.through_trusted_proxy;
         let forwarding = trusted.then(|| Forwarding::of(client, &presented));
-        // First what the hop's own headers nominate, so that a nomination cannot remove what is set below.
+        // Nominated headers go first, so that a nomination cannot remove what is set below.
         remove_nominated(client);
-        // Moved into a map that has room for all: the client's own would grow three times. Its room stays behind for the next
-        // request of the worker.
+        // Moved into a map of the final size: the client's own would grow three times. Its
+        // allocation stays for the worker's next request.
         let mut passing = None;
         for (name, value) in client.drain() {
-            // Of several values of one name, the first brings the name.
+            // Of several values of one name, only the first carries the name.
             if let Some(name) = name {
                 let text = name.as_str();
                 let stays = is_hop_by_hop(text)
                     || is_unsafe(text)
                     || is_replaced(text)
-                    || self.proxy_headers.keep_back(text, trusted);
+                    || self.proxy_headers.blocks(text, trusted);
                 passing = (!stays).then_some(name);
             }
             if let Some(name) = passing
@@ -166,7 +167,7 @@ impl ForOrigin<'_> {
     }
 }
 
-/// Sets who is calling; the consumer's metadata goes along where `with_metadata` says so.
+/// Sets the identity headers, with the consumer's metadata if `with_metadata`.
 pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
     match caller {
         Caller::Anonymous => {
@@ -176,7 +177,8 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
             let consumer = key.consumer();
             let mut set = |name: &HeaderName, text: &str| match HeaderValue::from_str(text) {
                 Ok(value) => drop(headers.insert(name.clone(), value)),
-                // Names are checked before they are stored; one that does not fit is left out, never altered.
+                // Names are validated before they are stored; an invalid one is omitted, never
+                // altered.
                 Err(_) => log::error!("{name} of consumer {} does not fit a header", consumer.id),
             };
             set(&CONSUMER_ID, consumer.id.as_str());
@@ -199,8 +201,8 @@ pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMa
     }
 }
 
-/// Sets every identity header, empty where there is nothing to say: whoever copies them by name replaces with them whatever a
-/// client sent under these names.
+/// Sets every identity header, empty where there is no value: a proxy that copies them by name then
+/// overwrites what a client sent.
 pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
     for name in names::identity() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
@@ -208,14 +210,14 @@ pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut He
     set_identity(caller, with_metadata, headers);
 }
 
-/// What a trusted proxy said of the client.
+/// Forwarding headers of a trusted proxy.
 #[derive(Default)]
 struct Forwarding {
     proto: Option<HeaderValue>,
     host: Option<HeaderValue>,
 }
 
-/// The hosts in the `X-Forwarded-Host` of a trusted proxy; `None` in place of what is no text.
+/// Hosts in `X-Forwarded-Host` of a trusted proxy; `None` for a value that is no text.
 pub fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
     let hosts = headers.get(&FORWARDED_HOST).into_iter();
     let hosts = hosts.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
@@ -237,8 +239,8 @@ impl Forwarding {
     }
 }
 
-/// Turns the origin's headers into those for the client; whether the shared secret was among them, by its header's name, or
-/// anywhere in another's name or value.
+/// Turns the origin's headers into those for the client. Returns whether the shared secret was
+/// among them, by header name or anywhere in a name or value.
 pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &RequestId) -> bool {
     remove_nominated(headers);
     let mut leaked = false;
@@ -249,7 +251,7 @@ pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &R
         let leaks = in_name
             || hidden && names::is_privileged(name)
             || secret.is_in(value.as_bytes());
-        // Once an answer: what an origin repeats must not fill the log.
+        // Logged once per response: a repetitive origin must not flood the log.
         if leaks && !leaked {
             let header = if in_name { "a header's name" } else { name };
             log::warn!(
@@ -264,7 +266,7 @@ pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &R
     leaked
 }
 
-/// Removes the headers that `Connection` names.
+/// Removes the headers that `Connection` nominates.
 fn remove_nominated(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {
         return;

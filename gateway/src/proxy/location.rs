@@ -1,9 +1,10 @@
-//! `Location` and `Content-Location` that name the origin's own address, which clients cannot reach and should not learn: what
-//! remains is the path, which a client resolves against the address that it asked (RFC 9110, section 10.2.2).
+//! Removes the origin's own address from `Location` and `Content-Location`: clients cannot reach it
+//! and should not learn it. The client resolves the remaining path against the address that it
+//! requested (RFC 9110, section 10.2.2).
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Takes the origin's own address off, `host` being its authority; other addresses and relative ones stay as they are.
+/// Removes the origin's authority `host`; keeps other addresses and relative references.
 pub fn rewrite(headers: &mut HeaderMap, host: &HeaderValue) {
     static NAMES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
     for name in &NAMES {
@@ -19,7 +20,8 @@ pub fn rewrite(headers: &mut HeaderMap, host: &HeaderValue) {
     }
 }
 
-/// What follows the origin's own address in `location`, as a reference that begins with a path.
+/// Returns what follows the origin's authority in `location`, as a reference that begins with a
+/// path.
 fn path_at(location: &[u8], host: &[u8]) -> Option<Vec<u8>> {
     let (scheme, rest) = location.split_at_checked(b"http://".len())?;
     let end = rest
@@ -33,8 +35,8 @@ fn path_at(location: &[u8], host: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let before: &[u8] = match rest {
-        // Alone, it would name a host (RFC 3986, section 4.2): the client would be sent to another's address. Some clients
-        // take a backslash for a slash.
+        // `//name` would be a network-path reference (RFC 3986, section 4.2) and lead to another
+        // host. Some clients read a backslash as a slash.
         [b'/', b'/' | b'\\', ..] | [b'\\', ..] => b"/.",
         [b'/', ..] => b"",
         _ => b"/",
@@ -61,7 +63,7 @@ mod tests {
             ("http://origin:80/a", "origin", "/a"),
             ("http://origin/a", "origin:80", "/a"),
             ("http://[::1]:9000/a", "[::1]:9000", "/a"),
-            // What remains must not become another host's address.
+            // The remainder must not become another host's address.
             ("http://origin:9000//evil/a", "origin:9000", "/.//evil/a"),
             ("http://origin:9000/\\evil/a", "origin:9000", "/./\\evil/a"),
             ("http://origin:9000\\evil", "origin:9000", "/.\\evil"),

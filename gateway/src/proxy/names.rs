@@ -1,6 +1,7 @@
-//! Names of origins become addresses: looked up again from time to time, and kept when the look-up fails.
+//! DNS cache for origins: refreshes names periodically and keeps the last addresses when a look-up
+//! fails.
 //!
-//! The system's resolver tells no time to live, so one interval holds for all names. One cache a thread.
+//! The system resolver reports no TTL, so one interval applies to all names. One cache per thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use futures_core::future::LocalBoxFuture;
 
-/// Looks names up.
+/// Resolves names.
 pub trait Resolve {
-    /// The addresses of `host`, with `port`.
+    /// Returns the addresses of `host` with `port`.
     fn resolve(
         &self,
         host: &str,
@@ -22,7 +23,7 @@ pub trait Resolve {
     ) -> LocalBoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 }
 
-/// The resolver of the system.
+/// The system's resolver.
 #[derive(Debug)]
 pub struct SystemResolver;
 
@@ -37,16 +38,16 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// The addresses of one name.
+/// Addresses of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// To be tried in this order.
+    /// Addresses in the order to try.
     pub addresses: Vec<SocketAddr>,
-    /// Whether an address that the name had before is no longer one of them.
+    /// Whether an earlier address of the name is gone.
     pub moved: bool,
 }
 
-/// The names that were looked up, and when.
+/// Resolved names with the time of the look-up.
 pub struct NameCache {
     resolver: Rc<dyn Resolve>,
     refresh: Duration,
@@ -59,7 +60,7 @@ struct Known {
 }
 
 impl NameCache {
-    /// Looks a name up again once it was asked for `refresh` ago.
+    /// Creates a cache that refreshes a name `refresh` after its last look-up.
     #[must_use]
     pub fn new(resolver: Rc<dyn Resolve>, refresh: Duration) -> Self {
         Self {
@@ -69,11 +70,11 @@ impl NameCache {
         }
     }
 
-    /// The addresses of `host`. Where they are known already, a look-up that fails or takes longer than `patience` leaves the
-    /// last good ones in place until the next interval.
+    /// Returns the addresses of `host`. A look-up of a known name that fails or takes longer than
+    /// `patience` keeps the last good addresses until the next interval.
     ///
     /// # Errors
-    /// The name has no known address, and the resolver gives none.
+    /// The name has no known address, and the resolver fails.
     pub async fn resolve(&self, host: &str, port: u16, patience: Duration) -> io::Result<Resolved> {
         let name = (host.to_owned(), port);
         let known = {
@@ -85,7 +86,7 @@ impl NameCache {
                         moved: false,
                     });
                 }
-                // One connection asks; the others use what is known in the meantime.
+                // One connection triggers the refresh; the others use the cached addresses.
                 Some(known) => {
                     known.asked = Instant::now();
                     Some(known.addresses.clone())
@@ -152,7 +153,7 @@ mod tests {
 
     #[derive(Default)]
     struct Scripted {
-        /// The port of the answer; 0 fails, 1 hangs.
+        /// Port in the answer; 0 fails, 1 hangs.
         says: Cell<u16>,
         asked: Cell<u32>,
     }

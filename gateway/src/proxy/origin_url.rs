@@ -1,4 +1,4 @@
-//! [`OriginUrl`]: where an origin is.
+//! [`OriginUrl`]: the address of an origin.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use thiserror::Error;
 use crate::proxy::pool::{OriginScheme, OriginTarget};
 use crate::tls::origin::server_name;
 
-/// The address of an origin: `http://host[:port]` or `https://host[:port]`, without a path.
+/// Address of an origin: `http://host[:port]` or `https://host[:port]`, without a path.
 #[derive(Clone)]
 pub struct OriginUrl {
     target: OriginTarget,
     host: HeaderValue,
 }
 
-/// Why a text is not the address of an origin.
+/// The text is not the address of an origin.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum OriginUrlError {
-    /// It cannot be read as an address at all.
+    /// Not an address at all.
     #[error("this is not the address of an origin: write it like \"http://127.0.0.1:9000\"")]
     NotAUrl,
-    /// Its scheme is neither `http` nor `https`.
+    /// A scheme other than `http` and `https`.
     #[error("origins are reached over http or https: write \"http://…\" or \"https://…\"")]
     Scheme,
-    /// It has a user name or a password, which would end in logs.
+    /// A user name or password, which would appear in logs.
     #[error("an origin's address has no user name and no password")]
     Credentials,
-    /// It has a path, a query or a fragment; paths are forwarded byte for byte.
+    /// A path, query or fragment; paths are forwarded byte for byte.
     #[error(
         "an origin's address ends after the host and the port: paths are forwarded as they come"
     )]
@@ -36,10 +36,10 @@ pub enum OriginUrlError {
 }
 
 impl OriginUrl {
-    /// Takes the address of an origin.
+    /// Parses the address of an origin.
     ///
     /// # Errors
-    /// What stands in it that is not accepted.
+    /// The part that is not accepted.
     pub fn parse(text: &str) -> Result<Self, OriginUrlError> {
         if text.contains('#') {
             return Err(OriginUrlError::Path);
@@ -79,13 +79,13 @@ impl OriginUrl {
         })
     }
 
-    /// What the pool connects to.
+    /// Target for the connection pool.
     #[must_use]
     pub fn target(&self) -> &OriginTarget {
         &self.target
     }
 
-    /// Host and port as a `Host` header says them.
+    /// Host and port as in a `Host` header.
     #[must_use]
     pub fn host(&self) -> &HeaderValue {
         &self.host

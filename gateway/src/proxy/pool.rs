@@ -206,7 +206,7 @@ impl OriginPool {
             OriginScheme::Https => self.tls.as_ref().ok_or_else(|| {
                 let (authority, cause) = (
                     target.authority.to_string(),
-                    "no TLS to origins is set up".to_owned(),
+                    "TLS to origins is not configured".to_owned(),
                 );
                 SendRequestError::Connect(ConnectError::Io(
                     OriginFault::TlsFailed { authority, cause }.into(),

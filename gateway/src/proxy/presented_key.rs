@@ -1,4 +1,4 @@
-//! Keeps the key of a request to the gateway: whatever else of it holds a key does not reach the origin.
+//! Keeps keys in other parts of a request from the origin.
 
 use actix_http::header::{HeaderName, HeaderValue};
 
@@ -6,12 +6,12 @@ use crate::auth::api_key;
 use crate::keys::spellings::any_reading;
 use crate::keys::{KeyTable, Prefix, token};
 
-/// Fewest bytes of a key that is looked for within other text; a shorter one, as another system may have made it, is only found
-/// where it stands alone, for it could be a word.
+/// Minimum length of a foreign key that is searched for within other text. A shorter one matches a
+/// whole value only, because it could be a word.
 const MIN_BYTES: usize = 16;
 
-/// What a request's headers are looked through for: every key of the gateway's own form, every known key of another system,
-/// and the key that was presented.
+/// Keys to search a request's headers for: all of the gateway's own form, known foreign keys, and
+/// the presented one.
 pub struct PresentedKey<'a> {
     prefix: &'a Prefix,
     keys: &'a KeyTable,
@@ -19,15 +19,15 @@ pub struct PresentedKey<'a> {
 }
 
 impl<'a> PresentedKey<'a> {
-    /// Looks for keys that begin with `prefix`, for those of other systems in `keys`, and for the one in `Authorization`, of
-    /// whichever form.
+    /// Searches for keys with `prefix`, for the foreign keys in `keys`, and for the one in
+    /// `Authorization`, whatever its form.
     #[must_use]
     pub fn new(
         prefix: &'a Prefix,
         keys: &'a KeyTable,
         authorization: Option<&'a HeaderValue>,
     ) -> Self {
-        // One of the own form is found as such.
+        // The search by form finds an own key already.
         let key = authorization.and_then(api_key::token_of);
         let foreign = key.filter(|key| !key.is_empty() && !token::has_own_form(key, prefix));
         Self {
@@ -37,7 +37,7 @@ impl<'a> PresentedKey<'a> {
         }
     }
 
-    /// Whether a key stands in the header, as it is or [escaped](crate::keys::spellings).
+    /// Whether the header contains a key, plain or [escaped](crate::keys::spellings).
     #[must_use]
     pub fn is_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let (name, value) = (name.as_str(), value.as_bytes());

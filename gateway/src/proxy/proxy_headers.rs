@@ -1,26 +1,28 @@
-//! Headers by which proxies speak: who the client is, what it asked for, whom they have let in. A server behind a proxy
-//! acts on them, so from anyone else they are a forgery. One table, whoever's they are; what of it passes is a setting.
+//! Headers that proxies set for the server behind them: client address, original request,
+//! authenticated user. Servers trust them, so from anyone but a trusted proxy they are forgeries.
+//! One table for all products; the settings decide which pass.
 
 use std::fmt;
 
-/// The table: names in lower case, and with `*` at the end all that begin so. Sorted by what decides where a name is looked
-/// for: its first byte, or after `x-` its third.
+/// Names in lower case; a trailing `*` matches any suffix. Sorted by the indexed letter: the first,
+/// or the one after `x-`.
 ///
-/// A name belongs here when a proxy, a CDN or a platform writes it for the server behind it, and some server, framework or
-/// common recipe acts on it. Names that carry nothing but telemetry (`x-amzn-trace-id`, `x-request-start`) do not.
+/// A name belongs here if a proxy, CDN or platform writes it for the server behind, and some
+/// server, framework or common recipe acts on it. Mere telemetry (`x-amzn-trace-id`,
+/// `x-request-start`) does not.
 const TABLE: &[&str] = &[
-    // Alibaba's and Akamai's CDN.
+    // Alibaba's and Akamai's CDNs.
     "akamai-*",
     "ali-cdn-real-ip",
     // CDNs.
     "cdn-client-ip",
     "cdn-real-ip",
     "cdn-src-ip",
-    // Cloudflare, also what Access says of a user.
+    // Cloudflare, including the user that Access authenticated.
     "cf-*",
-    // RFC 9440 and its spellings.
+    // RFC 9440 and variants.
     "client-cert*",
-    // Rails and PHP take it for the client's address; Azure writes it.
+    // Client address for Rails and PHP; Azure writes it.
     "client-ip",
     "cloudfront-*",
     "coming-from",
@@ -31,9 +33,9 @@ const TABLE: &[&str] = &[
     "eo-connecting-ip",
     "fastly-*",
     "fly-*",
-    // RFC 7239, and older spellings.
+    // RFC 7239 and older spellings.
     "forwarded*",
-    // IIS and SharePoint: whether it was TLS.
+    // IIS and SharePoint: request came over TLS.
     "front-end-https",
     "http-client-ip",
     "http-forwarded*",
@@ -44,15 +46,15 @@ const TABLE: &[&str] = &[
     "l5d-*",
     // Between IIS and ASP.NET Core.
     "ms-aspnetcore-*",
-    // CGI programs take it for HTTP_PROXY ("httpoxy").
+    // CGI programs read it as HTTP_PROXY ("httpoxy").
     "proxy",
     "proxy-client-ip",
     // Akka HTTP and Pekko.
     "raw-request-uri",
-    // Authelia, CGI's names for a user and an address, Akka HTTP.
+    // Authelia; CGI's names for user and address; Akka HTTP.
     "remote-*",
     "script-name",
-    // ingress-nginx and Apache on client certificates.
+    // ingress-nginx and Apache: client certificates.
     "ssl-*",
     // Makes applications write ESI.
     "surrogate-capability",
@@ -62,7 +64,7 @@ const TABLE: &[&str] = &[
     "was-default-hostname",
     // WebLogic's plug-ins.
     "wl-proxy-*",
-    // Which file to send, by Rack::Sendfile and others.
+    // File to send, for Rack::Sendfile and others.
     "x-accel-*",
     "x-akamai-*",
     "x-amzn-mtls-*",
@@ -73,7 +75,7 @@ const TABLE: &[&str] = &[
     // Azure App Service.
     "x-appservice-*",
     "x-arr-*",
-    // Proxies that authenticate: oauth2-proxy, Kong, authentik.
+    // Authenticating proxies: oauth2-proxy, Kong, authentik.
     "x-auth-request-*",
     "x-authenticated-*",
     "x-authentik-*",
@@ -94,7 +96,7 @@ const TABLE: &[&str] = &[
     "x-custom-ip-authorization",
     "x-endpoint-api-*",
     "x-envoy-*",
-    // All that was ever spelled with `X-Forwarded-`, and what was misspelled.
+    // Every spelling of `X-Forwarded-`, misspellings included.
     "x-forward*",
     "x-goog-authenticated-*",
     "x-goog-iap-*",
@@ -103,7 +105,7 @@ const TABLE: &[&str] = &[
     "x-host-override",
     "x-http-destinationurl",
     "x-http-host*",
-    // What was asked for, in place of the method. Applications use it too.
+    // Method override. Applications use it too.
     "x-http-method",
     "x-http-method-override",
     "x-https",
@@ -114,7 +116,7 @@ const TABLE: &[&str] = &[
     "x-jwt-assertion",
     "x-matched-path",
     "x-method-override",
-    // Next.js: what it says to itself. Its `x-middleware-prefetch` comes from browsers.
+    // Next.js internals. Its `x-middleware-prefetch` comes from browsers.
     "x-middleware-invoke",
     "x-middleware-next",
     "x-middleware-override-headers",
@@ -123,13 +125,13 @@ const TABLE: &[&str] = &[
     "x-middleware-rewrite",
     "x-middleware-set-cookie",
     "x-middleware-subrequest*",
-    // Azure App Service: the user that it has let in.
+    // Azure App Service: authenticated user.
     "x-ms-client-principal*",
     "x-ms-original-url",
     "x-ms-token-*",
     "x-nf-*",
     "x-now-route-matches",
-    // What was asked for, in place of the path and the host.
+    // Path and host override.
     "x-original-*",
     "x-originating-*",
     "x-override-url",
@@ -160,16 +162,16 @@ const TABLE: &[&str] = &[
     "x-webauth-*",
 ];
 
-/// Those that the gateway reads and writes itself: what it believes of them is in what it writes.
+/// Names that the gateway reads and rewrites itself, so that only trusted parts remain.
 const WRITTEN: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
-/// How many letters there are, each with its part of the table.
+/// Number of letters in the index.
 const LETTERS: usize = 26;
 
-/// Where the names begin, and where they end, that have a letter first, and those that have it after `x-`.
+/// Ranges of the names by first letter, and of those by the letter after `x-`.
 const INDEX: ([Span; LETTERS], [Span; LETTERS]) = index();
 
-/// A part of [`TABLE`].
+/// Range of [`TABLE`].
 #[derive(Clone, Copy)]
 struct Span {
     begin: usize,
@@ -199,9 +201,9 @@ const fn index() -> ([Span; LETTERS], [Span; LETTERS]) {
     (first, third)
 }
 
-/// Whether proxies speak by `name`, which is in lower case.
+/// Whether `name`, in lower case, is in the table.
 #[must_use]
-pub fn is_spoken_by_proxies(name: &str) -> bool {
+pub fn is_proxy_header(name: &str) -> bool {
     let (spans, letter) = match name.as_bytes() {
         [b'x', b'-', letter, ..] => (&INDEX.1, letter),
         [letter, ..] => (&INDEX.0, letter),
@@ -219,45 +221,45 @@ pub fn is_spoken_by_proxies(name: &str) -> bool {
         })
 }
 
-/// One of the headers by which proxies speak, in lower case, that may be told to pass.
+/// A header of the table, in lower case, that the settings may let pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyHeader(Box<str>);
 
-/// Why a name cannot be told to pass.
+/// The name cannot be let pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoProxyHeader {
-    /// Not what a header can be called, as far as it reaches the origin.
+pub enum InvalidProxyHeader {
+    /// Not a header name, or not one that reaches the origin.
     #[error("is no header name of letters, digits and \"-\"")]
     Malformed,
-    /// The gateway writes it itself.
-    #[error("is written by the gateway, which believes `listen.trusted_proxies` about it")]
+    /// The gateway sets it itself.
+    #[error("is set by the gateway itself, which trusts `listen.trusted_proxies` about it")]
     Written,
-    /// Proxies do not speak by it: nothing keeps it from passing, or it never passes.
-    #[error("is none of the headers by which proxies speak, and no setting decides about it")]
+    /// Not in the table: it passes anyway, or never.
+    #[error("is not a known proxy header, so no setting applies to it")]
     Other,
 }
 
 impl ProxyHeader {
-    /// Reads a name, in any case.
+    /// Parses a name, in any case.
     ///
     /// # Errors
-    /// Why it cannot be told to pass.
-    pub fn parse(name: &str) -> Result<Self, NoProxyHeader> {
+    /// Why the settings cannot let it pass.
+    pub fn parse(name: &str) -> Result<Self, InvalidProxyHeader> {
         let name = name.to_ascii_lowercase();
         let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if name.is_empty() || !name.bytes().all(well_formed) {
-            return Err(NoProxyHeader::Malformed);
+            return Err(InvalidProxyHeader::Malformed);
         }
         if WRITTEN.contains(&&*name) {
-            return Err(NoProxyHeader::Written);
+            return Err(InvalidProxyHeader::Written);
         }
-        if !is_spoken_by_proxies(&name) {
-            return Err(NoProxyHeader::Other);
+        if !is_proxy_header(&name) {
+            return Err(InvalidProxyHeader::Other);
         }
         Ok(Self(name.into()))
     }
 
-    /// The name, in lower case.
+    /// Name in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -270,7 +272,7 @@ impl fmt::Display for ProxyHeader {
     }
 }
 
-/// Which of the headers by which proxies speak reach the origin.
+/// Proxy headers that reach the origin.
 #[derive(Debug, Clone, Default)]
 pub struct ProxyHeaders {
     /// From trusted proxies.
@@ -280,11 +282,11 @@ pub struct ProxyHeaders {
 }
 
 impl ProxyHeaders {
-    /// Whether a header stays here: proxies speak by `name`, in lower case, and nothing lets it pass that came from a trusted
-    /// proxy, or not.
+    /// Whether to remove the header: `name`, in lower case, is in the table and not let pass for
+    /// this kind of peer.
     #[must_use]
-    pub fn keep_back(&self, name: &str, is_trusted: bool) -> bool {
-        if !is_spoken_by_proxies(name) {
+    pub fn blocks(&self, name: &str, is_trusted: bool) -> bool {
+        if !is_proxy_header(name) {
             return false;
         }
         let names = |list: &[ProxyHeader]| list.iter().any(|header| *header.0 == *name);
@@ -296,8 +298,8 @@ impl ProxyHeaders {
 mod tests {
     use super::*;
 
-    /// What stands for a row: itself, or itself with more.
-    fn spoken(row: &str) -> Vec<String> {
+    /// Names that a row matches: the row itself, and the row with a suffix.
+    fn matching_names(row: &str) -> Vec<String> {
         row.strip_suffix('*').map_or_else(
             || vec![row.to_owned()],
             |prefix| {
@@ -315,10 +317,10 @@ mod tests {
             let prefix = rows[0].strip_suffix('*').unwrap_or("\n");
             assert!(!rows[1].starts_with(prefix), "{rows:?}");
         }
-        for name in TABLE.iter().flat_map(|row| spoken(row)) {
-            assert!(is_spoken_by_proxies(&name), "{name}");
+        for name in TABLE.iter().flat_map(|row| matching_names(row)) {
+            assert!(is_proxy_header(&name), "{name}");
         }
-        assert!(WRITTEN.iter().all(|name| is_spoken_by_proxies(name)));
+        assert!(WRITTEN.iter().all(|name| is_proxy_header(name)));
     }
 
     #[test]
@@ -414,7 +416,7 @@ mod tests {
             "sslx",
             "x-forwar",
         ] {
-            assert!(!is_spoken_by_proxies(name), "{name}");
+            assert!(!is_proxy_header(name), "{name}");
         }
     }
 
@@ -435,11 +437,7 @@ mod tests {
             ("x-forwarded-for", true, true),
             ("accept", false, false),
         ] {
-            assert_eq!(
-                rules.keep_back(name, is_trusted),
-                stays,
-                "{name} {is_trusted}"
-            );
+            assert_eq!(rules.blocks(name, is_trusted), stays, "{name} {is_trusted}");
         }
     }
 
@@ -449,19 +447,19 @@ mod tests {
             ("True-Client-IP", Ok("true-client-ip")),
             ("X-FORWARDED-PORT", Ok("x-forwarded-port")),
             ("forwarded", Ok("forwarded")),
-            ("X-Forwarded-For", Err(NoProxyHeader::Written)),
-            ("x-forwarded-host", Err(NoProxyHeader::Written)),
-            ("x-forwarded-proto", Err(NoProxyHeader::Written)),
-            ("", Err(NoProxyHeader::Malformed)),
-            ("cf_connecting_ip", Err(NoProxyHeader::Malformed)),
-            ("cf-*", Err(NoProxyHeader::Malformed)),
-            ("cf-connecting-ip ", Err(NoProxyHeader::Malformed)),
-            ("x-shared-secret", Err(NoProxyHeader::Other)),
-            ("x-consumer-id", Err(NoProxyHeader::Other)),
-            ("authorization", Err(NoProxyHeader::Other)),
-            ("connection", Err(NoProxyHeader::Other)),
-            ("via", Err(NoProxyHeader::Other)),
-            ("accept", Err(NoProxyHeader::Other)),
+            ("X-Forwarded-For", Err(InvalidProxyHeader::Written)),
+            ("x-forwarded-host", Err(InvalidProxyHeader::Written)),
+            ("x-forwarded-proto", Err(InvalidProxyHeader::Written)),
+            ("", Err(InvalidProxyHeader::Malformed)),
+            ("cf_connecting_ip", Err(InvalidProxyHeader::Malformed)),
+            ("cf-*", Err(InvalidProxyHeader::Malformed)),
+            ("cf-connecting-ip ", Err(InvalidProxyHeader::Malformed)),
+            ("x-shared-secret", Err(InvalidProxyHeader::Other)),
+            ("x-consumer-id", Err(InvalidProxyHeader::Other)),
+            ("authorization", Err(InvalidProxyHeader::Other)),
+            ("connection", Err(InvalidProxyHeader::Other)),
+            ("via", Err(InvalidProxyHeader::Other)),
+            ("accept", Err(InvalidProxyHeader::Other)),
         ] {
             let parsed = ProxyHeader::parse(name);
             assert_eq!(

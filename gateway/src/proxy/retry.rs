@@ -1,5 +1,5 @@
-//! One request over the targets of its upstream, one after the other: a target is chosen, told, judged by what it does, and
-//! another one is tried where that is safe.
+//! Sends one request to the targets of its upstream in turn: chooses a target, classifies the
+//! outcome, and retries where that is safe.
 
 use std::time::Duration;
 
@@ -9,69 +9,69 @@ use awc::error::SendRequestError;
 
 use crate::auth::CallerTag;
 use crate::proxy::body::{BodyProgress, OriginBody};
-use crate::proxy::failure::{Failed, Failure, judge, phase};
+use crate::proxy::failure::{Failed, Failure, classify, phase};
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::pool::{OriginPool, OriginTarget};
 use crate::proxy::upstream::attempts::{Chosen, FailedAttempt, Phase};
 use crate::proxy::upstream::{InFlight, Upstream};
 use crate::wire::clock::{now, since};
 
-/// Which `Host` the targets of an upstream are told.
+/// `Host` header for the targets of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostHeader {
-    /// The target's own.
+    /// Host of the target.
     OfTarget,
-    /// The one that is in the head.
+    /// Host in the request head.
     Kept,
 }
 
-/// The origin's answer, ready for the client once its headers were looked through.
-pub struct Answer {
-    /// The response.
+/// The origin's response; its headers are still to be filtered.
+pub struct ForwardedResponse {
+    /// Response.
     pub response: Response<OriginBody>,
-    /// From sending the request to the head of the answer.
+    /// Time from sending the request to the response head.
     pub wait: Duration,
-    /// The attempts before it.
+    /// Failed attempts before it.
     pub failed: Vec<FailedAttempt>,
 }
 
-/// A request that may have to be sent more than once.
-pub(super) trait Resend {
-    /// What comes back.
-    type Answer;
+/// A request that may be sent more than once.
+pub(super) trait Retryable {
+    /// Successful outcome.
+    type Output;
 
-    /// Names the target that comes next in `Host`.
+    /// Sets `Host` for the next target.
     fn set_host(&mut self, host: &HeaderValue);
 
-    /// Sends it to a target.
+    /// Sends the request to a target.
     async fn send(
         &mut self,
         pool: &OriginPool,
         target: &OriginTarget,
-    ) -> Result<Self::Answer, SendRequestError>;
+    ) -> Result<Self::Output, SendRequestError>;
 
-    /// Whether it may be sent again after this error.
-    fn may_repeat(&self, error: &SendRequestError) -> bool;
+    /// Whether a retry is safe after this error.
+    fn is_retryable(&self, error: &SendRequestError) -> bool;
 }
 
-/// What came back, and how.
-pub(super) struct Answered<T> {
-    /// What came back.
+/// Outcome of the successful attempt.
+pub(super) struct Attempted<T> {
+    /// Successful outcome.
     pub(super) answer: T,
-    /// The request's place at its target; goes with the body.
+    /// In-flight count at the target; moves into the body.
     pub(super) in_flight: Option<InFlight>,
-    /// From sending the request to the head of the answer.
+    /// Time from sending the request to the response head.
     pub(super) wait: Duration,
-    /// The attempts before.
+    /// Failed attempts before it.
     pub(super) failed: Vec<FailedAttempt>,
 }
 
-impl<T> Answered<T> {
-    /// What the client is given, as `read` reads what came back.
-    pub(super) fn pass_on(
+impl<T> Attempted<T> {
+    /// Builds the response; `read` interprets the outcome.
+    pub(super) fn into_response(
         self,
         read: impl FnOnce(T) -> Result<Response<OriginBody>, Failure>,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<ForwardedResponse, Failed> {
         let Self {
             answer,
             in_flight,
@@ -79,7 +79,7 @@ impl<T> Answered<T> {
             failed,
         } = self;
         match read(answer) {
-            Ok(response) => Ok(Answer {
+            Ok(response) => Ok(ForwardedResponse {
                 response: response.map_body(|_, body| body.counted(in_flight)),
                 wait,
                 failed,
@@ -92,19 +92,19 @@ impl<T> Answered<T> {
     }
 }
 
-/// Sends `request` to targets of `upstream` until one answers, as often as its policy allows. `caller` is whose request it is,
-/// should targets die over it, and `progress` says how far its body came.
+/// Sends `request` to targets of `upstream` until one answers, within the retry policy. `caller`
+/// identifies requests that crash targets; `progress` is that of the request body.
 ///
 /// # Errors
-/// None answered.
-pub(super) async fn send_to_one_of<R: Resend>(
+/// Every attempt failed.
+pub(super) async fn send_with_retries<R: Retryable>(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
     caller: CallerTag,
     progress: &BodyProgress,
     request: &mut R,
-) -> Result<Answered<R::Answer>, Failed> {
+) -> Result<Attempted<R::Output>, Failed> {
     let begun = now().into_std();
     let (mut attempts, mut failed) = (upstream.attempts(), Vec::new());
     loop {
@@ -114,13 +114,13 @@ pub(super) async fn send_to_one_of<R: Resend>(
                 attempts: failed,
             });
         };
-        // The head names the first one already.
+        // The head already names the first target.
         if host == HostHeader::OfTarget && upstream.targets().len() > 1 {
             request.set_host(chosen.url().host());
         }
         let error = match request.send(pool, chosen.url().target()).await {
             Ok(answer) => {
-                return Ok(Answered {
+                return Ok(Attempted {
                     answer,
                     in_flight: chosen.answered(),
                     wait: since(begun),
@@ -129,10 +129,10 @@ pub(super) async fn send_to_one_of<R: Resend>(
             }
             Err(error) => error,
         };
-        let failure = judge(&error, progress);
-        hold_against(&chosen, &error, caller, &failure);
+        let failure = classify(&error, progress);
+        count_against_target(&chosen, &error, caller, &failure);
         failed.push(chosen.failed(phase(&error), failure.cause()));
-        if !request.may_repeat(&error) || !attempts.may_go_on() {
+        if !request.is_retryable(&error) || !attempts.may_retry() {
             return Err(Failed {
                 failure,
                 attempts: failed,
@@ -141,20 +141,20 @@ pub(super) async fn send_to_one_of<R: Resend>(
     }
 }
 
-/// Holds an attempt that failed against its target, as far as it says something of the target.
-fn hold_against(
+/// Counts a failed attempt against its target, if the target is to blame.
+fn count_against_target(
     chosen: &Chosen<'_>,
     error: &SendRequestError,
     caller: CallerTag,
     failure: &Failure,
 ) {
-    if !failure.is_the_targets() {
+    if !failure.counts_against_target() {
         return;
     }
     if phase(error) == Phase::Connecting {
         chosen.no_connection(&failure.cause());
     } else if let Some(OriginFault::DiedBeforeResponse { reused: false }) = OriginFault::find(error)
     {
-        chosen.died(caller, &failure.cause());
+        chosen.connection_lost(caller, &failure.cause());
     }
 }

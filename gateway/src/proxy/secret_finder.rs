@@ -1,4 +1,5 @@
-//! Finds the shared secret in what an origin answers: as it is, in any case, within other text, and in the usual encodings.
+//! Finds the shared secret in an origin's response: plain, in any case, within other text, and in
+//! the usual encodings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +10,20 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use crate::keys::spellings::any_reading;
 
-/// How often escapes of one kind alone are undone.
+/// Maximum of decoding rounds for one kind of escape.
 const MAX_ROUNDS: usize = 3;
 
-/// Finds one secret. Built once; a look costs no allocation unless something in the text is escaped.
+/// Searches for one secret. Built once; a search allocates only for escaped text.
 pub struct SecretFinder {
     forms: AhoCorasick,
     shortest: usize,
 }
 
 impl SecretFinder {
-    /// A finder of `secret`, which is not empty.
+    /// Builds a finder for `secret`, which is not empty.
     ///
     /// # Errors
-    /// The secret is too long to be looked for.
+    /// The secret is too long for the search automaton.
     pub fn new(secret: &[u8]) -> Result<Self, aho_corasick::BuildError> {
         let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut forms = vec![secret.to_vec(), hexadecimal.into_bytes()];
@@ -38,7 +39,7 @@ impl SecretFinder {
         }
         let shortest = forms.iter().map(Vec::len).min().unwrap_or_default();
         Ok(Self {
-            // A header's name is in lower case by the time it is seen, and the case of hexadecimal digits says nothing.
+            // Header names arrive in lower case, and hexadecimal digits in either case.
             forms: AhoCorasick::builder()
                 .ascii_case_insensitive(true)
                 .build(&forms)?,
@@ -46,8 +47,8 @@ impl SecretFinder {
         })
     }
 
-    /// Whether the secret stands in `text`: as it is, in hexadecimal digits or base64, with its
-    /// [escapes](crate::keys::spellings) undone however deep they are, and in any case.
+    /// Whether `text` contains the secret: plain, in hexadecimal or base64, under any depth of
+    /// [escapes](crate::keys::spellings), in any case.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
         if text.len() < self.shortest {
@@ -56,7 +57,8 @@ impl SecretFinder {
         if any_reading(text, |reading| self.forms.is_match(reading)) {
             return true;
         }
-        // A `\` before any character, and each kind of escapes alone too: the secret may have the other's mark in it.
+        // Also decodes `\` before any character, and each kind of escape alone: the secret may
+        // contain the other's mark.
         memchr::memchr2(b'%', b'\\', text).is_some()
             && [&b"%"[..], b"\\", b"%\\"]
                 .iter()
@@ -82,10 +84,11 @@ impl fmt::Debug for SecretFinder {
     }
 }
 
-/// What stands in the encoding of any text that has `secret` after `before` bytes, or after a multiple of three more.
+/// Encoding common to all texts with `secret` after `before` bytes, or after a multiple of three
+/// more.
 fn within(secret: &[u8], before: usize, encode: impl Fn(Vec<u8>) -> String) -> Vec<u8> {
     let encoded = encode([vec![0; before], secret.to_vec()].concat());
-    // Digits of six bits: the first ones, and the last one, have bits of what stands beside the secret.
+    // Base64 digits have six bits: the first ones and the last one also encode neighbouring bytes.
     let begin = (before * 8).div_ceil(6);
     let end = (before + secret.len()) * 8 / 6;
     encoded
@@ -95,8 +98,8 @@ fn within(secret: &[u8], before: usize, encode: impl Fn(Vec<u8>) -> String) -> V
         .to_vec()
 }
 
-/// `text` with those escapes undone that begin with one of `marks`: `%` and two hexadecimal digits, `\` before a character. `None`
-/// where there is nothing to undo.
+/// Decodes the escapes that begin with one of `marks`: `%` with two hexadecimal digits, `\` before
+/// a character. `None` if there are none.
 fn without_escapes(text: &[u8], marks: &[u8]) -> Option<Vec<u8>> {
     text.iter().find(|byte| marks.contains(byte))?;
     let hexadecimal = |digit: u8| char::from(digit).to_digit(16);
@@ -202,7 +205,7 @@ mod tests {
     }
 
     proptest! {
-        // Each builds a finder, which takes a while without optimization.
+        // Building a finder is slow without optimization.
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]

@@ -1,5 +1,5 @@
-//! Trace context (W3C Trace Context): what a client sends of it reaches the origin where it is well formed, and not at all
-//! otherwise. It is passed on, never believed.
+//! W3C Trace Context: well-formed headers reach the origin, malformed ones are removed. Passed on,
+//! never trusted.
 
 use std::cell::Cell;
 
@@ -8,24 +8,26 @@ use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Bytes of a `traceparent` of version 00, and of what later versions begin with: `00-{32}-{16}-{2}`.
+/// Length of a `traceparent` of version 00, and of the common part of later versions:
+/// `00-{32}-{16}-{2}`.
 const PARENT_BYTES: usize = 55;
-/// Most bytes of a `traceparent` of a later version.
+/// Maximum bytes of a `traceparent` of a later version.
 const MAX_PARENT_BYTES: usize = 255;
-/// Most bytes of all `tracestate` lines together. The standard asks for at least as many (section 3.3.1.5).
+/// Maximum bytes of all `tracestate` lines together; the standard requires at least 512 (section
+/// 3.3.1.5).
 const MAX_STATE_BYTES: usize = 512;
-/// Most members of `tracestate` (section 3.3.1.1).
+/// Maximum members of `tracestate` (section 3.3.1.1).
 const MAX_MEMBERS: usize = 32;
-/// Most bytes of a member's key, and of its value (sections 3.3.1.3.1 and 3.3.1.3.2).
+/// Maximum bytes of a member's key, and of its value (sections 3.3.1.3.1 and 3.3.1.3.2).
 const MAX_MEMBER_PART_BYTES: usize = 256;
 
-/// Removes what is not well formed: `traceparent` and `tracestate` together, or `tracestate` alone (section 4.3).
+/// Removes malformed headers: `traceparent` with `tracestate`, or `tracestate` alone (section 4.3).
 pub fn remove_malformed(headers: &mut HeaderMap) {
     let mut parents = headers.get_all(&TRACEPARENT);
     let sound = match (parents.next(), parents.next()) {
         (Some(parent), None) => is_parent(parent.as_bytes()),
         (None, _) => false,
-        // Two readers could each take another one.
+        // Two readers could each use another one.
         (Some(_), Some(_)) => false,
     };
     if !sound {
@@ -36,8 +38,9 @@ pub fn remove_malformed(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether this is a `traceparent`: version, trace id, parent id and flags in lower-case hexadecimal digits. Only versions
-/// after 00 may have more, after another `-`; there is no version ff, and no id is all zeros (section 3.2.2).
+/// Whether `text` is a `traceparent`: version, trace id, parent id and flags in lower-case
+/// hexadecimal digits. Only versions after 00 may have more, after another `-`; version ff and
+/// all-zero ids are invalid (section 3.2.2).
 fn is_parent(text: &[u8]) -> bool {
     let Some((fixed, more)) = text.split_at_checked(PARENT_BYTES) else {
         return false;
@@ -59,16 +62,16 @@ fn is_parent(text: &[u8]) -> bool {
     well_formed && ends && !fixed.starts_with(b"ff") && !is_zero(3..35) && !is_zero(36..52)
 }
 
-/// Whether these lines are a `tracestate` together (section 3.3.1). A key that comes twice makes it malformed.
+/// Whether these lines together are a `tracestate` (section 3.3.1). A duplicate key is malformed.
 fn is_state<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> bool {
     let bytes = Cell::new(0);
     let members = lines
         .inspect(|line| bytes.set(bytes.get() + line.len()))
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        // Empty members are allowed, and count for nothing.
+        // Empty members are allowed and do not count.
         .filter(|member| !member.is_empty());
-    // No key is empty, so the first empty place is the next one.
+    // No key is empty, so the first empty slot is the next one.
     let mut keys: [&[u8]; MAX_MEMBERS] = [b""; MAX_MEMBERS];
     for member in members {
         let Some((key, value)) = split(member, b'=') else {
@@ -85,7 +88,8 @@ fn is_state<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> bool {
     bytes.get() <= MAX_STATE_BYTES
 }
 
-/// `simple-key` or `tenant@system` (section 3.3.1.3.1), as the second level of the standard has them: a digit may come first.
+/// `simple-key` or `tenant@system` (section 3.3.1.3.1) as in level 2 of the standard: a digit may
+/// come first.
 fn is_key(key: &[u8]) -> bool {
     let part = |part: &[u8], most: usize| {
         (1..=most).contains(&part.len())
@@ -108,7 +112,7 @@ fn is_value(value: &[u8]) -> bool {
             .all(|byte| matches!(byte, b' '..=b'~') && *byte != b'=')
 }
 
-/// What stands before the first `separator`, and what stands behind it.
+/// Splits at the first `separator`.
 fn split(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let (before, rest) = text.split_at_checked(memchr::memchr(separator, text)?)?;
     Some((before, rest.get(1..)?))
@@ -120,7 +124,7 @@ mod tests {
 
     const SOUND: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    /// What is left of these lines.
+    /// Number of headers that remain.
     fn left(parents: &[&str], states: &[&str]) -> (usize, usize) {
         let mut headers = HeaderMap::new();
         for (name, lines) in [(&TRACEPARENT, parents), (&TRACESTATE, states)] {
@@ -141,7 +145,7 @@ mod tests {
             (SOUND.to_owned(), true),
             (SOUND.replace("-01", "-00"), true),
             (SOUND.replace("-01", "-ff"), true),
-            // Later versions are read as far as they are known, and may have more.
+            // Later versions are read by their known part and may have more.
             (later.clone(), true),
             (format!("{later}-what-comes-then"), true),
             (format!("{later}-"), true),

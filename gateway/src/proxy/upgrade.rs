@@ -1,4 +1,5 @@
-//! Leaving HTTP (RFC 9110, section 7.8): asking the origin, and the bytes in both directions once it agreed.
+//! Protocol upgrades (RFC 9110, section 7.8): the request to the origin, and the tunnel once it
+//! agreed.
 
 use std::cell::Cell;
 use std::io;
@@ -21,54 +22,54 @@ use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::pool::{OriginPool, OriginTarget, TunnelAnswer, TunnelIo};
-use crate::proxy::retry::{Answer, HostHeader, Resend, send_to_one_of};
+use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 
-/// Bytes that are read from the origin at once.
+/// Read size of the origin's side of a tunnel, in bytes.
 const READ_BYTES: usize = 16 * 1024;
 
-/// The client's side of a request to leave HTTP.
+/// The client's side of an upgrade.
 pub struct Client {
-    /// Whose request it is, should targets die over it.
+    /// Identifies the caller, should targets crash on the request.
     pub caller: CallerTag,
-    /// Its connection.
+    /// Client connection.
     pub control: Rc<ClientControl>,
-    /// What it wants to speak.
+    /// Requested protocol.
     pub protocol: HeaderValue,
-    /// Counts what it sends.
+    /// Counts the client's bytes.
     pub progress: Rc<BodyProgress>,
-    /// How long both sides may be silent.
+    /// Longest silence of both sides.
     pub idle_timeout: Duration,
 }
 
-/// Sends the request to leave HTTP, and passes on what the origin says to it. When it agrees, bytes flow both ways until
-/// either side ends, or until none came for the idle time.
+/// Sends the upgrade request and returns the origin's response. After a 101, bytes flow both ways
+/// until either side ends or the idle time expires.
 ///
-/// Nothing that the client sends after its head reaches the origin before the origin agreed.
+/// Bytes after the client's head reach the origin only after it agreed.
 ///
 /// # Errors
-/// Why there is no answer to pass on.
+/// Why there is no response to pass on.
 pub async fn open(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
     mut head: RequestHead,
     client: Client,
-) -> Result<Answer, Failed> {
+) -> Result<ForwardedResponse, Failed> {
     head.headers
         .insert(header::UPGRADE, client.protocol.clone());
     head.set_connection_type(ConnectionType::Upgrade);
     let mut request = Upgrading(Some(RequestHeadType::from(head)));
     let (caller, progress) = (client.caller, &client.progress);
-    let answered = send_to_one_of(pool, upstream, host, caller, progress, &mut request).await?;
-    answered.pass_on(|tunnel| pass_on(tunnel, &client))
+    let answered = send_with_retries(pool, upstream, host, caller, progress, &mut request).await?;
+    answered.into_response(|tunnel| into_response(tunnel, &client))
 }
 
-/// A request to leave HTTP; its head is there for as long as it was not sent.
+/// Upgrade request; `None` after its head was sent.
 struct Upgrading(Option<RequestHeadType>);
 
-impl Resend for Upgrading {
-    type Answer = TunnelAnswer;
+impl Retryable for Upgrading {
+    type Output = TunnelAnswer;
 
     fn set_host(&mut self, host: &HeaderValue) {
         if let Some(RequestHeadType::Owned(head)) = &mut self.0 {
@@ -84,12 +85,12 @@ impl Resend for Upgrading {
         pool.try_tunnel(target, &mut self.0).await
     }
 
-    fn may_repeat(&self, _: &SendRequestError) -> bool {
+    fn is_retryable(&self, _: &SendRequestError) -> bool {
         self.0.is_some()
     }
 }
 
-fn pass_on(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
+fn into_response(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>, Failure> {
     match tunnel {
         TunnelAnswer::Refused(head, payload) => {
             let follows = Follows::Body {
@@ -97,7 +98,7 @@ fn pass_on(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>
                 head_only: false,
             };
             let mut response = answer(head, follows)?;
-            // The client may have sent more than its head, which is no request.
+            // The client may have sent more than its head, and that is no request.
             response
                 .head_mut()
                 .set_connection_type(ConnectionType::Close);
@@ -113,7 +114,7 @@ fn pass_on(tunnel: TunnelAnswer, client: &Client) -> Result<Response<OriginBody>
     }
 }
 
-/// Marks a response as one that leaves HTTP; after its headers were looked through, which takes such marks off.
+/// Marks a response as an upgrade. Runs after header filtering, which removes such marks.
 pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue) {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::UPGRADE, protocol);
@@ -123,7 +124,8 @@ pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue)
     }
 }
 
-/// The origin's bytes as a body. A task of its own carries the client's bytes the other way; it ends with the body.
+/// Turns the origin's bytes into a body. A separate task copies the client's bytes to the origin;
+/// it ends with the body.
 fn carry_both_ways(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> OriginBody {
     let (from_origin, to_origin) = tokio::io::split(io);
     let last_byte = Rc::new(Cell::new(Instant::now()));
@@ -153,7 +155,7 @@ fn carry_both_ways(io: Box<dyn TunnelIo>, first: Bytes, client: &Client) -> Orig
     )
 }
 
-/// The way from the origin to the client.
+/// Origin-to-client direction.
 struct Downward {
     from_origin: ReadHalf<Box<dyn TunnelIo>>,
     last_byte: Rc<Cell<Instant>>,
@@ -177,7 +179,7 @@ impl Downward {
                     self.last_byte.set(Instant::now());
                     return Ok((read? > 0).then(|| buffer.freeze()));
                 }
-                // The client may have sent something in the meantime.
+                // The client may have sent something since.
                 Err(_) if self.last_byte.get() + self.idle_timeout > Instant::now() => {}
                 Err(_) => {
                     return Err(PayloadError::Io(io::Error::new(
@@ -190,7 +192,7 @@ impl Downward {
     }
 }
 
-/// The way from the client to the origin, until the client ends.
+/// Copies client bytes to the origin until the client ends.
 async fn carry(
     mut client: impl Stream<Item = Bytes> + Unpin,
     mut to_origin: WriteHalf<Box<dyn TunnelIo>>,
@@ -207,7 +209,7 @@ async fn carry(
     let _ = to_origin.shutdown().await;
 }
 
-/// A task that ends with its owner.
+/// Task that is aborted with its owner.
 struct Aborting(actix_rt::task::JoinHandle<()>);
 
 impl Drop for Aborting {

@@ -1,8 +1,8 @@
-//! [`Upstream`]: one or several targets that serve the same requests, which of them takes the next one, and which of
-//! them are left out for a while.
+//! [`Upstream`]: one or several equal targets, their load balancing, and the temporary ejection of
+//! failing ones.
 //!
-//! One for the whole process: threads share counters, never locks. An upstream of one target has nothing to choose, so it
-//! counts nothing and leaves nothing out.
+//! Shared by the whole process: threads share counters, never locks. A single target needs no
+//! choice, so it is neither counted nor ejected.
 
 pub mod attempts;
 pub mod health;
@@ -19,32 +19,32 @@ use crate::proxy::OriginUrl;
 use crate::proxy::upstream::attempts::{Attempts, Phase};
 use crate::proxy::upstream::health::HealthCheck;
 
-/// Most targets of an upstream: a request remembers in one word which of them it has tried.
-pub const MOST_TARGETS: usize = 64;
+/// Maximum of targets of an upstream: a request keeps those it has tried in one word.
+pub const MAX_TARGETS: usize = 64;
 
-/// How the next target is chosen.
+/// Load-balancing method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
-    /// One after the other.
+    /// Each target in turn.
     RoundRobin,
-    /// The one with the fewest requests in flight, bodies included; among equals, one after the other.
+    /// The target with the fewest requests in flight, bodies included; ties in turn.
     LeastConnections,
 }
 
-/// How an upstream treats its targets.
+/// Policy of an upstream for its targets.
 #[derive(Debug, Clone)]
 pub struct UpstreamPolicy {
-    /// How the next target is chosen.
+    /// Load-balancing method.
     pub balance: Balance,
-    /// So many connection failures in a row leave a target out.
+    /// Connection failures in a row that eject a target.
     pub eject_after: u32,
-    /// For how long.
+    /// Duration of an ejection.
     pub eject_for: Duration,
-    /// How many other targets a request tries that may be tried again.
+    /// Maximum of other targets that a retryable request tries.
     pub retries: usize,
-    /// Most requests in flight to one target, bodies included; 0 means any number.
+    /// Maximum of requests in flight per target, bodies included; 0 means no limit.
     pub max_in_flight: usize,
-    /// How targets are asked for their health; not at all without.
+    /// Active health checks, if any.
     pub health: Option<HealthCheck>,
 }
 
@@ -54,15 +54,15 @@ pub struct Upstream {
     targets: Box<[Arc<Target>]>,
     policy: UpstreamPolicy,
     turn: AtomicUsize,
-    /// By [`Phase`].
+    /// Indexed by [`Phase`].
     failed_attempts: [AtomicU64; Phase::ALL.len()],
 }
 
 impl Upstream {
-    /// An upstream of these targets: at least one, at most [`MOST_TARGETS`].
+    /// Creates an upstream of one to [`MAX_TARGETS`] targets.
     #[must_use]
     pub fn new(name: &str, urls: Vec<OriginUrl>, policy: UpstreamPolicy) -> Self {
-        debug_assert!((1..=MOST_TARGETS).contains(&urls.len()));
+        debug_assert!((1..=MAX_TARGETS).contains(&urls.len()));
         let targets = urls
             .into_iter()
             .map(|url| Arc::new(Target::new(url)))
@@ -76,7 +76,7 @@ impl Upstream {
         }
     }
 
-    /// The one target `url`, to which every request goes.
+    /// Creates an upstream with the single target `url`.
     #[must_use]
     pub fn single(name: &str, url: OriginUrl) -> Self {
         let policy = UpstreamPolicy {
@@ -90,31 +90,31 @@ impl Upstream {
         Self::new(name, vec![url], policy)
     }
 
-    /// What logs call it.
+    /// Name in logs.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its targets.
+    /// Targets.
     #[must_use]
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 
-    /// How it treats them.
+    /// Policy.
     #[must_use]
     pub fn policy(&self) -> &UpstreamPolicy {
         &self.policy
     }
 
-    /// The targets for one request, one by one.
+    /// Starts the attempts of one request.
     #[must_use]
     pub fn attempts(&self) -> Attempts<'_> {
         Attempts::new(self)
     }
 
-    /// Attempts that failed in `phase`.
+    /// Number of attempts that failed in `phase`.
     #[must_use]
     pub fn failed_attempts(&self, phase: Phase) -> u64 {
         self.failed_attempts
@@ -128,29 +128,30 @@ impl Upstream {
         }
     }
 
-    /// That `target` took no connection; `cause` says what was seen.
+    /// Records that `target` took no connection, with `cause`.
     ///
-    /// It is left out once that has happened often enough in a row, as long as another target is left.
+    /// Ejects the target after enough failures in a row, as long as another target is left.
     fn failed(&self, target: &Target, cause: &dyn fmt::Display) {
         if self.targets.len() > 1 {
-            self.leave_out(target, target.count_failure(), cause);
+            self.eject_if_due(target, target.count_failure(), cause);
         }
     }
 
-    /// That `target` let a new connection die once it had a request of `caller`, before it answered.
+    /// Records that a new connection to `target` was lost over a request of `caller` before a
+    /// response.
     ///
-    /// As [`failed`](Self::failed), but only when the requests of several callers came to such an end: a request that kills
-    /// whoever works on it must not take the targets away from all others.
-    fn died(&self, target: &Target, caller: CallerTag, cause: &dyn fmt::Display) {
+    /// Counts like [`failed`](Self::failed), but only when requests of several callers ended so:
+    /// one request that crashes its server must not take the targets from all others.
+    fn connection_lost(&self, target: &Target, caller: CallerTag, cause: &dyn fmt::Display) {
         if self.targets.len() > 1
-            && let Some(failures) = target.count_death(caller)
+            && let Some(failures) = target.count_lost_connection(caller)
         {
-            self.leave_out(target, failures, cause);
+            self.eject_if_due(target, failures, cause);
         }
     }
 
-    /// Leaves `target` out if it has failed so often that it has to be, and may be.
-    fn leave_out(&self, target: &Target, failures: u32, cause: &dyn fmt::Display) {
+    /// Ejects `target` if its failures require it and another is left.
+    fn eject_if_due(&self, target: &Target, failures: u32, cause: &dyn fmt::Display) {
         if failures < self.policy.eject_after {
             return;
         }
@@ -162,15 +163,15 @@ impl Upstream {
             let (name, after, period) =
                 (&self.name, self.policy.eject_after, self.policy.eject_for);
             log::warn!(
-                "upstream {name:?}: target {target} is left out for {} after {after} failed connections in a row: {cause}",
+                "upstream {name:?}: target {target} is ejected for {} after {after} failed connections in a row: {cause}",
                 humantime::format_duration(period)
             );
         }
     }
 
-    /// That `target` answered.
+    /// Records that `target` responded.
     fn answered(&self, target: &Target) {
-        if self.targets.len() > 1 && target.forget_failures() {
+        if self.targets.len() > 1 && target.clear_failures() {
             log::info!(
                 "upstream {:?}: target {target} takes requests again",
                 self.name

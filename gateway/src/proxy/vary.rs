@@ -1,10 +1,11 @@
-//! `Vary` (RFC 9110, section 12.5.5): tells caches that an answer depends on the key. A shared cache must not hand what was meant
-//! for one key to the holder of another, or to somebody without any (RFC 9111, section 4.1).
+//! `Vary` (RFC 9110, section 12.5.5): a response depends on the key. A shared cache must not serve
+//! one key's response to the holder of another, or to a request without a key (RFC 9111, section
+//! 4.1).
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
-/// Adds `names` to what the answer varies by; what it names already, and `*`, stays.
+/// Adds `names` to `Vary`; keeps the existing names and `*`.
 pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
     let mut lines = headers.get_all(header::VARY);
     let (first, more) = (lines.next(), lines.next());
@@ -13,7 +14,7 @@ pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
         (Some(line), None) => names.iter().all(|name| {
             members(line).any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
         }),
-        // Some caches look at one line only (nginx before 1.23).
+        // Some caches read one line only (nginx before 1.23).
         (Some(_), Some(_)) => false,
     };
     if is_done {
@@ -26,9 +27,9 @@ pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
     headers.insert(header::VARY, merged);
 }
 
-/// All lines in one, with `names` at its end.
+/// Joins all lines, with `names` at the end.
 fn merge(headers: &HeaderMap, names: &[HeaderName]) -> HeaderValue {
-    // Nothing can be added to what is never the same.
+    // `*` already means that nothing matches.
     static ANYTHING: HeaderValue = HeaderValue::from_static("*");
     let mut all: Vec<&[u8]> = Vec::new();
     let named = headers.get_all(header::VARY).flat_map(members);
@@ -40,7 +41,7 @@ fn merge(headers: &HeaderMap, names: &[HeaderName]) -> HeaderValue {
             all.push(member);
         }
     }
-    // Members of header values, joined, are one again.
+    // Joined members of header values are a header value.
     HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..]))).unwrap_or(ANYTHING.clone())
 }
 

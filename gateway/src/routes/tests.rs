@@ -90,7 +90,7 @@ fn without_a_route_the_answer_says_whether_another_method_would_do() {
     );
 }
 
-/// The name of the route that is found, or why there is none.
+/// Name of the matching route, or the reason for no match.
 fn found(routes: &Routes, method: &Method, host: &str, path: &str) -> String {
     match routes.find(method, host, path) {
         Ok(route) => route.name.to_string(),

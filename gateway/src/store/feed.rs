@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::keys::KeyTable;
 use crate::memory;
-use crate::panics::{Panicked, caught};
+use crate::panics::{Panicked, catch_panic};
 use crate::store::fault::Fault;
 use crate::store::feed::watch::{Look, Watch};
 use crate::store::snapshot::Origin;
@@ -106,7 +106,7 @@ impl Follower {
     ) -> Infallible {
         let mut retry_after = RETRY_AFTER;
         loop {
-            match caught(follow_one(self)).await {
+            match catch_panic(follow_one(self)).await {
                 Ok(Ok(never)) => match never {},
                 Ok(Err(error)) => {
                     if self.health == Health::Following {
@@ -155,9 +155,9 @@ impl Follower {
             }
             if self
                 .loaded_at
-                .is_some_and(|at| at.elapsed() > memory::KEPT_FOR)
+                .is_some_and(|at| at.elapsed() > memory::PURGE_DELAY)
             {
-                memory::give_back();
+                memory::purge();
                 self.loaded_at = None;
             }
         }

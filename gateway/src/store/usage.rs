@@ -102,7 +102,7 @@ pub struct PeriodUsage {
 pub struct TopKey {
     /// The key.
     pub key: KeyId,
-    /// The name of whose it is; `None` when the key is gone.
+    /// The name of whose it is; `None` when the key no longer exists.
     pub consumer: Option<String>,
     /// How much was done.
     pub counts: UsageCounts,

@@ -1,8 +1,8 @@
-//! The access log: one JSON object a line for each request, written when its response has ended.
+//! Access log: one JSON object per line and request, written when the response has ended.
 //!
-//! Workers collect lines in memory and hand them over in batches; one thread writes them. A reader that does not keep
-//! up costs lines, which are counted, and never a request its time. No header and no query is logged: both carry
-//! secrets.
+//! Workers buffer lines in memory and hand them over in batches; one thread writes them. A slow
+//! reader costs lines, which are counted, and never delays a request. Headers and queries are not
+//! logged: both carry secrets.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -15,34 +15,34 @@ use crate::http::client_address::write_caller_address;
 use crate::keys::CallerAddress;
 use crate::telemetry::log_writer::LogWriter;
 
-/// A batch is handed over when it has this many bytes …
+/// Batch size that triggers a hand-over.
 const BATCH_BYTES: usize = 32 * 1024;
-/// … or is this old.
+/// Batch age that triggers a hand-over.
 const BATCH_AGE: Duration = Duration::from_millis(100);
 
-/// Where lines go.
+/// Destination of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sink {
     /// Standard output.
     Stdout,
-    /// Nowhere.
+    /// None.
     Off,
 }
 
-/// How a request ended.
+/// End of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The whole response was handed to the connection.
+    /// The connection took the whole response.
     Complete,
-    /// The client was gone before the end of the response.
+    /// The client left before the end of the response.
     ClientGone,
-    /// The origin broke off in the middle of the body.
+    /// The origin's body ended early.
     OriginTruncated,
-    /// A time limit of the gateway ended the response in the middle; the cause names it.
+    /// A time limit of the gateway cut the response off; the cause names it.
     TimeLimit,
-    /// The key ended in the middle of the response, and the response with it.
+    /// The key ended during the response, which was cut off.
     KeyEnded,
-    /// The gateway's own code panicked in the middle of the response.
+    /// The gateway's own code panicked during the response.
     Panicked,
 }
 
@@ -59,44 +59,44 @@ impl Ending {
     }
 }
 
-/// What a line says.
+/// Fields of a line.
 #[derive(Debug, Clone)]
 pub struct Entry<'a> {
-    /// When the request arrived.
+    /// Arrival time.
     pub at: SystemTime,
-    /// Its id.
+    /// Request id.
     pub request_id: &'a str,
-    /// The client as the gateway believes it.
+    /// Client address.
     pub client: CallerAddress,
-    /// The method; empty where no request could be read.
+    /// Method; empty where no request could be parsed.
     pub method: &'a str,
-    /// The path without the query; empty where no request could be read.
+    /// Path without the query; empty where no request could be parsed.
     pub path: &'a str,
-    /// The status of the response.
+    /// Status of the response.
     pub status: u16,
-    /// The code of the refusal, when the gateway answered itself.
+    /// Code of the refusal, if the gateway answered itself.
     pub code: Option<&'a str>,
-    /// The cause of a failure, for the operator alone.
+    /// Cause of a failure, for the operator only.
     pub cause: Option<&'a str>,
-    /// The route, once it is known.
+    /// Route, once known.
     pub route: Option<&'a str>,
-    /// The consumer's id, once it is known.
+    /// Consumer id, once known.
     pub consumer: Option<&'a str>,
-    /// The key's id, once it is known.
+    /// Key id, once known.
     pub key: Option<&'a str>,
-    /// Bytes of the request's body that were read.
+    /// Request body bytes read.
     pub bytes_in: u64,
-    /// Bytes of the response's body that were handed to the connection.
+    /// Response body bytes that the connection took.
     pub bytes_out: u64,
-    /// From the request's head to the end of the response.
+    /// Time from the request head to the end of the response.
     pub duration: Duration,
-    /// From sending the request to the head of the origin's answer.
+    /// Time from sending the request to the origin's response head.
     pub origin_wait: Option<Duration>,
-    /// How the response ended.
+    /// End of the response.
     pub ending: Ending,
 }
 
-/// Collects the lines of one worker.
+/// Line buffer of one worker.
 #[derive(Clone)]
 pub struct AccessLog(Option<Rc<Collector>>);
 
@@ -109,18 +109,18 @@ struct Collector {
 struct Batch {
     lines: Vec<u8>,
     count: u64,
-    /// A task is waiting to hand the batch over.
+    /// Whether a task will hand the batch over.
     hand_over_planned: bool,
 }
 
 impl AccessLog {
-    /// A log that keeps nothing.
+    /// Creates a log that discards everything.
     #[must_use]
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// A worker's log over `writer`.
+    /// Creates the log of one worker over `writer`.
     #[must_use]
     pub fn new(writer: LogWriter) -> Self {
         Self(Some(Rc::new(Collector {
@@ -181,7 +181,7 @@ impl Batch {
         push_time(lines, entry.at);
         lines.extend_from_slice(b"\",\"request_id\":");
         push_text(lines, entry.request_id);
-        // An address, a number and a closed list of words need no escaping.
+        // An address, a number and fixed words need no escaping.
         lines.extend_from_slice(b",\"client\":\"");
         write_caller_address(entry.client, lines);
         lines.extend_from_slice(b"\",\"method\":");
@@ -223,11 +223,11 @@ fn push_number(lines: &mut Vec<u8>, name: &str, number: u64) {
     lines.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// A JSON string. Control characters, and those that end a line for some reader, are escaped, so that a request is
-/// one line whatever it contains.
+/// Writes a JSON string. Escapes control characters and Unicode line separators, so that a request
+/// is always one line.
 fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
-    // Without a way out before the end, so that the compiler looks at many bytes at a time.
+    // No early exit, so that the compiler vectorizes the loop.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
     if text
         .bytes()
@@ -250,7 +250,7 @@ fn push_text(lines: &mut Vec<u8>, text: &str) {
     lines.push(b'"');
 }
 
-/// Writes a moment in RFC 3339, in UTC with milliseconds.
+/// Writes a time in RFC 3339, UTC, with milliseconds.
 fn push_time(lines: &mut Vec<u8>, at: SystemTime) {
     let at = OffsetDateTime::from(at.max(UNIX_EPOCH));
     let (hour, minute, second, millis) = at.to_hms_milli();

@@ -1,5 +1,5 @@
-//! The one way out for every log: a bounded queue, and a thread that writes. Whoever logs waits for nobody: a log that is
-//! not read fast enough loses lines, which are counted.
+//! Common output of all logs: a bounded queue and a writer thread. Logging never blocks: a slow
+//! reader costs lines, which are counted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,25 +10,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Messages that may wait for the thread: batches of the access log, lines of the process log.
+/// Queue length in messages: batches of the access log, lines of the process log.
 const QUEUED: usize = 256;
-/// How long the queue has been empty when lines that were lost are told of, and how often they are otherwise.
+/// Idle time of the queue before lost lines are reported, and the interval between reports
+/// otherwise.
 const DRAINED_AFTER: Duration = Duration::from_millis(100);
-const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// How often a wait with a limit looks again.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Polling interval of a bounded wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Which log lines belong to.
+/// Log that lines belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogName {
-    /// One line a request.
+    /// Access log: one line per request.
     Access,
-    /// What the process says of itself.
+    /// Process log.
     Process,
 }
 
 impl LogName {
-    /// Its name, for metrics.
+    /// Name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +39,7 @@ impl LogName {
     }
 }
 
-/// Lines of one log that were lost, because it was not read fast enough or could not be written.
+/// Count of the lines that one log lost to a slow reader or a failed write.
 #[derive(Debug)]
 pub struct LostLines {
     log: LogName,
@@ -46,13 +47,13 @@ pub struct LostLines {
 }
 
 impl LostLines {
-    /// The log.
+    /// Log.
     #[must_use]
     pub fn log(&self) -> LogName {
         self.log
     }
 
-    /// How many.
+    /// Number of lines.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -68,7 +69,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// The sending side of a log's thread; each worker holds one.
+/// Sender to a log's thread; one per worker.
 #[derive(Clone)]
 pub struct LogWriter {
     queue: SyncSender<Message>,
@@ -76,10 +77,10 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `out` until every sender is gone.
+    /// Starts the thread, which writes to `out` until every sender is dropped.
     ///
     /// # Errors
-    /// The system starts no thread.
+    /// The system cannot start a thread.
     pub fn start(
         log: LogName,
         out: impl Write + Send + 'static,
@@ -96,20 +97,20 @@ impl LogWriter {
         Ok((Self { queue, lost }, thread))
     }
 
-    /// Passes on whole lines, or counts them as lost where the queue is full.
+    /// Queues whole lines; counts them as lost if the queue is full.
     pub fn hand_over(&self, text: Vec<u8>, lines: u64) {
         if self.queue.try_send(Message::Lines { text, lines }).is_err() {
             self.lost.add(lines);
         }
     }
 
-    /// The lines that were lost, for who must not hold the writer itself open.
+    /// Lost-line counter, for holders that must not keep the writer open.
     #[must_use]
     pub fn lost(&self) -> Arc<LostLines> {
         Arc::clone(&self.lost)
     }
 
-    /// Waits until what was handed over is written, but no longer than `limit`.
+    /// Waits until all queued lines are written, at most for `limit`.
     pub fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let (done, is_done) = sync_channel(1);
@@ -118,33 +119,34 @@ impl LogWriter {
             if Instant::now() >= until {
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
             message = back;
         }
         let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
-/// Waits for the end of a log's thread, whose senders are gone, but no longer than `limit`: nobody may be reading.
+/// Waits for the end of a log's thread after its senders are dropped, at most for `limit`: the
+/// reader may have stalled.
 pub fn finish(thread: &JoinHandle<()>, limit: Duration) {
     let until = Instant::now() + limit;
     while !thread.is_finished() && Instant::now() < until {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// A file of the same kind as `stream`, without its lock: who prints is not to wait for a write that nobody reads.
+/// Duplicates `stream` without its lock: printing must not wait for a stalled write.
 ///
 /// # Errors
-/// The system has no file to give.
+/// The system has no file descriptor left.
 pub fn unlocked(stream: &impl AsFd) -> io::Result<File> {
     Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
 fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines) {
-    let (mut told, mut told_at, mut failing) = (0, Instant::now(), false);
+    let (mut reported, mut reported_at, mut failing) = (0, Instant::now(), false);
     loop {
-        let message = if lost.count() > told {
+        let message = if lost.count() > reported {
             messages.recv_timeout(DRAINED_AFTER)
         } else {
             messages.recv().map_err(RecvTimeoutError::from)
@@ -159,7 +161,7 @@ fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines
                     }
                 }
                 failing = written.is_err();
-                !failing && told_at.elapsed() > TOLD_EVERY
+                !failing && reported_at.elapsed() > REPORT_INTERVAL
             }
             Ok(Message::Flush(done)) => {
                 let _ = done.send(());
@@ -169,13 +171,13 @@ fn write_all(messages: &Receiver<Message>, mut out: impl Write, lost: &LostLines
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let count = lost.count();
-        if drained && count > told {
+        if drained && count > reported {
             log::warn!(
                 "{} lines of the {} log were lost: it was not read fast enough",
-                count - told,
+                count - reported,
                 lost.log.as_str()
             );
-            (told, told_at) = (count, Instant::now());
+            (reported, reported_at) = (count, Instant::now());
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What is counted of the requests, for `/metrics`.
+//! Request counters for `/metrics`.
 //!
-//! Each worker counts in memory that no other thread writes; a scrape adds the workers up. Labels are of bounded sets only:
-//! routes as they are configured, the refusal table, and closed lists. None is ever a path, a key, a consumer or an address
-//! of a client.
+//! Each worker counts in memory that no other thread writes; a scrape sums the workers. Labels have
+//! bounded values: configured routes, the refusal table, closed lists. No label is a path, a key, a
+//! consumer or a client address.
 
 pub(crate) mod counts;
 pub mod process;
@@ -23,44 +23,44 @@ use crate::telemetry::access_log::{Ending, Entry};
 use crate::telemetry::metrics::counts::{BUCKETS, Counts, counts};
 use crate::telemetry::metrics::text::{Kind, Label, Page};
 
-/// A response that stays open on purpose, so that its duration says nothing of how fast the origin is.
+/// Kind of long-lived response, whose duration says nothing about the origin's latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
-    /// What began with `101 Switching Protocols`, such as a WebSocket.
+    /// `101 Switching Protocols`, such as a WebSocket.
     Upgrade,
     /// Server-sent events.
     EventStream,
 }
 
 impl StreamKind {
-    /// Their names, in their order.
+    /// Label values, in the order of the variants.
     const NAMES: [&str; 2] = ["upgrade", "event_stream"];
 }
 
 counts! {
-    /// The counts of one worker. They stay when it ends.
+    /// Counters of one worker; they outlive it.
     WorkerCounts {
         refusals: Counter "postern_refusals_total" ["code": Refusal::CODES]
-            "Answers in the origin's place, by code.";
+            "Responses of the gateway itself, by code.";
         faults: Counter "postern_client_faults_total" ["fault": ClientFault::NAMES]
-            "Connections that were ended for what the client sent or did not take, by the first fault.";
+            "Connections closed for a fault of the client, by the first fault.";
         causes: Counter "postern_credentials_refused_total" ["cause": Cause::NAMES]
             "Requests whose credential was refused, by the cause in the access log.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
-            "Responses that did not reach their end, by the side that broke off.";
+            "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"
-            "Answers in which the origin sent the shared secret back; it was removed.";
+            "Responses in which the origin echoed the shared secret, which was removed.";
         connections: Counter "postern_connections_total"
             "Connections of clients, after their handshake.";
         open_connections: Gauge "postern_open_connections"
-            "Connections of clients that are open.";
+            "Open connections of clients.";
         open_streams: Gauge "postern_open_streams" ["kind": StreamKind::NAMES]
-            "Upgraded connections and event streams that are open.";
+            "Open upgraded connections and event streams.";
     }
 }
 
 counts! {
-    /// The counts of one worker and route.
+    /// Counters of one worker and route.
     RouteCounts {
         requests: Counter "postern_requests_total" ["status": ["1xx", "2xx", "3xx", "4xx", "5xx"]]
             "Requests by route (empty where none was found) and class of the status; 499, the client left first, is 4xx.";
@@ -75,19 +75,19 @@ counts! {
     }
 }
 
-/// The counts of a route beside its name.
+/// Counters of a route with its name.
 type Named = (Arc<str>, Arc<RouteCounts>);
 
-/// The counts of all workers.
+/// Counters of all workers.
 #[derive(Debug)]
 pub struct Metrics {
     started_at: SystemTime,
-    /// Grown when a worker begins, or meets a route for the first time. Nobody waits for a scrape.
+    /// Grows when a worker starts or first serves a route. A scrape blocks nobody.
     workers: ArcSwap<Vec<Arc<WorkerCounts>>>,
     routes: ArcSwap<Vec<Named>>,
 }
 
-/// What one worker counts with; not for another thread.
+/// Counting handle of one worker; not `Send`.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics(Rc<Worker>);
 
@@ -95,11 +95,11 @@ pub struct WorkerMetrics(Rc<Worker>);
 struct Worker {
     all: Arc<Metrics>,
     counts: Arc<WorkerCounts>,
-    /// With their names, which are the routes' own.
+    /// Counters by the routes' own names.
     routes: RefCell<Vec<Named>>,
 }
 
-/// A connection, or a stream, that is open until this is dropped. On the worker's own thread.
+/// Open connection or stream; dropping it ends the count. Stays on the worker's thread.
 #[derive(Debug)]
 pub struct Open {
     worker: WorkerMetrics,
@@ -107,7 +107,7 @@ pub struct Open {
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// Creates the counters, all zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -117,7 +117,7 @@ impl Metrics {
         })
     }
 
-    /// Writes what was counted.
+    /// Writes the metrics.
     pub fn write(&self, page: &mut Page) {
         let routes = self.routes.load();
         let mut by_name = BTreeMap::<&str, Vec<&RouteCounts>>::new();
@@ -148,13 +148,14 @@ impl Metrics {
     }
 }
 
-/// Adds to a list that others read and add to at the same time.
+/// Appends to a list that other threads read and append to.
 fn grow<T: Clone>(list: &ArcSwap<Vec<T>>, more: &T) {
     list.rcu(|list| list.iter().chain([more]).cloned().collect::<Vec<_>>());
 }
 
 impl WorkerMetrics {
-    /// The counts of a new worker, which begins with these routes at 0; others are added when they are met.
+    /// Creates the counters of a worker, starting with these routes at 0; further routes are added
+    /// on first use.
     #[must_use]
     pub fn new(all: &Arc<Metrics>, routes: impl IntoIterator<Item = Arc<str>>) -> Self {
         let counts = Arc::new(WorkerCounts::new());
@@ -171,12 +172,12 @@ impl WorkerMetrics {
         }))
     }
 
-    /// What the worker counts beside its routes.
+    /// Counters of the worker that no route has.
     pub(crate) fn counts(&self) -> &WorkerCounts {
         &self.0.counts
     }
 
-    /// Counts a request that has ended.
+    /// Counts an ended request.
     pub fn ended(&self, entry: &Entry<'_>, stream: bool) {
         self.refused(entry);
         let broken_by = match entry.ending {
@@ -203,7 +204,8 @@ impl WorkerMetrics {
         });
     }
 
-    /// Counts a client that was refused before there was a request: it has a status and took no time.
+    /// Counts a client that was refused before a request existed: with a status, without a
+    /// duration.
     pub fn unread(&self, entry: &Entry<'_>) {
         self.refused(entry);
         self.on_route("", |route| route.count(entry.status));
@@ -216,14 +218,14 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a connection as open until what is returned is dropped.
+    /// Counts a connection as open until the return value is dropped.
     #[must_use]
     pub fn connection(&self) -> Open {
         self.counts().connections.add(1);
         Open::new(self.clone(), None)
     }
 
-    /// Counts a stream as open until what is returned is dropped.
+    /// Counts a stream as open until the return value is dropped.
     #[must_use]
     pub fn stream(&self, kind: StreamKind) -> Open {
         Open::new(self.clone(), Some(kind))
@@ -231,7 +233,7 @@ impl WorkerMetrics {
 
     fn on_route(&self, name: &str, count: impl FnOnce(&RouteCounts)) {
         let mut routes = self.0.routes.borrow_mut();
-        // By the place of its name first: there are few routes, and texts need not be compared.
+        // Compares pointers first: there are few routes, and the names are shared.
         let known = routes.iter().position(|(known, _)| {
             std::ptr::eq(known.as_ptr(), name.as_ptr()) && known.len() == name.len()
         });
@@ -266,7 +268,7 @@ impl Drop for Open {
 }
 
 impl RouteCounts {
-    /// Counts a request by the class of its status.
+    /// Counts a request by its status class.
     fn count(&self, status: u16) {
         self.requests
             .add_at(usize::from(status / 100).wrapping_sub(1), 1);

@@ -1,7 +1,8 @@
-//! What the process says of itself, on standard error.
+//! Process log on standard error.
 //!
-//! Commands write it as they go. `gateway serve` passes it to the thread of a [`LogWriter`], so that a standard error which
-//! nobody reads stops nothing, and holds each place of the source to so many lines a second: clients can cause some of them.
+//! Commands write directly. `gateway serve` writes through the thread of a [`LogWriter`], so that a
+//! stalled standard error blocks nothing, and rate-limits each source location: clients can cause
+//! some lines.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -17,42 +18,42 @@ use serde::Serialize;
 
 use crate::telemetry::log_writer::{LogName, LogWriter, LostLines, unlocked};
 
-/// What is logged unless `RUST_LOG` says otherwise.
+/// Default filter without `RUST_LOG`.
 const DEFAULT_FILTER: &str = "info";
-/// Most lines a second from one place of the source; those of `debug` and `trace` are asked for, and not limited.
-pub const MOST_A_SECOND: u32 = 50;
-/// The library that logs what clients send as errors of its own. Each of these has a line of ours.
-const OF_CLIENTS: &str = "actix_http";
+/// Maximum of lines per second and source location; `debug` and `trace` are not limited.
+pub const MAX_LINES_PER_SECOND: u32 = 50;
+/// Library that logs client errors as its own. Each of these has a line of ours.
+const CLIENT_ERROR_TARGET: &str = "actix_http";
 
-/// Most lines that wait for the settings to say how they are written.
-const MOST_HELD: usize = 1000;
+/// Maximum of lines held until the settings define the format.
+const MAX_HELD: usize = 1000;
 
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
 static FORMAT: OnceLock<Format> = OnceLock::new();
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// How lines of the process log are written.
+/// Format of the process log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people: time, level, target and message in one line.
+    /// Text for people: time, level, target and message in one line.
     Text,
-    /// A JSON object a line: `time`, `level`, `target`, `message`.
+    /// One JSON object per line: `time`, `level`, `target`, `message`.
     Json,
 }
 
-/// A line that came before the settings were read.
+/// Line that was logged before the settings were read.
 struct Held {
     level: Level,
     target: String,
     message: String,
 }
 
-/// Keeps a line until the format is known; gives the format where it has become known.
+/// Holds a line until the format is known; returns the format if it is.
 fn hold(record: &Record<'_>) -> Option<&'static Format> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let format = FORMAT.get();
-    if format.is_none() && held.len() < MOST_HELD {
+    if format.is_none() && held.len() < MAX_HELD {
         held.push(Held {
             level: record.level(),
             target: record.target().to_owned(),
@@ -62,7 +63,7 @@ fn hold(record: &Record<'_>) -> Option<&'static Format> {
     format
 }
 
-/// A line as JSON.
+/// Line as JSON.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: String,
@@ -85,11 +86,11 @@ impl JsonLine<'_> {
     }
 }
 
-/// Writes lines in this format from now on, and those that waited for it. The first call counts.
+/// Sets the format and writes the held lines. Only the first call has an effect.
 pub fn write_as(format: Format) {
     let held = {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // In the lock, so that no line is held after those that wait were taken.
+        // Under the lock, so that no line is held after the held lines were taken.
         if FORMAT.set(format).is_err() {
             return;
         }
@@ -100,15 +101,15 @@ pub fn write_as(format: Format) {
     }
 }
 
-/// Logs to standard error directly, for commands.
+/// Logs directly to standard error, for commands.
 pub fn start_direct() {
     builder().init();
 }
 
-/// Logs by way of a thread, for a process that serves. Lines wait until [`write_as`] says how they are written.
+/// Logs through a thread, for a server. Holds lines until [`write_as`] sets the format.
 ///
 /// # Errors
-/// The system has no thread or file to give.
+/// The system has no thread or file descriptor left.
 pub fn start_queued() -> io::Result<()> {
     let (writer, _) = LogWriter::start(LogName::Process, unlocked(&io::stderr())?)?;
     let mut builder = builder();
@@ -126,17 +127,17 @@ pub fn start_queued() -> io::Result<()> {
     log::set_boxed_logger(Box::new(limited)).map_err(io::Error::other)
 }
 
-/// Waits until what was logged is written, but no longer than `limit`.
+/// Waits until all logged lines are written, at most for `limit`.
 pub fn flush(limit: Duration) {
-    // Where the settings could not be read, nothing has said how.
+    // No format is set if the settings could not be read.
     write_as(Format::Text);
     if let Some(writer) = WRITER.get() {
         writer.flush(limit);
     }
 }
 
-/// Says what must be said also where the log is off.
-pub fn say(line: &str) {
+/// Writes a line even where the log is off.
+pub fn write_always(line: &str) {
     match WRITER.get() {
         Some(writer) => {
             let line = match FORMAT.get() {
@@ -154,13 +155,13 @@ pub fn say(line: &str) {
     }
 }
 
-/// The lines that were lost, where a thread writes.
+/// Lost-line counter, if a thread writes.
 #[must_use]
 pub fn lost() -> Option<Arc<LostLines>> {
     WRITER.get().map(LogWriter::lost)
 }
 
-/// Lines that were not logged because there were too many of their kind.
+/// Number of lines that the rate limit suppressed.
 #[must_use]
 pub fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
@@ -168,7 +169,7 @@ pub fn suppressed() -> u64 {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    // Set to nothing is not set.
+    // An empty variable counts as unset.
     let set = |name| {
         std::env::var(name)
             .ok()
@@ -181,7 +182,7 @@ fn builder() -> Builder {
     builder
 }
 
-/// Passes lines on to the thread.
+/// Queues lines for the thread.
 struct Lines(LogWriter);
 
 impl Write for Lines {
@@ -195,7 +196,7 @@ impl Write for Lines {
     }
 }
 
-/// Lines of one kind: so many in a second, and those beyond counted.
+/// Rate limit of one kind of line; counts the excess.
 #[derive(Debug)]
 pub struct AtMost {
     a_second: u32,
@@ -210,7 +211,7 @@ struct Window {
 }
 
 impl AtMost {
-    /// Lets `a_second` lines pass in a second.
+    /// Allows `a_second` lines per second.
     #[must_use]
     pub const fn new(a_second: u32) -> Self {
         Self {
@@ -223,7 +224,8 @@ impl AtMost {
         }
     }
 
-    /// Whether a line may pass at `now`, and how many could not since the last that did.
+    /// Returns the number of lines suppressed since the last one if a line may pass at `now`,
+    /// otherwise `None`.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window.admit(self.a_second, now)
@@ -249,7 +251,7 @@ impl Window {
     }
 }
 
-/// A logger that holds each place of the source to [`MOST_A_SECOND`] lines.
+/// Logger that limits each source location to [`MAX_LINES_PER_SECOND`] lines.
 struct Limited {
     logger: env_logger::Logger,
     sites: Mutex<HashMap<u64, Window>>,
@@ -278,13 +280,13 @@ impl Limited {
         sites
             .entry(site.finish())
             .or_default()
-            .admit(MOST_A_SECOND, Instant::now())
+            .admit(MAX_LINES_PER_SECOND, Instant::now())
     }
 }
 
-/// The level that a record has here.
+/// Effective level of a record.
 fn level_of(metadata: &Metadata<'_>) -> Level {
-    if metadata.target().starts_with(OF_CLIENTS) {
+    if metadata.target().starts_with(CLIENT_ERROR_TARGET) {
         metadata.level().max(Level::Debug)
     } else {
         metadata.level()

@@ -1,4 +1,4 @@
-//! What a worker counts of its requests: metrics for the operator, and usage for the owner of each key.
+//! Counters of a worker's requests: metrics for the operator, usage for the owner of each key.
 
 use std::rc::Rc;
 
@@ -12,27 +12,27 @@ use crate::telemetry::access_log::Entry;
 use crate::telemetry::metrics::{Open, StreamKind, WorkerMetrics};
 use crate::usage::meter::UsageMeter;
 
-/// Bytes of a response that still runs are counted each time that so many have come together.
-const WORTH_TELLING: u64 = 1024 * 1024;
+/// Bytes after which a running response is counted again.
+const PROGRESS_THRESHOLD: u64 = 1024 * 1024;
 
 /// Counts the requests of one worker.
 #[derive(Clone, Debug)]
 pub struct Tally(Option<Rc<(UsageMeter, WorkerMetrics, Drain)>>);
 
-/// How much of both bodies has passed.
+/// Bytes of both bodies so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyBytes {
-    /// Bytes of the request's body that were read.
+    /// Request body bytes read.
     pub read: u64,
-    /// Bytes of the response's body that were handed to the connection.
+    /// Response body bytes that the connection took.
     pub sent: u64,
 }
 
 impl BodyBytes {
-    /// Whether that is so much more than `before` that it should not wait for the end.
+    /// Whether enough bytes came since `before` to count them now.
     #[must_use]
-    pub fn are_worth_telling(self, before: Self) -> bool {
-        (self.read + self.sent).saturating_sub(before.read + before.sent) >= WORTH_TELLING
+    pub fn exceed_threshold(self, before: Self) -> bool {
+        (self.read + self.sent).saturating_sub(before.read + before.sent) >= PROGRESS_THRESHOLD
     }
 
     fn beyond(self, before: Self) -> UsageCounts {
@@ -49,13 +49,13 @@ impl BodyBytes {
 }
 
 impl Tally {
-    /// Counts with these; `drain` tells what the end of the gateway has cut off.
+    /// Creates a tally; `drain` reports whether the shutdown cuts requests off.
     #[must_use]
     pub fn new(usage: UsageMeter, metrics: WorkerMetrics, drain: Drain) -> Self {
         Self(Some(Rc::new((usage, metrics, drain))))
     }
 
-    /// Whether requests that end now are cut off by the end of the gateway.
+    /// Whether the shutdown cuts off requests that end now.
     #[must_use]
     pub fn cuts_off(&self) -> bool {
         self.0
@@ -69,8 +69,9 @@ impl Tally {
         Self(None)
     }
 
-    /// Counts a request that has ended, whose credential was `key`; of its bodies, `told` is counted already.
-    pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, told: BodyBytes, stream: bool) {
+    /// Counts an ended request with the credential `key`; `counted` of its body bytes are counted
+    /// already.
+    pub fn ended(&self, key: Option<KeyId>, entry: &Entry<'_>, counted: BodyBytes, stream: bool) {
         let Some((usage, metrics, _)) = self.0.as_deref() else {
             return;
         };
@@ -85,7 +86,7 @@ impl Tally {
         let counts = UsageCounts {
             requests: 1,
             refusals: u64::from(refused),
-            ..bodies.beyond(told)
+            ..bodies.beyond(counted)
         };
         let last_used_at = (!refused).then_some(at);
         usage.count(&KeyUsage {
@@ -96,39 +97,40 @@ impl Tally {
         });
     }
 
-    /// What is counted for the operator, where anything is counted.
+    /// Metrics of the worker, if enabled.
     #[must_use]
     pub fn metrics(&self) -> Option<&WorkerMetrics> {
         self.0.as_deref().map(|(_, metrics, _)| metrics)
     }
 
-    /// Counts a connection that is ended for a fault.
+    /// Counts a connection that ends for a fault.
     pub fn fault(&self, fault: ClientFault) {
         if let Some(metrics) = self.metrics() {
             metrics.counts().faults.count(fault.name());
         }
     }
 
-    /// Counts a connection as open until what is returned is dropped.
+    /// Counts a connection as open until the return value is dropped.
     #[must_use]
     pub fn connection(&self) -> Option<Open> {
         self.metrics().map(WorkerMetrics::connection)
     }
 
-    /// Counts bytes of a request that goes on.
-    pub fn goes_on(&self, key: KeyId, now: BodyBytes, told: BodyBytes) {
+    /// Counts bytes of a running request.
+    pub fn count_progress(&self, key: KeyId, now: BodyBytes, counted: BodyBytes) {
         if let Some((usage, _, _)) = self.0.as_deref() {
             let at = UnixMillis::now();
             usage.count(&KeyUsage {
                 key,
                 hour: Hour::of(at),
-                counts: now.beyond(told),
+                counts: now.beyond(counted),
                 last_used_at: Some(at),
             });
         }
     }
 
-    /// Counts a response that stays open on purpose, until what is returned is dropped; `None` is for all others.
+    /// Counts a long-lived response until the return value is dropped; `None` for any other
+    /// response.
     #[must_use]
     pub fn stream(&self, response: &ResponseHead) -> Option<Open> {
         let metrics = self.metrics()?;

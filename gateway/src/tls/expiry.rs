@@ -1,15 +1,17 @@
-//! When a certificate ends, for metrics: neither rustls nor webpki tells. It only reads a date, and decides nothing.
+//! Expiry of a certificate, for metrics: neither rustls nor webpki exposes it. Only reads the date
+//! and decides nothing.
 
 use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
 
-/// Tags of DER (X.690, section 8).
+/// DER tags (X.690, section 8).
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// The last second in which a certificate in DER is good, since 1970 (RFC 5280, section 4.1.2.5); `None` when it cannot be read.
+/// Returns the last valid second of a DER certificate as Unix time (RFC 5280, section 4.1.2.5);
+/// `None` if it cannot be parsed.
 #[must_use]
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
     let (SEQUENCE, certificate, _) = element(certificate)? else {
@@ -22,7 +24,7 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     if tag == VERSION {
         (tag, _, rest) = element(rest)?;
     }
-    // The serial number, then the algorithm and the issuer.
+    // Serial number, then algorithm and issuer.
     if tag != INTEGER {
         return None;
     }
@@ -36,12 +38,12 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     moment(tag, text)
 }
 
-/// The tag and the content of the first element, and what follows it.
+/// Splits off the first element: its tag, its content, and the rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
-        // The long form: so many bytes of length. Four are more than a certificate has.
+        // Long form: the number of length bytes. No certificate needs more than four.
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             (
@@ -60,7 +62,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 fn moment(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text.strip_suffix(b"Z")?).ok()?;
     let (year, rest) = match tag {
-        // Two digits stand for 1950 to 2049.
+        // Two-digit years mean 1950 to 2049.
         UTC_TIME => {
             let (year, rest) = (text.get(..2)?.parse::<i32>().ok()?, text.get(2..)?);
             (if year < 50 { 2000 + year } else { 1900 + year }, rest)

@@ -1,4 +1,4 @@
-//! [`OriginTls`]: how origins at `https://` are spoken to.
+//! [`OriginTls`]: TLS to origins at `https://`.
 
 use std::fmt;
 use std::io;
@@ -15,18 +15,18 @@ use crate::tls::socket::TlsSocket;
 use crate::tls::trust::Trust;
 use crate::tls::{HTTP_1_1, provider, words};
 
-/// What the settings say of TLS to origins.
+/// Settings of TLS to origins.
 #[derive(Debug, Clone, Default)]
 pub struct OriginTlsFiles {
-    /// The authorities to believe in place of the system's, and certificates of origins to believe themselves.
+    /// CA certificates that replace the system's, or pinned certificates of origins.
     pub authorities: Option<PathBuf>,
-    /// What the gateway shows when an origin asks for a certificate.
+    /// Client certificate for origins that request one.
     pub client: Option<PairFiles>,
-    /// The name to ask for, and to find in the certificate, in place of the host of the address.
+    /// Server name (SNI) to send and to verify, instead of the host of the address.
     pub server_name: Option<ServerName<'static>>,
 }
 
-/// Speaks TLS to origins. Clones share it, with its memory of sessions to resume.
+/// TLS connector for origins. Clones share its session cache.
 #[derive(Clone)]
 pub struct OriginTls {
     config: Arc<ClientConfig>,
@@ -34,10 +34,10 @@ pub struct OriginTls {
 }
 
 impl OriginTls {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
-    /// The file that cannot be used, and why.
+    /// The unusable file, and why.
     pub fn load(files: &OriginTlsFiles) -> Result<Self, PemError> {
         let provider = provider();
         let (roots, pinned) = match &files.authorities {
@@ -55,7 +55,7 @@ impl OriginTls {
         };
         let config =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        // The provider is ours, and it has what both versions need.
+        // Our provider supports both versions.
         let config = config
             .map_err(|error| PemError::new(Path::new("TLS"), words::of_tls(&error)))?
             .dangerous()
@@ -72,7 +72,7 @@ impl OriginTls {
         })
     }
 
-    /// The handshake with the origin at `host` and `port`, over a connection to it.
+    /// Performs the handshake over a connection to the origin at `host` and `port`.
     pub(crate) async fn handshake(
         &self,
         io: TcpStream,
@@ -102,12 +102,12 @@ impl OriginTls {
     }
 }
 
-/// Why there is no TLS with the origin at `authority`.
+/// Failed handshake with the origin at `authority`.
 #[derive(Debug)]
 pub(crate) enum HandshakeFault {
-    /// It showed a certificate that is not believed.
+    /// The origin's certificate is not trusted.
     Untrusted { authority: String, cause: String },
-    /// There was no agreement.
+    /// The handshake failed otherwise.
     Failed { authority: String, cause: String },
 }
 
@@ -119,7 +119,7 @@ impl fmt::Debug for OriginTls {
     }
 }
 
-/// The host of an address as TLS names it; brackets around an IPv6 address are the address's, not the name's.
+/// Converts the host of an address to a TLS name, without the brackets of an IPv6 address.
 pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(
         host.trim_start_matches('[')
@@ -146,7 +146,7 @@ fn authorities(
     Ok(roots)
 }
 
-/// One certificate that cannot be read does not make the others less right.
+/// Loads the system's CA certificates; one that cannot be parsed does not invalidate the others.
 fn authorities_of_the_system() -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -1,4 +1,4 @@
-//! Certificates and keys in files. Every error names the file and what is wrong with it, and never what is in it.
+//! Certificates and keys in PEM files. Errors name the file and the problem, never the content.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ use zeroize::Zeroizing;
 
 use crate::tls::words;
 
-/// Why a file, or a pair of them, cannot be used.
+/// A file, or a pair of files, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}: {problem}", file.display())]
 pub struct PemError {
-    /// The file.
+    /// File.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// Problem with it.
     pub problem: String,
 }
 
 impl PemError {
-    /// `problem` with `file`.
+    /// Combines `problem` with `file`.
     pub(crate) fn new(file: &Path, problem: impl Into<String>) -> Self {
         Self {
             file: file.to_path_buf(),
@@ -32,20 +32,20 @@ impl PemError {
     }
 }
 
-/// A certificate with its chain, and its key: where they stand.
+/// Paths of a certificate with its chain, and of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairFiles {
-    /// The certificate, then those between it and its authority, in PEM.
+    /// Certificate followed by its intermediates, in PEM.
     pub certificate: PathBuf,
-    /// Its private key, in PEM.
+    /// Private key, in PEM.
     pub key: PathBuf,
 }
 
-/// What stands in the files of a pair.
+/// Content of both files.
 pub struct PairText {
-    /// The certificates.
+    /// Certificates.
     pub certificate: Vec<u8>,
-    /// The key.
+    /// Private key.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -53,7 +53,7 @@ impl PairFiles {
     /// Reads both files.
     ///
     /// # Errors
-    /// Which of them cannot be read.
+    /// The file that cannot be read.
     pub fn read(&self) -> Result<PairText, PemError> {
         Ok(PairText {
             certificate: read(&self.certificate)?,
@@ -61,10 +61,10 @@ impl PairFiles {
         })
     }
 
-    /// What the texts of the files say.
+    /// Parses the content of both files.
     ///
     /// # Errors
-    /// Which of them is no such thing, or that they do not belong together.
+    /// The malformed file, or a mismatch of certificate and key.
     pub fn parse(
         &self,
         text: &PairText,
@@ -114,10 +114,10 @@ impl PairFiles {
     }
 }
 
-/// The certificates in a file, at least one.
+/// Reads the certificates in a file, at least one.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The problem with the file.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     certificates_in(file, &read(file)?)
 }
@@ -140,7 +140,7 @@ fn certificates_in(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'stati
     }
 }
 
-/// Without the text around the place, which may be a part of a key.
+/// Omits the text around the error, which may be part of a key.
 fn problem(error: &rustls::pki_types::pem::Error) -> &'static str {
     use rustls::pki_types::pem::Error;
     match error {
@@ -152,13 +152,14 @@ fn problem(error: &rustls::pki_types::pem::Error) -> &'static str {
     }
 }
 
-/// Whether a key is encrypted: in PKCS #8 (RFC 7468, section 11), or in the older way of OpenSSL (RFC 1421, section 4.6.1.1).
+/// Whether a key is encrypted: in PKCS #8 (RFC 7468, section 11), or in OpenSSL's older format (RFC
+/// 1421, section 4.6.1.1).
 fn is_encrypted(text: &[u8]) -> bool {
     let holds = |words: &[u8]| memmem::find(text, words).is_some();
     holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What a file holds in place of what it should, where that can be told.
+/// Describes what a file holds instead of the expected type, if that is clear.
 fn instead(text: &[u8]) -> Option<&'static str> {
     let holds = |words: &[u8]| memmem::find(text, words).is_some();
     if text.is_empty() {

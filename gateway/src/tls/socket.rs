@@ -1,4 +1,4 @@
-//! [`TlsSocket`]: a TLS connection as the guarded streams of both sides take it.
+//! [`TlsSocket`]: a TLS connection for the guarded streams of both sides.
 
 use std::io;
 use std::pin::Pin;
@@ -8,23 +8,23 @@ use actix_rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-/// A TCP connection with TLS over it, of either side. Boxed, for it is large and is moved.
+/// TCP connection with TLS, of either side. Boxed, because it is large and is moved.
 #[derive(Debug)]
 pub struct TlsSocket(Box<TlsStream<TcpStream>>);
 
 impl TlsSocket {
-    /// Takes a connection whose handshake is done.
+    /// Wraps a connection after its handshake.
     pub fn new(stream: impl Into<TlsStream<TcpStream>>) -> Self {
         Self(Box::new(stream.into()))
     }
 
-    /// The application protocol that both sides agreed on (ALPN, RFC 7301).
+    /// Negotiated application protocol (ALPN, RFC 7301).
     #[must_use]
     pub fn protocol(&self) -> Option<&[u8]> {
         self.0.get_ref().1.alpn_protocol()
     }
 
-    /// The socket beneath.
+    /// Underlying socket.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
         self.0.get_ref().0
@@ -38,8 +38,9 @@ impl AsyncRead for TlsSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut *self.0).poll_read(cx, buf) {
-            // Many clients leave without the farewell of TLS. Nothing that a client sends is delimited by the end of the
-            // connection, so it can be taken for one; what an origin sends may be, so there it stays an error.
+            // Many clients close without `close_notify`. No client message is delimited by the end
+            // of the connection, so that counts as a clean end. An origin's response may be, so
+            // there it stays an error.
             Poll::Ready(Err(error))
                 if error.kind() == io::ErrorKind::UnexpectedEof
                     && matches!(*self.0, TlsStream::Server(_)) =>

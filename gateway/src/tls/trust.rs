@@ -1,5 +1,4 @@
-//! [`Trust`]: which certificates of origins are believed. Those that an authority in the file has issued, and those that
-//! stand in the file themselves.
+//! [`Trust`]: verification of origin certificates, by a CA in the file or by a pinned certificate.
 
 use std::sync::Arc;
 
@@ -16,9 +15,10 @@ use webpki::{EndEntityCert, KeyUsage};
 
 /// Verifies the certificate of an origin.
 ///
-/// webpki refuses a certificate with CA:TRUE as a server's own, which is what `openssl req -x509` makes, and looks for an
-/// issuer also where the certificate itself is what the operator has named. A certificate that is byte for byte in the
-/// file is believed as curl, Go and OpenSSL do: its issuer does not matter, its dates and its names do.
+/// webpki rejects a server certificate with CA:TRUE, the default of `openssl req -x509`, and
+/// demands an issuer even for a certificate that the operator named. Like curl, Go and OpenSSL,
+/// this accepts a certificate that is byte for byte in the file: its issuer is ignored, its dates
+/// and names are checked.
 #[derive(Debug)]
 pub(crate) struct Trust {
     issued: Arc<WebPkiServerVerifier>,
@@ -27,10 +27,10 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Believes what `roots` have issued, and each of `pinned`.
+    /// Trusts what `roots` issued, and each of `pinned`.
     ///
     /// # Errors
-    /// There is no root.
+    /// No root is given.
     pub(crate) fn new(
         roots: RootCertStore,
         pinned: Vec<CertificateDer<'static>>,
@@ -47,7 +47,7 @@ impl Trust {
         })
     }
 
-    /// Checks the dates and the names of a certificate that is in the file itself.
+    /// Checks dates and names of a pinned certificate.
     fn verify_pinned(
         &self,
         certificate: &CertificateDer<'_>,
@@ -55,7 +55,7 @@ impl Trust {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let parsed = EndEntityCert::try_from(certificate).map_err(other)?;
-        // Dates come before the issuer, for whom there is no one to ask.
+        // webpki checks the dates before the issuer, which is expected to be unknown.
         let checked = parsed.verify_for_usage(
             self.provider.signature_verification_algorithms.all,
             &[],

@@ -1,50 +1,48 @@
-//! Errors of rustls in plain words: its own texts show enum names, and times as seconds since 1970.
+//! Readable texts for rustls errors: its own show enum names, and times as Unix seconds.
 
 use rustls::{CertificateError, Error};
 
-/// `error` as a sentence for operators. It holds names and times of certificates, and no secret.
+/// Describes `error` in a sentence for operators. Contains names and times of certificates, and no
+/// secret.
 #[must_use]
 pub fn of_tls(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(why) => of_certificate(why),
         Error::AlertReceived(alert) => {
-            format!(
-                "the other side ended it: {}",
-                spelled(&format!("{alert:?}"))
-            )
+            format!("the peer ended it: {}", split_words(&format!("{alert:?}")))
         }
         Error::PeerIncompatible(why) => format!(
-            "both sides have nothing in common: {}",
-            spelled(&format!("{why:?}"))
+            "there is no common choice: {}",
+            split_words(&format!("{why:?}"))
         ),
         Error::PeerMisbehaved(why) => format!(
-            "the other side broke the protocol: {}",
-            spelled(&format!("{why:?}"))
+            "the peer violated the protocol: {}",
+            split_words(&format!("{why:?}"))
         ),
         Error::InvalidMessage(why) => format!(
-            "the other side does not speak TLS, or its message was damaged: {}",
-            spelled(&format!("{why:?}"))
+            "the peer does not speak TLS, or its message was damaged: {}",
+            split_words(&format!("{why:?}"))
         ),
         Error::InappropriateMessage { got_type, .. } => format!(
             "a message came out of order: {}",
-            spelled(&format!("{got_type:?}"))
+            split_words(&format!("{got_type:?}"))
         ),
         Error::InappropriateHandshakeMessage { got_type, .. } => format!(
             "a message came out of order: {}",
-            spelled(&format!("{got_type:?}"))
+            split_words(&format!("{got_type:?}"))
         ),
         Error::InconsistentKeys(_) => "the key does not match the certificate".to_owned(),
-        Error::NoCertificatesPresented => "the other side sent no certificate".to_owned(),
-        Error::NoApplicationProtocol => "the other side does not speak HTTP/1.1".to_owned(),
-        Error::DecryptError => "a message of the other side cannot be decrypted".to_owned(),
-        Error::PeerSentOversizedRecord => "a message of the other side is too long".to_owned(),
-        // A text of its own, which names what a file holds.
+        Error::NoCertificatesPresented => "the peer sent no certificate".to_owned(),
+        Error::NoApplicationProtocol => "the peer does not speak HTTP/1.1".to_owned(),
+        Error::DecryptError => "a message of the peer cannot be decrypted".to_owned(),
+        Error::PeerSentOversizedRecord => "a message of the peer is too long".to_owned(),
+        // Our own text, which names the content of a file.
         Error::General(text) => text.clone(),
-        other => spelled(&format!("{other:?}")),
+        other => split_words(&format!("{other:?}")),
     }
 }
 
-/// Why a certificate is not believed.
+/// Describes why a certificate is not trusted.
 #[must_use]
 pub fn of_certificate(why: &CertificateError) -> String {
     match why {
@@ -94,14 +92,14 @@ pub fn of_certificate(why: &CertificateError) -> String {
                     .to_owned()
             }
             Some(webpki::Error::UnsupportedCertVersion) => "it is not of version 3".to_owned(),
-            Some(why) => spelled(&format!("{why:?}")),
+            Some(why) => split_words(&format!("{why:?}")),
             None => "it cannot be verified".to_owned(),
         },
-        other => spelled(&format!("{other:?}")),
+        other => split_words(&format!("{other:?}")),
     }
 }
 
-/// `error` of a handshake: rustls wraps its own errors into those of the system.
+/// Describes the `error` of a handshake: rustls wraps its errors in I/O errors.
 #[must_use]
 pub fn of_handshake(error: &std::io::Error) -> String {
     let tls = error
@@ -110,14 +108,15 @@ pub fn of_handshake(error: &std::io::Error) -> String {
     match tls {
         Some(error) => of_tls(error),
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "the other side closed the connection".to_owned()
+            "the peer closed the connection".to_owned()
         }
         None => error.to_string(),
     }
 }
 
-/// The name of a variant as words: `NoCipherSuitesInCommon` becomes `no cipher suites in common`.
-fn spelled(variant: &str) -> String {
+/// Splits the name of a variant into words: `NoCipherSuitesInCommon` becomes `no cipher suites in
+/// common`.
+fn split_words(variant: &str) -> String {
     let name = variant.split(|c: char| !c.is_ascii_alphanumeric()).next();
     let mut words = String::new();
     let mut previous = 'A';
@@ -131,7 +130,7 @@ fn spelled(variant: &str) -> String {
     words
 }
 
-/// `DnsName("a.example")`, as webpki shows a name, without what stands around it.
+/// Strips webpki's decoration of a name: `DnsName("a.example")` becomes `a.example`.
 fn plain_name(shown: &str) -> &str {
     shown
         .split_once('(')
@@ -142,7 +141,7 @@ fn plain_name(shown: &str) -> &str {
 fn moment(seconds: u64) -> String {
     let at = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds));
     match at {
-        // The formatter knows the years up to 9999.
+        // The formatter supports years up to 9999.
         Some(at) if seconds < 253_402_300_800 => humantime::format_rfc3339_seconds(at).to_string(),
         _ => "a time after the year 9999".to_owned(),
     }
@@ -163,19 +162,19 @@ mod tests {
         for (error, words) in [
             (
                 Error::AlertReceived(AlertDescription::HandshakeFailure),
-                "the other side ended it: handshake failure",
+                "the peer ended it: handshake failure",
             ),
             (
                 Error::AlertReceived(AlertDescription::UnknownCA),
-                "the other side ended it: unknown ca",
+                "the peer ended it: unknown ca",
             ),
             (
                 Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
-                "both sides have nothing in common: no cipher suites in common",
+                "there is no common choice: no cipher suites in common",
             ),
             (
                 Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests),
-                "the other side broke the protocol: too many key update requests",
+                "the peer violated the protocol: too many key update requests",
             ),
             (
                 certificate(CertificateError::ExpiredContext {

@@ -1,4 +1,4 @@
-//! The control plane's side: collects what the workers counted, and writes it to the store.
+//! Control-plane side: collects the workers' counts and writes them to the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,43 +9,44 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::keys::KeyUsage;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
 use crate::usage::meter::UsageSender;
 
-/// From one write to the next. With the meters' quarter of a second and the write itself that stays below a second.
-const WRITE_EVERY: Duration = Duration::from_millis(500);
-/// From a write that failed to the next one.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Rows of one transaction: other writers wait for no more than these.
-const ROWS_AT_ONCE: usize = 2_000;
-/// Most pairs of key and hour that wait for a store that is away, some 100 MB.
-const MOST_PENDING: usize = 1_000_000;
-/// How long the ledger waits for the last counts of the workers, and how long for their being written.
-const LAST_COUNTS: Duration = Duration::from_secs(3);
+/// Interval between writes. With the meters' quarter of a second and the write itself, the delay
+/// stays below a second.
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay after a failed write.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Rows per transaction, which bounds the waiting time of other writers.
+const ROWS_PER_TRANSACTION: usize = 2_000;
+/// Maximum of pairs of key and hour that wait for an unreachable store, about 100 MB.
+const MAX_PENDING: usize = 1_000_000;
+/// Timeout for the workers' last counts, and again for writing them.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 const LAST_WRITE: Duration = Duration::from_secs(6);
 
 /// Collects usage and writes it to the store.
 ///
-/// A batch that the store did not take, or of which it did not say so, is sent again as it was and under its number, before
-/// any other: so it is counted once.
+/// A batch that the store refused or did not confirm is sent again, unchanged, under its number and
+/// before any other: so it is counted once.
 #[derive(Debug)]
 pub struct Ledger {
     pages: UnboundedReceiver<UsagePage>,
     pending: UsagePage,
-    most_pending: usize,
+    max_pending: usize,
     status: Arc<LedgerStatus>,
     failing: bool,
-    /// Which run of a gateway this is; made when it writes first.
+    /// Id of this run of the gateway, made at the first write.
     writer: Option<String>,
-    /// Batches that were made up so far.
+    /// Number of batches so far.
     batches: i64,
-    /// The batch that was not taken yet.
+    /// Batch not yet confirmed.
     unsent: Vec<KeyUsage>,
 }
 
-/// How the ledger is doing. Written by it, read from anywhere without a lock.
+/// State of the ledger, written by it and readable anywhere without a lock.
 #[derive(Debug, Default)]
 pub struct LedgerStatus {
     pending: AtomicU64,
@@ -60,13 +61,13 @@ impl LedgerStatus {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Writes that failed.
+    /// Number of failed writes.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Requests whose usage was dropped, because too much was waiting already.
+    /// Requests whose usage was dropped because too much was waiting.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -74,7 +75,7 @@ impl LedgerStatus {
 }
 
 impl Ledger {
-    /// An empty ledger, and where meters hand over to.
+    /// Creates an empty ledger and the sender for its meters.
     #[must_use]
     pub fn new() -> (UsageSender, Self) {
         let (sender, pages) = unbounded_channel();
@@ -82,7 +83,7 @@ impl Ledger {
         let ledger = Self {
             pages,
             pending,
-            most_pending: MOST_PENDING,
+            max_pending: MAX_PENDING,
             status,
             failing: false,
             writer: None,
@@ -92,18 +93,19 @@ impl Ledger {
         (UsageSender(sender), ledger)
     }
 
-    /// How it is doing.
+    /// State of the ledger.
     #[must_use]
     pub fn status(&self) -> Arc<LedgerStatus> {
         Arc::clone(&self.status)
     }
 
-    /// Writes to `store`, once it is open, until `stopped` changes, and then what is left once every meter is gone.
+    /// Writes to `store`, once open, until `stopped` changes; then writes the rest once every meter
+    /// is dropped.
     pub async fn keep(mut self, store: StoreHandle, mut stopped: watch::Receiver<()>) {
-        // What was being written when it panicked is lost; what comes after is not.
-        while let Err(panicked) = caught(self.attend(&store, &mut stopped)).await {
-            log::error!("writing usage ended in {panicked}, and is taken up again");
-            sleep(RETRY_AFTER).await;
+        // A panic loses the batch being written and nothing that follows.
+        while let Err(panicked) = catch_panic(self.attend(&store, &mut stopped)).await {
+            log::error!("writing usage ended in {panicked} and restarts");
+            sleep(RETRY_DELAY).await;
         }
         self.finish(store.get()).await;
     }
@@ -122,7 +124,7 @@ impl Ledger {
                         Some(store) => self.write(store).await,
                         None => false,
                     };
-                    next_write = if written { begun + WRITE_EVERY } else { Instant::now() + RETRY_AFTER };
+                    next_write = if written { begun + WRITE_INTERVAL } else { Instant::now() + RETRY_DELAY };
                 }
                 _ = stopped.changed() => return,
             }
@@ -130,7 +132,7 @@ impl Ledger {
     }
 
     async fn finish(mut self, store: Option<&Store>) {
-        let deadline = Instant::now() + LAST_COUNTS;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         while let Ok(Some(page)) = timeout_at(deadline, self.pages.recv()).await {
             self.collect(page);
         }
@@ -148,11 +150,11 @@ impl Ledger {
 
     fn collect(&mut self, page: UsagePage) {
         page.into_iter().for_each(|row| self.add(&row));
-        self.tell_pending(0);
+        self.publish_pending(0);
     }
 
     fn add(&mut self, row: &KeyUsage) {
-        if self.pending.len() < self.most_pending || self.pending.has(row.key, row.hour) {
+        if self.pending.len() < self.max_pending || self.pending.has(row.key, row.hour) {
             self.pending.add(row);
         } else if self
             .status
@@ -161,20 +163,21 @@ impl Ledger {
             == 0
         {
             log::error!(
-                "usage is being lost: {} pairs of key and hour are waiting for the store",
-                self.most_pending
+                "dropping usage: {} pairs of key and hour are waiting for the store",
+                self.max_pending
             );
         }
     }
 
-    /// Writes all that is pending; whether the store took it. What it did not take is pending again.
+    /// Writes all pending usage and returns whether the store took it. Usage that it refused is
+    /// pending again.
     async fn write(&mut self, store: &Store) -> bool {
         if let Err(error) = self.write_all(store).await {
-            self.tell_pending(0);
-            self.tell_failing(&error);
+            self.publish_pending(0);
+            self.report_failure(&error);
             return false;
         }
-        self.tell_pending(0);
+        self.publish_pending(0);
         if std::mem::take(&mut self.failing) {
             log::info!("usage is written to the store again");
         }
@@ -189,11 +192,13 @@ impl Ledger {
                 .insert(GatewayId::generate()?.to_string())
                 .clone(),
         };
-        // Whatever is unsent has the number of the last batch.
+        // The unsent batch has the last number.
         self.write_batch(store, &writer, 0).await?;
         let rows = std::mem::take(&mut self.pending).into_sorted();
-        for (index, part) in rows.chunks(ROWS_AT_ONCE).enumerate() {
-            let left = rows.get((index + 1) * ROWS_AT_ONCE..).unwrap_or_default();
+        for (index, part) in rows.chunks(ROWS_PER_TRANSACTION).enumerate() {
+            let left = rows
+                .get((index + 1) * ROWS_PER_TRANSACTION..)
+                .unwrap_or_default();
             self.batches += 1;
             self.unsent = part.to_vec();
             if let Err(error) = self.write_batch(store, &writer, left.len()).await {
@@ -204,7 +209,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Goes on collecting meanwhile: the store may keep us waiting for as long as it likes, and pages must not pile up.
+    /// Collects while it writes: the store may be slow, and pages must not pile up.
     async fn write_batch(
         &mut self,
         store: &Store,
@@ -229,7 +234,7 @@ impl Ledger {
                 page = self.pages.recv(), if meters_are_there => match page {
                     Some(page) => {
                         page.into_iter().for_each(|row| self.add(&row));
-                        self.tell_pending(left);
+                        self.publish_pending(left);
                     }
                     None => meters_are_there = false,
                 },
@@ -237,17 +242,17 @@ impl Ledger {
         }
     }
 
-    fn tell_pending(&self, being_written: usize) {
+    fn publish_pending(&self, being_written: usize) {
         self.status.pending.store(
             (self.pending.len() + self.unsent.len() + being_written) as u64,
             Ordering::Relaxed,
         );
     }
 
-    fn tell_failing(&mut self, error: &StoreError) {
+    fn report_failure(&mut self, error: &StoreError) {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
-            log::warn!("usage cannot be written to the store; it adds up in memory: {error}");
+            log::warn!("cannot write usage to the store, accumulating it in memory: {error}");
         }
     }
 }
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn what_waits_for_the_store_is_bounded_and_what_is_dropped_is_counted() {
         let (_sender, mut ledger) = Ledger::new();
-        ledger.most_pending = 2;
+        ledger.max_pending = 2;
         let keys = [(); 3].map(|()| KeyId::generate().unwrap());
         let usage = |key, at| KeyUsage {
             key,
@@ -271,7 +276,7 @@ mod tests {
             },
             last_used_at: None,
         };
-        // A key goes on to be counted where it is there already.
+        // A key that is present already continues to be counted.
         for (key, at) in [
             (keys[0], 0),
             (keys[1], 0),
@@ -281,7 +286,7 @@ mod tests {
         ] {
             ledger.add(&usage(key, at));
         }
-        ledger.tell_pending(0);
+        ledger.publish_pending(0);
         let status = ledger.status();
         assert_eq!((status.pending(), status.lost()), (2, 10));
         let requests: u64 = ledger

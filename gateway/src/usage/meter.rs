@@ -1,4 +1,4 @@
-//! The worker's side: counts by key and hour in memory that no other thread sees.
+//! Worker side: counts by key and hour in memory of one thread.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -9,16 +9,16 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::keys::KeyUsage;
 use crate::usage::UsagePage;
 
-/// How often counts are handed over. With what the ledger takes, no count is in memory alone for a second.
-const HAND_OVER_EVERY: Duration = Duration::from_millis(250);
+/// Interval between hand-overs. With the ledger's interval, no count stays in memory for a second.
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Counts what one worker's requests do.
+/// Counts the requests of one worker.
 ///
-/// What was counted is handed over some times a second, and when the meter is dropped.
+/// Hands over several times a second, and when dropped.
 #[derive(Clone, Debug)]
 pub struct UsageMeter(Rc<Counted>);
 
-/// Where meters hand over to. Sending takes no lock.
+/// Channel from the meters to the ledger. Sending takes no lock.
 #[derive(Clone, Debug)]
 pub struct UsageSender(pub(super) UnboundedSender<UsagePage>);
 
@@ -29,7 +29,7 @@ struct Counted {
 }
 
 impl UsageMeter {
-    /// A meter that hands over to `ledger`. Must be made in the worker's own runtime.
+    /// Creates a meter for `ledger`. Must be called in the worker's own runtime.
     #[must_use]
     pub fn new(ledger: UsageSender) -> Self {
         let counted = Rc::new(Counted {
@@ -40,16 +40,16 @@ impl UsageMeter {
         Self(counted)
     }
 
-    /// Counts.
+    /// Adds usage.
     pub fn count(&self, more: &KeyUsage) {
         self.0.page.borrow_mut().add(more);
     }
 }
 
-/// Until the meter is gone.
+/// Hands over periodically until the meter is dropped.
 async fn hand_over_often(counted: Weak<Counted>) {
     loop {
-        actix_rt::time::sleep(HAND_OVER_EVERY).await;
+        actix_rt::time::sleep(HAND_OVER_INTERVAL).await;
         match counted.upgrade() {
             Some(counted) => counted.hand_over(),
             None => return,
@@ -61,7 +61,7 @@ impl Counted {
     fn hand_over(&self) {
         let mut page = self.page.borrow_mut();
         if !page.is_empty() {
-            // It fails once the ledger is closed, which is after the workers have been waited for.
+            // Fails once the ledger is closed, which happens after the workers have ended.
             let _ = self.ledger.0.send(page.take());
         }
     }

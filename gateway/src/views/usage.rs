@@ -49,7 +49,7 @@ pub struct TopKeyView<'u> {
     /// The key.
     #[schema(schema_with = schemas::key_id)]
     pub key: KeyId,
-    /// The name of whose it is; null when the key is gone.
+    /// The name of whose it is; null when the key no longer exists.
     #[schema(required)]
     pub consumer: Option<&'u str>,
     /// How much was done.

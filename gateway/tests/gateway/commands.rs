@@ -149,7 +149,7 @@ fn a_leaked_key_is_logged_by_the_command_too() {
         id,
         "\"acme\"",
         place,
-        "nothing was done, as its bucket says",
+        "no action, by the policy of its bucket",
     ] {
         assert!(log.contains(told), "{told} is not in {log}");
     }

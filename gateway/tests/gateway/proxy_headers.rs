@@ -179,10 +179,10 @@ fn what_can_not_be_told_to_pass_is_said_with_its_path() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     for part in [
-        "listen.trusted_proxy_headers[0] (from gateway.toml): this is written by the gateway",
-        "listen.trusted_proxy_headers[2] (from gateway.toml): this is none of the headers by which proxies speak",
+        "listen.trusted_proxy_headers[0] (from gateway.toml): this is set by the gateway",
+        "listen.trusted_proxy_headers[2] (from gateway.toml): this is not a known proxy header",
         "listen.proxy_headers_from_anyone[0] (from gateway.toml): \"cf_ray\" is no header name",
-        "listen.proxy_headers_from_anyone[1] (from gateway.toml): \"Accept\" is none of",
+        "listen.proxy_headers_from_anyone[1] (from gateway.toml): \"Accept\" is not a known proxy header",
         "listen.proxy_headers_from_anyone[3] (from gateway.toml): \"\" is no header name",
         "listen.trusted_proxy_headers (from the settings): no proxy is trusted",
         "listen.proxy_headers_from_anyone (from the settings): cf-ray is in trusted_proxy_headers too",

@@ -330,7 +330,7 @@ fn it_is_not_switched_on_without_saying_who_is_believed() {
         (
             "",
             vec![("GATEWAY__LISTEN__PROXY_PROTOCOL", "true")],
-            "listen.proxy_protocol (from GATEWAY__LISTEN__PROXY_PROTOCOL): the header is believed from",
+            "listen.proxy_protocol (from GATEWAY__LISTEN__PROXY_PROTOCOL): the header is accepted from",
         ),
         (
             "[listen]\nproxy_protocol = \"v2\"\n",

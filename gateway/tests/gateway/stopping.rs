@@ -164,7 +164,7 @@ fn a_connection_that_was_just_taken_may_still_send_its_request() {
     eventually("they are taken", || gateway.connections() >= fresh.len());
     gateway.signal("TERM");
     eventually("it takes no more", || {
-        gateway.log().contains("no more connections are taken")
+        gateway.log().contains("no more connections are accepted")
     });
     for mut connection in fresh {
         connection.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n"));

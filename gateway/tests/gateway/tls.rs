@@ -375,14 +375,16 @@ fn certificates_are_read_again_when_they_change_and_bad_ones_are_refused_once() 
         shown(&authority, process.public, "localhost") == Ok(new.der())
     });
     assert_eq!(
-        process.log().matches("is refused").count(),
+        process.log().matches("rejected a new certificate").count(),
         1,
         "{}",
         process.log()
     );
     std::fs::remove_file(process.directory.path().join("pair.crt")).unwrap();
     eventually("the loss is logged", || {
-        process.log().contains("goes on: pair.crt: cannot be read")
+        process
+            .log()
+            .contains("keeping the previous one: pair.crt: cannot be read")
     });
     assert_eq!(
         shown(&authority, process.public, "localhost"),
@@ -488,7 +490,7 @@ fn a_certificate_that_expires_while_it_is_served_is_logged_once() {
     let authority = Authority::new();
     let pair = authority.issue_for_seconds("localhost", 2);
     let process = behind_tls(&authority, "http://127.0.0.1:9", "", &[("pair", &pair)]);
-    let expired = "certificate pair.crt has expired while it was served";
+    let expired = "certificate pair.crt expired while in use";
     eventually("the expiry is logged", || process.log().contains(expired));
     assert_eq!(process.log().matches(expired).count(), 1);
 }

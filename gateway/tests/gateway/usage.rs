@@ -258,7 +258,7 @@ fn while_the_store_takes_no_writes_usage_adds_up_in_memory() {
     send(gateway.public, &key, 10);
     assert!(Scrape::of(gateway.admin).value("postern_usage_pending", &[]) >= 1.0);
     assert!(
-        gateway.log().contains("usage cannot be written"),
+        gateway.log().contains("cannot write usage"),
         "{}",
         gateway.log()
     );

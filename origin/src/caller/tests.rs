@@ -1,4 +1,4 @@
-//! What becomes of identity headers, and that none are read where the guard did not stand.
+//! Tests of the identity headers, and that none are read without the guard.
 
 use actix_web::body::to_bytes;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -75,7 +75,7 @@ fn a_request_without_identity_is_anonymous() {
     }
 }
 
-/// Proxies that ask the gateway about a request pass on what it has nothing to say about.
+/// Forward-auth proxies copy the gateway's empty headers.
 #[test]
 fn headers_that_say_nothing_count_for_none() {
     let rest = [
@@ -288,7 +288,7 @@ async fn the_proof_ends_with_its_request() {
         let proven = call_service(&app, from_the_gateway("/guarded/whoami").to_request()).await;
         assert_eq!(proven.status(), StatusCode::OK);
         drop(proven);
-        // actix takes the memory of the request before.
+        // actix reuses the memory of the request before.
         let unproven = call_service(&app, from_the_gateway("/open").to_request()).await;
         assert_eq!(unproven.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }

@@ -1,4 +1,4 @@
-//! What arrived: the request line, the headers and a digest of the body, which is read as it comes and never kept.
+//! Echoes the request line, the headers and a digest of the body, which is streamed and never kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::demo::bad_request;
 
-/// Answers once the whole body was read; a body that ends early or is malformed gets 400.
+/// Responds after the whole body; an incomplete or malformed body gets 400.
 pub(super) async fn echo(request: HttpRequest, mut body: web::Payload) -> HttpResponse {
     let mut digest = Sha256::new();
     let mut length: u64 = 0;

@@ -1,4 +1,5 @@
-//! Server-sent events: one at once, then one a second, until the client leaves or the server stops.
+//! Server-sent events: one at once, then one per second, until the client leaves or the server
+//! stops.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::watch;
 
-/// Tells endless answers that the server stops; without it each would hold the stop up until its deadline.
+/// Stop signal for endless responses; without it each would delay the stop until its deadline.
 #[derive(Clone)]
 pub(super) struct Stopping(watch::Receiver<bool>);
 
-/// The other end of [`Stopping`].
+/// Sender of [`Stopping`].
 pub(super) struct Stopper(watch::Sender<bool>);
 
 impl Stopping {
@@ -21,9 +22,9 @@ impl Stopping {
         (Stopper(sender), Self(receiver))
     }
 
-    /// Ready once the server stops, also when it already does.
+    /// Ready once the server stops, or if it has stopped already.
     pub(super) async fn stopped(&mut self) {
-        // An error means that the other end is gone, and the server with it.
+        // An error means that the sender is gone, and the server with it.
         let _ = self.0.wait_for(|stopping| *stopping).await;
     }
 }

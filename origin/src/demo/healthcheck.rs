@@ -1,4 +1,4 @@
-//! The container health check, for images without curl: asks the running backend for its health path.
+//! Container health check for images without curl: requests the health path of the running backend.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,11 +8,11 @@ use crate::demo::HEALTH_PATH;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks the backend that listens on `listen`, as `ORIGIN_LISTEN` names it. An address that stands for all (`0.0.0.0`,
-/// `[::]`) is asked on the loopback one. Each step takes at most three seconds.
+/// Checks the backend at `listen`, the value of `ORIGIN_LISTEN`. Replaces a wildcard address
+/// (`0.0.0.0`, `[::]`) by the loopback one. Each step takes at most three seconds.
 ///
 /// # Errors
-/// No connection, no answer in time, or another answer than 200.
+/// No connection, no response in time, or a status other than 200.
 pub fn healthcheck(listen: SocketAddr) -> io::Result<()> {
     let address = reachable(listen);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;

@@ -1,4 +1,4 @@
-//! Answers of any size out of one small block of memory.
+//! Responses of any size from one small block of memory.
 
 use std::convert::Infallible;
 
@@ -7,9 +7,9 @@ use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
 
-/// A multiple of [`PERIOD`], so that the pattern goes on from one block to the next.
+/// A multiple of [`PERIOD`], so that the pattern continues from block to block.
 const BLOCK_BYTES: usize = 256 * PERIOD;
-/// A prime, so that a block lost, doubled or moved breaks the pattern.
+/// A prime, so that a lost, doubled or moved block breaks the pattern.
 const PERIOD: usize = 251;
 
 /// `length` bytes with `Content-Length`; the byte at position `i` is `i` modulo 251.

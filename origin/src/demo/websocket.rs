@@ -1,4 +1,4 @@
-//! A WebSocket that sends every frame back, for trying upgrades through the gateway.
+//! A WebSocket that echoes every frame, for trying upgrades through the gateway.
 
 use actix_codec::{Decoder, Encoder};
 use actix_http::Response;
@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::demo::events::Stopping;
 
-/// Largest frame that is echoed; one beyond it ends the connection with 1002.
+/// Maximum frame that is echoed; a larger one ends the connection with 1002.
 const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
 struct Socket {
@@ -21,7 +21,8 @@ struct Socket {
     closed: bool,
 }
 
-/// Frames of up to [`MAX_FRAME_BYTES`] come back as they are; pings get their pong, and a stop of the server closes with 1001.
+/// Echoes frames of up to [`MAX_FRAME_BYTES`], answers pings, and closes with 1001 when the server
+/// stops.
 pub(super) async fn echo(
     request: HttpRequest,
     received: web::Payload,
@@ -57,7 +58,7 @@ async fn next(mut socket: Socket) -> Option<(Result<Bytes, actix_web::Error>, So
 }
 
 impl Socket {
-    /// What answers the next frame, or nothing when the client is gone.
+    /// Returns the response to the next frame; `None` once the client is gone.
     async fn reply(&mut self) -> Option<Message> {
         loop {
             match self.codec.decode(&mut self.unread) {

@@ -1,4 +1,5 @@
-//! What the vectors over real sockets cannot see: the setup from the environment, and what reaches a handler.
+//! Cases that the vectors over real sockets cannot cover: the setup from the environment, and the
+//! request that a handler sees.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use super::*;
 const GOOD: &str = "current-9f2c51d07be84a63";
 const OTHER: &str = "previous-1d07be84a639f2c5";
 
-/// How many secrets the guard accepts, or why there is no guard.
+/// Which secrets the guard accepts, or why there is no guard.
 fn set_up(variables: &[(&str, &str)]) -> Result<[bool; 2], String> {
     RequireSharedSecret::from_sources(
         |name| {
@@ -123,7 +124,7 @@ fn debug_shows_no_secret() {
     assert!(!format!("{:?}", guard()).contains("9f2c51"));
 }
 
-/// The names of the privileged headers that a handler finds.
+/// Privileged header names that a handler finds.
 async fn privileged_names(request: HttpRequest) -> HttpResponse {
     let mut names: Vec<_> = request
         .headers()
@@ -178,7 +179,7 @@ async fn a_refusal_is_an_answer_and_reaches_no_handler() {
             .wrap(guard()),
     )
     .await;
-    // `call_service` stops the test on an `Err`.
+    // `call_service` panics on an `Err`.
     let response = call_service(
         &app,
         TestRequest::post().uri("/any?key=hidden").to_request(),

@@ -1,4 +1,4 @@
-//! The real binary on a free port, and requests whose every byte the test chooses.
+//! The real binary on a free port, with requests under full control of the test.
 #![allow(dead_code, reason = "each test crate needs another part")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Far longer than anything takes, so that only a hang reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The command with nothing of the tests' own environment.
+/// Command without the environment of the tests.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
     command
@@ -22,7 +22,7 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// A running origin, killed when dropped.
+/// Running origin, killed when dropped.
 pub(crate) struct OriginProcess {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) struct OriginProcess {
     lines: Receiver<String>,
 }
 
-/// An answer, read to the end of the connection.
+/// Response, read to the end of the connection.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -39,12 +39,12 @@ pub(crate) struct Answer {
 }
 
 impl OriginProcess {
-    /// Starts it on a free port and waits until it says where it listens.
+    /// Starts the binary on a free port and waits for its listening line.
     pub(crate) fn start<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self::start_as(command(), environment)
     }
 
-    /// Starts another program that listens as it does, and says so in the same way.
+    /// Starts another program that listens and logs in the same way.
     pub(crate) fn start_as<'a>(
         mut command: Command,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -87,7 +87,7 @@ impl OriginProcess {
         self.child.id()
     }
 
-    /// A connection on which no read or write waits forever.
+    /// Opens a connection with read and write timeouts.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -95,12 +95,13 @@ impl OriginProcess {
         stream
     }
 
-    /// `GET path` with these header lines, byte for byte.
+    /// Sends `GET path` with these header lines, byte for byte.
     pub(crate) fn get(&self, path: &str, lines: &[(&[u8], &[u8])]) -> Answer {
         self.send("GET", path, lines, b"")
     }
 
-    /// `GET path` that asks to leave HTTP for `protocol`, and its answer up to the end of its body.
+    /// Sends `GET path` with an upgrade to `protocol` and returns the response up to the end of its
+    /// body.
     pub(crate) fn upgrade(&self, path: &str, protocol: &str, lines: &[(&[u8], &[u8])]) -> Answer {
         let mut all: Vec<(&[u8], &[u8])> = vec![
             (b"upgrade", protocol.as_bytes()),
@@ -128,7 +129,7 @@ impl OriginProcess {
         Answer { body, ..answer }
     }
 
-    /// Any request. The body follows the head as it is, framed by what `lines` say.
+    /// Sends any request. The body follows the head as it is; `lines` frame it.
     pub(crate) fn send(
         &self,
         method: &str,
@@ -141,7 +142,7 @@ impl OriginProcess {
             .write_all(&head(method, path, lines, "close"))
             .unwrap();
         match stream.write_all(body) {
-            // A refusal comes before the body was read.
+            // A refusal precedes the body.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -152,7 +153,7 @@ impl OriginProcess {
         read_answer(&mut stream)
     }
 
-    /// Waits for a line of the log that holds `text`.
+    /// Waits for a log line with `text`.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
         while !self.log.iter().any(|line| line.contains(text)) {
             self.log.push(
@@ -175,7 +176,7 @@ impl OriginProcess {
         assert!(sent.success());
     }
 
-    /// Waits for its end; how it ended, and all that it logged.
+    /// Waits for the exit and returns its status with the whole log.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let by = Instant::now() + DEADLINE;
         loop {
@@ -192,7 +193,6 @@ impl OriginProcess {
         (self.child.wait().unwrap(), self.log.join("\n"))
     }
 
-    /// The most memory that it ever held, in bytes.
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
@@ -205,14 +205,14 @@ impl OriginProcess {
 
 impl Drop for OriginProcess {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only after the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Answer {
-    /// The value of a header that came exactly once.
+    /// Value of a header that appears exactly once.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self
             .headers
@@ -245,11 +245,11 @@ pub(crate) fn head(
     head
 }
 
-/// Reads to the end of the connection. Bodies are expected plain, not chunked.
+/// Reads to the end of the connection. Expects a body without chunked coding.
 pub(crate) fn read_answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        // What the origin did not read it answers with a reset, after its answer.
+        // The origin resets a connection with unread data, after its response.
         Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => {}
         read => drop(read.unwrap()),
     }

@@ -1,4 +1,4 @@
-//! The body of a request of HTTP/2. The client's window opens as far as the origin has taken what came.
+//! Body of an HTTP/2 request. The client's window reopens as the origin takes the bytes.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,18 +12,18 @@ use h2::RecvStream;
 use crate::front::client_stream::{ClientControl, ClientFault, Pace};
 use crate::wire::alarm::{OutOfPace, PaceMeter};
 
-/// A body as it arrives.
+/// Body as it arrives.
 pub(super) struct Body {
     stream: RecvStream,
     control: Rc<ClientControl>,
     pace: Pace,
     meter: PaceMeter,
-    /// Bytes that were given on and that the window does not have back.
+    /// Bytes passed on but not yet returned to the window.
     given: usize,
 }
 
 impl Body {
-    /// Reads `stream` at `pace` or faster.
+    /// Reads `stream`, which must arrive at least at the rate `pace`.
     pub(super) fn new(stream: RecvStream, control: Rc<ClientControl>, pace: Pace) -> Self {
         Self {
             stream,
@@ -40,7 +40,7 @@ impl Stream for Body {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        // Whoever asks for more has taken what there was.
+        // A poll for more means that the last chunk was taken.
         let given = std::mem::take(&mut this.given);
         if given > 0 && this.stream.flow_control().release_capacity(given).is_err() {
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));

@@ -1,7 +1,9 @@
-//! Counts the frames that a client sends, as they pass: those that move nothing must stay in proportion to what is moved.
+//! Frame accounting per connection: frames that carry no content must stay in proportion to the
+//! content.
 //!
-//! `h2` limits resets and header lists. It answers every PING and SETTINGS, and takes empty DATA, PRIORITY and WINDOW_UPDATE
-//! without end; each costs this side more than the client (CVE-2019-9512 to CVE-2019-9518).
+//! `h2` limits resets and header lists. It answers every PING and SETTINGS, and accepts empty DATA,
+//! PRIORITY and WINDOW_UPDATE without limit; each costs this side more than the client
+//! (CVE-2019-9512 to CVE-2019-9518).
 
 use std::cell::Cell;
 use std::io;
@@ -14,14 +16,14 @@ use tokio::time::Instant;
 
 use crate::front::http2::PREFACE;
 
-/// Bytes of a frame's header (RFC 9113, section 4.1).
+/// Length of a frame header (RFC 9113, section 4.1).
 const HEADER_BYTES: usize = 9;
-/// Frames beyond what is earned.
-const MOST_OWED: u32 = 1_000;
-/// Bytes that earn a frame, in either direction: a WINDOW_UPDATE stands for far more.
-const BYTES_A_FRAME: usize = 512;
-/// Frames that a second earns.
-const FRAMES_A_SECOND: u32 = 20;
+/// Maximum of frames beyond the earned ones.
+const MAX_OWED: u32 = 1_000;
+/// Bytes, in either direction, that earn a frame; a WINDOW_UPDATE usually stands for far more.
+const BYTES_PER_FRAME: usize = 512;
+/// Frames earned per second.
+const FRAMES_PER_SECOND: u32 = 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -34,16 +36,17 @@ const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// What ends a connection for its frames.
+/// Frame fault that ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FrameFault {
-    /// There are more of them than what they move.
+    /// More frames than their content justifies.
     Flood,
-    /// A frame of a fixed size has another one (RFC 9113, section 4.2); `h2` would call it a protocol error.
+    /// Wrong length of a fixed-size frame (RFC 9113, section 4.2); `h2` would report a protocol
+    /// error.
     Size,
 }
 
-/// What the frames of a connection amount to.
+/// Frame accounting of a connection.
 #[derive(Debug)]
 pub(super) struct Meter {
     owed: Cell<u32>,
@@ -66,17 +69,17 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// What is wrong with the frames. Nothing is read from then on.
+    /// Fault in the frames, after which nothing more is read.
     pub(super) fn fault(&self) -> Option<FrameFault> {
         self.fault.get()
     }
 
-    /// Whether a list of header fields has begun and not ended.
+    /// Whether a header list has begun and not ended.
     pub(super) fn is_within_head(&self) -> bool {
         self.is_within_head.get()
     }
 
-    /// Lets the connection be read to its end.
+    /// Allows reading the connection to its end despite the fault.
     pub(super) fn forgive(&self) {
         self.fault.set(None);
         self.owed.set(0);
@@ -92,7 +95,7 @@ impl Meter {
         if !has_right_size(kind, flags, length) {
             self.fault.set(Some(FrameFault::Size));
         }
-        // A request earns itself by its answer; what continues a list earns nothing.
+        // A request is paid for by its response; CONTINUATION earns nothing.
         let is_free = (kind == DATA && length > 0) || kind == HEADERS;
         if !is_free {
             self.owe();
@@ -101,7 +104,7 @@ impl Meter {
 
     fn owe(&self) {
         let mut owed = self.owed.get().saturating_add(1);
-        if owed > MOST_OWED {
+        if owed > MAX_OWED {
             let now = Instant::now();
             let seconds = now
                 .saturating_duration_since(self.earned_at.get())
@@ -109,24 +112,24 @@ impl Meter {
             self.earned_at.set(now);
             let earned = u32::try_from(seconds)
                 .unwrap_or(u32::MAX)
-                .saturating_mul(FRAMES_A_SECOND);
+                .saturating_mul(FRAMES_PER_SECOND);
             owed = owed.saturating_sub(earned);
         }
         self.owed.set(owed);
-        if owed > MOST_OWED {
+        if owed > MAX_OWED {
             self.fault.set(Some(FrameFault::Flood));
         }
     }
 
     fn earn(&self, bytes: usize) {
         let bytes = self.unearned_bytes.get().saturating_add(bytes);
-        self.unearned_bytes.set(bytes % BYTES_A_FRAME);
-        let frames = u32::try_from(bytes / BYTES_A_FRAME).unwrap_or(u32::MAX);
+        self.unearned_bytes.set(bytes % BYTES_PER_FRAME);
+        let frames = u32::try_from(bytes / BYTES_PER_FRAME).unwrap_or(u32::MAX);
         self.owed.set(self.owed.get().saturating_sub(frames));
     }
 }
 
-/// Whether a frame has the size that all of its kind have.
+/// Whether a frame has the fixed length of its type.
 fn has_right_size(kind: u8, flags: u8, length: usize) -> bool {
     match kind {
         SETTINGS if flags & ACK != 0 => length == 0,
@@ -137,12 +140,12 @@ fn has_right_size(kind: u8, flags: u8, length: usize) -> bool {
     }
 }
 
-/// Where the reading stands.
+/// Parser position.
 #[derive(Debug)]
 struct Scan {
     header: [u8; HEADER_BYTES],
     filled: usize,
-    /// Bytes until the next frame's header.
+    /// Bytes until the next frame header.
     skip: usize,
     is_data: bool,
 }
@@ -179,7 +182,7 @@ impl Scan {
     }
 }
 
-/// A connection whose frames are counted as they are read.
+/// Connection whose frames are counted as they are read.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     io: S,
@@ -213,7 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             this.scan.read(fresh, &this.meter);
         }
         if this.meter.fault.get().is_some() {
-            // The driver looks at the meter after each reading, in the same task.
+            // The driver checks the meter after each read, in the same task.
             buf.set_filled(start);
             return Poll::Pending;
         }
@@ -287,7 +290,7 @@ mod tests {
 
     #[test]
     fn frames_that_move_nothing_are_a_flood_and_those_that_do_are_none() {
-        let most = MOST_OWED as usize;
+        let most = MAX_OWED as usize;
         for (what, bytes, is_flood) in [
             ("pings", frame(6, 0, 8).repeat(most + 1), true),
             (

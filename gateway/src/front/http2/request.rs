@@ -1,4 +1,5 @@
-//! A request of HTTP/2 in the form that the pipeline takes: origin-form target and `Host`, as in HTTP/1.1 (RFC 9113, section 8.3.1).
+//! Converts an HTTP/2 request to the form that the pipeline takes: origin-form target and `Host`,
+//! as in HTTP/1.1 (RFC 9113, section 8.3.1).
 
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{Method, Request, Uri, Version};
@@ -6,13 +7,13 @@ use http_1::request::Parts;
 
 use crate::front::client_stream::{ClientFault, ClientLimits};
 
-/// What a field counts beside its name and value (RFC 9113, section 6.5.2).
+/// Accounting overhead of a field beside its name and value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
-/// Reads the head of a request. The body is the caller's to add.
+/// Reads the head of a request. The caller adds the body.
 ///
 /// # Errors
-/// What is wrong with it; the stream is to be answered so.
+/// The fault, which the stream's response reports.
 pub(super) fn read(parts: &Parts, limits: &ClientLimits) -> Result<Request, ClientFault> {
     let mut request = Request::new();
     let head = request.head_mut();
@@ -42,7 +43,7 @@ pub(super) fn read(parts: &Parts, limits: &ClientLimits) -> Result<Request, Clie
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| ClientFault::BadField)?;
         head.headers.append(name, value);
     }
-    // Its crumbs are one field to whoever does not speak HTTP/2 (RFC 9113, section 8.2.3).
+    // Cookie crumbs are joined into one field for HTTP/1.1 (RFC 9113, section 8.2.3).
     if !cookies.is_empty() {
         let cookie = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
             .map_err(|_| ClientFault::BadField)?;
@@ -52,7 +53,7 @@ pub(super) fn read(parts: &Parts, limits: &ClientLimits) -> Result<Request, Clie
     Ok(request)
 }
 
-/// The path and query; of CONNECT, which the pipeline refuses, the authority.
+/// Path and query; the authority for CONNECT, which the pipeline refuses.
 fn target(parts: &Parts) -> Result<Uri, ClientFault> {
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(ClientFault::BadTarget);
@@ -65,7 +66,7 @@ fn target(parts: &Parts) -> Result<Uri, ClientFault> {
     Uri::try_from(text).map_err(|_| ClientFault::BadTarget)
 }
 
-/// Makes `:authority` the `Host`; where both are there they have to agree.
+/// Turns `:authority` into `Host`; if both are present they must agree.
 fn name_host(parts: &Parts, request: &mut Request) -> Result<(), ClientFault> {
     let headers = request.headers_mut();
     let mut hosts = headers.get_all(header::HOST);

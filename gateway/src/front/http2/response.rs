@@ -1,4 +1,4 @@
-//! The head of a response of HTTP/2.
+//! Head of an HTTP/2 response.
 
 use std::cell::RefCell;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use actix_http::body::BodySize;
 use actix_http::header::{self, HeaderName, HttpDate};
 use http_1::HeaderValue;
 
-/// Fields that speak of an HTTP/1.1 connection (RFC 9113, section 8.2.2).
+/// Connection-specific fields (RFC 9113, section 8.2.2).
 const OF_CONNECTIONS: [HeaderName; 4] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -16,7 +16,7 @@ const OF_CONNECTIONS: [HeaderName; 4] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// The head for `h2`. `Content-Length` says what `size` does, where no field says it.
+/// Builds the head for `h2`. Sets `Content-Length` from `size` if no field does.
 pub(super) fn head(from: &ResponseHead, size: BodySize) -> http_1::Response<()> {
     let mut response = http_1::Response::new(());
     *response.status_mut() = http_1::StatusCode::from_u16(from.status.as_u16())
@@ -26,7 +26,7 @@ pub(super) fn head(from: &ResponseHead, size: BodySize) -> http_1::Response<()> 
         if OF_CONNECTIONS.contains(name) || name.as_str() == "proxy-connection" {
             continue;
         }
-        // Both are of the same grammar: none is left out.
+        // Both libraries have the same grammar, so none is lost.
         if let (Ok(name), Ok(value)) = (
             http_1::HeaderName::from_bytes(name.as_str().as_bytes()),
             HeaderValue::from_bytes(value.as_bytes()),
@@ -45,12 +45,12 @@ pub(super) fn head(from: &ResponseHead, size: BodySize) -> http_1::Response<()> 
     response
 }
 
-/// Whether a response of this status has content, or a length of it (RFC 9110, section 8.6).
+/// Whether a response of this status has content or a content length (RFC 9110, section 8.6).
 fn has_content(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// The date of now, made once a second.
+/// Current `Date`, formatted once per second.
 fn date() -> HeaderValue {
     thread_local! {
         static LATEST: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((0, None)) };

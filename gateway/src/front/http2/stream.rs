@@ -1,4 +1,4 @@
-//! One stream: a request, the pipeline, a response.
+//! One HTTP/2 stream: a request, the pipeline, a response.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,17 +17,17 @@ use crate::front::http2::body::Body;
 use crate::front::http2::{request, response};
 use crate::wire::alarm::PaceMeter;
 
-/// Why a response did not come to its end.
+/// Why a response is incomplete.
 enum Broken {
     /// The client reset the stream, or the connection is gone.
     Left,
-    /// The client does not take the response.
+    /// The client stopped reading the response.
     Stalled,
-    /// The response's body broke off.
+    /// The response body broke off.
     Body,
 }
 
-/// Answers the request of a stream. A client that resets the stream ends it.
+/// Serves the request of a stream. A reset by the client ends it.
 pub(super) async fn serve<H: Handler>(
     handler: Rc<H>,
     control: Rc<ClientControl>,
@@ -92,7 +92,7 @@ fn with_body(
     request
 }
 
-/// Waits for the answer; none once the client has reset the stream.
+/// Waits for the response; `None` once the client has reset the stream.
 async fn unless_reset<T>(
     answer: impl Future<Output = T>,
     respond: &mut SendResponse<Bytes>,
@@ -134,7 +134,7 @@ async fn send<B: MessageBody>(
     }
 }
 
-/// A body on its way out.
+/// Body being sent.
 struct Outgoing<'s> {
     stream: SendStream<Bytes>,
     control: &'s ClientControl,
@@ -157,7 +157,7 @@ impl Outgoing<'_> {
                 Some(left) => Some(left.checked_sub(piece.len() as u64).ok_or(Broken::Body)?),
                 None => None,
             };
-            // The last piece ends the stream, once the body has said that it is the last.
+            // The last chunk ends the stream, once the body has confirmed that it is the last.
             let is_last = left == Some(0) && self.next(body.as_mut()).await?.is_none();
             self.send_piece(piece, is_last).await?;
             if is_last {
@@ -170,7 +170,7 @@ impl Outgoing<'_> {
         self.send_frame(Bytes::new(), true)
     }
 
-    /// The body's next piece that is not empty.
+    /// Next non-empty chunk of the body.
     async fn next<B: MessageBody>(
         &mut self,
         mut body: Pin<&mut B>,
@@ -189,7 +189,7 @@ impl Outgoing<'_> {
         .await
     }
 
-    /// Sends a piece as far as the client's window goes, and waits for more of it.
+    /// Sends a chunk as far as the client's window allows, and waits for more window.
     async fn send_piece(&mut self, mut piece: Bytes, is_last: bool) -> Result<(), Broken> {
         while !piece.is_empty() {
             self.stream.reserve_capacity(piece.len());

@@ -1,52 +1,54 @@
-//! The PROXY protocol's header of both versions, read from the bytes that a connection begins with (HAProxy's
-//! `proxy-protocol.txt`, sections 2.1 and 2.2). Pure: what has arrived so far goes in.
+//! Parser of the PROXY protocol header, versions 1 and 2 (HAProxy's `proxy-protocol.txt`, sections
+//! 2.1 and 2.2). Pure: works on the bytes received so far.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::front::proxy_protocol::ProxyHeaderFault;
 use crate::keys::address::parse_address;
 
-/// What a header of version 2 begins with.
+/// Signature of version 2.
 pub const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// What a header of version 1 begins with.
+/// Signature of version 1.
 const V1_SIGNATURE: &[u8] = b"PROXY ";
 
-/// Most bytes of a header of version 1, its line end included.
+/// Maximum bytes of a version 1 header, line end included.
 const V1_MAX_BYTES: usize = 107;
-/// Most bytes of a header of version 2; nginx has the same limit.
+/// Maximum bytes of a version 2 header; nginx has the same limit.
 pub const MAX_BYTES: usize = 4096;
 /// Bytes of version 2 before the addresses.
 const V2_FIXED_BYTES: usize = 16;
-/// The TLV with a CRC-32C of the header (section 2.2.3).
+/// TLV type of a CRC-32C of the header (section 2.2.3).
 const TLV_CRC32C: u8 = 0x03;
 
-/// Whose connection it is.
+/// Source of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announced {
-    /// The load balancer's own, such as a health check (`LOCAL`).
+pub enum Source {
+    /// The load balancer itself, for instance a health check (`LOCAL`).
     Own,
-    /// That of the client at this address.
+    /// Client at this address.
     Of(SocketAddr),
-    /// That of a client without an IP address, or one that the load balancer can say nothing of (`UNKNOWN`). It may be anyone's,
-    /// so that it must not be taken for the load balancer's.
+    /// Client without an IP address, or of unknown address (`UNKNOWN`). It may be anyone, so it
+    /// must not be taken for the load balancer.
     Unknown,
 }
 
-/// A whole header.
+/// Complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its length; what follows is what the client sent.
+    /// Length; the client's own bytes follow.
     pub bytes: usize,
-    /// What it says.
-    pub announced: Announced,
+    /// Source.
+    pub source: Source,
 }
 
-/// Reads the header that `bytes` begin with. None: it is not complete, and all of them belong to it.
+/// Parses the header at the start of `bytes`. `None` means that it is incomplete and all of them
+/// belong to it.
 ///
-/// However the same bytes arrive, the answer is the same: that to a part is none, or that to the whole.
+/// The result does not depend on how the bytes arrive: a part gives `None` or the result of the
+/// whole.
 ///
 /// # Errors
-/// There is no header, or a malformed one.
+/// Missing or malformed header.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
     if begins_alike(bytes, &V2_SIGNATURE) {
         parse_v2(bytes)
@@ -57,7 +59,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
     }
 }
 
-/// Whether a connection or a line that begins like this is announced by a header.
+/// Whether a connection or line with this start begins with a header.
 #[must_use]
 pub fn is_header(start: &[u8]) -> bool {
     start.starts_with(&V2_SIGNATURE)
@@ -66,7 +68,7 @@ pub fn is_header(start: &[u8]) -> bool {
             .any(|version_1| start.starts_with(version_1))
 }
 
-/// Whether `bytes` are the beginning of what begins with `signature`, as far as they go.
+/// Whether `bytes` agree with `signature` as far as they go.
 fn begins_alike(bytes: &[u8], signature: &[u8]) -> bool {
     bytes
         .iter()
@@ -87,17 +89,17 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
         .get(..end)
         .and_then(|line| line.strip_suffix(b"\r"))
         .ok_or(malformed("its line does not end with CRLF"))?;
-    // Whatever follows is to be passed over.
-    let announced = if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
-        Announced::Unknown
+    // The rest of such a line is ignored.
+    let source = if line == b"PROXY UNKNOWN" || line.starts_with(b"PROXY UNKNOWN ") {
+        Source::Unknown
     } else {
-        Announced::Of(source_of_v1(line).ok_or(malformed(
+        Source::Of(source_of_v1(line).ok_or(malformed(
             "its line is not `PROXY`, `TCP4` or `TCP6`, two addresses of that family and two ports",
         ))?)
     };
     Ok(Some(Header {
         bytes: end + 1,
-        announced,
+        source,
     }))
 }
 
@@ -121,7 +123,7 @@ fn source_of_v1(line: &[u8]) -> Option<SocketAddr> {
     next().is_none().then_some(SocketAddr::new(source, port))
 }
 
-/// A port in decimal, without leading zeros.
+/// Parses a decimal port without leading zeros.
 fn port(text: &str) -> Option<u16> {
     let is_canonical = text.bytes().all(|byte| byte.is_ascii_digit())
         && (text.len() == 1 || !text.starts_with('0'));
@@ -142,7 +144,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
         return Err(malformed("it is longer than 4096 bytes"));
     }
     let addresses = match (version_and_command & 0xf, family) {
-        // To be passed over, whatever it is.
+        // Ignored, whatever the addresses are.
         (0, _) | (1, 0x00) => None,
         (1, 0x11) => Some(12),
         (1, 0x21) => Some(36),
@@ -159,20 +161,20 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyHeaderFault> {
     if let Some(addresses) = addresses {
         check_tlvs(header, V2_FIXED_BYTES + addresses)?;
     }
-    let announced = match (version_and_command & 0xf, family) {
-        (0, _) => Announced::Own,
+    let source = match (version_and_command & 0xf, family) {
+        (0, _) => Source::Own,
         (_, 0x11) => of::<4>(header, 8),
         (_, 0x21) => of::<16>(header, 32),
-        _ => Announced::Unknown,
+        _ => Source::Unknown,
     };
     Ok(Some(Header {
         bytes: total,
-        announced,
+        source,
     }))
 }
 
-/// The source: an address of `N` bytes, and a port `port` bytes behind its first.
-fn of<const N: usize>(header: &[u8], port: usize) -> Announced
+/// Source: an address of `N` bytes, and a port `port` bytes after its start.
+fn of<const N: usize>(header: &[u8], port: usize) -> Source
 where
     IpAddr: From<[u8; N]>,
 {
@@ -180,15 +182,16 @@ where
     let address = addresses.first_chunk::<N>();
     let port = addresses.get(port..).and_then(<[u8]>::first_chunk::<2>);
     match (address, port) {
-        (Some(address), Some(port)) => Announced::Of(SocketAddr::new(
+        (Some(address), Some(port)) => Source::Of(SocketAddr::new(
             IpAddr::from(*address).to_canonical(),
             u16::from_be_bytes(*port),
         )),
-        _ => Announced::Unknown,
+        _ => Source::Unknown,
     }
 }
 
-/// Whether what follows the addresses is a sequence of TLVs (section 2.2), with the checksum of the header if with any.
+/// Checks that a sequence of TLVs follows the addresses (section 2.2), with the right checksum if
+/// there is one.
 fn check_tlvs(header: &[u8], start: usize) -> Result<(), ProxyHeaderFault> {
     let mut at = start;
     let mut checksum = None;
@@ -214,7 +217,7 @@ fn check_tlvs(header: &[u8], start: usize) -> Result<(), ProxyHeaderFault> {
     let Some((place, checksum)) = checksum else {
         return Ok(());
     };
-    // Its own value counts as zeros.
+    // The checksum field itself counts as zeros.
     let bytes = header.iter().enumerate().map(|(index, byte)| {
         if (place..place + 4).contains(&index) {
             0
@@ -229,7 +232,7 @@ fn check_tlvs(header: &[u8], start: usize) -> Result<(), ProxyHeaderFault> {
     }
 }
 
-/// CRC-32C (RFC 9260 appendix A). Bit by bit: few headers have one, and all are short.
+/// CRC-32C (RFC 9260, appendix A). Bit by bit: few headers have one, and all are short.
 fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     !bytes.fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

@@ -8,7 +8,7 @@ fn trusted() -> Vec<AddressRange> {
         .to_vec()
 }
 
-/// Whom the gateway takes for the client, and what the origin is told.
+/// Client address, and the chain sent to the origin.
 fn identified(peer: &str, lines: &[&[u8]]) -> (String, String) {
     let mut headers = HeaderMap::new();
     for line in lines {
@@ -199,7 +199,7 @@ fn an_element_is_an_address_or_makes_the_client_unknown() {
         let (found, chain) = identified("10.0.0.1:1", &[element.as_bytes()]);
         assert_eq!(found, "unknown", "{element:?}");
         assert_eq!(chain, "unknown, 10.0.0.1", "{element:?}");
-        // Nor is the next hop taken in its place, on either side.
+        // The next hop must not take its place, on either side.
         let among = format!("10.0.0.4, {element}, 10.0.0.3");
         let (found, chain) = identified("10.0.0.1:1", &[among.as_bytes()]);
         assert_eq!(found, "unknown", "{among:?}");

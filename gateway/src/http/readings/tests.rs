@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Every reading of a path, as text.
+/// Readings of a path, as text.
 fn readings(path: &str) -> Vec<String> {
     let mut all = Vec::new();
     let done = each_reading(path.as_bytes(), |reading| {
@@ -13,8 +13,9 @@ fn readings(path: &str) -> Vec<String> {
     all
 }
 
-/// What the handlers of Tomcat 10.1 are found by (`getServletPath` and `getPathInfo`), as the embedded one answers;
-/// `None` is a refusal. Parameters go first, then escapes are undone once, then `//` and dot segments are resolved.
+/// Paths by which Tomcat 10.1 finds a handler (`getServletPath` and `getPathInfo`), measured with
+/// the embedded server; `None` is a refusal. It strips parameters, decodes escapes once, then
+/// resolves `//` and dot segments.
 const TOMCAT: [(&str, Option<&str>); 16] = [
     ("/api/admin", Some("/api/admin")),
     ("/;/api/admin", Some("/api/admin")),
@@ -34,7 +35,7 @@ const TOMCAT: [(&str, Option<&str>); 16] = [
     ("/api%5cadmin", None),
 ];
 
-/// What the routers of Express 4 and 5 are matched with, before case is ignored: the path as it is written.
+/// Paths that the routers of Express 4 and 5 match, before case folding: the path as written.
 const EXPRESS: [(&str, &str); 6] = [
     ("/api/admin", "/api/admin"),
     ("/api/%61dmin", "/api/%61dmin"),
@@ -88,12 +89,12 @@ fn every_step_is_taken() {
         ("/a%3fb", "/a"),
         ("/a%23b", "/a"),
         ("/%25252e%25252e/a", "/../a"),
-        // Several, in the order of one origin or another.
+        // Several steps, in the order of one origin or another.
         ("/a/..;x/b", "/b"),
         ("/a/..%3bx/b", "/b"),
         ("/a/%2e%2e%5cb", "/b"),
         ("/a/%c0%ae%c0%ae%c0%afb", "/b"),
-        // Escapes of UTF-16, and characters that some take for dots, slashes and letters.
+        // UTF-16 escapes, and look-alikes of dots, slashes and letters.
         ("/%u0041%U0062", "/Ab"),
         ("/a/%u002e%u002e/b", "/b"),
         ("/a/%uff0e%uff0e%u2215b", "/b"),
@@ -136,7 +137,7 @@ fn a_plain_path_is_one_that_no_step_changes() {
     }
 }
 
-/// Paths of what steps look for, and of what they leave behind.
+/// Paths built from the input and the output of steps.
 const ODD: &str = "/(api|admin|%61dmin|a|/|//|;|;a|%3b|\\.|\\.\\.|%2e|%2E%2e|%252e|%2f|%252F|%5c|\\\\|%00|%c0%af|%c0%ae|%u002e|%u2215|%e2%80%a5|%ff|%ef%bc%8f|%20|%3f|%|%25|%2561){0,7}";
 
 proptest! {

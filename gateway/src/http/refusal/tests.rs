@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a client sees of an effect: a sentence, and a challenge.
+/// Documented form of an effect: a sentence, and a challenge.
 fn documented(effect: Effect) -> (&'static str, String) {
     match effect {
         Effect::Challenge => ("", "`Bearer realm=\"…\"`".to_owned()),
@@ -98,7 +98,7 @@ fn an_unread_body_closes_the_connection() {
     }
 }
 
-/// One of each fault.
+/// One example of each fault.
 pub(crate) fn every_fault() -> [ClientFault; ClientFault::NAMES.len()] {
     use crate::front::client_stream::ChunkFault;
     use crate::front::proxy_protocol::ProxyHeaderFault;

@@ -1,95 +1,96 @@
-//! How many requests of each key are in flight. A table of words without a lock: a key has a place in it only while a request of
-//! its is in flight, so it stays as small as the cap on requests.
+//! Requests in flight per key, in a lock-free table of words. A key occupies a slot only while it
+//! has a request in flight, so the table is bounded by the request limit.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::keys::KeyDigest;
 
-/// Places that a key may be at: those of one cache line.
-const PLACES: usize = 8;
-/// Bits of a place that count; those above tell which key it is of.
+/// Candidate slots of a key: one cache line.
+const SLOTS: usize = 8;
+/// Bits of a slot that hold the count; the higher bits hold the tag of the key.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// The requests in flight by key.
+/// Requests in flight by key.
 pub(super) struct Shares {
     lines: Box<[Line]>,
 }
 
-/// Where a request was counted.
+/// Slot that counts a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     line: usize,
-    place: usize,
+    index: usize,
 }
 
-/// A key has as many requests in flight as it may.
+/// The key has reached its share.
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// Aligned, so that a look takes one miss at most.
+/// Aligned, so that a look-up costs at most one cache miss.
 #[derive(Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; PLACES]);
+struct Line([AtomicU64; SLOTS]);
 
 impl Shares {
-    /// For so many requests at most.
+    /// Sizes the table for at most this many requests.
     pub(super) fn for_requests(most: usize) -> Self {
-        // One line for two requests: with as many keys as requests, more than eight keys meet on one line in a million.
+        // One line per two requests: with as many keys as requests, one line in a million gets more
+        // than eight keys.
         let lines = most.div_ceil(2).clamp(1, 1 << 20).next_power_of_two();
         Self {
             lines: std::iter::repeat_with(Line::default).take(lines).collect(),
         }
     }
 
-    /// Counts a request of `key`, of which at most `share` are counted. No place where too many other keys have theirs: such a
-    /// request is let in and not counted, for refusing it would be for the sake of others.
-    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Place>, Full> {
+    /// Counts a request of `key`, up to `share`. Returns no slot when other keys fill the line;
+    /// such a request is admitted uncounted, because refusing it would punish the wrong caller.
+    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Slot>, Full> {
         let bits = key.leading_bits();
         let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);
-        // Never 0, which is what a free place holds.
+        // Never 0, the value of a free slot.
         let tag = bits & !COUNT | 1 << COUNT_BITS;
-        let Some(places) = self.lines.get(line) else {
+        let Some(slots) = self.lines.get(line) else {
             return Ok(None);
         };
         loop {
             let (mut counted, mut mine, mut free) = (0, None, None);
-            for (place, word) in places.0.iter().enumerate() {
+            for (slot, word) in slots.0.iter().enumerate() {
                 let found = word.load(Ordering::Relaxed);
                 if found & COUNT == 0 {
-                    free = free.or(Some((place, found)));
+                    free = free.or(Some((slot, found)));
                 } else if found & !COUNT == tag {
-                    // Two threads may have begun at two places: both count.
+                    // Two threads may have claimed two slots at once: both count.
                     counted += found & COUNT;
-                    mine = mine.or(Some((place, found)));
+                    mine = mine.or(Some((slot, found)));
                 }
             }
             if counted >= share as u64 || counted == COUNT {
                 return Err(Full);
             }
-            let (place, found, next) = match (mine, free) {
-                (Some((place, found)), _) => (place, found, found + 1),
-                (None, Some((place, found))) => (place, found, tag | 1),
+            let (slot, found, next) = match (mine, free) {
+                (Some((slot, found)), _) => (slot, found, found + 1),
+                (None, Some((slot, found))) => (slot, found, tag | 1),
                 (None, None) => return Ok(None),
             };
-            let Some(word) = places.0.get(place) else {
+            let Some(word) = slots.0.get(slot) else {
                 return Ok(None);
             };
             let swapped =
                 word.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed);
             if swapped.is_ok() {
-                return Ok(Some(Place { line, place }));
+                return Ok(Some(Slot { line, index: slot }));
             }
         }
     }
 
-    /// That a request has ended which was counted here.
-    pub(super) fn leave(&self, place: Place) {
+    /// Releases the count of an ended request.
+    pub(super) fn leave(&self, slot: Slot) {
         let word = self
             .lines
-            .get(place.line)
-            .and_then(|line| line.0.get(place.place));
+            .get(slot.line)
+            .and_then(|line| line.0.get(slot.index));
         if let Some(word) = word {
             word.fetch_sub(1, Ordering::Relaxed);
         }
@@ -114,7 +115,7 @@ mod tests {
         KeyDigest::of(&number.to_be_bytes())
     }
 
-    /// Everything that is counted.
+    /// Sum over all slots.
     fn counted(shares: &Shares) -> u64 {
         let words = shares.lines.iter().flat_map(|line| &line.0);
         words.map(|word| word.load(Ordering::Relaxed) & COUNT).sum()
@@ -123,14 +124,14 @@ mod tests {
     #[test]
     fn as_many_keys_as_requests_are_all_counted() {
         let shares = Shares::for_requests(10_000);
-        let places: Vec<Place> = (0..10_000)
+        let slots: Vec<Slot> = (0..10_000)
             .filter_map(|number| shares.enter(&key(number), 1).unwrap())
             .collect();
-        assert!(places.len() > 9_990, "{} are counted", places.len());
-        assert_eq!(counted(&shares), places.len() as u64);
+        assert!(slots.len() > 9_990, "{} are counted", slots.len());
+        assert_eq!(counted(&shares), slots.len() as u64);
         assert!(shares.enter(&key(1), 1).is_err());
-        for place in places {
-            shares.leave(place);
+        for slot in slots {
+            shares.leave(slot);
         }
         assert_eq!(counted(&shares), 0);
         assert!(shares.enter(&key(1), 1).unwrap().is_some());
@@ -148,12 +149,12 @@ mod tests {
                     let mut held = Vec::new();
                     for round in 0..20_000 {
                         match shares.enter(&key(round % 3), SHARE) {
-                            Ok(place) => held.extend(place),
-                            Err(Full) => held.drain(..).for_each(|place| shares.leave(place)),
+                            Ok(slot) => held.extend(slot),
+                            Err(Full) => held.drain(..).for_each(|slot| shares.leave(slot)),
                         }
                         assert!(counted(&shares) <= (3 * (SHARE + THREADS)) as u64);
                     }
-                    held.drain(..).for_each(|place| shares.leave(place));
+                    held.drain(..).for_each(|slot| shares.leave(slot));
                 })
             })
             .collect();

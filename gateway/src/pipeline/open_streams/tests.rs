@@ -42,7 +42,7 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
     }
 }
 
-/// A table with `acme`, which may read and write, and its keys `mine` and `other`.
+/// A table with consumer `acme` (scopes read and write) and its keys `mine` and `other`.
 fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     let (table, acme) = (Arc::new(KeyTable::new()), consumer());
     let (mine, other) = (key_of(&acme, "mine"), key_of(&acme, "other"));
@@ -56,7 +56,7 @@ fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     (table, acme, mine)
 }
 
-/// What a request with `key` from 192.0.2.1 is let in by, on a route that demands `read`.
+/// Admission of a request with `key` from 192.0.2.1 on a route that demands `read`.
 fn admission(key: &str) -> Admission {
     let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
     let route = Route {
@@ -83,9 +83,9 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
     let waker = |number: usize| Waker::from(Arc::clone(&wakers[number]));
     let entered = ["mine", "other", "mine"].into_iter().enumerate();
     let entered: Vec<OpenStream> = entered
-        .map(|(number, key)| streams.enter(admission(key), streams.looks(), waker(number)))
+        .map(|(number, key)| streams.enter(admission(key), streams.generation(), waker(number)))
         .collect();
-    streams.look();
+    streams.sweep();
     assert_eq!(entered[0].withdrawn(&waker(0)), None);
     table
         .apply(Change::Key(KeyEntry {
@@ -93,7 +93,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
             ..mine
         }))
         .unwrap();
-    streams.look();
+    streams.sweep();
     let ended: Vec<_> = entered
         .iter()
         .enumerate()
@@ -196,9 +196,13 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
     for (number, (change, ended)) in cases.into_iter().enumerate() {
         let (table, acme, mine) = table();
         let streams = Rc::new(OpenStreams::new(Arc::clone(&table)));
-        let open = streams.enter(admission("mine"), streams.looks(), Waker::noop().clone());
+        let open = streams.enter(
+            admission("mine"),
+            streams.generation(),
+            Waker::noop().clone(),
+        );
         table.apply(change(&acme, &mine)).unwrap();
-        streams.look();
+        streams.sweep();
         assert_eq!(open.withdrawn(Waker::noop()), ended, "{number}");
         let Admission {
             key,
@@ -216,14 +220,14 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
 fn what_changed_before_a_request_is_entered_is_noticed_at_once() {
     let (table, _, mine) = table();
     let streams = Rc::new(OpenStreams::new(Arc::clone(&table)));
-    let since = streams.looks();
+    let since = streams.generation();
     table
         .apply(Change::Key(KeyEntry {
             state: KeyState::Revoked,
             ..mine
         }))
         .unwrap();
-    streams.look();
+    streams.sweep();
     let entered = streams.enter(admission("mine"), since, Waker::noop().clone());
     assert_eq!(entered.withdrawn(Waker::noop()), Some(Denial::Revoked));
 }
@@ -232,13 +236,14 @@ fn what_changed_before_a_request_is_entered_is_noticed_at_once() {
 fn a_place_is_used_again() {
     let (table, ..) = table();
     let streams = Rc::new(OpenStreams::new(table));
-    let enter = |key: &str| streams.enter(admission(key), streams.looks(), Waker::noop().clone());
+    let enter =
+        |key: &str| streams.enter(admission(key), streams.generation(), Waker::noop().clone());
     for _ in 0..100 {
         let (first, second) = (enter("mine"), enter("other"));
         drop(first);
         drop(second);
     }
-    assert_eq!(streams.places.borrow().places.len(), 2);
-    streams.look();
+    assert_eq!(streams.slots.borrow().entries.len(), 2);
+    streams.sweep();
     assert_eq!(enter("mine").withdrawn(Waker::noop()), None);
 }

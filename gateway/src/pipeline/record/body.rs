@@ -1,4 +1,4 @@
-//! The end of every request that has an answer: the response, with a body that is followed to its last byte.
+//! The end of every answered request: a response body that is followed to its last byte.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,18 +10,19 @@ use pin_project_lite::pin_project;
 
 use crate::auth::demand::Denial;
 use crate::http::refusal::Refusal;
-use crate::panics::caught_in;
+use crate::panics::catch_panic_sync;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
 use crate::telemetry::access_log::Ending;
 
-/// How often a body that is there at once is asked for more: for its one piece, and for its end. Those are over before it pays
-/// to look after their keys.
+/// Polls of a body that is available at once: one for its chunk, one for its end. A watch of the
+/// key does not pay off for it.
 const SHORT_BODY_POLLS: u32 = 2;
 
 impl Exchange {
-    /// Answers in the origin's place. A body of `size` that was not read to its end closes the connection.
+    /// Builds the refusal. A request body of `size` that was not read to its end closes the
+    /// connection.
     pub fn refuse(
         mut self: Box<Self>,
         refused: Refused,
@@ -51,7 +52,7 @@ impl Exchange {
         self.status = response.status().as_u16();
         self.stream = self.tally.stream(response.head());
         response.map_body(|_, body| {
-            // What has no bytes has ended before it begins: nothing asks for its end.
+            // An empty body ends now: nothing polls it.
             if matches!(body.size(), BodySize::None | BodySize::Sized(0))
                 || self.arrival.method == Method::HEAD
             {
@@ -65,7 +66,7 @@ impl Exchange {
         })
     }
 
-    /// Ends the response, because the caller may not go on.
+    /// Ends the response because the admission of the caller was withdrawn.
     fn end_as(&mut self, denial: Denial) -> BoxError {
         self.ending = Ending::KeyEnded;
         let cause = denial.to_string();
@@ -73,10 +74,10 @@ impl Exchange {
         cause.into()
     }
 
-    /// Notes that the answer did not come to its end, and no client is to blame.
-    fn broke_off(&mut self, broken: BrokenAnswer) {
+    /// Records a truncated response that the client did not cause.
+    fn record_truncation(&mut self, broken: BrokenAnswer) {
         log::warn!(
-            "request {} for {:?}: the answer broke off: {}",
+            "request {} for {:?}: the response broke off: {}",
             self.request_id().as_str(),
             self.path().in_log(),
             broken.cause
@@ -91,7 +92,7 @@ impl Exchange {
 }
 
 pin_project! {
-    /// A response body that notes its bytes and its end.
+    /// Response body that records its bytes and its end.
     pub struct RecordedBody {
         #[pin]
         body: EitherBody<OriginBody, BoxBody>,
@@ -101,8 +102,8 @@ pin_project! {
 }
 
 impl RecordedBody {
-    /// The answer in place of this one, which broke off before a byte of it went out; none where what there is of it is to go
-    /// out.
+    /// Returns the refusal to send instead of a response that failed before its first byte; `None`
+    /// when the partial response is to be sent.
     pub(in crate::pipeline) fn refuse_instead(self) -> Option<Response<Self>> {
         let Self {
             body, mut exchange, ..
@@ -115,7 +116,7 @@ impl RecordedBody {
         };
         exchange.bytes_out = 0;
         exchange.ending = Ending::ClientGone;
-        // No realm is named but to those who are to present a key.
+        // The realm appears only in challenges, and this refusal has none.
         Some(exchange.refuse(refusal.into(), "", BodySize::Stream))
     }
 }
@@ -139,7 +140,7 @@ impl MessageBody for RecordedBody {
         {
             return Poll::Ready(Some(Err(exchange.end_as(withdrawn))));
         }
-        let polled = match caught_in(|| this.body.poll_next(cx)) {
+        let polled = match catch_panic_sync(|| this.body.poll_next(cx)) {
             Ok(polled) => polled,
             Err(panicked) => {
                 exchange.cause = exchange.panicked(&panicked).cause;
@@ -156,7 +157,7 @@ impl MessageBody for RecordedBody {
         Poll::Ready(match next {
             Some(Ok(chunk)) => {
                 exchange.bytes_out += chunk.len() as u64;
-                exchange.tell_progress();
+                exchange.count_progress();
                 Some(Ok(chunk))
             }
             None => {
@@ -165,7 +166,7 @@ impl MessageBody for RecordedBody {
             }
             Some(Err(error)) => {
                 let error: BoxError = error.into();
-                // A request that breaks off within its answer takes that along, and no origin is to blame.
+                // A failing upload can also break the response; the origin is not at fault.
                 if let Some(fault) = exchange.body.as_ref().and_then(|body| body.fault()) {
                     let seen = exchange
                         .arrival
@@ -175,7 +176,7 @@ impl MessageBody for RecordedBody {
                     let cause = seen.map_or_else(|| fault.to_string(), |seen| seen.to_string());
                     exchange.cause = Some(cause.into());
                 } else {
-                    exchange.broke_off(BrokenAnswer::of(&*error));
+                    exchange.record_truncation(BrokenAnswer::of(&*error));
                 }
                 Some(Err(error))
             }

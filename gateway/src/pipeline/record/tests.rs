@@ -14,7 +14,7 @@ use crate::http::request_id::RequestIds;
 use crate::proxy::body::OriginBody;
 use crate::telemetry::log_writer::{LogName, LogWriter};
 
-/// A place to write to that can be read.
+/// A log target that can be read.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -73,7 +73,7 @@ async fn a_panic_within_a_response_breaks_it_off_and_is_recorded() {
                 .is_err()
         );
     }
-    // The line waits for others for a moment, on this thread.
+    // The log line waits briefly for others, on this thread.
     actix_rt::task::spawn_blocking(|| thread.join())
         .await
         .unwrap()

@@ -1,4 +1,4 @@
-//! The targets that one request is sent to, one after the other, and what became of each attempt.
+//! The targets that one request is sent to, in turn, and the outcome of each attempt.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::{Balance, InFlight, State, Target, Upstream};
 
-/// The targets for one request.
+/// Attempts of one request.
 #[derive(Debug)]
 pub struct Attempts<'a> {
     upstream: &'a Upstream,
@@ -16,7 +16,7 @@ pub struct Attempts<'a> {
     number: usize,
 }
 
-/// A target that was chosen for one attempt.
+/// Target that was chosen for one attempt.
 #[derive(Debug)]
 pub struct Chosen<'a> {
     upstream: &'a Upstream,
@@ -27,7 +27,8 @@ pub struct Chosen<'a> {
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(upstream: &'a Upstream) -> Self {
-        // One turn a request: were retries to take turns too, every second request could meet the same dead target.
+        // One turn per request: if retries took turns too, every second request could meet the same
+        // dead target.
         let turn = if upstream.targets.len() == 1 {
             0
         } else {
@@ -41,15 +42,16 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether there may be another attempt after the one that [`Self::choose`] gave last.
+    /// Whether another attempt is allowed after the target that [`Self::choose`] returned last.
     #[must_use]
-    pub fn may_go_on(&self) -> bool {
+    pub fn may_retry(&self) -> bool {
         self.number <= self.upstream.policy.retries && self.number < self.upstream.targets.len()
     }
 
-    /// The next target; none when all that are left have as many requests in flight as they may.
+    /// Chooses the next target; `None` when all that are left are at their in-flight limit.
     ///
-    /// When every target is left out, all are used: what is known of them may be wrong, and no answer surely is.
+    /// When every target is ejected, all are used: the ejections may be wrong, and no response
+    /// certainly is.
     pub fn choose(&mut self) -> Option<Chosen<'a>> {
         self.number += 1;
         let Upstream {
@@ -74,7 +76,7 @@ impl<'a> Attempts<'a> {
             candidates &= !(1 << index);
             let target = &targets[index];
             let in_flight = if counts {
-                // One that has filled up in the meantime is passed over.
+                // A target that has filled up since is skipped.
                 let Some(entered) = target.enter(policy.max_in_flight) else {
                     continue;
                 };
@@ -93,7 +95,7 @@ impl<'a> Attempts<'a> {
         None
     }
 
-    /// One of `candidates`, which are not none.
+    /// Picks one of `candidates`, which is not empty.
     fn pick(&self, candidates: u64) -> usize {
         let candidates = match self.upstream.policy.balance {
             Balance::RoundRobin => candidates,
@@ -107,7 +109,7 @@ impl<'a> Attempts<'a> {
                 if idlest == 0 { candidates } else { idlest }
             }
         };
-        // The n-th of those that can be used: where one is left out, the others share its requests evenly.
+        // The n-th usable target, so that the others share the requests of an ejected one evenly.
         let n = self.turn % candidates.count_ones() as usize;
         indices(candidates).nth(n).unwrap_or(0)
     }
@@ -120,36 +122,37 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// The members of a set.
+/// Members of the bit set.
 fn indices(set: u64) -> impl Iterator<Item = usize> {
     (0..u64::BITS as usize).filter(move |index| set & (1 << index) != 0)
 }
 
 impl Chosen<'_> {
-    /// Where the attempt goes.
+    /// Address of the target.
     #[must_use]
     pub fn url(&self) -> &OriginUrl {
         self.target.url()
     }
 
-    /// That the target answered. What is returned counts the request until it is dropped, so it goes with the body.
+    /// Records that the target responded. The return value counts the request until it is dropped,
+    /// so it moves into the body.
     #[must_use]
     pub fn answered(self) -> Option<InFlight> {
         self.upstream.answered(self.target);
         self.in_flight
     }
 
-    /// That the target took no connection.
+    /// Records that the target took no connection.
     pub fn no_connection(&self, cause: &dyn fmt::Display) {
         self.upstream.failed(self.target, cause);
     }
 
-    /// That the target let a new connection die once it had a request of `caller`, before it answered.
-    pub fn died(&self, caller: CallerTag, cause: &dyn fmt::Display) {
-        self.upstream.died(self.target, caller, cause);
+    /// Records that a new connection was lost over a request of `caller` before a response.
+    pub fn connection_lost(&self, caller: CallerTag, cause: &dyn fmt::Display) {
+        self.upstream.connection_lost(self.target, caller, cause);
     }
 
-    /// That the attempt failed, for the log and the count.
+    /// Counts a failed attempt and returns its log entry.
     #[must_use]
     pub fn failed(&self, phase: Phase, cause: String) -> FailedAttempt {
         self.upstream.count_failed_attempt(phase);
@@ -162,21 +165,21 @@ impl Chosen<'_> {
     }
 }
 
-/// How far an attempt came.
+/// Phase of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// No connection, so nothing was sent.
+    /// Connecting; nothing was sent.
     Connecting,
-    /// The request was on its way.
+    /// Sending the request.
     Sending,
-    /// The origin had the request, or most of it.
+    /// Waiting: the origin had the request, or most of it.
     Waiting,
-    /// The answer had begun.
+    /// Receiving the response.
     Answering,
 }
 
 impl Phase {
-    /// All of them, in their order.
+    /// All phases, in order.
     pub const ALL: [Self; 4] = [
         Self::Connecting,
         Self::Sending,
@@ -184,7 +187,7 @@ impl Phase {
         Self::Answering,
     ];
 
-    /// Its name, for metrics.
+    /// Name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -207,7 +210,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// An attempt that failed, as the operator is told.
+/// Failed attempt, as logged.
 #[derive(Debug)]
 pub struct FailedAttempt {
     number: usize,
@@ -217,7 +220,7 @@ pub struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    /// Whether it failed for this cause.
+    /// Whether the attempt failed for this cause.
     #[must_use]
     pub fn is_because(&self, cause: &str) -> bool {
         self.cause == cause
@@ -276,9 +279,9 @@ mod tests {
         assert_eq!(order(&upstream, 6), [0, 1, 2, 0, 1, 2]);
         let mut attempts = upstream.attempts();
         let first = index(&attempts.choose().unwrap());
-        assert!(attempts.may_go_on());
+        assert!(attempts.may_retry());
         assert_ne!(index(&attempts.choose().unwrap()), first);
-        assert!(!attempts.may_go_on(), "retries = 1");
+        assert!(!attempts.may_retry(), "retries = 1");
     }
 
     #[test]
@@ -322,7 +325,8 @@ mod tests {
             let address: std::net::IpAddr = address.parse().unwrap();
             CallerTag::of(&Caller::Anonymous, CallerAddress::from(address))
         });
-        // Who sent the requests that killed, how often connecting failed before them, and what becomes of the target.
+        // Callers whose requests crashed the target, failures to connect before them, and the
+        // resulting state.
         for (killers, failures, state) in [
             (&[0, 0, 0, 0, 0, 0][..], 0, State::Up),
             (&[0, 0, 0, 0, 0, 0], 1, State::Up),
@@ -340,12 +344,12 @@ mod tests {
                 upstream.failed(target, &"refused");
             }
             for killer in killers {
-                upstream.died(target, callers[*killer], &"closed");
+                upstream.connection_lost(target, callers[*killer], &"closed");
             }
             assert_eq!(target.state(), state, "{killers:?} after {failures}");
             upstream.answered(target);
             assert_eq!(target.state(), State::Up);
-            upstream.died(target, callers[1], &"closed");
+            upstream.connection_lost(target, callers[1], &"closed");
             assert_eq!(target.state(), State::Up, "an answer begins the count anew");
         }
     }

@@ -1,5 +1,5 @@
-//! Asks targets whether they are well, from the control thread: a `GET` that carries no secret and nobody's identity, over TLS
-//! where the target's address says so. What it finds is one word that the data plane reads.
+//! Active health checks of targets, on the control thread: a `GET` without secret or identity, over
+//! TLS for `https` targets. The data plane reads the result as one word.
 
 use std::fmt;
 use std::io;
@@ -17,29 +17,29 @@ use crate::proxy::pool::OriginScheme;
 use crate::proxy::upstream::{Target, Upstream};
 use crate::tls::origin::OriginTls;
 
-/// So many successes in a row bring a target back.
+/// Successes in a row that bring a target back.
 const RISE: u32 = 2;
-/// So many failures in a row take it out.
+/// Failures in a row that take a target out.
 const FALL: u32 = 3;
-/// Most bytes that are read in search of a status line.
-const MOST_BYTES: usize = 1024;
+/// Maximum bytes to read in search of a status line.
+const MAX_BYTES: usize = 1024;
 
-/// How a target is asked for its health.
+/// Health check of a target.
 #[derive(Debug, Clone)]
 pub struct HealthCheck {
-    /// What is asked for; any 2xx is well.
+    /// Requested path; any 2xx is healthy.
     pub path: HealthPath,
-    /// From the start of one check to the start of the next.
+    /// Time from the start of one check to the start of the next.
     pub interval: Duration,
-    /// How long a check may take.
+    /// Timeout of one check.
     pub timeout: Duration,
 }
 
-/// The path, with or without a query, that is asked for.
+/// Path, with or without a query, of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthPath(String);
 
-/// Why a text is no path of a health check.
+/// The text is not a health-check path.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error(
     "{0:?} is not a path for health checks: write it as it stands in requests, such as \"/healthz\""
@@ -47,10 +47,10 @@ pub struct HealthPath(String);
 pub struct NotAHealthPath(String);
 
 impl HealthPath {
-    /// Takes a path.
+    /// Parses a path.
     ///
     /// # Errors
-    /// It does not begin with a slash, or could not stand in a request.
+    /// No leading slash, or a text that cannot stand in a request.
     pub fn parse(text: &str) -> Result<Self, NotAHealthPath> {
         let accepted = text.starts_with('/')
             && text
@@ -68,7 +68,8 @@ impl fmt::Display for HealthPath {
     }
 }
 
-/// Asks every target of `upstreams` that has a health check, for ever; those at `https` as `tls` says.
+/// Checks every target of `upstreams` that has a health check, for ever; `tls` configures `https`
+/// targets.
 pub async fn watch(
     upstreams: Vec<Arc<Upstream>>,
     tls: Option<OriginTls>,
@@ -112,7 +113,7 @@ async fn watch_target(
                     );
                 }
             }
-            // That says nothing of the target.
+            // A shortage on our side does not concern the target.
             Err(Unwell::NoConnection(error)) if is_own_shortage(&error) => {}
             Err(cause) => {
                 (successes, failures) = (0, failures.saturating_add(1));
@@ -127,14 +128,14 @@ async fn watch_target(
     }
 }
 
-/// Why a target counts as unwell.
+/// Why a target counts as unhealthy.
 #[derive(Debug, Error)]
 enum Unwell {
     #[error("no connection: {0}")]
     NoConnection(io::Error),
     #[error(transparent)]
     NoTls(OriginFault),
-    #[error("no TLS to origins is set up")]
+    #[error("TLS to origins is not configured")]
     TlsNotSetUp,
     #[error("no answer: {0}")]
     NoAnswer(#[from] io::Error),
@@ -165,7 +166,7 @@ async fn ask_over<T: Transport>(
         authority.host(),
         authority.port_u16().unwrap_or(T::DEFAULT_PORT),
     );
-    // A URI has an IPv6 address in brackets, the resolver wants it without. Every address is tried.
+    // A URI brackets an IPv6 address, the resolver takes it bare. Tries every address.
     let address = (host.trim_start_matches('[').trim_end_matches(']'), port);
     let tcp = TcpStream::connect(address)
         .await
@@ -185,17 +186,17 @@ async fn ask_over<T: Transport>(
     }
 }
 
-/// Sends `request`, and gives the status of the answer.
+/// Sends `request` and returns the status of the response.
 async fn exchange(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
 ) -> io::Result<Option<u16>> {
     io.write_all(request.as_bytes()).await?;
-    // TLS may hold back what it was given.
+    // TLS may buffer what was written.
     io.flush().await?;
-    let mut answer = Vec::with_capacity(MOST_BYTES);
-    // The status line is all that counts; the rest is left to the closing connection.
-    while !answer.contains(&b'\n') && answer.len() < MOST_BYTES {
+    let mut answer = Vec::with_capacity(MAX_BYTES);
+    // Only the status line matters; closing the connection discards the rest.
+    while !answer.contains(&b'\n') && answer.len() < MAX_BYTES {
         if io.read_buf(&mut answer).await? == 0 {
             break;
         }
@@ -203,7 +204,7 @@ async fn exchange(
     Ok(status(&answer))
 }
 
-/// The status of an answer that is HTTP/1.
+/// Status of an HTTP/1 response.
 fn status(answer: &[u8]) -> Option<u16> {
     let rest = answer.strip_prefix(b"HTTP/1.")?;
     let digits = rest.get(2..5).filter(|_| rest.get(1) == Some(&b' '))?;

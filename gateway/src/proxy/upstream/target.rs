@@ -1,4 +1,4 @@
-//! One target of an upstream, and what the threads of the process tell each other of it.
+//! One target of an upstream, and its state shared between threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
 
-/// What times are counted from, so that one fits a word.
+/// Epoch of the times below, so that one fits a word.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Whether a target takes requests.
+/// Availability of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// In use.
     Up,
-    /// It is left out for a while after connection failures.
+    /// Ejected for a while after connection failures.
     Ejected,
-    /// It is left out until its health checks succeed.
+    /// Out of use until its health checks succeed.
     Unhealthy,
 }
 
 impl State {
-    /// As operators are told.
+    /// Name for operators.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,13 +42,13 @@ pub struct Target {
     url: OriginUrl,
     in_flight: AtomicUsize,
     failures: AtomicU32,
-    /// Connections in a row that died over a request, by whoever sent it.
-    deaths: AtomicU32,
-    /// Who sent the first of them; 0 while there is none.
-    first_killer: AtomicU64,
-    /// Whether another caller's request was among them.
-    several_killers: AtomicBool,
-    /// Milliseconds since [`BEGINNING`]; 0 while nothing was held against it.
+    /// Connections in a row that were lost over a request, of any caller.
+    lost_connections: AtomicU32,
+    /// Tag of the caller of the first of these; 0 if there is none.
+    first_caller: AtomicU64,
+    /// Whether requests of another caller were among them.
+    several_callers: AtomicBool,
+    /// Milliseconds since [`BEGINNING`]; 0 if never ejected.
     ejected_until: AtomicU64,
     unhealthy: AtomicBool,
 }
@@ -60,27 +60,27 @@ impl Target {
             url,
             in_flight: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
-            deaths: AtomicU32::new(0),
-            first_killer: AtomicU64::new(0),
-            several_killers: AtomicBool::new(false),
+            lost_connections: AtomicU32::new(0),
+            first_caller: AtomicU64::new(0),
+            several_callers: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             unhealthy: AtomicBool::new(false),
         }
     }
 
-    /// Where it is.
+    /// Address.
     #[must_use]
     pub fn url(&self) -> &OriginUrl {
         &self.url
     }
 
-    /// Requests in flight, bodies included; counted where the upstream needs to know.
+    /// Requests in flight, bodies included; counted only where the upstream needs it.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes requests.
+    /// Current availability.
     #[must_use]
     pub fn state(&self) -> State {
         if self.unhealthy.load(Ordering::Relaxed) {
@@ -93,67 +93,75 @@ impl Target {
         }
     }
 
-    /// Counts a request until what is returned is dropped; nothing if there are `most` already, and 0 is no limit.
+    /// Counts a request until the return value is dropped; `None` if there are `most` already,
+    /// where 0 is no limit.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<InFlight> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        // Made first, so that one that is too many is taken back.
+        // Created before the check, so that its drop undoes an excess count.
         let entered = InFlight(Arc::clone(self));
         (most == 0 || before < most).then_some(entered)
     }
 
-    /// Counts a failure, and returns how many there were in a row.
+    /// Counts a failure and returns the number in a row.
     pub(super) fn count_failure(&self) -> u32 {
         self.failures
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
-            .saturating_add(self.deaths_by_several())
+            .saturating_add(self.lost_with_several_callers())
     }
 
-    /// Counts a connection that died over a request of `caller`, and returns how many failures there were in a row; none as long
-    /// as all such requests were of one caller, for they may be what kills.
-    pub(super) fn count_death(&self, caller: CallerTag) -> Option<u32> {
-        self.deaths.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection lost over a request of `caller` and returns the number of failures in a
+    /// row. Returns `None` while one caller sent all such requests, since the requests may be the
+    /// cause.
+    pub(super) fn count_lost_connection(&self, caller: CallerTag) -> Option<u32> {
+        self.lost_connections.fetch_add(1, Ordering::Relaxed);
         let (none, word) = (0, caller.word());
         let first =
-            self.first_killer
+            self.first_caller
                 .compare_exchange(none, word, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_err_and(|first| first != word) {
-            self.several_killers.store(true, Ordering::Relaxed);
+            self.several_callers.store(true, Ordering::Relaxed);
         }
-        let deaths = self.deaths_by_several();
-        (deaths > 0).then(|| self.failures.load(Ordering::Relaxed).saturating_add(deaths))
+        let lost_connections = self.lost_with_several_callers();
+        (lost_connections > 0).then(|| {
+            self.failures
+                .load(Ordering::Relaxed)
+                .saturating_add(lost_connections)
+        })
     }
 
-    /// How many connections in a row died over requests, if they were those of several callers.
-    fn deaths_by_several(&self) -> u32 {
-        if self.several_killers.load(Ordering::Relaxed) {
-            self.deaths.load(Ordering::Relaxed)
+    /// Lost connections in a row, if several callers' requests were involved.
+    fn lost_with_several_callers(&self) -> u32 {
+        if self.several_callers.load(Ordering::Relaxed) {
+            self.lost_connections.load(Ordering::Relaxed)
         } else {
             0
         }
     }
 
-    /// Leaves it out for `period`; whether it was not already.
+    /// Ejects the target for `period`. Returns whether it was in use before.
     pub(super) fn eject(&self, period: Duration) -> bool {
         let now = millis_now();
         let until = now + u64::try_from(period.as_millis()).unwrap_or(u64::MAX / 2);
         self.ejected_until.swap(until, Ordering::Relaxed) <= now
     }
 
-    /// Holds no failure against it any more; whether it had been left out for them.
-    pub(super) fn forget_failures(&self) -> bool {
-        // Written only when there is something to write: reading leaves the other threads' caches alone.
-        if self.failures.load(Ordering::Relaxed) == 0 && self.deaths.load(Ordering::Relaxed) == 0 {
+    /// Clears all failures. Returns whether the target was ejected.
+    pub(super) fn clear_failures(&self) -> bool {
+        // Written only if needed: a mere read leaves the other threads' caches alone.
+        if self.failures.load(Ordering::Relaxed) == 0
+            && self.lost_connections.load(Ordering::Relaxed) == 0
+        {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
-        self.deaths.store(0, Ordering::Relaxed);
-        self.first_killer.store(0, Ordering::Relaxed);
-        self.several_killers.store(false, Ordering::Relaxed);
+        self.lost_connections.store(0, Ordering::Relaxed);
+        self.first_caller.store(0, Ordering::Relaxed);
+        self.several_callers.store(false, Ordering::Relaxed);
         self.ejected_until.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// What its health checks found; whether that is new.
+    /// Stores the result of the health checks. Returns whether it changed.
     pub(super) fn set_healthy(&self, healthy: bool) -> bool {
         self.unhealthy.swap(!healthy, Ordering::Relaxed) == healthy
     }
@@ -174,7 +182,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// One request in flight to a target, until this is dropped.
+/// One request in flight to a target; dropping it releases the count.
 #[derive(Debug)]
 pub struct InFlight(Arc<Target>);
 
@@ -184,7 +192,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Never 0, which means never.
+/// Never 0, which means never ejected.
 fn millis_now() -> u64 {
     u64::try_from(BEGINNING.elapsed().as_millis())
         .unwrap_or(u64::MAX / 2)

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use super::*;
 use crate::telemetry::log_writer::{LogName, finish};
 
-/// The entry of a request that ended so.
+/// Entry of a request with this ending.
 pub(in crate::telemetry) fn ended_as(ending: Ending) -> Entry<'static> {
     Entry {
         ending,
@@ -65,7 +65,7 @@ fn times_are_of_rfc_3339() {
     }
 }
 
-/// The first column of the table whose head begins with this.
+/// First column of the documented table with this head.
 fn documented(head: &str) -> std::collections::BTreeSet<String> {
     let text = include_str!("../../../../docs/ACCESS-LOG.md");
     let table = text.split_once(head).unwrap().1;
@@ -134,7 +134,7 @@ fn whatever_a_request_contains_it_is_one_line_of_json() {
     }
 }
 
-/// A sink that waits until it is opened, and then keeps what it is given.
+/// A sink that blocks until it is opened, then stores its input.
 #[derive(Clone, Default)]
 struct Gate(Arc<Gated>);
 
@@ -210,7 +210,7 @@ async fn what_is_collected_is_written_when_the_worker_ends() {
     let gate = Gate::default();
     gate.open();
     let (writer, thread) = LogWriter::start(LogName::Access, gate.clone()).unwrap();
-    // Without the task that hands over by age: the worker ends first.
+    // Without the age-based hand-over: the worker ends first.
     let collector = Collector {
         batch: RefCell::default(),
         writer,

@@ -1,10 +1,10 @@
-//! Numbers that one thread changes and any thread reads, and the table that declares which there are.
+//! Counters with one writer and many readers, and the macro that declares them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The numbers of a family: one for each value of its label, or one alone. One thread adds to them, so a load and a store do,
-/// which the processor need not lock.
+/// Counters of one family: one per label value, or a single one. A single thread adds, so a plain
+/// load and store suffice without a locked instruction.
 #[derive(Debug)]
 pub(crate) struct Counts<const N: usize> {
     values: &'static [&'static str; N],
@@ -19,7 +19,7 @@ impl<const N: usize> Counts<N> {
         }
     }
 
-    /// Adds to the number at `index`, where there is one.
+    /// Adds to the counter at `index`, if it exists.
     pub(crate) fn add_at(&self, index: usize, more: u64) {
         if let Some(number) = self.numbers.get(index) {
             let sum = number.load(Ordering::Relaxed).wrapping_add(more);
@@ -27,19 +27,19 @@ impl<const N: usize> Counts<N> {
         }
     }
 
-    /// Takes what was added to a gauge off again.
+    /// Subtracts from a gauge.
     pub(crate) fn take_at(&self, index: usize, less: u64) {
         self.add_at(index, less.wrapping_neg());
     }
 
-    /// Counts one more of the label's value `value`, where it has that.
+    /// Counts one event for the label value `value`, if it exists.
     pub(crate) fn count(&self, value: &str) {
         if let Some(index) = self.values.iter().position(|known| *known == value) {
             self.add_at(index, 1);
         }
     }
 
-    /// Adds these numbers to `sums`.
+    /// Adds these counters to `sums`.
     pub(crate) fn add_to(&self, sums: &mut [u64; N]) {
         for (sum, number) in sums.iter_mut().zip(&self.numbers) {
             *sum = sum.wrapping_add(number.load(Ordering::Relaxed));
@@ -48,25 +48,28 @@ impl<const N: usize> Counts<N> {
 }
 
 impl Counts<1> {
-    /// Adds to the only number.
+    /// Adds to the single counter.
     pub(crate) fn add(&self, more: u64) {
         self.add_at(0, more);
     }
 }
 
-/// Upper bounds of the buckets of durations in microseconds. What is above the last one is in a bucket of its own.
+/// Upper bounds of the duration buckets in microseconds. A further bucket holds what is above the
+/// last.
 const BOUNDS: [u64; 15] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
-/// The numbers of a histogram: the bounds as they are written, in seconds, the bucket above them, and the sum in microseconds.
+/// Cells of a histogram: the bounds as written in seconds, the overflow bucket, and the sum in
+/// microseconds.
 pub(crate) const BUCKETS: [&str; BOUNDS.len() + 2] = [
     "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1",
     "2.5", "5", "10", "30", "+Inf", "",
 ];
 
 impl Counts<{ BUCKETS.len() }> {
-    /// Counts a duration in its bucket. Buckets are not cumulated, so that an observation is two additions.
+    /// Counts a duration in its bucket. Buckets are not cumulative, so that an observation is two
+    /// additions.
     pub(crate) fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.add_at(BOUNDS.partition_point(|bound| *bound < micros), 1);
@@ -74,7 +77,8 @@ impl Counts<{ BUCKETS.len() }> {
     }
 }
 
-/// Makes a struct of counts, one line a family: its field, kind, name, label with the values that it has, and help.
+/// Generates a struct of counters, one line per family: field, kind, name, label with its values,
+/// and help.
 macro_rules! counts {
     ($(#[$meta:meta])* $Name:ident {
         $($field:ident: $kind:ident $name:literal $([$label:literal: $values:expr])? $help:literal;)+
@@ -94,7 +98,7 @@ macro_rules! counts {
                 }
             }
 
-            /// Writes the families: the sums of each group, which has this label.
+            /// Writes the families as sums per group, labelled with the group.
             fn write(page: &mut Page, groups: &[(Option<Label<'_>>, Vec<&Self>)]) {
                 $(
                     let mut family = page.family($name, Kind::$kind, $help);

@@ -1,4 +1,4 @@
-//! What Linux says of this process, under the names that every Prometheus client uses.
+//! Process metrics from Linux, under the names of every Prometheus client.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::telemetry::metrics::text::{Kind, Page};
 
-/// Writes what is known. A family without a sample is one that the system does not tell.
+/// Writes the available metrics. A family has no sample if the system does not report it.
 pub fn write(page: &mut Page, started_at_seconds: f64) {
     page.known(
         "process_resident_memory_bytes",
@@ -24,7 +24,7 @@ pub fn write(page: &mut Page, started_at_seconds: f64) {
     page.known(
         "process_max_fds",
         Kind::Gauge,
-        "Most file descriptors that may be open.",
+        "Maximum number of open file descriptors.",
         getrlimit(Resource::Nofile).current,
     );
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
@@ -56,7 +56,7 @@ fn resident_bytes() -> Option<u64> {
 }
 
 fn open_files() -> Option<usize> {
-    // The one that lists them is open too, for a moment.
+    // The directory listing itself holds one more descriptor.
     Some(
         fs::read_dir("/proc/self/fd")
             .ok()?

@@ -1,26 +1,26 @@
-//! The text format of Prometheus, version 0.0.4.
+//! Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 
-/// The media type of a page.
+/// Media type of a page.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a family of metrics is.
+/// Type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows while the process lives.
+    /// Only grows while the process lives.
     Counter,
-    /// It grows and shrinks.
+    /// Grows and shrinks.
     Gauge,
     /// Observations in buckets.
     Histogram,
 }
 
-/// A page that is being written.
+/// Page being written.
 #[derive(Debug, Default)]
 pub struct Page(String);
 
-/// A family of metrics that is being written. Each sample has labels of its own.
+/// Metric family being written. Each sample has its own labels.
 #[derive(Debug)]
 pub struct Family<'p> {
     page: &'p mut String,
@@ -28,18 +28,18 @@ pub struct Family<'p> {
     kind: Kind,
 }
 
-/// The name and the value of a label.
+/// Name and value of a label.
 pub type Label<'l> = (&'static str, &'l str);
 
 impl Page {
-    /// Begins a family, which is there also without a sample.
+    /// Begins a family; it appears even without a sample.
     pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
         let word = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {word}\n");
         Family {
             page: &mut self.0,
@@ -48,12 +48,12 @@ impl Page {
         }
     }
 
-    /// A family of one sample without a label.
+    /// Writes a family with one unlabelled sample.
     pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
         self.known(name, kind, help, Some(value));
     }
 
-    /// The same, without a sample where the value is not known.
+    /// Writes the same, without a sample if the value is unknown.
     pub fn known(
         &mut self,
         name: &'static str,
@@ -67,7 +67,7 @@ impl Page {
         }
     }
 
-    /// A family with one label: a sample for each of its values.
+    /// Writes a family with one label and a sample per value.
     pub fn by<L: AsRef<str>, V: Display>(
         &mut self,
         name: &'static str,
@@ -82,7 +82,7 @@ impl Page {
         }
     }
 
-    /// The page.
+    /// Returns the page.
     #[must_use]
     pub fn finish(self) -> String {
         self.0
@@ -95,8 +95,8 @@ impl Family<'_> {
         self.line("", labels, None, value);
     }
 
-    /// Writes what was counted, in the order of the values of `label`; of a histogram its buckets, not cumulated, and its sum in
-    /// microseconds. `group` is a label that all of it has.
+    /// Writes counters in the order of the values of `label`. Those of a histogram are its buckets,
+    /// not cumulative, and its sum in microseconds. `group` is a label common to all.
     pub(crate) fn sums(
         &mut self,
         group: Option<Label<'_>>,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A header of version 2 with these bytes after its length.
+/// Version 2 header with these bytes after its length.
 fn v2(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [
@@ -26,7 +26,7 @@ fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind][..], &length, value].concat()
 }
 
-/// A header with its checksum, `at` TLVs before it.
+/// Header with its checksum, after `before` and ahead of `after`.
 fn with_checksum(before: &[u8], after: &[u8]) -> Vec<u8> {
     let rest = [&V4[..], before, &tlv(TLV_CRC32C, &[0; 4]), after].concat();
     let mut header = v2(0x21, 0x11, &rest);
@@ -36,15 +36,15 @@ fn with_checksum(before: &[u8], after: &[u8]) -> Vec<u8> {
     header
 }
 
-fn of(address: &str) -> Announced {
-    Announced::Of(address.parse().unwrap())
+fn of(address: &str) -> Source {
+    Source::Of(address.parse().unwrap())
 }
 
 #[test]
 fn a_header_announces_whose_connection_it_is() {
     let unix = [&[b'/'; 216][..], &tlv(0x02, b"example.com")].concat();
     let with_tlvs = [&V4[..], &tlv(0x01, b"http/1.1"), &tlv(0xea, &[1; 21])].concat();
-    for (header, announced) in [
+    for (header, source) in [
         (
             b"PROXY TCP4 203.0.113.9 10.0.0.1 51008 443\r\n".to_vec(),
             of("203.0.113.9:51008"),
@@ -65,10 +65,10 @@ fn a_header_announces_whose_connection_it_is() {
             b"PROXY TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 51008 443\r\n".to_vec(),
             of("203.0.113.9:51008"),
         ),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Announced::Unknown),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unknown),
         (
             b"PROXY UNKNOWN ffff::1 \xff anything 1 2 3\r\n".to_vec(),
-            Announced::Unknown,
+            Source::Unknown,
         ),
         (v2(0x21, 0x11, &V4), of("203.0.113.9:51008")),
         (v2(0x21, 0x11, &with_tlvs), of("203.0.113.9:51008")),
@@ -80,12 +80,12 @@ fn a_header_announces_whose_connection_it_is() {
             v2(0x21, 0x21, &v6("::ffff:203.0.113.9")),
             of("203.0.113.9:51008"),
         ),
-        (v2(0x21, 0x31, &unix), Announced::Unknown),
-        (v2(0x21, 0x00, &[]), Announced::Unknown),
-        (v2(0x21, 0x00, b"anything"), Announced::Unknown),
-        (v2(0x20, 0x00, &[]), Announced::Own),
-        (v2(0x20, 0x11, &V4), Announced::Own),
-        (v2(0x20, 0xff, b"anything"), Announced::Own),
+        (v2(0x21, 0x31, &unix), Source::Unknown),
+        (v2(0x21, 0x00, &[]), Source::Unknown),
+        (v2(0x21, 0x00, b"anything"), Source::Unknown),
+        (v2(0x20, 0x00, &[]), Source::Own),
+        (v2(0x20, 0x11, &V4), Source::Own),
+        (v2(0x20, 0xff, b"anything"), Source::Own),
         (with_checksum(&[], &[]), of("203.0.113.9:51008")),
         (
             with_checksum(&tlv(0x02, b"example.com"), &tlv(0x04, &[0; 7])),
@@ -95,7 +95,7 @@ fn a_header_announces_whose_connection_it_is() {
         let bytes = header.len();
         let followed = [&header[..], b"GET / HTTP/1.1\r\n\r\n"].concat();
         for bytes_there in [&header, &followed] {
-            let wanted = Header { bytes, announced };
+            let wanted = Header { bytes, source };
             assert_eq!(parse(bytes_there), Ok(Some(wanted)), "{header:?}");
         }
         assert!(is_header(&header));
@@ -216,16 +216,16 @@ fn any_change_of_a_header_with_a_checksum_is_noticed() {
         for bit in 0..8 {
             let mut changed = header.clone();
             changed[index] ^= 1 << bit;
-            // Not complete, no header, malformed, one that is to be passed over: but never another client.
+            // Incomplete, missing, malformed or ignored, but never another client.
             let found = parse(&changed);
             let is_client = matches!(
                 found,
                 Ok(Some(Header {
-                    announced: Announced::Of(_),
+                    source: Source::Of(_),
                     ..
                 }))
             );
-            // A checksum that is no checksum any more is a TLV like any other.
+            // A corrupted checksum TLV is a TLV like any other.
             let hides_it = index == V2_FIXED_BYTES + V4.len() + 14;
             assert!(!is_client || hides_it, "{index}.{bit}: {found:?}");
         }
@@ -269,7 +269,7 @@ proptest! {
         for end in 0..bytes.len() {
             let part = parse(&bytes[..end]);
             prop_assert!(part == Ok(None) || part == whole, "{:?} at {}: {:?}, {:?}", bytes, end, part, whole);
-            // What belongs to a header that is not complete is within it.
+            // The bytes of an incomplete header lie within it.
             if let (Ok(None), Ok(Some(found))) = (&part, &whole) {
                 prop_assert!(end < found.bytes);
             }
