@@ -1,7 +1,7 @@
-//! Creations that may be sent again: the second time nothing is made, and the first answer is told again.
+//! Idempotent creation: a repeated request creates nothing and returns the first answer.
 //!
-//! What was answered is remembered in the transaction of the creation, so a crash leaves both or neither. Two that are
-//! sent at once take turns, as all writers do.
+//! The answer is stored in the transaction of the creation, so a crash leaves both or neither.
+//! Concurrent repeats are serialized by the write lock.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::store::{
     StoredBucket, StoredConsumer, WRITE_LIMIT, buckets, consumers, keys, roll,
 };
 
-/// How long an answer is remembered.
+/// Retention of an answer.
 const KEPT: Duration = Duration::from_hours(24);
 
-/// What tells a creation that is sent again from another one. Only digests.
+/// Identifies a creation request, by digests only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CreationKey {
     token: Box<str>,
@@ -27,25 +27,25 @@ pub struct CreationKey {
     request: [u8; 32],
 }
 
-/// What a creation was answered with. Holds no secret: it is stored.
+/// Stored answer to a creation; holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Where what was made is found.
+    /// URL of the created item.
     pub location: String,
-    /// A JSON object.
+    /// JSON object.
     pub body: String,
 }
 
-/// How a creation went.
+/// Result of a creation.
 #[derive(Clone, Debug)]
 pub enum Creation<T> {
-    /// It was made now.
+    /// Created by this request.
     Made(T),
-    /// It was made before; this was the answer.
+    /// Created before, with this answer.
     Repeated(Answer),
 }
 
-/// A creation that was made before.
+/// A stored creation.
 struct Before {
     request: Vec<u8>,
     answer: Answer,
@@ -53,7 +53,7 @@ struct Before {
 }
 
 impl Before {
-    /// The answer, if it was the same request.
+    /// Returns the answer if the request is the same.
     fn answer_to(self, key: &CreationKey) -> Result<Answer, StoreError> {
         if self.request == key.request {
             Ok(self.answer)
@@ -64,12 +64,12 @@ impl Before {
 }
 
 impl CreationKey {
-    /// The `key` that the holder of the admin token `token` chose for a request, of which `request` is everything that
-    /// makes it another one when it differs.
+    /// Builds the identity of a request: the admin `token`, the client's idempotency `key`, and the
+    /// parts in which `request` can differ.
     #[must_use]
     pub fn new(token: &str, key: &[u8], request: [&[u8]; 3]) -> Self {
         let request = request.iter().fold(Sha256::new(), |digest, part| {
-            // With the length before it, so that no two requests are the same bytes.
+            // Length-prefixed, so that different requests never hash the same bytes.
             digest
                 .chain_update((part.len() as u64).to_le_bytes())
                 .chain_update(part)
@@ -81,7 +81,7 @@ impl CreationKey {
         }
     }
 
-    /// Whose it is and which, whatever it is used for.
+    /// Returns token and idempotency key, without the request.
     #[must_use]
     pub fn name(&self) -> (Box<str>, [u8; 32]) {
         (self.token.clone(), self.digest)
@@ -99,7 +99,7 @@ impl fmt::Debug for CreationKey {
 }
 
 impl Store {
-    /// Makes a bucket, once for `key`.
+    /// Creates a bucket once per `key`.
     pub async fn create_bucket_once(
         &self,
         new: NewBucket,
@@ -113,7 +113,7 @@ impl Store {
         .await
     }
 
-    /// Makes a consumer, once for `key`.
+    /// Creates a consumer once per `key`.
     pub async fn create_consumer_once(
         &self,
         new: NewConsumer,
@@ -127,7 +127,7 @@ impl Store {
         .await
     }
 
-    /// Makes a key, and its consumer as [`Store::create_key`] does, once for `key`.
+    /// Creates a key, and its consumer like [`Store::create_key`], once per `key`.
     pub async fn create_key_once(
         &self,
         new: NewKey,
@@ -141,7 +141,7 @@ impl Store {
         .await
     }
 
-    /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
+    /// Returns the stored answer for `key`; the request itself might be refused by now.
     pub async fn repeated(&self, key: &CreationKey) -> Result<Option<Answer>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let Some(before) = find(&mut connection, key).await? else {
@@ -155,7 +155,7 @@ impl Store {
         Ok(Some(answer))
     }
 
-    /// Rolls keys as [`Store::roll`] does, once for `key`.
+    /// Rolls keys like [`Store::roll`], once per `key`.
     pub async fn roll_once(
         &self,
         roll: Roll,
@@ -187,11 +187,12 @@ impl Store {
         let mut transaction = self.begin_write().await?;
         let mut now = 0;
         if let Some(key) = key {
-            // By the database's clock: that of one gateway may be a day ahead, and it would forget for all.
+            // By the database's clock: a gateway whose clock is a day ahead would delete everyone's
+            // answers.
             now = self.clock_of(&mut transaction).await?;
             forget_old(&mut transaction, now).await?;
             if let Some(before) = find(&mut transaction, key).await? {
-                // What is too old is forgotten for good.
+                // Commits the removal of expired answers.
                 transaction.commit().await?;
                 return before.answer_to(key).map(Creation::Repeated);
             }
@@ -201,7 +202,7 @@ impl Store {
         if let Some(key) = key {
             remember(&mut transaction, key, &answer, now).await?;
         }
-        // Where it would be found, should the outcome not be known.
+        // The location to check, if the outcome stays unknown.
         transaction.commit_of(Some(&answer.location)).await?;
         Ok(Creation::Made(made))
     }
@@ -215,7 +216,7 @@ async fn forget_old(transaction: &mut AnyConnection, now: i64) -> Result<(), Sto
     Ok(())
 }
 
-/// What was made at this moment or before is forgotten at `now`, by the database's clock.
+/// Returns the time before which answers are expired at `now`, by the database's clock.
 fn oldest_kept(now: i64) -> i64 {
     now.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,8 +1,8 @@
-//! [`Seen`]: the mark of what a load has mentioned.
+//! [`SeenMark`]: marks entries that the current load has mentioned.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the load that is going on has seen something. New things have it. Only writers look, and they take turns.
+/// Mark of the current load; new entries start with it. Only writers read it, one at a time.
 #[derive(Debug)]
 pub(super) struct Seen(AtomicBool);
 
