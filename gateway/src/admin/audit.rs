@@ -12,7 +12,7 @@ use crate::keys::When;
 use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::{AuditView, schemas};
 
-/// Longest word of a filter, in bytes: an id of a bucket is its name.
+/// Maximum length of a filter value, in bytes: the id of a bucket is its name.
 const MAX_WORD_BYTES: usize = 128;
 
 /// The operation.
@@ -40,10 +40,10 @@ struct List {
     page: Page,
 }
 
-/// What the audit calls something that is done.
+/// Name of an action in the audit.
 struct ActionWord(String);
 
-/// An id or the name of an actor.
+/// An id, or the name of an actor.
 struct Word(String);
 
 impl Query for List {

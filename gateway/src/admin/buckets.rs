@@ -144,13 +144,13 @@ async fn update(call: Call<BucketName, (), BucketEdit>) -> Answered {
     Ok(HttpResponse::Ok().json(BucketView::of(&after)))
 }
 
-/// A name as one part of a path: a bucket's may have spaces and slashes.
+/// Percent-encodes a name as one path segment: bucket names may contain spaces and slashes.
 fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
         b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
             char::from(byte).to_string()
         }
-        // Also the full stop: a part of one or two of them means another path.
+        // Also the full stop: `.` and `..` are special path segments.
         _ => format!("%{byte:02X}"),
     };
     name.bytes().map(escape).collect()

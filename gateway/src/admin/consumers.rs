@@ -203,7 +203,7 @@ async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
     }))
 }
 
-/// The consumer of this id.
+/// Loads a consumer, or 404.
 pub(super) async fn find(store: &Store, id: &ConsumerId) -> Result<StoredConsumer, Problem> {
     let found = store.consumer(id).await?;
     found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no consumer {id}.")))

@@ -1,6 +1,5 @@
-//! [`Endpoint`]: one operation of the admin listener, with everything that the router and the document have to know of
-//! it. Both are made of the same list, so neither can have what the other lacks; and a handler gets its path, query and
-//! body as the types that the document describes.
+//! [`Endpoint`]: one operation of the admin listener, for router and document. Both derive from the
+//! same list and cannot diverge; a handler receives path, query and body as the documented types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,11 +30,11 @@ use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
-/// How long a handler may take, longer than any statement and any wait that a call can ask for: nothing else tells of a
-/// database that fell silent.
+/// Timeout of a handler, longer than any statement and any requested wait: nothing else detects an
+/// unresponsive database.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What the gate refuses, whatever is asked.
+/// Refusals by the gate, common to all operations.
 const GUARDED: [(u16, &str); 2] = [
     (403, "A page of another origin asks."),
     (
@@ -44,66 +43,66 @@ const GUARDED: [(u16, &str); 2] = [
     ),
 ];
 
-/// What is said of an answer to a change that this gateway could not follow in time.
+/// Description of an answer to a change that is not in force on this gateway yet.
 const NOT_IN_FORCE: &str =
     "As with 200, and it is done; but this gateway could not follow in time and goes by it later.";
 
-/// What a handler answers.
+/// Result of a handler.
 pub(super) type Answered = Result<HttpResponse, Problem>;
 
-/// A call that was let in, with its parts read.
+/// An authorized call with its parsed parts.
 pub(super) struct Call<P, Q, B> {
-    /// What the path names.
+    /// Path parameter.
     pub(super) path: P,
-    /// The query.
+    /// Query parameters.
     pub(super) query: Q,
-    /// The body.
+    /// Body.
     pub(super) body: B,
-    /// The store.
+    /// Store handle of this call.
     pub(super) store: Store,
-    /// What new keys begin with.
+    /// Prefix of new keys.
     pub(super) prefix: Prefix,
-    /// Who does it, when, and from where.
+    /// Actor, time and source for the audit.
     pub(super) stamp: Stamp,
-    /// What tells a creation that is sent again.
+    /// Identity of an idempotent creation.
     pub(super) creation: Option<CreationKey>,
 }
 
-/// A question, which changes nothing and is answered from memory.
+/// A read-only call answered from memory.
 pub(super) struct Ask<Q, B> {
-    /// The query.
+    /// Query parameters.
     pub(super) query: Q,
-    /// The body.
+    /// Body.
     pub(super) body: B,
-    /// What the listener tells of.
+    /// Shared state of the listener.
     pub(super) operations: web::Data<Operations>,
 }
 
-/// One operation.
+/// An operation.
 pub struct Endpoint {
-    /// Its method.
+    /// HTTP method.
     pub method: Method,
-    /// Its path, with `{name}` for a part that names something.
+    /// Path template, with `{name}` for a parameter.
     pub path: &'static str,
     route: Route,
-    /// Who is asked in its place where the guards of this one hold.
+    /// Route tried first; takes the request if its guard matches.
     also: Option<Route>,
     operation: OperationBuilder,
     verb: Verb,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
-/// What kind of call an operation is.
+/// Kind of operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Read,
     Write,
-    /// A write that takes an idempotency key.
+    /// A write that accepts an idempotency key.
     Create,
 }
 
 impl Endpoint {
-    /// Something that is read, with any token.
+    /// Defines a read, open to any token.
     pub(super) fn get<P, Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
@@ -116,7 +115,7 @@ impl Endpoint {
         Self::new(Method::GET, Verb::Read, path, handler)
     }
 
-    /// Something that is made, once for each idempotency key.
+    /// Defines a creation, executed once per idempotency key.
     pub(super) fn create<P, Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
@@ -129,7 +128,7 @@ impl Endpoint {
         Self::new(Method::POST, Verb::Create, path, handler)
     }
 
-    /// Something else that is changed.
+    /// Defines any other write.
     pub(super) fn write<P, Q, B>(
         method: Method,
         path: &'static str,
@@ -143,7 +142,7 @@ impl Endpoint {
         Self::new(method, Verb::Write, path, handler)
     }
 
-    /// Something that is asked with a body, with any token.
+    /// Defines a read with a body, open to any token.
     pub(super) fn ask<Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Ask<Q, B>) -> Answered + Clone + 'static,
@@ -189,7 +188,7 @@ impl Endpoint {
         .with_verb(Verb::Read)
     }
 
-    /// Something that is read without a token. `gate` has to know its path.
+    /// Defines an operation without a token. `gate` must list its path.
     pub(super) fn open(path: &'static str, route: Route) -> Self {
         let operation = OperationBuilder::new().security(SecurityRequirement::default());
         let route = route.guard(reads());
@@ -249,7 +248,7 @@ impl Endpoint {
         .with_verb(verb)
     }
 
-    /// What it is called by programs, and in a line.
+    /// Sets operation id, tag and summary.
     pub(super) fn named(mut self, id: &str, tag: &str, summary: &str) -> Self {
         self.operation = self
             .operation
@@ -259,13 +258,13 @@ impl Endpoint {
         self
     }
 
-    /// More about it.
+    /// Sets the description.
     pub(super) fn described(mut self, description: &str) -> Self {
         self.operation = self.operation.description(Some(description));
         self
     }
 
-    /// It answers with what the document calls `name`, of this schema.
+    /// Adds an answer with the schema `name`.
     pub(super) fn answers(
         mut self,
         status: u16,
@@ -305,7 +304,7 @@ impl Endpoint {
         self.with_response(status, response.build())
     }
 
-    /// What it answers with holds a `T`, and everything that this is made of.
+    /// Registers the schema of `T` and all schemas that it refers to.
     pub(super) fn made_of<T: ToSchema>(mut self) -> Self {
         let mut parts = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut parts);
@@ -313,7 +312,7 @@ impl Endpoint {
         self
     }
 
-    /// The same method and path have another way in, for requests that the guards of `route` let through.
+    /// Adds a route for the same method and path, taken if its guards match.
     pub(super) fn also(self, route: Route) -> Self {
         Self {
             also: Some(route),
@@ -321,7 +320,7 @@ impl Endpoint {
         }
     }
 
-    /// It answers with something that is no JSON of ours.
+    /// Adds an answer that is not JSON of ours.
     pub(super) fn answers_with(
         self,
         status: u16,
@@ -339,14 +338,14 @@ impl Endpoint {
         )
     }
 
-    /// It may refuse like this, besides what its path, query, body and verb bring.
+    /// Adds refusals beyond those of path, query, body and verb.
     pub(super) fn refuses(self, refusals: &[(u16, &str)]) -> Self {
         refusals.iter().fold(self, |endpoint, (status, meaning)| {
             endpoint.with_response(*status, described::problem(*status, meaning))
         })
     }
 
-    /// Its part of the document.
+    /// Returns the operation's part of the document.
     pub(super) fn describe(self) -> (HttpMethod, Operation, BTreeMap<String, RefOr<Schema>>) {
         let method = match self.method {
             Method::POST => HttpMethod::Post,
@@ -453,7 +452,7 @@ impl Endpoint {
     }
 }
 
-/// The resources of `endpoints`: one a path, and 405 for the methods that it lacks.
+/// Builds one resource per path, with 405 for other methods.
 pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
     let mut paths: BTreeMap<&'static str, (Resource, Vec<&'static str>)> = BTreeMap::new();
     for endpoint in endpoints {
@@ -482,7 +481,7 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
     paths.into_values().map(finish).collect()
 }
 
-/// `HEAD` is `GET` without the body (RFC 9110, section 9.3.2).
+/// Matches `GET` and `HEAD` (RFC 9110, section 9.3.2).
 fn reads() -> impl guard::Guard {
     guard::Any(guard::Get()).or(guard::Head())
 }
@@ -510,7 +509,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
-        // A body means nothing there (RFC 9110, sections 9.3.1 and 9.3.5).
+        // Ignored: a body has no meaning here (RFC 9110, sections 9.3.1 and 9.3.5).
         web::BytesMut::new()
     } else {
         body::collect(request, payload).await?
@@ -543,7 +542,8 @@ async fn run<P: PathId, Q: Query, B: Body>(
                 return Ok(repeated(before));
             }
             let answered = timeout(HANDLER_TIMEOUT, async {
-                // Here for all operations. Changes hold the guard against the tags once more, in their transaction.
+                // Checked here for all operations. Changes verify the tag precondition again, in
+                // their transaction.
                 if !guard.is_empty() {
                     guard.check(&path.owner_tags(&store).await?)?;
                 }
@@ -564,13 +564,13 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .await
 }
 
-/// Something is missing that is always there.
+/// Internal error: a required part is missing.
 fn failed() -> Problem {
     Problem::new(Kind::Internal, "The gateway failed.")
 }
 
 impl<P, Q, B> Call<P, Q, B> {
-    /// The moment of the call.
+    /// Returns the time of the call.
     pub(super) fn now(&self) -> UnixMillis {
         self.stamp.at
     }

@@ -9,7 +9,7 @@ use crate::admin::problem::{Kind, Problem};
 use crate::store::GatewayId;
 use crate::views::{GatewayView, GatewaysView};
 
-/// The operations.
+/// Returns the operations on gateways.
 pub(super) fn endpoints() -> [Endpoint; 2] {
     [
         Endpoint::get("/v1/gateways", list)

@@ -27,10 +27,10 @@ const TAG: &str = "keys";
 const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing` and `gateways.silent`. Without \
      `wait_seconds`: this gateway could not follow in time and refuses it later.";
 
-/// How long replaced keys go on.
+/// Grace period of replaced keys.
 pub(super) type Grace = Seconds<0, MAX_GRACE_SECONDS>;
 
-/// The operations on keys.
+/// Returns the operations on keys.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let shown_once = "The answer has the key itself in `key`. It is not stored, so keep it now: repeated with the same \
                       Idempotency-Key, the request is answered without it, and with `key_shown` false.";
@@ -100,7 +100,7 @@ struct List {
     page: Page,
 }
 
-/// What is asked of keys, by the time of the call.
+/// Time filters, resolved at the time of the call.
 struct Times {
     hint: Option<HintStart>,
     status: Option<KeyStatus>,
@@ -161,7 +161,7 @@ impl Query for Page {
 }
 
 struct Revocation {
-    /// How long to wait for the gateways.
+    /// Maximum wait for the gateways.
     wait: Option<Seconds<1, 60>>,
 }
 
@@ -174,7 +174,7 @@ impl Query for Revocation {
     }
 }
 
-/// What any new key is made of.
+/// Attributes of a new key.
 impl Body for KeyAttributes {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
     const MAY_BE_MISSING: bool = true;
@@ -316,7 +316,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttrib
             body: text(&view),
         }
     };
-    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    // The stored answer omits the key: the store never contains one.
     let remembered = |made: &CreatedKey| answer(made, None);
     let made = store
         .create_key_once(new, creation.as_ref(), remembered, stamp)
@@ -380,7 +380,7 @@ async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
 }
 
-/// The key of this id.
+/// Loads a key, or 404.
 pub(super) async fn find(store: &Store, id: &KeyId) -> Result<StoredKey, Problem> {
     let found = store.key(id).await?;
     found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))
@@ -391,7 +391,7 @@ fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpRespons
     page.answer(found, |found| KeyView::of(found, now), cursor)
 }
 
-/// A key cannot end before it is made or changed. Whoever wants it to end now revokes it.
+/// Refuses an expiry in the past. To end a key at once, revoke it.
 fn require_future(end: Option<UnixMillis>, stamp: &Stamp) -> Result<(), Problem> {
     match end {
         Some(end) if end <= stamp.at => {

@@ -1,5 +1,5 @@
-//! `POST /v1/leaks`: keys that were found where they do not belong. Reported by whoever holds a token, or by GitHub's secret
-//! scanning, whose signature takes the place of one.
+//! `POST /v1/leaks`: reports of leaked keys, from a holder of a token or from GitHub's secret
+//! scanning, whose signature replaces the token.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -23,16 +23,16 @@ use crate::leaks::public_keys::{GithubKeys, Unverified};
 use crate::store::{Actor, Leak, LeakOutcome, Stamp, Store};
 use crate::views::LeakView;
 
-/// The path.
+/// Path of the endpoint.
 const PATH: &str = "/v1/leaks";
-/// Most bytes of a report of GitHub's.
+/// Maximum size of a report by GitHub, in bytes.
 const MAX_REPORT_BYTES: usize = 1024 * 1024;
-/// How long all of one may take to arrive.
+/// Deadline for receiving a report.
 const REPORT_DEADLINE: Duration = Duration::from_secs(10);
-/// Most characters that are kept of what GitHub says of a place.
+/// Maximum length of the texts kept from a report by GitHub, in characters.
 const MAX_PLACE_CHARS: usize = 1024;
 
-/// The operation.
+/// Describes the operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::write(Method::POST, PATH, report)
         .named("report_leak", "keys", "Report a key that was found where it does not belong")
@@ -44,7 +44,8 @@ pub(super) fn endpoint() -> Endpoint {
         .also(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
 }
 
-/// Whether a request is a report of GitHub's, which needs no token: [`from_github`] is asked then, and nothing else.
+/// Returns whether a request is a report by GitHub, without a token: only [`from_github`] handles
+/// it.
 pub(super) fn is_report(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     method == Method::POST && path == PATH && is_signed(headers)
 }
@@ -95,7 +96,7 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
     let found = match (&key, digest) {
         (Some(key), _) => FoundKey::Plain(key.expose()),
         (None, Some(digest)) => FoundKey::Digest(digest),
-        // Reading the body has refused this.
+        // Refused while reading the body.
         (None, None) => FoundKey::Plain(""),
     };
     let mut errors = Vec::new();
@@ -113,7 +114,7 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
         )
         .with(errors));
     }
-    // A text that cannot be a key is the key of nobody.
+    // A text that cannot be a key matches no key.
     let outcome = match digest.or_else(|| key.and_then(|key| key.digest(&call.prefix))) {
         Some(digest) => {
             report_to(
@@ -138,8 +139,8 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
         .app_data::<web::Data<Operations>>()
         .ok_or_else(failed)?;
     let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
-    // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
-    // before it is.
+    // Anyone can send this. Nothing is buffered before a public key is known, and little, briefly,
+    // before the signature is verified.
     let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
     let proof = Proof::parse(identifier, signature).map_err(|error| refuse(error.into()))?;
     let turn = keys.begin(&proof).await.map_err(refuse)?;
@@ -182,7 +183,7 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
         .await
 }
 
-/// Does what the bucket says, and has people know of it.
+/// Applies the bucket's policy, and logs the leak.
 async fn report_to(
     store: &Store,
     leak: &Leak,
@@ -250,7 +251,7 @@ impl Found {
                 .filter(|char| !char.is_control())
                 .take(MAX_PLACE_CHARS)
                 .collect();
-            // What is dropped could have kept two pieces of a key apart, and the cut could go through one.
+            // A dropped part could have separated two pieces of a key, and the cut could split one.
             let has_none = |text| place(text, FoundKey::Plain(&self.token), prefix).is_ok();
             let is_kept = !shown.is_empty() && has_none(text) && has_none(&shown);
             is_kept.then_some(shown)

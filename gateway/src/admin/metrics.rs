@@ -1,4 +1,5 @@
-//! `/metrics`: what the gateway counts and how it is, in the text format of Prometheus. docs/METRICS.md names every family.
+//! `/metrics`: counters and state of the gateway in Prometheus text format. docs/METRICS.md lists
+//! every family.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,32 +24,32 @@ use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
 use crate::telemetry::process_log;
 use crate::usage::ledger::LedgerStatus;
 
-/// Where the page comes from.
+/// Sources of the metrics page.
 #[derive(Debug)]
 pub struct MetricsPage {
-    /// What the workers count.
+    /// Counters of the workers.
     pub metrics: Arc<Metrics>,
-    /// The keys.
+    /// Key table.
     pub keys: Arc<KeyTable>,
-    /// How current they are.
+    /// Currency of the key table.
     pub feed: Arc<FeedStatus>,
-    /// Where requests go. Those of one name are told as one.
+    /// Upstreams. Those with the same name share their samples.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// The requests in flight.
+    /// Requests in flight.
     pub in_flight: Arc<RequestsInFlight>,
-    /// How usage gets to the store.
+    /// State of the usage ledger.
     pub usage: Arc<LedgerStatus>,
-    /// How much there is in the store.
+    /// Sizes of the store.
     pub sizes: Arc<StoreSizes>,
-    /// The certificates of the listeners that have any.
+    /// Certificates of the TLS listeners.
     pub certificates: Vec<Arc<Certificates>>,
-    /// Lines that the access log lost, if there is one.
+    /// Lost lines of the access log, if there is one.
     pub access_log: Option<Arc<LostLines>>,
-    /// What the admin listener refused.
+    /// Refusals of the admin listener.
     pub refused: Arc<Refused>,
 }
 
-/// The operation that answers a scrape.
+/// Describes the operation for scrapes.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open("/metrics", web::route().to(page))
         .named(
@@ -72,7 +73,7 @@ async fn page(page: web::Data<MetricsPage>) -> HttpResponse {
 }
 
 impl MetricsPage {
-    /// The page as it is now.
+    /// Renders the current page.
     #[must_use]
     pub fn write(&self) -> String {
         let mut page = Page::default();
@@ -132,7 +133,8 @@ impl MetricsPage {
     }
 
     fn write_upstreams(&self, page: &mut Page) {
-        // By name: an address that several routes name is one upstream to the operator, and a sample must not come twice.
+        // By name: to the operator an address of several routes is one upstream, and a sample must
+        // not occur twice.
         let mut by_name = BTreeMap::<&str, Vec<&Arc<Upstream>>>::new();
         for upstream in &self.upstreams {
             let same = by_name.entry(upstream.name()).or_default();

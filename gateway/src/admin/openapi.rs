@@ -1,4 +1,5 @@
-//! `/openapi.json`: the document that the endpoints make up (OpenAPI 3.1). It has no examples, so none can hold a secret.
+//! `/openapi.json`: the OpenAPI 3.1 document, derived from the endpoints. It has no examples, so
+//! none can hold a secret.
 
 use std::sync::LazyLock;
 
@@ -20,7 +21,7 @@ use crate::config::admin::PublicUrl;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| text(None));
 
-/// The operation that shows the document.
+/// Describes the operation for the document.
 pub(super) fn endpoint() -> Endpoint {
     let any_object = ObjectBuilder::new().schema_type(Type::Object).build();
     Endpoint::open("/openapi.json", show())
@@ -33,14 +34,14 @@ pub(super) fn endpoint() -> Endpoint {
         )
 }
 
-/// The document as it is shown, with where the listener is reached, if that is known.
+/// Returns the document as text, with the public URL if known.
 pub(super) fn text(reached_at: Option<&PublicUrl>) -> String {
     let mut document = document();
     document.servers = reached_at.map(|url| vec![Server::new(url.origin())]);
     document.to_json().unwrap_or_default()
 }
 
-/// The document.
+/// Builds the document.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut components = Components::new();

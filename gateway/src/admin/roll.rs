@@ -1,4 +1,4 @@
-//! Rolling keys: a new one takes the place of one key, or of all good keys of a consumer.
+//! Rolling keys: a new key replaces one key, or all active keys of a consumer.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::keys::{ConsumerId, KeyId, PlainKey};
 use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
 use crate::views::RolledView;
 
-/// How long replaced keys go on when nothing is said.
+/// Default grace period of replaced keys.
 const DEFAULT_GRACE: Duration = Duration::from_hours(24);
 
-/// The operations that roll keys.
+/// Returns the operations that roll keys.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let shown_once = "The new key may do what the replaced one may, and ends when that would have. It stands in `key` this one \
                       time; repeated with the same Idempotency-Key, the request is answered without it, and with `key_shown` \
@@ -103,7 +103,7 @@ async fn roll<P>(call: Call<P, (), Rolling>, which: Which) -> Answered {
             body: text(&view),
         }
     };
-    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    // The stored answer omits the key: the store never contains one.
     let remembered = |rolled: &RolledKeys| answer(rolled, None);
     let rolled = call
         .store

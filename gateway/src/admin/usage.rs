@@ -14,7 +14,7 @@ use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis, When};
 use crate::store::{Period, UsageOf, UsageRange};
 use crate::views::UsageView;
 
-/// How far back is looked when nothing is said.
+/// Default length of the range.
 const DEFAULT_RANGE: Duration = Duration::from_hours(24);
 
 /// The operation.
@@ -99,7 +99,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         UsageOf::Bucket(bucket) => require_bucket(&call.store, Some(bucket)).await?,
         UsageOf::All | UsageOf::Key(_) => {}
     }
-    // What is done in this very millisecond is in it.
+    // The current millisecond is included.
     let to = wanted
         .to
         .map_or(UnixMillis(call.now().0.saturating_add(1)), |to| {
@@ -121,7 +121,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
     Ok(HttpResponse::Ok().json(UsageView::of(&report, top.as_deref())))
 }
 
-/// Each parameter is right, and together they ask for what there is not.
+/// Valid parameters whose combination has no result.
 fn unfollowable(parameter: &str, detail: impl Into<String>) -> Problem {
     let detail = detail.into();
     let errors = vec![FieldError::of(parameter, detail.clone())];

@@ -1,17 +1,17 @@
-//! The one table of what can be wrong with a call of the admin API. `docs/PROBLEMS.md` is made from it.
+//! Table of all problem types of the admin API. `docs/PROBLEMS.md` is generated from it.
 
 use actix_web::http::StatusCode;
 
-/// What an answer has besides its body.
+/// Additional headers of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// The challenge of RFC 6750, section 3.
+    /// Challenge of RFC 6750, section 3.
     Challenge(&'static str),
-    /// Asks to come again in a second.
+    /// `Retry-After` of one second.
     RetryAfter,
 }
 
-/// What is known of a kind.
+/// Properties of a problem type.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) status: StatusCode,
@@ -20,20 +20,20 @@ pub(super) struct Row {
     pub(super) effects: &'static [Effect],
 }
 
-/// Makes the enum of kinds and all that is known of each: status, code, title and effects.
+/// Declares the enum of problem types with status, code, title and effects.
 macro_rules! kinds {
     ($($(#[doc = $when:literal])+ $kind:ident = $status:ident $code:literal $title:literal $effects:tt;)+) => {
-        /// What is wrong, in terms that a program can act on.
+        /// Type of a problem, for programs to act on.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(in crate::admin) enum Kind {
             $($(#[doc = $when])+ $kind,)+
         }
 
         impl Kind {
-            /// All of them, in their order.
+            /// All types in order.
             pub(in crate::admin) const ALL: [Self; [$($code),+].len()] = [$(Self::$kind),+];
 
-            /// What `docs/PROBLEMS.md` says of each.
+            /// Descriptions for `docs/PROBLEMS.md`.
             #[cfg(test)]
             const WHEN: [&'static str; Self::ALL.len()] = [$(concat!($($when),+)),+];
 
@@ -137,17 +137,17 @@ kinds! {
 }
 
 impl Kind {
-    /// The status of its answer.
+    /// Returns the HTTP status.
     pub(in crate::admin) fn status(self) -> u16 {
         self.row().status.as_u16()
     }
 
-    /// Its name, for programs.
+    /// Returns the code, for programs.
     pub(in crate::admin) fn code(self) -> &'static str {
         self.row().code
     }
 
-    /// The kind of this name.
+    /// Returns the type with this code.
     pub(in crate::admin) fn named(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
