@@ -1,4 +1,5 @@
-//! What every command that changes something ends with: the gateways that run go by it, or are named.
+//! Wait at the end of every change until it is in force on the running gateways, and the list of
+//! those that did not confirm.
 
 use std::time::Duration;
 
@@ -6,11 +7,11 @@ use crate::cli::Context;
 use crate::cli::output::{Streams, moment};
 use crate::store::{Confirmation, WaitFor};
 
-/// How long a command waits for the gateways.
+/// Maximum wait for the gateways.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Waits for the gateways that run, and names those that have not said in time that they go by the change. It is made all
-/// the same, so that is no failure.
+/// Waits for the running gateways and names those that did not confirm in time. Not a failure: the
+/// change was made.
 pub(super) async fn wait(context: &mut Context<'_>) {
     let streams = &mut context.streams;
     let _ = streams.out.flush();
@@ -22,7 +23,7 @@ pub(super) async fn wait(context: &mut Context<'_>) {
     }
 }
 
-/// Names the gateways that have not confirmed.
+/// Names the unconfirmed gateways.
 fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.missing {
         streams.remark(format_args!(
@@ -34,7 +35,7 @@ fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     name_silent(confirmation, streams);
 }
 
-/// Names the gateways of which nothing was heard, and says what that means.
+/// Names the silent gateways and explains the consequences.
 pub(super) fn name_silent(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.silent {
         streams.remark(format_args!(
