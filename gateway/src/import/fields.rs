@@ -1,5 +1,5 @@
-//! From the cells of one line, whatever the file's format, to a row. Errors name the column and what is accepted in it,
-//! and never repeat a cell, which may be a key.
+//! Conversion of a line's cells to a row, for any format. Errors name the column and the accepted
+//! values, and never quote a cell, which may be a key.
 
 mod keys_in_texts;
 
@@ -22,35 +22,36 @@ use crate::store::{
     ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
 };
 
-/// Longest hint, in characters: that of a key of a gateway with the longest prefix.
+/// Maximum length of a hint, in characters: that of a key with the longest prefix.
 const MAX_HINT_CHARS: usize = 17;
 
-/// What is the same for all lines of an import.
+/// Settings for all lines of an import.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
-    /// The bucket of lines that name none.
+    /// Bucket of lines without one.
     pub(crate) bucket: BucketName,
-    /// What keys of this gateway begin with.
+    /// Prefix of this gateway's keys.
     pub(crate) prefix: Prefix,
-    /// Whether keys are taken that can be guessed, being short.
+    /// Whether to accept short keys, which can be guessed.
     pub(crate) allow_weak: bool,
-    /// Whether lines are taken without what narrows them elsewhere and has nothing like it here.
+    /// Whether to accept lines without their unsupported restrictions.
     pub(crate) skip_unsupported: bool,
-    /// The columns that are passed over.
+    /// Ignored columns.
     pub(crate) ignored: Arc<[String]>,
 }
 
-/// What a name in a header, or of a JSON member, is.
+/// Meaning of a header name or JSON member.
 pub(crate) enum Named {
-    /// This column.
+    /// A known column.
     Column(Column),
-    /// One that is passed over, as asked.
+    /// A column ignored on request.
     Ignored,
-    /// Something else.
+    /// An unknown name.
     Unknown,
 }
 
-/// Whether `name` is made of words, which a key is not: letters of one case each, or with a capital, and no digits.
+/// Returns whether `name` looks like words rather than a key: letters in consistent case, no
+/// digits.
 pub(crate) fn is_words(name: &str) -> bool {
     const MAX_WORD_CHARS: usize = 16;
     let is_word = |word: &str| {
@@ -64,7 +65,7 @@ pub(crate) fn is_words(name: &str) -> bool {
 }
 
 impl Defaults {
-    /// What `name` is.
+    /// Classifies `name`.
     pub(crate) fn named(&self, name: &str) -> Named {
         let is_ignored = |ignored: &String| ignored.trim().eq_ignore_ascii_case(name.trim());
         match Column::named(name) {
@@ -74,8 +75,8 @@ impl Defaults {
         }
     }
 
-    /// What is said of a name that is not known. It is repeated only beside known ones: of an object of keys and names it
-    /// would be a key.
+    /// Error for an unknown name. Quotes it only beside known names: in an object that maps keys to
+    /// names it would be a key.
     pub(crate) fn unknown(what: &str, number: usize, name: &str, is_beside_known: bool) -> String {
         let name = if is_beside_known && is_words(name) {
             format!(", {:?},", name.trim())
@@ -89,32 +90,32 @@ impl Defaults {
     }
 }
 
-/// One cell.
+/// A cell.
 #[derive(Clone, Debug)]
 enum Cell {
-    /// Of a format that knows only texts, where an empty one is none.
+    /// From a text format, where an empty text means missing.
     Text(Zeroizing<String>),
-    /// Of JSON.
+    /// From JSON.
     Json(Value),
 }
 
-/// The cells of one line.
+/// Cells of a line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields([Option<Cell>; Column::ALL.len()]);
 
 impl Fields {
-    /// Puts a text in; an empty one counts as missing.
+    /// Sets a text; an empty one counts as missing.
     pub(crate) fn set_text(&mut self, column: Column, text: &str) {
         if !text.is_empty() {
             self.set(column, Cell::Text(Zeroizing::new(text.to_owned())));
         }
     }
 
-    /// Puts a JSON value in; `null` counts as missing.
+    /// Sets a JSON value; `null` counts as missing.
     pub(crate) fn set_json(&mut self, column: Column, value: Value) {
         match value {
             Value::Null => {}
-            // A key that is read is wiped after use, wherever it was.
+            // Moved into memory that is wiped on drop.
             Value::String(key) if column == Column::Key => {
                 self.set(column, Cell::Text(Zeroizing::new(key)))
             }
@@ -132,10 +133,10 @@ impl Fields {
         self.0.get_mut(column as usize)?.take()
     }
 
-    /// Reads the row.
+    /// Converts the cells to a row.
     ///
     /// # Errors
-    /// What is wrong with the first bad cell, and what is accepted there.
+    /// The first bad cell and the accepted values.
     pub(crate) fn read(mut self, line: u64, defaults: &Defaults) -> Result<TransferRow, String> {
         self.refuse_keys(&defaults.prefix)?;
         let key = self.key(defaults)?;
@@ -227,7 +228,8 @@ impl Fields {
         }))
     }
 
-    /// A line without a key makes a consumer only. What it says of a key shows that the key was forgotten.
+    /// Reads a line without a key, which defines a consumer only. Key attributes indicate a
+    /// forgotten key and are refused.
     fn no_key(&self) -> Result<Option<TransferKey>, String> {
         let is_said = |column: &Column| self.0.get(*column as usize).is_some_and(Option::is_some);
         let mut of_key = Column::ALL
@@ -304,7 +306,7 @@ impl Fields {
             .transpose()
     }
 
-    /// A note keeps its spaces.
+    /// Reads a note; keeps its spaces.
     fn note(&mut self, column: Column) -> Result<Option<Description>, String> {
         self.text(column)?
             .map(|text| text.parse().map_err(|error| bad(column, error)))
@@ -378,8 +380,8 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    /// Nothing said, an empty array and null are anywhere. A text or an item that is empty is what a value that was forgotten
-    /// leaves, and refused.
+    /// Reads allowed addresses. A missing value, an empty array and null allow every address. An
+    /// empty text or item is refused: it may come from an unset variable.
     fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
         let column = Column::AllowedIps;
         let value = match self.take(column) {
@@ -426,7 +428,7 @@ impl Fields {
             self.time(Column::DeprecatedAt)?,
             self.parse(Column::Successor)?,
         ) {
-            // How it would have ended is not told; as it ends is what is known.
+            // The original expiry is not in the file; the current one is used.
             (Some(at), successor) => Ok(Some(Rolled {
                 at,
                 successor,
