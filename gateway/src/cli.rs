@@ -212,7 +212,7 @@ pub fn start() -> ExitCode {
 /// known yet.
 fn parse_arguments() -> Result<Arguments, ExitCode> {
     Arguments::try_parse().map_err(|error| {
-        if token::contains_form_of_any(error.to_string().as_bytes()) {
+        if token::contains_key_of_any_prefix(error.to_string().as_bytes()) {
             eprintln!(
                 "gateway: an argument is not accepted, and it holds a whole key, so it is not shown; `--help` tells what is \
                  accepted. Your shell may remember the key: consider revoking it"

@@ -244,7 +244,7 @@ pub(super) fn parse<B: Body>(
     };
     let mut errors = Vec::new();
     let is_key = |text: &str| {
-        token::contains_own_form(text.as_bytes(), prefix) || keys.has_foreign_in(text.as_bytes())
+        token::contains_key(text.as_bytes(), prefix) || keys.has_foreign_in(text.as_bytes())
     };
     match &value {
         Value::Object(members) if !B::KEYS.is_empty() => {

@@ -65,8 +65,7 @@ impl Pointer<'_> {
             Self::Root => {}
             Self::Member(parent, name) => {
                 parent.write(text, prefix)?;
-                if text.len() > MAX_PLACE_BYTES || token::contains_own_form(name.as_bytes(), prefix)
-                {
+                if text.len() > MAX_PLACE_BYTES || token::contains_key(name.as_bytes(), prefix) {
                     return ControlFlow::Break(());
                 }
                 // Longer than the limit, so that the cut is visible.

@@ -207,7 +207,7 @@ pub(super) fn refuse_key(
     prefix: &Prefix,
     wanted: &'static str,
 ) -> Result<(), CommandError> {
-    if token::contains_own_form(argument.as_bytes(), prefix) {
+    if token::contains_key(argument.as_bytes(), prefix) {
         Err(CommandError::KeyAsArgument { wanted })
     } else {
         Ok(())

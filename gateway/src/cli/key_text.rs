@@ -82,7 +82,7 @@ impl CheckKey {
     /// still be unknown or revoked.
     pub fn run(self, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
         let text = self.key.read_hidden(streams)?;
-        let is_own = token::has_own_form(text.as_bytes(), prefix);
+        let is_own = token::is_key_shaped(text.as_bytes(), prefix);
         match ForeignKey::parse(text, prefix) {
             Ok(key) if is_own => {
                 let hint = key.hint(prefix);

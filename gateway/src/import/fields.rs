@@ -256,7 +256,7 @@ impl Fields {
         };
         let is_weak = text.len() < MIN_FOREIGN_BYTES
             && !defaults.allow_weak
-            && !token::has_own_form(text.as_bytes(), &defaults.prefix);
+            && !token::is_key_shaped(text.as_bytes(), &defaults.prefix);
         match ForeignKey::parse(text, &defaults.prefix) {
             Ok(_) if is_weak => Err(bad(
                 Column::Key,

@@ -46,7 +46,7 @@ impl ForeignKey {
     /// hint, others their first characters: at most eight and at most a quarter of the key.
     #[must_use]
     pub fn hint(&self, prefix: &Prefix) -> String {
-        let shown = if token::has_own_form(self.0.as_bytes(), prefix) {
+        let shown = if token::is_key_shaped(self.0.as_bytes(), prefix) {
             token::own_hint_length(prefix)
         } else {
             MAX_HINT_CHARS.min(self.0.len() / HINT_PART)

@@ -148,7 +148,7 @@ pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
     if !is_b64token(token) {
         return Err(MalformedKey::Charset);
     }
-    if has_own_form(token, prefix) && !is_own_key(token, prefix) {
+    if is_key_shaped(token, prefix) && !is_own_key(token, prefix) {
         return Err(MalformedKey::Checksum);
     }
     Ok(())
@@ -157,7 +157,7 @@ pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
 /// Returns whether `text` has prefix, length and alphabet of a key of this gateway: the test for a
 /// misplaced key. Ignores the checksum.
 #[must_use]
-pub fn has_own_form(text: &[u8], prefix: &Prefix) -> bool {
+pub fn is_key_shaped(text: &[u8], prefix: &Prefix) -> bool {
     text.len() == own_length(prefix) && after_prefix(text, prefix).is_some()
 }
 
@@ -177,11 +177,11 @@ pub fn pattern(prefix: &Prefix) -> String {
 /// [escaped](crate::keys::spellings): the test for a key pasted into a longer text. Ignores the
 /// checksum.
 #[must_use]
-pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
-    any_reading(text, |reading| holds_own_form(reading, prefix))
+pub fn contains_key(text: &[u8], prefix: &Prefix) -> bool {
+    any_reading(text, |reading| holds_key(reading, prefix))
 }
 
-fn holds_own_form(text: &[u8], prefix: &Prefix) -> bool {
+fn holds_key(text: &[u8], prefix: &Prefix) -> bool {
     // Runs on every URL of every request. Most have no underscore and cost one `memchr`.
     memchr::memchr_iter(b'_', text).any(|underscore| {
         let begin = underscore.checked_sub(prefix.0.len());
@@ -194,11 +194,11 @@ fn holds_own_form(text: &[u8], prefix: &Prefix) -> bool {
 
 /// Like [`contains_key`] before the prefix is configured: accepts any prefix.
 #[must_use]
-pub fn contains_form_of_any(text: &[u8]) -> bool {
-    any_reading(text, holds_form_of_any)
+pub fn contains_key_of_any_prefix(text: &[u8]) -> bool {
+    any_reading(text, holds_key_of_any_prefix)
 }
 
-fn holds_form_of_any(text: &[u8]) -> bool {
+fn holds_key_of_any_prefix(text: &[u8]) -> bool {
     // The last two characters of the prefix, and the rest of the key.
     text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS)
         .any(|window| match window {
@@ -342,13 +342,13 @@ mod tests {
             ("pstn_".to_owned(), false),
             (String::new(), false),
         ] {
+            assert_eq!(contains_key(text.as_bytes(), &prefix), is_found, "{text:?}");
+            let is_of_any = is_found || text.starts_with("pstm");
             assert_eq!(
-                contains_own_form(text.as_bytes(), &prefix),
-                is_found,
+                contains_key_of_any_prefix(text.as_bytes()),
+                is_of_any,
                 "{text:?}"
             );
-            let is_of_any = is_found || text.starts_with("pstm");
-            assert_eq!(contains_form_of_any(text.as_bytes()), is_of_any, "{text:?}");
         }
     }
 
@@ -386,8 +386,8 @@ mod tests {
             let key = key();
             let escaped = crate::keys::spellings::tests::escaped(key.expose(), &layers);
             let text = format!("{around}{escaped}{around}");
-            prop_assert!(contains_own_form(text.as_bytes(), &prefix), "{}", text);
-            prop_assert!(contains_form_of_any(text.as_bytes()), "{}", text);
+            prop_assert!(contains_key(text.as_bytes(), &prefix), "{}", text);
+            prop_assert!(contains_key_of_any_prefix(text.as_bytes()), "{}", text);
         }
 
         #[test]
@@ -396,7 +396,7 @@ mod tests {
         }
 
         #[test]
-        fn tokens_of_the_own_form_pass_only_with_the_right_checksum(body in "[0-9A-Za-z]{38}") {
+        fn key_shaped_tokens_pass_only_with_the_right_checksum(body in "[0-9A-Za-z]{38}") {
             let token = format!("pstn_{body}");
             let is_right = checksum(&token.as_bytes()[..37]) == token.as_bytes()[37..];
             prop_assert_eq!(check_shape(token.as_bytes(), &Prefix::default()).is_ok(), is_right);

@@ -21,8 +21,7 @@ impl Fields {
             _ => "",
         };
         let holds_key = |text: &str| {
-            token::contains_own_form(text.as_bytes(), prefix)
-                || has_key(text.as_bytes(), own.as_bytes())
+            token::contains_key(text.as_bytes(), prefix) || has_key(text.as_bytes(), own.as_bytes())
         };
         for column in texts() {
             if self
