@@ -23,7 +23,7 @@ use crate::keys::table::ending::Ending;
 use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Shards;
-use crate::keys::table::writing::{Turn, Writer};
+use crate::keys::table::writing::{WriteGuard, Writer};
 use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId};
 
 /// All keys by digest and all consumers by id. Look-ups take no lock, allocate nothing and never
@@ -100,7 +100,7 @@ impl KeyTable {
 
     /// Applies a change; visible to later look-ups.
     pub fn apply(&self, change: Change) -> Result<(), UnknownConsumer> {
-        Turn::take(self).apply(change)
+        WriteGuard::take(self).apply(change)
     }
 
     /// Begins a full load. An earlier load still in progress will remove nothing.
@@ -108,7 +108,7 @@ impl KeyTable {
     pub fn reload(&self) -> Reload<'_> {
         Reload {
             table: self,
-            number: Turn::take(self).begin_load(),
+            number: WriteGuard::take(self).begin_load(),
         }
     }
 
@@ -170,17 +170,17 @@ impl KeyTable {
 impl Reload<'_> {
     /// Adds a consumer; must precede its keys.
     pub fn consumer(&mut self, consumer: Consumer) {
-        Turn::take(self.table).load_consumer(consumer);
+        WriteGuard::take(self.table).load_consumer(consumer);
     }
 
     /// Adds a key.
     pub fn key(&mut self, entry: KeyEntry) -> Result<(), UnknownConsumer> {
-        Turn::take(self.table).load_key(entry)
+        WriteGuard::take(self.table).load_key(entry)
     }
 
     /// Removes every item not mentioned and marks the table loaded.
     pub fn finish(self) {
-        if Turn::take(self.table).finish_load(self.number) {
+        if WriteGuard::take(self.table).finish_load(self.number) {
             self.table.loaded.store(true, Ordering::Release);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keys::id::PackedId;
-use crate::keys::table::seen::Seen;
+use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{
     AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId, Metadata,
@@ -15,7 +15,7 @@ use crate::keys::{
 #[derive(Debug)]
 pub(super) struct ConsumerRecord {
     id: PackedId,
-    pub(super) seen: Seen,
+    pub(super) seen: SeenMark,
     /// Number of keys in the table and in a pending batch. Only writers read it, one at a time.
     keys: AtomicU32,
     pub(super) bucket: BucketName,
@@ -47,7 +47,7 @@ impl ConsumerRecord {
         let is_rare = custom_id.is_some() || metadata.is_some() || !allowed_ips.is_empty();
         Self {
             id: id.pack(),
-            seen: Seen::default(),
+            seen: SeenMark::default(),
             keys: AtomicU32::new(0),
             bucket,
             name,
@@ -100,10 +100,10 @@ impl ConsumerRecord {
     pub(super) fn replace(&mut self, old: &Self) -> bool {
         old.seen.set(true);
         *self.keys.get_mut() = old.keys();
-        !self.says_the_same_as(old)
+        !self.has_same_content(old)
     }
 
-    fn says_the_same_as(&self, other: &Self) -> bool {
+    fn has_same_content(&self, other: &Self) -> bool {
         let Self {
             id,
             seen: _,

@@ -1,7 +1,7 @@
 //! [`KeyRecord`]: a key in the table.
 
 use crate::keys::id::PackedId;
-use crate::keys::table::seen::Seen;
+use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis};
 
@@ -12,7 +12,7 @@ pub(super) struct KeyRecord {
     id: PackedId,
     consumer: PackedId,
     state: KeyState,
-    pub(super) seen: Seen,
+    pub(super) seen: SeenMark,
     expires_at: UnixMillis,
     rare: Option<Box<Rare>>,
 }
@@ -45,7 +45,7 @@ impl KeyRecord {
             id: id.pack(),
             consumer: consumer.pack(),
             state,
-            seen: Seen::default(),
+            seen: SeenMark::default(),
             expires_at: expires_at.unwrap_or(Self::NEVER),
             rare: is_rare.then(|| {
                 Box::new(Rare {
@@ -79,7 +79,7 @@ impl KeyRecord {
     }
 
     /// Returns whether both records hold equal entries.
-    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
         let Self {
             digest,
             id,

@@ -22,7 +22,7 @@ const SHARDS: usize = 1 << SHARD_BITS;
 /// Key of an item.
 pub(super) trait Key: PartialEq {
     /// Returns the hash, which must be uniform.
-    fn place(&self) -> u64;
+    fn hash(&self) -> u64;
 
     /// Returns the key itself, which orders keys with equal hashes.
     fn as_bytes(&self) -> &[u8];
@@ -199,7 +199,7 @@ impl<T: Keyed> Shards<T> {
 }
 
 impl Key for KeyDigest {
-    fn place(&self) -> u64 {
+    fn hash(&self) -> u64 {
         self.leading_bits()
     }
 
@@ -209,7 +209,7 @@ impl Key for KeyDigest {
 }
 
 impl Key for PackedId {
-    fn place(&self) -> u64 {
+    fn hash(&self) -> u64 {
         self.mixed()
     }
 
@@ -272,11 +272,11 @@ impl<T: Keyed> Shard<T> {
     /// Returns the position of the item with this key. Its duration depends on the hash alone; the
     /// key type decides how keys are compared.
     fn position(&self, key: &T::Key) -> Option<usize> {
-        let (things, wanted) = (&self.0, key.place());
+        let (things, wanted) = (&self.0, key.hash());
         let precedes = |position: &usize| {
             things
                 .get(*position)
-                .is_some_and(|thing| thing.key().place() < wanted)
+                .is_some_and(|thing| thing.key().hash() < wanted)
         };
         // Interpolation search: from the expected position back or forward to the first item whose
         // hash is not smaller.
@@ -293,7 +293,7 @@ impl<T: Keyed> Shard<T> {
             .iter()
             .enumerate()
             .skip(position)
-            .take_while(|(_, thing)| thing.key().place() == wanted);
+            .take_while(|(_, thing)| thing.key().hash() == wanted);
         alike
             .into_iter()
             .find_map(|(position, thing)| (thing.key() == key).then_some(position))
@@ -302,13 +302,13 @@ impl<T: Keyed> Shard<T> {
 
 fn shard_of(key: &impl Key) -> usize {
     // Fits into a `usize`.
-    (key.place() >> (u64::BITS - SHARD_BITS)) as usize
+    (key.hash() >> (u64::BITS - SHARD_BITS)) as usize
 }
 
 /// Expected position among `count` items of a shard: the hash bits after those of the shard, as a
 /// fraction of the whole.
-fn expected_position(place: u64, count: usize) -> usize {
-    let part = u128::from(place << SHARD_BITS);
+fn expected_position(hash: u64, count: usize) -> usize {
+    let part = u128::from(hash << SHARD_BITS);
     // Less than `count`.
     ((part * count as u128) >> u64::BITS) as usize
 }
@@ -322,8 +322,8 @@ fn is_same<T: Keyed>(one: &T, other: &T) -> bool {
 }
 
 fn order<K: Key>(one: &K, other: &K) -> Ordering {
-    one.place()
-        .cmp(&other.place())
+    one.hash()
+        .cmp(&other.hash())
         .then_with(|| one.as_bytes().cmp(other.as_bytes()))
 }
 

@@ -13,14 +13,13 @@ use crate::keys::table::shards::{Batch, Keyed, Shards};
 use crate::keys::table::{Change, KeyTable, UnknownConsumer};
 use crate::keys::{Consumer, KeyEntry};
 
-/// Minimum number of loaded items that are inserted together; a quarter of the table if that is
-/// more. Each batch copies a shard once, and pending items occupy memory beside the ones that they
+/// Maximum number of pending items of a load; a quarter of the table if that is more. Each batch copies a shard once, and pending items occupy memory beside the ones that they
 /// replace.
-const MOST_PENDING: usize = 65_536;
-/// Minimum number of orphaned keys that triggers a sweep; an eighth of the table if that is more,
-/// because a sweep scans every key. Also limits the deleted consumers whose ids are kept until
+const MAX_PENDING: usize = 65_536;
+/// Maximum number of orphaned keys before a sweep; an eighth of the table if that is more, because
+/// a sweep scans every key. Also limits the deleted consumers whose ids are kept until
 /// then.
-const MOST_ORPHANS: usize = 1024;
+const MAX_ORPHANS: usize = 1024;
 
 /// State that only writers need.
 #[derive(Debug, Default)]
@@ -37,12 +36,12 @@ pub(super) struct Writer {
 
 /// Exclusive write access until dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'t> {
+pub(super) struct WriteGuard<'t> {
     table: &'t KeyTable,
     writer: MutexGuard<'t, Writer>,
 }
 
-impl<'t> Turn<'t> {
+impl<'t> WriteGuard<'t> {
     /// Waits for the previous writer.
     pub(super) fn take(table: &'t KeyTable) -> Self {
         // Ignores poisoning: every step of a change leaves the writer's state consistent.
@@ -64,7 +63,7 @@ impl<'t> Turn<'t> {
                 if let Some(record) = self.table.consumers.remove(&id.pack()) {
                     self.orphan(&record);
                     if self.table.orphans().max(self.writer.deleted.len())
-                        > MOST_ORPHANS.max(self.table.len() / 8)
+                        > MAX_ORPHANS.max(self.table.len() / 8)
                     {
                         self.sweep(|_| true);
                     }
@@ -212,7 +211,7 @@ impl KeyTable {
     fn replace(&self, new: &KeyRecord, old: &KeyRecord) -> bool {
         old.seen.set(true);
         self.forget(old);
-        !new.says_the_same_as(old)
+        !new.has_same_content(old)
     }
 
     /// Uncounts a key that left the table.
@@ -227,5 +226,5 @@ impl KeyTable {
 }
 
 fn is_full<T: Keyed>(batch: &Batch<T>, table: &Shards<T>) -> bool {
-    batch.len() >= MOST_PENDING.max(table.len() / 4)
+    batch.len() >= MAX_PENDING.max(table.len() / 4)
 }
