@@ -56,7 +56,7 @@ pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use retention::{Keep, StoreSizes, TABLES};
-pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
+pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
 pub use usage::{

@@ -10,7 +10,7 @@ use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
 use crate::admin::{consumers, created, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
-use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
+use crate::store::{Answer, Roll, RollTarget, RolledKeys, StoreError};
 use crate::views::RolledView;
 
 /// Default grace period of replaced keys.
@@ -75,21 +75,21 @@ impl Body for Rolling {
 }
 
 async fn roll_key(call: Call<KeyId, (), Rolling>) -> Answered {
-    let which = Which::Key(call.path);
-    roll(call, which).await
+    let target = RollTarget::Key(call.path);
+    roll(call, target).await
 }
 
 async fn roll_consumer(call: Call<ConsumerId, (), Rolling>) -> Answered {
     consumers::find(&call.store, &call.path).await?;
-    let which = Which::AllOf(call.path);
-    roll(call, which).await
+    let target = RollTarget::Consumer(call.path);
+    roll(call, target).await
 }
 
-async fn roll<P>(call: Call<P, (), Rolling>, which: Which) -> Answered {
+async fn roll<P>(call: Call<P, (), Rolling>, target: RollTarget) -> Answered {
     let key =
         PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let roll = Roll {
-        which,
+        target,
         digest: key.digest(),
         hint: key.hint(),
         grace: call.body.grace,

@@ -30,18 +30,18 @@ const BRING_END_FORWARD: In = In {
 
 /// Keys to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum RollTarget {
     /// A single key.
     Key(KeyId),
     /// All active keys of a consumer. The new key inherits from the newest of them.
-    AllOf(ConsumerId),
+    Consumer(ConsumerId),
 }
 
 /// A roll: one new key in place of others.
 #[derive(Clone, Debug)]
 pub struct Roll {
     /// Keys to replace.
-    pub which: Which,
+    pub target: RollTarget,
     /// SHA-256 of the new key.
     pub digest: KeyDigest,
     /// First characters of the new key, shown to people.
@@ -99,15 +99,15 @@ pub(super) async fn replace(
     roll: Roll,
     stamp: &Stamp,
 ) -> Result<RolledKeys, StoreError> {
-    let replaced = match roll.which {
-        Which::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
-        Which::AllOf(id) => all_good_ones(transaction, &id, stamp.at).await?,
+    let replaced = match roll.target {
+        RollTarget::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
+        RollTarget::Consumer(id) => all_good_ones(transaction, &id, stamp.at).await?,
     };
     // The newest is the last.
     let Some(model) = replaced.last().cloned() else {
-        return Err(match roll.which {
-            Which::Key(id) => StoreError::UnknownKey(id),
-            Which::AllOf(id) => InvalidRoll::NoneGood(id).into(),
+        return Err(match roll.target {
+            RollTarget::Key(id) => StoreError::UnknownKey(id),
+            RollTarget::Consumer(id) => InvalidRoll::NoneGood(id).into(),
         });
     };
     let new = NewKey {

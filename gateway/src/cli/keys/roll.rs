@@ -10,7 +10,7 @@ use crate::cli::keys::key_id;
 use crate::cli::output::{Streams, moment_or};
 use crate::keys::when::parse_span;
 use crate::keys::{PlainKey, UnixMillis};
-use crate::store::{Roll, RolledKeys, Which};
+use crate::store::{Roll, RollTarget, RolledKeys};
 use crate::views::{MAX_ENDING_SHOWN, RolledView};
 
 /// Keys to replace.
@@ -35,10 +35,10 @@ pub struct RollKey {
 
 impl RollKey {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let which = match (&self.id, &self.consumer) {
-            (Some(id), _) => Which::Key(key_id(id, context.prefix)?),
+        let target = match (&self.id, &self.consumer) {
+            (Some(id), _) => RollTarget::Key(key_id(id, context.prefix)?),
             (None, Some(consumer)) => {
-                Which::AllOf(consumers::find(consumer, &self.bucket, context).await?.id)
+                RollTarget::Consumer(consumers::find(consumer, &self.bucket, context).await?.id)
             }
             // The parser requires one of them.
             (None, None) => {
@@ -55,7 +55,7 @@ impl RollKey {
         }
         let key = PlainKey::generate(context.prefix)?;
         let roll = Roll {
-            which,
+            target,
             digest: key.digest(),
             hint: key.hint(),
             grace: self.grace,
