@@ -82,7 +82,7 @@ CREATE TABLE keys (
     successor TEXT COLLATE "C",
     -- When a key would end that is to be replaced, had its end not been brought forward: its successor inherits that. NULL
     -- is never.
-    own_expires_at BIGINT,
+    original_expires_at BIGINT,
     description TEXT,
     expires_at BIGINT,
     -- Separated by spaces; NULL is all that the consumer has.

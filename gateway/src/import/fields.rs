@@ -423,7 +423,7 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    fn rolled(&mut self, own_end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
+    fn rolled(&mut self, original_expiry: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
         match (
             self.time(Column::DeprecatedAt)?,
             self.parse(Column::Successor)?,
@@ -432,7 +432,7 @@ impl Fields {
             (Some(at), successor) => Ok(Some(Rolled {
                 at,
                 successor,
-                own_end,
+                original_expiry,
             })),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(bad(

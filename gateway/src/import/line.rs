@@ -212,7 +212,7 @@ mod tests {
                 rolled: rolled.map(|at| Rolled {
                     at,
                     successor: has_successor.then(|| KeyId::generate().unwrap()),
-                    own_end: expires_at,
+                    original_expiry: expires_at,
                 }),
                 attributes: KeyAttributes {
                     description: description.map(|text| text.parse().unwrap()),

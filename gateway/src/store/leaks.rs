@@ -145,13 +145,13 @@ impl Store {
             }));
         }
         sqlx::query(
-            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, own_expires_at = $5, updated_at = $6 WHERE id = $1",
+            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, original_expires_at = $5, updated_at = $6 WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(key.state.as_str())
         .bind(key.attributes.expires_at.map(|at| at.0))
         .bind(key.rolled.map(|rolled| rolled.at.0))
-        .bind(key.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
+        .bind(key.rolled.and_then(|rolled| rolled.original_expiry).map(|end| end.0))
         .bind(key.updated_at.0)
         .execute(&mut *transaction)
         .await?;

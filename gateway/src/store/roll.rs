@@ -20,7 +20,7 @@ use crate::store::{
 /// Bulk form of [`StoredKey::bring_end_forward`].
 const BRING_END_FORWARD: In = In {
     before: Cow::Borrowed(
-        "UPDATE keys SET own_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE own_expires_at END, \
+        "UPDATE keys SET original_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE original_expires_at END, \
          expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
          successor = $4, updated_at = $5 WHERE id",
     ),
@@ -118,7 +118,7 @@ pub(super) async fn replace(
             // Original expiry of the replaced key, whether or not it was rolled or leaked before.
             expires_at: model
                 .rolled
-                .map_or(model.attributes.expires_at, |rolled| rolled.own_end),
+                .map_or(model.attributes.expires_at, |rolled| rolled.original_expiry),
             ..model.attributes
         },
     };

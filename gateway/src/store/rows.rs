@@ -115,7 +115,7 @@ pub struct Rolled {
     pub successor: Option<KeyId>,
     /// Expiry before the roll shortened it; the successor inherits it. `None` for a key that never
     /// expires.
-    pub own_end: Option<UnixMillis>,
+    pub original_expiry: Option<UnixMillis>,
 }
 
 impl StoredKey {
@@ -130,7 +130,7 @@ impl StoredKey {
         let before = self.rolled.unwrap_or(Rolled {
             at: now,
             successor: None,
-            own_end: self.attributes.expires_at,
+            original_expiry: self.attributes.expires_at,
         });
         self.rolled = Some(Rolled {
             successor: successor.or(before.successor),
@@ -228,13 +228,13 @@ fn revocation(row: &AnyRow) -> Result<Option<Revocation>, StoreError> {
 struct RolledColumns {
     deprecated_at: Option<UnixMillis>,
     successor: Option<KeyId>,
-    own_expires_at: Option<UnixMillis>,
+    original_expires_at: Option<UnixMillis>,
 }
 
 columns!(RolledColumns {
     deprecated_at,
     successor,
-    own_expires_at
+    original_expires_at
 });
 
 impl Stored for Option<Rolled> {
@@ -246,7 +246,7 @@ impl Stored for Option<Rolled> {
         let columns = RolledColumns {
             deprecated_at: self.map(|rolled| rolled.at),
             successor: self.and_then(|rolled| rolled.successor),
-            own_expires_at: self.and_then(|rolled| rolled.own_end),
+            original_expires_at: self.and_then(|rolled| rolled.original_expiry),
         };
         columns.values(take);
     }
@@ -255,12 +255,12 @@ impl Stored for Option<Rolled> {
         let RolledColumns {
             deprecated_at,
             successor,
-            own_expires_at,
+            original_expires_at,
         } = Stored::read(source, field)?;
         Ok(deprecated_at.map(|at| Rolled {
             at,
             successor,
-            own_end: own_expires_at,
+            original_expiry: original_expires_at,
         }))
     }
 }
