@@ -86,7 +86,7 @@ pub struct Endpoint {
     pub path: &'static str,
     route: Route,
     /// Route tried first; takes the request if its guard matches.
-    also: Option<Route>,
+    alternative: Option<Route>,
     operation: OperationBuilder,
     verb: Verb,
     schemas: BTreeMap<String, RefOr<Schema>>,
@@ -178,7 +178,7 @@ impl Endpoint {
             method: Method::POST,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb: Verb::Read,
             schemas: BTreeMap::new(),
@@ -196,7 +196,7 @@ impl Endpoint {
             method: Method::GET,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb: Verb::Read,
             schemas: BTreeMap::new(),
@@ -237,7 +237,7 @@ impl Endpoint {
             method,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb,
             schemas: BTreeMap::new(),
@@ -313,9 +313,9 @@ impl Endpoint {
     }
 
     /// Adds a route for the same method and path, taken if its guards match.
-    pub(super) fn also(self, route: Route) -> Self {
+    pub(super) fn alternative(self, route: Route) -> Self {
         Self {
-            also: Some(route),
+            alternative: Some(route),
             ..self
         }
     }
@@ -467,7 +467,10 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
             Method::PUT => &["PUT"],
             _ => &["GET", "HEAD"],
         });
-        let resource = endpoint.also.into_iter().fold(resource, Resource::route);
+        let resource = endpoint
+            .alternative
+            .into_iter()
+            .fold(resource, Resource::route);
         paths.insert(endpoint.path, (resource.route(endpoint.route), methods));
     }
     let finish = |(resource, methods): (Resource, Vec<&'static str>)| {

@@ -41,7 +41,7 @@ pub(super) fn endpoint() -> Endpoint {
              partner program, an array with a signature in place of the token.",
         )
         .answers(200, "What became of it.", "LeakOutcome", LeakView::schema())
-        .also(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
+        .alternative(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
 }
 
 /// Returns whether a request is a report by GitHub, without a token: only [`from_github`] handles
