@@ -74,7 +74,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::store::connections::Connections;
-use crate::store::database_url::Place;
+use crate::store::database_url::Target;
 use crate::store::postgres::PostgresServer;
 use crate::store::sqlite::SqliteFile;
 use crate::store::write::Commits;
@@ -117,8 +117,8 @@ impl Store {
     /// processes at once.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let store = match url.place() {
-            Place::Sqlite(path) => {
+        let store = match url.target() {
+            Target::Sqlite(path) => {
                 let file = SqliteFile::create(path)?;
                 let pools = (
                     file.pool(CONNECTIONS).await?,
@@ -126,7 +126,7 @@ impl Store {
                 );
                 Self::on(pools, Database::Sqlite(file))
             }
-            Place::Postgres(url) => {
+            Target::Postgres(url) => {
                 let server = PostgresServer::new(url)?;
                 // Verifies that the server answers, and finds the primary among several hosts.
                 let failed = |error: StoreError| error.while_opening(server.location());
@@ -157,9 +157,9 @@ impl Store {
     /// Opens a database that already holds a store; never creates one.
     pub async fn open_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let holds_store = match url.place() {
-            Place::Sqlite(path) => SqliteFile::holds_store(path).await,
-            Place::Postgres(url) => PostgresServer::new(url)?.holds_store().await?,
+        let holds_store = match url.target() {
+            Target::Sqlite(path) => SqliteFile::holds_store(path).await,
+            Target::Postgres(url) => PostgresServer::new(url)?.holds_store().await?,
         };
         if !holds_store {
             return Err(StoreError::NoStore {

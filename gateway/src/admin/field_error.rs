@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// Maximum number of errors in an answer.
 pub(super) const MAX_ERRORS: usize = 100;
 /// Maximum length of a pointer or parameter name in an answer, in bytes; longer ones are cut.
-pub(super) const MAX_PLACE_BYTES: usize = 256;
+pub(super) const MAX_LOCATION_BYTES: usize = 256;
 
 /// An error in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -61,13 +61,13 @@ pub(super) fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     errors
 }
 
-fn cut(place: &str) -> String {
+fn cut(location: &str) -> String {
     const CUT: char = '…';
-    if place.len() <= MAX_PLACE_BYTES {
-        return place.to_owned();
+    if location.len() <= MAX_LOCATION_BYTES {
+        return location.to_owned();
     }
-    let end = place.floor_char_boundary(MAX_PLACE_BYTES - CUT.len_utf8());
-    format!("{}{CUT}", place.get(..end).unwrap_or_default())
+    let end = location.floor_char_boundary(MAX_LOCATION_BYTES - CUT.len_utf8());
+    format!("{}{CUT}", location.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -90,8 +90,8 @@ mod tests {
         for letter in ["a", "ä", "€"] {
             let told = FieldError::at(&letter.repeat(1_000), "x").pointer.unwrap();
             assert!(
-                told.len() <= MAX_PLACE_BYTES
-                    && told.len() > MAX_PLACE_BYTES - 4
+                told.len() <= MAX_LOCATION_BYTES
+                    && told.len() > MAX_LOCATION_BYTES - 4
                     && told.ends_with('…'),
                 "{told}"
             );

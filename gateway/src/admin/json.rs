@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
-use crate::admin::field_error::{FieldError, MAX_ERRORS, MAX_PLACE_BYTES};
+use crate::admin::field_error::{FieldError, MAX_ERRORS, MAX_LOCATION_BYTES};
 use crate::keys::{Prefix, token};
 
 /// A JSON pointer, converted to text only for an error: a name can be as long as the body, and the
@@ -65,12 +65,12 @@ impl Pointer<'_> {
             Self::Root => {}
             Self::Member(parent, name) => {
                 parent.write(text, prefix)?;
-                if text.len() > MAX_PLACE_BYTES || token::contains_key(name.as_bytes(), prefix) {
+                if text.len() > MAX_LOCATION_BYTES || token::contains_key(name.as_bytes(), prefix) {
                     return ControlFlow::Break(());
                 }
                 // Longer than the limit, so that the cut is visible.
                 let told = name
-                    .get(..name.floor_char_boundary(MAX_PLACE_BYTES + 1))
+                    .get(..name.floor_char_boundary(MAX_LOCATION_BYTES + 1))
                     .unwrap_or_default();
                 *text = member(text, told);
             }

@@ -30,7 +30,7 @@ const MAX_REPORT_BYTES: usize = 1024 * 1024;
 /// Deadline for receiving a report.
 const REPORT_DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum length of the texts kept from a report by GitHub, in characters.
-const MAX_PLACE_CHARS: usize = 1024;
+const MAX_LOCATION_CHARS: usize = 1024;
 
 /// Describes the operation.
 pub(super) fn endpoint() -> Endpoint {
@@ -249,7 +249,7 @@ impl Found {
             let shown: String = text
                 .chars()
                 .filter(|char| !char.is_control())
-                .take(MAX_PLACE_CHARS)
+                .take(MAX_LOCATION_CHARS)
                 .collect();
             // A dropped part could have separated two pieces of a key, and the cut could split one.
             let has_none = |text| place(text, FoundKey::Plain(&self.token), prefix).is_ok();

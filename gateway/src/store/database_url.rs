@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// Target of a [`DatabaseUrl`].
-pub(super) enum Place<'u> {
+pub(super) enum Target<'u> {
     /// A file.
     Sqlite(&'u Path),
     /// A server.
@@ -84,10 +84,10 @@ impl DatabaseUrl {
     }
 
     /// Returns the target.
-    pub(super) fn place(&self) -> Place<'_> {
+    pub(super) fn target(&self) -> Target<'_> {
         match &self.0 {
-            Kind::Sqlite(path) => Place::Sqlite(path),
-            Kind::Postgres(url) => Place::Postgres(url),
+            Kind::Sqlite(path) => Target::Sqlite(path),
+            Kind::Postgres(url) => Target::Postgres(url),
         }
     }
 
@@ -103,12 +103,12 @@ impl DatabaseUrl {
     /// Returns the target with an absolute path: a relative one is meaningless without its
     /// directory.
     pub(super) fn absolute(&self) -> String {
-        match self.place() {
-            Place::Sqlite(path) => std::path::absolute(path)
+        match self.target() {
+            Target::Sqlite(path) => std::path::absolute(path)
                 .unwrap_or_else(|_| path.to_owned())
                 .display()
                 .to_string(),
-            Place::Postgres(_) => self.to_string(),
+            Target::Postgres(_) => self.to_string(),
         }
     }
 
@@ -232,7 +232,7 @@ mod tests {
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
             assert!(
-                matches!(url.place(), Place::Sqlite(found) if found == Path::new(path)),
+                matches!(url.target(), Target::Sqlite(found) if found == Path::new(path)),
                 "{text}"
             );
         }

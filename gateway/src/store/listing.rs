@@ -59,7 +59,7 @@ pub struct After {
 impl StoredKey {
     /// Returns the cursor after this key.
     #[must_use]
-    pub fn place(&self) -> After {
+    pub fn cursor(&self) -> After {
         After {
             created_at: self.created_at,
             id: self.id.to_string(),

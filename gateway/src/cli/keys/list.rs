@@ -72,7 +72,7 @@ impl ListKeys {
                 table.0.flush(context.streams.out)?;
             }
             after = match page.last() {
-                Some(last) => Some(last.place()),
+                Some(last) => Some(last.cursor()),
                 None if json => return Ok(array.finish(context.streams.out)?),
                 None => return Ok(()),
             };

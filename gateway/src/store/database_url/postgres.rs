@@ -126,13 +126,13 @@ struct Reading {
 impl PostgresUrl {
     pub(in crate::store) fn parse(text: &str, shown: String) -> Result<Self, InvalidDatabaseUrl> {
         let (before, authority, after) = split(text);
-        let (credentials, places) = match authority.rsplit_once('@') {
-            Some((credentials, places)) => (Some(credentials), places),
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (Some(credentials), hosts),
             None => (None, authority),
         };
         let mut reading = Reading::default();
-        for place in places.split(',') {
-            let (host, port) = host_and_port(place);
+        for host in hosts.split(',') {
+            let (host, port) = host_and_port(host);
             reading.hosts.push(host.to_owned());
             reading.ports.push(port.to_owned());
         }
@@ -164,10 +164,10 @@ fn split(text: &str) -> (&str, &str, &str) {
 }
 
 /// Splits host and port, also of `[::1]:5432`.
-fn host_and_port(place: &str) -> (&str, &str) {
-    match place.rsplit_once(':') {
+fn host_and_port(text: &str) -> (&str, &str) {
+    match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (place, ""),
+        _ => (text, ""),
     }
 }
 

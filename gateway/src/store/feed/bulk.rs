@@ -31,22 +31,22 @@ const ROWS: usize = 256;
 /// Fastest way to scan a table: in physical order.
 struct Dialect {
     /// Column of the physical order.
-    place: &'static str,
+    position: &'static str,
     /// Type of that column.
-    place_type: &'static str,
+    position_type: &'static str,
     /// Expression for `digest` in hexadecimal.
     hex: &'static str,
 }
 
 // SQLite stores tables in the order of `rowid`; in the order of `id` each row would cost a search.
 const SQLITE: Dialect = Dialect {
-    place: "rowid",
-    place_type: "BIGINT",
+    position: "rowid",
+    position_type: "BIGINT",
     hex: "hex(t.digest)",
 };
 const POSTGRES: Dialect = Dialect {
-    place: "id",
-    place_type: "TEXT",
+    position: "id",
+    position_type: "TEXT",
     hex: "encode(t.digest, 'hex')",
 };
 
@@ -54,19 +54,19 @@ impl Dialect {
     /// Returns the query for the batches, one row each: position of the first row, number of rows,
     /// and the rows.
     fn batches<T: Stored>(&self, table: &str) -> String {
-        let Self { place, .. } = self;
+        let Self { position, .. } = self;
         let columns = T::columns("");
         let cells: Vec<String> = columns.iter().map(|column| self.cell(*column)).collect();
         let line = cells.join(&format!(" || '{COLUMN_END}' || "));
         format!(
-            "WITH RECURSIVE batch (place) AS (SELECT min({place}) FROM {table} UNION ALL \
-             SELECT (SELECT {place} FROM {table} WHERE {place} >= batch.place ORDER BY {place} LIMIT 1 OFFSET {ROWS}) \
-             FROM batch WHERE batch.place IS NOT NULL) \
-             SELECT CAST(batch.place AS TEXT) AS place, \
+            "WITH RECURSIVE batch (position) AS (SELECT min({position}) FROM {table} UNION ALL \
+             SELECT (SELECT {position} FROM {table} WHERE {position} >= batch.position ORDER BY {position} LIMIT 1 OFFSET {ROWS}) \
+             FROM batch WHERE batch.position IS NOT NULL) \
+             SELECT CAST(batch.position AS TEXT) AS position, \
              (SELECT CAST(count(*) AS TEXT) || '{ROW_END}' || string_agg(line, '{ROW_END}') \
              FROM (SELECT {line} AS line \
-             FROM {table} t WHERE t.{place} >= batch.place ORDER BY t.{place} LIMIT {ROWS}) AS lines) AS batch \
-             FROM batch WHERE batch.place IS NOT NULL"
+             FROM {table} t WHERE t.{position} >= batch.position ORDER BY t.{position} LIMIT {ROWS}) AS lines) AS batch \
+             FROM batch WHERE batch.position IS NOT NULL"
         )
     }
 
@@ -86,10 +86,12 @@ impl Dialect {
     /// Returns the query for the rows of the batch at position `$1`, one by one.
     fn rows<T: Stored>(&self, table: &str) -> String {
         let Self {
-            place, place_type, ..
+            position,
+            position_type,
+            ..
         } = self;
         format!(
-            "SELECT {} FROM {table} t WHERE t.{place} >= CAST($1 AS {place_type}) ORDER BY t.{place} LIMIT {ROWS}",
+            "SELECT {} FROM {table} t WHERE t.{position} >= CAST($1 AS {position_type}) ORDER BY t.{position} LIMIT {ROWS}",
             names::<T>("t.")
         )
     }
@@ -132,14 +134,14 @@ async fn read<T: Stored>(
         let batch: Option<&str> = row.try_get("batch")?;
         match batch.and_then(parse_batch) {
             Some(batch) => batch.into_iter().for_each(&mut take),
-            None => set_aside.push(row.try_get::<String, _>("place")?),
+            None => set_aside.push(row.try_get::<String, _>("position")?),
         }
     }
     drop(batches);
-    for place in set_aside {
+    for position in set_aside {
         let rows = async {
             Ok(sqlx::query(AssertSqlSafe(dialect.rows::<T>(table)))
-                .bind(place)
+                .bind(position)
                 .fetch_all(&mut *snapshot)
                 .await?)
         };

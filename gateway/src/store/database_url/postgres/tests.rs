@@ -1,11 +1,11 @@
 use sqlx::postgres::PgSslMode;
 
 use super::*;
-use crate::store::database_url::{DatabaseUrl, Place};
+use crate::store::database_url::{DatabaseUrl, Target};
 
 fn read(text: &str) -> Result<PostgresUrl, InvalidDatabaseUrl> {
     let url = DatabaseUrl::parse(text)?;
-    let Place::Postgres(postgres) = url.place() else {
+    let Target::Postgres(postgres) = url.target() else {
         panic!("{text}")
     };
     Ok(postgres.clone())
