@@ -48,7 +48,7 @@ use serde::Serialize;
 
 use crate::admin::problem::Problem;
 use crate::http::request_id::RequestIds;
-use crate::store::{Answer, Creation};
+use crate::store::{Creation, StoredAnswer};
 
 /// Returns every operation of the listener.
 #[must_use]
@@ -89,7 +89,7 @@ fn text(view: &impl Serialize) -> String {
 }
 
 /// Answers a creation; `answer` builds the first answer.
-fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> Answer) -> HttpResponse {
+fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> StoredAnswer) -> HttpResponse {
     match creation {
         Creation::Made(made) => answer_creation(HttpResponse::Created(), answer(&made)),
         Creation::Repeated(before) => repeated(before),
@@ -97,14 +97,14 @@ fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> Answer) -> HttpR
 }
 
 /// Answers a repeated creation.
-fn repeated(before: Answer) -> HttpResponse {
+fn repeated(before: StoredAnswer) -> HttpResponse {
     let mut response = HttpResponse::Created();
     response.insert_header((idempotency::REPLAYED, "true"));
     answer_creation(response, before)
 }
 
-fn answer_creation(mut response: HttpResponseBuilder, answer: Answer) -> HttpResponse {
-    let Answer { location, body } = answer;
+fn answer_creation(mut response: HttpResponseBuilder, answer: StoredAnswer) -> HttpResponse {
+    let StoredAnswer { location, body } = answer;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.insert_header((LOCATION, location));
     }

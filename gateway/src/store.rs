@@ -49,7 +49,7 @@ pub use gateways::{
     Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
 };
 pub use handle::StoreHandle;
-pub use idempotency::{Answer, Creation, CreationKey};
+pub use idempotency::{Creation, CreationKey, StoredAnswer};
 pub use import::{ImportConflict, Imported, Verdict};
 pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
@@ -60,7 +60,7 @@ pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
 pub use usage::{
-    InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
+    InvalidPeriod, InvalidRange, MAX_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
     UsageRange, UsageReport,
 };
 pub use write::Written;
@@ -250,14 +250,14 @@ impl Store {
 
     /// Acquires a slot for a list, a report or an export. Slots are few, so that readers leave the
     /// database to writers.
-    async fn scan(&self) -> Result<ScanTurn<'_>, StoreError> {
+    async fn scan(&self) -> Result<ScanSlot<'_>, StoreError> {
         let too_many = || StoreError::Failed {
             fault: Fault::TooManyReads,
             reason: format!("{SCANS} at once, {WAITING_SCANS} waiting"),
         };
         let waiting = self.waiting_scans.try_acquire().map_err(|_| too_many())?;
         match timeout(SCAN_PATIENCE, self.scan_turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(ScanTurn {
+            Ok(Ok(turn)) => Ok(ScanSlot {
                 _waiting: waiting,
                 _turn: turn,
             }),
@@ -276,7 +276,7 @@ impl Store {
 }
 
 /// Slot of a running scan.
-struct ScanTurn<'s> {
+struct ScanSlot<'s> {
     _turn: SemaphorePermit<'s>,
     _waiting: SemaphorePermit<'s>,
 }

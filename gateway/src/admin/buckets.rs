@@ -12,7 +12,7 @@ use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Parameters, Query};
 use crate::admin::{created, text};
 use crate::keys::BucketName;
-use crate::store::{Answer, BucketEdit, LeakRule, NewBucket, StoredBucket};
+use crate::store::{BucketEdit, LeakRule, NewBucket, StoredAnswer, StoredBucket};
 use crate::views::BucketView;
 
 const TAG: &str = "buckets";
@@ -119,7 +119,7 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), (), NewBucket>) -> Answered {
-    let answer = |made: &StoredBucket| Answer {
+    let answer = |made: &StoredBucket| StoredAnswer {
         location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
         body: text(&BucketView::of(made)),
     };

@@ -14,7 +14,8 @@ use crate::keys::{
     AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
 };
 use crate::store::{
-    Answer, ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredConsumer,
+    ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredAnswer,
+    StoredConsumer,
 };
 use crate::views::{ConsumerView, DeletedConsumerView};
 
@@ -168,7 +169,7 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), (), NewConsumer>) -> Answered {
-    let answer = |made: &StoredConsumer| Answer {
+    let answer = |made: &StoredConsumer| StoredAnswer {
         location: format!("/v1/consumers/{}", made.id),
         body: text(&ConsumerView::of(made)),
     };

@@ -28,7 +28,7 @@ pub(super) struct Running(Arc<Mutex<HashSet<Name>>>);
 type Name = (Box<str>, [u8; 32]);
 
 /// Reservation of a key until dropped.
-pub(super) struct Turn {
+pub(super) struct Reservation {
     name: Name,
     running: Running,
 }
@@ -77,7 +77,7 @@ pub(super) fn key_of(
 
 impl Running {
     /// Reserves the key, unless its creation is running already.
-    pub(super) fn begin(&self, key: &CreationKey) -> Result<Turn, Problem> {
+    pub(super) fn begin(&self, key: &CreationKey) -> Result<Reservation, Problem> {
         let name = key.name();
         if self
             .0
@@ -85,7 +85,7 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.clone())
         {
-            return Ok(Turn {
+            return Ok(Reservation {
                 name,
                 running: self.clone(),
             });
@@ -97,7 +97,7 @@ impl Running {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.running
             .0

@@ -16,8 +16,8 @@ use crate::keys::{
     BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    Answer, CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
-    StoredKey, WaitFor,
+    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
+    StoredAnswer, StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -311,7 +311,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttrib
             key_shown: Some(plain.is_some()),
             ..KeyView::of(&created.key, now)
         };
-        Answer {
+        StoredAnswer {
             location: format!("/v1/keys/{}", created.key.id),
             body: text(&view),
         }

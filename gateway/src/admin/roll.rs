@@ -10,7 +10,7 @@ use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
 use crate::admin::{consumers, created, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
-use crate::store::{Answer, Roll, RollTarget, RolledKeys, StoreError};
+use crate::store::{Roll, RollTarget, RolledKeys, StoreError, StoredAnswer};
 use crate::views::RolledView;
 
 /// Default grace period of replaced keys.
@@ -98,7 +98,7 @@ async fn roll<P>(call: Call<P, (), Rolling>, target: RollTarget) -> Answered {
     let answer = |rolled: &RolledKeys, plain: Option<&str>| {
         let mut view = RolledView::of(rolled, now);
         (view.new.key, view.new.key_shown) = (plain, Some(plain.is_some()));
-        Answer {
+        StoredAnswer {
             location: format!("/v1/keys/{}", rolled.key.id),
             body: text(&view),
         }

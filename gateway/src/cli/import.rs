@@ -25,7 +25,7 @@ use crate::cli::import::summary::Summary;
 use crate::import::fields::Defaults;
 use crate::import::format::{self, Format};
 use crate::import::reading::{BadLine, Counted, ReadError, Rows};
-use crate::import::seen::{Line, Seen};
+use crate::import::seen::{Line, SeenLines};
 use crate::import::spool::Spool;
 use crate::import::{csv, jsonl, kong, nginx_map};
 use crate::keys::{BucketName, Prefix};
@@ -185,7 +185,7 @@ impl Import<'_> {
             .map(|value| value.get_name().to_owned());
         let mut rows = self.rows(format, source, defaults.clone());
         let progress = Progress::of_bytes("checking", length);
-        let (mut spool, mut seen) = (Spool::new()?, Seen::default());
+        let (mut spool, mut seen) = (Spool::new()?, SeenLines::default());
         let batch_rows = self.arguments.batch as usize;
         let mut batch = Vec::with_capacity(batch_rows);
         loop {
@@ -206,7 +206,7 @@ impl Import<'_> {
                 }
             }
             if batch.len() == batch_rows || is_over {
-                self.judge(&batch, &mut spool).await?;
+                self.classify(&batch, &mut spool).await?;
                 batch.clear();
                 progress.set(bytes.load(Ordering::Relaxed));
             }
@@ -227,7 +227,7 @@ impl Import<'_> {
     }
 
     /// Compares a line with earlier lines.
-    fn compare(&mut self, row: TransferRow, seen: &mut Seen) -> Option<TransferRow> {
+    fn compare(&mut self, row: TransferRow, seen: &mut SeenLines) -> Option<TransferRow> {
         self.summary.lines += 1;
         match seen.take(&row) {
             Ok(Line::New) => return Some(row),
@@ -242,12 +242,12 @@ impl Import<'_> {
     }
 
     /// Compares a batch with the store and spools the new rows.
-    async fn judge(
+    async fn classify(
         &mut self,
         batch: &[TransferRow],
         spool: &mut Spool,
     ) -> Result<(), CommandError> {
-        for (row, verdict) in batch.iter().zip(self.store.judge_import(batch).await?) {
+        for (row, verdict) in batch.iter().zip(self.store.classify_import(batch).await?) {
             match verdict {
                 Verdict::New => spool.push(row)?,
                 Verdict::Already => self.summary.already += 1,

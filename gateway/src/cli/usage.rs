@@ -15,7 +15,7 @@ use crate::views::UsageView;
 /// Default length of the range.
 const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 3600);
 /// Maximum number of listed keys.
-const MOST_TOP_KEYS: i64 = 1_000;
+const MAX_TOP_KEYS: i64 = 1_000;
 
 /// Usage to print.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct UsageCommand {
     #[arg(long, value_enum, default_value = "hour")]
     by: By,
     /// Also list this many keys with the most requests.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=MOST_TOP_KEYS))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=MAX_TOP_KEYS))]
     top: Option<u32>,
     /// Print a JSON object.
     #[arg(long)]

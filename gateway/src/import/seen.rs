@@ -9,7 +9,7 @@ use crate::store::{TransferConsumer, TransferRow};
 
 /// Lines accepted so far.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct SeenLines {
     /// Consumer and line of each key.
     keys: HashMap<u128, (u128, u64)>,
     /// Attributes and line of each consumer.
@@ -27,7 +27,7 @@ pub(crate) enum Line {
     Repeated,
 }
 
-impl Seen {
+impl SeenLines {
     /// Records a row.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn lines_that_contradict_each_other_are_found() {
-        let mut seen = Seen::default();
+        let mut seen = SeenLines::default();
         for (row, verdict) in [
             (row(1, "a", "1", "k1"), Ok(Line::New)),
             (row(2, "a", "", "k2"), Ok(Line::New)),
@@ -212,7 +212,7 @@ mod tests {
             |consumer| consumer.created_at = Some(UnixMillis(1)),
         ];
         for (index, edit) in edits.into_iter().enumerate() {
-            let mut seen = Seen::default();
+            let mut seen = SeenLines::default();
             assert_eq!(seen.take(&row(1, "a", "42", "k1")), Ok(Line::New));
             let mut other = row(2, "a", "42", "k2");
             edit(&mut other.consumer);

@@ -89,7 +89,7 @@ impl Store {
 }
 
 /// Maximum number of known actors in an error.
-const MOST_NAMED: u32 = 50;
+const MAX_NAMED: u32 = 50;
 
 impl Store {
     /// Verifies that the audit has a row of this actor; the error lists at most fifty known actors.
@@ -103,7 +103,7 @@ impl Store {
         if known.is_some() {
             return Ok(());
         }
-        let sql = format!("SELECT DISTINCT actor FROM audit ORDER BY actor LIMIT {MOST_NAMED}");
+        let sql = format!("SELECT DISTINCT actor FROM audit ORDER BY actor LIMIT {MAX_NAMED}");
         let known: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_all(&self.scans)
             .await?;

@@ -29,7 +29,7 @@ pub struct CreationKey {
 
 /// Stored answer to a creation; holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoredAnswer {
     /// URL of the created item.
     pub location: String,
     /// JSON object.
@@ -42,19 +42,19 @@ pub enum Creation<T> {
     /// Created by this request.
     Made(T),
     /// Created before, with this answer.
-    Repeated(Answer),
+    Repeated(StoredAnswer),
 }
 
 /// A stored creation.
 struct Before {
     request: Vec<u8>,
-    answer: Answer,
+    answer: StoredAnswer,
     at: UnixMillis,
 }
 
 impl Before {
     /// Returns the answer if the request is the same.
-    fn answer_to(self, key: &CreationKey) -> Result<Answer, StoreError> {
+    fn answer_to(self, key: &CreationKey) -> Result<StoredAnswer, StoreError> {
         if self.request == key.request {
             Ok(self.answer)
         } else {
@@ -104,7 +104,7 @@ impl Store {
         &self,
         new: NewBucket,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&StoredBucket) -> Answer,
+        answer: impl FnOnce(&StoredBucket) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredBucket>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -118,7 +118,7 @@ impl Store {
         &self,
         new: NewConsumer,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&StoredConsumer) -> Answer,
+        answer: impl FnOnce(&StoredConsumer) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredConsumer>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -132,7 +132,7 @@ impl Store {
         &self,
         new: NewKey,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&CreatedKey) -> Answer,
+        answer: impl FnOnce(&CreatedKey) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<CreatedKey>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Returns the stored answer for `key`; the request itself might be refused by now.
-    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<Answer>, StoreError> {
+    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<StoredAnswer>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let Some(before) = find(&mut connection, key).await? else {
             return Ok(None);
@@ -160,7 +160,7 @@ impl Store {
         &self,
         roll: Roll,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&RolledKeys) -> Answer,
+        answer: impl FnOnce(&RolledKeys) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<RolledKeys>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -172,7 +172,7 @@ impl Store {
     async fn once<T>(
         &self,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&T) -> Answer,
+        answer: impl FnOnce(&T) -> StoredAnswer,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
         limited(WRITE_LIMIT, self.once_in_turn(key, answer, make)).await
@@ -181,7 +181,7 @@ impl Store {
     async fn once_in_turn<T>(
         &self,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&T) -> Answer,
+        answer: impl FnOnce(&T) -> StoredAnswer,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
         let mut transaction = self.begin_write().await?;
@@ -234,7 +234,7 @@ async fn find(
     let request: &[u8] = row.try_get("request")?;
     Ok(Some(Before {
         request: request.to_vec(),
-        answer: Answer {
+        answer: StoredAnswer {
             location: row.try_get("location")?,
             body: row.try_get("answer")?,
         },
@@ -245,7 +245,7 @@ async fn find(
 async fn remember(
     transaction: &mut AnyConnection,
     key: &CreationKey,
-    answer: &Answer,
+    answer: &StoredAnswer,
     now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
@@ -278,7 +278,7 @@ mod tests {
         let stamp = Stamp::now(Actor::command_line(None));
         let create = async |name: &str| {
             let new = NewConsumer::named(name.parse().unwrap());
-            let answer = |_: &StoredConsumer| Answer {
+            let answer = |_: &StoredConsumer| StoredAnswer {
                 location: String::new(),
                 body: String::new(),
             };

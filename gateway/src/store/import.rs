@@ -79,9 +79,9 @@ struct Known {
 impl Store {
     /// Returns the verdict on each row without importing it. Compares rows with the store only, not
     /// with each other.
-    pub async fn judge_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
+    pub async fn classify_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
         let known = Known::of(&mut *self.pool.acquire().await?, rows).await?;
-        Ok(rows.iter().map(|row| known.judge(row)).collect())
+        Ok(rows.iter().map(|row| known.classify(row)).collect())
     }
 
     /// Adds the new rows in one transaction, each with its audit row and its feed row. Existing
@@ -109,7 +109,7 @@ impl Store {
         let mut made: HashMap<(&str, &str), ConsumerId> = HashMap::new();
         let mut added: HashSet<&KeyDigest> = HashSet::new();
         for row in rows {
-            match known.judge(row) {
+            match known.classify(row) {
                 Verdict::New => {}
                 Verdict::Already => {
                     imported.already += 1;
@@ -300,7 +300,7 @@ impl Known {
         self.consumers.get(&owner(named))
     }
 
-    fn judge(&self, row: &TransferRow) -> Verdict {
+    fn classify(&self, row: &TransferRow) -> Verdict {
         let consumer = &row.consumer;
         if !self.buckets.contains(consumer.bucket.as_str()) {
             return Verdict::Conflict(ImportConflict::NoBucket);

@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError, WRITE_LIMIT};
 const ROWS_PER_STATEMENT: usize = 200;
 
 /// Maximum number of periods in a report: over a year of hours.
-pub const MOST_PERIODS: i64 = 10_000;
+pub const MAX_PERIODS: i64 = 10_000;
 
 /// A batch of counts, added exactly once however often it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ pub enum InvalidRange {
     #[error("the range must end after it begins")]
     Empty,
     /// More than [`MAX_PERIODS`] periods.
-    #[error("the range has more than {MOST_PERIODS} hours or days: ask for less, or by day")]
+    #[error("the range has more than {MAX_PERIODS} hours or days: ask for less, or by day")]
     TooLong,
 }
 
@@ -158,7 +158,7 @@ impl UsageRange {
             from.0.div_euclid(by.millis()),
             (to.0 - 1).div_euclid(by.millis()),
         );
-        if last.saturating_sub(first) >= MOST_PERIODS {
+        if last.saturating_sub(first) >= MAX_PERIODS {
             return Err(InvalidRange::TooLong);
         }
         let start = |period: i64| period.saturating_mul(by.millis());
@@ -444,13 +444,13 @@ mod tests {
             (6, 5, Period::Hour, Err(InvalidRange::Empty)),
             (
                 0,
-                MOST_PERIODS * hour,
+                MAX_PERIODS * hour,
                 Period::Hour,
-                Ok((0, MOST_PERIODS * hour)),
+                Ok((0, MAX_PERIODS * hour)),
             ),
             (
                 0,
-                MOST_PERIODS * hour + 1,
+                MAX_PERIODS * hour + 1,
                 Period::Hour,
                 Err(InvalidRange::TooLong),
             ),

@@ -31,13 +31,13 @@ pub(super) struct Summary {
     /// Number of bad lines.
     pub(super) bad_lines: u64,
     /// The first bad lines.
-    problems: Vec<Problem>,
+    problems: Vec<BadLineView>,
     /// Contents of the file that are not imported.
     not_taken: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Problem {
+struct BadLineView {
     line: u64,
     reason: String,
 }
@@ -47,7 +47,7 @@ impl Summary {
     pub(super) fn bad(&mut self, BadLine { line, reason }: BadLine) {
         self.bad_lines += 1;
         if self.problems.len() < TOLD_IN_FULL {
-            self.problems.push(Problem { line, reason });
+            self.problems.push(BadLineView { line, reason });
         }
     }
 
@@ -68,7 +68,7 @@ impl Summary {
         streams: &mut Streams<'_>,
     ) -> Result<(), CommandError> {
         self.problems.sort_by_key(|problem| problem.line);
-        for Problem { line, reason } in &self.problems {
+        for BadLineView { line, reason } in &self.problems {
             streams.remark(format_args!("line {line}: {reason}"));
         }
         match self.bad_lines - self.problems.len() as u64 {

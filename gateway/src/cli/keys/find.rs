@@ -14,7 +14,7 @@ use crate::views::KeyView;
 
 /// Minimum number of characters to search for, and maximum number of keys shown.
 const SHORTEST: usize = 4;
-const MOST_SHOWN: u32 = 100;
+const MAX_SHOWN: u32 = 100;
 
 /// Text to search for.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ async fn look(text: &str, context: &mut Context<'_>) -> Result<Vec<StoredKey>, C
     if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(Vec::new());
     }
-    let like = context.store.keys_like(text, MOST_SHOWN).await?;
+    let like = context.store.keys_like(text, MAX_SHOWN).await?;
     if !like.is_empty() {
         let shown = like.len();
         let why = if is_mistyped {

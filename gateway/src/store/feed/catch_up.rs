@@ -18,7 +18,7 @@ use crate::store::{StoreError, within};
 /// Timeout of the query for changes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of changes above which a full load is faster.
-const MOST_CHANGES: i64 = 10_000;
+const MAX_CHANGES: i64 = 10_000;
 
 /// Fingerprint of a history up to a change: its subject, and the last audit row before it was read,
 /// with its time. Another history with the same numbers has another fingerprint.
@@ -121,7 +121,7 @@ impl Follower {
                 // Continuing needs every change after `known`.
                 let is_told_all = self.known.is_some()
                     && oldest <= known + 1
-                    && (known..=known + MOST_CHANGES).contains(&newest);
+                    && (known..=known + MAX_CHANGES).contains(&newest);
                 self.status.awaits(awaited);
                 match is_told_all.then(|| self.apply(&rows)) {
                     Some(Ok(true)) => Known {
@@ -279,7 +279,7 @@ impl News {
     async fn since(known: &Known, connection: &mut AnyConnection) -> Result<Self, StoreError> {
         let mut rows = sqlx::query(NEWS.as_str())
             .bind(known.revision)
-            .bind(MOST_CHANGES)
+            .bind(MAX_CHANGES)
             .bind(audited(&known.mark))
             .fetch_all(connection)
             .await?
