@@ -152,8 +152,7 @@ pub fn start() -> ExitCode {
                     .any(|route| !route.demand.buckets.is_empty())
                 {
                     eprintln!(
-                        "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \
-                         lets no key in"
+                        "gateway: note: the buckets of routes are not checked against the store; an unknown bucket admits no key"
                     );
                 }
                 ExitCode::SUCCESS
@@ -214,8 +213,7 @@ fn parse_arguments() -> Result<Arguments, ExitCode> {
     Arguments::try_parse().map_err(|error| {
         if token::contains_key_of_any_prefix(error.to_string().as_bytes()) {
             eprintln!(
-                "gateway: an argument is not accepted, and it holds a whole key, so it is not shown; `--help` tells what is \
-                 accepted. Your shell may remember the key: consider revoking it"
+                "gateway: invalid argument, not shown because it contains a whole key; `--help` lists the valid ones. The key may be in your shell's history: consider revoking it"
             );
             return ExitCode::from(EXIT_USAGE);
         }

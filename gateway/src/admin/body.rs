@@ -69,7 +69,7 @@ impl Fields {
             None => {
                 self.errors
                     .list
-                    .push(FieldError::at(&json::member("", name), "it is missing"));
+                    .push(FieldError::at(&json::member("", name), "missing"));
                 None
             }
         }
@@ -103,12 +103,7 @@ impl Fields {
         let excluded: Vec<&'static str> = [other].iter().chain(beside).copied().collect();
         let together = excluded.iter().filter(|name| has(one) && has(name));
         let mut errors: Vec<FieldError> = together
-            .map(|name| {
-                FieldError::at(
-                    &json::member("", name),
-                    format!("it does not go together with {one}"),
-                )
-            })
+            .map(|name| FieldError::at(&json::member("", name), format!("it excludes {one}")))
             .collect();
         if !has(one) && !has(other) {
             errors.push(FieldError::at(

@@ -30,13 +30,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 page::schema("Bucket", page::name_cursor_schema()),
             ),
         Endpoint::create("/v1/buckets", create)
-            .named("create_bucket", TAG, "Make a bucket")
-            .answers(
-                201,
-                "The bucket that was made.",
-                "Bucket",
-                BucketView::schema(),
-            ),
+            .named("create_bucket", TAG, "Create a bucket")
+            .answers(201, "The created bucket.", "Bucket", BucketView::schema()),
         Endpoint::get("/v1/buckets/{name}", show)
             .named("show_bucket", TAG, "Show a bucket")
             .answers(200, "The bucket.", "Bucket", BucketView::schema()),
@@ -44,15 +39,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named(
                 "update_bucket",
                 TAG,
-                "Change what a bucket does about leaked keys",
+                "Change the policy of a bucket for leaked keys",
             )
             .described("A merge patch (RFC 7396).")
-            .answers(
-                200,
-                "The bucket as it is now.",
-                "Bucket",
-                BucketView::schema(),
-            ),
+            .answers(200, "The changed bucket.", "Bucket", BucketView::schema()),
     ]
 }
 
@@ -72,7 +62,7 @@ impl Body for NewBucket {
     const NAME: Option<&'static str> = Some("NewBucket");
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let name = fields.required("name", "Its name, which cannot be changed later.");
+        let name = fields.required("name", "Name of the bucket, immutable.");
         let BucketEdit {
             leak_policy,
             leak_grace,
@@ -95,12 +85,9 @@ impl Body for BucketEdit {
 }
 
 fn read_edit(fields: &mut Fields) -> BucketEdit {
-    let grace = "How long such a key goes on under the policy `roll`.";
+    let grace = "Grace period under the policy `roll`.";
     BucketEdit {
-        leak_policy: fields.optional(
-            "leak_policy",
-            "What is done to its keys that are reported as leaked.",
-        ),
+        leak_policy: fields.optional("leak_policy", "Action on keys reported as leaked."),
         leak_grace: fields
             .optional::<Grace>("leak_grace_seconds", grace)
             .map(|grace| grace.0),

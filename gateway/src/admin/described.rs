@@ -31,7 +31,7 @@ pub(super) fn problem(status: u16, meaning: &str) -> Response {
         503 => response.header(
             "retry-after",
             header(
-                "In how many seconds to try again.",
+                "Seconds to wait before the next attempt.",
                 schemas::text("^[0-9]+$", 1, 10).into(),
             ),
         ),

@@ -36,16 +36,12 @@ const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Refusals by the gate, common to all operations.
 const GUARDED: [(u16, &str); 2] = [
-    (403, "A page of another origin asks."),
-    (
-        421,
-        "The request is for a host that is not this listener's.",
-    ),
+    (403, "Cross-origin request of a browser."),
+    (421, "The host of the request is not this listener's."),
 ];
 
 /// Description of an answer to a change that is not in force on this gateway yet.
-const NOT_IN_FORCE: &str =
-    "As with 200, and it is done; but this gateway could not follow in time and goes by it later.";
+const NOT_IN_FORCE: &str = "As with 200: the change is made, but not in force on this gateway yet.";
 
 /// Result of a handler.
 pub(super) type Answered = Result<HttpResponse, Problem>;
@@ -201,10 +197,7 @@ impl Endpoint {
             verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
-        .refuses(&[(
-            400,
-            "The URL holds an API key, or a parameter that there is not.",
-        )])
+        .refuses(&[(400, "The URL contains an API key or an unknown parameter.")])
         .refuses(&GUARDED)
     }
 
@@ -290,15 +283,18 @@ impl Endpoint {
             response = response
                 .header(
                     "location",
-                    header("Where it is found.", schemas::text("^/v1/", 4, 1024).into()),
+                    header(
+                        "URL of the created item.",
+                        schemas::text("^/v1/", 4, 1024).into(),
+                    ),
                 )
                 .header(
                     "idempotency-replayed",
-                    header("Whether the answer was given before.", text_of(&["true"])),
+                    header("Present if the answer is repeated.", text_of(&["true"])),
                 );
         }
         if self.verb != Verb::Read {
-            let meaning = "Whether the gateway that answers goes by it already.";
+            let meaning = "Whether the change is in force on the answering gateway.";
             response = response.header(IN_FORCE, header(meaning, text_of(&["true", "false"])));
         }
         self.with_response(status, response.build())
@@ -368,7 +364,7 @@ impl Endpoint {
             .description(Some(meaning))
             .schema(Some(schema));
         self.operation = self.operation.parameter(parameter);
-        self.refuses(&[(404, "There is no such thing.")])
+        self.refuses(&[(404, "Not found.")])
     }
 
     fn with_query<Q: Query>(mut self, is_guarded: bool) -> Self {
@@ -376,7 +372,7 @@ impl Endpoint {
             self.operation = self.operation.parameter(parameter);
         }
         if is_guarded {
-            return self.refuses(&[(412, "The consumer does not have these tags.")]);
+            return self.refuses(&[(412, "The consumer lacks one of these tags.")]);
         }
         self
     }
@@ -411,10 +407,10 @@ impl Endpoint {
         self = self.refuses(&[
             (
                 400,
-                "The URL, the query, a header or the body is not what is accepted.",
+                "The URL, the query, a header or the body is not accepted.",
             ),
             (401, "The token is missing or wrong."),
-            (500, "The gateway failed; its log says why."),
+            (500, "The gateway failed; its log has the cause."),
             (
                 503,
                 "The admin API is off, or the database is not available at the moment.",
@@ -426,7 +422,7 @@ impl Endpoint {
         }
         self = self.refuses(&[(
             403,
-            "The token may read only, or a page of another origin asks.",
+            "The token is read-only, or a browser sends a cross-origin request.",
         )]);
         if verb == Verb::Write {
             return self;
@@ -436,12 +432,12 @@ impl Endpoint {
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
             .description(Some(
-                "Sent again with the same key within 24 hours, the request makes nothing new and gets the same answer.",
+                "Within 24 hours, a repeated request with the same key creates nothing new and gets the same answer.",
             ))
             .schema(Some(Schema::from(schemas::text("^[!-~]+$", 1, idempotency::MAX_BYTES))));
         self.operation = self.operation.parameter(parameter);
         self.refuses(&[
-            (409, "Another one has this already, or a request with the same Idempotency-Key is running."),
+            (409, "A unique value is taken, or a request with the same Idempotency-Key is running."),
             (422, "The Idempotency-Key was used for another request, or the request cannot be followed."),
         ])
     }

@@ -48,17 +48,15 @@ static ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers
 /// Describes the operation for proxies that send the original request in headers.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open(PATH, web::route().to(by_headers))
-        .named("authorise_request", "verification", "Say what the gateway would say to a request")
+        .named("authorise_request", "verification", "Authorize a request for another proxy")
         .described(
             "For nginx's `auth_request` (`X-Original-URI`, `X-Original-Method`), Traefik's ForwardAuth and Caddy's `forward_auth` \
              (`X-Forwarded-Uri`, `-Method`, `-Host`), and Envoy's `ext_authz`, which appends the path to this one. The caller's API \
-             key is in `Authorization`. Without any of the headers it is about `GET /`. What the \
-             client sent is ambiguous where it names a request beside the proxy, or is spelled like a header that only the gateway \
-             may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
+             key is in `Authorization`. Without any of the headers the request is `GET /`. A request is ambiguous if the client sent such a header too, or a look-alike of a header that only the gateway may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
         )
         .answers_with(
             200,
-            "It would be forwarded. The headers say who is calling, as the origin is told; those that have nothing to say are empty.",
+            "The request would be forwarded. The headers identify the caller, as for the origin; headers without a value are empty.",
             "text/plain",
             ObjectBuilder::new().schema_type(Type::String).max_length(Some(0)).into(),
         )

@@ -173,7 +173,7 @@ fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
     let framework = || match response.status() {
         status if status.is_server_error() => {
             log::error!("admin API: {error}");
-            Problem::new(Kind::Internal, "The gateway failed. Its log says why.")
+            Problem::new(Kind::Internal, "The gateway failed. Its log has the cause.")
         }
         _ => Problem::new(Kind::BadRequest, "The request is malformed."),
     };

@@ -88,7 +88,7 @@ impl Hosts {
         }
         Err(Problem::new(
             Kind::CrossOrigin,
-            "A page of another origin asks. Only pages of this listener may.",
+            "Cross-origin request of a browser. Only pages of this listener may.",
         ))
     }
 

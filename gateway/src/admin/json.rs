@@ -161,10 +161,7 @@ impl<'de> Visitor<'de> for At<'_> {
                 twice: &mut *twice,
             })?;
             if read.contains_key(&name) && twice.len() <= MAX_ERRORS {
-                twice.push(FieldError::at(
-                    &at.text(prefix),
-                    "it is there more than once",
-                ));
+                twice.push(FieldError::at(&at.text(prefix), "duplicate"));
             }
             read.insert(name, value);
         }

@@ -35,12 +35,11 @@ const MAX_LOCATION_CHARS: usize = 1024;
 /// Describes the operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::write(Method::POST, PATH, report)
-        .named("report_leak", "keys", "Report a key that was found where it does not belong")
+        .named("report_leak", "keys", "Report a leaked key")
         .described(
-            "What is done is what the key's bucket says: see `leak_policy`. The same path takes the reports of GitHub's secret scanning \
-             partner program, an array with a signature in place of the token.",
+            "Applies the policy of the key's bucket, see `leak_policy`. Also accepts reports of GitHub's secret scanning partner program: an array with a signature instead of the token.",
         )
-        .answers(200, "What became of it.", "LeakOutcome", LeakView::schema())
+        .answers(200, "The result of the report.", "LeakOutcome", LeakView::schema())
         .alternative(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
 }
 
@@ -69,14 +68,14 @@ impl Body for NewLeak {
         fields.either("sha256", "key", &[]);
         let digest = fields.optional(
             "sha256",
-            "SHA-256 of the key that was found, in hexadecimal digits; or give `key`.",
+            "SHA-256 of the leaked key, in hexadecimal digits; alternative to `key`.",
         );
         let key = fields.optional(
             "key",
-            "The key that was found. It is not stored or logged. Or give `sha256`.",
+            "The leaked key, neither stored nor logged; alternative to `sha256`.",
         );
-        let url = fields.optional("url", "Where it was found.");
-        let source = fields.optional("source", "What it was found in, for example `commit`.");
+        let url = fields.optional("url", "URL of the leak.");
+        let source = fields.optional("source", "Kind of the source, for example `commit`.");
         Some(Self {
             digest,
             key,
@@ -110,7 +109,7 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
     if !errors.is_empty() {
         return Err(Problem::new(
             Kind::InvalidBody,
-            "The key must not be in what is said of it; see errors.",
+            "The report of a key must not contain the key elsewhere; see errors.",
         )
         .with(errors));
     }
@@ -209,21 +208,21 @@ fn refuse(error: Unverified) -> Problem {
             log::warn!("a report of leaked keys was refused: {error}");
             Problem::new(
                 Kind::SignatureInvalid,
-                "The report is not known to come from GitHub.",
+                "The signature of the report is not GitHub's.",
             )
         }
         Unverified::Busy => {
-            log::warn!("a report of leaked keys was put off: {error}");
+            log::warn!("a report of leaked keys was postponed: {error}");
             Problem::new(
                 Kind::TooManyReports,
                 "Other reports arrived while this one did. Try again shortly.",
             )
         }
         Unverified::Unavailable(_) => {
-            log::error!("a report of leaked keys cannot be checked: {error}");
+            log::error!("a report of leaked keys cannot be verified: {error}");
             Problem::new(
                 Kind::PublicKeysUnavailable,
-                "The keys to check the signature with cannot be had at the moment.",
+                "The public keys for the signature are unavailable at the moment.",
             )
         }
     }

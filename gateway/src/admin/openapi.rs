@@ -71,8 +71,7 @@ pub fn document() -> OpenApi {
             ),
         }
     }
-    let description = "Consumers and their API keys. Every change is written down in the audit, and reaches every gateway at once. \
-                       Whatever is refused is answered as application/problem+json (RFC 9457).";
+    let description = "Consumers and their API keys. Every change is recorded in the audit log and reaches every gateway at once. Refusals are application/problem+json (RFC 9457).";
     let info = InfoBuilder::new()
         .title("Postern admin API")
         .version(env!("CARGO_PKG_VERSION"))
@@ -87,16 +86,16 @@ pub fn document() -> OpenApi {
         .paths(paths)
         .components(Some(components))
         .tags(Some([
-            tag("consumers", "Whom keys belong to."),
-            tag("keys", "What clients authenticate with."),
+            tag("consumers", "Owners of keys."),
+            tag("keys", "Credentials of clients."),
             tag("buckets", "Namespaces of consumers."),
             tag(
                 "verification",
-                "Whether a key is good, for other proxies and services.",
+                "Verification of keys for other proxies and services.",
             ),
-            tag("usage", "What was done with keys."),
-            tag("audit", "Who did what, when and from where."),
-            tag("operations", "Whether the gateway runs and takes work."),
+            tag("usage", "Usage of keys."),
+            tag("audit", "Log of all changes: actor, time and source."),
+            tag("operations", "Liveness, readiness and metrics."),
             tag("document", "This document, for programs and for people."),
         ]))
         .build()

@@ -170,22 +170,25 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let health = || web::route().to(async || HttpResponse::Ok().json(json!({ "status": "ok" })));
     vec![
         Endpoint::open("/healthz", health())
-            .named("health", "operations", "Whether the process runs")
-            .answers(200, "It runs.", "Health", Schema::from(status(&["ok"]))),
-        Endpoint::open("/readyz", web::route().to(ready))
-            .named("readiness", "operations", "Whether the gateway takes work")
-            .described(
-                "How many keys it knows, how long ago they were last known to be current, and what the store fails of.",
-            )
+            .named("health", "operations", "Check liveness")
             .answers(
                 200,
-                "It takes work.",
+                "The process is running.",
+                "Health",
+                Schema::from(status(&["ok"])),
+            ),
+        Endpoint::open("/readyz", web::route().to(ready))
+            .named("readiness", "operations", "Check readiness")
+            .described("Number of keys, age of the key table, and current failure of the store.")
+            .answers(
+                200,
+                "The gateway is ready.",
                 "Readiness",
                 Schema::from(status(&["ready", "loading", "stale", "stopping"])),
             )
             .answers(
                 503,
-                "It takes none yet, or no more.",
+                "Not ready yet, or stopping.",
                 "Readiness",
                 Schema::from(status(&["ready", "loading", "stale", "stopping"])),
             ),

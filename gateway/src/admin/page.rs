@@ -158,7 +158,7 @@ pub(super) fn name_cursor_schema() -> Schema {
 pub(super) fn schema(name: &str, cursor: Schema) -> Schema {
     let mut next = schemas::or_null(cursor);
     if let Schema::Object(next) = &mut next {
-        next.description = Some("Where the next page begins; null on the last.".to_owned());
+        next.description = Some("Cursor of the next page; null on the last page.".to_owned());
     }
     ObjectBuilder::new()
         .schema_type(Type::Object)

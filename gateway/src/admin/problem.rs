@@ -81,7 +81,7 @@ impl Problem {
     pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
         let problem = Self::new(
             Kind::MethodNotAllowed,
-            "The Allow header names the methods that are taken here.",
+            "The Allow header lists the supported methods.",
         );
         Self {
             allow: Some(allow),
@@ -189,16 +189,16 @@ impl From<StoreError> for Problem {
             StoreError::OutcomeUnknown { ref subject, .. } => {
                 log::error!("admin API: {error}");
                 let look = match subject {
-                    Some(place) if place.starts_with('/') => format!("`GET {place}` tells"),
+                    Some(place) if place.starts_with('/') => format!("check `GET {place}`"),
                     Some(id) => format!("look for {id}"),
-                    None => "the audit tells".to_owned(),
+                    None => "check the audit".to_owned(),
                 };
                 Self::new(
                     Kind::OutcomeUnknown,
                     format!(
-                        "The database did not say whether the change was made; it may have been. Before you do it \
-                         again, see whether it was: {look}. A key that was made and that nobody was shown is to be \
-                         revoked. With an Idempotency-Key, the same request can be sent again: it is done once."
+                        "The outcome of the change is unknown; it may have been made. Before a retry, \
+                         {look}. Revoke a created key that was never shown. With an Idempotency-Key, the same request can be \
+                         repeated safely."
                     ),
                 )
             }
@@ -242,7 +242,7 @@ impl From<StoreError> for Problem {
                 log::error!("admin API: {error}");
                 Self::new(
                     Kind::Internal,
-                    "The gateway failed. Its log says why, under this request's time.",
+                    "The gateway failed. Its log has the cause, at the time of this request.",
                 )
             }
         }

@@ -20,7 +20,7 @@ use crate::views::schemas;
 const TAG: &str = "tag.";
 
 /// Description of tags used as a precondition.
-const GUARD: &str = "Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412.";
+const GUARD: &str = "Tag precondition (`tag.NAME=VALUE`); 412 if the consumer lacks one.";
 
 /// A type that a query is parsed into.
 pub(super) trait Query: Sized {
@@ -60,8 +60,7 @@ impl Guard {
 
     /// Refuses a consumer that lacks one of the tags.
     pub(super) fn check(&self, tags: &Tags) -> Result<(), Problem> {
-        let mismatch =
-            "The consumer does not have the tags that the request asks for. Nothing was changed.";
+        let mismatch = "The consumer lacks a tag of the precondition. Nothing was changed.";
         if tags.include(&self.0) {
             Ok(())
         } else {
@@ -111,14 +110,11 @@ impl Parameters {
 
     fn page_with(&mut self, schema: Schema, is_cursor: fn(&str) -> bool) -> Page {
         let limit = self
-            .limit(
-                "limit",
-                "How many there may be on this page; 100 when missing.",
-            )
+            .limit("limit", "Page size; default: 100.")
             .unwrap_or(page::DEFAULT_LIMIT);
         self.describe(
             "cursor",
-            "Where to go on: `next_cursor` of the page before.",
+            "Cursor: `next_cursor` of the previous page.",
             schema,
         );
         let cursor = self.take("cursor");
@@ -179,8 +175,7 @@ impl Parameters {
         let mut read = Vec::new();
         for (index, (name, value)) in tags.iter().enumerate() {
             if tags[..index].iter().any(|(earlier, _)| earlier == name) {
-                self.errors
-                    .push(FieldError::of(name, "it is there more than once"));
+                self.errors.push(FieldError::of(name, "duplicate"));
             }
             match Tag::new(&name[TAG.len()..], value) {
                 Ok(tag) => read.push(tag),
@@ -199,8 +194,7 @@ impl Parameters {
         let before = self.given.len();
         self.given.retain(|(given, _)| given != name);
         if self.given.len() < before {
-            self.errors
-                .push(FieldError::of(name, "it is there more than once"));
+            self.errors.push(FieldError::of(name, "duplicate"));
         }
         Some(value)
     }
@@ -269,7 +263,7 @@ pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard)
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decode(name), decode(value)) {
             (Some(name), Some(value)) => parameters.given.push((name, value)),
-            _ => return refuse(vec![FieldError::of("query", "it is not UTF-8")]),
+            _ => return refuse(vec![FieldError::of("query", "not UTF-8")]),
         }
     }
     let read = read(&mut parameters, is_guarded);

@@ -71,7 +71,7 @@ impl Refused {
         page.by(
             "postern_admin_refusals_total",
             Family::Counter,
-            "Answers of the admin listener that refuse a request, by code.",
+            "Refusals of the admin listener, by code.",
             "code",
             Kind::ALL.map(Kind::code).into_iter().zip(counts),
         );

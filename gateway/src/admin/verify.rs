@@ -26,13 +26,12 @@ use crate::views::schemas;
 /// The operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::ask("/v1/keys/verify", verify)
-        .named("verify_key", "verification", "Say whether a key is good")
+        .named("verify_key", "verification", "Verify a key")
         .described(
-            "From memory, as requests at the gateway are decided, and just as current. Any token may ask. The answer is 200 also for a \
-             key that is not good: `valid` says so, and `code` why. With tags the database is asked for those of the consumer.",
+            "Answered from memory, as current as the decisions on requests. Open to any token. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
         )
-        .answers(200, "What was found.", "Verification", Verification::schema())
-        .refuses(&[(412, "The consumer of the key does not have these tags.")])
+        .answers(200, "The result of the verification.", "Verification", Verification::schema())
+        .refuses(&[(412, "The consumer of the key lacks one of these tags.")])
 }
 
 struct Question {
@@ -46,17 +45,11 @@ impl Body for Question {
     const KEYS: &'static [&'static str] = &["key"];
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let key = fields.required(
-            "key",
-            "The key as its holder presented it. It is not stored or logged.",
-        );
+        let key = fields.required("key", "The key as presented; neither stored nor logged.");
         let scopes = fields
-            .optional("scopes", "What it has to be allowed to do, all of it.")
+            .optional("scopes", "Required scopes, all of them.")
             .unwrap_or_default();
-        let address = fields.optional(
-            "address",
-            "The address that its holder came from; any when missing.",
-        );
+        let address = fields.optional("address", "Address of the key's user; default: any.");
         Some(Self {
             key: key?,
             scopes,

@@ -140,7 +140,7 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
         Some(_) => {}
         None => context
             .streams
-            .remark(format_args!("no row of the audit is like that")),
+            .remark(format_args!("no matching row in the audit")),
     }
     Ok(())
 }

@@ -241,9 +241,9 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
-        let mut said = ConsumerAttributes::default();
-        edit.clone().apply(&mut said);
-        refuse_keys_in(&said, context.prefix)?;
+        let mut attributes = ConsumerAttributes::default();
+        edit.clone().apply(&mut attributes);
+        refuse_keys_in(&attributes, context.prefix)?;
         let id = find(&self.consumer, &self.bucket, context).await?.id;
         print(
             &context
@@ -258,7 +258,7 @@ impl UpdateConsumer {
 }
 
 /// Refuses a key in any attribute, because attributes are stored and shown.
-fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+fn refuse_keys_in(attributes: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
     let ConsumerAttributes {
         custom_id,
         description,
@@ -266,7 +266,7 @@ fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), Comm
         scopes,
         allowed_ips: _,
         tags,
-    } = said;
+    } = attributes;
     refuse_keys(
         custom_id.as_ref().map(CustomId::as_str),
         prefix,

@@ -17,8 +17,7 @@ use crate::store::StoreError;
 pub enum CommandError {
     /// The argument contains a key, now in the shell's history; the message warns about it.
     #[error(
-        "that holds a whole key; this command takes {wanted}. The key was not shown or stored, but your shell may remember it: \
-         consider revoking it"
+        "the argument contains a whole key; this command takes {wanted}. The key was not shown or stored, but may be in your shell's history: consider revoking it"
     )]
     KeyAsArgument {
         /// Expected argument.
@@ -26,16 +25,15 @@ pub enum CommandError {
     },
     /// The key was given as an argument instead of on standard input.
     #[error(
-        "a key is not taken as an argument: every process of this machine can read those, and your shell may remember it. Type it \
-         when asked, or give it on standard input: `gateway keys … - < FILE`"
+        "a key is not accepted as an argument: every process of this machine can read arguments, and your shell may store them in its history. Type it at the prompt, or give it on standard input: `gateway keys … - < FILE`"
     )]
     KeyInProcessList,
     /// No matching key.
-    #[error("no key of this store is this, begins as it does, or has it as its digest")]
+    #[error("no key of this store matches: not as a whole, by its beginning or by its digest")]
     NotFound,
     /// The new consumer's name differs from an existing one in case only.
     #[error(
-        "there is no consumer `{wanted}`, but there is `{existing}`: name that one, or make the other with `gateway consumers create`"
+        "there is no consumer `{wanted}`, but there is `{existing}`: use that one, or create the other with `gateway consumers create`"
     )]
     SpelledLike {
         /// Requested name.
@@ -69,7 +67,7 @@ pub enum CommandError {
         source: io::Error,
     },
     /// The change was made, but some gateways did not confirm it.
-    #[error("it is done, but after {} these gateways have not confirmed it: {gateways}", humantime::format_duration(*waited))]
+    #[error("the change is made, but these gateways have not confirmed it within {}: {gateways}", humantime::format_duration(*waited))]
     Unconfirmed {
         /// Time waited.
         waited: Duration,
@@ -94,7 +92,7 @@ pub enum CommandError {
     },
     /// Neither name nor beginning of the file reveals its format.
     #[error(
-        "what the file is cannot be told from its name or its beginning; say `--format csv`, `jsonl`, `kong` or `nginx-map`"
+        "the format of the file is not clear from its name or its beginning; give `--format csv`, `jsonl`, `kong` or `nginx-map`"
     )]
     UnknownFormat,
     /// The import has bad lines.
@@ -103,21 +101,21 @@ pub enum CommandError {
     )]
     BadLines(u64),
     /// Lines of the import conflict with concurrent changes.
-    #[error("the other lines were imported, but {0} lines contradict what someone wrote meanwhile")]
+    #[error("the other lines were imported, but {0} lines conflict with concurrent changes")]
     BadLinesLeft(u64),
     /// The import was interrupted between two batches.
     #[error(
-        "stopped; what was added stays. Import the same file again to go on: what is there is passed over"
+        "stopped; the rows added so far stay. Import the same file again to continue: existing rows are skipped"
     )]
     Interrupted,
     /// The store failed between two batches.
     #[error(
-        "{0}; what was added before stays. Import the same file again to go on: what is there is passed over"
+        "{0}; the rows added so far stay. Import the same file again to continue: existing rows are skipped"
     )]
     ImportStopped(#[source] StoreError),
     /// Key-shaped with a wrong checksum.
     #[error(
-        "this has the form of a key of this gateway, but its checksum is wrong: it was mistyped, or cut and refilled"
+        "this has the form of a key of this gateway, but its checksum is wrong: it was mistyped or altered"
     )]
     MistypedKey,
     /// A key of another system.
@@ -129,7 +127,7 @@ pub enum CommandError {
         hint: String,
     },
     /// The reported key is unknown.
-    #[error("no key is like this one")]
+    #[error("no matching key")]
     UnknownLeak,
     /// No client could present this key.
     #[error("this is no key: {0}")]

@@ -99,7 +99,7 @@ fn exchange(
     let status = line
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::other("it does not speak HTTP/1.1"))
+    status.ok_or_else(|| io::Error::other("no HTTP/1.1 answer"))
 }
 
 /// Replaces an unspecified address by the loopback address.

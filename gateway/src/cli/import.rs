@@ -114,8 +114,7 @@ pub async fn run(
         .print(import.arguments.json, &mut context.streams)?;
     if outcome.is_ok() && import.summary.is_all_there() {
         context.streams.remark(format_args!(
-            "nothing was new: all of it is in {} already. If it was to be copied from there, that is also where it came from: \
-             DATABASE_URL, where it is set, counts before the file of `--config`",
+            "nothing was new: {} already has all rows. For a copy between two stores, check DATABASE_URL: it overrides the file of `--config`",
             context.store.location()
         ));
     }
@@ -302,7 +301,7 @@ impl Import<'_> {
         }
         progress.finish();
         if let Err(error) = self.store.empty_the_log().await {
-            log::warn!("the import is done; its log could not be emptied: {error}");
+            log::warn!("the import is done; the database's log could not be truncated: {error}");
         }
         // A concurrent change conflicts with lines that passed the check.
         if self.summary.bad_lines > bad_before && !self.arguments.skip_bad {

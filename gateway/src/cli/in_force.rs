@@ -18,7 +18,7 @@ pub(super) async fn wait(context: &mut Context<'_>) {
     match context.store.confirmed_by(WaitFor::Live, WITHIN).await {
         Ok(confirmation) => name_others(&confirmation, streams),
         Err(error) => streams.remark(format_args!(
-            "it is done, but whether the gateways go by it is not known: {error}"
+            "the change is made, but the confirmation by the gateways is unknown: {error}"
         )),
     }
 }
@@ -27,7 +27,7 @@ pub(super) async fn wait(context: &mut Context<'_>) {
 fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.missing {
         streams.remark(format_args!(
-            "gateway {} has not confirmed within {} that it goes by this",
+            "gateway {} has not confirmed the change within {}",
             gateway.name,
             humantime::format_duration(WITHIN)
         ));
@@ -39,7 +39,7 @@ fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
 pub(super) fn name_silent(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.silent {
         streams.remark(format_args!(
-            "gateway {} was last heard of at {}: if it runs, it goes by what was before; if it is gone, say `gateway gateways \
+            "gateway {} sent its last heartbeat at {}: if it runs, the previous state is in force there; if it is gone, run `gateway gateways \
              forget {}`",
             gateway.name,
             moment(gateway.seen_at),
@@ -48,7 +48,7 @@ pub(super) fn name_silent(confirmation: &Confirmation, streams: &mut Streams<'_>
     }
     for gateway in &confirmation.refusing {
         streams.remark(format_args!(
-            "gateway {} was last heard of at {}, longer ago than its max_staleness: it refuses every request until it has caught up",
+            "gateway {} sent its last heartbeat at {}, longer ago than its max_staleness: it refuses every request until it has caught up",
             gateway.name,
             moment(gateway.seen_at)
         ));

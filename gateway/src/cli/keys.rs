@@ -286,7 +286,7 @@ fn print_created(
     } = created;
     if let Some(consumer) = new_consumer {
         streams.remark(format_args!(
-            "created consumer {} ({}): there was none of this name; `--existing-consumer` makes none",
+            "created consumer {} ({}): no consumer had this name; `--existing-consumer` prevents this",
             consumer.name, consumer.id
         ));
     }

@@ -69,7 +69,7 @@ impl ReportLeak {
         };
         let key = &outcome.key;
         let done = match outcome.action {
-            LeakAction::Notified => "nothing was done, as its bucket says".to_owned(),
+            LeakAction::Notified => "nothing was done, by the policy of its bucket".to_owned(),
             LeakAction::Ending => format!(
                 "it ends at {}",
                 moment_or(key.attributes.expires_at, "never")

@@ -224,7 +224,7 @@ fn columns(header: &ByteRecord, defaults: &Defaults) -> Result<Vec<Option<Column
     }
     if !unknown.is_empty() {
         return Err(format!(
-            "these columns of the header are not known: {}; accepted are {}; others are left out with `--ignore-column`",
+            "these columns of the header are not known: {}; accepted are {}; ignore others with `--ignore-column`",
             unknown.join(", "),
             Column::names()
         ));

@@ -84,7 +84,7 @@ impl Defaults {
             String::new()
         };
         format!(
-            "{what} {number}{name} is not known; accepted are {}; or leave it out with `--ignore-column`",
+            "{what} {number}{name} is not known; accepted are {}; or ignore it with `--ignore-column`",
             Column::names()
         )
     }
@@ -191,7 +191,7 @@ impl Fields {
             (Some(key), Some(digest)) if key.digest() != digest => {
                 return Err(bad(
                     Column::Sha256,
-                    "it is not the SHA-256 of the column `key`; give one of the two",
+                    "not the SHA-256 of the column `key`; give only one of the two",
                 ));
             }
             (Some(key), _) => (key.digest(), key.hint(prefix)),
@@ -239,7 +239,7 @@ impl Fields {
         match of_key.find(is_said) {
             Some(column) => Err(bad(
                 column,
-                "it is of a key, but the line has neither `key` nor `sha256`",
+                "this belongs to a key, but the line has neither `key` nor `sha256`",
             )),
             None => Ok(None),
         }
@@ -261,7 +261,7 @@ impl Fields {
             Ok(_) if is_weak => Err(bad(
                 Column::Key,
                 format_args!(
-                    "it has less than {MIN_FOREIGN_BYTES} characters, so it can be guessed; take it all the same with `--allow-weak`"
+                    "the key has less than {MIN_FOREIGN_BYTES} characters and can be guessed; accept it with `--allow-weak`"
                 ),
             )),
             Ok(key) => Ok(Some(key)),
@@ -275,17 +275,17 @@ impl Fields {
     }
 
     fn state(&mut self) -> Result<KeyState, String> {
-        let state = match self.text(Column::State)? {
-            Some(text) => Some(
-                KeyState::parse(text.trim())
-                    .ok_or_else(|| bad(Column::State, "it is `active`, `disabled` or `revoked`"))?,
-            ),
-            None => None,
-        };
+        let state =
+            match self.text(Column::State)? {
+                Some(text) => Some(KeyState::parse(text.trim()).ok_or_else(|| {
+                    bad(Column::State, "must be `active`, `disabled` or `revoked`")
+                })?),
+                None => None,
+            };
         match (self.boolean(Column::Disabled)?, state) {
             (Some(true), None | Some(KeyState::Disabled)) => Ok(KeyState::Disabled),
             (Some(true), Some(KeyState::Active)) | (Some(false), Some(KeyState::Disabled)) => {
-                Err(bad(Column::Disabled, "it contradicts `state`"))
+                Err(bad(Column::Disabled, "contradicts `state`"))
             }
             (_, state) => Ok(state.unwrap_or(KeyState::Active)),
         }
@@ -296,7 +296,7 @@ impl Fields {
             None => Ok(None),
             Some(Cell::Text(text)) => Ok(Some(text)),
             Some(Cell::Json(Value::String(text))) => Ok(Some(Zeroizing::new(text))),
-            Some(Cell::Json(_)) => Err(bad(column, "it is a text")),
+            Some(Cell::Json(_)) => Err(bad(column, "must be a text")),
         }
     }
 
@@ -329,7 +329,7 @@ impl Fields {
         match word.as_str() {
             "true" | "yes" | "1" => Ok(Some(true)),
             "false" | "no" | "0" => Ok(Some(false)),
-            _ => Err(bad(column, "it is `true` or `false`")),
+            _ => Err(bad(column, "must be `true` or `false`")),
         }
     }
 
@@ -363,13 +363,13 @@ impl Fields {
                 .iter()
                 .map(|word| {
                     word.as_str()
-                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                        .ok_or_else(|| bad(column, "must be an array of texts"))
                 })
                 .collect::<Result<_, _>>()?,
             _ => {
                 return Err(bad(
                     column,
-                    "it is an array of texts, or one text with spaces or `;` between the scopes",
+                    "must be an array of texts, or one text with spaces or `;` between the scopes",
                 ));
             }
         };
@@ -404,13 +404,13 @@ impl Fields {
                 .map(|range| {
                     range
                         .as_str()
-                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                        .ok_or_else(|| bad(column, "must be an array of texts"))
                 })
                 .collect::<Result<_, _>>()?,
             _ => {
                 return Err(bad(
                     column,
-                    "it is an array of texts, or one text with spaces or `;` between the ranges",
+                    "must be an array of texts, or one text with spaces or `;` between the ranges",
                 ));
             }
         };
@@ -437,7 +437,7 @@ impl Fields {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(bad(
                 Column::Successor,
-                "it needs `deprecated_at`, since when the key is to be replaced",
+                "requires `deprecated_at`, the start of the deprecation",
             )),
         }
     }
@@ -458,14 +458,14 @@ impl Fields {
             Some(Cell::Json(value)) => value,
         };
         let Value::Object(tags) = value else {
-            return Err(bad(column, "it is an object of texts"));
+            return Err(bad(column, "must be an object of texts"));
         };
         let tags: Result<Vec<Tag>, String> = tags
             .iter()
             .map(|(name, value)| {
                 let value = value
                     .as_str()
-                    .ok_or_else(|| bad(column, "it is an object of texts"))?;
+                    .ok_or_else(|| bad(column, "must be an object of texts"))?;
                 Tag::new(name, value).map_err(|error| bad(column, error))
             })
             .collect();
@@ -474,7 +474,7 @@ impl Fields {
 }
 
 fn json_in(column: Column, text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|_| bad(column, "it begins like JSON and is none"))
+    serde_json::from_str(text).map_err(|_| bad(column, "starts like JSON but is invalid"))
 }
 
 fn bad(column: Column, reason: impl Display) -> String {

@@ -27,7 +27,7 @@ use crate::store::TransferRow;
 
 /// Maximum size of a file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-const NOBODY: &str = "its `consumer` is nobody of this file";
+const NOBODY: &str = "its `consumer` names nobody in this file";
 const UNNAMED: &str = "a credential in a list of its own names its `consumer`";
 const SHADOWED: &str =
     "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
@@ -225,7 +225,7 @@ impl Reading {
         let mut of_all: Vec<(u64, String)> = file
             .unknown
             .iter()
-            .map(|name| (1, format!("it has {name:?}, which is not known here")))
+            .map(|name| (1, format!("it has {name:?}, which is unknown")))
             .collect();
         for plugin in std::mem::take(&mut file.plugins) {
             let line = plugin.defined.line();
@@ -262,7 +262,7 @@ impl Reading {
             .map(|(line, what)| {
                 Err(ReadError::bad(
                     line,
-                    format!("{what}; nothing of the file is imported. Go on without it with `--skip-unsupported`"),
+                    format!("{what}; nothing of the file is imported. Continue without it with `--skip-unsupported`"),
                 ))
             })
             .collect()
@@ -283,7 +283,7 @@ impl Reading {
         if defaults.skip_unsupported {
             let unknown = credential.value.unknown.iter();
             self.rows.extend(unknown.map(|name| {
-                let what = format!("line {line}: {name:?}, which is not known here");
+                let what = format!("line {line}: {name:?}, which is unknown");
                 Err(ReadError::NotTaken(what))
             }));
         }
@@ -311,7 +311,7 @@ fn refuse_unknown(unknown: &[String], defaults: &Defaults) -> Result<(), String>
         [] => Ok(()),
         _ if defaults.skip_unsupported => Ok(()),
         names => Err(format!(
-            "it has {names:?}, which is not known here and may narrow what the key may do. Go on without it with `--skip-unsupported`"
+            "it has {names:?}, which is unknown and may restrict the key. Continue without it with `--skip-unsupported`"
         )),
     }
 }
@@ -322,7 +322,7 @@ impl KongConsumer {
         let members = self
             .unknown
             .iter()
-            .map(move |name| format!("line {line}: {name:?}, which is not known here"));
+            .map(move |name| format!("line {line}: {name:?}, which is unknown"));
         let plugins = self.plugins.iter().filter_map(|plugin| {
             let line = plugin.defined.line();
             match plugin.value.effect() {
@@ -347,7 +347,7 @@ impl KongConsumer {
                 }
                 Effect::Narrows(what) => {
                     return Err(format!(
-                        "its consumer has {what}, which narrows what the key may do and has nothing like it here. Go on without \
+                        "its consumer has {what}, which restricts the key and has no equivalent here. Continue without \
                          it with `--skip-unsupported`"
                     ));
                 }
@@ -398,9 +398,10 @@ impl Credential {
         now: UnixMillis,
     ) -> Result<Fields, String> {
         refuse_unknown(&self.unknown, defaults)?;
-        let key = self.key.filter(|key| !key.0.is_empty()).ok_or(
-            "the credential has no `key`; Kong makes one at random then, which nobody knows here",
-        )?;
+        let key = self
+            .key
+            .filter(|key| !key.0.is_empty())
+            .ok_or("the credential has no `key`; Kong would generate an unknown one")?;
         fields.set_text(Column::Key, &key.0);
         let made = self
             .created_at

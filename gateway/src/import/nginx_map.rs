@@ -167,12 +167,12 @@ impl<R: BufRead> Maps<R> {
                 Ok(())
             }
             Some(MAP_OF_NAMES) => Err(
-                "this map makes something of the names, and may so let a key do less than another; nothing is imported of it. \
-                 Go on without it with `--skip-unsupported`"
+                "this map derives a value from the names and may restrict some keys; nothing of it is imported. \
+                 Continue without it with `--skip-unsupported`"
                     .to_owned(),
             ),
             Some(what) => Err(format!(
-                "`{what}` lets fewer requests in, and is not imported. Go on without it with `--skip-unsupported`"
+                "`{what}` restricts requests and is not imported. Continue without it with `--skip-unsupported`"
             )),
         }
     }
@@ -319,7 +319,7 @@ fn finish(line: u64, mut bytes: Zeroizing<Vec<u8>>, is_quoted: bool) -> Result<W
         }),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
-            Err(ReadError::bad(line, "it is not UTF-8"))
+            Err(ReadError::bad(line, "not UTF-8"))
         }
     }
 }
@@ -364,7 +364,7 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
         return if name.text.is_empty() || name.text.as_str() == "0" {
             Ok(None)
         } else {
-            Err("it lets every caller in under one name, without a key".to_owned())
+            Err("the entry admits every client under one name, without a key".to_owned())
         };
     }
     if key.text.starts_with('~') {
@@ -376,11 +376,11 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
     // As in nginx, both count as false.
     if name.text.is_empty() || name.text.as_str() == "0" {
         return Err(
-            "the entry gives the key no name; take it out, and the key is refused".to_owned(),
+            "the entry maps the key to no name; remove it, and the key is refused".to_owned(),
         );
     }
     if name.text.contains('$') {
-        return Err("the name has a variable, whose value is not known here".to_owned());
+        return Err("the name contains a variable with an unknown value".to_owned());
     }
     let text = key.text.strip_prefix('\\').unwrap_or(&key.text);
     let text = match map {

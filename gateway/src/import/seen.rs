@@ -46,10 +46,10 @@ impl SeenLines {
         {
             return Err(match before {
                 0 => format!(
-                    "line {line} only names this consumer; what it is stands in its first line"
+                    "line {line} only names this consumer; its attributes belong in its first line"
                 ),
                 _ => format!(
-                    "it says something else of the consumer than line {line}; say the same, or only name it"
+                    "contradicts the attributes of the consumer in line {line}; repeat them, or give the name only"
                 ),
             });
         }
@@ -180,7 +180,7 @@ mod tests {
             (
                 row(7, "a", "2", "k4"),
                 Err(
-                    "it says something else of the consumer than line 1; say the same, or only name it",
+                    "contradicts the attributes of the consumer in line 1; repeat them, or give the name only",
                 ),
             ),
             (row(8, "b", "1", "k5"), Err("line 1 has the same custom id")),
@@ -218,7 +218,7 @@ mod tests {
             edit(&mut other.consumer);
             assert!(
                 seen.take(&other)
-                    .is_err_and(|reason| reason.contains("something else")),
+                    .is_err_and(|reason| reason.contains("contradicts the attributes")),
                 "edit {index}"
             );
         }

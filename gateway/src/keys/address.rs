@@ -24,7 +24,7 @@ pub fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// The text is not a range.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("it is no range: {ACCEPTED_RANGE}")]
+#[error("not a range: {ACCEPTED_RANGE}")]
 pub struct InvalidRange;
 
 /// A single address, or every address with a common prefix.

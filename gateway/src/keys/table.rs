@@ -54,7 +54,7 @@ pub enum Change {
 
 /// The consumer of a key is not in the table: changes were missed, and the table must be reloaded.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("key {key} belongs to consumer {consumer}, which is not known here")]
+#[error("key {key} belongs to consumer {consumer}, which is unknown")]
 pub struct UnknownConsumer {
     key: KeyId,
     consumer: ConsumerId,

@@ -278,7 +278,7 @@ impl Text for KeyState {
     }
 
     fn parse(text: &str) -> Result<Self, impl Display> {
-        Self::parse(text).ok_or("it is none of active, disabled and revoked")
+        Self::parse(text).ok_or("the state is not active, disabled or revoked")
     }
 }
 

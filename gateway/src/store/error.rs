@@ -67,7 +67,7 @@ pub enum StoreError {
     /// A newer version of the gateway migrated the schema; this version could misread or damage the
     /// data.
     #[error(
-        "the database {location} has schema {found}, and this version knows schemas up to {known}: a newer version wrote it"
+        "the database {location} has schema {found}, and this version supports schemas up to {known}: a newer version wrote it"
     )]
     NewerSchema {
         /// Location of the database.
@@ -118,7 +118,7 @@ pub enum StoreError {
     #[error("this idempotency key was used for another request")]
     IdempotencyKeyReused,
     /// The audit has no row of this actor.
-    #[error("nothing was done by `{wanted}`; who did something: {known}")]
+    #[error("the audit has no action of `{wanted}`; known actors: {known}")]
     UnknownActor {
         /// Requested name.
         wanted: String,
@@ -132,7 +132,7 @@ pub enum StoreError {
         wanted: String,
     },
     /// The consumer fails the tag precondition.
-    #[error("the consumer does not have the tags that were asked for; nothing was changed")]
+    #[error("the consumer lacks a tag of the precondition; nothing was changed")]
     TagMismatch,
     /// Unknown key.
     #[error("there is no key {0}")]
@@ -141,9 +141,7 @@ pub enum StoreError {
     #[error("key {0} is revoked, which is final; create a new key instead")]
     KeyRevoked(KeyId),
     /// An edit would extend a rolled key.
-    #[error(
-        "key {0} is to be replaced, so its end can only be brought forward; create a new key instead"
-    )]
+    #[error("key {0} was rolled, so its expiry can only be made earlier; create a new key instead")]
     KeyEnding(KeyId),
     /// The key cannot be rolled.
     #[error(transparent)]
@@ -166,7 +164,7 @@ pub enum StoreError {
     },
     /// A running gateway cannot be forgotten: its next heartbeat would register it again.
     #[error(
-        "gateway {0} runs: it was heard of a moment ago; stop it, and it is forgotten by itself"
+        "gateway {0} is running: its last heartbeat is recent; stop it, and it deregisters by itself"
     )]
     GatewayRuns(String),
     /// No random bytes for an id.

@@ -83,12 +83,12 @@ impl Fault {
             ),
             Self::ReadOnlyServer => (
                 "read_only_server",
-                "the database server takes no writes: it is a standby, or became one",
+                "the database server is read-only: a standby, or a demoted primary",
                 true,
             ),
             Self::Full => (
                 "full",
-                "the database cannot be written: no room is left",
+                "the database cannot be written: the disk is full",
                 false,
             ),
             Self::Unwritable => ("unwritable", "the database cannot be written", false),
@@ -112,7 +112,7 @@ impl Fault {
             ),
             Self::OutcomeUnknown => (
                 "outcome_unknown",
-                "the database did not say whether the change was made",
+                "the outcome of the change is unknown",
                 false,
             ),
             Self::TooManyReads => (

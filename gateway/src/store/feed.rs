@@ -166,7 +166,7 @@ impl Follower {
 
     /// Marks the table's last change as unknown.
     fn begin_anew(&mut self, panicked: &Panicked) {
-        log::error!("following the store ended in {panicked}; all keys are loaded again");
+        log::error!("the change feed ended in {panicked}; loading all keys again");
         self.is_of_another();
         self.health = Health::Interrupted;
     }
@@ -196,7 +196,7 @@ impl Follower {
         if self.health != Health::Interrupted {
             if self.table.is_loaded() {
                 log::warn!(
-                    "the key table cannot follow the store; requests go on with the keys known so far: {error}"
+                    "the key table cannot follow the store; requests continue with the known keys: {error}"
                 );
             } else {
                 log::error!("the keys cannot be loaded: {error}");

@@ -37,12 +37,10 @@ pub enum ImportConflict {
     #[error("there is no such bucket")]
     NoBucket,
     /// The key belongs to another consumer.
-    #[error("the key is another consumer's already")]
+    #[error("the key belongs to another consumer")]
     KeyOfAnother,
     /// The consumer exists with a different value of this field.
-    #[error(
-        "the consumer is there already with another {0}; give the same, or leave it out to add the key only"
-    )]
+    #[error("the consumer exists with another {0}; give the same, or omit it to add the key only")]
     ConsumerDiffers(&'static str),
     /// The value of this unique field is taken.
     #[error("{0} is already taken")]

@@ -178,7 +178,7 @@ impl PostgresServer {
             connection.execute(SETTINGS).await?;
             if self.wants_writes && is_read_only(&mut connection).await? {
                 let _ = connection.close().await;
-                return Err(read_only("no host of several takes writes".to_owned()));
+                return Err(read_only("no host accepts writes".to_owned()));
             }
             Ok(connection)
         })

@@ -64,7 +64,7 @@ pub struct RolledKeys {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidRoll {
     /// The key is not active: a new one would restore access.
-    #[error("key {id} is {}, and only a key that is good can be rolled; create a new key instead", status.as_str())]
+    #[error("key {id} is {}, and only an active key can be rolled; create a new key instead", status.as_str())]
     NotGood {
         /// The key.
         id: KeyId,
@@ -72,9 +72,7 @@ pub enum InvalidRoll {
         status: KeyStatus,
     },
     /// No active key to inherit from.
-    #[error(
-        "consumer {0} has no key that is good, so there is none to roll; create a new key instead"
-    )]
+    #[error("consumer {0} has no active key to roll; create a new key instead")]
     NoneGood(ConsumerId),
 }
 

@@ -78,21 +78,21 @@ pub struct Restored {
 #[derive(Debug, Error)]
 pub enum UnusableSnapshot {
     /// The file cannot be read.
-    #[error("it cannot be read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Unreadable(#[from] io::Error),
     /// Truncated, modified, or not a snapshot.
     #[error(
-        "it is damaged, or was not written by a gateway of this version with this shared secret"
+        "the file is damaged, or was not written by a gateway of this version with this shared secret"
     )]
     Damaged,
     /// Later than the system clock, so the age is unknown.
-    #[error("it is dated {} in the future, so its age is not known", humantime::format_duration(Duration::from_millis(*millis)))]
+    #[error("the file is dated {} in the future, so its age is unknown", humantime::format_duration(Duration::from_millis(*millis)))]
     FromTheFuture {
         /// Difference.
         millis: u64,
     },
     /// From another database.
-    #[error("it is of the database {found}, not of {wanted}")]
+    #[error("the file belongs to the database {found}, not to {wanted}")]
     OtherDatabase {
         /// Location in the file.
         found: String,

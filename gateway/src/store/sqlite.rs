@@ -106,8 +106,8 @@ impl SqliteFile {
             Ok(found) if found == opened.id && !opened.left.load(Ordering::Acquire) => {
                 return Ok(());
             }
-            Ok(found) if found == opened.id => "it was away, and is opened again".to_owned(),
-            Ok(_) => "another file was put in its place".to_owned(),
+            Ok(found) if found == opened.id => "it was missing, and is reopened".to_owned(),
+            Ok(_) => "another file replaced it".to_owned(),
             Err(error) => error.to_string(),
         };
         Err(self.replaced(&said))
@@ -141,7 +141,7 @@ impl SqliteFile {
             .await;
         connection.close().await?;
         if found? == 0 {
-            return Err(self.replaced("the file that is there now holds no store"));
+            return Err(self.replaced("the file now at the path holds no store"));
         }
         self.opened.store(Arc::new(opened));
         Ok(())

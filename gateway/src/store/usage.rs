@@ -61,7 +61,7 @@ pub struct UsageRange {
 
 /// The text is not a [`Period`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("usage is added up by `hour` or by `day`")]
+#[error("the granularity of usage is `hour` or `day`")]
 pub struct InvalidPeriod;
 
 /// Reason why two moments are not a range.

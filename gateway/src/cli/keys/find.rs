@@ -34,7 +34,7 @@ impl FindKey {
         let text = bare(&given);
         if text.len() < given.len() {
             context.streams.remark(format_args!(
-                "what stands around the key is no part of it: quotes, spaces, or `Bearer`"
+                "ignored the text around the key: quotes, spaces, or `Bearer`"
             ));
         }
         let found = match look(text, context).await? {
@@ -82,11 +82,11 @@ async fn look(text: &str, context: &mut Context<'_>) -> Result<Vec<StoredKey>, C
         let why = if is_mistyped {
             "it was mistyped: its checksum is wrong"
         } else {
-            "no key is this whole text"
+            "no key equals this text"
         };
         context
             .streams
-            .remark(format_args!("{why}; {shown} begin as it does"));
+            .remark(format_args!("{why}; {shown} begin like it"));
     }
     Ok(like)
 }

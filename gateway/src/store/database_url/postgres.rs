@@ -67,23 +67,23 @@ const PARAMETERS: &[(&str, Effect)] = &[
     ("load_balance_hosts", Effect::Only(&["disable"], "disable: hosts are tried in their order")),
     ("client_encoding", Effect::Only(&["utf8", "utf-8", "unicode", "auto"], "UTF8")),
     ("sslnegotiation", Effect::Only(&["postgres"], "postgres: the driver asks the server first")),
-    ("ssl_min_protocol_version", Effect::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "TLSv1.2, which is the oldest that is spoken")),
-    ("keepalives", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_idle", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_interval", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_count", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("tcp_user_timeout", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("fallback_application_name", Effect::None("the gateway has a name of its own")),
+    ("ssl_min_protocol_version", Effect::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "TLSv1.2, the oldest supported version")),
+    ("keepalives", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_idle", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_interval", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_count", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("tcp_user_timeout", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("fallback_application_name", Effect::None("the gateway sets its own name")),
     ("sslcompression", Effect::None("TLS is never compressed")),
     ("sslsni", Effect::None("the name is always sent")),
     ("gssencmode", Effect::None("there is no GSSAPI; TLS encrypts")),
     ("krbsrvname", Effect::None("there is no GSSAPI")),
     ("gsslib", Effect::None("there is no GSSAPI")),
     ("gssdelegation", Effect::None("there is no GSSAPI")),
-    ("pgbouncer", Effect::None("a pooler is recognised when it is met")),
+    ("pgbouncer", Effect::None("a pooler is detected automatically")),
     ("supa", Effect::None("the pooler does not need it")),
     ("connection_limit", Effect::None("the gateway opens few connections")),
-    ("pool_timeout", Effect::None("the gateway has limits of its own")),
+    ("pool_timeout", Effect::None("the gateway has its own timeouts")),
     ("schema", Effect::Refused("set it on the role: ALTER ROLE … SET search_path")),
     ("replication", Effect::Refused("the gateway needs a session for statements")),
     ("service", Effect::Refused("write the host, the user and the database into the URL")),
@@ -93,8 +93,8 @@ const PARAMETERS: &[(&str, Effect)] = &[
     ("sslcrldir", Effect::Refused("lists of revoked certificates are not read")),
     ("sslcertmode", Effect::Refused("leave sslcert out, or set it")),
     ("ssl_max_protocol_version", Effect::Refused("TLS 1.2 and 1.3 are spoken")),
-    ("requirepeer", Effect::Refused("the owner of the socket is not looked at")),
-    ("require_auth", Effect::Refused("the driver takes what the server asks for")),
+    ("requirepeer", Effect::Refused("the owner of the socket is not checked")),
+    ("require_auth", Effect::Refused("the driver accepts the server's choice")),
 ];
 
 /// Returns the names of the supported parameters.
@@ -290,7 +290,7 @@ impl Reading {
             _ => {
                 return Err(InvalidDatabaseUrl::ParameterValue(
                     "target_session_attrs",
-                    "any, read-write or primary: the gateway writes",
+                    "any, read-write or primary: the gateway needs to write",
                 ));
             }
         }
@@ -388,7 +388,7 @@ impl Reading {
             Some("disable" | "allow" | "prefer") if self.channel_binding || system => {
                 return Err(InvalidDatabaseUrl::ParameterValue(
                     "sslmode",
-                    "require or more, where the server has to prove who it is",
+                    "require or more, because the server must authenticate itself",
                 ));
             }
             _ if self.channel_binding || system => "verify-full",

@@ -114,7 +114,7 @@ pub(super) async fn read_all(
     .await?;
     let take = |entry| {
         if let Err(error) = reload.key(entry) {
-            log::error!("a key was left out: {error}");
+            log::error!("skipped an unreadable key: {error}");
         }
     };
     read(snapshot, &dialect, "keys", take).await?;
@@ -217,7 +217,7 @@ pub(super) fn or_gone<T>(
     match read() {
         Ok(read) => Ok(Some(read)),
         Err(error @ StoreError::UnreadableRow { .. }) => {
-            log::error!("a consumer or key was left out, its keys are refused: {error}");
+            log::error!("skipped an unreadable consumer or key, refused from now on: {error}");
             Ok(None)
         }
         Err(error) => Err(error),

@@ -129,7 +129,7 @@ impl Follower {
                         mark: mark.into(),
                     },
                     Some(Ok(false)) => {
-                        log::info!("loading all keys again: a consumer can be read that could not");
+                        log::info!("loading all keys again: a consumer has become readable");
                         self.load_all(connection).await?
                     }
                     Some(Err(StoreError::OutOfStep(error))) => {
@@ -139,13 +139,13 @@ impl Follower {
                     Some(Err(error)) => return Err(error),
                     None if self.known.is_none() => {
                         log::warn!(
-                            "loading all keys again: the store goes on from before change {known} in another way: it was restored from a copy, or lost changes in a failover"
+                            "loading all keys again: the store's history diverged before change {known}: it was restored from a backup, or lost changes in a failover"
                         );
                         self.load_all(connection).await?
                     }
                     None => {
                         log::info!(
-                            "loading all keys again: the table is at change {known}, the store keeps {oldest} to {newest}"
+                            "loading all keys again: the table is at change {known}, the feed holds {oldest} to {newest}"
                         );
                         self.load_all(connection).await?
                     }

@@ -96,7 +96,7 @@ impl FeedStatus {
         Duration::from_millis(u64::try_from(passed).unwrap_or(0))
     }
 
-    /// Returns the moment of [`proven_age`](Self::proven_age) by the system clock, which reads
+    /// Returns the moment of `proven_age` by the system clock, which reads
     /// `now`; `None` if the table was never current.
     #[must_use]
     pub fn known_at(&self, now: UnixMillis) -> Option<UnixMillis> {
@@ -104,7 +104,7 @@ impl FeedStatus {
             .map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
     }
 
-    /// Returns whether [`proven_age`](Self::proven_age) exceeds `most`, or the table was never
+    /// Returns whether `proven_age` exceeds `most`, or the table was never
     /// current.
     #[must_use]
     pub fn is_older_than(&self, most: Duration) -> bool {

@@ -67,7 +67,7 @@ impl Watch {
         self.database.in_place()?;
         if self.database.generation() != self.generation {
             return Err(StoreError::Unreachable {
-                reason: "another server takes the writes now".to_owned(),
+                reason: "another server is the primary now".to_owned(),
             });
         }
         let own = self.own.changed();
@@ -96,7 +96,7 @@ impl Watch {
                     Ok(Ok(Some(_))) | Err(_) => {}
                     Ok(Ok(None)) => {
                         return Err(StoreError::Unreachable {
-                            reason: "the connection that tells of changes broke".to_owned(),
+                            reason: "the connection for notifications broke".to_owned(),
                         });
                     }
                     Ok(Err(error)) => return Err(error.into()),
