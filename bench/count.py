@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -173,6 +174,8 @@ def main():
     arguments = parser.parse_args()
     if not shutil.which("valgrind"):
         sys.exit("valgrind is missing: apt-get install valgrind")
+    # Both ends of a thousand connections are here.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     program = str(Path(arguments.gateway).resolve())
     folder = Path(tempfile.mkdtemp(prefix="count-"))
     try:

@@ -25,6 +25,8 @@ from chart import draw
 from peers import ORIGIN_PORT, SECRET, all_peers, origin
 
 TICKS = os.sysconf("SC_CLK_TCK")
+# Ratios are to this one, each within its round; their median is shown.
+REFERENCE = "nginx (full)"
 # name: (path, body bytes, connections)
 CASES = {
     "small GET, 1 connection": ("/x", 0, 1),
@@ -40,6 +42,14 @@ def start(command, log, core, environment=None):
     return subprocess.Popen(
         ["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], **(environment or {})}
     )
+
+
+def refuse_taken(ports):
+    """What listens there would be measured in place of what is started here."""
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                sys.exit(f"port {port} is taken: what listens there is from an earlier run, or another's")
 
 
 def wait_for(port, process, seconds=90):
@@ -65,11 +75,13 @@ def family(pid):
 
 
 def cpu_seconds(pids):
-    total = 0
+    """User and kernel time."""
+    user = kernel = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS
+        user += int(fields[11])
+        kernel += int(fields[12])
+    return user / TICKS, kernel / TICKS
 
 
 def resident_mb(pids):
@@ -88,13 +100,13 @@ def drive(peer, pids, case, seconds, script):
         ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, f"http://127.0.0.1:{peer.port}{path}"],
         capture_output=True, text=True, env={**os.environ, "BENCH_KEY": peer.key, "BENCH_BODY": str(body)},
     ).stdout  # fmt: skip
-    spent = cpu_seconds(pids) - before
+    user, kernel = (after - earlier for after, earlier in zip(cpu_seconds(pids), before))
     requests = int(re.search(r"(\d+) requests in", out)[1])
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     broken = re.search(r"Socket errors:.*", out)
     p50, p99 = (milliseconds(re.search(rf"^ +{percent}% +(\S+)", out, re.MULTILINE)[1]) for percent in ("50", "99"))
     return {
-        "cpu_us": spent / max(requests, 1) * 1e6, "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50_ms": p50, "p99_ms": p99,
+        "cpu_us": (user + kernel) / max(requests, 1) * 1e6, "user_us": user / max(requests, 1) * 1e6, "kernel_us": kernel / max(requests, 1) * 1e6, "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50_ms": p50, "p99_ms": p99,
         "rss_mb": resident_mb(pids), "failed": int(failed[1]) if failed else 0, "socket_errors": broken[0] if broken else "",
     }  # fmt: skip
 
@@ -145,10 +157,14 @@ def main():
     try:
         measure(arguments, folder, running)
     finally:
+        # SIGTERM to the master ends nginx's workers too; after SIGKILL they would go on, and be measured by the next run.
         for process in running:
             process.terminate()
         for process in running:
-            process.wait()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                print(f"does not end: {process.args}", file=sys.stderr)
         shutil.rmtree(folder)
 
 
@@ -159,6 +175,7 @@ local bytes = tonumber(os.getenv("BENCH_BODY"))
 if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
 """)
     log = open(folder / "log", "wb")
+    refuse_taken([ORIGIN_PORT])
     running.append(start(origin(folder), log, 1))
     wait_for(ORIGIN_PORT, running[-1])
     gateway = str(Path(arguments.gateway).resolve())
@@ -173,6 +190,7 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     peers = all_peers(folder, arguments.keys, gateway, json.loads(made.stdout)["key"])
     wanted = [text for text in arguments.peers.split(",") if text]
     peers = [peer for peer in peers if not wanted or any(text in peer.name for text in wanted)]
+    refuse_taken(peer.port for peer in peers)
     processes, pids = {}, {}
 
     def begin(peer):
@@ -190,6 +208,10 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
             for peer in peers:
                 rounds[peer.name].append(drive(peer, pids[peer.name], case, arguments.seconds, str(script)))
         results[case] = {name: median_of(measured) for name, measured in rounds.items()}
+        if (reference := rounds.get(REFERENCE)) is not None:
+            for name, measured in rounds.items():
+                ratios = [one["cpu_us"] / other["cpu_us"] for one, other in zip(measured, reference)]
+                results[case][name]["ratio"] = statistics.median(ratios)
         show(case, results[case])
     failed = [f"{name}, {case}" for case, proxies in results.items() for name, figures in proxies.items() if figures["failed"]]
     if failed:
@@ -214,17 +236,17 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
 
 
 def median_of(measured):
-    figures = {name: statistics.median(one[name] for one in measured) for name in ("cpu_us", "rate", "p50_ms", "p99_ms", "rss_mb")}
+    figures = {name: statistics.median(one[name] for one in measured) for name in ("cpu_us", "user_us", "kernel_us", "rate", "p50_ms", "p99_ms", "rss_mb")}
     errors = sorted({one["socket_errors"] for one in measured if one["socket_errors"]})
     return {**figures, "failed": sum(one["failed"] for one in measured), "socket_errors": "; ".join(errors)}
 
 
 def show(case, results):
-    print(f"\n{case}\n{'':14} {'CPU/request':>12} {'requests/s':>11} {'p50':>9} {'p99':>9} {'resident':>9}")
+    print(f"\n{case}\n{'':14} {'CPU/request':>12} {'user':>9} {'kernel':>9} {'ratio':>6} {'requests/s':>11} {'p50':>9} {'p99':>9} {'resident':>9}")
     for name, figures in results.items():
         trouble = (f"  {figures['failed']} failed" if figures["failed"] else "") + (f"  {figures['socket_errors']}" if figures["socket_errors"] else "")
         print(
-            f"{name:14} {figures['cpu_us']:9.1f} us {figures['rate']:11,.0f} {figures['p50_ms']:6.2f} ms {figures['p99_ms']:6.2f} ms"
+            f"{name:14} {figures['cpu_us']:9.1f} us {figures['user_us']:6.1f} us {figures['kernel_us']:6.1f} us {figures.get('ratio', float('nan')):6.2f} {figures['rate']:11,.0f} {figures['p50_ms']:6.2f} ms {figures['p99_ms']:6.2f} ms"
             f" {figures['rss_mb']:6.0f} MB{trouble}",
             flush=True,
         )

@@ -48,6 +48,7 @@ pub fn heads(data: &[u8]) {
 pub fn chunks(data: &[u8]) {
     for padded_sizes in [false, true] {
         let limits = ChunkLimits {
+            body_bytes: 1000,
             extension_bytes: 16,
             trailer_bytes: 32,
             padded_sizes,

@@ -365,6 +365,7 @@ mod tests {
     #[test]
     fn the_future_of_a_request_is_small() {
         let bytes = size_of_future(serve);
+        println!("the future of a request: {bytes} bytes");
         assert!(bytes <= 2560, "{bytes} bytes");
     }
 }

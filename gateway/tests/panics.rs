@@ -65,6 +65,7 @@ const LIMITS: ClientLimits = ClientLimits {
     linger: DEADLINE,
     head_bytes: 4096,
     fields: 16,
+    body_bytes: u64::MAX,
     extension_bytes: 64,
     trailer_bytes: 64,
 };

@@ -36,6 +36,7 @@ pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
     linger: Duration::from_secs(2),
     head_bytes: 32 * 1024,
     fields: 96,
+    body_bytes: u64::MAX,
     extension_bytes: 4 * 1024,
     trailer_bytes: 8 * 1024,
 };
@@ -141,6 +142,7 @@ pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
         },
         head_bytes: listen.max_head_bytes,
         fields: listen.max_headers,
+        body_bytes: listen.max_body_bytes,
         ..ADMIN_LIMITS
     }
 }

@@ -67,6 +67,8 @@ pub struct ClientLimits {
     pub head_bytes: usize,
     /// Most header fields of a request.
     pub fields: usize,
+    /// Data of one body in chunks, in bytes. What announces a length is for its handler to judge.
+    pub body_bytes: u64,
     /// Chunk extensions of one body, in bytes.
     pub extension_bytes: u32,
     /// Trailer section of one body, in bytes.
@@ -84,6 +86,7 @@ impl ClientLimits {
         linger: Duration::ZERO,
         head_bytes: usize::MAX,
         fields: usize::MAX,
+        body_bytes: u64::MAX,
         extension_bytes: u32::MAX,
         trailer_bytes: u32::MAX,
     };
@@ -106,6 +109,7 @@ impl Default for ClientLimits {
             linger: Duration::from_secs(2),
             head_bytes: 16 * 1024,
             fields: 64,
+            body_bytes: u64::MAX,
             extension_bytes: 4 * 1024,
             trailer_bytes: 8 * 1024,
         }
@@ -219,6 +223,11 @@ impl<S> ClientStream<S> {
     /// The side of the connection that the handlers of its requests hold.
     pub fn control(&self) -> Rc<ClientControl> {
         Rc::clone(&self.control)
+    }
+
+    /// Whether a request was passed on whose answer is not out to its last byte.
+    pub(super) fn owes(&self) -> bool {
+        self.owed
     }
 
     fn is_raw(&self) -> bool {

@@ -157,6 +157,8 @@ pub struct Dispatcher<S, H: Handler> {
     inbox: Option<Inbox>,
     /// The answer to the present request has no body, whatever its head says.
     is_head: bool,
+    /// What the present request speaks.
+    version: Version,
     /// The connection ends with the answer that is on its way.
     is_last: bool,
     /// Nothing more comes from the client.
@@ -185,6 +187,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             turn: Turn::Waiting,
             inbox: None,
             is_head: false,
+            version: Version::HTTP_11,
             is_last: false,
             left: false,
             input: BytesMut::new(),
@@ -198,8 +201,17 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     /// Goes on as far as it goes now.
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !matches!(self.turn, Turn::Closing) {
-            let read = self.read(cx);
+            // All that is there, before anything is done about it: a request may be at fault in its body.
+            let mut read = Moved::No;
+            while self.read(cx) == Moved::Yes {
+                read = Moved::Yes;
+            }
+            let was_at_work = !matches!(self.turn, Turn::Waiting);
             let went_on = self.go_on(cx);
+            if was_at_work && matches!(self.turn, Turn::Waiting) {
+                // The next request may be here already.
+                self.decode(cx);
+            }
             let written = match self.output.poll_write(&mut self.client, cx) {
                 Poll::Pending => Moved::No,
                 Poll::Ready(Ok(moved)) => moved,
@@ -222,8 +234,14 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     fn read(&mut self, cx: &mut Context<'_>) -> Moved {
         let room = self.inbox.as_ref().map(|inbox| inbox.poll_room(cx));
         // Nothing that follows a last answer is read, but for a client that takes no answer before it has sent its body.
-        let is_over = matches!(self.turn, Turn::Ending) && (room.is_none() || self.output.is_out());
-        if self.left || is_over || room == Some(Room::None) {
+        let is_over = match self.turn {
+            Turn::Ending => room.is_none() || self.output.is_out(),
+            _ => self.is_last && !self.client.owes(),
+        };
+        // To the stream an answer is over with its last byte, to its body only when that says so: the next request can be here.
+        let is_at_work = !matches!(self.turn, Turn::Waiting);
+        let next_is_here = is_at_work && room.is_none() && !self.input.is_empty();
+        if self.left || is_over || next_is_here || room == Some(Room::None) {
             return Moved::No;
         }
         let read = if room == Some(Room::There) {
@@ -258,12 +276,13 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
 
     /// Takes apart what was read.
     fn decode(&mut self, cx: &mut Context<'_>) {
-        while !self.input.is_empty() || self.inbox.is_some() {
+        while match self.inbox {
+            Some(_) => true,
+            None => matches!(self.turn, Turn::Waiting) && !self.input.is_empty(),
+        } {
             match self.codec.decode(&mut self.input) {
                 Ok(None) => return,
-                Ok(Some(Message::Item(request))) if matches!(self.turn, Turn::Waiting) => {
-                    self.begin(request);
-                }
+                Ok(Some(Message::Item(request))) => self.begin(request),
                 Ok(Some(Message::Chunk(Some(piece)))) => {
                     if let Some(inbox) = &self.inbox {
                         inbox.put(piece, cx);
@@ -274,9 +293,9 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
                         inbox.end(cx);
                     }
                 }
-                // The stream lets through one request at a time, and nothing that the codec refuses.
-                Ok(Some(Message::Item(_))) | Err(_) => {
-                    log::error!("stream and codec of a client read a request differently");
+                // The stream lets nothing through that the codec refuses.
+                Err(error) => {
+                    log::error!("stream and codec of a client read a request differently: {error}");
                     return self.end_input(cx);
                 }
             }
@@ -287,6 +306,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     fn begin(&mut self, mut request: Request) {
         request.head_mut().peer_addr = self.peer;
         self.is_head = *request.method() == Method::HEAD;
+        self.version = request.version();
         if self.codec.message_type() != MessageType::None {
             let (inbox, payload) = Inbox::new();
             *request.payload() = payload;
@@ -314,6 +334,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     fn fault(&self) -> PayloadError {
         match self.control.fault() {
             Some(ClientFault::BadChunk(_)) => PayloadError::EncodingCorrupted,
+            Some(ClientFault::BodyTooLarge(_)) => PayloadError::Overflow,
             _ => PayloadError::Incomplete(None),
         }
     }
@@ -386,7 +407,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         } else if self.codec.upgrade() {
             // The offer is passed over (RFC 9110, section 7.8). The codec would repeat it, so another one goes on, to which the
             // same was asked without.
-            self.codec = plain_codec(&self.config, self.is_head, head.head().version);
+            self.codec = plain_codec(&self.config, self.is_head, self.version);
         }
     }
 
@@ -484,3 +505,6 @@ impl<S, H: Handler> fmt::Debug for Dispatcher<S, H> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,6 +276,7 @@ impl Refusal {
                 Self::BadRequest("the connection begins with a PROXY protocol header")
             }
             ClientFault::BadChunk(_) => Self::BodyBroken,
+            ClientFault::BodyTooLarge(limit) => Self::BodyTooLarge(limit),
             ClientFault::BodyStalled | ClientFault::BodyTooSlow => Self::BodyTimeout,
             ClientFault::TlsHandshake
             | ClientFault::TlsTimeout

@@ -147,8 +147,9 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     let named = host.map_or(&b""[..], HeaderValue::as_bytes);
     match (head.uri.scheme_str(), head.uri.authority()) {
         (None, None) => {}
-        (Some("http" | "https"), Some(authority))
-            if authority.as_str().as_bytes().eq_ignore_ascii_case(named) => {}
+        (Some(scheme @ ("http" | "https")), Some(authority))
+            if without_default_port(authority.as_str().as_bytes(), scheme)
+                .eq_ignore_ascii_case(without_default_port(named, scheme)) => {}
         (Some("http" | "https"), Some(_)) => {
             return Err(Refusal::BadRequest(
                 "the target and the Host header name different hosts",
@@ -163,22 +164,30 @@ fn host_of(head: &RequestHead) -> Result<Option<HeaderValue>, Refusal> {
     host.map(in_one_spelling).transpose()
 }
 
-/// The host in lower case, without the dot that ends a name from the root of DNS (RFC 1034, section 3.1), and an IPv6
+/// A host and port without the port where it is the default one of `scheme`, or empty (RFC 9110, section 4.2.3).
+fn without_default_port<'a>(host: &'a [u8], scheme: &str) -> &'a [u8] {
+    let port: &[u8] = if scheme == "https" { b":443" } else { b":80" };
+    let stripped = host.strip_suffix(port).or(host.strip_suffix(b":"));
+    stripped.unwrap_or(host)
+}
+
+/// The host in lower case, without the colon of an empty port, without the dot that ends a name from the root of DNS (RFC 1034, section 3.1), and an IPv6
 /// address in its canonical form (RFC 5952).
 fn in_one_spelling(host: &HeaderValue) -> Result<HeaderValue, Refusal> {
     let bytes = host.as_bytes();
     let odd = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'[';
     let name_end = bytes.iter().position(|&byte| byte == b':');
     let name = &bytes[..name_end.unwrap_or(bytes.len())];
-    if !(bytes.iter().any(odd) || name.ends_with(b".")) {
+    if !(bytes.iter().any(odd) || name.ends_with(b".") || bytes.ends_with(b":")) {
         return Ok(host.clone());
     }
     let not_a_host = || Refusal::BadRequest("the Host header is not a host");
     let text = host.to_str().map_err(|_| not_a_host())?;
     let text = text.to_ascii_lowercase();
+    let text = text.strip_suffix(':').unwrap_or(&text);
     let (name, port) = match text.rfind(']').or_else(|| text.find(':').map(|at| at - 1)) {
         Some(end) => text.split_at(end + 1),
-        None => (text.as_str(), ""),
+        None => (text, ""),
     };
     let address = name
         .strip_prefix('[')
@@ -204,8 +213,10 @@ pub fn is_host(text: &[u8]) -> bool {
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let port_is_one = match port.strip_prefix(':') {
+        // The default one (RFC 3986, section 3.2.3).
+        Some("") => true,
         Some(digits) => {
-            (1..=5).contains(&digits.len())
+            digits.len() <= 5
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
                 && digits.parse::<u16>().is_ok()
         }
@@ -290,7 +301,13 @@ mod tests {
             ("GET", "/a", &["a/b"], new, Err("bad_request")),
             ("GET", "/a", &["user@h"], new, Err("bad_request")),
             ("GET", "/a", &["h:1:2"], new, Err("bad_request")),
-            ("GET", "/a", &["h:"], new, Err("bad_request")),
+            ("GET", "/a", &["H:"], new, Ok(("h", "/a"))),
+            ("GET", "/a", &["[::1]:"], new, Ok(("[::1]", "/a"))),
+            ("GET", "http://h:80/a", &["h"], new, Ok(("h", "/a"))),
+            ("GET", "https://h/a", &["h:443"], new, Ok(("h:443", "/a"))),
+            ("GET", "https://h:80/a", &["h"], new, Err("bad_request")),
+            ("GET", "http://h:8080/a", &["h"], new, Err("bad_request")),
+            ("GET", "/a", &[":"], new, Err("bad_request")),
             ("GET", "/a", &["h:99999"], new, Err("bad_request")),
             ("GET", "/a", &["[::1"], new, Err("bad_request")),
             ("GET", "/a", &["[evil]"], new, Err("bad_request")),

@@ -119,6 +119,7 @@ impl MessageBody for RequestBody {
                 }
                 BodyFault::TooLarge(*this.limit)
             }
+            Some(Err(PayloadError::Overflow)) => BodyFault::TooLarge(*this.limit),
             Some(Err(_)) => BodyFault::Broken,
             None => {
                 // A length was announced and less arrived: the origin must not take it for the whole.

@@ -22,6 +22,9 @@ pub enum ChunkFault {
     /// Chunk extensions of one body are longer than the limit.
     #[error("chunk extensions too large")]
     ExtensionsTooLarge,
+    /// The sizes of the chunks come to more than the limit; told at the size line, before the data.
+    #[error("chunks of more bytes than the limit")]
+    TooLarge,
     /// Chunk data is not followed by CRLF.
     #[error("chunk data not followed by CRLF")]
     DataEnd,
@@ -36,6 +39,8 @@ pub enum ChunkFault {
 /// Limits that RFC 9112 §7.1.1 and §7.1.2 leave to the reader. Both count over one whole body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkLimits {
+    /// Data of all chunks together.
+    pub(crate) body_bytes: u64,
     pub(crate) extension_bytes: u32,
     pub(crate) trailer_bytes: u32,
     /// Whether blanks may stand between the size and CRLF. Some origins pad so; no client has a reason to.
@@ -134,7 +139,11 @@ impl ChunkScanner {
             (State::Extension, _) => return Err(ChunkFault::Extension),
             (State::SizeLf, b'\n') => match self.left {
                 0 => State::TrailerStart,
-                _ => State::Data,
+                size => {
+                    let left = self.limits.body_bytes.checked_sub(size);
+                    self.limits.body_bytes = left.ok_or(ChunkFault::TooLarge)?;
+                    State::Data
+                }
             },
             (State::SizeLf, _) => return Err(ChunkFault::Size),
             (State::DataCr, b'\r') => State::DataLf,
@@ -201,6 +210,7 @@ mod tests {
     use super::*;
 
     const LIMITS: ChunkLimits = ChunkLimits {
+        body_bytes: u64::MAX,
         extension_bytes: 64,
         trailer_bytes: 64,
         padded_sizes: false,
@@ -276,6 +286,22 @@ mod tests {
         ];
         for (body, fault) in table {
             assert_eq!(whole(body.as_bytes()), Err(*fault), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_too_large_together_are_refused_before_their_data() {
+        let limits = ChunkLimits {
+            body_bytes: 5,
+            ..LIMITS
+        };
+        for (bytes, end) in [
+            (&b"5\r\nabcde\r\n0\r\n\r\n"[..], Ok(Some(15))),
+            (b"6\r\n", Err(ChunkFault::TooLarge)),
+            (b"4\r\nabcd\r\n2\r\n", Err(ChunkFault::TooLarge)),
+            (b"ffffffffffffffff\r\n", Err(ChunkFault::TooLarge)),
+        ] {
+            assert_eq!(ChunkScanner::new(limits).scan(bytes), end);
         }
     }
 

@@ -49,6 +49,7 @@ pub(crate) fn limits() -> ClientLimits {
         linger: SHORT,
         head_bytes: 4096,
         fields: 16,
+        body_bytes: u64::MAX,
         extension_bytes: 64,
         trailer_bytes: 64,
     }

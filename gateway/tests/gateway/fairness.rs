@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::certificates::{Authority, Relay};
@@ -285,6 +285,43 @@ fn a_crowd_on_either_listener_stops_neither_when_files_are_few() {
         gateway.log()
     );
     drop((on_public, on_admin, more));
+}
+
+#[test]
+fn idle_connections_to_other_origins_make_room_when_files_are_few() {
+    /// Requests at once to one origin, each on a connection of its own.
+    const CROWD: usize = 25;
+    let origins: Vec<Origin> = (0..9)
+        .map(|_| {
+            let all_are_here = Barrier::new(CROWD);
+            Origin::answering(move |_, socket| {
+                all_are_here.wait();
+                let _ = socket.write_all(OK);
+            })
+        })
+        .collect();
+    let mut file = format!(
+        "[listen]\nworkers = 1\nmax_requests_in_flight = {CROWD}\nmax_requests_in_flight_per_key = {CROWD}\n[origin]\nkeep_alive = \"1h\"\n"
+    );
+    for (number, origin) in origins.iter().enumerate() {
+        file += &format!(
+            "[[routes]]\npath = \"/{number}\"\nupstream = \"{}\"\n",
+            origin.url()
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let gateway = Process::start_with_files(256, directory, &origins[0].url());
+    let key = format!("{}\r\n", gateway.key("acme"));
+    for number in 0..origins.len() {
+        let mut crowd: Vec<Connection> = (0..CROWD)
+            .map(|_| ask(gateway.public, &format!("/{number}"), &key))
+            .collect();
+        for connection in &mut crowd {
+            let response = connection.response();
+            assert_eq!(response.status, 200, "origin {number}: {}", response.text());
+        }
+    }
 }
 
 #[test]

@@ -380,3 +380,27 @@ fn a_list_of_fields_that_does_not_end_is_not_waited_for() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_client_learns_how_many_requests_it_may_have_open() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let origin = Origin::hello();
+    for (setting, most) in [("", 100), ("http2_max_streams = 7\n", 7)] {
+        let rig = Rig::with(&origin.url(), &format!("{PRIOR_KNOWLEDGE}{setting}"));
+        let mut socket = TcpStream::connect(rig.public).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(PREFACE).unwrap();
+        socket.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+        let mut header = [0; 9];
+        socket.read_exact(&mut header).unwrap();
+        assert_eq!(header[3], SETTINGS);
+        let mut settings = vec![0; usize::from(header[2])];
+        socket.read_exact(&mut settings).unwrap();
+        let found = settings.chunks_exact(6).find_map(|setting| {
+            let number = u16::from_be_bytes([setting[0], setting[1]]);
+            let value = u32::from_be_bytes(setting[2..].try_into().unwrap());
+            (number == MAX_CONCURRENT_STREAMS).then_some(value)
+        });
+        assert_eq!(found, Some(most), "{setting}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::client::{DEADLINE, get};
+use crate::client::{DEADLINE, exchange, get};
 use crate::origin::Origin;
 use crate::rig::Rig;
 
@@ -59,4 +59,23 @@ fn a_connection_to_the_origin_that_was_idle_for_too_long_is_not_used_again() {
         idle *= 2;
         assert!(idle < DEADLINE, "used again after {:?}", idle / 2);
     }
+}
+
+#[test]
+fn a_chunk_that_alone_is_too_large_is_refused_before_the_origin_is_asked() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), "listen.max_body_bytes = 1000\n");
+    let key = rig.key("acme", &[]).header();
+    for body in ["3e9\r\n", "3e9\r\nabc", "ffffffffffffffff\r\nabc"] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\ntransfer-encoding: chunked\r\n\r\n{body}"
+        );
+        let response = exchange(rig.public, request);
+        assert_eq!(
+            (response.status, response.code()),
+            (413, "body_too_large".to_owned()),
+            "{body:?}"
+        );
+    }
+    assert_eq!(origin.arrived().len(), 0);
 }

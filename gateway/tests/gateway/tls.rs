@@ -239,7 +239,9 @@ fn health_checks_speak_tls_as_requests_do() {
         well.store(is_well, Ordering::SeqCst);
         eventually(wanted, || state(&process) == wanted);
     }
-    assert!(process.log().contains("status 503"), "{}", process.log());
+    eventually("the cause is logged", || {
+        process.log().contains("status 503")
+    });
     drop(process);
     assert!(
         relay
@@ -263,18 +265,16 @@ fn health_checks_speak_tls_as_requests_do() {
     ] {
         let process = start(&file);
         eventually("it is taken out", || state(&process) == "unhealthy");
-        assert!(process.log().contains(cause), "{cause}: {}", process.log());
+        eventually(cause, || process.log().contains(cause));
     }
     let process = start(&with.replace(
         "client_cert_file = \"me.crt\"\nclient_key_file = \"me.key\"\n",
         "",
     ));
     eventually("it is taken out", || state(&process) == "unhealthy");
-    assert!(
-        process.log().contains("CertificateRequired"),
-        "{}",
-        process.log()
-    );
+    eventually("the cause is logged", || {
+        process.log().contains("CertificateRequired")
+    });
 }
 
 #[test]

@@ -393,3 +393,77 @@ fn refused_tunnel_is_an_ordinary_answer() {
         }
     });
 }
+
+#[test]
+fn idle_connections_end_in_time_though_no_request_comes() {
+    let soon = Duration::from_millis(200);
+    for (name, settings) in [
+        (
+            "waited for long enough",
+            PoolSettings {
+                keep_alive: soon,
+                ..settings()
+            },
+        ),
+        (
+            "lived for long enough",
+            PoolSettings {
+                lifetime: soon,
+                ..settings()
+            },
+        ),
+    ] {
+        run(async {
+            let script = vec![Step::Request, ok("is {path}"), Step::Drain];
+            let origin = Origin::start(vec![script; 3]).await;
+            let (pool, to) = (OriginPool::new(settings), target(origin.port));
+            let begun = std::time::Instant::now();
+            tokio::join!(
+                get(&pool, &to, "/a1"),
+                get(&pool, &to, "/a2"),
+                get(&pool, &to, "/a3")
+            );
+            origin.wait_for_ends(3).await;
+            assert!(begun.elapsed() >= soon, "{name}");
+            assert_eq!(origin.connections.get(), 3, "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_its_origin_ends_while_it_is_idle_is_closed_at_once() {
+    run(async {
+        let script = vec![Step::Request, ok("is {path}"), Step::Finish, Step::Drain];
+        let origin = Origin::start(vec![script; 2]).await;
+        let (pool, to) = (OriginPool::new(settings()), target(origin.port));
+        tokio::join!(get(&pool, &to, "/a1"), get(&pool, &to, "/a2"));
+        origin.wait_for_ends(2).await;
+    });
+}
+
+#[test]
+fn connections_end_with_their_pool() {
+    run(async {
+        let script = vec![Step::Request, ok("is {path}"), Step::Drain];
+        let origin = Origin::start(vec![script]).await;
+        let (pool, to) = (OriginPool::new(settings()), target(origin.port));
+        get(&pool, &to, "/a1").await;
+        drop(pool);
+        origin.wait_for_ends(1).await;
+    });
+}
+
+#[test]
+fn the_connection_that_was_used_last_goes_first() {
+    run(async {
+        let script = |name| vec![vec![Step::Request, ok(name)]; 6].concat();
+        let origin = Origin::start(vec![script("first"), script("second")]).await;
+        let (pool, to) = (OriginPool::new(settings()), target(origin.port));
+        tokio::join!(get(&pool, &to, "/a1"), get(&pool, &to, "/a2"));
+        let last = get(&pool, &to, "/a3").await;
+        for _ in 0..3 {
+            assert_eq!(get(&pool, &to, "/a4").await, last);
+        }
+        assert_eq!(origin.connections.get(), 2);
+    });
+}

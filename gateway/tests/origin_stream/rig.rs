@@ -92,6 +92,8 @@ pub(crate) fn ok(body: &str) -> Step {
 pub(crate) struct Origin {
     pub(crate) port: u16,
     pub(crate) connections: Rc<Cell<usize>>,
+    /// Those whose scripts are over.
+    pub(crate) ended: Rc<Cell<usize>>,
     /// Heads that arrived, in order.
     pub(crate) heads: Rc<std::cell::RefCell<Vec<String>>>,
 }
@@ -102,23 +104,43 @@ impl Origin {
         let port = listener.local_addr().unwrap().port();
         let connections = Rc::new(Cell::new(0));
         let heads = Rc::new(std::cell::RefCell::new(Vec::new()));
-        let (count, seen) = (Rc::clone(&connections), Rc::clone(&heads));
+        let ended = Rc::new(Cell::new(0));
+        let (count, seen, over) = (
+            Rc::clone(&connections),
+            Rc::clone(&heads),
+            Rc::clone(&ended),
+        );
         actix_rt::spawn(async move {
             let mut scripts = scripts.into_iter();
             while let Ok((io, _)) = listener.accept().await {
                 count.set(count.get() + 1);
                 io.set_nodelay(true).unwrap();
                 if let Some(script) = scripts.next() {
-                    let seen = Rc::clone(&seen);
-                    actix_rt::spawn(async move { play(io, script, seen).await });
+                    let (seen, over) = (Rc::clone(&seen), Rc::clone(&over));
+                    actix_rt::spawn(async move {
+                        play(io, script, seen).await;
+                        over.set(over.get() + 1);
+                    });
                 }
             }
         });
         Self {
             port,
             connections,
+            ended,
             heads,
         }
+    }
+
+    /// Waits until so many of its scripts are over.
+    pub(crate) async fn wait_for_ends(&self, count: usize) {
+        let waiting = async {
+            while self.ended.get() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(HANG, waiting).await;
+        assert!(waited.is_ok(), "{} of {count} ended", self.ended.get());
     }
 }
 

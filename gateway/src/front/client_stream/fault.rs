@@ -98,6 +98,9 @@ client_faults! {
     /// A chunked body is malformed or has too much around its data.
     #[error("malformed request body: {0}")]
     BadChunk(ChunkFault) => "bad_chunk", Some(400);
+    /// The chunks of a body come to more than the limit.
+    #[error("the body has more bytes than listen.max_body_bytes, {0}")]
+    BodyTooLarge(u64) => "body_too_large", Some(413);
     /// No byte of the body came for too long.
     #[error("the client sent nothing of its body for listen.body_idle_timeout")]
     BodyStalled => "body_stalled", Some(408);
@@ -131,6 +134,7 @@ impl ClientFault {
     pub(super) fn response(self) -> Option<String> {
         let (line, code) = match self.status()? {
             408 => ("408 Request Timeout", "request_timeout"),
+            413 => ("413 Content Too Large", "body_too_large"),
             414 => ("414 URI Too Long", "uri_too_long"),
             431 => (
                 "431 Request Header Fields Too Large",

@@ -10,7 +10,9 @@ use std::{
 use bytes::Buf as _;
 use tokio::io::ReadBuf;
 
-use super::{ASIDE_BYTES, Awaited, ClientFault, ClientSocket, ClientStream, Incoming, request};
+use super::{
+    ASIDE_BYTES, Awaited, ChunkFault, ClientFault, ClientSocket, ClientStream, Incoming, request,
+};
 use crate::wire::{alarm::OutOfPace, head::HeadEnd};
 
 /// How much of the requests to come is taken in while a response is owed.
@@ -40,7 +42,11 @@ impl<S> ClientStream<S> {
     pub(super) fn advance_body(&mut self, bytes: &[u8]) -> Result<usize, ClientFault> {
         let used = match &mut self.incoming {
             Incoming::Body(framing) => {
-                match framing.advance(bytes).map_err(ClientFault::BadChunk)? {
+                let limit = self.limits.body_bytes;
+                match framing.advance(bytes).map_err(|fault| match fault {
+                    ChunkFault::TooLarge => ClientFault::BodyTooLarge(limit),
+                    fault => ClientFault::BadChunk(fault),
+                })? {
                     Some(end) => {
                         self.end_request();
                         end

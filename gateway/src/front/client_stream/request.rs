@@ -53,6 +53,7 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
     seen.check(method, is_old)?;
     let body = if seen.chunked {
         let limits = ChunkLimits {
+            body_bytes: limits.body_bytes,
             extension_bytes: limits.extension_bytes,
             trailer_bytes: limits.trailer_bytes,
             padded_sizes: false,

@@ -8,6 +8,7 @@ use crate::wire::{
 
 /// What we write ourselves needs no limit.
 const UNLIMITED: ChunkLimits = ChunkLimits {
+    body_bytes: u64::MAX,
     extension_bytes: u32::MAX,
     trailer_bytes: u32::MAX,
     padded_sizes: true,

@@ -123,6 +123,7 @@ pub(crate) fn every_fault() -> [ClientFault; ClientFault::NAMES.len()] {
         ClientFault::TlsHandshake,
         ClientFault::TlsTimeout,
         ClientFault::BadChunk(ChunkFault::Size),
+        ClientFault::BodyTooLarge(1),
         ClientFault::BodyStalled,
         ClientFault::BodyTooSlow,
         ClientFault::WriteStalled,

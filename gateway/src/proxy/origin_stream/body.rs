@@ -17,6 +17,7 @@ use crate::wire::{
 
 /// The same figures as on the client side; an origin has no reason for more either.
 const LIMITS: ChunkLimits = ChunkLimits {
+    body_bytes: u64::MAX,
     extension_bytes: 16 * 1024,
     trailer_bytes: 16 * 1024,
     padded_sizes: true,

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use actix_codec::Framed;
+use actix_codec::{Framed, FramedParts};
 use actix_http::{
     BoxedPayloadStream, Payload, RequestHeadType, ResponseHead, ServiceConfig,
     body::BodySize,
@@ -88,8 +88,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
     /// A new codec for the next exchange: that of the last one knows what was special about its answer, and that of awc renews
     /// a `Date` of its own that is never sent.
     pub(super) fn refresh(self, config: &ServiceConfig) -> Self {
+        let parts = self.framed.into_parts();
+        let codec = ClientCodec::new(config.clone());
+        // Not `replace_codec`: the frame would try to take an answer from its empty buffer before it reads one.
+        let mut fresh = FramedParts::with_read_buf(parts.io, codec, parts.read_buf);
+        fresh.write_buf = parts.write_buf;
         Self {
-            framed: self.framed.replace_codec(ClientCodec::new(config.clone())),
+            framed: Framed::from_parts(fresh),
             ..self
         }
     }

@@ -56,7 +56,8 @@ fn request_lines_are_what_the_grammar_says() {
         "GET http://169.254.169.254/ HTTP/1.1",
         "GET http://h@other/a HTTP/1.1",
         "GET http://user@h/a HTTP/1.1",
-        "GET http://h:80/a HTTP/1.1",
+        "GET http://h:8080/a HTTP/1.1",
+        "GET https://h:80/a HTTP/1.1",
         "GET http://h#f HTTP/1.1",
         "GET ftp://h/a HTTP/1.1",
         "GET file:///etc/passwd HTTP/1.1",
@@ -141,6 +142,7 @@ fn targets_that_pass_arrive_as_they_were() {
         ("GET http://h/a HTTP/1.1", "GET /a HTTP/1.1"),
         ("GET http://h HTTP/1.1", "GET / HTTP/1.1"),
         ("GET http://h?a HTTP/1.1", "GET /?a HTTP/1.1"),
+        ("GET http://h:80/a HTTP/1.1", "GET /a HTTP/1.1"),
         ("OPTIONS /a HTTP/1.1", "OPTIONS /a HTTP/1.1"),
         ("GET /a HTTP/1.0", "GET /a HTTP/1.1"),
         ("\r\nGET /a HTTP/1.1", "GET /a HTTP/1.1"),
@@ -171,7 +173,6 @@ fn there_is_one_host_and_it_is_one() {
         "host: a%00b\r\n",
         "host: \"a\"\r\n",
         "host: http://h\r\n",
-        "host: h:\r\n",
         "host: h:80:80\r\n",
         "host: h:x\r\n",
         "host: h:-1\r\n",
@@ -196,6 +197,12 @@ fn there_is_one_host_and_it_is_one() {
     bench.check(
         "1.0 none",
         b"GET /a HTTP/1.0\r\nKEY\r\n\r\n",
+        &Passed("GET /a HTTP/1.1", ""),
+    );
+    // The default port (RFC 3986, section 3.2.3).
+    bench.check(
+        "an empty port",
+        b"GET /a HTTP/1.1\r\nhost: h:\r\nKEY\r\n\r\n",
         &Passed("GET /a HTTP/1.1", ""),
     );
 }
