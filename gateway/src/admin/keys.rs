@@ -137,11 +137,11 @@ impl Query for List {
                 status: parameters.optional("status", "Only keys with this status."),
                 ending_within: parameters.optional(
                     "ending_within",
-                    "Only unrevoked keys that expire within this span, or until this moment.",
+                    "Only unrevoked keys that expire within this duration, or until this moment.",
                 ),
                 unused_for: parameters.optional(
                     "unused_for",
-                    "Only keys created before this moment or longer ago than this span, and not used since.",
+                    "Only keys created before this moment or longer ago than this duration, and not used since.",
                 ),
                 created_since: parameters.optional("created_since", "Only keys created since this time."),
                 created_until: parameters.optional("created_until", "Only keys created before this time."),

@@ -27,7 +27,7 @@ pub struct InBucket {
 pub enum BucketsCommand {
     /// Create a bucket.
     Create {
-        /// Name of the bucket: 1 to 128 visible ASCII characters, with spaces only inside.
+        /// Name of the bucket: 1 to 128 visible ASCII characters, with spaces only between them.
         /// Immutable.
         #[arg(value_name = "NAME")]
         name: String,
@@ -74,7 +74,7 @@ pub struct Leaks {
     /// `revoke`.
     #[arg(long, value_name = "POLICY")]
     leak_policy: Option<LeakPolicy>,
-    /// Grace period under the policy `roll`: a span such as `7d`, `12h` or `500ms`.
+    /// Grace period under the policy `roll`: a duration such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     leak_grace: Option<Duration>,
 }

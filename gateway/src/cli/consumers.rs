@@ -60,17 +60,17 @@ pub enum ConsumersCommand {
 /// Attributes of a new consumer.
 #[derive(Debug, clap::Args)]
 pub struct CreateConsumer {
-    /// Name: 1 to 128 visible ASCII characters, with spaces only inside. Sent to the origin.
+    /// Name: 1 to 128 visible ASCII characters, with spaces only between them. Sent to the origin.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Id from your own system: 1 to 128 visible ASCII characters, with spaces only inside. Sent to
-    /// the origin.
+    /// Id from your own system: 1 to 128 visible ASCII characters, with spaces only between them.
+    /// Sent to the origin.
     #[arg(long, value_name = "TEXT")]
     custom_id: Option<CustomId>,
     /// Note: at most 1024 characters and no control characters. Not sent to the origin.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// JSON object, for example `{"plan":"gold"}`; at most 4096 bytes. May be sent to the origin.
+    /// A JSON object, for example `{"plan":"gold"}`; at most 4096 bytes. May be sent to the origin.
     #[arg(long, value_name = "JSON")]
     metadata: Option<Metadata>,
     /// Granted scopes, repeated or separated by commas. Each is 1 to 128 visible ASCII characters

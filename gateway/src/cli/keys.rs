@@ -69,7 +69,7 @@ pub struct CreateKey {
     existing_consumer: bool,
     #[command(flatten)]
     bucket: InBucket,
-    /// Expiry: a span such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a
+    /// Expiry: a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a
     /// moment such as `2030-01-31T12:00:00Z`, before the year 10000. Default: never.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     expires: Option<When>,
@@ -110,7 +110,7 @@ pub struct RevokeKey {
     /// Accept gateways that were silent before and stay silent, if another one confirms.
     #[arg(long, requires = "wait")]
     ignore_silent: bool,
-    /// Maximum wait: a span such as `7d`, `12h` or `500ms`.
+    /// Maximum wait: a duration such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span, requires = "wait")]
     timeout: Duration,
 }

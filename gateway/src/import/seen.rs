@@ -187,7 +187,7 @@ mod tests {
             (row(9, "c", "", ""), Ok(Line::New)),
             (
                 row(10, "c", "3", "k6"),
-                Err("line 9 only names this consumer; what it is stands in its first line"),
+                Err("line 9 only names this consumer; its attributes belong in its first line"),
             ),
         ] {
             let line = row.line;

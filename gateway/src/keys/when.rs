@@ -7,10 +7,11 @@ use thiserror::Error;
 
 use crate::keys::UnixMillis;
 
-/// A span relative to now, or an absolute moment. The parameter decides between past and future.
+/// A duration relative to now, or an absolute moment. The parameter decides between past and
+/// future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// A span from now.
+    /// A duration from now.
     Span(Duration),
     /// An absolute moment.
     At(UnixMillis),
@@ -19,17 +20,17 @@ pub enum When {
 /// The text is not a [`When`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "write a length of time such as `7d` or `12h`, a date such as `2030-01-31`, which is midnight UTC, or a moment such as \
+    "write a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a moment such as \
      `2030-01-31T12:00:00Z`, before the year 10000"
 )]
 pub struct InvalidWhen;
 
-/// The text is not a span.
+/// The text is not a duration.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("write a length of time such as `7d`, `12h` or `500ms`")]
+#[error("write a duration such as `7d`, `12h` or `500ms`")]
 pub struct InvalidSpan;
 
-/// Parses a span.
+/// Parses a duration.
 ///
 /// # Errors
 /// Any other text.
@@ -38,20 +39,20 @@ pub fn parse_span(text: &str) -> Result<Duration, InvalidSpan> {
 }
 
 impl When {
-    /// Parses a span, a date (midnight UTC) or an RFC 3339 moment.
+    /// Parses a duration, a date (midnight UTC) or an RFC 3339 moment.
     ///
     /// # Errors
     /// Any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidWhen> {
         match UnixMillis::parse(text) {
             Ok(moment) => Ok(Self::At(moment)),
-            // A span needs a unit, also a span of zero.
+            // A duration needs a unit, even for zero.
             Err(_) if text.trim() == "0" => Err(InvalidWhen),
             Err(_) => parse_span(text).map(Self::Span).map_err(|_| InvalidWhen),
         }
     }
 
-    /// Returns the moment, counting a span back from `now`.
+    /// Returns the moment, counting a duration back from `now`.
     #[must_use]
     pub fn ago(self, now: UnixMillis) -> UnixMillis {
         match self {
@@ -63,7 +64,7 @@ impl When {
         }
     }
 
-    /// Returns the moment, counting a span forward from `now`.
+    /// Returns the moment, counting a duration forward from `now`.
     #[must_use]
     pub fn ahead(self, now: UnixMillis) -> UnixMillis {
         match self {

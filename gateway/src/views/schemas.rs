@@ -228,7 +228,7 @@ pub fn moment_given() -> Schema {
     AnyOfBuilder::new().item(moment()).item(date()).into()
 }
 
-/// Schema of a time in a query: a span, a date or a moment.
+/// Schema of a time in a query: a duration, a date or a moment.
 #[must_use]
 pub fn when() -> Schema {
     let span = text("^[1-9][0-9]{0,3}(s|m|h|d|w)$", 2, 5);

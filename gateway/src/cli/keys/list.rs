@@ -26,18 +26,18 @@ pub struct ListKeys {
     /// Only keys of this status: `active`, `expired`, `revoked` or `disabled`.
     #[arg(long, value_name = "STATUS")]
     status: Option<KeyStatus>,
-    /// Only unrevoked keys that expire within this span, such as `30d`, or until this date or
+    /// Only unrevoked keys that expire within this duration, such as `30d`, or until this date or
     /// moment.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     ending_within: Option<When>,
-    /// Only keys unused for this span, such as `90d`, or since this date or moment, and at least as
-    /// old.
+    /// Only keys unused for this duration, such as `90d`, or since this date or moment, and at least
+    /// as old.
     #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "last-used-before")]
     unused_for: Option<When>,
-    /// Only keys created within this span, or from this date or moment on.
+    /// Only keys created within this duration, or from this date or moment on.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     created_since: Option<When>,
-    /// Only keys created longer ago than this span, or before this date or moment.
+    /// Only keys created longer ago than this duration, or before this date or moment.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     created_until: Option<When>,
     /// Print a JSON array.

@@ -24,7 +24,7 @@ pub struct RollKey {
     consumer: Option<String>,
     #[command(flatten)]
     bucket: InBucket,
-    /// Grace period, the maximum remaining life of the old keys: a span such as `7d`, `12h` or
+    /// Grace period, the maximum remaining life of the old keys: a duration such as `7d`, `12h` or
     /// `500ms`; `0s` expires them at once. Never extends the life of a key.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
     grace: Duration,

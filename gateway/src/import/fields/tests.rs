@@ -123,7 +123,7 @@ fn each_bad_cell_is_named_and_never_repeated() {
     assert!(
         read(&[(Column::Consumer, "a"), (Column::State, "revoked")])
             .unwrap_err()
-            .starts_with("`state`: it is of a key")
+            .starts_with("`state`: this belongs to a key")
     );
 }
 

@@ -171,7 +171,7 @@ fn what_is_wrong_has_its_line_and_never_the_key() {
         (
             "map $http_x_api_key $c {\n s3cr3t $name;\n}\n",
             2,
-            "the name has a variable",
+            "the name contains a variable",
         ),
         (
             "map $http_x_api_key $c {\n default s3cr3t;\n}\n",
