@@ -15,6 +15,7 @@
 //! beneath holds every deadline, gives one request at a time, the next when the answer before it is out, and lingers when it is
 //! shut down; codec, request and response are those of actix-http.
 
+mod handler;
 mod inbox;
 mod output;
 
@@ -29,18 +30,16 @@ use std::{
 
 use actix_codec::Decoder as _;
 use actix_http::{
-    ConnectionType, KeepAlive, Method, Protocol, Request, Response, ServiceConfig, StatusCode,
-    Version,
-    body::{BodySize, BoxBody, MessageBody},
-    error::{DispatchError, PayloadError},
+    ConnectionType, Method, Request, Response, ServiceConfig, StatusCode, Version,
+    body::{BodySize, MessageBody},
+    error::PayloadError,
     h1::{Codec, Message, MessageType},
 };
-use actix_service::{ServiceFactory, fn_service};
 use bytes::BytesMut;
 use futures_core::future::LocalBoxFuture;
-use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
+pub use self::handler::{AnswerBody, Handler, service};
 use self::{
     inbox::{Inbox, Room},
     output::Output,
@@ -58,70 +57,6 @@ const GATHERED_BYTES: usize = 32 * 1024;
 
 /// How much of a request's body is read at once.
 const BODY_READ_BYTES: usize = 32 * 1024;
-
-/// Answers the requests of one worker.
-pub trait Handler {
-    /// The body of an answer.
-    type Body: AnswerBody;
-    /// What is held for as long as a connection is.
-    type Connection;
-
-    /// A connection begins.
-    fn connected(&self) -> Self::Connection;
-
-    /// Decides whether a client that asked first may send its body (RFC 9110, section 10.1.1).
-    ///
-    /// # Errors
-    /// The answer to a request that would be refused.
-    fn expect(
-        &self,
-        request: Request,
-        client: &Rc<ClientControl>,
-    ) -> Result<Request, Box<Response<Self::Body>>>;
-
-    /// Answers a request that never came to be one; `None` where no answer can be given.
-    fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<Self::Body>>;
-
-    /// Whether connections are to end with what they are serving.
-    fn is_stopping(&self) -> bool;
-
-    /// Answers a request. Dropping the future gives it up.
-    fn answer(
-        self: &Rc<Self>,
-        request: Request,
-        client: &Rc<ClientControl>,
-    ) -> LocalBoxFuture<'static, Response<Self::Body>>;
-}
-
-/// The step after the one that accepts: each guarded connection is served by `handler`, to its end.
-pub fn service<S: ClientSocket, H: Handler + 'static>(
-    handler: Rc<H>,
-) -> impl ServiceFactory<
-    (ClientStream<S>, Protocol, Option<SocketAddr>),
-    Config = (),
-    Response = (),
-    Error = DispatchError,
-    InitError = (),
-> {
-    // Its deadlines are not ours; from it come the text of `Date` and that connections are kept.
-    let config = ServiceConfig::new(KeepAlive::Os, Duration::ZERO, Duration::ZERO, false, None);
-    fn_service(move |(client, _, peer)| {
-        let serving = Dispatcher::new(client, peer, Rc::clone(&handler), config.clone());
-        serving.map(Ok)
-    })
-}
-
-/// The body of an answer.
-pub trait AnswerBody: MessageBody + Unpin + Sized {
-    /// What is answered in place of this one, which broke off before anything of it went out; `None`: what there is of it.
-    fn instead(self) -> Option<Response<Self>>;
-}
-
-impl AnswerBody for BoxBody {
-    fn instead(self) -> Option<Response<Self>> {
-        None
-    }
-}
 
 /// Where a connection stands. See the module.
 enum Turn<B> {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use actix_http::Payload;
+use actix_http::{KeepAlive, Payload};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use proptest::prelude::*;

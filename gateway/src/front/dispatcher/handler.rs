@@ -1,0 +1,79 @@
+//! What a dispatcher has answer requests, and the service that begins one for each connection.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use actix_http::{
+    KeepAlive, Protocol, Request, Response, ServiceConfig,
+    body::{BoxBody, MessageBody},
+    error::DispatchError,
+};
+use actix_service::{ServiceFactory, fn_service};
+use futures_core::future::LocalBoxFuture;
+use futures_util::FutureExt as _;
+
+use super::Dispatcher;
+use crate::front::client_stream::{ClientControl, ClientFault, ClientSocket, ClientStream};
+
+/// Answers the requests of one worker.
+pub trait Handler {
+    /// The body of an answer.
+    type Body: AnswerBody;
+    /// What is held for as long as a connection is.
+    type Connection;
+
+    /// A connection begins.
+    fn connected(&self) -> Self::Connection;
+
+    /// Decides whether a client that asked first may send its body (RFC 9110, section 10.1.1).
+    ///
+    /// # Errors
+    /// The answer to a request that would be refused.
+    fn expect(
+        &self,
+        request: Request,
+        client: &Rc<ClientControl>,
+    ) -> Result<Request, Box<Response<Self::Body>>>;
+
+    /// Answers a request that never came to be one; `None` where no answer can be given.
+    fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<Self::Body>>;
+
+    /// Whether connections are to end with what they are serving.
+    fn is_stopping(&self) -> bool;
+
+    /// Answers a request. Dropping the future gives it up.
+    fn answer(
+        self: &Rc<Self>,
+        request: Request,
+        client: &Rc<ClientControl>,
+    ) -> LocalBoxFuture<'static, Response<Self::Body>>;
+}
+
+/// The step after the one that accepts: each guarded connection is served by `handler`, to its end.
+pub fn service<S: ClientSocket, H: Handler + 'static>(
+    handler: Rc<H>,
+) -> impl ServiceFactory<
+    (ClientStream<S>, Protocol, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> {
+    // Its deadlines are not ours; from it come the text of `Date` and that connections are kept.
+    let config = ServiceConfig::new(KeepAlive::Os, Duration::ZERO, Duration::ZERO, false, None);
+    fn_service(move |(client, _, peer)| {
+        let serving = Dispatcher::new(client, peer, Rc::clone(&handler), config.clone());
+        serving.map(Ok)
+    })
+}
+
+/// The body of an answer.
+pub trait AnswerBody: MessageBody + Unpin + Sized {
+    /// What is answered in place of this one, which broke off before anything of it went out; `None`: what there is of it.
+    fn instead(self) -> Option<Response<Self>>;
+}
+
+impl AnswerBody for BoxBody {
+    fn instead(self) -> Option<Response<Self>> {
+        None
+    }
+}
