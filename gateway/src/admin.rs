@@ -1,7 +1,8 @@
-//! The listener for operators: health, readiness and the document without a token, the admin API with one.
+//! The admin listener: health, readiness and the OpenAPI document without a token, the admin API
+//! with one.
 //!
-//! [`endpoint`] says what an operation is made of; each file of a resource lists its own. An operation is added by one
-//! handler there and one entry in its list: router and document follow from it.
+//! [`endpoint`] defines an operation; each resource's file lists its own. A new operation is one
+//! handler and one list entry there: router and document derive from it.
 
 mod audit;
 mod body;
@@ -47,9 +48,9 @@ use serde::Serialize;
 
 use crate::admin::problem::Problem;
 use crate::http::request_id::RequestIds;
-use crate::store::{Answer, Creation};
+use crate::store::{Creation, StoredAnswer};
 
-/// Every operation of the listener.
+/// Returns every operation of the listener.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = consumers::endpoints();
@@ -70,7 +71,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all
 }
 
-/// Adds the operations, for an `App` that is wrapped in [`gate`].
+/// Registers the operations in an `App` wrapped in [`gate`].
 pub fn routes(config: &mut web::ServiceConfig) {
     config.app_data(Rc::new(RequestIds::new()));
     for resource in endpoint::resources(endpoints()) {
@@ -82,28 +83,28 @@ pub fn routes(config: &mut web::ServiceConfig) {
     }));
 }
 
-/// What is seen of something, as JSON: names and texts always become that.
+/// Serializes a view as JSON; infallible for names and texts.
 fn text(view: &impl Serialize) -> String {
     serde_json::to_string(view).unwrap_or_default()
 }
 
-/// The answer to a creation; `answer` is what it is the first time.
-fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> Answer) -> HttpResponse {
+/// Answers a creation; `answer` builds the first answer.
+fn created<T>(creation: Creation<T>, answer: impl FnOnce(&T) -> StoredAnswer) -> HttpResponse {
     match creation {
         Creation::Made(made) => answer_creation(HttpResponse::Created(), answer(&made)),
         Creation::Repeated(before) => repeated(before),
     }
 }
 
-/// The answer to a creation that was made before.
-fn repeated(before: Answer) -> HttpResponse {
+/// Answers a repeated creation.
+fn repeated(before: StoredAnswer) -> HttpResponse {
     let mut response = HttpResponse::Created();
     response.insert_header((idempotency::REPLAYED, "true"));
     answer_creation(response, before)
 }
 
-fn answer_creation(mut response: HttpResponseBuilder, answer: Answer) -> HttpResponse {
-    let Answer { location, body } = answer;
+fn answer_creation(mut response: HttpResponseBuilder, answer: StoredAnswer) -> HttpResponse {
+    let StoredAnswer { location, body } = answer;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.insert_header((LOCATION, location));
     }

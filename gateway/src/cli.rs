@@ -1,4 +1,4 @@
-//! The command line: arguments become one command each.
+//! The command line: parses arguments and runs one command.
 
 pub mod audit;
 pub mod buckets;
@@ -38,17 +38,17 @@ use crate::keys::{Prefix, token};
 use crate::store::{Actor, Stamp, Store};
 use crate::telemetry::process_log;
 
-/// The exit code of bad usage and bad settings.
+/// Exit code for bad usage and bad settings.
 pub const EXIT_USAGE: u8 = 2;
 
 /// An API-key gateway: authenticates keys, proxies to the origin, and proves to it that a request came through.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, arg_required_else_help = true)]
 struct Arguments {
-    /// The file with the settings [default: gateway.toml in the working directory, when it is there]
+    /// Settings file [default: gateway.toml in the working directory, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Return without waiting until the gateways that run go by what was changed
+    /// Return without waiting until the change is in force on the running gateways
     #[arg(long, global = true)]
     no_wait: bool,
     #[command(subcommand)]
@@ -59,21 +59,21 @@ struct Arguments {
 enum Command {
     /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve,
-    /// Check the settings and print what is in force, with secrets redacted
+    /// Check the settings and print the effective values, with secrets redacted
     Check,
-    /// Make secrets
+    /// Generate secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Manage buckets, the namespaces of consumers
     #[command(subcommand)]
     Buckets(buckets::BucketsCommand),
-    /// Manage consumers, to whom keys belong
+    /// Manage consumers, the owners of keys
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
     /// Manage API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Show who did what to which key, when and from where
+    /// Show the audit log: who changed which key, when and from where
     Audit(audit::AuditCommand),
     /// List the gateways that follow the store
     Gateways(gateways::GatewaysCommand),
@@ -81,11 +81,11 @@ enum Command {
     Import(import::ImportArguments),
     /// Export consumers and keys, with digests in place of the keys
     Export(export::ExportArguments),
-    /// Show what was done with keys, by hours or days
+    /// Show the usage of keys, by hour or day
     Usage(usage::UsageCommand),
-    /// Ask a running gateway whether it is ready; exit 0 if so, 1 if not
+    /// Check whether a running gateway is ready; exit 0 if so, 1 if not
     Healthcheck {
-        /// Ask only whether the process answers: it does, too, while it waits for its database
+        /// Check only whether the process responds; it does even while it waits for its database
         #[arg(long)]
         live: bool,
     },
@@ -95,7 +95,7 @@ enum Command {
     Man(man::ManArguments),
 }
 
-/// Parses the arguments of the process and does what they say.
+/// Parses the process arguments and runs the command.
 #[must_use]
 pub fn start() -> ExitCode {
     let arguments = match parse_arguments() {
@@ -109,7 +109,7 @@ pub fn start() -> ExitCode {
         eprintln!("gateway: `--wait` and `--no-wait` contradict each other: give one of them");
         return ExitCode::from(EXIT_USAGE);
     }
-    // Before the settings are read: that logs, too.
+    // Before loading the settings, which logs too.
     let started = match arguments.command {
         Command::Serve => process_log::start_queued(),
         _ => {
@@ -152,8 +152,7 @@ pub fn start() -> ExitCode {
                     .any(|route| !route.demand.buckets.is_empty())
                 {
                     eprintln!(
-                        "gateway: note: whether the store has the buckets of routes is not checked here; a name that it has not \
-                         lets no key in"
+                        "gateway: note: the buckets of routes are not checked against the store; an unknown bucket admits no key"
                     );
                 }
                 ExitCode::SUCCESS
@@ -207,18 +206,18 @@ pub fn start() -> ExitCode {
     }
 }
 
-/// The arguments of the process, or how it ends without. The parser repeats what it cannot read, so its message is looked
-/// through for keys first: of any prefix, for which one is configured is not known yet.
+/// Parses the process arguments, or returns the exit code. The parser's message quotes what it
+/// cannot parse, so it is searched for keys first; of any prefix, because the configured one is not
+/// known yet.
 fn parse_arguments() -> Result<Arguments, ExitCode> {
     Arguments::try_parse().map_err(|error| {
-        if token::contains_form_of_any(error.to_string().as_bytes()) {
+        if token::contains_key_of_any_prefix(error.to_string().as_bytes()) {
             eprintln!(
-                "gateway: an argument is not accepted, and it holds a whole key, so it is not shown; `--help` tells what is \
-                 accepted. Your shell may remember the key: consider revoking it"
+                "gateway: invalid argument, not shown because it contains a whole key; `--help` lists the valid ones. The key may be in your shell's history: consider revoking it"
             );
             return ExitCode::from(EXIT_USAGE);
         }
-        // Where its reader has gone, nobody misses it.
+        // A closed standard error loses nothing.
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE))
     })
@@ -229,28 +228,28 @@ fn refuse(problems: &config::reader::Problems) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// What a command on the store needs.
+/// Options of a command on the store.
 struct OnStore<'a> {
     file: Option<&'a std::path::Path>,
     environment: &'a Environment,
-    /// Whether to return only once the gateways that run go by what was changed.
+    /// Whether to wait until the change is in force on the running gateways.
     is_waiting: bool,
-    /// What is done where there is no store.
+    /// Behaviour without a store.
     missing: Missing,
 }
 
-/// What a command does where there is no store.
+/// Behaviour of a command without a store.
 #[derive(Clone, Copy)]
 enum Missing {
-    /// It fails: what it would make there, no gateway would read.
+    /// Fail: no gateway would read a store created here.
     Refused,
-    /// It makes one.
+    /// Create one.
     Made,
 }
 
 impl OnStore<'_> {
-    /// Opens the store and runs a command on it. What it changed, or found to be so already, is in force on the gateways that
-    /// run when this returns; those of which that is not known are named.
+    /// Opens the store and runs a command on it. On return its change, or the state that it found,
+    /// is in force on the running gateways; unconfirmed gateways are named.
     fn run(
         &self,
         command: impl AsyncFnOnce(&mut Context<'_>) -> Result<(), CommandError>,
@@ -276,7 +275,7 @@ impl OnStore<'_> {
                 },
             };
             let done = command(&mut context).await;
-            // Also of a command that failed half-way, as an import may.
+            // Also after a partial failure, for example of an import.
             if self.is_waiting && store.written().is_some() {
                 in_force::wait(&mut context).await;
             }
@@ -290,7 +289,7 @@ impl OnStore<'_> {
 fn end(done: Result<(), CommandError>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads no further has seen enough.
+        // The reader closed the pipe on purpose.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gateway: {error}");
@@ -299,7 +298,7 @@ fn end(done: Result<(), CommandError>) -> ExitCode {
     }
 }
 
-/// Runs a command that needs to know only what keys begin with.
+/// Runs a command that needs only the key prefix.
 fn with_prefix(
     file: Option<&std::path::Path>,
     environment: &Environment,
@@ -317,7 +316,7 @@ fn with_prefix(
     }
 }
 
-/// Prints to standard output; a reader that has gone is no failure.
+/// Prints to standard output; ignores a closed pipe.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

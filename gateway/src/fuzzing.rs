@@ -73,14 +73,14 @@ pub fn chunks(data: &[u8]) {
 pub fn tokens(data: &[u8]) {
     let prefix = Prefix::default();
     let is_taken = token::check_shape(data, &prefix).is_ok();
-    if is_taken && token::has_own_form(data, &prefix) {
-        assert!(token::contains_own_form(data, &prefix));
-        assert!(token::contains_form_of_any(data));
+    if is_taken && token::is_key_shaped(data, &prefix) {
+        assert!(token::contains_key(data, &prefix));
+        assert!(token::contains_key_of_any_prefix(data));
         let within = [b"/path?key=", data, b"&x=%20"].concat();
-        assert!(token::contains_own_form(&within, &prefix));
+        assert!(token::contains_key(&within, &prefix));
     }
-    let is_ours = token::contains_own_form(data, &prefix);
-    assert!(!is_ours || token::contains_form_of_any(data));
+    let is_ours = token::contains_key(data, &prefix);
+    assert!(!is_ours || token::contains_key_of_any_prefix(data));
 }
 
 /// A CSV file is read to its end.

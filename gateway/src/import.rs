@@ -1,5 +1,5 @@
-//! Files with consumers and keys, read line by line: CSV, JSON lines, Kong's declarative file, nginx maps. Nothing here
-//! writes to the store.
+//! Parsers of import files (CSV, JSON lines, Kong's declarative file, nginx maps), line by line.
+//! Never writes to the store.
 
 pub(crate) mod column;
 pub(crate) mod csv;

@@ -1,5 +1,5 @@
-//! The domain of keys: what a key looks like, what is stored of it, who owns it, and the table that requests look it
-//! up in. Pure: no I/O, no HTTP, no runtime; the time is always an argument.
+//! Keys: their form, their stored digest, their owners, and the table that requests look them up
+//! in. Pure: no I/O, no HTTP, no runtime; time is always an argument.
 
 pub mod address;
 pub mod allowed_ips;
@@ -39,7 +39,7 @@ pub use when::{InvalidWhen, When};
 
 use thiserror::Error;
 
-/// The operating system gave no random bytes. Nothing was made.
+/// The operating system returned no random bytes; nothing was generated.
 #[derive(Debug, Error)]
 #[error("the operating system gave no random bytes: {0}")]
 pub struct EntropyError(#[from] getrandom::Error);

@@ -280,7 +280,7 @@ fn identify(
 fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool {
     static HOST: HeaderName = header::HOST;
     head.headers.get(&HOST).is_some_and(|host| {
-        token::contains_own_form(host.as_bytes(), &policy.prefix)
+        token::contains_key(host.as_bytes(), &policy.prefix)
             || worker.keys.has_foreign_in_header(host.as_bytes())
     })
 }

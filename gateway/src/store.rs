@@ -1,7 +1,7 @@
-//! The store: where consumers and keys live, with the audit and the change feed of everything done to them.
+//! The store: consumers, keys, audit and change feed in a database.
 //!
-//! Only the control plane and the command line come here; requests are answered from memory. Each mutation is one
-//! transaction together with its audit row and its feed row.
+//! For the control plane and the command line only; requests are answered from memory. Each
+//! mutation is one transaction with its audit row and its feed row.
 
 mod attributes;
 mod audit;
@@ -49,18 +49,18 @@ pub use gateways::{
     Confirmation, FollowingGateway, GatewayId, InvalidGatewayId, Presence, WaitFor,
 };
 pub use handle::StoreHandle;
-pub use idempotency::{Answer, Creation, CreationKey};
+pub use idempotency::{Creation, CreationKey, StoredAnswer};
 pub use import::{ImportConflict, Imported, Verdict};
 pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
 pub use retention::{Keep, StoreSizes, TABLES};
-pub use roll::{InvalidRoll, Roll, RolledKeys, Which};
+pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
 pub use usage::{
-    InvalidPeriod, InvalidRange, MOST_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
+    InvalidPeriod, InvalidRange, MAX_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
     UsageRange, UsageReport,
 };
 pub use write::Written;
@@ -74,30 +74,30 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::store::connections::Connections;
-use crate::store::database_url::Place;
+use crate::store::database_url::Target;
 use crate::store::postgres::PostgresServer;
 use crate::store::sqlite::SqliteFile;
 use crate::store::write::Commits;
 
-/// Most connections of one process for writes, heartbeats and look-ups, and for lists, reports and exports; the change feed
-/// has its own.
+/// Maximum connections of one process in each of two pools: writes, heartbeats and look-ups; lists,
+/// reports and exports. The change feed has its own.
 const CONNECTIONS: u32 = 4;
 const SCAN_CONNECTIONS: u32 = 3;
-/// Most lists and reports that are read at once, most that wait for their turn, and how long.
+/// Limits of lists and reports: concurrent reads, queued reads, and the time in the queue.
 const SCANS: usize = 2;
 const WAITING_SCANS: usize = 6;
 const SCAN_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a write may take, its turn included, and a batch of an import.
+/// Timeout of a write, its wait for the write lock included, and of a batch of an import.
 pub(crate) const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const BATCH_LIMIT: Duration = Duration::from_secs(60);
 
-/// An open database. Clones share its connections.
+/// An open database. Clones share its connection pools.
 #[derive(Clone)]
 pub struct Store {
-    /// For writes, heartbeats and what is found by its id. Nothing that reads many rows comes here, so that no crowd of
-    /// readers keeps a revocation waiting.
+    /// Pool for writes, heartbeats and look-ups by id. No scan uses it, so many readers cannot
+    /// delay a revocation.
     pool: Connections,
-    /// For lists, reports and exports.
+    /// Pool for lists, reports and exports.
     scans: Connections,
     scan_turns: Arc<Semaphore>,
     waiting_scans: Arc<Semaphore>,
@@ -105,7 +105,7 @@ pub struct Store {
     commits: Commits,
 }
 
-/// What differs between databases. The queries do not.
+/// Differences between databases; the queries are the same.
 #[derive(Clone, Debug)]
 enum Database {
     Sqlite(SqliteFile),
@@ -113,12 +113,12 @@ enum Database {
 }
 
 impl Store {
-    /// Opens the database, making it when there is none, and brings its schema up to date. Several processes may do so
-    /// at once.
+    /// Opens the database, creates it if missing, and migrates its schema. Safe for several
+    /// processes at once.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let store = match url.place() {
-            Place::Sqlite(path) => {
+        let store = match url.target() {
+            Target::Sqlite(path) => {
                 let file = SqliteFile::create(path)?;
                 let pools = (
                     file.pool(CONNECTIONS).await?,
@@ -126,9 +126,9 @@ impl Store {
                 );
                 Self::on(pools, Database::Sqlite(file))
             }
-            Place::Postgres(url) => {
+            Target::Postgres(url) => {
                 let server = PostgresServer::new(url)?;
-                // Proves that the server answers, and finds the one of several that takes writes.
+                // Verifies that the server answers, and finds the primary among several hosts.
                 let failed = |error: StoreError| error.while_opening(server.location());
                 let mut first = server.connect().await.map_err(failed)?;
                 let pools = (server.pool(CONNECTIONS), server.pool(SCAN_CONNECTIONS));
@@ -154,12 +154,12 @@ impl Store {
         }
     }
 
-    /// Opens a database that holds a store already; makes none.
+    /// Opens a database that already holds a store; never creates one.
     pub async fn open_existing(url: &DatabaseUrl) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let holds_store = match url.place() {
-            Place::Sqlite(path) => SqliteFile::holds_store(path).await,
-            Place::Postgres(url) => PostgresServer::new(url)?.holds_store().await?,
+        let holds_store = match url.target() {
+            Target::Sqlite(path) => SqliteFile::holds_store(path).await,
+            Target::Postgres(url) => PostgresServer::new(url)?.holds_store().await?,
         };
         if !holds_store {
             return Err(StoreError::NoStore {
@@ -180,24 +180,26 @@ impl Store {
         }
     }
 
-    /// Closes all connections, waiting a moment for those in use. What was acknowledged is safe without it.
+    /// Closes all connections after a short wait for those in use. Acknowledged writes are durable
+    /// without it.
     pub async fn close(&self) {
         tokio::join!(self.pool.close(), self.scans.close());
     }
 
-    /// Where it is, without credentials.
+    /// Returns the location without credentials.
     #[must_use]
     pub fn location(&self) -> &str {
         self.database.location()
     }
 
-    /// A number that differs once another file, or another of several servers, is in the place of the one before.
+    /// Returns a number that changes when another file, or another of several servers, replaces the
+    /// database.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.database.generation()
     }
 
-    /// Goes on with connections to the server that takes writes now.
+    /// Switches to connections to the current primary.
     async fn find_the_primary(&self) -> Result<(), StoreError> {
         if let Database::Postgres(server) = &self.database {
             drop(server.connect().await?);
@@ -207,8 +209,9 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the file that is at the path now, where that is another one than before. The change feed does it, once its own
-    /// connection is closed: whoever has the old file open in this process shares locks with the new one.
+    /// Opens the file now at the path, if it is another one. Called by the change feed after it
+    /// closed its own connection: a connection to the old file in this process would share locks
+    /// with the new one.
     pub(crate) async fn reopen_if_replaced(&self) -> Result<(), StoreError> {
         let Database::Sqlite(file) = &self.database else {
             return Ok(());
@@ -216,9 +219,9 @@ impl Store {
         let Err(replaced) = file.in_place() else {
             return Ok(());
         };
-        // Once: a log that is there later came with the file that is there later.
+        // Only once: a log that appears later belongs to the new file.
         if file.leave() {
-            // What is in the log goes into the file that it belongs to: SQLite would read it into the new one.
+            // Checkpoint the log into its own file: SQLite would apply it to the new one.
             let emptied = match timeout(CONNECTION_END, self.pool.acquire()).await {
                 Ok(Ok(mut connection)) => SqliteFile::empty_the_log(&mut connection).await,
                 _ => Ok(false),
@@ -245,15 +248,16 @@ impl Store {
         self.update_schema().await
     }
 
-    /// The turn of a list, a report or an export. There are few, so that readers leave the database to writers.
-    async fn scan(&self) -> Result<ScanTurn<'_>, StoreError> {
+    /// Acquires a slot for a list, a report or an export. Slots are few, so that readers leave the
+    /// database to writers.
+    async fn scan(&self) -> Result<ScanSlot<'_>, StoreError> {
         let too_many = || StoreError::Failed {
             fault: Fault::TooManyReads,
             reason: format!("{SCANS} at once, {WAITING_SCANS} waiting"),
         };
         let waiting = self.waiting_scans.try_acquire().map_err(|_| too_many())?;
         match timeout(SCAN_PATIENCE, self.scan_turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(ScanTurn {
+            Ok(Ok(turn)) => Ok(ScanSlot {
                 _waiting: waiting,
                 _turn: turn,
             }),
@@ -261,7 +265,8 @@ impl Store {
         }
     }
 
-    /// Empties the log of an SQLite file into it: a large import leaves one as large as itself behind.
+    /// Checkpoints and truncates the log of an SQLite file: a large import leaves a log of its own
+    /// size behind.
     pub async fn empty_the_log(&self) -> Result<(), StoreError> {
         if let Database::Sqlite(_) = &self.database {
             SqliteFile::empty_the_log(&mut *self.pool.acquire().await?).await?;
@@ -270,17 +275,17 @@ impl Store {
     }
 }
 
-/// Held while a list is read.
-struct ScanTurn<'s> {
+/// Slot of a running scan.
+struct ScanSlot<'s> {
     _turn: SemaphorePermit<'s>,
     _waiting: SemaphorePermit<'s>,
 }
 
-/// How long the end of a single connection may take.
+/// Timeout for closing a single connection.
 const CONNECTION_END: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Where it is, without credentials.
+    /// Location without credentials.
     fn location(&self) -> &str {
         match self {
             Self::Sqlite(file) => file.location(),
@@ -288,7 +293,7 @@ impl Database {
         }
     }
 
-    /// Asks whether the database is still where it was opened.
+    /// Verifies that the database is still where it was opened.
     fn in_place(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => file.in_place(),
@@ -296,7 +301,7 @@ impl Database {
         }
     }
 
-    /// A number that differs once another file, or another of several servers, is in the place of the one before.
+    /// Number that changes when another file, or another of several servers, replaces the database.
     fn generation(&self) -> u64 {
         match self {
             Self::Sqlite(file) => file.generation(),
@@ -304,7 +309,7 @@ impl Database {
         }
     }
 
-    /// Who keeps the others from writing, for a message.
+    /// Describes the session that blocks writers, for a message.
     async fn holder(&self) -> Option<String> {
         match self {
             Self::Sqlite(file) => file.holder(),
@@ -312,7 +317,7 @@ impl Database {
         }
     }
 
-    /// The database's own clock in milliseconds.
+    /// SQL expression of the database's clock in milliseconds.
     fn clock(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
@@ -322,7 +327,7 @@ impl Database {
         }
     }
 
-    /// Opens a connection of its own, apart from the pool.
+    /// Opens a connection outside the pools.
     async fn connect(&self) -> Result<AnyConnection, StoreError> {
         match self {
             Self::Sqlite(file) => file.connect().await,
@@ -330,7 +335,7 @@ impl Database {
         }
     }
 
-    /// The statement that begins a transaction which only reads, and sees one moment of the database.
+    /// Statement that begins a read-only transaction with one snapshot.
     fn begin_read(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "BEGIN",
@@ -339,7 +344,7 @@ impl Database {
     }
 }
 
-/// What `work` comes to, unless the database takes longer than `limit`: nothing else tells of a server that fell silent.
+/// Runs `work` with the timeout `limit`: nothing else detects an unresponsive server.
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, StoreError>>,

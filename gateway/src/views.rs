@@ -1,4 +1,5 @@
-//! What scripts and the admin API see of consumers, keys and buckets: one JSON for both, with its schema.
+//! JSON views of consumers, keys and buckets with their schemas, for scripts and the admin API
+//! alike.
 
 mod audit;
 mod gateways;
@@ -21,157 +22,157 @@ use crate::store::{
     ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
 };
 
-/// Most of the keys that a new one takes the place of that are shown: a consumer may have any number.
+/// Maximum number of replaced keys in a view: a consumer may have any number.
 pub const MAX_ENDING_SHOWN: usize = 100;
 
 /// A namespace of consumers.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Bucket)]
 pub struct BucketView<'b> {
-    /// Its name, which never changes.
+    /// Immutable name.
     #[schema(schema_with = schemas::bucket_name)]
     pub name: &'b str,
-    /// What is done to its keys that are reported as leaked.
+    /// Action on keys reported as leaked.
     #[schema(schema_with = schemas::leak_policy)]
     pub leak_policy: &'static str,
-    /// How long such a key goes on under the policy `roll`.
+    /// Grace period under the policy `roll`, in seconds.
     #[schema(schema_with = schemas::grace_seconds)]
     pub leak_grace_seconds: u64,
-    /// When it was made.
+    /// Time of creation.
     #[schema(schema_with = schemas::moment)]
     pub created_at: UnixMillis,
 }
 
-/// A consumer: who keys belong to.
+/// A consumer, the owner of keys.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Consumer)]
 pub struct ConsumerView<'c> {
-    /// Its id, which never changes.
+    /// Immutable id.
     #[schema(schema_with = schemas::consumer_id)]
     pub id: ConsumerId,
-    /// The namespace that its name is unique in.
+    /// Namespace of the name.
     #[schema(schema_with = schemas::bucket_name)]
     pub bucket: &'c str,
-    /// Its name, unique in its bucket; the origin sees it.
+    /// Name, unique in the bucket; sent to the origin.
     #[schema(schema_with = schemas::consumer_name)]
     pub name: &'c str,
-    /// The id that your own system gave it, unique in its bucket; the origin sees it.
+    /// Id from your own system, unique in the bucket; sent to the origin.
     #[schema(required, schema_with = schemas::custom_id_or_null)]
     pub custom_id: Option<&'c str>,
-    /// A note; the origin does not see it.
+    /// Note for administrators; not sent to the origin.
     #[schema(required, schema_with = schemas::description_or_null)]
     pub description: Option<&'c Description>,
-    /// What the origin may learn about it.
+    /// Metadata for the origin.
     #[schema(required, schema_with = schemas::metadata_or_null)]
     pub metadata: Option<serde_json::Value>,
-    /// What it may do. No key of it may do more.
+    /// Granted scopes, the upper limit for every key of the consumer.
     #[schema(schema_with = schemas::scopes)]
     pub scopes: &'c Scopes,
-    /// Where its keys may be used from; empty is anywhere.
+    /// Addresses that the keys may be used from; empty for any address.
     #[schema(schema_with = schemas::allowed_ips)]
     pub allowed_ips: &'c AllowedIps,
-    /// What it is sorted by; the origin does not see them.
+    /// Tags for administrators; not sent to the origin.
     #[schema(schema_with = schemas::tags)]
     pub tags: &'c Tags,
-    /// When it was made.
+    /// Time of creation.
     #[schema(schema_with = schemas::moment)]
     pub created_at: UnixMillis,
-    /// When it was last changed.
+    /// Time of the last change.
     #[schema(schema_with = schemas::moment)]
     pub updated_at: UnixMillis,
 }
 
-/// A consumer that was deleted.
+/// A deleted consumer.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedConsumer)]
 pub struct DeletedConsumerView<'c> {
-    /// The id it had.
+    /// Former id.
     #[schema(schema_with = schemas::consumer_id)]
     pub id: ConsumerId,
-    /// The name it had.
+    /// Former name.
     #[schema(schema_with = schemas::consumer_name)]
     pub name: &'c str,
-    /// How many keys went with it.
+    /// Number of keys deleted with the consumer.
     pub deleted_keys: u64,
 }
 
-/// A key. The key itself is in here only once, right after it was made.
+/// A key. Contains the plain key only once, directly after its creation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Key)]
 pub struct KeyView<'k> {
-    /// Its public id.
+    /// Public id.
     #[schema(schema_with = schemas::key_id)]
     pub id: KeyId,
-    /// The key itself. There only in the answer to the request that made it: it is not stored.
+    /// The plain key. Present only in the answer to its creation: it is not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schemas::plain_key)]
     pub key: Option<&'k str>,
-    /// Whether `key` is there. There only in answers to a creation: false when it is repeated, for the key was shown the
-    /// first time and is not stored.
+    /// Whether `key` is present. Only in answers to a creation: false for a repeated one, because
+    /// the plain key is not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = bool)]
     pub key_shown: Option<bool>,
-    /// The name of whose it is.
+    /// Name of the consumer.
     #[schema(schema_with = schemas::consumer_name)]
     pub consumer: &'k str,
-    /// The id of whose it is.
+    /// Id of the consumer.
     #[schema(schema_with = schemas::consumer_id)]
     pub consumer_id: ConsumerId,
-    /// The bucket of whose it is.
+    /// Bucket of the consumer.
     #[schema(schema_with = schemas::bucket_name)]
     pub bucket: &'k str,
-    /// The beginning of the key, to recognise it by.
+    /// First characters of the key, to recognise it by.
     pub hint: &'k str,
-    /// Whether it is good, and if not, why.
+    /// Status of the key, the reason for refusal included.
     #[schema(schema_with = schemas::key_status)]
     pub status: &'static str,
-    /// From when on it is refused; null is never.
+    /// Expiry; null for a key that never expires.
     #[schema(required, schema_with = schemas::moment_or_null)]
     pub expires_at: Option<UnixMillis>,
-    /// Since when it is to be replaced by another key; null is not.
+    /// Start of the deprecation; null for a key that needs no replacement.
     #[schema(required, schema_with = schemas::moment_or_null)]
     pub deprecated_at: Option<UnixMillis>,
-    /// The key that takes its place.
+    /// Successor of a rolled key.
     #[schema(required, schema_with = schemas::key_id_or_null)]
     pub successor: Option<KeyId>,
-    /// What it may do; null is all that its consumer may.
+    /// Scopes of the key; null for all of the consumer's.
     #[schema(required, schema_with = schemas::scopes_or_null)]
     pub scopes: Option<&'k Scopes>,
-    /// A note.
+    /// Note for administrators.
     #[schema(required, schema_with = schemas::description_or_null)]
     pub description: Option<&'k Description>,
-    /// When it was made.
+    /// Time of creation.
     #[schema(schema_with = schemas::moment)]
     pub created_at: UnixMillis,
-    /// When it was last changed.
+    /// Time of the last change.
     #[schema(schema_with = schemas::moment)]
     pub updated_at: UnixMillis,
-    /// When it was last used, as far as that is known.
+    /// Time of the last use, if known.
     #[schema(required, schema_with = schemas::moment_or_null)]
     pub last_used_at: Option<UnixMillis>,
-    /// When it was revoked, as far as the audit goes back.
+    /// Time of the revocation, if the audit still has it.
     #[schema(required, schema_with = schemas::moment_or_null)]
     pub revoked_at: Option<UnixMillis>,
-    /// Who revoked it, as the audit calls them.
+    /// Actor of the revocation in the audit.
     #[schema(required)]
     pub revoked_by: Option<&'k str>,
 }
 
-/// A key that was made in the place of others.
+/// A key created to replace others.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RolledKey)]
 pub struct RolledView<'k> {
     /// The new key.
     #[serde(flatten)]
     pub new: KeyView<'k>,
-    /// Those that it takes the place of; the first hundred where there are more.
+    /// The replaced keys, at most a hundred.
     pub ending: Vec<KeyView<'k>>,
-    /// How many those are.
+    /// Total number of replaced keys.
     pub ending_count: usize,
 }
 
 impl<'b> BucketView<'b> {
-    /// What is seen of `stored`.
+    /// Builds the view of `stored`.
     #[must_use]
     pub fn of(stored: &'b StoredBucket) -> Self {
         Self {
@@ -184,7 +185,7 @@ impl<'b> BucketView<'b> {
 }
 
 impl<'c> ConsumerView<'c> {
-    /// What is seen of `stored`.
+    /// Builds the view of `stored`.
     #[must_use]
     pub fn of(stored: &'c StoredConsumer) -> Self {
         let ConsumerAttributes {
@@ -212,7 +213,7 @@ impl<'c> ConsumerView<'c> {
 }
 
 impl<'k> KeyView<'k> {
-    /// What is seen of `stored` at `now`.
+    /// Builds the view of `stored` at `now`.
     #[must_use]
     pub fn of(stored: &'k StoredKey, now: UnixMillis) -> Self {
         let KeyAttributes {
@@ -244,7 +245,7 @@ impl<'k> KeyView<'k> {
 }
 
 impl<'k> RolledView<'k> {
-    /// What is seen of `rolled` at `now`, without the new key itself.
+    /// Builds the view of `rolled` at `now`, without the plain key.
     #[must_use]
     pub fn of(rolled: &'k RolledKeys, now: UnixMillis) -> Self {
         let ending = rolled
@@ -260,7 +261,7 @@ impl<'k> RolledView<'k> {
         }
     }
 
-    /// With the new key itself.
+    /// Adds the plain key.
     #[must_use]
     pub fn with_key(self, key: &'k str) -> Self {
         Self {

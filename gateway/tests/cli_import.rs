@@ -431,14 +431,11 @@ async fn what_contradicts_the_store_is_bad_or_skipped() {
     );
     shell.import(&first, &[]).await;
     for (line, said) in [
-        ("other,k1,,", "the key is another consumer's already"),
-        (
-            "acme,k2,43,",
-            "the consumer is there already with another custom id",
-        ),
+        ("other,k1,,", "the key belongs to another consumer"),
+        ("acme,k2,43,", "the consumer exists with another custom id"),
         (
             "acme,k2,,write",
-            "the consumer is there already with another set of scopes",
+            "the consumer exists with another set of scopes",
         ),
         ("other,k2,42,", "the custom id is already taken"),
     ] {
@@ -691,15 +688,15 @@ async fn json_that_is_no_line_is_refused_without_being_repeated() {
         ),
         (
             "{\"consumer\":\"a\",\"key\":[\"s3cr3t\"]}",
-            "`key`: it is a text",
+            "`key`: must be a text",
         ),
         (
             "{\"consumer\":\"a\",\"scopes\":{\"s3cr3t\":1}}",
-            "`scopes`: it is an array of texts",
+            "`scopes`: must be an array of texts",
         ),
         (
             "{\"consumer\":\"a\",\"disabled\":\"true\",\"key\":\"s3cr3t\"}",
-            "`disabled`: it is `true` or `false`",
+            "`disabled`: must be `true` or `false`",
         ),
         (
             "{\"consumer\":\"a\",\"metadata\":\"s3cr3t\"}",
@@ -769,7 +766,7 @@ async fn an_import_that_is_stopped_goes_on_where_it_was() {
         if signal == "-INT" {
             let said = String::from_utf8(stopped.stderr).unwrap();
             assert!(
-                said.contains("Import the same file again to go on"),
+                said.contains("Import the same file again to continue"),
                 "{said}"
             );
             assert_eq!(stopped.status.code(), Some(1));
@@ -845,15 +842,15 @@ fn a_key_is_found_by_what_somebody_has_of_it() {
     };
     for (text, said) in [
         (key.to_owned(), ""),
-        (format!("\"{key}\"\n"), "what stands around the key"),
+        (format!("\"{key}\"\n"), "ignored the text around the key"),
         (
             format!("Authorization: Bearer {key}"),
-            "what stands around the key",
+            "ignored the text around the key",
         ),
         (hex.clone(), ""),
         (format!("sha256:{hex}"), ""),
-        (key[..9].to_owned(), "1 begin as it does"),
-        (key[..30].to_owned(), "1 begin as it does"),
+        (key[..9].to_owned(), "1 begin like it"),
+        (key[..30].to_owned(), "1 begin like it"),
         (mistyped.clone(), "its checksum is wrong"),
     ] {
         for arguments in [&["-"][..], &[]] {
@@ -887,7 +884,7 @@ fn a_key_is_found_by_what_somebody_has_of_it() {
     let (code, out, err) = find("", &[key]);
     assert_eq!((code, &*out), (Some(2), ""));
     assert!(
-        err.contains("not taken as an argument") && !err.contains(&key[..20]),
+        err.contains("not accepted as an argument") && !err.contains(&key[..20]),
         "{err}"
     );
 }
@@ -948,7 +945,7 @@ fn a_key_is_checked_without_any_database() {
             ("two words", 1, "this is no key"),
             ("", 1, "this is no key: the token is empty"),
         ] {
-            let refused = "a key is not taken as an argument";
+            let refused = "a key is not accepted as an argument";
             for (done, code, said) in [
                 (run(prefix, text, ""), 2, refused),
                 (run(prefix, "-", &format!("{text}\n")), code, said),
@@ -982,7 +979,7 @@ fn an_argument_that_cannot_be_read_is_not_repeated_with_its_key() {
         let told = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
         assert_eq!(done.status.code(), Some(2), "{told}");
         assert!(
-            told.contains("holds a whole key") && !told.contains(&key.expose()[20..]),
+            told.contains("contains a whole key") && !told.contains(&key.expose()[20..]),
             "{told}"
         );
     }
@@ -1087,7 +1084,8 @@ async fn a_key_in_place_of_a_bucket_is_not_repeated() {
         let ended = shell.run(arguments).await;
         assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
         assert!(
-            ended.err.starts_with("that holds a whole key") && !ended.err.contains(key.expose()),
+            ended.err.starts_with("the argument contains a whole key")
+                && !ended.err.contains(key.expose()),
             "{ended:?}"
         );
     }
@@ -1105,7 +1103,7 @@ async fn a_key_that_can_be_guessed_is_refused_unless_it_is_asked_for() {
         ended.code == 1
             && ended
                 .err
-                .contains("line 2: `key`: it has less than 16 characters"),
+                .contains("line 2: `key`: the key has less than 16 characters"),
         "{ended:?}"
     );
     assert!(!ended.err.contains("0123456789"), "{ended:?}");

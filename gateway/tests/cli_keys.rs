@@ -289,7 +289,7 @@ async fn a_whole_key_is_never_taken_nor_repeated() {
         let ended = shell.run(command).await;
         assert_eq!(ended.code, 2, "{command:?}: {ended:?}");
         assert!(
-            ended.err.contains("that holds a whole key"),
+            ended.err.contains("the argument contains a whole key"),
             "{command:?}: {ended:?}"
         );
         assert!(
@@ -321,7 +321,7 @@ async fn a_whole_key_is_never_taken_nor_repeated() {
             let ended = shell.run(&[&command, name, &[option, text]].concat()).await;
             assert_eq!(ended.code, 2, "{command:?} {option}: {ended:?}");
             assert!(
-                ended.err.starts_with("that holds a whole key"),
+                ended.err.starts_with("the argument contains a whole key"),
                 "{command:?} {option}: {ended:?}"
             );
             assert!(
@@ -667,7 +667,11 @@ async fn what_cannot_be_rolled_is_refused_with_a_reason() {
     shell.json(&["keys", "disable", id]).await;
     for (arguments, code, said) in [
         (&["keys", "roll"][..], 2, "<ID>"),
-        (&["keys", "roll", plain], 2, "that holds a whole key"),
+        (
+            &["keys", "roll", plain],
+            2,
+            "the argument contains a whole key",
+        ),
         (
             &["keys", "roll", "key_0123456789abcdefghij"],
             1,
@@ -676,12 +680,12 @@ async fn what_cannot_be_rolled_is_refused_with_a_reason() {
         (
             &["keys", "roll", id],
             1,
-            "is disabled, and only a key that is good can be rolled",
+            "is disabled, and only an active key can be rolled",
         ),
         (
             &["keys", "roll", "--consumer", "demo"],
             1,
-            "has no key that is good",
+            "has no active key",
         ),
         (
             &["keys", "roll", "--consumer", "nobody"],
@@ -770,16 +774,20 @@ async fn the_audit_says_what_it_leaves_out_and_who_there_is() {
     assert_eq!((exact.out.lines().count(), &*exact.err), (63, ""));
 
     for (arguments, code, said) in [
-        (&["--actor", "ann"][..], 1, "who did something: cli\n"),
+        (&["--actor", "ann"][..], 1, "known actors: cli\n"),
         (&["--action", "key.revoked"], 2, "key.revoke, "),
         (&["--since", "1999"], 2, "such as `7d`"),
         (
             &["--of", "key_00000000000000000000"],
             0,
-            "no row of the audit",
+            "no matching row in the audit",
         ),
-        (&["--since", "2100-01-01"], 0, "no row of the audit"),
-        (&["--until", "7d"], 0, "no row of the audit"),
+        (
+            &["--since", "2100-01-01"],
+            0,
+            "no matching row in the audit",
+        ),
+        (&["--until", "7d"], 0, "no matching row in the audit"),
         (&["--since", "7d", "--until", "2030-01-01", "--all"], 0, ""),
         (&["--all", "--limit", "1"], 2, "cannot be used with"),
     ] {
@@ -996,7 +1004,8 @@ async fn a_name_is_meant_in_its_bucket() {
         let ended = shell.run(arguments).await;
         assert_eq!(ended.code, 2);
         assert!(
-            ended.err.starts_with("that holds a whole key;") && !ended.err.contains(plain),
+            ended.err.starts_with("the argument contains a whole key;")
+                && !ended.err.contains(plain),
             "{}",
             ended.err
         );
@@ -1065,6 +1074,6 @@ async fn a_leaked_key_gets_what_its_bucket_says() {
     let unknown = shell.run(&["keys", "report-leak", "nobody's"]).await;
     assert_eq!(
         (unknown.code, unknown.err.as_str()),
-        (1, "no key is like this one\n")
+        (1, "no matching key\n")
     );
 }

@@ -1,8 +1,8 @@
--- As in the folder of SQLite; what differs is what only PostgreSQL can say.
+-- Like the SQLite schema, except for features of PostgreSQL.
 --
--- Texts that lists are sorted by compare byte for byte (COLLATE "C"), so that pages are the same on every server.
+-- Sort columns compare bytewise (COLLATE "C"), so that pages are the same on every server.
 
--- The name of this database, which no other has.
+-- Unique identity of this database.
 CREATE TABLE store_identity (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY
 );
@@ -12,7 +12,7 @@ INSERT INTO store_identity (id) VALUES (replace(CAST(gen_random_uuid() AS TEXT),
 CREATE TABLE buckets (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     created_at BIGINT NOT NULL,
-    -- What is done to a key of the bucket that is reported as leaked, and how long it then goes on after it was rolled.
+    -- Action on a key reported as leaked, and the grace period of the policy `roll`.
     leak_policy TEXT NOT NULL DEFAULT 'notify' CHECK (leak_policy IN ('notify', 'roll', 'revoke')),
     leak_grace_ms BIGINT NOT NULL DEFAULT 86400000
 );
@@ -25,13 +25,13 @@ CREATE TABLE consumers (
     name TEXT COLLATE "C" NOT NULL,
     custom_id TEXT COLLATE "C",
     description TEXT,
-    -- A JSON object, or nothing.
+    -- JSON object or NULL.
     metadata TEXT,
     -- Separated by spaces.
     scopes TEXT NOT NULL,
-    -- Addresses that its keys may come from: ranges separated by spaces; none is every address.
+    -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
-    -- A JSON object of texts.
+    -- JSON object of texts.
     tags TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
@@ -39,10 +39,10 @@ CREATE TABLE consumers (
     CONSTRAINT consumers_bucket_custom_id_key UNIQUE (bucket, custom_id)
 );
 
--- The order in which the admin API lists consumers.
+-- Order of lists in the admin API.
 CREATE INDEX consumers_by_age ON consumers (created_at, id);
 
--- The tags of consumers, one a row, for lists by tag. `consumers.tags` is what counts; the triggers follow it.
+-- Tags of consumers, one per row, for lists by tag. Derived from `consumers.tags` by triggers.
 CREATE TABLE consumer_tags (
     consumer_id TEXT COLLATE "C" NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
@@ -77,15 +77,15 @@ CREATE TABLE keys (
     digest BYTEA NOT NULL CONSTRAINT keys_digest_key UNIQUE CHECK (octet_length(digest) = 32),
     hint TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
-    -- Since when a newer key takes the place of this one, and which.
+    -- Start of the deprecation after a roll, and the successor.
     deprecated_at BIGINT,
     successor TEXT COLLATE "C",
-    -- When a key would end that is to be replaced, had its end not been brought forward: its successor inherits that. NULL
-    -- is never.
-    own_expires_at BIGINT,
+    -- Expiry before a roll shortened it; the successor inherits it. NULL for a key that never
+    -- expires.
+    original_expires_at BIGINT,
     description TEXT,
     expires_at BIGINT,
-    -- Separated by spaces; NULL is all that the consumer has.
+    -- Separated by spaces; NULL for all of the consumer's.
     scopes TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
@@ -99,12 +99,12 @@ CREATE TABLE audit (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at BIGINT NOT NULL,
     actor TEXT NOT NULL,
-    -- The address that it was asked for from; NULL is the machine itself.
+    -- Source address; NULL for the machine itself.
     source TEXT,
     action TEXT NOT NULL,
     subject TEXT NOT NULL,
     subject_id TEXT COLLATE "C" NOT NULL,
-    -- A JSON object without secrets.
+    -- JSON object without secrets.
     detail TEXT NOT NULL
 );
 
@@ -120,8 +120,8 @@ $$;
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
 
--- A row of the audit goes only when a later row says up to which moment the audit was pruned, and the row is from before:
--- `subject_id` is that moment.
+-- An audit row can only be deleted if a later row records a pruning up to a later moment, held in
+-- `subject_id`.
 CREATE FUNCTION audit_is_pruned_aloud() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
@@ -137,19 +137,19 @@ $$;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
     FOR EACH ROW EXECUTE FUNCTION audit_is_pruned_aloud();
 
--- The change feed, written by the tables themselves: whatever changes a key or a consumer, every digest and every consumer
--- id that gateways must look at again is in it. Writers take turns from the beginning of their transactions, so revisions
--- appear in their order: a reader that has seen one has seen all before it. A revision that was rolled back leaves a gap and
--- is never given again.
+-- The change feed, written by triggers: it holds every digest and consumer id that gateways must
+-- read again, whatever program made the change. An advisory lock serializes writers from the
+-- beginning of their transactions, so revisions appear in order: a reader of one has seen all
+-- before it. A rolled-back revision leaves a gap and is never reused.
 CREATE TABLE changes (
     revision BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subject TEXT NOT NULL CHECK (subject IN ('consumer', 'key')),
     subject_id TEXT COLLATE "C" NOT NULL,
-    -- Of a key: once the row of the key is gone, nothing else tells what to remove.
+    -- Digest of a key: the only trace of a deleted row.
     digest BYTEA
 );
 
--- Wakes every gateway when the transaction has committed.
+-- Notifies every gateway after the commit.
 CREATE FUNCTION tell_of_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('postern_changes', '');
@@ -159,8 +159,8 @@ $$;
 
 CREATE TRIGGER changes_are_told AFTER INSERT ON changes FOR EACH STATEMENT EXECUTE FUNCTION tell_of_changes();
 
--- What writes takes its turn, as in every transaction of the gateway, so that revisions appear in their order also where
--- the change was made by hand. The number spells `postern`.
+-- Takes the write lock, like every transaction of the gateway, so that revisions appear in order
+-- for manual changes too. The number spells `postern`.
 CREATE FUNCTION feed_keys() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(8101818091236519425);
@@ -201,7 +201,7 @@ $$;
 
 CREATE TRIGGER new_keys_are_fed AFTER INSERT ON keys REFERENCING NEW TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();
--- Not of `last_used_at` and other columns that no gateway holds: usage is written often.
+-- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
     AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes ON keys
     FOR EACH ROW EXECUTE FUNCTION feed_changed_key();
@@ -216,7 +216,7 @@ CREATE TRIGGER changed_consumers_are_fed
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();
 
--- No trigger tells what a TRUNCATE removed.
+-- TRUNCATE is refused: no trigger reports the rows that it removes.
 CREATE FUNCTION keys_are_deleted_row_by_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'gateways would not learn of a TRUNCATE: use DELETE';
@@ -228,24 +228,24 @@ CREATE TRIGGER keys_are_never_truncated BEFORE TRUNCATE ON keys
 CREATE TRIGGER consumers_are_never_truncated BEFORE TRUNCATE ON consumers
     FOR EACH STATEMENT EXECUTE FUNCTION keys_are_deleted_row_by_row();
 
--- The gateways that follow this store: which change each has taken in. A gateway that stops removes its row; one that
--- was killed leaves it behind, and is known by its silence.
+-- Gateways that follow this store, with their revision in force. A gateway removes its row when it
+-- stops; a killed one leaves a row without heartbeats.
 CREATE TABLE gateways (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    -- What operators call it: its host and its address.
+    -- Display name: host and listening address.
     name TEXT NOT NULL,
-    -- The machine and the address that it listens on, as far as they tell that whoever listened there before is gone.
+    -- Machine and listening address, if unique: the previous gateway there is gone.
     listener TEXT,
     started_at BIGINT NOT NULL,
-    -- By the clock of the database.
+    -- By the database's clock.
     seen_at BIGINT NOT NULL,
-    -- The newest change that it answers requests by.
+    -- Newest revision in force.
     revision BIGINT NOT NULL,
-    -- How old its table may get before it refuses every request; NULL is for ever.
+    -- Maximum age of the table before the gateway refuses every request; NULL for no limit.
     max_staleness_ms BIGINT
 );
 
--- The newest change that somebody waits for: gateways that have it say so at once, and are silent otherwise.
+-- Newest revision that a command waits for; gateways confirm it as soon as it is in force.
 CREATE TABLE awaited (
     revision BIGINT NOT NULL
 );
@@ -254,15 +254,15 @@ INSERT INTO awaited (revision) VALUES (0);
 
 CREATE TRIGGER waiting_is_told AFTER UPDATE ON awaited FOR EACH STATEMENT EXECUTE FUNCTION tell_of_changes();
 
--- What was done with each key, by hours. No reference to the keys: what a key did stays when the key is gone.
+-- Usage of each key by hour. No foreign key: usage outlives deleted keys.
 CREATE TABLE usage (
     key_id TEXT NOT NULL,
-    -- Its first millisecond, since 1970, UTC.
+    -- First millisecond of the hour, since 1970, UTC.
     hour BIGINT NOT NULL,
     requests BIGINT NOT NULL,
-    -- Those of the requests that the gateway refused for what the client sent or may not do.
+    -- Requests that the gateway refused with a 4xx.
     refusals BIGINT NOT NULL,
-    -- Of bodies.
+    -- Bytes of bodies.
     bytes_in BIGINT NOT NULL,
     bytes_out BIGINT NOT NULL,
     PRIMARY KEY (key_id, hour)
@@ -270,25 +270,25 @@ CREATE TABLE usage (
 
 CREATE INDEX usage_by_hour ON usage (hour);
 
--- The last batch of counts that was written, of each run of a gateway: the same batch again does nothing.
+-- Last written batch of each run of a gateway, so that a repeated batch is ignored.
 CREATE TABLE usage_writers (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     batch BIGINT NOT NULL,
-    -- By the clock of the database.
+    -- By the database's clock.
     at BIGINT NOT NULL
 );
 
--- Creations that may be sent again: what was asked for with which key, and what was answered, for a day. Digests only: a
--- key that a client chose may say something about it. The answer holds no API key.
+-- Idempotent creations: request and answer by idempotency key, kept for a day. Digests only,
+-- because the client's choice of a key may be sensitive. The answer contains no API key.
 CREATE TABLE idempotency_keys (
-    -- The name of the admin token: each has keys of its own.
+    -- Name of the admin token, the namespace of the keys.
     token TEXT NOT NULL,
-    -- SHA-256 of the key.
+    -- SHA-256 of the idempotency key.
     digest BYTEA NOT NULL CHECK (length(digest) = 32),
     -- SHA-256 of the method, the target and the body.
     request BYTEA NOT NULL CHECK (length(request) = 32),
     location TEXT NOT NULL,
-    -- A JSON object without secrets.
+    -- JSON object without secrets.
     answer TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     PRIMARY KEY (token, digest)

@@ -1,9 +1,9 @@
--- Consumers, their keys, who did what to them, what changed in which order, and what was done with keys.
+-- Consumers, their keys, the audit log, the change feed, and the usage of keys.
 --
--- Types are those that PostgreSQL has too: BIGINT for numbers and for times (milliseconds since 1970, UTC), TEXT, and
--- BLOB where PostgreSQL says BYTEA. No plain key is ever in here.
+-- Types exist in PostgreSQL too: BIGINT for numbers and for times (milliseconds since 1970, UTC),
+-- TEXT, and BLOB for PostgreSQL's BYTEA. Plain keys are never stored.
 
--- The name of this database, which no other has.
+-- Unique identity of this database.
 CREATE TABLE store_identity (
     id TEXT NOT NULL PRIMARY KEY
 );
@@ -13,7 +13,7 @@ INSERT INTO store_identity (id) VALUES (lower(hex(randomblob(16))));
 CREATE TABLE buckets (
     name TEXT NOT NULL PRIMARY KEY,
     created_at BIGINT NOT NULL,
-    -- What is done to a key of the bucket that is reported as leaked, and how long it then goes on after it was rolled.
+    -- Action on a key reported as leaked, and the grace period of the policy `roll`.
     leak_policy TEXT NOT NULL DEFAULT 'notify' CHECK (leak_policy IN ('notify', 'roll', 'revoke')),
     leak_grace_ms BIGINT NOT NULL DEFAULT 86400000
 );
@@ -26,13 +26,13 @@ CREATE TABLE consumers (
     name TEXT NOT NULL,
     custom_id TEXT,
     description TEXT,
-    -- A JSON object, or nothing.
+    -- JSON object or NULL.
     metadata TEXT,
     -- Separated by spaces.
     scopes TEXT NOT NULL,
-    -- Addresses that its keys may come from: ranges separated by spaces; none is every address.
+    -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
-    -- A JSON object of texts.
+    -- JSON object of texts.
     tags TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
@@ -40,10 +40,10 @@ CREATE TABLE consumers (
     UNIQUE (bucket, custom_id)
 );
 
--- The order in which the admin API lists consumers.
+-- Order of lists in the admin API.
 CREATE INDEX consumers_by_age ON consumers (created_at, id);
 
--- The tags of consumers, one a row, for lists by tag. `consumers.tags` is what counts; the triggers follow it.
+-- Tags of consumers, one per row, for lists by tag. Derived from `consumers.tags` by triggers.
 CREATE TABLE consumer_tags (
     consumer_id TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -76,15 +76,15 @@ CREATE TABLE keys (
     digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
     hint TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('active', 'disabled', 'revoked')),
-    -- Since when a newer key takes the place of this one, and which.
+    -- Start of the deprecation after a roll, and the successor.
     deprecated_at BIGINT,
     successor TEXT,
-    -- When a key would end that is to be replaced, had its end not been brought forward: its successor inherits that. NULL
-    -- is never.
-    own_expires_at BIGINT,
+    -- Expiry before a roll shortened it; the successor inherits it. NULL for a key that never
+    -- expires.
+    original_expires_at BIGINT,
     description TEXT,
     expires_at BIGINT,
-    -- Separated by spaces; NULL is all that the consumer has.
+    -- Separated by spaces; NULL for all of the consumer's.
     scopes TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
@@ -98,12 +98,12 @@ CREATE TABLE audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at BIGINT NOT NULL,
     actor TEXT NOT NULL,
-    -- The address that it was asked for from; NULL is the machine itself.
+    -- Source address; NULL for the machine itself.
     source TEXT,
     action TEXT NOT NULL,
     subject TEXT NOT NULL,
     subject_id TEXT NOT NULL,
-    -- A JSON object without secrets.
+    -- JSON object without secrets.
     detail TEXT NOT NULL
 );
 
@@ -115,8 +115,8 @@ BEGIN
     SELECT RAISE(ABORT, 'audit rows are never changed');
 END;
 
--- A row of the audit goes only when a later row says up to which moment the audit was pruned, and the row is from before:
--- `subject_id` is that moment.
+-- An audit row can only be deleted if a later row records a pruning up to a later moment, held in
+-- `subject_id`.
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
 WHEN NOT EXISTS (
     SELECT 1 FROM audit said
@@ -126,14 +126,14 @@ BEGIN
     SELECT RAISE(ABORT, 'audit rows are never deleted, unless the audit says that it was pruned');
 END;
 
--- The change feed, written by the tables themselves: whatever changes a key or a consumer, every digest and every consumer
--- id that gateways must look at again is in it. AUTOINCREMENT, so that a revision is never given twice, not even after the
--- newest rows are gone.
+-- The change feed, written by triggers: it holds every digest and consumer id that gateways must
+-- read again, whatever program made the change. AUTOINCREMENT, so that a revision is never reused,
+-- not even after the newest rows are deleted.
 CREATE TABLE changes (
     revision INTEGER PRIMARY KEY AUTOINCREMENT,
     subject TEXT NOT NULL CHECK (subject IN ('consumer', 'key')),
     subject_id TEXT NOT NULL,
-    -- Of a key: once the row of the key is gone, nothing else tells what to remove.
+    -- Digest of a key: the only trace of a deleted row.
     digest BLOB
 );
 
@@ -142,7 +142,7 @@ BEGIN
     INSERT INTO changes (subject, subject_id, digest) VALUES ('key', NEW.id, NEW.digest);
 END;
 
--- Not of `last_used_at` and other columns that no gateway holds: usage is written often.
+-- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
 AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes ON keys
 BEGIN
@@ -172,39 +172,39 @@ BEGIN
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', OLD.id);
 END;
 
--- The gateways that follow this store: which change each has taken in. A gateway that stops removes its row; one that
--- was killed leaves it behind, and is known by its silence.
+-- Gateways that follow this store, with their revision in force. A gateway removes its row when it
+-- stops; a killed one leaves a row without heartbeats.
 CREATE TABLE gateways (
     id TEXT NOT NULL PRIMARY KEY,
-    -- What operators call it: its host and its address.
+    -- Display name: host and listening address.
     name TEXT NOT NULL,
-    -- The machine and the address that it listens on, as far as they tell that whoever listened there before is gone.
+    -- Machine and listening address, if unique: the previous gateway there is gone.
     listener TEXT,
     started_at BIGINT NOT NULL,
-    -- By the clock of the database.
+    -- By the database's clock.
     seen_at BIGINT NOT NULL,
-    -- The newest change that it answers requests by.
+    -- Newest revision in force.
     revision BIGINT NOT NULL,
-    -- How old its table may get before it refuses every request; NULL is for ever.
+    -- Maximum age of the table before the gateway refuses every request; NULL for no limit.
     max_staleness_ms BIGINT
 );
 
--- The newest change that somebody waits for: gateways that have it say so at once, and are silent otherwise.
+-- Newest revision that a command waits for; gateways confirm it as soon as it is in force.
 CREATE TABLE awaited (
     revision BIGINT NOT NULL
 );
 
 INSERT INTO awaited (revision) VALUES (0);
 
--- What was done with each key, by hours. No reference to the keys: what a key did stays when the key is gone.
+-- Usage of each key by hour. No foreign key: usage outlives deleted keys.
 CREATE TABLE usage (
     key_id TEXT NOT NULL,
-    -- Its first millisecond, since 1970, UTC.
+    -- First millisecond of the hour, since 1970, UTC.
     hour BIGINT NOT NULL,
     requests BIGINT NOT NULL,
-    -- Those of the requests that the gateway refused for what the client sent or may not do.
+    -- Requests that the gateway refused with a 4xx.
     refusals BIGINT NOT NULL,
-    -- Of bodies.
+    -- Bytes of bodies.
     bytes_in BIGINT NOT NULL,
     bytes_out BIGINT NOT NULL,
     PRIMARY KEY (key_id, hour)
@@ -212,25 +212,25 @@ CREATE TABLE usage (
 
 CREATE INDEX usage_by_hour ON usage (hour);
 
--- The last batch of counts that was written, of each run of a gateway: the same batch again does nothing.
+-- Last written batch of each run of a gateway, so that a repeated batch is ignored.
 CREATE TABLE usage_writers (
     id TEXT NOT NULL PRIMARY KEY,
     batch BIGINT NOT NULL,
-    -- By the clock of the database.
+    -- By the database's clock.
     at BIGINT NOT NULL
 );
 
--- Creations that may be sent again: what was asked for with which key, and what was answered, for a day. Digests only: a
--- key that a client chose may say something about it. The answer holds no API key.
+-- Idempotent creations: request and answer by idempotency key, kept for a day. Digests only,
+-- because the client's choice of a key may be sensitive. The answer contains no API key.
 CREATE TABLE idempotency_keys (
-    -- The name of the admin token: each has keys of its own.
+    -- Name of the admin token, the namespace of the keys.
     token TEXT NOT NULL,
-    -- SHA-256 of the key.
+    -- SHA-256 of the idempotency key.
     digest BLOB NOT NULL CHECK (length(digest) = 32),
     -- SHA-256 of the method, the target and the body.
     request BLOB NOT NULL CHECK (length(request) = 32),
     location TEXT NOT NULL,
-    -- A JSON object without secrets.
+    -- JSON object without secrets.
     answer TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     PRIMARY KEY (token, digest)

@@ -12,7 +12,7 @@ use crate::keys::When;
 use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::{AuditView, schemas};
 
-/// Longest word of a filter, in bytes: an id of a bucket is its name.
+/// Maximum length of a filter value, in bytes: the id of a bucket is its name.
 const MAX_WORD_BYTES: usize = 128;
 
 /// The operation.
@@ -21,12 +21,12 @@ pub(super) fn endpoint() -> Endpoint {
         .named(
             "list_audit",
             "audit",
-            "Show who did what to which key, when and from where",
+            "Show the audit log: who changed which key, when and from where",
         )
-        .described("The newest first. Rows are never changed or deleted.")
+        .described("Newest first. Rows are never changed.")
         .answers(
             200,
-            "A page of what was done.",
+            "A page of audit rows.",
             "AuditPage",
             page::schema("AuditEntry", page::number_cursor_schema()),
         )
@@ -40,10 +40,10 @@ struct List {
     page: Page,
 }
 
-/// What the audit calls something that is done.
+/// Name of an action in the audit.
 struct ActionWord(String);
 
-/// An id or the name of an actor.
+/// An id, or the name of an actor.
 struct Word(String);
 
 impl Query for List {
@@ -56,11 +56,11 @@ impl Query for List {
         let filter = AuditFilter {
             subject_id: word(
                 "subject_id",
-                "Only what was done to the thing with this id, or the bucket of this name.",
+                "Only actions on the subject with this id, or the bucket with this name.",
             ),
             actor: word(
                 "actor",
-                "Only what this actor did, for example `cli:root` or `api:ci`.",
+                "Only actions of this actor, for example `cli:root` or `api:ci`.",
             ),
             action: parameters
                 .optional::<ActionWord>("action", "Only this action.")
@@ -70,8 +70,8 @@ impl Query for List {
         };
         Self {
             filter,
-            since: parameters.optional("since", "Only from then on."),
-            until: parameters.optional("until", "Only before then."),
+            since: parameters.optional("since", "Only from this time on."),
+            until: parameters.optional("until", "Only before this time."),
             page: parameters.page_by_number(),
         }
     }

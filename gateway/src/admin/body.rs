@@ -1,5 +1,5 @@
-//! Bodies of calls: read to a limit, parsed strictly, and taken apart member by member, so that everything that is wrong
-//! with one is told at once. What reads a body also describes it: see [`schema`].
+//! Request bodies: read up to a limit, parsed strictly, and consumed member by member, so that one
+//! answer lists every error. Reading a body also describes it: see [`schema`].
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::keys::{KeyTable, Prefix, token};
 use crate::views::schemas::or_null;
 
-/// Most bytes of a body.
+/// Maximum size of a body, in bytes.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
-/// What a call's body is read into.
+/// A type that a request body is parsed into.
 pub(super) trait Body: Sized {
-    /// What the document calls its schema; without one, the call takes no body.
+    /// Name of the schema in the document; `None` for an operation without a body.
     const NAME: Option<&'static str>;
-    /// The members that an API key belongs into; anywhere else it is refused.
+    /// Members that accept an API key; any other member refuses one.
     const KEYS: &'static [&'static str] = &[];
 
-    /// Whether no body says the same as an empty object.
+    /// Whether a missing body equals an empty object.
     const MAY_BE_MISSING: bool = false;
 
-    /// Takes every member there may be, and only then gives up where one is missing.
+    /// Reads every member before failing on a missing one, so that all are validated and described.
     fn read(fields: &mut Fields) -> Option<Self>;
 }
 
@@ -42,7 +42,7 @@ impl Body for () {
     }
 }
 
-/// The members of a body, taken one by one. Whatever is left at the end is unknown, and refused.
+/// Members of a body, consumed one by one. Any left at the end are unknown and refused.
 #[derive(Default)]
 pub(super) struct Fields {
     members: Map<String, Value>,
@@ -51,16 +51,16 @@ pub(super) struct Fields {
     either: Option<Either>,
 }
 
-/// Of these two members, one has to be there.
+/// Exactly one of these two members is required.
 struct Either {
     one: &'static str,
     other: &'static str,
-    /// What cannot be there with `one`.
+    /// Members incompatible with `one`.
     excluded: Vec<&'static str>,
 }
 
 impl Fields {
-    /// A member that has to be there.
+    /// Reads a required member.
     pub(super) fn required<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
         self.describe(name, meaning, T::schema());
         self.described = std::mem::take(&mut self.described).required(name);
@@ -69,20 +69,20 @@ impl Fields {
             None => {
                 self.errors
                     .list
-                    .push(FieldError::at(&json::member("", name), "it is missing"));
+                    .push(FieldError::at(&json::member("", name), "missing"));
                 None
             }
         }
     }
 
-    /// A member that may be missing, and then says nothing.
+    /// Reads an optional member.
     pub(super) fn optional<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
         self.describe(name, meaning, T::schema());
         let value = self.members.remove(name)?;
         T::read(value, &json::member("", name), &mut self.errors)
     }
 
-    /// A member that may be missing, and then says nothing, or null, and then empties what it stands for.
+    /// Reads an optional member in which null clears the attribute.
     pub(super) fn nullable<T: Member>(&mut self, name: &str, meaning: &str) -> Option<Option<T>> {
         self.describe(name, meaning, or_null(T::schema()));
         match self.members.remove(name)? {
@@ -91,8 +91,8 @@ impl Fields {
         }
     }
 
-    /// Refuses a body that has both of the members `one` and `other`, or neither, or `one` with any of those `beside` the
-    /// other. To be asked before they are taken.
+    /// Requires exactly one of the members `one` and `other`, and refuses any of `beside` together
+    /// with `one`. Call it before reading them.
     pub(super) fn either(
         &mut self,
         one: &'static str,
@@ -103,12 +103,7 @@ impl Fields {
         let excluded: Vec<&'static str> = [other].iter().chain(beside).copied().collect();
         let together = excluded.iter().filter(|name| has(one) && has(name));
         let mut errors: Vec<FieldError> = together
-            .map(|name| {
-                FieldError::at(
-                    &json::member("", name),
-                    format!("it does not go together with {one}"),
-                )
-            })
+            .map(|name| FieldError::at(&json::member("", name), format!("it excludes {one}")))
             .collect();
         if !has(one) && !has(other) {
             errors.push(FieldError::at(
@@ -136,10 +131,10 @@ impl Fields {
     }
 }
 
-/// The schema of a body: the members that reading one asks for.
+/// Returns the schema of a body, recorded by reading an empty one.
 pub(super) fn schema<B: Body>() -> Schema {
     let mut fields = Fields::default();
-    // There are none to read, so this fails; by then each has been asked for.
+    // Fails on the empty body, after every member was recorded.
     let _ = B::read(&mut fields);
     let object = fields
         .described
@@ -164,7 +159,7 @@ pub(super) fn schema<B: Body>() -> Schema {
     OneOfBuilder::new().item(with_one).item(with_other).into()
 }
 
-/// Reads the whole body, up to the limit.
+/// Reads the whole body, up to [`MAX_BYTES`].
 pub(super) async fn collect(request: &HttpRequest, payload: Payload) -> Result<BytesMut, Problem> {
     collect_up_to(MAX_BYTES, request, payload).await
 }
@@ -201,7 +196,7 @@ pub(super) async fn collect_up_to(
     Ok(body)
 }
 
-/// Reads the whole body, up to `limit` bytes, if all of it comes before the deadline.
+/// Reads the whole body, up to `limit` bytes and until the deadline.
 pub(super) async fn collect_within(
     deadline: Duration,
     limit: usize,
@@ -220,7 +215,7 @@ pub(super) async fn collect_within(
     })
 }
 
-/// Takes `text` for a `B`.
+/// Parses `text` as a `B`.
 pub(super) fn parse<B: Body>(
     request: &HttpRequest,
     text: &[u8],
@@ -235,7 +230,7 @@ pub(super) fn parse<B: Body>(
         .with(errors)
     };
     let value = match (B::NAME, text) {
-        // A call without a body may have an empty one, and many clients send `{}`.
+        // Many clients send an empty body or `{}` with a call that takes none.
         (name, b"") if name.is_none() || B::MAY_BE_MISSING => Value::Object(Map::new()),
         _ => {
             require_json(request)?;
@@ -244,7 +239,7 @@ pub(super) fn parse<B: Body>(
     };
     let mut errors = Vec::new();
     let is_key = |text: &str| {
-        token::contains_own_form(text.as_bytes(), prefix) || keys.has_foreign_in(text.as_bytes())
+        token::contains_key(text.as_bytes(), prefix) || keys.has_foreign_in(text.as_bytes())
     };
     match &value {
         Value::Object(members) if !B::KEYS.is_empty() => {
@@ -302,7 +297,7 @@ pub(super) fn parse<B: Body>(
     }
 }
 
-/// `application/json`, or for changes that of RFC 7396.
+/// Requires `application/json`; a change may also be `application/merge-patch+json` (RFC 7396).
 fn require_json(request: &HttpRequest) -> Result<(), Problem> {
     let is_patch = request.method() == actix_web::http::Method::PATCH;
     let mut given = request.headers().get_all(header::CONTENT_TYPE);
@@ -328,7 +323,7 @@ fn require_json(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-/// A whole key has no business in any text that is stored and shown.
+/// Refuses a whole key in any text that is stored and shown.
 fn refuse_keys(
     value: &Value,
     pointer: Pointer<'_>,
@@ -352,7 +347,7 @@ fn refuse_keys(
         Value::Object(members) => {
             for (name, value) in members {
                 if is_key(name) {
-                    // Its own pointer would repeat the key.
+                    // Without the name of the member, which contains the key.
                     errors.push(FieldError::at(&pointer.text(prefix), message));
                 } else {
                     refuse_keys(

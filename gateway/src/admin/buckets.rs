@@ -12,7 +12,7 @@ use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Parameters, Query};
 use crate::admin::{created, text};
 use crate::keys::BucketName;
-use crate::store::{Answer, BucketEdit, LeakRule, NewBucket, StoredBucket};
+use crate::store::{BucketEdit, LeakRule, NewBucket, StoredAnswer, StoredBucket};
 use crate::views::BucketView;
 
 const TAG: &str = "buckets";
@@ -30,13 +30,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 page::schema("Bucket", page::name_cursor_schema()),
             ),
         Endpoint::create("/v1/buckets", create)
-            .named("create_bucket", TAG, "Make a bucket")
-            .answers(
-                201,
-                "The bucket that was made.",
-                "Bucket",
-                BucketView::schema(),
-            ),
+            .named("create_bucket", TAG, "Create a bucket")
+            .answers(201, "The created bucket.", "Bucket", BucketView::schema()),
         Endpoint::get("/v1/buckets/{name}", show)
             .named("show_bucket", TAG, "Show a bucket")
             .answers(200, "The bucket.", "Bucket", BucketView::schema()),
@@ -44,15 +39,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named(
                 "update_bucket",
                 TAG,
-                "Change what a bucket does about leaked keys",
+                "Change the policy of a bucket for leaked keys",
             )
             .described("A merge patch (RFC 7396).")
-            .answers(
-                200,
-                "The bucket as it is now.",
-                "Bucket",
-                BucketView::schema(),
-            ),
+            .answers(200, "The changed bucket.", "Bucket", BucketView::schema()),
     ]
 }
 
@@ -72,7 +62,7 @@ impl Body for NewBucket {
     const NAME: Option<&'static str> = Some("NewBucket");
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let name = fields.required("name", "Its name, which cannot be changed later.");
+        let name = fields.required("name", "Name of the bucket, immutable.");
         let BucketEdit {
             leak_policy,
             leak_grace,
@@ -95,12 +85,9 @@ impl Body for BucketEdit {
 }
 
 fn read_edit(fields: &mut Fields) -> BucketEdit {
-    let grace = "How long such a key goes on under the policy `roll`.";
+    let grace = "Grace period under the policy `roll`.";
     BucketEdit {
-        leak_policy: fields.optional(
-            "leak_policy",
-            "What is done to its keys that are reported as leaked.",
-        ),
+        leak_policy: fields.optional("leak_policy", "Action on keys reported as leaked."),
         leak_grace: fields
             .optional::<Grace>("leak_grace_seconds", grace)
             .map(|grace| grace.0),
@@ -119,7 +106,7 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), (), NewBucket>) -> Answered {
-    let answer = |made: &StoredBucket| Answer {
+    let answer = |made: &StoredBucket| StoredAnswer {
         location: format!("/v1/buckets/{}", escaped(made.name.as_str())),
         body: text(&BucketView::of(made)),
     };
@@ -144,13 +131,13 @@ async fn update(call: Call<BucketName, (), BucketEdit>) -> Answered {
     Ok(HttpResponse::Ok().json(BucketView::of(&after)))
 }
 
-/// A name as one part of a path: a bucket's may have spaces and slashes.
+/// Percent-encodes a name as one path segment: bucket names may contain spaces and slashes.
 fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
         b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
             char::from(byte).to_string()
         }
-        // Also the full stop: a part of one or two of them means another path.
+        // Also the full stop: `.` and `..` are special path segments.
         _ => format!("%{byte:02X}"),
     };
     name.bytes().map(escape).collect()

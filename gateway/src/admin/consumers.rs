@@ -14,7 +14,8 @@ use crate::keys::{
     AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
 };
 use crate::store::{
-    Answer, ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredConsumer,
+    ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredAnswer,
+    StoredConsumer,
 };
 use crate::views::{ConsumerView, DeletedConsumerView};
 
@@ -26,25 +27,25 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/v1/consumers", list)
             .named("list_consumers", TAG, "List consumers")
-            .described("Oldest first, of all buckets unless one is named.")
+            .described("Oldest first; from all buckets unless `bucket` is given.")
             .answers(200, "A page of consumers.", "ConsumerPage", page::schema("Consumer", page::cursor_schema()))
             .refuses(&[(404, "There is no such bucket.")]),
         Endpoint::create("/v1/consumers", create)
-            .named("create_consumer", TAG, "Make a consumer")
-            .answers(201, "The consumer that was made.", "Consumer", consumer())
+            .named("create_consumer", TAG, "Create a consumer")
+            .answers(201, "The created consumer.", "Consumer", consumer())
             .refuses(&[(404, "There is no such bucket.")]),
         Endpoint::get("/v1/consumers/{id}", show)
             .named("show_consumer", TAG, "Show a consumer")
             .answers(200, "The consumer.", "Consumer", consumer()),
         Endpoint::write(Method::PATCH, "/v1/consumers/{id}", update)
             .named("update_consumer", TAG, "Change a consumer")
-            .described("A merge patch (RFC 7396), except that `metadata` and `tags` are replaced whole. The consumer's keys follow at once.")
-            .answers(200, "The consumer as it is now.", "Consumer", consumer())
+            .described("A merge patch (RFC 7396), except that `metadata` and `tags` are replaced as a whole. Effective for all keys of the consumer.")
+            .answers(200, "The changed consumer.", "Consumer", consumer())
             .refuses(&[(409, "Another consumer has this name or custom id.")]),
         Endpoint::write(Method::DELETE, "/v1/consumers/{id}", delete)
-            .named("delete_consumer", TAG, "Delete a consumer with all its keys")
-            .described("Its keys are refused from then on.")
-            .answers(200, "What was deleted.", "DeletedConsumer", DeletedConsumerView::schema()),
+            .named("delete_consumer", TAG, "Delete a consumer and all its keys")
+            .described("Its keys are refused from their next request on.")
+            .answers(200, "The deleted consumer.", "DeletedConsumer", DeletedConsumerView::schema()),
     ]
 }
 
@@ -60,11 +61,11 @@ impl Query for List {
                 bucket: parameters.optional("bucket", "Only consumers of this bucket."),
                 name: parameters.optional(
                     "name",
-                    "Only consumers of this name: at most one in each bucket.",
+                    "Only consumers with this name, at most one in each bucket.",
                 ),
                 custom_id: parameters.optional(
                     "custom_id",
-                    "Only consumers of this custom id: at most one in each bucket.",
+                    "Only consumers with this custom id, at most one in each bucket.",
                 ),
                 tags: parameters
                     .tags("Only consumers with all of these tags, each as `tag.NAME=VALUE`."),
@@ -79,38 +80,35 @@ impl Body for NewConsumer {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         let bucket = fields
-            .optional(
-                "bucket",
-                "The bucket that it is made in; `default` when missing.",
-            )
+            .optional("bucket", "Bucket of the consumer; default: `default`.")
             .unwrap_or_default();
         let name = fields.required(
             "name",
-            "Its name, unique in its bucket and not in the form of an id. The origin sees it.",
+            "Name, unique in the bucket and not in the form of an id. Sent to the origin.",
         );
         let custom_id = fields.nullable(
             "custom_id",
-            "The id that your own system gave it, unique in its bucket. The origin sees it.",
+            "Id from your own system, unique in the bucket. Sent to the origin.",
         );
-        let description = fields.nullable("description", "A note. The origin does not see it.");
+        let description = fields.nullable(
+            "description",
+            "Note for administrators; not sent to the origin.",
+        );
         let metadata = fields.nullable(
             "metadata",
-            "What the origin may learn about it: at most 4096 bytes of JSON.",
+            "Metadata for the origin: at most 4096 bytes of JSON.",
         );
         let scopes = fields
-            .optional("scopes", "What it may do: at most 4096 bytes together.")
+            .optional("scopes", "Granted scopes: at most 4096 bytes in total.")
             .unwrap_or_default();
         let allowed_ips = fields
             .optional(
                 "allowed_ips",
-                "Where its keys may be used from: addresses, or ranges such as `192.0.2.0/24`; anywhere when empty.",
+                "Addresses or ranges such as `192.0.2.0/24` that the keys may be used from; empty for any address.",
             )
             .unwrap_or_default();
         let tags = fields
-            .optional(
-                "tags",
-                "What it is sorted by. The origin does not see them.",
-            )
+            .optional("tags", "Tags for administrators; not sent to the origin.")
             .unwrap_or_default();
         Some(Self {
             bucket,
@@ -132,24 +130,25 @@ impl Body for ConsumerEdit {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         Some(Self {
-            name: fields.optional::<ConsumerName>("name", "Its new name."),
-            custom_id: fields
-                .nullable::<CustomId>("custom_id", "Its new custom id; null removes it."),
+            name: fields.optional::<ConsumerName>("name", "New name."),
+            custom_id: fields.nullable::<CustomId>("custom_id", "New custom id; null removes it."),
             description: fields
-                .nullable::<Description>("description", "Its new note; null removes it."),
-            metadata: fields
-                .nullable::<Metadata>("metadata", "Its new metadata, all of it; null removes it."),
+                .nullable::<Description>("description", "New note; null removes it."),
+            metadata: fields.nullable::<Metadata>(
+                "metadata",
+                "New metadata, replaced as a whole; null removes it.",
+            ),
             scopes: fields
-                .nullable::<Scopes>("scopes", "All that it may do from now on; null is nothing.")
+                .nullable::<Scopes>("scopes", "New list of granted scopes; null for none.")
                 .map(Option::unwrap_or_default),
             allowed_ips: fields
                 .nullable::<AllowedIps>(
                     "allowed_ips",
-                    "All that its keys may be used from, from now on; null or empty is anywhere.",
+                    "New list of allowed addresses; null or empty for any address.",
                 )
                 .map(Option::unwrap_or_default),
             tags: fields
-                .nullable::<Tags>("tags", "All its tags from now on; null is none.")
+                .nullable::<Tags>("tags", "New set of tags; null for none.")
                 .map(Option::unwrap_or_default),
         })
     }
@@ -168,7 +167,7 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), (), NewConsumer>) -> Answered {
-    let answer = |made: &StoredConsumer| Answer {
+    let answer = |made: &StoredConsumer| StoredAnswer {
         location: format!("/v1/consumers/{}", made.id),
         body: text(&ConsumerView::of(made)),
     };
@@ -203,7 +202,7 @@ async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
     }))
 }
 
-/// The consumer of this id.
+/// Loads a consumer, or 404.
 pub(super) async fn find(store: &Store, id: &ConsumerId) -> Result<StoredConsumer, Problem> {
     let found = store.consumer(id).await?;
     found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no consumer {id}.")))

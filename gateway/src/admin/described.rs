@@ -1,4 +1,4 @@
-//! What the endpoints and the document that is made of them say in the same words.
+//! Descriptions shared by several endpoints and the OpenAPI document.
 
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, Ref, Schema, Type};
@@ -6,13 +6,13 @@ use utoipa::openapi::{ContentBuilder, Response, ResponseBuilder};
 
 use crate::views::schemas;
 
-/// What the document calls the bearer token.
+/// Name of the bearer token's security scheme in the document.
 pub(super) const SCHEME: &str = "token";
 
-/// Whether the gateway that answers a change goes by it.
+/// Header that reports whether a change is in force on the answering gateway.
 pub(super) const IN_FORCE: &str = "postern-in-force";
 
-/// A refusal of this status.
+/// Describes a refusal with this status.
 pub(super) fn problem(status: u16, meaning: &str) -> Response {
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
@@ -31,7 +31,7 @@ pub(super) fn problem(status: u16, meaning: &str) -> Response {
         503 => response.header(
             "retry-after",
             header(
-                "In how many seconds to try again.",
+                "Seconds to wait before the next attempt.",
                 schemas::text("^[0-9]+$", 1, 10).into(),
             ),
         ),
@@ -40,7 +40,7 @@ pub(super) fn problem(status: u16, meaning: &str) -> Response {
     response.build()
 }
 
-/// A header of an answer.
+/// Describes a response header.
 pub(super) fn header(meaning: &str, schema: Schema) -> Header {
     HeaderBuilder::new()
         .description(Some(meaning))
@@ -48,7 +48,7 @@ pub(super) fn header(meaning: &str, schema: Schema) -> Header {
         .build()
 }
 
-/// One of these words.
+/// Returns the schema of an enumeration.
 pub(super) fn text_of(words: &[&str]) -> Schema {
     ObjectBuilder::new()
         .schema_type(Type::String)

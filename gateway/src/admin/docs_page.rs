@@ -1,5 +1,5 @@
-//! `/docs`: a page that shows `/openapi.json`, with a script and a style of its own. It fetches nothing from elsewhere,
-//! and its policy would not let it.
+//! `/docs`: a page that renders `/openapi.json` with an inline script and style. Loads nothing from
+//! elsewhere, and its policy forbids it.
 
 use std::sync::LazyLock;
 
@@ -25,7 +25,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Exactly this script and this style run; whatever else ended up in the page would not.
+/// Allows exactly this script and this style; injected ones do not run.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; script-src '{}'; style-src '{}'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -35,7 +35,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The operation that shows the page.
+/// Describes the operation for the page.
 pub(super) fn endpoint() -> Endpoint {
     let show = async || {
         HttpResponse::Ok()

@@ -1,6 +1,5 @@
-//! [`Endpoint`]: one operation of the admin listener, with everything that the router and the document have to know of
-//! it. Both are made of the same list, so neither can have what the other lacks; and a handler gets its path, query and
-//! body as the types that the document describes.
+//! [`Endpoint`]: one operation of the admin listener, for router and document. Both derive from the
+//! same list and cannot diverge; a handler receives path, query and body as the documented types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,79 +30,75 @@ use crate::keys::{Prefix, UnixMillis};
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
-/// How long a handler may take, longer than any statement and any wait that a call can ask for: nothing else tells of a
-/// database that fell silent.
+/// Timeout of a handler, longer than any statement and any requested wait: nothing else detects an
+/// unresponsive database.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What the gate refuses, whatever is asked.
+/// Refusals by the gate, common to all operations.
 const GUARDED: [(u16, &str); 2] = [
-    (403, "A page of another origin asks."),
-    (
-        421,
-        "The request is for a host that is not this listener's.",
-    ),
+    (403, "Cross-origin request of a browser."),
+    (421, "The host of the request is not this listener's."),
 ];
 
-/// What is said of an answer to a change that this gateway could not follow in time.
-const NOT_IN_FORCE: &str =
-    "As with 200, and it is done; but this gateway could not follow in time and goes by it later.";
+/// Description of an answer to a change that is not in force on this gateway yet.
+const NOT_IN_FORCE: &str = "As with 200: the change is made, but not in force on this gateway yet.";
 
-/// What a handler answers.
+/// Result of a handler.
 pub(super) type Answered = Result<HttpResponse, Problem>;
 
-/// A call that was let in, with its parts read.
+/// An authorized call with its parsed parts.
 pub(super) struct Call<P, Q, B> {
-    /// What the path names.
+    /// Path parameter.
     pub(super) path: P,
-    /// The query.
+    /// Query parameters.
     pub(super) query: Q,
-    /// The body.
+    /// Body.
     pub(super) body: B,
-    /// The store.
+    /// Store handle of this call.
     pub(super) store: Store,
-    /// What new keys begin with.
+    /// Prefix of new keys.
     pub(super) prefix: Prefix,
-    /// Who does it, when, and from where.
+    /// Actor, time and source for the audit.
     pub(super) stamp: Stamp,
-    /// What tells a creation that is sent again.
+    /// Identity of an idempotent creation.
     pub(super) creation: Option<CreationKey>,
 }
 
-/// A question, which changes nothing and is answered from memory.
+/// A read-only call answered from memory.
 pub(super) struct Ask<Q, B> {
-    /// The query.
+    /// Query parameters.
     pub(super) query: Q,
-    /// The body.
+    /// Body.
     pub(super) body: B,
-    /// What the listener tells of.
+    /// Shared state of the listener.
     pub(super) operations: web::Data<Operations>,
 }
 
-/// One operation.
+/// An operation.
 pub struct Endpoint {
-    /// Its method.
+    /// HTTP method.
     pub method: Method,
-    /// Its path, with `{name}` for a part that names something.
+    /// Path template, with `{name}` for a parameter.
     pub path: &'static str,
     route: Route,
-    /// Who is asked in its place where the guards of this one hold.
-    also: Option<Route>,
+    /// Route tried first; takes the request if its guard matches.
+    alternative: Option<Route>,
     operation: OperationBuilder,
     verb: Verb,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
-/// What kind of call an operation is.
+/// Kind of operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Read,
     Write,
-    /// A write that takes an idempotency key.
+    /// A write that accepts an idempotency key.
     Create,
 }
 
 impl Endpoint {
-    /// Something that is read, with any token.
+    /// Defines a read, open to any token.
     pub(super) fn get<P, Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
@@ -116,7 +111,7 @@ impl Endpoint {
         Self::new(Method::GET, Verb::Read, path, handler)
     }
 
-    /// Something that is made, once for each idempotency key.
+    /// Defines a creation, executed once per idempotency key.
     pub(super) fn create<P, Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Call<P, Q, B>) -> Answered + Clone + 'static,
@@ -129,7 +124,7 @@ impl Endpoint {
         Self::new(Method::POST, Verb::Create, path, handler)
     }
 
-    /// Something else that is changed.
+    /// Defines any other write.
     pub(super) fn write<P, Q, B>(
         method: Method,
         path: &'static str,
@@ -143,7 +138,7 @@ impl Endpoint {
         Self::new(method, Verb::Write, path, handler)
     }
 
-    /// Something that is asked with a body, with any token.
+    /// Defines a read with a body, open to any token.
     pub(super) fn ask<Q, B>(
         path: &'static str,
         handler: impl AsyncFn(Ask<Q, B>) -> Answered + Clone + 'static,
@@ -179,7 +174,7 @@ impl Endpoint {
             method: Method::POST,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb: Verb::Read,
             schemas: BTreeMap::new(),
@@ -189,7 +184,7 @@ impl Endpoint {
         .with_verb(Verb::Read)
     }
 
-    /// Something that is read without a token. `gate` has to know its path.
+    /// Defines an operation without a token. `gate` must list its path.
     pub(super) fn open(path: &'static str, route: Route) -> Self {
         let operation = OperationBuilder::new().security(SecurityRequirement::default());
         let route = route.guard(reads());
@@ -197,15 +192,12 @@ impl Endpoint {
             method: Method::GET,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
-        .refuses(&[(
-            400,
-            "The URL holds an API key, or a parameter that there is not.",
-        )])
+        .refuses(&[(400, "The URL contains an API key or an unknown parameter.")])
         .refuses(&GUARDED)
     }
 
@@ -238,7 +230,7 @@ impl Endpoint {
             method,
             path,
             route,
-            also: None,
+            alternative: None,
             operation,
             verb,
             schemas: BTreeMap::new(),
@@ -249,7 +241,7 @@ impl Endpoint {
         .with_verb(verb)
     }
 
-    /// What it is called by programs, and in a line.
+    /// Sets operation id, tag and summary.
     pub(super) fn named(mut self, id: &str, tag: &str, summary: &str) -> Self {
         self.operation = self
             .operation
@@ -259,13 +251,13 @@ impl Endpoint {
         self
     }
 
-    /// More about it.
+    /// Sets the description.
     pub(super) fn described(mut self, description: &str) -> Self {
         self.operation = self.operation.description(Some(description));
         self
     }
 
-    /// It answers with what the document calls `name`, of this schema.
+    /// Adds an answer with the schema `name`.
     pub(super) fn answers(
         mut self,
         status: u16,
@@ -291,21 +283,24 @@ impl Endpoint {
             response = response
                 .header(
                     "location",
-                    header("Where it is found.", schemas::text("^/v1/", 4, 1024).into()),
+                    header(
+                        "URL of the created item.",
+                        schemas::text("^/v1/", 4, 1024).into(),
+                    ),
                 )
                 .header(
                     "idempotency-replayed",
-                    header("Whether the answer was given before.", text_of(&["true"])),
+                    header("Present if the answer is repeated.", text_of(&["true"])),
                 );
         }
         if self.verb != Verb::Read {
-            let meaning = "Whether the gateway that answers goes by it already.";
+            let meaning = "Whether the change is in force on the answering gateway.";
             response = response.header(IN_FORCE, header(meaning, text_of(&["true", "false"])));
         }
         self.with_response(status, response.build())
     }
 
-    /// What it answers with holds a `T`, and everything that this is made of.
+    /// Registers the schema of `T` and all schemas that it refers to.
     pub(super) fn made_of<T: ToSchema>(mut self) -> Self {
         let mut parts = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut parts);
@@ -313,15 +308,15 @@ impl Endpoint {
         self
     }
 
-    /// The same method and path have another way in, for requests that the guards of `route` let through.
-    pub(super) fn also(self, route: Route) -> Self {
+    /// Adds a route for the same method and path, taken if its guards match.
+    pub(super) fn alternative(self, route: Route) -> Self {
         Self {
-            also: Some(route),
+            alternative: Some(route),
             ..self
         }
     }
 
-    /// It answers with something that is no JSON of ours.
+    /// Adds an answer that is not JSON of ours.
     pub(super) fn answers_with(
         self,
         status: u16,
@@ -339,14 +334,14 @@ impl Endpoint {
         )
     }
 
-    /// It may refuse like this, besides what its path, query, body and verb bring.
+    /// Adds refusals beyond those of path, query, body and verb.
     pub(super) fn refuses(self, refusals: &[(u16, &str)]) -> Self {
         refusals.iter().fold(self, |endpoint, (status, meaning)| {
             endpoint.with_response(*status, described::problem(*status, meaning))
         })
     }
 
-    /// Its part of the document.
+    /// Returns the operation's part of the document.
     pub(super) fn describe(self) -> (HttpMethod, Operation, BTreeMap<String, RefOr<Schema>>) {
         let method = match self.method {
             Method::POST => HttpMethod::Post,
@@ -369,7 +364,7 @@ impl Endpoint {
             .description(Some(meaning))
             .schema(Some(schema));
         self.operation = self.operation.parameter(parameter);
-        self.refuses(&[(404, "There is no such thing.")])
+        self.refuses(&[(404, "Not found.")])
     }
 
     fn with_query<Q: Query>(mut self, is_guarded: bool) -> Self {
@@ -377,7 +372,7 @@ impl Endpoint {
             self.operation = self.operation.parameter(parameter);
         }
         if is_guarded {
-            return self.refuses(&[(412, "The consumer does not have these tags.")]);
+            return self.refuses(&[(412, "The consumer lacks one of these tags.")]);
         }
         self
     }
@@ -412,10 +407,10 @@ impl Endpoint {
         self = self.refuses(&[
             (
                 400,
-                "The URL, the query, a header or the body is not what is accepted.",
+                "The URL, the query, a header or the body is not accepted.",
             ),
             (401, "The token is missing or wrong."),
-            (500, "The gateway failed; its log says why."),
+            (500, "The gateway failed; its log has the cause."),
             (
                 503,
                 "The admin API is off, or the database is not available at the moment.",
@@ -427,7 +422,7 @@ impl Endpoint {
         }
         self = self.refuses(&[(
             403,
-            "The token may read only, or a page of another origin asks.",
+            "The token is read-only, or a browser sends a cross-origin request.",
         )]);
         if verb == Verb::Write {
             return self;
@@ -437,12 +432,12 @@ impl Endpoint {
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
             .description(Some(
-                "Sent again with the same key within 24 hours, the request makes nothing new and gets the same answer.",
+                "Within 24 hours, a repeated request with the same key creates nothing new and gets the same answer.",
             ))
             .schema(Some(Schema::from(schemas::text("^[!-~]+$", 1, idempotency::MAX_BYTES))));
         self.operation = self.operation.parameter(parameter);
         self.refuses(&[
-            (409, "Another one has this already, or a request with the same Idempotency-Key is running."),
+            (409, "A unique value is taken, or a request with the same Idempotency-Key is running."),
             (422, "The Idempotency-Key was used for another request, or the request cannot be followed."),
         ])
     }
@@ -453,7 +448,7 @@ impl Endpoint {
     }
 }
 
-/// The resources of `endpoints`: one a path, and 405 for the methods that it lacks.
+/// Builds one resource per path, with 405 for other methods.
 pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
     let mut paths: BTreeMap<&'static str, (Resource, Vec<&'static str>)> = BTreeMap::new();
     for endpoint in endpoints {
@@ -468,7 +463,10 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
             Method::PUT => &["PUT"],
             _ => &["GET", "HEAD"],
         });
-        let resource = endpoint.also.into_iter().fold(resource, Resource::route);
+        let resource = endpoint
+            .alternative
+            .into_iter()
+            .fold(resource, Resource::route);
         paths.insert(endpoint.path, (resource.route(endpoint.route), methods));
     }
     let finish = |(resource, methods): (Resource, Vec<&'static str>)| {
@@ -482,7 +480,7 @@ pub(super) fn resources(endpoints: Vec<Endpoint>) -> Vec<Resource> {
     paths.into_values().map(finish).collect()
 }
 
-/// `HEAD` is `GET` without the body (RFC 9110, section 9.3.2).
+/// Matches `GET` and `HEAD` (RFC 9110, section 9.3.2).
 fn reads() -> impl guard::Guard {
     guard::Any(guard::Get()).or(guard::Head())
 }
@@ -510,7 +508,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
-        // A body means nothing there (RFC 9110, sections 9.3.1 and 9.3.5).
+        // Ignored: a body has no meaning here (RFC 9110, sections 9.3.1 and 9.3.5).
         web::BytesMut::new()
     } else {
         body::collect(request, payload).await?
@@ -543,7 +541,8 @@ async fn run<P: PathId, Q: Query, B: Body>(
                 return Ok(repeated(before));
             }
             let answered = timeout(HANDLER_TIMEOUT, async {
-                // Here for all operations. Changes hold the guard against the tags once more, in their transaction.
+                // Checked here for all operations. Changes verify the tag precondition again, in
+                // their transaction.
                 if !guard.is_empty() {
                     guard.check(&path.owner_tags(&store).await?)?;
                 }
@@ -564,13 +563,13 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .await
 }
 
-/// Something is missing that is always there.
+/// Internal error: a required part is missing.
 fn failed() -> Problem {
     Problem::new(Kind::Internal, "The gateway failed.")
 }
 
 impl<P, Q, B> Call<P, Q, B> {
-    /// The moment of the call.
+    /// Returns the time of the call.
     pub(super) fn now(&self) -> UnixMillis {
         self.stamp.at
     }

@@ -1,31 +1,31 @@
-//! What is wrong with one member, parameter or header of a request. An answer stays small, whatever the request was: who
-//! sends one must not have the gateway write a thousand times as much.
+//! Errors of single members, parameters and headers. Answers are bounded in size whatever the
+//! request, so that no client can amplify its traffic.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Most errors of an answer.
+/// Maximum number of errors in an answer.
 pub(super) const MAX_ERRORS: usize = 100;
-/// Longest pointer or name of a parameter that is told, in bytes. What is longer is cut.
-pub(super) const MAX_PLACE_BYTES: usize = 256;
+/// Maximum length of a pointer or parameter name in an answer, in bytes; longer ones are cut.
+pub(super) const MAX_LOCATION_BYTES: usize = 256;
 
-/// One of the things that are wrong with a request.
+/// An error in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldError {
-    /// Where in the body, as a JSON pointer (RFC 6901).
+    /// JSON pointer into the body (RFC 6901).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub(super) pointer: Option<String>,
-    /// Which parameter or header.
+    /// Name of the parameter or header.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub(super) parameter: Option<String>,
-    /// What is wrong with it, or what is accepted there.
+    /// The mistake, or the accepted values.
     pub(super) detail: String,
 }
 
 impl FieldError {
-    /// What is wrong at a JSON pointer.
+    /// Returns an error at a JSON pointer.
     #[must_use]
     pub(super) fn at(pointer: &str, detail: impl Into<String>) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl FieldError {
         }
     }
 
-    /// What is wrong with a parameter.
+    /// Returns an error of a parameter.
     #[must_use]
     pub(super) fn of(parameter: &str, detail: impl Into<String>) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl FieldError {
     }
 }
 
-/// The first of `errors`; when there are more than an answer has room for, the last says so.
+/// Truncates `errors` to the limit; the last one then mentions the rest.
 #[must_use]
 pub(super) fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     if errors.len() > MAX_ERRORS {
@@ -61,13 +61,13 @@ pub(super) fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     errors
 }
 
-fn cut(place: &str) -> String {
+fn cut(location: &str) -> String {
     const CUT: char = '…';
-    if place.len() <= MAX_PLACE_BYTES {
-        return place.to_owned();
+    if location.len() <= MAX_LOCATION_BYTES {
+        return location.to_owned();
     }
-    let end = place.floor_char_boundary(MAX_PLACE_BYTES - CUT.len_utf8());
-    format!("{}{CUT}", place.get(..end).unwrap_or_default())
+    let end = location.floor_char_boundary(MAX_LOCATION_BYTES - CUT.len_utf8());
+    format!("{}{CUT}", location.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -90,8 +90,8 @@ mod tests {
         for letter in ["a", "ä", "€"] {
             let told = FieldError::at(&letter.repeat(1_000), "x").pointer.unwrap();
             assert!(
-                told.len() <= MAX_PLACE_BYTES
-                    && told.len() > MAX_PLACE_BYTES - 4
+                told.len() <= MAX_LOCATION_BYTES
+                    && told.len() > MAX_LOCATION_BYTES - 4
                     && told.ends_with('…'),
                 "{told}"
             );

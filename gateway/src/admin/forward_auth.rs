@@ -1,11 +1,12 @@
-//! `GET /v1/auth`: what the gateway would say to a request that another proxy has at hand. nginx's `auth_request`,
-//! Traefik's ForwardAuth, Caddy's `forward_auth` and Envoy's `ext_authz` ask it before they forward.
+//! `GET /v1/auth`: authorizes a request on behalf of another proxy, before that proxy forwards it:
+//! nginx's `auth_request`, Traefik's ForwardAuth, Caddy's `forward_auth` and Envoy's `ext_authz`.
 //!
-//! The answer has every identity header, so that a proxy that copies them replaces what its client sent. What it cannot replace is
-//! refused: other spellings, and other names of the same families.
+//! The answer has every identity header, so that a proxy that copies them replaces those of its
+//! client. Headers that it cannot replace are refused: other spellings, and other names of the same
+//! families.
 //!
-//! The caller's own credential is in `Authorization`, so no admin token is asked for: whoever asks learns no more than the
-//! public listener tells.
+//! `Authorization` carries the client's own credential, so no admin token is required: an answer
+//! reveals no more than the public listener does.
 
 use std::rc::Rc;
 
@@ -22,42 +23,40 @@ use crate::pipeline::Worker;
 use crate::pipeline::forward_auth::authorize_external;
 use crate::pipeline::record::body::RecordedBody;
 
-/// The path. Below it, as Envoy asks, comes the path of the request in question, with its own method.
+/// Path of the endpoint. Envoy appends the path of the original request and uses its method.
 pub(super) const PATH: &str = "/v1/auth";
 
-/// Whether a path is below [`PATH`].
+/// Returns whether a path is below [`PATH`].
 pub(super) fn is_below(path: &str) -> bool {
     path.strip_prefix(PATH)
         .is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// How nginx is told to say which request it is about.
+/// Original target from nginx.
 static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
-/// How Traefik and Caddy say it.
+/// Original target from Traefik and Caddy.
 static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// How ingress-nginx says it, in one address with the host.
+/// Original URL from ingress-nginx, host included.
 static ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
-/// What Envoy takes out of the request when the answer names it here.
+/// Headers that Envoy removes from the request.
 static ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-/// The operation for proxies that name the request in headers.
+/// Describes the operation for proxies that send the original request in headers.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open(PATH, web::route().to(by_headers))
-        .named("authorise_request", "verification", "Say what the gateway would say to a request")
+        .named("authorise_request", "verification", "Authorize a request for another proxy")
         .described(
             "For nginx's `auth_request` (`X-Original-URI`, `X-Original-Method`), Traefik's ForwardAuth and Caddy's `forward_auth` \
              (`X-Forwarded-Uri`, `-Method`, `-Host`), and Envoy's `ext_authz`, which appends the path to this one. The caller's API \
-             key is in `Authorization`. Without any of the headers it is about `GET /`. What the \
-             client sent is ambiguous where it names a request beside the proxy, or is spelled like a header that only the gateway \
-             may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
+             key is in `Authorization`. Without any of the headers the request is `GET /`. A request is ambiguous if the client sent such a header too, or a look-alike of a header that only the gateway may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
         )
         .answers_with(
             200,
-            "It would be forwarded. The headers say who is calling, as the origin is told; those that have nothing to say are empty.",
+            "The request would be forwarded. The headers identify the caller, as for the origin; headers without a value are empty.",
             "text/plain",
             ObjectBuilder::new().schema_type(Type::String).max_length(Some(0)).into(),
         )
@@ -70,7 +69,7 @@ pub(super) fn endpoint() -> Endpoint {
         ])
 }
 
-/// Adds the paths below [`PATH`], for Envoy.
+/// Registers the paths below [`PATH`], for Envoy.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(web::resource(format!("{PATH}/{{tail:.*}}")).to(by_path));
 }
@@ -82,11 +81,11 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
         headers.contains_key(&ORIGINAL_URI),
         headers.contains_key(&FORWARDED_URI),
     );
-    // One of them came from the client, and nothing says which.
+    // One of them came from the client, and it is unknown which.
     if nginx && other {
         return Err(contradiction("X-Original-URI and X-Forwarded-Uri"));
     }
-    // It would be taken for `GET /`, whatever the proxy forwards.
+    // It would count as `GET /`, whatever the proxy forwards.
     if !nginx && !other && names_request(headers) {
         return Err(Problem::new(
             Kind::AmbiguousRequest,
@@ -98,7 +97,7 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
     } else {
         (&ORIGINAL_URI, &ORIGINAL_METHOD, &FORWARDED_METHOD)
     };
-    // Else it would be taken for a GET.
+    // Otherwise it would count as a GET.
     if !headers.contains_key(method) && headers.contains_key(foreign) {
         return Err(Problem::new(
             Kind::AmbiguousRequest,
@@ -106,7 +105,8 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
         ));
     }
     let uri = one(headers, uri)?.map_or(Ok(Uri::from_static("/")), |uri| {
-        // A fragment would be cut off in silence, and what the proxy forwards need not be what was judged.
+        // A fragment would be dropped silently, and the proxy might forward another target than the
+        // authorized one.
         let whole = uri.to_str().ok().filter(|uri| !uri.contains('#'));
         whole
             .and_then(|uri| uri.parse().ok())
@@ -125,7 +125,7 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
         worker_of(&request)?,
         &original(&request, method, uri, host),
     ));
-    // nginx takes whatever is neither 2xx nor one of these for a failure of its own.
+    // nginx treats any other status than 2xx and these as its own failure.
     if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED
     {
         *response.status_mut() = StatusCode::FORBIDDEN;
@@ -158,7 +158,7 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
     Ok(response)
 }
 
-/// Whether a header names the request in question, or a part of it.
+/// Returns whether a header carries the original request, or a part of it.
 fn names_request(headers: &HeaderMap) -> bool {
     [
         &ORIGINAL_URI,
@@ -171,8 +171,8 @@ fn names_request(headers: &HeaderMap) -> bool {
     .any(|name| headers.contains_key(name))
 }
 
-/// Refuses what no answer takes back: proxies replace headers of the very names that the answer has, and pass on what only reads
-/// like one. That it got here says that the proxy has not removed it.
+/// Refuses headers that no answer can replace: proxies replace exact names only, and forward
+/// look-alikes. A header that arrives here was not removed by the proxy.
 fn check_spellings(headers: &HeaderMap) -> Result<(), Problem> {
     let forged = headers.keys().any(|name| {
         names::is_privileged(name.as_str()) && !names::PRIVILEGED.contains(&name.as_str())
@@ -186,18 +186,19 @@ fn check_spellings(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What Envoy is to take out: the identity headers that are empty, and what the gateway itself keeps from origins.
+/// Returns the headers for Envoy to remove: empty identity headers, and headers that the gateway
+/// withholds from origins.
 fn removed_by_envoy(answer: &HeaderMap) -> HeaderValue {
     let empty =
         names::identity().filter(|name| answer.get(*name).is_some_and(HeaderValue::is_empty));
     let removed: Vec<&str> = empty
         .chain([names::SHARED_SECRET, AUTHORIZATION.as_str()])
         .collect();
-    // Names of the header table and of HTTP: they always fit.
+    // Infallible: names from the header table and from HTTP.
     HeaderValue::try_from(removed.join(",")).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The request that it is about, as it would have come to the public listener.
+/// Rebuilds the original request as the public listener would have received it.
 fn original(request: &HttpRequest, method: Method, uri: Uri, host: Option<HeaderValue>) -> Request {
     let mut original = Request::new();
     let head = original.head_mut();

@@ -1,5 +1,6 @@
-//! What every request of the admin listener passes: the check of its URL, its host and its token on the way in, and the headers
-//! and the problem's body on the way out. Whatever is not named here as open needs a token, also what is not there.
+//! The gate of the admin listener: checks URL, host and token of every request, and completes
+//! headers and problem body of every answer. Any path not listed here as open needs a token,
+//! unknown paths included.
 
 use std::rc::Rc;
 
@@ -16,13 +17,13 @@ use crate::admin::{Operations, Refused, forward_auth, leaks, query};
 use crate::http::request_id::RequestIds;
 use crate::http::shown_path::ShownPath;
 
-/// What probes ask, by whatever name.
+/// Path for health probes, open to any `Host`.
 const HEALTH: &str = "/healthz";
 
-/// The paths that need no token.
+/// Paths without a token.
 const OPEN: [&str; 5] = [HEALTH, "/readyz", "/metrics", "/openapi.json", "/docs"];
 
-/// Lets a request through to its handler, and finishes the answer.
+/// Passes a request to its handler and completes the answer.
 pub async fn gate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -41,7 +42,7 @@ pub async fn gate(
         let Some(refused) = &refused else { return };
         refused.count(kind);
         if is_turned_away {
-            // The path, and a method that is none, may be where the key is.
+            // Path and unknown methods may contain the key.
             let path = match kind {
                 Kind::KeyInUrl => "[key]",
                 _ => instance.as_str(),
@@ -57,7 +58,7 @@ pub async fn gate(
     let mut response = match admit(&request, &operations) {
         Err(problem) => {
             note(problem.kind(), true);
-            // The path may be where the key is.
+            // The path may contain the key.
             let instance = Some(instance.as_str()).filter(|_| problem.kind() != Kind::KeyInUrl);
             request.into_response(problem.respond(instance, &request_id))
         }
@@ -85,14 +86,14 @@ pub async fn gate(
         HeaderValue::from_static("nosniff"),
     );
     let name = HeaderName::from_static(postern_shared::headers::REQUEST_ID);
-    // A request that another proxy asks about has its own.
+    // An answer for another proxy sets its own.
     if !headers.contains_key(&name) {
         headers.insert(name, request_id.header_value());
     }
     Ok(response)
 }
 
-/// Who is calling; nobody in particular on open paths.
+/// Authenticates the caller; `None` on open paths.
 fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Operator>, Problem> {
     if ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey {
         return Err(Problem::new(
@@ -100,7 +101,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Ope
             "A whole API key stands in the URL. It was not stored or logged here, but others may have: consider revoking it.",
         ));
     }
-    // The headers there are those of a client of another proxy: its host and its origin are not this listener's.
+    // The headers come from the client of another proxy: host and origin are not this listener's.
     if request.path() != forward_auth::PATH && !forward_auth::is_below(request.path()) {
         if request.path() != HEALTH {
             operations.hosts().check(request.headers())?;
@@ -108,7 +109,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Ope
         operations.hosts().check_origin(request.headers())?;
     }
     if forward_auth::is_below(request.path()) || request.path() == forward_auth::PATH {
-        // Its query is that of the request in question.
+        // The query belongs to the original request.
         return Ok(None);
     }
     let no_query = || query::parse::<()>(request.query_string(), false).map(|_| None);
@@ -141,7 +142,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Ope
     }))
 }
 
-/// Whether the method is one of RFC 9110, so that it can be shown.
+/// Returns whether the method is one of RFC 9110, hence safe to log.
 fn is_standard(method: &Method) -> bool {
     matches!(
         *method,
@@ -166,13 +167,13 @@ fn bearer_token(request: &ServiceRequest) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-/// What went wrong in the handler or before it: ours as it is, the framework's by its status.
+/// Returns the problem of a failed handler: ours unchanged, the framework's by its status.
 fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
     let error = response.response().error()?;
     let framework = || match response.status() {
         status if status.is_server_error() => {
             log::error!("admin API: {error}");
-            Problem::new(Kind::Internal, "The gateway failed. Its log says why.")
+            Problem::new(Kind::Internal, "The gateway failed. Its log has the cause.")
         }
         _ => Problem::new(Kind::BadRequest, "The request is malformed."),
     };

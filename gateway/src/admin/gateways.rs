@@ -9,7 +9,7 @@ use crate::admin::problem::{Kind, Problem};
 use crate::store::GatewayId;
 use crate::views::{GatewayView, GatewaysView};
 
-/// The operations.
+/// Returns the operations on gateways.
 pub(super) fn endpoints() -> [Endpoint; 2] {
     [
         Endpoint::get("/v1/gateways", list)
@@ -19,7 +19,7 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
                 "List the gateways that follow the store",
             )
             .described(
-                "By name, each with the newest change that it answers requests by. One is listed until it says goodbye, its successor \
+                "By name, each with its newest revision in force. A gateway is listed until it deregisters, its successor \
                  listens in its place, or it is forgotten.",
             )
             .answers(200, "The gateways.", "Gateways", GatewaysView::schema())
@@ -28,11 +28,11 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
             .named(
                 "forget_gateway",
                 "operations",
-                "Forget a gateway that is gone, so that nobody waits for it",
+                "Forget a gateway that is gone, so that no call waits for it",
             )
-            .described("Only of one that is known to run no more: as long as it runs, it may let in what was revoked.")
-            .answers(200, "The gateway as it was known last.", "Gateway", GatewayView::schema())
-            .refuses(&[(409, "It runs: it was heard of a moment ago.")]),
+            .described("Only for a gateway that certainly stopped: while it runs, it may accept a revoked key.")
+            .answers(200, "The last known state of the gateway.", "Gateway", GatewayView::schema())
+            .refuses(&[(409, "The gateway is running: its last heartbeat is recent.")]),
     ]
 }
 

@@ -1,5 +1,6 @@
-//! Who a browser may take the admin listener for. A page of somebody else can have its own name lead here (DNS rebinding),
-//! and then the browser counts the listener to that page: it is known by the name, which is none of ours.
+//! Host and origin checks against browsers. A foreign page can point its own name here (DNS
+//! rebinding), and the browser then treats the listener as the same origin; such a request carries
+//! a name that is not ours.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,17 +10,17 @@ use rustix::system::uname;
 use crate::admin::problem::{Kind, Problem};
 use crate::config::admin::PublicUrl;
 
-/// The names that the listener answers to, in lower case. Addresses cannot be made to lead elsewhere, and need none.
+/// Accepted host names, in lower case. IP addresses cannot be rebound and need no entry.
 pub(super) struct Hosts {
     names: Vec<String>,
-    /// What the listener speaks, as URLs begin.
+    /// Scheme of the listener's URLs.
     scheme: &'static str,
-    /// The origin of a proxy before it, as which its pages are known too.
+    /// Origin of a proxy before the listener.
     public_origin: Option<String>,
 }
 
 impl Default for Hosts {
-    /// `localhost`, and what the machine calls itself.
+    /// Returns `localhost` and the machine's host name.
     fn default() -> Self {
         Self {
             names: vec![
@@ -33,26 +34,26 @@ impl Default for Hosts {
 }
 
 impl Hosts {
-    /// These and `names`.
+    /// Adds `names`.
     pub(super) fn and<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
         self.names
             .extend(names.into_iter().map(str::to_ascii_lowercase));
         self
     }
 
-    /// The listener speaks TLS.
+    /// Sets the scheme to HTTPS.
     pub(super) fn over_tls(mut self) -> Self {
         self.scheme = "https://";
         self
     }
 
-    /// The listener is reached at `url` too.
+    /// Adds the host and origin of `url`.
     pub(super) fn reached_at(mut self, url: &PublicUrl) -> Self {
         self.public_origin = Some(url.origin().to_owned());
         self.and([url.host()])
     }
 
-    /// Refuses a request for another host. One without a host is from no browser.
+    /// Refuses a request for another host. No browser omits the host.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let mut lines = headers.get_all(header::HOST);
         if lines.all(|host| host.to_str().is_ok_and(|host| self.accepts(host))) {
@@ -64,7 +65,7 @@ impl Hosts {
         ))
     }
 
-    /// Refuses what a page of another origin has made a browser send (RFC 6454).
+    /// Refuses a cross-origin request of a browser (RFC 6454).
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let host = headers
             .get(header::HOST)
@@ -87,7 +88,7 @@ impl Hosts {
         }
         Err(Problem::new(
             Kind::CrossOrigin,
-            "A page of another origin asks. Only pages of this listener may.",
+            "Cross-origin request of a browser. Only pages of this listener may.",
         ))
     }
 
@@ -97,7 +98,7 @@ impl Hosts {
             return address.parse::<Ipv6Addr>().is_ok() && is_port(port);
         }
         let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-        // A name with the dot that ends it is the same name.
+        // A trailing dot does not change a name.
         let name = name.strip_suffix('.').unwrap_or(name);
         is_port(port)
             && (name.parse::<IpAddr>().is_ok()
@@ -108,7 +109,7 @@ impl Hosts {
     }
 }
 
-/// Whether `text` is nothing, or a port after its colon.
+/// Returns whether `text` is empty or a colon and a port.
 fn is_port(text: &str) -> bool {
     text.is_empty()
         || text

@@ -1,8 +1,8 @@
-//! `Idempotency-Key`: a creation that is sent again makes nothing new.
+//! `Idempotency-Key`: a repeated creation creates nothing new.
 //!
-//! The store remembers what was answered, in the transaction of the creation. What runs at the moment is known to this
-//! process alone: two gateways that get the same request at once take turns in the database, and the second one finds
-//! what the first has remembered.
+//! The store keeps the answer, written in the transaction of the creation. Running requests are
+//! tracked per process: on two gateways the database serializes them, and the second finds the
+//! stored answer.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,27 +13,27 @@ use actix_web::http::header::HeaderName;
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::store::CreationKey;
 
-/// The header that a client chooses a key in.
+/// Request header with the client's key.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer was given before.
+/// Response header of a repeated answer.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Longest key, in bytes.
+/// Maximum length of a key, in bytes.
 pub(super) const MAX_BYTES: usize = 255;
 
-/// The creations with a key that run in this process.
+/// Keys of the creations running in this process.
 #[derive(Clone, Default)]
 pub(super) struct Running(Arc<Mutex<HashSet<Name>>>);
 
-/// The token and the digest of the key.
+/// Token, and digest of the idempotency key.
 type Name = (Box<str>, [u8; 32]);
 
-/// One of them, until it is dropped.
-pub(super) struct Turn {
+/// Reservation of a key until dropped.
+pub(super) struct Reservation {
     name: Name,
     running: Running,
 }
 
-/// The key that the request brings, if any, for this body.
+/// Returns the request's idempotency key, if any, with the digest of this body.
 pub(super) fn key_of(
     request: &HttpRequest,
     token: &str,
@@ -76,8 +76,8 @@ pub(super) fn key_of(
 }
 
 impl Running {
-    /// Begins the creation with this key, unless it runs already.
-    pub(super) fn begin(&self, key: &CreationKey) -> Result<Turn, Problem> {
+    /// Reserves the key, unless its creation is running already.
+    pub(super) fn begin(&self, key: &CreationKey) -> Result<Reservation, Problem> {
         let name = key.name();
         if self
             .0
@@ -85,7 +85,7 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.clone())
         {
-            return Ok(Turn {
+            return Ok(Reservation {
                 name,
                 running: self.clone(),
             });
@@ -97,7 +97,7 @@ impl Running {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.running
             .0

@@ -1,5 +1,5 @@
-//! Reading JSON strictly: serde_json would let the last of two members of one name win, and two programs that read the
-//! same text could then see different values.
+//! Strict JSON parser: refuses duplicate members. serde_json keeps the last one, and two programs
+//! that read the same text could see different values.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -7,26 +7,26 @@ use std::ops::ControlFlow;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
-use crate::admin::field_error::{FieldError, MAX_ERRORS, MAX_PLACE_BYTES};
+use crate::admin::field_error::{FieldError, MAX_ERRORS, MAX_LOCATION_BYTES};
 use crate::keys::{Prefix, token};
 
-/// Where in a text of JSON something is. It becomes a text only where something is wrong: a name can be as long as the
-/// body, and everything within it has a pointer that is longer still.
+/// A JSON pointer, converted to text only for an error: a name can be as long as the body, and the
+/// pointers to its members longer still.
 #[derive(Clone, Copy)]
 pub(super) enum Pointer<'p> {
-    /// The whole.
+    /// The whole document.
     Root,
-    /// A member of what another points to.
+    /// A member of the parent.
     Member(&'p Self, &'p str),
-    /// An item of what another points to.
+    /// An item of the parent.
     Item(&'p Self, usize),
 }
 
-/// Reads one JSON value.
+/// Parses a JSON value.
 ///
 /// # Errors
-/// What is wrong, each with its JSON pointer: where the text stops being JSON, or every member that is there twice, up to
-/// more than an answer has room for.
+/// The errors with their JSON pointers: the syntax error, or every duplicate member, up to one more
+/// than fits an answer.
 pub(super) fn parse(text: &[u8], prefix: &Prefix) -> Result<Value, Vec<FieldError>> {
     let mut twice = Vec::new();
     let mut deserializer = Deserializer::from_slice(text);
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &[u8], prefix: &Prefix) -> Result<Value, Vec<FieldErro
     }
     .deserialize(&mut deserializer)
     .and_then(|value| deserializer.end().map(|()| value))
-    // Its message names a line and a column, and never repeats the text.
+    // The message has line and column and never quotes the text.
     .map_err(|error| vec![FieldError::at("", format!("this is not JSON: {error}"))])?;
     if twice.is_empty() {
         Ok(value)
@@ -46,14 +46,14 @@ pub(super) fn parse(text: &[u8], prefix: &Prefix) -> Result<Value, Vec<FieldErro
     }
 }
 
-/// The pointer to a member of what `pointer` points to (RFC 6901).
+/// Appends a member to a JSON pointer (RFC 6901).
 pub(super) fn member(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 impl Pointer<'_> {
-    /// The pointer as a text (RFC 6901). It ends before a name that holds a key of this gateway, and where it is longer
-    /// than is told.
+    /// Returns the pointer as text (RFC 6901), cut before a name that contains a key of this
+    /// gateway and at the maximum length.
     pub(super) fn text(self, prefix: &Prefix) -> String {
         let mut text = String::new();
         let _ = self.write(&mut text, prefix);
@@ -65,13 +65,12 @@ impl Pointer<'_> {
             Self::Root => {}
             Self::Member(parent, name) => {
                 parent.write(text, prefix)?;
-                if text.len() > MAX_PLACE_BYTES || token::contains_own_form(name.as_bytes(), prefix)
-                {
+                if text.len() > MAX_LOCATION_BYTES || token::contains_key(name.as_bytes(), prefix) {
                     return ControlFlow::Break(());
                 }
-                // More than is told, so that the cut shows.
+                // Longer than the limit, so that the cut is visible.
                 let told = name
-                    .get(..name.floor_char_boundary(MAX_PLACE_BYTES + 1))
+                    .get(..name.floor_char_boundary(MAX_LOCATION_BYTES + 1))
                     .unwrap_or_default();
                 *text = member(text, told);
             }
@@ -84,7 +83,7 @@ impl Pointer<'_> {
     }
 }
 
-/// Reads the value at a pointer.
+/// Deserializes the value at a pointer.
 struct At<'t> {
     pointer: Pointer<'t>,
     prefix: &'t Prefix,
@@ -162,10 +161,7 @@ impl<'de> Visitor<'de> for At<'_> {
                 twice: &mut *twice,
             })?;
             if read.contains_key(&name) && twice.len() <= MAX_ERRORS {
-                twice.push(FieldError::at(
-                    &at.text(prefix),
-                    "it is there more than once",
-                ));
+                twice.push(FieldError::at(&at.text(prefix), "duplicate"));
             }
             read.insert(name, value);
         }

@@ -16,24 +16,22 @@ use crate::keys::{
     BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    Answer, CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
-    StoredKey, WaitFor,
+    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
+    StoredAnswer, StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
 
 const TAG: &str = "keys";
 
-const UNCONFIRMED: &str = "The key is revoked, but not all gateways have confirmed it in time: see `gateways.missing` and `gateways.silent`. Without \
-     `wait_seconds`: this gateway could not follow in time and refuses it later.";
+const UNCONFIRMED: &str = "The key is revoked, but some gateways have not confirmed it in time: see `gateways.missing` and `gateways.silent`. Without `wait_seconds`: the revocation is not in force on this gateway yet.";
 
-/// How long replaced keys go on.
+/// Grace period of replaced keys.
 pub(super) type Grace = Seconds<0, MAX_GRACE_SECONDS>;
 
-/// The operations on keys.
+/// Returns the operations on keys.
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let shown_once = "The answer has the key itself in `key`. It is not stored, so keep it now: repeated with the same \
-                      Idempotency-Key, the request is answered without it, and with `key_shown` false.";
+    let shown_once = "The plain key is in `key`, only in this answer, because it is not stored: a repetition with the same Idempotency-Key has `key_shown` false.";
     let key = KeyView::schema;
     let page = || page::schema("Key", page::cursor_schema());
     vec![
@@ -42,23 +40,23 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .described("Oldest first.")
             .answers(200, "A page of keys.", "KeyPage", page()),
         Endpoint::create("/v1/consumers/{id}/keys", create_for_consumer)
-            .named("create_key_of_consumer", TAG, "Make a key for a consumer")
+            .named("create_key_of_consumer", TAG, "Create a key for a consumer")
             .described(shown_once)
-            .answers(201, "The key that was made.", "Key", key()),
+            .answers(201, "The created key.", "Key", key()),
         Endpoint::get("/v1/keys", list)
             .named("list_keys", TAG, "List keys")
-            .described("Oldest first, of all buckets unless one is named.")
+            .described("Oldest first; from all buckets unless `bucket` is given.")
             .answers(200, "A page of keys.", "KeyPage", page())
             .refuses(&[(404, "There is no such bucket.")]),
         Endpoint::create("/v1/keys", create)
-            .named("create_key", TAG, "Make a key")
-            .described(&format!("For the consumer of this id, or of this name, which is made when there is none. {shown_once}"))
-            .answers(201, "The key that was made.", "Key", key())
+            .named("create_key", TAG, "Create a key")
+            .described(&format!("For the consumer with this id or name; a missing name is created. {shown_once}"))
+            .answers(201, "The created key.", "Key", key())
             .refuses(&[
                 (404, "There is no such consumer or bucket."),
-                (412, "The consumer does not have these tags; one that would be made has none."),
+                (412, "The consumer lacks one of these tags; a new consumer has none."),
             ]),
-        Endpoint::get("/v1/keys/{id}", show).named("show_key", TAG, "Show a key, without the key itself").answers(
+        Endpoint::get("/v1/keys/{id}", show).named("show_key", TAG, "Show a key, without its plain text").answers(
             200,
             "The key.",
             "Key",
@@ -67,29 +65,28 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::write(Method::PATCH, "/v1/keys/{id}", update)
             .named("update_key", TAG, "Change a key")
             .described("A merge patch (RFC 7396).")
-            .answers(200, "The key as it is now.", "Key", key())
-            .refuses(&[(409, "The key is revoked, or is to be replaced and cannot go on for longer."), (422, "The consumer lacks a scope, or the end is over.")]),
+            .answers(200, "The key in its new state.", "Key", key())
+            .refuses(&[(409, "The key is revoked, or was rolled and its expiry cannot be extended."), (422, "The consumer lacks a scope, or the expiry is in the past.")]),
         Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
             .named("delete_key", TAG, "Revoke a key")
-            .described("The same as `revoke`. The key can still be shown: the audit needs it.")
-            .answers(200, "The key as it is now.", "RevokedKey", RevokedKeyView::schema())
+            .described("Equivalent to `revoke`. The key remains visible, because the audit needs it.")
+            .answers(200, "The key in its new state.", "RevokedKey", RevokedKeyView::schema())
             .answers(202, UNCONFIRMED, "RevokedKey", RevokedKeyView::schema())
             .made_of::<RevokedKeyView<'_>>(),
         Endpoint::write(Method::POST, "/v1/keys/{id}/revoke", revoke)
-            .named("revoke_key", TAG, "Refuse a key for ever, from its next request on")
+            .named("revoke_key", TAG, "Revoke a key for ever")
             .described(
-                "Doing it twice is fine. With `wait_seconds` it is answered once every gateway that may run refuses the key, or that time is \
-                 over.",
+                "Idempotent. With `wait_seconds`, waits until every gateway that may run refuses the key, or until that time is over.",
             )
-            .answers(200, "The key as it is now.", "RevokedKey", RevokedKeyView::schema())
+            .answers(200, "The key in its new state.", "RevokedKey", RevokedKeyView::schema())
             .answers(202, UNCONFIRMED, "RevokedKey", RevokedKeyView::schema()),
         Endpoint::write(Method::POST, "/v1/keys/{id}/disable", disable)
-            .named("disable_key", TAG, "Refuse a key until it is enabled again")
-            .answers(200, "The key as it is now.", "Key", key())
+            .named("disable_key", TAG, "Disable a key until it is enabled again")
+            .answers(200, "The key in its new state.", "Key", key())
             .refuses(&[(409, "The key is revoked.")]),
         Endpoint::write(Method::POST, "/v1/keys/{id}/enable", enable)
-            .named("enable_key", TAG, "Let a disabled key in again")
-            .answers(200, "The key as it is now.", "Key", key())
+            .named("enable_key", TAG, "Enable a disabled key")
+            .answers(200, "The key in its new state.", "Key", key())
             .refuses(&[(409, "The key is revoked.")]),
     ]
 }
@@ -100,7 +97,7 @@ struct List {
     page: Page,
 }
 
-/// What is asked of keys, by the time of the call.
+/// Time filters, resolved at the time of the call.
 struct Times {
     hint: Option<HintStart>,
     status: Option<KeyStatus>,
@@ -136,18 +133,18 @@ impl Query for List {
                 ..KeyFilter::default()
             },
             times: Times {
-                hint: parameters.optional("hint", "Only keys that begin with this, as far as their hint tells."),
-                status: parameters.optional("status", "Only keys of this status."),
+                hint: parameters.optional("hint", "Only keys that begin with this text, compared to the length of their hint."),
+                status: parameters.optional("status", "Only keys with this status."),
                 ending_within: parameters.optional(
                     "ending_within",
-                    "Only keys that are not revoked and end within this time, or until this moment.",
+                    "Only unrevoked keys that expire within this duration, or until this moment.",
                 ),
                 unused_for: parameters.optional(
                     "unused_for",
-                    "Only keys that were made and last used longer ago than this, or before this moment; or made so and never used.",
+                    "Only keys created before this moment or longer ago than this duration, and not used since.",
                 ),
-                created_since: parameters.optional("created_since", "Only keys that were made since then."),
-                created_until: parameters.optional("created_until", "Only keys that were made before then."),
+                created_since: parameters.optional("created_since", "Only keys created since this time."),
+                created_until: parameters.optional("created_until", "Only keys created before this time."),
             },
             page: parameters.page(),
         }
@@ -161,36 +158,33 @@ impl Query for Page {
 }
 
 struct Revocation {
-    /// How long to wait for the gateways.
+    /// Maximum wait for the gateways.
     wait: Option<Seconds<1, 60>>,
 }
 
 impl Query for Revocation {
     fn read(parameters: &mut Parameters) -> Self {
-        let wait = "How long to wait at most until every gateway that may run refuses the key.";
+        let wait = "Maximum wait until every gateway that may run refuses the key.";
         Self {
             wait: parameters.optional("wait_seconds", wait),
         }
     }
 }
 
-/// What any new key is made of.
+/// Attributes of a new key.
 impl Body for KeyAttributes {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
     const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let expires_at = fields.nullable(
-            "expires_at",
-            "From when on it is refused, in the future; never when missing.",
-        );
+        let expires_at = fields.nullable("expires_at", "Expiry, in the future; default: never.");
         Some(Self {
             description: fields.nullable("description", "A note.").flatten(),
             expires_at: expires_at.flatten(),
             scopes: fields
                 .nullable(
                     "scopes",
-                    "What it may do, within what its consumer may; all of that when missing.",
+                    "Scopes of the key, limited by those of the consumer; default: all of the consumer's.",
                 )
                 .flatten(),
         })
@@ -209,14 +203,12 @@ impl Body for NewKeyOfAnyone {
         fields.either("consumer_id", "consumer", &["bucket"]);
         let id = fields.optional::<ConsumerId>(
             "consumer_id",
-            "The id of the consumer; or name it with `consumer`.",
+            "Id of the consumer; alternative to `consumer`.",
         );
-        let consumer = "The name of the consumer, which is made when there is none, with the scopes of the key; or give `consumer_id`.";
+        let consumer = "Name of the consumer, created if missing with the scopes of the key; alternative to `consumer_id`.";
         let name = fields.optional::<ConsumerName>("consumer", consumer);
-        let bucket = fields.optional::<BucketName>(
-            "bucket",
-            "The bucket that `consumer` is in; `default` when missing.",
-        );
+        let bucket =
+            fields.optional::<BucketName>("bucket", "Bucket of `consumer`; default: `default`.");
         let attributes = KeyAttributes::read(fields);
         let owner = match (id, name) {
             (Some(id), _) => Owner::Id(id),
@@ -235,16 +227,16 @@ impl Body for KeyEdit {
 
     fn read(fields: &mut Fields) -> Option<Self> {
         Some(Self {
-            description: fields.nullable("description", "Its new note; null removes it."),
+            description: fields.nullable("description", "New note; null removes it."),
             expires_at: fields
-                .nullable("expires_at", "When it ends, in the future; null is never."),
+                .nullable("expires_at", "New expiry, in the future; null for never."),
             scopes: fields.nullable(
                 "scopes",
-                "All that it may do, within what its consumer may; null is all of that.",
+                "New list of scopes, limited by those of the consumer; null for all of the consumer's.",
             ),
             disabled: fields.optional(
                 "disabled",
-                "Whether it is refused until it is enabled again.",
+                "Whether the key is refused until enabled again.",
             ),
         })
     }
@@ -311,12 +303,12 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttrib
             key_shown: Some(plain.is_some()),
             ..KeyView::of(&created.key, now)
         };
-        Answer {
+        StoredAnswer {
             location: format!("/v1/keys/{}", created.key.id),
             body: text(&view),
         }
     };
-    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    // The stored answer omits the key: the store never contains one.
     let remembered = |made: &CreatedKey| answer(made, None);
     let made = store
         .create_key_once(new, creation.as_ref(), remembered, stamp)
@@ -380,7 +372,7 @@ async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
 }
 
-/// The key of this id.
+/// Loads a key, or 404.
 pub(super) async fn find(store: &Store, id: &KeyId) -> Result<StoredKey, Problem> {
     let found = store.key(id).await?;
     found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))
@@ -391,11 +383,11 @@ fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpRespons
     page.answer(found, |found| KeyView::of(found, now), cursor)
 }
 
-/// A key cannot end before it is made or changed. Whoever wants it to end now revokes it.
+/// Refuses an expiry in the past. To end a key at once, revoke it.
 fn require_future(end: Option<UnixMillis>, stamp: &Stamp) -> Result<(), Problem> {
     match end {
         Some(end) if end <= stamp.at => {
-            let errors = vec![FieldError::at("/expires_at", "it is not in the future")];
+            let errors = vec![FieldError::at("/expires_at", "not in the future")];
             Err(Problem::new(
                 Kind::ExpiryInThePast,
                 "A key must expire in the future; to end it now, revoke it.",

@@ -1,5 +1,5 @@
-//! `POST /v1/leaks`: keys that were found where they do not belong. Reported by whoever holds a token, or by GitHub's secret
-//! scanning, whose signature takes the place of one.
+//! `POST /v1/leaks`: reports of leaked keys, from a holder of a token or from GitHub's secret
+//! scanning, whose signature replaces the token.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -23,28 +23,28 @@ use crate::leaks::public_keys::{GithubKeys, Unverified};
 use crate::store::{Actor, Leak, LeakOutcome, Stamp, Store};
 use crate::views::LeakView;
 
-/// The path.
+/// Path of the endpoint.
 const PATH: &str = "/v1/leaks";
-/// Most bytes of a report of GitHub's.
+/// Maximum size of a report by GitHub, in bytes.
 const MAX_REPORT_BYTES: usize = 1024 * 1024;
-/// How long all of one may take to arrive.
+/// Deadline for receiving a report.
 const REPORT_DEADLINE: Duration = Duration::from_secs(10);
-/// Most characters that are kept of what GitHub says of a place.
-const MAX_PLACE_CHARS: usize = 1024;
+/// Maximum length of the texts kept from a report by GitHub, in characters.
+const MAX_LOCATION_CHARS: usize = 1024;
 
-/// The operation.
+/// Describes the operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::write(Method::POST, PATH, report)
-        .named("report_leak", "keys", "Report a key that was found where it does not belong")
+        .named("report_leak", "keys", "Report a leaked key")
         .described(
-            "What is done is what the key's bucket says: see `leak_policy`. The same path takes the reports of GitHub's secret scanning \
-             partner program, an array with a signature in place of the token.",
+            "Applies the policy of the key's bucket, see `leak_policy`. Also accepts reports of GitHub's secret scanning partner program: an array with a signature instead of the token.",
         )
-        .answers(200, "What became of it.", "LeakOutcome", LeakView::schema())
-        .also(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
+        .answers(200, "The result of the report.", "LeakOutcome", LeakView::schema())
+        .alternative(Route::new().guard(guard::fn_guard(|context| is_signed(context.head().headers()))).method(Method::POST).to(from_github))
 }
 
-/// Whether a request is a report of GitHub's, which needs no token: [`from_github`] is asked then, and nothing else.
+/// Returns whether a request is a report by GitHub, without a token: only [`from_github`] handles
+/// it.
 pub(super) fn is_report(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     method == Method::POST && path == PATH && is_signed(headers)
 }
@@ -68,14 +68,14 @@ impl Body for NewLeak {
         fields.either("sha256", "key", &[]);
         let digest = fields.optional(
             "sha256",
-            "SHA-256 of the key that was found, in hexadecimal digits; or give `key`.",
+            "SHA-256 of the leaked key, in hexadecimal digits; alternative to `key`.",
         );
         let key = fields.optional(
             "key",
-            "The key that was found. It is not stored or logged. Or give `sha256`.",
+            "The leaked key, neither stored nor logged; alternative to `sha256`.",
         );
-        let url = fields.optional("url", "Where it was found.");
-        let source = fields.optional("source", "What it was found in, for example `commit`.");
+        let url = fields.optional("url", "URL of the leak.");
+        let source = fields.optional("source", "Kind of the source, for example `commit`.");
         Some(Self {
             digest,
             key,
@@ -95,7 +95,7 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
     let found = match (&key, digest) {
         (Some(key), _) => FoundKey::Plain(key.expose()),
         (None, Some(digest)) => FoundKey::Digest(digest),
-        // Reading the body has refused this.
+        // Refused while reading the body.
         (None, None) => FoundKey::Plain(""),
     };
     let mut errors = Vec::new();
@@ -109,11 +109,11 @@ async fn report(call: Call<(), (), NewLeak>) -> Answered {
     if !errors.is_empty() {
         return Err(Problem::new(
             Kind::InvalidBody,
-            "The key must not be in what is said of it; see errors.",
+            "The report of a key must not contain the key elsewhere; see errors.",
         )
         .with(errors));
     }
-    // A text that cannot be a key is the key of nobody.
+    // A text that cannot be a key matches no key.
     let outcome = match digest.or_else(|| key.and_then(|key| key.digest(&call.prefix))) {
         Some(digest) => {
             report_to(
@@ -138,8 +138,8 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
         .app_data::<web::Data<Operations>>()
         .ok_or_else(failed)?;
     let keys = request.app_data::<Rc<GithubKeys>>().ok_or_else(failed)?;
-    // Anyone can send this. So nothing is kept of it before it is known that it can be checked, and little and not for long
-    // before it is.
+    // Anyone can send this. Nothing is buffered before a public key is known, and little, briefly,
+    // before the signature is verified.
     let (identifier, signature) = (one(&request, KEY_IDENTIFIER)?, one(&request, SIGNATURE)?);
     let proof = Proof::parse(identifier, signature).map_err(|error| refuse(error.into()))?;
     let turn = keys.begin(&proof).await.map_err(refuse)?;
@@ -182,7 +182,7 @@ async fn from_github(request: HttpRequest, payload: web::Payload) -> Answered {
         .await
 }
 
-/// Does what the bucket says, and has people know of it.
+/// Applies the bucket's policy, and logs the leak.
 async fn report_to(
     store: &Store,
     leak: &Leak,
@@ -208,21 +208,21 @@ fn refuse(error: Unverified) -> Problem {
             log::warn!("a report of leaked keys was refused: {error}");
             Problem::new(
                 Kind::SignatureInvalid,
-                "The report is not known to come from GitHub.",
+                "The signature of the report is not GitHub's.",
             )
         }
         Unverified::Busy => {
-            log::warn!("a report of leaked keys was put off: {error}");
+            log::warn!("a report of leaked keys was postponed: {error}");
             Problem::new(
                 Kind::TooManyReports,
                 "Other reports arrived while this one did. Try again shortly.",
             )
         }
         Unverified::Unavailable(_) => {
-            log::error!("a report of leaked keys cannot be checked: {error}");
+            log::error!("a report of leaked keys cannot be verified: {error}");
             Problem::new(
                 Kind::PublicKeysUnavailable,
-                "The keys to check the signature with cannot be had at the moment.",
+                "The public keys for the signature are unavailable at the moment.",
             )
         }
     }
@@ -248,9 +248,9 @@ impl Found {
             let shown: String = text
                 .chars()
                 .filter(|char| !char.is_control())
-                .take(MAX_PLACE_CHARS)
+                .take(MAX_LOCATION_CHARS)
                 .collect();
-            // What is dropped could have kept two pieces of a key apart, and the cut could go through one.
+            // A dropped part could have separated two pieces of a key, and the cut could split one.
             let has_none = |text| place(text, FoundKey::Plain(&self.token), prefix).is_ok();
             let is_kept = !shown.is_empty() && has_none(text) && has_none(&shown);
             is_kept.then_some(shown)

@@ -1,4 +1,4 @@
-//! What kinds of values calls are made of: how each is read, and its schema. The domain decides what is accepted.
+//! Types of members and parameters, with parser and schema. The domain types decide on validity.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -18,45 +18,45 @@ use crate::keys::{
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
 
-/// What is wrong so far.
+/// Errors found so far.
 #[derive(Debug, Default)]
 pub(super) struct Errors {
     pub(super) list: Vec<FieldError>,
-    /// Whether the metadata is too large, which has a status of its own.
+    /// Whether the metadata is too large, which has its own status.
     pub(super) metadata_too_large: bool,
 }
 
-/// A kind of value that a body or a query can have.
+/// Type of a member or a parameter.
 pub(super) trait Member: Sized {
-    /// What is accepted.
+    /// Returns the schema of valid values.
     fn schema() -> Schema;
 
-    /// The value at `pointer`; what is wrong with it goes into `errors`.
+    /// Parses the value at `pointer`; adds mistakes to `errors`.
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self>;
 
-    /// The same of a text in a query, where everything is one.
+    /// Parses a query parameter.
     fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
         Self::read(Value::String(text), "", errors)
     }
 }
 
-/// A time of `LEAST` to `MOST` whole seconds.
+/// A duration of `LEAST` to `MOST` whole seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seconds<const LEAST: u64, const MOST: u64>(pub(super) Duration);
 
-/// The beginning of keys: 1 to 64 visible ASCII characters.
+/// Prefix of a hint: 1 to 64 visible ASCII characters.
 pub(super) struct HintStart(pub(super) String);
 
-/// A key that is presented, whatever it is. Wiped when it is dropped.
+/// A presented key of any form; wiped on drop.
 pub(super) struct PresentedKey(Zeroizing<String>);
 
 impl PresentedKey {
-    /// The key itself; only for comparing.
+    /// Returns the key itself, for comparison only.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Its digest, unless no key could be like it.
+    /// Returns the digest; `None` if the text cannot be a key.
     pub(super) fn digest(&self, prefix: &Prefix) -> Option<KeyDigest> {
         check_shape(self.0.as_bytes(), prefix)
             .is_ok()
@@ -129,7 +129,7 @@ impl<const LEAST: u64, const MOST: u64> Member for Seconds<LEAST, MOST> {
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        // To JSON Schema, 1.0 is a whole number too. Those up to `MOST` are exact.
+        // JSON Schema counts 1.0 as an integer. Integers up to `MOST` are exact.
         let whole = value
             .as_f64()
             .filter(|number| number.fract() == 0.0 && (0.0..=MOST as f64).contains(number));
@@ -148,7 +148,7 @@ impl<const LEAST: u64, const MOST: u64> Member for Seconds<LEAST, MOST> {
 
 impl Member for PresentedKey {
     fn schema() -> Schema {
-        // Any text can be presented: what cannot be a key is no good one.
+        // Any text can be presented: one that cannot be a key is merely invalid.
         ObjectBuilder::new().schema_type(Type::String).into()
     }
 
@@ -248,7 +248,7 @@ impl Member for Metadata {
     }
 }
 
-/// Reads an array: each item before the first that is wrong ends it, and then all of them together.
+/// Parses an array: items up to the first invalid one, then the collection as a whole.
 fn items<T, All, E: Display>(
     value: Value,
     pointer: &str,
@@ -293,7 +293,7 @@ impl Member for AllowedIps {
     }
 }
 
-/// A range that is wrong is told as of a set of them.
+/// A range; its error message is that of a list of ranges.
 struct Range(AddressRange);
 
 impl FromStr for Range {

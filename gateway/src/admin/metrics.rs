@@ -1,4 +1,5 @@
-//! `/metrics`: what the gateway counts and how it is, in the text format of Prometheus. docs/METRICS.md names every family.
+//! `/metrics`: counters and state of the gateway in Prometheus text format. docs/METRICS.md lists
+//! every family.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,42 +24,38 @@ use crate::telemetry::metrics::text::{Kind, MEDIA_TYPE, Page};
 use crate::telemetry::process_log;
 use crate::usage::ledger::LedgerStatus;
 
-/// Where the page comes from.
+/// Sources of the metrics page.
 #[derive(Debug)]
 pub struct MetricsPage {
-    /// What the workers count.
+    /// Counters of the workers.
     pub metrics: Arc<Metrics>,
-    /// The keys.
+    /// Key table.
     pub keys: Arc<KeyTable>,
-    /// How current they are.
+    /// Currency of the key table.
     pub feed: Arc<FeedStatus>,
-    /// Where requests go. Those of one name are told as one.
+    /// Upstreams. Those with the same name share their samples.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// The requests in flight.
+    /// Requests in flight.
     pub in_flight: Arc<RequestsInFlight>,
-    /// How usage gets to the store.
+    /// State of the usage ledger.
     pub usage: Arc<LedgerStatus>,
-    /// How much there is in the store.
+    /// Sizes of the store.
     pub sizes: Arc<StoreSizes>,
-    /// The certificates of the listeners that have any.
+    /// Certificates of the TLS listeners.
     pub certificates: Vec<Arc<Certificates>>,
-    /// Lines that the access log lost, if there is one.
+    /// Lost lines of the access log, if there is one.
     pub access_log: Option<Arc<LostLines>>,
-    /// What the admin listener refused.
+    /// Refusals of the admin listener.
     pub refused: Arc<Refused>,
 }
 
-/// The operation that answers a scrape.
+/// Describes the operation for scrapes.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::open("/metrics", web::route().to(page))
-        .named(
-            "metrics",
-            "operations",
-            "What the gateway counts and how it is",
-        )
+        .named("metrics", "operations", "Counters and state of the gateway")
         .answers_with(
             200,
-            "Text in the format of Prometheus.",
+            "Prometheus text format.",
             "text/plain",
             ObjectBuilder::new().schema_type(Type::String).into(),
         )
@@ -72,7 +69,7 @@ async fn page(page: web::Data<MetricsPage>) -> HttpResponse {
 }
 
 impl MetricsPage {
-    /// The page as it is now.
+    /// Renders the current page.
     #[must_use]
     pub fn write(&self) -> String {
         let mut page = Page::default();
@@ -87,7 +84,7 @@ impl MetricsPage {
         page.single(
             "postern_requests_in_flight",
             Kind::Gauge,
-            "Requests that run, bodies included.",
+            "Requests in flight, bodies included.",
             self.in_flight.now(),
         );
         self.write_upstreams(&mut page);
@@ -100,7 +97,7 @@ impl MetricsPage {
         page.by(
             "postern_certificate_expiry_timestamp_seconds",
             Kind::Gauge,
-            "The last second in which a certificate of a listener is good, since 1970.",
+            "Expiry of a listener's certificate, in seconds since 1970.",
             "file",
             ends.into_iter()
                 .map(|(file, end)| (file.display().to_string(), end)),
@@ -115,7 +112,7 @@ impl MetricsPage {
         page.by(
             "postern_log_lines_lost_total",
             Kind::Counter,
-            "Lines of a log that were lost because it was not read fast enough.",
+            "Log lines lost because the log was not read fast enough.",
             "log",
             [
                 (LogName::Access, self.access_log.as_ref()),
@@ -126,13 +123,14 @@ impl MetricsPage {
         page.single(
             "postern_log_lines_suppressed_total",
             Kind::Counter,
-            "Lines of the process log that were left out because there were too many of their kind.",
+            "Lines of the process log suppressed by its rate limit.",
             process_log::suppressed(),
         );
     }
 
     fn write_upstreams(&self, page: &mut Page) {
-        // By name: an address that several routes name is one upstream to the operator, and a sample must not come twice.
+        // By name: to the operator an address of several routes is one upstream, and a sample must
+        // not occur twice.
         let mut by_name = BTreeMap::<&str, Vec<&Arc<Upstream>>>::new();
         for upstream in &self.upstreams {
             let same = by_name.entry(upstream.name()).or_default();
@@ -157,7 +155,7 @@ impl MetricsPage {
         let mut failed = page.family(
             "postern_upstream_attempts_failed_total",
             Kind::Counter,
-            "Attempts that failed, by how far they came; one that was retried with success is among them.",
+            "Failed attempts by stage, including those retried with success.",
         );
         for (name, same) in &by_name {
             for phase in Phase::ALL {
@@ -174,64 +172,65 @@ impl MetricsPage {
         page.single(
             "postern_keys",
             Kind::Gauge,
-            "Keys in memory, in whatever state.",
+            "Keys in memory, in any state.",
             self.keys.len(),
         );
         page.by(
             "postern_keys_ending",
             Kind::Gauge,
-            "Good keys that end within this time; no sample before they were counted.",
+            "Active keys that expire within this time; no sample before the first count.",
             "within",
             self.keys.ending(),
         );
         let age = self.feed.age(Instant::now());
-        page.known("postern_store_age_seconds",
+        page.known(
+            "postern_store_age_seconds",
             Kind::Gauge,
-            "How long ago the keys in memory were known to be as in the store; no sample before they were loaded.",
+            "Age of the key table; no sample before the first load.",
             age.map(|age| age.as_secs_f64()),
         );
         page.single(
             "postern_store_revision",
             Kind::Gauge,
-            "The last change that the keys in memory have.",
+            "Newest revision in the key table.",
             self.feed.revision(),
         );
         page.single(
             "postern_feed_loads_total",
             Kind::Counter,
-            "How often all keys were loaded, the first time included.",
+            "Full loads of the key table, including the first.",
             self.feed.loads(),
         );
         page.by(
             "postern_store_rows",
             Kind::Gauge,
-            "Rows of a table of the store, as they were last counted.",
+            "Rows of a table of the store at the last count.",
             "table",
             self.sizes.rows(),
         );
         page.by(
             "postern_store_bytes",
             Kind::Gauge,
-            "Bytes of the database and of the log of SQLite, as they were last measured.",
+            "Bytes of the database and of SQLite's log at the last measurement.",
             "part",
             self.sizes.bytes(),
         );
         page.single(
             "postern_usage_pending",
             Kind::Gauge,
-            "Pairs of key and hour whose usage is not written yet.",
+            "Pairs of key and hour with unwritten usage.",
             self.usage.pending(),
         );
         page.single(
             "postern_usage_write_failures_total",
             Kind::Counter,
-            "Writes of usage that the store did not take; they are made again.",
+            "Failed writes of usage; each is retried.",
             self.usage.failures(),
         );
         page.single(
             "postern_usage_lost_total",
             Kind::Counter,
-            "Requests whose usage was dropped because too much waited for the store.",
+            "Requests whose usage was dropped because too much was pending.",
             self.usage.lost(),
         );
     }

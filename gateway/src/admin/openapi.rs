@@ -1,4 +1,5 @@
-//! `/openapi.json`: the document that the endpoints make up (OpenAPI 3.1). It has no examples, so none can hold a secret.
+//! `/openapi.json`: the OpenAPI 3.1 document, derived from the endpoints. It has no examples, so
+//! none can hold a secret.
 
 use std::sync::LazyLock;
 
@@ -20,7 +21,7 @@ use crate::config::admin::PublicUrl;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| text(None));
 
-/// The operation that shows the document.
+/// Describes the operation for the document.
 pub(super) fn endpoint() -> Endpoint {
     let any_object = ObjectBuilder::new().schema_type(Type::Object).build();
     Endpoint::open("/openapi.json", show())
@@ -33,14 +34,14 @@ pub(super) fn endpoint() -> Endpoint {
         )
 }
 
-/// The document as it is shown, with where the listener is reached, if that is known.
+/// Returns the document as text, with the public URL if known.
 pub(super) fn text(reached_at: Option<&PublicUrl>) -> String {
     let mut document = document();
     document.servers = reached_at.map(|url| vec![Server::new(url.origin())]);
     document.to_json().unwrap_or_default()
 }
 
-/// The document.
+/// Builds the document.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut components = Components::new();
@@ -70,8 +71,7 @@ pub fn document() -> OpenApi {
             ),
         }
     }
-    let description = "Consumers and their API keys. Every change is written down in the audit, and reaches every gateway at once. \
-                       Whatever is refused is answered as application/problem+json (RFC 9457).";
+    let description = "Consumers and their API keys. Every change is recorded in the audit log and reaches every gateway at once. Refusals are application/problem+json (RFC 9457).";
     let info = InfoBuilder::new()
         .title("Postern admin API")
         .version(env!("CARGO_PKG_VERSION"))
@@ -86,16 +86,16 @@ pub fn document() -> OpenApi {
         .paths(paths)
         .components(Some(components))
         .tags(Some([
-            tag("consumers", "Whom keys belong to."),
-            tag("keys", "What clients authenticate with."),
+            tag("consumers", "Owners of keys."),
+            tag("keys", "Credentials of clients."),
             tag("buckets", "Namespaces of consumers."),
             tag(
                 "verification",
-                "Whether a key is good, for other proxies and services.",
+                "Verification of keys for other proxies and services.",
             ),
-            tag("usage", "What was done with keys."),
-            tag("audit", "Who did what, when and from where."),
-            tag("operations", "Whether the gateway runs and takes work."),
+            tag("usage", "Usage of keys."),
+            tag("audit", "Log of all changes: actor, time and source."),
+            tag("operations", "Liveness, readiness and metrics."),
             tag("document", "This document, for programs and for people."),
         ]))
         .build()

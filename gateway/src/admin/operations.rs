@@ -1,4 +1,5 @@
-//! `/healthz` and `/readyz`, and what the admin listener shares with the rest of the gateway.
+//! `/healthz`, `/readyz`, and the state that the admin listener shares with the rest of the
+//! gateway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +23,11 @@ use crate::keys::{KeyTable, Prefix};
 use crate::proxy::Upstream;
 use crate::store::{FeedStatus, Store, StoreHandle};
 
-/// How long an answer waits for that. The feed needs some milliseconds, and seconds where it loads everything anew.
+/// Maximum wait for a change to be in force. The feed takes some milliseconds, or seconds for a
+/// full load.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the admin listener tells of and works on, shared with the rest of the gateway.
+/// State of the admin listener, shared with the rest of the gateway.
 #[derive(Clone)]
 pub struct Operations {
     keys: Arc<KeyTable>,
@@ -42,8 +44,8 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Tells of `keys`, how `feed` keeps them current and that they may be no older than `max_staleness`, and of `upstreams`. The admin API is open to the holders of
-    /// `tokens`; new keys begin with `prefix`, and until there is a `store` it answers 503.
+    /// Collects the key table, its feed status and maximum age, the upstreams, the tokens of the
+    /// admin API, the prefix of new keys and the store, without which the API answers 503.
     #[must_use]
     pub fn new(
         keys: Arc<KeyTable>,
@@ -70,7 +72,7 @@ impl Operations {
         }
     }
 
-    /// That the listener answers to `hosts` too.
+    /// Adds accepted host names.
     #[must_use]
     pub fn answering_to<'h>(self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
         Self {
@@ -79,7 +81,7 @@ impl Operations {
         }
     }
 
-    /// That the listener speaks TLS, where it does, and is reached at `public_url`, where there is one.
+    /// Sets whether the listener speaks TLS, and its public URL.
     #[must_use]
     pub fn reached(self, over_tls: bool, public_url: Option<&PublicUrl>) -> Self {
         let mut hosts = Arc::try_unwrap(self.hosts).unwrap_or_default();
@@ -96,17 +98,17 @@ impl Operations {
         }
     }
 
-    /// The document of the API where it names a server.
+    /// Returns the document with the public URL, if configured.
     pub(super) fn document(&self) -> Option<&str> {
         self.document.as_deref()
     }
 
-    /// From now on the gateway is not ready: it takes no new work.
+    /// Marks the gateway as not ready for new work.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// The keys, unless they were never loaded or are too old.
+    /// Returns the key table, unless it was never loaded or is too old.
     pub(super) fn current_keys(&self) -> Option<&KeyTable> {
         let stale = self
             .max_staleness
@@ -114,7 +116,7 @@ impl Operations {
         (self.keys.is_loaded() && !stale).then_some(&*self.keys)
     }
 
-    /// The keys, however old.
+    /// Returns the key table, however old.
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
     }
@@ -131,11 +133,11 @@ impl Operations {
         &self.prefix
     }
 
-    /// Has `act` work on the store, and answers once this gateway goes by what `act` wrote there, or found to be so
-    /// already. The only way to the store, so that no operation can forget it.
+    /// Runs `act` on the store and waits until its revision is in force on this gateway. The only
+    /// access to the store, so that no operation can skip the wait.
     ///
-    /// Where the table cannot follow in time, the answer says so: [`IN_FORCE`] is `false`, and a 200 becomes 202. What was
-    /// made stays 201, for its key is shown this one time.
+    /// If the table is not up to date in time, the answer has [`IN_FORCE`] `false`, and a 200
+    /// becomes 202. A creation stays 201, because its key is shown only once.
     pub(super) async fn with_store(&self, act: impl AsyncFnOnce(Store) -> Answered) -> Answered {
         let store = self
             .store
@@ -163,35 +165,38 @@ impl Operations {
     }
 }
 
-/// The operations that tell how the gateway is.
+/// Returns the operations for health and readiness.
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let health = || web::route().to(async || HttpResponse::Ok().json(json!({ "status": "ok" })));
     vec![
         Endpoint::open("/healthz", health())
-            .named("health", "operations", "Whether the process runs")
-            .answers(200, "It runs.", "Health", Schema::from(status(&["ok"]))),
-        Endpoint::open("/readyz", web::route().to(ready))
-            .named("readiness", "operations", "Whether the gateway takes work")
-            .described(
-                "How many keys it knows, how long ago they were last known to be current, and what the store fails of.",
-            )
+            .named("health", "operations", "Check liveness")
             .answers(
                 200,
-                "It takes work.",
+                "The process is running.",
+                "Health",
+                Schema::from(status(&["ok"])),
+            ),
+        Endpoint::open("/readyz", web::route().to(ready))
+            .named("readiness", "operations", "Check readiness")
+            .described("Number of keys, age of the key table, and current failure of the store.")
+            .answers(
+                200,
+                "The gateway is ready.",
                 "Readiness",
                 Schema::from(status(&["ready", "loading", "stale", "stopping"])),
             )
             .answers(
                 503,
-                "It takes none yet, or no more.",
+                "Not ready yet, or stopping.",
                 "Readiness",
                 Schema::from(status(&["ready", "loading", "stale", "stopping"])),
             ),
     ]
 }
 
-/// Whether the gateway takes work, how many keys it knows, and how long ago they were last known to be current: while the
-/// store is away, requests go on with the keys known so far.
+/// Reports readiness, the number of keys and the age of the table: while the store is away,
+/// requests continue with the known keys.
 async fn ready(operations: web::Data<Operations>) -> HttpResponse {
     let stopping = operations.stopping.load(Ordering::Acquire);
     let stale = operations
@@ -203,7 +208,7 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         (false, true, true) => ("stale", StatusCode::SERVICE_UNAVAILABLE),
         (false, true, false) => ("ready", StatusCode::OK),
     };
-    // Told, not judged: an origin that is away makes no gateway unfit for the routes of the others.
+    // Informational: a failing origin must not make the gateway unready for other routes.
     let upstreams: Vec<serde_json::Value> = operations
         .upstreams
         .iter()

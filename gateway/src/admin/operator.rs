@@ -1,23 +1,23 @@
-//! The operator who calls the admin API.
+//! The operator behind a call of the admin API.
 
 use std::net::IpAddr;
 
 use crate::auth::admin_token::Role;
 use crate::store::{Actor, Stamp};
 
-/// An operator whose token was accepted.
+/// An operator, authenticated by token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// The name of the token.
+    /// Name of the token.
     pub token: String,
-    /// What the token allows.
+    /// Role of the token.
     pub role: Role,
-    /// The address that the call came from.
+    /// Source address of the call.
     pub address: Option<IpAddr>,
 }
 
 impl Operator {
-    /// Returns the audit's stamp for a change that is made now.
+    /// Returns the audit's stamp for a change made now.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp {

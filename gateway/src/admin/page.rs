@@ -1,7 +1,7 @@
-//! Pages of lists, and the cursors that lead from one to the next.
+//! Pages of lists, and their cursors.
 //!
-//! A cursor is the place after the last of a page, not a number of things to skip: what is made or deleted meanwhile
-//! neither repeats nor hides anything else.
+//! A cursor is the position after the last item of a page, not an offset: concurrent creation and
+//! deletion neither repeats nor hides other items.
 
 use actix_web::HttpResponse;
 use serde::Serialize;
@@ -12,24 +12,24 @@ use crate::keys::consumer::MAX_NAME_BYTES;
 use crate::store::After;
 use crate::views::schemas;
 
-/// How many there are on a page when nothing is said.
+/// Default page size.
 pub(super) const DEFAULT_LIMIT: u32 = 100;
-/// Most on a page.
+/// Maximum page size.
 const MAX_LIMIT: u32 = 1000;
 
-/// Hexadecimal digits of the moment in a cursor, before the random characters of the id.
+/// Hexadecimal digits of the time in a cursor, before the random characters of the id.
 const MOMENT_DIGITS: usize = 16;
-/// Characters of a cursor.
+/// Length of a cursor.
 const CURSOR_CHARS: usize = MOMENT_DIGITS + 20;
 
-/// Which page of a list.
+/// Requested page of a list.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) limit: u32,
     pub(super) cursor: Option<String>,
 }
 
-/// A page as it is answered.
+/// Response body of a page.
 #[derive(Serialize)]
 struct PageView<V> {
     data: Vec<V>,
@@ -37,12 +37,12 @@ struct PageView<V> {
 }
 
 impl Page {
-    /// What to ask the store for: one more than is shown tells whether there is more.
+    /// Number of rows to request: one more than the page, to detect a next page.
     pub(super) fn wanted(&self) -> u32 {
         self.limit + 1
     }
 
-    /// The place that the cursor stands for, in a list of things whose ids begin with `prefix`.
+    /// Decodes the cursor, in a list of items whose ids begin with `prefix`.
     pub(super) fn after(&self, prefix: &str) -> Option<After> {
         let (moment, id) = self.cursor.as_ref()?.split_at_checked(MOMENT_DIGITS)?;
         let moment = u64::from_str_radix(moment, 16).ok()?;
@@ -52,19 +52,19 @@ impl Page {
         })
     }
 
-    /// The name that the cursor stands for, in a list by name.
+    /// Decodes the cursor of a list by name.
     pub(super) fn after_name(&self) -> String {
         let digits = self.cursor.as_deref().unwrap_or_default().as_bytes();
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         digits.chunks(2).filter_map(byte).map(char::from).collect()
     }
 
-    /// The number that the cursor stands for, in a list by number.
+    /// Decodes the cursor of a list by number.
     pub(super) fn number(&self) -> Option<i64> {
         i64::from_str_radix(self.cursor.as_ref()?, 16).ok()
     }
 
-    /// The answer with what the store found; `cursor` is where a page goes on that ended with something.
+    /// Answers with the rows from the store; `cursor` returns the cursor after an item.
     pub(super) fn answer<'t, T, V: Serialize>(
         &self,
         found: &'t [T],
@@ -82,18 +82,18 @@ impl Page {
     }
 }
 
-/// The cursor after what was made at this moment with this id.
+/// Encodes the cursor after an item with this time of creation and id.
 pub(super) fn cursor(moment: UnixMillis, id: &str) -> String {
     let random = id.split_once('_').map_or(id, |(_, random)| random);
     format!("{:016x}{random}", moment.0.cast_unsigned())
 }
 
-/// The cursor after this name, in a list by name.
+/// Encodes the cursor after this name.
 pub(super) fn name_cursor(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The cursor after this number, which is not negative.
+/// Encodes the cursor after this non-negative number.
 pub(super) fn number_cursor(number: i64) -> String {
     format!("{number:016x}")
 }
@@ -106,7 +106,7 @@ pub(super) fn parse_limit(text: &str) -> Result<u32, String> {
     limit.ok_or_else(|| format!("a limit is a whole number from 1 to {MAX_LIMIT}"))
 }
 
-/// Any text of this form stands for a place, so none has to be refused later.
+/// Validates a cursor. Any text of this form is a valid position, so none fails later.
 pub(super) fn is_cursor(text: &str) -> bool {
     text.len() == CURSOR_CHARS
         && text
@@ -118,13 +118,13 @@ pub(super) fn is_cursor(text: &str) -> bool {
             })
 }
 
-/// The same for a list by name: whatever its characters, they are a place among names.
+/// Validates the cursor of a list by name: any characters are a position among names.
 pub(super) fn is_name_cursor(text: &str) -> bool {
     let is_pair = |pair: &[u8]| matches!(pair, [b'2'..=b'7', low] if low.is_ascii_digit() || (b'a'..=b'f').contains(low));
     (1..=MAX_NAME_BYTES * 2).contains(&text.len()) && text.as_bytes().chunks(2).all(is_pair)
 }
 
-/// The same for a list by number.
+/// Validates the cursor of a list by number.
 pub(super) fn is_number_cursor(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == MOMENT_DIGITS
@@ -154,11 +154,11 @@ pub(super) fn name_cursor_schema() -> Schema {
     schemas::text("^([2-7][0-9a-f])+$", 2, MAX_NAME_BYTES * 2).into()
 }
 
-/// The schema of a page of the things that the document calls `name`, with cursors of this schema.
+/// Returns the schema of a page with items of the schema `name` and this cursor schema.
 pub(super) fn schema(name: &str, cursor: Schema) -> Schema {
     let mut next = schemas::or_null(cursor);
     if let Schema::Object(next) = &mut next {
-        next.description = Some("Where the next page begins; null on the last.".to_owned());
+        next.description = Some("Cursor of the next page; null on the last page.".to_owned());
     }
     ObjectBuilder::new()
         .schema_type(Type::Object)

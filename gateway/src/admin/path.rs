@@ -1,4 +1,4 @@
-//! What the path of a call names. A text that cannot be an id names nothing, so it is not found.
+//! Path parameters. A text that cannot be an id names nothing, hence 404.
 
 use std::str::FromStr;
 
@@ -12,20 +12,21 @@ use crate::keys::{BucketName, ConsumerId, KeyId, Tags};
 use crate::store::{GatewayId, Store};
 use crate::views::schemas;
 
-/// What the one part of a path that varies stands for.
+/// The parameter of a path.
 pub(super) trait PathId: Sized {
-    /// Whether it names a consumer or what is a consumer's. Every call of such a path takes tags as a guard.
+    /// Whether the path belongs to a consumer. Every call of such a path accepts a tag
+    /// precondition.
     const IS_GUARDED: bool = false;
 
-    /// The tags of the consumer that it names, or whose it is.
+    /// Loads the tags of the consumer that the path belongs to.
     async fn owner_tags(&self, _: &Store) -> Result<Tags, Problem> {
         Ok(Tags::default())
     }
 
-    /// The name of the part, what it means, and what is accepted; nothing where no part varies.
+    /// Returns name, meaning and schema of the parameter; `None` for a constant path.
     fn describe() -> Option<(&'static str, &'static str, Schema)>;
 
-    /// Reads it.
+    /// Parses the parameter.
     fn read(request: &HttpRequest) -> Result<Self, Problem>;
 }
 
@@ -39,13 +40,13 @@ impl PathId for () {
     }
 }
 
-/// Reads the part `name` of the path; what cannot be an id is `unknown`.
+/// Parses the parameter `name`; an invalid id is `unknown`.
 fn read<T: FromStr>(
     request: &HttpRequest,
     name: &str,
     unknown: &'static str,
 ) -> Result<T, Problem> {
-    // The router leaves escaped what would change the path's parts.
+    // The router leaves escapes in place that would change the path's segments.
     let text = request.match_info().get(name);
     let text = text.and_then(|text| percent_decode_str(text).decode_utf8().ok());
     let read = text.and_then(|text| text.parse().ok());

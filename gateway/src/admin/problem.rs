@@ -1,4 +1,4 @@
-//! Turns what is wrong with a call of the admin API into an answer (RFC 9457), by the table in `kind`.
+//! Error responses of the admin API (RFC 9457), by the table in `kind`.
 
 mod kind;
 
@@ -19,7 +19,7 @@ use crate::store::{Fault, StoreError};
 pub(super) use crate::admin::field_error::FieldError;
 pub(super) use crate::admin::problem::kind::Kind;
 
-/// A refusal of the admin API, before it is known to which request.
+/// A refusal of the admin API, independent of the request.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     kind: Kind,
@@ -28,35 +28,35 @@ pub(super) struct Problem {
     allow: Option<HeaderValue>,
 }
 
-/// A refusal (RFC 9457).
+/// Error response (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct ProblemBody<'p> {
-    /// Names the kind of problem: `urn:postern:problem:` and the code.
+    /// URN of the problem type: `urn:postern:problem:` and the code.
     r#type: String,
-    /// What the kind is called.
+    /// Title of the problem type.
     title: &'p str,
-    /// The status of the answer.
+    /// HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong this time, for people.
+    /// Explanation of this occurrence, for people.
     detail: &'p str,
-    /// The path of the request. Missing where it could hold an API key.
+    /// Path of the request. Missing if it might contain an API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     instance: Option<&'p str>,
-    /// Names the kind of problem, for programs.
+    /// Code of the problem type, for programs.
     code: &'p str,
-    /// The id of the request, as in the header `x-request-id`.
+    /// Id of the request, equal to the header `x-request-id`.
     request_id: &'p str,
-    /// Each thing that is wrong, where that can be said.
+    /// Single errors, if known.
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: &'p [FieldError],
 }
 
 impl Problem {
-    /// A problem of this kind; `detail` is for people, and public.
+    /// Builds a problem; `detail` is for people, and public.
     #[must_use]
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Problem {
         }
     }
 
-    /// With each thing that is wrong, up to what an answer has room for.
+    /// Adds single errors, up to the limit of an answer.
     #[must_use]
     pub(super) fn with(self, errors: Vec<FieldError>) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Problem {
         }
     }
 
-    /// The path has other methods: these.
+    /// Path with other methods, listed in `allow`.
     #[must_use]
     pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
         let problem = Self::new(
@@ -89,13 +89,13 @@ impl Problem {
         }
     }
 
-    /// Nothing is at this path.
+    /// Unknown path.
     #[must_use]
     pub(super) fn no_such_path() -> Self {
         Self::new(Kind::NotFound, "There is nothing at this path.")
     }
 
-    /// The store is not there now, and may be in a moment.
+    /// The store is unavailable for the moment.
     #[must_use]
     pub(super) fn store_unavailable() -> Self {
         Self::new(
@@ -104,13 +104,14 @@ impl Problem {
         )
     }
 
-    /// What kind of problem it is.
+    /// Returns the problem type.
     #[must_use]
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The answer to the request with this id. `instance` is its path, unless that must not be told.
+    /// Builds the response to the request with this id. `instance` is its path, or `None` to hide
+    /// it.
     #[must_use]
     pub(super) fn respond(&self, instance: Option<&str>, request_id: &RequestId) -> HttpResponse {
         let Row {
@@ -140,7 +141,7 @@ impl Problem {
                 Effect::RetryAfter => (header::RETRY_AFTER, "1"),
             });
         }
-        // Texts and numbers always become JSON.
+        // Infallible: texts and numbers.
         response.body(serde_json::to_string(&body).unwrap_or_default())
     }
 }
@@ -156,7 +157,7 @@ impl ResponseError for Problem {
         self.kind.row().status
     }
 
-    /// Without a body: `gate` knows the request, and writes it.
+    /// Without a body: `gate` knows the request and adds it.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
@@ -178,7 +179,7 @@ impl From<StoreError> for Problem {
                         Kind::TooManyReads,
                         "Enough lists and reports are being read from the database. Try again shortly.",
                     ),
-                    // The cause is in the log; what kind of failure it is, operators may know.
+                    // The cause is logged; operators may see the class of the failure.
                     fault => Self::new(
                         Kind::StoreUnavailable,
                         store_unavailable_text(fault.unwrap_or(Fault::Other)),
@@ -188,16 +189,16 @@ impl From<StoreError> for Problem {
             StoreError::OutcomeUnknown { ref subject, .. } => {
                 log::error!("admin API: {error}");
                 let look = match subject {
-                    Some(place) if place.starts_with('/') => format!("`GET {place}` tells"),
+                    Some(place) if place.starts_with('/') => format!("check `GET {place}`"),
                     Some(id) => format!("look for {id}"),
-                    None => "the audit tells".to_owned(),
+                    None => "check the audit".to_owned(),
                 };
                 Self::new(
                     Kind::OutcomeUnknown,
                     format!(
-                        "The database did not say whether the change was made; it may have been. Before you do it \
-                         again, see whether it was: {look}. A key that was made and that nobody was shown is to be \
-                         revoked. With an Idempotency-Key, the same request can be sent again: it is done once."
+                        "The outcome of the change is unknown; it may have been made. Before a retry, \
+                         {look}. Revoke a created key that was never shown. With an Idempotency-Key, the same request can be \
+                         repeated safely."
                     ),
                 )
             }
@@ -241,14 +242,14 @@ impl From<StoreError> for Problem {
                 log::error!("admin API: {error}");
                 Self::new(
                     Kind::Internal,
-                    "The gateway failed. Its log says why, under this request's time.",
+                    "The gateway failed. Its log has the cause, at the time of this request.",
                 )
             }
         }
     }
 }
 
-/// What is said of a store that does not do what was asked. Nothing was changed.
+/// Returns the public text for a failure of the store. Nothing was changed.
 fn store_unavailable_text(fault: Fault) -> String {
     let row = fault.row();
     let next = if row.passes {
@@ -262,7 +263,7 @@ fn store_unavailable_text(fault: Fault) -> String {
     )
 }
 
-/// A remark as a sentence.
+/// Formats a remark as a sentence.
 fn sentence(remark: String) -> String {
     let mut letters = remark.chars();
     letters.next().map_or_else(String::new, |first| {
@@ -284,7 +285,7 @@ mod tests {
             let has = |name| response.headers().contains_key(name);
             let challenges = matches!(kind, Kind::Unauthorized | Kind::InsufficientRole);
             assert_eq!(has(header::WWW_AUTHENTICATE), challenges, "{kind:?}");
-            // Who sends the same again without looking may do it twice, and no token appears by waiting.
+            // Excluded: a blind retry may repeat the change, and no token appears by waiting.
             let asks_again = kind == Kind::IdempotencyKeyInUse
                 || kind.status() == 503
                     && !matches!(kind, Kind::AdminDisabled | Kind::OutcomeUnknown);

@@ -1,5 +1,5 @@
-//! Queries of calls: each parameter taken once by its name, everything else refused. What reads a query also describes
-//! it: see [`parameters`].
+//! Query strings: each parameter is read once by its name, any other is refused. Reading a query
+//! also describes it: see [`parameters`].
 
 use std::borrow::Cow;
 
@@ -16,18 +16,19 @@ use crate::keys::{BucketName, Tag, Tags};
 use crate::store::{Store, StoreError};
 use crate::views::schemas;
 
-/// What the names of tag parameters begin with.
+/// Prefix of tag parameters.
 const TAG: &str = "tag.";
 
-/// What tags are where they are no filter.
-const GUARD: &str = "Tags that the consumer must have, as `tag.NAME=VALUE`; when it has not: 412.";
+/// Description of tags used as a precondition.
+const GUARD: &str = "Tag precondition (`tag.NAME=VALUE`); 412 if the consumer lacks one.";
 
-/// What a call's query is read into.
+/// A type that a query is parsed into.
 pub(super) trait Query: Sized {
-    /// Takes every parameter there may be.
+    /// Reads every parameter.
     fn read(parameters: &mut Parameters) -> Self;
 
-    /// The tags that the consumer must have whom the body or a parameter names; those of a path are taken for every call.
+    /// Returns the tag precondition for the consumer named by the body or a parameter. The
+    /// precondition of a path is handled for every call.
     fn guard(&self) -> Tags {
         Tags::default()
     }
@@ -37,7 +38,7 @@ impl Query for () {
     fn read(_: &mut Parameters) -> Self {}
 }
 
-/// The tags that the caller expects of what it calls for, `?tag.NAME=VALUE`: what belongs to someone else is not touched.
+/// Tag precondition (`?tag.NAME=VALUE`); 412 if the consumer lacks one.
 #[derive(Debug, Default)]
 pub(super) struct Guard(pub(super) Tags);
 
@@ -52,15 +53,14 @@ impl Query for Guard {
 }
 
 impl Guard {
-    /// Whether no tag is asked for.
+    /// Returns whether there is no precondition.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().next().is_none()
     }
 
-    /// Refuses a consumer without these tags.
+    /// Refuses a consumer that lacks one of the tags.
     pub(super) fn check(&self, tags: &Tags) -> Result<(), Problem> {
-        let mismatch =
-            "The consumer does not have the tags that the request asks for. Nothing was changed.";
+        let mismatch = "The consumer lacks a tag of the precondition. Nothing was changed.";
         if tags.include(&self.0) {
             Ok(())
         } else {
@@ -69,7 +69,7 @@ impl Guard {
     }
 }
 
-/// The parameters of a query, taken one by one.
+/// Parameters of a query, consumed one by one.
 #[derive(Default)]
 pub(super) struct Parameters {
     given: Vec<(String, String)>,
@@ -78,7 +78,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// A parameter that may be missing.
+    /// Reads an optional parameter.
     pub(super) fn optional<T: Member>(&mut self, name: &str, meaning: &str) -> Option<T> {
         self.describe(name, meaning, T::schema());
         let text = self.take(name)?;
@@ -93,31 +93,28 @@ impl Parameters {
         value
     }
 
-    /// Which page of a list, oldest first.
+    /// Reads the page parameters of a list by age.
     pub(super) fn page(&mut self) -> Page {
         self.page_with(page::cursor_schema(), page::is_cursor)
     }
 
-    /// Which page of a list by name.
+    /// Reads the page parameters of a list by name.
     pub(super) fn page_by_name(&mut self) -> Page {
         self.page_with(page::name_cursor_schema(), page::is_name_cursor)
     }
 
-    /// Which page of a list by number, the newest first.
+    /// Reads the page parameters of a list by descending number.
     pub(super) fn page_by_number(&mut self) -> Page {
         self.page_with(page::number_cursor_schema(), page::is_number_cursor)
     }
 
     fn page_with(&mut self, schema: Schema, is_cursor: fn(&str) -> bool) -> Page {
         let limit = self
-            .limit(
-                "limit",
-                "How many there may be on this page; 100 when missing.",
-            )
+            .limit("limit", "Page size; default: 100.")
             .unwrap_or(page::DEFAULT_LIMIT);
         self.describe(
             "cursor",
-            "Where to go on: `next_cursor` of the page before.",
+            "Cursor: `next_cursor` of the previous page.",
             schema,
         );
         let cursor = self.take("cursor");
@@ -130,7 +127,7 @@ impl Parameters {
         Page { limit, cursor }
     }
 
-    /// How many there may be of something, up to the limit of a page.
+    /// Reads a number up to the maximum page size.
     pub(super) fn limit(&mut self, name: &str, meaning: &str) -> Option<u32> {
         self.describe(name, meaning, page::limit_schema());
         match page::parse_limit(&self.take(name)?) {
@@ -142,7 +139,7 @@ impl Parameters {
         }
     }
 
-    /// Every parameter `tag.NAME`.
+    /// Reads every parameter `tag.NAME`.
     pub(super) fn tags(&mut self, meaning: &str) -> Tags {
         let schema = ObjectBuilder::new()
             .schema_type(Type::Object)
@@ -169,7 +166,7 @@ impl Parameters {
             .partition(|(name, _)| name.starts_with(TAG));
         self.given = others;
         let tags: Vec<(String, String)> = tags;
-        // First of all: each is compared with those before it.
+        // Checked first: each tag is compared with all previous ones.
         if tags.len() > MAX_TAGS {
             self.errors
                 .push(FieldError::of("tag", InvalidTag::TooMany.to_string()));
@@ -178,8 +175,7 @@ impl Parameters {
         let mut read = Vec::new();
         for (index, (name, value)) in tags.iter().enumerate() {
             if tags[..index].iter().any(|(earlier, _)| earlier == name) {
-                self.errors
-                    .push(FieldError::of(name, "it is there more than once"));
+                self.errors.push(FieldError::of(name, "duplicate"));
             }
             match Tag::new(&name[TAG.len()..], value) {
                 Ok(tag) => read.push(tag),
@@ -198,8 +194,7 @@ impl Parameters {
         let before = self.given.len();
         self.given.retain(|(given, _)| given != name);
         if self.given.len() < before {
-            self.errors
-                .push(FieldError::of(name, "it is there more than once"));
+            self.errors.push(FieldError::of(name, "duplicate"));
         }
         Some(value)
     }
@@ -210,7 +205,8 @@ impl Parameters {
     }
 }
 
-/// Reads a query whole. The tags of a call whose path is guarded are taken here, so that no operation can forget them.
+/// Reads a whole query. The tag precondition of a guarded path is read here, so that no operation
+/// can forget it.
 fn read<Q: Query>(parameters: &mut Parameters, is_guarded: bool) -> (Q, Guard) {
     let guard = if is_guarded {
         Guard::read(parameters)
@@ -220,14 +216,14 @@ fn read<Q: Query>(parameters: &mut Parameters, is_guarded: bool) -> (Q, Guard) {
     (Q::read(parameters), guard)
 }
 
-/// The description of a query: the parameters that reading one asks for.
+/// Returns the description of a query, recorded by reading an empty one.
 pub(super) fn parameters<Q: Query>(is_guarded: bool) -> Vec<Parameter> {
     let mut parameters = Parameters::default();
     let _ = read::<Q>(&mut parameters, is_guarded);
     parameters.described
 }
 
-/// Refuses a name that no bucket has, in the parameter `bucket`.
+/// Refuses an unknown bucket name in the parameter `bucket`.
 pub(super) async fn require_bucket(
     store: &Store,
     bucket: Option<&BucketName>,
@@ -247,8 +243,8 @@ pub(super) async fn require_bucket(
         })
 }
 
-/// Takes the text of a query for a `Q`, and for tags where `is_guarded`. What is neither is refused: every operation comes
-/// through here.
+/// Parses a query as a `Q`, plus a tag precondition if `is_guarded`. Refuses anything else; every
+/// operation uses it.
 pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard), Problem> {
     let refuse = |errors: Vec<FieldError>| {
         let errors = field_error::limited(errors);
@@ -267,7 +263,7 @@ pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard)
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decode(name), decode(value)) {
             (Some(name), Some(value)) => parameters.given.push((name, value)),
-            _ => return refuse(vec![FieldError::of("query", "it is not UTF-8")]),
+            _ => return refuse(vec![FieldError::of("query", "not UTF-8")]),
         }
     }
     let read = read(&mut parameters, is_guarded);
@@ -288,7 +284,7 @@ pub(super) fn parse<Q: Query>(text: &str, is_guarded: bool) -> Result<(Q, Guard)
     }
 }
 
-/// A piece of a query as text: `+` is a space, `%` and two digits a byte.
+/// Decodes a part of a query: `+` is a space, `%` and two digits a byte.
 fn decode(text: &str) -> Option<String> {
     let text = text.replace('+', " ");
     percent_decode_str(&text)

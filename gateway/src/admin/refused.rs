@@ -1,4 +1,4 @@
-//! What the admin listener refuses: counted by code, and told in the log, one line a second at most.
+//! Refusals of the admin listener: counted by code and logged, at most one line a second.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::http::request_id::RequestIds;
 use crate::telemetry::metrics::text::{Kind as Family, Page};
 use crate::telemetry::process_log::AtMost;
 
-/// The refusals of the admin listener.
+/// Counters of refusals.
 #[derive(Debug)]
 pub struct Refused {
     by_kind: [AtomicU64; Kind::ALL.len()],
@@ -35,10 +35,10 @@ impl Refused {
         }
     }
 
-    /// Words the answer to a client that never came to a request, counts it and tells of it.
+    /// Builds the response to a client refused before a request existed, counts it and logs it.
     pub fn refuse(&self, client: &ClientRefused<'_>, ids: &RequestIds) -> Option<Vec<u8>> {
         let refusal = Refusal::of_fault(client.fault)?;
-        // What its handler is to answer is counted there.
+        // Otherwise its handler's answer is counted.
         if !client.within_request {
             let kind = kind_of(&refusal);
             self.count(kind);
@@ -47,8 +47,7 @@ impl Refused {
         Some(refusal.to_bytes("", &ids.make()))
     }
 
-    /// Tells of a request that was turned away before anything was done for it. `path` is what may be shown; nothing else that was
-    /// sent is.
+    /// Logs an early refusal. `path` must be safe to log; nothing else of the request is logged.
     pub(super) fn tell(&self, kind: Kind, method: &str, path: &str, from: Option<SocketAddr>) {
         let Some(more) = self.lines.admit(Instant::now()) else {
             return;
@@ -63,7 +62,7 @@ impl Refused {
         log::warn!("admin API: {status} {code} for {method} {path} from {from}{more}");
     }
 
-    /// Writes the counts.
+    /// Writes the counters.
     pub(super) fn write(&self, page: &mut Page) {
         let counts = self
             .by_kind
@@ -72,14 +71,14 @@ impl Refused {
         page.by(
             "postern_admin_refusals_total",
             Family::Counter,
-            "Answers of the admin listener that refuse a request, by code.",
+            "Refusals of the admin listener, by code.",
             "code",
             Kind::ALL.map(Kind::code).into_iter().zip(counts),
         );
     }
 }
 
-/// The kind that a refusal of the guarded stream is counted as: the one of its code.
+/// Returns the kind with the code of a refusal by the guarded stream.
 fn kind_of(refusal: &Refusal) -> Kind {
     Kind::named(refusal.code()).unwrap_or(Kind::BadRequest)
 }

@@ -1,4 +1,4 @@
-//! Rolling keys: a new one takes the place of one key, or of all good keys of a consumer.
+//! Rolling keys: a new key replaces one key, or all active keys of a consumer.
 
 use std::time::Duration;
 
@@ -10,22 +10,19 @@ use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
 use crate::admin::{consumers, created, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
-use crate::store::{Answer, Roll, RolledKeys, StoreError, Which};
+use crate::store::{Roll, RollTarget, RolledKeys, StoreError, StoredAnswer};
 use crate::views::RolledView;
 
-/// How long replaced keys go on when nothing is said.
+/// Default grace period of replaced keys.
 const DEFAULT_GRACE: Duration = Duration::from_hours(24);
 
-/// The operations that roll keys.
+/// Returns the operations that roll keys.
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let shown_once = "The new key may do what the replaced one may, and ends when that would have. It stands in `key` this one \
-                      time; repeated with the same Idempotency-Key, the request is answered without it, and with `key_shown` \
-                      false. The replaced keys end after the grace period, which never lets one live longer; until then responses \
-                      to them carry `Deprecation` and `Sunset`.";
+    let shown_once = "The new key inherits the scopes and the original expiry of the replaced one. Its plain text is in `key`, only in the first answer: a repetition with the same Idempotency-Key has `key_shown` false. The replaced keys expire after the grace period, which never extends their life; until then their responses carry `Deprecation` and `Sunset`.";
     let rolled = |endpoint: Endpoint| {
         endpoint.described(shown_once).answers(
             201,
-            "The new key, and those that it takes the place of.",
+            "The new key and the replaced ones.",
             "RolledKey",
             RolledView::schema(),
         )
@@ -33,24 +30,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         rolled(
             Endpoint::create("/v1/keys/{id}/roll", roll_key)
-                .named(
-                    "roll_key",
-                    "keys",
-                    "Make a key that takes the place of another",
-                )
-                .refuses(&[(
-                    409,
-                    "The key is not good: it expired, or was revoked or disabled.",
-                )]),
+                .named("roll_key", "keys", "Replace a key by a new one")
+                .refuses(&[(409, "The key is expired, revoked or disabled.")]),
         ),
         rolled(
             Endpoint::create("/v1/consumers/{id}/roll", roll_consumer)
                 .named(
                     "roll_keys_of_consumer",
                     "keys",
-                    "Make a key that takes the place of all good keys of a consumer",
+                    "Replace all active keys of a consumer by a new one",
                 )
-                .refuses(&[(409, "The consumer has no key that is good.")]),
+                .refuses(&[(409, "The consumer has no active key.")]),
         ),
     ]
 }
@@ -64,8 +54,7 @@ impl Body for Rolling {
     const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let grace =
-            "How long the replaced keys go on at most; 0 ends them at once, a day when missing.";
+        let grace = "Grace period, the maximum remaining life of the replaced keys; 0 expires them at once; default: a day.";
         Some(Self {
             grace: fields
                 .optional::<Grace>("grace_seconds", grace)
@@ -75,21 +64,21 @@ impl Body for Rolling {
 }
 
 async fn roll_key(call: Call<KeyId, (), Rolling>) -> Answered {
-    let which = Which::Key(call.path);
-    roll(call, which).await
+    let target = RollTarget::Key(call.path);
+    roll(call, target).await
 }
 
 async fn roll_consumer(call: Call<ConsumerId, (), Rolling>) -> Answered {
     consumers::find(&call.store, &call.path).await?;
-    let which = Which::AllOf(call.path);
-    roll(call, which).await
+    let target = RollTarget::Consumer(call.path);
+    roll(call, target).await
 }
 
-async fn roll<P>(call: Call<P, (), Rolling>, which: Which) -> Answered {
+async fn roll<P>(call: Call<P, (), Rolling>, target: RollTarget) -> Answered {
     let key =
         PlainKey::generate(&call.prefix).map_err(|error| Problem::from(StoreError::from(error)))?;
     let roll = Roll {
-        which,
+        target,
         digest: key.digest(),
         hint: key.hint(),
         grace: call.body.grace,
@@ -98,12 +87,12 @@ async fn roll<P>(call: Call<P, (), Rolling>, which: Which) -> Answered {
     let answer = |rolled: &RolledKeys, plain: Option<&str>| {
         let mut view = RolledView::of(rolled, now);
         (view.new.key, view.new.key_shown) = (plain, Some(plain.is_some()));
-        Answer {
+        StoredAnswer {
             location: format!("/v1/keys/{}", rolled.key.id),
             body: text(&view),
         }
     };
-    // What is remembered for a repetition has no key: nothing that is stored ever has.
+    // The stored answer omits the key: the store never contains one.
     let remembered = |rolled: &RolledKeys| answer(rolled, None);
     let rolled = call
         .store

@@ -14,23 +14,22 @@ use crate::keys::{BucketName, ConsumerId, KeyId, UnixMillis, When};
 use crate::store::{Period, UsageOf, UsageRange};
 use crate::views::UsageView;
 
-/// How far back is looked when nothing is said.
+/// Default length of the range.
 const DEFAULT_RANGE: Duration = Duration::from_hours(24);
 
 /// The operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::get("/v1/usage", show)
-        .named("show_usage", "usage", "Show what was done with keys, by hours or days")
+        .named("show_usage", "usage", "Show the usage of keys, by hour or day")
         .described(
-            "Of all keys, those that are gone included, unless one of `key_id`, `consumer_id` and `bucket` is given. Counts are at most \
-             a second old.",
+            "Covers all keys, including deleted ones, unless `key_id`, `consumer_id` or `bucket` is given. Counts are at most a second old.",
         )
         .answers(200, "The usage, with a row for each period.", "Usage", UsageView::schema())
         .made_of::<UsageView<'_>>()
         .refuses(&[
             (404, "There is no such consumer or bucket."),
-            (412, "The consumer does not have these tags."),
-            (422, "The range is empty or has too many periods, or it is said of more than one thing whose usage is wanted."),
+            (412, "The consumer lacks one of these tags."),
+            (422, "The range is empty or has too many periods, or several subjects are given."),
         ])
 }
 
@@ -48,18 +47,15 @@ struct Wanted {
 impl Query for Wanted {
     fn read(parameters: &mut Parameters) -> Self {
         Self {
-            key: parameters.optional("key_id", "Only that of this key, which may be gone."),
-            consumer: parameters.optional("consumer_id", "Only that of this consumer's keys."),
-            bucket: parameters.optional("bucket", "Only that of the keys of this bucket."),
-            from: parameters.optional("from", "From then on; a day before `to` when missing."),
-            to: parameters.optional("to", "Up to then; now when missing."),
+            key: parameters.optional("key_id", "Only this key, even a deleted one."),
+            consumer: parameters.optional("consumer_id", "Only keys of this consumer."),
+            bucket: parameters.optional("bucket", "Only keys of this bucket."),
+            from: parameters.optional("from", "Start of the range; default: a day before `to`."),
+            to: parameters.optional("to", "End of the range; default: now."),
             by: parameters
-                .optional("by", "What to add up by; hours and days are those of UTC.")
+                .optional("by", "Granularity; hours and days are in UTC.")
                 .unwrap_or_default(),
-            top: parameters.limit(
-                "top",
-                "Also name so many keys, those with the most requests first.",
-            ),
+            top: parameters.limit("top", "Also list this many keys with the most requests."),
             guard: Guard::read(parameters),
         }
     }
@@ -90,7 +86,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         UsageOf::All | UsageOf::Bucket(_) => {
             return Err(unfollowable(
                 "tag",
-                "tags are asked of one consumer: give key_id or consumer_id too",
+                "a tag precondition needs one consumer: give key_id or consumer_id too",
             ));
         }
     }
@@ -99,7 +95,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         UsageOf::Bucket(bucket) => require_bucket(&call.store, Some(bucket)).await?,
         UsageOf::All | UsageOf::Key(_) => {}
     }
-    // What is done in this very millisecond is in it.
+    // The current millisecond is included.
     let to = wanted
         .to
         .map_or(UnixMillis(call.now().0.saturating_add(1)), |to| {
@@ -121,7 +117,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
     Ok(HttpResponse::Ok().json(UsageView::of(&report, top.as_deref())))
 }
 
-/// Each parameter is right, and together they ask for what there is not.
+/// Valid parameters whose combination has no result.
 fn unfollowable(parameter: &str, detail: impl Into<String>) -> Problem {
     let detail = detail.into();
     let errors = vec![FieldError::of(parameter, detail.clone())];

@@ -1,5 +1,5 @@
-//! `POST /v1/keys/verify`: whether a key is good, for services that do not stand behind the gateway. Answered from memory,
-//! like requests are.
+//! `POST /v1/keys/verify`: verifies a key for services that are not behind the gateway. Answered
+//! from memory, like requests.
 
 use std::net::IpAddr;
 
@@ -26,13 +26,12 @@ use crate::views::schemas;
 /// The operation.
 pub(super) fn endpoint() -> Endpoint {
     Endpoint::ask("/v1/keys/verify", verify)
-        .named("verify_key", "verification", "Say whether a key is good")
+        .named("verify_key", "verification", "Verify a key")
         .described(
-            "From memory, as requests at the gateway are decided, and just as current. Any token may ask. The answer is 200 also for a \
-             key that is not good: `valid` says so, and `code` why. With tags the database is asked for those of the consumer.",
+            "Answered from memory, as current as the decisions on requests. Open to any token. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
         )
-        .answers(200, "What was found.", "Verification", Verification::schema())
-        .refuses(&[(412, "The consumer of the key does not have these tags.")])
+        .answers(200, "The result of the verification.", "Verification", Verification::schema())
+        .refuses(&[(412, "The consumer of the key lacks one of these tags.")])
 }
 
 struct Question {
@@ -46,17 +45,11 @@ impl Body for Question {
     const KEYS: &'static [&'static str] = &["key"];
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let key = fields.required(
-            "key",
-            "The key as its holder presented it. It is not stored or logged.",
-        );
+        let key = fields.required("key", "The key as presented; neither stored nor logged.");
         let scopes = fields
-            .optional("scopes", "What it has to be allowed to do, all of it.")
+            .optional("scopes", "Required scopes, all of them.")
             .unwrap_or_default();
-        let address = fields.optional(
-            "address",
-            "The address that its holder came from; any when missing.",
-        );
+        let address = fields.optional("address", "Address of the key's user; default: any.");
         Some(Self {
             key: key?,
             scopes,
@@ -82,61 +75,61 @@ impl Member for IpAddr {
     }
 }
 
-/// What was found of a key.
+/// Result of verifying a key.
 #[derive(Serialize, ToSchema)]
 struct Verification<'k> {
-    /// Whether its holder is to be let in.
+    /// Whether to accept the key.
     valid: bool,
-    /// `valid`, or why it is not: the codes of the gateway's refusals.
+    /// `valid`, or the reason for refusal: a code of the gateway's refusals.
     #[schema(schema_with = codes)]
     code: &'static str,
-    /// The key, where there is one like it.
+    /// The key, if known.
     #[schema(required, inline)]
     key: Option<VerifiedKey>,
-    /// Whose it is.
+    /// Owner of the key.
     #[schema(required, inline)]
     consumer: Option<VerifiedConsumer<'k>>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct VerifiedKey {
-    /// Its public id.
+    /// Public id.
     #[schema(schema_with = schemas::key_id)]
     id: KeyId,
-    /// What it may do.
+    /// Granted scopes.
     #[schema(schema_with = schemas::scopes)]
     scopes: Scopes,
-    /// From when on it is refused; null is never.
+    /// Expiry; null for a key that never expires.
     #[schema(required, schema_with = schemas::moment_or_null)]
     expires_at: Option<UnixMillis>,
-    /// Since when it is to be replaced by another key; null is not.
+    /// Start of the deprecation; null for a key that needs no replacement.
     #[schema(required, schema_with = schemas::moment_or_null)]
     deprecated_at: Option<UnixMillis>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct VerifiedConsumer<'k> {
-    /// Its id.
+    /// Id of the consumer.
     #[schema(schema_with = schemas::consumer_id)]
     id: ConsumerId,
-    /// The bucket that its name is unique in.
+    /// Namespace of the name.
     #[schema(schema_with = schemas::bucket_name)]
     bucket: &'k str,
-    /// Its name.
+    /// Name, unique in the bucket.
     #[schema(schema_with = schemas::consumer_name)]
     name: &'k str,
-    /// The id that your own system gave it.
+    /// Id from your own system.
     #[schema(required, schema_with = schemas::custom_id_or_null)]
     custom_id: Option<&'k str>,
-    /// What the origin may learn about it.
+    /// Metadata for the origin.
     #[schema(required, schema_with = schemas::metadata_or_null)]
     metadata: Option<Value>,
 }
 
-/// The `code` of a key that is good.
+/// The `code` of an active key.
 const VALID: &str = "valid";
 
-/// What `code` can be.
+/// Returns the schema of `code`.
 fn codes() -> Schema {
     let mut codes = vec![VALID];
     codes.extend(Denial::OF_A_KEY.map(code_of));
@@ -160,7 +153,7 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     let known = key
         .digest(ask.operations.prefix())
         .and_then(|digest| keys.lookup(&digest));
-    // Tags are not in memory. A key that nobody has is nobody's.
+    // Tags are not in memory. An unknown key has no consumer.
     if let Some(known) = &known
         && !ask.query.is_empty()
     {
@@ -201,7 +194,7 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     }))
 }
 
-/// The code by which requests are refused for the same reason.
+/// Returns the code of the equivalent refusal of a request.
 fn code_of(denial: Denial) -> &'static str {
     Refusal::of_denial(denial, &Demand::ANY_KEY).code()
 }

@@ -1,4 +1,4 @@
-//! `gateway audit`: who did what to which key, when and from where.
+//! `gateway audit`: prints the audit log.
 
 use crate::cli::Context;
 use crate::cli::error::{CommandError, refuse_key};
@@ -7,31 +7,32 @@ use crate::keys::When;
 use crate::store::{ACTIONS, AuditCursor, AuditFilter};
 use crate::views::AuditView;
 
-/// How many rows are read at once.
+/// Page size of a read.
 const PAGE: u32 = 500;
 
-/// Which rows to print, the newest first.
+/// Print audit rows, newest first.
 #[derive(Debug, clap::Args)]
 pub struct AuditCommand {
-    /// Only what was done to the key or the consumer with this id.
+    /// Only actions on the key or consumer with this id.
     #[arg(long = "of", value_name = "ID")]
     subject: Option<String>,
-    /// Only what this actor did, for example `cli:root` or `api:ci`.
+    /// Only actions of this actor, for example `cli:root` or `api:ci`.
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only this action, for example `key.revoke`.
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only from then on: a time ago such as `7d`, a date or a moment such as `2030-01-31T12:00:00Z`.
+    /// Only from this time on: an age such as `7d`, a date, or a moment such as
+    /// `2030-01-31T12:00:00Z`.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     since: Option<When>,
-    /// Only before then.
+    /// Only before this time.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     until: Option<When>,
-    /// Only rows before the one of this number, to go on where a list ended.
+    /// Only rows before this row number, to continue a list.
     #[arg(long, value_name = "NUMBER")]
     before: Option<i64>,
-    /// At most so many rows.
+    /// Maximum number of rows.
     #[arg(
         long,
         value_name = "COUNT",
@@ -47,7 +48,7 @@ pub struct AuditCommand {
     json: bool,
 }
 
-/// Prints the rows.
+/// Prints the requested rows.
 pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let AuditCommand {
         subject,
@@ -90,7 +91,7 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
     let (mut before, mut left) = (before.map(AuditCursor), if all { u32::MAX } else { limit });
     let mut is_cut = false;
     while left > 0 {
-        // One more than is shown tells whether there is more.
+        // One more than shown, to detect further rows.
         let wanted = left.min(PAGE);
         let mut page = context
             .store
@@ -139,7 +140,7 @@ pub async fn run(command: AuditCommand, context: &mut Context<'_>) -> Result<(),
         Some(_) => {}
         None => context
             .streams
-            .remark(format_args!("no row of the audit is like that")),
+            .remark(format_args!("no matching row in the audit")),
     }
     Ok(())
 }

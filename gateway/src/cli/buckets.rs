@@ -1,4 +1,4 @@
-//! `gateway buckets …`, and the option that says in which bucket a name is meant.
+//! `gateway buckets …`, and the option that selects the bucket of a consumer's name.
 
 use std::time::Duration;
 
@@ -11,26 +11,27 @@ use crate::store::{BucketEdit, LeakPolicy, LeakRule, NewBucket, StoreError, Stor
 use crate::views::BucketView;
 use crate::views::schemas::MAX_GRACE_SECONDS;
 
-/// How many buckets are read at once.
+/// Page size of a read.
 const PAGE: u32 = 500;
 
-/// Which bucket the names of consumers are meant in.
+/// Bucket of consumer names.
 #[derive(Debug, clap::Args)]
 pub struct InBucket {
-    /// The bucket that the name of the consumer is meant in [default: default]
+    /// Bucket of the consumer's name [default: default]
     #[arg(long, value_name = "NAME")]
     bucket: Option<BucketName>,
 }
 
-/// Work on the buckets in the store: the namespaces of consumers.
+/// Manage buckets, the namespaces of consumers.
 #[derive(Debug, clap::Subcommand)]
 pub enum BucketsCommand {
-    /// Make a bucket.
+    /// Create a bucket.
     Create {
-        /// Its name: 1 to 128 visible ASCII characters, with spaces only between them. It cannot be changed.
+        /// Name of the bucket: 1 to 128 visible ASCII characters, with spaces only between them.
+        /// Immutable.
         #[arg(value_name = "NAME")]
         name: String,
-        /// What is done about keys that leak.
+        /// Policy for leaked keys.
         #[command(flatten)]
         leaks: Leaks,
         /// Print a JSON object.
@@ -45,19 +46,19 @@ pub enum BucketsCommand {
     },
     /// Show one bucket.
     Show {
-        /// Its name.
+        /// Name of the bucket.
         #[arg(value_name = "NAME")]
         name: String,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Change what a bucket does about keys that leak.
+    /// Change the policy for leaked keys.
     Update {
-        /// Its name.
+        /// Name of the bucket.
         #[arg(value_name = "NAME")]
         name: String,
-        /// What is done about keys that leak.
+        /// Policy for leaked keys.
         #[command(flatten)]
         leaks: Leaks,
         /// Print a JSON object.
@@ -66,18 +67,19 @@ pub enum BucketsCommand {
     },
 }
 
-/// What is done about keys that leak.
+/// Policy for leaked keys.
 #[derive(Debug, clap::Args)]
 pub struct Leaks {
-    /// What is done to a key that is reported as leaked: `notify`, `roll` (it ends after a while) or `revoke`.
+    /// Action on a key reported as leaked: `notify`, `roll` (expires it after a grace period) or
+    /// `revoke`.
     #[arg(long, value_name = "POLICY")]
     leak_policy: Option<LeakPolicy>,
-    /// How long such a key goes on under the policy `roll`: a length of time such as `7d`, `12h` or `500ms`.
+    /// Grace period under the policy `roll`: a duration such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     leak_grace: Option<Duration>,
 }
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     match command {
         BucketsCommand::Create { name, leaks, json } => {
@@ -134,18 +136,18 @@ pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(
 }
 
 impl InBucket {
-    /// Its name.
+    /// Returns the bucket, or the default.
     ///
     /// # Errors
-    /// Someone pasted a whole key.
+    /// The argument contains a key.
     pub(super) fn name(&self, prefix: &Prefix) -> Result<BucketName, CommandError> {
         Ok(self.given(prefix)?.unwrap_or_default())
     }
 
-    /// The name that was given, where it is not that of a consumer that asks for one.
+    /// Returns the given bucket; `None` if the default applies.
     ///
     /// # Errors
-    /// Someone pasted a whole key.
+    /// The argument contains a key.
     pub(super) fn given(&self, prefix: &Prefix) -> Result<Option<BucketName>, CommandError> {
         if let Some(bucket) = &self.bucket {
             refuse_key(bucket.as_str(), prefix, "the name of a bucket")?;
@@ -204,7 +206,7 @@ fn read_name(argument: &str, prefix: &Prefix) -> Result<BucketName, CommandError
     Ok(argument.parse()?)
 }
 
-/// The same that the admin API takes.
+/// Parses a grace period within the limits of the admin API.
 fn parse_grace(text: &str) -> Result<Duration, String> {
     let grace = parse_span(text).map_err(|error| error.to_string())?;
     if grace.as_secs() <= MAX_GRACE_SECONDS {

@@ -1,26 +1,27 @@
-//! Bars for people who read a terminal.
+//! Bar charts for terminals.
 
 use std::io::{self, IsTerminal as _};
 
 use rustix::termios::tcgetwinsize;
 
-/// The width where nothing tells it.
+/// Default width.
 const DEFAULT_WIDTH: usize = 80;
 /// Eighths of a block, one to eight.
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
-/// What the output is read on.
+/// Capabilities of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns.
+    /// Width in columns.
     pub width: usize,
-    /// Whether it shows more than ASCII.
+    /// Whether characters beyond ASCII are displayed.
     pub unicode: bool,
 }
 
 impl Screen {
-    /// The screen of the process. `variable` looks up the environment: `COLUMNS` is the width of what is no terminal, and the
-    /// first of `LC_ALL`, `LC_CTYPE` and `LANG` that is set and not empty names the encoding (POSIX, section 8.2).
+    /// Returns the screen of the process. `variable` reads the environment: `COLUMNS` is the width
+    /// if the output is not a terminal, and the first non-empty variable of `LC_ALL`, `LC_CTYPE`
+    /// and `LANG` determines the encoding (POSIX, section 8.2).
     #[must_use]
     pub fn of_process(variable: impl Fn(&str) -> Option<String>) -> Self {
         let stdout = io::stdout();
@@ -46,7 +47,8 @@ fn is_utf_8(variable: impl Fn(&str) -> Option<String>) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// A bar of `value` where `most` is as long as `width` columns. What is not nothing is never shown as nothing.
+/// Draws a bar of `value`, where `most` fills `width` columns. A positive value always has a
+/// visible bar.
 #[must_use]
 pub fn bar(value: u64, most: u64, width: usize, unicode: bool) -> String {
     if value == 0 || most == 0 || width == 0 {

@@ -8,11 +8,11 @@ use crate::cli::print;
 /// `gateway completions`
 #[derive(Debug, Args)]
 pub struct CompletionsArguments {
-    /// The shell to write the script for
+    /// Shell to generate the script for
     shell: Shell,
 }
 
-/// Prints the script that completes `command`.
+/// Prints the completion script of `command`.
 pub fn run(arguments: &CompletionsArguments, mut command: Command) {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();

@@ -12,17 +12,17 @@ use crate::keys::{
 use crate::store::{ConsumerAttributes, ConsumerEdit, NewConsumer, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
 
-/// How many consumers are read at once.
+/// Page size of a read.
 const PAGE: u32 = 500;
 
-/// Work on the consumers in the store.
+/// Manage consumers, the owners of keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum ConsumersCommand {
-    /// Make a consumer.
+    /// Create a consumer.
     Create(CreateConsumer),
     /// List all consumers of a bucket.
     List {
-        /// Where the name is meant.
+        /// Bucket of the name.
         #[command(flatten)]
         bucket: InBucket,
         /// Print a JSON array.
@@ -31,24 +31,24 @@ pub enum ConsumersCommand {
     },
     /// Show one consumer.
     Show {
-        /// Its name or its id.
+        /// Name or id of the consumer.
         #[arg(value_name = "NAME|ID")]
         consumer: String,
-        /// Where the name is meant.
+        /// Bucket of the name.
         #[command(flatten)]
         bucket: InBucket,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Change a consumer; its keys follow at once.
+    /// Change a consumer; effective for all its keys.
     Update(Box<UpdateConsumer>),
-    /// Delete a consumer with all its keys, which are refused from then on.
+    /// Delete a consumer and all its keys.
     Delete {
-        /// Its name or its id.
+        /// Name or id of the consumer.
         #[arg(value_name = "NAME|ID")]
         consumer: String,
-        /// Where the name is meant.
+        /// Bucket of the name.
         #[command(flatten)]
         bucket: InBucket,
         /// Print a JSON object.
@@ -57,32 +57,33 @@ pub enum ConsumersCommand {
     },
 }
 
-/// What a consumer is made of.
+/// Attributes of a new consumer.
 #[derive(Debug, clap::Args)]
 pub struct CreateConsumer {
-    /// Its name: 1 to 128 visible ASCII characters, with spaces only between them. The origin sees it.
+    /// Name: 1 to 128 visible ASCII characters, with spaces only between them. Sent to the origin.
     #[arg(value_name = "NAME")]
     name: String,
-    /// The id that your own system gave it: 1 to 128 visible ASCII characters, with spaces only between them.
-    /// The origin sees it.
+    /// Id from your own system: 1 to 128 visible ASCII characters, with spaces only between them.
+    /// Sent to the origin.
     #[arg(long, value_name = "TEXT")]
     custom_id: Option<CustomId>,
-    /// A note: at most 1024 characters and no control characters. The origin does not see it.
+    /// Note: at most 1024 characters and no control characters. Not sent to the origin.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// A JSON object, for example `{"plan":"gold"}`; at most 4096 bytes. The origin may see it.
+    /// A JSON object, for example `{"plan":"gold"}`; at most 4096 bytes. May be sent to the origin.
     #[arg(long, value_name = "JSON")]
     metadata: Option<Metadata>,
-    /// What it may do, several times or separated by commas. Each is 1 to 128 visible ASCII characters without space, comma, `"` and `\`.
+    /// Granted scopes, repeated or separated by commas. Each is 1 to 128 visible ASCII characters
+    /// without space, comma, `"` and `\`.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
-    /// Where its keys may be used from, several times or separated by commas. Each is an IP address, or one with a
-    /// prefix length, such as `10.0.0.0/8` or `2001:db8::1`; without leading zeros in numbers, and without a zone.
-    /// Anywhere, when not given.
+    /// Addresses that the keys may be used from, repeated or separated by commas. Each is an IP
+    /// address, or one with a prefix length, such as `10.0.0.0/8` or `2001:db8::1`; without leading
+    /// zeros in numbers, and without a zone. Default: any address.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     allowed_ips: Vec<AllowedIps>,
-    /// What it is sorted by, several times. Each is `name=value`; the name is 1 to 64 letters, digits, `_`, `.` and `-`.
-    /// The origin does not see it.
+    /// Tag, repeatable: `name=value`; the name is 1 to 64 letters, digits, `_`, `.` and `-`. Not
+    /// sent to the origin.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
     #[command(flatten)]
@@ -92,40 +93,40 @@ pub struct CreateConsumer {
     json: bool,
 }
 
-/// What to change of a consumer.
+/// Changes of a consumer.
 #[derive(Debug, clap::Args)]
 pub struct UpdateConsumer {
-    /// Its name or its id.
+    /// Name or id of the consumer.
     #[arg(value_name = "NAME|ID")]
     consumer: String,
-    /// Its new name.
+    /// New name.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Its new custom id; an empty text removes it.
+    /// New custom id; an empty text removes it.
     #[arg(long, value_name = "TEXT", value_parser = or_empty::<CustomId>)]
     custom_id: Option<OrEmpty<CustomId>>,
-    /// Its new note; an empty text removes it.
+    /// New note; an empty text removes it.
     #[arg(long, value_name = "TEXT", value_parser = or_empty::<Description>)]
     description: Option<OrEmpty<Description>>,
-    /// Its new metadata; an empty text removes it.
+    /// New metadata; an empty text removes it.
     #[arg(long, value_name = "JSON", value_parser = or_empty::<Metadata>)]
     metadata: Option<OrEmpty<Metadata>>,
-    /// All that it may do from now on; several times or separated by commas.
+    /// New list of granted scopes; repeated or separated by commas.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
-    /// It may do nothing from now on that needs a scope.
+    /// Remove all granted scopes.
     #[arg(long, conflicts_with = "scopes")]
     no_scopes: bool,
-    /// All places that its keys may be used from: addresses or ranges; several times or separated by commas.
+    /// New list of allowed addresses or ranges; repeated or separated by commas.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     allowed_ips: Vec<AllowedIps>,
-    /// Its keys may be used from anywhere from now on.
+    /// Allow the keys from any address.
     #[arg(long, conflicts_with = "allowed_ips")]
     allow_any_ip: bool,
-    /// All its tags from now on, `name=value`; several times.
+    /// New list of tags, `name=value`; repeatable.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
-    /// It has no tags from now on.
+    /// Remove all tags.
     #[arg(long, conflicts_with = "tags")]
     no_tags: bool,
     #[command(flatten)]
@@ -135,11 +136,11 @@ pub struct UpdateConsumer {
     json: bool,
 }
 
-/// A value, or the empty text that removes it.
+/// A value, or an empty text to remove it.
 #[derive(Clone, Debug)]
 struct OrEmpty<T>(Option<T>);
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
         ConsumersCommand::Create(create) => create.run(context).await,
@@ -164,7 +165,7 @@ pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result
     }
 }
 
-/// Finds the consumer that an argument names.
+/// Loads the consumer with the given name or id.
 pub(super) async fn find(
     argument: &str,
     bucket: &InBucket,
@@ -190,7 +191,7 @@ pub(super) async fn find(
     })?)
 }
 
-/// Reads a new name.
+/// Parses a new name.
 pub(super) fn new_name(argument: &str, prefix: &Prefix) -> Result<ConsumerName, CommandError> {
     refuse_key(argument, prefix, "the name of a consumer")?;
     Ok(argument.parse()?)
@@ -240,9 +241,9 @@ impl UpdateConsumer {
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
         };
-        let mut said = ConsumerAttributes::default();
-        edit.clone().apply(&mut said);
-        refuse_keys_in(&said, context.prefix)?;
+        let mut attributes = ConsumerAttributes::default();
+        edit.clone().apply(&mut attributes);
+        refuse_keys_in(&attributes, context.prefix)?;
         let id = find(&self.consumer, &self.bucket, context).await?.id;
         print(
             &context
@@ -256,8 +257,8 @@ impl UpdateConsumer {
     }
 }
 
-/// Refuses a key in anything that is said of a consumer: it is stored and shown.
-fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
+/// Refuses a key in any attribute, because attributes are stored and shown.
+fn refuse_keys_in(attributes: &ConsumerAttributes, prefix: &Prefix) -> Result<(), CommandError> {
     let ConsumerAttributes {
         custom_id,
         description,
@@ -265,7 +266,7 @@ fn refuse_keys_in(said: &ConsumerAttributes, prefix: &Prefix) -> Result<(), Comm
         scopes,
         allowed_ips: _,
         tags,
-    } = said;
+    } = attributes;
     refuse_keys(
         custom_id.as_ref().map(CustomId::as_str),
         prefix,
@@ -416,9 +417,10 @@ fn print(
     Ok(details(streams.out, &lines)?)
 }
 
-/// All ranges of several arguments together.
+/// Joins the ranges of several arguments.
 fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
-    // An empty text is what a variable that was forgotten leaves; it must not be read as leave for everyone.
+    // An empty text may come from an unset variable; reading it as an empty list would allow every
+    // address.
     if arguments.iter().any(AllowedIps::is_empty) {
         return Err(InvalidAllowedIps::Range);
     }

@@ -1,17 +1,17 @@
-//! [`Context`]: what a command on the store works with.
+//! [`Context`]: the environment of a command on the store.
 
 use crate::cli::output::Streams;
 use crate::keys::Prefix;
 use crate::store::{Stamp, Store};
 
-/// What a command on the store works with.
+/// Environment of a command on the store.
 pub struct Context<'c> {
-    /// The store.
+    /// Store handle.
     pub store: &'c Store,
-    /// What keys begin with.
+    /// Prefix of keys.
     pub prefix: &'c Prefix,
-    /// Who runs the command, and when it began.
+    /// Actor and start time of the command.
     pub stamp: &'c Stamp,
-    /// Where it writes.
+    /// Output streams.
     pub streams: Streams<'c>,
 }

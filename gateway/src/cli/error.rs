@@ -1,4 +1,4 @@
-//! [`CommandError`]: why a command failed, and what the shell is told.
+//! [`CommandError`]: failures of commands, with message and exit code.
 
 use std::io;
 use std::time::Duration;
@@ -12,126 +12,124 @@ use crate::keys::tag::InvalidTag;
 use crate::keys::{EntropyError, InvalidText, KeyId, MalformedKey, Prefix, token};
 use crate::store::StoreError;
 
-/// Why a command failed. Never repeats an argument that may be a key.
+/// Failure of a command. Never quotes an argument that may be a key.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// Someone pasted a whole key, or something that holds one. It is in the shell's history now, so that is said too.
+    /// The argument contains a key, now in the shell's history; the message warns about it.
     #[error(
-        "that holds a whole key; this command takes {wanted}. The key was not shown or stored, but your shell may remember it: \
-         consider revoking it"
+        "the argument contains a whole key; this command takes {wanted}. The key was not shown or stored, but may be in your shell's history: consider revoking it"
     )]
     KeyAsArgument {
-        /// What belongs there.
+        /// Expected argument.
         wanted: &'static str,
     },
-    /// A key was given as an argument where none is needed.
+    /// The key was given as an argument instead of on standard input.
     #[error(
-        "a key is not taken as an argument: every process of this machine can read those, and your shell may remember it. Type it \
-         when asked, or give it on standard input: `gateway keys … - < FILE`"
+        "a key is not accepted as an argument: every process of this machine can read arguments, and your shell may store them in its history. Type it at the prompt, or give it on standard input: `gateway keys … - < FILE`"
     )]
     KeyInProcessList,
-    /// No key is like what somebody has.
-    #[error("no key of this store is this, begins as it does, or has it as its digest")]
+    /// No matching key.
+    #[error("no key of this store matches: not as a whole, by its beginning or by its digest")]
     NotFound,
-    /// A consumer would be made whose name could be another's, mistyped.
+    /// The new consumer's name differs from an existing one in case only.
     #[error(
-        "there is no consumer `{wanted}`, but there is `{existing}`: name that one, or make the other with `gateway consumers create`"
+        "there is no consumer `{wanted}`, but there is `{existing}`: use that one, or create the other with `gateway consumers create`"
     )]
     SpelledLike {
-        /// The name that was asked for.
+        /// Requested name.
         wanted: String,
-        /// The one that there is.
+        /// Existing name.
         existing: String,
     },
     /// Not an id.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
-    /// Not a name, a scope or a tag, or too many of them.
+    /// Invalid name, scope or tag, or too many of them.
     #[error("{0}")]
     InvalidArgument(String),
-    /// The expiry is over before the key is made, or beyond the calendar.
+    /// The expiry is in the past, or beyond the calendar.
     #[error("a key must expire in the future, and before the year 10000")]
     InvalidExpiry,
-    /// The store refused or failed.
+    /// The store refused the change or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No key could be made.
+    /// No random bytes for a key.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The key is in the store, and nobody will ever know it.
+    /// The key was stored but not printed, so nobody can use it.
     #[error(
         "key {id} was created but could not be printed ({source}); revoke it and create another"
     )]
     Unprinted {
-        /// Which key.
+        /// Id of the key.
         id: KeyId,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// A change was made, and some gateways have not said that they go by it.
-    #[error("it is done, but after {} these gateways have not confirmed it: {gateways}", humantime::format_duration(*waited))]
+    /// The change was made, but some gateways did not confirm it.
+    #[error("the change is made, but these gateways have not confirmed it within {}: {gateways}", humantime::format_duration(*waited))]
     Unconfirmed {
-        /// How long they were waited for.
+        /// Time waited.
         waited: Duration,
-        /// Their names.
+        /// Names of the gateways.
         gateways: String,
     },
-    /// The file to import could not be read.
+    /// The import file could not be read.
     #[error("cannot read {file}: {source}; nothing was imported")]
     Unread {
-        /// Which file.
+        /// Path of the file.
         file: String,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// The file to export to could not be made.
+    /// The export file could not be created.
     #[error("cannot write {file}: {source}")]
     Unwritten {
-        /// Which file.
+        /// Path of the file.
         file: String,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// Neither the name of the file nor its beginning tells what it is.
+    /// Neither name nor beginning of the file reveals its format.
     #[error(
-        "what the file is cannot be told from its name or its beginning; say `--format csv`, `jsonl`, `kong` or `nginx-map`"
+        "the format of the file is not clear from its name or its beginning; give `--format csv`, `jsonl`, `kong` or `nginx-map`"
     )]
     UnknownFormat,
-    /// Lines of an import are bad.
+    /// The import has bad lines.
     #[error(
         "nothing was imported: {0} bad lines; correct them, or import the others with `--skip-bad`"
     )]
     BadLines(u64),
-    /// Lines of an import contradict what was written meanwhile.
-    #[error("the other lines were imported, but {0} lines contradict what someone wrote meanwhile")]
+    /// Lines of the import conflict with concurrent changes.
+    #[error("the other lines were imported, but {0} lines conflict with concurrent changes")]
     BadLinesLeft(u64),
-    /// The import was stopped between two batches.
+    /// The import was interrupted between two batches.
     #[error(
-        "stopped; what was added stays. Import the same file again to go on: what is there is passed over"
+        "stopped; the rows added so far stay. Import the same file again to continue: existing rows are skipped"
     )]
     Interrupted,
     /// The store failed between two batches.
     #[error(
-        "{0}; what was added before stays. Import the same file again to go on: what is there is passed over"
+        "{0}; the rows added so far stay. Import the same file again to continue: existing rows are skipped"
     )]
     ImportStopped(#[source] StoreError),
-    /// The form of this gateway's keys, with another checksum.
+    /// Key-shaped with a wrong checksum.
     #[error(
-        "this has the form of a key of this gateway, but its checksum is wrong: it was mistyped, or cut and refilled"
+        "this has the form of a key of this gateway, but its checksum is wrong: it was mistyped or altered"
     )]
     MistypedKey,
-    /// A key, but not one that this gateway makes.
+    /// A key of another system.
     #[error(
         "{hint}… does not have the form of this gateway's keys; it may be a key that was imported"
     )]
     ForeignKey {
-        /// Its beginning.
+        /// First characters of the key.
         hint: String,
     },
-    /// No key is like the one that was reported.
-    #[error("no key is like this one")]
+    /// The reported key is unknown.
+    #[error("no matching key")]
     UnknownLeak,
-    /// No client could present it.
+    /// No client could present this key.
     #[error("this is no key: {0}")]
     NoKey(#[source] MalformedKey),
     /// The output could not be written.
@@ -140,7 +138,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// What the process ends with: 2 when the arguments were wrong, 1 when anything else was.
+    /// Returns the exit code: 2 for invalid arguments, 1 for other failures.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -170,7 +168,7 @@ impl CommandError {
         }
     }
 
-    /// Whether the reader of the output went away, as `head` does: no failure of the command.
+    /// Returns whether the reader closed the pipe, as `head` does; not a failure of the command.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -201,20 +199,20 @@ impl From<InvalidText> for CommandError {
     }
 }
 
-/// Refuses `argument` when a key of this gateway stands in it, where `wanted` is expected.
+/// Refuses an `argument` that contains a key of this gateway, where `wanted` is expected.
 pub(super) fn refuse_key(
     argument: &str,
     prefix: &Prefix,
     wanted: &'static str,
 ) -> Result<(), CommandError> {
-    if token::contains_own_form(argument.as_bytes(), prefix) {
+    if token::contains_key(argument.as_bytes(), prefix) {
         Err(CommandError::KeyAsArgument { wanted })
     } else {
         Ok(())
     }
 }
 
-/// The same of texts that may not be given.
+/// Like [`refuse_key`], for optional texts.
 pub(super) fn refuse_keys<'t>(
     arguments: impl IntoIterator<Item = &'t str>,
     prefix: &Prefix,

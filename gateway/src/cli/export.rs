@@ -1,4 +1,5 @@
-//! `gateway export`: all consumers and keys, as lines that `gateway import` reads. Digests, never keys.
+//! `gateway export`: writes all consumers and keys in a format for `gateway import`. Digests, never
+//! keys.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
@@ -20,18 +21,18 @@ pub struct ExportArguments {
     /// Only this bucket.
     #[arg(long, value_name = "NAME")]
     bucket: Option<BucketName>,
-    /// How to write it.
+    /// Output format.
     #[arg(long, value_enum, default_value = "jsonl")]
     format: ExportFormat,
-    /// Write to this new file, readable for its owner only, instead of standard output.
+    /// Write to this new file, readable by its owner only, instead of standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Overwrite the file.
+    /// Overwrite an existing file.
     #[arg(long, requires = "out")]
     force: bool,
 }
 
-/// What `gateway export` writes.
+/// Output format of `gateway export`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
     /// One JSON object a line.
@@ -40,13 +41,13 @@ enum ExportFormat {
     Csv,
 }
 
-/// Rows on their way into a file.
+/// Writer for exported rows.
 enum Sink<W: Write> {
     Jsonl(W),
     Csv(Box<csv::Writer<W>>),
 }
 
-/// Exports what the arguments say.
+/// Runs the export.
 pub async fn run(
     arguments: ExportArguments,
     context: &mut Context<'_>,
@@ -67,7 +68,7 @@ pub async fn run(
         file: path.display().to_string(),
         source,
     };
-    // Beside it first: a file of this name is whole, or it is the one before.
+    // Written to a temporary file and renamed: a file of this name is always complete.
     let beside = if force { beside(&path) } else { path.clone() };
     let file = OpenOptions::new()
         .write(true)
@@ -91,7 +92,7 @@ pub async fn run(
             Ok(())
         }
         Err(error) => {
-            // Half an export would be taken for a whole one.
+            // A partial export could be mistaken for a complete one.
             let _ = std::fs::remove_file(&beside);
             Err(error)
         }
@@ -145,7 +146,7 @@ impl<W: Write> Sink<W> {
     }
 }
 
-/// A new name in the same directory.
+/// Returns an unused name in the same directory.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));

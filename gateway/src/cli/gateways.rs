@@ -1,4 +1,4 @@
-//! `gateway gateways`: which gateways follow the store, and how far each has come.
+//! `gateway gateways`: lists the gateways that follow the store, with their confirmed revision.
 
 use crate::cli::Context;
 use crate::cli::error::CommandError;
@@ -6,7 +6,7 @@ use crate::cli::output::{JsonArray, Table, moment};
 use crate::store::{FollowingGateway, GatewayId};
 use crate::views::GatewayView;
 
-/// How to print them.
+/// Output options.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct GatewaysCommand {
@@ -19,9 +19,9 @@ pub struct GatewaysCommand {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Forget a gateway that is gone, so that nobody waits for it any more
+    /// Forget a gateway that is gone, so that no command waits for it
     Forget {
-        /// Its id, `gw_…`.
+        /// Id of the gateway, `gw_…`.
         #[arg(value_name = "ID")]
         id: GatewayId,
         /// Print a JSON object.
@@ -30,7 +30,7 @@ enum Action {
     },
 }
 
-/// Prints the gateways, or forgets one.
+/// Lists the gateways, or forgets one.
 pub async fn run(command: &GatewaysCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     match &command.action {
         None => list(command.json, context).await?,

@@ -1,4 +1,4 @@
-//! `gateway healthcheck`: asks the admin listener of a running gateway whether it is ready, or whether it lives.
+//! `gateway healthcheck`: queries readiness or liveness on the admin listener of a running gateway.
 
 mod own;
 
@@ -13,17 +13,17 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::config::admin::AdminDoor;
 
-/// How long the answer may take.
+/// Timeout of the check.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Most bytes of the answer that are looked at.
+/// Number of bytes read of the answer.
 const STATUS_LINE_BYTES: usize = 64;
 
-/// What is asked.
+/// Kind of check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// Whether it takes requests.
+    /// Readiness.
     Ready,
-    /// Whether the process answers.
+    /// Liveness.
     Live,
 }
 
@@ -36,7 +36,7 @@ impl Question {
     }
 }
 
-/// Asks the gateway behind `door`. Over TLS, the certificate has to be one that the settings name.
+/// Queries the gateway at `door`. Over TLS, requires a certificate from the settings.
 #[must_use]
 pub fn run(door: &AdminDoor, question: Question) -> ExitCode {
     let address = reachable(door.address);
@@ -59,7 +59,7 @@ pub fn run(door: &AdminDoor, question: Question) -> ExitCode {
     }
 }
 
-/// The status of the answer.
+/// Returns the status code of the answer.
 fn ask(door: &AdminDoor, address: SocketAddr, path: &str) -> io::Result<u16> {
     let due = Instant::now() + DEADLINE;
     let socket = TcpStream::connect_timeout(&address, DEADLINE)?;
@@ -99,10 +99,10 @@ fn exchange(
     let status = line
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::other("it does not speak HTTP/1.1"))
+    status.ok_or_else(|| io::Error::other("no HTTP/1.1 answer"))
 }
 
-/// An address that listens on every interface is reached over the loopback.
+/// Replaces an unspecified address by the loopback address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = if address.is_ipv4() {
         [127, 0, 0, 1].into()

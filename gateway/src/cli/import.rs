@@ -1,8 +1,9 @@
-//! `gateway import`: many consumers and keys from a file.
+//! `gateway import`: imports consumers and keys from a file.
 //!
-//! Two passes. The first reads every line, digests its key and compares the lines with each other and with the store; the
-//! good lines wait in a temporary file, without any key. Only when no line is bad does the second add them, in batches that
-//! are a transaction each. An import adds and never changes, so the same file can be imported again.
+//! Two passes. The first parses every line, digests its key and checks the lines for conflicts with
+//! each other and with the store; good lines go to a temporary file, without any key. If no line is
+//! bad, the second pass adds them, one transaction per batch. An import adds and never changes, so
+//! it can be repeated.
 
 mod progress;
 mod summary;
@@ -24,7 +25,7 @@ use crate::cli::import::summary::Summary;
 use crate::import::fields::Defaults;
 use crate::import::format::{self, Format};
 use crate::import::reading::{BadLine, Counted, ReadError, Rows};
-use crate::import::seen::{Line, Seen};
+use crate::import::seen::{Line, SeenLines};
 use crate::import::spool::Spool;
 use crate::import::{csv, jsonl, kong, nginx_map};
 use crate::keys::{BucketName, Prefix};
@@ -33,51 +34,54 @@ use crate::store::{ImportConflict, Stamp, Store, TransferRow, Verdict};
 /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps.
 #[derive(Debug, clap::Args)]
 pub struct ImportArguments {
-    /// The file, or `-` for standard input.
+    /// File to import, or `-` for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What the file is. Guessed from its name and how it begins, when not given.
+    /// Format of the file. Default: detected from its name and beginning.
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The bucket of lines that name none.
+    /// Bucket of lines without one.
     #[arg(long, value_name = "NAME", default_value_t)]
     bucket: BucketName,
-    /// Check all lines and import none.
+    /// Check all lines without importing any.
     #[arg(long)]
     dry_run: bool,
-    /// What to do with a line whose key is another consumer's, or whose consumer is known otherwise.
+    /// What to do with a line whose key belongs to another consumer, or whose consumer differs from
+    /// the stored one.
     #[arg(long, value_enum, default_value = "fail")]
     on_duplicate: OnDuplicate,
-    /// Import the good lines even though others are bad.
+    /// Import the good lines even if others are bad.
     #[arg(long)]
     skip_bad: bool,
-    /// Take keys of less than 16 characters too, which can be guessed.
+    /// Accept keys of less than 16 characters, which can be guessed.
     #[arg(long)]
     allow_weak: bool,
-    /// Import without what narrows keys elsewhere and has nothing like it here, such as rate limits; it is named.
+    /// Import without the restrictions that have no equivalent here, such as rate limits; the
+    /// summary lists them.
     #[arg(long)]
     skip_unsupported: bool,
-    /// Pass over this column of a CSV file, or this member of JSON lines; several times.
+    /// Ignore this CSV column or JSON member; repeatable.
     #[arg(long = "ignore-column", value_name = "NAME")]
     ignored: Vec<String>,
     /// Print the summary as a JSON object.
     #[arg(long)]
     json: bool,
-    /// How many lines make a transaction. A gateway beside follows batches this small without reading all its keys again.
+    /// Number of lines per transaction. Gateways follow batches of this size without reloading all
+    /// keys.
     #[arg(long, hide = true, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
 }
 
-/// What to do with a line that contradicts the store or an earlier line.
+/// Handling of a line that conflicts with the store or an earlier line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OnDuplicate {
-    /// Report it like a bad line.
+    /// Report as a bad line.
     Fail,
-    /// Leave it out, and count it.
+    /// Skip and count.
     Skip,
 }
 
-/// Imports what the arguments say.
+/// Runs the import.
 pub async fn run(
     arguments: ImportArguments,
     context: &mut Context<'_>,
@@ -110,8 +114,7 @@ pub async fn run(
         .print(import.arguments.json, &mut context.streams)?;
     if outcome.is_ok() && import.summary.is_all_there() {
         context.streams.remark(format_args!(
-            "nothing was new: all of it is in {} already. If it was to be copied from there, that is also where it came from: \
-             DATABASE_URL, where it is set, counts before the file of `--config`",
+            "nothing was new: {} already has all rows. For a copy between two stores, check DATABASE_URL: it overrides the file of `--config`",
             context.store.location()
         ));
     }
@@ -142,7 +145,7 @@ impl Import<'_> {
         if self.arguments.dry_run {
             return Ok(());
         }
-        // What was left out is not in there, and its name may be that of something that is.
+        // Ignored columns are gone already, and their names may equal those of known columns.
         let defaults = Defaults {
             ignored: Arc::default(),
             ..defaults
@@ -150,7 +153,7 @@ impl Import<'_> {
         self.add(spool, defaults).await
     }
 
-    /// The first pass: every line is read, none is imported.
+    /// First pass: reads every line and imports none.
     async fn check(&mut self, defaults: &Defaults) -> Result<Spool, CommandError> {
         let failed = |source| CommandError::Unread {
             file: self.arguments.file.display().to_string(),
@@ -172,7 +175,7 @@ impl Import<'_> {
                 line: 1,
                 reason: reason.to_owned(),
             });
-            // Nothing else of it can be read.
+            // Nothing else in it is readable.
             return Err(CommandError::BadLines(1));
         }
         let format = format.ok_or(CommandError::UnknownFormat)?;
@@ -181,7 +184,7 @@ impl Import<'_> {
             .map(|value| value.get_name().to_owned());
         let mut rows = self.rows(format, source, defaults.clone());
         let progress = Progress::of_bytes("checking", length);
-        let (mut spool, mut seen) = (Spool::new()?, Seen::default());
+        let (mut spool, mut seen) = (Spool::new()?, SeenLines::default());
         let batch_rows = self.arguments.batch as usize;
         let mut batch = Vec::with_capacity(batch_rows);
         loop {
@@ -202,7 +205,7 @@ impl Import<'_> {
                 }
             }
             if batch.len() == batch_rows || is_over {
-                self.judge(&batch, &mut spool).await?;
+                self.classify(&batch, &mut spool).await?;
                 batch.clear();
                 progress.set(bytes.load(Ordering::Relaxed));
             }
@@ -222,8 +225,8 @@ impl Import<'_> {
         }
     }
 
-    /// Compares a line with those before it.
-    fn compare(&mut self, row: TransferRow, seen: &mut Seen) -> Option<TransferRow> {
+    /// Compares a line with earlier lines.
+    fn compare(&mut self, row: TransferRow, seen: &mut SeenLines) -> Option<TransferRow> {
         self.summary.lines += 1;
         match seen.take(&row) {
             Ok(Line::New) => return Some(row),
@@ -237,13 +240,13 @@ impl Import<'_> {
         None
     }
 
-    /// Compares a batch with the store, and keeps what is new.
-    async fn judge(
+    /// Compares a batch with the store and spools the new rows.
+    async fn classify(
         &mut self,
         batch: &[TransferRow],
         spool: &mut Spool,
     ) -> Result<(), CommandError> {
-        for (row, verdict) in batch.iter().zip(self.store.judge_import(batch).await?) {
+        for (row, verdict) in batch.iter().zip(self.store.classify_import(batch).await?) {
             match verdict {
                 Verdict::New => spool.push(row)?,
                 Verdict::Already => self.summary.already += 1,
@@ -266,9 +269,10 @@ impl Import<'_> {
         }
     }
 
-    /// The second pass: the good lines are added, batch by batch.
+    /// Second pass: adds the good lines in batches.
     async fn add(&mut self, spool: Spool, defaults: Defaults) -> Result<(), CommandError> {
-        // From here on ^C ends the import between two batches. Before, it may end the process at any moment.
+        // From now on ^C ends the import between two batches. Before, it may end the process at any
+        // moment.
         let mut interrupts = signal(SignalKind::interrupt())?;
         let progress = Progress::of_rows("importing", spool.len());
         let bad_before = self.summary.bad_lines;
@@ -297,9 +301,9 @@ impl Import<'_> {
         }
         progress.finish();
         if let Err(error) = self.store.empty_the_log().await {
-            log::warn!("the import is done; its log could not be emptied: {error}");
+            log::warn!("the import is done; the database's log could not be truncated: {error}");
         }
-        // Someone else wrote what these lines contradict since they were checked.
+        // A concurrent change conflicts with lines that passed the check.
         if self.summary.bad_lines > bad_before && !self.arguments.skip_bad {
             return Err(CommandError::BadLinesLeft(self.summary.bad_lines));
         }

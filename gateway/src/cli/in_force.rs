@@ -1,4 +1,5 @@
-//! What every command that changes something ends with: the gateways that run go by it, or are named.
+//! Wait at the end of every change until it is in force on the running gateways, and the list of
+//! those that did not confirm.
 
 use std::time::Duration;
 
@@ -6,27 +7,27 @@ use crate::cli::Context;
 use crate::cli::output::{Streams, moment};
 use crate::store::{Confirmation, WaitFor};
 
-/// How long a command waits for the gateways.
+/// Maximum wait for the gateways.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Waits for the gateways that run, and names those that have not said in time that they go by the change. It is made all
-/// the same, so that is no failure.
+/// Waits for the running gateways and names those that did not confirm in time. Not a failure: the
+/// change was made.
 pub(super) async fn wait(context: &mut Context<'_>) {
     let streams = &mut context.streams;
     let _ = streams.out.flush();
     match context.store.confirmed_by(WaitFor::Live, WITHIN).await {
         Ok(confirmation) => name_others(&confirmation, streams),
         Err(error) => streams.remark(format_args!(
-            "it is done, but whether the gateways go by it is not known: {error}"
+            "the change is made, but the confirmation by the gateways is unknown: {error}"
         )),
     }
 }
 
-/// Names the gateways that have not confirmed.
+/// Names the unconfirmed gateways.
 fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.missing {
         streams.remark(format_args!(
-            "gateway {} has not confirmed within {} that it goes by this",
+            "gateway {} has not confirmed the change within {}",
             gateway.name,
             humantime::format_duration(WITHIN)
         ));
@@ -34,11 +35,11 @@ fn name_others(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     name_silent(confirmation, streams);
 }
 
-/// Names the gateways of which nothing was heard, and says what that means.
+/// Names the silent gateways and explains the consequences.
 pub(super) fn name_silent(confirmation: &Confirmation, streams: &mut Streams<'_>) {
     for gateway in &confirmation.silent {
         streams.remark(format_args!(
-            "gateway {} was last heard of at {}: if it runs, it goes by what was before; if it is gone, say `gateway gateways \
+            "gateway {} sent its last heartbeat at {}: if it runs, the previous state is in force there; if it is gone, run `gateway gateways \
              forget {}`",
             gateway.name,
             moment(gateway.seen_at),
@@ -47,7 +48,7 @@ pub(super) fn name_silent(confirmation: &Confirmation, streams: &mut Streams<'_>
     }
     for gateway in &confirmation.refusing {
         streams.remark(format_args!(
-            "gateway {} was last heard of at {}, longer ago than its max_staleness: it refuses every request until it has caught up",
+            "gateway {} sent its last heartbeat at {}, longer ago than its max_staleness: it refuses every request until it has caught up",
             gateway.name,
             moment(gateway.seen_at)
         ));

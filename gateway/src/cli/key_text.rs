@@ -1,4 +1,4 @@
-//! `gateway keys check` and `gateway keys pattern`: what the text of a key tells without any store.
+//! `gateway keys check` and `gateway keys pattern`: operations on key texts without a store.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read};
 
@@ -10,15 +10,15 @@ use crate::cli::output::Streams;
 use crate::keys::token::MAX_TOKEN_BYTES;
 use crate::keys::{ForeignKey, MalformedKey, Prefix, token};
 
-/// Which text.
+/// Key to check.
 #[derive(Debug, clap::Args)]
 pub struct CheckKey {
-    /// Only `-`, which may be left out: the key is read from standard input, or asked for where that is a terminal.
+    /// Only `-`, the default: reads the key from standard input, or prompts for it on a terminal.
     #[arg(value_name = "-", default_value = "-", hide_default_value = true)]
     key: PlainArgument,
 }
 
-/// What to print.
+/// Output options.
 #[derive(Debug, clap::Args)]
 pub struct PrintPattern {
     /// Print a rule for gitleaks, in TOML.
@@ -26,12 +26,13 @@ pub struct PrintPattern {
     gitleaks: bool,
 }
 
-/// An argument that may be a key: parsed from any text, so that no error repeats it, and shown by no `Debug`.
+/// An argument that may be a key: parses any text, so that no error quotes it, and has no readable
+/// `Debug`.
 #[derive(Clone)]
 pub(super) struct PlainArgument(Zeroizing<String>);
 
 impl PlainArgument {
-    /// The text itself, or what standard input says in its place; without spaces around it.
+    /// Returns the text, or reads standard input for `-`; trims white space.
     pub(super) fn read(self) -> io::Result<Zeroizing<String>> {
         let text = if self.0.as_str() == "-" {
             read_standard_input()?
@@ -41,8 +42,8 @@ impl PlainArgument {
         Ok(Zeroizing::new(text.trim().to_owned()))
     }
 
-    /// What standard input says, or a terminal without showing it. The text itself is refused: every process of the machine
-    /// can read the arguments of all.
+    /// Reads standard input, on a terminal without echo. Refuses a text as argument, because other
+    /// processes can read it.
     pub(super) fn read_hidden(
         self,
         streams: &mut Streams<'_>,
@@ -65,7 +66,7 @@ impl PlainArgument {
     }
 }
 
-/// What `read` returns, while the terminal does not show what is typed.
+/// Runs `read` with the terminal's echo off.
 fn unechoed<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let shown = tcgetattr(io::stdin())?;
     let mut hidden = shown.clone();
@@ -77,10 +78,11 @@ fn unechoed<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 }
 
 impl CheckKey {
-    /// Says whether the text is a key of this gateway, with the right checksum. That does not make it a key that is let in.
+    /// Reports whether the text is a key of this gateway with the right checksum; such a key may
+    /// still be unknown or revoked.
     pub fn run(self, prefix: &Prefix, streams: &mut Streams<'_>) -> Result<(), CommandError> {
         let text = self.key.read_hidden(streams)?;
-        let is_own = token::has_own_form(text.as_bytes(), prefix);
+        let is_own = token::is_key_shaped(text.as_bytes(), prefix);
         match ForeignKey::parse(text, prefix) {
             Ok(key) if is_own => {
                 let hint = key.hint(prefix);
@@ -131,10 +133,10 @@ impl std::fmt::Debug for PlainArgument {
 }
 
 fn read_standard_input() -> io::Result<Zeroizing<String>> {
-    // More than any key has, with the line break: what is longer is refused as too long.
+    // More than the longest key and its line break: a longer input is refused as too long.
     let limit = MAX_TOKEN_BYTES * 2;
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
     io::stdin().take(limit as u64).read_to_end(&mut bytes)?;
-    // What is not UTF-8 is no key, and the replacement says so.
+    // Invalid UTF-8 cannot be a key, and the replacement characters fail the check.
     Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }

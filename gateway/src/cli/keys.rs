@@ -1,6 +1,6 @@
 //! `gateway keys …`
 //!
-//! A key is written to standard output once, when it is made, and nowhere else.
+//! A new key is written to standard output once, and nowhere else.
 
 mod find;
 mod list;
@@ -29,53 +29,56 @@ use crate::store::{
 };
 use crate::views::KeyView;
 
-/// Work on the keys in the store.
+/// Manage API keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
-    /// Make a key and print it, this one time.
+    /// Create a key and print it, this one time.
     Create(CreateKey),
     /// List keys, oldest first.
     List(ListKeys),
-    /// Find a key by what somebody has of it: the key, its beginning or its digest, read where no other process sees it.
+    /// Find a key by the key itself, its first characters or its digest, read from standard input.
     Find(FindKey),
-    /// Show one key, without the key itself.
+    /// Show one key, without its plain text.
     Show(OneKey),
-    /// Refuse a key for ever, from its next request on.
+    /// Revoke a key for ever.
     Revoke(RevokeKey),
-    /// Make a key that takes the place of another, and have the other end after a while.
+    /// Create a successor of a key and expire the key after a grace period.
     Roll(RollKey),
-    /// Refuse a key until it is enabled again.
+    /// Disable a key until it is enabled again.
     Disable(OneKey),
-    /// Let a disabled key in again.
+    /// Enable a disabled key.
     Enable(OneKey),
-    /// Check the form and the checksum of a key, read where no other process sees it, without any store; exit 0 if both are right.
+    /// Check form and checksum of a key from standard input, without a store; exit 0 if both are
+    /// right.
     Check(CheckKey),
-    /// Report a key that was found where it does not belong; what is done is what its bucket says.
+    /// Report a leaked key and apply the policy of its bucket.
     ReportLeak(ReportLeak),
-    /// Print the regular expression of keys, for tools that search for leaked ones.
+    /// Print the regular expression of keys, for secret scanners.
     Pattern(PrintPattern),
 }
 
-/// What a key is made of.
+/// Attributes of a new key.
 #[derive(Debug, clap::Args)]
 pub struct CreateKey {
-    /// Whose it is. The consumer is made when there is none of this name, nor one that differs in the case of letters only.
+    /// Name or id of the consumer. A missing consumer is created, unless its name differs from an
+    /// existing one in case only.
     #[arg(long, value_name = "NAME|ID")]
     consumer: String,
-    /// Fail when there is no such consumer, in place of making it.
+    /// Fail instead of creating a missing consumer.
     #[arg(long)]
     existing_consumer: bool,
     #[command(flatten)]
     bucket: InBucket,
-    /// When it ends: a length of time such as `7d` or `12h`, a date such as `2030-01-31`, which is midnight UTC, or a
-    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000. Never, when not given.
+    /// Expiry: a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a
+    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000. Default: never.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     expires: Option<When>,
-    /// A note: at most 1024 characters and no control characters.
+    /// Note: at most 1024 characters and no control characters.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
-    /// What it may do, within what its consumer may; several times or separated by commas. Each is
-    /// 1 to 128 visible ASCII characters without space, comma, `"` and `\`. All that its consumer may, when not given.
+    /// Scopes of the key, limited by those of the consumer; repeated or separated by commas. Each
+    /// is 1 to 128 visible ASCII characters without space, comma, `"` and `\`. Default: all of the
+    /// consumer's.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Print a JSON object.
@@ -83,11 +86,11 @@ pub struct CreateKey {
     json: bool,
 }
 
-/// Which key.
+/// Key to work on.
 #[derive(Debug, clap::Args)]
 pub struct OneKey {
-    /// Its id, `key_…`; never the key itself.
-    // Read only once it is known to be no key: the parser would repeat what it cannot read.
+    /// Id of the key, `key_…`; never the key itself.
+    // Validated after the check for keys: the parser would quote an invalid value.
     #[arg(value_name = "ID")]
     id: String,
     /// Print a JSON object.
@@ -95,23 +98,24 @@ pub struct OneKey {
     json: bool,
 }
 
-/// Which key, and whether to wait.
+/// Key to revoke, and wait options.
 #[derive(Debug, clap::Args)]
 pub struct RevokeKey {
     #[command(flatten)]
     key: OneKey,
-    /// Return once every gateway that may run refuses the key; fail and name those that have not said so.
+    /// Wait until every gateway that may run refuses the key; otherwise fail and name the
+    /// unconfirmed ones.
     #[arg(long)]
     wait: bool,
-    /// Do not fail for gateways that fell silent before and stay so, where another one has confirmed.
+    /// Accept gateways that were silent before and stay silent, if another one confirms.
     #[arg(long, requires = "wait")]
     ignore_silent: bool,
-    /// How long to wait at most: a length of time such as `7d`, `12h` or `500ms`.
+    /// Maximum wait: a duration such as `7d`, `12h` or `500ms`.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span, requires = "wait")]
     timeout: Duration,
 }
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn run(command: KeysCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let outcome = match command {
         KeysCommand::Create(create) => create.run(context).await,
@@ -133,7 +137,7 @@ pub async fn run(command: KeysCommand, context: &mut Context<'_>) -> Result<(), 
 }
 
 impl KeysCommand {
-    /// Whether it is to return only once every gateway has confirmed.
+    /// Returns whether the command must wait for every gateway.
     pub(super) fn waits_for_all(&self) -> bool {
         matches!(self, Self::Revoke(revoke) if revoke.wait)
     }
@@ -177,7 +181,8 @@ impl CreateKey {
         };
         let created = context.store.create_key(new, context.stamp).await?;
         let id = created.key.id;
-        // From here on only this process knows the key: that it cannot be printed is a failure, also into a closed pipe.
+        // From here on only this process has the key: a failure to print it is an error, even a
+        // closed pipe.
         print_created(
             &created,
             &key,
@@ -188,7 +193,7 @@ impl CreateKey {
         .map_err(|source| CommandError::Unprinted { id, source })
     }
 
-    /// Refuses to make a consumer that may be another one, mistyped.
+    /// Refuses to create a consumer whose name may be a misspelled existing one.
     async fn may_make(
         &self,
         bucket: &BucketName,
@@ -211,7 +216,7 @@ impl CreateKey {
     }
 }
 
-/// Refuses a key in anything that is said of a key: it is stored and shown.
+/// Refuses a key in any attribute, because attributes are stored and shown.
 fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandError> {
     let KeyAttributes {
         description,
@@ -281,7 +286,7 @@ fn print_created(
     } = created;
     if let Some(consumer) = new_consumer {
         streams.remark(format_args!(
-            "created consumer {} ({}): there was none of this name; `--existing-consumer` makes none",
+            "created consumer {} ({}): no consumer had this name; `--existing-consumer` prevents this",
             consumer.name, consumer.id
         ));
     }
@@ -323,7 +328,7 @@ async fn show(key: OneKey, context: &mut Context<'_>) -> Result<(), CommandError
     Ok(print_key(&stored, context.stamp.at, &mut context.streams)?)
 }
 
-/// Prints what is known of a key, for people.
+/// Prints the attributes of a key as text.
 fn print_key(
     stored: &StoredKey,
     now: UnixMillis,
@@ -420,7 +425,7 @@ fn key_id(argument: &str, prefix: &Prefix) -> Result<KeyId, CommandError> {
     Ok(argument.parse()?)
 }
 
-/// The end of a key that is made now.
+/// Returns the expiry of a new key.
 fn end_of(expires: When, now: UnixMillis) -> Result<UnixMillis, CommandError> {
     let end = expires.ahead(now);
     if end > now && end.is_representable() {

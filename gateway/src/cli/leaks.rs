@@ -1,4 +1,4 @@
-//! `gateway keys report-leak`: a key was found where it does not belong.
+//! `gateway keys report-leak`: reports a leaked key.
 
 use crate::cli::Context;
 use crate::cli::error::CommandError;
@@ -10,16 +10,17 @@ use crate::leaks::place::{FoundKey, place};
 use crate::store::{Leak, LeakAction};
 use crate::views::LeakView;
 
-/// Which key, and where it was.
+/// Leaked key and its location.
 #[derive(Debug, clap::Args)]
 pub struct ReportLeak {
-    /// The key, its SHA-256 as `sha256:…`, or `-` to read either from standard input, where no shell remembers it.
+    /// The key, its SHA-256 as `sha256:…`, or `-` to read either from standard input, out of the
+    /// shell's history.
     #[arg(value_name = "KEY|-", default_value = "-", hide_default_value = true)]
     key: PlainArgument,
-    /// Where it was found.
+    /// URL of the leak.
     #[arg(long, value_name = "TEXT")]
     url: Option<Description>,
-    /// What it was found in, for example `commit`.
+    /// Kind of the source, for example `commit`.
     #[arg(long, value_name = "TEXT")]
     source: Option<Description>,
     /// Print a JSON object.
@@ -28,7 +29,7 @@ pub struct ReportLeak {
 }
 
 impl ReportLeak {
-    /// Has done what the key's bucket says.
+    /// Applies the policy of the key's bucket.
     pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let key = self.key.read()?;
         let (digest, found) = match key.get(..7) {

@@ -9,12 +9,12 @@ use clap::{Args, Command};
 /// `gateway man`
 #[derive(Debug, Args)]
 pub struct ManArguments {
-    /// The directory to write the pages to, made when missing; for example /usr/local/share/man/man1
+    /// Directory for the pages, created if missing; for example /usr/local/share/man/man1
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
-/// Writes a page of section 1 for `command` and for each of its subcommands.
+/// Writes a section 1 page for `command` and each subcommand.
 #[must_use]
 pub fn run(arguments: &ManArguments, command: Command) -> ExitCode {
     let directory = &arguments.directory;

@@ -1,5 +1,5 @@
-//! How commands speak: results to standard output, remarks to standard error; aligned tables for people, JSON for
-//! scripts.
+//! Output of commands: results to standard output, remarks to standard error; aligned tables for
+//! people, JSON for scripts.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::keys::UnixMillis;
 
-/// Where a command writes. Results and remarks are apart, so that a script can read the results alone.
+/// Output streams of a command. Separate, so that a script can parse the results.
 pub struct Streams<'s> {
     /// Results.
     pub out: &'s mut dyn Write,
@@ -16,7 +16,7 @@ pub struct Streams<'s> {
     pub err: &'s mut dyn Write,
 }
 
-/// Rows under a heading, each column as wide as its widest cell.
+/// A table with aligned columns.
 pub struct Table<const COLUMNS: usize> {
     heading: [&'static str; COLUMNS],
     widths: [usize; COLUMNS],
@@ -24,22 +24,22 @@ pub struct Table<const COLUMNS: usize> {
     is_begun: bool,
 }
 
-/// A JSON array that is written while its elements arrive.
+/// A JSON array, written element by element.
 #[derive(Default)]
 pub struct JsonArray {
     is_begun: bool,
 }
 
-/// Widest cell, in characters. What is longer ends with `…`; JSON has it whole.
+/// Maximum width of a cell, in characters. Longer texts end with `…`; JSON output is never cut.
 const MAX_WIDTH: usize = 40;
 
 impl Streams<'_> {
-    /// Writes a remark. That it cannot be written is no reason to fail: what was to be done is done.
+    /// Writes a remark. Ignores errors: the command's work is done.
     pub fn remark(&mut self, remark: Arguments<'_>) {
         let _ = writeln!(self.err, "{remark}");
     }
 
-    /// Writes one JSON value on lines of its own.
+    /// Writes a JSON value on its own lines.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut *self.out, value)?;
         writeln!(self.out)
@@ -47,7 +47,7 @@ impl Streams<'_> {
 }
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(heading: [&'static str; COLUMNS]) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.rows.push(cells);
     }
 
-    /// Writes the rows that were added since the last time, the first time with the heading. A long list is written
-    /// page by page; columns only ever grow.
+    /// Writes the rows added since the last call, with the heading on the first. Long lists are
+    /// written page by page; columns only grow.
     pub fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
         if !self.is_begun {
             self.is_begun = true;
@@ -95,7 +95,7 @@ impl JsonArray {
     }
 }
 
-/// Writes `name  value` lines with the values below each other.
+/// Writes aligned `name  value` lines.
 pub fn details(out: &mut dyn Write, lines: &[(&str, String)]) -> io::Result<()> {
     let width = lines
         .iter()
@@ -107,19 +107,19 @@ pub fn details(out: &mut dyn Write, lines: &[(&str, String)]) -> io::Result<()> 
         .try_for_each(|(name, value)| writeln!(out, "{name:width$}  {value}"))
 }
 
-/// A moment for people: to the second.
+/// Formats a moment to the second.
 #[must_use]
 pub fn moment(at: UnixMillis) -> String {
     UnixMillis(at.0.saturating_sub(at.0.rem_euclid(1000))).to_string()
 }
 
-/// A moment that may not be, for people.
+/// Formats an optional moment.
 #[must_use]
 pub fn moment_or(at: Option<UnixMillis>, otherwise: &str) -> String {
     at.map_or_else(|| otherwise.to_owned(), moment)
 }
 
-/// A text that may be missing, for people.
+/// Formats an optional text.
 #[must_use]
 pub fn or_dash(text: &str) -> String {
     if text.is_empty() {
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(moment(UnixMillis(1_999)), "1970-01-01T00:00:01Z");
         assert_eq!(moment(UnixMillis(-1)), "1969-12-31T23:59:59Z");
         assert_eq!(moment_or(None, "never"), "never");
-        // Nothing of this gateway's makes it; a database can still hold it.
+        // Never written by the gateway, but possible in a database.
         assert_eq!(moment(UnixMillis(i64::MIN)), format!("{} ms", i64::MIN));
     }
 }

@@ -1,4 +1,4 @@
-//! `gateway secret …`: makes secrets.
+//! `gateway secret …`: generates secrets.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::print;
 
-/// Random bytes of a new secret.
+/// Size of a new secret, in bytes.
 const RANDOM_BYTES: usize = 32;
 
 /// `gateway secret …`
@@ -19,7 +19,7 @@ pub enum SecretCommand {
     New,
 }
 
-/// Does what the command says.
+/// Runs the command.
 #[must_use]
 pub fn run(command: &SecretCommand) -> ExitCode {
     match command {

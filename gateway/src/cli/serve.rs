@@ -1,4 +1,4 @@
-//! `gateway serve`: runs until it is told to stop.
+//! `gateway serve`: runs until a signal stops it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::app::{Gateway, StartError};
 use crate::config::settings::Settings;
 use crate::telemetry::process_log;
 
-/// How long the last lines of the log may take to be written.
+/// Timeout for writing the last log lines.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT; a second one ends the waiting for requests that run.
+/// Serves until SIGTERM, SIGINT or SIGQUIT; a second signal ends the wait for running requests.
 #[must_use]
 pub fn run(settings: Settings) -> ExitCode {
     process_log::write_as(settings.log_format);
@@ -48,7 +48,8 @@ pub fn run(settings: Settings) -> ExitCode {
     code
 }
 
-/// Lets the process open as many files as it may. Each connection is one, and many systems begin at 1,024.
+/// Raises the limit of open files to its maximum. Each connection takes one, and many systems start
+/// at 1,024.
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -66,15 +67,16 @@ fn raise_open_files() {
     }
 }
 
-/// Keeps the kernel from backing the heap with pages of 2 MB, which the allocator asks for: a connection has two buffers of 8 kB
-/// and writes to the first few hundred bytes of each, and only what is written to should take memory.
+/// Disables transparent 2 MB pages for the heap, which the allocator requests. A connection has two
+/// buffers of 8 kB and writes to the first few hundred bytes of each; only written pages should
+/// take memory.
 fn use_small_pages() {
     if let Err(error) = disable_transparent_huge_pages(true) {
         log::debug!("transparent huge pages stay as they are: {error}");
     }
 }
 
-/// Follows the signals that the process is sent: sends on `stop` for the first that asks it to stop, on `stop_now` for the second.
+/// Handles signals: the first sends on `stop`, the second on `stop_now`.
 async fn follow(mut signals: Signals, stop: oneshot::Sender<()>, stop_now: oneshot::Sender<()>) {
     let mut ways = [stop_now, stop].into_iter().collect::<Vec<_>>();
     loop {

@@ -1,4 +1,4 @@
-//! `gateway usage`: what was done with keys, as a table with bars or as JSON.
+//! `gateway usage`: prints the usage of keys, as a table with bars or as JSON.
 
 use std::time::Duration;
 
@@ -12,41 +12,42 @@ use crate::keys::{KeyId, UnixMillis, UsageCounts, When};
 use crate::store::{Period, TopKey, UsageOf, UsageRange, UsageReport};
 use crate::views::UsageView;
 
-/// How far back the command looks when it is not told.
+/// Default length of the range.
 const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 3600);
-/// Most keys that may be listed.
-const MOST_TOP_KEYS: i64 = 1_000;
+/// Maximum number of listed keys.
+const MAX_TOP_KEYS: i64 = 1_000;
 
-/// Which usage.
+/// Usage to print.
 #[derive(Debug, clap::Args)]
 pub struct UsageCommand {
-    /// Only that of this consumer's keys.
+    /// Only keys of this consumer.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "key")]
     consumer: Option<String>,
     #[command(flatten)]
     bucket: InBucket,
-    /// Only that of this key, by its id, `key_…`; never the key itself.
-    // Read only once it is known to be no key: the parser would repeat what it cannot read.
+    /// Only the key with this id, `key_…`; never the key itself.
+    // Validated after the check for keys: the parser would quote an invalid value.
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// From then on: a time ago such as `24h` or `30d`, a date or a moment [default: 24h before the end].
+    /// Start of the range: an age such as `24h` or `30d`, a date, or a moment [default: 24h before
+    /// the end].
     #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "from")]
     since: Option<When>,
-    /// Up to then; up to now, when not given.
+    /// End of the range; default: now.
     #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "to")]
     until: Option<When>,
-    /// What to add up by; hours and days are those of UTC.
+    /// Granularity; hours and days are in UTC.
     #[arg(long, value_enum, default_value = "hour")]
     by: By,
-    /// Also list so many keys, those with the most requests first.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=MOST_TOP_KEYS))]
+    /// Also list this many keys with the most requests.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=MAX_TOP_KEYS))]
     top: Option<u32>,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What usage is added up by.
+/// Granularity of the report.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum By {
     Hour,
@@ -96,7 +97,7 @@ impl UsageCommand {
             By::Hour => Period::Hour,
             By::Day => Period::Day,
         };
-        // What is done in this very millisecond is in it.
+        // The current millisecond is included.
         let to = self
             .until
             .map_or(UnixMillis(now.0.saturating_add(1)), |until| until.ago(now));
@@ -184,7 +185,7 @@ fn print_top(top: &[TopKey], streams: &mut Streams<'_>) -> Result<(), CommandErr
     Ok(table.flush(streams.out)?)
 }
 
-/// The first cell stands to the left, the numbers to the right.
+/// Formats a row: first cell left-aligned, numbers right-aligned.
 fn line(cells: &[String; 5], widths: &[usize]) -> String {
     let mut line = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths.iter().copied()).enumerate() {
@@ -213,7 +214,7 @@ fn cells(first: String, counts: &UsageCounts) -> [String; 5] {
     ]
 }
 
-/// The beginning of a period, as short as it can be said.
+/// Formats the beginning of a period as briefly as possible.
 fn beginning(start: UnixMillis, by: Period) -> String {
     let whole = moment(start);
     match (by, whole.split_once('T')) {
@@ -223,7 +224,7 @@ fn beginning(start: UnixMillis, by: Period) -> String {
     }
 }
 
-/// `1,234,567`.
+/// Formats `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -236,13 +237,13 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// `12.3 MB`, in powers of a thousand.
+/// Formats `12.3 MB`, in powers of a thousand.
 fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if number < 1000 {
         return format!("{number} B");
     }
-    // The size in tenths of the unit, rounded down, so that it never says more than was counted.
+    // Tenths of the unit, rounded down, so that the output never exceeds the count.
     let (mut unit, mut rest) = (0, number);
     while rest >= 1_000_000 {
         (unit, rest) = (unit + 1, rest / 1000);

@@ -1,18 +1,18 @@
-//! Who runs a command, for the audit: what the system says, and not `$USER`, which anyone sets.
+//! User behind a command, for the audit: from the system, not from `$USER`, which anyone can set.
 
 use std::fs;
 
-/// Where the system's users are listed.
+/// User database of the system.
 const PASSWD: &str = "/etc/passwd";
 
-/// The name of the user that the process really belongs to, or `uid NUMBER` where there is none on this machine.
+/// Returns the name of the real user, or `uid NUMBER` if this machine has none.
 pub(super) fn name() -> String {
     let id = rustix::process::getuid().as_raw();
     let users = fs::read(PASSWD).unwrap_or_default();
     name_in(&String::from_utf8_lossy(&users), id).unwrap_or_else(|| format!("uid {id}"))
 }
 
-/// The name in `passwd(5)` of the user with this number.
+/// Returns the name of a user id in `passwd(5)` format.
 fn name_in(users: &str, id: u32) -> Option<String> {
     let id = id.to_string();
     users.lines().find_map(|line| {

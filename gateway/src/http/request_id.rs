@@ -57,7 +57,7 @@ impl RequestIds {
         match (given.next(), given.next()) {
             (Some(id), None)
                 if is_well_formed(id.as_bytes())
-                    && !token::contains_own_form(id.as_bytes(), prefix)
+                    && !token::contains_key(id.as_bytes(), prefix)
                     && !is_credential(id.as_bytes(), headers) =>
             {
                 RequestId(id.clone())

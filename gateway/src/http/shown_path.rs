@@ -22,7 +22,7 @@ impl ShownPath {
     #[must_use]
     pub fn of(uri: &Uri, prefix: &Prefix, keys: &KeyTable) -> Self {
         let target = uri.path_and_query().map_or("", |target| target.as_str());
-        let has_key = token::contains_own_form(target.as_bytes(), prefix)
+        let has_key = token::contains_key(target.as_bytes(), prefix)
             || keys.has_foreign_in(target.as_bytes());
         if has_key {
             Self::HasKey

@@ -1,44 +1,44 @@
-//! [`Column`]: what a line can say, whatever the format of its file.
+//! [`Column`]: the fields of a line, in any format.
 
-/// What a column holds.
+/// Kind of content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {
-    /// Any text, or nearly so: somebody may have put a key there.
+    /// Free text, where a key may have been pasted by mistake.
     Text,
-    /// Something of a form of its own.
+    /// A value with a syntax of its own.
     Value,
 }
 
-/// Which lines can say what a column says.
+/// Lines that a column applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
-    /// Any.
+    /// Any line.
     Line,
-    /// Those with a key.
+    /// Lines with a key.
     Key,
 }
 
-/// Declares the columns, in the order of an export.
+/// Declares the columns in export order.
 macro_rules! columns {
     ($($column:ident = $name:literal, $holds:ident, $of:ident;)*) => {
-        /// What a line can say. The names are those of the CSV header and of the JSON fields.
+        /// A field of a line. Names are those of the CSV header and of JSON members.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Column {
             $($column),*
         }
 
         impl Column {
-            /// All columns, in the order of an export.
+            /// All columns in export order.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$column),*];
 
-            /// Its name.
+            /// Returns the name.
             pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$column => $name),*
                 }
             }
 
-            /// What it holds, and which lines can say it.
+            /// Returns the kind of content and the applicable lines.
             pub(crate) fn kind(self) -> (Holds, Of) {
                 match self {
                     $(Self::$column => (Holds::$holds, Of::$of)),*
@@ -83,7 +83,7 @@ impl Column {
             .find(|column| column.as_str().eq_ignore_ascii_case(name.trim()))
     }
 
-    /// All names, for messages.
+    /// Returns all names, for messages.
     pub(crate) fn names() -> String {
         let names: Vec<&str> = Self::ALL.iter().map(|column| column.as_str()).collect();
         names.join(", ")

@@ -1,4 +1,4 @@
-//! CSV (RFC 4180) with a header that names the columns.
+//! CSV (RFC 4180) with a header of column names.
 
 use std::io::{self, BufReader, Bytes, Chain, Cursor, Read};
 
@@ -9,10 +9,11 @@ use crate::import::fields::{Defaults, Fields, Named, is_words};
 use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
-/// Longest record, in bytes. A quotation mark that is not closed would otherwise swallow the file.
+/// Maximum length of a record, in bytes: limits the damage of an unclosed quotation mark.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-/// The rows of a CSV file, with commas, semicolons or tabs between the cells, as the header has them.
+/// Iterates over the rows of a CSV file. The header determines the delimiter: comma, semicolon or
+/// tab.
 pub(crate) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
     let mut source = Newlines::new(source);
     let header = match first_line(&mut source) {
@@ -20,7 +21,7 @@ pub(crate) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
         Err(error) => return Box::new(std::iter::once(Err(ReadError::Io(error)))),
     };
     let delimiter = delimiter(&header);
-    // The lengths of records are checked here, with a message that says more.
+    // Record lengths are checked here, with a better message.
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -47,13 +48,13 @@ pub(crate) fn rows(source: impl Read + 'static, defaults: Defaults) -> Rows {
     }
 }
 
-/// The bytes up to the first line break, which is among them.
+/// Reads up to and including the first line break.
 fn first_line(source: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < MAX_RECORD_BYTES && source.read(&mut byte)? == 1 {
         line.extend(byte);
-        // Blank lines before are passed over.
+        // Skips blank lines at the beginning.
         if byte == *b"\n" && !line.trim_ascii().is_empty() {
             break;
         }
@@ -61,10 +62,10 @@ fn first_line(source: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// What stands between the cells: a header has names only, so what there is most of.
+/// Returns the most frequent delimiter of the header, which contains only names.
 fn delimiter(header: &[u8]) -> u8 {
     let count = |delimiter: &u8| memchr::memchr_iter(*delimiter, header).count();
-    // The last of several that are as many: commas, where there is nothing.
+    // The last maximum wins: commas if there is none.
     [b'\t', b';', b',']
         .into_iter()
         .max_by_key(count)
@@ -73,7 +74,7 @@ fn delimiter(header: &[u8]) -> u8 {
 
 struct Lines<R> {
     reader: csv::Reader<Chain<Cursor<Vec<u8>>, Newlines<R>>>,
-    /// `None` for those that are passed over.
+    /// `None` for ignored columns.
     columns: Vec<Option<Column>>,
     defaults: Defaults,
     record: ByteRecord,
@@ -96,7 +97,8 @@ impl<R: Read> Iterator for Lines<R> {
                 return Some(Err(ReadError::Io(error.into())));
             }
         }
-        // The reader counts line breaks: those between cells, of blank lines before, in the record, and one behind it.
+        // The reader counts line breaks: in blank lines before, within cells, between them, and at
+        // the end.
         let within = memchr::memchr_iter(b'\n', self.record.as_slice()).count() as u64;
         let line = self
             .reader
@@ -142,7 +144,8 @@ impl<R: Read> Lines<R> {
     }
 }
 
-/// Every line break as one `\n`, also behind the last line: then counting `\n` counts lines.
+/// Normalises every line break to `\n` and ends the last line with one, so that counting `\n`
+/// counts lines.
 struct Newlines<R> {
     source: Bytes<BufReader<R>>,
     last: u8,
@@ -159,7 +162,7 @@ impl<R: Read> Newlines<R> {
     fn byte(&mut self) -> io::Result<Option<u8>> {
         loop {
             let before = self.last;
-            // At the end, the last line gets the line break that it lacks.
+            // Completes the last line.
             let byte = self.source.next().transpose()?;
             self.last = byte.unwrap_or(b'\n');
             return Ok(match (before, byte) {
@@ -186,7 +189,7 @@ impl<R: Read> Read for Newlines<R> {
 
 fn columns(header: &ByteRecord, defaults: &Defaults) -> Result<Vec<Option<Column>>, String> {
     let text = |cell| std::str::from_utf8(cell).unwrap_or_default();
-    // A file without a header begins with a key. Where a column is known, the line is a header.
+    // A file without a header begins with a key. A known column name marks a header.
     let is_header = header
         .iter()
         .any(|cell| Column::named(text(cell)).is_some());
@@ -221,7 +224,7 @@ fn columns(header: &ByteRecord, defaults: &Defaults) -> Result<Vec<Option<Column
     }
     if !unknown.is_empty() {
         return Err(format!(
-            "these columns of the header are not known: {}; accepted are {}; others are left out with `--ignore-column`",
+            "these columns of the header are not known: {}; accepted are {}; ignore others with `--ignore-column`",
             unknown.join(", "),
             Column::names()
         ));
@@ -367,7 +370,7 @@ mod tests {
                 text.push_str("acme,abcd,");
                 good.push(line);
             }
-            // A blank line between `\r` and `\n` is none: the two are one line break.
+            // A blank line between `\r` and `\n` is none: both form one line break.
             prop_assume!(!text.contains("\r\n\n") || !text.contains("\r\r") );
             prop_assume!(!lines.windows(2).any(|pair| pair[0].1 == 2 && pair[1] == (0, 0)));
             let (read_good, read_bad): (Vec<_>, Vec<_>) = read(&text).into_iter().partition(Result::is_ok);

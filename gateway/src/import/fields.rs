@@ -1,5 +1,5 @@
-//! From the cells of one line, whatever the file's format, to a row. Errors name the column and what is accepted in it,
-//! and never repeat a cell, which may be a key.
+//! Conversion of a line's cells to a row, for any format. Errors name the column and the accepted
+//! values, and never quote a cell, which may be a key.
 
 mod keys_in_texts;
 
@@ -22,35 +22,36 @@ use crate::store::{
     ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
 };
 
-/// Longest hint, in characters: that of a key of a gateway with the longest prefix.
+/// Maximum length of a hint, in characters: that of a key with the longest prefix.
 const MAX_HINT_CHARS: usize = 17;
 
-/// What is the same for all lines of an import.
+/// Settings for all lines of an import.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
-    /// The bucket of lines that name none.
+    /// Bucket of lines without one.
     pub(crate) bucket: BucketName,
-    /// What keys of this gateway begin with.
+    /// Prefix of this gateway's keys.
     pub(crate) prefix: Prefix,
-    /// Whether keys are taken that can be guessed, being short.
+    /// Whether to accept short keys, which can be guessed.
     pub(crate) allow_weak: bool,
-    /// Whether lines are taken without what narrows them elsewhere and has nothing like it here.
+    /// Whether to accept lines without their unsupported restrictions.
     pub(crate) skip_unsupported: bool,
-    /// The columns that are passed over.
+    /// Ignored columns.
     pub(crate) ignored: Arc<[String]>,
 }
 
-/// What a name in a header, or of a JSON member, is.
+/// Meaning of a header name or JSON member.
 pub(crate) enum Named {
-    /// This column.
+    /// A known column.
     Column(Column),
-    /// One that is passed over, as asked.
+    /// A column ignored on request.
     Ignored,
-    /// Something else.
+    /// An unknown name.
     Unknown,
 }
 
-/// Whether `name` is made of words, which a key is not: letters of one case each, or with a capital, and no digits.
+/// Returns whether `name` looks like words rather than a key: letters in consistent case, no
+/// digits.
 pub(crate) fn is_words(name: &str) -> bool {
     const MAX_WORD_CHARS: usize = 16;
     let is_word = |word: &str| {
@@ -64,7 +65,7 @@ pub(crate) fn is_words(name: &str) -> bool {
 }
 
 impl Defaults {
-    /// What `name` is.
+    /// Classifies `name`.
     pub(crate) fn named(&self, name: &str) -> Named {
         let is_ignored = |ignored: &String| ignored.trim().eq_ignore_ascii_case(name.trim());
         match Column::named(name) {
@@ -74,8 +75,8 @@ impl Defaults {
         }
     }
 
-    /// What is said of a name that is not known. It is repeated only beside known ones: of an object of keys and names it
-    /// would be a key.
+    /// Error for an unknown name. Quotes it only beside known names: in an object that maps keys to
+    /// names it would be a key.
     pub(crate) fn unknown(what: &str, number: usize, name: &str, is_beside_known: bool) -> String {
         let name = if is_beside_known && is_words(name) {
             format!(", {:?},", name.trim())
@@ -83,38 +84,38 @@ impl Defaults {
             String::new()
         };
         format!(
-            "{what} {number}{name} is not known; accepted are {}; or leave it out with `--ignore-column`",
+            "{what} {number}{name} is not known; accepted are {}; or ignore it with `--ignore-column`",
             Column::names()
         )
     }
 }
 
-/// One cell.
+/// A cell.
 #[derive(Clone, Debug)]
 enum Cell {
-    /// Of a format that knows only texts, where an empty one is none.
+    /// From a text format, where an empty text means missing.
     Text(Zeroizing<String>),
-    /// Of JSON.
+    /// From JSON.
     Json(Value),
 }
 
-/// The cells of one line.
+/// Cells of a line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields([Option<Cell>; Column::ALL.len()]);
 
 impl Fields {
-    /// Puts a text in; an empty one counts as missing.
+    /// Sets a text; an empty one counts as missing.
     pub(crate) fn set_text(&mut self, column: Column, text: &str) {
         if !text.is_empty() {
             self.set(column, Cell::Text(Zeroizing::new(text.to_owned())));
         }
     }
 
-    /// Puts a JSON value in; `null` counts as missing.
+    /// Sets a JSON value; `null` counts as missing.
     pub(crate) fn set_json(&mut self, column: Column, value: Value) {
         match value {
             Value::Null => {}
-            // A key that is read is wiped after use, wherever it was.
+            // Moved into memory that is wiped on drop.
             Value::String(key) if column == Column::Key => {
                 self.set(column, Cell::Text(Zeroizing::new(key)))
             }
@@ -132,10 +133,10 @@ impl Fields {
         self.0.get_mut(column as usize)?.take()
     }
 
-    /// Reads the row.
+    /// Converts the cells to a row.
     ///
     /// # Errors
-    /// What is wrong with the first bad cell, and what is accepted there.
+    /// The first bad cell and the accepted values.
     pub(crate) fn read(mut self, line: u64, defaults: &Defaults) -> Result<TransferRow, String> {
         self.refuse_keys(&defaults.prefix)?;
         let key = self.key(defaults)?;
@@ -190,7 +191,7 @@ impl Fields {
             (Some(key), Some(digest)) if key.digest() != digest => {
                 return Err(bad(
                     Column::Sha256,
-                    "it is not the SHA-256 of the column `key`; give one of the two",
+                    "not the SHA-256 of the column `key`; give only one of the two",
                 ));
             }
             (Some(key), _) => (key.digest(), key.hint(prefix)),
@@ -227,7 +228,8 @@ impl Fields {
         }))
     }
 
-    /// A line without a key makes a consumer only. What it says of a key shows that the key was forgotten.
+    /// Reads a line without a key, which defines a consumer only. Key attributes indicate a
+    /// forgotten key and are refused.
     fn no_key(&self) -> Result<Option<TransferKey>, String> {
         let is_said = |column: &Column| self.0.get(*column as usize).is_some_and(Option::is_some);
         let mut of_key = Column::ALL
@@ -237,7 +239,7 @@ impl Fields {
         match of_key.find(is_said) {
             Some(column) => Err(bad(
                 column,
-                "it is of a key, but the line has neither `key` nor `sha256`",
+                "this belongs to a key, but the line has neither `key` nor `sha256`",
             )),
             None => Ok(None),
         }
@@ -254,12 +256,12 @@ impl Fields {
         };
         let is_weak = text.len() < MIN_FOREIGN_BYTES
             && !defaults.allow_weak
-            && !token::has_own_form(text.as_bytes(), &defaults.prefix);
+            && !token::is_key_shaped(text.as_bytes(), &defaults.prefix);
         match ForeignKey::parse(text, &defaults.prefix) {
             Ok(_) if is_weak => Err(bad(
                 Column::Key,
                 format_args!(
-                    "it has less than {MIN_FOREIGN_BYTES} characters, so it can be guessed; take it all the same with `--allow-weak`"
+                    "the key has less than {MIN_FOREIGN_BYTES} characters and can be guessed; accept it with `--allow-weak`"
                 ),
             )),
             Ok(key) => Ok(Some(key)),
@@ -273,17 +275,17 @@ impl Fields {
     }
 
     fn state(&mut self) -> Result<KeyState, String> {
-        let state = match self.text(Column::State)? {
-            Some(text) => Some(
-                KeyState::parse(text.trim())
-                    .ok_or_else(|| bad(Column::State, "it is `active`, `disabled` or `revoked`"))?,
-            ),
-            None => None,
-        };
+        let state =
+            match self.text(Column::State)? {
+                Some(text) => Some(KeyState::parse(text.trim()).ok_or_else(|| {
+                    bad(Column::State, "must be `active`, `disabled` or `revoked`")
+                })?),
+                None => None,
+            };
         match (self.boolean(Column::Disabled)?, state) {
             (Some(true), None | Some(KeyState::Disabled)) => Ok(KeyState::Disabled),
             (Some(true), Some(KeyState::Active)) | (Some(false), Some(KeyState::Disabled)) => {
-                Err(bad(Column::Disabled, "it contradicts `state`"))
+                Err(bad(Column::Disabled, "contradicts `state`"))
             }
             (_, state) => Ok(state.unwrap_or(KeyState::Active)),
         }
@@ -294,7 +296,7 @@ impl Fields {
             None => Ok(None),
             Some(Cell::Text(text)) => Ok(Some(text)),
             Some(Cell::Json(Value::String(text))) => Ok(Some(Zeroizing::new(text))),
-            Some(Cell::Json(_)) => Err(bad(column, "it is a text")),
+            Some(Cell::Json(_)) => Err(bad(column, "must be a text")),
         }
     }
 
@@ -304,7 +306,7 @@ impl Fields {
             .transpose()
     }
 
-    /// A note keeps its spaces.
+    /// Reads a note; keeps its spaces.
     fn note(&mut self, column: Column) -> Result<Option<Description>, String> {
         self.text(column)?
             .map(|text| text.parse().map_err(|error| bad(column, error)))
@@ -327,7 +329,7 @@ impl Fields {
         match word.as_str() {
             "true" | "yes" | "1" => Ok(Some(true)),
             "false" | "no" | "0" => Ok(Some(false)),
-            _ => Err(bad(column, "it is `true` or `false`")),
+            _ => Err(bad(column, "must be `true` or `false`")),
         }
     }
 
@@ -361,13 +363,13 @@ impl Fields {
                 .iter()
                 .map(|word| {
                     word.as_str()
-                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                        .ok_or_else(|| bad(column, "must be an array of texts"))
                 })
                 .collect::<Result<_, _>>()?,
             _ => {
                 return Err(bad(
                     column,
-                    "it is an array of texts, or one text with spaces or `;` between the scopes",
+                    "must be an array of texts, or one text with spaces or `;` between the scopes",
                 ));
             }
         };
@@ -378,8 +380,8 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    /// Nothing said, an empty array and null are anywhere. A text or an item that is empty is what a value that was forgotten
-    /// leaves, and refused.
+    /// Reads allowed addresses. A missing value, an empty array and null allow every address. An
+    /// empty text or item is refused: it may come from an unset variable.
     fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
         let column = Column::AllowedIps;
         let value = match self.take(column) {
@@ -402,13 +404,13 @@ impl Fields {
                 .map(|range| {
                     range
                         .as_str()
-                        .ok_or_else(|| bad(column, "it is an array of texts"))
+                        .ok_or_else(|| bad(column, "must be an array of texts"))
                 })
                 .collect::<Result<_, _>>()?,
             _ => {
                 return Err(bad(
                     column,
-                    "it is an array of texts, or one text with spaces or `;` between the ranges",
+                    "must be an array of texts, or one text with spaces or `;` between the ranges",
                 ));
             }
         };
@@ -421,21 +423,21 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    fn rolled(&mut self, own_end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
+    fn rolled(&mut self, original_expiry: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
         match (
             self.time(Column::DeprecatedAt)?,
             self.parse(Column::Successor)?,
         ) {
-            // How it would have ended is not told; as it ends is what is known.
+            // The original expiry is not in the file; the current one is used.
             (Some(at), successor) => Ok(Some(Rolled {
                 at,
                 successor,
-                own_end,
+                original_expiry,
             })),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(bad(
                 Column::Successor,
-                "it needs `deprecated_at`, since when the key is to be replaced",
+                "requires `deprecated_at`, the start of the deprecation",
             )),
         }
     }
@@ -456,14 +458,14 @@ impl Fields {
             Some(Cell::Json(value)) => value,
         };
         let Value::Object(tags) = value else {
-            return Err(bad(column, "it is an object of texts"));
+            return Err(bad(column, "must be an object of texts"));
         };
         let tags: Result<Vec<Tag>, String> = tags
             .iter()
             .map(|(name, value)| {
                 let value = value
                     .as_str()
-                    .ok_or_else(|| bad(column, "it is an object of texts"))?;
+                    .ok_or_else(|| bad(column, "must be an object of texts"))?;
                 Tag::new(name, value).map_err(|error| bad(column, error))
             })
             .collect();
@@ -472,7 +474,7 @@ impl Fields {
 }
 
 fn json_in(column: Column, text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|_| bad(column, "it begins like JSON and is none"))
+    serde_json::from_str(text).map_err(|_| bad(column, "starts like JSON but is invalid"))
 }
 
 fn bad(column: Column, reason: impl Display) -> String {

@@ -1,16 +1,16 @@
-//! Which format a file has.
+//! Detection of the file format.
 
 use std::io::{self, Read};
 use std::path::Path;
 
 use clap::ValueEnum;
 
-/// What `gateway import` reads.
+/// Formats of `gateway import`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Comma-separated values; the first line names the columns.
     Csv,
-    /// One JSON object a line, as `gateway export` prints them.
+    /// One JSON object per line, as `gateway export` prints it.
     Jsonl,
     /// Kong's declarative file, YAML or JSON.
     Kong,
@@ -18,11 +18,11 @@ pub enum Format {
     NginxMap,
 }
 
-/// How much of a file is looked at.
+/// Number of bytes inspected.
 const LOOKED_AT_BYTES: u64 = 64 * 1024;
 
 impl Format {
-    /// Guesses from the name of the file, then from how it begins. `None` when neither tells.
+    /// Detects the format from the name, then from the beginning. `None` if both are inconclusive.
     pub(crate) fn guess(file: &Path, beginning: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(beginning);
         let extension = file
@@ -58,8 +58,8 @@ impl Format {
     }
 }
 
-/// Whether a file is UTF-16, by its byte order mark or by the zeros that every letter of a name has there. Nothing here
-/// reads it.
+/// Returns whether a file is UTF-16 (unsupported), by its byte order mark or by a zero in each
+/// letter of a name.
 pub(crate) fn is_utf_16(beginning: &[u8]) -> bool {
     let zeros = |from| beginning.iter().skip(from).step_by(2).take(8);
     let all_zero = |from| zeros(from).count() == 8 && zeros(from).all(|byte| *byte == 0);
@@ -69,7 +69,7 @@ pub(crate) fn is_utf_16(beginning: &[u8]) -> bool {
         || all_zero(1)
 }
 
-/// Reads the beginning of `source`, and returns it with a reader of the whole.
+/// Reads the beginning of `source`; returns it with a reader of the whole.
 pub(crate) fn look_at<R: Read>(mut source: R) -> io::Result<(Vec<u8>, impl Read)> {
     let mut beginning = Vec::new();
     source

@@ -1,4 +1,4 @@
-//! JSON lines: one object a line, as `gateway export` prints them.
+//! JSON lines: one object per line, as `gateway export` prints it.
 
 use std::fmt;
 use std::io::{BufRead, Read};
@@ -11,10 +11,10 @@ use crate::import::fields::{Defaults, Fields, Named};
 use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
-/// Longest line, in bytes.
+/// Maximum length of a line, in bytes.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// The rows of a file of JSON lines.
+/// Iterates over the rows of a JSON lines file.
 pub(crate) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
     Box::new(Lines {
         source,
@@ -71,7 +71,7 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// Reads one line.
+/// Parses a line.
 pub(crate) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<TransferRow, ReadError> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let read = ObjectSeed(defaults).deserialize(&mut reader);
@@ -83,10 +83,10 @@ pub(crate) fn read(text: &[u8], line: u64, defaults: &Defaults) -> Result<Transf
         .map_err(|reason| ReadError::bad(line, reason))
 }
 
-/// Begins the messages of [`ObjectSeed`]'s own errors; all others may quote the line.
+/// Prefix of [`ObjectSeed`]'s own errors; all others may quote the line.
 const OWN: &str = "a line is one object: ";
 
-/// What is wrong with a line, without anything of the line.
+/// Describes an error without quoting the line.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text
@@ -101,7 +101,7 @@ fn explain(error: &serde_json::Error) -> String {
     }
 }
 
-/// Reads an object, with what is the same for all lines.
+/// Deserializer of an object, with the import's settings.
 struct ObjectSeed<'d>(&'d Defaults);
 
 impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {

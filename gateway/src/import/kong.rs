@@ -1,10 +1,11 @@
-//! Kong's declarative file (`_format_version: "3.0"`), in YAML or JSON: consumers, their `keyauth_credentials` and their
-//! `acls`, nested or as lists of their own, and the addresses that a consumer's `ip-restriction` allows.
+//! Kong's declarative file (`_format_version: "3.0"`), in YAML or JSON: consumers with
+//! `keyauth_credentials`, `acls` and the addresses of `ip-restriction`, nested or as top-level
+//! lists.
 //!
-//! Nothing that narrows a key in Kong is dropped in silence: see [`plugins`].
+//! Reports every restriction that is not imported: see [`plugins`].
 //!
-//! The file is read whole, as Kong does: a list of credentials may come before the consumers that it refers to. A line
-//! is that of the credential, or of a consumer without any.
+//! Reads the whole file, as Kong does: credentials may precede the consumers that they refer to.
+//! Line numbers are those of the credential, or of a consumer without any.
 
 mod entities;
 mod names;
@@ -24,22 +25,22 @@ use crate::import::reading::{ReadError, Rows};
 use crate::keys::UnixMillis;
 use crate::store::TransferRow;
 
-/// Longest file, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-const NOBODY: &str = "its `consumer` is nobody of this file";
+const NOBODY: &str = "its `consumer` names nobody in this file";
 const UNNAMED: &str = "a credential in a list of its own names its `consumer`";
 const SHADOWED: &str =
     "its only name is its `custom_id`, which is the `username` of another; give it a `username`";
 const AMBIGUOUS: &str = "its `consumer` is the `username` or the `id` of more than one; refer to it by `id`, as `{\"id\":\"…\"}`";
 
-/// A consumer as all its lines say it.
+/// A consumer merged from all its entries.
 struct Known {
     line: u64,
     fields: Result<Fields, String>,
     has_key: bool,
 }
 
-/// The rows of Kong's file.
+/// Iterates over the rows of a Kong file.
 pub(crate) fn rows(source: impl Read, defaults: Defaults, now: UnixMillis) -> Rows {
     let mut text = Zeroizing::new(String::new());
     match source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text) {
@@ -80,7 +81,7 @@ fn read(text: &str, defaults: &Defaults, now: UnixMillis) -> Vec<Result<Transfer
     Reading::default().read(file, defaults, now)
 }
 
-/// Room for any file of this length. The limits are against aliases that make much of little.
+/// Parser limits, sufficient for a file of this size; they stop the amplification by aliases.
 fn budget(bytes: usize) -> Option<serde_saphyr::Budget> {
     serde_saphyr::budget! {
         max_events: bytes.saturating_add(1_000),
@@ -142,7 +143,7 @@ impl Reading {
         }
         let of_all = self.plugins(&mut file, defaults);
         if !of_all.is_empty() {
-            // They hold for every key of the file, so no line of it is good.
+            // Restrictions on every key of the file, so no line is importable.
             return of_all;
         }
         let mut nested = Vec::new();
@@ -204,7 +205,7 @@ impl Reading {
         self.rows
     }
 
-    /// The consumer that a credential refers to.
+    /// Resolves the consumer of a credential.
     fn named(&self, consumer: &Reference) -> Result<usize, &'static str> {
         match self.names.find(consumer) {
             Meant::One(index) => Ok(index),
@@ -214,8 +215,8 @@ impl Reading {
         }
     }
 
-    /// Gives the plugins of a list of their own to the consumers that they are of, and tells what is left behind. Returns
-    /// what forbids the whole file.
+    /// Assigns top-level plugins to their consumers and reports the rest. Returns restrictions on
+    /// the whole file.
     fn plugins(
         &mut self,
         file: &mut File,
@@ -224,7 +225,7 @@ impl Reading {
         let mut of_all: Vec<(u64, String)> = file
             .unknown
             .iter()
-            .map(|name| (1, format!("it has {name:?}, which is not known here")))
+            .map(|name| (1, format!("it has {name:?}, which is unknown")))
             .collect();
         for plugin in std::mem::take(&mut file.plugins) {
             let line = plugin.defined.line();
@@ -261,7 +262,7 @@ impl Reading {
             .map(|(line, what)| {
                 Err(ReadError::bad(
                     line,
-                    format!("{what}; nothing of the file is imported. Go on without it with `--skip-unsupported`"),
+                    format!("{what}; nothing of the file is imported. Continue without it with `--skip-unsupported`"),
                 ))
             })
             .collect()
@@ -282,7 +283,7 @@ impl Reading {
         if defaults.skip_unsupported {
             let unknown = credential.value.unknown.iter();
             self.rows.extend(unknown.map(|name| {
-                let what = format!("line {line}: {name:?}, which is not known here");
+                let what = format!("line {line}: {name:?}, which is unknown");
                 Err(ReadError::NotTaken(what))
             }));
         }
@@ -304,24 +305,24 @@ fn row(
         .map_err(|reason| ReadError::bad(line, reason))
 }
 
-/// Refuses members that are not known: they may narrow.
+/// Refuses unknown members: they may be restrictions.
 fn refuse_unknown(unknown: &[String], defaults: &Defaults) -> Result<(), String> {
     match unknown {
         [] => Ok(()),
         _ if defaults.skip_unsupported => Ok(()),
         names => Err(format!(
-            "it has {names:?}, which is not known here and may narrow what the key may do. Go on without it with `--skip-unsupported`"
+            "it has {names:?}, which is unknown and may restrict the key. Continue without it with `--skip-unsupported`"
         )),
     }
 }
 
 impl KongConsumer {
-    /// What narrows it and is not imported, each with its line.
+    /// Returns the unsupported restrictions with their line.
     fn unsupported(&self, line: u64) -> impl Iterator<Item = String> {
         let members = self
             .unknown
             .iter()
-            .map(move |name| format!("line {line}: {name:?}, which is not known here"));
+            .map(move |name| format!("line {line}: {name:?}, which is unknown"));
         let plugins = self.plugins.iter().filter_map(|plugin| {
             let line = plugin.defined.line();
             match plugin.value.effect() {
@@ -346,7 +347,7 @@ impl KongConsumer {
                 }
                 Effect::Narrows(what) => {
                     return Err(format!(
-                        "its consumer has {what}, which narrows what the key may do and has nothing like it here. Go on without \
+                        "its consumer has {what}, which restricts the key and has no equivalent here. Continue without \
                          it with `--skip-unsupported`"
                     ));
                 }
@@ -369,7 +370,7 @@ impl KongConsumer {
             .tags
             .iter()
             .map(|tag| {
-                // Kong's tags are words; those of other tools are written `name:value` or `name=value`.
+                // Kong's tags are words; other tools write `name:value` or `name=value`.
                 let (name, value) = tag.split_once(['=', ':']).unwrap_or((tag, ""));
                 (name.to_owned(), value.into())
             })
@@ -397,9 +398,10 @@ impl Credential {
         now: UnixMillis,
     ) -> Result<Fields, String> {
         refuse_unknown(&self.unknown, defaults)?;
-        let key = self.key.filter(|key| !key.0.is_empty()).ok_or(
-            "the credential has no `key`; Kong makes one at random then, which nobody knows here",
-        )?;
+        let key = self
+            .key
+            .filter(|key| !key.0.is_empty())
+            .ok_or("the credential has no `key`; Kong would generate an unknown one")?;
         fields.set_text(Column::Key, &key.0);
         let made = self
             .created_at

@@ -1,4 +1,4 @@
-//! One consumer with one key as a line of JSON or CSV: what `export` prints and `import` reads.
+//! Serialization of a row as a line of JSON or CSV, for `export` and `import`.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -7,12 +7,12 @@ use crate::import::column::Column;
 use crate::keys::{CustomId, Metadata};
 use crate::store::{ConsumerAttributes, KeyAttributes, TransferConsumer, TransferKey, TransferRow};
 
-/// What is said of a row, in the order of the import's columns. As JSON an object with their names.
+/// Values of a row in column order. Serialized to JSON as an object.
 #[derive(Default)]
 pub(crate) struct Line(Vec<(Column, Value)>);
 
 impl Line {
-    /// The line of a row.
+    /// Builds the line of a row.
     pub(crate) fn of(row: &TransferRow) -> Self {
         let TransferConsumer {
             id,
@@ -101,13 +101,14 @@ impl Serialize for Line {
     }
 }
 
-/// The columns of an export as CSV: those of a line, for a key is exported by its digest and its state.
+/// Returns the CSV columns of an export, without the plain key: a key is exported as digest and
+/// state.
 pub(crate) fn columns() -> impl Iterator<Item = Column> {
     let is_exported = |column: &Column| !matches!(column, Column::Key | Column::Disabled);
     Column::ALL.iter().copied().filter(is_exported)
 }
 
-/// The cells of a line, in the order of [`columns`].
+/// Returns the cells of a line, in the order of [`columns`].
 pub(crate) fn cells(line: &Line) -> Vec<String> {
     let said = |wanted| line.0.iter().find(|(column, _)| *column == wanted);
     columns()
@@ -121,7 +122,7 @@ pub(crate) fn cells(line: &Line) -> Vec<String> {
         .collect()
 }
 
-/// `a=b;c=d`, or JSON where that would be read as something else.
+/// Formats tags as `a=b;c=d`, or as JSON where that would be ambiguous.
 fn tags_cell(tags: &Map<String, Value>) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let is_plain = |text: &str| !text.contains(';') && text.trim() == text;
@@ -136,11 +137,11 @@ fn tags_cell(tags: &Map<String, Value>) -> String {
     }
 }
 
-/// With spaces between, or JSON where that would be read as something else.
+/// Separates words by spaces, or formats JSON where that would be ambiguous.
 fn list_cell(column: Column, words: &[Value]) -> String {
     let texts: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
     let text = texts.join(" ");
-    // An empty cell is all scopes of the consumer; no scope at all is a list without words.
+    // An empty cell means all scopes of the consumer, an empty list none.
     if text.is_empty() && column == Column::KeyScopes {
         ";".to_owned()
     } else if text.contains(';') || text.starts_with('[') {
@@ -211,7 +212,7 @@ mod tests {
                 rolled: rolled.map(|at| Rolled {
                     at,
                     successor: has_successor.then(|| KeyId::generate().unwrap()),
-                    own_end: expires_at,
+                    original_expiry: expires_at,
                 }),
                 attributes: KeyAttributes {
                     description: description.map(|text| text.parse().unwrap()),
@@ -225,7 +226,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost or gained, so nothing is wider, in either format.
+        /// Round trip without gain or loss, hence without widening, in either format.
         #[test]
         fn what_is_exported_is_imported_as_it_was(consumer in consumer(), key in option::of(key())) {
             let row = TransferRow { line: 2, consumer, key };

@@ -1,4 +1,4 @@
-//! The `map` blocks of an nginx configuration that turn a key into a name:
+//! `map` blocks of an nginx configuration that map a key to a name:
 //!
 //! ```nginx
 //! map $http_x_api_key $consumer {
@@ -7,8 +7,8 @@
 //! }
 //! ```
 //!
-//! Only maps of a header or argument that carries keys are taken: `$http_authorization`, and those with `key` or `token`
-//! in their name. Everything else in the file is passed over, but for what lets fewer requests in.
+//! Imports only maps of a header or argument for keys: `$http_authorization`, and variables with
+//! `key` or `token` in their name. Skips everything else except restrictions.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Bytes};
@@ -21,12 +21,12 @@ use crate::import::fields::{Defaults, Fields};
 use crate::import::reading::{ReadError, Rows};
 use crate::store::TransferRow;
 
-/// Longest word of a configuration, in bytes.
+/// Maximum length of a word, in bytes.
 const MAX_WORD_BYTES: usize = 4096;
-/// Most words of a statement that are looked at.
+/// Maximum number of words inspected per statement.
 const MAX_WORDS: usize = 8;
 
-/// The rows of a file with maps.
+/// Iterates over the rows of a file with maps.
 pub(crate) fn rows(source: impl BufRead + 'static, defaults: Defaults) -> Rows {
     Box::new(Maps {
         source: source.bytes().peekable(),
@@ -45,28 +45,28 @@ struct Maps<R: BufRead> {
     source: Peekable<Bytes<R>>,
     line: u64,
     defaults: Defaults,
-    /// The map of keys that the next statement is in.
+    /// Current map of keys.
     map: Option<Map>,
-    /// The variables that hold a name once the maps of keys are done.
+    /// Variables that the maps of keys assign names to.
     targets: Vec<String>,
-    /// What narrows elsewhere and was passed over, as asked, with its lines.
+    /// Restrictions skipped on request, with their lines.
     passed_over: BTreeMap<&'static str, u64>,
-    /// How many blocks it is in.
+    /// Nesting depth.
     depth: u64,
-    /// Whether there was any map of keys.
+    /// Whether the file has a map of keys.
     found: bool,
     is_over: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Map {
-    /// How many blocks its entries are in.
+    /// Nesting depth of the entries.
     depth: u64,
-    /// Whether the keys come behind `Bearer`.
+    /// Whether the keys follow `Bearer`.
     is_authorization: bool,
 }
 
-/// The words up to a `;`, `{` or `}`.
+/// Words of a statement up to `;`, `{` or `}`.
 #[derive(Default)]
 struct Statement {
     line: u64,
@@ -121,7 +121,7 @@ impl<R: BufRead> Iterator for Maps<R> {
     }
 }
 
-/// The statements of nginx that let fewer requests in, or less of what they ask for.
+/// Statements of nginx that restrict requests.
 const NARROWING: [&str; 12] = [
     "allow",
     "deny",
@@ -136,14 +136,14 @@ const NARROWING: [&str; 12] = [
     "satisfy",
     "valid_referers",
 ];
-/// What is said of a map from names to something else.
+/// Description of a map from names to another value.
 const MAP_OF_NAMES: &str = "map of names";
 
 const NO_MAP: &str = "there is no map of keys; expected is `map $http_x_api_key $consumer { \"KEY\" name; }`, with `$http_authorization`, \
                       or a variable with `key` or `token` in its name";
 
 impl<R: BufRead> Maps<R> {
-    /// A statement outside of the maps of keys that lets less in: refused, unless it is to be passed over.
+    /// Refuses a restriction outside the maps of keys, unless it is to be skipped.
     fn refuse_narrowing(&mut self, words: &[Word]) -> Result<(), String> {
         let first = words.first().map_or("", |word| word.text.as_str());
         let reads_a_name = || {
@@ -155,7 +155,7 @@ impl<R: BufRead> Maps<R> {
                 .then_some(MAP_OF_NAMES)
         };
         let narrowing = match first {
-            // One that is not understood, such as of `${name}`, may be of the names.
+            // An unusual one, such as a map of `${name}`, may map names.
             "map" if words.len() != 3 => Some(MAP_OF_NAMES),
             "map" => reads_a_name(),
             _ => NARROWING.into_iter().find(|narrowing| *narrowing == first),
@@ -167,12 +167,12 @@ impl<R: BufRead> Maps<R> {
                 Ok(())
             }
             Some(MAP_OF_NAMES) => Err(
-                "this map makes something of the names, and may so let a key do less than another; nothing is imported of it. \
-                 Go on without it with `--skip-unsupported`"
+                "this map derives a value from the names and may restrict some keys; nothing of it is imported. \
+                 Continue without it with `--skip-unsupported`"
                     .to_owned(),
             ),
             Some(what) => Err(format!(
-                "`{what}` lets fewer requests in, and is not imported. Go on without it with `--skip-unsupported`"
+                "`{what}` restricts requests and is not imported. Continue without it with `--skip-unsupported`"
             )),
         }
     }
@@ -278,7 +278,8 @@ impl<R: BufRead> Maps<R> {
             }
             match (byte, quote) {
                 (b'\\', _) => {
-                    // As nginx does: it stands for itself unless it is before a quotation mark or another of its kind.
+                    // As in nginx: a backslash is literal unless it precedes a quotation mark or
+                    // another backslash.
                     match self.byte()? {
                         Some(escaped @ (b'"' | b'\'' | b'\\')) => bytes.push(escaped),
                         Some(other) => bytes.extend([b'\\', other]),
@@ -318,7 +319,7 @@ fn finish(line: u64, mut bytes: Zeroizing<Vec<u8>>, is_quoted: bool) -> Result<W
         }),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
-            Err(ReadError::bad(line, "it is not UTF-8"))
+            Err(ReadError::bad(line, "not UTF-8"))
         }
     }
 }
@@ -358,12 +359,12 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
         [key, name] => (key, name),
         _ => return Err("an entry is a key and a name".to_owned()),
     };
-    // The value for every other key, and for none.
+    // Value for all other keys and for none.
     if (key.text.as_str() == "default" && !key.is_quoted) || key.text.is_empty() {
         return if name.text.is_empty() || name.text.as_str() == "0" {
             Ok(None)
         } else {
-            Err("it lets every caller in under one name, without a key".to_owned())
+            Err("the entry admits every client under one name, without a key".to_owned())
         };
     }
     if key.text.starts_with('~') {
@@ -372,14 +373,14 @@ fn entry(words: &[Word], map: Map) -> Result<Option<Fields>, String> {
                 .to_owned(),
         );
     }
-    // As nginx reads it, both are false.
+    // As in nginx, both count as false.
     if name.text.is_empty() || name.text.as_str() == "0" {
         return Err(
-            "the entry gives the key no name; take it out, and the key is refused".to_owned(),
+            "the entry maps the key to no name; remove it, and the key is refused".to_owned(),
         );
     }
     if name.text.contains('$') {
-        return Err("the name has a variable, whose value is not known here".to_owned());
+        return Err("the name contains a variable with an unknown value".to_owned());
     }
     let text = key.text.strip_prefix('\\').unwrap_or(&key.text);
     let text = match map {

@@ -1,4 +1,4 @@
-//! What all formats share: a reader of rows, and the lines that it cannot read.
+//! Common parts of all formats: the row iterator and its errors.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use thiserror::Error;
 
 use crate::store::TransferRow;
 
-/// The rows of a file, in order. After [`ReadError::Io`] nothing more comes.
+/// Iterator over the rows of a file, in order. Ends after [`ReadError::Io`].
 pub(crate) type Rows = Box<dyn Iterator<Item = Result<TransferRow, ReadError>>>;
 
-/// Why a row was not read.
+/// Reason why a row was not read.
 #[derive(Debug, Error)]
 pub(crate) enum ReadError {
-    /// Something that was left behind, and lets nobody in: no error.
+    /// Skipped content that grants nothing; not an error.
     #[error("not taken: {0}")]
     NotTaken(String),
-    /// What the line holds is not accepted. Others may be.
+    /// Unacceptable line; reading continues.
     #[error(transparent)]
     Bad(#[from] BadLine),
-    /// The file itself failed.
+    /// Failure to read the file.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -29,14 +29,14 @@ pub(crate) enum ReadError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("line {line}: {reason}")]
 pub(crate) struct BadLine {
-    /// Which, from 1 on.
+    /// Line number, from 1 on.
     pub(crate) line: u64,
-    /// What is wrong and what is accepted; never what it says.
+    /// Mistake and accepted values; never quotes the line.
     pub(crate) reason: String,
 }
 
 impl ReadError {
-    /// A line that is bad for this reason.
+    /// Builds the error.
     pub(crate) fn bad(line: u64, reason: impl Into<String>) -> Self {
         Self::Bad(BadLine {
             line,
@@ -45,7 +45,7 @@ impl ReadError {
     }
 }
 
-/// Counts what is read, for the progress bar.
+/// Reader that counts bytes, for the progress bar.
 #[derive(Debug)]
 pub(crate) struct Counted<R> {
     inner: R,

@@ -1,4 +1,4 @@
-//! The lines of one file against each other. What was read is remembered as digests, so that a million lines take little
+//! Conflicts between the lines of a file. Keeps only digests, so that a million lines take little
 //! memory.
 
 use std::collections::HashMap;
@@ -7,31 +7,31 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::keys::KeyDigest;
 use crate::store::{TransferConsumer, TransferRow};
 
-/// What the lines so far said.
+/// Lines accepted so far.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// Whose a key is, and its line.
+pub(crate) struct SeenLines {
+    /// Consumer and line of each key.
     keys: HashMap<u128, (u128, u64)>,
-    /// What a consumer is, and its line.
+    /// Attributes and line of each consumer.
     consumers: HashMap<u128, (u64, u64)>,
-    /// Who has a custom id or an id, and the line.
+    /// Owner and line of each custom id and id.
     taken: HashMap<u128, (u128, u64)>,
 }
 
-/// A line that may stand.
+/// An accepted line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// It says something new.
+    /// A new key or consumer.
     New,
-    /// An earlier line gives the same key to the same consumer.
+    /// A repetition of the same key for the same consumer.
     Repeated,
 }
 
-impl Seen {
-    /// Remembers a row.
+impl SeenLines {
+    /// Records a row.
     ///
     /// # Errors
-    /// How it contradicts an earlier line. Then it is not remembered.
+    /// The conflict with an earlier line; the row is not recorded.
     pub(crate) fn take(&mut self, row: &TransferRow) -> Result<Line, String> {
         let consumer = &row.consumer;
         let owner = name(&["consumer", consumer.bucket.as_str(), consumer.name.as_str()]);
@@ -46,10 +46,10 @@ impl Seen {
         {
             return Err(match before {
                 0 => format!(
-                    "line {line} only names this consumer; what it is stands in its first line"
+                    "line {line} only names this consumer; its attributes belong in its first line"
                 ),
                 _ => format!(
-                    "it says something else of the consumer than line {line}; say the same, or only name it"
+                    "contradicts the attributes of the consumer in line {line}; repeat them, or give the name only"
                 ),
             });
         }
@@ -108,7 +108,7 @@ impl Seen {
     }
 }
 
-/// Half a digest: no two differing texts of one file share it.
+/// Truncates a digest to 128 bits, still free of collisions within a file.
 fn short(digest: &KeyDigest) -> u128 {
     digest
         .as_bytes()
@@ -117,12 +117,13 @@ fn short(digest: &KeyDigest) -> u128 {
 }
 
 fn name(parts: &[&str]) -> u128 {
-    // None of the parts has a line break.
+    // None of the parts contains a line break.
     short(&KeyDigest::of(parts.join("\n").as_bytes()))
 }
 
 fn what_it_is(row: &TransferRow) -> u64 {
-    // Taken apart, so that a field that is new does not compile until it is compared. The first two are who it is.
+    // Exhaustive pattern: a new field does not compile until compared. The first two identify the
+    // consumer.
     let TransferConsumer {
         bucket: _,
         name: _,
@@ -132,7 +133,7 @@ fn what_it_is(row: &TransferRow) -> u64 {
     } = &row.consumer;
     let mut hasher = DefaultHasher::new();
     format!("{id:?} {attributes:?} {created_at:?}").hash(&mut hasher);
-    // 0 is for a consumer that is only named.
+    // 0 means a consumer without attributes.
     hasher.finish().max(1)
 }
 
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn lines_that_contradict_each_other_are_found() {
-        let mut seen = Seen::default();
+        let mut seen = SeenLines::default();
         for (row, verdict) in [
             (row(1, "a", "1", "k1"), Ok(Line::New)),
             (row(2, "a", "", "k2"), Ok(Line::New)),
@@ -179,14 +180,14 @@ mod tests {
             (
                 row(7, "a", "2", "k4"),
                 Err(
-                    "it says something else of the consumer than line 1; say the same, or only name it",
+                    "contradicts the attributes of the consumer in line 1; repeat them, or give the name only",
                 ),
             ),
             (row(8, "b", "1", "k5"), Err("line 1 has the same custom id")),
             (row(9, "c", "", ""), Ok(Line::New)),
             (
                 row(10, "c", "3", "k6"),
-                Err("line 9 only names this consumer; what it is stands in its first line"),
+                Err("line 9 only names this consumer; its attributes belong in its first line"),
             ),
         ] {
             let line = row.line;
@@ -211,13 +212,13 @@ mod tests {
             |consumer| consumer.created_at = Some(UnixMillis(1)),
         ];
         for (index, edit) in edits.into_iter().enumerate() {
-            let mut seen = Seen::default();
+            let mut seen = SeenLines::default();
             assert_eq!(seen.take(&row(1, "a", "42", "k1")), Ok(Line::New));
             let mut other = row(2, "a", "42", "k2");
             edit(&mut other.consumer);
             assert!(
                 seen.take(&other)
-                    .is_err_and(|reason| reason.contains("something else")),
+                    .is_err_and(|reason| reason.contains("contradicts the attributes")),
                 "edit {index}"
             );
         }

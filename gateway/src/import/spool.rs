@@ -1,5 +1,5 @@
-//! The good lines of an import between its two passes, without any key: a file without a name, which only this process
-//! can read and which is gone with it.
+//! Spool for the good lines between the two passes, without any key: an unnamed temporary file,
+//! private to the process and deleted with it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
@@ -9,13 +9,13 @@ use crate::import::jsonl;
 use crate::import::line::Line;
 use crate::store::TransferRow;
 
-/// Rows that are being written.
+/// Spool open for writing.
 pub(crate) struct Spool {
     file: BufWriter<File>,
     rows: u64,
 }
 
-/// Rows that are being read.
+/// Spool open for reading.
 pub(crate) struct Spooled {
     file: BufReader<File>,
     defaults: Defaults,
@@ -23,7 +23,7 @@ pub(crate) struct Spooled {
 }
 
 impl Spool {
-    /// An empty one in the directory for temporary files.
+    /// Creates an empty spool in the directory for temporary files.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             file: BufWriter::new(tempfile::tempfile()?),
@@ -39,12 +39,12 @@ impl Spool {
         self.file.write_all(b"\n")
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> u64 {
         self.rows
     }
 
-    /// Goes back to the first row.
+    /// Rewinds to the first row.
     pub(crate) fn read(self, defaults: Defaults) -> io::Result<Spooled> {
         let mut file = self
             .file
@@ -60,7 +60,7 @@ impl Spool {
 }
 
 impl Spooled {
-    /// At most `count` of the next rows; none when there are no more.
+    /// Returns at most `count` rows; none at the end.
     pub(crate) fn next(&mut self, count: usize) -> io::Result<Vec<TransferRow>> {
         let mut rows = Vec::with_capacity(count);
         while rows.len() < count {

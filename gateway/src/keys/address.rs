@@ -1,5 +1,4 @@
-//! Addresses and ranges of addresses: the one place where text becomes either, and where two spellings of one address
-//! become the same.
+//! Addresses and ranges of addresses: parses both and normalises the spellings of one address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,34 +7,35 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
-/// What is accepted as a range, for every message about anything else.
+/// Accepted spellings of a range, for error messages.
 pub const ACCEPTED_RANGE: &str = "an IP address, or one with a prefix length, such as `10.0.0.0/8` or `2001:db8::1`; without leading zeros in numbers, and without a zone";
 
-/// Bits that come before the IPv4 address in an IPv4-mapped IPv6 address, `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
+/// Length of the IPv4-mapped prefix `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// Reads an address as RFC 4291 section 2.2 and dotted decimal have it. An IPv4-mapped IPv6 address is the IPv4 address that it
-/// stands for. White space, a zone, a port, and numbers with a leading zero, which some read as octal, make it none.
+/// Parses an address (RFC 4291 section 2.2 or dotted decimal) and maps an IPv4-mapped IPv6 address
+/// to IPv4. Refuses white space, a zone, a port, and leading zeros, which some parsers read as
+/// octal.
 #[must_use]
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     Some(address.to_canonical())
 }
 
-/// A text that is no range.
+/// The text is not a range.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("it is no range: {ACCEPTED_RANGE}")]
+#[error("not a range: {ACCEPTED_RANGE}")]
 pub struct InvalidRange;
 
-/// An address, or all addresses that begin with the same bits.
+/// A single address, or every address with a common prefix.
 ///
-/// Bits beyond the prefix are cleared: `10.1.2.3/8` is `10.0.0.0/8`. An IPv4-mapped IPv6 range is the IPv4 range that it stands
-/// for, so `::/0` holds every address of IPv6 and none of IPv4.
+/// Clears the bits beyond the prefix: `10.1.2.3/8` is `10.0.0.0/8`. An IPv4-mapped IPv6 range
+/// becomes its IPv4 range, so `::/0` holds every IPv6 address and no IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressRange(IpNet);
 
 impl AddressRange {
-    /// Whether `address` is in it, in either spelling of an IPv4 address.
+    /// Returns whether the range contains `address`, in either spelling of an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
@@ -64,19 +64,19 @@ impl From<IpAddr> for AddressRange {
 impl FromStr for AddressRange {
     type Err = InvalidRange;
 
-    /// Reads an address, or an address, `/` and a prefix length in decimal digits.
+    /// Parses an address, or an address, `/` and a prefix length in decimal digits.
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
         let Some((address, bits)) = text.split_once('/') else {
             return parse_address(text).map(Self::from).ok_or(InvalidRange);
         };
-        // As it is written, for the prefix length counts in the family of the text.
+        // Not yet normalised: the prefix length counts in the address family of the text.
         let address: IpAddr = address.parse().map_err(|_| InvalidRange)?;
         let canonical_digits = bits.bytes().all(|digit| digit.is_ascii_digit())
             && (bits.len() == 1 || !bits.starts_with('0'));
         let bits: u8 = bits.parse().map_err(|_| InvalidRange)?;
         let is_mapped =
             matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
-        // `::ffff:10.0.0.0/8` would be most of IPv6 and nothing of IPv4, which nobody means who writes it.
+        // `::ffff:10.0.0.0/8` would cover most of IPv6 and no IPv4: never what its author means.
         if !canonical_digits || (is_mapped && bits < MAPPED_PREFIX_BITS) {
             return Err(InvalidRange);
         }
@@ -86,7 +86,7 @@ impl FromStr for AddressRange {
     }
 }
 
-/// A single address stands without a prefix length.
+/// Omits the prefix length of a single address.
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.prefix_len() == self.0.max_prefix_len() {
@@ -97,12 +97,12 @@ impl fmt::Display for AddressRange {
     }
 }
 
-/// Where a caller calls from, as far as it is known.
+/// Address of the client, if known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerAddress {
-    /// From here; IPv4 addresses are never in their mapped form.
+    /// The address; IPv4 is never in its mapped form.
     Known(IpAddr),
-    /// Nobody who is believed has said. No range holds it.
+    /// No trusted source for the address; outside every range.
     Unknown,
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// Addresses, and each as it is shown.
+    /// Addresses and their canonical text.
     const ADDRESSES: [(&str, &str); 20] = [
         ("0.0.0.0", "0.0.0.0"),
         ("10.0.0.1", "10.0.0.1"),
@@ -144,7 +144,7 @@ mod tests {
         ("::ffff:0:10.0.0.1", "::ffff:0:a00:1"),
     ];
 
-    /// Texts that are no addresses.
+    /// Texts that are not addresses.
     const NO_ADDRESSES: [&str; 62] = [
         "",
         " ",
@@ -276,7 +276,7 @@ mod tests {
             let text = format!("10.0.0.0/{bits}");
             assert_eq!(text.parse::<AddressRange>(), Err(InvalidRange), "{text:?}");
         }
-        // Of a mapped address, what is before the IPv4 address is no prefix of IPv4.
+        // A prefix length that ends inside the mapped prefix is not an IPv4 prefix length.
         for bits in ["0", "8", "32", "95"] {
             let text = format!("::ffff:10.0.0.0/{bits}");
             assert_eq!(text.parse::<AddressRange>(), Err(InvalidRange), "{text:?}");
@@ -313,7 +313,7 @@ mod tests {
 
         #[test]
         fn no_text_is_read_in_two_ways(text in "[0-9a-fx:./% +-]{0,24}") {
-            // What is read is written with the digits that stand there: nothing is octal, nothing is left out.
+            // The canonical text has the same digits: no octal numbers, no omitted parts.
             if let Some(IpAddr::V4(address)) = parse_address(&text) && !text.contains(':') {
                 prop_assert_eq!(address.to_string(), text);
             }

@@ -8,20 +8,20 @@ use thiserror::Error;
 
 use crate::keys::address::{ACCEPTED_RANGE, AddressRange, CallerAddress, InvalidRange};
 
-/// Most ranges of one consumer.
+/// Maximum number of ranges of one consumer.
 pub const MAX_RANGES: usize = 64;
 
-/// Ranges of addresses, in order and without repetition; none is any address.
+/// Ranges of addresses, sorted and without duplicates; an empty list allows every address.
 ///
-/// Written like `192.0.2.0/24 2001:db8::1`, each as [`AddressRange`] is.
-// Costs a pointer when it is empty, as it mostly is.
+/// Written like `192.0.2.0/24 2001:db8::1`, each range as [`AddressRange`] displays it.
+// A pointer, because most lists are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedIps(Option<Arc<Vec<AddressRange>>>);
 
-/// Why a text is no list of ranges. What is wrong, not the text.
+/// Reason why a text is not a list of ranges; never quotes the text.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidAllowedIps {
-    /// Not an address with or without a prefix length.
+    /// Not an address with an optional prefix length.
     #[error("an allowed range is {ACCEPTED_RANGE}")]
     Range,
     /// More than [`MAX_RANGES`].
@@ -30,7 +30,7 @@ pub enum InvalidAllowedIps {
 }
 
 impl AllowedIps {
-    /// The set of `ranges`.
+    /// Sorts and deduplicates `ranges`.
     pub fn new(ranges: impl IntoIterator<Item = AddressRange>) -> Result<Self, InvalidAllowedIps> {
         let mut ranges: Vec<AddressRange> = ranges.into_iter().collect();
         ranges.sort();
@@ -42,18 +42,19 @@ impl AllowedIps {
         }
     }
 
-    /// Each range, in order.
+    /// Iterates over the ranges in order.
     pub fn iter(&self) -> impl Iterator<Item = &AddressRange> {
         self.0.iter().flat_map(|ranges| ranges.iter())
     }
 
-    /// Whether there is none, so that any address may call.
+    /// Returns whether the list is empty, so any address may call.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether `address` is in one of the ranges, or there is none. An unknown address is in no range.
+    /// Returns whether `address` is allowed: in one of the ranges, or the list is empty. An unknown
+    /// address is in no range.
     #[must_use]
     pub fn contains(&self, address: CallerAddress) -> bool {
         self.is_empty()
@@ -67,19 +68,19 @@ impl AllowedIps {
 impl FromStr for AllowedIps {
     type Err = InvalidAllowedIps;
 
-    /// Reads ranges with spaces or commas between.
+    /// Parses ranges separated by spaces or commas.
     fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
         let words = text.split([' ', ',']).filter(|word| !word.is_empty());
         let ranges: Result<Vec<AddressRange>, InvalidRange> = words.map(str::parse).collect();
         match Self::new(ranges?)? {
-            // Who writes a comma means a list; it must not be read as leave for everyone.
+            // A lone comma is a malformed list; reading it as empty would allow every address.
             empty if empty.is_empty() && text.contains(',') => Err(InvalidAllowedIps::Range),
             ranges => Ok(ranges),
         }
     }
 }
 
-/// With one space between, as they are stored.
+/// Separates ranges by one space, the stored form.
 impl fmt::Display for AllowedIps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, range) in self.iter().enumerate() {
@@ -93,7 +94,7 @@ impl fmt::Display for AllowedIps {
 }
 
 impl serde::Serialize for AllowedIps {
-    /// A list of texts.
+    /// Serializes as an array of strings.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(AddressRange::to_string))
     }
@@ -228,7 +229,7 @@ mod tests {
 
     prop_compose! {
         fn range()(is_v4: bool, bits: u128, length: u8) -> IpNet {
-            // The low half of the bits is an IPv4 address or, now and then, a mapped one.
+            // The low half of the bits is an IPv4 address, sometimes a mapped one.
             if is_v4 {
                 IpNet::new(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)), length % 33).unwrap()
             } else {
@@ -245,7 +246,7 @@ mod tests {
             let set = AllowedIps::new(nets.iter().copied().map(AddressRange::from)).unwrap();
             prop_assert_eq!(ranges(&set.to_string()), set.clone());
             for address in nets.iter().chain(&probes).map(IpNet::addr) {
-                // As an own reading of the definition has it: everything as IPv6, where IPv4 has the mapped prefix.
+                // Independent model: everything as IPv6, with IPv4 under the mapped prefix.
                 let is_in = nets.iter().any(|net| holds(net, address));
                 prop_assert_eq!(set.contains(address.into()), is_in, "{} in {}", address, set);
             }
@@ -269,7 +270,7 @@ mod tests {
             IpNet::V4(net) => MAPPED_PREFIX_BITS + net.prefix_len(),
             IpNet::V6(net) => net.prefix_len(),
         };
-        // A range is of IPv4 when all of it is.
+        // IPv4 ranges lie wholly within the mapped prefix.
         let range_is_v4 = is_v4(net.addr()) && length >= MAPPED_PREFIX_BITS;
         let differing = bits(net.addr()) ^ bits(address);
         range_is_v4 == is_v4(address)

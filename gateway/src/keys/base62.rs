@@ -6,13 +6,13 @@ use crate::keys::EntropyError;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Characters of a 32-bit number in base62: 62^6 is more than 2^32.
+/// Length of a 32-bit number in base62: 62^6 is more than 2^32.
 pub(super) const CHECKSUM_CHARS: usize = 6;
 
-/// `N` characters, each of the 62 equally likely.
+/// Returns `N` random characters, each of the 62 equally likely.
 pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, EntropyError> {
-    // The largest multiple of 62 in a byte. Bytes from here on are dropped: a plain remainder would prefer the first
-    // eight characters of the alphabet.
+    // Largest multiple of 62 in a byte. Larger bytes are dropped: a plain remainder would prefer
+    // the first eight characters of the alphabet.
     const FAIR: u8 = 248;
     let mut chars = Zeroizing::new([0; N]);
     let mut empty = chars.iter_mut();
@@ -28,7 +28,7 @@ pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, EntropyErro
     }
 }
 
-/// `number` with leading zeros, so the same number always has the same text.
+/// Encodes `number` with leading zeros, so each number has one text.
 pub(super) fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
     let mut text = [b'0'; CHECKSUM_CHARS];
     for char in text.iter_mut().rev() {
@@ -38,15 +38,15 @@ pub(super) fn encode(mut number: u32) -> [u8; CHECKSUM_CHARS] {
     text
 }
 
-/// Whether every byte of `text` is of the alphabet.
+/// Returns whether every byte of `text` is in the alphabet.
 pub(super) fn is_base62(text: &[u8]) -> bool {
-    // Without a way out before the end, so that the compiler looks at many bytes at a time.
+    // No early exit, so the compiler can vectorise the loop.
     text.iter()
         .fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
-/// `text` in three quarters of its length: each of the 62 characters has its own six bits. The text has a multiple of four
-/// characters, all of the alphabet.
+/// Packs `text` into three quarters of its length, six bits a character. The length must be a
+/// multiple of four and every character in the alphabet.
 pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) -> [u8; BYTES] {
     let mut packed = [0; BYTES];
     for (packed, chars) in packed.chunks_exact_mut(3).zip(text.chunks_exact(4)) {
@@ -59,7 +59,7 @@ pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) ->
     packed
 }
 
-/// The text that [`pack`] was given.
+/// Inverse of [`pack`].
 pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]) -> [u8; CHARS] {
     let mut text = [b'0'; CHARS];
     for (chars, packed) in text.chunks_exact_mut(4).zip(packed.chunks_exact(3)) {
@@ -74,7 +74,7 @@ pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]
 }
 
 fn value(char: u8) -> u32 {
-    // Without branches: a load reads millions of ids.
+    // A table without branches: a load reads millions of ids.
     const VALUES: [u8; 256] = {
         let mut values = [0; 256];
         let mut value = 0;

@@ -1,4 +1,4 @@
-//! Consumers: who keys belong to.
+//! Consumers, the owners of keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,55 +9,55 @@ use thiserror::Error;
 use crate::keys::short_text::{SharedTexts, ShortText};
 use crate::keys::{AllowedIps, ConsumerId, Scopes};
 
-/// Longest name of a consumer, custom id or bucket, in bytes: names travel in headers.
+/// Maximum length of a consumer name, custom id or bucket name, in bytes: names travel in headers.
 pub const MAX_NAME_BYTES: usize = 128;
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 1024;
-/// Longest metadata, in bytes of JSON.
+/// Maximum length of metadata, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// A consumer as requests need it: who it is and what it may do. What only administrators see (description, tags) is
-/// in the store alone.
+/// The part of a consumer that requests need: identity and permissions. Description and tags, for
+/// administrators only, stay in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
-    /// Its id, which never changes.
+    /// Immutable id.
     pub id: ConsumerId,
-    /// The namespace that its name is unique in.
+    /// Namespace of the name.
     pub bucket: BucketName,
-    /// Its name; the origin sees it.
+    /// Name, unique in the bucket; sent to the origin.
     pub name: ConsumerName,
-    /// The id that the team's own system gave it; the origin sees it.
+    /// Id from the team's own system; sent to the origin.
     pub custom_id: Option<CustomId>,
-    /// What the team wants the origin to know about it.
+    /// Metadata from the team for the origin.
     pub metadata: Option<Metadata>,
-    /// What it may do. No key of it may do more.
+    /// Granted scopes, the upper limit for every key of the consumer.
     pub scopes: Scopes,
-    /// Where its keys may be used from.
+    /// Addresses that the keys may be used from.
     pub allowed_ips: AllowedIps,
 }
 
-/// A namespace of consumers.
+/// Namespace of consumer names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketName(Arc<ShortText>);
 
-/// The name of a consumer, fit to be the value of a header.
+/// Consumer name, valid as a header value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerName(ShortText);
 
-/// The id that the team's own system gave a consumer, fit to be the value of a header.
+/// Id of a consumer in the team's own system, valid as a header value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomId(Box<ShortText>);
 
-/// A note for administrators: at most [`MAX_DESCRIPTION_CHARS`], without control characters.
+/// Note for administrators: at most [`MAX_DESCRIPTION_CHARS`], without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
 pub struct Description(Box<str>);
 
-/// A JSON object of at most [`MAX_METADATA_BYTES`], written without spaces.
+/// JSON object of at most [`MAX_METADATA_BYTES`], serialized without spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata(Box<ShortText>);
 
-/// Why a text cannot describe a consumer. What is wrong, not the text.
+/// Reason why a text is not a consumer attribute; never quotes the text.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidText {
     /// Empty, too long, or with characters that a header cannot carry safely.
@@ -65,10 +65,10 @@ pub enum InvalidText {
         "a {what} is 1 to {MAX_NAME_BYTES} visible ASCII characters, with spaces only between them"
     )]
     Name {
-        /// Which text.
+        /// Name of the attribute.
         what: &'static str,
     },
-    /// The name of a consumer has the form of an id, so it could be taken for another consumer.
+    /// The name has the form of a consumer id and could be confused with one.
     #[error("a consumer name must not have the form of a consumer id")]
     NameLikeId,
     /// Too long, or with control characters.
@@ -79,13 +79,13 @@ pub enum InvalidText {
     /// Not a JSON object.
     #[error("metadata is a JSON object, for example {{\"plan\":\"gold\"}}")]
     Metadata,
-    /// More than [`MAX_METADATA_BYTES`].
+    /// Longer than [`MAX_METADATA_BYTES`].
     #[error("metadata has at most {MAX_METADATA_BYTES} bytes")]
     MetadataTooLong,
 }
 
 impl Consumer {
-    /// Has what it has in common with others be one copy.
+    /// Replaces attributes by the copies shared with other consumers.
     pub(super) fn share(&mut self, texts: &mut SharedTexts) {
         texts.share(&mut self.bucket.0);
         self.scopes.share(texts);
@@ -145,7 +145,7 @@ impl FromStr for Metadata {
     type Err = InvalidText;
 
     fn from_str(text: &str) -> Result<Self, InvalidText> {
-        // Before it is parsed: what is too long is not worth the work.
+        // Before parsing: an oversized text is not worth the work.
         if text.len() > MAX_METADATA_BYTES {
             return Err(InvalidText::MetadataTooLong);
         }
@@ -159,10 +159,10 @@ impl FromStr for Metadata {
 }
 
 impl Metadata {
-    /// The object itself.
+    /// Parses the stored object.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        // It was JSON when it was made.
+        // Infallible: validated as JSON at construction.
         serde_json::from_str(&self.0).unwrap_or_default()
     }
 }
@@ -170,7 +170,7 @@ impl Metadata {
 macro_rules! shown_as_text {
     ($($name:ident),*) => {$(
         impl $name {
-            /// The text as it was given.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -187,8 +187,8 @@ macro_rules! shown_as_text {
 
 shown_as_text!(BucketName, ConsumerName, CustomId, Description, Metadata);
 
-/// Visible ASCII with spaces only inside. A header value may hold more (RFC 9110 section 5.5), but bytes beyond ASCII
-/// mean different things to different origins, and spaces at the ends are lost on the way.
+/// Accepts visible ASCII with spaces only inside. A header value may hold more (RFC 9110 section
+/// 5.5), but origins disagree about bytes beyond ASCII, and spaces at the ends are lost in transit.
 fn check_header_text(text: &str, what: &'static str) -> Result<(), InvalidText> {
     let is_valid = (1..=MAX_NAME_BYTES).contains(&text.len())
         && text

@@ -1,4 +1,4 @@
-//! [`KeyDigest`]: what is stored of a key.
+//! [`KeyDigest`]: the stored form of a key.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,24 +7,24 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// SHA-256 of a whole key. A key has 190 random bits, so a fast digest is enough: there is nothing to guess. Compared
-/// in constant time.
+/// SHA-256 of a whole key. A key has 190 random bits, so a fast digest suffices: there is nothing
+/// to guess. Compared in constant time.
 #[derive(Clone, Copy)]
 pub struct KeyDigest([u8; 32]);
 
-/// A digest has 32 bytes; this has another number.
+/// Wrong number of bytes; a digest has 32.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a key digest has 32 bytes, not {0}")]
 pub struct InvalidDigest(usize);
 
 impl KeyDigest {
-    /// The digest of `token`, byte for byte.
+    /// Digests the bytes of `token`.
     #[must_use]
     pub fn of(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Reads 64 hexadecimal digits, large or small.
+    /// Parses 64 hexadecimal digits in either case.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -34,7 +34,7 @@ impl KeyDigest {
         if pairs.len() != bytes.len() {
             return None;
         }
-        // Without a way out before the end, so that a load of millions has no branches here.
+        // No early exit, so a load of millions runs without branches.
         let mut all_bits = 0;
         for (byte, digits) in bytes.iter_mut().zip(pairs) {
             let [high, low] = digits.map(hex_value);
@@ -44,7 +44,7 @@ impl KeyDigest {
         (all_bits <= 0xf).then_some(Self(bytes))
     }
 
-    /// The digest in 64 lower-case hexadecimal digits: for files that are to be imported again, never for a log.
+    /// Returns 64 lower-case hexadecimal digits: for files to be imported again, never for a log.
     #[must_use]
     pub fn to_hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -60,14 +60,14 @@ impl KeyDigest {
             .collect()
     }
 
-    /// The stored form.
+    /// Returns the stored form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first eight bytes as a number: what a table sorts by. They are uniform, and nobody who lacks the keys can choose
-    /// digests that begin alike.
+    /// Returns the first eight bytes as a number, the sort key of a table. Uniform, and nobody
+    /// without the keys can choose digests with a common prefix.
     pub(crate) fn leading_bits(&self) -> u64 {
         self.0
             .first_chunk::<8>()
@@ -75,7 +75,7 @@ impl KeyDigest {
     }
 }
 
-/// The value of a digit, and more than fifteen of anything else.
+/// Value of a hexadecimal digit; more than fifteen for any other byte.
 fn hex_value(digit: u8) -> u8 {
     const VALUES: [u8; 256] = {
         let mut values = [u8::MAX; 256];
@@ -123,7 +123,8 @@ impl Hash for KeyDigest {
 
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A whole digest in a log would let its reader confirm a guess or search other dumps for it.
+        // A whole digest in a log would let a reader confirm a guess or search other dumps for the
+        // key.
         let [first, second, ..] = self.0;
         write!(f, "KeyDigest({first:02x}{second:02x}…)")
     }

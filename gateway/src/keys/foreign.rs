@@ -1,4 +1,4 @@
-//! Keys that other systems made: read once, digested, wiped. And the spellings of a digest.
+//! Keys issued by other systems: read once, digested, wiped. Also parses the spellings of a digest.
 
 use std::fmt;
 
@@ -11,16 +11,15 @@ use zeroize::Zeroizing;
 use crate::keys::token::{self, MAX_TOKEN_BYTES};
 use crate::keys::{KeyDigest, MalformedKey, Prefix, check_shape};
 
-/// Most characters of a foreign key that its hint shows.
+/// Maximum number of characters of a foreign key in its hint.
 pub(super) const MAX_HINT_CHARS: usize = 8;
-/// A hint shows at most this part of a foreign key, whose length nobody promised.
+/// Fraction of a foreign key in its hint, because the length of such a key is unknown.
 const HINT_PART: usize = 4;
 
-/// A key in plain text that came from elsewhere. It cannot be printed by accident, and its memory is wiped when it is
-/// dropped.
+/// A key of another system in plain text. Has no readable `Debug`; wiped from memory on drop.
 pub struct ForeignKey(Zeroizing<String>);
 
-/// Why a text is no SHA-256 digest. Does not repeat the text, which may be a key in the wrong place.
+/// The text is not a SHA-256 digest. Never quotes the text, which may be a misplaced key.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "a digest is SHA-256 in 64 hexadecimal digits or in base64, for example `sha256:` and 64 hexadecimal digits"
@@ -28,26 +27,26 @@ pub struct ForeignKey(Zeroizing<String>);
 pub struct InvalidDigestText;
 
 impl ForeignKey {
-    /// Takes `text` if a client could ever present it: a bearer token of at most 512 bytes and, where it looks like a
-    /// key of this gateway, with the right checksum.
+    /// Accepts `text` if a client could present it: a bearer token of at most 512 bytes with, if
+    /// key-shaped, the right checksum.
     ///
     /// # Errors
-    /// What keeps it from being a key.
+    /// The reason why no client could present it.
     pub fn parse(text: Zeroizing<String>, prefix: &Prefix) -> Result<Self, MalformedKey> {
         check_shape(text.as_bytes(), prefix).map(|()| Self(text))
     }
 
-    /// What is stored instead of the key.
+    /// Returns the digest to store instead of the key.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of(self.0.as_bytes())
     }
 
-    /// What people may see to recognise the key: of a key of this gateway what it shows of its own, of any other its
-    /// first characters, at most eight and at most a quarter of it.
+    /// Returns the characters of the key that people may see. Keys of this gateway show their usual
+    /// hint, others their first characters: at most eight and at most a quarter of the key.
     #[must_use]
     pub fn hint(&self, prefix: &Prefix) -> String {
-        let shown = if token::has_own_form(self.0.as_bytes(), prefix) {
+        let shown = if token::is_key_shaped(self.0.as_bytes(), prefix) {
             token::own_hint_length(prefix)
         } else {
             MAX_HINT_CHARS.min(self.0.len() / HINT_PART)
@@ -63,13 +62,14 @@ impl fmt::Debug for ForeignKey {
 }
 
 impl KeyDigest {
-    /// Reads a digest as other systems write it: 64 hexadecimal digits, or base64 of either alphabet, with or without
-    /// padding; `sha256:`, `sha256-`, `sha256=` or `{SHA256}` may come first.
+    /// Parses a digest in the spellings of other systems: 64 hexadecimal digits, or base64 of
+    /// either alphabet, with or without padding; an optional `sha256:`, `sha256-`, `sha256=` or
+    /// `{SHA256}` may precede it.
     ///
     /// # Errors
-    /// It is something else.
+    /// Any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidDigestText> {
-        // The longest spelling has 8 characters of scheme before its 64.
+        // The longest spelling has an 8-character scheme before 64 digits.
         if text.len() > 72 || !text.is_ascii() {
             return Err(InvalidDigestText);
         }

@@ -1,4 +1,4 @@
-//! Public ids: safe to log, to show and to put into a URL. They say nothing about the key.
+//! Public ids: safe to log, to show and to put into a URL; independent of the key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use thiserror::Error;
 
 use crate::keys::{EntropyError, base62};
 
-/// Random characters of an id: 119 bits.
+/// Number of random characters of an id: 119 bits.
 const RANDOM_CHARS: usize = 20;
-/// Of these, the last characters in which ids of one run differ: 71 bits.
+/// Number of trailing characters that differ within one run of ids: 71 bits.
 const OWN_CHARS_IN_RUN: usize = 12;
 
-/// Bytes of a [`PackedId`].
+/// Size of a [`PackedId`].
 const PACKED_BYTES: usize = RANDOM_CHARS / 4 * 3;
 
-/// An id without its prefix, in the fewest bytes that need no arithmetic to read. There may be a million of them.
+/// An id without its prefix, packed to save memory: a table may hold a million.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PackedId([u8; PACKED_BYTES]);
 
-/// Why a text is no id. It does not repeat the text, which may be a key that someone pasted.
+/// The text is not an id. Never quotes the text, which may be a pasted key.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a {what} id is `{prefix}` and {RANDOM_CHARS} letters and digits")]
 pub struct InvalidId {
@@ -34,7 +34,7 @@ macro_rules! public_id {
         pub struct $name([u8; $prefix.len() + RANDOM_CHARS]);
 
         impl $name {
-            /// Makes a new id.
+            /// Generates an id.
             pub fn generate() -> Result<Self, EntropyError> {
                 let random = base62::random::<RANDOM_CHARS>()?;
                 Ok(Self::of(&random))
@@ -48,8 +48,9 @@ macro_rules! public_id {
                 Self(id)
             }
 
-            /// Makes `count` ids in order that begin alike, so that rows made together lie together in every index: an
-            /// import into a large table is several times as fast. 71 random bits tell them apart, 119 from all others.
+            /// Generates `count` sorted ids with a common prefix, so that new rows are adjacent in
+            /// every index: an import into a large table is several times as fast. 71 random bits
+            /// distinguish ids within a run, 119 from all others.
             pub fn generate_run(count: usize) -> Result<Vec<Self>, EntropyError> {
                 let first = Self::generate()?;
                 let alike = first.0.len() - OWN_CHARS_IN_RUN;
@@ -75,10 +76,10 @@ macro_rules! public_id {
                 Self::of(&base62::unpack(packed.0))
             }
 
-            /// The id as it is shown.
+            /// Returns the text of the id.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                // Always ASCII: both ways to make one see to it.
+                // Infallible: both constructors guarantee ASCII.
                 std::str::from_utf8(&self.0).unwrap_or_default()
             }
         }
@@ -122,10 +123,11 @@ impl PackedId {
         &self.0
     }
 
-    /// A number that is as likely as any other, also for ids that begin alike: both halves multiplied, high and low bits of
-    /// the product mixed.
+    /// Returns a uniform hash, also for ids with a common prefix: both halves multiplied, high and
+    /// low bits of the product mixed.
     pub(super) fn mixed(&self) -> u64 {
-        // Bits of the golden ratio and of e: without them, a half that is zero would hide the other.
+        // Bits of the golden ratio and of e: without the masks, a half that is zero would hide the
+        // other.
         const MASKS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xb7e1_5162_8aed_2a6b];
         let half = |bytes: Option<&[u8; 8]>, mask| {
             u128::from(bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)) ^ mask)
@@ -145,11 +147,11 @@ impl fmt::Debug for PackedId {
 }
 
 public_id!(
-    /// Names a key: `key_…`.
+    /// Id of a key: `key_…`.
     KeyId, "key", "key_"
 );
 public_id!(
-    /// Names a consumer: `csmr_…`.
+    /// Id of a consumer: `csmr_…`.
     ConsumerId, "consumer", "csmr_"
 );
 

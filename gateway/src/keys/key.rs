@@ -1,4 +1,4 @@
-//! Keys as the gateway knows them: never the key itself, only what decides about it.
+//! Keys without their plain text: digest, owner, state and limits.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::keys::{ConsumerId, KeyDigest, KeyId, Scopes, UnixMillis};
 
-/// What was done to a key. Time is apart: see [`KeyStatus`].
+/// State set by an administrator. Expiry is separate: see [`KeyStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// In use.
@@ -17,12 +17,12 @@ pub enum KeyState {
     Revoked,
 }
 
-/// Whether a key is good at a moment, and if not, why. Where several reasons hold, the more final one is told.
+/// Status of a key at a moment. The most final reason for refusal wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
-    /// Good.
+    /// Accepted.
     Active,
-    /// Its time is over.
+    /// Past its expiry.
     Expired,
     /// Refused for ever.
     Revoked,
@@ -30,27 +30,27 @@ pub enum KeyStatus {
     Disabled,
 }
 
-/// A key on its way from the store into the table.
+/// A key on its way from the store to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEntry {
-    /// What it is looked up by.
+    /// Digest, the look-up key.
     pub digest: KeyDigest,
-    /// Its public id.
+    /// Public id.
     pub id: KeyId,
-    /// Whose it is.
+    /// Owner of the key.
     pub consumer: ConsumerId,
-    /// What was done to it.
+    /// State set by an administrator.
     pub state: KeyState,
-    /// From when on it is refused; `None` is never.
+    /// Expiry; `None` for a key that never expires.
     pub expires_at: Option<UnixMillis>,
-    /// Since when it is to be replaced; `None` is not.
+    /// Start of the deprecation; `None` for a key that needs no replacement.
     pub deprecated_at: Option<UnixMillis>,
-    /// What it may do, at most what its consumer may; `None` is just that.
+    /// Scopes of the key, limited by those of the consumer; `None` for all of the consumer's.
     pub scopes: Option<Scopes>,
 }
 
 impl KeyState {
-    /// The word that is stored and shown.
+    /// Returns the word that is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl KeyState {
         }
     }
 
-    /// Reads the stored word.
+    /// Parses the stored word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Disabled, Self::Revoked]

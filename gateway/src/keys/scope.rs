@@ -1,4 +1,4 @@
-//! Scopes: what a consumer or a key may do, as words that routes ask for.
+//! Scopes: permissions of consumers and keys, required by routes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,22 +8,23 @@ use thiserror::Error;
 
 use crate::keys::short_text::{SharedTexts, ShortText};
 
-/// Longest scope, in bytes.
+/// Maximum length of a scope, in bytes.
 pub const MAX_SCOPE_BYTES: usize = 128;
-/// Longest list of scopes, in bytes with one separator between: it travels to the origin in a header.
+/// Maximum length of a list of scopes, in bytes with one separator between: it travels to the
+/// origin in a header.
 pub const MAX_SCOPES_BYTES: usize = 4096;
 
-/// One scope: a `scope-token` of RFC 6749 section 3.3 (visible ASCII without `"` and `\`), and without the comma that
-/// separates scopes on their way to the origin.
+/// A `scope-token` of RFC 6749 section 3.3 (visible ASCII without `"` and `\`), also without the
+/// comma that separates scopes in the header to the origin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope(Box<str>);
 
-/// A set of scopes, in order and without repetition.
-// One text rather than a list of them, with one copy for all who have the same: a million keys each hold one of these.
+/// A set of scopes, sorted and without duplicates.
+// One shared text instead of a list: each of a million keys holds a set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes(Option<Arc<ShortText>>);
 
-/// Why a text is no scope, or a list no set of scopes.
+/// The text is not a scope, or the list is too long.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidScope {
     /// Not a scope-token, or too long.
@@ -37,7 +38,7 @@ pub enum InvalidScope {
 }
 
 impl Scope {
-    /// The scope as it is written.
+    /// Returns the text of the scope.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -63,7 +64,7 @@ impl fmt::Display for Scope {
 }
 
 impl Scopes {
-    /// The set of `scopes`.
+    /// Sorts and deduplicates `scopes`.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, InvalidScope> {
         let mut scopes: Vec<Scope> = scopes.into_iter().collect();
         scopes.sort();
@@ -81,37 +82,37 @@ impl Scopes {
         Self((!text.is_empty()).then(|| Arc::new(text.into())))
     }
 
-    /// Has the text be the copy that others have too.
+    /// Replaces the text by the shared copy.
     pub(super) fn share(&mut self, texts: &mut SharedTexts) {
         if let Some(text) = &mut self.0 {
             texts.share(text);
         }
     }
 
-    /// Each scope, in order.
+    /// Iterates over the scopes in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.as_str().split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Each scope by itself, in order.
+    /// Returns the scopes as separate values, in order.
     #[must_use]
     pub fn to_list(&self) -> Vec<Scope> {
         self.iter().map(|scope| Scope(scope.into())).collect()
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether `scope` is among them, letter for letter.
+    /// Returns whether the set contains `scope`; the comparison is case-sensitive.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|own| own == scope)
     }
 
-    /// Those of `self` that `granted` has too.
+    /// Returns the intersection with `granted`.
     #[must_use]
     pub fn within(&self, granted: &Self) -> Self {
         let kept: Vec<&str> = self
@@ -121,19 +122,19 @@ impl Scopes {
         Self::joined(&kept.join(" "))
     }
 
-    /// The first scope of `self` that `granted` lacks.
+    /// Returns the first scope that `granted` lacks.
     #[must_use]
     pub fn first_outside(&self, granted: &Self) -> Option<&str> {
         self.iter().find(|scope| !granted.contains(scope))
     }
 
-    /// With a space between, as they are stored and as RFC 6750 writes them.
+    /// Returns the scopes separated by spaces: the stored form and that of RFC 6750.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_deref().map_or("", |text| text)
     }
 
-    /// With a comma between, as they travel to the origin.
+    /// Returns the scopes separated by commas: the form of the header to the origin.
     #[must_use]
     pub fn comma_separated(&self) -> String {
         self.as_str().replace(' ', ",")
@@ -143,9 +144,9 @@ impl Scopes {
 impl FromStr for Scopes {
     type Err = InvalidScope;
 
-    /// Reads scopes with spaces between.
+    /// Parses scopes separated by spaces.
     fn from_str(text: &str) -> Result<Self, InvalidScope> {
-        // As they are stored: in order, so the text is the set already.
+        // Stored texts are sorted, so they can be used as they are.
         if text.len() <= MAX_SCOPES_BYTES
             && text.split(' ').all(is_scope)
             && text.split(' ').is_sorted_by(|one, next| one < next)

@@ -1,5 +1,5 @@
-//! [`ShortText`]: a text without an allocation of its own while it is short; and [`SharedTexts`], which keeps one copy of
-//! those that many consumers have in common.
+//! [`ShortText`]: an immutable text, stored inline while short. [`SharedTexts`]: an interner for
+//! texts that many consumers share.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Longest text that is kept in place. With it a [`ShortText`] is as large as a `String`.
+/// Maximum length of an inline text; makes a [`ShortText`] as large as a `String`.
 const MAX_INLINE_BYTES: usize = 22;
 
-/// A text that does not change. Most names have few characters, and there may be a million of them.
+/// An immutable text. Most names are short, and there may be a million of them.
 #[derive(Clone)]
 pub(super) struct ShortText(Form);
 
@@ -41,7 +41,7 @@ impl Deref for ShortText {
 
     fn deref(&self) -> &str {
         match &self.0 {
-            // It was a text when it came in.
+            // Infallible: copied from a `str`.
             Form::Inline { length, bytes } => bytes
                 .get(..usize::from(*length))
                 .and_then(|bytes| str::from_utf8(bytes).ok())
@@ -71,18 +71,18 @@ impl fmt::Debug for ShortText {
     }
 }
 
-/// One copy of each text that is shared: names of buckets and sets of scopes, which repeat from consumer to consumer.
+/// Interner for bucket names and scope sets, which repeat from consumer to consumer.
 #[derive(Debug, Default)]
 pub(super) struct SharedTexts {
     texts: HashSet<Arc<ShortText>>,
-    /// How many there may be before those that nobody uses any more are looked for.
+    /// Number of texts that triggers the removal of unused ones.
     limit: usize,
 }
 
 impl SharedTexts {
     const FIRST_LIMIT: usize = 64;
 
-    /// Has `text` be the copy that others have too.
+    /// Replaces `text` by the shared copy.
     pub(super) fn share(&mut self, text: &mut Arc<ShortText>) {
         if let Some(known) = self.texts.get(&**text) {
             *text = Arc::clone(known);

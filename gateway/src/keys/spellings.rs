@@ -1,13 +1,14 @@
-//! What else a text says when escapes in it are undone: percent signs, also doubled, and the escapes of JSON, JavaScript and
-//! HTML. Whoever looks for a key in a text looks into each of its readings; base64 and other codes are no reading.
+//! Escapes in a text: percent-encoding, also repeated, and the escapes of JSON, JavaScript and
+//! HTML. A search for a key covers each unescaped reading of the text; base64 and other encodings
+//! are out of scope.
 
 use memchr::memchr3_iter;
 
-/// How many layers of escapes are looked into one by one. What lies deeper is looked at when all are undone.
+/// Number of escape layers that are undone one by one. Deeper layers are undone all at once.
 const MAX_LAYERS: usize = 8;
 
-/// Whether `holds` says so of `text`, or of `text` with one or more layers of escapes undone, until nothing changes. A text
-/// without escapes is asked about once, and nothing is allocated for it.
+/// Returns whether `holds` accepts `text` or one of its readings, removing a layer of escapes at a
+/// time until nothing changes. A text without escapes is tested once and allocates nothing.
 pub fn any_reading(text: &[u8], mut holds: impl FnMut(&[u8]) -> bool) -> bool {
     if holds(text) {
         return true;
@@ -27,7 +28,7 @@ pub fn any_reading(text: &[u8], mut holds: impl FnMut(&[u8]) -> bool) -> bool {
     holds(&reading) || holds(&undo_all(&reading))
 }
 
-/// `text` with each escape undone once; `None` where there is none.
+/// Undoes each escape of `text` once; `None` if there is none.
 fn undo_layer(text: &[u8]) -> Option<Vec<u8>> {
     let mut undone: Option<Vec<u8>> = None;
     let mut done = 0;
@@ -48,7 +49,7 @@ fn undo_layer(text: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// All layers at once, in one pass: what an undone escape completes is undone too.
+/// Undoes all layers in one pass, including escapes that an undone escape completes.
 fn undo_all(text: &[u8]) -> Vec<u8> {
     let mut undone: Vec<u8> = Vec::with_capacity(text.len());
     for byte in text {
@@ -68,11 +69,11 @@ fn escape_at_end(text: &[u8]) -> Option<(u8, usize)> {
     })
 }
 
-/// The longest escape: `&UnderBar;`, or a number with zeros before it.
+/// Longest escape: `&UnderBar;`, or a number with leading zeros.
 const MAX_ESCAPE_BYTES: usize = 12;
 
-/// The byte that the escape at the beginning of `text` stands for, and how long the escape is. Characters beyond ASCII are
-/// left, for no key has one.
+/// Returns the byte and the length of the escape at the beginning of `text`. Ignores characters
+/// beyond ASCII, which no key contains.
 fn escape(text: &[u8]) -> Option<(u8, usize)> {
     match text {
         [b'%', b'u' | b'U', rest @ ..] => digits(rest, 16, 4, 4).map(|(byte, _)| (byte, 6)),
@@ -93,13 +94,15 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// The number of an entity of HTML, and how long it is with the `before` bytes before it and the `;` behind.
+/// Parses the number of an HTML entity and returns its length, including the `before` bytes before
+/// it and the `;`.
 fn entity(text: &[u8], radix: u32, before: usize) -> Option<(u8, usize)> {
     let (byte, length) = digits(text, radix, 1, 7)?;
     (text.get(length) == Some(&b';')).then_some((byte, before + length + 1))
 }
 
-/// The ASCII character of the number that `text` begins with, of `least` to `most` digits, and how many there are.
+/// Parses the ASCII character with the code of `least` to `most` digits at the beginning of `text`;
+/// returns the number of digits too.
 fn digits(text: &[u8], radix: u32, least: usize, most: usize) -> Option<(u8, usize)> {
     let mut number = 0_u32;
     let mut length = 0;
@@ -126,7 +129,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// `text` with some bytes escaped in one way or another, layer by layer: for each layer, which bytes and how.
+    /// Escapes some bytes of `text`, layer by layer; each layer lists the bytes and the escape to
+    /// use.
     pub(crate) fn escaped(text: &str, layers: &[Vec<u8>]) -> String {
         layers.iter().fold(text.to_owned(), |text, choices| {
             let mut choices = choices.iter().cycle();
@@ -176,7 +180,7 @@ pub(crate) mod tests {
                 "{text}"
             );
         }
-        // Of these only the text in the middle is one.
+        // Only the middle part is an escape.
         assert!(any_reading(b"%25%61b_x", |read| read.ends_with(b"ab_x")));
         assert!(!any_reading(b"a&b=c&d", |read| read != b"a&b=c&d"));
     }

@@ -1,4 +1,5 @@
-//! [`KeyTable`]: every key, in memory, for requests to look up without a lock. The change feed writes it.
+//! [`KeyTable`]: every key in memory, for lock-free look-ups by requests. The change feed writes
+//! it.
 
 mod consumer_record;
 mod ending;
@@ -22,11 +23,11 @@ use crate::keys::table::ending::Ending;
 use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Shards;
-use crate::keys::table::writing::{Turn, Writer};
+use crate::keys::table::writing::{WriteGuard, Writer};
 use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId};
 
-/// All keys by digest, and all consumers by id. Look-ups take no lock, allocate nothing and never wait for a writer;
-/// writers take turns.
+/// All keys by digest and all consumers by id. Look-ups take no lock, allocate nothing and never
+/// wait for a writer; writers exclude each other.
 #[derive(Debug)]
 pub struct KeyTable {
     keys: Shards<KeyRecord>,
@@ -38,30 +39,30 @@ pub struct KeyTable {
     ending: Ending,
 }
 
-/// One change of the table: what something is now, not how it became so. Applying one twice does no harm.
+/// A change of the table, as the new state of one item. Applying it twice is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The consumer is new or other than before.
+    /// The consumer was added or changed.
     Consumer(Consumer),
-    /// The consumer is gone, and all its keys with it.
+    /// The consumer was removed together with its keys.
     ConsumerRemoved(ConsumerId),
-    /// The key is new or other than before.
+    /// The key was added or changed.
     Key(KeyEntry),
-    /// The key is gone.
+    /// The key was removed.
     KeyRemoved(KeyDigest),
 }
 
-/// A key came whose consumer the table does not know: changes were missed, and the table must be loaded anew.
+/// The consumer of a key is not in the table: changes were missed, and the table must be reloaded.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("key {key} belongs to consumer {consumer}, which is not known here")]
+#[error("key {key} belongs to consumer {consumer}, which is unknown")]
 pub struct UnknownConsumer {
     key: KeyId,
     consumer: ConsumerId,
 }
 
-/// A load of the whole table, piece by piece, while requests go on. What it does not mention is removed when it is
-/// finished; when it is dropped before, nothing is removed. A key that is new or other than before is found at the latest
-/// when the load is finished.
+/// An incremental reload of the table during traffic. Finishing it removes every item that it did
+/// not mention; dropping it early removes nothing. Additions and changes are visible by the end of
+/// the reload.
 #[derive(Debug)]
 pub struct Reload<'t> {
     table: &'t KeyTable,
@@ -75,7 +76,7 @@ impl Default for KeyTable {
 }
 
 impl KeyTable {
-    /// An empty table that is not loaded.
+    /// Creates an empty, unloaded table.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -97,24 +98,24 @@ impl KeyTable {
         })?
     }
 
-    /// Applies one change; look-ups that begin afterwards see it.
+    /// Applies a change; visible to later look-ups.
     pub fn apply(&self, change: Change) -> Result<(), UnknownConsumer> {
-        Turn::take(self).apply(change)
+        WriteGuard::take(self).apply(change)
     }
 
-    /// Begins to load the whole table, the first time or again. A load that began before and goes on removes nothing.
+    /// Begins a full load. An earlier load still in progress will remove nothing.
     #[must_use]
     pub fn reload(&self) -> Reload<'_> {
         Reload {
             table: self,
-            number: Turn::take(self).begin_load(),
+            number: WriteGuard::take(self).begin_load(),
         }
     }
 
-    /// Shows every consumer, as it is at the moment of its turn. Nobody waits for it.
+    /// Calls `show` for every consumer in its current state, without blocking anyone.
     ///
     /// # Errors
-    /// The first of `show`, which is not asked again then.
+    /// The first error of `show`, which ends the iteration.
     pub fn each_consumer<E>(
         &self,
         mut show: impl FnMut(Consumer) -> Result<(), E>,
@@ -128,10 +129,10 @@ impl KeyTable {
         outcome
     }
 
-    /// Shows every key, as [`each_consumer`](Self::each_consumer) does.
+    /// Calls `show` for every key, like [`each_consumer`](Self::each_consumer).
     ///
     /// # Errors
-    /// The first of `show`, which is not asked again then.
+    /// The first error of `show`, which ends the iteration.
     pub fn each_key<E>(&self, mut show: impl FnMut(KeyEntry) -> Result<(), E>) -> Result<(), E> {
         let mut outcome = Ok(());
         self.keys.for_each(|record| {
@@ -142,44 +143,44 @@ impl KeyTable {
         outcome
     }
 
-    /// How many keys there are, in whatever state.
+    /// Returns the number of keys in any state.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len().saturating_sub(self.orphans())
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the table was ever loaded whole. Before, a key that is not found may still be good.
+    /// Returns whether a full load has finished. Before that, an unknown key may be valid.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// How many keys have lost their consumer, and wait to be swept out. No look-up finds them.
+    /// Number of keys of deleted consumers, waiting for the sweep and invisible to look-ups.
     fn orphans(&self) -> usize {
         self.orphans.load(Ordering::Relaxed)
     }
 }
 
 impl Reload<'_> {
-    /// Takes a consumer in. Consumers come before their keys.
+    /// Adds a consumer; must precede its keys.
     pub fn consumer(&mut self, consumer: Consumer) {
-        Turn::take(self.table).load_consumer(consumer);
+        WriteGuard::take(self.table).load_consumer(consumer);
     }
 
-    /// Takes a key in.
+    /// Adds a key.
     pub fn key(&mut self, entry: KeyEntry) -> Result<(), UnknownConsumer> {
-        Turn::take(self.table).load_key(entry)
+        WriteGuard::take(self.table).load_key(entry)
     }
 
-    /// Removes what was not mentioned, and marks the table loaded.
+    /// Removes every item not mentioned and marks the table loaded.
     pub fn finish(self) {
-        if Turn::take(self.table).finish_load(self.number) {
+        if WriteGuard::take(self.table).finish_load(self.number) {
             self.table.loaded.store(true, Ordering::Release);
         }
     }

@@ -1,33 +1,33 @@
-//! Tags: notes that administrators sort consumers by. They never reach the origin.
+//! Tags: labels by which administrators sort consumers; never sent to the origin.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Longest name of a tag, in bytes.
+/// Maximum length of a tag name, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
-/// Longest value of a tag, in characters.
+/// Maximum length of a tag value, in characters.
 pub const MAX_VALUE_CHARS: usize = 256;
-/// Most tags of one consumer.
+/// Maximum number of tags of one consumer.
 pub const MAX_TAGS: usize = 64;
 
-/// One tag, written `name=value`.
+/// A tag, written `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     name: String,
     value: String,
 }
 
-/// The tags of one consumer, each name once.
+/// Tags of a consumer, with unique names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
 pub struct Tags(BTreeMap<String, String>);
 
-/// Why a text is no tag, or tags cannot stand together.
+/// The text is not a tag, or there are too many tags.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidTag {
-    /// Not `name=value` with an allowed name.
+    /// Not `name=value` with a valid name.
     #[error(
         "a tag is `name=value`; the name is 1 to {MAX_NAME_BYTES} letters, digits, `_`, `.` and `-`"
     )]
@@ -43,7 +43,7 @@ pub enum InvalidTag {
 }
 
 impl Tag {
-    /// Makes a tag of its parts.
+    /// Builds a tag from name and value.
     pub fn new(name: &str, value: &str) -> Result<Self, InvalidTag> {
         let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
             && name
@@ -61,13 +61,13 @@ impl Tag {
         })
     }
 
-    /// What it is called.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it says.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -84,7 +84,7 @@ impl FromStr for Tag {
 }
 
 impl Tags {
-    /// The set of `tags`; of two with the same name the later stands.
+    /// Collects `tags`; the last one of a name wins.
     pub fn new(tags: impl IntoIterator<Item = Tag>) -> Result<Self, InvalidTag> {
         let tags: BTreeMap<_, _> = tags.into_iter().map(|tag| (tag.name, tag.value)).collect();
         if tags.len() > MAX_TAGS {
@@ -94,7 +94,7 @@ impl Tags {
         }
     }
 
-    /// Whether each of `wanted` is among them, with the same value.
+    /// Returns whether the set contains each of `wanted` with the same value.
     #[must_use]
     pub fn include(&self, wanted: &Self) -> bool {
         wanted
@@ -103,7 +103,7 @@ impl Tags {
             .all(|(name, value)| self.0.get(name) == Some(value))
     }
 
-    /// Each name with its value, by name.
+    /// Iterates over names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()

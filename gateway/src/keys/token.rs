@@ -1,4 +1,5 @@
-//! The key as text: `<prefix>_<32 base62 random><6 base62 CRC-32>`. Made here, shown once, never stored.
+//! The key as text: `<prefix>_<32 base62 random><6 base62 CRC-32>`. Generated here, shown once,
+//! never stored.
 
 use std::fmt;
 
@@ -9,52 +10,53 @@ use crate::keys::base62::{self, CHECKSUM_CHARS};
 use crate::keys::spellings::any_reading;
 use crate::keys::{EntropyError, KeyDigest};
 
-/// Longest token that is looked at, in bytes.
+/// Maximum length of a token, in bytes; longer ones are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 512;
 
-/// Random characters of a key: 190 bits.
+/// Number of random characters of a key: 190 bits.
 const RANDOM_CHARS: usize = 32;
-/// Characters of the random part that a hint shows. 24 of 190 bits: enough to recognise a key, none to guess it.
+/// Number of random characters in a hint: 24 of 190 bits, enough to recognise a key and too few to
+/// guess it.
 const HINT_CHARS: usize = 4;
 
-/// What every key of this gateway begins with, before the underscore: `[a-z0-9]{2,12}`. It lets people and secret
-/// scanners recognise a key that leaked.
+/// First part of every key of this gateway, before the underscore: `[a-z0-9]{2,12}`. Lets people
+/// and secret scanners recognise a leaked key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(Box<str>);
 
-/// Why a text is no [`Prefix`].
+/// The text is not a [`Prefix`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a key prefix is 2 to 12 lower-case letters and digits")]
 pub struct InvalidPrefix;
 
-/// A whole key in plain text. It cannot be printed by accident, and its memory is wiped when it is dropped.
+/// A whole key in plain text. Has no readable `Debug`; wiped from memory on drop.
 pub struct PlainKey {
     text: Zeroizing<String>,
     prefix: Prefix,
 }
 
-/// Why a presented token cannot be a key, found without looking it up.
+/// Reason why a presented token cannot be a key, found without a look-up.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum MalformedKey {
-    /// There is nothing.
+    /// Empty token.
     #[error("the token is empty")]
     Empty,
-    /// More than [`MAX_TOKEN_BYTES`].
+    /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token has more than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
     /// A byte that RFC 6750 section 2.1 does not allow in a bearer token.
     #[error("the token has a character that a bearer token cannot have")]
     Charset,
-    /// It has the form of this gateway's keys, but was mistyped or cut and refilled.
+    /// Key-shaped with a wrong checksum: mistyped or altered.
     #[error("the token's checksum is wrong")]
     Checksum,
 }
 
 impl Prefix {
-    /// The prefix when none is configured.
+    /// Default prefix.
     pub const DEFAULT: &str = "pstn";
 
-    /// Reads a prefix.
+    /// Parses a prefix.
     pub fn parse(text: &str) -> Result<Self, InvalidPrefix> {
         let is_valid = (2..=12).contains(&text.len())
             && text
@@ -67,7 +69,7 @@ impl Prefix {
         }
     }
 
-    /// The prefix without the underscore.
+    /// Returns the prefix without the underscore.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -87,10 +89,10 @@ impl fmt::Display for Prefix {
 }
 
 impl PlainKey {
-    /// Makes a new key from the operating system's random bytes.
+    /// Generates a key from the operating system's random bytes.
     pub fn generate(prefix: &Prefix) -> Result<Self, EntropyError> {
         let random = base62::random::<RANDOM_CHARS>()?;
-        // The whole length at once: a string that grows leaves copies of the key behind.
+        // Full capacity up front: a string that grows leaves copies of the key behind.
         let mut text = Zeroizing::new(String::with_capacity(own_length(prefix)));
         text.push_str(&prefix.0);
         text.push('_');
@@ -103,19 +105,20 @@ impl PlainKey {
         })
     }
 
-    /// The key itself. Only for showing it to its owner, once.
+    /// Returns the key itself, to be shown to its owner once.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// What is stored instead of the key.
+    /// Returns the digest to store instead of the key.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of(self.text.as_bytes())
     }
 
-    /// What people may see to recognise the key: the prefix, the underscore and four characters.
+    /// Returns the hint that people recognise the key by: the prefix, the underscore and four
+    /// characters.
     #[must_use]
     pub fn hint(&self) -> String {
         self.text
@@ -131,10 +134,10 @@ impl fmt::Debug for PlainKey {
     }
 }
 
-/// Refuses what cannot be a key before it costs a digest and a look-up. Allocates nothing.
+/// Refuses a token that cannot be a key, before it costs a digest and a look-up. Allocates nothing.
 ///
-/// The checksum is asked only of tokens with the exact form of this gateway's keys; others may be keys that were
-/// imported from elsewhere. It filters typing errors and authenticates nothing: a token that passes is still unknown.
+/// Verifies the checksum of key-shaped tokens only; other tokens may be imported foreign keys. The
+/// checksum filters typing errors and authenticates nothing.
 pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
     if token.is_empty() {
         return Err(MalformedKey::Empty);
@@ -145,40 +148,41 @@ pub fn check_shape(token: &[u8], prefix: &Prefix) -> Result<(), MalformedKey> {
     if !is_b64token(token) {
         return Err(MalformedKey::Charset);
     }
-    if has_own_form(token, prefix) && !is_own_key(token, prefix) {
+    if is_key_shaped(token, prefix) && !is_own_key(token, prefix) {
         return Err(MalformedKey::Checksum);
     }
     Ok(())
 }
 
-/// Whether `text` begins and ends where a key of this gateway does: the test for a key that someone pasted where it
-/// does not belong. Its checksum may be wrong.
+/// Returns whether `text` has prefix, length and alphabet of a key of this gateway: the test for a
+/// misplaced key. Ignores the checksum.
 #[must_use]
-pub fn has_own_form(text: &[u8], prefix: &Prefix) -> bool {
+pub fn is_key_shaped(text: &[u8], prefix: &Prefix) -> bool {
     text.len() == own_length(prefix) && after_prefix(text, prefix).is_some()
 }
 
-/// How many characters of a key of this gateway its hint shows.
+/// Returns the length of a hint of this gateway's keys.
 pub(super) fn own_hint_length(prefix: &Prefix) -> usize {
     prefix.0.len() + 1 + HINT_CHARS
 }
 
-/// The regular expression of this gateway's keys, for tools that search for leaked ones. It cannot tell a right
-/// checksum from a wrong one.
+/// Returns the regular expression of this gateway's keys, for secret scanners. Cannot verify the
+/// checksum.
 #[must_use]
 pub fn pattern(prefix: &Prefix) -> String {
     format!("{prefix}_[0-9A-Za-z]{{{}}}", RANDOM_CHARS + CHECKSUM_CHARS)
 }
 
-/// Whether a whole key of this gateway is anywhere in `text`, as it is or [escaped](crate::keys::spellings): the test for a
-/// key that someone pasted into something longer. Its checksum may be wrong.
+/// Returns whether `text` contains a whole key of this gateway, plain or
+/// [escaped](crate::keys::spellings): the test for a key pasted into a longer text. Ignores the
+/// checksum.
 #[must_use]
-pub fn contains_own_form(text: &[u8], prefix: &Prefix) -> bool {
-    any_reading(text, |reading| holds_own_form(reading, prefix))
+pub fn contains_key(text: &[u8], prefix: &Prefix) -> bool {
+    any_reading(text, |reading| holds_key(reading, prefix))
 }
 
-fn holds_own_form(text: &[u8], prefix: &Prefix) -> bool {
-    // Every URL of every request is asked: most have no underscore, and are done with one look.
+fn holds_key(text: &[u8], prefix: &Prefix) -> bool {
+    // Runs on every URL of every request. Most have no underscore and cost one `memchr`.
     memchr::memchr_iter(b'_', text).any(|underscore| {
         let begin = underscore.checked_sub(prefix.0.len());
         let whole = begin.and_then(|begin| text.get(begin..begin + own_length(prefix)));
@@ -188,14 +192,14 @@ fn holds_own_form(text: &[u8], prefix: &Prefix) -> bool {
     })
 }
 
-/// The same where it is not known yet what keys begin with: whether there is a key of any gateway of this kind.
+/// Like [`contains_key`] before the prefix is configured: accepts any prefix.
 #[must_use]
-pub fn contains_form_of_any(text: &[u8]) -> bool {
-    any_reading(text, holds_form_of_any)
+pub fn contains_key_of_any_prefix(text: &[u8]) -> bool {
+    any_reading(text, holds_key_of_any_prefix)
 }
 
-fn holds_form_of_any(text: &[u8]) -> bool {
-    // The last two characters of the prefix, and what follows.
+fn holds_key_of_any_prefix(text: &[u8]) -> bool {
+    // The last two characters of the prefix, and the rest of the key.
     text.windows(2 + 1 + RANDOM_CHARS + CHECKSUM_CHARS)
         .any(|window| match window {
             [first, second, b'_', rest @ ..] => {
@@ -210,7 +214,7 @@ fn own_length(prefix: &Prefix) -> usize {
     prefix.0.len() + 1 + RANDOM_CHARS + CHECKSUM_CHARS
 }
 
-/// How the length of `token` compares to that of a key of this gateway, where it begins as one does.
+/// Compares the length of `token` with that of a key of this gateway; `None` without the prefix.
 #[must_use]
 pub fn compare_length(token: &[u8], prefix: &Prefix) -> Option<std::cmp::Ordering> {
     after_prefix(token, prefix).map(|_| token.len().cmp(&own_length(prefix)))
@@ -232,7 +236,8 @@ fn checksum(summed: &[u8]) -> [u8; CHECKSUM_CHARS] {
     base62::encode(crc32fast::hash(summed))
 }
 
-/// `b64token` of RFC 6750 section 2.1: at least one letter, digit or one of `-._~+/`, then any number of `=`.
+/// Returns whether the token is a `b64token` (RFC 6750 section 2.1): at least one letter, digit or
+/// one of `-._~+/`, then any number of `=`.
 fn is_b64token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let length = token.len() - padding;
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_documented_one() {
-        // CRC-32 (ISO-HDLC) of what precedes it, computed elsewhere: 0x9a72b934.
+        // CRC-32 (ISO-HDLC) of the preceding characters, computed elsewhere: 0x9a72b934.
         let summed = "pstn_0123456789ABCDEFGHIJKLMNOPQRSTUV";
         let token = format!(
             "{summed}{}",
@@ -337,13 +342,13 @@ mod tests {
             ("pstn_".to_owned(), false),
             (String::new(), false),
         ] {
+            assert_eq!(contains_key(text.as_bytes(), &prefix), is_found, "{text:?}");
+            let is_of_any = is_found || text.starts_with("pstm");
             assert_eq!(
-                contains_own_form(text.as_bytes(), &prefix),
-                is_found,
+                contains_key_of_any_prefix(text.as_bytes()),
+                is_of_any,
                 "{text:?}"
             );
-            let is_of_any = is_found || text.starts_with("pstm");
-            assert_eq!(contains_form_of_any(text.as_bytes()), is_of_any, "{text:?}");
         }
     }
 
@@ -369,7 +374,7 @@ mod tests {
             let mut changed = key.expose().as_bytes().to_vec();
             prop_assume!(changed[position] != byte);
             changed[position] = byte;
-            // A changed prefix makes it a foreign token, which is merely unknown.
+            // A changed prefix makes a foreign token, unknown rather than malformed.
             let refused = check_shape(&changed, &prefix).is_err();
             prop_assert!(refused || position < 5);
             prop_assert_ne!(KeyDigest::of(&changed), key.digest());
@@ -381,8 +386,8 @@ mod tests {
             let key = key();
             let escaped = crate::keys::spellings::tests::escaped(key.expose(), &layers);
             let text = format!("{around}{escaped}{around}");
-            prop_assert!(contains_own_form(text.as_bytes(), &prefix), "{}", text);
-            prop_assert!(contains_form_of_any(text.as_bytes()), "{}", text);
+            prop_assert!(contains_key(text.as_bytes(), &prefix), "{}", text);
+            prop_assert!(contains_key_of_any_prefix(text.as_bytes()), "{}", text);
         }
 
         #[test]
@@ -391,7 +396,7 @@ mod tests {
         }
 
         #[test]
-        fn tokens_of_the_own_form_pass_only_with_the_right_checksum(body in "[0-9A-Za-z]{38}") {
+        fn key_shaped_tokens_pass_only_with_the_right_checksum(body in "[0-9A-Za-z]{38}") {
             let token = format!("pstn_{body}");
             let is_right = checksum(&token.as_bytes()[..37]) == token.as_bytes()[37..];
             prop_assert_eq!(check_shape(token.as_bytes(), &Prefix::default()).is_ok(), is_right);

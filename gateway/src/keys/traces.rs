@@ -1,21 +1,22 @@
-//! Whether a key stands in a text that is going to be stored or shown, whoever made the key. What only this gateway's
-//! own keys look like is found by [`contains_own_form`](crate::keys::token::contains_own_form).
+//! Search for a given key, of whatever issuer, in a text that will be stored or shown.
+//! [`contains_key`](crate::keys::token::contains_key) finds this gateway's own keys by their shape.
 
 use crate::keys::KeyDigest;
 use crate::keys::spellings::any_reading;
 use crate::keys::token::MAX_TOKEN_BYTES;
 
-/// A key that is shorter is looked for as a word only: one of two letters stands in half of all texts by chance.
+/// Minimum length of a key that is found inside a word. Half of all texts contain a given pair of
+/// letters by chance, so shorter keys match whole words only.
 const SHORT_BYTES: usize = 8;
-/// Most `=` that end a key, as base64 has them.
+/// Maximum number of trailing `=` of a key, as in base64.
 const MAX_PADDING: usize = 2;
 
-/// Shortest word of a URL that is taken for what may be a key of another system. Shorter ones are refused when they are
-/// imported, unless they are asked for.
+/// Minimum length of a word in a URL that may be a foreign key. An import refuses shorter keys
+/// unless a flag accepts them.
 pub const MIN_FOREIGN_BYTES: usize = 16;
 
-/// Whether `key` stands in `text`, as it is or [escaped](crate::keys::spellings); one of less than eight characters, as a
-/// word.
+/// Returns whether `text` contains `key`, plain or [escaped](crate::keys::spellings). A key of less
+/// than eight characters must be a word.
 #[must_use]
 pub fn has_key(text: &[u8], key: &[u8]) -> bool {
     any_reading(text, |text| {
@@ -26,8 +27,8 @@ pub fn has_key(text: &[u8], key: &[u8]) -> bool {
     })
 }
 
-/// Whether a word of `text` is the key of this digest. A key that is glued to letters, digits, `-` or `_` is not found:
-/// where it begins cannot be known then.
+/// Returns whether a word of `text` is the key of this digest. Misses a key adjacent to letters,
+/// digits, `-` or `_`, because its start is unknown.
 #[must_use]
 pub fn has_key_of(text: &[u8], digest: &KeyDigest) -> bool {
     any_reading(text, |text| {
@@ -35,9 +36,9 @@ pub fn has_key_of(text: &[u8], digest: &KeyDigest) -> bool {
     })
 }
 
-/// Whether `is_key` says so of a word of the target of a request, which is a path and perhaps a query: of each part between
-/// slashes and what else divides a URL, and of each value of the query, which may have slashes. Only words of
-/// [`MIN_FOREIGN_BYTES`] and more are asked about, for each costs a digest.
+/// Returns whether `is_key` accepts a word of a request target (path and optional query). Words are
+/// the parts between slashes and other URL delimiters, and each query value, which may contain
+/// slashes. Tests only words of at least [`MIN_FOREIGN_BYTES`], because each costs a digest.
 pub fn has_key_like(target: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool {
     let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
     let value = |byte: &u8| segment(byte) || *byte == b'/';
@@ -47,7 +48,7 @@ pub fn has_key_like(target: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool 
     any_reading(target, |target| {
         let query = memchr::memchr(b'?', target).and_then(|at| target.get(at..));
         split(target, segment).any(is_key)
-            // Only where it is something else than before.
+            // Only if the result differs.
             || split(target, |byte| is_inner(*byte)).any(|word| {
                 let is_part = memchr::memchr3(b'.', b'~', b'+', target).is_some();
                 is_part && is_key(word)
@@ -58,8 +59,8 @@ pub fn has_key_like(target: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool 
     })
 }
 
-/// Whether `is_key` says so of a word of any text, which a `/` divides, or stands within. Only words of [`MIN_FOREIGN_BYTES`]
-/// and more are asked about, and none more than once for each of its ends.
+/// Returns whether `is_key` accepts a word of any text; a `/` may separate words or be part of one.
+/// Tests only words of at least [`MIN_FOREIGN_BYTES`], each at most once for each of its ends.
 pub fn has_key_like_in_text(text: &[u8], is_key: impl Fn(&KeyDigest) -> bool) -> bool {
     let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
     let run = |byte: &u8| segment(byte) || *byte == b'/';
@@ -68,15 +69,16 @@ pub fn has_key_like_in_text(text: &[u8], is_key: impl Fn(&KeyDigest) -> bool) ->
     };
     any_reading(text, |text| {
         split(text, run).any(is_key)
-            // Only where they are something else than before.
+            // Only if the result differs.
             || (memchr::memchr(b'/', text).is_some() && split(text, segment).any(is_key))
             || (memchr::memchr3(b'.', b'~', b'+', text).is_some()
                 && split(text, |byte| is_inner(*byte)).any(is_key))
     })
 }
 
-/// What of `text` could be a key by where it ends: each longest run of the characters that a key may have, and its
-/// parts between slashes, and between everything but letters, digits, `-` and `_`. Each with and without the `=` behind.
+/// Candidates for a key in `text`: each maximal run of key characters, its parts between slashes,
+/// and its parts between everything but letters, digits, `-` and `_`. Each with and without
+/// trailing `=`.
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let run = |byte: &u8| is_inner(*byte) || matches!(byte, b'/' | b'.' | b'~' | b'+');
     let segment = |byte: &u8| is_inner(*byte) || matches!(byte, b'.' | b'~' | b'+');
@@ -148,7 +150,7 @@ mod tests {
                 "{key} in {text}"
             );
         }
-        // Glued to more of what a key is made of, only the key itself tells.
+        // Adjacent to other key characters, only the exact key is found.
         assert!(has_key(b"xsk_live_0123x", b"sk_live_0123"));
         assert!(!has_key_of(
             b"xsk_live_0123x",

@@ -1,4 +1,4 @@
-//! [`UnixMillis`]: a moment as it is stored and compared.
+//! [`UnixMillis`]: a moment in its stored and comparable form.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,14 +7,14 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The last moment of the year 9999.
+/// Last millisecond of the year 9999.
 const LAST_MILLIS: u64 = 253_402_300_799_999;
 
-/// Milliseconds since 1970-01-01 UTC. Shown and read as RFC 3339.
+/// Milliseconds since 1970-01-01 UTC. Displayed and parsed as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(pub i64);
 
-/// Why a text is no moment.
+/// The text is not a moment.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "a time is written as in RFC 3339, for example 2030-01-31T12:00:00Z, or as a date, which is midnight UTC, and is before the \
@@ -23,13 +23,13 @@ pub struct UnixMillis(pub i64);
 pub struct InvalidTime;
 
 impl UnixMillis {
-    /// The machine's clock.
+    /// Reads the system clock.
     #[must_use]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// This moment and `duration` later; the end of time when that is beyond it.
+    /// Adds `duration`, saturating at the end of time.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(
@@ -38,12 +38,13 @@ impl UnixMillis {
         )
     }
 
-    /// Reads a date, which is midnight UTC, or what [`parse_rfc3339`](Self::parse_rfc3339) reads.
+    /// Parses a date (midnight UTC) or an RFC 3339 moment, see
+    /// [`parse_rfc3339`](Self::parse_rfc3339).
     ///
     /// # Errors
-    /// It is something else.
+    /// Any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
-        // The form is looked at by what reads the whole.
+        // `parse_rfc3339` validates the whole.
         if text.len() == "2030-01-31".len() {
             Self::parse_rfc3339(&format!("{text}T00:00:00Z"))
         } else {
@@ -51,8 +52,8 @@ impl UnixMillis {
         }
     }
 
-    /// Reads RFC 3339 with any offset, to the millisecond. What is read can be written again: an offset can take a moment
-    /// of the year 9999 into the next, which has no text in UTC.
+    /// Parses RFC 3339 with any offset, to the millisecond. Refuses a moment that an offset moves
+    /// beyond the year 9999, which has no text in UTC.
     pub fn parse_rfc3339(text: &str) -> Result<Self, InvalidTime> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTime)?;
         let moment = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000)
@@ -65,7 +66,7 @@ impl UnixMillis {
         }
     }
 
-    /// Whether it can be written in RFC 3339, whose years end with 9999.
+    /// Returns whether RFC 3339 can represent the moment; its years end with 9999.
     #[must_use]
     pub fn is_representable(self) -> bool {
         self.rfc3339().is_some()
@@ -86,7 +87,8 @@ impl From<SystemTime> for UnixMillis {
 }
 
 impl From<UnixMillis> for SystemTime {
-    /// Within 1970 to 9999, whatever a database holds: the dates of HTTP end there, and writing a later one panics.
+    /// Clamps to 1970–9999, whatever the database holds: HTTP dates end there, and formatting a
+    /// later one panics.
     fn from(at: UnixMillis) -> Self {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default().min(LAST_MILLIS))
     }

@@ -1,36 +1,37 @@
-//! What was done with a key, counted by hours.
+//! Usage of a key, counted by hour.
 
 use std::ops::AddAssign;
 
 use crate::keys::{KeyId, UnixMillis};
 
-/// An hour of UTC.
+/// An hour in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(i64);
 
 impl Hour {
-    /// How long one is.
+    /// Length of an hour.
     pub const MILLIS: i64 = 3_600_000;
 
-    /// The hour that `at` is in.
+    /// Returns the hour of `at`.
     #[must_use]
     pub fn of(at: UnixMillis) -> Self {
         Self(at.0.div_euclid(Self::MILLIS))
     }
 
-    /// Its first millisecond.
+    /// Returns the first millisecond.
     #[must_use]
     pub fn start(self) -> UnixMillis {
         UnixMillis(self.0.saturating_mul(Self::MILLIS))
     }
 }
 
-/// How much was done. Counts stand still at the largest number instead of beginning again.
+/// Usage counters. They saturate instead of wrapping around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageCounts {
-    /// Requests that came with the key, those that were refused included.
+    /// Requests with the key, including refused ones.
     pub requests: u64,
-    /// Those that the gateway refused with a 4xx: the key was not good, or not for that, or the request was not.
+    /// Requests that the gateway refused with a 4xx, because of the key, its permissions or the
+    /// request.
     pub refusals: u64,
     /// Bytes of request bodies.
     pub bytes_in: u64,
@@ -47,16 +48,16 @@ impl AddAssign for UsageCounts {
     }
 }
 
-/// What came to be done with a key in an hour since it was told last.
+/// Usage of a key in an hour since the last report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyUsage {
-    /// The key.
+    /// Id of the key.
     pub key: KeyId,
-    /// The hour.
+    /// Hour of the usage.
     pub hour: Hour,
-    /// How much more.
+    /// Increments of the counters.
     pub counts: UsageCounts,
-    /// When it was last used, if it was: a request that is refused is no use.
+    /// Time of the last accepted request; `None` if all were refused.
     pub last_used_at: Option<UnixMillis>,
 }
 

@@ -1,4 +1,4 @@
-//! [`When`]: a time as people write it, in every command and every query.
+//! [`When`]: a point in time as commands and queries accept it.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,51 +7,52 @@ use thiserror::Error;
 
 use crate::keys::UnixMillis;
 
-/// A length of time from now, back or ahead as the place has it, or a moment.
+/// A duration relative to now, or an absolute moment. The parameter decides between past and
+/// future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// So long from now.
+    /// A duration from now.
     Span(Duration),
-    /// Then.
+    /// An absolute moment.
     At(UnixMillis),
 }
 
-/// Why a text is no [`When`].
+/// The text is not a [`When`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "write a length of time such as `7d` or `12h`, a date such as `2030-01-31`, which is midnight UTC, or a moment such as \
+    "write a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a moment such as \
      `2030-01-31T12:00:00Z`, before the year 10000"
 )]
 pub struct InvalidWhen;
 
-/// Why a text is no length of time.
+/// The text is not a duration.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("write a length of time such as `7d`, `12h` or `500ms`")]
+#[error("write a duration such as `7d`, `12h` or `500ms`")]
 pub struct InvalidSpan;
 
-/// Reads a length of time alone.
+/// Parses a duration.
 ///
 /// # Errors
-/// It is something else.
+/// Any other text.
 pub fn parse_span(text: &str) -> Result<Duration, InvalidSpan> {
     humantime::parse_duration(text).map_err(|_| InvalidSpan)
 }
 
 impl When {
-    /// Reads a length of time, a date (midnight UTC) or a moment in RFC 3339.
+    /// Parses a duration, a date (midnight UTC) or an RFC 3339 moment.
     ///
     /// # Errors
-    /// It is something else.
+    /// Any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidWhen> {
         match UnixMillis::parse(text) {
             Ok(moment) => Ok(Self::At(moment)),
-            // A length of time has a unit, also that of nothing.
+            // A duration needs a unit, even for zero.
             Err(_) if text.trim() == "0" => Err(InvalidWhen),
             Err(_) => parse_span(text).map(Self::Span).map_err(|_| InvalidWhen),
         }
     }
 
-    /// The moment, where a length of time lies behind `now`.
+    /// Returns the moment, counting a duration back from `now`.
     #[must_use]
     pub fn ago(self, now: UnixMillis) -> UnixMillis {
         match self {
@@ -63,7 +64,7 @@ impl When {
         }
     }
 
-    /// The moment, where a length of time lies ahead of `now`.
+    /// Returns the moment, counting a duration forward from `now`.
     #[must_use]
     pub fn ahead(self, now: UnixMillis) -> UnixMillis {
         match self {

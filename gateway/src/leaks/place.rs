@@ -25,7 +25,7 @@ pub struct KeyInPlace;
 /// # Errors
 /// The place contains a key.
 pub fn place<'t>(text: &'t str, key: FoundKey<'_>, prefix: &Prefix) -> Result<&'t str, KeyInPlace> {
-    let has_any = token::contains_own_form(text.as_bytes(), prefix)
+    let has_any = token::contains_key(text.as_bytes(), prefix)
         || match key {
             FoundKey::Plain(key) => has_key(text.as_bytes(), key.as_bytes()),
             FoundKey::Digest(digest) => has_key_of(text.as_bytes(), &digest),

@@ -29,7 +29,7 @@ impl<'a> PresentedKey<'a> {
     ) -> Self {
         // The search by form finds an own key already.
         let key = authorization.and_then(api_key::token_of);
-        let foreign = key.filter(|key| !key.is_empty() && !token::has_own_form(key, prefix));
+        let foreign = key.filter(|key| !key.is_empty() && !token::is_key_shaped(key, prefix));
         Self {
             prefix,
             keys,
@@ -46,7 +46,7 @@ impl<'a> PresentedKey<'a> {
                 || any_reading(value, |text| is_in_text(key, text))
         });
         presented
-            || token::contains_own_form(value, self.prefix)
+            || token::contains_key(value, self.prefix)
             || self.keys.has_foreign_in_header(value)
     }
 }

@@ -1,12 +1,12 @@
-//! What is said of a key, and of a consumer: an attribute is declared here, and whoever stores, copies, shows, imports,
-//! exports or changes it does not compile until it has decided.
+//! Attributes of keys and consumers. Each is declared here once; code that stores, copies, shows,
+//! imports, exports or changes attributes does not compile until it handles a new one.
 
 use crate::keys::{
     AllowedIps, ConsumerName, CustomId, Description, Metadata, Scopes, Tags, UnixMillis,
 };
 use crate::store::columns::columns;
 
-/// Declares attributes, their columns, and the edit of them, which has parts of its own beside.
+/// Declares attributes, their columns, and the edit of them with its additional fields.
 macro_rules! attributes {
     (
         $(#[$doc:meta])*
@@ -31,7 +31,7 @@ macro_rules! attributes {
         }
 
         impl $edit {
-            /// Changes the attributes, and returns the names of those that are other than before.
+            /// Applies the edit and returns the names of the changed attributes.
             pub fn apply(self, attributes: &mut $name) -> Vec<&'static str> {
                 let mut changed = Vec::new();
                 $(if replace(&mut attributes.$field, self.$field) {
@@ -44,48 +44,48 @@ macro_rules! attributes {
 }
 
 attributes! {
-    /// What is said of a key by whoever makes it. The successor of a key that is rolled inherits it.
+    /// Attributes of a key, inherited by its successor in a roll.
     KeyAttributes {
-        /// A note.
+        /// Note for administrators.
         description: Option<Description>,
-        /// From when on it is refused; `None` is never.
+        /// Expiry; `None` for a key that never expires.
         expires_at: Option<UnixMillis>,
-        /// What it may do, within what its consumer may; `None` is all of that.
+        /// Scopes of the key, limited by those of the consumer; `None` for all of the consumer's.
         scopes: Option<Scopes>,
     }
 
-    /// What to change of a key; `None` leaves a part as it is, `Some(None)` empties it.
+    /// Edit of a key: `None` leaves an attribute as it is, `Some(None)` clears it.
     KeyEdit {
-        /// Whether it is refused until it is enabled again.
+        /// Whether the key is refused until enabled again.
         disabled: bool,
     }
 }
 
 attributes! {
-    /// What is said of a consumer by whoever makes it.
+    /// Attributes of a consumer.
     ConsumerAttributes {
-        /// The id that the team's own system gave it, unique in its bucket.
+        /// Id from the team's own system, unique in the bucket.
         custom_id: Option<CustomId>,
-        /// A note.
+        /// Note for administrators.
         description: Option<Description>,
-        /// What the origin may learn about it.
+        /// Metadata for the origin.
         metadata: Option<Metadata>,
-        /// What it may do. No key of it may do more.
+        /// Granted scopes, the upper limit for every key of the consumer.
         scopes: Scopes,
-        /// Where its keys may be used from.
+        /// Addresses that the keys may be used from.
         allowed_ips: AllowedIps,
-        /// What it is sorted by.
+        /// Labels for administrators.
         tags: Tags,
     }
 
-    /// What to change of a consumer; `None` leaves a part as it is, `Some(None)` empties it.
+    /// Edit of a consumer: `None` leaves an attribute as it is, `Some(None)` clears it.
     ConsumerEdit {
-        /// Its name.
+        /// New name.
         name: ConsumerName,
     }
 }
 
-/// Puts `new` in, if there is one; returns whether that made a difference.
+/// Assigns `new` if given; returns whether the value changed.
 pub(super) fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {
     let is_other = new.as_ref().is_some_and(|new| new != old);
     if let Some(new) = new {

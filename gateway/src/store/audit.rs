@@ -1,4 +1,5 @@
-//! The audit: who did what, to what, when and from where. Rows are written by `journal` and never change.
+//! The audit log: actor, action, subject, time and source of every mutation. `journal` writes the
+//! rows; they never change.
 
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -7,48 +8,48 @@ use sqlx::{Any, AssertSqlSafe, Row};
 use crate::keys::UnixMillis;
 use crate::store::{Store, StoreError};
 
-/// One thing that was done.
+/// A row of the audit log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditRow {
-    /// Its number; later things have higher ones.
+    /// Ascending number.
     pub id: i64,
-    /// When.
+    /// Time of the action.
     pub at: UnixMillis,
-    /// Who: `cli:USER`, or `api:NAME` of an admin token.
+    /// Actor: `cli:USER`, or `api:NAME` of an admin token.
     pub actor: String,
-    /// From which address; `null` is the machine itself.
+    /// Source address; `null` for this machine.
     pub source: Option<String>,
-    /// What, for example `key.revoke`.
+    /// Action, for example `key.revoke`.
     pub action: String,
-    /// To what kind of thing: `consumer`, `key`, `bucket` or `gateway`.
+    /// Kind of the subject: `consumer`, `key`, `bucket` or `gateway`.
     pub subject: String,
-    /// To which.
+    /// Id of the subject.
     pub subject_id: String,
-    /// More about it, without secrets.
+    /// Details, without secrets.
     pub detail: Value,
 }
 
-/// Which rows; what is `None` does not matter.
+/// Filter for audit rows; `None` matches everything.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only what was done to the thing with this id.
+    /// Id of the subject.
     pub subject_id: Option<String>,
-    /// Only what was done by this actor.
+    /// Actor.
     pub actor: Option<String>,
-    /// Only this action.
+    /// Action.
     pub action: Option<String>,
-    /// Only from this moment on.
+    /// Start of the time range.
     pub since: Option<UnixMillis>,
-    /// Only before this moment.
+    /// End of the time range, exclusive.
     pub until: Option<UnixMillis>,
 }
 
-/// Where a list goes on: at the row before the one with this number.
+/// Cursor of an audit list: the number of the last row returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditCursor(pub i64);
 
 impl Store {
-    /// At most `limit` rows, the newest first, from the one before `before` on.
+    /// Returns at most `limit` rows older than `before`, newest first.
     pub async fn audit(
         &self,
         filter: &AuditFilter,
@@ -56,8 +57,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError> {
         let _turn = self.scan().await?;
-        // Only the conditions that are asked for, so that each combination finds its index. All of it is made of literals of
-        // this file; what callers gave is bound.
+        // Only the requested conditions, so that each combination uses its index. The text consists
+        // of literals of this file; values are bound.
         let texts = [
             ("subject_id", &filter.subject_id),
             ("actor", &filter.actor),
@@ -87,11 +88,11 @@ impl Store {
     }
 }
 
-/// Most actors that are named where one is not known.
-const MOST_NAMED: u32 = 50;
+/// Maximum number of known actors in an error.
+const MAX_NAMED: u32 = 50;
 
 impl Store {
-    /// Whether the audit has a row of this actor; if it has none, who there is, at most fifty by name.
+    /// Verifies that the audit has a row of this actor; the error lists at most fifty known actors.
     pub async fn require_actor(&self, actor: &str) -> Result<(), StoreError> {
         let _turn = self.scan().await?;
         let known: Option<i64> =
@@ -102,7 +103,7 @@ impl Store {
         if known.is_some() {
             return Ok(());
         }
-        let sql = format!("SELECT DISTINCT actor FROM audit ORDER BY actor LIMIT {MOST_NAMED}");
+        let sql = format!("SELECT DISTINCT actor FROM audit ORDER BY actor LIMIT {MAX_NAMED}");
         let known: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_all(&self.scans)
             .await?;
@@ -114,7 +115,7 @@ impl Store {
 }
 
 impl AuditRow {
-    /// Where a list that ended with this row goes on.
+    /// Returns the cursor after this row.
     #[must_use]
     pub fn cursor(&self) -> AuditCursor {
         AuditCursor(self.id)

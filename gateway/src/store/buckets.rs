@@ -1,4 +1,4 @@
-//! Buckets in the store: the namespaces of consumers, and what becomes of keys in them that leak.
+//! Buckets in the store: namespaces of consumers, with their policy for leaked keys.
 
 use std::time::Duration;
 
@@ -12,41 +12,41 @@ use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::{LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT};
 
-/// A namespace of consumers.
+/// A stored bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBucket {
-    /// Its name, which never changes.
+    /// Immutable name.
     pub name: BucketName,
-    /// What becomes of its keys that leak.
+    /// Policy for leaked keys.
     pub leaks: LeakRule,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: UnixMillis,
 }
 
-/// What becomes of keys that leak.
+/// Policy for leaked keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeakRule {
-    /// What is done.
+    /// Action on a leak.
     pub policy: LeakPolicy,
-    /// How long a key goes on that is to be replaced. Without a meaning under other policies.
+    /// Grace period before a leaked key expires; used by the `roll` policy only.
     pub grace: Duration,
 }
 
-/// A bucket that is to be made.
+/// A bucket to create.
 #[derive(Clone, Debug)]
 pub struct NewBucket {
-    /// Its name.
+    /// Name.
     pub name: BucketName,
-    /// What becomes of its keys that leak.
+    /// Policy for leaked keys.
     pub leaks: LeakRule,
 }
 
-/// What to change of a bucket; what is `None` stays.
+/// Edit of a bucket; `None` leaves a part as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BucketEdit {
-    /// What is done about keys that leak.
+    /// New action on a leak.
     pub leak_policy: Option<LeakPolicy>,
-    /// How long such a key goes on.
+    /// New grace period.
     pub leak_grace: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl Default for LeakRule {
     }
 }
 
-/// `SELECT` of everything that [`stored_bucket`] reads.
+/// `SELECT` of the columns that [`stored_bucket`] reads.
 macro_rules! select_bucket {
     ($rest:literal) => {
         concat!(
@@ -70,7 +70,7 @@ macro_rules! select_bucket {
 }
 
 impl Store {
-    /// Makes a bucket.
+    /// Creates a bucket.
     pub async fn create_bucket(
         &self,
         new: NewBucket,
@@ -95,17 +95,18 @@ impl Store {
         by_name(&mut *self.pool.acquire().await?, name).await
     }
 
-    /// Refuses a name that no bucket has. Who asks for what is in such a bucket must not be told that there is nothing.
+    /// Refuses an unknown bucket name: an empty list would hide a misspelled one.
     ///
     /// # Errors
-    /// [`StoreError::UnknownBucket`], or the store failed.
+    /// [`StoreError::UnknownBucket`], or a failure of the store.
     pub async fn require_bucket(&self, name: &BucketName) -> Result<(), StoreError> {
         require(&mut *self.pool.acquire().await?, name)
             .await
             .map(drop)
     }
 
-    /// At most `limit` buckets, by name, from the first one after `after` on, which need not be the name of one.
+    /// Returns at most `limit` buckets after the name `after`, sorted by name. No bucket need have
+    /// that name.
     pub async fn buckets(&self, after: &str, limit: u32) -> Result<Vec<StoredBucket>, StoreError> {
         let rows = sqlx::query(select_bucket!("WHERE name > $1 ORDER BY name LIMIT $2"))
             .bind(after)
@@ -115,7 +116,7 @@ impl Store {
         rows.iter().map(stored_bucket).collect()
     }
 
-    /// Changes a bucket, and returns what it is from then on.
+    /// Changes a bucket and returns its new state.
     pub async fn update_bucket(
         &self,
         name: &BucketName,
@@ -170,7 +171,7 @@ pub(super) async fn create(
     stamp: &Stamp,
 ) -> Result<StoredBucket, StoreError> {
     let NewBucket { name, leaks } = new;
-    // Writers take turns, so nobody makes it in between.
+    // The write lock prevents a concurrent creation.
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
     }
@@ -197,7 +198,7 @@ pub(super) async fn create(
     Ok(created)
 }
 
-/// Refuses the name of no bucket.
+/// Refuses an unknown bucket name.
 pub(super) async fn require(
     connection: &mut AnyConnection,
     name: &BucketName,

@@ -1,7 +1,7 @@
-//! Many rows a statement.
+//! Statements for many rows.
 //!
-//! PostgreSQL numbers the values of a statement, `$1`. To SQLite that is a name, and the driver looks every name up from the
-//! first on, so the cost of a statement would grow with the square of its values: there they stand as `?`.
+//! PostgreSQL numbers its parameters, `$1`. SQLite treats that as a name, and its driver searches
+//! all names, so the cost would be quadratic in the number of parameters: SQLite gets `?` instead.
 
 use std::borrow::Cow;
 
@@ -11,31 +11,31 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use crate::store::columns::{Bound, Stored};
 use crate::store::{StoreError, columns};
 
-/// Most values of one `INSERT`. SQLite takes 32,766, PostgreSQL 65,535.
+/// Maximum number of parameters of one `INSERT`. SQLite takes 32,766, PostgreSQL 65,535.
 const INSERTED_VALUES: usize = 4096;
-/// Most values of one `IN (…)`; a power of two.
+/// Maximum number of parameters of one `IN (…)`; a power of two.
 const WANTED_VALUES: usize = 1024;
 
 /// A statement with `IN (…)`.
 pub(super) struct In {
-    /// What comes before; its own values are `$1`, `$2` and so on, each once and in this order.
+    /// Text before the list; its own parameters are `$1`, `$2` and so on, each once and in order.
     pub(super) before: Cow<'static, str>,
-    /// How many those are; less than ten.
+    /// Number of those parameters, less than ten.
     pub(super) values: usize,
-    /// What comes after, without values.
+    /// Text after the list, without parameters.
     pub(super) after: &'static str,
 }
 
-/// How a database has values stand in a statement.
+/// Syntax of parameters in a statement.
 #[derive(Clone, Copy)]
 enum Placeholders {
     /// `$1`, `$2` and so on.
     Numbered,
-    /// `?`, in their order.
+    /// `?`, in order.
     Anonymous,
 }
 
-/// Inserts all `rows` into `table`.
+/// Inserts `rows` into `table`.
 pub(super) async fn insert_all<'r, T: Stored>(
     transaction: &mut AnyConnection,
     table: &str,
@@ -52,7 +52,7 @@ pub(super) async fn insert_all<'r, T: Stored>(
     .await
 }
 
-/// Inserts all `rows` with `INSERT INTO {into} VALUES …`; `bind` binds the `columns` values of one.
+/// Inserts `rows` with `INSERT INTO {into} VALUES …`; `bind` binds the `columns` values of one row.
 pub(super) async fn insert<'r, T>(
     transaction: &mut AnyConnection,
     into: &str,
@@ -72,7 +72,7 @@ pub(super) async fn insert<'r, T>(
         } else {
             insert_statement(into, chunk.len(), columns, placeholders)
         };
-        // Only these lengths come again.
+        // Only statements of these lengths recur.
         let is_persistent = is_whole || chunk.len() == 1;
         let query = sqlx::query(AssertSqlSafe(statement)).persistent(is_persistent);
         chunk
@@ -84,7 +84,8 @@ pub(super) async fn insert<'r, T>(
     Ok(())
 }
 
-/// Runs `{before} IN (…){after}` over all `wanted`. `bind_before` binds the values that `before` has of its own.
+/// Runs `{before} IN (…){after}` over all of `wanted`. `bind_before` binds the parameters of
+/// `before`.
 pub(super) async fn each_in<'w, T>(
     connection: &mut AnyConnection,
     statement: &In,
@@ -96,7 +97,7 @@ pub(super) async fn each_in<'w, T>(
     let placeholders = Placeholders::of(connection);
     for chunk in wanted.chunks(WANTED_VALUES) {
         let Some(last) = chunk.last() else { continue };
-        // The rest repeats the last value, so that there are few lengths of statements, and each stays prepared.
+        // Padded with the last value: few statement lengths, so each stays prepared.
         let length = chunk.len().next_power_of_two();
         let query = bind_before(sqlx::query(AssertSqlSafe(
             statement.text(length, placeholders),
@@ -116,7 +117,7 @@ pub(super) async fn each_in<'w, T>(
 }
 
 impl In {
-    /// A statement that ends with what is wanted and has no other values.
+    /// A statement that ends with the list and has no other parameters.
     pub(super) const fn select(before: &'static str) -> Self {
         Self {
             before: Cow::Borrowed(before),

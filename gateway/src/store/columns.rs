@@ -1,5 +1,5 @@
-//! What is stored of a thing, declared once with [`columns!`]: the columns of a statement, the values bound to them and the
-//! reader of a row come from that one list, so they cannot disagree.
+//! Columns of stored types. [`columns!`] declares the list once; column names, bound values and the
+//! row reader derive from it and cannot disagree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::keys::{
 };
 use crate::store::{LeakPolicy, StoreError};
 
-/// A statement with some of its values bound.
+/// A statement with some values bound.
 pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
 
 /// A column of a table.
@@ -26,7 +26,7 @@ pub(super) struct Column {
     pub(super) is_nullable: bool,
 }
 
-/// The type of a column.
+/// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -34,7 +34,7 @@ pub(super) enum Kind {
     Digest,
 }
 
-/// The value of a column.
+/// Value of a column.
 #[derive(Clone, Debug)]
 pub(super) enum Value<'v> {
     Text(Option<Cow<'v, str>>),
@@ -42,19 +42,19 @@ pub(super) enum Value<'v> {
     Digest(KeyDigest),
 }
 
-/// Something with one value or several, each in a column of its own.
+/// A type stored in one or more columns.
 pub(super) trait Stored: Sized {
-    /// Its columns. One that is alone has the name of the field it is in.
+    /// Returns the columns. A single column is named after its field.
     fn columns(field: &'static str) -> Vec<Column>;
 
-    /// Gives its values to `take`, in the order of its columns.
+    /// Passes the values to `take`, in column order.
     fn values(&self, take: &mut dyn FnMut(Value<'_>));
 
-    /// Reads it from where its columns are. The values are checked again: another program may have written them.
+    /// Reads the columns and validates the values: another program may have written them.
     fn read<S: Source>(source: &mut S, field: &'static str) -> Result<Self, S::Error>;
 }
 
-/// Where values come from, each asked for once and in the order of the columns.
+/// Source of values, read once each and in column order.
 pub(super) trait Source {
     type Error;
 
@@ -64,12 +64,12 @@ pub(super) trait Source {
     fn optional_number(&mut self, column: &'static str) -> Result<Option<i64>, Self::Error>;
     fn digest(&mut self, column: &'static str) -> Result<KeyDigest, Self::Error>;
 
-    /// The error of a value that no version of the gateway writes.
+    /// Error for a value that no version of the gateway writes.
     fn unreadable(column: &'static str, reason: impl Display) -> Self::Error;
 }
 
-/// Declares the columns of a struct: its fields in the order of the columns, each with the name of its column where that is
-/// another. A field that is new does not compile until it is here.
+/// Declares the columns of a struct: its fields in column order, with the column name if it
+/// differs. A new field does not compile until listed.
 macro_rules! columns {
     ($type:ident { $($field:ident $(as $column:literal)?),* $(,)? }) => {
         impl $crate::store::columns::Stored for $type {
@@ -111,12 +111,12 @@ macro_rules! column_name {
 }
 pub(super) use column_name;
 
-/// The columns of a field, whose type is that of what `field` returns.
+/// Returns the columns of a field with the type returned by `field`.
 pub(super) fn columns_of_field<S, T: Stored>(_: fn(&S) -> &T, name: &'static str) -> Vec<Column> {
     T::columns(name)
 }
 
-/// The columns of `T`, separated by commas, each with `before` in front: `k.id, k.hint`.
+/// Returns the columns of `T`, separated by commas and each prefixed by `before`: `k.id, k.hint`.
 pub(super) fn names<T: Stored>(before: &str) -> String {
     let columns = T::columns("");
     let names: Vec<String> = columns
@@ -126,7 +126,7 @@ pub(super) fn names<T: Stored>(before: &str) -> String {
     names.join(", ")
 }
 
-/// `UPDATE` of all columns of `T` in the row with the id `$1`.
+/// Returns the `UPDATE` of all columns of `T` in the row with the id `$1`.
 pub(super) fn update<T: Stored>(table: &str) -> String {
     let columns = T::columns("");
     let set: Vec<String> = columns
@@ -147,7 +147,7 @@ pub(super) fn bind<'q>(query: Bound<'q>, stored: &impl Stored) -> Bound<'q> {
             Value::Digest(digest) => query.bind(digest.as_bytes().to_vec()),
         });
     });
-    // It is there: each value put it back.
+    // Always `Some`: the closure puts the query back after each value.
     bound.unwrap_or_else(|| sqlx::query(""))
 }
 
@@ -194,13 +194,13 @@ impl Source for &AnyRow {
     }
 }
 
-/// A value that is stored as a text.
+/// A value stored as text.
 pub(super) trait Text: Sized {
     fn text(&self) -> Cow<'_, str>;
     fn parse(text: &str) -> Result<Self, impl Display>;
 }
 
-/// What is alone in its column: the type of that, whether it may be null, its value, and how it is read.
+/// Single-column types: column type, nullability, value and reader.
 macro_rules! values {
     ($($type:ty $(where $generic:ident: $bound:ident)?, $kind:ident, $nullable:literal, $value:expr, $read:expr;)*) => {$(
         impl$(<$generic: $bound>)? Stored for $type {
@@ -278,7 +278,7 @@ impl Text for KeyState {
     }
 
     fn parse(text: &str) -> Result<Self, impl Display> {
-        Self::parse(text).ok_or("it is none of active, disabled and revoked")
+        Self::parse(text).ok_or("the state is not active, disabled or revoked")
     }
 }
 

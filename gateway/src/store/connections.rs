@@ -1,4 +1,4 @@
-//! [`Connections`]: connections to the database as it is now. [`limited`]: how long a write may take.
+//! [`Connections`]: a replaceable connection pool. [`limited`]: the timeout of a write.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,26 +14,26 @@ use tokio::time::timeout;
 
 use crate::store::StoreError;
 
-/// How long connections that are in use may keep those of a database that is left from being closed.
+/// Timeout for closing the connections of an abandoned database, including those in use.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connections to the database, for one purpose. They are replaced together when the database is another one: another file
-/// at the path, another server after a failover. Clones share them.
+/// A connection pool for one purpose. Replaced as a whole when the database changes: another file
+/// at the path, another server after a failover. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connections(Arc<ArcSwap<AnyPool>>);
 
 impl Connections {
-    /// Uses `pool` until it is replaced.
+    /// Wraps `pool`.
     pub(super) fn new(pool: AnyPool) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(pool)))
     }
 
-    /// A connection, once one is free.
+    /// Waits for a free connection.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
         self.0.load_full().acquire().await
     }
 
-    /// A transaction that begins with `statement`.
+    /// Begins a transaction with `statement`.
     pub(super) async fn begin_with(
         &self,
         statement: impl SqlSafeStr,
@@ -41,7 +41,7 @@ impl Connections {
         self.0.load_full().begin_with(statement).await
     }
 
-    /// Uses `pool` from now on. What runs on the connections before runs on.
+    /// Switches to `pool`. Work on the old connections continues.
     pub(super) fn replace(&self, pool: AnyPool) {
         let before = self.0.swap(Arc::new(pool));
         tokio::spawn(async move {
@@ -49,7 +49,7 @@ impl Connections {
         });
     }
 
-    /// Closes them all, waiting a moment for those in use; whether all are closed.
+    /// Closes all connections after a short wait for those in use; returns whether all are closed.
     pub(super) async fn close(&self) -> bool {
         timeout(CLOSE_TIMEOUT, self.0.load_full().close())
             .await
@@ -101,12 +101,12 @@ impl fmt::Debug for Connections {
 }
 
 tokio::task_local! {
-    /// Set once the commit of the write that runs was sent, to the id of what it is about.
+    /// Id of the subject of the running write, set as soon as its commit was sent.
     static COMMITTING: Arc<OnceLock<Option<String>>>;
 }
 
-/// Ends a write that takes longer than `limit`: packets that vanish, or a disk that hangs, tell nobody. Once the commit was
-/// sent, the outcome is not known; before, nothing was changed.
+/// Aborts a write after `limit`: lost packets or a hanging disk raise no error. After the commit
+/// was sent the outcome is unknown; before, nothing was changed.
 pub(super) async fn limited<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
@@ -124,7 +124,7 @@ pub(super) async fn limited<T>(
     }
 }
 
-/// Notes for [`limited`] that the commit of what is about `subject` is sent now.
+/// Records for [`limited`] that the commit of a change to `subject` is being sent.
 pub(super) fn committing(subject: Option<&str>) {
     let _ = COMMITTING.try_with(|committing| committing.set(subject.map(str::to_owned)));
 }

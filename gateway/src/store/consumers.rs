@@ -14,18 +14,18 @@ use crate::store::{
     buckets, bulk,
 };
 
-/// What a consumer is made of.
+/// A consumer to create.
 #[derive(Clone, Debug)]
 pub struct NewConsumer {
-    /// Its namespace.
+    /// Namespace.
     pub bucket: BucketName,
-    /// Its name, unique in its bucket.
+    /// Name, unique in the bucket.
     pub name: ConsumerName,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: ConsumerAttributes,
 }
 
-/// What may change of a row of `consumers`.
+/// Mutable columns of `consumers`.
 struct Changed {
     name: ConsumerName,
     attributes: ConsumerAttributes,
@@ -39,7 +39,7 @@ columns!(Changed {
 });
 
 impl NewConsumer {
-    /// A consumer of the default bucket with nothing but a name.
+    /// Returns a consumer of the default bucket without attributes.
     #[must_use]
     pub fn named(name: ConsumerName) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl NewConsumer {
 }
 
 impl Store {
-    /// Makes a consumer.
+    /// Creates a consumer.
     pub async fn create_consumer(
         &self,
         new: NewConsumer,
@@ -71,7 +71,7 @@ impl Store {
         Ok(created)
     }
 
-    /// Changes a consumer; all its keys follow at once. An edit that changes nothing leaves no trace.
+    /// Changes a consumer, effective for all its keys. An edit without effect writes nothing.
     pub async fn update_consumer(
         &self,
         id: &ConsumerId,
@@ -113,7 +113,7 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes a consumer with all its keys, which are refused from then on. Returns how many keys there were.
+    /// Deletes a consumer and all its keys; returns the number of keys.
     pub async fn delete_consumer(&self, id: &ConsumerId, stamp: &Stamp) -> Result<u64, StoreError> {
         limited(WRITE_LIMIT, self.delete_consumer_in_turn(id, stamp)).await
     }
@@ -162,7 +162,7 @@ impl Store {
         by_name(&mut *self.pool.acquire().await?, bucket, name).await
     }
 
-    /// At most `limit` consumers of a bucket, by name, from the one after `after` on.
+    /// Returns at most `limit` consumers of a bucket after the name `after`, sorted by name.
     pub async fn consumers(
         &self,
         bucket: &BucketName,
@@ -193,8 +193,8 @@ pub(super) async fn by_id(
     row.as_ref().map(of_row).transpose()
 }
 
-/// The consumer that a change is about, if it has the tags that the caller asks for. Inside the transaction of the change:
-/// nobody gives it other tags in between.
+/// Loads the consumer of a change and verifies its tag precondition. Runs inside the transaction of
+/// the change, so the tags cannot change in between.
 pub(super) async fn guarded(
     connection: &mut AnyConnection,
     id: &ConsumerId,

@@ -1,4 +1,4 @@
-//! [`DatabaseUrl`]: which database, read once, never shown with its password.
+//! [`DatabaseUrl`]: a parsed database URL that never shows its password.
 
 mod postgres;
 
@@ -10,9 +10,10 @@ use thiserror::Error;
 
 pub(super) use crate::store::database_url::postgres::PostgresUrl;
 
-/// Where the store is: `sqlite://PATH` (relative to the working directory, or absolute), or `postgres://…`.
+/// Location of the store: `sqlite://PATH` (relative to the working directory, or absolute), or
+/// `postgres://…`.
 ///
-/// Shown without user and password.
+/// Displayed without user and password.
 #[derive(Clone)]
 pub struct DatabaseUrl(Kind);
 
@@ -22,24 +23,24 @@ enum Kind {
     Postgres(PostgresUrl),
 }
 
-/// What a [`DatabaseUrl`] names.
-pub(super) enum Place<'u> {
+/// Target of a [`DatabaseUrl`].
+pub(super) enum Target<'u> {
     /// A file.
     Sqlite(&'u Path),
     /// A server.
     Postgres(&'u PostgresUrl),
 }
 
-/// Why a text is no [`DatabaseUrl`]. It does not repeat the text, which may hold a password.
+/// Reason why a text is not a [`DatabaseUrl`]; never quotes the text, which may hold a password.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidDatabaseUrl {
     /// Neither `sqlite:` nor `postgres:`.
     #[error("a database URL begins with `sqlite://` or `postgres://`")]
     Scheme,
-    /// `sqlite://` and nothing after it.
+    /// `sqlite://` without a path.
     #[error("the database URL names no file; write for example `sqlite://data/gateway.db`")]
     NoPath,
-    /// A database that nobody else could open.
+    /// An in-memory database, private to one process.
     #[error(
         "a database in memory is private to one process: keys made on the command line would never reach the gateway"
     )]
@@ -47,31 +48,31 @@ pub enum InvalidDatabaseUrl {
     /// `?` or `#` after the path.
     #[error("the database URL must not have parameters; the gateway sets what it needs itself")]
     Parameters,
-    /// Not the form of a `postgres:` URL.
+    /// Malformed `postgres:` URL.
     #[error(
         "write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with what is neither letter nor digit of user and password \
          percent-encoded"
     )]
     Postgres,
-    /// A parameter of a `postgres:` URL that is not known.
+    /// Unknown parameter of a `postgres:` URL.
     #[error(
         "a parameter of the database URL is not known; there are {}",
         postgres::accepted()
     )]
     UnknownParameter,
-    /// A parameter that libpq has and that cannot be left out without harm.
+    /// A libpq parameter that is unsafe to ignore.
     #[error("the parameter `{0}` of the database URL is not supported: {1}")]
     RefusedParameter(&'static str, &'static str),
-    /// A parameter with a value that is not accepted.
+    /// Refused value of a parameter.
     #[error("the parameter `{0}` of the database URL takes {1}")]
     ParameterValue(&'static str, &'static str),
 }
 
 impl DatabaseUrl {
-    /// The database when none is configured.
+    /// Default database.
     pub const DEFAULT: &str = "sqlite://data/gateway.db";
 
-    /// Reads a URL. The path is taken as it is written, without percent-decoding.
+    /// Parses a URL. The path is taken literally, without percent-decoding.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let (scheme, rest) = text.split_once(':').ok_or(InvalidDatabaseUrl::Scheme)?;
         let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -82,15 +83,15 @@ impl DatabaseUrl {
         }
     }
 
-    /// What it names.
-    pub(super) fn place(&self) -> Place<'_> {
+    /// Returns the target.
+    pub(super) fn target(&self) -> Target<'_> {
         match &self.0 {
-            Kind::Sqlite(path) => Place::Sqlite(path),
-            Kind::Postgres(url) => Place::Postgres(url),
+            Kind::Sqlite(path) => Target::Sqlite(path),
+            Kind::Postgres(url) => Target::Postgres(url),
         }
     }
 
-    /// The file that it is, unless it is a server.
+    /// Returns the file; `None` for a server.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match &self.0 {
@@ -99,24 +100,25 @@ impl DatabaseUrl {
         }
     }
 
-    /// What it names, with a whole path where it is a file: a relative one says nothing without its directory.
+    /// Returns the target with an absolute path: a relative one is meaningless without its
+    /// directory.
     pub(super) fn absolute(&self) -> String {
-        match self.place() {
-            Place::Sqlite(path) => std::path::absolute(path)
+        match self.target() {
+            Target::Sqlite(path) => std::path::absolute(path)
                 .unwrap_or_else(|_| path.to_owned())
                 .display()
                 .to_string(),
-            Place::Postgres(_) => self.to_string(),
+            Target::Postgres(_) => self.to_string(),
         }
     }
 
-    /// Whether it is a server that other machines may share.
+    /// Returns whether the database is a server that other machines may share.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(self.0, Kind::Postgres(..))
     }
 
-    /// What in it has no effect, and why; for the log.
+    /// Returns remarks for the log about parameters without effect.
     #[must_use]
     pub fn remarks(&self) -> &[String] {
         match &self.0 {
@@ -144,9 +146,10 @@ impl DatabaseUrl {
     }
 }
 
-/// Hosts, ports and the name of the database, where they are plain: a URL with a mark left out has its password in any of them.
+/// Returns hosts, ports and database name if they are unambiguous: a missing delimiter can put the
+/// password into any of them.
 fn without_secrets(rest: &str) -> String {
-    // A password with `@` in it that is not encoded ends nobody knows where.
+    // An unencoded `@` in the password makes its end ambiguous.
     if rest.matches('@').count() > 1 {
         return "…".to_owned();
     }
@@ -170,7 +173,7 @@ fn without_secrets(rest: &str) -> String {
     }
 }
 
-/// Whether it is a name or an address, and a port in digits where there is one.
+/// Returns whether the text is a host name or address with an optional numeric port.
 fn is_plain_host(text: &str) -> bool {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -229,7 +232,7 @@ mod tests {
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
             assert!(
-                matches!(url.place(), Place::Sqlite(found) if found == Path::new(path)),
+                matches!(url.target(), Target::Sqlite(found) if found == Path::new(path)),
                 "{text}"
             );
         }

@@ -1,4 +1,4 @@
-//! Changing a key that exists.
+//! Edits of existing keys.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -11,7 +11,7 @@ use crate::store::{
     KeyAttributes, KeyEdit, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys,
 };
 
-/// What may change of a row of `keys`.
+/// Mutable columns of `keys`.
 struct Changed {
     state: KeyState,
     attributes: KeyAttributes,
@@ -25,8 +25,8 @@ columns!(Changed {
 });
 
 impl Store {
-    /// Changes a key. An edit that changes nothing leaves no trace; a revoked key cannot be changed, and one that is to be
-    /// replaced ends no later than it does.
+    /// Changes a key. An edit without effect writes nothing. Refuses revoked keys, and refuses a
+    /// later expiry for a rolled key.
     pub async fn update_key(
         &self,
         id: &KeyId,
@@ -79,13 +79,13 @@ impl Store {
     }
 }
 
-/// Changes `stored` and tells which parts are other than before, and under which name that goes into the audit: there is none
-/// when nothing is.
+/// Applies the edit to `stored`; returns the changed attributes and the audit action, `None`
+/// without a change.
 fn apply(edit: KeyEdit, stored: &mut StoredKey) -> (Vec<&'static str>, Option<Action>) {
     let disabled = edit.disabled;
     let mut changed = edit.apply(&mut stored.attributes);
     let mut action = (!changed.is_empty()).then_some(Action::KeyUpdate);
-    // Who looks for a key that was switched finds it under that name, whatever else was changed with it.
+    // A switched state names the audit row, whatever else changed: searches for it use that name.
     match (disabled, stored.state) {
         (Some(true), KeyState::Active | KeyState::Revoked) => {
             (stored.state, action) = (KeyState::Disabled, Some(Action::KeyDisable));

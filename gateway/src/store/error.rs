@@ -1,4 +1,4 @@
-//! [`StoreError`]: what a caller of the store can act on.
+//! [`StoreError`]: failures that a caller of the store can act on.
 
 use std::io;
 use std::time::Duration;
@@ -11,46 +11,46 @@ use crate::keys::{EntropyError, KeyId};
 use crate::store::fault::{Fault, missing_grant};
 use crate::store::roll::InvalidRoll;
 
-/// Why the store did not do what was asked. Nothing was changed, unless the text says otherwise. Holds no secret.
+/// Failure of an operation of the store. Nothing was changed unless the text states otherwise.
+/// Holds no secret.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database failed in a way of which [`Fault::row`] says what follows. `reason` is what the system, the driver or
-    /// the database said.
+    /// A failure of the database, classified by [`Fault::row`].
     #[error("{}: {reason}", fault.row().text)]
     Failed {
-        /// Of what.
+        /// Class of the failure.
         fault: Fault,
-        /// What was said.
+        /// Message of the system, the driver or the database.
         reason: String,
     },
-    /// The database server cannot be reached, or does not take connections at the moment. Trying again helps.
+    /// The database server is unreachable or refuses connections at the moment; worth a retry.
     #[error("{}: {reason}", Fault::Unreachable.row().text)]
     Unreachable {
-        /// What the system or the server said.
+        /// Message of the system or the server.
         reason: String,
     },
-    /// The change was sent to the database, and whether it was made is not known.
+    /// The change was sent to the database and its outcome is unknown.
     #[error(
         "{} ({reason}): look for {} before you do it again",
         Fault::OutcomeUnknown.row().text,
         subject.as_deref().unwrap_or("it with `gateway audit`")
     )]
     OutcomeUnknown {
-        /// The id of what would have been made or changed, where there is one.
+        /// Id of the created or changed item, if it has one.
         subject: Option<String>,
-        /// What went wrong.
+        /// Cause.
         reason: String,
     },
-    /// The file or its directory cannot be made, read or written.
+    /// The file or its directory cannot be created, read or written.
     #[error("cannot open the database {location}: {reason}")]
     CannotOpen {
-        /// The file.
+        /// Path of the file.
         location: String,
-        /// What the system said.
+        /// Message of the system.
         reason: String,
     },
-    /// There is no store there, and only the gateway itself and an import make one: a key in a store that no gateway reads
-    /// would never let anyone in.
+    /// No store at this location. Only the gateway itself and an import create one: a key in a
+    /// store without a gateway would never work.
     #[error(
         "there is no store at {location}; is DATABASE_URL set as for the gateway? `gateway serve` and `gateway import` make one"
     )]
@@ -58,129 +58,128 @@ pub enum StoreError {
         /// The file, or the server and the database.
         location: String,
     },
-    /// The file is something else, or damaged.
+    /// Not a database, or a damaged one.
     #[error("{location} is not an SQLite database, or it is damaged")]
     NotADatabase {
-        /// The file.
+        /// Path of the file.
         location: String,
     },
-    /// A newer version of the gateway has changed the schema; this one could misread or spoil the data.
+    /// A newer version of the gateway migrated the schema; this version could misread or damage the
+    /// data.
     #[error(
-        "the database {location} has schema {found}, and this version knows schemas up to {known}: a newer version wrote it"
+        "the database {location} has schema {found}, and this version supports schemas up to {known}: a newer version wrote it"
     )]
     NewerSchema {
-        /// The database.
+        /// Location of the database.
         location: String,
-        /// The newest schema that was applied to it.
+        /// Newest schema applied to the database.
         found: i64,
-        /// The newest schema that this version has.
+        /// Newest schema of this version.
         known: i64,
     },
-    /// The schema was made by something else than this version, or one before it that was released.
+    /// The schema comes from another program, or from an unreleased version.
     #[error(
         "schema {version} of the database {location} is not the one that this version has: another version made it. Export with \
          that version, and import into a new database with this one"
     )]
     OtherSchema {
-        /// The database.
+        /// Location of the database.
         location: String,
-        /// Which step differs.
+        /// Number of the differing migration.
         version: i64,
     },
-    /// Another session kept the database locked for too long. Trying again helps.
+    /// Another session held the database lock for too long; worth a retry.
     #[error("{}{}", Fault::Busy.row().text, holder.as_deref().unwrap_or_default())]
     Busy {
-        /// Who, where that can be known; begins with a separator.
+        /// Description of that session, if available; begins with a separator.
         holder: Option<String>,
     },
-    /// The disk is full, or the file system refuses to write.
+    /// The disk is full, or the file system refuses writes.
     #[error("{}: {reason}", fault.row().text)]
     Unwritable {
-        /// Which of the two.
+        /// Class of the failure.
         fault: Fault,
-        /// What the system said.
+        /// Message of the system.
         reason: String,
     },
-    /// Another consumer or key has this already.
+    /// The value is taken by another consumer or key.
     #[error("{field} is already taken")]
     Duplicate {
-        /// Which field, as the command line and the API call it.
+        /// Field name in the command line and the API.
         field: &'static str,
     },
-    /// There is no such bucket.
+    /// Unknown bucket.
     #[error("there is no bucket `{wanted}`")]
     UnknownBucket {
-        /// The name that was asked for.
+        /// Requested name.
         wanted: String,
     },
-    /// The key of a creation was used before, for another one.
+    /// The idempotency key was used before, for another request.
     #[error("this idempotency key was used for another request")]
     IdempotencyKeyReused,
-    /// The audit has no row of such an actor.
-    #[error("nothing was done by `{wanted}`; who did something: {known}")]
+    /// The audit has no row of this actor.
+    #[error("the audit has no action of `{wanted}`; known actors: {known}")]
     UnknownActor {
-        /// The name that was asked for.
+        /// Requested name.
         wanted: String,
-        /// Who is in the audit.
+        /// Actors in the audit.
         known: String,
     },
-    /// There is no such consumer.
+    /// Unknown consumer.
     #[error("there is no consumer `{wanted}`")]
     UnknownConsumer {
-        /// The name or id that was asked for.
+        /// Requested name or id.
         wanted: String,
     },
-    /// The consumer does not have the tags that were asked for.
-    #[error("the consumer does not have the tags that were asked for; nothing was changed")]
+    /// The consumer fails the tag precondition.
+    #[error("the consumer lacks a tag of the precondition; nothing was changed")]
     TagMismatch,
-    /// There is no such key.
+    /// Unknown key.
     #[error("there is no key {0}")]
     UnknownKey(KeyId),
-    /// Revoking is final.
+    /// The key is revoked, which is final.
     #[error("key {0} is revoked, which is final; create a new key instead")]
     KeyRevoked(KeyId),
-    /// A key that is to be replaced was to go on for longer.
-    #[error(
-        "key {0} is to be replaced, so its end can only be brought forward; create a new key instead"
-    )]
+    /// An edit would extend a rolled key.
+    #[error("key {0} was rolled, so its expiry can only be made earlier; create a new key instead")]
     KeyEnding(KeyId),
-    /// A key that is not good, or no key at all, was to be rolled.
+    /// The key cannot be rolled.
     #[error(transparent)]
     InvalidRoll(#[from] InvalidRoll),
-    /// A key cannot do more than its consumer.
+    /// The key would exceed the scopes of its consumer.
     #[error("consumer `{consumer}` does not have the scope `{scope}`, so no key of it can")]
     ScopeNotGranted {
-        /// The consumer's name.
+        /// Name of the consumer.
         consumer: String,
-        /// The first scope that it lacks.
+        /// First scope that the consumer lacks.
         scope: String,
     },
-    /// A row holds what no version of the gateway writes.
+    /// A row holds a value that no version of the gateway writes.
     #[error("the database holds a {what} that cannot be read: {reason}")]
     UnreadableRow {
-        /// Which column.
+        /// Name of the column.
         what: &'static str,
-        /// What is wrong with it.
+        /// Reason.
         reason: String,
     },
-    /// A gateway that runs cannot be forgotten: it would come back with its next word.
+    /// A running gateway cannot be forgotten: its next heartbeat would register it again.
     #[error(
-        "gateway {0} runs: it was heard of a moment ago; stop it, and it is forgotten by itself"
+        "gateway {0} is running: its last heartbeat is recent; stop it, and it deregisters by itself"
     )]
     GatewayRuns(String),
-    /// No randomness for an id.
+    /// No random bytes for an id.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// The feed and the table disagree; loading the table anew puts it right.
+    /// Feed and table disagree; a reload of the table repairs it.
     #[error(transparent)]
     OutOfStep(#[from] UnknownConsumerOfKey),
-    /// Anything else that the database said.
+    /// Any other database error.
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
 }
 
 impl StoreError {
-    /// What the database failed of; `None` where it did not.
+    /// Returns the class of a database failure; `None` for other errors.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         Some(match self {
@@ -212,35 +211,35 @@ impl StoreError {
         })
     }
 
-    /// Whether the store could not be asked, so that nothing is known of what it would have answered.
+    /// Returns whether the store could not be queried, so its answer is unknown.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         self.fault() == Some(Fault::Unreachable)
     }
 
-    /// Whether the same may succeed in a moment.
+    /// Returns whether a retry may succeed.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         self.fault().is_some_and(|fault| fault.row().passes)
     }
 
-    /// The error of a change that was sent, when this went wrong before the answer came.
+    /// Converts an error between sending a commit and its answer into an unknown outcome.
     pub(super) fn while_committing(self, subject: Option<&str>) -> Self {
         match self.fault() {
-            // Only these leave it open: any other is the database's own word that nothing was done.
+            // Only these leave the outcome open: with any other, the database confirms the failure.
             Some(fault) if fault.ends_session() || fault == Fault::Other => Self::OutcomeUnknown {
                 subject: subject.map(str::to_owned),
                 reason: self.to_string(),
             },
-            // Under deferred writes SQLite says so after the fact, and rolls back.
+            // SQLite reports a deferred constraint at commit, and rolls back.
             _ => self,
         }
     }
 
-    /// The same error with what helps where connecting is what failed.
+    /// Adds advice to an error of connecting.
     pub(super) fn while_connecting(self) -> Self {
         match self {
-            // pgbouncer says so with the code of a broken protocol.
+            // pgbouncer reports it with the code of a protocol violation.
             Self::Unreachable { reason } if reason.contains("unsupported startup parameter") => {
                 Self::Failed {
                     fault: Fault::Refused,
@@ -262,14 +261,14 @@ impl StoreError {
         }
     }
 
-    /// The error of an answer that did not come in time.
+    /// Error for a missing answer.
     pub(super) fn no_answer(limit: Duration) -> Self {
         Self::Unreachable {
             reason: format!("no answer within {} s", limit.as_secs()),
         }
     }
 
-    /// The error of a file that could not be opened or made.
+    /// Error for a file that could not be opened or created.
     pub(super) fn cannot_open(location: &str, error: &io::Error) -> Self {
         Self::CannotOpen {
             location: location.to_owned(),
@@ -277,7 +276,7 @@ impl StoreError {
         }
     }
 
-    /// The same error with the database's name, where opening it is what failed.
+    /// Adds the location to an error of opening the database.
     pub(super) fn while_opening(self, location: &str) -> Self {
         let location = location.to_owned();
         match self {
@@ -323,11 +322,11 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Which field a unique constraint is about. SQLite names the columns in its message, PostgreSQL the constraint, whose
-/// name is made of theirs.
+/// Returns the field of a unique constraint. SQLite names the columns in its message, PostgreSQL
+/// the constraint, whose name contains them.
 fn duplicate_field(error: &dyn DatabaseError) -> &'static str {
     let named = error.constraint().unwrap_or_else(|| error.message());
-    // In this order: `custom_id` and `digest` are the second of two columns or stand alone.
+    // The order matters: `custom_id` and `digest` are the second of two columns, or alone.
     if named.contains("custom_id") {
         "the custom id"
     } else if named.contains("digest") {

@@ -1,4 +1,4 @@
-//! All consumers with all their keys, page by page, as one moment of the store shows them.
+//! Export of all consumers and keys, in pages from one snapshot.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -12,30 +12,30 @@ use crate::store::rows::{KeyRow, select_consumer};
 use crate::store::transfer::{TransferConsumer, TransferKey, TransferRow};
 use crate::store::{Store, StoreError, StoredConsumer};
 
-/// How many consumers, and how many keys, are read at once.
+/// Page sizes: consumers and keys.
 const CONSUMERS: u32 = 500;
 const KEYS: u32 = 2_000;
 
-/// An export that is under way.
+/// An export in progress.
 pub struct Export {
-    /// Left open, so that all pages show the same moment.
+    /// Kept open, so that all pages see one snapshot.
     snapshot: Transaction<'static, Any>,
     bucket: Option<BucketName>,
-    /// The consumers of this page whose keys are still to come, in the order of their ids.
+    /// Consumers of this page with keys still to come, sorted by id.
     page: VecDeque<TransferConsumer>,
-    /// The last consumer of this page.
+    /// Last consumer of this page.
     page_end: Option<ConsumerId>,
-    /// The last key that was read.
+    /// Last key read.
     after: Option<(ConsumerId, i64, String)>,
-    /// Whether the first consumer of `page` had a key already.
+    /// Whether a key of the first consumer of `page` was returned.
     first_has_key: bool,
 }
 
 impl Store {
-    /// Begins to export the consumers of `bucket`, or of all buckets.
+    /// Begins an export of one bucket, or of all.
     ///
     /// # Errors
-    /// There is no such bucket, or the store failed.
+    /// Unknown bucket, or a failure of the store.
     pub async fn export(&self, bucket: Option<BucketName>) -> Result<Export, StoreError> {
         let mut snapshot = self.scans.begin_with(self.database.begin_read()).await?;
         if let Some(bucket) = &bucket {
@@ -53,8 +53,8 @@ impl Store {
 }
 
 impl Export {
-    /// The next rows, ordered by consumer id and then by age of the key; `None` when there are no more. A consumer
-    /// without keys has a row of its own.
+    /// Returns the next rows, sorted by consumer id and then by creation of the key; `None` at the
+    /// end. A consumer without keys has one row.
     pub async fn next(&mut self) -> Result<Option<Vec<TransferRow>>, StoreError> {
         if self.page.is_empty() && !self.turn_page().await? {
             return Ok(None);
@@ -67,7 +67,7 @@ impl Export {
             .filter_map(|consumer| consumer.id)
             .collect();
         let mut exported = Vec::with_capacity(keys.len());
-        // Both are in the order of consumer ids, so they are read side by side. A key of another bucket is passed over.
+        // Merge of two lists sorted by consumer id. Keys of other buckets are skipped.
         for (owner, key) in keys
             .into_iter()
             .filter(|(owner, _)| on_page.contains(owner))
@@ -94,7 +94,7 @@ impl Export {
         Ok(Some(exported))
     }
 
-    /// Reads the next consumers; `false` when there are none.
+    /// Loads the next page of consumers; `false` at the end.
     async fn turn_page(&mut self) -> Result<bool, StoreError> {
         let select = match self.bucket {
             None => select_consumer("WHERE c.id > $1 ORDER BY c.id LIMIT $2"),
@@ -114,7 +114,7 @@ impl Export {
         Ok(!self.page.is_empty())
     }
 
-    /// The next keys of the consumers between the first and the last of the page.
+    /// Loads the next keys of this page of consumers.
     async fn read_keys(&mut self) -> Result<Vec<(ConsumerId, TransferKey)>, StoreError> {
         let (Some(first), Some(last)) = (
             self.page.front().and_then(|consumer| consumer.id),
@@ -148,7 +148,7 @@ impl Export {
         rows.iter().map(key).collect()
     }
 
-    /// Goes on to the next consumer; returns a row of the one that is left, if it has none yet.
+    /// Advances to the next consumer; returns a row for the previous one if it had no key.
     fn leave_consumer(&mut self) -> Option<TransferRow> {
         let has_key = std::mem::take(&mut self.first_has_key);
         let consumer = self.page.pop_front()?;

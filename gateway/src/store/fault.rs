@@ -1,53 +1,54 @@
-//! [`Fault`]: what a database can fail of, by SQLSTATE and by SQLite's result codes. The one table of what follows.
+//! [`Fault`]: classes of database failures by SQLSTATE and SQLite result code, with their
+//! consequences in one table.
 
 use sqlx::postgres::PgDatabaseError;
 
-/// What a database failed of. Everything that depends on it stands in [`Fault::row`].
+/// Class of a database failure. [`Fault::row`] defines its consequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// No connection, or it broke, or the server does not take any at the moment.
+    /// No connection, a broken one, or a server that refuses connections at the moment.
     Unreachable,
-    /// Another session holds what is needed for longer than a writer waits.
+    /// Another session holds a lock for longer than the lock timeout.
     Busy,
-    /// A statement took longer than it may.
+    /// Statement timeout.
     Slow,
-    /// The server takes no writes: a standby, or a primary that became one.
+    /// A read-only server: a standby, or a demoted primary.
     ReadOnlyServer,
-    /// No room is left.
+    /// Disk full.
     Full,
-    /// The file, its directory or its disk does not take writes.
+    /// The file, its directory or its disk is not writable.
     Unwritable,
-    /// The file is not where it was, or is another one.
+    /// The file is missing or was replaced.
     FileReplaced,
     /// The role lacks a privilege.
     Denied,
-    /// The server does not know the user, the password or the database.
+    /// Unknown user, password or database.
     Refused,
-    /// What is stored cannot be read as a database.
+    /// Stored data is corrupt.
     Damaged,
-    /// A pooler gives each transaction another session.
+    /// A pooler in transaction mode.
     TransactionPooler,
-    /// The change was sent and its outcome is not known.
+    /// The change was sent and its outcome is unknown.
     OutcomeUnknown,
-    /// Enough lists are being read.
+    /// Limit of concurrent lists reached.
     TooManyReads,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
-/// What follows from a fault.
+/// Consequences of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultRow {
-    /// The word for it in `/readyz` and in the documents.
+    /// Name in `/readyz` and in the documents.
     pub word: &'static str,
-    /// What is said of it; the cause follows after a colon.
+    /// Public text; the cause follows after a colon.
     pub text: &'static str,
-    /// Whether the same may succeed in a moment. Where it may not, a gateway that meets it at its start exits.
+    /// Whether a retry may succeed. A gateway that meets any other failure at its start exits.
     pub passes: bool,
 }
 
 impl Fault {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::Busy,
@@ -65,7 +66,7 @@ impl Fault {
         Self::Other,
     ];
 
-    /// What follows from it.
+    /// Returns the consequences.
     #[must_use]
     pub fn row(self) -> FaultRow {
         let (word, text, passes) = match self {
@@ -82,12 +83,12 @@ impl Fault {
             ),
             Self::ReadOnlyServer => (
                 "read_only_server",
-                "the database server takes no writes: it is a standby, or became one",
+                "the database server is read-only: a standby, or a demoted primary",
                 true,
             ),
             Self::Full => (
                 "full",
-                "the database cannot be written: no room is left",
+                "the database cannot be written: the disk is full",
                 false,
             ),
             Self::Unwritable => ("unwritable", "the database cannot be written", false),
@@ -111,7 +112,7 @@ impl Fault {
             ),
             Self::OutcomeUnknown => (
                 "outcome_unknown",
-                "the database did not say whether the change was made",
+                "the outcome of the change is unknown",
                 false,
             ),
             Self::TooManyReads => (
@@ -124,7 +125,7 @@ impl Fault {
         FaultRow { word, text, passes }
     }
 
-    /// Whether a connection that met it may not be used again.
+    /// Returns whether the connection must be discarded.
     #[must_use]
     pub fn ends_session(self) -> bool {
         match self {
@@ -145,7 +146,7 @@ impl Fault {
         }
     }
 
-    /// The fault of what the driver or the database said.
+    /// Classifies an error of the driver or the database.
     #[must_use]
     pub fn of(error: &sqlx::Error) -> Self {
         use sqlx::Error::{
@@ -158,7 +159,8 @@ impl Fault {
             Configuration(_) => Self::Refused,
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default();
-                // Not by the form of the code: `42501`, as a number, ends in SQLite's code of a busy file.
+                // Not by the form of the code: `42501`, read as a number, ends in SQLite's code of
+                // a busy file.
                 if database.try_downcast_ref::<PgDatabaseError>().is_some() {
                     of_sqlstate(&code)
                 } else {
@@ -170,8 +172,9 @@ impl Fault {
     }
 }
 
-/// PostgreSQL's codes and classes of codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>. The first
-/// that a code begins with counts.
+/// PostgreSQL codes and code classes,
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. The first prefix of a code
+/// wins.
 pub const SQLSTATES: &[(&str, Fault)] = &[
     // idle_in_transaction_session_timeout and idle_session_timeout end the session.
     ("25P03", Fault::Unreachable),
@@ -182,7 +185,7 @@ pub const SQLSTATES: &[(&str, Fault)] = &[
     ("53100", Fault::Full),
     ("53", Fault::Unreachable),
     ("57014", Fault::Slow),
-    // The database is gone for good; all others of the class are shutdowns.
+    // The database was dropped; all others of the class are shutdowns.
     ("57P04", Fault::Refused),
     ("57", Fault::Unreachable),
     ("58", Fault::Unwritable),
@@ -197,7 +200,8 @@ pub const SQLSTATES: &[(&str, Fault)] = &[
     ("XX002", Fault::Damaged),
 ];
 
-/// SQLite's result codes, <https://www.sqlite.org/rescode.html>: extended ones stand before their primary one.
+/// SQLite result codes, <https://www.sqlite.org/rescode.html>: extended codes before their primary
+/// code.
 pub const SQLITE_CODES: &[(i32, Fault)] = &[
     // READONLY_DBMOVED: the file is no longer at its path.
     (1032, Fault::FileReplaced),
@@ -213,14 +217,14 @@ pub const SQLITE_CODES: &[(i32, Fault)] = &[
     (26, Fault::Damaged),
 ];
 
-/// The fault of a SQLSTATE.
+/// Classifies a SQLSTATE.
 #[must_use]
 pub fn of_sqlstate(code: &str) -> Fault {
     let row = SQLSTATES.iter().find(|(start, _)| code.starts_with(start));
     row.map_or(Fault::Other, |(_, fault)| *fault)
 }
 
-/// The fault of an extended result code of SQLite, whose low byte is the primary one.
+/// Classifies an extended SQLite result code, whose low byte is the primary code.
 #[must_use]
 pub fn of_sqlite(code: i32) -> Fault {
     let find = |code| SQLITE_CODES.iter().find(|(known, _)| *known == code);
@@ -229,7 +233,8 @@ pub fn of_sqlite(code: i32) -> Fault {
         .map_or(Fault::Other, |(_, fault)| *fault)
 }
 
-/// What to grant to whom was denied something, from what the server said: `permission denied for schema public`.
+/// Returns the missing grant, parsed from the server's message: `permission denied for schema
+/// public`.
 #[must_use]
 pub fn missing_grant(said: &str) -> String {
     let user = "TO the user of `store.url`";

@@ -1,7 +1,7 @@
-//! The change feed: keeps a [`KeyTable`] as the store is.
+//! The change feed: keeps a [`KeyTable`] in sync with the store.
 //!
-//! It reads only, on connections of its own. When the database cannot be read, the table stays as it is and requests
-//! go on. A panic on the way is no more than that: what it left undone is made good by loading everything anew.
+//! Read-only, on its own connections. While the database cannot be read, the table stays as it is
+//! and requests continue. After a panic, a full load repairs the table.
 
 mod bulk;
 mod catch_up;
@@ -26,16 +26,16 @@ use crate::store::feed::watch::{Look, Watch};
 use crate::store::snapshot::Origin;
 use crate::store::{Store, StoreError};
 
-/// How long to wait after the first failure, and the longest wait.
+/// Minimum and maximum retry delay.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
-/// How long closing the connection for reading may take.
+/// Timeout for closing the read connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Loads `table` and then keeps it as the store is, for ever. `status` tells how current it is. A table that was restored
-/// from a snapshot is not loaded again where the changes since then tell it all.
+/// Loads `table` and follows the store forever. `status` reports how current the table is. A table
+/// restored from a snapshot is not reloaded if the feed covers the changes since then.
 ///
-/// Drop the future to stop: the table stays as it is at that moment.
+/// Drop the future to stop; the table keeps its state.
 pub async fn follow(
     store: Store,
     table: Arc<KeyTable>,
@@ -70,27 +70,27 @@ struct Follower {
     store: Store,
     table: Arc<KeyTable>,
     status: Arc<FeedStatus>,
-    /// The own name of the store that the table is of.
+    /// Identity of the store that the table comes from.
     followed: Option<Arc<str>>,
-    /// What the table has; `None` before it was loaded, and when it is of another history than the store.
+    /// Last applied change; `None` before the first load and after a change of history.
     known: Option<Known>,
-    /// When all was loaded, or restored, until the memory that it took for a while was given back.
+    /// Time of the last load or restore, until its temporary memory was released.
     loaded_at: Option<Instant>,
-    /// Consumers of the store that are not in the table, for their rows cannot be read. Should one become readable, its keys
-    /// are missing too.
+    /// Consumers with unreadable rows, left out of the table. If one becomes readable, its keys
+    /// must be loaded too.
     left_out: HashSet<String>,
     health: Health,
 }
 
-/// The last change that a table has.
+/// The last change of a table.
 struct Known {
     revision: i64,
-    /// What the history up to it is known by. A store that was restored from a copy, or whose last changes were lost in a
-    /// failover, goes on with the same numbers for other changes.
+    /// Fingerprint of the history up to the change. A store restored from a backup, or one that
+    /// lost changes in a failover, reuses the same numbers for other changes.
     mark: Arc<str>,
 }
 
-/// What the log was told last, so that it is told once.
+/// Last logged state, so that each is logged once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Health {
     Unknown,
@@ -99,7 +99,7 @@ enum Health {
 }
 
 impl Follower {
-    /// Follows one watch after another, each until it is interrupted.
+    /// Runs one watch after another, each until it fails.
     async fn follow_watches(
         &mut self,
         mut follow_one: impl AsyncFnMut(&mut Self) -> Result<Infallible, StoreError>,
@@ -114,7 +114,8 @@ impl Follower {
                     }
                     self.tell_interrupted(&error);
                 }
-                // It waits longer each time, however well it went before: all is loaded again.
+                // The delay grows after every panic, regardless of progress: each costs a full
+                // load.
                 Err(panicked) => self.begin_anew(&panicked),
             }
             sleep(retry_after).await;
@@ -126,7 +127,7 @@ impl Follower {
         self.store.reopen_if_replaced().await?;
         let mut watch = Watch::open(&self.store).await?;
         let ended = self.follow_until_interrupted(&mut watch).await;
-        // Now, and not when it is dropped: another file may be about to be opened in the place of this one.
+        // Closed now instead of on drop: another file may be about to be opened at this path.
         let _ = timeout(CLOSE_TIMEOUT, watch.connection.close()).await;
         ended
     }
@@ -136,7 +137,7 @@ impl Follower {
         watch: &mut Watch,
     ) -> Result<Infallible, StoreError> {
         let identity: Arc<str> = self.store.identity().await?.into();
-        // The numbers of changes mean nothing in another store, be it at the same place.
+        // Change numbers are specific to a store, even at the same location.
         if self
             .followed
             .as_ref()
@@ -145,7 +146,7 @@ impl Follower {
             self.is_of_another();
         }
         self.followed = Some(identity);
-        // Whatever is told of, the first look is at all there is.
+        // The first look covers everything, whatever was notified.
         self.catch_up(watch).await?;
         loop {
             self.status.checked(Instant::now().into_std());
@@ -163,15 +164,15 @@ impl Follower {
         }
     }
 
-    /// Which changes the table has is not known any more.
+    /// Marks the table's last change as unknown.
     fn begin_anew(&mut self, panicked: &Panicked) {
-        log::error!("following the store ended in {panicked}; all keys are loaded again");
+        log::error!("the change feed ended in {panicked}; loading all keys again");
         self.is_of_another();
         self.health = Health::Interrupted;
     }
 
-    /// The table is not of the history of the store, or not known to be: all is to be loaded, and until then nobody is told
-    /// how far it has come.
+    /// Marks the table as belonging to another history: requires a full load, and reports no
+    /// revision until then.
     fn is_of_another(&mut self) {
         self.known = None;
         self.status.is_of_another();
@@ -189,13 +190,13 @@ impl Follower {
         let fault = error.fault().unwrap_or(Fault::Other);
         self.status.fails_with(Some(fault));
         if fault == Fault::FileReplaced {
-            // The numbers of its changes may be those of others.
+            // The change numbers may belong to another history.
             self.is_of_another();
         }
         if self.health != Health::Interrupted {
             if self.table.is_loaded() {
                 log::warn!(
-                    "the key table cannot follow the store; requests go on with the keys known so far: {error}"
+                    "the key table cannot follow the store; requests continue with the known keys: {error}"
                 );
             } else {
                 log::error!("the keys cannot be loaded: {error}");

@@ -1,4 +1,4 @@
-//! Keys that are found by what somebody has of them: the key, its digest, or a beginning.
+//! Search for keys by the key itself, its digest, or its first characters.
 
 use sqlx::{Any, AssertSqlSafe};
 
@@ -7,11 +7,11 @@ use crate::store::columns::in_row;
 use crate::store::rows::{select_key, stored_key};
 use crate::store::{Store, StoreError, StoredKey};
 
-/// Shortest hint that is taken for the beginning of what somebody has.
+/// Minimum length of a hint that matches a longer text.
 const SHORTEST_HINT: usize = 4;
 
 impl Store {
-    /// The key with this digest. It counts as no use.
+    /// Returns the key with this digest; does not count as a use.
     pub async fn key_with(&self, digest: &KeyDigest) -> Result<Option<StoredKey>, StoreError> {
         let row = sqlx::query(AssertSqlSafe(select_key("WHERE k.digest = $1")))
             .bind(digest.as_bytes().as_slice())
@@ -20,7 +20,8 @@ impl Store {
         row.as_ref().map(stored_key).transpose()
     }
 
-    /// At most `limit` keys that begin with `text`, or whose hint `text` begins with; oldest first. All are looked at.
+    /// Returns at most `limit` keys, oldest first, whose hint and `text` share a beginning: one is
+    /// a prefix of the other. Scans all keys.
     pub async fn keys_like(&self, text: &str, limit: u32) -> Result<Vec<StoredKey>, StoreError> {
         let _turn = self.scan().await?;
         let sql = format!(
@@ -36,7 +37,7 @@ impl Store {
         rows.iter().map(stored_key).collect()
     }
 
-    /// The name of a consumer of the bucket that differs from `name` only in the case of letters.
+    /// Returns the name of a consumer of the bucket that equals `name` except for case.
     pub async fn consumer_spelled_like(
         &self,
         bucket: &BucketName,

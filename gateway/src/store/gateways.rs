@@ -1,7 +1,8 @@
-//! The gateways that follow this store, and how far each has come: what every command and `revoke --wait` wait for.
+//! Gateways that follow this store, and the revision that each has confirmed: the basis of every
+//! command's wait and of `revoke --wait`.
 //!
-//! A gateway is known until it says goodbye, its successor listens in its place, or an operator says that it is gone: as
-//! long as it may run, it may let in what was revoked.
+//! A gateway stays registered until it deregisters, a successor listens at its address, or an
+//! operator forgets it: while it may run, it may accept a revoked key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,93 +17,96 @@ use crate::keys::{EntropyError, UnixMillis};
 use crate::store::journal::{self, Action, Subject};
 use crate::store::{Database, Stamp, Store, StoreError, within};
 
-/// How long a gateway that said nothing may still be running as if nothing had happened: several of its heartbeats.
+/// Maximum silence of a live gateway: several heartbeats.
 const LIVE_FOR_MILLIS: i64 = 15_000;
-/// How long a command waits for one that fell silent as it does for one that did not: the store may have been away.
+/// Maximum silence of a gateway that commands still wait for: the store may have been away.
 const EXPECTED_FOR_MILLIS: i64 = 60_000;
-/// Added to `max_staleness` before a silent gateway counts as refusing: clocks do not run alike.
+/// Margin on `max_staleness` before a silent gateway counts as refusing, for clock skew.
 const STALENESS_MARGIN_MILLIS: i64 = 1_000;
 
-/// How long one that seems to refuse by its age has to say that it goes by an older table: it says so at once when asked.
+/// Time for a gateway that seems to refuse by age to report that it still uses an older table; it
+/// reports as soon as asked.
 const SPEAKS_UP_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the store may take for any of this: a gateway that waited longer would count as silent while it serves.
+/// Timeout of these store calls: a gateway that waited longer would count as silent while it
+/// serves.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the last gateway has confirmed: at first, and at most.
+/// Poll interval for confirmations: initial and maximum.
 const LOOK_AFTER: Duration = Duration::from_millis(2);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
 
-/// One run of one gateway.
+/// Id of one run of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayId(String);
 
-/// Why a text is no [`GatewayId`].
+/// The text is not a [`GatewayId`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the id of a gateway is `gw_` and 16 hexadecimal digits")]
 pub struct InvalidGatewayId;
 
-/// What a gateway says of itself.
+/// Registration of a gateway.
 #[derive(Clone, Debug)]
 pub struct Presence {
-    /// Its id.
+    /// Id of the run.
     pub id: GatewayId,
-    /// What operators call it: its host and where it listens.
+    /// Display name: host and listening address.
     pub name: String,
-    /// When it was started.
+    /// Start time.
     pub started_at: UnixMillis,
-    /// How old its table may get before it refuses every request; `None` is for ever.
+    /// Maximum age of the table before the gateway refuses every request; `None` for no limit.
     pub max_staleness: Option<Duration>,
-    /// The machine, the network and the address that it listens on, where they are known: two cannot listen there.
+    /// Machine, network and listening address, if known: unique among running gateways.
     pub listener: Option<String>,
 }
 
-/// A gateway as the store knows it.
+/// A registered gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowingGateway {
-    /// One run of it.
+    /// Id of the run.
     pub id: String,
-    /// What operators call it.
+    /// Display name.
     pub name: String,
-    /// When it was started.
+    /// Start time.
     pub started_at: UnixMillis,
-    /// When it last said something.
+    /// Time of the last heartbeat.
     pub seen_at: UnixMillis,
-    /// The newest change that it answers requests by.
+    /// Newest revision in force.
     pub revision: i64,
-    /// Whether it said something lately. One that did not was killed, cut off or stopped.
+    /// Whether a heartbeat came recently. Without one, the gateway was killed, cut off or stopped.
     pub live: bool,
-    /// Whether it was silent for longer than its `max_staleness`: it refuses every request until it has caught up.
+    /// Whether the silence exceeds `max_staleness`: the gateway refuses every request until it has
+    /// caught up.
     pub refusing: bool,
-    /// For how long it was silent.
+    /// Time since the last heartbeat.
     silent_for: Duration,
 }
 
-/// Which gateways go by a change.
+/// Confirmation of a change by gateways.
 #[derive(Clone, Debug, Default)]
 pub struct Confirmation {
-    /// Those that have said so.
+    /// Gateways that confirmed the change.
     pub confirmed: Vec<FollowingGateway>,
-    /// Those that run and have not said so in time.
+    /// Live gateways that did not confirm in time.
     pub missing: Vec<FollowingGateway>,
-    /// Those that fell silent before and have not said so in time: killed, cut off or stopped.
+    /// Gateways already silent that did not confirm in time: killed, cut off or stopped.
     pub silent: Vec<FollowingGateway>,
-    /// Those that have not said so, and refuse every request as long as they do not.
+    /// Unconfirmed gateways that refuse every request until they catch up.
     pub refusing: Vec<FollowingGateway>,
 }
 
-/// For which gateways to wait.
+/// Gateways to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
-    /// All that may run.
+    /// Every gateway that may run.
     All,
-    /// Those that run; those that fell silent lately are given the time too, for the store may have been away.
+    /// Live gateways, and those silent only recently: the store may have been away.
     Live,
 }
 
 impl Confirmation {
-    /// Whether no gateway may go by what was before. One that fell silent may, and counts only as gone where the operator
-    /// says so and another one has confirmed.
+    /// Returns whether the change is in force everywhere. A silent gateway counts as gone only if
+    /// `ignore_silent` is set and another gateway confirmed.
     #[must_use]
     pub fn is_whole(&self, ignore_silent: bool) -> bool {
         let silent_ones_pass =
@@ -127,13 +131,13 @@ impl FromStr for GatewayId {
 }
 
 impl GatewayId {
-    /// The id as it is shown.
+    /// Returns the text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A new one.
+    /// Generates an id.
     pub fn generate() -> Result<Self, EntropyError> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
@@ -147,7 +151,7 @@ impl fmt::Display for GatewayId {
     }
 }
 
-/// `SELECT` of everything that [`gateway`] reads.
+/// `SELECT` of the columns that [`gateway`] reads.
 macro_rules! select_gateway {
     ($rest:literal) => {
         concat!(
@@ -158,7 +162,7 @@ macro_rules! select_gateway {
 }
 
 impl Store {
-    /// Notes that a gateway is there and answers requests by everything up to `revision`.
+    /// Registers a gateway, or its heartbeat, with the confirmed `revision`.
     pub async fn announce(&self, presence: &Presence, revision: i64) -> Result<(), StoreError> {
         within(ANSWER_TIMEOUT, self.note(presence, revision)).await
     }
@@ -182,7 +186,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes those that listened where this gateway listens now: they were killed, for two cannot.
+    /// Removes the registrations with this gateway's listening address: those runs were killed,
+    /// because two cannot share an address.
     pub async fn succeed(&self, presence: &Presence) -> Result<(), StoreError> {
         let Some(listener) = &presence.listener else {
             return Ok(());
@@ -195,7 +200,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a gateway has stopped.
+    /// Deregisters a gateway.
     pub async fn leave(&self, id: &GatewayId) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM gateways WHERE id = $1")
             .bind(id.0.as_str())
@@ -204,8 +209,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a gateway that an operator knows to be gone; nobody waits for it any more. `None` where there is none. One
-    /// that runs would come back with its next word, so it is refused.
+    /// Removes a gateway that an operator declares gone; `None` if unknown. Refuses a running one,
+    /// whose next heartbeat would register it again.
     pub async fn forget_gateway(
         &self,
         id: &GatewayId,
@@ -241,7 +246,7 @@ impl Store {
         Ok(Some(gateway))
     }
 
-    /// All gateways that follow this store, by name; those that have fallen silent too.
+    /// Returns all registered gateways by name, including silent ones.
     pub async fn gateways(&self) -> Result<Vec<FollowingGateway>, StoreError> {
         let (now, rows) = within(ANSWER_TIMEOUT, async {
             Ok((
@@ -255,8 +260,8 @@ impl Store {
         rows.iter().map(|row| gateway(row, now)).collect()
     }
 
-    /// Waits until the gateways answer requests by all that the store holds now, for `patience` at most. Those that are told
-    /// of by `wait_for` are waited for, and all are told of.
+    /// Waits up to `patience` until the gateways selected by `wait_for` confirm the current
+    /// revision. Reports on all gateways.
     pub async fn confirmed_by(
         &self,
         wait_for: WaitFor,
@@ -271,7 +276,7 @@ impl Store {
             let is_awaited = |gateway: &FollowingGateway| {
                 wait_for == WaitFor::All || millis(gateway.silent_for) <= EXPECTED_FOR_MILLIS
             };
-            // How long it is silent goes by the database's clock, which may just have been set forward.
+            // Silence is measured by the database's clock, which may have jumped forward.
             let had_time = asked_at.is_some_and(|at: Instant| at.elapsed() >= SPEAKS_UP_WITHIN);
             let is_refusal_sure =
                 wait_for != WaitFor::All || confirmation.refusing.is_empty() || had_time;
@@ -285,7 +290,7 @@ impl Store {
                 return Ok(confirmation);
             }
             if asked_at.is_none() {
-                // Another writer may hold the database for longer than there is time.
+                // Another writer may hold the lock until after the deadline.
                 let asked = timeout_at(deadline, self.ask_for(wanted)).await;
                 asked.unwrap_or(Ok(()))?;
                 asked_at = Some(Instant::now());
@@ -295,7 +300,7 @@ impl Store {
         }
     }
 
-    /// Has every gateway say at once that it goes by `revision`, when it does.
+    /// Asks every gateway to confirm `revision` as soon as it is in force.
     async fn ask_for(&self, revision: i64) -> Result<(), StoreError> {
         within(ANSWER_TIMEOUT, async {
             sqlx::query("UPDATE awaited SET revision = $1 WHERE revision < $2")
@@ -308,7 +313,7 @@ impl Store {
         .await
     }
 
-    /// The newest change of the store; 0 when there was never any.
+    /// Returns the newest revision of the store; 0 for an empty feed.
     pub async fn newest_revision(&self) -> Result<i64, StoreError> {
         within(ANSWER_TIMEOUT, async {
             let newest: Option<i64> = sqlx::query_scalar("SELECT max(revision) FROM changes")
@@ -319,7 +324,8 @@ impl Store {
         .await
     }
 
-    /// The store's own name, which no other store has, not even one that was made anew at the same place.
+    /// Returns the unique identity of the store; a store created anew at the same location has
+    /// another one.
     pub async fn identity(&self) -> Result<String, StoreError> {
         within(ANSWER_TIMEOUT, async {
             Ok(sqlx::query_scalar("SELECT id FROM store_identity")
@@ -329,12 +335,12 @@ impl Store {
         .await
     }
 
-    /// The database's own clock in milliseconds: the clocks of gateways may differ.
+    /// Returns the database's clock in milliseconds: the clocks of gateways may differ.
     pub(super) async fn clock(&self) -> Result<i64, StoreError> {
         self.clock_of(&mut *self.pool.acquire().await?).await
     }
 
-    /// The same within a transaction.
+    /// Like `clock`, within a transaction.
     pub(super) async fn clock_of(&self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
         let query = match &self.database {
             Database::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)",
@@ -365,7 +371,7 @@ impl Confirmation {
     }
 }
 
-/// Reads what `select_gateway!` selects; `now` is the database's clock.
+/// Reads the columns of `select_gateway!`; `now` is the database's clock.
 fn gateway(row: &AnyRow, now: i64) -> Result<FollowingGateway, StoreError> {
     let seen_at: i64 = row.try_get("seen_at")?;
     let max_staleness: Option<i64> = row.try_get("max_staleness_ms")?;
@@ -408,7 +414,7 @@ mod tests {
         Stamp::now(Actor::command_line(None))
     }
 
-    /// Announces one that has said nothing for so long and is at `revision`.
+    /// Registers a gateway with this silence and `revision`.
     async fn gateway(
         store: &Store,
         revision: i64,
@@ -434,8 +440,8 @@ mod tests {
 
     #[tokio::test]
     async fn not_confirmed_is_not_success_however_long_a_gateway_was_silent() {
-        // What it has, how long it was silent, its max_staleness; whether all is well, and whether it is when silent ones are
-        // to be passed over and another one has confirmed.
+        // Revision, silence, max_staleness; expected result without and with `ignore_silent`
+        // (another gateway has confirmed).
         for (revision, silent_for, most, is_whole, when_ignored) in [
             (1, 0, None, true, true),
             (0, 0, None, false, false),
@@ -450,7 +456,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let store = store(&directory).await;
             let id = gateway(&store, revision, silent_for, most).await;
-            // A refusal is sure once a gateway that runs had the time to speak up.
+            // A refusal is certain once a running gateway had time to report.
             let patience = match most {
                 Some(_) => SPEAKS_UP_WITHIN + Duration::from_secs(1),
                 None => Duration::from_millis(20),
@@ -458,13 +464,13 @@ mod tests {
             let alone = store.confirmed_by(WaitFor::All, patience).await.unwrap();
             let case = format!("{revision} {silent_for} {most:?}");
             assert_eq!(alone.is_whole(false), is_whole, "{case}");
-            // Confirmed by nobody although one may run is no success.
+            // A change that no gateway confirmed, while one may run, is no success.
             assert_eq!(alone.is_whole(true), is_whole, "{case}");
             gateway(&store, 1, 0, None).await;
             let beside = store.confirmed_by(WaitFor::All, patience).await.unwrap();
             assert_eq!(beside.is_whole(false), is_whole, "{case}");
             assert_eq!(beside.is_whole(true), when_ignored, "{case}");
-            // It is known until somebody says that it is gone.
+            // Registered until someone declares it gone.
             assert_eq!(store.gateways().await.unwrap().len(), 2, "{case}");
             match store.forget_gateway(&id, &stamp()).await {
                 Ok(Some(forgotten)) => assert!(silent_for > 15_000, "{forgotten:?}"),

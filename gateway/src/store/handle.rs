@@ -4,20 +4,21 @@ use std::sync::{Arc, OnceLock};
 
 use crate::store::Store;
 
-/// The place where the control plane puts the store once it could be opened. Clones share it.
+/// Slot for the store, filled by the control plane once the database can be opened. Clones share
+/// it.
 #[derive(Clone, Debug, Default)]
 pub struct StoreHandle(Arc<OnceLock<Store>>);
 
 impl StoreHandle {
-    /// The store; `None` while its database is away since the start.
+    /// Returns the store; `None` if the database has been away since the start.
     #[must_use]
     pub fn get(&self) -> Option<&Store> {
         self.0.get()
     }
 
-    /// Puts the store there, the first time for good.
+    /// Fills the slot; later calls have no effect.
     pub fn opened(&self, store: Store) {
-        // A second store would be one that nobody closes; there is none, for one task opens.
+        // A second store would never be closed; only one task opens it.
         let _ = self.0.set(store);
     }
 }

@@ -1,7 +1,7 @@
-//! Creations that may be sent again: the second time nothing is made, and the first answer is told again.
+//! Idempotent creation: a repeated request creates nothing and returns the first answer.
 //!
-//! What was answered is remembered in the transaction of the creation, so a crash leaves both or neither. Two that are
-//! sent at once take turns, as all writers do.
+//! The answer is stored in the transaction of the creation, so a crash leaves both or neither.
+//! Concurrent repeats are serialized by the write lock.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::store::{
     StoredBucket, StoredConsumer, WRITE_LIMIT, buckets, consumers, keys, roll,
 };
 
-/// How long an answer is remembered.
+/// Retention of an answer.
 const KEPT: Duration = Duration::from_hours(24);
 
-/// What tells a creation that is sent again from another one. Only digests.
+/// Identifies a creation request, by digests only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CreationKey {
     token: Box<str>,
@@ -27,34 +27,34 @@ pub struct CreationKey {
     request: [u8; 32],
 }
 
-/// What a creation was answered with. Holds no secret: it is stored.
+/// Stored answer to a creation; holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Where what was made is found.
+pub struct StoredAnswer {
+    /// URL of the created item.
     pub location: String,
-    /// A JSON object.
+    /// JSON object.
     pub body: String,
 }
 
-/// How a creation went.
+/// Result of a creation.
 #[derive(Clone, Debug)]
 pub enum Creation<T> {
-    /// It was made now.
+    /// Created by this request.
     Made(T),
-    /// It was made before; this was the answer.
-    Repeated(Answer),
+    /// Created before, with this answer.
+    Repeated(StoredAnswer),
 }
 
-/// A creation that was made before.
+/// A stored creation.
 struct Before {
     request: Vec<u8>,
-    answer: Answer,
+    answer: StoredAnswer,
     at: UnixMillis,
 }
 
 impl Before {
-    /// The answer, if it was the same request.
-    fn answer_to(self, key: &CreationKey) -> Result<Answer, StoreError> {
+    /// Returns the answer if the request is the same.
+    fn answer_to(self, key: &CreationKey) -> Result<StoredAnswer, StoreError> {
         if self.request == key.request {
             Ok(self.answer)
         } else {
@@ -64,12 +64,12 @@ impl Before {
 }
 
 impl CreationKey {
-    /// The `key` that the holder of the admin token `token` chose for a request, of which `request` is everything that
-    /// makes it another one when it differs.
+    /// Builds the identity of a request: the admin `token`, the client's idempotency `key`, and the
+    /// parts in which `request` can differ.
     #[must_use]
     pub fn new(token: &str, key: &[u8], request: [&[u8]; 3]) -> Self {
         let request = request.iter().fold(Sha256::new(), |digest, part| {
-            // With the length before it, so that no two requests are the same bytes.
+            // Length-prefixed, so that different requests never hash the same bytes.
             digest
                 .chain_update((part.len() as u64).to_le_bytes())
                 .chain_update(part)
@@ -81,7 +81,7 @@ impl CreationKey {
         }
     }
 
-    /// Whose it is and which, whatever it is used for.
+    /// Returns token and idempotency key, without the request.
     #[must_use]
     pub fn name(&self) -> (Box<str>, [u8; 32]) {
         (self.token.clone(), self.digest)
@@ -99,12 +99,12 @@ impl fmt::Debug for CreationKey {
 }
 
 impl Store {
-    /// Makes a bucket, once for `key`.
+    /// Creates a bucket once per `key`.
     pub async fn create_bucket_once(
         &self,
         new: NewBucket,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&StoredBucket) -> Answer,
+        answer: impl FnOnce(&StoredBucket) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredBucket>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -113,12 +113,12 @@ impl Store {
         .await
     }
 
-    /// Makes a consumer, once for `key`.
+    /// Creates a consumer once per `key`.
     pub async fn create_consumer_once(
         &self,
         new: NewConsumer,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&StoredConsumer) -> Answer,
+        answer: impl FnOnce(&StoredConsumer) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<StoredConsumer>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -127,12 +127,12 @@ impl Store {
         .await
     }
 
-    /// Makes a key, and its consumer as [`Store::create_key`] does, once for `key`.
+    /// Creates a key, and its consumer like [`Store::create_key`], once per `key`.
     pub async fn create_key_once(
         &self,
         new: NewKey,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&CreatedKey) -> Answer,
+        answer: impl FnOnce(&CreatedKey) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<CreatedKey>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -141,8 +141,8 @@ impl Store {
         .await
     }
 
-    /// What a creation was answered with that was made before for `key`: what it asked for may be refused by now.
-    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<Answer>, StoreError> {
+    /// Returns the stored answer for `key`; the request itself might be refused by now.
+    pub async fn repeated(&self, key: &CreationKey) -> Result<Option<StoredAnswer>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let Some(before) = find(&mut connection, key).await? else {
             return Ok(None);
@@ -155,12 +155,12 @@ impl Store {
         Ok(Some(answer))
     }
 
-    /// Rolls keys as [`Store::roll`] does, once for `key`.
+    /// Rolls keys like [`Store::roll`], once per `key`.
     pub async fn roll_once(
         &self,
         roll: Roll,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&RolledKeys) -> Answer,
+        answer: impl FnOnce(&RolledKeys) -> StoredAnswer,
         stamp: &Stamp,
     ) -> Result<Creation<RolledKeys>, StoreError> {
         self.once(key, answer, async |transaction| {
@@ -172,7 +172,7 @@ impl Store {
     async fn once<T>(
         &self,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&T) -> Answer,
+        answer: impl FnOnce(&T) -> StoredAnswer,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
         limited(WRITE_LIMIT, self.once_in_turn(key, answer, make)).await
@@ -181,17 +181,18 @@ impl Store {
     async fn once_in_turn<T>(
         &self,
         key: Option<&CreationKey>,
-        answer: impl FnOnce(&T) -> Answer,
+        answer: impl FnOnce(&T) -> StoredAnswer,
         make: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, StoreError>,
     ) -> Result<Creation<T>, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut now = 0;
         if let Some(key) = key {
-            // By the database's clock: that of one gateway may be a day ahead, and it would forget for all.
+            // By the database's clock: a gateway whose clock is a day ahead would delete everyone's
+            // answers.
             now = self.clock_of(&mut transaction).await?;
             forget_old(&mut transaction, now).await?;
             if let Some(before) = find(&mut transaction, key).await? {
-                // What is too old is forgotten for good.
+                // Commits the removal of expired answers.
                 transaction.commit().await?;
                 return before.answer_to(key).map(Creation::Repeated);
             }
@@ -201,7 +202,7 @@ impl Store {
         if let Some(key) = key {
             remember(&mut transaction, key, &answer, now).await?;
         }
-        // Where it would be found, should the outcome not be known.
+        // The location to check, if the outcome stays unknown.
         transaction.commit_of(Some(&answer.location)).await?;
         Ok(Creation::Made(made))
     }
@@ -215,7 +216,7 @@ async fn forget_old(transaction: &mut AnyConnection, now: i64) -> Result<(), Sto
     Ok(())
 }
 
-/// What was made at this moment or before is forgotten at `now`, by the database's clock.
+/// Returns the time before which answers are expired at `now`, by the database's clock.
 fn oldest_kept(now: i64) -> i64 {
     now.saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX))
 }
@@ -233,7 +234,7 @@ async fn find(
     let request: &[u8] = row.try_get("request")?;
     Ok(Some(Before {
         request: request.to_vec(),
-        answer: Answer {
+        answer: StoredAnswer {
             location: row.try_get("location")?,
             body: row.try_get("answer")?,
         },
@@ -244,7 +245,7 @@ async fn find(
 async fn remember(
     transaction: &mut AnyConnection,
     key: &CreationKey,
-    answer: &Answer,
+    answer: &StoredAnswer,
     now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
@@ -277,7 +278,7 @@ mod tests {
         let stamp = Stamp::now(Actor::command_line(None));
         let create = async |name: &str| {
             let new = NewConsumer::named(name.parse().unwrap());
-            let answer = |_: &StoredConsumer| Answer {
+            let answer = |_: &StoredConsumer| StoredAnswer {
                 location: String::new(),
                 body: String::new(),
             };

@@ -1,4 +1,5 @@
-//! Many consumers and keys at once, from another store or another system. An import adds; it never changes what is there.
+//! Bulk import of consumers and keys, from another store or another system. An import adds; it
+//! never changes existing rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,72 +19,71 @@ use crate::store::{
     postgres,
 };
 
-/// What an import of a row comes to.
+/// Effect of importing a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It adds something.
+    /// Adds a consumer or a key.
     New,
-    /// It is there: the key with the same consumer, or the consumer of a row without a key.
+    /// Already present: the key with the same consumer, or the consumer of a row without a key.
     Already,
-    /// It contradicts what is there.
+    /// Contradicts the store.
     Conflict(ImportConflict),
 }
 
-/// How a row contradicts what is in the store.
+/// Reason why a row contradicts the store.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ImportConflict {
-    /// Nobody made the bucket.
+    /// The bucket does not exist.
     #[error("there is no such bucket")]
     NoBucket,
-    /// One key cannot be of two consumers.
-    #[error("the key is another consumer's already")]
+    /// The key belongs to another consumer.
+    #[error("the key belongs to another consumer")]
     KeyOfAnother,
-    /// The consumer is there, and something else is known of it.
-    #[error(
-        "the consumer is there already with another {0}; give the same, or leave it out to add the key only"
-    )]
+    /// The consumer exists with a different value of this field.
+    #[error("the consumer exists with another {0}; give the same, or omit it to add the key only")]
     ConsumerDiffers(&'static str),
-    /// Unique fields.
+    /// The value of this unique field is taken.
     #[error("{0} is already taken")]
     Taken(&'static str),
 }
 
-/// What a batch of an import added.
+/// Result of a batch of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// How many consumers were made.
+    /// Number of consumers created.
     pub consumers: u64,
-    /// How many keys were added.
+    /// Number of keys added.
     pub keys: u64,
-    /// How many rows were there already.
+    /// Number of rows already present.
     pub already: u64,
-    /// The rows that contradict what is there, by line. They were left out.
+    /// Conflicting rows by line number; skipped.
     pub conflicts: Vec<(u64, ImportConflict)>,
 }
 
-/// What the store knows of the rows of a batch.
+/// Contents of the store that a batch refers to.
 #[derive(Default)]
 struct Known {
     buckets: HashSet<String>,
-    /// By bucket and name.
+    /// Consumers by bucket and name.
     consumers: HashMap<(String, String), StoredConsumer>,
     consumer_ids: HashSet<String>,
-    /// Bucket and custom id.
+    /// Pairs of bucket and custom id.
     custom_ids: HashSet<(String, String)>,
-    /// Bucket and name of whose each key is.
+    /// Bucket and consumer name of each key.
     keys: HashMap<KeyDigest, (String, String)>,
     key_ids: HashSet<String>,
 }
 
 impl Store {
-    /// Tells of each row what an import would come to. Rows are compared with the store only, not with each other.
-    pub async fn judge_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
+    /// Returns the verdict on each row without importing it. Compares rows with the store only, not
+    /// with each other.
+    pub async fn classify_import(&self, rows: &[TransferRow]) -> Result<Vec<Verdict>, StoreError> {
         let known = Known::of(&mut *self.pool.acquire().await?, rows).await?;
-        Ok(rows.iter().map(|row| known.judge(row)).collect())
+        Ok(rows.iter().map(|row| known.classify(row)).collect())
     }
 
-    /// Adds the rows that are new in one transaction, each with its audit row and its feed row. What is there already
-    /// stays as it is, so the same rows can be imported again. Rows must not contradict each other.
+    /// Adds the new rows in one transaction, each with its audit row and its feed row. Existing
+    /// rows stay as they are, so an import can be repeated. Rows must not contradict each other.
     pub async fn import(
         &self,
         rows: &[TransferRow],
@@ -107,7 +107,7 @@ impl Store {
         let mut made: HashMap<(&str, &str), ConsumerId> = HashMap::new();
         let mut added: HashSet<&KeyDigest> = HashSet::new();
         for row in rows {
-            match known.judge(row) {
+            match known.classify(row) {
                 Verdict::New => {}
                 Verdict::Already => {
                     imported.already += 1;
@@ -158,16 +158,17 @@ impl Store {
         Ok(imported)
     }
 
-    /// Gives SQLite's connection room for the indexes that every batch writes to all over, digests above all.
+    /// Enlarges SQLite's cache for the indexes that every batch updates at random, above all that
+    /// of digests.
     async fn prepare_for_many(&self, transaction: &mut AnyConnection) -> Result<(), StoreError> {
         match &self.database {
             Database::Sqlite(_) => {
-                // 128 MB of pages; the log is copied into the file after every 64 MB instead of every 4.
+                // 128 MB of pages; a checkpoint after every 64 MB of log instead of every 4.
                 transaction
                     .execute("PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16384;")
                     .await?;
             }
-            // Its cache is the server's.
+            // The cache belongs to the server.
             Database::Postgres(_) => {
                 transaction.execute(postgres::LONG_STATEMENTS).await?;
             }
@@ -297,12 +298,13 @@ impl Known {
         self.consumers.get(&owner(named))
     }
 
-    fn judge(&self, row: &TransferRow) -> Verdict {
+    fn classify(&self, row: &TransferRow) -> Verdict {
         let consumer = &row.consumer;
         if !self.buckets.contains(consumer.bucket.as_str()) {
             return Verdict::Conflict(ImportConflict::NoBucket);
         }
-        // First of all: a second run of the same file is fine, whatever was changed of the consumer in between.
+        // Checked first: a second run of the same file succeeds even if the consumer was edited in
+        // between.
         if let Some(of) = row.key.as_ref().and_then(|key| self.keys.get(&key.digest)) {
             let is_same = *of == owner(consumer);
             return if is_same {
@@ -328,7 +330,7 @@ impl Known {
         }
     }
 
-    /// What a new consumer cannot have because another has it.
+    /// Returns the unique field of a new consumer that another consumer holds.
     fn taken(&self, consumer: &TransferConsumer) -> Option<&'static str> {
         let custom_id = consumer
             .attributes
@@ -345,7 +347,7 @@ impl Known {
     }
 }
 
-/// Which of `wanted` are there.
+/// Returns which of `wanted` exist.
 async fn ids_in<T>(
     connection: &mut AnyConnection,
     select: &'static str,
@@ -368,7 +370,7 @@ async fn ids_in<T>(
     Ok(found)
 }
 
-/// The first field that is given and other than what is stored.
+/// Returns the first given field that differs from the stored value.
 fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'static str> {
     fn differs<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
         given.is_some() && given != stored

@@ -1,5 +1,4 @@
-//! What every mutation leaves behind: who did what. What gateways must look at again is noted by the tables themselves, with
-//! triggers: see the schema.
+//! Audit rows of mutations. Database triggers write the feed rows, see the schema.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,30 +9,30 @@ use sqlx::AnyConnection;
 use crate::keys::{BucketName, ConsumerId, KeyId, Tags, UnixMillis};
 use crate::store::{GatewayId, Revocation, StoreError, bulk};
 
-/// How many feed rows are kept. A gateway that is further behind loads everything.
+/// Number of feed rows kept. A gateway further behind reloads the table.
 pub(super) const KEPT_CHANGES: i64 = 100_000;
 
-/// Who did something, for the audit: the command line with the user that ran it, or the name of an admin token.
+/// Actor in the audit: the command line with its user, or the name of an admin token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(String);
 
-/// Who does something, when, and from where.
+/// Actor, time, source and precondition of a mutation.
 #[derive(Clone, Debug)]
 pub struct Stamp {
-    /// Who.
+    /// Actor.
     pub actor: Actor,
-    /// When.
+    /// Time.
     pub at: UnixMillis,
-    /// From which address it was asked for; `None` is from this machine itself.
+    /// Source address; `None` for this machine.
     pub source: Option<IpAddr>,
-    /// Tags that the consumer must have whom it is about: otherwise nothing is changed.
+    /// Tag precondition: the mutation fails if the consumer lacks one of the tags.
     pub guard: Tags,
 }
 
-/// One list of what mutations do, and of what the audit calls it.
+/// Single list of actions and their names in the audit.
 macro_rules! actions {
     ($($action:ident: $word:literal),* $(,)?) => {
-        /// What a mutation did. The names are part of the audit's contract.
+        /// Action of a mutation. The names are part of the audit's contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Action {
             $($action),*
@@ -47,7 +46,7 @@ macro_rules! actions {
             }
         }
 
-        /// What the audit calls the things that are done.
+        /// Names of all actions in the audit.
         pub const ACTIONS: &[&str] = &[$($word),*];
     };
 }
@@ -69,7 +68,7 @@ actions! {
     AuditPrune: "audit.prune",
 }
 
-/// What was changed.
+/// Subject of a mutation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'s> {
     Bucket(&'s BucketName),
@@ -78,17 +77,17 @@ pub(super) enum Subject<'s> {
     Gateway(&'s GatewayId),
 }
 
-/// One of many mutations that are recorded together.
+/// One of several mutations recorded together.
 #[derive(Debug)]
 pub(super) struct Mutation<'m> {
     pub(super) action: Action,
     pub(super) subject: Subject<'m>,
-    /// An object without secrets.
+    /// Details, an object without secrets.
     pub(super) detail: Value,
 }
 
 impl Actor {
-    /// The command line, run by the operating system's `user` if that is known.
+    /// Returns the actor for the command line, run by `user` if known.
     #[must_use]
     pub fn command_line(user: Option<&str>) -> Self {
         match user {
@@ -97,19 +96,19 @@ impl Actor {
         }
     }
 
-    /// The holder of the admin token of this name.
+    /// Returns the actor for the admin token of this name.
     #[must_use]
     pub fn api(token: &str) -> Self {
         Self(format!("api:{token}"))
     }
 
-    /// The control plane, which deletes what is older than it is kept.
+    /// Returns the actor for the control plane's retention.
     #[must_use]
     pub fn retention() -> Self {
         Self("retention".to_owned())
     }
 
-    /// GitHub's secret scanning.
+    /// Returns the actor for GitHub's secret scanning.
     #[must_use]
     pub fn github() -> Self {
         Self("github".to_owned())
@@ -123,7 +122,7 @@ impl fmt::Display for Actor {
 }
 
 impl Stamp {
-    /// `actor`, now.
+    /// Stamps `actor` with the current time.
     #[must_use]
     pub fn now(actor: Actor) -> Self {
         Self {
@@ -134,7 +133,7 @@ impl Stamp {
         }
     }
 
-    /// That a key was revoked with this.
+    /// Returns the revocation that this stamp makes.
     pub(super) fn revocation(&self) -> Revocation {
         Revocation {
             at: self.at,
@@ -144,7 +143,7 @@ impl Stamp {
 }
 
 impl<'s> Subject<'s> {
-    /// What is stored of it: its kind and its id.
+    /// Returns the stored kind and id.
     fn columns(self) -> (&'static str, &'s str) {
         match self {
             Self::Bucket(name) => ("bucket", name.as_str()),
@@ -155,7 +154,8 @@ impl<'s> Subject<'s> {
     }
 }
 
-/// Writes the audit row of one mutation, inside its transaction. `detail` is an object without secrets.
+/// Writes the audit row of a mutation inside its transaction. `detail` is an object without
+/// secrets.
 pub(super) async fn record(
     transaction: &mut AnyConnection,
     stamp: &Stamp,
@@ -167,7 +167,7 @@ pub(super) async fn record(
     audit(transaction, stamp, action, (kind, id), detail).await
 }
 
-/// Writes that the audit is pruned of what is from before a moment: the rows of that may go from then on.
+/// Records the pruning of the audit before a moment, and thereby permits it.
 pub(super) async fn record_pruning(
     transaction: &mut AnyConnection,
     stamp: &Stamp,
@@ -205,7 +205,7 @@ async fn audit(
     Ok(())
 }
 
-/// Writes the audit rows of many mutations, in their order, inside their transaction.
+/// Writes the audit rows of several mutations, in order, inside their transaction.
 pub(super) async fn record_many(
     transaction: &mut AnyConnection,
     stamp: &Stamp,

@@ -1,4 +1,4 @@
-//! Keys in the store. The key itself never comes here: its digest and its hint do.
+//! Keys in the store: digest and hint, never the key itself.
 
 use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
@@ -12,49 +12,49 @@ use crate::store::{
     StoredKey, WRITE_LIMIT, bulk, consumers,
 };
 
-/// What a key is made of.
+/// A key to create.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// Whose it will be.
+    /// Owner of the key.
     pub owner: Owner,
     /// SHA-256 of the key.
     pub digest: KeyDigest,
-    /// The beginning of the key, to recognise it by.
+    /// First characters of the key, shown to people.
     pub hint: String,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: KeyAttributes,
 }
 
-/// Whose a new key will be.
+/// Owner of a new key.
 #[derive(Clone, Debug)]
 pub enum Owner {
-    /// A consumer that exists.
+    /// An existing consumer.
     Id(ConsumerId),
-    /// A consumer by name, made when there is none. Then it gets the scopes of the key.
+    /// A consumer by name, created if missing with the scopes of the key.
     Named(BucketName, ConsumerName),
 }
 
-/// A key that was made.
+/// A created key.
 #[derive(Clone, Debug)]
 pub struct CreatedKey {
     /// The key.
     pub key: StoredKey,
-    /// The consumer, if it had to be made for it.
+    /// The consumer, if created with the key.
     pub new_consumer: Option<StoredConsumer>,
 }
 
-/// A key after its state was set.
+/// Result of a change of state.
 #[derive(Clone, Debug)]
 pub struct KeyStateChange {
-    /// The key as it is now.
+    /// The key in its new state.
     pub key: StoredKey,
-    /// The state it was in before; the same when there was nothing to do.
+    /// The previous state; equal to the new one if nothing changed.
     pub before: KeyState,
 }
 
 impl Store {
-    /// Makes a key, and its consumer where [`Owner`] says so, in one transaction. When this returns, the key survives
-    /// a crash.
+    /// Creates a key, and its consumer as [`Owner`] defines, in one transaction. On return the key
+    /// is durable.
     pub async fn create_key(&self, new: NewKey, stamp: &Stamp) -> Result<CreatedKey, StoreError> {
         limited(WRITE_LIMIT, async {
             let mut transaction = self.begin_write().await?;
@@ -65,7 +65,7 @@ impl Store {
         .await
     }
 
-    /// Revokes, disables or enables a key. Doing it twice is fine; a revoked key stays revoked.
+    /// Revokes, disables or enables a key. Idempotent; a revoked key stays revoked.
     pub async fn set_key_state(
         &self,
         id: &KeyId,
@@ -112,7 +112,7 @@ impl Store {
         by_id(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// How many keys a consumer has, in whatever state.
+    /// Returns the number of a consumer's keys in any state.
     pub async fn count_keys(&self, consumer: &ConsumerId) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT count(*) AS keys FROM keys WHERE consumer_id = $1")
             .bind(consumer.as_str())
@@ -136,7 +136,7 @@ pub(super) async fn create(
     })
 }
 
-/// Refuses scopes that `owner` does not have.
+/// Refuses scopes that `owner` lacks.
 pub(super) fn require_within(
     owner: &StoredConsumer,
     scopes: Option<&Scopes>,
@@ -159,7 +159,7 @@ async fn find_owner(
         Owner::Id(id) => Ok((consumers::guarded(transaction, id, stamp).await?, false)),
         Owner::Named(bucket, name) => match consumers::by_name(transaction, bucket, name).await? {
             Some(owner) if owner.attributes.tags.include(&stamp.guard) => Ok((owner, false)),
-            // One that is made has no tags.
+            // A new consumer has no tags.
             None if Tags::default().include(&stamp.guard) => {
                 let attributes = ConsumerAttributes {
                     scopes: new.attributes.scopes.clone().unwrap_or_default(),
@@ -217,7 +217,7 @@ pub(super) async fn insert(
     Ok(key)
 }
 
-/// The key that a change is about, if its consumer has the tags that the caller asks for.
+/// Loads the key of a change and verifies the tag precondition of its consumer.
 pub(super) async fn guarded(
     connection: &mut AnyConnection,
     id: &KeyId,

@@ -1,4 +1,4 @@
-//! Keys that were found where they do not belong.
+//! Reports of leaked keys.
 
 use std::str::FromStr;
 
@@ -12,62 +12,62 @@ use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::{LeakRule, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, buckets, keys};
 
-/// What becomes of a key of a bucket that is reported as leaked.
+/// Policy of a bucket for a leaked key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeakPolicy {
-    /// It is noted and logged; people decide.
+    /// Record and log the leak; people decide.
     Notify,
-    /// It ends after a grace period, in which its owner has to put another in its place.
+    /// Expire the key after a grace period, in which its owner must replace it.
     Roll,
-    /// It is refused from its next request on.
+    /// Revoke the key.
     Revoke,
 }
 
-/// Why a text is no [`LeakPolicy`].
+/// The text is not a [`LeakPolicy`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a leak policy is `notify`, `roll` or `revoke`")]
 pub struct InvalidLeakPolicy;
 
-/// What was found.
+/// A reported leak.
 #[derive(Clone, Debug)]
 pub struct Leak {
     /// SHA-256 of the key.
     pub digest: KeyDigest,
-    /// Where it was found, if the reporter says; never with the key in it.
+    /// URL of the leak, if reported; never contains the key.
     pub url: Option<String>,
-    /// What it was found in, for example `commit`.
+    /// Kind of the source, for example `commit`.
     pub source: Option<String>,
 }
 
-/// What was done about a leak.
+/// Result of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakOutcome {
-    /// What was done.
+    /// Action taken.
     pub action: LeakAction,
-    /// The key as it is now.
+    /// The key in its new state.
     pub key: StoredKey,
-    /// Whether the audit did not have it before: the key at this place, with nothing left to do about it.
+    /// Whether the report is new: an unchanged key with an audit row for the same location is not.
     pub is_news: bool,
 }
 
-/// What was done about a leaked key.
+/// Action taken on a leaked key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeakAction {
-    /// Noted and logged.
+    /// Recorded and logged.
     Notified,
-    /// It ends soon.
+    /// Expires after the grace period.
     Ending,
-    /// It is refused from now on.
+    /// Revoked.
     Revoked,
-    /// It was refused already.
+    /// The key was refused already.
     AlreadyRefused,
 }
 
 impl LeakPolicy {
-    /// Each of them, by its word.
+    /// Stored words, one for each policy.
     pub const WORDS: [&str; 3] = ["notify", "roll", "revoke"];
 
-    /// The word that is stored and shown.
+    /// Returns the word that is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,10 +92,10 @@ impl FromStr for LeakPolicy {
 }
 
 impl LeakAction {
-    /// Each of them, by its word.
+    /// Words, one for each action.
     pub const WORDS: [&str; 4] = ["notified", "ending", "revoked", "already_refused"];
 
-    /// The word that is told.
+    /// Returns the word for the answer and the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -108,7 +108,7 @@ impl LeakAction {
 }
 
 impl Store {
-    /// Does what the key's bucket says about leaked keys. `None` when no key has this digest.
+    /// Applies the bucket's leak policy to a key. `None` if no key has this digest.
     pub async fn report_leak(
         &self,
         leak: &Leak,
@@ -145,13 +145,13 @@ impl Store {
             }));
         }
         sqlx::query(
-            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, own_expires_at = $5, updated_at = $6 WHERE id = $1",
+            "UPDATE keys SET state = $2, expires_at = $3, deprecated_at = $4, original_expires_at = $5, updated_at = $6 WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(key.state.as_str())
         .bind(key.attributes.expires_at.map(|at| at.0))
         .bind(key.rolled.map(|rolled| rolled.at.0))
-        .bind(key.rolled.and_then(|rolled| rolled.own_end).map(|end| end.0))
+        .bind(key.rolled.and_then(|rolled| rolled.original_expiry).map(|end| end.0))
         .bind(key.updated_at.0)
         .execute(&mut *transaction)
         .await?;
@@ -176,10 +176,10 @@ impl Store {
     }
 }
 
-/// How many of the latest reports of a key are looked through for its place.
+/// Number of recent reports of a key that are searched for the location.
 const LOOKED_THROUGH: i64 = 100;
 
-/// Whether the audit has the key with this place already. Whoever reports the same thing again and again fills no table.
+/// Returns whether the audit already has the key with this location. Repeated reports add no rows.
 async fn is_noted(
     connection: &mut AnyConnection,
     key: &KeyId,
@@ -204,11 +204,11 @@ async fn is_noted(
 }
 
 impl LeakRule {
-    /// Does to a key what the policy says.
+    /// Applies the policy to a key.
     fn apply(self, key: &mut StoredKey, stamp: &Stamp) -> LeakAction {
         match (key.status(stamp.at), self.policy) {
             (KeyStatus::Revoked, _) => LeakAction::AlreadyRefused,
-            // One that has expired too: an end can be put off again.
+            // Expired keys too: an expiry can be extended.
             (_, LeakPolicy::Revoke) => {
                 (key.state, key.updated_at) = (KeyState::Revoked, stamp.at);
                 key.revoked = Some(stamp.revocation());

@@ -1,4 +1,4 @@
-//! Lists of consumers and keys with filters, oldest first, page by page.
+//! Paginated, filtered lists of consumers and keys, oldest first.
 
 use std::ops::RangeInclusive;
 
@@ -10,55 +10,56 @@ use crate::store::connections::Connections;
 use crate::store::rows::{select_consumer, select_key, stored_key};
 use crate::store::{Store, StoreError, StoredConsumer, StoredKey};
 
-/// Which consumers; what is empty asks for nothing.
+/// Filter for consumers; empty fields match everything.
 #[derive(Clone, Debug, Default)]
 pub struct ConsumerFilter {
-    /// Of this bucket.
+    /// Bucket.
     pub bucket: Option<BucketName>,
-    /// Of this name.
+    /// Name.
     pub name: Option<ConsumerName>,
-    /// Of this custom id.
+    /// Custom id.
     pub custom_id: Option<CustomId>,
-    /// With all of these tags.
+    /// Required tags.
     pub tags: Tags,
 }
 
-/// Which keys; what is empty asks for nothing.
+/// Filter for keys; empty fields match everything.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
-    /// Of this consumer.
+    /// Consumer.
     pub consumer: Option<ConsumerId>,
-    /// Of consumers of this bucket.
+    /// Bucket of the consumer.
     pub bucket: Option<BucketName>,
-    /// Of consumers with all of these tags.
+    /// Required tags of the consumer.
     pub tags: Tags,
-    /// Whose hint begins with this.
+    /// Prefix of the hint.
     pub hint: Option<String>,
-    /// Of this status at this moment.
+    /// Status at a moment.
     pub status: Option<(KeyStatus, UnixMillis)>,
-    /// Not revoked, and ending after the first of these moments and at the second at the latest.
+    /// Not revoked, with an expiry after the start and not after the end of the range.
     pub ending: Option<RangeInclusive<UnixMillis>>,
-    /// Made and last used before this moment, or never used.
+    /// Created before this moment and not used since.
     pub unused_since: Option<UnixMillis>,
-    /// Made at this moment or later.
+    /// Earliest time of creation.
     pub created_since: Option<UnixMillis>,
-    /// Made before this moment.
+    /// Latest time of creation, exclusive.
     pub created_until: Option<UnixMillis>,
 }
 
-/// Where a list goes on: after what was made at this moment and has this id, or, of several made then, a smaller one.
+/// Cursor of a list: time of creation and id of the last item. The list goes on with older ids of
+/// the same moment, then with later moments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
-    /// The moment.
+    /// Time of creation.
     pub created_at: UnixMillis,
-    /// The id.
+    /// Id.
     pub id: String,
 }
 
 impl StoredKey {
-    /// Where a list that ended with this key goes on.
+    /// Returns the cursor after this key.
     #[must_use]
-    pub fn place(&self) -> After {
+    pub fn cursor(&self) -> After {
         After {
             created_at: self.created_at,
             id: self.id.to_string(),
@@ -67,10 +68,10 @@ impl StoredKey {
 }
 
 impl Store {
-    /// At most `limit` consumers, oldest first.
+    /// Returns at most `limit` consumers, oldest first.
     ///
     /// # Errors
-    /// There is no such bucket, or the store failed.
+    /// Unknown bucket, or a failure of the store.
     pub async fn list_consumers(
         &self,
         filter: &ConsumerFilter,
@@ -85,7 +86,8 @@ impl Store {
             "c.bucket = ?",
             filter.bucket.as_ref().map(BucketName::as_str),
         );
-        // Names and custom ids are found by bucket: where none is given, in each.
+        // The index of names and custom ids begins with the bucket: without a bucket, the search
+        // covers each.
         let each = "c.bucket IN (SELECT b.name FROM buckets b) AND ";
         list.only(
             &format!("{each}c.name = ?"),
@@ -108,10 +110,10 @@ impl Store {
             .collect()
     }
 
-    /// At most `limit` keys, oldest first.
+    /// Returns at most `limit` keys, oldest first.
     ///
     /// # Errors
-    /// There is no such bucket, or the store failed.
+    /// Unknown bucket, or a failure of the store.
     pub async fn list_keys(
         &self,
         filter: &KeyFilter,
@@ -134,8 +136,8 @@ impl Store {
             Few::These(ids) if ids.is_empty() => return Ok(Vec::new()),
             Few::These(ids) => list.among("k.consumer_id", ids),
             Few::Many => {
-                // Written so that no index is used for it: keys are read by age, where the list goes on, and not by bucket,
-                // all of whose keys would have to be sorted for each page.
+                // Defeats the index on purpose: keys are read by age from the cursor on. By bucket,
+                // all of its keys would have to be sorted for each page.
                 list.only("c.bucket || '' = ?", bucket.map(BucketName::as_str));
                 list.tagged(&filter.tags);
             }
@@ -147,8 +149,8 @@ impl Store {
             .collect()
     }
 
-    /// The consumers of a bucket with all of these tags, where they are few: then lists begin with them. Where they are
-    /// many, lists go by age and pass over the others, which are not many for each that is found.
+    /// Returns the consumers of a bucket with all of these tags if they are few; a list then starts
+    /// from them. If they are many, the list reads keys by age and skips the others.
     async fn consumers_with(
         &self,
         bucket: Option<&BucketName>,
@@ -202,19 +204,19 @@ impl Store {
     }
 }
 
-/// Up to so many consumers, a list begins with them.
+/// Maximum number of consumers that a list starts from.
 const FEW: usize = 500;
 
-/// Which consumers a list is about.
+/// Consumers that a list starts from.
 enum Few {
-    /// These, by their ids.
+    /// These ids.
     These(Vec<String>),
-    /// More than would be listed one by one, or all.
+    /// Too many to start from, or all.
     Many,
 }
 
-/// A query that grows by the filters that are asked for, so that each combination finds its index. Its text is made of
-/// literals of this file only; what callers gave is bound.
+/// A query built from the requested filters, so that each combination uses its index. The text
+/// consists of literals of this file; values are bound.
 struct List {
     sql: String,
     table: char,
@@ -246,7 +248,7 @@ impl List {
         }
     }
 
-    /// Adds what a filter says of times. They are numbers, and written as such.
+    /// Adds the conditions on times, as numeric literals.
     fn of_times(&mut self, filter: &KeyFilter) {
         let mut conditions = Vec::new();
         if let Some((status, UnixMillis(now))) = &filter.status {
@@ -281,7 +283,7 @@ impl List {
         }
     }
 
-    /// Adds that `column` is one of `ids`.
+    /// Restricts `column` to `ids`.
     fn among(&mut self, column: &str, ids: Vec<String>) {
         let first = self.texts.len() + 3;
         let numbers: Vec<String> = (first..first + ids.len())
@@ -292,8 +294,9 @@ impl List {
         self.texts.extend(ids);
     }
 
-    /// Tags are stored as an object that serde_json writes, so a tag is there exactly when its text is: a name has no
-    /// quotes, and those of a value are escaped. `replace` minds letters' case on every database, unlike `LIKE`.
+    /// Adds the condition on tags. Tags are stored as serde_json's object, so a tag is present
+    /// exactly if its text is: a name has no quotes, and those of a value are escaped. `replace` is
+    /// case-sensitive on every database, unlike `LIKE`.
     fn tagged(&mut self, tags: &Tags) {
         for (name, value) in tags.iter() {
             let member = format!(

@@ -1,4 +1,4 @@
-//! The PostgreSQL server: how it is reached, and how each connection to it is set.
+//! The PostgreSQL server: connecting to it, and the settings of each connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,63 +14,65 @@ use crate::store::database_url::PostgresUrl;
 use crate::store::fault::Fault;
 use crate::store::{StoreError, within};
 
-/// How long a server may take to answer before it counts as away.
+/// Timeout before a silent server counts as unreachable.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The channel that the schema's trigger tells changes on.
+/// Notification channel of the schema's trigger.
 const CHANNEL: &str = "postern_changes";
 
-/// The first statement of a transaction that may write; says whether the server takes no writes. Its lock is held to the
-/// end: writers take turns, so that revisions of the feed appear in the order of their numbers, and what a writer read is
-/// still so when it writes. The number spells `postern`. Not part of `BEGIN`: the driver rolls back only what it knows to
-/// have begun.
+/// First statement of a write transaction; returns whether the server is read-only. Holds an
+/// advisory lock until the end, which serializes writers: feed revisions appear in order, and data
+/// that a writer read is still current when it writes. The number spells `postern`. Not part of
+/// `BEGIN`: the driver rolls back only transactions that it began.
 pub(super) const TAKE_TURN: &str = "SELECT CAST(current_setting('transaction_read_only') AS TEXT) AS read_only \
     FROM pg_advisory_xact_lock(8101818091236519425)";
-/// Who has the turn, for a message.
+/// Describes the holder of the write lock, for a message.
 const HOLDER: &str = "SELECT CAST('; session ' || a.pid || ' (' || a.application_name || ' of ' || a.usename \
     || COALESCE(' from ' || host(a.client_addr), '') || ', ' || COALESCE(a.state, 'state not shown') || ' for ' \
     || COALESCE(CAST(round(extract(epoch FROM clock_timestamp() - a.state_change)) AS TEXT), '?') || ' s) holds it' AS TEXT) \
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
     WHERE l.locktype = 'advisory' AND l.granted AND a.pid <> pg_backend_pid() AND l.database = a.datid \
     AND ((CAST(l.classid AS BIGINT) << 32) | CAST(l.objid AS BIGINT)) = 8101818091236519425 LIMIT 1";
-/// Begins a transaction that sees one moment of the database. It may last: loads and exports read everything, and whoever
-/// reads an export may pause.
+/// Begins a read-only transaction with one snapshot. It may be long: loads and exports read
+/// everything, and an export's reader may pause.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
-/// Set for the steps of the schema, which may take long on a large table, and wait for another gateway that applies them.
+/// Timeouts for migrations, which may be slow on a large table and wait for another gateway that
+/// applies them.
 pub(super) const PATIENT: &str = "SET statement_timeout = '30min'; SET lock_timeout = '30min'; \
     SET idle_in_transaction_session_timeout = '60s'";
-/// Set within the transaction of a batch of an import, whose statements are long.
+/// Timeout for the long statements of an import's batch, within its transaction.
 pub(super) const LONG_STATEMENTS: &str = "SET LOCAL statement_timeout = '60s'";
-/// Whether a connection is out of all transactions: within one, time stands still. And whether its server takes writes: a
-/// primary that became a standby keeps its sessions. Only as a simple query: a prepared one begins before its statement does.
+/// Returns whether the connection is outside any transaction (inside one, time stands still) and
+/// its server writable (a demoted primary keeps its sessions). Simple query only: a prepared one
+/// begins a transaction before its statement.
 const IS_GOOD: &str =
     "SELECT now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off'";
-/// Whether the server takes no writes.
+/// Returns whether the server is read-only.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
 
-/// Set on every connection. A commit waits for the disk even where the server's default is not to: a key that was
-/// acknowledged is there after a crash. What the server has set beyond `on` (for its standbys) stays.
+/// Settings of every connection. A commit waits for the disk even if the server's default does not:
+/// an acknowledged key survives a crash. A server setting beyond `on` (for its standbys) stays.
 ///
-/// A writer that vanishes, be it stopped or cut off, keeps the others waiting for less than they wait for their turn.
+/// A stopped or disconnected writer blocks the others for less than their lock timeout.
 const SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '6s'; \
     SET idle_in_transaction_session_timeout = '3s'; SET client_min_messages = 'warning'; \
     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
     SELECT set_config('tcp_user_timeout', '10000', false); \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// A server and a database on it, or several servers of which one takes writes.
+/// A database on one server, or on several of which one is writable.
 #[derive(Clone)]
 pub(super) struct PostgresServer {
     location: Arc<str>,
     hosts: Arc<[AnyConnectOptions]>,
-    /// Which of the hosts is used.
+    /// Index of the host in use.
     host: Arc<AtomicUsize>,
     connect_timeout: Duration,
     wants_writes: bool,
 }
 
 impl PostgresServer {
-    /// The database that `url` names.
+    /// Parses the driver options of `url`.
     pub(super) fn new(url: &PostgresUrl) -> Result<Self, StoreError> {
         let unusable = |error: sqlx::Error| StoreError::from(error).while_opening(&url.shown);
         let hosts = url.hosts.iter().map(|host| {
@@ -86,22 +88,22 @@ impl PostgresServer {
         })
     }
 
-    /// The server and the database, without credentials.
+    /// Returns server and database, without credentials.
     pub(super) fn location(&self) -> &str {
         &self.location
     }
 
-    /// Which of several servers is used.
+    /// Returns the index of the host in use.
     pub(super) fn host(&self) -> usize {
         self.host.load(Ordering::Acquire)
     }
 
-    /// Whether there is more than one.
+    /// Returns whether there is more than one host.
     pub(super) fn has_several_hosts(&self) -> bool {
         self.hosts.len() > 1
     }
 
-    /// The connections for one purpose, at most `most`. None is made yet.
+    /// Builds a pool of at most `most` connections; connects lazily.
     pub(super) fn pool(&self, most: u32) -> AnyPool {
         let wants_writes = self.wants_writes;
         let options = AnyPoolOptions::new()
@@ -116,8 +118,9 @@ impl PostgresServer {
                     Ok(())
                 })
             })
-            // What was dropped half-way may still be in a transaction, with locks that others wait for, or on a server that
-            // fell silent or became a standby: such a connection is closed, and not used again.
+            // A cancelled operation may leave its transaction open, with locks that block others,
+            // or its server may be unresponsive or demoted: such a connection is closed instead of
+            // reused.
             .after_release(|connection, _| {
                 Box::pin(async move {
                     match timeout(ANSWER_TIMEOUT, sqlx::raw_sql(IS_GOOD).fetch_one(connection))
@@ -131,11 +134,11 @@ impl PostgresServer {
         options.connect_lazy_with(self.options().clone())
     }
 
-    /// Whether the database holds a store.
+    /// Returns whether the database holds a store.
     pub(super) async fn holds_store(&self) -> Result<bool, StoreError> {
         let failed = |error: StoreError| error.while_opening(&self.location);
         let mut connection = self.connect().await.map_err(failed)?;
-        // As a simple query: a pooler that cannot keep a prepared one is told of later, by its name.
+        // Simple query: a pooler that breaks prepared statements is detected later and named.
         let found = sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
             .fetch_one(&mut connection)
             .await;
@@ -144,11 +147,12 @@ impl PostgresServer {
     }
 
     fn options(&self) -> &AnyConnectOptions {
-        // The number is that of a host.
+        // Always within bounds.
         &self.hosts[self.host() % self.hosts.len()]
     }
 
-    /// Opens a connection of its own, to the first of the hosts that fits; the one that was used last is asked first.
+    /// Opens a connection outside the pools, to the first suitable host; the last used host comes
+    /// first.
     pub(super) async fn connect(&self) -> Result<AnyConnection, StoreError> {
         let (first, count) = (self.host(), self.hosts.len());
         let mut failure = None::<StoreError>;
@@ -158,7 +162,7 @@ impl PostgresServer {
                     self.host.store(host, Ordering::Release);
                     return Ok(connection);
                 }
-                // A password that is wrong at one says more than another one's being away.
+                // A wrong password on one host says more than the absence of another.
                 Err(error) if failure.as_ref().is_none_or(StoreError::may_pass) => {
                     failure = Some(error);
                 }
@@ -174,7 +178,7 @@ impl PostgresServer {
             connection.execute(SETTINGS).await?;
             if self.wants_writes && is_read_only(&mut connection).await? {
                 let _ = connection.close().await;
-                return Err(read_only("no host of several takes writes".to_owned()));
+                return Err(read_only("no host accepts writes".to_owned()));
             }
             Ok(connection)
         })
@@ -182,8 +186,8 @@ impl PostgresServer {
         .map_err(|error| error.while_connecting())
     }
 
-    /// Refuses a pooler that gives each transaction another session: statements that were prepared, settings and what is
-    /// listened for would be somebody else's. Two connections that are open at once and have the same session prove it.
+    /// Refuses a pooler in transaction mode, which mixes up prepared statements, settings and
+    /// notifications. Proof: two open connections share one session.
     pub(super) async fn refuse_transaction_pooler(
         first: &mut AnyConnection,
         second: &mut AnyConnection,
@@ -204,7 +208,7 @@ impl PostgresServer {
         Ok(())
     }
 
-    /// Who has the writers' turn, for a message.
+    /// Describes the holder of the write lock, for a message.
     pub(super) async fn holder(&self) -> Option<String> {
         let asked = async {
             let mut connection = self.connect().await?;
@@ -229,7 +233,8 @@ impl PostgresServer {
                 .await?;
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.ignore_pool_close_event(true);
-            // A connection that was lost may have lost notifications: the feed opens another and looks for itself.
+            // A lost connection may have lost notifications: the feed reconnects and checks for
+            // itself.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok(listener)
@@ -240,14 +245,14 @@ impl PostgresServer {
 
 impl fmt::Debug for PostgresServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options hold the password.
+        // The options contain the password.
         f.debug_tuple("PostgresServer")
             .field(&self.location)
             .finish()
     }
 }
 
-/// The error of a server that takes no writes.
+/// Error for a read-only server.
 pub(super) fn read_only(reason: String) -> StoreError {
     StoreError::Failed {
         fault: Fault::ReadOnlyServer,

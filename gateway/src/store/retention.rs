@@ -1,4 +1,4 @@
-//! How long audit and usage are kept, and how much there is of everything.
+//! Retention of audit and usage, and sizes of all tables.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,24 +11,25 @@ use crate::store::connections::limited;
 use crate::store::journal::Actor;
 use crate::store::{Database, Stamp, Store, StoreError, WRITE_LIMIT, journal};
 
-/// Rows that one transaction deletes: other writers wait for no more than these.
+/// Number of rows deleted in one transaction, to limit the wait of other writers.
 const ROWS_AT_ONCE: i64 = 500;
-/// How long the number of the last batch of a gateway that stopped is kept.
+/// Retention of the last batch number of a stopped gateway.
 const WRITERS_KEPT: Duration = Duration::from_hours(24 * 30);
 
-/// How long what was done is remembered; `None` is for ever.
+/// Retention of records; `None` keeps them forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// Rows of the audit.
+    /// Retention of audit rows.
     pub audit: Option<Duration>,
-    /// Usage by key and hour.
+    /// Retention of usage by key and hour.
     pub usage: Option<Duration>,
 }
 
-/// The tables that are counted.
+/// Tables to count.
 pub const TABLES: [&str; 6] = ["buckets", "consumers", "keys", "audit", "usage", "changes"];
 
-/// How much there is in the store, as it was last counted. Written by the control plane, read from anywhere without a lock.
+/// Sizes of the store as of the last count. Written by the control plane, read from anywhere
+/// without a lock.
 #[derive(Debug)]
 pub struct StoreSizes {
     rows: [AtomicI64; TABLES.len()],
@@ -36,7 +37,7 @@ pub struct StoreSizes {
     log_bytes: AtomicI64,
 }
 
-/// In place of a number that was never counted.
+/// Placeholder for a number not counted yet.
 const UNKNOWN: i64 = -1;
 
 impl Default for StoreSizes {
@@ -50,13 +51,13 @@ impl Default for StoreSizes {
 }
 
 impl StoreSizes {
-    /// Each table with its rows, once it was counted.
+    /// Returns the tables with their row counts, once counted.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let counted = TABLES.into_iter().zip(&self.rows);
         counted.filter_map(|(table, rows)| Some((table, known(rows)?)))
     }
 
-    /// Bytes of the database and, of SQLite, of the log beside it.
+    /// Returns the size of the database in bytes and, for SQLite, of its log.
     pub fn bytes(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let parts = [("database", &self.database_bytes), ("log", &self.log_bytes)];
         parts
@@ -70,8 +71,8 @@ fn known(number: &AtomicI64) -> Option<i64> {
 }
 
 impl Store {
-    /// Deletes what is older than it is kept, in small transactions; returns how many rows of the audit and of usage. The
-    /// audit gets a row that says so before any of it goes.
+    /// Deletes expired records in small transactions; returns the number of audit rows and of usage
+    /// rows. An audit row announces the pruning before the first deletion.
     pub async fn prune(&self, keep: Keep) -> Result<(u64, u64), StoreError> {
         let now = self.now().await?;
         let before = |kept: Duration| now.saturating_sub(millis(kept));
@@ -109,7 +110,7 @@ impl Store {
             at: UnixMillis(now),
             ..Stamp::now(Actor::retention())
         };
-        // Once for all transactions of a run.
+        // Once per run, whatever the number of transactions.
         let said: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM audit WHERE action = 'audit.prune' AND subject_id = $1",
         )
@@ -160,11 +161,11 @@ impl Store {
         Ok(())
     }
 
-    /// Counts what there is.
+    /// Counts rows and bytes.
     pub async fn measure(&self, sizes: &StoreSizes) -> Result<(), StoreError> {
         let _turn = self.scan().await?;
         for (table, rows) in TABLES.into_iter().zip(&sizes.rows) {
-            // The names are those of the list above.
+            // The names come from the constant list.
             let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
             let counted: i64 = sqlx::query_scalar(count).fetch_one(&self.scans).await?;
             rows.store(counted, Ordering::Relaxed);
@@ -189,7 +190,7 @@ impl Store {
         Ok(())
     }
 
-    /// The database's own clock in milliseconds: those of gateways may differ.
+    /// Returns the database's clock in milliseconds: those of gateways may differ.
     pub(super) async fn now(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(self.database.clock())
             .fetch_one(&self.pool)

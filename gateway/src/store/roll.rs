@@ -1,4 +1,4 @@
-//! Rolling: a new key takes the place of others, which go on for a while.
+//! Rolling: a new key replaces others, which stay valid for a grace period.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::store::{
     consumers, keys,
 };
 
-/// What [`StoredKey::bring_end_forward`] does, for many.
+/// Bulk form of [`StoredKey::bring_end_forward`].
 const BRING_END_FORWARD: In = In {
     before: Cow::Borrowed(
-        "UPDATE keys SET own_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE own_expires_at END, \
+        "UPDATE keys SET original_expires_at = CASE WHEN deprecated_at IS NULL THEN expires_at ELSE original_expires_at END, \
          expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $2 END, deprecated_at = COALESCE(deprecated_at, $3), \
          successor = $4, updated_at = $5 WHERE id",
     ),
@@ -28,58 +28,57 @@ const BRING_END_FORWARD: In = In {
     after: "",
 };
 
-/// Which keys are to be replaced.
+/// Keys to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// This one.
+pub enum RollTarget {
+    /// A single key.
     Key(KeyId),
-    /// All of this consumer. The new key inherits from the newest that is good.
-    AllOf(ConsumerId),
+    /// All active keys of a consumer. The new key inherits from the newest of them.
+    Consumer(ConsumerId),
 }
 
-/// A new key in the place of others.
+/// A roll: one new key in place of others.
 #[derive(Clone, Debug)]
 pub struct Roll {
-    /// What it replaces.
-    pub which: Which,
+    /// Keys to replace.
+    pub target: RollTarget,
     /// SHA-256 of the new key.
     pub digest: KeyDigest,
-    /// The beginning of the new key.
+    /// First characters of the new key, shown to people.
     pub hint: String,
-    /// How long the others go on at most; zero ends them at once. It never lets a key live longer than before.
+    /// Maximum remaining life of the replaced keys; zero expires them at once. Never extends the
+    /// life of a key.
     pub grace: Duration,
 }
 
-/// What rolling did.
+/// Result of a roll.
 #[derive(Clone, Debug)]
 pub struct RolledKeys {
     /// The new key.
     pub key: StoredKey,
-    /// Those that it replaces, as they are now.
+    /// The replaced keys in their new state.
     pub ending: Vec<StoredKey>,
 }
 
-/// Why keys cannot be rolled.
+/// Reason why keys cannot be rolled.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidRoll {
-    /// Its holder was let in no more: giving out a new key would let them in again.
-    #[error("key {id} is {}, and only a key that is good can be rolled; create a new key instead", status.as_str())]
+    /// The key is not active: a new one would restore access.
+    #[error("key {id} is {}, and only an active key can be rolled; create a new key instead", status.as_str())]
     NotGood {
-        /// Which key.
+        /// The key.
         id: KeyId,
-        /// What it is.
+        /// Its status.
         status: KeyStatus,
     },
-    /// There is nothing to inherit from.
-    #[error(
-        "consumer {0} has no key that is good, so there is none to roll; create a new key instead"
-    )]
+    /// No active key to inherit from.
+    #[error("consumer {0} has no active key to roll; create a new key instead")]
     NoneGood(ConsumerId),
 }
 
 impl Store {
-    /// Makes a key that may do what the replaced one may and ends when that would have, and has the replaced ones end
-    /// after the grace period, all in one transaction.
+    /// Creates a key with the attributes and the original expiry of the replaced one, and expires
+    /// the replaced keys after the grace period, all in one transaction.
     pub async fn roll(&self, roll: Roll, stamp: &Stamp) -> Result<RolledKeys, StoreError> {
         limited(WRITE_LIMIT, self.roll_in_turn(roll, stamp)).await
     }
@@ -92,21 +91,21 @@ impl Store {
     }
 }
 
-/// Does what [`Store::roll`] does, inside a transaction.
+/// Like [`Store::roll`], inside a transaction.
 pub(super) async fn replace(
     transaction: &mut AnyConnection,
     roll: Roll,
     stamp: &Stamp,
 ) -> Result<RolledKeys, StoreError> {
-    let replaced = match roll.which {
-        Which::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
-        Which::AllOf(id) => all_good_ones(transaction, &id, stamp.at).await?,
+    let replaced = match roll.target {
+        RollTarget::Key(id) => vec![the_good_one(transaction, id, stamp.at).await?],
+        RollTarget::Consumer(id) => all_good_ones(transaction, &id, stamp.at).await?,
     };
-    // The newest stands last.
+    // The newest is the last.
     let Some(model) = replaced.last().cloned() else {
-        return Err(match roll.which {
-            Which::Key(id) => StoreError::UnknownKey(id),
-            Which::AllOf(id) => InvalidRoll::NoneGood(id).into(),
+        return Err(match roll.target {
+            RollTarget::Key(id) => StoreError::UnknownKey(id),
+            RollTarget::Consumer(id) => InvalidRoll::NoneGood(id).into(),
         });
     };
     let new = NewKey {
@@ -114,10 +113,10 @@ pub(super) async fn replace(
         digest: roll.digest,
         hint: roll.hint,
         attributes: KeyAttributes {
-            // As the replaced one would have ended, whether or not it was rolled or leaked before.
+            // Original expiry of the replaced key, whether or not it was rolled or leaked before.
             expires_at: model
                 .rolled
-                .map_or(model.attributes.expires_at, |rolled| rolled.own_end),
+                .map_or(model.attributes.expires_at, |rolled| rolled.original_expiry),
             ..model.attributes
         },
     };
@@ -141,13 +140,14 @@ async fn the_good_one(
     }
 }
 
-/// What a key is in this turn, of a call that began at `now`: whoever changed it last had a turn before, whatever its own
-/// clock and the order in which the calls began. Of two that roll it at once without a grace, the second finds it expired.
+/// Returns the status of a key under the write lock, for a call that began at `now`. An earlier
+/// holder of the lock may have used a faster clock or a later start: of two concurrent rolls
+/// without grace, the second finds the key expired.
 fn status_at_turn(key: &StoredKey, now: UnixMillis) -> KeyStatus {
     key.status(now.max(key.updated_at))
 }
 
-/// In the order in which they were made.
+/// Sorted by creation.
 async fn all_good_ones(
     connection: &mut AnyConnection,
     consumer: &ConsumerId,
@@ -172,8 +172,8 @@ async fn all_good_ones(
     Ok(good)
 }
 
-/// Ends `replaced`, all keys of one consumer, after the grace period. In a few statements, for there may be many, and all
-/// other writers wait.
+/// Expires `replaced`, all keys of one consumer, after the grace period. Uses few statements: there
+/// may be many keys, and all other writers wait.
 async fn end_all(
     transaction: &mut AnyConnection,
     mut replaced: Vec<StoredKey>,

@@ -1,4 +1,4 @@
-//! What rows are read into. What the database holds is checked again: another program may have written it.
+//! Types that rows are read into. Values are validated: another program may have written them.
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -10,20 +10,20 @@ use crate::keys::{
 use crate::store::columns::{Column, Source, Stored, Value, columns, in_row, names, of_row};
 use crate::store::{ConsumerAttributes, KeyAttributes, StoreError};
 
-/// A consumer with what only administrators see.
+/// A consumer with its administrative attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredConsumer {
-    /// Its id, which never changes.
+    /// Immutable id.
     pub id: ConsumerId,
-    /// The namespace that its name is unique in.
+    /// Namespace of the name.
     pub bucket: BucketName,
-    /// Its name; the origin sees it.
+    /// Name, unique in the bucket; sent to the origin.
     pub name: ConsumerName,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: ConsumerAttributes,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: UnixMillis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: UnixMillis,
 }
 
@@ -54,7 +54,7 @@ columns!(KeyRow {
     id, consumer as "consumer_id", digest, hint, state, rolled, attributes, created_at, updated_at, last_used_at
 });
 
-// What the tables of gateways hold.
+// Columns for the gateways' tables.
 columns!(Consumer {
     id,
     bucket,
@@ -68,57 +68,59 @@ columns!(KeyEntry {
     digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes
 });
 
-/// A key as administrators see it. The key itself is nowhere.
+/// A key with its administrative attributes. The plain key is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
-    /// Its public id.
+    /// Public id.
     pub id: KeyId,
-    /// Whose it is.
+    /// Owner of the key.
     pub consumer: ConsumerId,
-    /// The name of whose it is.
+    /// Name of the consumer.
     pub consumer_name: ConsumerName,
-    /// The bucket of whose it is.
+    /// Bucket of the consumer.
     pub bucket: BucketName,
-    /// The beginning of the key, to recognise it by.
+    /// First characters of the key, shown to people.
     pub hint: String,
-    /// What was done to it.
+    /// State set by an administrator.
     pub state: KeyState,
-    /// Since when it is to be replaced, and by which key; it goes on until it expires.
+    /// Deprecation by a roll; the key is valid until its expiry.
     pub rolled: Option<Rolled>,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: KeyAttributes,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: UnixMillis,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: UnixMillis,
-    /// When it was last used, as far as that is known.
+    /// Time of the last use, if known.
     pub last_used_at: Option<UnixMillis>,
-    /// That it was revoked, as far as the audit goes back.
+    /// Revocation, if the audit still has it.
     pub revoked: Option<Revocation>,
 }
 
-/// That a key was revoked.
+/// Revocation of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// When.
+    /// Time.
     pub at: UnixMillis,
-    /// By whom, as the audit has it.
+    /// Actor in the audit.
     pub by: String,
 }
 
-/// That a key is to be replaced before it ends.
+/// Deprecation of a key with a shortened expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rolled {
-    /// Since when.
+    /// Time of the roll.
     pub at: UnixMillis,
-    /// By which key; `None` when it leaked, and its owner has to make one.
+    /// Successor; `None` for a leaked key without one.
     pub successor: Option<KeyId>,
-    /// When it would end had that not been brought forward: its successor inherits it. `None` is never.
-    pub own_end: Option<UnixMillis>,
+    /// Expiry before the roll shortened it; the successor inherits it. `None` for a key that never
+    /// expires.
+    pub original_expiry: Option<UnixMillis>,
 }
 
 impl StoredKey {
-    /// Brings its end forward, never back, because another key is to take its place: `successor`, if there is one already.
+    /// Deprecates the key and shortens its expiry, never extends it. `successor` replaces the key,
+    /// if known already.
     pub(super) fn bring_end_forward(
         &mut self,
         end: UnixMillis,
@@ -128,7 +130,7 @@ impl StoredKey {
         let before = self.rolled.unwrap_or(Rolled {
             at: now,
             successor: None,
-            own_end: self.attributes.expires_at,
+            original_expiry: self.attributes.expires_at,
         });
         self.rolled = Some(Rolled {
             successor: successor.or(before.successor),
@@ -139,14 +141,14 @@ impl StoredKey {
         self.updated_at = now;
     }
 
-    /// Whether it is good at `now`, and if not, why.
+    /// Returns the status at `now`.
     #[must_use]
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
         KeyStatus::of(self.state, self.attributes.expires_at, now)
     }
 }
 
-/// `SELECT` of everything that [`of_row`] reads of a [`StoredConsumer`], with `c` for the table.
+/// `SELECT` of the columns that [`of_row`] reads into a [`StoredConsumer`], with `c` as the table.
 pub(super) fn select_consumer(rest: &str) -> String {
     format!(
         "SELECT {} FROM consumers c {rest}",
@@ -154,9 +156,9 @@ pub(super) fn select_consumer(rest: &str) -> String {
     )
 }
 
-/// `SELECT` of everything that [`stored_key`] reads, with `k` and `c` for the tables.
+/// `SELECT` of the columns that [`stored_key`] reads, with `k` and `c` as the tables.
 pub(super) fn select_key(rest: &str) -> String {
-    // Revoking is final, so there is one row that tells of it.
+    // At most one row: revoking is final.
     let revoked = |column| {
         format!(
             "CASE WHEN k.state = 'revoked' THEN (SELECT a.{column} FROM audit a WHERE a.subject_id = k.id AND \
@@ -179,7 +181,7 @@ pub(super) fn stored_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
 }
 
 impl KeyRow {
-    /// The key of the consumer with this name, in this bucket.
+    /// Adds the consumer's name and bucket.
     pub(super) fn stored(
         self,
         consumer_name: ConsumerName,
@@ -215,24 +217,24 @@ impl KeyRow {
     }
 }
 
-/// Reads `revoked_at` and `revoked_by`.
+/// Parses `revoked_at` and `revoked_by`.
 fn revocation(row: &AnyRow) -> Result<Option<Revocation>, StoreError> {
     let by: Option<String> = row.try_get("revoked_by")?;
     let at: Option<UnixMillis> = in_row(row, "revoked_at")?;
     Ok(at.zip(by).map(|(at, by)| Revocation { at, by }))
 }
 
-/// The columns of [`Rolled`]; since when a key is to be replaced tells whether it is.
+/// Columns of [`Rolled`]; `deprecated_at` is null for a key that was not rolled.
 struct RolledColumns {
     deprecated_at: Option<UnixMillis>,
     successor: Option<KeyId>,
-    own_expires_at: Option<UnixMillis>,
+    original_expires_at: Option<UnixMillis>,
 }
 
 columns!(RolledColumns {
     deprecated_at,
     successor,
-    own_expires_at
+    original_expires_at
 });
 
 impl Stored for Option<Rolled> {
@@ -244,7 +246,7 @@ impl Stored for Option<Rolled> {
         let columns = RolledColumns {
             deprecated_at: self.map(|rolled| rolled.at),
             successor: self.and_then(|rolled| rolled.successor),
-            own_expires_at: self.and_then(|rolled| rolled.own_end),
+            original_expires_at: self.and_then(|rolled| rolled.original_expiry),
         };
         columns.values(take);
     }
@@ -253,12 +255,12 @@ impl Stored for Option<Rolled> {
         let RolledColumns {
             deprecated_at,
             successor,
-            own_expires_at,
+            original_expires_at,
         } = Stored::read(source, field)?;
         Ok(deprecated_at.map(|at| Rolled {
             at,
             successor,
-            own_end: own_expires_at,
+            original_expiry: original_expires_at,
         }))
     }
 }

@@ -1,4 +1,4 @@
-//! The schema and its steps, one folder a database in `migrations/`.
+//! The schema and its migrations, one folder per database in `migrations/`.
 
 use std::sync::LazyLock;
 
@@ -7,8 +7,8 @@ use sqlx::{AnyConnection, Connection, Executor, SqlSafeStr};
 
 use crate::store::{Database, Store, StoreError, postgres};
 
-/// The steps of a database, by number and name. `sqlx::migrate!` would read the folder itself, and needs every driver compiled
-/// a second time, for the compiler to run.
+/// Migrations of a database by number and name. `sqlx::migrate!` would read the folder itself, but
+/// compiles every driver a second time, for the proc macro.
 macro_rules! steps {
     ($database:literal: $($number:literal $name:literal),+ $(,)?) => {
         LazyLock::new(|| {
@@ -39,7 +39,7 @@ fn migrator<const STEPS: usize>(steps: [(&'static str, &'static str); STEPS]) ->
 }
 
 impl Store {
-    /// Applies the steps that are missing. Other processes may be about to do the same.
+    /// Applies the missing migrations. Other processes may do the same at once.
     pub(super) async fn update_schema(&self) -> Result<(), StoreError> {
         let location = self.database.location();
         let failed = |error: sqlx::Error| StoreError::from(error).while_opening(location);
@@ -50,8 +50,8 @@ impl Store {
                     return Ok(());
                 }
                 refuse_other(&mut connection, &SQLITE, location).await?;
-                // All steps in one transaction that other processes wait for: each would otherwise find a step missing
-                // that another is just applying.
+                // All migrations in one transaction that locks out other processes; otherwise each
+                // would miss a migration that another is applying.
                 let mut transaction = connection
                     .begin_with("BEGIN IMMEDIATE")
                     .await
@@ -72,7 +72,8 @@ impl Store {
                     .execute(postgres::PATIENT)
                     .await
                     .map_err(failed)?;
-                // The migrator has a lock of its own on this database, and each step is one transaction.
+                // The migrator has its own lock on this database, and each migration is one
+                // transaction.
                 let applied = POSTGRES.run_direct(None, &mut connection, false).await;
                 applied.map_err(|error| schema_error(location, &POSTGRES, error))?;
                 connection.close().await.map_err(failed)
@@ -81,7 +82,7 @@ impl Store {
     }
 }
 
-/// Looks without a lock, so that a command that only reads does not wait for a writer.
+/// Reads without a lock, so that a read-only command does not wait for a writer.
 async fn is_up_to_date(connection: &mut AnyConnection, migrator: &Migrator) -> bool {
     let applied = applied(connection, migrator).await;
     applied.len() == migrator.iter().count()
@@ -90,8 +91,8 @@ async fn is_up_to_date(connection: &mut AnyConnection, migrator: &Migrator) -> b
         })
 }
 
-/// Refuses a database of which a step is not the one that this version has. The migrator would look for steps that are missing
-/// first, and take those of another make for newer ones.
+/// Refuses a database with a migration that differs from this version's. The migrator would first
+/// look for missing migrations, and mistake foreign ones for newer ones.
 async fn refuse_other(
     connection: &mut AnyConnection,
     migrator: &Migrator,
@@ -110,7 +111,7 @@ async fn refuse_other(
     })
 }
 
-/// The steps that were applied. Any failure here comes back, and is told, when the steps are applied.
+/// Applied migrations. A failure here recurs, and is reported, when the migrations are applied.
 async fn applied(connection: &mut AnyConnection, migrator: &Migrator) -> Vec<AppliedMigration> {
     let applied = connection.list_applied_migrations(&migrator.table_name);
     applied.await.unwrap_or_default()

@@ -1,8 +1,8 @@
-//! The snapshot: the table of keys in a file, so that a gateway can start while its database is away.
+//! The snapshot: the key table in a file, for a start while the database is away.
 //!
-//! It holds what the table holds: digests, ids, names, scopes; no key. It is written beside its place and then put there
-//! whole, readable for its owner only. It is believed only when its checksum is right, which nobody can make who does not
-//! know the shared secret, when it is of this very database, and when it is not from the future.
+//! Contains what the table contains (digests, ids, names, scopes) and no key. Written to a
+//! temporary file readable by its owner only, then renamed. Accepted only with a valid checksum
+//! (HMAC with the shared secret), from this very database, and not from the future.
 
 mod format;
 
@@ -25,18 +25,19 @@ use crate::store::snapshot::format::{
     Entry, Header, read_entry, read_header, write_entry, write_header,
 };
 
-/// Bytes of the checksum at the end.
+/// Size of the checksum at the end.
 const CHECKSUM_BYTES: usize = 32;
 
-/// What the checksum of a snapshot is made with (HMAC-SHA-256), so that who can only write to its directory cannot make one.
+/// HMAC-SHA-256 key of the checksum, so that write access to the directory is not enough to forge a
+/// snapshot.
 #[derive(Clone)]
 pub struct SnapshotKey(hmac::Key);
 
 impl SnapshotKey {
-    /// The key that belongs to a shared secret.
+    /// Derives the key from a shared secret.
     #[must_use]
     pub fn of(shared_secret: &[u8]) -> Self {
-        // A key of its own, so that no checksum says anything of the secret's other uses.
+        // A derived key, so that no checksum reveals anything about the secret's other uses.
         let secret = hmac::Key::new(hmac::HMAC_SHA256, shared_secret);
         let derived = hmac::sign(&secret, b"postern snapshot 2");
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
@@ -49,62 +50,63 @@ impl fmt::Debug for SnapshotKey {
     }
 }
 
-/// Which store a table is a copy of, and up to which change.
+/// Origin of a table: store and revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The database's own name, which no other has.
+    /// Unique identity of the database.
     pub store: String,
-    /// Where the database is, without credentials.
+    /// Location of the database, without credentials.
     pub location: String,
-    /// The newest change that is in the table.
+    /// Newest change in the table.
     pub revision: i64,
-    /// What the history of the store is known by at that change.
+    /// Fingerprint of the store's history at that change.
     pub mark: String,
 }
 
-/// A table that came from a file.
+/// A table restored from a file.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What it is a copy of.
+    /// Origin of the snapshot.
     pub origin: Origin,
-    /// How long ago it was last known to be as the store, by the machine's clock.
+    /// Time since the table was last known to be current, by the system clock.
     pub age: Duration,
-    /// How many keys it has.
+    /// Number of keys.
     pub keys: usize,
 }
 
-/// Why a snapshot is not used.
+/// Reason why a snapshot is not used.
 #[derive(Debug, Error)]
 pub enum UnusableSnapshot {
-    /// It cannot be read.
-    #[error("it cannot be read: {0}")]
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// It was cut off, changed, or is something else.
+    /// Truncated, modified, or not a snapshot.
     #[error(
-        "it is damaged, or was not written by a gateway of this version with this shared secret"
+        "the file is damaged, or was not written by a gateway of this version with this shared secret"
     )]
     Damaged,
-    /// Its moment is later than the machine's clock, so its age is not known.
-    #[error("it is dated {} in the future, so its age is not known", humantime::format_duration(Duration::from_millis(*millis)))]
+    /// Later than the system clock, so the age is unknown.
+    #[error("the file is dated {} in the future, so its age is unknown", humantime::format_duration(Duration::from_millis(*millis)))]
     FromTheFuture {
-        /// How far.
+        /// Difference.
         millis: u64,
     },
-    /// It is of another database.
-    #[error("it is of the database {found}, not of {wanted}")]
+    /// From another database.
+    #[error("the file belongs to the database {found}, not to {wanted}")]
     OtherDatabase {
-        /// Of which it is.
+        /// Location in the file.
         found: String,
-        /// Which is configured.
+        /// Configured location.
         wanted: String,
     },
 }
 
-/// Writes the table, which was last known to be as the store at `known_at`, to `path`. Requests and changes go on meanwhile: a change that comes in between may or may not be in
-/// the file, and comes again when the feed goes on from `origin.revision`.
+/// Writes the table, last known to be current at `known_at`, to `path`. Requests and changes
+/// continue meanwhile: a concurrent change may or may not be in the file, and is applied again when
+/// the feed resumes at `origin.revision`.
 ///
 /// # Errors
-/// What the system said. The file that was there before is still there.
+/// The message of the system. The previous file is kept.
 pub fn save(
     path: &Path,
     key: &SnapshotKey,
@@ -119,7 +121,7 @@ pub fn save(
         let _ = fs::remove_file(&beside);
     }
     written?;
-    // The new name is to last as long as what it names.
+    // Syncs the directory, so the rename is durable too.
     let directory = path
         .parent()
         .filter(|directory| !directory.as_os_str().is_empty())
@@ -127,10 +129,10 @@ pub fn save(
     File::open(directory)?.sync_all()
 }
 
-/// Fills an empty `table` from `path`; `None` when there is no such file.
+/// Fills an empty `table` from `path`; `None` if the file is missing.
 ///
 /// # Errors
-/// Why it is not used. Then the table is not loaded.
+/// The reason why the snapshot is not used; the table stays unloaded.
 pub fn restore(
     path: &Path,
     key: &SnapshotKey,
@@ -147,7 +149,7 @@ pub fn restore(
         .ok()
         .and_then(|bytes| bytes.checked_sub(CHECKSUM_BYTES));
     let length = length.ok_or(UnusableSnapshot::Damaged)?;
-    // All of it is proven before any of it is believed.
+    // Verifies the checksum before any content is used.
     if !checksum_is_right(&file, length, key)? {
         return Err(UnusableSnapshot::Damaged);
     }
@@ -170,7 +172,7 @@ pub fn restore(
     while let Some(entry) = read_entry(&mut content)? {
         match entry {
             Entry::Consumer(consumer) => reload.consumer(consumer),
-            // A key that came between its consumer's turn and its own: it is refused until the feed tells of it.
+            // Written between its consumer and itself: refused until the feed delivers it.
             Entry::Key(key) => keys += usize::from(reload.key(key).is_ok()),
         }
     }
@@ -189,7 +191,7 @@ fn write(
     origin: &Origin,
     known_at: UnixMillis,
 ) -> io::Result<()> {
-    // What a crash left behind is not written into: it may be open elsewhere, or readable for others.
+    // Never reuses a file left by a crash: another process may have it open, or others may read it.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new()
         .write(true)
@@ -235,7 +237,7 @@ fn checksum_is_right(mut file: &File, length: usize, key: &SnapshotKey) -> io::R
     Ok(sum.sign().as_ref().ct_eq(&written).into())
 }
 
-/// Sums what passes.
+/// Computes the checksum of everything written.
 struct Summed<W> {
     inner: W,
     sum: hmac::Context,
@@ -313,7 +315,7 @@ mod tests {
             read(&other, 1_000_000),
             Err(UnusableSnapshot::Damaged)
         ));
-        // Made younger, with a checksum without the key, by who can write to the directory.
+        // Altered to look newer by someone who can write to the directory but lacks the key.
         let mut bytes = fs::read(&path).unwrap();
         let length = bytes.len() - CHECKSUM_BYTES;
         bytes[length - 1] ^= 1;

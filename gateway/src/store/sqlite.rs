@@ -1,4 +1,4 @@
-//! The SQLite file: how it is made, and how each connection to it is set.
+//! The SQLite file: creating it, and the settings of each connection.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -17,21 +17,21 @@ use tokio::time::{Instant, sleep};
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// How long a statement waits for another process's lock.
+/// Lock timeout of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Set on every connection.
+/// Settings of every connection.
 ///
-/// `synchronous = FULL` makes a commit wait for the disk: a key that was acknowledged is there after a crash and after
-/// the power fails.
+/// `synchronous = FULL` makes a commit wait for the disk: an acknowledged key survives a crash and
+/// a power failure.
 const SETTINGS: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
 
-/// More than 0 where the file holds a store.
+/// Positive if the file holds a store.
 const TABLES_OF_A_STORE: &str =
     "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
 
-/// A database file that exists. Clones share which file that is.
+/// An existing database file. Clones share the identity of the open file.
 #[derive(Clone, Debug)]
 pub(super) struct SqliteFile {
     location: Arc<str>,
@@ -39,23 +39,24 @@ pub(super) struct SqliteFile {
     opened: Arc<ArcSwap<Opened>>,
 }
 
-/// The file that is open.
+/// Identity of the open file.
 #[derive(Debug)]
 struct Opened {
     options: AnyConnectOptions,
     id: FileId,
-    /// How many files were opened before it.
+    /// Number of files opened before.
     generation: u64,
-    /// Whether its connections were closed: then it counts as replaced until it was opened anew, though it be the same.
+    /// Whether its connections were closed. Then it counts as replaced until reopened, even if
+    /// unchanged.
     left: AtomicBool,
 }
 
-/// Which file, whatever its name: device and inode.
+/// Device and inode of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId(u64, u64);
 
 impl SqliteFile {
-    /// Makes the file, readable and writable for its owner only, and its directory, unless they exist.
+    /// Creates the file, with access for its owner only, and its directory, unless they exist.
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
         let location = path.display().to_string();
         let failed = |error: io::Error| StoreError::cannot_open(&location, &error);
@@ -74,7 +75,7 @@ impl SqliteFile {
         })
     }
 
-    /// Whether there is a file at `path` that holds a store, or that says itself why it cannot be opened.
+    /// Returns whether the file at `path` holds a store or fails to open with an error of its own.
     pub(super) async fn holds_store(path: &Path) -> bool {
         let found = async {
             let options = connect_options(&fs::canonicalize(path)?)?;
@@ -93,38 +94,39 @@ impl SqliteFile {
         }
     }
 
-    /// The file, as it was configured.
+    /// Returns the path as configured.
     pub(super) fn location(&self) -> &str {
         &self.location
     }
 
-    /// Asks whether the file at the path is still the one that is open. It costs one `stat`.
+    /// Verifies that the path still leads to the open file. Costs one `stat`.
     pub(super) fn in_place(&self) -> Result<(), StoreError> {
         let opened = self.opened.load();
         let said = match FileId::of(&self.path) {
             Ok(found) if found == opened.id && !opened.left.load(Ordering::Acquire) => {
                 return Ok(());
             }
-            Ok(found) if found == opened.id => "it was away, and is opened again".to_owned(),
-            Ok(_) => "another file was put in its place".to_owned(),
+            Ok(found) if found == opened.id => "it was missing, and is reopened".to_owned(),
+            Ok(_) => "another file replaced it".to_owned(),
             Err(error) => error.to_string(),
         };
         Err(self.replaced(&said))
     }
 
-    /// Has the file count as replaced: its connections are about to be closed. Whether it did not before.
+    /// Marks the file as replaced, before its connections are closed; returns whether it was
+    /// unmarked before.
     pub(super) fn leave(&self) -> bool {
         !self.opened.load().left.swap(true, Ordering::AcqRel)
     }
 
-    /// How many times another file was opened in the place of the first.
+    /// Returns how many times the file was replaced.
     pub(super) fn generation(&self) -> u64 {
         self.opened.load().generation
     }
 
-    /// Has connections be made to the file that is at the path now. Those to the one before must be closed.
+    /// Switches to the file now at the path. Connections to the previous one must be closed.
     pub(super) async fn turn_to_the_new_one(&self) -> Result<(), StoreError> {
-        // Never made here: an empty store in the place of one that is gone would take every key away.
+        // Never creates a file: an empty store in place of a missing one would drop every key.
         let gone = |error: io::Error| self.replaced(&error.to_string());
         let absolute = fs::canonicalize(&self.path).map_err(gone)?;
         let opened = Opened {
@@ -139,23 +141,22 @@ impl SqliteFile {
             .await;
         connection.close().await?;
         if found? == 0 {
-            return Err(self.replaced("the file that is there now holds no store"));
+            return Err(self.replaced("the file now at the path holds no store"));
         }
         self.opened.store(Arc::new(opened));
         Ok(())
     }
 
-    /// Copies what is in the log into the file, and empties the log. Readers and writers may keep it from being done.
+    /// Checkpoints and truncates the log. Readers and writers may prevent it.
     pub(super) async fn empty_the_log(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-        // The first column says whether somebody was in the way.
+        // The first column is set if the checkpoint was blocked.
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(connection)
             .await?;
         Ok(row.try_get::<i64, _>(0)? == 0)
     }
 
-    /// Moves the log of a file that is left out of the way of the one that takes its place, which SQLite would else read
-    /// it into.
+    /// Renames the log of an abandoned file, which SQLite would otherwise apply to its replacement.
     pub(super) fn set_the_log_aside(&self) -> io::Result<()> {
         let beside = |end: &str| {
             let mut name = self.path.as_os_str().to_owned();
@@ -171,7 +172,7 @@ impl SqliteFile {
         }
     }
 
-    /// Bytes of the log beside the file.
+    /// Returns the size of the log in bytes.
     pub(super) fn log_bytes(&self) -> u64 {
         let mut name = self.path.as_os_str().to_owned();
         name.push("-wal");
@@ -185,7 +186,7 @@ impl SqliteFile {
         }
     }
 
-    /// Opens the connections for one purpose, at most `most`.
+    /// Builds a pool of at most `most` connections.
     pub(super) async fn pool(&self, most: u32) -> Result<AnyPool, StoreError> {
         self.use_wal()
             .await
@@ -204,7 +205,7 @@ impl SqliteFile {
         Ok(pool)
     }
 
-    /// Opens a connection of its own.
+    /// Opens a connection outside the pools.
     pub(super) async fn connect(&self) -> Result<AnyConnection, StoreError> {
         let options = self.opened.load().options.clone();
         let mut connection = options.connect().await?;
@@ -212,11 +213,12 @@ impl SqliteFile {
         Ok(connection)
     }
 
-    /// Has readers and the writer not wait for each other. The file remembers it.
+    /// Enables WAL, so that readers and the writer do not block each other. The file stores the
+    /// setting.
     async fn use_wal(&self) -> Result<(), StoreError> {
         let mut connection = self.connect().await?;
         let deadline = Instant::now() + BUSY_TIMEOUT;
-        // SQLite does not wait by itself here when another process is about to do the same.
+        // SQLite does not wait here by itself while another process makes the same change.
         let outcome = loop {
             match sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL")
                 .fetch_one(&mut connection)
@@ -243,10 +245,11 @@ impl SqliteFile {
         outcome
     }
 
-    /// Who writes at the moment, for a message: `; process 4711 (gateway, stopped) holds it`.
+    /// Describes the current writer, for a message: `; process 4711 (gateway, stopped) holds it`.
     pub(super) fn holder(&self) -> Option<String> {
-        // The byte of the shared memory that a writer locks (https://www.sqlite.org/walformat.html, section 2.3). From the
-        // kernel's list: opening and closing the file would drop this process's own locks.
+        // The lock byte of writers in the shared memory (https://www.sqlite.org/walformat.html,
+        // section 2.3). Read from the kernel's list: opening and closing the file would drop this
+        // process's own locks.
         let mut name = self.path.as_os_str().to_owned();
         name.push("-shm");
         let inode = fs::metadata(name).ok()?.ino();
@@ -262,8 +265,8 @@ impl SqliteFile {
     }
 }
 
-/// The process that a line of `/proc/locks` says has the byte locked that writers of a database lock:
-/// `1: POSIX  ADVISORY  WRITE 4711 08:01:1234 120 120`.
+/// Returns the process that holds the writers' lock byte according to a line of `/proc/locks`: `1:
+/// POSIX ADVISORY  WRITE 4711 08:01:1234 120 120`.
 fn writer_in(line: &str, inode: u64) -> Option<u32> {
     const WRITE_LOCK: u64 = 120;
     let mut words = line.split_whitespace().skip(3);
@@ -292,8 +295,8 @@ fn create_file(path: &Path) -> io::Result<PathBuf> {
             .mode(0o700)
             .create(directory)?;
     }
-    // Only ever a new file: closing a file that SQLite has open elsewhere in this process would drop its locks
-    // (https://www.sqlite.org/howtocorrupt.html, section 2.2). The log beside it takes over its mode.
+    // Only for a new file: closing a file that SQLite has open elsewhere in this process would drop
+    // its locks (https://www.sqlite.org/howtocorrupt.html, section 2.2). The log inherits its mode.
     match OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -304,7 +307,7 @@ fn create_file(path: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    // Without dot segments, which would be resolved differently in a URL when a link is among them.
+    // Without dot segments, which a URL resolves differently if one of them is a symbolic link.
     let absolute = fs::canonicalize(path)?;
     if fs::metadata(&absolute)?.is_dir() {
         return Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory"));
@@ -322,7 +325,7 @@ fn connect_options(absolute: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
             _ => url.push_str(&format!("%{byte:02X}")),
         }
     }
-    // The gateway's log tells what happened to keys; it is no trace of statements.
+    // The gateway's log records changes of keys; it is not a trace of statements.
     Ok(url
         .parse::<AnyConnectOptions>()?
         .disable_statement_logging())

@@ -1,12 +1,13 @@
-//! Consumers with their keys on the way from one store, or another system, into a store.
+//! Consumers with their keys, between two stores or from another system to a store.
 
 use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyDigest, KeyId, KeyState, UnixMillis};
 use crate::store::{ConsumerAttributes, KeyAttributes, Rolled};
 
-/// A consumer with one of its keys, or without any: one line of an import or an export. The key itself is nowhere.
+/// One line of an import or export: a consumer with at most one of its keys. Never contains the key
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferRow {
-    /// Where it stands in the file that it comes from, from 1 on. 0 when it comes from the store.
+    /// Line number in the imported file, from 1 on; 0 for rows from the store.
     pub line: u64,
     /// The consumer.
     pub consumer: TransferConsumer,
@@ -14,44 +15,44 @@ pub struct TransferRow {
     pub key: Option<TransferKey>,
 }
 
-/// A consumer on its way. What is not given is left to the store, or to the consumer that is there already.
+/// A consumer to transfer. The store, or an existing consumer, supplies what is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferConsumer {
-    /// The id that it had, and is to have again.
+    /// Id to keep.
     pub id: Option<ConsumerId>,
-    /// Its namespace.
+    /// Namespace.
     pub bucket: BucketName,
-    /// Its name, unique in its bucket.
+    /// Name, unique in the bucket.
     pub name: ConsumerName,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: ConsumerAttributes,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Option<UnixMillis>,
 }
 
-/// A key on its way.
+/// A key to transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferKey {
-    /// The id that it had, and is to have again.
+    /// Id to keep.
     pub id: Option<KeyId>,
     /// SHA-256 of the key.
     pub digest: KeyDigest,
-    /// The beginning of the key, to recognise it by.
+    /// First characters of the key, shown to people.
     pub hint: String,
-    /// What was done to it.
+    /// State set by an administrator.
     pub state: KeyState,
-    /// That it is to be replaced.
+    /// Deprecation by a roll.
     pub rolled: Option<Rolled>,
-    /// What is said of it.
+    /// Attributes.
     pub attributes: KeyAttributes,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Option<UnixMillis>,
-    /// When it was last used.
+    /// Time of the last use.
     pub last_used_at: Option<UnixMillis>,
 }
 
 impl TransferConsumer {
-    /// A consumer of which only the name is known.
+    /// Returns a consumer with a name only.
     #[must_use]
     pub fn named(bucket: BucketName, name: ConsumerName) -> Self {
         Self {
@@ -63,7 +64,7 @@ impl TransferConsumer {
         }
     }
 
-    /// Whether it is only named, with nothing said of what it is.
+    /// Returns whether the consumer has nothing but its name.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         *self == Self::named(self.bucket.clone(), self.name.clone())

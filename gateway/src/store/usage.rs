@@ -1,4 +1,5 @@
-//! Usage in the store: added up by key and hour. Not a mutation of the model, so it has no audit and no feed row.
+//! Usage in the store, summed by key and hour. Not a mutation of the model: no audit row, no feed
+//! row.
 
 use std::str::FromStr;
 
@@ -11,45 +12,46 @@ use crate::store::columns::in_row;
 use crate::store::connections::limited;
 use crate::store::{Store, StoreError, WRITE_LIMIT};
 
-/// Rows of one statement. Full statements are prepared once; SQLite takes 32,766 parameters, PostgreSQL 65,535.
+/// Rows per statement. Full statements are prepared once; SQLite takes 32,766 parameters,
+/// PostgreSQL 65,535.
 const ROWS_PER_STATEMENT: usize = 200;
 
-/// Most periods that one question may be about: over a year of hours.
-pub const MOST_PERIODS: i64 = 10_000;
+/// Maximum number of periods in a report: over a year of hours.
+pub const MAX_PERIODS: i64 = 10_000;
 
-/// A batch of counts, which is added once however often it is sent.
+/// A batch of counts, added exactly once however often it is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct UsageBatch<'w> {
-    /// The run of a gateway; no other has its name.
+    /// Unique id of a gateway's run.
     pub writer: &'w str,
-    /// Its number; later batches of the writer have higher ones.
+    /// Ascending number within the writer.
     pub number: i64,
 }
 
-/// Whose usage.
+/// Subject of a usage report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageOf {
-    /// All keys', those that are gone included.
+    /// All keys, including deleted ones.
     All,
-    /// That of all keys in a bucket.
+    /// All keys in a bucket.
     Bucket(BucketName),
-    /// That of all keys of a consumer.
+    /// All keys of a consumer.
     Consumer(ConsumerId),
-    /// One key's, which may be gone.
+    /// A single key, even a deleted one.
     Key(KeyId),
 }
 
-/// How usage is added up.
+/// Granularity of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Period {
-    /// By hours.
+    /// By hour.
     #[default]
     Hour,
-    /// By days of UTC.
+    /// By day, in UTC.
     Day,
 }
 
-/// Usage from one moment to another, in whole periods.
+/// A range of whole periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageRange {
     from: i64,
@@ -57,43 +59,43 @@ pub struct UsageRange {
     by: Period,
 }
 
-/// Why a text is no [`Period`].
+/// The text is not a [`Period`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("usage is added up by `hour` or by `day`")]
+#[error("the granularity of usage is `hour` or `day`")]
 pub struct InvalidPeriod;
 
-/// Why two moments are no range.
+/// Reason why two moments are not a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidRange {
-    /// It ends before it begins.
+    /// The end is not after the beginning.
     #[error("the range must end after it begins")]
     Empty,
-    /// It has more than [`MOST_PERIODS`] periods.
-    #[error("the range has more than {MOST_PERIODS} hours or days: ask for less, or by day")]
+    /// More than [`MAX_PERIODS`] periods.
+    #[error("the range has more than {MAX_PERIODS} hours or days: ask for less, or by day")]
     TooLong,
 }
 
-/// Usage in a range, with a row for each period, also for those in which nothing was done.
+/// Usage in a range, with a row for each period, even without usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageReport {
-    /// The beginning of the first period.
+    /// Beginning of the first period.
     pub from: UnixMillis,
-    /// The end of the last period.
+    /// End of the last period.
     pub to: UnixMillis,
-    /// How usage is added up.
+    /// Granularity.
     pub by: Period,
-    /// The periods, in their order.
+    /// Periods in order.
     pub periods: Vec<PeriodUsage>,
-    /// All of them together.
+    /// Sum of all periods.
     pub total: UsageCounts,
 }
 
 /// Usage in one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeriodUsage {
-    /// Its beginning.
+    /// Beginning of the period.
     pub start: UnixMillis,
-    /// How much was done.
+    /// Counters.
     pub counts: UsageCounts,
 }
 
@@ -102,17 +104,17 @@ pub struct PeriodUsage {
 pub struct TopKey {
     /// The key.
     pub key: KeyId,
-    /// The name of whose it is; `None` when the key no longer exists.
+    /// Name of the consumer; `None` for a deleted key.
     pub consumer: Option<String>,
-    /// How much was done.
+    /// Counters.
     pub counts: UsageCounts,
 }
 
 impl Period {
-    /// Each of them, by its word.
+    /// Words, one for each period.
     pub const WORDS: [&str; 2] = ["hour", "day"];
 
-    /// The word for it.
+    /// Returns the word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,7 +123,7 @@ impl Period {
         }
     }
 
-    /// How long one is.
+    /// Returns the length of the period.
     #[must_use]
     pub fn millis(self) -> i64 {
         match self {
@@ -144,10 +146,10 @@ impl FromStr for Period {
 }
 
 impl UsageRange {
-    /// The periods that `from` and `to`, which is left out, are in and between.
+    /// Returns the whole periods that cover `from` to `to`, `to` excluded.
     ///
     /// # Errors
-    /// There is none, or there are too many.
+    /// No period, or too many.
     pub fn new(from: UnixMillis, to: UnixMillis, by: Period) -> Result<Self, InvalidRange> {
         if to <= from {
             return Err(InvalidRange::Empty);
@@ -156,7 +158,7 @@ impl UsageRange {
             from.0.div_euclid(by.millis()),
             (to.0 - 1).div_euclid(by.millis()),
         );
-        if last.saturating_sub(first) >= MOST_PERIODS {
+        if last.saturating_sub(first) >= MAX_PERIODS {
             return Err(InvalidRange::TooLong);
         }
         let start = |period: i64| period.saturating_mul(by.millis());
@@ -193,7 +195,7 @@ impl UsageRange {
     }
 }
 
-/// The sums of a group of rows of `u`. Cast, for PostgreSQL adds BIGINTs up to a NUMERIC.
+/// Sums over a group of rows of `u`. With a cast, because PostgreSQL sums BIGINT to NUMERIC.
 macro_rules! sums {
     () => {
         "CAST(SUM(u.requests) AS BIGINT) AS requests, CAST(SUM(u.refusals) AS BIGINT) AS refusals, \
@@ -202,7 +204,7 @@ macro_rules! sums {
 }
 
 impl UsageOf {
-    /// The tables and the condition; `$1` and `$2` are the range, `$3` is [`Self::whose`].
+    /// Returns the tables and the condition; `$1` and `$2` are the range, `$3` is [`Self::whose`].
     fn rows(&self) -> &'static str {
         match self {
             Self::All => "FROM usage u WHERE u.hour >= $1 AND u.hour < $2",
@@ -228,9 +230,9 @@ impl UsageOf {
 }
 
 impl Store {
-    /// Adds what was done, and tells the keys when they were last used; all of it or nothing. Several gateways may do so
-    /// at once. Keys that are gone are counted too. A batch that was added before, or one of its writer with a higher
-    /// number, does nothing: one whose outcome is not known is sent again.
+    /// Adds a batch and updates the keys' last use, all or nothing. Safe for concurrent gateways.
+    /// Deleted keys are counted too. Ignores a batch whose number is not above the writer's last
+    /// one: a batch with an unknown outcome is sent again.
     pub async fn add_usage(
         &self,
         batch: UsageBatch<'_>,
@@ -266,10 +268,10 @@ impl Store {
         .await
     }
 
-    /// What was done in a range, by period.
+    /// Returns the usage in a range, by period.
     pub async fn usage(&self, of: &UsageOf, range: UsageRange) -> Result<UsageReport, StoreError> {
         let _turn = self.scan().await?;
-        // The period is one of two numbers, not text from outside.
+        // One of two constants, not external text.
         let period = range.by.millis();
         let text = format!(
             "SELECT u.hour - u.hour % {period} AS start, {} {} GROUP BY u.hour - u.hour % {period} ORDER BY start",
@@ -293,7 +295,7 @@ impl Store {
         Ok(range.report(&used.collect::<Result<Vec<_>, StoreError>>()?))
     }
 
-    /// The keys with the most requests in a range, at most `limit`.
+    /// Returns at most `limit` keys with the most requests in a range.
     pub async fn top_keys(
         &self,
         of: &UsageOf,
@@ -301,7 +303,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<TopKey>, StoreError> {
         let _turn = self.scan().await?;
-        // At most so many rows are named: the names are looked up last.
+        // Names are looked up last, for `limit` rows only.
         let text = format!(
             "SELECT t.key_id, c.name, t.requests, t.refusals, t.bytes_in, t.bytes_out FROM (\
                SELECT u.key_id, {} {} GROUP BY u.key_id ORDER BY requests DESC, u.key_id LIMIT {limit}\
@@ -358,7 +360,7 @@ async fn add(transaction: &mut AnyConnection, rows: &[KeyUsage]) -> Result<(), S
     Ok(())
 }
 
-/// Each key once, with the last time.
+/// Latest use of each key.
 fn last_used(rows: &[KeyUsage]) -> Vec<(KeyId, UnixMillis)> {
     let mut used: Vec<(KeyId, UnixMillis)> = rows
         .iter()
@@ -386,8 +388,8 @@ async fn tell_last_used(
     Ok(())
 }
 
-/// `($1, $2), ($3, $4)`: as many tuples of as many parameters. The first is a text, the others are numbers, and each is told
-/// to be, because PostgreSQL takes a parameter that stands in no column's place for a text.
+/// Builds `($1, $2), ($3, $4)`: `count` tuples of `columns` parameters. The first is a text, the
+/// others are cast to numbers, because PostgreSQL types a free-standing parameter as text.
 fn tuples(count: usize, columns: usize) -> String {
     let mut text = String::with_capacity(count * columns * 24);
     for tuple in 0..count {
@@ -442,13 +444,13 @@ mod tests {
             (6, 5, Period::Hour, Err(InvalidRange::Empty)),
             (
                 0,
-                MOST_PERIODS * hour,
+                MAX_PERIODS * hour,
                 Period::Hour,
-                Ok((0, MOST_PERIODS * hour)),
+                Ok((0, MAX_PERIODS * hour)),
             ),
             (
                 0,
-                MOST_PERIODS * hour + 1,
+                MAX_PERIODS * hour + 1,
                 Period::Hour,
                 Err(InvalidRange::TooLong),
             ),

@@ -1,7 +1,8 @@
-//! [`Write`]: a transaction that may write, and [`Commits`]: which change of the store an answer speaks of.
+//! [`Write`]: a write transaction. [`Commits`]: the revision that the current answer refers to.
 //!
-//! Whatever is answered after a write speaks of a revision: the one that it made, or the one that it found where there was
-//! nothing to do. A call notes it here by itself, so that no operation can forget it; whoever answers waits for it.
+//! Every answer after a write refers to a revision: the one that it created or, if nothing changed,
+//! the one that it found. Each call records its revision here by itself, so that no operation can
+//! forget it; the caller waits for it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,28 +13,28 @@ use tokio::sync::watch;
 use crate::store::journal::KEPT_CHANGES;
 use crate::store::{Database, Fault, Store, StoreError, connections, postgres};
 
-/// How many feed rows there may be beyond those that are kept, so that not every write pays for removing one.
+/// Number of surplus feed rows that triggers a clean-up, so that not every write pays for one.
 const CLEAN_UP_ABOVE: i64 = 1_000;
 
-/// A change that a gateway must have reached for what was written to be in force there.
+/// Change that a gateway must have applied for a write to be in force there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Into which file, or on which of several servers; the numbers of changes mean nothing in another.
+    /// Generation of the file or server; revisions are specific to it.
     pub generation: u64,
-    /// Its number.
+    /// Revision of the change.
     pub revision: i64,
 }
 
-/// A transaction that may write. Dropped before [`commit`](Self::commit), it changes nothing.
+/// A write transaction. Dropped before [`commit`](Self::commit), it changes nothing.
 pub(super) struct Write {
     transaction: Transaction<'static, Any>,
-    /// The newest revision when its turn began, and where.
+    /// Newest revision when the write lock was acquired.
     before: Written,
     commits: Commits,
     database: Database,
 }
 
-/// The newest change that one call has made or found, and the signal that there is one.
+/// Newest revision created or found by one call, with a signal for new ones.
 #[derive(Clone, Debug)]
 pub(super) struct Commits {
     newest: Arc<Mutex<Option<Written>>>,
@@ -41,10 +42,11 @@ pub(super) struct Commits {
 }
 
 impl Store {
-    /// Begins a transaction that may write. Writers take turns from the beginning, so none fails halfway for another.
+    /// Begins a write transaction. Takes the write lock at once, so none fails halfway for another
+    /// writer.
     pub(super) async fn begin_write(&self) -> Result<Write, StoreError> {
         let begun = match self.take_turn().await {
-            // The sessions are those of a server that became a standby. Another may have taken its place.
+            // The sessions belong to a demoted primary; another server may have replaced it.
             Err(error) if error.fault() == Some(Fault::ReadOnlyServer) => {
                 self.find_the_primary().await?;
                 self.take_turn().await
@@ -64,7 +66,7 @@ impl Store {
             generation: self.database.generation(),
             revision,
         };
-        // Also where nothing will be changed: what was found is what a gateway has to have.
+        // Recorded even if nothing changes: a gateway must have reached the state that was found.
         self.commits.note(before);
         Ok(Write {
             transaction,
@@ -76,7 +78,8 @@ impl Store {
 
     async fn take_turn(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let transaction = match &self.database {
-            // A plain BEGIN takes the write lock at the first write, and fails there when another took it since.
+            // A plain BEGIN takes the write lock at the first write, and fails if another writer
+            // had it since.
             Database::Sqlite(file) => {
                 file.in_place()?;
                 self.pool.begin_with("BEGIN IMMEDIATE").await?
@@ -87,7 +90,7 @@ impl Store {
                     Ok(transaction) => transaction,
                     Err(error) => {
                         let error = StoreError::from(error);
-                        // The pool goes on with one host of several; the next write finds the one that took its place.
+                        // The pool stays with one host; the next write finds its replacement.
                         if error.is_unreachable() && server.has_several_hosts() {
                             self.find_the_primary().await?;
                         }
@@ -104,7 +107,7 @@ impl Store {
         Ok(transaction)
     }
 
-    /// The same store for one call, which notes for itself what it changes.
+    /// Returns a handle for one call, which records its own revision.
     #[must_use]
     pub fn for_one_call(&self) -> Self {
         Self {
@@ -113,8 +116,8 @@ impl Store {
         }
     }
 
-    /// The revision that a gateway must have reached for what was written with this store, or was found to be so, to be
-    /// in force there; `None` when nothing was to be written.
+    /// Returns the revision that a gateway must have applied for this call's result to be in force
+    /// there; `None` if the call wrote nothing.
     #[must_use]
     pub fn written(&self) -> Option<Written> {
         *self
@@ -124,7 +127,7 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was written was waited for: [`written`](Self::written) is nothing again.
+    /// Marks the revision as confirmed: resets [`written`](Self::written).
     pub fn waited_for(&self) {
         *self
             .commits
@@ -133,12 +136,12 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Wakes whoever follows the store within this process, after each change that the process makes.
+    /// Signals each change that this process makes.
     pub(super) fn own_changes(&self) -> watch::Receiver<()> {
         self.commits.told.subscribe()
     }
 
-    /// Notes that an answer speaks of what the store holds now, without writing.
+    /// Records the current revision for an answer that writes nothing.
     pub(super) async fn speaks_of_now(
         &self,
         connection: &mut AnyConnection,
@@ -153,12 +156,12 @@ impl Store {
 }
 
 impl Write {
-    /// Makes it last. When this returns, what was written survives a crash.
+    /// Commits. On return the changes are durable.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         self.commit_of(None).await
     }
 
-    /// Makes last what was made or changed of the thing with the id `subject`, which an error then names.
+    /// Commits a change of the item with the id `subject`, which an error then names.
     pub(super) async fn commit_of(mut self, subject: Option<&str>) -> Result<(), StoreError> {
         let (oldest, newest) = kept(&mut self.transaction).await?;
         if newest - oldest > KEPT_CHANGES + CLEAN_UP_ABOVE {
@@ -177,7 +180,7 @@ impl Write {
         if newest != self.before.revision {
             self.commits.told.send_replace(());
         }
-        // Where the file was replaced meanwhile, the change is in the one that is gone.
+        // If the file was replaced meanwhile, the change is in the lost one.
         self.database
             .in_place()
             .map_err(|error| error.while_committing(subject))
@@ -199,7 +202,7 @@ impl DerefMut for Write {
 }
 
 impl Commits {
-    /// Nothing was written so far.
+    /// Returns a record without a revision.
     pub(super) fn new() -> Self {
         Self {
             newest: Arc::default(),
@@ -225,7 +228,7 @@ impl Commits {
     }
 }
 
-/// The oldest and the newest revision that the feed has; both 0 when it never had any.
+/// Returns the oldest and the newest revision of the feed; both 0 for an empty feed.
 async fn kept(connection: &mut AnyConnection) -> Result<(i64, i64), StoreError> {
     let (oldest, newest): (Option<i64>, Option<i64>) = sqlx::query_as(
         "SELECT (SELECT min(revision) FROM changes), (SELECT max(revision) FROM changes)",

@@ -1,4 +1,4 @@
-//! What is seen of the audit.
+//! JSON view of the audit log.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,34 +8,34 @@ use crate::keys::UnixMillis;
 use crate::store::AuditRow;
 use crate::views::schemas;
 
-/// One thing that was done.
+/// A row of the audit log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 pub struct AuditView<'r> {
-    /// Its number; later things have higher ones.
+    /// Ascending number.
     #[schema(minimum = 1)]
     pub id: i64,
-    /// When.
+    /// Time of the action.
     #[schema(schema_with = schemas::moment)]
     pub at: UnixMillis,
-    /// Who: `cli:USER`, `api:NAME` of an admin token, `github`, or `retention`.
+    /// Actor: `cli:USER`, `api:NAME` of an admin token, `github`, or `retention`.
     pub actor: &'r str,
-    /// From which address; null is the machine itself.
+    /// Source address; null for the machine itself.
     #[schema(required)]
     pub source: Option<&'r str>,
-    /// What, for example `key.revoke`.
+    /// Action, for example `key.revoke`.
     pub action: &'r str,
-    /// To what kind of thing: `consumer`, `key` or `bucket`.
+    /// Kind of the subject: `consumer`, `key` or `bucket`.
     pub subject: &'r str,
-    /// To which.
+    /// Id of the subject.
     pub subject_id: &'r str,
-    /// More about it, without secrets.
+    /// Details, without secrets.
     #[schema(value_type = Object)]
     pub detail: &'r Value,
 }
 
 impl<'r> AuditView<'r> {
-    /// What is seen of `row`.
+    /// Builds the view of `row`.
     #[must_use]
     pub fn of(row: &'r AuditRow) -> Self {
         Self {

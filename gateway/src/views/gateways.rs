@@ -1,4 +1,4 @@
-//! What is seen of the gateways that follow the store.
+//! JSON view of the gateways that follow the store.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,23 +11,24 @@ use crate::views::{KeyView, schemas};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gateway)]
 pub struct GatewayView<'g> {
-    /// One run of it.
+    /// Id of the run.
     #[schema(schema_with = schemas::gateway_id)]
     pub id: &'g str,
-    /// Its host, and where it listens.
+    /// Host and listening address.
     pub name: &'g str,
-    /// When it was started.
+    /// Start time.
     #[schema(schema_with = schemas::moment)]
     pub started_at: UnixMillis,
-    /// When it last said something.
+    /// Time of the last heartbeat.
     #[schema(schema_with = schemas::moment)]
     pub seen_at: UnixMillis,
-    /// The newest change that it answers requests by.
+    /// Newest revision in force.
     #[schema(minimum = 0)]
     pub revision: i64,
-    /// Whether it said something lately. One that did not was killed, cut off or stopped.
+    /// Whether a heartbeat came recently. Without one, the gateway was killed, cut off or stopped.
     pub live: bool,
-    /// Whether it was silent for longer than its `store.max_staleness`: it refuses every request until it has caught up.
+    /// Whether the silence exceeds `store.max_staleness`: the gateway refuses every request until
+    /// it has caught up.
     pub refusing: bool,
 }
 
@@ -35,43 +36,43 @@ pub struct GatewayView<'g> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gateways)]
 pub struct GatewaysView<'g> {
-    /// The newest change of the store.
+    /// Newest revision of the store.
     #[schema(minimum = 0)]
     pub revision: i64,
     /// The gateways, by name.
     pub data: Vec<GatewayView<'g>>,
 }
 
-/// Which gateways go by a change.
+/// Confirmation of a change by the gateways.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Confirmation)]
 pub struct ConfirmationView<'g> {
-    /// Those that have said so.
+    /// Gateways that confirmed the change.
     pub confirmed: Vec<GatewayView<'g>>,
-    /// Those that run and have not said so in time.
+    /// Running gateways that did not confirm in time.
     pub missing: Vec<GatewayView<'g>>,
-    /// Those that fell silent before and have not said so in time: killed, cut off or stopped. As long as one may run, it may
-    /// let the key in.
+    /// Gateways already silent that did not confirm in time: killed, cut off or stopped. While one
+    /// may run, it may accept the key.
     pub silent: Vec<GatewayView<'g>>,
-    /// Those that have not said so, and refuse every request until they have caught up.
+    /// Unconfirmed gateways that refuse every request until they have caught up.
     pub refusing: Vec<GatewayView<'g>>,
 }
 
-/// A key that was revoked.
+/// A revoked key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RevokedKey)]
 pub struct RevokedKeyView<'k> {
-    /// The key as it is now.
+    /// The key in its new state.
     #[serde(flatten)]
     pub key: KeyView<'k>,
-    /// Which gateways refuse it. There only when that was waited for.
+    /// Confirmation by the gateways. Present only if the request waited for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = ConfirmationView<'k>)]
     pub gateways: Option<ConfirmationView<'k>>,
 }
 
 impl<'g> GatewayView<'g> {
-    /// What is seen of `gateway`.
+    /// Builds the view of `gateway`.
     #[must_use]
     pub fn of(gateway: &'g FollowingGateway) -> Self {
         Self {
@@ -87,7 +88,7 @@ impl<'g> GatewayView<'g> {
 }
 
 impl<'g> ConfirmationView<'g> {
-    /// What is seen of `confirmation`.
+    /// Builds the view of `confirmation`.
     #[must_use]
     pub fn of(confirmation: &'g Confirmation) -> Self {
         let views =
@@ -102,7 +103,7 @@ impl<'g> ConfirmationView<'g> {
 }
 
 impl<'k> RevokedKeyView<'k> {
-    /// What is seen of a revoked key at `now`, and of who confirmed that.
+    /// Builds the view of a revoked key at `now`, with its confirmation.
     #[must_use]
     pub fn of(key: &'k StoredKey, confirmation: Option<&'k Confirmation>, now: UnixMillis) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What is seen of a report of a leaked key.
+//! JSON view of a leak report.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,23 +7,23 @@ use crate::keys::UnixMillis;
 use crate::store::{LeakAction, LeakOutcome};
 use crate::views::{KeyView, schemas};
 
-/// What became of a reported key.
+/// Result of a leak report.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LeakOutcome)]
 pub struct LeakView<'k> {
-    /// What was done; `unknown` where no key is like it.
+    /// Action taken; `unknown` for an unknown key.
     #[schema(schema_with = schemas::leak_action)]
     pub action: &'static str,
-    /// The key as it is now; null where none is like it.
+    /// The key in its new state; null for an unknown key.
     #[schema(required, inline = false)]
     pub key: Option<KeyView<'k>>,
 }
 
 impl<'k> LeakView<'k> {
-    /// What an unknown key comes to.
+    /// Action on an unknown key.
     pub const UNKNOWN: &'static str = "unknown";
 
-    /// What is seen of `outcome` at `now`.
+    /// Builds the view of `outcome` at `now`.
     #[must_use]
     pub fn of(outcome: Option<&'k LeakOutcome>, now: UnixMillis) -> Self {
         Self {

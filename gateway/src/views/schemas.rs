@@ -1,4 +1,4 @@
-//! The schemas of values, as exact as JSON Schema can say what the domain accepts.
+//! Schemas of values, as exact as JSON Schema can express the domain's rules.
 
 use utoipa::openapi::schema::{
     AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat,
@@ -13,53 +13,53 @@ use crate::keys::tag;
 use crate::store::{LeakAction, LeakPolicy, Period};
 use crate::views::LeakView;
 
-/// Longest grace period, in seconds: ten years.
+/// Maximum grace period, in seconds: ten years.
 pub const MAX_GRACE_SECONDS: u64 = 315_360_000;
 
 /// Visible ASCII with spaces only inside.
 const HEADER_TEXT: &str = r"^[!-~]([ -~]*[!-~])?$";
-/// An address of IPv4, with no zero before another digit.
+/// IPv4 address without leading zeros.
 const IPV4: &str = r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
-/// Anything but control characters.
+/// Text without control characters.
 pub(crate) const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-/// The name of a bucket.
+/// Schema of a bucket name.
 #[must_use]
 pub fn bucket_name() -> Schema {
     header_text().into()
 }
 
-/// The name of a consumer.
+/// Schema of a consumer name.
 #[must_use]
 pub fn consumer_name() -> Schema {
     header_text().into()
 }
 
-/// A custom id.
+/// Schema of a custom id.
 #[must_use]
 pub fn custom_id() -> Schema {
     header_text().into()
 }
 
-/// A custom id that may not be.
+/// Schema of an optional custom id.
 #[must_use]
 pub fn custom_id_or_null() -> Schema {
     or_null(custom_id())
 }
 
-/// The id of a consumer.
+/// Schema of a consumer id.
 #[must_use]
 pub fn consumer_id() -> Schema {
     text("^csmr_[0-9A-Za-z]{20}$", 25, 25).into()
 }
 
-/// The id of a key.
+/// Schema of a key id.
 #[must_use]
 pub fn key_id() -> Schema {
     text("^key_[0-9A-Za-z]{20}$", 24, 24).into()
 }
 
-/// A whole key.
+/// Schema of a plain key.
 #[must_use]
 pub fn plain_key() -> Schema {
     let mut schema = text("^[a-z0-9]{2,12}_[0-9A-Za-z]{38}$", 41, 51);
@@ -67,19 +67,19 @@ pub fn plain_key() -> Schema {
     schema.into()
 }
 
-/// Whether a key is good.
+/// Schema of a key status.
 #[must_use]
 pub fn key_status() -> Schema {
     one_of(&KeyStatus::WORDS)
 }
 
-/// What is done to keys that leak.
+/// Schema of a leak policy.
 #[must_use]
 pub fn leak_policy() -> Schema {
     one_of(&LeakPolicy::WORDS)
 }
 
-/// What was done to a key that leaked.
+/// Schema of an action on a leaked key.
 #[must_use]
 pub fn leak_action() -> Schema {
     let words: Vec<&str> = LeakAction::WORDS
@@ -89,49 +89,49 @@ pub fn leak_action() -> Schema {
     one_of(&words)
 }
 
-/// What usage is added up by.
+/// Schema of a usage period.
 #[must_use]
 pub fn period() -> Schema {
     one_of(&Period::WORDS)
 }
 
-/// The id of a run of a gateway.
+/// Schema of a gateway id.
 #[must_use]
 pub fn gateway_id() -> Schema {
     text("^gw_[0-9a-f]{16}$", 19, 19).into()
 }
 
-/// How long a key goes on that is to be replaced.
+/// Schema of a grace period.
 #[must_use]
 pub fn grace_seconds() -> Schema {
     whole_number(0, MAX_GRACE_SECONDS)
 }
 
-/// A note.
+/// Schema of a note.
 #[must_use]
 pub fn description() -> Schema {
     text(NO_CONTROLS, 0, MAX_DESCRIPTION_CHARS).into()
 }
 
-/// A note that may not be.
+/// Schema of an optional note.
 #[must_use]
 pub fn description_or_null() -> Schema {
     or_null(description())
 }
 
-/// Metadata.
+/// Schema of metadata.
 #[must_use]
 pub fn metadata() -> Schema {
     Object::with_type(Type::Object).into()
 }
 
-/// Metadata that may not be.
+/// Schema of optional metadata.
 #[must_use]
 pub fn metadata_or_null() -> Schema {
     or_null(metadata())
 }
 
-/// Scopes.
+/// Schema of a list of scopes.
 #[must_use]
 pub fn scopes() -> Schema {
     ArrayBuilder::new()
@@ -139,7 +139,7 @@ pub fn scopes() -> Schema {
         .into()
 }
 
-/// Ranges of addresses.
+/// Schema of a list of address ranges.
 #[must_use]
 pub fn allowed_ips() -> Schema {
     ArrayBuilder::new()
@@ -148,20 +148,20 @@ pub fn allowed_ips() -> Schema {
         .into()
 }
 
-/// An address, of IPv4 or IPv6.
+/// Schema of an IPv4 or IPv6 address.
 #[must_use]
 pub fn ip_address() -> Schema {
     text(&format!("^({IPV4}|{})$", ipv6()), 2, 45).into()
 }
 
-/// An address, or a range of them as an address and a prefix length.
+/// Schema of an address with an optional prefix length.
 fn ip_range() -> Object {
     let (four, six) = ("([12]?[0-9]|3[0-2])", "([1-9]?[0-9]|1[01][0-9]|12[0-8])");
     text(&format!("^({IPV4}(/{four})?|{}(/{six})?)$", ipv6()), 2, 49)
 }
 
-/// An address of IPv6: eight groups, of which any run may be `::` once, and the last two may be an address of IPv4
-/// (RFC 4291, section 2.2).
+/// Pattern of an IPv6 address: eight groups, one run of which may be `::`, and the last two of
+/// which may be an IPv4 address (RFC 4291, section 2.2).
 fn ipv6() -> String {
     const GROUP: &str = "[0-9A-Fa-f]{1,4}";
     let whole = format!("({GROUP}:){{6}}({GROUP}:{GROUP}|{IPV4})");
@@ -186,19 +186,19 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
-/// The id of a key that may not be.
+/// Schema of an optional key id.
 #[must_use]
 pub fn key_id_or_null() -> Schema {
     or_null(key_id())
 }
 
-/// Scopes that may not be.
+/// Schema of optional scopes.
 #[must_use]
 pub fn scopes_or_null() -> Schema {
     or_null(scopes())
 }
 
-/// Tags.
+/// Schema of tags.
 #[must_use]
 pub fn tags() -> Schema {
     ObjectBuilder::new()
@@ -213,7 +213,7 @@ pub fn tags() -> Schema {
         .into()
 }
 
-/// A moment (RFC 3339).
+/// Schema of a moment (RFC 3339).
 #[must_use]
 pub fn moment() -> Schema {
     ObjectBuilder::new()
@@ -222,13 +222,13 @@ pub fn moment() -> Schema {
         .into()
 }
 
-/// A moment as a body may have it.
+/// Schema of a moment in a request body.
 #[must_use]
 pub fn moment_given() -> Schema {
     AnyOfBuilder::new().item(moment()).item(date()).into()
 }
 
-/// A time as a query may have it: a length of time, a date or a moment.
+/// Schema of a time in a query: a duration, a date or a moment.
 #[must_use]
 pub fn when() -> Schema {
     let span = text("^[1-9][0-9]{0,3}(s|m|h|d|w)$", 2, 5);
@@ -239,7 +239,7 @@ pub fn when() -> Schema {
         .into()
 }
 
-/// Midnight UTC of a day.
+/// Schema of a date, which means midnight UTC.
 fn date() -> Schema {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -247,13 +247,13 @@ fn date() -> Schema {
         .into()
 }
 
-/// A moment that may not be.
+/// Schema of an optional moment.
 #[must_use]
 pub fn moment_or_null() -> Schema {
     or_null(moment())
 }
 
-/// A whole number from `least` to `most`.
+/// Schema of an integer from `least` to `most`.
 #[must_use]
 pub fn whole_number(least: u64, most: u64) -> Schema {
     let bound = |number| usize::try_from(number).ok();
@@ -264,7 +264,7 @@ pub fn whole_number(least: u64, most: u64) -> Schema {
         .into()
 }
 
-/// One of these words.
+/// Schema of an enumeration.
 #[must_use]
 pub fn one_of(words: &[&str]) -> Schema {
     ObjectBuilder::new()
@@ -273,7 +273,7 @@ pub fn one_of(words: &[&str]) -> Schema {
         .into()
 }
 
-/// A text of this pattern and so many characters.
+/// Schema of a text with a pattern and a length range.
 #[must_use]
 pub fn text(pattern: &str, min: usize, max: usize) -> Object {
     let builder = ObjectBuilder::new()
@@ -287,7 +287,7 @@ pub fn text(pattern: &str, min: usize, max: usize) -> Object {
     }
 }
 
-/// The same, or null.
+/// Adds null to a schema.
 #[must_use]
 pub fn or_null(schema: Schema) -> Schema {
     let with_null = |schema_type: &mut SchemaType| {
@@ -379,7 +379,8 @@ mod tests {
                 "0", "8", "08", "32", "33", "064", "128", "129", "", "-1", "1000",
             ] {
                 let range = format!("{text}/{prefix}");
-                // What no pattern says without looking ahead: a mapped address has a prefix of 96 bits or more.
+                // Not expressible without look-ahead: a mapped address has a prefix of 96 bits or
+                // more.
                 let is_cut_in_two = text.starts_with("::ffff:")
                     && prefix.parse::<u8>().is_ok_and(|prefix| prefix < 96);
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! What is seen of usage.
+//! JSON view of usage.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,24 +7,24 @@ use crate::keys::{KeyId, UnixMillis, UsageCounts};
 use crate::store::{Period, PeriodUsage, TopKey, UsageReport};
 use crate::views::schemas;
 
-/// Usage in a range, with a row for each period, also for those in which nothing was done.
+/// Usage in a range, with a row for each period, even without usage.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
 pub struct UsageView<'u> {
-    /// The beginning of the first period.
+    /// Beginning of the first period.
     #[schema(schema_with = schemas::moment)]
     pub from: UnixMillis,
-    /// The end of the last period.
+    /// End of the last period.
     #[schema(schema_with = schemas::moment)]
     pub to: UnixMillis,
-    /// How usage is added up.
+    /// Granularity.
     #[schema(schema_with = schemas::period)]
     pub by: &'static str,
-    /// The periods, in their order.
+    /// Periods in order.
     pub periods: Vec<PeriodView>,
-    /// All of them together.
+    /// Sum of all periods.
     pub total: CountsView,
-    /// The keys with the most requests. There only when it was asked for.
+    /// Keys with the most requests. Present only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<TopKeyView>)]
     pub top_keys: Option<Vec<TopKeyView<'u>>>,
@@ -34,10 +34,10 @@ pub struct UsageView<'u> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PeriodUsage)]
 pub struct PeriodView {
-    /// Its beginning.
+    /// Beginning of the period.
     #[schema(schema_with = schemas::moment)]
     pub start: UnixMillis,
-    /// How much was done.
+    /// Counters.
     #[serde(flatten)]
     pub counts: CountsView,
 }
@@ -46,24 +46,24 @@ pub struct PeriodView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = KeyUsage)]
 pub struct TopKeyView<'u> {
-    /// The key.
+    /// Id of the key.
     #[schema(schema_with = schemas::key_id)]
     pub key: KeyId,
-    /// The name of whose it is; null when the key no longer exists.
+    /// Name of the consumer; null for a deleted key.
     #[schema(required)]
     pub consumer: Option<&'u str>,
-    /// How much was done.
+    /// Counters.
     #[serde(flatten)]
     pub counts: CountsView,
 }
 
-/// How much was done.
+/// Usage counters.
 #[derive(Serialize, ToSchema)]
 #[schema(as = UsageCounts)]
 pub struct CountsView {
-    /// Requests that came with a key, those that were refused included.
+    /// Requests with a key, including refused ones.
     pub requests: u64,
-    /// Those that the gateway refused with a 4xx.
+    /// Requests that the gateway refused with a 4xx.
     pub refusals: u64,
     /// Bytes of request bodies.
     pub bytes_in: u64,
@@ -72,7 +72,7 @@ pub struct CountsView {
 }
 
 impl<'u> UsageView<'u> {
-    /// What is seen of `report`, with the keys that were used most, if that was asked for.
+    /// Builds the view of `report`, with the most used keys if given.
     #[must_use]
     pub fn of(report: &'u UsageReport, top: Option<&'u [TopKey]>) -> Self {
         let period = |PeriodUsage { start, counts }: &PeriodUsage| PeriodView {

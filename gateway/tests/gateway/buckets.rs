@@ -58,10 +58,10 @@ fn the_buckets_of_routes_are_settings() {
     let (code, out, err) = check("[\"partners\"]");
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("buckets = [\"partners\"]"), "{out}");
-    assert!(err.contains("is not checked here"), "{err}");
+    assert!(err.contains("are not checked against the store"), "{err}");
     let (code, _, err) = check("[]");
     assert!(
-        code == Some(0) && !err.contains("is not checked here"),
+        code == Some(0) && !err.contains("are not checked against the store"),
         "{err}"
     );
     for buckets in ["[\"\"]", "[\" partners\"]", "[\"p\u{e4}rtner\"]", "{}"] {

@@ -445,10 +445,10 @@ fn a_snapshot_that_is_damaged_or_of_another_database_is_not_used() {
     flipped[whole.len() / 2] ^= 1;
     let elsewhere = fleet.url.replace("/test_", "/other_");
     for (bytes, url, why) in [
-        (&flipped[..], &fleet.url, "it is damaged"),
-        (&whole[..whole.len() - 1], &fleet.url, "it is damaged"),
-        (b"", &fleet.url, "it is damaged"),
-        (&whole[..], &elsewhere, "it is of the database"),
+        (&flipped[..], &fleet.url, "the file is damaged"),
+        (&whole[..whole.len() - 1], &fleet.url, "the file is damaged"),
+        (b"", &fleet.url, "the file is damaged"),
+        (&whole[..], &elsewhere, "the file belongs to the database"),
     ] {
         std::fs::write(&snapshot, bytes).unwrap();
         let variables = [

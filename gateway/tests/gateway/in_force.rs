@@ -56,7 +56,10 @@ impl Beside<'_> {
         let output = gateway(directory, &[("DATABASE_URL", self.url)], arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!told.contains("confirmed within"), "{arguments:?}: {told}");
+        assert!(
+            !told.contains("confirmed the change within"),
+            "{arguments:?}: {told}"
+        );
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Tag, Tags, UnixMillis};
 use postern_gateway::store::{
-    ConsumerAttributes, ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, Stamp,
-    StoreError, Which,
+    ConsumerAttributes, ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, RollTarget,
+    Stamp, StoreError,
 };
 
 use super::making::{NOW, consumer, create_key, key, later, open, stamp};
@@ -175,8 +175,8 @@ pub(crate) async fn a_change_of_someone_elses_touches_nothing(url: &DatabaseUrl)
         guard: Tags::new([Tag::new("org", "b").unwrap()]).unwrap(),
         ..later(1)
     };
-    let roll = |which| Roll {
-        which,
+    let roll = |target| Roll {
+        target,
         digest: KeyDigest::of(b"two"),
         hint: "x".to_owned(),
         grace: Duration::ZERO,
@@ -211,13 +211,16 @@ pub(crate) async fn a_change_of_someone_elses_touches_nothing(url: &DatabaseUrl)
         (
             "roll one",
             store
-                .roll(roll(Which::Key(made.id)), &other)
+                .roll(roll(RollTarget::Key(made.id)), &other)
                 .await
                 .map(drop),
         ),
         (
             "roll all",
-            store.roll(roll(Which::AllOf(id)), &other).await.map(drop),
+            store
+                .roll(roll(RollTarget::Consumer(id)), &other)
+                .await
+                .map(drop),
         ),
         (
             "rename",

@@ -10,8 +10,8 @@ use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, U
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyAttributes, KeyEdit, KeyFilter, Leak,
-    LeakPolicy, NewBucket, NewConsumer, NewKey, Owner, Roll, Store, StoredConsumer, StoredKey,
-    TransferRow, Which, Written, follow,
+    LeakPolicy, NewBucket, NewConsumer, NewKey, Owner, Roll, RollTarget, Store, StoredConsumer,
+    StoredKey, TransferRow, Written, follow,
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -302,13 +302,13 @@ impl Writer {
                 )
             }
             (9, Some(key), _) => {
-                let which = if self.random.below(2) == 0 {
-                    Which::Key(key.id)
+                let target = if self.random.below(2) == 0 {
+                    RollTarget::Key(key.id)
                 } else {
-                    Which::AllOf(key.consumer)
+                    RollTarget::Consumer(key.consumer)
                 };
                 let roll = Roll {
-                    which,
+                    target,
                     digest: self.digest(),
                     hint: "pstn_abcd".to_owned(),
                     grace: Duration::from_secs(60 * self.random.below(2) as u64),

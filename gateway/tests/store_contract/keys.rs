@@ -188,7 +188,7 @@ pub(crate) async fn keys_are_listed_oldest_first_page_by_page(url: &DatabaseUrl)
                 .unwrap();
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
-            after = Some(last.place());
+            after = Some(last.cursor());
             listed.extend(page);
         }
         let expected: Vec<_> = made

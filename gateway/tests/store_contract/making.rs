@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, Tags, UnixMillis};
 use postern_gateway::store::{
-    Actor, Answer, ConsumerAttributes, CreatedKey, DatabaseUrl, KeyAttributes, NewConsumer, NewKey,
-    Owner, Stamp, Store,
+    Actor, ConsumerAttributes, CreatedKey, DatabaseUrl, KeyAttributes, NewConsumer, NewKey, Owner,
+    Stamp, Store, StoredAnswer,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -68,8 +68,8 @@ pub(crate) fn full_consumer() -> ConsumerAttributes {
 }
 
 /// The answer to a creation that is found at `location`.
-pub(crate) fn answer(location: &str) -> Answer {
-    Answer {
+pub(crate) fn answer(location: &str) -> StoredAnswer {
+    StoredAnswer {
         location: location.to_owned(),
         body: "{}".to_owned(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postern_gateway::keys::{ConsumerId, KeyDigest, KeyId, KeyState, KeyStatus};
 use postern_gateway::store::{
     AuditFilter, BucketEdit, DatabaseUrl, InvalidRoll, KeyAttributes, KeyEdit, KeyFilter, Leak,
-    LeakPolicy, NewConsumer, NewKey, Roll, RolledKeys, Store, StoreError, TransferRow, Which,
+    LeakPolicy, NewConsumer, NewKey, Roll, RollTarget, RolledKeys, Store, StoreError, TransferRow,
 };
 
 use super::feed::Following;
@@ -18,12 +18,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 async fn roll(
     store: &Store,
-    which: Which,
+    target: RollTarget,
     text: &str,
     grace: Duration,
 ) -> Result<RolledKeys, StoreError> {
     let roll = Roll {
-        which,
+        target,
         digest: KeyDigest::of(text.as_bytes()),
         hint: "pstn_efgh".to_owned(),
         grace,
@@ -50,7 +50,9 @@ pub(crate) async fn a_new_key_inherits_and_the_old_one_ends_after_the_grace(url:
     let old = store.create_key(new, &stamp()).await.unwrap().key;
     let following = Following::new(&store).await;
 
-    let rolled = roll(&store, Which::Key(old.id), "two", DAY).await.unwrap();
+    let rolled = roll(&store, RollTarget::Key(old.id), "two", DAY)
+        .await
+        .unwrap();
     assert_eq!(rolled.key.attributes, full_key(NOW.after(30 * DAY)));
     assert_eq!(rolled.key.consumer, old.consumer);
     let [ending] = &rolled.ending[..] else {
@@ -86,14 +88,14 @@ pub(crate) async fn a_grace_only_ever_shortens(url: &DatabaseUrl) {
         ..key(owner("acme"), "one")
     };
     let old = store.create_key(soon, &stamp()).await.unwrap().key;
-    let first = roll(&store, Which::Key(old.id), "two", 7 * DAY)
+    let first = roll(&store, RollTarget::Key(old.id), "two", 7 * DAY)
         .await
         .unwrap();
     assert_eq!(first.ending[0].attributes.expires_at, Some(NOW.after(DAY)));
     // Once more, with less time: it is still the first moment that it was deprecated at, and the end that the key had at
     // first is what its second successor inherits.
     let again = Roll {
-        which: Which::Key(old.id),
+        target: RollTarget::Key(old.id),
         digest: KeyDigest::of(b"three"),
         hint: "pstn_ijkl".to_owned(),
         grace: Duration::from_secs(60),
@@ -136,9 +138,14 @@ pub(crate) async fn rolling_a_consumer_ends_all_its_good_keys(url: &DatabaseUrl)
         .key;
     let other = create_key(&store, "other", "three").await.key;
 
-    let rolled = roll(&store, Which::AllOf(first.consumer), "four", Duration::ZERO)
-        .await
-        .unwrap();
+    let rolled = roll(
+        &store,
+        RollTarget::Consumer(first.consumer),
+        "four",
+        Duration::ZERO,
+    )
+    .await
+    .unwrap();
     assert_eq!(
         rolled.key.attributes.description,
         last.attributes.description
@@ -186,26 +193,33 @@ pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
                 id
             }
         };
-        let error = roll(&store, Which::Key(id), "new", DAY).await.unwrap_err();
+        let error = roll(&store, RollTarget::Key(id), "new", DAY)
+            .await
+            .unwrap_err();
         assert!(
             matches!(&error, StoreError::InvalidRoll(InvalidRoll::NotGood { status: found, .. }) if *found == status),
             "{error:?}"
         );
     }
-    let none = roll(&store, Which::AllOf(expired.consumer), "new", DAY)
+    let none = roll(&store, RollTarget::Consumer(expired.consumer), "new", DAY)
         .await
         .unwrap_err();
     assert!(
         matches!(none, StoreError::InvalidRoll(InvalidRoll::NoneGood(_))),
         "{none:?}"
     );
-    let unknown = roll(&store, Which::Key(KeyId::generate().unwrap()), "new", DAY)
-        .await
-        .unwrap_err();
+    let unknown = roll(
+        &store,
+        RollTarget::Key(KeyId::generate().unwrap()),
+        "new",
+        DAY,
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownKey(_)), "{unknown:?}");
     let unknown = roll(
         &store,
-        Which::AllOf(ConsumerId::generate().unwrap()),
+        RollTarget::Consumer(ConsumerId::generate().unwrap()),
         "new",
         DAY,
     )
@@ -222,16 +236,16 @@ pub(crate) async fn only_good_keys_are_rolled(url: &DatabaseUrl) {
 pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &DatabaseUrl) {
     let store = open(url).await;
     let never = create_key(&store, "acme", "one").await.key;
-    let second = roll(&store, Which::Key(never.id), "two", DAY)
+    let second = roll(&store, RollTarget::Key(never.id), "two", DAY)
         .await
         .unwrap()
         .key;
-    let third = roll(&store, Which::Key(second.id), "three", DAY)
+    let third = roll(&store, RollTarget::Key(second.id), "three", DAY)
         .await
         .unwrap()
         .key;
     // The first again, whose successor is ending itself by now.
-    let fourth = roll(&store, Which::Key(never.id), "four", DAY)
+    let fourth = roll(&store, RollTarget::Key(never.id), "four", DAY)
         .await
         .unwrap()
         .key;
@@ -265,7 +279,7 @@ pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &Databas
         .unwrap()
         .key;
     assert_eq!(ending.attributes.expires_at, Some(NOW.after(DAY)));
-    let rolled = roll(&store, Which::Key(leaky.id), "its successor", 7 * DAY)
+    let rolled = roll(&store, RollTarget::Key(leaky.id), "its successor", 7 * DAY)
         .await
         .unwrap();
     assert_eq!(
@@ -282,7 +296,9 @@ pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &Databas
 pub(crate) async fn a_key_that_is_ending_ends_no_later(url: &DatabaseUrl) {
     let store = open(url).await;
     let key = create_key(&store, "acme", "one").await.key;
-    roll(&store, Which::Key(key.id), "two", DAY).await.unwrap();
+    roll(&store, RollTarget::Key(key.id), "two", DAY)
+        .await
+        .unwrap();
     for later in [None, Some(NOW.after(2 * DAY))] {
         let edit = KeyEdit {
             expires_at: Some(later),
@@ -323,9 +339,14 @@ pub(crate) async fn a_consumer_with_thousands_of_keys_is_rolled_at_once(url: &Da
         .await
         .unwrap()[0]
         .consumer;
-    let rolled = roll(&store, Which::AllOf(consumer), "new", Duration::ZERO)
-        .await
-        .unwrap();
+    let rolled = roll(
+        &store,
+        RollTarget::Consumer(consumer),
+        "new",
+        Duration::ZERO,
+    )
+    .await
+    .unwrap();
     assert_eq!(rolled.ending.len(), KEYS);
     let now = later(1).at;
     for key in [&rolled.ending[0], &rolled.ending[KEYS - 1]] {
@@ -357,7 +378,7 @@ pub(crate) async fn of_two_rolls_at_once_without_a_grace_one_is_refused(url: &Da
     let old = create_key(&store, "acme", "one").await.key;
     let roll_at = async |text: &str, seconds: u64| {
         let roll = Roll {
-            which: Which::Key(old.id),
+            target: RollTarget::Key(old.id),
             digest: KeyDigest::of(text.as_bytes()),
             hint: "pstn_efgh".to_owned(),
             grace: Duration::ZERO,

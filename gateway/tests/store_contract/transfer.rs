@@ -59,7 +59,7 @@ pub(crate) async fn an_import_adds_what_is_new_and_changes_nothing(url: &Databas
         Verdict::New,
         Verdict::Already,
     ];
-    assert_eq!(store.judge_import(&rows).await.unwrap(), verdicts);
+    assert_eq!(store.classify_import(&rows).await.unwrap(), verdicts);
     let imported = store.import(&rows, &later(1)).await.unwrap();
     assert_eq!(
         imported,

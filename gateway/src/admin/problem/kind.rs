@@ -1,17 +1,17 @@
-//! The one table of what can be wrong with a call of the admin API. `docs/PROBLEMS.md` is made from it.
+//! Table of all problem types of the admin API. `docs/PROBLEMS.md` is generated from it.
 
 use actix_web::http::StatusCode;
 
-/// What an answer has besides its body.
+/// Additional headers of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// The challenge of RFC 6750, section 3.
+    /// Challenge of RFC 6750, section 3.
     Challenge(&'static str),
-    /// Asks to come again in a second.
+    /// `Retry-After` of one second.
     RetryAfter,
 }
 
-/// What is known of a kind.
+/// Properties of a problem type.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) status: StatusCode,
@@ -20,20 +20,20 @@ pub(super) struct Row {
     pub(super) effects: &'static [Effect],
 }
 
-/// Makes the enum of kinds and all that is known of each: status, code, title and effects.
+/// Declares the enum of problem types with status, code, title and effects.
 macro_rules! kinds {
     ($($(#[doc = $when:literal])+ $kind:ident = $status:ident $code:literal $title:literal $effects:tt;)+) => {
-        /// What is wrong, in terms that a program can act on.
+        /// Type of a problem, for programs to act on.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(in crate::admin) enum Kind {
             $($(#[doc = $when])+ $kind,)+
         }
 
         impl Kind {
-            /// All of them, in their order.
+            /// All types in order.
             pub(in crate::admin) const ALL: [Self; [$($code),+].len()] = [$(Self::$kind),+];
 
-            /// What `docs/PROBLEMS.md` says of each.
+            /// Descriptions for `docs/PROBLEMS.md`.
             #[cfg(test)]
             const WHEN: [&'static str; Self::ALL.len()] = [$(concat!($($when),+)),+];
 
@@ -66,7 +66,7 @@ kinds! {
     /// No token, or a wrong one.
     Unauthorized = UNAUTHORIZED "unauthorized" "Not authorised"
         [Challenge("Bearer realm=\"postern-admin\"")];
-    /// A browser asks for a page of another origin; not on `/v1/auth`.
+    /// A cross-origin request of a browser; not on `/v1/auth`.
     CrossOrigin = FORBIDDEN "cross_origin" "Cross-origin request" [];
     /// A `read-only` token on anything but `GET` and `POST /v1/keys/verify`.
     InsufficientRole = FORBIDDEN "insufficient_role" "Insufficient role"
@@ -74,11 +74,11 @@ kinds! {
     /// `/v1/auth` cannot tell which request it is asked about: it is named twice, in part, or malformed; or a header of the
     /// client reads like one of the gateway's own ([FORWARD-AUTH.md](FORWARD-AUTH.md)).
     AmbiguousRequest = FORBIDDEN "ambiguous_request" "Ambiguous request" [];
-    /// A report of leaked keys is not known to come from GitHub.
+    /// The signature of a report of leaked keys is not GitHub's.
     SignatureInvalid = FORBIDDEN "signature_invalid" "Signature not valid" [];
     /// No such path, id, or bucket, also in a query.
     NotFound = NOT_FOUND "not_found" "Not found" [];
-    /// Something is at this path, but not for this method: `Allow` names those that are taken.
+    /// The path exists, but not for this method: `Allow` lists the supported ones.
     MethodNotAllowed = METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [];
     /// A head is not whole within five seconds; the connection closes.
     RequestTimeout = REQUEST_TIMEOUT "request_timeout" "Request timeout" [];
@@ -86,15 +86,15 @@ kinds! {
     Duplicate = CONFLICT "duplicate" "Already taken" [];
     /// Revoking is final.
     KeyRevoked = CONFLICT "key_revoked" "Key revoked" [];
-    /// A key that is to be replaced can end earlier, not later.
+    /// The expiry of a rolled key can be made earlier, not later.
     KeyEnding = CONFLICT "key_ending" "Key ending" [];
-    /// Only a key that is good can be rolled.
+    /// Only an active key can be rolled.
     NotGood = CONFLICT "key_not_good" "Key not good" [];
-    /// A gateway that runs cannot be forgotten: stop it, and it says goodbye by itself.
+    /// A running gateway cannot be forgotten: stop it, and it deregisters by itself.
     GatewayRuns = CONFLICT "gateway_runs" "Gateway runs" [];
     /// A request with this idempotency key is running.
     IdempotencyKeyInUse = CONFLICT "idempotency_key_in_use" "Request is running" [RetryAfter];
-    /// The consumer does not have the tags of `?tag.NAME=VALUE`, or would be made without them.
+    /// The consumer lacks a tag of `?tag.NAME=VALUE`, or would be created without it.
     TagMismatch = PRECONDITION_FAILED "tag_mismatch" "Tags do not match" [];
     /// The body has more than 65536 bytes.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [];
@@ -109,11 +109,11 @@ kinds! {
     MisdirectedRequest = MISDIRECTED_REQUEST "misdirected_request" "Misdirected request" [];
     /// The idempotency key was used for another request in the last 24 hours.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY "idempotency_key_reused" "Idempotency key reused" [];
-    /// Each parameter is right, and together they cannot be followed: a range that is empty or too long, two things at once.
+    /// Valid parameters in an invalid combination: an empty or oversized range, or two subjects.
     UnfollowableQuery = UNPROCESSABLE_ENTITY "unfollowable_query" "Parameters do not go together" [];
     /// A key cannot do more than its consumer.
     ScopeNotGranted = UNPROCESSABLE_ENTITY "scope_not_granted" "Scope not granted" [];
-    /// A key cannot end before now; to end it, revoke it.
+    /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
     /// The head of the request is too large or has too many fields; the connection closes.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [];
@@ -121,14 +121,14 @@ kinds! {
     Internal = INTERNAL_SERVER_ERROR "internal_error" "Internal error" [];
     /// No token is configured.
     AdminDisabled = SERVICE_UNAVAILABLE "admin_disabled" "Admin API disabled" [];
-    /// GitHub's public keys cannot be had, so its report cannot be checked.
+    /// GitHub's public keys are unavailable, so its report cannot be verified.
     PublicKeysUnavailable = SERVICE_UNAVAILABLE "public_keys_unavailable" "Public keys not available" [RetryAfter];
     /// A report of GitHub's was still arriving when four others had begun.
     TooManyReports = SERVICE_UNAVAILABLE "too_many_reports" "Too many reports at once" [RetryAfter];
     /// The database is not open yet, or [fails](SCALING.md#what-a-database-can-fail-of); nothing was changed.
     StoreUnavailable = SERVICE_UNAVAILABLE "store_unavailable" "Store unavailable" [RetryAfter];
-    /// The database did not say whether the change was made: `detail` names what to look for. Do not just send it again, unless
-    /// with its `Idempotency-Key`.
+    /// The outcome of the change is unknown: `detail` names what to look for. Repeat it blindly
+    /// only with its `Idempotency-Key`.
     OutcomeUnknown = SERVICE_UNAVAILABLE "outcome_unknown" "Outcome not known" [];
     /// Two lists or reports are being read, and six wait.
     TooManyReads = SERVICE_UNAVAILABLE "too_many_reads" "Too many lists at once" [RetryAfter];
@@ -137,17 +137,17 @@ kinds! {
 }
 
 impl Kind {
-    /// The status of its answer.
+    /// Returns the HTTP status.
     pub(in crate::admin) fn status(self) -> u16 {
         self.row().status.as_u16()
     }
 
-    /// Its name, for programs.
+    /// Returns the code, for programs.
     pub(in crate::admin) fn code(self) -> &'static str {
         self.row().code
     }
 
-    /// The kind of this name.
+    /// Returns the type with this code.
     pub(in crate::admin) fn named(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }

@@ -1,4 +1,4 @@
-//! How this program speaks to itself over TLS: the certificate has to be one that the settings name, whatever it says.
+//! TLS client for this program's own listener: accepts exactly the certificates in the settings.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use crate::front::certificates::ServerPair;
 use crate::tls::{HTTP_1_1, provider};
 
-/// Believes the certificates of `pairs` byte for byte, and no other. Their names and dates do not matter: a gateway that clients
-/// refuse is no other gateway for that.
+/// Accepts the certificates of `pairs` byte for byte. Ignores names and dates: the check is about
+/// the gateway, not about its clients' trust.
 ///
 /// # Errors
-/// Never, as the provider has what TLS 1.2 and 1.3 need.
+/// Never: the provider supports TLS 1.2 and 1.3.
 pub(super) fn client(pairs: &[ServerPair]) -> Result<ClientConfig, Error> {
     let provider = provider();
     let own = Own {

@@ -1,14 +1,14 @@
-//! The progress bar: on a terminal only.
+//! Progress bar, on terminals only.
 
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How far a pass is. Says nothing where standard error is no terminal.
+/// Progress of a pass. Silent if standard error is not a terminal.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Of a file with this many bytes, if that is known.
+    /// Creates a bar for a file of this many bytes, if known.
     pub(super) fn of_bytes(what: &'static str, length: Option<u64>) -> Self {
         Self::new(
             what,
@@ -18,7 +18,7 @@ impl Progress {
         )
     }
 
-    /// Of this many rows.
+    /// Creates a bar for this many rows.
     pub(super) fn of_rows(what: &'static str, length: u64) -> Self {
         let template = "{msg:10} [{bar:40}] {human_pos}/{human_len} lines, {eta} to go";
         Self::new(what, Some(length), template, template)
@@ -32,23 +32,23 @@ impl Progress {
             Some(length) => (ProgressBar::new(length), known),
             None => (ProgressBar::no_length(), unknown),
         };
-        // The templates are ours; one that were wrong would cost the bar its looks.
+        // The templates are constant; an invalid one would only lose the bar's style.
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Self(bar.with_style(style).with_message(what))
     }
 
-    /// So much is done.
+    /// Sets the position.
     pub(super) fn set(&self, position: u64) {
         self.0.set_position(position);
     }
 
-    /// So much more is done.
+    /// Advances the position.
     pub(super) fn advance(&self, by: u64) {
         self.0.inc(by);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! What an import came to, for people and for scripts.
+//! Result of an import, as text or JSON.
 
 use serde::Serialize;
 
@@ -6,38 +6,38 @@ use crate::cli::error::CommandError;
 use crate::cli::output::Streams;
 use crate::import::reading::BadLine;
 
-/// How many bad lines are told in full.
+/// Maximum number of bad lines listed individually.
 const TOLD_IN_FULL: usize = 100;
 
-/// What an import came to.
+/// Result of an import.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
-    /// Whether nothing was to be imported anyway.
+    /// Whether this was a dry run.
     pub(super) dry_run: bool,
-    /// What the file is.
+    /// Format of the file.
     pub(super) format: Option<String>,
-    /// Lines with a consumer or a key, bad ones included.
+    /// Number of lines with a consumer or a key, including bad ones.
     pub(super) lines: u64,
-    /// Lines that say something new: what a dry run would import.
+    /// Number of new lines: what a dry run would import.
     pub(super) new: u64,
-    /// Consumers that were made.
+    /// Number of consumers created.
     pub(super) consumers: u64,
-    /// Keys that were added.
+    /// Number of keys added.
     pub(super) keys: u64,
-    /// Lines that were there already.
+    /// Number of lines already present.
     pub(super) already: u64,
-    /// Lines that contradict what is there and were left out, as asked.
+    /// Number of conflicting lines skipped on request.
     pub(super) skipped: u64,
-    /// Lines that cannot be imported.
+    /// Number of bad lines.
     pub(super) bad_lines: u64,
-    /// The first of them.
-    problems: Vec<Problem>,
-    /// What else is in the file, and is not imported.
+    /// The first bad lines.
+    problems: Vec<BadLineView>,
+    /// Contents of the file that are not imported.
     not_taken: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Problem {
+struct BadLineView {
     line: u64,
     reason: String,
 }
@@ -47,28 +47,28 @@ impl Summary {
     pub(super) fn bad(&mut self, BadLine { line, reason }: BadLine) {
         self.bad_lines += 1;
         if self.problems.len() < TOLD_IN_FULL {
-            self.problems.push(Problem { line, reason });
+            self.problems.push(BadLineView { line, reason });
         }
     }
 
-    /// Remembers something of the file that is not imported.
+    /// Adds a content of the file that is not imported.
     pub(super) fn not_taken(&mut self, what: String) {
         self.not_taken.push(what);
     }
 
-    /// Whether the file had lines, and nothing was new in any.
+    /// Returns whether the file had lines, none of them new.
     pub(super) fn is_all_there(&self) -> bool {
         self.lines > 0 && self.already == self.lines
     }
 
-    /// Prints it: the bad lines as remarks, the counts as the result.
+    /// Prints bad lines as remarks and counts as result.
     pub(super) fn print(
         &mut self,
         json: bool,
         streams: &mut Streams<'_>,
     ) -> Result<(), CommandError> {
         self.problems.sort_by_key(|problem| problem.line);
-        for Problem { line, reason } in &self.problems {
+        for BadLineView { line, reason } in &self.problems {
             streams.remark(format_args!("line {line}: {reason}"));
         }
         match self.bad_lines - self.problems.len() as u64 {

@@ -1,4 +1,4 @@
-//! `gateway keys find`: whose key it is that somebody has, and what is the matter with it. It counts as no use.
+//! `gateway keys find`: finds the consumer and the status of a given key. Does not count as a use.
 
 use zeroize::Zeroizing;
 
@@ -12,15 +12,15 @@ use crate::keys::{ForeignKey, KeyDigest, MalformedKey};
 use crate::store::StoredKey;
 use crate::views::KeyView;
 
-/// Fewest characters of a beginning that are looked for, and most keys that are shown for it.
+/// Minimum number of characters to search for, and maximum number of keys shown.
 const SHORTEST: usize = 4;
-const MOST_SHOWN: u32 = 100;
+const MAX_SHOWN: u32 = 100;
 
-/// What somebody has.
+/// Text to search for.
 #[derive(Debug, clap::Args)]
 pub struct FindKey {
-    /// Only `-`, which may be left out: a key, its first characters or its SHA-256 is read from standard input, or asked for
-    /// where that is a terminal.
+    /// Only `-`, the default: reads a key, its first characters or its SHA-256 from standard input,
+    /// or prompts for it on a terminal.
     #[arg(value_name = "-", default_value = "-", hide_default_value = true)]
     text: PlainArgument,
     /// Print a JSON array.
@@ -34,7 +34,7 @@ impl FindKey {
         let text = bare(&given);
         if text.len() < given.len() {
             context.streams.remark(format_args!(
-                "what stands around the key is no part of it: quotes, spaces, or `Bearer`"
+                "ignored the text around the key: quotes, spaces, or `Bearer`"
             ));
         }
         let found = match look(text, context).await? {
@@ -59,7 +59,7 @@ impl FindKey {
     }
 }
 
-/// The keys that `text` is, or may be; what is the matter with it is said.
+/// Returns the keys that match `text`; prints remarks about it.
 async fn look(text: &str, context: &mut Context<'_>) -> Result<Vec<StoredKey>, CommandError> {
     let parsed = ForeignKey::parse(Zeroizing::new(text.to_owned()), context.prefix);
     if let Ok(key) = &parsed
@@ -76,22 +76,22 @@ async fn look(text: &str, context: &mut Context<'_>) -> Result<Vec<StoredKey>, C
     if text.len() < SHORTEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(Vec::new());
     }
-    let like = context.store.keys_like(text, MOST_SHOWN).await?;
+    let like = context.store.keys_like(text, MAX_SHOWN).await?;
     if !like.is_empty() {
         let shown = like.len();
         let why = if is_mistyped {
             "it was mistyped: its checksum is wrong"
         } else {
-            "no key is this whole text"
+            "no key equals this text"
         };
         context
             .streams
-            .remark(format_args!("{why}; {shown} begin as it does"));
+            .remark(format_args!("{why}; {shown} begin like it"));
     }
     Ok(like)
 }
 
-/// The text without what people and programs put around a key.
+/// Strips white space, quotes and the like around a key.
 fn bare(text: &str) -> &str {
     let mut text = text;
     loop {

@@ -1,4 +1,4 @@
-//! `gateway keys list`: which keys there are, by what they are and when.
+//! `gateway keys list`: lists keys by attributes and times.
 
 use crate::cli::Context;
 use crate::cli::buckets::InBucket;
@@ -9,33 +9,35 @@ use crate::keys::{Description, KeyStatus, UnixMillis, When};
 use crate::store::{KeyFilter, StoredKey};
 use crate::views::KeyView;
 
-/// How many keys are read at once.
+/// Page size of a read.
 const PAGE: u32 = 500;
 
-/// Which keys. All that is given must hold.
+/// Filters, all of which must match.
 #[derive(Debug, clap::Args)]
 pub struct ListKeys {
-    /// Only those of this consumer.
+    /// Only keys of this consumer.
     #[arg(long, value_name = "NAME|ID")]
     consumer: Option<String>,
     #[command(flatten)]
     bucket: InBucket,
-    /// Only those that begin with this, as far as their hint tells.
+    /// Only keys that begin with this text, compared to the length of their hint.
     #[arg(long, value_name = "BEGINNING")]
     hint: Option<String>,
-    /// Only those of this status: `active`, `expired`, `revoked` or `disabled`.
+    /// Only keys of this status: `active`, `expired`, `revoked` or `disabled`.
     #[arg(long, value_name = "STATUS")]
     status: Option<KeyStatus>,
-    /// Only those that are not revoked and end within this time, such as `30d`, or until this date or moment.
+    /// Only unrevoked keys that expire within this duration, such as `30d`, or until this date or
+    /// moment.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     ending_within: Option<When>,
-    /// Only those that were not used for this time, such as `90d`, or since this date or moment, and are as old.
+    /// Only keys unused for this duration, such as `90d`, or since this date or moment, and at least
+    /// as old.
     #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "last-used-before")]
     unused_for: Option<When>,
-    /// Only those that were made in this time, or from this date or moment on.
+    /// Only keys created within this duration, or from this date or moment on.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     created_since: Option<When>,
-    /// Only those that were made longer ago than this time, or before this date or moment.
+    /// Only keys created longer ago than this duration, or before this date or moment.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     created_until: Option<When>,
     /// Print a JSON array.
@@ -70,7 +72,7 @@ impl ListKeys {
                 table.0.flush(context.streams.out)?;
             }
             after = match page.last() {
-                Some(last) => Some(last.place()),
+                Some(last) => Some(last.cursor()),
                 None if json => return Ok(array.finish(context.streams.out)?),
                 None => return Ok(()),
             };
@@ -103,7 +105,7 @@ impl ListKeys {
     }
 }
 
-/// Keys as a table for people.
+/// Table of keys.
 pub(super) struct KeysTable(pub(super) Table<8>);
 
 impl KeysTable {

@@ -1,4 +1,4 @@
-//! `gateway keys roll`: a new key takes the place of others, which go on for a while.
+//! `gateway keys roll`: replaces keys by a new one; the old ones expire after a grace period.
 
 use std::time::Duration;
 
@@ -10,21 +10,22 @@ use crate::cli::keys::key_id;
 use crate::cli::output::{Streams, moment_or};
 use crate::keys::when::parse_span;
 use crate::keys::{PlainKey, UnixMillis};
-use crate::store::{Roll, RolledKeys, Which};
+use crate::store::{Roll, RollTarget, RolledKeys};
 use crate::views::{MAX_ENDING_SHOWN, RolledView};
 
-/// What takes whose place.
+/// Keys to replace.
 #[derive(Debug, clap::Args)]
 pub struct RollKey {
-    /// The id of the key, `key_…`; never the key itself.
+    /// Id of the key, `key_…`; never the key itself.
     #[arg(value_name = "ID", required_unless_present = "consumer")]
     id: Option<String>,
-    /// All good keys of this consumer. The new one inherits from the newest.
+    /// All active keys of this consumer. The new key inherits from the newest.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "id")]
     consumer: Option<String>,
     #[command(flatten)]
     bucket: InBucket,
-    /// How long the old keys go on, at most: a length of time such as `7d`, `12h` or `500ms`; `0s` ends them at once. None ever lives longer for it.
+    /// Grace period, the maximum remaining life of the old keys: a duration such as `7d`, `12h` or
+    /// `500ms`; `0s` expires them at once. Never extends the life of a key.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
     grace: Duration,
     /// Print a JSON object.
@@ -34,19 +35,19 @@ pub struct RollKey {
 
 impl RollKey {
     pub(super) async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let which = match (&self.id, &self.consumer) {
-            (Some(id), _) => Which::Key(key_id(id, context.prefix)?),
+        let target = match (&self.id, &self.consumer) {
+            (Some(id), _) => RollTarget::Key(key_id(id, context.prefix)?),
             (None, Some(consumer)) => {
-                Which::AllOf(consumers::find(consumer, &self.bucket, context).await?.id)
+                RollTarget::Consumer(consumers::find(consumer, &self.bucket, context).await?.id)
             }
-            // The parser demands one of them.
+            // The parser requires one of them.
             (None, None) => {
                 return Err(CommandError::InvalidArgument(
                     "name a key or a consumer".to_owned(),
                 ));
             }
         };
-        // A key without an end would get one that no calendar has.
+        // A key without expiry would get one beyond the calendar.
         if !context.stamp.at.after(self.grace).is_representable() {
             return Err(CommandError::InvalidArgument(
                 "a grace period ends before the year 10000".to_owned(),
@@ -54,14 +55,14 @@ impl RollKey {
         }
         let key = PlainKey::generate(context.prefix)?;
         let roll = Roll {
-            which,
+            target,
             digest: key.digest(),
             hint: key.hint(),
             grace: self.grace,
         };
         let rolled = context.store.roll(roll, context.stamp).await?;
         let id = rolled.key.id;
-        // From here on only this process knows the key.
+        // From here on only this process has the key.
         print_rolled(
             &rolled,
             &key,

@@ -1,5 +1,5 @@
-//! Keys that stand where a text belongs: the note `old key pstn_…`. Texts are stored and shown as they are, so no line may
-//! have one there.
+//! Keys pasted into a text, such as the note `old key pstn_…`. Texts are stored and shown
+//! unchanged, so such a line is refused.
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -10,19 +10,18 @@ use crate::keys::traces::has_key;
 use crate::keys::{Prefix, token};
 
 impl Fields {
-    /// Refuses a line with a text that holds a key of this gateway, or the line's own, whoever made it.
+    /// Refuses a line with a text that contains a key of this gateway, or the line's own key.
     ///
     /// # Errors
-    /// Which column it is.
+    /// The name of the column.
     pub(super) fn refuse_keys(&self, prefix: &Prefix) -> Result<(), String> {
         let own = match self.cell(Column::Key) {
             Some(Cell::Text(text)) => text.trim(),
-            // Else it is not taken for a key, and the line is refused.
+            // Not used as a key: the line will be refused.
             _ => "",
         };
         let holds_key = |text: &str| {
-            token::contains_own_form(text.as_bytes(), prefix)
-                || has_key(text.as_bytes(), own.as_bytes())
+            token::contains_key(text.as_bytes(), prefix) || has_key(text.as_bytes(), own.as_bytes())
         };
         for column in texts() {
             if self
@@ -51,7 +50,7 @@ fn texts() -> impl Iterator<Item = Column> {
 }
 
 impl Cell {
-    /// As it was given, and what it says where that is JSON, which can spell a letter in several ways.
+    /// Returns the raw text and, for JSON, the unescaped one.
     fn texts(&self) -> Vec<Zeroizing<String>> {
         match self {
             Self::Json(value) => vec![Zeroizing::new(value.to_string())],

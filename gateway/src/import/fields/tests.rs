@@ -52,14 +52,14 @@ fn each_bad_cell_is_named_and_never_repeated() {
         (
             Column::Sha256,
             digest,
-            "`sha256`: it is not the SHA-256 of the column `key`",
+            "`sha256`: not the SHA-256 of the column `key`",
         ),
         (Column::Hint, "s3cr3t-s3cr3t-s3cr3t", "`hint`: at most 17"),
-        (Column::State, "s3cr3t", "`state`: it is `active`"),
+        (Column::State, "s3cr3t", "`state`: must be `active`"),
         (
             Column::Disabled,
             "s3cr3t",
-            "`disabled`: it is `true` or `false`",
+            "`disabled`: must be `true` or `false`",
         ),
         (
             Column::ExpiresAt,
@@ -75,13 +75,13 @@ fn each_bad_cell_is_named_and_never_repeated() {
         (
             Column::KeyScopes,
             "[s3cr3t]",
-            "`key_scopes`: it begins like JSON and is none",
+            "`key_scopes`: starts like JSON but is invalid",
         ),
         (Column::Tags, "s3cr3t", "`tags`: a tag is `name=value`"),
         (
             Column::Tags,
             "{\"a\":1}",
-            "`tags`: it is an object of texts",
+            "`tags`: must be an object of texts",
         ),
         (
             Column::Metadata,
@@ -103,7 +103,7 @@ fn each_bad_cell_is_named_and_never_repeated() {
         (
             Column::Successor,
             "key_0123456789abcdefghij",
-            "`successor`: it needs `deprecated_at`",
+            "`successor`: requires `deprecated_at`",
         ),
     ] {
         let error = read(&[
@@ -123,7 +123,7 @@ fn each_bad_cell_is_named_and_never_repeated() {
     assert!(
         read(&[(Column::Consumer, "a"), (Column::State, "revoked")])
             .unwrap_err()
-            .starts_with("`state`: it is of a key")
+            .starts_with("`state`: this belongs to a key")
     );
 }
 

@@ -1,5 +1,5 @@
-//! What Kong's declarative file is made of, as far as it is read here. Members that are not known are remembered by their
-//! names: what they mean may narrow.
+//! Entities of Kong's declarative file, as far as they are imported. Records the names of unknown
+//! members, which may be restrictions.
 
 use std::fmt;
 
@@ -11,17 +11,18 @@ use crate::import::fields::is_words;
 use crate::import::kong::names::Reference;
 use crate::import::kong::plugins::Plugin;
 
-/// In place of a name that may be a key.
+/// Placeholder for a name that may be a key.
 const UNNAMED: &str = "a member";
 
-/// Declares an object: the members that are read, and those that are known and mean nothing here. Null is as good as missing.
+/// Declares an object: imported members, and known members without effect here. Null equals
+/// missing.
 macro_rules! entity {
     ($(#[$doc:meta])* $name:ident { $($member:ident: $type:ty),* $(,)? } beside [$($beside:literal),* $(,)?]) => {
         $(#[$doc])*
         #[derive(Default)]
         pub(super) struct $name {
             $(pub(super) $member: $type,)*
-            /// The names of members that are not known.
+            /// Names of unknown members.
             #[allow(dead_code, reason = "of what is not imported, nothing more is asked")]
             pub(super) unknown: Vec<String>,
         }
@@ -56,7 +57,7 @@ macro_rules! entity {
                                 }
                             }
                         }
-                        // Of an object of keys and names, the names are keys.
+                        // In an object that maps keys to names, the member names are keys.
                         if !knows_one {
                             read.unknown.iter_mut().for_each(|name| *name = UNNAMED.to_owned());
                         }
@@ -114,7 +115,8 @@ entity! {
 }
 
 entity! {
-    /// A key. `ttl` is in seconds from its making on, where 0 is for ever; `created_at` in seconds since 1970.
+    /// A key. `ttl` is in seconds from creation, 0 for no expiry; `created_at` in seconds since
+    /// 1970.
     Credential {
         key: Option<PlainText>,
         tags: Vec<String>,
@@ -125,7 +127,7 @@ entity! {
 }
 
 entity! {
-    /// That a consumer is in a group.
+    /// Membership of a consumer in a group.
     Acl {
         group: Option<String>,
         consumer: Option<Reference>,
@@ -133,14 +135,14 @@ entity! {
 }
 
 entity! {
-    /// A service, a route or a group, which is not imported; its plugins may narrow.
+    /// A service, a route or a group; not imported, but its plugins may be restrictions.
     Behind {
         plugins: Vec<Spanned<Plugin>>,
         routes: Vec<Behind>,
     } beside []
 }
 
-/// A key, wiped when it is dropped.
+/// A key; wiped on drop.
 pub(super) struct PlainText(pub(super) Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for PlainText {
@@ -160,7 +162,7 @@ impl Behind {
 }
 
 impl File {
-    /// The plugins of services, routes and groups.
+    /// Iterates over the plugins of services, routes and groups.
     pub(super) fn plugins_of_others(&self) -> impl Iterator<Item = &Spanned<Plugin>> {
         [&self.services, &self.routes, &self.consumer_groups]
             .into_iter()
@@ -169,7 +171,7 @@ impl File {
             .chain(&self.consumer_group_plugins)
     }
 
-    /// What is in the file, is not imported, and narrows nothing by itself.
+    /// Lists contents that are not imported and restrict nothing by themselves.
     pub(super) fn left_behind(&self) -> impl Iterator<Item = String> + use<> {
         let counts = [
             ("services", self.services.len()),

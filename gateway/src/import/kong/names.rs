@@ -1,5 +1,5 @@
-//! Whom a reference in Kong's file means. Kong itself goes by `username` and `id` only: a `custom_id` is a free text, and
-//! who can choose one must not get the credentials of whoever is called so.
+//! References to consumers in Kong's file. Kong resolves only `username` and `id`: a `custom_id` is
+//! free text, and whoever can choose one must not gain the credentials of its namesake.
 
 use std::collections::HashMap;
 
@@ -9,37 +9,37 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Reference {
-    /// Either of them.
+    /// Name or id.
     Text(String),
-    /// Said which.
+    /// Explicit name or id.
     Object {
         id: Option<String>,
         username: Option<String>,
     },
 }
 
-/// The consumers of a file by what a reference can call them; each is known by its index.
+/// Index of the consumers by the names that a reference can use.
 #[derive(Default)]
 pub(super) struct Names {
     usernames: HashMap<String, Meant>,
     ids: HashMap<String, Meant>,
-    /// Of those that have nothing else to be named by.
+    /// Custom ids of consumers without any other name.
     custom_ids: HashMap<String, Meant>,
 }
 
-/// Whom a name means.
+/// Result of resolving a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meant {
-    /// Nobody of this file.
+    /// No consumer of this file.
     Nobody,
-    /// This consumer.
+    /// Index of the consumer.
     One(usize),
-    /// More than one, so that any choice could be the wrong one.
+    /// Ambiguous: any choice could be wrong.
     Several,
 }
 
 impl Names {
-    /// Adds the consumer `index`.
+    /// Adds the consumer at `index`.
     pub(super) fn add(
         &mut self,
         index: usize,
@@ -60,12 +60,12 @@ impl Names {
         }
     }
 
-    /// Whether a consumer would be named by a custom id that is the username of another.
+    /// Returns whether a consumer's custom id is the username of another.
     pub(super) fn is_shadowed(&self, username: Option<&str>, custom_id: Option<&str>) -> bool {
         username.is_none() && custom_id.is_some_and(|name| self.usernames.contains_key(name))
     }
 
-    /// Whom `reference` means.
+    /// Resolves `reference`.
     pub(super) fn find(&self, reference: &Reference) -> Meant {
         let (username, id) = match reference {
             Reference::Text(text) => (Some(text), Some(text)),
@@ -81,7 +81,7 @@ impl Names {
 }
 
 impl Reference {
-    /// Whether it names nobody at all.
+    /// Returns whether the reference is empty.
     pub(super) fn is_empty(&self) -> bool {
         matches!(
             self,

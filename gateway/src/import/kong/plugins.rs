@@ -1,12 +1,12 @@
-//! Kong's plugins: which narrow what a key may do, and what becomes of them. An import must not widen, so whatever is not
-//! known to let the same requests in is taken to narrow.
+//! Kong's plugins: which of them are restrictions, and how they are imported. An import must not
+//! widen access, so an unknown plugin counts as a restriction.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::import::kong::names::Reference;
 
-/// Plugins that let the same requests in: they watch, rewrite, cache, or ask for the keys that are imported.
+/// Plugins that admit the same requests: for logging, rewriting, caching, or for the imported keys.
 const HARMLESS: [&str; 32] = [
     "acme",
     "aws-lambda",
@@ -41,7 +41,7 @@ const HARMLESS: [&str; 32] = [
     "udp-log",
     "zipkin",
 ];
-/// Plugins that narrow, by the names that may be repeated. Any other is one more.
+/// Restricting plugins with names safe to quote. Any unknown plugin restricts too.
 const NARROWING: [&str; 28] = [
     "acl",
     "basic-auth",
@@ -73,12 +73,12 @@ const NARROWING: [&str; 28] = [
     "response-ratelimiting",
 ];
 
-/// A plugin, on whatever it is.
+/// A plugin of any entity.
 #[derive(Deserialize)]
 pub(super) struct Plugin {
     name: Option<String>,
     enabled: Option<bool>,
-    /// Whose it is, in a list of its own.
+    /// Consumer of a top-level plugin.
     pub(super) consumer: Option<Reference>,
     consumer_group: Option<Value>,
     service: Option<Value>,
@@ -86,28 +86,28 @@ pub(super) struct Plugin {
     config: Option<Value>,
 }
 
-/// What a plugin is of.
+/// Scope of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// A consumer, wherever it calls.
+    /// A consumer, for all its requests.
     Consumer,
     /// A group, a service, a route, one of them together with a consumer, or everything.
     Other,
 }
 
-/// What a plugin of a consumer comes to.
+/// Effect of a consumer's plugin.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// The same requests are let in.
+    /// Admits the same requests.
     None,
-    /// Only requests from these addresses are.
+    /// Admits only requests from these addresses.
     Allows(Vec<Value>),
-    /// Fewer are, in a way that there is not here. What is said of it.
+    /// Restricts in an unsupported way; holds the description.
     Narrows(String),
 }
 
 impl Plugin {
-    /// What it is of, in a list of its own.
+    /// Returns the scope of a top-level plugin.
     pub(super) fn scope(&self) -> Scope {
         if self.consumer.is_some() && !self.is_of_more() {
             Scope::Consumer
@@ -116,7 +116,7 @@ impl Plugin {
         }
     }
 
-    /// What it comes to for the consumer that it is of.
+    /// Returns the effect on the plugin's consumer.
     pub(super) fn effect(&self) -> Effect {
         match self.name() {
             _ if self.enabled == Some(false) => Effect::None,
@@ -131,7 +131,7 @@ impl Plugin {
                 NARROWING
                     .into_iter()
                     .find(|known| name == Some(*known))
-                    // Its name is not repeated: the file says what it likes there.
+                    // The name is not quoted: the file can have any text there.
                     .map_or("a plugin that is not known here".to_owned(), |known| {
                         format!("the plugin `{known}`")
                     }),
@@ -139,7 +139,7 @@ impl Plugin {
         }
     }
 
-    /// What is said of it where it is of more than one consumer, and narrows.
+    /// Describes a restriction on more than one consumer.
     pub(super) fn of_all(&self) -> Option<String> {
         let what = match self.effect() {
             Effect::None => return None,
@@ -159,12 +159,13 @@ impl Plugin {
         self.consumer_group.is_some() || self.service.is_some() || self.route.is_some()
     }
 
-    /// The addresses that are allowed, where that is all it says: what is denied cannot be told here.
+    /// Returns the allowed addresses of a plugin without other settings: denied addresses have no
+    /// equivalent here.
     fn allowed(&self) -> Option<Vec<Value>> {
         let config = self.config.as_ref()?.as_object()?;
         let is_nothing =
             |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        // How the refusal looks does not matter.
+        // The form of the refusal is irrelevant.
         let is_known = |name: &str| matches!(name, "allow" | "status" | "message");
         let only_allows = config
             .iter()

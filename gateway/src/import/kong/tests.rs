@@ -347,7 +347,7 @@ fn what_narrows_in_kong_is_taken_or_forbids_the_import() {
             !bad.iter().any(|bad| bad.reason.contains("s3cr3t")),
             "{bad:?}"
         );
-        // A reference to nobody lets nobody in; of all else no line is good.
+        // A reference to nobody admits nobody; any other makes all lines bad.
         assert_eq!(
             read.iter().filter(|row| row.is_ok()).count(),
             usize::from(named == "nobody"),

@@ -31,11 +31,11 @@ fn what_lets_fewer_requests_in_is_refused_unless_it_is_to_be_passed_over() {
         ),
         (
             "map $who $rate { acme 1; }",
-            "this map makes something of the names",
+            "this map derives a value from the names",
         ),
         (
             "map ${who} $ok { acme 1; }",
-            "this map makes something of the names",
+            "this map derives a value from the names",
         ),
     ] {
         let (good, bad): (Vec<_>, Vec<_>) = read(&of(more)).into_iter().partition(Result::is_ok);
@@ -166,17 +166,17 @@ fn what_is_wrong_has_its_line_and_never_the_key() {
         (
             "map $http_x_api_key $c {\n s3cr3t \"\";\n}\n",
             2,
-            "gives the key no name",
+            "maps the key to no name",
         ),
         (
             "map $http_x_api_key $c {\n s3cr3t $name;\n}\n",
             2,
-            "the name has a variable",
+            "the name contains a variable",
         ),
         (
             "map $http_x_api_key $c {\n default s3cr3t;\n}\n",
             2,
-            "it lets every caller in",
+            "the entry admits every client",
         ),
         (
             "map $http_x_api_key $c {\n include s3cr3t.map;\n}\n",

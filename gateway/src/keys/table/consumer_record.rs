@@ -1,21 +1,22 @@
-//! [`ConsumerRecord`]: a consumer as the table holds it.
+//! [`ConsumerRecord`]: a consumer in the table.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keys::id::PackedId;
-use crate::keys::table::seen::Seen;
+use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{
     AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId, Metadata,
     Scopes,
 };
 
-/// A consumer in the table. Small: every key may have one of its own, so what most consumers lack costs a pointer.
+/// A consumer in the table. Rare attributes sit behind a pointer: every key may have its own
+/// consumer.
 #[derive(Debug)]
 pub(super) struct ConsumerRecord {
     id: PackedId,
-    pub(super) seen: Seen,
-    /// How many keys it has in the table or on the way there. Only writers look, and they take turns.
+    pub(super) seen: SeenMark,
+    /// Number of keys in the table and in a pending batch. Only writers read it, one at a time.
     keys: AtomicU32,
     pub(super) bucket: BucketName,
     pub(super) name: ConsumerName,
@@ -23,7 +24,7 @@ pub(super) struct ConsumerRecord {
     rare: Option<Box<Rare>>,
 }
 
-/// What few consumers have.
+/// Attributes that few consumers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rare {
     custom_id: Option<CustomId>,
@@ -32,7 +33,7 @@ struct Rare {
 }
 
 impl ConsumerRecord {
-    /// The record of `consumer`, without keys, and seen by the load that is going on.
+    /// Builds the record of `consumer`, without keys and marked as seen by the current load.
     pub(super) fn new(consumer: Consumer) -> Self {
         let Consumer {
             id,
@@ -46,7 +47,7 @@ impl ConsumerRecord {
         let is_rare = custom_id.is_some() || metadata.is_some() || !allowed_ips.is_empty();
         Self {
             id: id.pack(),
-            seen: Seen::default(),
+            seen: SeenMark::default(),
             keys: AtomicU32::new(0),
             bucket,
             name,
@@ -73,7 +74,7 @@ impl ConsumerRecord {
         self.rare.as_ref()?.metadata.as_ref()
     }
 
-    /// Whether its keys may be used from `address`.
+    /// Returns whether the keys may be used from `address`.
     pub(super) fn allows_address(&self, address: CallerAddress) -> bool {
         self.rare
             .as_ref()
@@ -84,25 +85,25 @@ impl ConsumerRecord {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// Takes notice of one more.
+    /// Increments the number of keys.
     pub(super) fn count_key(&self) {
         self.keys.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes notice of one less.
+    /// Decrements the number of keys.
     pub(super) fn forget_key(&self) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether it takes the place of `old`, and its keys over. Not if it says the same: loading anew mostly finds what is
-    /// there, and must not cost the memory twice.
+    /// Returns whether the record replaces `old`, and takes over its key count. An equal record
+    /// does not: a reload mostly finds what is there and must not double the memory.
     pub(super) fn replace(&mut self, old: &Self) -> bool {
         old.seen.set(true);
         *self.keys.get_mut() = old.keys();
-        !self.says_the_same_as(old)
+        !self.has_same_content(old)
     }
 
-    fn says_the_same_as(&self, other: &Self) -> bool {
+    fn has_same_content(&self, other: &Self) -> bool {
         let Self {
             id,
             seen: _,
@@ -122,7 +123,7 @@ impl ConsumerRecord {
             )
     }
 
-    /// The consumer that it was made of.
+    /// Rebuilds the consumer.
     pub(super) fn consumer(&self) -> Consumer {
         Consumer {
             id: self.id(),

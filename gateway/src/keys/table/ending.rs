@@ -1,4 +1,4 @@
-//! [`Ending`]: how many keys end soon, counted now and then, read at any time.
+//! [`Ending`]: the number of keys that expire soon, counted periodically and read at any time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::{KeyState, KeyTable, UnixMillis};
 
-/// Within what times keys are counted as ending soon, with their names.
+/// Time windows for keys that expire soon, with their names.
 pub const ENDING_WITHIN: [(&str, Duration); 3] = [
     ("1d", Duration::from_hours(24)),
     ("7d", Duration::from_hours(7 * 24)),
     ("30d", Duration::from_hours(30 * 24)),
 ];
 
-/// In place of a number that was never counted.
+/// Placeholder for a number not counted yet.
 const UNKNOWN: usize = usize::MAX;
 
-/// The numbers of the last count.
+/// Results of the last count.
 #[derive(Debug)]
 pub(super) struct Ending([AtomicUsize; ENDING_WITHIN.len()]);
 
@@ -27,8 +27,8 @@ impl Default for Ending {
 }
 
 impl KeyTable {
-    /// Counts the keys that are good at `now` and end soon. It looks at every key, so it is for the control plane; nobody
-    /// waits for it.
+    /// Counts the active keys that expire soon at `now`. Scans every key, so only the control plane
+    /// calls it; nothing waits for the result.
     pub fn count_ending(&self, now: UnixMillis) {
         let ends = ENDING_WITHIN.map(|(_, within)| now.after(within));
         let mut counts = [0; ENDING_WITHIN.len()];
@@ -50,7 +50,8 @@ impl KeyTable {
         }
     }
 
-    /// How many good keys end within each of [`ENDING_WITHIN`], as they were counted last; nothing before the first time.
+    /// Returns the last count of active keys that expire within each of [`ENDING_WITHIN`]; empty
+    /// before the first count.
     pub fn ending(&self) -> impl Iterator<Item = (&'static str, usize)> {
         ENDING_WITHIN
             .iter()

@@ -1,23 +1,23 @@
-//! [`KeyRecord`]: a key as the table holds it.
+//! [`KeyRecord`]: a key in the table.
 
 use crate::keys::id::PackedId;
-use crate::keys::table::seen::Seen;
+use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis};
 
-/// A key in the table. Small: there may be a million of them, so what most keys lack costs a pointer.
+/// A key in the table. Rare attributes sit behind a pointer: there may be a million keys.
 #[derive(Clone, Debug)]
 pub(super) struct KeyRecord {
     digest: KeyDigest,
     id: PackedId,
     consumer: PackedId,
     state: KeyState,
-    pub(super) seen: Seen,
+    pub(super) seen: SeenMark,
     expires_at: UnixMillis,
     rare: Option<Box<Rare>>,
 }
 
-/// What few keys have.
+/// Attributes that few keys have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rare {
     deprecated_at: Option<UnixMillis>,
@@ -25,10 +25,10 @@ struct Rare {
 }
 
 impl KeyRecord {
-    /// "Never" for the end: eight bytes less a key than an `Option`.
+    /// Expiry of a key that never expires: eight bytes less than an `Option`.
     const NEVER: UnixMillis = UnixMillis(i64::MAX);
 
-    /// The record of `entry`, seen by the load that is going on.
+    /// Builds the record of `entry`, marked as seen by the current load.
     pub(super) fn new(entry: KeyEntry) -> Self {
         let KeyEntry {
             digest,
@@ -45,7 +45,7 @@ impl KeyRecord {
             id: id.pack(),
             consumer: consumer.pack(),
             state,
-            seen: Seen::default(),
+            seen: SeenMark::default(),
             expires_at: expires_at.unwrap_or(Self::NEVER),
             rare: is_rare.then(|| {
                 Box::new(Rare {
@@ -56,12 +56,12 @@ impl KeyRecord {
         }
     }
 
-    /// Whose it is.
+    /// Returns the owner.
     pub(super) fn consumer(&self) -> &PackedId {
         &self.consumer
     }
 
-    /// What it may do; `None` is all that its consumer may.
+    /// Returns the scopes of the key; `None` for all of the consumer's.
     pub(super) fn scopes(&self) -> Option<&Scopes> {
         self.rare.as_ref()?.scopes.as_ref()
     }
@@ -78,8 +78,8 @@ impl KeyRecord {
         (self.expires_at != Self::NEVER).then_some(self.expires_at)
     }
 
-    /// Whether both are of the same entry.
-    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+    /// Returns whether both records hold equal entries.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
         let Self {
             digest,
             id,
@@ -93,7 +93,7 @@ impl KeyRecord {
             && (expires_at, rare) == (&other.expires_at, &other.rare)
     }
 
-    /// The entry that it was made of.
+    /// Rebuilds the entry.
     pub(super) fn entry(&self) -> KeyEntry {
         KeyEntry {
             digest: self.digest,

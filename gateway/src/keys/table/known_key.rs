@@ -1,4 +1,4 @@
-//! [`KnownKey`]: what a look-up finds.
+//! [`KnownKey`]: the result of a look-up.
 
 use crate::keys::table::consumer_record::ConsumerRecord;
 use crate::keys::table::key_record::KeyRecord;
@@ -8,25 +8,25 @@ use crate::keys::{
     KeyStatus, Metadata, Scopes, UnixMillis,
 };
 
-/// A key that the table knows, with its consumer, both as they were at the moment of the look-up.
+/// A key with its consumer, as of the look-up.
 #[derive(Clone, Debug)]
 pub struct KnownKey {
     entry: KeyEntry,
     consumer: Held<ConsumerRecord>,
 }
 
-/// Whose key it is, as far as the origin may know.
+/// The part of a consumer that the origin may know.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownConsumer<'k> {
-    /// Its id, which never changes.
+    /// Immutable id.
     pub id: &'k ConsumerId,
-    /// The namespace that its name is unique in.
+    /// Namespace of the name.
     pub bucket: &'k BucketName,
-    /// Its name.
+    /// Name, unique in the bucket.
     pub name: &'k ConsumerName,
-    /// The id that the team's own system gave it.
+    /// Id from the team's own system.
     pub custom_id: Option<&'k CustomId>,
-    /// What the team wants the origin to know about it.
+    /// Metadata from the team for the origin.
     pub metadata: Option<&'k Metadata>,
 }
 
@@ -38,19 +38,19 @@ impl KnownKey {
         }
     }
 
-    /// What it is looked up by.
+    /// Returns the digest, the look-up key.
     #[must_use]
     pub fn digest(&self) -> &KeyDigest {
         &self.entry.digest
     }
 
-    /// The key's public id.
+    /// Returns the public id.
     #[must_use]
     pub fn id(&self) -> &KeyId {
         &self.entry.id
     }
 
-    /// Whose key it is.
+    /// Returns the owner.
     #[must_use]
     pub fn consumer(&self) -> KnownConsumer<'_> {
         let consumer = &self.consumer;
@@ -63,25 +63,25 @@ impl KnownKey {
         }
     }
 
-    /// Whether it is good at `now`, and if not, why.
+    /// Returns the status at `now`.
     #[must_use]
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
         KeyStatus::of(self.entry.state, self.entry.expires_at, now)
     }
 
-    /// From when on it is refused; `None` is never.
+    /// Returns the expiry; `None` for a key that never expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixMillis> {
         self.entry.expires_at
     }
 
-    /// Since when the key is to be replaced by another; `None` is not.
+    /// Returns the start of the deprecation; `None` for a key that needs no replacement.
     #[must_use]
     pub fn deprecated_at(&self) -> Option<UnixMillis> {
         self.entry.deprecated_at
     }
 
-    /// Whether the key may do what `scope` names: its consumer may, and the key was not made for less.
+    /// Returns whether both the consumer and the key have `scope`.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
         self.consumer.scopes.contains(scope)
@@ -92,13 +92,15 @@ impl KnownKey {
                 .is_none_or(|own| own.contains(scope))
     }
 
-    /// Whether the key may be used from `address`, the client's as the gateway knows it.
+    /// Returns whether the key may be used from `address`, the client's address as the gateway
+    /// knows it.
     #[must_use]
     pub fn allows_address(&self, address: impl Into<CallerAddress>) -> bool {
         self.consumer.allows_address(address.into())
     }
 
-    /// Everything that [`allows`](Self::allows) says yes to. Allocates only where the key has scopes of its own.
+    /// Returns every scope that [`allows`](Self::allows) accepts. Allocates only if the key has its
+    /// own scopes.
     #[must_use]
     pub fn scopes(&self) -> Scopes {
         match &self.entry.scopes {

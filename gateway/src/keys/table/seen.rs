@@ -1,12 +1,12 @@
-//! [`Seen`]: the mark of what a load has mentioned.
+//! [`SeenMark`]: marks entries that the current load has mentioned.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the load that is going on has seen something. New things have it. Only writers look, and they take turns.
+/// Mark of the current load; new entries start with it. Only writers read it, one at a time.
 #[derive(Debug)]
-pub(super) struct Seen(AtomicBool);
+pub(super) struct SeenMark(AtomicBool);
 
-impl Seen {
+impl SeenMark {
     pub(super) fn set(&self, is_seen: bool) {
         self.0.store(is_seen, Ordering::Relaxed);
     }
@@ -16,13 +16,13 @@ impl Seen {
     }
 }
 
-impl Default for Seen {
+impl Default for SeenMark {
     fn default() -> Self {
         Self(AtomicBool::new(true))
     }
 }
 
-impl Clone for Seen {
+impl Clone for SeenMark {
     fn clone(&self) -> Self {
         Self(AtomicBool::new(self.is_set()))
     }

@@ -1,8 +1,9 @@
-//! [`Shards`]: a great many small things in memory, found by their keys without a lock.
+//! [`Shards`]: a sorted in-memory map of many small items with lock-free reads.
 //!
-//! They are cut into shards by the first bits of their keys' places. A shard is an array, sorted by place and never
-//! changed: a writer puts a new one in its stead. Places are uniform, so a thing is near the position where its place
-//! would have it be, and no room stays empty. Of a million, a shard has 61, and a change copies some 5 kB.
+//! Items are split into shards by the first bits of their keys' hashes. A shard is an immutable
+//! array sorted by hash: a writer replaces the whole shard. Hashes are uniform, so an item is close
+//! to its interpolated position and no slot stays empty. With a million items a shard holds 61, and
+//! a change copies some 5 kB.
 
 use std::cmp::Ordering;
 use std::ops::Deref;
@@ -18,39 +19,39 @@ use crate::keys::id::PackedId;
 const SHARD_BITS: u32 = 14;
 const SHARDS: usize = 1 << SHARD_BITS;
 
-/// What things are found by.
+/// Key of an item.
 pub(super) trait Key: PartialEq {
-    /// Where it belongs: a number that is as likely as any other.
-    fn place(&self) -> u64;
+    /// Returns the hash, which must be uniform.
+    fn hash(&self) -> u64;
 
-    /// The key itself, to bring those of one place into an order.
+    /// Returns the key itself, which orders keys with equal hashes.
     fn as_bytes(&self) -> &[u8];
 }
 
-/// Something that has its key in itself.
+/// An item that contains its key.
 pub(super) trait Keyed: Clone {
-    /// What it is found by.
+    /// Type of the key.
     type Key: Key;
 
     fn key(&self) -> &Self::Key;
 }
 
-/// Things by key. Changes come from one writer at a time, which the caller sees to.
+/// Items by key. The caller must serialize writes.
 #[derive(Debug)]
 pub(super) struct Shards<T> {
     shards: Box<[ArcSwapOption<Shard<T>>]>,
     len: AtomicUsize,
 }
 
-/// Things on their way into [`Shards`], roughly sorted: each part is gone before the shards of the next are made, so
-/// that they lie where it was.
+/// Items to be added to [`Shards`], roughly sorted: each part is freed before the next shards are
+/// allocated, so they reuse its memory.
 #[derive(Debug)]
 pub(super) struct Batch<T> {
     parts: Vec<Vec<T>>,
     len: usize,
 }
 
-/// A thing that was found, as it was then. It keeps its shard in memory, and costs no copy.
+/// An item as of its look-up. Keeps its shard in memory instead of copying.
 #[derive(Debug)]
 pub(super) struct Held<T> {
     shard: Arc<Shard<T>>,
@@ -70,18 +71,18 @@ impl<T: Keyed> Shards<T> {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of items.
     pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
 
-    /// What `read` makes of the thing with this key. Takes no lock, waits for nobody.
+    /// Applies `read` to the item with this key. Takes no lock and never waits.
     pub(super) fn find<R>(&self, key: &T::Key, read: impl FnOnce(&T) -> R) -> Option<R> {
         let shard = self.shards.get(shard_of(key))?.load();
         shard.as_deref()?.get(key).map(read)
     }
 
-    /// The thing with this key, to keep.
+    /// Returns the item with this key, to keep.
     pub(super) fn hold(&self, key: &T::Key) -> Option<Held<T>> {
         let shard = self.shards.get(shard_of(key))?.load();
         let position = shard.as_ref()?.position(key)?;
@@ -91,7 +92,7 @@ impl<T: Keyed> Shards<T> {
         })
     }
 
-    /// Shows everything to `look`.
+    /// Calls `look` for every item.
     pub(super) fn for_each(&self, mut look: impl FnMut(&T)) {
         for shard in &self.shards {
             if let Some(shard) = shard.load().as_deref() {
@@ -100,14 +101,14 @@ impl<T: Keyed> Shards<T> {
         }
     }
 
-    /// Takes `thing` in. Where one with its key is there, `replace` is shown both, and says whether the new one takes the
-    /// place of the old.
+    /// Inserts `thing`. For an existing key, `replace` compares both and decides whether the new
+    /// item wins.
     pub(super) fn put(&self, thing: T, mut replace: impl FnMut(&mut T, &T) -> bool) {
         self.put_into(shard_of(thing.key()), vec![thing], &mut replace);
     }
 
-    /// Takes all of `batch` in, as [`put`](Self::put) does. Of those with one key, the first meet each other before one of
-    /// them meets what is there.
+    /// Inserts all of `batch`, as [`put`](Self::put) does. Duplicates within the batch are merged
+    /// first.
     pub(super) fn put_all(
         &self,
         batch: &mut Batch<T>,
@@ -122,14 +123,14 @@ impl<T: Keyed> Shards<T> {
         }
     }
 
-    /// Removes the thing with this key, and returns it.
+    /// Removes and returns the item with this key.
     pub(super) fn remove(&self, key: &T::Key) -> Option<T> {
         let gone = self.find(key, T::clone)?;
         self.retain_in(shard_of(key), |thing| thing.key() != key);
         Some(gone)
     }
 
-    /// Removes the things for which `keep` says no. Looks at all of them, and copies the shards that lose one.
+    /// Removes the items that `keep` rejects. Scans all items and copies each shard that loses one.
     pub(super) fn retain(&self, mut keep: impl FnMut(&T) -> bool) {
         for shard in 0..SHARDS {
             self.retain_in(shard, &mut keep);
@@ -166,7 +167,7 @@ impl<T: Keyed> Shards<T> {
         }
         let mut things = Vec::with_capacity(old.len() + new.len());
         things.extend_from_slice(old);
-        // The new ones last: sorting keeps the order of equals.
+        // New items last: the sort is stable.
         things.extend(new);
         sort(&mut things);
         things.dedup_by(|later, earlier| {
@@ -198,7 +199,7 @@ impl<T: Keyed> Shards<T> {
 }
 
 impl Key for KeyDigest {
-    fn place(&self) -> u64 {
+    fn hash(&self) -> u64 {
         self.leading_bits()
     }
 
@@ -208,7 +209,7 @@ impl Key for KeyDigest {
 }
 
 impl Key for PackedId {
-    fn place(&self) -> u64 {
+    fn hash(&self) -> u64 {
         self.mixed()
     }
 
@@ -249,7 +250,7 @@ impl<T> Deref for Held<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // It was found there, and a shard never changes.
+        // Found at this position, and a shard is immutable.
         &self.shard.0[self.position]
     }
 }
@@ -268,16 +269,17 @@ impl<T: Keyed> Shard<T> {
         self.0.get(self.position(key)?)
     }
 
-    /// Where the thing with this key is. Nothing but the key's place decides how long it takes; how the key itself is
-    /// compared is its own business.
+    /// Returns the position of the item with this key. Its duration depends on the hash alone; the
+    /// key type decides how keys are compared.
     fn position(&self, key: &T::Key) -> Option<usize> {
-        let (things, wanted) = (&self.0, key.place());
+        let (things, wanted) = (&self.0, key.hash());
         let precedes = |position: &usize| {
             things
                 .get(*position)
-                .is_some_and(|thing| thing.key().place() < wanted)
+                .is_some_and(|thing| thing.key().hash() < wanted)
         };
-        // From where it would be if all were evenly apart, back to the first that is not before it, or on to that.
+        // Interpolation search: from the expected position back or forward to the first item whose
+        // hash is not smaller.
         let mut position = expected_position(wanted, things.len());
         while let Some(previous) = position.checked_sub(1)
             && !precedes(&previous)
@@ -291,7 +293,7 @@ impl<T: Keyed> Shard<T> {
             .iter()
             .enumerate()
             .skip(position)
-            .take_while(|(_, thing)| thing.key().place() == wanted);
+            .take_while(|(_, thing)| thing.key().hash() == wanted);
         alike
             .into_iter()
             .find_map(|(position, thing)| (thing.key() == key).then_some(position))
@@ -299,13 +301,14 @@ impl<T: Keyed> Shard<T> {
 }
 
 fn shard_of(key: &impl Key) -> usize {
-    // Fewer bits than a `usize` has.
-    (key.place() >> (u64::BITS - SHARD_BITS)) as usize
+    // Fits into a `usize`.
+    (key.hash() >> (u64::BITS - SHARD_BITS)) as usize
 }
 
-/// Where the thing is expected among `count` of its shard: the bits after those of the shard, as a part of the whole.
-fn expected_position(place: u64, count: usize) -> usize {
-    let part = u128::from(place << SHARD_BITS);
+/// Expected position among `count` items of a shard: the hash bits after those of the shard, as a
+/// fraction of the whole.
+fn expected_position(hash: u64, count: usize) -> usize {
+    let part = u128::from(hash << SHARD_BITS);
     // Less than `count`.
     ((part * count as u128) >> u64::BITS) as usize
 }
@@ -319,8 +322,8 @@ fn is_same<T: Keyed>(one: &T, other: &T) -> bool {
 }
 
 fn order<K: Key>(one: &K, other: &K) -> Ordering {
-    one.place()
-        .cmp(&other.place())
+    one.hash()
+        .cmp(&other.hash())
         .then_with(|| one.as_bytes().cmp(other.as_bytes()))
 }
 

@@ -45,7 +45,7 @@ fn consumers(table: &KeyTable) -> Vec<Consumer> {
     all
 }
 
-/// How many keys the table holds, those included that no look-up finds.
+/// Number of keys in the table, orphans included.
 fn held(table: &KeyTable) -> usize {
     let mut held = 0;
     table.keys.for_each(|_| held += 1);
@@ -87,7 +87,7 @@ fn a_key_is_found_by_its_digest_and_no_other() {
     assert_eq!(consumers(&table), [acme]);
     assert_eq!(found.status(NOW), KeyStatus::Active);
     assert!(find(&table, "three").is_none());
-    // The same hash in the table, another digest.
+    // Same hash, different digest.
     let mut near = *one.digest.as_bytes();
     near[31] ^= 1;
     assert!(table.lookup(&near.into()).is_none());
@@ -170,7 +170,7 @@ fn keys_of_a_removed_consumer_are_unknown() {
     assert!(find(&table, "three").is_some());
     assert_eq!(table.len(), 1);
 
-    // Once more, and a key that comes too late.
+    // Once more, and a late key.
     table.apply(Change::ConsumerRemoved(acme.id)).unwrap();
     let late = table.apply(Change::Key(one.clone()));
     assert_eq!(
@@ -436,7 +436,7 @@ fn a_changed_consumer_still_has_its_keys() {
     assert_eq!(table.len(), 0);
 }
 
-/// In one load, consumers and keys that take turns, and some twice.
+/// Consumers and keys interleaved in one load, some of them twice.
 #[test]
 fn a_load_in_any_order_counts_right() {
     let table = KeyTable::new();

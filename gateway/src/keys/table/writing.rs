@@ -1,4 +1,5 @@
-//! [`Turn`]: one writer's turn at the table. What only writers need is behind the lock that gives it.
+//! [`WriteGuard`]: exclusive write access to the table. Its lock owns the state that only writers
+//! need.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -12,44 +13,45 @@ use crate::keys::table::shards::{Batch, Keyed, Shards};
 use crate::keys::table::{Change, KeyTable, UnknownConsumer};
 use crate::keys::{Consumer, KeyEntry};
 
-/// How many things of a load wait until they are put into the table together, if a quarter of those in the table is not
-/// more. A shard is made anew once for all that wait, and what waits is held beside what it replaces.
-const MOST_PENDING: usize = 65_536;
-/// Keys of deleted consumers are swept out once there are this many, or an eighth of all: one sweep looks at every key. The
-/// same for the consumers themselves, whose ids are kept until then.
-const MOST_ORPHANS: usize = 1024;
+/// Maximum number of pending items of a load; a quarter of the table if that is more. Each batch copies a shard once, and pending items occupy memory beside the ones that they
+/// replace.
+const MAX_PENDING: usize = 65_536;
+/// Maximum number of orphaned keys before a sweep; an eighth of the table if that is more, because
+/// a sweep scans every key. Also limits the deleted consumers whose ids are kept until
+/// then.
+const MAX_ORPHANS: usize = 1024;
 
-/// What only writers need.
+/// State that only writers need.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     texts: SharedTexts,
-    /// What a load has brought and the table does not have yet.
+    /// Loaded items not in the table yet.
     consumers: Batch<ConsumerRecord>,
     keys: Batch<KeyRecord>,
-    /// Consumers that were deleted while the table had keys of theirs, some of which may wait to be swept out.
+    /// Deleted consumers whose keys may still wait for the sweep.
     pub(super) deleted: HashSet<PackedId>,
-    /// How many loads have begun.
+    /// Number of loads begun.
     loads: u64,
 }
 
-/// The right to write, until it is dropped.
+/// Exclusive write access until dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'t> {
+pub(super) struct WriteGuard<'t> {
     table: &'t KeyTable,
     writer: MutexGuard<'t, Writer>,
 }
 
-impl<'t> Turn<'t> {
-    /// Waits for the writer before.
+impl<'t> WriteGuard<'t> {
+    /// Waits for the previous writer.
     pub(super) fn take(table: &'t KeyTable) -> Self {
-        // Each change leaves the writer's part whole at every step, so a panic elsewhere does not spoil it.
+        // Ignores poisoning: every step of a change leaves the writer's state consistent.
         Self {
             table,
             writer: table.writer.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
-    /// Has look-ups that begin afterwards see a change.
+    /// Applies a change; visible to later look-ups.
     pub(super) fn apply(&mut self, change: Change) -> Result<(), UnknownConsumer> {
         self.put_pending();
         match change {
@@ -61,7 +63,7 @@ impl<'t> Turn<'t> {
                 if let Some(record) = self.table.consumers.remove(&id.pack()) {
                     self.orphan(&record);
                     if self.table.orphans().max(self.writer.deleted.len())
-                        > MOST_ORPHANS.max(self.table.len() / 8)
+                        > MAX_ORPHANS.max(self.table.len() / 8)
                     {
                         self.sweep(|_| true);
                     }
@@ -82,7 +84,7 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
-    /// Takes a consumer of a load in.
+    /// Adds a consumer of a load.
     pub(super) fn load_consumer(&mut self, consumer: Consumer) {
         let record = self.consumer(consumer);
         self.writer.consumers.push(record);
@@ -91,7 +93,7 @@ impl<'t> Turn<'t> {
         }
     }
 
-    /// Takes a key of a load in.
+    /// Adds a key of a load.
     pub(super) fn load_key(&mut self, entry: KeyEntry) -> Result<(), UnknownConsumer> {
         self.put_consumers();
         let record = self.key(entry)?;
@@ -102,13 +104,13 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
-    /// Puts into the table what a load has brought so far.
+    /// Moves the pending items of the load into the table.
     fn put_pending(&mut self) {
         self.put_consumers();
         self.put_keys();
     }
 
-    /// Begins a load: nothing counts as seen any more. Returns its number.
+    /// Begins a load: clears every seen mark and returns the load's number.
     pub(super) fn begin_load(&mut self) -> u64 {
         self.put_pending();
         self.table
@@ -119,7 +121,7 @@ impl<'t> Turn<'t> {
         self.writer.loads
     }
 
-    /// Removes everything that was not seen, if no other load began since the one with this number.
+    /// Removes every unseen item, unless another load began after `number`.
     pub(super) fn finish_load(&mut self, number: u64) -> bool {
         let is_newest = self.writer.loads == number;
         if is_newest {
@@ -136,18 +138,18 @@ impl<'t> Turn<'t> {
         is_newest
     }
 
-    /// The record of `consumer`, which shares with others what they have in common.
+    /// Builds the record of `consumer` with shared attributes.
     fn consumer(&mut self, mut consumer: Consumer) -> ConsumerRecord {
         consumer.share(&mut self.writer.texts);
         let record = ConsumerRecord::new(consumer);
         if self.writer.deleted.contains(record.key()) {
-            // What is left of its former keys must not come back with it.
+            // Former keys must not come back with their consumer.
             self.sweep(|_| true);
         }
         record
     }
 
-    /// The record of `entry`, which counts as its consumer's from now on.
+    /// Builds the record of `entry` and counts it for its consumer.
     fn key(&mut self, mut entry: KeyEntry) -> Result<KeyRecord, UnknownConsumer> {
         if let Some(scopes) = &mut entry.scopes {
             scopes.share(&mut self.writer.texts);
@@ -176,10 +178,10 @@ impl<'t> Turn<'t> {
         });
     }
 
-    /// Takes notice that the keys of a consumer have lost it.
+    /// Registers the keys of a consumer as orphans.
     fn orphan(&mut self, consumer: &ConsumerRecord) {
         if self.table.orphans() == 0 {
-            // The store told of each of their keys.
+            // The store reported each of their keys.
             self.writer.deleted.clear();
         }
         if consumer.keys() > 0 {
@@ -190,7 +192,7 @@ impl<'t> Turn<'t> {
         }
     }
 
-    /// Removes the keys that have no consumer any more, and those for which `keep` says no.
+    /// Removes the orphaned keys and those that `keep` rejects.
     fn sweep(&mut self, keep: impl Fn(&KeyRecord) -> bool) {
         let deleted = std::mem::take(&mut self.writer.deleted);
         self.table.keys.retain(|record| {
@@ -204,15 +206,15 @@ impl<'t> Turn<'t> {
 }
 
 impl KeyTable {
-    /// Whether `new` takes the place of `old`. Not if it says the same: loading anew mostly finds what is there, and must
-    /// not cost the memory twice.
+    /// Returns whether `new` replaces `old`. An equal record does not: a reload mostly finds what
+    /// is there and must not double the memory.
     fn replace(&self, new: &KeyRecord, old: &KeyRecord) -> bool {
         old.seen.set(true);
         self.forget(old);
-        !new.says_the_same_as(old)
+        !new.has_same_content(old)
     }
 
-    /// Counts a key out that is in the table no more.
+    /// Uncounts a key that left the table.
     fn forget(&self, key: &KeyRecord) {
         let consumer = self
             .consumers
@@ -224,5 +226,5 @@ impl KeyTable {
 }
 
 fn is_full<T: Keyed>(batch: &Batch<T>, table: &Shards<T>) -> bool {
-    batch.len() >= MOST_PENDING.max(table.len() / 4)
+    batch.len() >= MAX_PENDING.max(table.len() / 4)
 }

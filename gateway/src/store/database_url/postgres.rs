@@ -1,4 +1,4 @@
-//! A `postgres:` URL with the parameters of libpq, as providers hand it out.
+//! A `postgres:` URL with libpq parameters, as providers issue it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -10,42 +10,43 @@ use zeroize::Zeroizing;
 
 use crate::store::database_url::InvalidDatabaseUrl;
 
-/// How long connecting may take when the URL does not say.
+/// Default connection timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest that `connect_timeout` may ask for.
+/// Maximum of `connect_timeout`.
 const LONGEST_CONNECT_TIMEOUT: u64 = 60;
 
-/// A server, or several of which one takes writes.
+/// A server, or several of which one is writable.
 #[derive(Clone)]
 pub(in crate::store) struct PostgresUrl {
-    /// One URL a host, for the driver. They hold the password.
+    /// One URL per host, for the driver. Contains the password.
     pub(in crate::store) hosts: Vec<Zeroizing<String>>,
-    /// What may be shown.
+    /// Text without credentials.
     pub(in crate::store) shown: String,
-    /// How long connecting to one host may take.
+    /// Connection timeout per host.
     pub(in crate::store) connect_timeout: Duration,
-    /// Whether a server that takes no writes is passed over.
+    /// Whether to skip read-only servers.
     pub(in crate::store) wants_writes: bool,
-    /// What in the URL has no effect, and why.
+    /// Remarks about parameters without effect.
     pub(in crate::store) remarks: Vec<String>,
 }
 
-/// What a parameter does here.
+/// Handling of a parameter.
 enum Effect {
-    /// The driver has it.
+    /// Passed to the driver.
     Driver,
-    /// It is read here.
+    /// Parsed here.
     Ours(fn(&mut Reading, &str) -> Result<(), InvalidDatabaseUrl>),
-    /// Only these values are taken, which say what is done anyway; and what is said of others.
+    /// Only these values, which match the actual behaviour; the text explains the refusal of
+    /// others.
     Only(&'static [&'static str], &'static str),
-    /// Leaving it out changes nothing that matters.
+    /// Ignored without harm.
     None(&'static str),
-    /// Leaving it out would be unsafe, or something else than what was asked for.
+    /// Refused, because ignoring it would be unsafe or contrary to its purpose.
     Refused(&'static str),
 }
 
-/// Every parameter of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>), and what poolers and other
-/// drivers add.
+/// Every parameter of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>), of
+/// poolers and of other drivers.
 #[rustfmt::skip]
 const PARAMETERS: &[(&str, Effect)] = &[
     ("host", Effect::Ours(Reading::host)),
@@ -66,23 +67,23 @@ const PARAMETERS: &[(&str, Effect)] = &[
     ("load_balance_hosts", Effect::Only(&["disable"], "disable: hosts are tried in their order")),
     ("client_encoding", Effect::Only(&["utf8", "utf-8", "unicode", "auto"], "UTF8")),
     ("sslnegotiation", Effect::Only(&["postgres"], "postgres: the driver asks the server first")),
-    ("ssl_min_protocol_version", Effect::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "TLSv1.2, which is the oldest that is spoken")),
-    ("keepalives", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_idle", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_interval", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("keepalives_count", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("tcp_user_timeout", Effect::None("the gateway has limits of its own, of a few seconds")),
-    ("fallback_application_name", Effect::None("the gateway has a name of its own")),
+    ("ssl_min_protocol_version", Effect::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "TLSv1.2, the oldest supported version")),
+    ("keepalives", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_idle", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_interval", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("keepalives_count", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("tcp_user_timeout", Effect::None("the gateway has its own timeouts of a few seconds")),
+    ("fallback_application_name", Effect::None("the gateway sets its own name")),
     ("sslcompression", Effect::None("TLS is never compressed")),
     ("sslsni", Effect::None("the name is always sent")),
     ("gssencmode", Effect::None("there is no GSSAPI; TLS encrypts")),
     ("krbsrvname", Effect::None("there is no GSSAPI")),
     ("gsslib", Effect::None("there is no GSSAPI")),
     ("gssdelegation", Effect::None("there is no GSSAPI")),
-    ("pgbouncer", Effect::None("a pooler is recognised when it is met")),
+    ("pgbouncer", Effect::None("a pooler is detected automatically")),
     ("supa", Effect::None("the pooler does not need it")),
     ("connection_limit", Effect::None("the gateway opens few connections")),
-    ("pool_timeout", Effect::None("the gateway has limits of its own")),
+    ("pool_timeout", Effect::None("the gateway has its own timeouts")),
     ("schema", Effect::Refused("set it on the role: ALTER ROLE … SET search_path")),
     ("replication", Effect::Refused("the gateway needs a session for statements")),
     ("service", Effect::Refused("write the host, the user and the database into the URL")),
@@ -92,11 +93,11 @@ const PARAMETERS: &[(&str, Effect)] = &[
     ("sslcrldir", Effect::Refused("lists of revoked certificates are not read")),
     ("sslcertmode", Effect::Refused("leave sslcert out, or set it")),
     ("ssl_max_protocol_version", Effect::Refused("TLS 1.2 and 1.3 are spoken")),
-    ("requirepeer", Effect::Refused("the owner of the socket is not looked at")),
-    ("require_auth", Effect::Refused("the driver takes what the server asks for")),
+    ("requirepeer", Effect::Refused("the owner of the socket is not checked")),
+    ("require_auth", Effect::Refused("the driver accepts the server's choice")),
 ];
 
-/// The names of the parameters that have an effect.
+/// Returns the names of the supported parameters.
 pub(in crate::store) fn accepted() -> String {
     let names: Vec<&str> = PARAMETERS
         .iter()
@@ -106,10 +107,10 @@ pub(in crate::store) fn accepted() -> String {
     names.join(", ")
 }
 
-/// A URL that is being read.
+/// Parser state.
 #[derive(Default)]
 struct Reading {
-    /// Hosts and ports of the authority, replaced by those of the parameters.
+    /// Hosts and ports of the authority; replaced by those of the parameters.
     hosts: Vec<String>,
     ports: Vec<String>,
     sslmode: Option<String>,
@@ -117,7 +118,7 @@ struct Reading {
     channel_binding: bool,
     connect_timeout: Option<Duration>,
     wants_writes: bool,
-    /// What the driver is given.
+    /// Parameters for the driver.
     kept: Vec<(String, Zeroizing<String>)>,
     remarks: Vec<String>,
 }
@@ -125,17 +126,17 @@ struct Reading {
 impl PostgresUrl {
     pub(in crate::store) fn parse(text: &str, shown: String) -> Result<Self, InvalidDatabaseUrl> {
         let (before, authority, after) = split(text);
-        let (credentials, places) = match authority.rsplit_once('@') {
-            Some((credentials, places)) => (Some(credentials), places),
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (Some(credentials), hosts),
             None => (None, authority),
         };
         let mut reading = Reading::default();
-        for place in places.split(',') {
-            let (host, port) = host_and_port(place);
+        for host in hosts.split(',') {
+            let (host, port) = host_and_port(host);
             reading.hosts.push(host.to_owned());
             reading.ports.push(port.to_owned());
         }
-        // The driver's own parser for all but the hosts, of which it takes one.
+        // The driver's own parser for everything but the hosts, of which it takes only one.
         let credentials = credentials.map_or_else(String::new, |found| format!("{found}@"));
         let plain = Zeroizing::new(format!("{before}{credentials}host.invalid{after}"));
         let mut url: Url = plain.parse().map_err(|_| InvalidDatabaseUrl::Postgres)?;
@@ -148,11 +149,11 @@ impl PostgresUrl {
     }
 }
 
-/// The scheme with its slashes, the authority, and the rest.
+/// Returns the scheme with its slashes, the authority, and the rest.
 fn split(text: &str) -> (&str, &str, &str) {
     let begin = text.find("//").map_or(text.len(), |at| at + 2);
     let (before, rest) = text.split_at(begin);
-    // A password that was not encoded may hold a slash: the last `@` before the query ends it.
+    // An unencoded password may contain a slash: it ends at the last `@` before the query.
     let query = rest.find(['?', '#']).unwrap_or(rest.len());
     let at = rest[..query].rfind('@').map_or(0, |at| at + 1);
     let end = rest[at..]
@@ -162,11 +163,11 @@ fn split(text: &str) -> (&str, &str, &str) {
     (before, authority, after)
 }
 
-/// `[::1]:5432` is a host and a port too.
-fn host_and_port(place: &str) -> (&str, &str) {
-    match place.rsplit_once(':') {
+/// Splits host and port, also of `[::1]:5432`.
+fn host_and_port(text: &str) -> (&str, &str) {
+    match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (place, ""),
+        _ => (text, ""),
     }
 }
 
@@ -195,7 +196,7 @@ impl Reading {
             Some((name, Effect::Refused(instead))) => {
                 Err(InvalidDatabaseUrl::RefusedParameter(name, instead))
             }
-            // Its name is not repeated: where a password holds a `?`, it is a part of it.
+            // The name is not quoted: after a `?` in the password it is a part of the password.
             None => Err(InvalidDatabaseUrl::UnknownParameter),
         }
     }
@@ -266,7 +267,7 @@ impl Reading {
             .ok()
             .filter(|seconds| (0..=LONGEST_CONNECT_TIMEOUT).contains(seconds));
         match seconds {
-            // To libpq, zero is for ever. Here everything ends.
+            // Zero means no timeout in libpq. Here every operation has one.
             Some(0) => {
                 let remark = "`connect_timeout=0` has no effect: connecting always has a limit";
                 self.remarks.push(remark.to_owned());
@@ -289,7 +290,7 @@ impl Reading {
             _ => {
                 return Err(InvalidDatabaseUrl::ParameterValue(
                     "target_session_attrs",
-                    "any, read-write or primary: the gateway writes",
+                    "any, read-write or primary: the gateway needs to write",
                 ));
             }
         }
@@ -314,7 +315,7 @@ impl Reading {
             hosts: urls.collect::<Result<_, _>>()?,
             shown,
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            // Of several, which one the gateway follows must not be chance.
+            // With several hosts, the choice must not depend on chance.
             wants_writes: self.wants_writes || several,
             remarks: self.remarks,
         })
@@ -336,7 +337,8 @@ impl Reading {
             || bare
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        // Only an IPv6 address has colons. Else an `@` was left out, and what stands before is a user and a password.
+        // Only an IPv6 address has colons. Otherwise the `@` is missing, and the text before is
+        // user and password.
         let address = bare.split('%').next().unwrap_or_default();
         if bare.contains(':') && !is_socket && address.parse::<Ipv6Addr>().is_err() {
             return Err(InvalidDatabaseUrl::Postgres);
@@ -371,29 +373,29 @@ impl Reading {
             }
         }
         let text = Zeroizing::new(String::from(url));
-        // What the driver does not take is told now, and not when the first connection is made.
+        // Reports driver errors now instead of at the first connection.
         let options: AnyConnectOptions = text.parse().map_err(|_| InvalidDatabaseUrl::Postgres)?;
         PgConnectOptions::try_from(&options).map_err(|_| InvalidDatabaseUrl::Postgres)?;
         Ok(text)
     }
 
-    /// How TLS is spoken to a host. What is written down counts. Else a server on another machine must show a certificate:
-    /// one that says that it speaks no TLS would be sent the password.
+    /// Returns the TLS mode for a host. An explicit mode wins. Otherwise a remote server must
+    /// present a certificate: one that claims not to support TLS would receive the password.
     fn sslmode_to(&self, is_near: bool) -> Result<&'static str, InvalidDatabaseUrl> {
         let system = self.sslrootcert.as_deref() == Some("system");
         Ok(match self.sslmode.as_deref() {
-            // The proof that channel binding gives, the certificate gives too.
+            // The certificate gives the same proof as channel binding.
             Some("disable" | "allow" | "prefer") if self.channel_binding || system => {
                 return Err(InvalidDatabaseUrl::ParameterValue(
                     "sslmode",
-                    "require or more, where the server has to prove who it is",
+                    "require or more, because the server must authenticate itself",
                 ));
             }
             _ if self.channel_binding || system => "verify-full",
             Some("disable") => "disable",
             Some("allow") => "allow",
             Some("prefer") => "prefer",
-            // As libpq: with an authority to check, it is checked.
+            // As in libpq: verifies the certificate if an authority is given.
             Some("require") if self.sslrootcert.is_some() => "verify-ca",
             Some("require") => "require",
             Some("verify-ca") => "verify-ca",
@@ -405,7 +407,8 @@ impl Reading {
 }
 
 fn percent_decoded(text: &str) -> String {
-    // The parser of queries undoes escapes; a plus would become a space, and stands in no path of a socket unescaped.
+    // The query parser undoes escapes. A plus would become a space, and no socket path contains one
+    // unescaped.
     url::form_urlencoded::parse(format!("h={}", text.replace('+', "%2B")).as_bytes())
         .next()
         .map_or_else(String::new, |(_, value)| value.into_owned())

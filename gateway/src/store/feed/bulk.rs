@@ -1,9 +1,9 @@
-//! Reading every consumer and every key of a snapshot: many to a row, because most of what a row costs is what the driver
-//! does for it.
+//! Bulk read of all consumers and keys in a snapshot. Many rows become one, because the driver's
+//! cost per row dominates.
 //!
-//! The database joins the columns of 256 rows into one text, with separators that none of them may hold. A text that does
-//! not come apart into just as many rows and columns as went into it, or in which anything cannot be read, is set aside,
-//! and its rows are then read one by one. The driver reads on while the last text is taken apart.
+//! The database joins the columns of 256 rows into one text, with separators that no value may
+//! contain. If a text does not split into the expected rows and columns, or a value is unreadable,
+//! its rows are read one by one. The driver fetches ahead while the last text is parsed.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -17,59 +17,60 @@ use crate::keys::table::Reload;
 use crate::store::columns::{Column, Kind, Source, Stored, names, of_row};
 use crate::store::{StoreError, within};
 
-/// Between two rows of a batch: the record separator of ASCII.
+/// Row separator in a batch: the record separator of ASCII.
 const ROW_END: char = '\u{1e}';
-/// Between two columns of a row: the unit separator of ASCII.
+/// Column separator in a row: the unit separator of ASCII.
 const COLUMN_END: char = '\u{1f}';
 
-/// How long a batch may take: a server that falls silent must not end the feed for ever.
+/// Timeout of a batch: an unresponsive server must not block the feed forever.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many rows a batch has.
+/// Rows per batch.
 const ROWS: usize = 256;
 
-/// How a database reads its tables fastest: in the order in which they lie.
+/// Fastest way to scan a table: in physical order.
 struct Dialect {
-    /// The column that they lie in the order of.
-    place: &'static str,
-    /// The type of that.
-    place_type: &'static str,
-    /// The column `digest` in hexadecimal digits.
+    /// Column of the physical order.
+    position: &'static str,
+    /// Type of that column.
+    position_type: &'static str,
+    /// Expression for `digest` in hexadecimal.
     hex: &'static str,
 }
 
-// SQLite keeps tables in the order of `rowid`; in the order of `id` each row would be a search.
+// SQLite stores tables in the order of `rowid`; in the order of `id` each row would cost a search.
 const SQLITE: Dialect = Dialect {
-    place: "rowid",
-    place_type: "BIGINT",
+    position: "rowid",
+    position_type: "BIGINT",
     hex: "hex(t.digest)",
 };
 const POSTGRES: Dialect = Dialect {
-    place: "id",
-    place_type: "TEXT",
+    position: "id",
+    position_type: "TEXT",
     hex: "encode(t.digest, 'hex')",
 };
 
 impl Dialect {
-    /// Each batch as one row: the place of its first row, and how many rows it has followed by them all.
+    /// Returns the query for the batches, one row each: position of the first row, number of rows,
+    /// and the rows.
     fn batches<T: Stored>(&self, table: &str) -> String {
-        let Self { place, .. } = self;
+        let Self { position, .. } = self;
         let columns = T::columns("");
         let cells: Vec<String> = columns.iter().map(|column| self.cell(*column)).collect();
         let line = cells.join(&format!(" || '{COLUMN_END}' || "));
         format!(
-            "WITH RECURSIVE batch (place) AS (SELECT min({place}) FROM {table} UNION ALL \
-             SELECT (SELECT {place} FROM {table} WHERE {place} >= batch.place ORDER BY {place} LIMIT 1 OFFSET {ROWS}) \
-             FROM batch WHERE batch.place IS NOT NULL) \
-             SELECT CAST(batch.place AS TEXT) AS place, \
+            "WITH RECURSIVE batch (position) AS (SELECT min({position}) FROM {table} UNION ALL \
+             SELECT (SELECT {position} FROM {table} WHERE {position} >= batch.position ORDER BY {position} LIMIT 1 OFFSET {ROWS}) \
+             FROM batch WHERE batch.position IS NOT NULL) \
+             SELECT CAST(batch.position AS TEXT) AS position, \
              (SELECT CAST(count(*) AS TEXT) || '{ROW_END}' || string_agg(line, '{ROW_END}') \
              FROM (SELECT {line} AS line \
-             FROM {table} t WHERE t.{place} >= batch.place ORDER BY t.{place} LIMIT {ROWS}) AS lines) AS batch \
-             FROM batch WHERE batch.place IS NOT NULL"
+             FROM {table} t WHERE t.{position} >= batch.position ORDER BY t.{position} LIMIT {ROWS}) AS lines) AS batch \
+             FROM batch WHERE batch.position IS NOT NULL"
         )
     }
 
-    /// A column as a text. One that may be null is nothing then, and otherwise `=` and the value.
+    /// Returns a column as text. A nullable one is empty for null, otherwise `=` and the value.
     fn cell(&self, column: Column) -> String {
         let name = column.name;
         match column.kind {
@@ -82,20 +83,22 @@ impl Dialect {
         }
     }
 
-    /// The same rows as the batch at the place `$1`, each by itself.
+    /// Returns the query for the rows of the batch at position `$1`, one by one.
     fn rows<T: Stored>(&self, table: &str) -> String {
         let Self {
-            place, place_type, ..
+            position,
+            position_type,
+            ..
         } = self;
         format!(
-            "SELECT {} FROM {table} t WHERE t.{place} >= CAST($1 AS {place_type}) ORDER BY t.{place} LIMIT {ROWS}",
+            "SELECT {} FROM {table} t WHERE t.{position} >= CAST($1 AS {position_type}) ORDER BY t.{position} LIMIT {ROWS}",
             names::<T>("t.")
         )
     }
 }
 
-/// Gives every consumer, and then every key, to `reload`. What cannot be read is left out and logged; returns the ids of
-/// these.
+/// Passes every consumer and then every key to `reload`. Skips and logs unreadable rows; returns
+/// the ids of skipped consumers.
 pub(super) async fn read_all(
     snapshot: &mut AnyConnection,
     reload: &mut Reload<'_>,
@@ -111,7 +114,7 @@ pub(super) async fn read_all(
     .await?;
     let take = |entry| {
         if let Err(error) = reload.key(entry) {
-            log::error!("a key was left out: {error}");
+            log::error!("skipped an unreadable key: {error}");
         }
     };
     read(snapshot, &dialect, "keys", take).await?;
@@ -131,14 +134,14 @@ async fn read<T: Stored>(
         let batch: Option<&str> = row.try_get("batch")?;
         match batch.and_then(parse_batch) {
             Some(batch) => batch.into_iter().for_each(&mut take),
-            None => set_aside.push(row.try_get::<String, _>("place")?),
+            None => set_aside.push(row.try_get::<String, _>("position")?),
         }
     }
     drop(batches);
-    for place in set_aside {
+    for position in set_aside {
         let rows = async {
             Ok(sqlx::query(AssertSqlSafe(dialect.rows::<T>(table)))
-                .bind(place)
+                .bind(position)
                 .fetch_all(&mut *snapshot)
                 .await?)
         };
@@ -154,8 +157,8 @@ async fn read<T: Stored>(
     Ok(left_out)
 }
 
-/// All of a batch. `None` unless it has as many rows as went into it, each with all its columns: were there a separator in
-/// one, there would be more of them.
+/// Parses a batch. `None` unless it has the declared number of rows, each with all its columns; a
+/// separator within a value would add some.
 fn parse_batch<T: Stored>(batch: &str) -> Option<Vec<T>> {
     let (count, lines) = batch.split_once(ROW_END)?;
     let parsed: Option<Vec<T>> = lines.split(ROW_END).map(parse_row).collect();
@@ -168,10 +171,10 @@ fn parse_row<T: Stored>(line: &str) -> Option<T> {
     cells.0.next().is_none().then_some(read)
 }
 
-/// The columns of one row of a batch.
+/// Columns of one row of a batch.
 struct Cells<'b>(std::str::Split<'b, char>);
 
-/// A value that cannot be read. What is wrong with it is told when its row is read by itself.
+/// An unreadable value. The error is reported when its row is read by itself.
 struct Odd;
 
 impl Source for Cells<'_> {
@@ -206,14 +209,15 @@ impl Source for Cells<'_> {
     }
 }
 
-/// What `read` reads. A row that cannot be read counts as gone: its key is refused, and the others are not held up.
+/// Reads a row. An unreadable one counts as deleted: its key is refused, and the others are not
+/// held up.
 pub(super) fn or_gone<T>(
     read: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
     match read() {
         Ok(read) => Ok(Some(read)),
         Err(error @ StoreError::UnreadableRow { .. }) => {
-            log::error!("a consumer or key was left out, its keys are refused: {error}");
+            log::error!("skipped an unreadable consumer or key, refused from now on: {error}");
             Ok(None)
         }
         Err(error) => Err(error),

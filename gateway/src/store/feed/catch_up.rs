@@ -1,4 +1,5 @@
-//! From the revision that the table has to the one that the store has: by the changes in between, or by loading all.
+//! Catching up: from the table's revision to the store's, by the changes in between or by a full
+//! load.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::store::feed::watch::Watch;
 use crate::store::feed::{Followed, Follower, Known};
 use crate::store::{StoreError, within};
 
-/// How long the store may take to say what is new.
+/// Timeout of the query for changes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Above this many changes, loading everything is the shorter way.
-const MOST_CHANGES: i64 = 10_000;
+/// Number of changes above which a full load is faster.
+const MAX_CHANGES: i64 = 10_000;
 
-/// What a history is known by up to a change: whom that is about, and which row of the audit came last before it was looked
-/// at, with its moment. In another history with the same numbers these are others.
+/// Fingerprint of a history up to a change: its subject, and the last audit row before it was read,
+/// with its time. Another history with the same numbers has another fingerprint.
 macro_rules! mark {
     ($revision:literal, $audited:literal) => {
         concat!(
@@ -30,16 +31,16 @@ macro_rules! mark {
     };
 }
 
-/// Everything that is new, in one statement: it sees one moment of the store, and a revocation waits for one answer of the
-/// database only. The table is keyed by digest, so of each digest in the window it is asked what has it now, whatever
-/// happened to it in between; of each consumer, what it is now. The kinds come in the order in which they are applied:
-/// consumers, then keys that are put or removed, then consumers that are gone, who have no key left by then.
+/// All changes in one statement: one snapshot, and a revocation waits for one round trip only. The
+/// table is keyed by digest, so the query returns the current owner of each digest in the window,
+/// and the current state of each consumer. Rows come in the order of application: consumers, keys
+/// to put or remove, then removed consumers, which have no key left by then.
 static NEWS: LazyLock<String> = LazyLock::new(|| {
     let (consumer, key) = (Consumer::columns(""), KeyEntry::columns(""));
     let has = |columns: &[Column], wanted: &Column| {
         columns.iter().any(|column| column.name == wanted.name)
     };
-    // What both have stands in one column.
+    // Consumers and keys share these columns.
     let mut both = consumer.clone();
     both.extend(key.iter().filter(|column| !has(&consumer, column)));
     let list = |of: &dyn Fn(&Column) -> String| both.iter().map(of).collect::<Vec<_>>().join(", ");
@@ -77,31 +78,31 @@ static NEWS: LazyLock<String> = LazyLock::new(|| {
         ORDER BY 1"
     )
 });
-/// How far all is that is loaded, and what that is known by.
+/// Newest revision and its fingerprint.
 const NEWEST: &str = concat!(
     "WITH kept AS (SELECT (SELECT max(revision) FROM changes) AS newest, (SELECT max(id) FROM audit) AS audited) \
     SELECT kept.newest, (SELECT max(revision) FROM awaited) AS awaited, ",
     mark!("kept.newest", "kept.audited"),
     " AS mark FROM kept"
 );
-/// How many keys of other systems there are, up to one: those whose hints are not like this gateway's own.
+/// Number of foreign keys (hint unlike this gateway's), at most one.
 const FOREIGN: &str = "SELECT count(*) FROM (SELECT 1 FROM keys k WHERE substr(k.hint, 1, CAST($1 AS INT)) <> $2 \
     OR length(k.hint) <> CAST($3 AS INT) LIMIT 1) AS found";
 
-/// What is new in the store.
+/// Changes in the store.
 struct News {
-    /// The oldest and the newest change that it keeps.
+    /// Oldest and newest revision in the feed.
     kept: (i64, i64),
-    /// The newest change that somebody waits for.
+    /// Newest revision that a command waits for.
     awaited: i64,
-    /// What the history is known by: at the change that was asked about, and at the newest.
+    /// Fingerprints of the history: at the known revision, and at the newest.
     marks: (String, String),
-    /// Consumers and keys, unless there are too many.
+    /// Changed consumers and keys, unless there are too many.
     rows: Vec<AnyRow>,
 }
 
 impl Follower {
-    /// Brings the table to the state of the store, as one moment of it shows.
+    /// Brings the table to one snapshot of the store.
     pub(super) async fn catch_up(&mut self, watch: &mut Watch) -> Result<(), StoreError> {
         let connection = &mut watch.connection;
         let known = match &self.known {
@@ -117,10 +118,10 @@ impl Follower {
                 if !before.is_of_history(&mark_then, &mark) {
                     self.is_of_another();
                 }
-                // Going on needs every change after `known`.
+                // Continuing needs every change after `known`.
                 let is_told_all = self.known.is_some()
                     && oldest <= known + 1
-                    && (known..=known + MOST_CHANGES).contains(&newest);
+                    && (known..=known + MAX_CHANGES).contains(&newest);
                 self.status.awaits(awaited);
                 match is_told_all.then(|| self.apply(&rows)) {
                     Some(Ok(true)) => Known {
@@ -128,7 +129,7 @@ impl Follower {
                         mark: mark.into(),
                     },
                     Some(Ok(false)) => {
-                        log::info!("loading all keys again: a consumer can be read that could not");
+                        log::info!("loading all keys again: a consumer has become readable");
                         self.load_all(connection).await?
                     }
                     Some(Err(StoreError::OutOfStep(error))) => {
@@ -138,13 +139,13 @@ impl Follower {
                     Some(Err(error)) => return Err(error),
                     None if self.known.is_none() => {
                         log::warn!(
-                            "loading all keys again: the store goes on from before change {known} in another way: it was restored from a copy, or lost changes in a failover"
+                            "loading all keys again: the store's history diverged before change {known}: it was restored from a backup, or lost changes in a failover"
                         );
                         self.load_all(connection).await?
                     }
                     None => {
                         log::info!(
-                            "loading all keys again: the table is at change {known}, the store keeps {oldest} to {newest}"
+                            "loading all keys again: the table is at change {known}, the feed holds {oldest} to {newest}"
                         );
                         self.load_all(connection).await?
                     }
@@ -161,12 +162,13 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies what is new, in the order of its kinds. Says whether that is all there is to do: the keys of a consumer that
-    /// was left out so far are not in the window.
+    /// Applies changes in the order of their kinds. Returns whether that suffices: the keys of a
+    /// consumer skipped so far are not in the window.
     fn apply(&mut self, rows: &[AnyRow]) -> Result<bool, StoreError> {
         let mut gone = Vec::new();
         for row in rows {
-            // Before the key is: texts are searched for it from its first moment on.
+            // Registered before the key is applied: texts are searched for it from the first
+            // moment.
             if let Some(hint) = row.try_get::<Option<&str>, _>("hint")? {
                 self.table.saw_hint(hint);
             }
@@ -190,7 +192,7 @@ impl Follower {
                         None => Change::KeyRemoved(in_row(row, "touched")?),
                     })?;
                 }
-                // What is no id was never in the table.
+                // A text that is not an id was never in the table.
                 _ => gone.extend(row.try_get::<&str, _>("subject_id")?.parse::<ConsumerId>()),
             }
         }
@@ -200,7 +202,7 @@ impl Follower {
         Ok(true)
     }
 
-    /// Whether the store has keys of other systems.
+    /// Returns whether the store has foreign keys.
     async fn has_foreign(&self, snapshot: &mut AnyConnection) -> Result<bool, StoreError> {
         let Some((begin, length)) = self.table.own_hints() else {
             return Ok(true);
@@ -218,7 +220,7 @@ impl Follower {
         Ok(count > 0)
     }
 
-    /// Loads everything, and tells which change it is up to.
+    /// Loads everything and records the revision.
     async fn load_all(&mut self, connection: &mut AnyConnection) -> Result<Known, StoreError> {
         let begun = Instant::now();
         let (mut snapshot, known, awaited) = within(ANSWER_TIMEOUT, async {
@@ -257,16 +259,17 @@ impl Follower {
 }
 
 impl Known {
-    /// Whether a store is of the same history that is known by `then` at this change, and by `now` at its newest.
+    /// Returns whether the store has the same history, by the fingerprints at this revision
+    /// (`then`) and at the newest (`now`).
     fn is_of_history(&self, then: &str, now: &str) -> bool {
-        // The row of the audit was pruned where it is missing and later ones are there.
+        // A missing audit row was pruned if later ones exist.
         let without_audit = self.mark.split(' ').next().map(|id| format!("{id} 0 0 -"));
         *self.mark == *then
             || (without_audit.as_deref() == Some(then) && audited(now) > audited(&self.mark))
     }
 }
 
-/// The row of the audit in a mark; 0 is none.
+/// Returns the number of the audit row in a fingerprint; 0 for none.
 fn audited(mark: &str) -> i64 {
     let row = mark.split(' ').nth(1).map(str::parse);
     row.and_then(Result::ok).unwrap_or(0)
@@ -276,7 +279,7 @@ impl News {
     async fn since(known: &Known, connection: &mut AnyConnection) -> Result<Self, StoreError> {
         let mut rows = sqlx::query(NEWS.as_str())
             .bind(known.revision)
-            .bind(MOST_CHANGES)
+            .bind(MAX_CHANGES)
             .bind(audited(&known.mark))
             .fetch_all(connection)
             .await?
@@ -312,7 +315,7 @@ mod tests {
                 "key_b 2 20 key_b",
                 true,
             ),
-            // Another change, the same at another moment, none, and fewer rows of the audit.
+            // Another change, the same at another time, none, and fewer audit rows.
             (
                 "key_a 1 10 key_a",
                 "key_b 1 10 key_a",

@@ -1,4 +1,4 @@
-//! [`FeedStatus`]: how current the table is, for requests, readiness and metrics.
+//! [`FeedStatus`]: currency of the table, for requests, readiness and metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -11,50 +11,51 @@ use crate::keys::UnixMillis;
 use crate::store::Written;
 use crate::store::fault::Fault;
 
-/// How current the key table is. Written by the feed, read from anywhere; [`age`](Self::age) takes no lock.
+/// Currency of the key table. Written by the feed, read from anywhere; [`age`](Self::age) takes no
+/// lock.
 #[derive(Debug)]
 pub struct FeedStatus {
     since: Instant,
-    /// Milliseconds from `since` to the moment that the table was last known to be as the store; before it for a table
-    /// that came from a file.
+    /// Milliseconds from `since` to the last moment that the table was known to be current;
+    /// negative for a restored table.
     current: AtomicI64,
     reached: watch::Sender<Reached>,
-    /// The newest change that somebody waits for this gateway to confirm.
+    /// Newest revision that a command waits for.
     awaited: watch::Sender<i64>,
-    /// As `current`: when the store was last told of this gateway; `NEVER` before that.
+    /// Time of the last heartbeat, in the unit of `current`; `NEVER` before the first.
     announced: AtomicI64,
     loads: AtomicU64,
-    /// What the store fails of; an index into [`Fault::ALL`], and beyond it nothing.
+    /// Current failure of the store, as an index into [`Fault::ALL`]; out of range if none.
     fault: AtomicUsize,
 }
 
-/// How far a table has come, and in whose history: the numbers of changes mean nothing in another one.
+/// Revision of a table and the history that it belongs to: revisions are specific to a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reached {
-    /// The last change that the table has; 0 before it was loaded.
+    /// Last applied revision; 0 before the first load.
     pub revision: i64,
-    /// Whose change that is; `None` while the table is not known to be of the store that is there now.
+    /// Store of that revision; `None` while the table is not known to belong to the current store.
     pub of: Option<Followed>,
-    /// How often the table was found to be of another history than the store.
+    /// Number of changes of history.
     pub turns: u64,
 }
 
-/// A store with its history so far.
+/// A store with its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Followed {
-    /// Which file, or which of several servers, it is.
+    /// Generation of the file or server.
     pub generation: u64,
-    /// Its own name.
+    /// Identity of the store.
     pub store: Arc<str>,
-    /// What its history is known by at this change.
+    /// Fingerprint of the history at this revision.
     pub mark: Arc<str>,
 }
 
-/// In `current`: the table was never like the store.
+/// Value of `current` for a table that was never current.
 const NEVER: i64 = i64::MIN;
 
 impl FeedStatus {
-    /// The status of a feed that has not begun.
+    /// Returns the status of a feed that has not begun.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -68,21 +69,22 @@ impl FeedStatus {
         }
     }
 
-    /// How long ago, seen from `now`, the table was last known to be as the store; `None` when it never was.
+    /// Returns the time from the last moment that the table was known to be current to `now`;
+    /// `None` if it never was.
     #[must_use]
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let current = self.current.load(Ordering::Acquire);
         (current != NEVER).then(|| self.between(current, now))
     }
 
-    /// How long ago the table was last known to be as the store, and the store told so, whichever is longer; `None` when it
-    /// never was.
+    /// Returns the larger of the table's age and the time since the last heartbeat; `None` if the
+    /// table was never current.
     ///
-    /// A store that can be read and not be told is one where no change can be made, or one that was left behind: whoever
-    /// waits for this gateway sees only what it told.
+    /// A store that is readable but refuses heartbeats is either read-only or abandoned. Commands
+    /// that wait for this gateway see its heartbeats only.
     fn proven_age(&self, now: Instant) -> Option<Duration> {
         let silence = match self.announced.load(Ordering::Acquire) {
-            // Nobody knows of this gateway, so nobody trusts what it said.
+            // Not registered, so no command relies on this gateway.
             NEVER => Duration::ZERO,
             announced => self.between(announced, now),
         };
@@ -94,21 +96,22 @@ impl FeedStatus {
         Duration::from_millis(u64::try_from(passed).unwrap_or(0))
     }
 
-    /// When the table was last known to be as the store, and the store told so, by the machine's clock, which says `now`;
-    /// `None` when it never was.
+    /// Returns the moment of `proven_age` by the system clock, which reads
+    /// `now`; `None` if the table was never current.
     #[must_use]
     pub fn known_at(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.proven_age(Instant::now())
             .map(|age| UnixMillis(now.0.saturating_sub(millis(age))))
     }
 
-    /// Whether the table was last known to be as the store, and the store told so, longer than `most` ago, or never.
+    /// Returns whether `proven_age` exceeds `most`, or the table was never
+    /// current.
     #[must_use]
     pub fn is_older_than(&self, most: Duration) -> bool {
         self.proven_age(Instant::now()).is_none_or(|age| age > most)
     }
 
-    /// The store was told of this gateway, by a call that began at `begun`.
+    /// Records a successful heartbeat that began at `begun`.
     pub fn announced(&self, begun: Instant) {
         self.announced.store(
             millis(begun.saturating_duration_since(self.since)),
@@ -116,8 +119,8 @@ impl FeedStatus {
         );
     }
 
-    /// Whether the table has the change that was `written`, after waiting for it for at most `patience`. The same number in
-    /// another file, or on another server, is another change.
+    /// Waits up to `patience` for the table to apply `written`. The same revision in another file,
+    /// or on another server, does not count.
     pub async fn reaches(&self, written: Written, patience: Duration) -> bool {
         let mut reached = self.reached();
         let has_it = |reached: &Reached| {
@@ -129,7 +132,7 @@ impl FeedStatus {
             .is_ok_and(|reached| reached.is_ok())
     }
 
-    /// The newest change that somebody waits for this gateway to confirm, and each newer one.
+    /// Watches the newest revision that a command waits for.
     #[must_use]
     pub fn awaited(&self) -> watch::Receiver<i64> {
         self.awaited.subscribe()
@@ -140,19 +143,19 @@ impl FeedStatus {
             .send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 
-    /// The last change that the table has; 0 before it was loaded.
+    /// Returns the last applied revision; 0 before the first load.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.reached.borrow().revision
     }
 
-    /// Tells how far the table has come, each time that it comes further; what comes while that is told may be skipped.
+    /// Watches the progress of the table; intermediate values may be skipped.
     #[must_use]
     pub fn reached(&self) -> watch::Receiver<Reached> {
         self.reached.subscribe()
     }
 
-    /// What the store fails of, while it cannot be followed.
+    /// Returns the current failure of the store, if any.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         Fault::ALL.get(self.fault.load(Ordering::Relaxed)).copied()
@@ -164,7 +167,7 @@ impl FeedStatus {
             .store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// The table is as a file was that was as the store `age` ago, at `revision`.
+    /// Records a table restored from a file at `revision`, current `age` ago.
     pub fn restored(&self, revision: i64, age: Duration) {
         self.current.store(
             millis(self.since.elapsed()).saturating_sub(millis(age)),
@@ -174,7 +177,7 @@ impl FeedStatus {
             .send_modify(|reached| reached.revision = revision);
     }
 
-    /// How often the whole table was loaded, the first time included.
+    /// Returns the number of full loads.
     #[must_use]
     pub fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)
@@ -199,7 +202,8 @@ impl FeedStatus {
         });
     }
 
-    /// The store that is there now has another history than the table, be it at the same place.
+    /// Records that the current store has another history than the table, even at the same
+    /// location.
     pub(super) fn is_of_another(&self) {
         self.reached.send_modify(|reached| {
             (reached.revision, reached.of) = (0, None);
@@ -287,7 +291,7 @@ mod tests {
         status.reaches_now(100, followed(0));
         assert!(is_in_force(0, 51).await);
         assert!(!is_in_force(0, 101).await);
-        // Another file is there, and the table still that of the one before.
+        // The file was replaced, and the table still belongs to the previous one.
         assert!(!is_in_force(1, 51).await);
         status.is_of_another();
         assert!(!is_in_force(0, 51).await && !is_in_force(1, 51).await);

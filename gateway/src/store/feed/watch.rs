@@ -1,4 +1,4 @@
-//! [`Watch`]: what tells the feed that there may be something new.
+//! [`Watch`]: detects possible changes for the feed.
 
 use std::time::Duration;
 
@@ -9,21 +9,20 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::store::{Database, Store, StoreError};
 
-/// How often SQLite is asked whether another connection wrote. It costs no read of the file, and leaves most of the
-/// 100 ms, within which a revoked key must be refused, to the rest of the way.
+/// Poll interval for writes by other SQLite connections. A poll reads no file, and leaves most of
+/// the 100 ms limit for refusing a revoked key to the following steps.
 const POLL_SQLITE_EVERY: Duration = Duration::from_millis(20);
-/// How often PostgreSQL is asked although it told nothing: a notification may be lost with the connection that would
-/// have brought it.
+/// Poll interval for PostgreSQL beside its notifications, which may be lost with their connection.
 const POLL_POSTGRES_EVERY: Duration = Duration::from_secs(1);
 
-/// A connection for reading, and the signal beside it.
+/// A connection for reading, and a signal of changes.
 pub(super) struct Watch {
     pub(super) connection: AnyConnection,
     signal: Signal,
-    /// Changes of this process, which wait for no question.
+    /// Changes of this process, effective without a poll.
     own: watch::Receiver<()>,
     database: Database,
-    /// Which file, or which of several servers, it is.
+    /// Generation of the file or server.
     pub(super) generation: u64,
 }
 
@@ -32,17 +31,17 @@ enum Signal {
     Notifications(PgListener),
 }
 
-/// What a look found.
+/// Result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// There may be something new.
+    /// There may be changes.
     Changed,
-    /// There is nothing new.
+    /// No changes.
     Same,
 }
 
 impl Watch {
-    /// Connects.
+    /// Connects to the store.
     pub(super) async fn open(store: &Store) -> Result<Self, StoreError> {
         let own = store.own_changes();
         let signal = match &store.database {
@@ -51,7 +50,7 @@ impl Watch {
                 every.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 Signal::Poll { every, seen: None }
             }
-            // Before anything is read: what changes after that is told.
+            // Subscribed before the first read, so no later change is missed.
             Database::Postgres(server) => Signal::Notifications(server.listen().await?),
         };
         Ok(Self {
@@ -63,12 +62,12 @@ impl Watch {
         })
     }
 
-    /// Waits until there may be something new, or until it is known that there is not.
+    /// Waits until there may be changes, or until their absence is certain.
     pub(super) async fn look(&mut self) -> Result<Look, StoreError> {
         self.database.in_place()?;
         if self.database.generation() != self.generation {
             return Err(StoreError::Unreachable {
-                reason: "another server takes the writes now".to_owned(),
+                reason: "another server is the primary now".to_owned(),
             });
         }
         let own = self.own.changed();
@@ -78,7 +77,7 @@ impl Watch {
                     _ = own => {}
                     _ = every.tick() => {}
                 }
-                // Asked before anything is read: what is written after the question is found by the next one.
+                // Read first: the next poll detects any write after this.
                 let version = Some(data_version(&mut self.connection).await?);
                 let look = if *seen == version {
                     Look::Same
@@ -97,12 +96,12 @@ impl Watch {
                     Ok(Ok(Some(_))) | Err(_) => {}
                     Ok(Ok(None)) => {
                         return Err(StoreError::Unreachable {
-                            reason: "the connection that tells of changes broke".to_owned(),
+                            reason: "the connection for notifications broke".to_owned(),
                         });
                     }
                     Ok(Err(error)) => return Err(error.into()),
                 }
-                // One look answers all that was told so far.
+                // One look covers all pending notifications.
                 while listener.next_buffered().is_some() {}
                 Ok(Look::Changed)
             }
@@ -110,7 +109,7 @@ impl Watch {
     }
 }
 
-/// A number that differs from the last time when another connection, of whatever process, wrote in between.
+/// Returns a number that changes with each write by another connection of any process.
 async fn data_version(connection: &mut AnyConnection) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("PRAGMA data_version")
         .fetch_one(connection)

@@ -1,5 +1,5 @@
-//! The bytes of a snapshot: a magic line, the columns of consumers and of keys, the header, then consumers and keys, each with
-//! a letter before it. Texts have their length before them in two bytes, numbers are big-endian.
+//! Binary format of a snapshot: a magic line, the column names, the header, then consumers and
+//! keys, each with a tag byte. Texts are prefixed by a two-byte length; numbers are big-endian.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -8,18 +8,18 @@ use crate::keys::{Consumer, KeyDigest, KeyEntry, UnixMillis};
 use crate::store::columns::{Source, Stored, Value, columns, names};
 use crate::store::snapshot::Origin;
 
-/// The first line: what this is, and how it is written.
+/// Magic line with the version of the format.
 const MAGIC: &[u8] = b"postern snapshot 4\n";
-/// In place of a length: there is no text.
+/// Length of a missing text.
 const NO_TEXT: u16 = u16::MAX;
-/// In place of a number: there is none.
+/// Value of a missing number.
 const NO_NUMBER: i64 = i64::MAX;
 
-/// What stands before all entries.
+/// Header before the entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) origin: Origin,
-    /// When it was last known to be as the store.
+    /// Time when the table was last known to be current.
     pub(super) known_at: UnixMillis,
 }
 
@@ -31,14 +31,14 @@ columns!(Origin {
     mark
 });
 
-/// One thing in the table.
+/// An entry of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Consumer(Consumer),
     Key(KeyEntry),
 }
 
-/// What the entries are made of: a snapshot of other columns is one of another version.
+/// Returns the column names: a snapshot with other columns comes from another version.
 fn entries() -> String {
     format!("{}; {}", names::<Consumer>(""), names::<KeyEntry>(""))
 }
@@ -49,7 +49,7 @@ pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<
     write(out, header)
 }
 
-/// `None` when it is something else.
+/// Reads the header; `None` if the input is not a snapshot.
 pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
     let mut magic = [0; MAGIC.len()];
     if from.read_exact(&mut magic).is_err() || magic != MAGIC {
@@ -74,7 +74,7 @@ pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()>
     }
 }
 
-/// The next entry; `None` at the end.
+/// Reads the next entry; `None` at the end.
 pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
     let mut letter = [0];
     if from.read(&mut letter)? == 0 {
@@ -87,7 +87,7 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
     }))
 }
 
-/// Reads a snapshot without its checksum, and writes it again.
+/// Reads a snapshot without its checksum and writes it again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn rewrite(mut snapshot: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let Some(header) = read_header(&mut snapshot)? else {
@@ -115,7 +115,7 @@ fn write_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
     match value {
         Value::Text(None) => out.write_all(&NO_TEXT.to_be_bytes()),
         Value::Text(Some(text)) => {
-            // No text of a consumer or a key comes near the limit.
+            // No attribute of a consumer or a key comes near the limit.
             let length = u16::try_from(text.len())
                 .ok()
                 .filter(|length| *length != NO_TEXT)
@@ -136,10 +136,10 @@ fn read<T: Stored>(from: &mut impl Read) -> io::Result<T> {
     T::read(&mut values, "")
 }
 
-/// The values of an entry.
+/// Values of an entry.
 struct Values<'f, R> {
     from: &'f mut R,
-    /// The text that was read last.
+    /// Buffer of the last text.
     text: Vec<u8>,
 }
 

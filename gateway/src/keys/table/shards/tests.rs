@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::keys::ConsumerId;
 
-/// A key and which of those with this key it is.
+/// A key and its ordinal among things with this key.
 #[derive(Clone, Debug)]
 struct Thing(KeyDigest, u32);
 
@@ -23,12 +23,13 @@ fn number_of(shards: &Shards<Thing>, key: KeyDigest) -> Option<u32> {
     found
 }
 
-/// Things say the same when the same four numbers hold theirs.
+/// Replaces an item unless both ordinals fall into the same group of four.
 fn takes_place(new: &Thing, old: u32) -> bool {
     new.1 / 4 != old / 4
 }
 
-/// Keys that crowd: few values of the bytes that choose the shard and the position, and of the last.
+/// Clustered keys: few values in the bytes that choose the shard and the position, and in the last
+/// byte.
 fn crowded() -> impl Strategy<Value = KeyDigest> {
     (0_u8..3, 0_u8..4, any::<u8>(), 0_u8..3).prop_map(|(first, third, eighth, last)| {
         let mut bytes = [0; 32];
@@ -127,12 +128,12 @@ fn what_is_held_stays_as_it_was() {
     assert_eq!((held.clone().1, number_of(&shards, key)), (1, None));
 }
 
-/// An import makes ids in runs, which begin alike and are in order: they must not crowd in few shards.
+/// An import generates ids in sorted runs with a common prefix; they must spread over all shards.
 #[test]
 fn ids_that_begin_alike_spread_over_all_shards() {
     const EACH: usize = 8;
     let ids = ConsumerId::generate_run(EACH * SHARDS).unwrap();
-    // Ids that someone counted up by hand, in their last characters or in their first.
+    // Ids counted up by hand, in their last or first characters.
     let counted = |number: usize| format!("csmr_{number:020}").parse::<ConsumerId>().unwrap();
     let reversed = |number: usize| {
         format!("csmr_{number:06}{:014}", 0)

@@ -1,11 +1,11 @@
 use sqlx::postgres::PgSslMode;
 
 use super::*;
-use crate::store::database_url::{DatabaseUrl, Place};
+use crate::store::database_url::{DatabaseUrl, Target};
 
 fn read(text: &str) -> Result<PostgresUrl, InvalidDatabaseUrl> {
     let url = DatabaseUrl::parse(text)?;
-    let Place::Postgres(postgres) = url.place() else {
+    let Target::Postgres(postgres) = url.target() else {
         panic!("{text}")
     };
     Ok(postgres.clone())
@@ -15,7 +15,7 @@ fn driver(url: &str) -> PgConnectOptions {
     PgConnectOptions::try_from(&url.parse::<AnyConnectOptions>().unwrap()).unwrap()
 }
 
-/// What stands in docs/SCALING.md, with the mode that is spoken.
+/// Examples of docs/SCALING.md, with the resulting TLS mode.
 const PROVIDERS: &[(&str, &str, &str)] = &[
     (
         "Neon",
@@ -214,7 +214,7 @@ fn a_parameter_works_has_no_effect_and_says_so_or_is_refused_by_name() {
         assert!(error.to_string().contains(named), "{parameters}: {error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
-    // The name is a piece of a password that was not encoded.
+    // The parameter name is part of an unencoded password.
     let Err(error) = read("postgres://u:hun?ter2=x@db/keys") else {
         panic!("it is taken")
     };
