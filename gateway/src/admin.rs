@@ -12,6 +12,7 @@ mod described;
 mod docs_page;
 mod endpoint;
 mod field_error;
+mod find;
 mod forward_auth;
 mod gate;
 mod gateways;

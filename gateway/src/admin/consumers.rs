@@ -7,15 +7,13 @@ use utoipa::PartialSchema as _;
 use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::page::{self, Page};
-use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Parameters, Query, require_bucket};
-use crate::admin::{created, text};
+use crate::admin::{created, find, text};
 use crate::keys::{
     AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
 };
 use crate::store::{
-    ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, Store, StoredAnswer,
-    StoredConsumer,
+    ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, StoredAnswer, StoredConsumer,
 };
 use crate::views::{ConsumerView, DeletedConsumerView};
 
@@ -179,11 +177,13 @@ async fn create(call: Call<(), (), NewConsumer>) -> Answered {
 }
 
 async fn show(call: Call<ConsumerId, (), ()>) -> Answered {
-    Ok(HttpResponse::Ok().json(ConsumerView::of(&find(&call.store, &call.path).await?)))
+    Ok(HttpResponse::Ok().json(ConsumerView::of(
+        &find::consumer(&call.store, &call.path).await?,
+    )))
 }
 
 async fn update(call: Call<ConsumerId, (), ConsumerEdit>) -> Answered {
-    find(&call.store, &call.path).await?;
+    find::consumer(&call.store, &call.path).await?;
     let after = call
         .store
         .update_consumer(&call.path, call.body, &call.stamp)
@@ -192,7 +192,7 @@ async fn update(call: Call<ConsumerId, (), ConsumerEdit>) -> Answered {
 }
 
 async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
-    let gone = find(&call.store, &call.path).await?;
+    let gone = find::consumer(&call.store, &call.path).await?;
     let deleted_keys = call.store.delete_consumer(&call.path, &call.stamp).await?;
     let name = gone.name.as_str();
     Ok(HttpResponse::Ok().json(DeletedConsumerView {
@@ -200,10 +200,4 @@ async fn delete(call: Call<ConsumerId, (), ()>) -> Answered {
         name,
         deleted_keys,
     }))
-}
-
-/// Loads a consumer, or 404.
-pub(super) async fn find(store: &Store, id: &ConsumerId) -> Result<StoredConsumer, Problem> {
-    let found = store.consumer(id).await?;
-    found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no consumer {id}.")))
 }

@@ -5,19 +5,18 @@ use actix_web::http::Method;
 use utoipa::PartialSchema as _;
 
 use crate::admin::body::{Body, Fields};
-use crate::admin::consumers;
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::member::{HintStart, Seconds};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
-use crate::admin::{created, text};
+use crate::admin::{created, find, text};
 use crate::keys::{
     BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, Store, StoreError,
-    StoredAnswer, StoredKey, WaitFor,
+    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, StoreError, StoredAnswer,
+    StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -259,7 +258,7 @@ async fn list(call: Call<(), List, ()>) -> Answered {
 
 async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
     let page = &call.query;
-    consumers::find(&call.store, &call.path).await?;
+    find::consumer(&call.store, &call.path).await?;
     let filter = KeyFilter {
         consumer: Some(call.path),
         ..KeyFilter::default()
@@ -318,7 +317,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttrib
 
 async fn show(call: Call<KeyId, (), ()>) -> Answered {
     Ok(HttpResponse::Ok().json(KeyView::of(
-        &find(&call.store, &call.path).await?,
+        &find::key(&call.store, &call.path).await?,
         call.now(),
     )))
 }
@@ -370,12 +369,6 @@ async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
         .set_key_state(&call.path, state, &call.stamp)
         .await?;
     Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
-}
-
-/// Loads a key, or 404.
-pub(super) async fn find(store: &Store, id: &KeyId) -> Result<StoredKey, Problem> {
-    let found = store.key(id).await?;
-    found.ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no key {id}.")))
 }
 
 fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpResponse {

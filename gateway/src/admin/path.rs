@@ -6,8 +6,8 @@ use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 use utoipa::openapi::schema::Schema;
 
+use crate::admin::find;
 use crate::admin::problem::{Kind, Problem};
-use crate::admin::{consumers, keys};
 use crate::keys::{BucketName, ConsumerId, KeyId, Tags};
 use crate::store::{GatewayId, Store};
 use crate::views::schemas;
@@ -57,7 +57,7 @@ impl PathId for ConsumerId {
     const IS_GUARDED: bool = true;
 
     async fn owner_tags(&self, store: &Store) -> Result<Tags, Problem> {
-        Ok(consumers::find(store, self).await?.attributes.tags)
+        Ok(find::consumer(store, self).await?.attributes.tags)
     }
 
     fn describe() -> Option<(&'static str, &'static str, Schema)> {
@@ -73,7 +73,7 @@ impl PathId for KeyId {
     const IS_GUARDED: bool = true;
 
     async fn owner_tags(&self, store: &Store) -> Result<Tags, Problem> {
-        keys::find(store, self)
+        find::key(store, self)
             .await?
             .consumer
             .owner_tags(store)

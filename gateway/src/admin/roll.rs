@@ -8,7 +8,7 @@ use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Call, Endpoint};
 use crate::admin::keys::Grace;
 use crate::admin::problem::Problem;
-use crate::admin::{consumers, created, text};
+use crate::admin::{created, find, text};
 use crate::keys::{ConsumerId, KeyId, PlainKey};
 use crate::store::{Roll, RollTarget, RolledKeys, StoreError, StoredAnswer};
 use crate::views::RolledView;
@@ -69,7 +69,7 @@ async fn roll_key(call: Call<KeyId, (), Rolling>) -> Answered {
 }
 
 async fn roll_consumer(call: Call<ConsumerId, (), Rolling>) -> Answered {
-    consumers::find(&call.store, &call.path).await?;
+    find::consumer(&call.store, &call.path).await?;
     let target = RollTarget::Consumer(call.path);
     roll(call, target).await
 }

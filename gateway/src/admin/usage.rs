@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use utoipa::PartialSchema as _;
 
-use crate::admin::consumers;
 use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::find;
 use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
@@ -91,7 +91,7 @@ async fn show(call: Call<(), Wanted, ()>) -> Answered {
         }
     }
     match &of {
-        UsageOf::Consumer(consumer) => drop(consumers::find(&call.store, consumer).await?),
+        UsageOf::Consumer(consumer) => drop(find::consumer(&call.store, consumer).await?),
         UsageOf::Bucket(bucket) => require_bucket(&call.store, Some(bucket)).await?,
         UsageOf::All | UsageOf::Key(_) => {}
     }
