@@ -1016,7 +1016,7 @@ async fn a_name_is_meant_in_its_bucket() {
 async fn a_leaked_key_gets_what_its_bucket_says() {
     let shell = Shell::new().await;
     for (policy, said) in [
-        ("notify", "nothing was done"),
+        ("notify", "no action"),
         ("roll", "it ends at 2023-11-15T22:13:20Z"),
         ("revoke", "it is revoked"),
     ] {
