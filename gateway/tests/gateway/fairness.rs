@@ -90,7 +90,7 @@ fn a_greedy_key_has_its_share_and_gets_it_back() {
             let _ = may_answer.lock().unwrap().recv_timeout(DEADLINE);
         }
         let _ = socket.write_all(if request.one("upgrade").is_some() {
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
         } else if request.line.starts_with("GET /stream ") {
             b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun"
         } else {
@@ -111,7 +111,7 @@ fn a_greedy_key_has_its_share_and_gets_it_back() {
         )
     };
     let too_many = (429, "too_many_requests".to_owned(), Some("1".to_owned()));
-    let upgrade = format!("{lines}upgrade: x\r\nconnection: upgrade\r\n");
+    let upgrade = format!("{lines}upgrade: websocket\r\nconnection: upgrade\r\n");
     for (path, lines) in [("/stream", &lines), ("/tunnel", &upgrade)] {
         let mut held: Vec<Connection> = (0..5).map(|_| ask(rig.public, path, lines)).collect();
         for connection in &mut held {
@@ -152,7 +152,7 @@ fn a_greedy_key_has_its_share_and_gets_it_back() {
             ask(
                 rig.public,
                 "/open/tunnel",
-                "upgrade: x\r\nconnection: upgrade\r\n",
+                "upgrade: websocket\r\nconnection: upgrade\r\n",
             )
         })
         .collect();
@@ -188,7 +188,7 @@ fn a_share_beyond_all_requests_is_refused() {
 
 #[test]
 fn a_request_that_kills_takes_no_target_from_the_others_unless_several_send_it() {
-    for upgrade in ["", "upgrade: x\r\nconnection: upgrade\r\n"] {
+    for upgrade in ["", "upgrade: websocket\r\nconnection: upgrade\r\n"] {
         let origins: [Origin; 3] = std::array::from_fn(|_| {
             Origin::answering(|request, socket| {
                 if request.line.starts_with("GET /die ") {

@@ -364,7 +364,7 @@ fn each_time_limit_names_its_setting_and_whose_it_was() {
             "/silent" => Ok(()),
             "/paused" => socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello"),
             "/tunnel" => socket.write_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
             ),
             "/large" => {
                 let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
@@ -412,7 +412,7 @@ fn each_time_limit_names_its_setting_and_whose_it_was() {
         ),
         (
             format!(
-                "{}connection: upgrade\r\nupgrade: echo\r\n\r\n",
+                "{}connection: upgrade\r\nupgrade: websocket\r\n\r\n",
                 get("/tunnel")
             ),
             "origin.tunnel_idle_timeout",

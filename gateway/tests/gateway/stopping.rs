@@ -186,7 +186,7 @@ fn streams_end_at_the_deadline_and_the_exit_is_clean() {
             Some("/events") => {
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
             }
-            Some("/socket") => b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhi",
+            Some("/socket") => b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhi",
             _ => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
         };
         let _ = socket.write_all(answer);
@@ -218,7 +218,7 @@ fn streams_end_at_the_deadline_and_the_exit_is_clean() {
     };
     let (mut events, mut socket) = (
         open("/events", ""),
-        open("/socket", "connection: upgrade\r\nupgrade: echo\r\n"),
+        open("/socket", "connection: upgrade\r\nupgrade: websocket\r\n"),
     );
     let begun = Instant::now();
     gateway.signal("TERM");
@@ -226,7 +226,7 @@ fn streams_end_at_the_deadline_and_the_exit_is_clean() {
         gateway.log().contains("stopping")
     });
     // A stream may also begin in the meantime, and an upgrade stays one.
-    let late = open("/socket", "connection: upgrade\r\nupgrade: echo\r\n");
+    let late = open("/socket", "connection: upgrade\r\nupgrade: websocket\r\n");
     assert_eq!(
         get(gateway.public, "/", &[&key]).header("connection"),
         Some("close")
