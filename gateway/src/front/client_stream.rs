@@ -286,6 +286,11 @@ impl<S: ClientSocket> ClientStream<S> {
         }
     }
 
+    /// Has the connection reset when it is dropped: what the client has not taken is not delivered.
+    pub(super) fn abort(&mut self) {
+        self.io.reset_on_close();
+    }
+
     /// Ends the connection over something the client did. To actix-http it is the end of the stream.
     fn refuse(&mut self, fault: ClientFault, cx: &mut Context<'_>) {
         // The request of a body was answered, or its handler is to answer: it learns of the fault through its payload. If it does
@@ -339,15 +344,11 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let Poll::Ready(taken) = Pin::new(&mut this.io).poll_write(cx, data)? else {
-            return if this.is_raw() {
-                Poll::Pending
-            } else {
-                this.poll_write_pace(cx).map(Err)
-            };
+            return this.poll_write_pace(cx).map(Err);
         };
         this.control.note_sent(taken);
+        this.write_meter.moved(taken);
         if !this.is_raw() {
-            this.write_meter.moved(taken);
             this.follow(data, taken, cx)?;
         }
         Poll::Ready(Ok(taken))
@@ -356,7 +357,7 @@ impl<S: ClientSocket> AsyncWrite for ClientStream<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match Pin::new(&mut this.io).poll_flush(cx) {
-            Poll::Pending if !this.is_raw() => this.poll_write_pace(cx).map(Err),
+            Poll::Pending => this.poll_write_pace(cx).map(Err),
             flushed => {
                 this.write_meter.moved(0);
                 flushed

@@ -98,6 +98,8 @@ pub struct Dispatcher<S, H: Handler> {
     is_last: bool,
     /// Nothing more comes from the client.
     left: bool,
+    /// The connection ends at once: what is gathered is not for the client any more.
+    is_aborted: bool,
     /// Bytes that were read and not taken by the codec.
     input: BytesMut,
     output: Output,
@@ -125,6 +127,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             version: Version::HTTP_11,
             is_last: false,
             left: false,
+            is_aborted: false,
             input: BytesMut::new(),
             output: Output::default(),
             closing: Alarm::default(),
@@ -156,6 +159,9 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             if [read, went_on, written] == [Moved::No; 3] {
                 return Poll::Pending;
             }
+        }
+        if self.is_aborted {
+            return Poll::Ready(());
         }
         self.closing.arm(CLOSE_TIMEOUT);
         if self.closing.poll(cx).is_pending() {
@@ -287,6 +293,12 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             Turn::Sending(_) => {
                 if self.gather(cx) == Moved::Yes {
                     moved = Moved::Yes;
+                } else if self.is_withdrawn(cx) {
+                    self.output.forget();
+                    self.client.abort();
+                    self.turn = Turn::Closing;
+                    self.is_aborted = true;
+                    return Moved::Yes;
                 }
             }
             Turn::Ending if self.output.is_out() => {
@@ -306,6 +318,16 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             moved = Moved::Yes;
         }
         moved
+    }
+
+    /// Whether the caller of a response that its client does not take may not go on.
+    fn is_withdrawn(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.turn {
+            Turn::Sending(body) if self.output.len() >= GATHERED_BYTES => {
+                body.poll_withdrawn(cx).is_ready()
+            }
+            _ => false,
+        }
     }
 
     /// Gathers the head of the answer.

@@ -41,7 +41,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Connection window, for all bodies together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Response bytes buffered while the client's window is closed.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 /// Maximum of streams that the client resets before they are accepted; more end the connection
 /// (CVE-2023-44487).
 const MAX_EARLY_RESETS: usize = 20;
@@ -99,6 +99,7 @@ where
         streams: FuturesUnordered::new(),
         idle: Alarm::default(),
         head: Alarm::default(),
+        write: Alarm::default(),
         is_leaving: false,
     };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
@@ -206,6 +207,8 @@ struct Driver<'g, S: AsyncRead + AsyncWrite + Unpin, H> {
     idle: Alarm,
     /// Fires when a header list is incomplete after the head timeout.
     head: Alarm,
+    /// Fires when the client has read nothing of the connection for the write idle timeout.
+    write: Alarm,
     is_leaving: bool,
 }
 
@@ -263,6 +266,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
             }
         } else {
             self.head.disarm();
+        }
+        if self.meter.take_written() || !self.meter.is_blocked() {
+            self.write.disarm();
+        }
+        if self.meter.is_blocked() {
+            self.write.arm(self.limits.write.idle);
+            if self.write.poll(cx).is_ready() {
+                let stalled = Ended::Fault(ClientFault::WriteStalled, Reason::CANCEL);
+                return Poll::Ready(Err(stalled));
+            }
         }
         if !self.streams.is_empty() {
             return Poll::Pending;
@@ -322,6 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler + 'static> Driver<'_, S, H> {
 /// The connection was lost.
 pub async fn begins_with_preface(io: &actix_rt::net::TcpStream) -> io::Result<bool> {
     let mut start = [0; PREFACE.len()];
+    let mut delay = PREFACE_RECHECK;
     loop {
         let seen = io.peek(&mut start).await?;
         let seen = start.get(..seen).unwrap_or_default();
@@ -332,9 +346,12 @@ pub async fn begins_with_preface(io: &actix_rt::net::TcpStream) -> io::Result<bo
             return Ok(true);
         }
         // The peeked bytes remain unread, so waiting for readability would return at once.
-        tokio::time::sleep(PREFACE_RECHECK).await;
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(MAX_PREFACE_RECHECK);
     }
 }
 
-/// Delay before peeking again at a preface that arrives in pieces.
+/// First delay before peeking again at a preface that arrives in pieces; doubled each time.
 const PREFACE_RECHECK: Duration = Duration::from_millis(5);
+/// Longest such delay.
+const MAX_PREFACE_RECHECK: Duration = Duration::from_millis(320);

@@ -1,6 +1,7 @@
 //! Implements the dispatcher's handler interface for the worker.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use actix_http::body::BodySize;
 use actix_http::{Request, Response};
@@ -54,5 +55,9 @@ impl Handler for Worker {
 impl AnswerBody for RecordedBody {
     fn instead(self) -> Option<Response<Self>> {
         self.refuse_instead()
+    }
+
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_end_of_admission(cx)
     }
 }

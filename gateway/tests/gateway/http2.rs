@@ -483,6 +483,57 @@ fn a_body_that_stands_still_is_answered_with_408() {
 }
 
 #[test]
+fn a_client_that_asks_first_is_told_to_go_on_or_refused() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), PRIOR_KNOWLEDGE);
+    let key = rig.key("acme", &[]).header();
+    for (fields, status) in [
+        (
+            &[key.as_str(), "expect: 100-continue", "content-length: 5"][..],
+            200,
+        ),
+        (&["expect: 100-continue", "content-length: 5"], 401),
+    ] {
+        let mut client = Client::open(rig.public);
+        let asked = request("POST", "http://h/", fields);
+        let (mut head, mut stream) = client.requests.send_request(asked, false).unwrap();
+        let answered = client.runtime.block_on(async {
+            if status == 200 {
+                let interim = poll_fn(|cx| head.poll_informational(cx));
+                let interim = timeout(DEADLINE, interim).await.unwrap();
+                assert_eq!(interim.unwrap().unwrap().status(), 100);
+                stream
+                    .send_data(Bytes::from_static(b"hello"), true)
+                    .unwrap();
+            }
+            timeout(DEADLINE, head).await.unwrap().unwrap().status()
+        });
+        assert_eq!(answered, status, "{fields:?}");
+    }
+    assert_eq!(origin.only().body, b"hello");
+}
+
+#[test]
+fn a_client_that_reads_nothing_of_its_connection_is_let_go() {
+    let origin = Origin::answering(|_, socket| {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n");
+        let _ = socket.write_all(&[b'x'; 60_000]);
+    });
+    let file = format!(
+        "{PRIOR_KNOWLEDGE}write_idle_timeout = \"500ms\"\n[[routes]]\non_missing_key = \"anonymous\"\n"
+    );
+    let rig = Rig::with(&origin.url(), &file);
+    // Windows for far more than the sockets hold, and no byte of it read.
+    let mut socket = std::net::TcpStream::connect(rig.public).unwrap();
+    socket.set_write_timeout(Some(DEADLINE)).unwrap();
+    crate::http2_frames::ask_and_read_nothing(&mut socket, 90);
+    let labels = [("fault", "write_stalled")];
+    eventually("the client is let go", || {
+        Scrape::of(rig.admin).value("postern_client_faults_total", &labels) >= 1.0
+    });
+}
+
+#[test]
 fn a_connection_without_requests_is_ended_after_its_time() {
     let origin = Origin::hello();
     let file = format!("{PRIOR_KNOWLEDGE}keep_alive = \"300ms\"\n");

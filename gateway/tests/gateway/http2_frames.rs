@@ -404,3 +404,16 @@ fn a_client_learns_how_many_requests_it_may_have_open() {
         assert_eq!(found, Some(most), "{setting}");
     }
 }
+
+/// Opens every window and sends `count` requests.
+pub(crate) fn ask_and_read_nothing(socket: &mut TcpStream, count: u32) {
+    let window = 0x7fff_0000_u32.to_be_bytes();
+    let mut bytes = PREFACE.to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    bytes.extend(frame(SETTINGS, 0, 0, &[&[0, 4][..], &window].concat()));
+    bytes.extend(frame(WINDOW_UPDATE, 0, 0, &window));
+    for stream in 0..count {
+        bytes.extend(get(stream * 2 + 1));
+    }
+    socket.write_all(&bytes).unwrap();
+}

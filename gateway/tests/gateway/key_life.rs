@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
 use crate::rig::Rig;
+use crate::running::eventually;
 
 /// Sends an event and then waits, with the response open, until the connection is closed from the other side.
 fn endless() -> Origin {
@@ -335,5 +337,51 @@ fn a_key_is_good_only_where_its_consumer_may_call_from() {
     ] {
         let output = rig.command(&[&["consumers", "update", "acme"], refused].concat());
         assert_eq!(output.status.code(), Some(2), "{refused:?}: {output:?}");
+    }
+}
+
+/// An origin that sends without end on every path. Counts what its connection takes, and says when that has ended.
+fn flood() -> (Origin, Arc<AtomicU64>, Arc<AtomicBool>) {
+    let (sent, ended) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (count, end) = (Arc::clone(&sent), Arc::clone(&ended));
+    let origin = Origin::answering(move |request, socket| {
+        let head: &[u8] = if request.one("upgrade").is_some() {
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n"
+        };
+        let mut written = socket.write_all(head);
+        while written.is_ok() {
+            written = socket.write_all(&[b'x'; 16_384]);
+            count.fetch_add(16_384, Ordering::SeqCst);
+        }
+        end.store(true, Ordering::SeqCst);
+    });
+    (origin, sent, ended)
+}
+
+#[test]
+fn a_stream_whose_client_reads_nothing_ends_with_its_key() {
+    for upgrade in ["", "connection: upgrade\r\nupgrade: websocket\r\n"] {
+        let (origin, sent, ended) = flood();
+        let rig = Rig::before(&origin);
+        let key = rig.key("acme", &[]);
+        let mut connection = Connection::open(rig.public);
+        connection.send(format!(
+            "GET / HTTP/1.1\r\nhost: h\r\n{}\r\n{upgrade}\r\n",
+            key.header()
+        ));
+        let mut before = 0;
+        eventually("nothing moves any more", || {
+            let now = sent.load(Ordering::SeqCst);
+            std::mem::replace(&mut before, now) == now && now > 1_000_000
+        });
+        rig.done(&["keys", "revoke", &key.id]);
+        eventually("the origin's connection has ended", || {
+            ended.load(Ordering::SeqCst)
+        });
     }
 }

@@ -1,6 +1,11 @@
 //! What a dispatcher has answer requests, and the service that begins one for each connection.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use actix_http::{
     KeepAlive, Protocol, Request, Response, ServiceConfig,
@@ -70,10 +75,17 @@ pub fn service<S: ClientSocket, H: Handler + 'static>(
 pub trait AnswerBody: MessageBody + Unpin + Sized {
     /// What is answered in place of this one, which broke off before anything of it went out; `None`: what there is of it.
     fn instead(self) -> Option<Response<Self>>;
+
+    /// Ready once the caller may not go on. Asked while the client takes nothing, so that the body is not polled.
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl AnswerBody for BoxBody {
     fn instead(self) -> Option<Response<Self>> {
         None
+    }
+
+    fn poll_withdrawn(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }

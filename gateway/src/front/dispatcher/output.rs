@@ -116,6 +116,14 @@ impl Output {
         self.head_at.is_some()
     }
 
+    /// Drops what is not written.
+    pub(super) fn forget(&mut self) {
+        give_back(std::mem::take(&mut self.bytes));
+        self.written = 0;
+        self.head_at = None;
+        self.unflushed = false;
+    }
+
     /// Takes the last answer back.
     pub(super) fn forget_head(&mut self) {
         if let Some(begins) = self.head_at.take() {

@@ -169,6 +169,10 @@ impl AnswerBody for Pieces {
     fn instead(self) -> Option<Response<Self>> {
         None
     }
+
+    fn poll_withdrawn(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 impl Handler for Echo {

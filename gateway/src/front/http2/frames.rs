@@ -54,6 +54,8 @@ pub(super) struct Meter {
     earned_at: Cell<Instant>,
     is_within_head: Cell<bool>,
     fault: Cell<Option<FrameFault>>,
+    is_blocked: Cell<bool>,
+    has_written: Cell<bool>,
 }
 
 impl Default for Meter {
@@ -64,6 +66,8 @@ impl Default for Meter {
             earned_at: Cell::new(Instant::now()),
             is_within_head: Cell::new(false),
             fault: Cell::new(None),
+            is_blocked: Cell::new(false),
+            has_written: Cell::new(false),
         }
     }
 }
@@ -83,6 +87,21 @@ impl Meter {
     pub(super) fn forgive(&self) {
         self.fault.set(None);
         self.owed.set(0);
+    }
+
+    /// Whether the client's socket takes nothing of what is to be written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
+    /// Notes what a write or a flush came to.
+    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+        self.is_blocked.set(written.is_pending());
+    }
+
+    /// Whether anything was written since this was asked last.
+    pub(super) fn take_written(&self) -> bool {
+        self.has_written.take()
     }
 
     fn note_frame(&self, kind: u8, flags: u8, length: usize) {
@@ -232,7 +251,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, data);
+        this.meter.note_write(&written);
         if let Poll::Ready(Ok(bytes)) = &written {
+            this.meter.has_written.set(true);
             this.meter.earn(*bytes);
         }
         written
@@ -245,7 +266,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write_vectored(cx, data);
+        this.meter.note_write(&written);
         if let Poll::Ready(Ok(bytes)) = &written {
+            this.meter.has_written.set(true);
             this.meter.earn(*bytes);
         }
         written
@@ -256,7 +279,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(cx);
+        this.meter.note_write(&flushed);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

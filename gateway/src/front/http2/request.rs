@@ -26,15 +26,22 @@ pub(super) fn read(parts: &Parts, limits: &ClientLimits) -> Result<Request, Clie
         .path_and_query()
         .map_or(0, |path| path.as_str().len());
     let mut cookies = Vec::new();
-    for (count, (name, value)) in parts.headers.iter().enumerate() {
-        bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
-        if count >= limits.fields {
+    let mut fields = 0;
+    for (name, value) in &parts.headers {
+        let is_crumb = name == http_1::header::COOKIE;
+        // All crumbs together are one field of HTTP/1.1.
+        if !is_crumb || cookies.is_empty() {
+            fields += 1;
+            bytes += name.as_str().len() + FIELD_OVERHEAD;
+        }
+        bytes += value.len();
+        if fields > limits.fields {
             return Err(ClientFault::TooManyFields);
         }
         if bytes > limits.head_bytes {
             return Err(ClientFault::HeadTooLarge);
         }
-        if name == http_1::header::COOKIE {
+        if is_crumb {
             cookies.push(value.as_bytes());
             continue;
         }
@@ -160,6 +167,12 @@ mod tests {
                 Err("bad_host"),
             ),
             ("GET", "ftp://a.test/", &[], Err("bad_target")),
+            (
+                "GET",
+                "https://a.test/",
+                &[("cookie", "a"); 6],
+                Ok(("/", "a.test", "a; a; a; a; a; a")),
+            ),
             (
                 "GET",
                 "https://a.test/",

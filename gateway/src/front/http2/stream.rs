@@ -12,7 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::front::client_stream::{ClientControl, ClientFault, ClientLimits, Pace};
-use crate::front::dispatcher::Handler;
+use crate::front::dispatcher::{AnswerBody, Handler};
 use crate::front::http2::body::Body;
 use crate::front::http2::{request, response};
 use crate::wire::alarm::PaceMeter;
@@ -38,13 +38,21 @@ pub(super) async fn serve<H: Handler>(
     control.note_request();
     let (parts, body) = request.into_parts();
     let is_head = parts.method == http_1::Method::HEAD;
+    let expects = parts.headers.contains_key(http_1::header::EXPECT);
     let response = match request::read(&parts, &limits) {
         Ok(mut request) => {
             drop(parts);
             request.head_mut().peer_addr = control.peer();
+            // The pipeline refuses every expectation but this one.
+            let waits = expects && !body.is_end_stream();
             let request = with_body(request, body, &control, limits.body);
-            let served = handler.answer(request, &control);
-            unless_reset(served, &mut respond).await
+            match go_ahead(&*handler, request, &control, waits, &mut respond) {
+                Ok(request) => {
+                    let served = handler.answer(request, &control);
+                    unless_reset(served, &mut respond).await
+                }
+                Err(refusal) => Some(*refusal),
+            }
         }
         Err(fault) => {
             control.note_fault(fault);
@@ -74,6 +82,25 @@ pub(super) async fn serve<H: Handler>(
             None => respond.send_reset(reason),
         }
     }
+}
+
+/// Answers `Expect: 100-continue` (RFC 9110, section 10.1.1) before the body is read.
+fn go_ahead<H: Handler>(
+    handler: &H,
+    request: actix_http::Request,
+    control: &Rc<ClientControl>,
+    waits: bool,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<actix_http::Request, Box<Response<H::Body>>> {
+    if !waits {
+        return Ok(request);
+    }
+    let request = handler.expect(request, control)?;
+    let mut interim = http_1::Response::new(());
+    *interim.status_mut() = http_1::StatusCode::CONTINUE;
+    // A stream that is gone is noticed by whoever answers it.
+    let _ = respond.send_informational(interim);
+    Ok(request)
 }
 
 fn with_body(
@@ -106,7 +133,7 @@ async fn unless_reset<T>(
 }
 
 /// Sends the whole response.
-async fn send<B: MessageBody>(
+async fn send<B: AnswerBody>(
     response: Response<B>,
     is_head: bool,
     respond: &mut SendResponse<Bytes>,
@@ -143,7 +170,7 @@ struct Outgoing<'s> {
 }
 
 impl Outgoing<'_> {
-    async fn send<B: MessageBody>(
+    async fn send<B: AnswerBody>(
         &mut self,
         mut body: Pin<&mut B>,
         size: BodySize,
@@ -159,7 +186,7 @@ impl Outgoing<'_> {
             };
             // The last chunk ends the stream, once the body has confirmed that it is the last.
             let is_last = left == Some(0) && self.next(body.as_mut()).await?.is_none();
-            self.send_piece(piece, is_last).await?;
+            self.send_piece(piece, is_last, body.as_mut()).await?;
             if is_last {
                 return Ok(());
             }
@@ -190,10 +217,15 @@ impl Outgoing<'_> {
     }
 
     /// Sends a chunk as far as the client's window allows, and waits for more window.
-    async fn send_piece(&mut self, mut piece: Bytes, is_last: bool) -> Result<(), Broken> {
+    async fn send_piece<B: AnswerBody>(
+        &mut self,
+        mut piece: Bytes,
+        is_last: bool,
+        mut body: Pin<&mut B>,
+    ) -> Result<(), Broken> {
         while !piece.is_empty() {
             self.stream.reserve_capacity(piece.len());
-            let room = poll_fn(|cx| self.poll_room(cx)).await?;
+            let room = poll_fn(|cx| self.poll_room(body.as_mut(), cx)).await?;
             let part = piece.split_to(room.min(piece.len()));
             self.meter.moved(part.len());
             self.control.note_sent(part.len());
@@ -203,10 +235,18 @@ impl Outgoing<'_> {
         Ok(())
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    /// Waits for the client's window, for as long as the client keeps its pace and may go on.
+    fn poll_room<B: AnswerBody>(
+        &mut self,
+        body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Broken>> {
         match self.stream.poll_capacity(cx) {
             Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
             Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Err(Broken::Left)),
+            Poll::Pending if body.get_mut().poll_withdrawn(cx).is_ready() => {
+                Poll::Ready(Err(Broken::Body))
+            }
             Poll::Pending => {
                 ready!(self.meter.poll_out_of_pace(cx, self.pace));
                 Poll::Ready(Err(Broken::Stalled))

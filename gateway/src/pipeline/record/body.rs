@@ -102,6 +102,17 @@ pin_project! {
 }
 
 impl RecordedBody {
+    /// Ready once the caller may not go on; recorded as the end of the response.
+    pub(in crate::pipeline) fn poll_end_of_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.exchange.withdrawn(cx) {
+            Some(denial) => {
+                self.exchange.end_as(denial);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+
     /// Returns the refusal to send instead of a response that failed before its first byte; `None`
     /// when the partial response is to be sent.
     pub(in crate::pipeline) fn refuse_instead(self) -> Option<Response<Self>> {
