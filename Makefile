@@ -43,7 +43,7 @@ lint: ## Check the format, and take each warning of clippy for an error
 
 test-rust: ## Run unit, integration and documentation tests
 	@tests/prepare.sh rust
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 test-demo: ## Run the demonstration, try the command that it ends with, and stop it
 	@tests/prepare.sh rust demo
