@@ -279,8 +279,7 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let guard = guard.clone();
             async move {
-                let place = guard.crowd.enter();
-                let (io, peer) = guard.unless_sent_away(&place, guard.take_in(io)).await?;
+                let (place, io, peer, _) = guard.take_plain(io, false).await?;
                 Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
             }
         })
