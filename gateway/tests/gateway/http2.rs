@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -399,6 +400,37 @@ fn a_stream_ends_with_its_key_and_others_of_the_connection_go_on() {
     assert!(other_goes_on.is_err(), "{other_goes_on:?}");
     let refused = client.ask(request("GET", "http://h/", &[&mine.header()]), b"");
     assert_eq!(refused.code(), "api_key_revoked");
+}
+
+#[test]
+fn a_stream_whose_window_is_shut_ends_with_its_key() {
+    let (origin, sent, ended) = crate::key_life::flood();
+    let rig = Rig::with(&origin.url(), PRIOR_KNOWLEDGE);
+    let key = rig.key("acme", &[]);
+    let mut client = Client::open(rig.public);
+    // The window is never opened again.
+    let mut body = client
+        .begin(request("GET", "http://h/", &[&key.header()]), b"")
+        .into_body();
+    let mut before = 0;
+    eventually("nothing moves any more", || {
+        let now = sent.load(Ordering::SeqCst);
+        std::mem::replace(&mut before, now) == now && now > 500_000
+    });
+    rig.done(&["keys", "revoke", &key.id]);
+    eventually("the origin's connection has ended", || {
+        ended.load(Ordering::SeqCst)
+    });
+    let end = client.runtime.block_on(async {
+        loop {
+            match timeout(DEADLINE, body.data()).await.unwrap() {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.reason(),
+                None => return None,
+            }
+        }
+    });
+    assert_eq!(end, Some(Reason::INTERNAL_ERROR));
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn a_key_is_good_only_where_its_consumer_may_call_from() {
 }
 
 /// An origin that sends without end on every path. Counts what its connection takes, and says when that has ended.
-fn flood() -> (Origin, Arc<AtomicU64>, Arc<AtomicBool>) {
+pub(crate) fn flood() -> (Origin, Arc<AtomicU64>, Arc<AtomicBool>) {
     let (sent, ended) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
