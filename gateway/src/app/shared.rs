@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::control::Duties;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
+use crate::limits::Memory;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) in_flight: Arc<RequestsInFlight>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
+    pub(super) limits: Arc<Memory>,
     certificates: Vec<Served>,
     store: StoreHandle,
     sizes: Arc<StoreSizes>,
@@ -50,6 +52,7 @@ impl Shared {
             )),
             metrics: Metrics::new(),
             drain: Drain::default(),
+            limits: Memory::new(),
             certificates,
             store: StoreHandle::default(),
             sizes: Arc::default(),
@@ -64,6 +67,7 @@ impl Shared {
             snapshot_key: SnapshotKey::of(settings.origin.shared_secret.expose()),
             sizes: Arc::clone(&self.sizes),
             keys: Arc::clone(&self.keys),
+            limits: Arc::clone(&self.limits),
             status: Arc::clone(&self.feed),
             name: name(public_address),
             listener: listener(public_address),
