@@ -47,6 +47,7 @@ mod promises;
 mod proxy_headers;
 mod proxy_protocol;
 mod refusals;
+mod reload;
 mod rig;
 mod running;
 mod shells;
