@@ -24,6 +24,7 @@ mod memory;
 pub mod panics;
 pub mod pipeline;
 pub mod proxy;
+pub mod reload;
 pub mod routes;
 pub mod store;
 pub mod telemetry;

@@ -39,7 +39,7 @@ use postern_gateway::limits::Limits;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
-use postern_gateway::pipeline::{Policy, Worker};
+use postern_gateway::pipeline::{Origins, Policy, Worker};
 use postern_gateway::proxy::names::Resolve;
 use postern_gateway::proxy::origin_stream::OriginLimits;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
@@ -173,6 +173,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             ..Route::new(path, path_prefix, Arc::new(upstream))
         }
     };
+    let pool = Arc::new(pool_settings());
     let policy = Policy {
         health_path: None,
         routes: Routes::new(
@@ -186,10 +187,14 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         secret: HeaderValue::from_static(SECRET),
         secret_finder: SecretFinder::new(SECRET.as_bytes()).unwrap(),
         scheme: HeaderValue::from_static("http"),
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Arc::default(),
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
+        upstreams: Vec::new(),
+        pool: Arc::clone(&pool),
+        client_limits: LIMITS,
+        logs_access: true,
     };
     let keys = Arc::new(KeyTable::new());
     keys.reload().finish();
@@ -199,7 +204,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         keys,
         feed: Arc::new(FeedStatus::new()),
         in_flight,
-        origins: OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        origins: Origins::new(
+            Arc::clone(&pool),
+            OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        ),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),
         streams,
