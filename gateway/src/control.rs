@@ -16,6 +16,7 @@ use crate::config::settings::StoreSettings;
 use crate::front::certificates::{Certificates, ServerPair};
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::limits::brake::{self, Brake};
 use crate::panics::{catch_panic, supervise};
 use crate::proxy::Upstream;
 use crate::proxy::upstream::health;
@@ -95,6 +96,8 @@ pub struct Duties {
     pub upstreams: Vec<Arc<Upstream>>,
     /// TLS settings of `https` targets.
     pub origin_tls: Option<OriginTls>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
 }
 
 impl ControlPlane {
@@ -174,6 +177,7 @@ impl Duties {
             certificates,
             upstreams,
             origin_tls,
+            brake,
         } = self;
         let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
             let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
@@ -209,8 +213,10 @@ impl Duties {
         };
         let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
         let count = async || count_ending(&keys, &status).await;
+        let tell = async || brake::watch(&brake).await;
         tokio::select! {
             outcome = follow_store => outcome,
+            never = supervise("watching the brake", tell) => match never {},
             never = supervise("counting keys that expire soon", count) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},

@@ -188,6 +188,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
+        brake: None,
     };
     let keys = Arc::new(KeyTable::new());
     keys.reload().finish();
@@ -197,6 +198,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         keys,
         feed: Arc::new(FeedStatus::new()),
         in_flight,
+        brake: Arc::default(),
         origins: OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),

@@ -13,6 +13,7 @@ use crate::admin::endpoint::Endpoint;
 use crate::admin::refused::Refused;
 use crate::front::certificates::Certificates;
 use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
 use crate::proxy::upstream::State;
@@ -37,6 +38,8 @@ pub struct MetricsPage {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Requests in flight.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
     /// State of the usage ledger.
     pub usage: Arc<LedgerStatus>,
     /// Sizes of the store.
@@ -86,6 +89,12 @@ impl MetricsPage {
             Kind::Gauge,
             "Requests in flight, bodies included.",
             self.in_flight.now(),
+        );
+        page.single(
+            "postern_auth_braked_subjects",
+            Kind::Gauge,
+            "Addresses, and ended keys at an address, that are over their allowance of failures; 2048 at most.",
+            self.brake.count_over(Instant::now()),
         );
         self.write_upstreams(&mut page);
         self.write_store(&mut page);

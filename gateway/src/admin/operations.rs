@@ -20,6 +20,7 @@ use crate::admin::problem::Problem;
 use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
+use crate::limits::brake::Brake;
 use crate::proxy::Upstream;
 use crate::store::{FeedStatus, Store, StoreHandle};
 
@@ -41,6 +42,7 @@ pub struct Operations {
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
+    brake: Arc<Brake>,
 }
 
 impl Operations {
@@ -69,6 +71,16 @@ impl Operations {
             prefix,
             store,
             running: Running::default(),
+            brake: Arc::default(),
+        }
+    }
+
+    /// Sets the brake on bad keys.
+    #[must_use]
+    pub fn braking_by(self, brake: &Arc<Brake>) -> Self {
+        Self {
+            brake: Arc::clone(brake),
+            ..self
         }
     }
 
@@ -119,6 +131,11 @@ impl Operations {
     /// Returns the key table, however old.
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
+    }
+
+    /// Returns the brake on bad keys.
+    pub(super) fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     pub(super) fn tokens(&self) -> &AdminTokens {

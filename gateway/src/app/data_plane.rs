@@ -148,6 +148,7 @@ impl DataPlane {
             keys: Arc::clone(&self.shared.keys),
             feed: Arc::clone(&self.shared.feed),
             in_flight: Arc::clone(&self.shared.in_flight),
+            brake: Arc::clone(&self.shared.brake),
             origins: OriginPool::new(self.pool.clone()),
             access_log: self
                 .access_log

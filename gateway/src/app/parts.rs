@@ -105,6 +105,7 @@ pub(super) fn policy(
         proxy_headers: settings.listen.proxy_headers.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
+        brake: settings.brake.clone(),
     })
 }
 

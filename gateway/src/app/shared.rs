@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::control::Duties;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) feed: Arc<FeedStatus>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) in_flight: Arc<RequestsInFlight>,
+    pub(super) brake: Arc<Brake>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     certificates: Vec<Served>,
@@ -48,6 +50,7 @@ impl Shared {
                 settings.listen.max_requests_in_flight,
                 settings.listen.share_of_a_key(),
             )),
+            brake: Arc::default(),
             metrics: Metrics::new(),
             drain: Drain::default(),
             certificates,
@@ -70,6 +73,7 @@ impl Shared {
             certificates: self.certificates.clone(),
             upstreams: self.upstreams.clone(),
             origin_tls: settings.origin.tls.clone(),
+            brake: Arc::clone(&self.brake),
         }
     }
 
@@ -84,6 +88,7 @@ impl Shared {
             settings.store.prefix.clone(),
             self.store.clone(),
         )
+        .braking_by(&self.brake)
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
     }
@@ -103,6 +108,7 @@ impl Shared {
             feed: Arc::clone(&self.feed),
             upstreams: of_routes.chain(&self.upstreams).cloned().collect(),
             in_flight: Arc::clone(&self.in_flight),
+            brake: Arc::clone(&self.brake),
             usage,
             sizes: Arc::clone(&self.sizes),
             certificates: certificates.map(|(served, _)| Arc::clone(served)).collect(),

@@ -7,6 +7,7 @@ use postern_shared::Secret;
 
 use crate::config::Environment;
 use crate::config::admin::AdminSettings;
+use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::routes::{
@@ -18,6 +19,7 @@ use crate::config::value::{
 };
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
+use crate::limits::brake::BrakeRules;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// Files that secrets were read from.
@@ -145,6 +149,7 @@ impl Settings {
                 section.take("format", Format::Text),
             )
         });
+        let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
@@ -153,7 +158,8 @@ impl Settings {
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
-        let warnings = warn_of_routes(&routes);
+        let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -190,6 +196,7 @@ impl Settings {
             log_format,
             upstreams,
             routes,
+            brake,
             github_keys,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),

@@ -32,7 +32,7 @@ enum Effect {
     ChallengeScope,
     /// `Allow` with the accepted methods.
     Allow,
-    /// `Retry-After: 1`.
+    /// `Retry-After`, of one second unless the refusal knows better.
     RetryAfter,
     /// Closes the connection, because its framing is no longer trustworthy.
     Closes,
@@ -190,6 +190,12 @@ refusals! {
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
+    TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
+        /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
+        /// of them; a good key from the same address passes, unless `brake.block` is `all`.
+        TooManyFailures(_seconds: u64) =>
+            "Too many requests with keys that are not accepted came from this address. Try again later.";
+    }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
         HeadTooLarge => "The head of the request is too large or has too many fields.";
@@ -296,6 +302,14 @@ impl Refusal {
         self.row().code
     }
 
+    /// Whole seconds until another try makes sense; never 0, at which clients would spin.
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::TooManyFailures(seconds) => (*seconds).max(1),
+            _ => 1,
+        }
+    }
+
     /// Header of an effect; `realm` is the protection space.
     fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
         let challenge = |error: String| {
@@ -315,7 +329,7 @@ impl Refusal {
                 let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 Some((header::ALLOW, methods.join(", ")))
             }
-            (Effect::RetryAfter, _) => Some((header::RETRY_AFTER, "1".to_owned())),
+            (Effect::RetryAfter, _) => Some((header::RETRY_AFTER, self.retry_after().to_string())),
             (Effect::Closes | Effect::ChallengeScope | Effect::Allow, _) => None,
         }
     }

@@ -12,6 +12,7 @@ use crate::front::drain::Drain;
 use crate::http::health_path::HealthPath;
 use crate::http::request_id::RequestIds;
 use crate::keys::{AddressRange, KeyTable, Prefix};
+use crate::limits::brake::{Brake, BrakeRules};
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::proxy::pool::OriginPool;
@@ -49,6 +50,8 @@ pub struct Policy {
     pub max_body_bytes: u64,
     /// Time that a WebSocket may be silent in both directions.
     pub tunnel_idle_timeout: Duration,
+    /// Rules of the brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
 }
 
 /// State that a worker thread serves requests with.
@@ -61,6 +64,8 @@ pub struct Worker {
     pub feed: Arc<FeedStatus>,
     /// Requests in flight over all workers.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address, over all workers and generations of the policy.
+    pub brake: Arc<Brake>,
     /// Connections to origins.
     pub origins: OriginPool,
     /// Access log.

@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -32,6 +32,7 @@ const SECTIONS: [&str; 14] = [
     "[store]",
     "[leaks]",
     "[log]",
+    "[brake]",
     "[[upstreams]]",
     "[[routes]]",
 ];
