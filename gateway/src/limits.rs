@@ -3,3 +3,4 @@
 
 pub mod brake;
 pub mod network;
+pub mod period;
