@@ -144,7 +144,7 @@ async fn run(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
-    mut request: Request,
+    request: Request,
     client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
@@ -166,10 +166,11 @@ async fn run(
         worker,
         policy,
         exchange,
-        &mut request,
+        &request,
         &target,
         route,
         &caller,
+        upgrade.as_ref(),
     );
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);

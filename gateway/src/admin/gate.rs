@@ -98,7 +98,7 @@ fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Ope
     if ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey {
         return Err(Problem::new(
             Kind::KeyInUrl,
-            "A whole API key stands in the URL. It was not stored or logged here, but others may have: consider revoking it.",
+            "The URL contains an API key. The gateway did not store or log it, but others may have: consider revoking it.",
         ));
     }
     // The headers come from the client of another proxy: host and origin are not this listener's.

@@ -103,29 +103,32 @@ refusals! {
         CredentialTwice => "Send exactly one Authorization header.";
     }
     BAD_REQUEST "bad_request" "Malformed request" [Closes] {
-        /// Malformed HTTP, a bad `Host` or target, TLS to a plain port or plain HTTP to one of TLS.
+        /// Malformed HTTP, an invalid `Host` or target, TLS on a plain-HTTP port, or plain HTTP on a
+        /// TLS port.
         BadRequest(what: &'static str) => format!("The request is malformed: {what}.");
-        /// A body that broke off or is badly framed.
+        /// The body is incomplete, or its framing is invalid.
         BodyBroken => "The body of the request broke off or is badly framed.";
     }
     BAD_REQUEST "key_in_url" "API key in the URL" [Closes] {
-        /// A whole API key stands in the path, the query or the host, escaped or not. There is no `instance` where the path has
-        /// it.
+        /// The path, the query or the host contains a whole API key, escaped or not. If the path
+        /// does, `instance` is omitted.
         KeyInUrl =>
-            "A whole API key stands in the URL. It was not logged here, but others may have: consider revoking it.";
+            "The URL contains an API key. The gateway did not log it, but others may have: consider revoking it.";
     }
     BAD_REQUEST "ambiguous_path" "Ambiguous path" [Closes] {
-        /// An origin could read the path as one of [another route](CONFIGURATION.md#how-a-request-finds-its-route), or it has
-        /// `%2f`, `\`, a dot segment or the like.
+        /// An origin could read the path as one of
+        /// [another route](CONFIGURATION.md#how-a-request-finds-its-route), or the path contains
+        /// `%2f`, `\`, a dot segment or similar.
         AmbiguousPath(why: &'static str) => format!("The path could be read in two ways: {why}.");
     }
     UNAUTHORIZED "api_key_missing" "API key missing" [Challenge] {
-        /// No credential, or one of another scheme.
+        /// No credential, or one with another scheme.
         KeyMissing => "Send your key as Authorization: Bearer API_KEY.";
     }
     UNAUTHORIZED "api_key_invalid" "API key invalid"
     [ChallengeError("invalid_token", "The API key is not valid")] {
-        /// Malformed, bad checksum, or unknown: one answer for all, so that guessing teaches nothing.
+        /// The key is malformed, has a wrong checksum, or is unknown: one response for all, so that a
+        /// guess reveals nothing.
         KeyInvalid => "The API key is not valid.";
     }
     UNAUTHORIZED "api_key_expired" "API key expired"
@@ -140,7 +143,7 @@ refusals! {
     }
     UNAUTHORIZED "api_key_disabled" "API key disabled"
     [ChallengeError("invalid_token", "The API key is disabled")] {
-        /// The key is switched off; its holder proved possession of it.
+        /// The key is disabled; its holder proved possession of it.
         KeyDisabled => "The API key is disabled.";
     }
     FORBIDDEN "insufficient_scope" "Scope missing" [ChallengeScope] {
@@ -149,9 +152,9 @@ refusals! {
             format!("The API key needs these scopes: {}.", scopes.join(" "));
     }
     FORBIDDEN "key_restricted" "Key restricted" [] {
-        /// The consumer's keys may not be used from the client's address, or that is
-        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route takes no keys of its
-        /// [bucket](BUCKETS.md).
+        /// The consumer does not allow the client's address, that address is
+        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route does
+        /// not accept keys of this [bucket](BUCKETS.md).
         KeyRestricted(restriction: Restriction) => match restriction {
             Restriction::Address => "The API key may not be used from this address.",
             Restriction::Bucket => "The API key may not be used for this.",
@@ -162,14 +165,15 @@ refusals! {
         NoRoute => "No route covers this host and path.";
     }
     METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [Allow] {
-        /// A method that is never proxied, or not by the routes of this path; `Allow` names those that are.
+        /// The method is never proxied, or no route of this path accepts it; `Allow` lists the
+        /// accepted methods.
         MethodNotAllowed(_methods: Vec<Method>) =>
             "The Allow header lists the accepted methods.";
     }
     REQUEST_TIMEOUT "request_timeout" "Request timeout" [Closes] {
-        /// A head did not arrive in time.
+        /// The request head did not arrive in time.
         HeadTimeout => "The head of the request did not arrive in time.";
-        /// A body stopped arriving.
+        /// The request body stopped arriving.
         BodyTimeout => "The body of the request stopped arriving.";
     }
     PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [Closes] {
@@ -177,7 +181,8 @@ refusals! {
         BodyTooLarge(limit: u64) => format!("The body may have at most {limit} bytes.");
     }
     URI_TOO_LONG "uri_too_long" "Request target too long" [Closes] {
-        /// The target of the request is longer than `listen.max_head_bytes`, or than 65,534 bytes (RFC 9110, section 15.5.15).
+        /// The request target is longer than `listen.max_head_bytes`, or than 65,534 bytes
+        /// (RFC 9110, section 15.5.15).
         UriTooLong => "The target of the request is too long.";
     }
     EXPECTATION_FAILED "expectation_failed" "Expectation failed" [Closes] {
@@ -185,8 +190,9 @@ refusals! {
         ExpectationFailed => "Only the expectation 100-continue is supported.";
     }
     TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
-        /// The key has `listen.max_requests_in_flight_per_key` requests in flight, which is its own doing: other keys are
-        /// served. 429 as rate limits of APIs answer it, so that no load balancer takes the gateway for a sick one.
+        /// The key has `listen.max_requests_in_flight_per_key` requests in flight; other keys are
+        /// still served. 429 rather than 503, so that a load balancer does not consider the gateway
+        /// unhealthy.
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
@@ -201,43 +207,44 @@ refusals! {
         HeadTooLarge => "The head of the request is too large or has too many fields.";
     }
     INTERNAL_SERVER_ERROR "internal_error" "Internal error" [Closes] {
-        /// A fault of the gateway's own; the log has the place in its source.
+        /// The gateway failed; its log names the place in the source.
         Internal => "The gateway failed. Its operator knows.";
     }
     BAD_GATEWAY "origin_unreachable" "Origin unreachable" [] {
-        /// No connection to the origin, or it broke before an answer.
+        /// The connection to the origin failed, or broke before the response.
         OriginUnreachable => "The origin could not be reached.";
     }
     BAD_GATEWAY "origin_bad_answer" "Origin answered badly" [] {
-        /// The origin's answer is not well-formed HTTP, or its status is none of 200 to 599 (or 101, where it was asked for).
+        /// The origin's response is not well-formed HTTP, or its status is outside 200 to 599 (101
+        /// only after an upgrade request).
         OriginBadAnswer => "The origin's answer was not well-formed.";
     }
     BAD_GATEWAY "origin_rejected_gateway" "Origin rejected the gateway" [] {
-        /// The origin's guard did not accept our secret, also when it refuses to leave HTTP (WebSocket): do both sides have the
-        /// same one?
+        /// The origin's guard rejected the shared secret, also in response to a WebSocket upgrade.
+        /// Check that both sides have the same secret.
         OriginRejectedGateway =>
             "The origin did not accept this gateway. The operator has to see to it.";
     }
     SERVICE_UNAVAILABLE "not_ready" "Not ready" [RetryAfter] {
-        /// The keys are not loaded yet, or older than `store.max_staleness`; on `listen.health_path` also while the gateway
-        /// drains.
+        /// The keys are not loaded yet, or older than `store.max_staleness`. On
+        /// `listen.health_path` also while the gateway drains.
         NotReady => "The gateway cannot check keys at the moment. Try again shortly.";
     }
     SERVICE_UNAVAILABLE "overloaded" "Overloaded" [RetryAfter] {
-        /// `listen.max_requests_in_flight`, the share of requests without a key, or the cap of every target is reached, or the
-        /// system has no file left for a connection to an origin.
+        /// `listen.max_requests_in_flight`, the share of anonymous requests or the limit of every
+        /// target is reached, or no file descriptor is left for a connection to an origin.
         Overloaded => "Too many requests are in flight. Try again shortly.";
     }
     GATEWAY_TIMEOUT "origin_timeout" "Origin timeout" [] {
-        /// No connection or no answer in time.
+        /// The connection or the response took too long.
         OriginTimeout => "The origin did not answer in time.";
     }
     HTTP_VERSION_NOT_SUPPORTED "version_not_supported" "HTTP version not supported" [Closes] {
-        /// A version of HTTP other than 1.1 and 1.0 (RFC 9110, section 15.6.6).
+        /// An HTTP version other than 1.1 and 1.0 (RFC 9110, section 15.6.6).
         VersionNotSupported => "Send the request with HTTP/1.1 or HTTP/1.0.";
     }
     LOOP_DETECTED "loop_detected" "Loop detected" [] {
-        /// The request came through gateways of this kind eight times.
+        /// The request has already passed through eight such gateways.
         LoopDetected => "The request loops through this gateway.";
     }
 }

@@ -9,25 +9,28 @@ use crate::auth::{Caller, api_key};
 use crate::http::target::Target;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
-use crate::proxy::headers::{ForOrigin, for_client, head_with_room_beside};
+use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::ForwardedResponse;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
-/// Builds the request head for the origin. Moves the client's headers instead of copying them.
+/// Writes the request head for the origin. `upgrade` is the protocol that the client may ask for.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides on a head, from as many places"
+)]
 pub(super) fn for_origin(
     worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
-    request: &mut Request,
+    request: &Request,
     target: &Target,
     route: &Route,
     caller: &Caller,
-) -> RequestHead {
-    let mut head = head_with_room_beside(&request.head().headers);
-    head.method = request.method().clone();
-    head.uri = target.to_uri();
+    upgrade: Option<&HeaderValue>,
+) -> OriginHead {
     ForOrigin {
         secret: &policy.secret,
         caller,
@@ -45,8 +48,12 @@ pub(super) fn for_origin(
         keys: &worker.keys,
         request_id: exchange.request_id(),
     }
-    .fill(request.headers_mut(), &mut head.headers);
-    head
+    .write(
+        request.method(),
+        target.path_and_query.as_str(),
+        request.head().headers(),
+        upgrade,
+    )
 }
 
 /// Whether the `Upgrade` protocol contains a key.
