@@ -1,5 +1,6 @@
 //! The command line: parses arguments and runs one command.
 
+mod allowance;
 pub mod audit;
 pub mod buckets;
 pub mod chart;

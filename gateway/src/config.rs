@@ -7,6 +7,8 @@
 pub mod admin;
 mod brake;
 mod file;
+pub mod limit_values;
+pub mod limits;
 pub mod listen;
 pub mod reader;
 pub mod routes;

@@ -10,6 +10,7 @@ use crate::config::listen::ListenSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
@@ -63,6 +64,7 @@ pub(super) fn policy(
     settings: &Settings,
     scheme: &'static str,
     upstreams: &[Arc<Upstream>],
+    memory: &Arc<Memory>,
 ) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
     // The settings contain no unknown names.
@@ -91,9 +93,20 @@ pub(super) fn policy(
         &settings.routes
     };
     let routes = routes.iter().cloned();
-    let routes = routes.map(|route| route.with_upstream(upstream)).collect();
+    let limits = Limits::new(
+        settings.limits.rates.clone(),
+        settings.limits.ipv6_prefix,
+        memory,
+    );
+    let routes = routes
+        .map(|route| Route {
+            in_force: limits.of_route(&route.name, route.limits.as_deref()),
+            ..route.with_upstream(upstream)
+        })
+        .collect();
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
+        limits,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::control::Duties;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
+use crate::limits::Memory;
 use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) brake: Arc<Brake>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
+    pub(super) limits: Arc<Memory>,
     certificates: Vec<Served>,
     store: StoreHandle,
     sizes: Arc<StoreSizes>,
@@ -53,6 +55,7 @@ impl Shared {
             brake: Arc::default(),
             metrics: Metrics::new(),
             drain: Drain::default(),
+            limits: Memory::new(),
             certificates,
             store: StoreHandle::default(),
             sizes: Arc::default(),
@@ -67,6 +70,7 @@ impl Shared {
             snapshot_key: SnapshotKey::of(settings.origin.shared_secret.expose()),
             sizes: Arc::clone(&self.sizes),
             keys: Arc::clone(&self.keys),
+            limits: Arc::clone(&self.limits),
             status: Arc::clone(&self.feed),
             name: name(public_address),
             listener: listener(public_address),

@@ -8,6 +8,7 @@ use postern_shared::Secret;
 use crate::config::Environment;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::routes::{
@@ -52,6 +53,8 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// Brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
+    /// Limits.
+    pub limits: LimitSettings,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// Files that secrets were read from.
@@ -154,6 +157,7 @@ impl Settings {
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
         let routes = reader.sections("routes", |section| read_route(section, preserve_host));
+        let limits = LimitSettings::read(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -197,6 +201,7 @@ impl Settings {
             upstreams,
             routes,
             brake,
+            limits,
             github_keys,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),

@@ -12,6 +12,7 @@ use crate::front::drain::Drain;
 use crate::http::health_path::HealthPath;
 use crate::http::request_id::RequestIds;
 use crate::keys::{AddressRange, KeyTable, Prefix};
+use crate::limits::Limits;
 use crate::limits::brake::{Brake, BrakeRules};
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
@@ -28,6 +29,8 @@ use crate::telemetry::tally::Tally;
 pub struct Policy {
     /// Routes.
     pub routes: Routes,
+    /// Limits of the routes.
+    pub limits: Limits,
     /// Protection space named in challenges.
     pub realm: String,
     /// Path of the health check for load balancers; `None` disables it.

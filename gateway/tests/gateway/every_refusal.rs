@@ -162,6 +162,10 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             assert_eq!(get(rig.public, "/", &[&unknown]).status, 401);
             Met::With(get(rig.public, "/", &[&unknown]))
         }
+        Refusal::RateLimited(_) => second(
+            origin,
+            "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",
+        ),
         Refusal::HeadTooLarge => place.send("GET /", &"a: b\r\n".repeat(80), ""),
         Refusal::Internal => {
             Met::By("a_panic_costs_its_request_and_no_other_and_its_message_is_not_told")

@@ -47,6 +47,7 @@ mod process_log;
 mod promises;
 mod proxy_headers;
 mod proxy_protocol;
+mod rates;
 mod refusals;
 mod rig;
 mod running;
