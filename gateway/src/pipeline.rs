@@ -8,6 +8,7 @@
 //! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
+mod brake;
 pub mod forward_auth;
 mod handler;
 mod heads;
@@ -245,9 +246,15 @@ fn decide<'a>(
         return Err(Refusal::NotReady.into());
     }
     let (since, headers) = (worker.streams.generation(), request.head().headers());
+    let is_counted = brake::check(worker, policy, exchange, headers)?;
     let presented = authenticate(headers, &worker.keys, &policy.prefix);
-    let caller = authorise(presented, &route.demand, exchange)
-        .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
+    let caller = authorise(presented, &route.demand, exchange).map_err(|denial| {
+        let refused = Refused::denied(denial, &route.demand, headers, &policy.prefix);
+        if is_counted {
+            return refused;
+        }
+        brake::count(worker, policy, exchange, headers, denial, refused)
+    })?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     limit(policy, route, &caller, exchange, purpose)?;

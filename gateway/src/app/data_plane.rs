@@ -136,6 +136,7 @@ impl DataPlane {
             keys: Arc::clone(&self.shared.keys),
             feed: Arc::clone(&self.shared.feed),
             in_flight: Arc::clone(&self.shared.in_flight),
+            brake: Arc::clone(&self.shared.brake),
             origins: Origins::new(
                 Arc::clone(&policy.pool),
                 OriginPool::new(PoolSettings::clone(&policy.pool)),

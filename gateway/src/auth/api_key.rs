@@ -4,7 +4,7 @@
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::demand::Denial;
-use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
+use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape, token::is_key_shaped};
 
 /// Headers that can carry a key. Responses vary by them.
 pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
@@ -21,6 +21,17 @@ pub fn authenticate(
     let token = bearer_token(headers)?;
     check_shape(token, prefix).map_err(Denial::Malformed)?;
     keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)
+}
+
+/// Whether the presented token may be a key that was never made here or is gone: a key of this
+/// gateway with its checksum, or any other text where keys of other systems are known. Typing
+/// errors are not.
+#[must_use]
+pub fn may_be_key(headers: &HeaderMap, keys: &KeyTable, prefix: &Prefix) -> bool {
+    let Ok(token) = bearer_token(headers) else {
+        return false;
+    };
+    check_shape(token, prefix).is_ok() && (is_key_shaped(token, prefix) || keys.may_have_foreign())
 }
 
 fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {

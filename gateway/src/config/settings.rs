@@ -6,6 +6,7 @@ use std::time::Duration;
 use postern_shared::Secret;
 
 use crate::config::admin::AdminSettings;
+use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
@@ -20,6 +21,7 @@ use crate::config::value::{
 use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
+use crate::limits::brake::BrakeRules;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
@@ -154,6 +158,7 @@ impl Settings {
             )
         });
         let reload = reader.section("reload", ReloadSettings::read);
+        let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
@@ -163,7 +168,8 @@ impl Settings {
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
-        let warnings = warn_of_routes(&routes);
+        let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -200,6 +206,7 @@ impl Settings {
             log_format,
             upstreams,
             routes,
+            brake,
             limits,
             github_keys,
             reload,

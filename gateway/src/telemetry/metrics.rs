@@ -37,6 +37,15 @@ impl StreamKind {
     const NAMES: [&str; 2] = ["upgrade", "event_stream"];
 }
 
+/// Codes of failures that the brake counts; `unchecked` where the key was not looked up.
+const BRAKED: [&str; 5] = [
+    "api_key_invalid",
+    "api_key_expired",
+    "api_key_revoked",
+    "api_key_disabled",
+    "unchecked",
+];
+
 counts! {
     /// Counters of one worker; they outlive it.
     WorkerCounts {
@@ -46,6 +55,10 @@ counts! {
             "Connections closed for a fault of the client, by the first fault.";
         causes: Counter "postern_credentials_refused_total" ["cause": Cause::NAMES]
             "Requests whose credential was refused, by the cause in the access log.";
+        braked: Counter "postern_auth_braked_total" ["code": BRAKED]
+            "Requests answered 429 too_many_failures, by the code that they would have had.";
+        would_brake: Counter "postern_auth_would_be_braked_total" ["code": BRAKED]
+            "Requests that would have been, were brake.enforce not false.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
             "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"
