@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod file;
+mod key_sources;
 pub mod listen;
 pub mod reader;
 pub mod routes;

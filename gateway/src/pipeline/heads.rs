@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use actix_http::{Request, RequestHead};
 
-use crate::auth::{Caller, api_key};
+use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::http::target::Target;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
@@ -28,6 +29,7 @@ pub(super) fn for_origin(
     let mut head = head_with_room_beside(&request.head().headers);
     head.method = request.method().clone();
     head.uri = target.to_uri();
+    let uri = request.uri().clone();
     ForOrigin {
         secret: &policy.secret,
         caller,
@@ -41,6 +43,8 @@ pub(super) fn for_origin(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
+        key_sources: &route.key_sources,
+        query: uri.query(),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),
@@ -53,11 +57,13 @@ pub(super) fn for_origin(
 pub(super) fn holds_key(
     worker: &Worker,
     policy: &Policy,
-    head: &RequestHead,
+    credentials: &Credentials<'_>,
+    caller: &Caller,
     protocol: &HeaderValue,
 ) -> bool {
-    let authorization = head.headers.get(header::AUTHORIZATION);
-    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
+    let presented = credentials.of(caller);
+    PresentedKey::new(&policy.prefix, &worker.keys, presented.as_deref())
+        .is_in(&header::UPGRADE, protocol)
 }
 
 /// Builds the response for the caller.
@@ -83,7 +89,7 @@ pub(super) fn for_caller(
     }
     announce_end(headers, caller);
     // Also on a response to a request without a key: with a key, even a wrong one, it would differ.
-    vary::add(headers, &api_key::KEY_HEADERS);
+    vary::add(headers, route.key_sources.headers());
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
     }

@@ -7,11 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use postern_shared::headers as names;
+use zeroize::Zeroizing;
 
 use crate::auth::Caller;
+use crate::auth::key_sources::{Credentials, KeySources};
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
 use crate::http::target::VIA;
+use crate::keys::token::is_key_shaped;
 use crate::keys::{KeyTable, Prefix};
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -33,7 +36,8 @@ static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Whether the header is hop-by-hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway meets
 /// itself.
-fn is_hop_by_hop(name: &str) -> bool {
+#[must_use]
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -59,12 +63,9 @@ fn is_unsafe(name: &str) -> bool {
         || names::is_privileged(name)
 }
 
-/// Whether the header is for the gateway alone or is set anew.
+/// Whether the header is set anew.
 fn is_replaced(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization" | "content-length" | "host" | "x-request-id"
-    )
+    matches!(name, "content-length" | "host" | "x-request-id")
 }
 
 /// Input for the request headers of the origin, beside the client's.
@@ -85,6 +86,10 @@ pub struct ForOrigin<'a> {
     pub address: ClientAddress,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
+    /// Places of the route that a key may come from; what stands there does not pass.
+    pub key_sources: &'a KeySources,
+    /// Query from the client.
+    pub query: Option<&'a str>,
     /// Key prefix; no header that contains such a key passes.
     pub prefix: &'a Prefix,
     /// Key table; no header that contains a known foreign key passes.
@@ -116,9 +121,12 @@ impl ForOrigin<'_> {
     pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
         let mut chain = Vec::with_capacity(16);
         self.address.write_chain(client, &mut chain);
-        // A header value is shared, not copied.
-        let authorization = client.get(header::AUTHORIZATION).cloned();
-        let presented = PresentedKey::new(self.prefix, self.keys, authorization.as_ref());
+        let presented = self.foreign_key(client);
+        let presented = PresentedKey::new(
+            self.prefix,
+            self.keys,
+            presented.as_ref().map(|key| key.as_slice()),
+        );
         let trusted = self.address.through_trusted_proxy;
         let forwarding = trusted.then(|| Forwarding::of(client, &presented));
         // Nominated headers go first, so that a nomination cannot remove what is set below.
@@ -136,11 +144,11 @@ impl ForOrigin<'_> {
                     || self.proxy_headers.blocks(text, trusted);
                 passing = (!stays).then_some(name);
             }
-            if let Some(name) = passing
-                .as_ref()
-                .filter(|name| !presented.is_in(name, &value))
+            if let Some(name) = &passing
+                && let Some(value) = self.key_sources.strip(name, &value)
+                && !presented.is_in(name, &value)
             {
-                headers.append(name.clone(), value);
+                headers.append(name.clone(), value.into_owned());
             }
         }
 
@@ -151,6 +159,17 @@ impl ForOrigin<'_> {
         self.set_forwarding(headers, chain, forwarding.unwrap_or_default());
         headers.append(header::VIA, HeaderValue::from_static(VIA));
         trace_context::remove_malformed(headers);
+    }
+
+    /// The presented key, unless it has the form of our own, by which it is found anyway.
+    fn foreign_key(&self, client: &HeaderMap) -> Option<Zeroizing<Vec<u8>>> {
+        let credentials = Credentials {
+            sources: self.key_sources,
+            headers: client,
+            query: self.query,
+        };
+        let presented = credentials.of(self.caller)?;
+        (!is_key_shaped(&presented, self.prefix)).then(|| Zeroizing::new(presented.to_vec()))
     }
 
     fn set_forwarding(&self, headers: &mut HeaderMap, chain: Vec<u8>, trusted: Forwarding) {
