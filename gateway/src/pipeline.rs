@@ -1,11 +1,11 @@
 //! The life of a request, stage by stage:
 //!
 //! ```text
-//! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
+//! identify ─► route ─► authenticate ─► authorise ─► admit ─► limit ─► forward ─► record
 //! ```
 //!
 //! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
-//! stage waits for a database, takes a lock or calls an earlier one.
+//! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
 pub mod forward_auth;
@@ -13,7 +13,9 @@ mod handler;
 mod heads;
 mod health;
 pub mod in_flight;
+mod limiting;
 pub mod open_streams;
+mod policy;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -37,13 +39,15 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
+use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
+use crate::pipeline::limiting::{give_back, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
-pub use crate::pipeline::worker::{Policy, Worker};
+pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
@@ -124,7 +128,9 @@ pub fn expect(
         if health::is_health_check(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
-            decide(worker, &policy, &mut exchange, &request, size).map(drop)
+            // The same request is decided again with its body, and counts then.
+            let purpose = Purpose::Look;
+            decide(worker, &policy, &mut exchange, &request, size, purpose).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
@@ -144,7 +150,7 @@ async fn run(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
-    mut request: Request,
+    request: Request,
     client: Rc<ClientControl>,
     payload: Payload,
     size: BodySize,
@@ -153,7 +159,7 @@ async fn run(
         target,
         route,
         caller,
-    } = decide(worker, policy, exchange, &request, size)?;
+    } = decide(worker, policy, exchange, &request, size, Purpose::Take)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
@@ -179,10 +185,11 @@ async fn run(
         worker,
         policy,
         exchange,
-        &mut request,
+        &request,
         &target,
         route,
         &caller,
+        upgrade.as_ref(),
     );
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
@@ -192,6 +199,7 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.begin_origin_wait();
+    let origins = worker.origins.with(&policy.pool);
     let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some(protocol) = upgrade {
         let progress = Rc::default();
@@ -204,32 +212,22 @@ async fn run(
             idle_timeout: policy.tunnel_idle_timeout,
         };
         // Boxed: upgrades are rare, and every request future would reserve the space.
-        let opening = Box::pin(upgrade::open(
-            &worker.origins,
-            &route.upstream,
-            host,
-            head,
-            client,
-        ));
+        let opening = Box::pin(upgrade::open(&origins, &route.upstream, host, head, client));
         exchange.while_admitted(opening).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
-            .while_admitted(forward(
-                &worker.origins,
-                &route.upstream,
-                host,
-                tag,
-                head,
-                body,
-            ))
+            .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
             .await
     };
     let answer =
         answer.map_err(|denial| Refused::withdrawn(denial, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
+        if failed.is_no_work_of_the_origin() {
+            give_back(policy, route, &caller, exchange);
+        }
         exchange.log_failure(route, &failed);
         Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
@@ -248,13 +246,14 @@ struct Admitted<'a> {
     caller: Caller,
 }
 
-/// Runs the deciding stages in order, `identify` to `admit`.
+/// Runs the deciding stages in order, `identify` to `limit`.
 fn decide<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
+    purpose: Purpose,
 ) -> Result<Admitted<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
@@ -269,6 +268,7 @@ fn decide<'a>(
         .map_err(|denial| Refused::denied(denial, &route.demand, &credentials, &policy.prefix))?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
+    limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,
         route,

@@ -199,12 +199,13 @@ impl<'r> Credentials<'r> {
         found.ok_or(Denial::Missing)
     }
 
-    /// The key by which `caller` was admitted, as it stands there.
+    /// The key that `caller` presented, as it stands there.
     #[must_use]
     pub fn of(&self, caller: &Caller) -> Option<Token<'r>> {
-        match caller {
-            Caller::Key(key) => Some(self.find().ok()?.with_digest(key.digest())),
-            Caller::Anonymous => None,
-        }
+        let presented = self.find().ok()?;
+        Some(match caller {
+            Caller::Key(key) => presented.with_digest(key.digest()),
+            Caller::Anonymous => presented.token,
+        })
     }
 }

@@ -5,6 +5,7 @@ use actix_http::Method;
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
 use crate::config::key_sources::read_key_sources;
+use crate::config::limit_values::{Cost, LimitName};
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
@@ -43,6 +44,10 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
         rewrite_location: section.take("rewrite_location", default.rewrite_location),
         upgrades: section.take_list_or("upgrades", default.upgrades),
         allow_ambiguous_path: section.take("allow_ambiguous_path", default.allow_ambiguous_path),
+        cost: section.take("cost", Cost(default.cost)).0,
+        limits: section
+            .take_optional_list("limits")
+            .map(|limits: Vec<LimitName>| limits.into_iter().map(|limit| limit.0).collect()),
         ..default
     }
 }

@@ -2,34 +2,37 @@
 
 use std::time::SystemTime;
 
+use actix_http::Request;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_http::{Request, RequestHead};
 
 use crate::auth::Caller;
 use crate::auth::key_sources::Credentials;
 use crate::http::target::Target;
+use crate::pipeline::credentials;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
-use crate::proxy::headers::{ForOrigin, for_client, head_with_room_beside};
+use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::ForwardedResponse;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
-/// Builds the request head for the origin. Moves the client's headers instead of copying them.
+/// Writes the request head for the origin. `upgrade` is the protocol that the client may ask for.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides on a head, from as many places"
+)]
 pub(super) fn for_origin(
     worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
-    request: &mut Request,
+    request: &Request,
     target: &Target,
     route: &Route,
     caller: &Caller,
-) -> RequestHead {
-    let mut head = head_with_room_beside(&request.head().headers);
-    head.method = request.method().clone();
-    head.uri = target.to_uri();
-    let uri = request.uri().clone();
+    upgrade: Option<&HeaderValue>,
+) -> OriginHead {
     ForOrigin {
         secret: &policy.secret,
         caller,
@@ -43,14 +46,17 @@ pub(super) fn for_origin(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
-        key_sources: &route.key_sources,
-        query: uri.query(),
+        credentials: credentials(request, route),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),
     }
-    .fill(request.headers_mut(), &mut head.headers);
-    head
+    .write(
+        request.method(),
+        target.path_and_query.as_str(),
+        request.head().headers(),
+        upgrade,
+    )
 }
 
 /// Whether the `Upgrade` protocol contains a key.

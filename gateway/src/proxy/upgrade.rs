@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{self, HeaderValue};
-use actix_http::{ConnectionType, Payload, RequestHead, RequestHeadType, Response, StatusCode};
+use actix_http::{ConnectionType, Payload, Response, StatusCode};
 use awc::error::SendRequestError;
 use bytes::Bytes;
 use futures_core::Stream;
@@ -22,6 +22,7 @@ use crate::front::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::pool::{OriginPool, OriginTarget, TunnelAnswer, TunnelIo};
 use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
@@ -43,7 +44,7 @@ pub struct Client {
     pub idle_timeout: Duration,
 }
 
-/// Sends the upgrade request and returns the origin's response. After a 101, bytes flow both ways
+/// Sends the upgrade request, whose head asks for the protocol, and returns the origin's response. After a 101, bytes flow both ways
 /// until either side ends or the idle time expires.
 ///
 /// Bytes after the client's head reach the origin only after it agreed.
@@ -54,27 +55,24 @@ pub async fn open(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
-    mut head: RequestHead,
+    head: OriginHead,
     client: Client,
 ) -> Result<ForwardedResponse, Failed> {
-    head.headers
-        .insert(header::UPGRADE, client.protocol.clone());
-    head.set_connection_type(ConnectionType::Upgrade);
-    let mut request = Upgrading(Some(RequestHeadType::from(head)));
+    let mut request = Upgrading(Some(head));
     let (caller, progress) = (client.caller, &client.progress);
     let answered = send_with_retries(pool, upstream, host, caller, progress, &mut request).await?;
     answered.into_response(|tunnel| into_response(tunnel, &client))
 }
 
 /// Upgrade request; `None` after its head was sent.
-struct Upgrading(Option<RequestHeadType>);
+struct Upgrading(Option<OriginHead>);
 
 impl Retryable for Upgrading {
     type Output = TunnelAnswer;
 
     fn set_host(&mut self, host: &HeaderValue) {
-        if let Some(RequestHeadType::Owned(head)) = &mut self.0 {
-            head.headers.insert(header::HOST, host.clone());
+        if let Some(head) = &mut self.0 {
+            head.set_host(host);
         }
     }
 
