@@ -7,6 +7,7 @@
 pub mod admin;
 mod brake;
 mod file;
+mod key_sources;
 pub mod limit_values;
 pub mod limits;
 pub mod listen;

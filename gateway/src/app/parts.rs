@@ -73,6 +73,7 @@ pub(super) fn policy(
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
+        key_sources: settings.key_sources.clone(),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {

@@ -112,6 +112,11 @@ impl Exchange {
         &self.arrival.path
     }
 
+    /// Shows the path: the key in the URL stands in a part that is never shown.
+    pub fn show_path(&mut self, path: ShownPath) {
+        self.arrival.path = path;
+    }
+
     /// Arrival time.
     #[must_use]
     pub fn at(&self) -> SystemTime {

@@ -122,6 +122,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("origin.tls.client_key_file", Applied),
     ("origin.tls.server_name", Applied),
     ("auth.realm", Applied),
+    ("auth.key_sources", Applied),
     (
         "store.url",
         Restart(|new, running| new.store.url = running.store.url.clone()),
@@ -172,6 +173,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.buckets", Applied),
     ("routes.scopes", Applied),
     ("routes.on_missing_key", Applied),
+    ("routes.key_sources", Applied),
     ("routes.preserve_host", Applied),
     ("routes.forward_metadata", Applied),
     ("routes.rewrite_location", Applied),

@@ -136,7 +136,7 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::BodyBroken => place.send("POST /", "transfer-encoding: chunked\r\n", "zz\r\n"),
         Refusal::KeyInUrl => place.get(&format!("/?key={}", place.key.key)),
         Refusal::AmbiguousPath(_) => place.get("/a%2fb"),
-        Refusal::KeyMissing => Met::With(get(public, "/", &[])),
+        Refusal::KeyMissing(_) => Met::With(get(public, "/", &[])),
         Refusal::KeyInvalid => Met::With(get(public, "/", &["authorization: Bearer x"])),
         Refusal::KeyExpired => place.after("expire"),
         Refusal::KeyRevoked => place.after("revoke"),

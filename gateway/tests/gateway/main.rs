@@ -33,6 +33,7 @@ mod importing;
 mod in_force;
 mod key_in_url;
 mod key_life;
+mod key_sources;
 mod library_faults;
 mod library_text;
 mod lifecycle;
