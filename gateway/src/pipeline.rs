@@ -46,6 +46,7 @@ pub use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
+use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
@@ -171,6 +172,11 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
+    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines.
+    let plain = (request.version() == Version::HTTP_11).then_some(PlainRules {
+        secret: &policy.secret_finder,
+        rewrites_location: route.rewrite_location,
+    });
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
@@ -210,6 +216,7 @@ async fn run(
                 tag,
                 head,
                 body,
+                plain,
             ))
             .await
     };
