@@ -52,6 +52,7 @@ pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
+use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
@@ -192,6 +193,12 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
+    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines.
+    let plain = (request.version() == Version::HTTP_11).then_some(PlainRules {
+        secret: &policy.secret_finder,
+        vary: route.key_sources.headers(),
+        rewrites_location: route.rewrite_location,
+    });
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
@@ -219,7 +226,15 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
-            .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
+            .while_admitted(forward(
+                &origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+                plain,
+            ))
             .await
     };
     let answer =

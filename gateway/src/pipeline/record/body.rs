@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::auth::demand::Denial;
 use crate::auth::key_sources::KeySources;
+use crate::front::dispatcher::ReadyLines;
 use crate::http::refusal::Refusal;
 use crate::panics::catch_panic_sync;
 use crate::pipeline::record::Exchange;
@@ -106,6 +107,14 @@ pin_project! {
 }
 
 impl RecordedBody {
+    /// Lines of the head that are ready for the client.
+    pub(in crate::pipeline) fn ready_lines(&mut self) -> Option<ReadyLines> {
+        match &mut self.body {
+            EitherBody::Left { body } => body.take_lines(),
+            EitherBody::Right { .. } => None,
+        }
+    }
+
     /// Ready once the caller may not go on; recorded as the end of the response.
     pub(in crate::pipeline) fn poll_end_of_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.exchange.withdrawn(cx) {
