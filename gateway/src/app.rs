@@ -84,7 +84,13 @@ impl Gateway {
             Sink::Off => None,
         };
         let writer = access_log.as_ref().map(|(writer, _)| writer);
-        let policy = policy(&settings, scheme, &shared.upstreams, &shared.limits)?;
+        let policy = policy(
+            &settings,
+            scheme,
+            &shared.upstreams,
+            &shared.limits,
+            &shared.concurrency,
+        )?;
         let page = shared.metrics_page(&policy, ledger_status, writer.map(LogWriter::lost));
         let operations = shared.operations(&settings, matches!(admin_front, Front::Tls(_)));
         let data_plane = DataPlane::new(&shared, &settings, policy, usage, writer.cloned());

@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod brake;
+mod concurrency;
 mod file;
 pub mod limit_values;
 pub mod limits;

@@ -10,6 +10,7 @@ use crate::config::listen::ListenSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::limits::concurrency::{Concurrency, InFlight};
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::Upstream;
@@ -65,6 +66,7 @@ pub(super) fn policy(
     scheme: &'static str,
     upstreams: &[Arc<Upstream>],
     memory: &Arc<Memory>,
+    in_flight: &Arc<InFlight>,
 ) -> Result<Policy, StartError> {
     let default_upstream = &upstreams[0];
     // The settings contain no unknown names.
@@ -98,15 +100,23 @@ pub(super) fn policy(
         settings.limits.ipv6_prefix,
         memory,
     );
+    let concurrency = Concurrency::new(
+        settings.concurrency.clone(),
+        settings.limits.ipv6_prefix,
+        memory,
+        in_flight,
+    );
     let routes = routes
         .map(|route| Route {
             in_force: limits.of_route(&route.name, route.limits.as_deref()),
+            in_flight: concurrency.of_route(&route.name),
             ..route.with_upstream(upstream)
         })
         .collect();
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
+        concurrency,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

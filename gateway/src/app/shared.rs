@@ -13,6 +13,7 @@ use crate::front::drain::Drain;
 use crate::keys::KeyTable;
 use crate::limits::Memory;
 use crate::limits::brake::Brake;
+use crate::limits::concurrency::InFlight;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<Memory>,
+    pub(super) concurrency: Arc<InFlight>,
     certificates: Vec<Served>,
     store: StoreHandle,
     sizes: Arc<StoreSizes>,
@@ -56,6 +58,7 @@ impl Shared {
             metrics: Metrics::new(),
             drain: Drain::default(),
             limits: Memory::new(),
+            concurrency: InFlight::for_requests(settings.listen.max_requests_in_flight),
             certificates,
             store: StoreHandle::default(),
             sizes: Arc::default(),

@@ -8,6 +8,7 @@ use postern_shared::Secret;
 use crate::config::Environment;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::concurrency::read_concurrency;
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
@@ -21,6 +22,7 @@ use crate::config::value::{
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::ConcurrencyLimit;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
+    /// `[[concurrency_limits]]`.
+    pub concurrency: Vec<ConcurrencyLimit>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// Files that secrets were read from.
@@ -158,6 +162,7 @@ impl Settings {
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
         let routes = reader.sections("routes", |section| read_route(section, preserve_host));
         let limits = LimitSettings::read(reader, &routes);
+        let concurrency = read_concurrency(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -202,6 +207,7 @@ impl Settings {
             routes,
             brake,
             limits,
+            concurrency,
             github_keys,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),

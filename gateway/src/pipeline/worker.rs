@@ -14,6 +14,7 @@ use crate::http::request_id::RequestIds;
 use crate::keys::{AddressRange, KeyTable, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::{Brake, BrakeRules};
+use crate::limits::concurrency::Concurrency;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
 use crate::proxy::pool::OriginPool;
@@ -53,6 +54,8 @@ pub struct Policy {
     pub max_body_bytes: u64,
     /// Time that a WebSocket may be silent in both directions.
     pub tunnel_idle_timeout: Duration,
+    /// Limits on requests in flight.
+    pub concurrency: Concurrency,
     /// Rules of the brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
 }
