@@ -7,26 +7,26 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
-use crate::front::certificates::{Certificates, ServerPair};
+use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::limits::Memory;
 use crate::limits::brake::{self, Brake};
 use crate::panics::{catch_panic, supervise};
-use crate::proxy::Upstream;
-use crate::proxy::upstream::health;
+use crate::pipeline::Policy;
+use crate::proxy::upstream::health::{self, Checked};
 use crate::store::snapshot::{self, Origin, SnapshotKey};
 use crate::store::{
     FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
     follow,
 };
-use crate::tls::origin::OriginTls;
 use crate::usage::ledger::Ledger;
 
 /// Delay before an unreachable store is tried again: the first, and the longest.
@@ -79,8 +79,8 @@ pub struct Duties {
     pub settings: StoreSettings,
     /// Receives the store once it is open.
     pub store: StoreHandle,
-    /// Key that authenticates the snapshot.
-    pub snapshot_key: SnapshotKey,
+    /// Key that authenticates the snapshot; follows the shared secret.
+    pub snapshot_key: Arc<ArcSwap<SnapshotKey>>,
     /// Row counts of the store.
     pub sizes: Arc<StoreSizes>,
     /// Table that follows the store.
@@ -93,12 +93,12 @@ pub struct Duties {
     pub name: String,
     /// Listener id; a predecessor with the same listener is known to be gone.
     pub listener: Option<String>,
-    /// Certificates of the listeners, with their files.
-    pub certificates: Vec<(Arc<Certificates>, Vec<ServerPair>)>,
-    /// Upstreams with health-checked targets.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// TLS settings of `https` targets.
-    pub origin_tls: Option<OriginTls>,
+    /// Certificates of the listeners.
+    pub certificates: Vec<Arc<Certificates>>,
+    /// Current policy, with the upstreams whose targets are checked.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Reports each new policy.
+    pub generations: channel::Receiver<u64>,
     /// Failures by address.
     pub brake: Arc<Brake>,
 }
@@ -179,12 +179,12 @@ impl Duties {
             name: _,
             listener: _,
             certificates,
-            upstreams,
-            origin_tls,
+            policy,
+            generations,
             brake,
         } = self;
-        let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
-            let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
+        let certificates = join_all(certificates.into_iter().map(async |served| {
+            let follow = async || watch::follow(Arc::clone(&served)).await;
             supervise("watching the certificate files", follow).await
         }));
         let certificates = async {
@@ -197,8 +197,15 @@ impl Duties {
             for remark in settings.url.remarks() {
                 log::info!("store.url: {remark}");
             }
-            let may_start_without =
-                || restore(&settings, &snapshot_key, &keys, &status, &mut restored);
+            let may_start_without = || {
+                restore(
+                    &settings,
+                    &snapshot_key.load(),
+                    &keys,
+                    &status,
+                    &mut restored,
+                )
+            };
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before any request is admitted: a command that waits for all gateways has to know of
@@ -215,7 +222,14 @@ impl Duties {
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
-        let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
+        let checked = || {
+            let policy = policy.load();
+            Checked {
+                upstreams: policy.upstreams.clone(),
+                tls: policy.pool.tls.clone(),
+            }
+        };
+        let check = async || health::watch(checked, generations.clone()).await;
         let count = async || count_ending(&keys, &status).await;
         let tell = async || brake::watch(&brake).await;
         let sweep = async || sweep(&limits).await;
@@ -362,7 +376,7 @@ fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
 /// Saves the table periodically if it changed or is confirmed as current.
 async fn save(
     settings: &StoreSettings,
-    key: &SnapshotKey,
+    key: &ArcSwap<SnapshotKey>,
     keys: &Arc<KeyTable>,
     status: &FeedStatus,
 ) -> Infallible {
@@ -387,7 +401,7 @@ async fn save(
                 revision,
                 mark: of.mark.to_string(),
             };
-            let (to, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
+            let (to, key, keys) = (path.clone(), key.load_full(), Arc::clone(keys));
             // On a blocking thread: changes must not wait for the disk.
             match tokio::task::spawn_blocking(move || {
                 snapshot::save(&to, &key, &keys, &origin, known_at)

@@ -15,6 +15,7 @@ pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 pub mod http;
 pub mod import;
 pub mod keys;
@@ -24,6 +25,7 @@ mod memory;
 pub mod panics;
 pub mod pipeline;
 pub mod proxy;
+pub mod reload;
 pub mod routes;
 pub mod store;
 pub mod telemetry;

@@ -102,6 +102,12 @@ impl Limits {
         }
     }
 
+    /// The cells, for the next generation.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     /// No limits.
     #[must_use]
     pub fn none() -> Self {

@@ -16,6 +16,7 @@ mod health;
 pub mod in_flight;
 mod limiting;
 pub mod open_streams;
+mod policy;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -46,7 +47,7 @@ use crate::pipeline::limiting::{give_back, hold, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
-pub use crate::pipeline::worker::{Policy, Worker};
+pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
@@ -185,6 +186,7 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.begin_origin_wait();
+    let origins = worker.origins.with(&policy.pool);
     let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some(protocol) = upgrade {
         let progress = Rc::default();
@@ -197,26 +199,13 @@ async fn run(
             idle_timeout: policy.tunnel_idle_timeout,
         };
         // Boxed: upgrades are rare, and every request future would reserve the space.
-        let opening = Box::pin(upgrade::open(
-            &worker.origins,
-            &route.upstream,
-            host,
-            head,
-            client,
-        ));
+        let opening = Box::pin(upgrade::open(&origins, &route.upstream, host, head, client));
         exchange.while_admitted(opening).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
-            .while_admitted(forward(
-                &worker.origins,
-                &route.upstream,
-                host,
-                tag,
-                head,
-                body,
-            ))
+            .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
             .await
     };
     let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;

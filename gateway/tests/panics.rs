@@ -40,7 +40,7 @@ use postern_gateway::limits::concurrency::Concurrency;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
-use postern_gateway::pipeline::{Policy, Worker};
+use postern_gateway::pipeline::{Origins, Policy, Worker};
 use postern_gateway::proxy::names::Resolve;
 use postern_gateway::proxy::origin_stream::OriginLimits;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
@@ -174,6 +174,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             ..Route::new(path, path_prefix, Arc::new(upstream))
         }
     };
+    let pool = Arc::new(pool_settings());
     let policy = Policy {
         health_path: None,
         routes: Routes::new(
@@ -187,12 +188,16 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         secret: HeaderValue::from_static(SECRET),
         secret_finder: SecretFinder::new(SECRET.as_bytes()).unwrap(),
         scheme: HeaderValue::from_static("http"),
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Arc::default(),
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
         brake: None,
         concurrency: Concurrency::none(),
+        upstreams: Vec::new(),
+        pool: Arc::clone(&pool),
+        client_limits: LIMITS,
+        logs_access: true,
     };
     let keys = Arc::new(KeyTable::new());
     keys.reload().finish();
@@ -203,7 +208,10 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         feed: Arc::new(FeedStatus::new()),
         in_flight,
         brake: Arc::default(),
-        origins: OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        origins: Origins::new(
+            Arc::clone(&pool),
+            OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        ),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),
         streams,

@@ -14,11 +14,24 @@ use crate::config::value::{Setting, Span};
 #[derive(Debug, Default)]
 pub struct Problems(Vec<SettingProblem>);
 
-#[derive(Debug)]
-struct SettingProblem {
-    path: String,
-    source: String,
-    message: String,
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Path of the setting; empty for the whole source.
+    pub path: String,
+    /// Source: a file, a variable, or the settings together.
+    pub source: String,
+    /// What is wrong, and what is accepted. Never the text of a secret.
+    pub message: String,
+}
+
+impl fmt::Display for SettingProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{} ", self.path)?;
+        }
+        write!(f, "(from {}): {}", self.source, self.message)
+    }
 }
 
 impl Problems {
@@ -29,6 +42,12 @@ impl Problems {
             source: source.to_owned(),
             message,
         });
+    }
+
+    /// Problems in the order of their discovery.
+    #[must_use]
+    pub fn list(&self) -> &[SettingProblem] {
+        &self.0
     }
 
     /// Number of problems.
@@ -55,18 +74,8 @@ impl fmt::Display for Problems {
                 format!("{} problems", self.0.len())
             }
         )?;
-        for SettingProblem {
-            path,
-            source,
-            message,
-        } in &self.0
-        {
-            let path = if path.is_empty() {
-                String::new()
-            } else {
-                format!("{path} ")
-            };
-            writeln!(f, "  {path}(from {source}): {message}")?;
+        for problem in &self.0 {
+            writeln!(f, "  {problem}")?;
         }
         Ok(())
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
-use crate::config::Environment;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
+use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
     RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams, warn_of_routes,
 };
@@ -19,6 +19,7 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
+use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
@@ -61,12 +62,16 @@ pub struct Settings {
     pub concurrency: Vec<ConcurrencyLimit>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
+    /// How settings are taken over while the gateway runs.
+    pub reload: ReloadSettings,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
     /// Effective settings, for `gateway check`.
     pub effective: Vec<Effective>,
     /// Likely mistakes.
     pub warnings: Vec<String>,
+    /// Where the settings came from.
+    pub source: Source,
 }
 
 /// `[origin]`: the default upstream, and connections to all origins.
@@ -156,6 +161,7 @@ impl Settings {
                 section.take("format", Format::Text),
             )
         });
+        let reload = reader.section("reload", ReloadSettings::read);
         let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
@@ -209,9 +215,11 @@ impl Settings {
             limits,
             concurrency,
             github_keys,
+            reload,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),
             warnings,
+            source: Source::default(),
         })
     }
 }
@@ -325,14 +333,10 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
 /// Files with secrets: those named by variables or settings, and the settings file if it contains a
 /// token.
 fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
-    let variables = [
-        "SHARED_SECRET_FILE",
-        "ADMIN_TOKEN_FILE",
-        "DATABASE_URL_FILE",
-    ];
+    let variables = SECRET_VARIABLES.map(|name| format!("{name}_FILE"));
     let mut files: Vec<PathBuf> = variables
         .into_iter()
-        .filter_map(|name| environment.variable(name))
+        .filter_map(|name| environment.variable(&name))
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .collect();

@@ -119,6 +119,12 @@ impl Concurrency {
         Self::new(Vec::new(), 64, &Memory::new(), &InFlight::for_requests(1))
     }
 
+    /// Counts that outlive a generation.
+    #[must_use]
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
+    }
+
     /// The limits that hold for the route of this name.
     #[must_use]
     pub fn of_route(&self, name: &str) -> Holding {

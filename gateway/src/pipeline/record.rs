@@ -75,14 +75,14 @@ impl Exchange {
         client: Option<&Rc<ClientControl>>,
     ) -> Box<Self> {
         let arrival = Arrival::of(request, worker, policy, client);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     /// Starts the record of a malformed request.
     #[must_use]
-    pub fn malformed(worker: &Worker, client: &ClientControl) -> Box<Self> {
+    pub fn malformed(worker: &Worker, policy: &Policy, client: &ClientControl) -> Box<Self> {
         let arrival = Arrival::malformed(client, worker);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     fn of(arrival: Arrival, log: AccessLog, tally: Tally) -> Box<Self> {

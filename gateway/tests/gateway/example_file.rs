@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 19] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -34,6 +34,7 @@ const SECTIONS: [&str; 18] = [
     "[log]",
     "[brake]",
     "[limits]",
+    "[reload]",
     "[[upstreams]]",
     "[[routes]]",
     "[[rate_limits]]",
@@ -94,7 +95,7 @@ const EXAMPLES: [(&str, &str); 41] = [
 const ALTERNATIVE: &str = "#token = ";
 
 /// The path of a table: `listen.tls` of `[[listen.tls]]`.
-fn path_of(section: &str) -> &str {
+pub(crate) fn path_of(section: &str) -> &str {
     section.trim_matches(['[', ']'])
 }
 
@@ -133,7 +134,7 @@ fn in_force(file: &str) -> Vec<(String, String, String)> {
 }
 
 /// The settings of every table, in the order in which the gateway reads them. It names them where one is unknown to it.
-fn known() -> BTreeMap<String, Vec<String>> {
+pub(crate) fn known() -> BTreeMap<String, Vec<String>> {
     let probe = SECTIONS.map(|section| format!("{section}\nnothing = 1\n"));
     let probe: String = std::iter::once("nothing = 1\n".to_owned())
         .chain(probe)
@@ -154,7 +155,7 @@ fn known() -> BTreeMap<String, Vec<String>> {
 }
 
 /// The default and the meaning of each setting as docs/CONFIGURATION.md has them.
-fn documented() -> BTreeMap<String, (String, String)> {
+pub(crate) fn documented() -> BTreeMap<String, (String, String)> {
     let mut settings = BTreeMap::new();
     let mut section = String::new();
     for line in document("docs/CONFIGURATION.md").lines() {

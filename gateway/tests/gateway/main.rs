@@ -50,6 +50,7 @@ mod proxy_headers;
 mod proxy_protocol;
 mod rates;
 mod refusals;
+mod reload;
 mod rig;
 mod running;
 mod shells;
