@@ -11,6 +11,7 @@ mod memory;
 mod meter;
 pub mod network;
 pub mod period;
+pub mod quota;
 mod rate;
 pub(crate) mod shares;
 mod subject;

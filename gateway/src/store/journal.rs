@@ -64,6 +64,8 @@ actions! {
     KeyRoll: "key.roll",
     KeyLeak: "key.leak",
     BucketUpdate: "bucket.update",
+    QuotaAdjust: "quota.adjust",
+    QuotaReset: "quota.reset",
     GatewayForget: "gateway.forget",
     AuditPrune: "audit.prune",
 }
