@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod brake;
+mod concurrency;
 mod file;
 mod key_sources;
 pub mod limit_values;

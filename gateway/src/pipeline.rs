@@ -44,7 +44,7 @@ use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
-use crate::pipeline::limiting::{give_back, limit};
+use crate::pipeline::limiting::{give_back, hold, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
@@ -290,6 +290,7 @@ fn decide<'a>(
     })?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
+    hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,

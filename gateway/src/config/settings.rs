@@ -8,6 +8,7 @@ use postern_shared::Secret;
 use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::concurrency::read_concurrency;
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
@@ -25,6 +26,7 @@ use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::ConcurrencyLimit;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
+    /// `[[concurrency_limits]]`.
+    pub concurrency: Vec<ConcurrencyLimit>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -175,6 +179,7 @@ impl Settings {
         };
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
+        let concurrency = read_concurrency(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -224,6 +229,7 @@ impl Settings {
             routes,
             brake,
             limits,
+            concurrency,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

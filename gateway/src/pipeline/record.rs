@@ -22,6 +22,7 @@ use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
 use crate::limits::Charge;
+use crate::limits::concurrency::Held;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -58,6 +59,7 @@ pub struct Exchange {
     permit: Option<Permit>,
     watch: Option<Watch>,
     charge: Option<Charge>,
+    held: Option<Held>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -101,6 +103,7 @@ impl Exchange {
             permit: None,
             watch: None,
             charge: None,
+            held: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -184,6 +187,11 @@ impl Exchange {
     /// Records the presented key, valid or not.
     pub fn set_key(&mut self, key: &KnownKey) {
         self.key = Some(key.clone());
+    }
+
+    /// Keeps the counts of the limits on requests in flight until the response ends.
+    pub fn hold(&mut self, held: Option<Held>) {
+        self.held = held;
     }
 
     /// The presented key, valid or not.
