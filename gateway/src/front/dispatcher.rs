@@ -347,6 +347,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         let lines = body.take_lines();
         self.is_ready = lines.is_some();
         if let (Some(lines), BodySize::Sized(length)) = (lines, size) {
+            // The library keeps heads for other answers, and with them the version that the codec has set.
+            head.head_mut().version = self.version;
             let closes = head.head().connection_type() == ConnectionType::Close;
             self.is_last = closes || !self.codec.keep_alive();
             self.output.ready_head(&head, &lines, length, self.is_last);

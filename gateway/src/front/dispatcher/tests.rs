@@ -457,3 +457,18 @@ fn a_head_larger_than_the_room_that_is_lent_is_read() {
         assert_eq!(answers, 2, "{bytes}: {}", ended.taken);
     }
 }
+
+#[test]
+fn an_answer_whose_lines_come_ready_does_not_close_because_another_did() {
+    // Heads of answers are kept for others, on one thread.
+    for old in [
+        "GET /a HTTP/1.0\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ] {
+        serve(vec![Move::Send(old.as_bytes().to_vec())]);
+        let next = "GET /ready HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2);
+        let ended = serve(vec![Move::Send(next.into_bytes())]);
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-a: b\r\n\r\n/ready";
+        assert_eq!(ended.taken, answer.repeat(2), "after {old:?}");
+    }
+}
