@@ -7,6 +7,7 @@
 mod audit;
 mod body;
 mod buckets;
+mod config;
 mod consumers;
 mod described;
 mod docs_page;
@@ -61,6 +62,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(buckets::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(config::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

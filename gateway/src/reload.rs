@@ -7,7 +7,7 @@ mod list;
 mod reading;
 mod status;
 
-pub use changes::{changed, hash, in_force};
+pub use changes::{Difference, changed, compare, hash, in_force};
 pub use inputs::{Fingerprint, Inputs};
 pub use list::{OnReload, SETTINGS, hold};
 pub use reading::{Reading, read};

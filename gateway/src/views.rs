@@ -2,6 +2,7 @@
 //! alike.
 
 mod audit;
+pub mod config;
 mod gateways;
 mod leaks;
 pub mod schemas;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self as names, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -22,11 +22,12 @@ use crate::admin::described::{self, IN_FORCE, header, text_of};
 use crate::admin::idempotency;
 use crate::admin::operator::Operator;
 use crate::admin::path::PathId;
-use crate::admin::problem::{Kind, Problem};
+use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
+use crate::reload::Reloads;
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
@@ -62,6 +63,22 @@ pub(super) struct Call<P, Q, B> {
     pub(super) stamp: Stamp,
     /// Identity of an idempotent creation.
     pub(super) creation: Option<CreationKey>,
+}
+
+/// A call that needs no store, without a body.
+pub(super) struct Inquiry<Q> {
+    /// Query parameters.
+    pub(super) query: Q,
+    /// Entity tags of `If-Match`, one of which must be current; `None` for any.
+    pub(super) expected: Option<Vec<String>>,
+    operations: web::Data<Operations>,
+}
+
+impl<Q> Inquiry<Q> {
+    /// Returns the readings of the settings.
+    pub(super) fn reloads(&self) -> Result<&Reloads, Problem> {
+        self.operations.reloads().ok_or_else(failed)
+    }
 }
 
 /// A read-only call answered from memory.
@@ -182,6 +199,74 @@ impl Endpoint {
         .with_query::<Q>(false)
         .with_body::<B>()
         .with_verb(Verb::Read)
+    }
+
+    /// Defines an operation that needs no store: with `GET` open to any token, else to `admin` only.
+    pub(super) fn without_store<Q>(
+        method: Method,
+        path: &'static str,
+        handler: impl AsyncFn(Inquiry<Q>) -> Answered + Clone + 'static,
+    ) -> Self
+    where
+        Q: Query + 'static,
+    {
+        let is_read = method == Method::GET;
+        let route = web::route().to(move |request: HttpRequest| {
+            let handler = handler.clone();
+            async move {
+                let operations = request
+                    .app_data::<web::Data<Operations>>()
+                    .ok_or_else(failed)?
+                    .clone();
+                if !is_read {
+                    require_admin(&request)?;
+                }
+                let (query, _) = query::parse(request.query_string(), false)?;
+                let inquiry = Inquiry {
+                    query,
+                    expected: expected(&request)?,
+                    operations,
+                };
+                handler(inquiry).await
+            }
+        });
+        let route = if is_read {
+            route.guard(reads())
+        } else {
+            route.method(method.clone())
+        };
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<
+            _,
+            [&str; 0],
+            &str,
+        >(described::SCHEME, []));
+        Self {
+            method,
+            path,
+            route,
+            alternative: None,
+            operation,
+            verb: Verb::Read,
+            schemas: BTreeMap::new(),
+        }
+        .with_query::<Q>(false)
+        .with_verb(Verb::Read)
+    }
+
+    /// Describes the header `If-Match`.
+    pub(super) fn with_if_match(mut self, meaning: &str) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(meaning))
+            .schema(Some(Schema::from(schemas::text(
+                r#"^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$"#,
+                1,
+                1024,
+            ))));
+        self.operation = self.operation.parameter(parameter);
+        self
     }
 
     /// Defines an operation without a token. `gate` must list its path.
@@ -494,17 +579,10 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let operations = request
         .app_data::<web::Data<Operations>>()
         .ok_or_else(failed)?;
-    let caller = request
-        .extensions()
-        .get::<Operator>()
-        .cloned()
-        .ok_or_else(failed)?;
-    if verb != Verb::Read && caller.role != Role::Admin {
-        return Err(Problem::new(
-            Kind::InsufficientRole,
-            "This token may read only.",
-        ));
-    }
+    let caller = match verb {
+        Verb::Read => caller(request)?,
+        Verb::Write | Verb::Create => require_admin(request)?,
+    };
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
@@ -561,6 +639,59 @@ async fn run<P: PathId, Q: Query, B: Body>(
             answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
         })
         .await
+}
+
+fn caller(request: &HttpRequest) -> Result<Operator, Problem> {
+    let extensions = request.extensions();
+    extensions.get::<Operator>().cloned().ok_or_else(failed)
+}
+
+fn require_admin(request: &HttpRequest) -> Result<Operator, Problem> {
+    let caller = caller(request)?;
+    if caller.role == Role::Admin {
+        Ok(caller)
+    } else {
+        let detail = "This token may read only.";
+        Err(Problem::new(Kind::InsufficientRole, detail))
+    }
+}
+
+/// Reads the strong entity tags of `If-Match` (RFC 9110, section 13.1.1); a weak one matches
+/// nothing.
+fn expected(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
+    let refuse = || {
+        let error = FieldError::of(
+            "If-Match",
+            "`*`, or the ETag of `/v1/config` with its quotation marks, is accepted here",
+        );
+        Problem::new(Kind::InvalidParameter, "A header is not accepted.").with(vec![error])
+    };
+    let mut lines = request.headers().get_all(names::IF_MATCH).peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
+    }
+    let mut tags = Vec::new();
+    for line in lines {
+        let line = line.to_str().map_err(|_| refuse())?;
+        for tag in line.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            let (is_weak, tag) = match tag.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, tag),
+            };
+            let tag = tag
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .filter(|tag| !tag.contains('"'))
+                .ok_or_else(refuse)?;
+            if !is_weak {
+                tags.push(tag.to_owned());
+            }
+        }
+    }
+    Ok(Some(tags))
 }
 
 /// Internal error: a required part is missing.

@@ -114,6 +114,15 @@ impl Reloader {
             Ok(prepared) => prepared,
             Err(error) => {
                 log::error!("cannot read the settings again: {error}");
+                let failed = SettingProblem {
+                    path: String::new(),
+                    source: "the gateway".to_owned(),
+                    message: "the reading failed; the log has the cause".to_owned(),
+                };
+                for waiting in waiting {
+                    let outcome = Outcome::Refused(vec![failed.clone()]);
+                    self.shared.reloads.answer(waiting, outcome, &[], &[]);
+                }
                 return;
             }
         };
@@ -121,7 +130,7 @@ impl Reloader {
         let running = reloads.running();
         let is_expected = |waiting: &Waiting| {
             let expected = waiting.expected.as_ref();
-            expected.is_none_or(|expected| *expected == running.hash)
+            expected.is_none_or(|expected| expected.contains(&running.hash))
         };
         let trigger = match waiting
             .iter()
@@ -245,7 +254,11 @@ impl Reloader {
         if settings.secret_files != self.settings.secret_files {
             warn_of_open_files(&settings);
         }
-        let generation = reloads.applied(hash(&settings.effective), settings.effective.clone());
+        let generation = reloads.applied(
+            hash(&settings.effective),
+            settings.effective.clone(),
+            changed.clone(),
+        );
         log::info!(
             "generation {generation} of the settings is in force ({why}): {}",
             changed.join(", ")
