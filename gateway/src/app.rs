@@ -31,6 +31,7 @@ use crate::config::settings::Settings;
 use crate::control::ControlPlane;
 use crate::front::drain::Drain;
 use crate::front::http2;
+use crate::limits::Memory;
 use crate::reload::Reloads;
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
@@ -77,8 +78,10 @@ impl Gateway {
         let (admin_front, admin_certificates) =
             Front::of(&settings.admin.certificates, &[HTTP_1_1])?;
         let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
-        let policy = policy(&settings, scheme, None)?;
-        let shared = Shared::new(&settings, policy, [certificates, admin_certificates]);
+        let limits = Memory::new();
+        let policy = policy(&settings, scheme, None, &limits)?;
+        let certificates = [certificates, admin_certificates];
+        let shared = Shared::new(&settings, policy, limits, certificates);
 
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();

@@ -1,6 +1,7 @@
 //! The command line: parses arguments and runs one command.
 
 pub mod admin_client;
+mod allowance;
 pub mod audit;
 pub mod buckets;
 pub mod chart;

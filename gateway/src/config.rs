@@ -6,6 +6,8 @@
 
 pub mod admin;
 mod file;
+pub mod limit_values;
+pub mod limits;
 pub mod listen;
 pub mod reader;
 pub mod reload;

@@ -17,6 +17,7 @@ use crate::config::settings::StoreSettings;
 use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::limits::Memory;
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
 use crate::proxy::upstream::health::{self, Checked};
@@ -83,6 +84,8 @@ pub struct Duties {
     pub sizes: Arc<StoreSizes>,
     /// Table that follows the store.
     pub keys: Arc<KeyTable>,
+    /// Cells of the limits.
+    pub limits: Arc<Memory>,
     /// Freshness of the table.
     pub status: Arc<FeedStatus>,
     /// Name of this gateway, for other gateways and the command line.
@@ -168,6 +171,7 @@ impl Duties {
             snapshot_key,
             sizes,
             keys,
+            limits,
             status,
             name: _,
             listener: _,
@@ -223,9 +227,11 @@ impl Duties {
         };
         let check = async || health::watch(checked, generations.clone()).await;
         let count = async || count_ending(&keys, &status).await;
+        let sweep = async || sweep(&limits).await;
         tokio::select! {
             outcome = follow_store => outcome,
             never = supervise("counting keys that expire soon", count) => match never {},
+            never = supervise("removing idle cells of the limits", sweep) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
@@ -252,6 +258,16 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
         let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
         sleep(wait).await;
         let _ = timeout(MAX_COUNT_INTERVAL - wait, reached.changed()).await;
+    }
+}
+
+/// Removes the cells of limits whose subjects are idle.
+async fn sweep(limits: &Arc<Memory>) -> Infallible {
+    loop {
+        let limits = Arc::clone(limits);
+        // On a blocking thread: a million cells take a while.
+        let swept = tokio::task::spawn_blocking(move || limits.sweep()).await;
+        sleep(swept.unwrap_or(MIN_COUNT_INTERVAL)).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! in. Pure: no I/O, no HTTP, no runtime; time is always an argument.
 
 pub mod address;
+pub mod allowance;
 pub mod allowed_ips;
 mod base62;
 pub mod consumer;
@@ -21,6 +22,10 @@ pub mod usage;
 pub mod when;
 
 pub use address::{AddressRange, CallerAddress};
+pub use allowance::{
+    Allowance, LimitName, MaxInFlight, QuotaAllowance, QuotaAnchor, QuotaPeriod, Quotas,
+    RateAllowance, Rates,
+};
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
 pub use consumer::{
     BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,

@@ -19,6 +19,7 @@ pub mod http;
 pub mod import;
 pub mod keys;
 pub mod leaks;
+pub mod limits;
 mod memory;
 pub mod panics;
 pub mod pipeline;

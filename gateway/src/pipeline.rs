@@ -1,11 +1,11 @@
 //! The life of a request, stage by stage:
 //!
 //! ```text
-//! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
+//! identify ─► route ─► authenticate ─► authorise ─► admit ─► limit ─► forward ─► record
 //! ```
 //!
 //! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
-//! stage waits for a database, takes a lock or calls an earlier one.
+//! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
 pub mod forward_auth;
@@ -13,6 +13,7 @@ mod handler;
 mod heads;
 mod health;
 pub mod in_flight;
+mod limiting;
 pub mod open_streams;
 mod policy;
 pub mod record;
@@ -37,9 +38,11 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
+use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
+use crate::pipeline::limiting::{give_back, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
@@ -124,7 +127,9 @@ pub fn expect(
         if health::is_health_check(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
-            decide(worker, &policy, &mut exchange, &request, size).map(drop)
+            // The same request is decided again with its body, and counts then.
+            let purpose = Purpose::Look;
+            decide(worker, &policy, &mut exchange, &request, size, purpose).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
@@ -153,7 +158,7 @@ async fn run(
         target,
         route,
         caller,
-    } = decide(worker, policy, exchange, &request, size)?;
+    } = decide(worker, policy, exchange, &request, size, Purpose::Take)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
@@ -205,6 +210,9 @@ async fn run(
     let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
+        if failed.is_no_work_of_the_origin() {
+            give_back(policy, route, &caller, exchange);
+        }
         exchange.log_failure(route, &failed);
         Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
@@ -219,13 +227,14 @@ struct Admitted<'a> {
     caller: Caller,
 }
 
-/// Runs the deciding stages in order, `identify` to `admit`.
+/// Runs the deciding stages in order, `identify` to `limit`.
 fn decide<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
+    purpose: Purpose,
 ) -> Result<Admitted<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
@@ -241,6 +250,7 @@ fn decide<'a>(
         .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
+    limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,
         route,

@@ -14,6 +14,7 @@ use crate::auth::demand::Demand;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
+use crate::limits::OfRoute;
 use crate::proxy::Upstream;
 
 /// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
@@ -42,6 +43,12 @@ pub struct Route<U = Arc<Upstream>> {
     pub upgrades: Vec<UpgradeProtocol>,
     /// Whether ambiguous paths pass.
     pub allow_ambiguous_path: bool,
+    /// Units that a request takes of each limit; 0 takes none and needs a free one.
+    pub cost: u64,
+    /// Of the limits by key, consumer and route, those that hold here; `None` for all.
+    pub limits: Option<Box<[Arc<str>]>>,
+    /// Limits in force here.
+    pub in_force: OfRoute,
 }
 
 /// Reason for not routing a request.
@@ -195,6 +202,9 @@ impl<U> Route<U> {
             rewrite_location: true,
             upgrades: vec![UpgradeProtocol::websocket()],
             allow_ambiguous_path: false,
+            cost: 1,
+            limits: None,
+            in_force: OfRoute::default(),
         }
     }
 
@@ -213,6 +223,9 @@ impl<U> Route<U> {
             rewrite_location: self.rewrite_location,
             upgrades: self.upgrades,
             allow_ambiguous_path: self.allow_ambiguous_path,
+            cost: self.cost,
+            limits: self.limits,
+            in_force: self.in_force,
         }
     }
 

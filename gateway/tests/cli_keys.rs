@@ -21,7 +21,7 @@ use postern_gateway::cli::keys::{self, KeysCommand};
 use postern_gateway::cli::output::Streams;
 use postern_gateway::keys::{KeyDigest, Prefix, UnixMillis, check_shape};
 use postern_gateway::store::{Actor, Stamp, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 #[derive(Parser)]
@@ -491,6 +491,169 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
     );
     assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
     assert_eq!(shell.run(&["consumers", "delete", "acme 2"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
+    let shell = Shell::new().await;
+    let acme = [
+        "consumers",
+        "create",
+        "acme",
+        "--limit",
+        "burst=500/1m",
+        "--limit",
+        "search=unlimited",
+        "--quota",
+        "monthly=5000000/month@15",
+        "--max-in-flight",
+        "20",
+    ];
+    let consumer = shell.json(&acme).await;
+    assert_eq!(
+        consumer["limits"],
+        json!([{ "name": "burst", "limit": 500, "window": "1m" }, { "name": "search", "limit": null }])
+    );
+    assert_eq!(
+        consumer["quotas"],
+        json!([{ "name": "monthly", "limit": 5_000_000, "period": "month", "anchor": 15 }])
+    );
+    assert_eq!(consumer["max_in_flight"], 20);
+    let shown = shell.run(&["consumers", "show", "acme"]).await.out;
+    for line in [
+        "limits        burst=500/1m search=unlimited",
+        "quotas        monthly=5000000/month@15",
+        "in flight     20",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let narrow = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--limit",
+        "burst=50/1m",
+        "--quota",
+        "monthly=50",
+        "--max-in-flight",
+        "2",
+    ];
+    let key = shell.json(&narrow).await;
+    assert_eq!(key["max_in_flight"], 2);
+    let id = key["id"].as_str().unwrap();
+    let shown = shell.run(&["keys", "show", id]).await.out;
+    assert!(shown.contains("limits       burst=50/1m"), "{shown}");
+    for (arguments, code, said) in [
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=501/1m",
+            ],
+            1,
+            "`burst` in `limits`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--max-in-flight",
+                "21",
+            ],
+            1,
+            "`max_in_flight`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=0/1m",
+            ],
+            2,
+            "from 1 to",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=5/2d",
+            ],
+            2,
+            "from `1s` to `1d`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--quota",
+                "monthly=5/minute",
+            ],
+            2,
+            "a period is one of",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--max-in-flight",
+                "0",
+            ],
+            2,
+            "from 1 to",
+        ),
+    ] {
+        let ended = shell.run(&arguments).await;
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.err.contains(said), "{ended:?}");
+    }
+    let twice = [
+        "consumers",
+        "update",
+        "acme",
+        "--limit",
+        "a=1",
+        "--limit",
+        "a=2",
+    ];
+    let ended = shell.run(&twice).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let after = shell
+        .json(&["consumers", "update", "acme", "--limit", "burst=9/1s"])
+        .await;
+    assert_eq!(
+        after["limits"],
+        json!([{ "name": "burst", "limit": 9, "window": "1s" }])
+    );
+    assert_eq!(after["max_in_flight"], 20, "what is not named stays");
+    let removed = [
+        "consumers",
+        "update",
+        "acme",
+        "--no-limits",
+        "--no-quotas",
+        "--no-max-in-flight",
+    ];
+    let after = shell.json(&removed).await;
+    assert_eq!(
+        (&after["limits"], &after["quotas"], &after["max_in_flight"]),
+        (&json!([]), &json!([]), &json!(null))
+    );
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ use postern_gateway::front::dispatcher;
 use postern_gateway::front::drain::Drain;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
+use postern_gateway::limits::Limits;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
@@ -179,6 +180,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             vec![route("/", origin), route("/panic", "http://panic.test")],
             PathCase::Either,
         ),
+        limits: Limits::none(),
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,

@@ -17,6 +17,7 @@ mod postgres;
 use postern_gateway::store::{Fault, StoreError};
 
 mod store_contract {
+    pub(crate) mod allowances;
     pub(crate) mod audit;
     pub(crate) mod buckets;
     pub(crate) mod consumers;
@@ -93,6 +94,10 @@ async fn a_table_of_another_history_is_loaded_anew_on_postgres() {
 }
 
 on_every_database! {
+    allowances:
+        the_numbers_of_consumer_and_key_are_in_the_table,
+        a_key_has_no_more_than_its_consumer,
+        a_chain_of_rolls_keeps_its_first_key;
     buckets:
         a_bucket_is_made_once_and_listed_by_name,
         a_consumer_needs_a_bucket_that_is_there;

@@ -31,6 +31,10 @@ CREATE TABLE consumers (
     scopes TEXT NOT NULL,
     -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
+    -- Own numbers in place of those of the configuration: JSON arrays, empty for none.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     -- JSON object of texts.
     tags TEXT NOT NULL,
     created_at BIGINT NOT NULL,
@@ -83,10 +87,16 @@ CREATE TABLE keys (
     -- Expiry before a roll shortened it; the successor inherits it. NULL for a key that never
     -- expires.
     original_expires_at BIGINT,
+    -- First key of the chain of rolls; NULL for a key that replaced none.
+    chain TEXT COLLATE "C",
     description TEXT,
     expires_at BIGINT,
     -- Separated by spaces; NULL for all of the consumer's.
     scopes TEXT,
+    -- As those of consumers.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     last_used_at BIGINT
@@ -203,7 +213,7 @@ CREATE TRIGGER new_keys_are_fed AFTER INSERT ON keys REFERENCING NEW TABLE AS to
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
-    AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes ON keys
+    AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, chain ON keys
     FOR EACH ROW EXECUTE FUNCTION feed_changed_key();
 CREATE TRIGGER removed_keys_are_fed AFTER DELETE ON keys REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();
@@ -211,7 +221,7 @@ CREATE TRIGGER removed_keys_are_fed AFTER DELETE ON keys REFERENCING OLD TABLE A
 CREATE TRIGGER new_consumers_are_fed AFTER INSERT ON consumers REFERENCING NEW TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();
 CREATE TRIGGER changed_consumers_are_fed
-    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips ON consumers
+    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, limits, quotas, max_in_flight, tags ON consumers
     FOR EACH ROW EXECUTE FUNCTION feed_changed_consumer();
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();

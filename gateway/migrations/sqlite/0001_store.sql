@@ -32,6 +32,10 @@ CREATE TABLE consumers (
     scopes TEXT NOT NULL,
     -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
+    -- Own numbers in place of those of the configuration: JSON arrays, empty for none.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     -- JSON object of texts.
     tags TEXT NOT NULL,
     created_at BIGINT NOT NULL,
@@ -82,10 +86,16 @@ CREATE TABLE keys (
     -- Expiry before a roll shortened it; the successor inherits it. NULL for a key that never
     -- expires.
     original_expires_at BIGINT,
+    -- First key of the chain of rolls; NULL for a key that replaced none.
+    chain TEXT,
     description TEXT,
     expires_at BIGINT,
     -- Separated by spaces; NULL for all of the consumer's.
     scopes TEXT,
+    -- As those of consumers.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     last_used_at BIGINT
@@ -144,7 +154,7 @@ END;
 
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
-AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes ON keys
+AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, chain ON keys
 BEGIN
     INSERT INTO changes (subject, subject_id, digest) SELECT 'key', OLD.id, OLD.digest WHERE OLD.digest <> NEW.digest;
     INSERT INTO changes (subject, subject_id, digest) VALUES ('key', NEW.id, NEW.digest);
@@ -161,7 +171,7 @@ BEGIN
 END;
 
 CREATE TRIGGER changed_consumers_are_fed
-AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips ON consumers
+AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, limits, quotas, max_in_flight, tags ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) SELECT 'consumer', OLD.id WHERE OLD.id <> NEW.id;
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', NEW.id);

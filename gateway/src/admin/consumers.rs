@@ -10,7 +10,8 @@ use crate::admin::page::{self, Page};
 use crate::admin::query::{Parameters, Query, require_bucket};
 use crate::admin::{created, find, text};
 use crate::keys::{
-    AllowedIps, ConsumerId, ConsumerName, CustomId, Description, Metadata, Scopes, Tags,
+    AllowedIps, ConsumerId, ConsumerName, CustomId, Description, MaxInFlight, Metadata, Quotas,
+    Rates, Scopes, Tags,
 };
 use crate::store::{
     ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, StoredAnswer, StoredConsumer,
@@ -105,6 +106,18 @@ impl Body for NewConsumer {
                 "Addresses or ranges such as `192.0.2.0/24` that the keys may be used from; empty for any address.",
             )
             .unwrap_or_default();
+        let limits = fields
+            .nullable("limits", "Rates of the consumer: those of a known name replace the number of the configuration, others are the consumer's own.")
+            .flatten()
+            .unwrap_or_default();
+        let quotas = fields
+            .nullable("quotas", "Quotas of the consumer, likewise.")
+            .flatten()
+            .unwrap_or_default();
+        let max_in_flight = fields.nullable(
+            "max_in_flight",
+            "Requests of the consumer in flight at once; default: as configured.",
+        );
         let tags = fields
             .optional("tags", "Tags for administrators; not sent to the origin.")
             .unwrap_or_default();
@@ -117,6 +130,9 @@ impl Body for NewConsumer {
                 metadata: metadata.flatten(),
                 scopes,
                 allowed_ips,
+                limits,
+                quotas,
+                max_in_flight: max_in_flight.flatten(),
                 tags,
             },
         })
@@ -145,6 +161,22 @@ impl Body for ConsumerEdit {
                     "New list of allowed addresses; null or empty for any address.",
                 )
                 .map(Option::unwrap_or_default),
+            limits: fields
+                .nullable::<Rates>(
+                    "limits",
+                    "New list of rates, replaced as a whole; null for none.",
+                )
+                .map(Option::unwrap_or_default),
+            quotas: fields
+                .nullable::<Quotas>(
+                    "quotas",
+                    "New list of quotas, replaced as a whole; null for none.",
+                )
+                .map(Option::unwrap_or_default),
+            max_in_flight: fields.nullable::<MaxInFlight>(
+                "max_in_flight",
+                "New number of requests in flight at once; null for that of the configuration.",
+            ),
             tags: fields
                 .nullable::<Tags>("tags", "New set of tags; null for none.")
                 .map(Option::unwrap_or_default),

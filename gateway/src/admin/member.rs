@@ -10,10 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
+use crate::keys::allowance::{Entries, Entry, whole};
 use crate::keys::{
     AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Metadata, Prefix, Scope, Scopes,
-    Tag, Tags, UnixMillis, When, check_shape,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, MaxInFlight, Metadata, Prefix,
+    Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -301,6 +302,52 @@ impl FromStr for Range {
 
     fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
         Ok(Self(text.parse()?))
+    }
+}
+
+impl Member for Rates {
+    fn schema() -> Schema {
+        schemas::limits()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        entries(&value, pointer, errors)
+    }
+}
+
+impl Member for Quotas {
+    fn schema() -> Schema {
+        schemas::quotas()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        entries(&value, pointer, errors)
+    }
+}
+
+fn entries<T: Entry>(value: &Value, pointer: &str, errors: &mut Errors) -> Option<Entries<T>> {
+    let mistakes = match Entries::from_json(value) {
+        Ok(entries) => return Some(entries),
+        Err(mistakes) => mistakes,
+    };
+    errors.list.extend(
+        mistakes.into_iter().map(|mistake| {
+            FieldError::at(&format!("{pointer}{}", mistake.pointer), mistake.reason)
+        }),
+    );
+    None
+}
+
+impl Member for MaxInFlight {
+    fn schema() -> Schema {
+        schemas::max_in_flight()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let number = whole(&value).unwrap_or_default();
+        Self::try_from(number)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
     }
 }
 

@@ -7,10 +7,10 @@ use actix_http::header::HeaderValue;
 
 use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
-use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
@@ -51,6 +51,7 @@ pub(super) fn policy(
     settings: &Settings,
     scheme: &'static str,
     before: Option<&Policy>,
+    memory: &Arc<Memory>,
 ) -> Result<Policy, StartError> {
     let upstreams = upstreams(settings, before);
     let default_upstream = &upstreams[0];
@@ -85,11 +86,17 @@ pub(super) fn policy(
             before.and_then(|before| before.routes.iter().find(|known| known.name == *name));
         Arc::clone(known.map_or(name, |known| &known.name))
     };
-    let routes = routes.iter().map(|route| RouteSettings {
+    let limits = Limits::new(
+        settings.limits.rates.clone(),
+        settings.limits.ipv6_prefix,
+        memory,
+    );
+    let routes = routes.iter().map(|route| Route {
         name: name(&route.name),
-        ..route.clone()
+        in_force: limits.of_route(&route.name, route.limits.as_deref()),
+        ..route.clone().with_upstream(upstream)
     });
-    let routes = routes.map(|route| route.with_upstream(upstream)).collect();
+    let routes = routes.collect();
     let pool = Arc::new(pool_settings(&settings.origin));
     let pool = match before {
         Some(before) if before.pool == pool => Arc::clone(&before.pool),
@@ -97,6 +104,7 @@ pub(super) fn policy(
     };
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
+        limits,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -13,6 +13,7 @@ use crate::control::Duties;
 use crate::front::certificates::Certificates;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
+use crate::limits::Memory;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::reload::{Reloads, hash};
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     /// Of the public listener, then of the admin listener.
     pub(super) certificates: [Option<Arc<Certificates>>; 2],
     pub(super) snapshot_key: Arc<ArcSwap<SnapshotKey>>,
+    pub(super) limits: Arc<Memory>,
     store: StoreHandle,
     sizes: Arc<StoreSizes>,
 }
@@ -45,6 +47,7 @@ impl Shared {
     pub(super) fn new(
         settings: &Settings,
         policy: Policy,
+        limits: Arc<Memory>,
         certificates: [Option<Arc<Certificates>>; 2],
     ) -> Self {
         let keys = KeyTable::new();
@@ -60,6 +63,7 @@ impl Shared {
             )),
             metrics: Metrics::new(),
             drain: Drain::default(),
+            limits,
             certificates,
             snapshot_key: Arc::new(ArcSwap::from_pointee(snapshot_key(settings))),
             store: StoreHandle::default(),
@@ -75,6 +79,7 @@ impl Shared {
             snapshot_key: Arc::clone(&self.snapshot_key),
             sizes: Arc::clone(&self.sizes),
             keys: Arc::clone(&self.keys),
+            limits: Arc::clone(&self.limits),
             status: Arc::clone(&self.feed),
             name: name(public_address),
             listener: listener(public_address),

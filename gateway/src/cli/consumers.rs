@@ -1,6 +1,7 @@
 //! `gateway consumers …`
 
 use crate::cli::Context;
+use crate::cli::allowance::{AllowanceEdit, AllowanceOptions, shown};
 use crate::cli::buckets::InBucket;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
@@ -82,6 +83,8 @@ pub struct CreateConsumer {
     /// zeros in numbers, and without a zone. Default: any address.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     allowed_ips: Vec<AllowedIps>,
+    #[command(flatten)]
+    allowance: AllowanceOptions,
     /// Tag, repeatable: `name=value`; the name is 1 to 64 letters, digits, `_`, `.` and `-`. Not
     /// sent to the origin.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
@@ -123,6 +126,8 @@ pub struct UpdateConsumer {
     /// Allow the keys from any address.
     #[arg(long, conflicts_with = "allowed_ips")]
     allow_any_ip: bool,
+    #[command(flatten)]
+    allowance: AllowanceEdit,
     /// New list of tags, `name=value`; repeatable.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
     tags: Vec<Tag>,
@@ -208,6 +213,9 @@ impl CreateConsumer {
                 metadata: self.metadata,
                 scopes: Scopes::new(self.scopes)?,
                 allowed_ips: ranges(&self.allowed_ips)?,
+                limits: self.allowance.limits()?,
+                quotas: self.allowance.quotas()?,
+                max_in_flight: self.allowance.max_in_flight,
                 tags: Tags::new(self.tags)?,
             },
         };
@@ -237,6 +245,9 @@ impl UpdateConsumer {
             allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty())
                 .then(|| ranges(&self.allowed_ips))
                 .transpose()?,
+            limits: self.allowance.limits()?,
+            quotas: self.allowance.quotas()?,
+            max_in_flight: self.allowance.max_in_flight(),
             tags: (self.no_tags || !self.tags.is_empty())
                 .then(|| Tags::new(self.tags))
                 .transpose()?,
@@ -265,6 +276,10 @@ fn refuse_keys_in(attributes: &ConsumerAttributes, prefix: &Prefix) -> Result<()
         metadata,
         scopes,
         allowed_ips: _,
+        // Names and numbers that are no key.
+        limits: _,
+        quotas: _,
+        max_in_flight: _,
         tags,
     } = attributes;
     refuse_keys(
@@ -378,6 +393,9 @@ fn print(
         metadata,
         scopes,
         allowed_ips,
+        limits,
+        quotas,
+        max_in_flight,
         tags,
     } = &stored.attributes;
     let tags: Vec<String> = tags
@@ -409,6 +427,9 @@ fn print(
                 allowed_ips.to_string()
             },
         ),
+        ("limits", or_dash(&limits.to_string())),
+        ("quotas", or_dash(&quotas.to_string())),
+        ("in flight", or_dash(&shown(max_in_flight.as_ref()))),
         ("tags", or_dash(&tags.join(" "))),
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::keys::allowance::InvalidEntries;
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::id::InvalidId;
 use crate::keys::scope::InvalidScope;
@@ -189,6 +190,12 @@ impl From<InvalidTag> for CommandError {
 
 impl From<InvalidAllowedIps> for CommandError {
     fn from(error: InvalidAllowedIps) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidEntries> for CommandError {
+    fn from(error: InvalidEntries) -> Self {
         Self::InvalidArgument(error.to_string())
     }
 }

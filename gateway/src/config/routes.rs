@@ -3,6 +3,7 @@
 use actix_http::Method;
 
 use crate::auth::demand::Demand;
+use crate::config::limit_values::{Cost, LimitName};
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
@@ -32,6 +33,10 @@ pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSett
         rewrite_location: section.take("rewrite_location", default.rewrite_location),
         upgrades: section.take_list_or("upgrades", default.upgrades),
         allow_ambiguous_path: section.take("allow_ambiguous_path", default.allow_ambiguous_path),
+        cost: section.take("cost", Cost(default.cost)).0,
+        limits: section
+            .take_optional_list("limits")
+            .map(|limits: Vec<LimitName>| limits.into_iter().map(|limit| limit.0).collect()),
         ..default
     }
 }

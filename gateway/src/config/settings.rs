@@ -6,6 +6,7 @@ use std::time::Duration;
 use postern_shared::Secret;
 
 use crate::config::admin::AdminSettings;
+use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Limits.
+    pub limits: LimitSettings,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -156,6 +159,7 @@ impl Settings {
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
         let routes = reader.sections("routes", |section| read_route(section, preserve_host));
+        let limits = LimitSettings::read(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -197,6 +201,7 @@ impl Settings {
             log_format,
             upstreams,
             routes,
+            limits,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

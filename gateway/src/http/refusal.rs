@@ -2,6 +2,8 @@
 //! every response of the gateway itself, and nothing else. `docs/PROBLEMS.md` is generated from it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::body::{BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderName, HeaderValue};
@@ -21,6 +23,34 @@ pub enum Restriction {
     Bucket,
 }
 
+/// A limit that denied a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Name of the limit.
+    pub policy: Arc<str>,
+    /// Whole seconds until it admits the request, one at least; `None` if it never does.
+    pub retry_after: Option<u64>,
+}
+
+impl Exceeded {
+    /// The limit `policy`, which admits the request after `wait`.
+    #[must_use]
+    pub fn new(policy: Arc<str>, wait: Option<Duration>) -> Self {
+        let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            policy,
+            // 0 would make clients try at once, for ever.
+            retry_after: wait.map(|wait| seconds(wait).max(1)),
+        }
+    }
+}
+
+impl Default for Exceeded {
+    fn default() -> Self {
+        Self::new("burst".into(), Some(Duration::ZERO))
+    }
+}
+
 /// Header or connection effect of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -32,7 +62,7 @@ enum Effect {
     ChallengeScope,
     /// `Allow` with the accepted methods.
     Allow,
-    /// `Retry-After: 1`.
+    /// `Retry-After`: the time of a limit, otherwise one second.
     RetryAfter,
     /// Closes the connection, because its framing is no longer trustworthy.
     Closes,
@@ -196,6 +226,17 @@ refusals! {
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
+    TOO_MANY_REQUESTS "rate_limited" "Rate limit reached" [RetryAfter] {
+        /// A [limit](LIMITS.md) on the rate of requests is reached; `violated-policies` names it, and `Retry-After` says when it
+        /// admits the request, if it ever does. The request counted for no limit.
+        RateLimited(exceeded: Exceeded) => match exceeded.retry_after {
+            Some(seconds) => format!(
+                "The rate limit {:?} is reached. Try again in {seconds} s.",
+                exceeded.policy
+            ),
+            None => format!("The request costs more than the rate limit {:?} allows.", exceeded.policy),
+        };
+    }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
         HeadTooLarge => "The head of the request is too large or has too many fields.";
@@ -254,6 +295,8 @@ struct ProblemBody<'a> {
     instance: &'a str,
     code: &'a str,
     request_id: &'a str,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'a str; 1]>,
 }
 
 impl Refusal {
@@ -303,6 +346,14 @@ impl Refusal {
         self.row().code
     }
 
+    /// The limit that denied the request.
+    fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::RateLimited(exceeded) => Some(exceeded),
+            _ => None,
+        }
+    }
+
     /// Header of an effect; `realm` is the protection space.
     fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
         let challenge = |error: String| {
@@ -322,7 +373,10 @@ impl Refusal {
                 let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 Some((header::ALLOW, methods.join(", ")))
             }
-            (Effect::RetryAfter, _) => Some((header::RETRY_AFTER, "1".to_owned())),
+            (Effect::RetryAfter, _) => {
+                let seconds = self.exceeded().map_or(Some(1), |limit| limit.retry_after)?;
+                Some((header::RETRY_AFTER, seconds.to_string()))
+            }
             (Effect::Closes | Effect::ChallengeScope | Effect::Allow, _) => None,
         }
     }
@@ -351,6 +405,7 @@ impl Refusal {
             instance,
             code,
             request_id: request_id.as_str(),
+            violated_policies: self.exceeded().map(|exceeded| [&*exceeded.policy]),
         };
         // Serializing strings and a number cannot fail.
         let body = serde_json::to_string(&problem).unwrap_or_default();

@@ -8,6 +8,7 @@ mod key_record;
 mod known_key;
 mod seen;
 mod shards;
+mod tag_text;
 mod writing;
 
 pub use ending::ENDING_WITHIN;

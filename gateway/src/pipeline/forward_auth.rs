@@ -4,6 +4,7 @@ use actix_http::body::{BodySize, BoxBody, EitherBody};
 use actix_http::header::{self, HeaderValue};
 use actix_http::{Payload, Request, Response, StatusCode};
 
+use crate::limits::Purpose;
 use crate::panics::catch_panic_sync;
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
@@ -18,7 +19,8 @@ pub fn authorize_external(worker: &Worker, request: &Request) -> Response<Record
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);
     let size = body_size(request.head(), &Payload::None);
-    let admitted = catch_panic_sync(|| decide(worker, &policy, &mut exchange, request, size));
+    let decide = || decide(worker, &policy, &mut exchange, request, size, Purpose::Take);
+    let admitted = catch_panic_sync(decide);
     let Admitted { route, caller, .. } =
         match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
             Ok(admitted) => admitted,

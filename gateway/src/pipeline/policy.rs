@@ -8,6 +8,7 @@ use actix_http::header::HeaderValue;
 use crate::front::client_stream::ClientLimits;
 use crate::http::health_path::HealthPath;
 use crate::keys::{AddressRange, Prefix};
+use crate::limits::Limits;
 use crate::proxy::Upstream;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -19,6 +20,8 @@ use crate::routes::Routes;
 pub struct Policy {
     /// Routes.
     pub routes: Routes,
+    /// Limits of the routes.
+    pub limits: Limits,
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.
     pub upstreams: Vec<Arc<Upstream>>,

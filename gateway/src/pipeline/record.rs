@@ -21,6 +21,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
+use crate::limits::Charge;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -56,6 +57,7 @@ pub struct Exchange {
     ending: Ending,
     permit: Option<Permit>,
     watch: Option<Watch>,
+    charge: Option<Charge>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -98,6 +100,7 @@ impl Exchange {
             ending: Ending::ClientGone,
             permit: None,
             watch: None,
+            charge: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -156,6 +159,16 @@ impl Exchange {
             Caller::Anonymous => None,
         };
         self.permit.as_mut().is_none_or(|permit| permit.charge(key))
+    }
+
+    /// Remembers what the request took of its limits.
+    pub fn set_charge(&mut self, charge: Option<Charge>) {
+        self.charge = charge;
+    }
+
+    /// Forgets what the request took of its limits, and returns it.
+    pub fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
     }
 
     /// Records the route.

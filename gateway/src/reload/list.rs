@@ -150,6 +150,14 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
         "leaks.github_keys",
         Restart(|new, running| new.github_keys.clone_from(&running.github_keys)),
     ),
+    ("limits.ipv6_prefix", Applied),
+    ("rate_limits.name", Applied),
+    ("rate_limits.by", Applied),
+    ("rate_limits.limit", Applied),
+    ("rate_limits.window", Applied),
+    ("rate_limits.burst", Applied),
+    ("rate_limits.routes", Applied),
+    ("rate_limits.enforce", Applied),
     ("log.access", Applied),
     ("log.format", Applied),
     ("reload.watch", Applied),
@@ -177,6 +185,8 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.rewrite_location", Applied),
     ("routes.upgrades", Applied),
     ("routes.allow_ambiguous_path", Applied),
+    ("routes.cost", Applied),
+    ("routes.limits", Applied),
 ];
 
 /// The two are held together: the one per key must not exceed the total.

@@ -9,6 +9,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Row};
 
+use crate::keys::allowance::{Entries, Entry, MaxInFlight};
 use crate::keys::{
     AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
     KeyState, Metadata, Scopes, Tag, Tags, UnixMillis,
@@ -240,6 +241,11 @@ values! {
     Option<UnixMillis>, Number, true, |at| Value::Number(at.map(|at| at.0)), |source, field| {
         Ok(source.optional_number(field)?.map(UnixMillis))
     };
+    Option<MaxInFlight>, Number, true, |most| Value::Number(most.map(|most| i64::from(most.get()))), |source, field| {
+        let number = source.optional_number(field)?;
+        let most = number.map(|number| MaxInFlight::try_from(u64::try_from(number).unwrap_or(0)));
+        most.transpose().map_err(|error| S::unreadable(field, error))
+    };
     KeyDigest, Digest, false, |digest| Value::Digest(*digest), |source, field| source.digest(field);
 }
 
@@ -279,6 +285,31 @@ impl Text for KeyState {
 
     fn parse(text: &str) -> Result<Self, impl Display> {
         Self::parse(text).ok_or("the state is not active, disabled or revoked")
+    }
+}
+
+/// A JSON array, empty for no entries: few subjects have any.
+impl<T: Entry + serde::Serialize> Text for Entries<T> {
+    fn text(&self) -> Cow<'_, str> {
+        if self.is_empty() {
+            return "".into();
+        }
+        // Infallible: texts and numbers only.
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+
+    fn parse(text: &str) -> Result<Self, impl Display> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        Self::from_json(&value).map_err(|mistakes| {
+            let first = mistakes.into_iter().next();
+            first.map_or_else(String::new, |first| {
+                format!("{} {}", first.pointer, first.reason)
+            })
+        })
     }
 }
 

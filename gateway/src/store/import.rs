@@ -381,6 +381,9 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
         metadata,
         scopes,
         allowed_ips,
+        limits,
+        quotas,
+        max_in_flight,
         tags,
     } = &given.attributes;
     let known = &stored.attributes;
@@ -405,6 +408,18 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
         (
             "set of allowed addresses",
             !allowed_ips.is_empty() && *allowed_ips != known.allowed_ips,
+        ),
+        (
+            "list of limits",
+            !limits.is_empty() && *limits != known.limits,
+        ),
+        (
+            "list of quotas",
+            !quotas.is_empty() && *quotas != known.quotas,
+        ),
+        (
+            "number of requests in flight",
+            differs(max_in_flight.as_ref(), known.max_in_flight.as_ref()),
         ),
         (
             "set of tags",
@@ -449,6 +464,7 @@ fn new_key(id: KeyId, consumer: ConsumerId, from: &TransferKey, stamp: &Stamp) -
         hint,
         state,
         rolled,
+        chain,
         attributes,
         created_at,
         last_used_at,
@@ -460,6 +476,7 @@ fn new_key(id: KeyId, consumer: ConsumerId, from: &TransferKey, stamp: &Stamp) -
         hint,
         state,
         rolled,
+        chain,
         attributes,
         created_at: created_at.unwrap_or(stamp.at),
         updated_at: stamp.at,

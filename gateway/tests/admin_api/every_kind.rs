@@ -168,6 +168,12 @@ fn calls(rig: &Rig) -> Vec<(&'static str, Response)> {
             Some(json!({ "consumer": "acme", "scopes": ["orders"] })),
         ),
         call(
+            "limit_not_granted",
+            "POST",
+            "/v1/keys",
+            Some(json!({ "consumer": "acme", "limits": [{ "name": "burst", "limit": null }] })),
+        ),
+        call(
             "expiry_in_the_past",
             "POST",
             "/v1/keys",

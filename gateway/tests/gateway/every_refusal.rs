@@ -156,6 +156,10 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             place.send("POST /", "expect: 200-ok\r\ncontent-length: 0\r\n", "")
         }
         Refusal::TooManyOfKey => second(origin, "max_requests_in_flight_per_key = 1"),
+        Refusal::RateLimited(_) => second(
+            origin,
+            "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",
+        ),
         Refusal::HeadTooLarge => place.send("GET /", &"a: b\r\n".repeat(80), ""),
         Refusal::Internal => {
             Met::By("a_panic_costs_its_request_and_no_other_and_its_message_is_not_told")

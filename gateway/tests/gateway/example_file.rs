@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 17] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -33,12 +33,14 @@ const SECTIONS: [&str; 15] = [
     "[leaks]",
     "[log]",
     "[reload]",
+    "[limits]",
     "[[upstreams]]",
     "[[routes]]",
+    "[[rate_limits]]",
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 30] = [
+const EXAMPLES: [(&str, &str); 37] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -75,6 +77,13 @@ const EXAMPLES: [(&str, &str); 30] = [
     ("routes.upstream", r#""orders""#),
     ("routes.buckets", r#"["default"]"#),
     ("routes.scopes", r#"["orders:read"]"#),
+    ("routes.limits", r#"["burst"]"#),
+    ("rate_limits.name", r#""burst""#),
+    ("rate_limits.by", r#""key""#),
+    ("rate_limits.limit", "100"),
+    ("rate_limits.window", r#""1m""#),
+    ("rate_limits.burst", "20"),
+    ("rate_limits.routes", r#"["orders"]"#),
 ];
 /// Stands in a file only where the setting after it does not.
 const ALTERNATIVE: &str = "#token = ";
@@ -189,6 +198,9 @@ fn expected() -> String {
         .map(|section| match section {
             "[[upstreams]]" => {
                 format!("{section}\nname = \"a\"\ntargets = [\"http://127.0.0.1:1\"]\n")
+            }
+            "[[rate_limits]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n")
             }
             section => format!("{section}\n"),
         })

@@ -46,6 +46,7 @@ mod process_log;
 mod promises;
 mod proxy_headers;
 mod proxy_protocol;
+mod rates;
 mod refusals;
 mod reload;
 mod rig;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, UnixMillis};
+use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, Tags, UnixMillis};
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyAttributes, KeyEdit, KeyFilter, Leak,
@@ -186,6 +186,7 @@ impl Dump {
         let consumers = rows.iter().map(|row| {
             let from = row.consumer.clone();
             let id = from.id.unwrap();
+            let allowance = from.attributes.allowance();
             let consumer = Consumer {
                 id,
                 bucket: from.bucket,
@@ -194,11 +195,14 @@ impl Dump {
                 metadata: from.attributes.metadata,
                 scopes: from.attributes.scopes,
                 allowed_ips: from.attributes.allowed_ips,
+                allowance,
+                tags: from.attributes.tags,
             };
             (id.to_string(), consumer)
         });
         let keys = rows.iter().filter_map(|row| {
             let key = row.key.clone()?;
+            let allowance = key.attributes.allowance();
             let entry = KeyEntry {
                 digest: key.digest,
                 id: key.id.unwrap(),
@@ -207,6 +211,8 @@ impl Dump {
                 expires_at: key.attributes.expires_at,
                 deprecated_at: key.rolled.map(|rolled| rolled.at),
                 scopes: key.attributes.scopes,
+                allowance,
+                chain: key.chain,
             };
             Some((entry.digest.to_hex(), entry))
         });
@@ -294,6 +300,7 @@ impl Writer {
                 let edit = KeyEdit {
                     expires_at: Some(Some(UnixMillis(2_000_000_000_000))),
                     scopes: Some(Some(self.random.words(&["", "read"]).parse().unwrap())),
+                    limits: Some(self.random.words(&["", "a=5/1m"]).parse().unwrap()),
                     ..KeyEdit::default()
                 };
                 format!(
@@ -325,6 +332,10 @@ impl Writer {
                             .unwrap(),
                     ),
                     allowed_ips: Some(self.random.words(&["", "192.0.2.0/24"]).parse().unwrap()),
+                    quotas: Some(self.random.words(&["", "m=5/month@15"]).parse().unwrap()),
+                    tags: Some(
+                        Tags::new(self.random.words(&["org=", "org=acme"]).parse()).unwrap(),
+                    ),
                     ..ConsumerEdit::default()
                 };
                 let id = consumer.id;

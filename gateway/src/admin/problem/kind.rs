@@ -115,6 +115,9 @@ kinds! {
     UnfollowableQuery = UNPROCESSABLE_ENTITY "unfollowable_query" "Parameters do not go together" [];
     /// A key cannot do more than its consumer.
     ScopeNotGranted = UNPROCESSABLE_ENTITY "scope_not_granted" "Scope not granted" [];
+    /// A key narrows the limits, the quotas and the requests in flight of its consumer, or of the
+    /// plan of its consumer, and is never unlimited.
+    LimitNotGranted = UNPROCESSABLE_ENTITY "limit_not_granted" "Limit not granted" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
     /// The settings in the files cannot be used; `errors` has every problem, and the settings in force stay.

@@ -16,6 +16,8 @@ fn consumer(name: &str, scopes: &str) -> Consumer {
         metadata: None,
         scopes: scopes.parse().unwrap(),
         allowed_ips: AllowedIps::default(),
+        allowance: crate::keys::Allowance::default(),
+        tags: crate::keys::Tags::default(),
     }
 }
 
@@ -28,6 +30,8 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
         expires_at: None,
         deprecated_at: None,
         scopes: None,
+        allowance: crate::keys::Allowance::default(),
+        chain: None,
     }
 }
 

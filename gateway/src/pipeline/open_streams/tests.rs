@@ -27,6 +27,8 @@ fn consumer() -> Consumer {
         metadata: None,
         scopes: "read write".parse().unwrap(),
         allowed_ips: AllowedIps::default(),
+        allowance: crate::keys::Allowance::default(),
+        tags: crate::keys::Tags::default(),
     }
 }
 
@@ -39,6 +41,8 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
         expires_at: None,
         deprecated_at: None,
         scopes: None,
+        allowance: crate::keys::Allowance::default(),
+        chain: None,
     }
 }
 

@@ -9,9 +9,11 @@ use crate::store::columns::{Source, Stored, Value, columns, names};
 use crate::store::snapshot::Origin;
 
 /// Magic line with the version of the format.
-const MAGIC: &[u8] = b"postern snapshot 4\n";
+const MAGIC: &[u8] = b"postern snapshot 5\n";
 /// Length of a missing text.
 const NO_TEXT: u16 = u16::MAX;
+/// Length of a long text, followed by its length in four bytes.
+const LONG_TEXT: u16 = u16::MAX - 1;
 /// Value of a missing number.
 const NO_NUMBER: i64 = i64::MAX;
 
@@ -115,12 +117,14 @@ fn write_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
     match value {
         Value::Text(None) => out.write_all(&NO_TEXT.to_be_bytes()),
         Value::Text(Some(text)) => {
-            // No attribute of a consumer or a key comes near the limit.
-            let length = u16::try_from(text.len())
-                .ok()
-                .filter(|length| *length != NO_TEXT)
-                .ok_or_else(not_ours)?;
-            out.write_all(&length.to_be_bytes())?;
+            match u16::try_from(text.len()) {
+                Ok(length) if length < LONG_TEXT => out.write_all(&length.to_be_bytes())?,
+                _ => {
+                    let length = u32::try_from(text.len()).map_err(|_| not_ours())?;
+                    out.write_all(&LONG_TEXT.to_be_bytes())?;
+                    out.write_all(&length.to_be_bytes())?;
+                }
+            }
             out.write_all(text.as_bytes())
         }
         Value::Number(number) => out.write_all(&number.unwrap_or(NO_NUMBER).to_be_bytes()),
@@ -159,12 +163,17 @@ impl<R: Read> Source for Values<'_, R> {
     }
 
     fn optional_text(&mut self, _: &'static str) -> io::Result<Option<&str>> {
-        let length = u16::from_be_bytes(self.bytes()?);
-        if length == NO_TEXT {
-            return Ok(None);
+        let length = match u16::from_be_bytes(self.bytes()?) {
+            NO_TEXT => return Ok(None),
+            LONG_TEXT => u64::from(u32::from_be_bytes(self.bytes()?)),
+            length => u64::from(length),
+        };
+        // Grows with what is there: a damaged length must not reserve gigabytes.
+        self.text.clear();
+        let from = &mut *self.from;
+        if from.take(length).read_to_end(&mut self.text)? as u64 != length {
+            return Err(not_ours());
         }
-        self.text.resize(usize::from(length), 0);
-        self.from.read_exact(&mut self.text)?;
         let text = std::str::from_utf8(&self.text);
         text.map(Some).map_err(|_| not_ours())
     }
