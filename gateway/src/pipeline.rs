@@ -207,7 +207,7 @@ async fn run(
             .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
             .await
     };
-    let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;
+    let answer = answer.map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -240,7 +240,7 @@ fn decide<'a>(
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let target = identify(worker, policy, exchange.path(), request.head())?;
     let route = route(policy, request, &target, exchange.address())?;
-    exchange.set_route(route);
+    exchange.set_route(route, target.host.as_ref());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
@@ -248,7 +248,7 @@ fn decide<'a>(
     let presented = authenticate(headers, &worker.keys, &policy.prefix);
     let caller = authorise(presented, &route.demand, exchange)
         .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
-    exchange.watch(&caller, &worker.streams, since);
+    exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use log::Level;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::admin::Operations;
 use crate::app::open_files::warn_of_open_files;
@@ -21,6 +21,10 @@ use crate::telemetry::process_log;
 
 /// Interval between looks at the files. A change takes effect once two of them agree.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest time from the end of one reading to the next: however often somebody asks, the machine
+/// has other work, too.
+const MIN_READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Reads the settings again and puts them in force.
 pub(super) struct Reloader {
@@ -92,6 +96,7 @@ impl Reloader {
                 return;
             }
             self.reload(waiting).await;
+            sleep(MIN_READ_INTERVAL).await;
         }
     }
 
