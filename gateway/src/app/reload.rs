@@ -263,11 +263,9 @@ impl Reloader {
         if settings.secret_files != self.settings.secret_files {
             warn_of_open_files(&settings);
         }
-        let generation = reloads.applied(
-            hash(&settings.effective),
-            settings.effective.clone(),
-            changed.clone(),
-        );
+        let hash = hash(&settings.effective);
+        self.shared.config_hash.store(Arc::new(hash.clone()));
+        let generation = reloads.applied(hash, settings.effective.clone(), changed.clone());
         log::info!(
             "generation {generation} of the settings is in force ({why}): {}",
             changed.join(", ")

@@ -106,6 +106,11 @@ fn a_call_answers_when_the_new_settings_are_in_force() {
     assert_eq!(after["hash"], applied.json()["hash"]);
     assert_ne!(after["hash"], before["hash"]);
     assert_eq!(after["files"]["hash"], after["hash"]);
+    let line = format!("authorization: Bearer {TOKEN}");
+    eventually("the other gateways can see the hash", || {
+        let gateways = get(gateway.admin, "/v1/gateways", &[&line]).json();
+        gateways["data"][0]["config_hash"] == after["hash"]
+    });
 }
 
 #[test]
