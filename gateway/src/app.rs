@@ -31,7 +31,6 @@ use crate::config::settings::Settings;
 use crate::control::ControlPlane;
 use crate::front::drain::Drain;
 use crate::front::http2;
-use crate::limits::Memory;
 use crate::reload::Reloads;
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
@@ -78,10 +77,9 @@ impl Gateway {
         let (admin_front, admin_certificates) =
             Front::of(&settings.admin.certificates, &[HTTP_1_1])?;
         let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
-        let limits = Memory::new();
-        let policy = policy(&settings, scheme, None, &limits)?;
+        let policy = policy(&settings, scheme, None)?;
         let certificates = [certificates, admin_certificates];
-        let shared = Shared::new(&settings, policy, limits, certificates);
+        let shared = Shared::new(&settings, policy, certificates);
 
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();

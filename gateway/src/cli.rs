@@ -20,6 +20,7 @@ pub mod keys;
 pub mod leaks;
 pub mod man;
 pub mod output;
+pub mod plans;
 pub mod reload;
 pub mod secret;
 pub mod serve;
@@ -73,6 +74,9 @@ enum Command {
     /// Manage buckets, the namespaces of consumers
     #[command(subcommand)]
     Buckets(buckets::BucketsCommand),
+    /// Manage plans, bundles of scopes and numbers that consumers refer to
+    #[command(subcommand)]
+    Plans(plans::PlansCommand),
     /// Manage consumers, the owners of keys
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
@@ -161,6 +165,9 @@ pub fn start() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, file, &environment),
         Command::Reload(arguments) => reload::run(&arguments, file, &environment),
         Command::Secret(command) => secret::run(&command),
+        Command::Plans(command) => {
+            with_store.run(async |context| plans::run(command, context).await)
+        }
         Command::Buckets(command) => {
             with_store.run(async |context| buckets::run(command, context).await)
         }

@@ -5,7 +5,9 @@
 //! of setting, and [`settings`] lists them all.
 
 pub mod admin;
+mod brake;
 mod file;
+mod key_sources;
 pub mod limit_values;
 pub mod limits;
 pub mod listen;

@@ -6,16 +6,16 @@ use actix_web::http::Method;
 use actix_web::http::header::ETAG;
 use utoipa::PartialSchema as _;
 
-use crate::admin::endpoint::{Answered, Endpoint, Inquiry};
+use crate::admin::endpoint::{Answered, Endpoint, Recall};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Parameters, Query};
-use crate::reload::Outcome;
+use crate::reload::{Outcome, Reloads};
 use crate::views::config::{ConfigView, ReloadView};
 
 /// Returns the operations on settings.
 pub(super) fn endpoints() -> [Endpoint; 2] {
     [
-        Endpoint::without_store(Method::GET, "/v1/config", show)
+        Endpoint::recall(Method::GET, "/v1/config", show)
             .named("show_config", "operations", "Show the settings in force")
             .described(
                 "Of the answering gateway, each with its source; secrets are redacted. `files` tells how the last reading of the files \
@@ -23,7 +23,7 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
             )
             .answers(200, "The settings.", "Config", ConfigView::schema())
             .made_of::<ConfigView<'_>>(),
-        Endpoint::without_store(Method::POST, "/v1/reload", reload)
+        Endpoint::recall(Method::POST, "/v1/reload", reload)
             .named("reload", "operations", "Read the settings again and put them in force")
             .described(
                 "The answering gateway reads its files now, and answers once the new settings are in force. Requests that come \
@@ -32,20 +32,24 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
             .answers(200, "The files can be used.", "Reload", ReloadView::schema())
             .with_if_match("Hash that the settings in force must have, as `ETag` of `/v1/config` has it.")
             .refuses(&[
-                (403, "The token is read-only, or a browser sends a cross-origin request."),
                 (412, "The settings in force are not those of `If-Match`."),
                 (422, "The files are refused; `errors` has every problem."),
             ]),
     ]
 }
 
-async fn show(call: Inquiry<()>) -> Answered {
-    let reloads = call.reloads()?;
+async fn show(call: Recall<()>) -> Answered {
+    let reloads = reloads(&call)?;
     let (running, last) = (reloads.running(), reloads.last());
     let etag = format!("\"{}\"", running.hash);
     Ok(HttpResponse::Ok()
         .insert_header((ETAG, etag))
         .json(ConfigView::of(&running, &last)))
+}
+
+fn reloads<P, Q>(call: &Recall<P, Q>) -> Result<&Reloads, Problem> {
+    let failed = || Problem::new(Kind::Internal, "The gateway failed.");
+    call.operations.reloads().ok_or_else(failed)
 }
 
 struct ReloadQuery {
@@ -61,9 +65,8 @@ impl Query for ReloadQuery {
     }
 }
 
-async fn reload(call: Inquiry<ReloadQuery>) -> Answered {
-    let answer = call
-        .reloads()?
+async fn reload(call: Recall<(), ReloadQuery>) -> Answered {
+    let answer = reloads(&call)?
         .call(call.query.dry_run, call.expected.clone())
         .await;
     let stopping = || {

@@ -27,7 +27,6 @@ use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
-use crate::reload::Reloads;
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
@@ -40,6 +39,12 @@ const GUARDED: [(u16, &str); 2] = [
     (403, "Cross-origin request of a browser."),
     (421, "The host of the request is not this listener's."),
 ];
+
+/// Refusal of what changes something.
+const READ_ONLY: (u16, &str) = (
+    403,
+    "The token is read-only, or a browser sends a cross-origin request.",
+);
 
 /// Description of an answer to a change that is not in force on this gateway yet.
 const NOT_IN_FORCE: &str = "As with 200: the change is made, but not in force on this gateway yet.";
@@ -65,28 +70,26 @@ pub(super) struct Call<P, Q, B> {
     pub(super) creation: Option<CreationKey>,
 }
 
-/// A call that needs no store, without a body.
-pub(super) struct Inquiry<Q> {
-    /// Query parameters.
-    pub(super) query: Q,
-    /// Entity tags of `If-Match`, one of which must be current; `None` for any.
-    pub(super) expected: Option<Vec<String>>,
-    operations: web::Data<Operations>,
-}
-
-impl<Q> Inquiry<Q> {
-    /// Returns the readings of the settings.
-    pub(super) fn reloads(&self) -> Result<&Reloads, Problem> {
-        self.operations.reloads().ok_or_else(failed)
-    }
-}
-
 /// A read-only call answered from memory.
 pub(super) struct Ask<Q, B> {
     /// Query parameters.
     pub(super) query: Q,
     /// Body.
     pub(super) body: B,
+    /// Shared state of the listener.
+    pub(super) operations: web::Data<Operations>,
+}
+
+/// A call on the memory of this gateway; the store is not needed.
+pub(super) struct Recall<P, Q = ()> {
+    /// Path parameter.
+    pub(super) path: P,
+    /// Query parameters.
+    pub(super) query: Q,
+    /// Entity tags of `If-Match`, one of which must be current; `None` for any.
+    pub(super) expected: Option<Vec<String>>,
+    /// Name of the token, for the log.
+    pub(super) operator: String,
     /// Shared state of the listener.
     pub(super) operations: web::Data<Operations>,
 }
@@ -201,33 +204,31 @@ impl Endpoint {
         .with_verb(Verb::Read)
     }
 
-    /// Defines an operation that needs no store: with `GET` open to any token, else to `admin` only.
-    pub(super) fn without_store<Q>(
+    /// Defines an operation on the memory of this gateway, without a body. A `GET` is open to any
+    /// token.
+    pub(super) fn recall<P: PathId + 'static, Q: Query + 'static>(
         method: Method,
         path: &'static str,
-        handler: impl AsyncFn(Inquiry<Q>) -> Answered + Clone + 'static,
-    ) -> Self
-    where
-        Q: Query + 'static,
-    {
+        handler: impl AsyncFn(Recall<P, Q>) -> Answered + Clone + 'static,
+    ) -> Self {
         let is_read = method == Method::GET;
         let route = web::route().to(move |request: HttpRequest| {
             let handler = handler.clone();
             async move {
-                let operations = request
-                    .app_data::<web::Data<Operations>>()
-                    .ok_or_else(failed)?
-                    .clone();
-                if !is_read {
-                    require_admin(&request)?;
-                }
+                let caller = request.extensions().get::<Operator>().cloned();
+                let caller = caller.ok_or_else(failed)?;
+                check_role(is_read, caller.role)?;
                 let (query, _) = query::parse(request.query_string(), false)?;
-                let inquiry = Inquiry {
+                let operations = request.app_data::<web::Data<Operations>>();
+                let operations = operations.ok_or_else(failed)?.clone();
+                handler(Recall {
+                    path: P::read(&request)?,
                     query,
                     expected: expected(&request)?,
+                    operator: caller.token,
                     operations,
-                };
-                handler(inquiry).await
+                })
+                .await
             }
         });
         let route = if is_read {
@@ -240,17 +241,23 @@ impl Endpoint {
             [&str; 0],
             &str,
         >(described::SCHEME, []));
-        Self {
+        let endpoint = Self {
             method,
             path,
             route,
             alternative: None,
             operation,
+            // Neither in force later nor repeated, whatever the method.
             verb: Verb::Read,
             schemas: BTreeMap::new(),
         }
+        .with_path::<P>()
         .with_query::<Q>(false)
-        .with_verb(Verb::Read)
+        .with_verb(Verb::Read);
+        if is_read {
+            return endpoint;
+        }
+        endpoint.refuses(&[READ_ONLY])
     }
 
     /// Describes the header `If-Match`.
@@ -261,7 +268,7 @@ impl Endpoint {
             .required(Required::False)
             .description(Some(meaning))
             .schema(Some(Schema::from(schemas::text(
-                r#"^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$"#,
+                r#"^(\*|(W/)?"[!#-+\--~]*"(, *(W/)?"[!#-+\--~]*")*)$"#,
                 1,
                 1024,
             ))));
@@ -505,10 +512,7 @@ impl Endpoint {
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(
-            403,
-            "The token is read-only, or a browser sends a cross-origin request.",
-        )]);
+        self = self.refuses(&[READ_ONLY]);
         if verb == Verb::Write {
             return self;
         }
@@ -579,10 +583,12 @@ async fn run<P: PathId, Q: Query, B: Body>(
     let operations = request
         .app_data::<web::Data<Operations>>()
         .ok_or_else(failed)?;
-    let caller = match verb {
-        Verb::Read => caller(request)?,
-        Verb::Write | Verb::Create => require_admin(request)?,
-    };
+    let caller = request
+        .extensions()
+        .get::<Operator>()
+        .cloned()
+        .ok_or_else(failed)?;
+    check_role(verb == Verb::Read, caller.role)?;
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
@@ -641,19 +647,15 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .await
 }
 
-fn caller(request: &HttpRequest) -> Result<Operator, Problem> {
-    let extensions = request.extensions();
-    extensions.get::<Operator>().cloned().ok_or_else(failed)
-}
-
-fn require_admin(request: &HttpRequest) -> Result<Operator, Problem> {
-    let caller = caller(request)?;
-    if caller.role == Role::Admin {
-        Ok(caller)
-    } else {
-        let detail = "This token may read only.";
-        Err(Problem::new(Kind::InsufficientRole, detail))
+/// Refuses a change by a token that may read only.
+fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
+    if is_read || role == Role::Admin {
+        return Ok(());
     }
+    Err(Problem::new(
+        Kind::InsufficientRole,
+        "This token may read only.",
+    ))
 }
 
 /// Reads the strong entity tags of `If-Match` (RFC 9110, section 13.1.1); a weak one matches

@@ -7,6 +7,7 @@ use actix_http::header::HeaderValue;
 
 use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
+use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
@@ -51,7 +52,6 @@ pub(super) fn policy(
     settings: &Settings,
     scheme: &'static str,
     before: Option<&Policy>,
-    memory: &Arc<Memory>,
 ) -> Result<Policy, StartError> {
     let upstreams = upstreams(settings, before);
     let default_upstream = &upstreams[0];
@@ -73,6 +73,7 @@ pub(super) fn policy(
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
+        key_sources: settings.key_sources.clone(),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -86,17 +87,22 @@ pub(super) fn policy(
             before.and_then(|before| before.routes.iter().find(|known| known.name == *name));
         Arc::clone(known.map_or(name, |known| &known.name))
     };
+    let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
     let limits = Limits::new(
         settings.limits.rates.clone(),
         settings.limits.ipv6_prefix,
-        memory,
+        &memory,
     );
-    let routes = routes.iter().map(|route| Route {
+    let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
-        in_force: limits.of_route(&route.name, route.limits.as_deref()),
-        ..route.clone().with_upstream(upstream)
+        ..route.clone()
     });
-    let routes = routes.collect();
+    let routes = routes
+        .map(|route| Route {
+            in_force: limits.of_route(&route.name, route.limits.as_deref()),
+            ..route.with_upstream(upstream)
+        })
+        .collect();
     let pool = Arc::new(pool_settings(&settings.origin));
     let pool = match before {
         Some(before) if before.pool == pool => Arc::clone(&before.pool),
@@ -120,6 +126,7 @@ pub(super) fn policy(
         client_limits: client_limits(&settings.listen),
         logs_access: settings.access_log == Sink::Stdout,
         upstreams,
+        brake: settings.brake.clone(),
     })
 }
 

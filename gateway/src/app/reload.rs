@@ -12,7 +12,6 @@ use crate::app::parts::policy;
 use crate::app::shared::{Shared, snapshot_key};
 use crate::config::reader::SettingProblem;
 use crate::config::settings::Settings;
-use crate::limits::Memory;
 use crate::pipeline::Policy;
 use crate::reload::{
     Attempt, Fingerprint, Inputs, Outcome, Trigger, Waiting, changed, hash, hold, in_force, read,
@@ -114,11 +113,8 @@ impl Reloader {
     async fn reload(&mut self, waiting: Vec<Waiting>) {
         let (running, inputs) = (Arc::clone(&self.settings), self.inputs.clone());
         let (policy, scheme) = (self.shared.policy.load_full(), self.scheme);
-        let memory = Arc::clone(&self.shared.limits);
-        let prepared = tokio::task::spawn_blocking(move || {
-            prepare(&running, &inputs, &policy, &memory, scheme)
-        })
-        .await;
+        let prepared =
+            tokio::task::spawn_blocking(move || prepare(&running, &inputs, &policy, scheme)).await;
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -276,19 +272,13 @@ impl Reloader {
 }
 
 /// Reads the settings and makes everything of them that can fail. Blocks on the file system.
-fn prepare(
-    running: &Settings,
-    inputs: &Inputs,
-    before: &Policy,
-    memory: &Arc<Memory>,
-    scheme: &'static str,
-) -> Prepared {
+fn prepare(running: &Settings, inputs: &Inputs, before: &Policy, scheme: &'static str) -> Prepared {
     let reading = read(&running.source, inputs);
     let settings = reading.settings;
     Prepared {
         inputs: reading.inputs,
         fingerprint: reading.fingerprint,
-        next: settings.and_then(|settings| next(running, *settings, before, memory, scheme)),
+        next: settings.and_then(|settings| next(running, *settings, before, scheme)),
     }
 }
 
@@ -296,7 +286,6 @@ fn next(
     running: &Settings,
     mut settings: Settings,
     before: &Policy,
-    memory: &Arc<Memory>,
     scheme: &'static str,
 ) -> Result<Box<Next>, Vec<SettingProblem>> {
     let of_the_files = hash(&settings.effective);
@@ -320,7 +309,7 @@ fn next(
         })
     };
     changed.retain(|path| !is_held(path));
-    let policy = policy(&settings, scheme, Some(before), memory).map_err(|error| {
+    let policy = policy(&settings, scheme, Some(before)).map_err(|error| {
         vec![SettingProblem {
             path: String::new(),
             source: "the settings".to_owned(),

@@ -14,6 +14,7 @@ use crate::front::certificates::Certificates;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
 use crate::limits::Memory;
+use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::reload::{Reloads, hash};
@@ -33,12 +34,13 @@ pub(super) struct Shared {
     /// Hash of the settings in force, for other gateways and the command line.
     pub(super) config_hash: Arc<ArcSwap<String>>,
     pub(super) in_flight: Arc<RequestsInFlight>,
+    pub(super) brake: Arc<Brake>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
+    pub(super) limits: Arc<Memory>,
     /// Of the public listener, then of the admin listener.
     pub(super) certificates: [Option<Arc<Certificates>>; 2],
     pub(super) snapshot_key: Arc<ArcSwap<SnapshotKey>>,
-    pub(super) limits: Arc<Memory>,
     store: StoreHandle,
     sizes: Arc<StoreSizes>,
 }
@@ -49,7 +51,6 @@ impl Shared {
     pub(super) fn new(
         settings: &Settings,
         policy: Policy,
-        limits: Arc<Memory>,
         certificates: [Option<Arc<Certificates>>; 2],
     ) -> Self {
         let keys = KeyTable::new();
@@ -57,16 +58,17 @@ impl Shared {
         Self {
             keys: Arc::new(keys),
             feed: Arc::new(FeedStatus::new()),
-            policy: Arc::new(ArcSwap::from_pointee(policy)),
             config_hash: Arc::new(ArcSwap::from_pointee(hash(&settings.effective))),
             reloads: Reloads::new(hash(&settings.effective), settings.effective.clone()),
             in_flight: Arc::new(RequestsInFlight::shared(
                 settings.listen.max_requests_in_flight,
                 settings.listen.share_of_a_key(),
             )),
+            brake: Arc::default(),
             metrics: Metrics::new(),
             drain: Drain::default(),
-            limits,
+            limits: Arc::clone(policy.limits.memory()),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
             certificates,
             snapshot_key: Arc::new(ArcSwap::from_pointee(snapshot_key(settings))),
             store: StoreHandle::default(),
@@ -90,6 +92,7 @@ impl Shared {
             policy: Arc::clone(&self.policy),
             config_hash: Arc::clone(&self.config_hash),
             generations: self.reloads.generations(),
+            brake: Arc::clone(&self.brake),
         }
     }
 
@@ -105,6 +108,7 @@ impl Shared {
             settings.store.prefix.clone(),
             self.store.clone(),
         )
+        .braking_by(&self.brake)
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
         .reloading(Arc::clone(&self.reloads))
@@ -123,6 +127,7 @@ impl Shared {
             policy: Arc::clone(&self.policy),
             reloads: Arc::clone(&self.reloads),
             in_flight: Arc::clone(&self.in_flight),
+            brake: Arc::clone(&self.brake),
             usage,
             sizes: Arc::clone(&self.sizes),
             certificates: self.certificates.iter().flatten().cloned().collect(),

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
+use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
+use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
-    RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams, warn_of_routes,
+    RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
+    warn_of_routes,
 };
 use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
@@ -21,6 +25,7 @@ use crate::config::value::{
 use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
+use crate::limits::brake::BrakeRules;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -41,6 +46,8 @@ pub struct Settings {
     pub origin: OriginSettings,
     /// Protection space in challenges (RFC 9110, section 11.5).
     pub realm: String,
+    /// Places that a key may come from on the default route.
+    pub key_sources: KeySources,
     /// Store and key prefix.
     pub store: StoreSettings,
     /// Destination of access-log lines.
@@ -51,6 +58,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
@@ -143,8 +152,11 @@ impl Settings {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
         });
-        let realm = reader.section("auth", |section| {
-            section.take("realm", QuotableText("postern".to_owned())).0
+        let (realm, key_sources) = reader.section("auth", |section| {
+            (
+                section.take("realm", QuotableText("postern".to_owned())).0,
+                read_key_sources(section, &KeySources::default()),
+            )
         });
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
@@ -155,16 +167,25 @@ impl Settings {
             )
         });
         let reload = reader.section("reload", ReloadSettings::read);
+        let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
-        let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
-        let routes = reader.sections("routes", |section| read_route(section, preserve_host));
+        let defaults = RouteDefaults {
+            preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
+            key_sources: key_sources.clone(),
+        };
+        let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
-        let warnings = warn_of_routes(&routes);
+        let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
+        let sources = routes
+            .iter()
+            .map(|route| (&*route.name, &route.key_sources));
+        warnings.extend(warn_of_key_sources(&key_sources, sources));
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -196,11 +217,13 @@ impl Settings {
             admin,
             origin: OriginSettings { tls, ..origin? },
             realm,
+            key_sources,
             store: store?,
             access_log,
             log_format,
             upstreams,
             routes,
+            brake,
             limits,
             github_keys,
             reload,

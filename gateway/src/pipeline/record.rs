@@ -116,6 +116,11 @@ impl Exchange {
         &self.arrival.path
     }
 
+    /// Shows the path: the key in the URL stands in a part that is never shown.
+    pub fn show_path(&mut self, path: ShownPath) {
+        self.arrival.path = path;
+    }
+
     /// Arrival time.
     #[must_use]
     pub fn at(&self) -> SystemTime {
@@ -184,6 +189,12 @@ impl Exchange {
     /// Records the presented key, valid or not.
     pub fn set_key(&mut self, key: &KnownKey) {
         self.key = Some(key.clone());
+    }
+
+    /// The presented key, valid or not.
+    #[must_use]
+    pub fn key(&self) -> Option<&KnownKey> {
+        self.key.as_ref()
     }
 
     /// Ends the request once its caller is no longer admitted; `since` is the generation of `streams`

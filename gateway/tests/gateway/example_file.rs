@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -32,8 +32,9 @@ const SECTIONS: [&str; 17] = [
     "[store]",
     "[leaks]",
     "[log]",
-    "[reload]",
+    "[brake]",
     "[limits]",
+    "[reload]",
     "[[upstreams]]",
     "[[routes]]",
     "[[rate_limits]]",

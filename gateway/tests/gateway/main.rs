@@ -9,6 +9,7 @@
 mod answers;
 mod bad_input;
 mod balancers;
+mod brake;
 mod buckets;
 mod caches;
 mod certificates;
@@ -32,6 +33,7 @@ mod importing;
 mod in_force;
 mod key_in_url;
 mod key_life;
+mod key_sources;
 mod library_faults;
 mod library_text;
 mod lifecycle;
