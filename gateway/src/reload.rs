@@ -6,6 +6,7 @@ mod inputs;
 mod list;
 mod reading;
 mod status;
+pub mod view;
 
 pub use changes::{Difference, changed, compare, hash, in_force};
 pub use inputs::{Fingerprint, Inputs};

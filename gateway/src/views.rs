@@ -2,7 +2,6 @@
 //! alike.
 
 mod audit;
-pub mod config;
 mod gateways;
 mod leaks;
 mod plans;

@@ -9,8 +9,8 @@ use utoipa::PartialSchema as _;
 use crate::admin::endpoint::{Answered, Endpoint, Recall};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Parameters, Query};
+use crate::reload::view::{ConfigView, ReloadView};
 use crate::reload::{Outcome, Reloads};
-use crate::views::config::{ConfigView, ReloadView};
 
 /// Returns the operations on settings.
 pub(super) fn endpoints() -> [Endpoint; 2] {

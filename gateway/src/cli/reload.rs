@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::admin_client::{AdminClient, AdminOptions, CallError};
 use crate::cli::{print, refuse};
 use crate::config::{self, Environment};
-use crate::views::config::ReloadView;
+use crate::reload::view::ReloadView;
 
 /// Exit code if settings were applied, or can be, and others need a restart.
 const EXIT_RESTART: u8 = 2;
