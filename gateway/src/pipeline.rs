@@ -237,8 +237,8 @@ async fn run(
             ))
             .await
     };
-    let answer =
-        answer.map_err(|denial| Refused::withdrawn(denial, &route.demand, &route.key_sources))?;
+    let answer = answer
+        .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -274,7 +274,7 @@ fn decide<'a>(
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let (target, route) = locate(worker, policy, exchange, request)?;
-    exchange.set_route(route);
+    exchange.set_route(route, target.host.as_ref());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
@@ -288,7 +288,7 @@ fn decide<'a>(
         }
         brake::count(worker, policy, exchange, &credentials, denial, refused)
     })?;
-    exchange.watch(&caller, &worker.streams, since);
+    exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
