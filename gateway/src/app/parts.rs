@@ -11,6 +11,7 @@ use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::http::cors::Cors;
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
@@ -74,6 +75,7 @@ pub(super) fn policy(
     let default = Route {
         preserve_host: settings.origin.preserve_host,
         key_sources: settings.key_sources.clone(),
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -111,6 +113,7 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -15,6 +15,7 @@ mod certificates;
 mod client;
 mod client_address;
 mod commands;
+mod cors;
 mod documentation;
 mod endurance;
 mod every_refusal;
