@@ -6,6 +6,7 @@
 
 mod audit;
 mod body;
+mod brake;
 mod buckets;
 mod consumers;
 mod described;
@@ -28,6 +29,7 @@ mod operations;
 pub mod operator;
 mod page;
 mod path;
+mod plans;
 mod problem;
 mod query;
 mod refused;
@@ -59,8 +61,10 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(roll::endpoints());
     all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
+    all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(brake::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

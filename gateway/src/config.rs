@@ -5,6 +5,7 @@
 //! of setting, and [`settings`] lists them all.
 
 pub mod admin;
+mod brake;
 mod cors;
 mod file;
 mod key_sources;

@@ -18,6 +18,7 @@ use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::limits::Memory;
+use crate::limits::brake::{self, Brake};
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
 use crate::proxy::upstream::health::{self, Checked};
@@ -98,6 +99,8 @@ pub struct Duties {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Reports each new policy.
     pub generations: channel::Receiver<u64>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
 }
 
 impl ControlPlane {
@@ -178,6 +181,7 @@ impl Duties {
             certificates,
             policy,
             generations,
+            brake,
         } = self;
         let certificates = join_all(certificates.into_iter().map(async |served| {
             let follow = async || watch::follow(Arc::clone(&served)).await;
@@ -227,9 +231,11 @@ impl Duties {
         };
         let check = async || health::watch(checked, generations.clone()).await;
         let count = async || count_ending(&keys, &status).await;
+        let tell = async || brake::watch(&brake).await;
         let sweep = async || sweep(&limits).await;
         tokio::select! {
             outcome = follow_store => outcome,
+            never = supervise("watching the brake", tell) => match never {},
             never = supervise("counting keys that expire soon", count) => match never {},
             never = supervise("removing idle cells of the limits", sweep) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},

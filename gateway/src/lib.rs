@@ -15,6 +15,7 @@ pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 pub mod http;
 pub mod import;
 pub mod keys;

@@ -4,9 +4,12 @@
 //! counts for all or, if one denies it, for none. This room knows neither HTTP nor settings; the
 //! time is an argument or that of its own clock.
 
+pub mod brake;
 pub mod clock;
 mod memory;
 mod meter;
+pub mod network;
+pub mod period;
 mod rate;
 mod subject;
 mod table;

@@ -8,6 +8,7 @@
 //! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
+mod brake;
 pub mod forward_auth;
 mod handler;
 mod heads;
@@ -280,10 +281,16 @@ fn decide<'a>(
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
+    let is_counted = brake::check(worker, policy, exchange, request.head().headers())?;
     let (since, credentials) = (worker.streams.generation(), credentials(request, route));
     let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
-    let caller = authorise(presented, &route.demand, exchange)
-        .map_err(|denial| Refused::denied(denial, &route.demand, &credentials, &policy.prefix))?;
+    let caller = authorise(presented, &route.demand, exchange).map_err(|denial| {
+        let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
+        if is_counted {
+            return refused;
+        }
+        brake::count(worker, policy, exchange, &credentials, denial, refused)
+    })?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     limit(policy, route, &caller, exchange, purpose)?;

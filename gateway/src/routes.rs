@@ -3,6 +3,8 @@
 //! A request is routed once per possible reading of its path ([`readings`]); all readings must
 //! agree.
 
+mod index;
+
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
 use crate::limits::OfRoute;
 use crate::proxy::Upstream;
+use crate::routes::index::Index;
 
 /// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
 /// upstream itself once the gateway runs.
@@ -84,6 +87,7 @@ pub enum PathCase {
 #[derive(Debug, Clone)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
+    index: Index,
     case: PathCase,
     depend_on_path: bool,
     depend_on_host: bool,
@@ -117,6 +121,7 @@ impl Routes {
             depend_on_path: routes.iter().any(|route| route.path != every_path),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
             answer_pages: routes.iter().any(|route| route.cors.is_some()),
+            index: Index::new(routes.iter(), case),
             read_queries: routes.iter().any(|route| route.key_sources.read_query()),
             routes: routes.into_iter().map(Arc::new).collect(),
         }
@@ -174,19 +179,13 @@ impl Routes {
     fn of_reading(&self, method: &Method, host: &str, path: &[u8]) -> Result<&Arc<Route>, NoRoute> {
         let mut allowed = Vec::new();
         let mut all_written_so = true;
-        for route in &self.routes {
+        for position in self.index.covering(host, path) {
+            let Some(route) = self.routes.get(position) else {
+                continue;
+            };
             let Some(cover) = route.path.covers(path, self.case) else {
                 continue;
             };
-            let named = || {
-                route
-                    .hosts
-                    .iter()
-                    .any(|name| name.eq_ignore_ascii_case(host))
-            };
-            if !(route.hosts.is_empty() || named()) {
-                continue;
-            }
             if route.takes(method) {
                 return match cover {
                     Cover::AsWritten => Ok(route),
@@ -343,18 +342,22 @@ impl PathPrefix {
     }
 }
 
-/// Whether some origin treats the two as equal.
-fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
-    let folded = |byte: u8| match (byte, case) {
+/// Maps bytes that some origin treats as equal to the same byte.
+fn folded(byte: u8, case: PathCase) -> u8 {
+    match (byte, case) {
         (b' ', _) => b'+',
         (byte, PathCase::Either) => byte.to_ascii_lowercase(),
         (byte, PathCase::Sensitive) => byte,
-    };
+    }
+}
+
+/// Whether some origin treats the two as equal.
+fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
     one.len() == other.len()
         && one
             .iter()
             .zip(other)
-            .all(|(one, other)| folded(*one) == folded(*other))
+            .all(|(one, other)| folded(*one, case) == folded(*other, case))
 }
 
 impl Default for PathPrefix {

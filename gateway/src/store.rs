@@ -25,6 +25,7 @@ mod journal;
 mod keys;
 mod leaks;
 mod listing;
+mod plans;
 mod postgres;
 mod retention;
 mod roll;
@@ -36,7 +37,9 @@ mod transfer;
 mod usage;
 mod write;
 
-pub use attributes::{ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit};
+pub use attributes::{
+    ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit, PlanAttributes, PlanEdit,
+};
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
 pub use consumers::NewConsumer;
@@ -55,6 +58,7 @@ pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
+pub use plans::{NewPlan, StoredPlan};
 pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};

@@ -192,6 +192,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
+        brake: None,
         upstreams: Vec::new(),
         pool: Arc::clone(&pool),
         client_limits: LIMITS,
@@ -205,6 +206,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         keys,
         feed: Arc::new(FeedStatus::new()),
         in_flight,
+        brake: Arc::default(),
         origins: Origins::new(
             Arc::clone(&pool),
             OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),

@@ -30,6 +30,7 @@ mod store_contract {
     pub(crate) mod leaks;
     pub(crate) mod listing;
     pub(crate) mod making;
+    pub(crate) mod plans;
     pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
@@ -125,6 +126,10 @@ on_every_database! {
         a_key_left_out_of_a_delete_and_import_is_gone,
         keys_that_were_first_imported_for_the_wrong_consumer_are_good,
         any_history_ends_in_tables_like_the_database;
+    plans:
+        a_plan_lives_and_ends,
+        a_plan_is_in_force_at_once_for_all_its_consumers,
+        a_plan_in_use_stays_and_an_unknown_one_is_refused;
     leaks:
         a_leaked_key_gets_what_its_bucket_says;
     roll:

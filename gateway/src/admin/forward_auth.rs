@@ -65,6 +65,7 @@ pub(super) fn endpoint() -> Endpoint {
             (403, "The key lacks a scope or may not be used from this address; or the request in question is ambiguous."),
             (404, "No route covers the request."),
             (405, "The routes of this path do not take the method."),
+            (429, "The caller is over a limit, or too many failures came from its address."),
             (503, "The keys are not loaded, or too many requests are in flight."),
         ])
 }

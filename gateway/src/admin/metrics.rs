@@ -14,6 +14,7 @@ use crate::admin::endpoint::Endpoint;
 use crate::admin::refused::Refused;
 use crate::front::certificates::Certificates;
 use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
@@ -42,6 +43,8 @@ pub struct MetricsPage {
     pub reloads: Arc<Reloads>,
     /// Requests in flight.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
     /// State of the usage ledger.
     pub usage: Arc<LedgerStatus>,
     /// Sizes of the store.
@@ -93,6 +96,12 @@ impl MetricsPage {
             self.in_flight.now(),
         );
         self.write_settings(&mut page);
+        page.single(
+            "postern_auth_braked_subjects",
+            Kind::Gauge,
+            "Addresses, and ended keys at an address, that are over their allowance of failures; 2048 at most.",
+            self.brake.count_over(Instant::now()),
+        );
         self.write_upstreams(&mut page);
         self.write_store(&mut page);
         let ends: BTreeMap<_, _> = self

@@ -21,6 +21,7 @@ use crate::admin::problem::Problem;
 use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
+use crate::limits::brake::Brake;
 use crate::proxy::Upstream;
 use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
@@ -42,6 +43,7 @@ pub struct Operations {
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
+    brake: Arc<Brake>,
 }
 
 /// Who may call, and under which names.
@@ -81,6 +83,16 @@ impl Operations {
             prefix,
             store,
             running: Running::default(),
+            brake: Arc::default(),
+        }
+    }
+
+    /// Sets the brake on bad keys.
+    #[must_use]
+    pub fn braking_by(self, brake: &Arc<Brake>) -> Self {
+        Self {
+            brake: Arc::clone(brake),
+            ..self
         }
     }
 
@@ -168,6 +180,11 @@ impl Operations {
     /// Returns the key table, however old.
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
+    }
+
+    /// Returns the brake on bad keys.
+    pub(super) fn brake(&self) -> &Brake {
+        &self.brake
     }
 
     pub(super) fn tokens(&self) -> Arc<AdminTokens> {

@@ -113,14 +113,9 @@ impl DataPlane {
     /// Creates the state of one thread, with its own connections to origins.
     pub(super) fn worker(&self) -> Worker {
         let policy = self.shared.policy.load_full();
-        let routes = policy
-            .routes
-            .iter()
-            .map(|route| Arc::clone(&route.name))
-            .collect::<Vec<_>>();
         let tally = Tally::new(
             UsageMeter::new(self.usage.clone()),
-            WorkerMetrics::new(&self.shared.metrics, routes),
+            WorkerMetrics::new(&self.shared.metrics),
             self.shared.drain.clone(),
         );
         let streams = Rc::new(OpenStreams::new(Arc::clone(&self.shared.keys)));
@@ -136,6 +131,7 @@ impl DataPlane {
             keys: Arc::clone(&self.shared.keys),
             feed: Arc::clone(&self.shared.feed),
             in_flight: Arc::clone(&self.shared.in_flight),
+            brake: Arc::clone(&self.shared.brake),
             origins: Origins::new(
                 Arc::clone(&policy.pool),
                 OriginPool::new(PoolSettings::clone(&policy.pool)),

@@ -129,6 +129,7 @@ pub(super) fn policy(
         client_limits: client_limits(&settings.listen),
         logs_access: settings.access_log == Sink::Stdout,
         upstreams,
+        brake: settings.brake.clone(),
     })
 }
 

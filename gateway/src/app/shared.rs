@@ -14,6 +14,7 @@ use crate::front::certificates::Certificates;
 use crate::front::drain::Drain;
 use crate::keys::KeyTable;
 use crate::limits::Memory;
+use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::reload::{Reloads, hash};
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) reloads: Arc<Reloads>,
     pub(super) in_flight: Arc<RequestsInFlight>,
+    pub(super) brake: Arc<Brake>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<Memory>,
@@ -59,6 +61,7 @@ impl Shared {
                 settings.listen.max_requests_in_flight,
                 settings.listen.share_of_a_key(),
             )),
+            brake: Arc::default(),
             metrics: Metrics::new(),
             drain: Drain::default(),
             limits: Arc::clone(policy.limits.memory()),
@@ -85,6 +88,7 @@ impl Shared {
             certificates: self.certificates.iter().flatten().cloned().collect(),
             policy: Arc::clone(&self.policy),
             generations: self.reloads.generations(),
+            brake: Arc::clone(&self.brake),
         }
     }
 
@@ -100,6 +104,7 @@ impl Shared {
             settings.store.prefix.clone(),
             self.store.clone(),
         )
+        .braking_by(&self.brake)
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
         .reloading(Arc::clone(&self.reloads))
@@ -118,6 +123,7 @@ impl Shared {
             policy: Arc::clone(&self.policy),
             reloads: Arc::clone(&self.reloads),
             in_flight: Arc::clone(&self.in_flight),
+            brake: Arc::clone(&self.brake),
             usage,
             sizes: Arc::clone(&self.sizes),
             certificates: self.certificates.iter().flatten().cloned().collect(),

@@ -3,7 +3,7 @@
 use crate::auth::demand::Denial;
 use crate::auth::key_source::Token;
 use crate::auth::key_sources::Credentials;
-use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
+use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape, token::is_key_shaped};
 
 /// Looks up the key of a request, in whatever state it is.
 ///
@@ -28,6 +28,21 @@ pub fn authenticate(
         // A mistyped key says more than a text that is none.
         (Err(Denial::Unknown), Err(denial)) | (Err(denial), Err(_)) => Err(denial),
     }
+}
+
+/// Whether the presented token may be a key that was never made here or is gone: a key of this
+/// gateway with its checksum, or any other text where keys of other systems are known. Typing
+/// errors are not.
+#[must_use]
+pub fn may_be_key(credentials: &Credentials<'_>, keys: &KeyTable, prefix: &Prefix) -> bool {
+    let Ok(presented) = credentials.find() else {
+        return false;
+    };
+    let tokens = [Some(presented.token), presented.other];
+    tokens.iter().flatten().any(|token| {
+        check_shape(token, prefix).is_ok()
+            && (is_key_shaped(token, prefix) || keys.may_have_foreign())
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use postern_shared::Secret;
 
 use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
+use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::cors::{no_cors, read_cors};
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
@@ -25,6 +26,7 @@ use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::http::cors::CorsSettings;
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
+use crate::limits::brake::BrakeRules;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
@@ -167,6 +171,7 @@ impl Settings {
             )
         });
         let reload = reader.section("reload", ReloadSettings::read);
+        let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let defaults = RouteDefaults {
@@ -181,6 +186,7 @@ impl Settings {
             refuse_routes(reader, &routes, origin.path_case);
         }
         let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
         let sources = routes
             .iter()
             .map(|route| (&*route.name, &route.key_sources));
@@ -223,6 +229,7 @@ impl Settings {
             log_format,
             upstreams,
             routes,
+            brake,
             limits,
             github_keys,
             reload,

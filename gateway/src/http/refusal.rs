@@ -235,6 +235,12 @@ refusals! {
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
+    TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
+        /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
+        /// of them; a good key from the same address passes, unless `brake.block` is `all`.
+        TooManyFailures(_seconds: u64) =>
+            "Too many requests with keys that are not accepted came from this address. Try again later.";
+    }
     TOO_MANY_REQUESTS "rate_limited" "Rate limit reached" [RetryAfter] {
         /// A [limit](LIMITS.md) on the rate of requests is reached; `violated-policies` names it, and `Retry-After` says when it
         /// admits the request, if it ever does. The request counted for no limit.
@@ -396,8 +402,11 @@ impl Refusal {
                 Some((header::ALLOW, methods.join(", ")))
             }
             (Effect::RetryAfter, _) => {
-                let seconds = self.exceeded().map_or(Some(1), |limit| limit.retry_after)?;
-                Some((header::RETRY_AFTER, seconds.to_string()))
+                let seconds = match self {
+                    Self::TooManyFailures(seconds) => Some((*seconds).max(1)),
+                    _ => self.exceeded().map_or(Some(1), |limit| limit.retry_after),
+                };
+                Some((header::RETRY_AFTER, seconds?.to_string()))
             }
             (
                 Effect::Challenge

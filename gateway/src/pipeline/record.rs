@@ -200,6 +200,12 @@ impl Exchange {
         self.key = Some(key.clone());
     }
 
+    /// The presented key, valid or not.
+    #[must_use]
+    pub fn key(&self) -> Option<&KnownKey> {
+        self.key.as_ref()
+    }
+
     /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`
     /// before authentication.
     pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Generation) {

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crate::front::drain::Drain;
 use crate::http::request_id::RequestIds;
 use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
 pub use crate::pipeline::policy::Policy;
@@ -29,6 +30,8 @@ pub struct Worker {
     pub feed: Arc<FeedStatus>,
     /// Requests in flight over all workers.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address, over all workers and generations of the policy.
+    pub brake: Arc<Brake>,
     /// Connections to origins.
     pub origins: Origins,
     /// Access log, where the policy wants one.

@@ -160,6 +160,12 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             place.send("POST /", "expect: 200-ok\r\ncontent-length: 0\r\n", "")
         }
         Refusal::TooManyOfKey => second(origin, "max_requests_in_flight_per_key = 1"),
+        Refusal::TooManyFailures(_) => {
+            let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
+            let unknown = crate::brake::unknown_key();
+            assert_eq!(get(rig.public, "/", &[&unknown]).status, 401);
+            Met::With(get(rig.public, "/", &[&unknown]))
+        }
         Refusal::RateLimited(_) => second(
             origin,
             "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",

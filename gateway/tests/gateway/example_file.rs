@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 19] = [
+const SECTIONS: [&str; 20] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -33,6 +33,7 @@ const SECTIONS: [&str; 19] = [
     "[store]",
     "[leaks]",
     "[log]",
+    "[brake]",
     "[limits]",
     "[reload]",
     "[[upstreams]]",

@@ -9,6 +9,7 @@
 mod answers;
 mod bad_input;
 mod balancers;
+mod brake;
 mod buckets;
 mod caches;
 mod certificates;
