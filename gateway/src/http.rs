@@ -4,6 +4,7 @@ pub mod client_address;
 pub mod denied;
 pub mod health_path;
 pub mod path_rules;
+pub mod rate_limit_fields;
 pub mod readings;
 pub mod refusal;
 pub mod request_id;

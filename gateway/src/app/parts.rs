@@ -90,7 +90,7 @@ pub(super) fn policy(
     let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
     let limits = Limits::new(
         settings.limits.rates.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms,
         &memory,
     );
     let routes = routes.iter().map(|route| RouteSettings {
@@ -111,6 +111,7 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
+        limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

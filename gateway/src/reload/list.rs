@@ -181,6 +181,8 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.allow_ambiguous_path", Applied),
     ("routes.cost", Applied),
     ("routes.limits", Applied),
+    ("limits.headers", Applied),
+    ("limits.mode", Applied),
     ("limits.ipv6_prefix", Applied),
     ("brake.enabled", Applied),
     ("brake.failures", Applied),
