@@ -22,6 +22,7 @@ mod idempotency;
 mod json;
 mod keys;
 mod leaks;
+mod limits;
 mod member;
 pub mod metrics;
 mod openapi;
@@ -64,6 +65,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(limits::endpoints());
     all.extend(brake::endpoints());
     all.extend(operations::endpoints());
     all.extend([

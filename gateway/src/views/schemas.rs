@@ -213,6 +213,13 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
+/// Schema of the name of a limit.
+#[must_use]
+pub fn limit_name() -> Schema {
+    let most = allowance::MAX_NAME_BYTES;
+    text("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", 1, most).into()
+}
+
 /// Schema of rates.
 #[must_use]
 pub fn limits() -> Schema {
@@ -257,14 +264,7 @@ fn null() -> Schema {
 fn entry(limit: Schema) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .property(
-            "name",
-            text(
-                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-                1,
-                allowance::MAX_NAME_BYTES,
-            ),
-        )
+        .property("name", limit_name())
         .required("name")
         .property("limit", limit)
         .required("limit")
