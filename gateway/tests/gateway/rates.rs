@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Connection, Response, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Key, Process, Rig};
+use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
 
 /// A limit in a file of settings.
@@ -357,4 +357,36 @@ fn the_time_that_a_client_is_told_is_enough() {
         std::thread::sleep(Duration::from_secs(seconds));
         assert_eq!(rig.get("/", &key).status, 200, "after {seconds} s");
     }
+}
+
+#[test]
+fn gateways_with_one_store_split_a_limit() {
+    let origin = Origin::hello();
+    let store = tempfile::tempdir().unwrap();
+    let url = database(store.path());
+    let file = format!(
+        "{}[[routes]]\npath = \"/\"\n[[routes]]\npath = \"/free\"\ncost = 0\n",
+        limit("all", "\"key\"", 10, "")
+    );
+    let fleet: Vec<Process> = (0..2)
+        .map(|_| {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("gateway.toml"), &file).unwrap();
+            Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)])
+        })
+        .collect();
+    let create = ["keys", "create", "--consumer", "acme", "--json"];
+    let output = gateway(store.path(), &[("DATABASE_URL", &url)], &create);
+    let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
+    for process in &fleet {
+        eventually("the gateways know of each other", || {
+            let free = get(process.public, "/free", &[&key]);
+            free.header("ratelimit") == Some("\"all\";r=5")
+        });
+    }
+    let passed = fleet
+        .iter()
+        .map(|process| passing(20, || get(process.public, "/", &[&key])));
+    assert_eq!(passed.collect::<Vec<_>>(), [5, 5]);
 }
