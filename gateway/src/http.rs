@@ -5,6 +5,7 @@ pub mod cors;
 pub mod denied;
 pub mod health_path;
 pub mod path_rules;
+pub mod rate_limit_fields;
 pub mod readings;
 pub mod refusal;
 pub mod request_id;

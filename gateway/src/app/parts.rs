@@ -93,7 +93,7 @@ pub(super) fn policy(
     let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
     let limits = Limits::new(
         settings.limits.rates.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms,
         &memory,
     );
     let in_flight = before.map_or_else(
@@ -102,7 +102,7 @@ pub(super) fn policy(
     );
     let concurrency = Concurrency::new(
         settings.concurrency.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms.ipv6_prefix,
         &memory,
         &in_flight,
     );
@@ -127,6 +127,7 @@ pub(super) fn policy(
         limits,
         concurrency,
         cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
+        limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

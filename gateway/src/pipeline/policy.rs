@@ -8,6 +8,7 @@ use actix_http::header::HeaderValue;
 use crate::front::client_stream::ClientLimits;
 use crate::http::cors::Cors;
 use crate::http::health_path::HealthPath;
+use crate::http::rate_limit_fields::LimitFields;
 use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::BrakeRules;
@@ -25,6 +26,8 @@ pub struct Policy {
     pub routes: Routes,
     /// Limits of the routes.
     pub limits: Limits,
+    /// Form in which callers are told of their limits.
+    pub limit_fields: LimitFields,
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.
     pub upstreams: Vec<Arc<Upstream>>,

@@ -18,6 +18,7 @@ use crate::auth::Caller;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::{Cors, CorsAnswer};
+use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
@@ -65,6 +66,9 @@ pub struct Exchange {
     charge: Option<Charge>,
     held: Option<Held>,
     page: Option<Box<CorsAnswer>>,
+    told: Told,
+    limit: Option<Arc<str>>,
+    shadow_limit: Option<Arc<str>>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -111,6 +115,9 @@ impl Exchange {
             charge: None,
             held: None,
             page: None,
+            told: Told::default(),
+            limit: None,
+            shadow_limit: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -179,6 +186,20 @@ impl Exchange {
     /// Remembers what the request took of its limits.
     pub fn set_charge(&mut self, charge: Option<Charge>) {
         self.charge = charge;
+    }
+
+    /// Remembers what the limits said: what the caller is told, and which of them denied the request
+    /// or would have.
+    pub fn set_limits(&mut self, told: Told, limit: Option<Arc<str>>, shadow: Option<Arc<str>>) {
+        self.told = told;
+        self.limit = limit;
+        self.shadow_limit = shadow;
+    }
+
+    /// What the caller is told of its limits.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// Forgets what the request took of its limits, and returns it.
@@ -417,6 +438,8 @@ impl Drop for Exchange {
             route: self.route.as_deref().map(|route| &*route.name),
             consumer: key.map(|key| key.consumer().id.as_str()),
             key: key.map(|key| key.id().as_str()),
+            limit: self.limit.as_deref(),
+            shadow_limit: self.shadow_limit.as_deref(),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
             bytes_out: self.bytes_out,
             duration: since(self.arrival.begun),

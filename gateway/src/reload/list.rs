@@ -193,6 +193,8 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.allow_ambiguous_path", Applied),
     ("routes.cost", Applied),
     ("routes.limits", Applied),
+    ("limits.headers", Applied),
+    ("limits.mode", Applied),
     ("limits.ipv6_prefix", Applied),
     ("concurrency_limits.name", Applied),
     ("concurrency_limits.by", Applied),

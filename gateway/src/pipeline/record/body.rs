@@ -40,13 +40,16 @@ impl Exchange {
             || self.body.as_ref().is_some_and(|body| body.ended());
         let route = self.route.as_deref();
         let sources = route.map_or(KeySources::BEARER, |route| route.key_sources.as_slice());
-        let response = refusal.respond(
+        let mut response = refusal.respond(
             realm,
             sources,
             self.arrival.path.as_instance(),
             &self.arrival.request_id,
             !body_was_read,
         );
+        if matches!(refusal, Refusal::RateLimited(_)) {
+            self.told.add_to(response.headers_mut());
+        }
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
