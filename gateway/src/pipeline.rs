@@ -45,7 +45,7 @@ use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
-use crate::pipeline::limiting::{give_back, limit};
+use crate::pipeline::limiting::{give_back, hold, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
@@ -54,6 +54,7 @@ use crate::proxy::body::OriginBody;
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers::forwarded_hosts;
+use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
@@ -208,6 +209,14 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
+    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines; for a page, lines of
+    // the origin are replaced.
+    let is_plain = request.version() == Version::HTTP_11 && route.cors.is_none();
+    let plain = is_plain.then_some(PlainRules {
+        secret: &policy.secret_finder,
+        vary: route.key_sources.headers(),
+        rewrites_location: route.rewrite_location,
+    });
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
@@ -235,11 +244,19 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
-            .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
+            .while_admitted(forward(
+                &origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+                plain,
+            ))
             .await
     };
-    let answer =
-        answer.map_err(|denial| Refused::withdrawn(denial, &route.demand, &route.key_sources))?;
+    let answer = answer
+        .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -276,7 +293,7 @@ fn decide<'a>(
     exchange.answer_page(policy.cors.as_ref(), request.head().headers());
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let (target, route) = locate(worker, policy, exchange, request, request.method())?;
-    exchange.set_route(route);
+    exchange.set_route(route, target.host.as_ref());
     exchange.answer_page(route.cors.as_ref(), request.head().headers());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
@@ -291,8 +308,9 @@ fn decide<'a>(
         }
         brake::count(worker, policy, exchange, &credentials, denial, refused)
     })?;
-    exchange.watch(&caller, &worker.streams, since);
+    exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
+    hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,

@@ -32,9 +32,9 @@ pub(super) fn answer(
     }
     let method = requested_method(request.head())?;
     let cors = match locate(worker, policy, exchange, request, &method) {
-        Ok((_, route)) => {
+        Ok((target, route)) => {
             let cors = route.cors.as_ref()?;
-            exchange.set_route(route);
+            exchange.set_route(route, target.host.as_ref());
             cors
         }
         Err(refusal) if is_for_page(&refusal) => {
