@@ -209,8 +209,7 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
-    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines; for a page, lines of
-    // the origin are replaced.
+    // A client of HTTP/1.0 gets another framing, one of HTTP/2 other lines, and a page other headers.
     let is_plain = request.version() == Version::HTTP_11 && route.cors.is_none();
     let plain = is_plain.then_some(PlainRules {
         secret: &policy.secret_finder,

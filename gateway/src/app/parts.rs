@@ -125,8 +125,8 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
-        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         concurrency,
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -63,8 +63,8 @@ pub struct Exchange {
     permit: Option<Permit>,
     watch: Option<Watch>,
     charge: Option<Charge>,
-    page: Option<Box<CorsAnswer>>,
     held: Option<Held>,
+    page: Option<Box<CorsAnswer>>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -109,8 +109,8 @@ impl Exchange {
             permit: None,
             watch: None,
             charge: None,
-            page: None,
             held: None,
+            page: None,
             stream: None,
             counted: BodyBytes::default(),
         })
