@@ -18,6 +18,7 @@ mod in_force;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
+pub mod limits;
 pub mod man;
 pub mod output;
 pub mod plans;
@@ -87,6 +88,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// List the gateways that follow the store
     Gateways(gateways::GatewaysCommand),
+    /// Show or reset what is used of limits, as a running gateway counts it
+    Limits(limits::LimitsCommand),
     /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps
     Import(import::ImportArguments),
     /// Export consumers and keys, with digests in place of the keys
@@ -164,6 +167,7 @@ pub fn start() -> ExitCode {
         },
         Command::Check(arguments) => check::run(&arguments, file, &environment),
         Command::Reload(arguments) => reload::run(&arguments, file, &environment),
+        Command::Limits(command) => limits::run(&command, file, &environment),
         Command::Secret(command) => secret::run(&command),
         Command::Plans(command) => {
             with_store.run(async |context| plans::run(command, context).await)

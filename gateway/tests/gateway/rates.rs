@@ -390,3 +390,47 @@ fn gateways_with_one_store_split_a_limit() {
         .map(|process| passing(20, || get(process.public, "/", &[&key])));
     assert_eq!(passed.collect::<Vec<_>>(), [5, 5]);
 }
+
+#[test]
+fn the_command_line_shows_and_resets_what_is_used() {
+    const TOKEN: &str = "limits-9f2c51d07be84a63";
+    let origin = Origin::hello();
+    let directory = tempfile::tempdir().unwrap();
+    let file = limit("all", "\"consumer\"", 2, "");
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let process = Process::start(directory, &origin.url(), &[("ADMIN_TOKEN", TOKEN)]);
+    let key = process.key("acme");
+    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    let url = format!("http://{}", process.admin);
+    let run = |arguments: &[&str]| {
+        let variables = [("ADMIN_TOKEN", TOKEN), ("ADMIN_URL", &*url)];
+        gateway(process.directory.path(), &variables, arguments)
+    };
+    let shown = run(&["limits", "show", "--consumer", "acme"]);
+    assert!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0][..3], ["NAME", "BY", "ROUTE"], "{shown}");
+    assert_eq!(
+        rows[1][..7],
+        ["all", "consumer", "-", "2", "1d", "2", "0"],
+        "{shown}"
+    );
+    let reset = run(&["limits", "reset", "--consumer", "acme", "--json"]);
+    assert!(reset.status.success(), "{reset:?}");
+    let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
+    assert_eq!(reset["data"][0]["used"], 0, "{reset}");
+    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    for (arguments, said) in [
+        (["--consumer", "nobody"], "there is no consumer nobody"),
+        (["--key", "key_00000000000000000000"], "There is no key"),
+    ] {
+        let refused = run(&[&["limits", "show"][..], &arguments].concat());
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(text.contains(said), "{text}");
+    }
+}
