@@ -774,6 +774,202 @@ async fn a_plan_is_made_given_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_bucket_says_how_long_keys_live_and_a_key_is_changed_within() {
+    let shell = Shell::new().await;
+    let create = [
+        "buckets",
+        "create",
+        "partners",
+        "--default-key-lifetime",
+        "90d",
+        "--max-key-lifetime",
+        "365d",
+        "--max-live-keys",
+        "1",
+        "--unused-after",
+        "60d",
+        "--unused-action",
+        "disable",
+    ];
+    let bucket = shell.json(&create).await;
+    assert_eq!(
+        (
+            &bucket["default_key_lifetime_seconds"],
+            &bucket["max_live_keys"],
+            &bucket["unused_action"]
+        ),
+        (&json!(90 * 86_400), &json!(1), &json!("disable"))
+    );
+    let shown = shell.run(&["buckets", "show", "partners"]).await.out;
+    for line in [
+        "keys live        90d",
+        "at longest       365d",
+        "most live keys   1",
+        "unused keys      disable after 60d",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let new = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--bucket",
+        "partners",
+        "--exempt-from-unused",
+    ];
+    let key = shell.json(&new).await;
+    assert_eq!(
+        key["expires_at"],
+        UnixMillis(NOW.0 + 90 * 86_400_000).to_string()
+    );
+    assert_eq!(key["exempt_from_unused"], true);
+    let id = key["id"].as_str().unwrap();
+    let changed = shell
+        .json(&[
+            "keys",
+            "update",
+            id,
+            "--expires",
+            "365d",
+            "--description",
+            "billing",
+            "--limit",
+            "burst=5/1m",
+            "--exempt-from-unused",
+            "false",
+        ])
+        .await;
+    assert_eq!(
+        changed["expires_at"],
+        UnixMillis(NOW.0 + 365 * 86_400_000).to_string()
+    );
+    assert_eq!(
+        (&changed["description"], &changed["exempt_from_unused"]),
+        (&json!("billing"), &json!(false))
+    );
+    assert_eq!(
+        changed["limits"],
+        json!([{ "name": "burst", "limit": 5, "window": "1m" }])
+    );
+    let shown = shell
+        .run(&[
+            "keys",
+            "update",
+            id,
+            "--no-limits",
+            "--description",
+            "",
+            "--exempt-from-unused",
+        ])
+        .await
+        .out;
+    assert!(
+        shown.contains("for any time") && !shown.contains("billing"),
+        "{shown}"
+    );
+    for (arguments, code, said) in [
+        (
+            &["keys", "update", id, "--expires", "366d"][..],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["keys", "update", id, "--expires", "never"],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["keys", "update", id, "--expires", "soon"],
+            2,
+            "write a duration",
+        ),
+        (
+            &["keys", "update", id, "--scope", "admin"],
+            1,
+            "does not have the scope",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--bucket",
+                "partners",
+            ],
+            1,
+            "has 1 live keys, the most",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "b",
+                "--bucket",
+                "partners",
+                "--expires",
+                "never",
+            ],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["buckets", "update", "partners", "--max-key-lifetime", "89d"],
+            1,
+            "above the longest",
+        ),
+        (
+            &["buckets", "update", "partners", "--unused-action", "delete"],
+            2,
+            "`report` or `disable`",
+        ),
+        (
+            &["buckets", "update", "partners", "--max-live-keys", "0"],
+            2,
+            "from 1 to 100000",
+        ),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+    let free = [
+        "buckets",
+        "update",
+        "partners",
+        "--no-default-key-lifetime",
+        "--no-max-key-lifetime",
+        "--no-max-live-keys",
+        "--no-unused-after",
+    ];
+    let bucket = shell.json(&free).await;
+    assert_eq!(
+        (
+            &bucket["max_key_lifetime_seconds"],
+            &bucket["unused_after_seconds"]
+        ),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!(
+        bucket["unused_action"], "disable",
+        "what is not named stays"
+    );
+    let never = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--bucket",
+        "partners",
+        "--expires",
+        "never",
+    ];
+    assert_eq!(shell.json(&never).await["expires_at"], json!(null));
+}
+
+#[tokio::test]
 async fn bad_arguments_end_with_2_and_refusals_with_1() {
     let shell = Shell::new().await;
     shell

@@ -9,6 +9,7 @@ use crate::store::bulk;
 use crate::store::columns::{self, columns, names, of_row};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
+use crate::store::key_rule::require_order;
 use crate::store::{PlanAttributes, PlanEdit, Stamp, Store, StoreError, WRITE_LIMIT};
 
 /// A stored plan.
@@ -101,7 +102,12 @@ impl Store {
         if changed.is_empty() {
             return Ok(plan);
         }
-        plan.attributes.require_order()?;
+        let PlanAttributes {
+            default_key_lifetime,
+            max_key_lifetime,
+            ..
+        } = plan.attributes;
+        require_order(default_key_lifetime, max_key_lifetime)?;
         plan.updated_at = stamp.at;
         let new = Changed {
             attributes: plan.attributes.clone(),
@@ -175,18 +181,6 @@ impl Store {
     }
 }
 
-impl PlanAttributes {
-    /// Refuses a default lifetime above the longest.
-    fn require_order(&self) -> Result<(), StoreError> {
-        match (self.default_key_lifetime, self.max_key_lifetime) {
-            (Some(default), Some(longest)) if default > longest => {
-                Err(StoreError::DefaultAboveLongest)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 pub(super) async fn create(
     transaction: &mut AnyConnection,
     new: NewPlan,
@@ -197,7 +191,7 @@ pub(super) async fn create(
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
     }
-    attributes.require_order()?;
+    require_order(attributes.default_key_lifetime, attributes.max_key_lifetime)?;
     let created = StoredPlan {
         name,
         attributes,
