@@ -6,6 +6,7 @@
 
 mod audit;
 mod body;
+mod brake;
 mod buckets;
 mod consumers;
 mod described;
@@ -63,6 +64,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(brake::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

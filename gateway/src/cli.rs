@@ -103,6 +103,9 @@ enum Command {
 /// Parses the process arguments and runs the command.
 #[must_use]
 pub fn start() -> ExitCode {
+    // Before anything else: a signal that comes early must not kill the gateway.
+    let may_serve = std::env::args_os().any(|argument| argument == "serve");
+    let prepared = may_serve.then(serve::prepare);
     let arguments = match parse_arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -139,7 +142,16 @@ pub fn start() -> ExitCode {
     };
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
-            Ok(settings) => serve::run(settings),
+            Ok(settings) => match prepared.unwrap_or_else(serve::prepare) {
+                Ok(prepared) => serve::run(prepared, settings),
+                Err(error) => {
+                    process_log::write_always(&format!(
+                        "gateway: no signal can be handled: {error}"
+                    ));
+                    process_log::flush(serve::LAST_LINES);
+                    ExitCode::FAILURE
+                }
+            },
             Err(problems) => {
                 process_log::flush(serve::LAST_LINES);
                 refuse(&problems)

@@ -8,6 +8,7 @@ pub mod forward;
 pub mod headers;
 pub mod location;
 pub mod names;
+pub mod origin_head;
 pub mod origin_stream;
 pub mod origin_url;
 pub mod pool;

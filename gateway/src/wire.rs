@@ -8,3 +8,4 @@ pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod clock;
 pub(crate) mod head;
+pub(crate) mod room;

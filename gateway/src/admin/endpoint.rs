@@ -40,6 +40,12 @@ const GUARDED: [(u16, &str); 2] = [
     (421, "The host of the request is not this listener's."),
 ];
 
+/// Refusal of what changes something.
+const READ_ONLY: (u16, &str) = (
+    403,
+    "The token is read-only, or a browser sends a cross-origin request.",
+);
+
 /// Description of an answer to a change that is not in force on this gateway yet.
 const NOT_IN_FORCE: &str = "As with 200: the change is made, but not in force on this gateway yet.";
 
@@ -70,6 +76,16 @@ pub(super) struct Ask<Q, B> {
     pub(super) query: Q,
     /// Body.
     pub(super) body: B,
+    /// Shared state of the listener.
+    pub(super) operations: web::Data<Operations>,
+}
+
+/// A call on the memory of this gateway; the store is not needed.
+pub(super) struct Recall<P> {
+    /// Path parameter.
+    pub(super) path: P,
+    /// Name of the token, for the log.
+    pub(super) operator: String,
     /// Shared state of the listener.
     pub(super) operations: web::Data<Operations>,
 }
@@ -182,6 +198,59 @@ impl Endpoint {
         .with_query::<Q>(false)
         .with_body::<B>()
         .with_verb(Verb::Read)
+    }
+
+    /// Defines an operation on the memory of this gateway, without query and body. A `GET` is open to
+    /// any token.
+    pub(super) fn recall<P: PathId + 'static>(
+        method: Method,
+        path: &'static str,
+        handler: impl AsyncFn(Recall<P>) -> Answered + Clone + 'static,
+    ) -> Self {
+        let is_read = method == Method::GET;
+        let route = web::route().to(move |request: HttpRequest| {
+            let handler = handler.clone();
+            async move {
+                let caller = request.extensions().get::<Operator>().cloned();
+                let caller = caller.ok_or_else(failed)?;
+                check_role(is_read, caller.role)?;
+                query::parse::<()>(request.query_string(), false)?;
+                let operations = request.app_data::<web::Data<Operations>>();
+                let operations = operations.ok_or_else(failed)?.clone();
+                handler(Recall {
+                    path: P::read(&request)?,
+                    operator: caller.token,
+                    operations,
+                })
+                .await
+            }
+        });
+        let route = if is_read {
+            route.guard(reads())
+        } else {
+            route.method(method.clone())
+        };
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<
+            _,
+            [&str; 0],
+            &str,
+        >(described::SCHEME, []));
+        let endpoint = Self {
+            method,
+            path,
+            route,
+            alternative: None,
+            operation,
+            // Neither in force later nor repeated, whatever the method.
+            verb: Verb::Read,
+            schemas: BTreeMap::new(),
+        }
+        .with_path::<P>()
+        .with_verb(Verb::Read);
+        if is_read {
+            return endpoint;
+        }
+        endpoint.refuses(&[READ_ONLY])
     }
 
     /// Defines an operation without a token. `gate` must list its path.
@@ -420,10 +489,7 @@ impl Endpoint {
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(
-            403,
-            "The token is read-only, or a browser sends a cross-origin request.",
-        )]);
+        self = self.refuses(&[READ_ONLY]);
         if verb == Verb::Write {
             return self;
         }
@@ -499,12 +565,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .get::<Operator>()
         .cloned()
         .ok_or_else(failed)?;
-    if verb != Verb::Read && caller.role != Role::Admin {
-        return Err(Problem::new(
-            Kind::InsufficientRole,
-            "This token may read only.",
-        ));
-    }
+    check_role(verb == Verb::Read, caller.role)?;
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
@@ -561,6 +622,17 @@ async fn run<P: PathId, Q: Query, B: Body>(
             answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
         })
         .await
+}
+
+/// Refuses a change by a token that may read only.
+fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
+    if is_read || role == Role::Admin {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::InsufficientRole,
+        "This token may read only.",
+    ))
 }
 
 /// Internal error: a required part is missing.

@@ -104,7 +104,7 @@ pub fn document() -> OpenApi {
 
 fn show() -> Route {
     web::route().to(async |operations: web::Data<Operations>| {
-        let named = operations.document().map(str::to_owned);
+        let named = operations.document().map(|document| document.to_string());
         let body = named.map_or_else(|| BoxBody::new(DOCUMENT.as_str()), BoxBody::new);
         HttpResponse::Ok()
             .content_type("application/json")

@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     front::client_stream::{ClientControl, ClientFault, ClientSocket, ClientStream},
-    wire::{alarm::Alarm, clock::in_one_reading},
+    wire::{alarm::Alarm, clock::in_one_reading, room::with_spare},
 };
 
 /// How long a connection may take to end once nothing more is to be written, with the time in which it lingers.
@@ -190,7 +190,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             pin!(self.client.read_buf(&mut self.input)).poll(cx)
         } else {
             // A head is short. So that no connection holds room for one, it is read into what the worker lends.
-            output::with_spare(|spare| {
+            with_spare(|spare| {
                 let read = pin!(self.client.read_buf(spare)).poll(cx);
                 self.input.extend_from_slice(spare);
                 read

@@ -71,7 +71,7 @@ where
     H: Handler + 'static,
 {
     let _connection = handler.connected();
-    let limits = *guard.limits();
+    let limits = guard.limits();
     let control = guard.control(peer);
     let meter = Rc::new(Meter::default());
     let list_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);

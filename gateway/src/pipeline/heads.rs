@@ -2,32 +2,37 @@
 
 use std::time::SystemTime;
 
+use actix_http::Request;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_http::{Request, RequestHead};
 
-use crate::auth::{Caller, api_key};
+use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::http::target::Target;
+use crate::pipeline::credentials;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
-use crate::proxy::headers::{ForOrigin, for_client, head_with_room_beside};
+use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::ForwardedResponse;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
-/// Builds the request head for the origin. Moves the client's headers instead of copying them.
+/// Writes the request head for the origin. `upgrade` is the protocol that the client may ask for.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that decides on a head, from as many places"
+)]
 pub(super) fn for_origin(
     worker: &Worker,
     policy: &Policy,
     exchange: &Exchange,
-    request: &mut Request,
+    request: &Request,
     target: &Target,
     route: &Route,
     caller: &Caller,
-) -> RequestHead {
-    let mut head = head_with_room_beside(&request.head().headers);
-    head.method = request.method().clone();
-    head.uri = target.to_uri();
+    upgrade: Option<&HeaderValue>,
+) -> OriginHead {
     ForOrigin {
         secret: &policy.secret,
         caller,
@@ -41,23 +46,30 @@ pub(super) fn for_origin(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
+        credentials: credentials(request, route),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),
     }
-    .fill(request.headers_mut(), &mut head.headers);
-    head
+    .write(
+        request.method(),
+        target.path_and_query.as_str(),
+        request.head().headers(),
+        upgrade,
+    )
 }
 
 /// Whether the `Upgrade` protocol contains a key.
 pub(super) fn holds_key(
     worker: &Worker,
     policy: &Policy,
-    head: &RequestHead,
+    credentials: &Credentials<'_>,
+    caller: &Caller,
     protocol: &HeaderValue,
 ) -> bool {
-    let authorization = head.headers.get(header::AUTHORIZATION);
-    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
+    let presented = credentials.of(caller);
+    PresentedKey::new(&policy.prefix, &worker.keys, presented.as_deref())
+        .is_in(&header::UPGRADE, protocol)
 }
 
 /// Builds the response for the caller.
@@ -83,7 +95,7 @@ pub(super) fn for_caller(
     }
     announce_end(headers, caller);
     // Also on a response to a request without a key: with a key, even a wrong one, it would differ.
-    vary::add(headers, &api_key::KEY_HEADERS);
+    vary::add(headers, route.key_sources.headers());
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
     }

@@ -21,6 +21,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
+use crate::limits::Charge;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -56,6 +57,7 @@ pub struct Exchange {
     ending: Ending,
     permit: Option<Permit>,
     watch: Option<Watch>,
+    charge: Option<Charge>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -71,14 +73,14 @@ impl Exchange {
         client: Option<&Rc<ClientControl>>,
     ) -> Box<Self> {
         let arrival = Arrival::of(request, worker, policy, client);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     /// Starts the record of a malformed request.
     #[must_use]
-    pub fn malformed(worker: &Worker, client: &ClientControl) -> Box<Self> {
+    pub fn malformed(worker: &Worker, policy: &Policy, client: &ClientControl) -> Box<Self> {
         let arrival = Arrival::malformed(client, worker);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     fn of(arrival: Arrival, log: AccessLog, tally: Tally) -> Box<Self> {
@@ -98,6 +100,7 @@ impl Exchange {
             ending: Ending::ClientGone,
             permit: None,
             watch: None,
+            charge: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -107,6 +110,11 @@ impl Exchange {
     #[must_use]
     pub fn path(&self) -> &ShownPath {
         &self.arrival.path
+    }
+
+    /// Shows the path: the key in the URL stands in a part that is never shown.
+    pub fn show_path(&mut self, path: ShownPath) {
+        self.arrival.path = path;
     }
 
     /// Arrival time.
@@ -158,6 +166,16 @@ impl Exchange {
         self.permit.as_mut().is_none_or(|permit| permit.charge(key))
     }
 
+    /// Remembers what the request took of its limits.
+    pub fn set_charge(&mut self, charge: Option<Charge>) {
+        self.charge = charge;
+    }
+
+    /// Forgets what the request took of its limits, and returns it.
+    pub fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
+    }
+
     /// Records the route.
     pub fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
@@ -166,6 +184,12 @@ impl Exchange {
     /// Records the presented key, valid or not.
     pub fn set_key(&mut self, key: &KnownKey) {
         self.key = Some(key.clone());
+    }
+
+    /// The presented key, valid or not.
+    #[must_use]
+    pub fn key(&self) -> Option<&KnownKey> {
+        self.key.as_ref()
     }
 
     /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`

@@ -1,18 +1,17 @@
 //! Forwards one request to an origin and returns its response.
 
-use std::rc::Rc;
-
-use actix_http::body::{self, BodySize, MessageBody};
-use actix_http::header::{self, HeaderValue};
-use actix_http::{ConnectionType, Method, Payload, RequestHead, RequestHeadType, ResponseHead};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::header::HeaderValue;
+use actix_http::{ConnectionType, Method, Payload, ResponseHead};
 use awc::error::SendRequestError;
 
 use crate::auth::CallerTag;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::RequestBody;
 use crate::proxy::failure::{Failed, phase};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::origin_stream::OriginFault;
-use crate::proxy::pool::{OriginPool, OriginTarget, Outgoing};
+use crate::proxy::pool::{OriginPool, OriginTarget};
 use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
@@ -37,22 +36,20 @@ pub async fn forward(
     upstream: &Upstream,
     host: HostHeader,
     caller: CallerTag,
-    head: RequestHead,
+    head: OriginHead,
     body: RequestBody,
 ) -> Result<ForwardedResponse, Failed> {
-    let head_only = head.method == Method::HEAD;
+    let head_only = *head.method() == Method::HEAD;
     let progress = body.progress();
     let has_no_body = matches!(
         MessageBody::size(&body),
         BodySize::None | BodySize::Sized(0)
     );
-    let mut request = if has_no_body && is_idempotent(&head.method) {
-        Sendable::Again(Rc::new(head))
-    } else {
-        Sendable::Once(Some(Outgoing {
-            head: RequestHeadType::from(head),
-            body: body.boxed(),
-        }))
+    let is_repeatable = has_no_body && is_idempotent(head.method());
+    let mut request = Sendable {
+        head,
+        body: (!is_repeatable).then(|| body.boxed()),
+        is_repeatable,
     };
     let answered = send_with_retries(pool, upstream, host, caller, &progress, &mut request).await?;
     let mut answer = answered
@@ -66,36 +63,19 @@ pub async fn forward(
     Ok(answer)
 }
 
-/// A request and the number of times it may be sent.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one a request, on its way in place: a box would cost an allocation"
-)]
-enum Sendable {
-    /// Any number of times.
-    Again(Rc<RequestHead>),
-    /// Once; `None` after it was sent.
-    Once(Option<Outgoing>),
+/// A request that may be sent again, or once.
+struct Sendable {
+    head: OriginHead,
+    /// Of a request that is sent once: `None` after that.
+    body: Option<BoxBody>,
+    is_repeatable: bool,
 }
 
 impl Retryable for Sendable {
     type Output = (ResponseHead, Payload);
 
     fn set_host(&mut self, host: &HeaderValue) {
-        match self {
-            Self::Again(head) => drop(
-                Rc::make_mut(head)
-                    .headers
-                    .insert(header::HOST, host.clone()),
-            ),
-            Self::Once(Some(Outgoing {
-                head: RequestHeadType::Owned(head),
-                ..
-            })) => {
-                drop(head.headers.insert(header::HOST, host.clone()));
-            }
-            Self::Once(_) => {}
-        }
+        self.head.set_host(host);
     }
 
     async fn send(
@@ -103,34 +83,30 @@ impl Retryable for Sendable {
         pool: &OriginPool,
         target: &OriginTarget,
     ) -> Result<Self::Output, SendRequestError> {
-        match self {
-            Self::Once(outgoing) => pool.try_send(target, outgoing).await,
-            Self::Again(head) => {
-                let head = || RequestHeadType::Rc(Rc::clone(head), None);
-                let answer = pool.send(target, head(), body::None::new()).await;
-                let was_stale = |error: &SendRequestError| {
-                    matches!(
-                        OriginFault::find(error),
-                        Some(OriginFault::DiedBeforeResponse { reused: true })
-                    )
-                };
-                if answer.as_ref().is_err_and(was_stale) {
-                    // Boxed: retries are rare, and every request future would reserve the space.
-                    return Box::pin(pool.send_fresh(target, head(), body::None::new())).await;
-                }
-                answer
-            }
+        let answer = pool.try_send(target, &mut self.head, &mut self.body).await;
+        let was_stale = |error: &SendRequestError| {
+            matches!(
+                OriginFault::find(error),
+                Some(OriginFault::DiedBeforeResponse { reused: true })
+            )
+        };
+        if self.is_repeatable && answer.as_ref().is_err_and(was_stale) {
+            // Where one idle connection was dead, the others most likely are.
+            pool.give_up_idle(target);
+            // Boxed: retries are rare, and every request future would reserve the space.
+            let again = Box::pin(pool.try_send(target, &mut self.head, &mut self.body));
+            return again.await;
         }
+        answer
     }
 
     fn is_retryable(&self, error: &SendRequestError) -> bool {
         let nothing_sent = phase(error) == Phase::Connecting;
-        match self {
-            Self::Again(_) => {
-                let fault = OriginFault::find(error);
-                nothing_sent || matches!(fault, Some(OriginFault::DiedBeforeResponse { .. }))
-            }
-            Self::Once(outgoing) => outgoing.is_some() && nothing_sent,
+        if self.is_repeatable {
+            let fault = OriginFault::find(error);
+            nothing_sent || matches!(fault, Some(OriginFault::DiedBeforeResponse { .. }))
+        } else {
+            self.body.is_some() && nothing_sent
         }
     }
 }

@@ -1,22 +1,25 @@
 //! Header rules. Towards the origin: removes hop-by-hop headers and all that only the gateway may
 //! set, then sets the gateway's own. Towards the client: removes hop-by-hop headers and the secret.
 
-use actix_http::RequestHead;
+use std::borrow::Cow;
+
+use actix_http::Method;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
 use crate::http::target::VIA;
 use crate::keys::{KeyTable, Prefix};
+use crate::proxy::origin_head::{HeadWriter, OriginHead};
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
-use crate::proxy::trace_context;
+use crate::proxy::trace_context::TraceContext;
 
 static SHARED_SECRET: HeaderName = HeaderName::from_static(names::SHARED_SECRET);
 static CONSUMER_ID: HeaderName = HeaderName::from_static(names::CONSUMER_ID);
@@ -33,7 +36,8 @@ static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Whether the header is hop-by-hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway meets
 /// itself.
-fn is_hop_by_hop(name: &str) -> bool {
+#[must_use]
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -59,12 +63,9 @@ fn is_unsafe(name: &str) -> bool {
         || names::is_privileged(name)
 }
 
-/// Whether the header is for the gateway alone or is set anew.
+/// Whether the header is set anew.
 fn is_replaced(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization" | "content-length" | "host" | "x-request-id"
-    )
+    matches!(name, "content-length" | "host" | "x-request-id")
 }
 
 /// Input for the request headers of the origin, beside the client's.
@@ -85,6 +86,8 @@ pub struct ForOrigin<'a> {
     pub address: ClientAddress,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
+    /// Where the key of the request may stand; what stands there does not pass.
+    pub credentials: Credentials<'a>,
     /// Key prefix; no header that contains such a key passes.
     pub prefix: &'a Prefix,
     /// Key table; no header that contains a known foreign key passes.
@@ -93,112 +96,114 @@ pub struct ForOrigin<'a> {
     pub request_id: &'a RequestId,
 }
 
-/// Number of headers that the gateway adds, without those that replace a client's.
-const OURS: usize = 10;
-
-/// Allocates a head with room for the client's headers and ours, so that its map never grows.
-/// `RequestHead::default()` always reserves 28 entries, 6.7 kB to clear per request.
-pub fn head_with_room_beside(client: &HeaderMap) -> RequestHead {
-    thread_local! {
-        static EMPTY: RequestHead = {
-            let mut head = RequestHead::default();
-            head.headers = HeaderMap::new();
-            head
-        };
-    }
-    let mut head = EMPTY.with(Clone::clone);
-    head.headers = HeaderMap::with_capacity(client.len_keys() + OURS);
-    head
-}
-
 impl ForOrigin<'_> {
-    /// Fills `headers` with the client's headers that pass and with ours.
-    pub fn fill(&self, client: &mut HeaderMap, headers: &mut HeaderMap) {
-        let mut chain = Vec::with_capacity(16);
-        self.address.write_chain(client, &mut chain);
-        // A header value is shared, not copied.
-        let authorization = client.get(header::AUTHORIZATION).cloned();
-        let presented = PresentedKey::new(self.prefix, self.keys, authorization.as_ref());
-        let trusted = self.address.through_trusted_proxy;
-        let forwarding = trusted.then(|| Forwarding::of(client, &presented));
-        // Nominated headers go first, so that a nomination cannot remove what is set below.
-        remove_nominated(client);
-        // Moved into a map of the final size: the client's own would grow three times. Its
-        // allocation stays for the worker's next request.
-        let mut passing = None;
-        for (name, value) in client.drain() {
-            // Of several values of one name, only the first carries the name.
-            if let Some(name) = name {
-                let text = name.as_str();
-                let stays = is_hop_by_hop(text)
-                    || is_unsafe(text)
-                    || is_replaced(text)
-                    || self.proxy_headers.blocks(text, trusted);
-                passing = (!stays).then_some(name);
+    /// Writes the head: what of the client's headers passes, and ours. `upgrade` is the protocol that the client may ask for.
+    #[must_use]
+    pub fn write(
+        &self,
+        method: &Method,
+        path: &str,
+        client: &HeaderMap,
+        upgrade: Option<&HeaderValue>,
+    ) -> OriginHead {
+        let mut head = OriginHead::begin(method, path, self.host);
+        let presented = self.credentials.of(self.caller);
+        let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
+        let nominated = Nominated::by(client);
+        let mut trace = TraceContext::default();
+        for (name, value) in client {
+            if self.is_kept_back(name.as_str()) || nominated.has(name) {
+                continue;
             }
-            if let Some(name) = passing
-                .as_ref()
-                .filter(|name| !presented.is_in(name, &value))
-            {
-                headers.append(name.clone(), value);
+            match self.credentials.sources.strip(name, value) {
+                Some(rest) if presented.is_in(name, &rest) => {}
+                Some(Cow::Borrowed(value)) if trace.take(name, value) => {}
+                Some(rest) => head.line(name, &rest),
+                None => {}
             }
         }
+        for (name, value) in trace.well_formed() {
+            head.line(name, value);
+        }
 
-        headers.insert(header::HOST, self.host.clone());
-        headers.insert(SHARED_SECRET.clone(), self.secret.clone());
-        set_identity(self.caller, self.forward_metadata, headers);
-        headers.insert(REQUEST_ID.clone(), self.request_id.header_value());
-        self.set_forwarding(headers, chain, forwarding.unwrap_or_default());
-        headers.append(header::VIA, HeaderValue::from_static(VIA));
-        trace_context::remove_malformed(headers);
+        head.line(&SHARED_SECRET, self.secret);
+        write_identity(self.caller, self.forward_metadata, &mut head);
+        head.line(&REQUEST_ID, &self.request_id.header_value());
+        self.write_forwarding(client, &presented, &mut head);
+        head.with(&header::VIA, |line| line.extend_from_slice(VIA.as_bytes()));
+        if let Some(protocol) = upgrade {
+            head.upgrade(protocol);
+        }
+        head.end()
     }
 
-    fn set_forwarding(&self, headers: &mut HeaderMap, chain: Vec<u8>, trusted: Forwarding) {
-        if let Ok(chain) = HeaderValue::from_maybe_shared(Bytes::from(chain)) {
-            headers.insert(FORWARDED_FOR.clone(), chain);
-        }
-        headers.insert(
-            FORWARDED_PROTO.clone(),
-            trusted.proto.unwrap_or_else(|| self.scheme.clone()),
-        );
-        if let Some(host) = trusted.host.as_ref().or(self.client_host) {
-            headers.insert(FORWARDED_HOST.clone(), host.clone());
+    /// Whether the client's header of this name stays here, whatever its value.
+    fn is_kept_back(&self, name: &str) -> bool {
+        let trusted = self.address.through_trusted_proxy;
+        is_hop_by_hop(name)
+            || is_unsafe(name)
+            || is_replaced(name)
+            || self.proxy_headers.blocks(name, trusted)
+    }
+
+    fn write_forwarding(
+        &self,
+        client: &HeaderMap,
+        presented: &PresentedKey<'_>,
+        head: &mut HeadWriter,
+    ) {
+        let trusted = match self.address.through_trusted_proxy {
+            true => Forwarding::of(client, presented),
+            false => Forwarding::default(),
+        };
+        head.with(&FORWARDED_FOR, |line| {
+            self.address.write_chain(client, line);
+        });
+        head.line(&FORWARDED_PROTO, trusted.proto.unwrap_or(self.scheme));
+        if let Some(host) = trusted.host.or(self.client_host) {
+            head.line(&FORWARDED_HOST, host);
         }
     }
 }
 
-/// Sets the identity headers, with the consumer's metadata if `with_metadata`.
-pub fn set_identity(caller: &Caller, with_metadata: bool, headers: &mut HeaderMap) {
-    match caller {
-        Caller::Anonymous => {
-            headers.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
+/// Names and values of the identity headers, with the consumer's metadata if `with_metadata`. `set` returns whether the value
+/// fits a header.
+fn identity(
+    caller: &Caller,
+    with_metadata: bool,
+    mut set: impl FnMut(&'static HeaderName, &str) -> bool,
+) {
+    let Caller::Key(key) = caller else {
+        set(&ANONYMOUS_CONSUMER, "true");
+        return;
+    };
+    let consumer = key.consumer();
+    let mut set = |name, text: &str| {
+        // Names are validated before they are stored; an invalid one is omitted, never altered.
+        if !set(name, text) {
+            log::error!("{name} of consumer {} does not fit a header", consumer.id);
         }
-        Caller::Key(key) => {
-            let consumer = key.consumer();
-            let mut set = |name: &HeaderName, text: &str| match HeaderValue::from_str(text) {
-                Ok(value) => drop(headers.insert(name.clone(), value)),
-                // Names are validated before they are stored; an invalid one is omitted, never
-                // altered.
-                Err(_) => log::error!("{name} of consumer {} does not fit a header", consumer.id),
-            };
-            set(&CONSUMER_ID, consumer.id.as_str());
-            set(&CONSUMER_USERNAME, consumer.name.as_str());
-            set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
-            if let Some(custom_id) = consumer.custom_id {
-                set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
-            }
-            let scopes = key.scopes();
-            if !scopes.is_empty() {
-                set(&CONSUMER_GROUPS, &scopes.comma_separated());
-            }
-            if let (true, Some(metadata)) = (with_metadata, consumer.metadata) {
-                set(
-                    &CONSUMER_METADATA,
-                    &URL_SAFE_NO_PAD.encode(metadata.as_str()),
-                );
-            }
-        }
+    };
+    set(&CONSUMER_ID, consumer.id.as_str());
+    set(&CONSUMER_USERNAME, consumer.name.as_str());
+    set(&CREDENTIAL_IDENTIFIER, key.id().as_str());
+    if let Some(custom_id) = consumer.custom_id {
+        set(&CONSUMER_CUSTOM_ID, custom_id.as_str());
     }
+    let scopes = key.scopes();
+    if !scopes.is_empty() {
+        set(&CONSUMER_GROUPS, &scopes.comma_separated());
+    }
+    if let (true, Some(metadata)) = (with_metadata, consumer.metadata) {
+        set(
+            &CONSUMER_METADATA,
+            &URL_SAFE_NO_PAD.encode(metadata.as_str()),
+        );
+    }
+}
+
+fn write_identity(caller: &Caller, with_metadata: bool, head: &mut HeadWriter) {
+    identity(caller, with_metadata, |name, text| head.text(name, text));
 }
 
 /// Sets every identity header, empty where there is no value: a proxy that copies them by name then
@@ -207,14 +212,20 @@ pub fn set_whole_identity(caller: &Caller, with_metadata: bool, headers: &mut He
     for name in names::identity() {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(""));
     }
-    set_identity(caller, with_metadata, headers);
+    identity(caller, with_metadata, |name, text| {
+        let value = HeaderValue::from_str(text);
+        value.is_ok_and(|value| {
+            headers.insert(name.clone(), value);
+            true
+        })
+    });
 }
 
 /// Forwarding headers of a trusted proxy.
 #[derive(Default)]
-struct Forwarding {
-    proto: Option<HeaderValue>,
-    host: Option<HeaderValue>,
+struct Forwarding<'a> {
+    proto: Option<&'a HeaderValue>,
+    host: Option<&'a HeaderValue>,
 }
 
 /// Hosts in `X-Forwarded-Host` of a trusted proxy; `None` for a value that is no text.
@@ -224,17 +235,15 @@ pub fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>
     hosts.map(|host| str::from_utf8(host).ok().map(str::trim))
 }
 
-impl Forwarding {
-    fn of(headers: &HeaderMap, presented: &PresentedKey<'_>) -> Self {
+impl<'a> Forwarding<'a> {
+    fn of(headers: &'a HeaderMap, presented: &PresentedKey<'_>) -> Self {
         Self {
             proto: headers
                 .get(&FORWARDED_PROTO)
-                .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"))
-                .cloned(),
+                .filter(|proto| matches!(proto.as_bytes(), b"http" | b"https")),
             host: headers
                 .get(&FORWARDED_HOST)
-                .filter(|host| !presented.is_in(&FORWARDED_HOST, host))
-                .cloned(),
+                .filter(|host| !presented.is_in(&FORWARDED_HOST, host)),
         }
     }
 }
@@ -242,9 +251,12 @@ impl Forwarding {
 /// Turns the origin's headers into those for the client. Returns whether the shared secret was
 /// among them, by header name or anywhere in a name or value.
 pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &RequestId) -> bool {
-    remove_nominated(headers);
+    let nominated = Nominated::by(headers);
     let mut leaked = false;
     headers.retain(|name, value| {
+        if nominated.has(name) {
+            return false;
+        }
         let name = name.as_str();
         let hidden = names::is_hidden_from_clients(name);
         let in_name = secret.is_in(name.as_bytes());
@@ -266,18 +278,32 @@ pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &R
     leaked
 }
 
-/// Removes the headers that `Connection` nominates.
-fn remove_nominated(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
+/// Names that `Connection` nominates, sorted.
+struct Nominated(Vec<HeaderName>);
+
+impl Nominated {
+    fn by(headers: &HeaderMap) -> Self {
+        let lines = headers.get_all(header::CONNECTION);
+        let names = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(str::trim)
+            // Hop-by-hop in any case, and the usual one.
+            .filter(|name| !name.eq_ignore_ascii_case("keep-alive"))
+            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        Self(names)
     }
-    let nominated: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .collect();
-    for name in nominated {
-        headers.remove(name);
+
+    fn has(&self, name: &HeaderName) -> bool {
+        !self.0.is_empty()
+            && self
+                .0
+                .binary_search_by(|nominated| nominated.as_str().cmp(name.as_str()))
+                .is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

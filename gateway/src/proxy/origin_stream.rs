@@ -5,8 +5,8 @@
 //! mistake its end, and every other course of events becomes an error that says what happened ([`OriginFault`]). A connection
 //! that is not exactly at the start of the next response is never used again.
 //!
-//! It also sends the body of the request, which awc would send whole before it looks at the answer: awc is given the head
-//! alone, goes over to reading, and each read sends on what there is of the body ([`OriginControl::carry`]). So an answer may
+//! It also sends the body of the request, which awc would send whole before it looks at the answer: it is given the head alone,
+//! whoever gave it goes over to reading, and each read sends on what there is of the body ([`OriginControl::carry`]). So an answer may
 //! come, and pass, at any time of an upload.
 
 mod body;
@@ -38,7 +38,7 @@ use self::{head::RequestTraits, writing::Sending};
 use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 
 /// How long an origin may take for what. Zero switches a limit off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginLimits {
     /// From the end of the request to the end of the head of the final response. Interim responses do not extend it.
     pub first_byte_timeout: Duration,
@@ -90,8 +90,6 @@ pub struct OriginStream<S> {
     control: Rc<OriginControl>,
     phase: Phase,
     request: RequestTraits,
-    /// Whether the head of the request is to lose its last line, which is a `Date`.
-    dateless: bool,
     /// The rest of the request.
     upload: Option<Upload>,
     sending: Sending,
@@ -119,7 +117,6 @@ impl<S> OriginStream<S> {
             control: Rc::new(control),
             phase: Phase::Idle,
             request: RequestTraits::default(),
-            dateless: false,
             upload: None,
             sending: Sending::Done,
             answered: false,
@@ -161,7 +158,6 @@ impl<S> OriginStream<S> {
         self.control.count_exchange();
         self.request = RequestTraits::of(head);
         self.phase = Phase::Waiting;
-        self.dateless = self.control.take_dateless();
         self.upload = self.control.take_upload();
         self.sending = Sending::Done;
         self.answered = false;

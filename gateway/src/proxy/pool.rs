@@ -1,5 +1,5 @@
-//! Sends requests to origins over guarded connections: the bare connector of awc opens them, with our stream beneath, and they
-//! are kept here, for awc's own pool closes what is idle only when the next request comes.
+//! Sends requests to origins over guarded connections: the bare connector of awc opens them, with our stream beneath, and its
+//! codec reads the answers. They are kept here, for awc's own pool closes what is idle only when the next request comes.
 //!
 //! One per worker thread. It neither retries nor rewrites: it says what came back, or what went wrong, with an
 //! [`OriginFault`](super::origin_stream::OriginFault) inside the error.
@@ -7,20 +7,22 @@
 use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
 use actix_http::{
-    ConnectionType, Payload, RequestHeadType, ResponseHead,
+    Payload, RequestHead, ResponseHead,
     body::{BoxBody, MessageBody},
-    header::{DATE, EXPECT, HOST, HeaderName, HeaderValue},
+    header::HeaderValue,
 };
 use actix_service::Service;
 use awc::error::{ConnectError, SendRequestError};
 use futures_core::future::LocalBoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::target::{OriginScheme, OriginTarget};
 pub use self::tunnel::{TunnelAnswer, TunnelIo};
-use self::{link::Link, links::Links, unrun::Unrun};
+use self::{link::Link, links::Links};
 use crate::proxy::{
     connect::{OriginConnect, Plain, Transport},
     names::{NameCache, Resolve, SystemResolver},
+    origin_head::OriginHead,
     origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, Upload},
 };
 use crate::tls::origin::OriginTls;
@@ -29,10 +31,9 @@ mod link;
 mod links;
 mod target;
 mod tunnel;
-mod unrun;
 
 /// How connections to origins are opened, used and kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolSettings {
     /// From the look-up of the name to the open connection. Zero: no limit.
     pub connect_timeout: Duration,
@@ -52,20 +53,15 @@ pub struct PoolSettings {
 
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
-type SendFn =
-    dyn for<'a> Fn(&'a OriginTarget, &'a mut Option<Outgoing>) -> LocalBoxFuture<'a, SendResult>;
+type SendFn = dyn for<'a> Fn(
+    &'a OriginTarget,
+    &'a OriginHead,
+    &'a mut Option<BoxBody>,
+) -> LocalBoxFuture<'a, SendResult>;
 type TunnelFn = dyn for<'a> Fn(
     &'a OriginTarget,
-    &'a mut Option<RequestHeadType>,
+    &'a mut Option<OriginHead>,
 ) -> LocalBoxFuture<'a, TunnelResult>;
-
-/// A request that has not been sent.
-pub struct Outgoing {
-    /// Its head.
-    pub head: RequestHeadType,
-    /// Its body, which nobody has begun to read.
-    pub body: BoxBody,
-}
 
 /// The connections of one worker thread to all origins. Clones share them.
 #[derive(Clone)]
@@ -113,45 +109,32 @@ impl OriginPool {
 
     /// Sends one request and gives the final response, its body to be read as it comes.
     ///
-    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head. `Expect` is taken off: an
-    /// origin that answers without `100` would take the next request for the announced body. A body of known length is sent
-    /// with that length, one of unknown length in chunks. The head of the response is given as soon as it is there; what is
-    /// missing of the request by then is sent while the payload is read, and no further than to the end of the response.
+    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head; what is said of it at
+    /// [`OriginHead::of`] holds. A body of known length is sent with that length, one of unknown length in chunks. The head of
+    /// the response is given as soon as it is there; what is missing of the request by then is sent while the payload is read,
+    /// and no further than to the end of the response.
     ///
     /// Dropping the future or the payload closes the connection.
-    pub async fn send<B>(
-        &self,
-        target: &OriginTarget,
-        head: impl Into<RequestHeadType>,
-        body: B,
-    ) -> SendResult
+    pub async fn send<B>(&self, target: &OriginTarget, head: RequestHead, body: B) -> SendResult
     where
         B: MessageBody + 'static,
     {
-        self.try_send(
-            target,
-            &mut Some(Outgoing {
-                head: head.into(),
-                body: body.boxed(),
-            }),
-        )
-        .await
+        let (mut head, mut body) = (written(&head, target), Some(body.boxed()));
+        self.try_send(target, &mut head, &mut body).await
     }
 
-    /// As [`OriginPool::send`]. Whatever fails before there is a connection leaves `outgoing` where it is, untouched, to be
-    /// sent elsewhere.
+    /// As [`OriginPool::send`], with or without a body. Whatever fails before there is a connection leaves `body` where it is,
+    /// untouched, to be sent elsewhere.
     pub async fn try_send(
         &self,
         target: &OriginTarget,
-        outgoing: &mut Option<Outgoing>,
+        head: &mut OriginHead,
+        body: &mut Option<BoxBody>,
     ) -> SendResult {
-        if let Some(Outgoing { head, body }) = outgoing.take() {
-            *outgoing = Some(Outgoing {
-                head: self.prepare(head, target),
-                body,
-            });
+        if !self.reuse {
+            head.close_after();
         }
-        (self.lane(target)?.send)(target, outgoing).await
+        (self.lane(target)?.send)(target, head, body).await
     }
 
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
@@ -160,7 +143,7 @@ impl OriginPool {
     pub async fn send_fresh<B>(
         &self,
         target: &OriginTarget,
-        head: impl Into<RequestHeadType>,
+        head: RequestHead,
         body: B,
     ) -> SendResult
     where
@@ -180,23 +163,17 @@ impl OriginPool {
 
     /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
     /// sent before the origin has answered.
-    pub async fn open_tunnel(
-        &self,
-        target: &OriginTarget,
-        head: impl Into<RequestHeadType>,
-    ) -> TunnelResult {
-        self.try_tunnel(target, &mut Some(head.into())).await
+    pub async fn open_tunnel(&self, target: &OriginTarget, head: RequestHead) -> TunnelResult {
+        self.try_tunnel(target, &mut Some(written(&head, target)))
+            .await
     }
 
     /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head` where it is.
     pub async fn try_tunnel(
         &self,
         target: &OriginTarget,
-        head: &mut Option<RequestHeadType>,
+        head: &mut Option<OriginHead>,
     ) -> TunnelResult {
-        *head = head
-            .take()
-            .map(|head| with_host(without_expect(head), target));
         (self.lane(target)?.tunnel)(target, head).await
     }
 
@@ -213,14 +190,6 @@ impl OriginPool {
                 ))
             }),
         }
-    }
-
-    fn prepare(&self, head: RequestHeadType, target: &OriginTarget) -> RequestHeadType {
-        let mut head = with_host(without_expect(head), target);
-        if let (RequestHeadType::Owned(head), false) = (&mut head, self.reuse) {
-            head.set_connection_type(ConnectionType::Close);
-        }
-        head
     }
 }
 
@@ -260,40 +229,33 @@ impl Lane {
             rooms: Rc::clone(rooms),
         });
         let links = Links::new(settings.keep_alive, settings.lifetime);
-        let (kept, unrun) = (Rc::clone(&links), Rc::new(Unrun::default()));
+        let kept = Rc::clone(&links);
         rooms
             .borrow_mut()
             .push(Box::new(move || kept.give_up_all()));
         let (opening, kept) = (Rc::clone(&connector), Rc::clone(&links));
-        let send: Rc<SendFn> = Rc::new(move |target, outgoing| {
-            let (opening, links, unrun) =
-                (Rc::clone(&opening), Rc::clone(&kept), Rc::clone(&unrun));
+        let send: Rc<SendFn> = Rc::new(move |target, head, body| {
+            let (opening, links) = (Rc::clone(&opening), Rc::clone(&kept));
             Box::pin(async move {
-                let (head, link) = if let Some(mut link) = links.take(target.slot) {
-                    let Outgoing { head, body } = outgoing.take().ok_or_else(nothing_to_send)?;
-                    instruct(link.control(), &head, body, target.limits);
-                    (link.ask(head).await?, link)
-                } else {
-                    let (connection, control) = opening.open(target).await?;
-                    let Outgoing { head, body } = outgoing.take().ok_or_else(nothing_to_send)?;
-                    instruct(&control, &head, body, target.limits);
-                    let asking = unrun.first_poll_of(connection.open_tunnel(head));
+                let link = match links.take(target.slot) {
+                    Some(link) => link,
                     // In a box: most requests go over a connection that is there.
-                    let (head, framed) = Box::pin(asking).await?;
-                    (head, Link::adopt(framed, control))
+                    None => Box::pin(opening.open(target)).await?,
                 };
-                Ok((head, link.into_payload(&links, target.slot)))
+                instruct(link.control(), body.take(), target.limits);
+                let (head, answering) = link.ask(head, links.config()).await?;
+                Ok((head, answering.into_payload(&links, target.slot)))
             })
         });
-        let opening = connector;
-        let tunnel: Rc<TunnelFn> = Rc::new(move |target, outgoing| {
-            let opening = Rc::clone(&opening);
+        let (opening, kept) = (connector, Rc::clone(&links));
+        let tunnel: Rc<TunnelFn> = Rc::new(move |target, head| {
+            let (opening, links) = (Rc::clone(&opening), Rc::clone(&kept));
             Box::pin(async move {
-                let (connection, control) = opening.open(target).await?;
-                let head = outgoing.take().ok_or_else(nothing_to_send)?;
-                instruct(&control, &head, BoxBody::new(()), target.limits);
-                let (head, framed) = connection.open_tunnel(head).await?;
-                Ok(TunnelAnswer::new(head, framed))
+                let link = opening.open(target).await?;
+                let head = head.take().ok_or_else(nothing_to_send)?;
+                instruct(link.control(), None, target.limits);
+                let (answer, answering) = link.ask(&head, links.config()).await?;
+                Ok(answering.into_tunnel(answer))
             })
         });
         Self {
@@ -315,12 +277,10 @@ struct Opening<C> {
 impl<C, Connection> Opening<C>
 where
     C: Service<awc::Connect, Response = Connection, Error = ConnectError>,
+    Connection: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    /// A new connection, and what its stream is told by. Where the system has nothing left for one, idle ones are given up first.
-    async fn open(
-        &self,
-        target: &OriginTarget,
-    ) -> Result<(Connection, Rc<OriginControl>), SendRequestError> {
+    /// A new connection. Where the system has nothing left for one, idle ones are given up first.
+    async fn open(&self, target: &OriginTarget) -> Result<Link<Connection>, SendRequestError> {
         let mut opened = self.connector.call(target.connect()).await;
         let is_short = |error: &ConnectError| {
             matches!(
@@ -337,7 +297,7 @@ where
         let connection = opened?;
         // Nothing is awaited between: what was handed out last is this connection.
         let control = self.registry.take_handed_out();
-        Ok((connection, control.ok_or_else(unknown)?))
+        Ok(Link::new(connection, control.ok_or_else(unknown)?))
     }
 }
 
@@ -353,55 +313,21 @@ fn unknown() -> SendRequestError {
 }
 
 /// Tells a connection what holds for the exchange to come.
-fn instruct(
-    control: &OriginControl,
-    head: &RequestHeadType,
-    body: BoxBody,
-    limits: Option<OriginLimits>,
-) {
+fn instruct(control: &OriginControl, body: Option<BoxBody>, limits: Option<OriginLimits>) {
     if let Some(limits) = limits {
         control.set_limits(limits);
     }
-    if !has(head, &DATE) {
-        control.leave_date_out();
-    }
-    if let Some(upload) = Upload::new(body) {
+    if let Some(upload) = body.and_then(Upload::new) {
         control.carry(upload);
     }
 }
 
-fn has(head: &RequestHeadType, name: &HeaderName) -> bool {
-    head.as_ref().headers.contains_key(name)
-        || head
-            .extra_headers()
-            .is_some_and(|extra| extra.contains_key(name))
-}
-
-/// The head with a `Host`, that of its URI or of the target where it has none.
-fn with_host(mut head: RequestHeadType, target: &OriginTarget) -> RequestHeadType {
-    if !has(&head, &HOST) {
-        let authority = head.as_ref().uri.authority().unwrap_or(&target.authority);
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            match &mut head {
-                RequestHeadType::Owned(head) => drop(head.headers.insert(HOST, host)),
-                RequestHeadType::Rc(head, _) => drop(Rc::make_mut(head).headers.insert(HOST, host)),
-            }
-        }
-    }
-    head
-}
-
-fn without_expect(mut head: RequestHeadType) -> RequestHeadType {
-    match &mut head {
-        RequestHeadType::Owned(head) => {
-            head.headers.remove(EXPECT);
-        }
-        RequestHeadType::Rc(shared, _) if shared.headers.contains_key(EXPECT) => {
-            Rc::make_mut(shared).headers.remove(EXPECT);
-        }
-        RequestHeadType::Rc(..) => {}
-    }
-    head
+/// The head as it is sent to `target`, with a `Host`: its own, that of its URI or that of the target.
+fn written(head: &RequestHead, target: &OriginTarget) -> OriginHead {
+    let authority = head.uri.authority().unwrap_or(&target.authority);
+    // An authority has no character that a header value may not have.
+    let host = HeaderValue::from_str(authority.as_str());
+    OriginHead::of(head, &host.unwrap_or(HeaderValue::from_static("")))
 }
 
 impl fmt::Debug for OriginPool {

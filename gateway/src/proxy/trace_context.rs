@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{HeaderName, HeaderValue};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -21,20 +21,41 @@ const MAX_MEMBERS: usize = 32;
 /// Maximum bytes of a member's key, and of its value (sections 3.3.1.3.1 and 3.3.1.3.2).
 const MAX_MEMBER_PART_BYTES: usize = 256;
 
-/// Removes malformed headers: `traceparent` with `tracestate`, or `tracestate` alone (section 4.3).
-pub fn remove_malformed(headers: &mut HeaderMap) {
-    let mut parents = headers.get_all(&TRACEPARENT);
-    let sound = match (parents.next(), parents.next()) {
-        (Some(parent), None) => is_parent(parent.as_bytes()),
-        (None, _) => false,
-        // Two readers could each use another one.
-        (Some(_), Some(_)) => false,
-    };
-    if !sound {
-        headers.remove(&TRACEPARENT);
-        headers.remove(&TRACESTATE);
-    } else if !is_state(headers.get_all(&TRACESTATE)) {
-        headers.remove(&TRACESTATE);
+/// The Trace Context of a request. Collected first, because its lines decide on one another.
+#[derive(Default)]
+pub struct TraceContext<'a> {
+    parents: Vec<&'a HeaderValue>,
+    states: Vec<&'a HeaderValue>,
+}
+
+impl<'a> TraceContext<'a> {
+    /// Takes the header if it belongs to Trace Context; returns whether it does.
+    pub fn take(&mut self, name: &HeaderName, value: &'a HeaderValue) -> bool {
+        let lines = match name {
+            name if *name == TRACEPARENT => &mut self.parents,
+            name if *name == TRACESTATE => &mut self.states,
+            _ => return false,
+        };
+        lines.push(value);
+        true
+    }
+
+    /// Returns what is well formed. A malformed `traceparent` takes `tracestate` along (section 4.3).
+    pub fn well_formed(&self) -> impl Iterator<Item = (&'static HeaderName, &'a HeaderValue)> {
+        let parent = match self.parents[..] {
+            [parent] => Some(parent).filter(|parent| is_parent(parent.as_bytes())),
+            // Two readers could each use another one.
+            _ => None,
+        };
+        let states = match parent {
+            Some(_) if is_state(self.states.iter().copied()) => &self.states[..],
+            _ => &[],
+        };
+        let states = states.iter().map(|state| (&TRACESTATE, *state));
+        parent
+            .map(|parent| (&TRACEPARENT, parent))
+            .into_iter()
+            .chain(states)
     }
 }
 
@@ -126,14 +147,21 @@ mod tests {
 
     /// Number of headers that remain.
     fn left(parents: &[&str], states: &[&str]) -> (usize, usize) {
-        let mut headers = HeaderMap::new();
-        for (name, lines) in [(&TRACEPARENT, parents), (&TRACESTATE, states)] {
+        let lines = |lines: &[&str]| -> Vec<_> {
+            let lines = lines.iter().map(|line| HeaderValue::from_str(line));
+            lines.map(Result::unwrap).collect()
+        };
+        let (parents, states) = (lines(parents), lines(states));
+        let mut context = TraceContext::default();
+        for (name, lines) in [(&TRACEPARENT, &parents), (&TRACESTATE, &states)] {
             for line in lines {
-                headers.append(name.clone(), HeaderValue::from_str(line).unwrap());
+                assert!(context.take(name, line));
             }
         }
-        remove_malformed(&mut headers);
-        let count = |name| headers.get_all(name).count();
+        let count = |wanted| {
+            let lines = context.well_formed();
+            lines.filter(|(name, _)| *name == wanted).count()
+        };
         (count(&TRACEPARENT), count(&TRACESTATE))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{self, HeaderValue};
-use actix_http::{ConnectionType, Payload, RequestHead, RequestHeadType, Response, StatusCode};
+use actix_http::{ConnectionType, Payload, Response, StatusCode};
 use awc::error::SendRequestError;
 use bytes::Bytes;
 use futures_core::Stream;
@@ -17,10 +17,12 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::auth::CallerTag;
+use crate::auth::key_source::PLAIN_SUBPROTOCOL;
 use crate::front::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
 use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::origin_head::OriginHead;
 use crate::proxy::pool::{OriginPool, OriginTarget, TunnelAnswer, TunnelIo};
 use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
@@ -42,7 +44,7 @@ pub struct Client {
     pub idle_timeout: Duration,
 }
 
-/// Sends the upgrade request and returns the origin's response. After a 101, bytes flow both ways
+/// Sends the upgrade request, whose head asks for the protocol, and returns the origin's response. After a 101, bytes flow both ways
 /// until either side ends or the idle time expires.
 ///
 /// Bytes after the client's head reach the origin only after it agreed.
@@ -53,27 +55,24 @@ pub async fn open(
     pool: &OriginPool,
     upstream: &Upstream,
     host: HostHeader,
-    mut head: RequestHead,
+    head: OriginHead,
     client: Client,
 ) -> Result<ForwardedResponse, Failed> {
-    head.headers
-        .insert(header::UPGRADE, client.protocol.clone());
-    head.set_connection_type(ConnectionType::Upgrade);
-    let mut request = Upgrading(Some(RequestHeadType::from(head)));
+    let mut request = Upgrading(Some(head));
     let (caller, progress) = (client.caller, &client.progress);
     let answered = send_with_retries(pool, upstream, host, caller, progress, &mut request).await?;
     answered.into_response(|tunnel| into_response(tunnel, &client))
 }
 
 /// Upgrade request; `None` after its head was sent.
-struct Upgrading(Option<RequestHeadType>);
+struct Upgrading(Option<OriginHead>);
 
 impl Retryable for Upgrading {
     type Output = TunnelAnswer;
 
     fn set_host(&mut self, host: &HeaderValue) {
-        if let Some(RequestHeadType::Owned(head)) = &mut self.0 {
-            head.headers.insert(header::HOST, host.clone());
+        if let Some(head) = &mut self.0 {
+            head.set_host(host);
         }
     }
 
@@ -121,6 +120,17 @@ pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue)
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Upgrade);
         head.no_chunking(true);
+    }
+}
+
+/// Agrees to the subprotocol that the client offered beside its key, if the origin agreed to none.
+pub fn agree_to_plain_subprotocol(response: &mut Response<OriginBody>) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+            let plain = HeaderValue::from_static(PLAIN_SUBPROTOCOL);
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, plain);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod brake;
 #[path = "../gateway/client.rs"]
 #[allow(
     dead_code,

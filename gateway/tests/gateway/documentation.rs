@@ -37,6 +37,12 @@ health_path = "/healthz"
 
 [[routes]]
 upstream = "https://127.0.0.1:9000"
+
+[[rate_limits]]
+name = "burst"
+by = "key"
+limit = 100
+window = "1m"
 "#;
 
 pub(crate) fn document(name: &str) -> String {
@@ -106,6 +112,9 @@ fn every_setting_is_documented_with_its_default() {
                 | "health_path"
                 | "role"
                 | "token"
+                | "by"
+                | "limit"
+                | "window"
         ) || key.ends_with("_file");
         assert!(
             depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),

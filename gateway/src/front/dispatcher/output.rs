@@ -1,7 +1,6 @@
 //! What is on its way to the client, in room that a worker lends: a connection that waits holds none.
 
 use std::{
-    cell::RefCell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -17,42 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 use super::Moved;
-
-/// Room for what nearly every answer has, and every head of a request that comes in one piece.
-const LENT_BYTES: usize = 16 * 1024;
-/// Room that grew beyond this is given back to the system.
-const MOST_KEPT_BYTES: usize = 128 * 1024;
-/// How many connections of a worker may write at once without room being made for them: as many as wait for their clients.
-const LENT_AT_ONCE: usize = 16;
-
-thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs `read` with empty room, of which nothing is kept.
-pub(super) fn with_spare<T>(read: impl FnOnce(&mut BytesMut) -> T) -> T {
-    let mut room = lend();
-    let done = read(&mut room);
-    give_back(room);
-    done
-}
-
-/// Room, empty.
-fn lend() -> BytesMut {
-    let lent = SPARE.with_borrow_mut(Vec::pop);
-    lent.unwrap_or_else(|| BytesMut::with_capacity(LENT_BYTES))
-}
-
-fn give_back(mut room: BytesMut) {
-    room.clear();
-    if (LENT_BYTES..=MOST_KEPT_BYTES).contains(&room.capacity()) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < LENT_AT_ONCE {
-                spare.push(room);
-            }
-        });
-    }
-}
+use crate::wire::room::{give_back, lend};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -17,7 +17,6 @@ pub struct OriginControl {
     remote: Option<SocketAddr>,
     exchanges: Cell<u32>,
     upload: RefCell<Option<Upload>>,
-    dateless: Cell<bool>,
     retired: Cell<bool>,
     limits: Cell<Option<OriginLimits>>,
     membership: Option<Membership>,
@@ -75,12 +74,6 @@ impl OriginControl {
         self.upload.replace(Some(upload));
     }
 
-    /// Takes off the `Date` that the encoder of awc puts at the end of every head without one: a gateway that adds it would
-    /// speak for the client (RFC 9110 §6.6.1). For the exchange to come, whose head must have none of its own.
-    pub fn leave_date_out(&self) {
-        self.dateless.set(true);
-    }
-
     /// Holds the exchange to come, or the present one, to other limits than those of the connection.
     pub fn set_limits(&self, limits: OriginLimits) {
         self.limits.set(Some(limits));
@@ -110,10 +103,6 @@ impl OriginControl {
 
     pub(super) fn end_exchange(&self) {
         self.limits.set(None);
-    }
-
-    pub(super) fn take_dateless(&self) -> bool {
-        self.dateless.take()
     }
 
     pub(super) fn take_upload(&self) -> Option<Upload> {

@@ -15,7 +15,7 @@ pub(super) struct RequestTraits {
 }
 
 impl RequestTraits {
-    /// awc writes the whole head of a request at once, so the first bytes tell all.
+    /// The whole head of a request is offered at once, so the first bytes tell all.
     pub(super) fn of(request: &[u8]) -> Self {
         Self {
             is_head: request.starts_with(b"HEAD "),
@@ -24,7 +24,7 @@ impl RequestTraits {
     }
 }
 
-/// awc writes the field `Connection` itself, as `connection: upgrade` in this or in camel case.
+/// The field `Connection` is never the client's: it is written as `connection: upgrade`, by awc in this or in camel case.
 fn asks_upgrade(request: &[u8]) -> bool {
     const LINE: &[u8] = b"\r\nconnection: upgrade\r\n";
     memchr::memmem::find_iter(request, b"pgrade\r\n").any(|at| {

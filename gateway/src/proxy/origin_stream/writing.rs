@@ -1,8 +1,7 @@
-//! The writing side: the head of a request as awc writes it, and the body on its way while the answer may be on its own.
+//! The writing side: the head of a request as it is given, and the body on its way while the answer may be on its own.
 
 use std::{
-    io::{self, IoSlice},
-    mem::MaybeUninit,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -62,14 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
         }
         if let Some(upload) = &mut this.upload {
             // Whoever writes the head says nothing of the body.
-            let lines = match split_date(data).filter(|_| this.dateless) {
-                Some((lines, _)) => Some(lines),
-                None => data
-                    .ends_with(END_OF_HEAD)
-                    .then(|| data.strip_suffix(END))
-                    .flatten(),
-            };
-            let Some(lines) = lines else {
+            let lines = data.strip_suffix(END);
+            let Some(lines) = lines.filter(|lines| lines.ends_with(END)) else {
                 let cause = "its head was not written in one piece".to_owned();
                 return Poll::Ready(Err(this.fail(OriginFault::BrokenRequest { cause })));
             };
@@ -85,11 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
         if this.closing {
             return Poll::Ready(Ok(data.len()));
         }
-        let written = match split_date(data).filter(|_| this.dateless) {
-            Some((head, date)) => poll_write_without(io, cx, head, date),
-            None => Pin::new(io).poll_write(cx, data),
-        };
-        match written {
+        match Pin::new(io).poll_write(cx, data) {
             Poll::Ready(Ok(count)) => {
                 this.write_alarm.disarm();
                 Poll::Ready(Ok(count))
@@ -217,133 +206,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
     }
 }
 
-/// What awc ends a head with that has no `Date`; the digits are zeros here.
-const DATE_AND_END: &[u8] = b"date: Thu, 00 Jan 0000 00:00:00 GMT\r\n\r\n";
-
-/// Heads up to this size are put together before they are written.
-const ONE_PIECE_BYTES: usize = 2048;
-
-/// What ends it without.
+/// What ends a line, and after the last one the head.
 const END: &[u8] = b"\r\n";
-
-/// What ends every head.
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-
-/// A head, or the rest of one, as what comes before its last line, a `Date`, and that line with the end of the head.
-pub(super) fn split_date(data: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, date) = data.split_at_checked(data.len().checked_sub(DATE_AND_END.len())?)?;
-    // The write before may have ended within the CRLF of the line before.
-    let found = date.starts_with(b"date: ")
-        && date.ends_with(b"\r\n\r\n")
-        && (head.is_empty() || head.ends_with(b"\n"));
-    found.then_some((head, date))
-}
-
-/// Writes `head` and its end without `date`; counts as if that had been written too.
-pub(super) fn poll_write_without<S: AsyncWrite + Unpin>(
-    io: &mut S,
-    cx: &mut Context<'_>,
-    head: &[u8],
-    date: &[u8],
-) -> Poll<io::Result<usize>> {
-    // One piece costs the system less than two.
-    let mut space = [MaybeUninit::uninit(); ONE_PIECE_BYTES];
-    let mut one = ReadBuf::uninit(&mut space);
-    let written = if head.len() + END.len() <= one.capacity() {
-        one.put_slice(head);
-        one.put_slice(END);
-        Pin::new(io).poll_write(cx, one.filled())
-    } else {
-        Pin::new(io).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(END)])
-    };
-    let count = ready!(written)?;
-    let skipped = if count > head.len() {
-        date.len().saturating_sub(END.len())
-    } else {
-        0
-    };
-    Poll::Ready(Ok(count + skipped))
-}
 
 /// Sets the alarm unless it is set; ready when it rings.
 fn ring(alarm: &mut Alarm, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
     alarm.arm(limit);
     alarm.poll(cx)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use super::*;
-
-    /// Takes so many bytes at a time.
-    struct Narrow(usize, Vec<u8>);
-
-    impl AsyncWrite for Narrow {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            data: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            let count = data.len().min(self.0);
-            self.1.extend_from_slice(&data[..count]);
-            Poll::Ready(Ok(count))
-        }
-
-        fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            data: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = data
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
-            self.as_mut().poll_write(cx, &all)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[tokio::test]
-    async fn only_a_date_at_the_end_is_left_out_however_little_the_socket_takes() {
-        let date = "date: Tue, 24 Nov 2026 08:22:33 GMT\r\n";
-        assert_eq!(
-            split_date(format!("GET / HTTP/1.1\r\nx-{date}\r\n").as_bytes()),
-            None
-        );
-        for (head, expected) in [
-            (
-                format!("GET / HTTP/1.1\r\nhost: h\r\n{date}\r\n"),
-                "GET / HTTP/1.1\r\nhost: h\r\n\r\n".to_owned(),
-            ),
-            (
-                format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n"),
-                format!("GET / HTTP/1.1\r\n{date}host: h\r\n\r\n"),
-            ),
-        ] {
-            for most in 1..head.len() {
-                let (mut io, mut rest) = (Narrow(most, Vec::new()), head.as_bytes());
-                while !rest.is_empty() {
-                    let written = poll_fn(|cx| match split_date(rest) {
-                        Some((head, date)) => poll_write_without(&mut io, cx, head, date),
-                        None => Pin::new(&mut io).poll_write(cx, rest),
-                    });
-                    rest = &rest[written.await.unwrap()..];
-                }
-                assert_eq!(
-                    String::from_utf8_lossy(&io.1),
-                    expected,
-                    "{most} bytes at a time"
-                );
-            }
-        }
-    }
 }

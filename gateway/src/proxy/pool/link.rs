@@ -2,44 +2,57 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    io,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use actix_codec::{Framed, FramedParts};
+use actix_codec::{Decoder as _, Encoder as _};
 use actix_http::{
-    BoxedPayloadStream, Payload, RequestHeadType, ResponseHead, ServiceConfig,
+    BoxedPayloadStream, Method, Payload, RequestHead, RequestHeadType, ResponseHead, ServiceConfig,
+    StatusCode,
     body::BodySize,
-    error::PayloadError,
+    error::{ParseError, PayloadError},
     h1::{ClientCodec, ClientPayloadCodec, Message, MessageType},
 };
 use awc::error::{ConnectError, SendRequestError};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
-use super::links::Links;
-use crate::{proxy::origin_stream::OriginControl, wire::clock::now};
+use super::{links::Links, tunnel::TunnelAnswer};
+use crate::{
+    proxy::{origin_head::OriginHead, origin_stream::OriginControl},
+    wire::{clock::now, room::with_spare},
+};
 
-/// What a codec is made for: a request without a body, whose framing the stream beneath writes.
-type Asked = Message<(RequestHeadType, BodySize)>;
+/// How much of a body is read at once.
+const BODY_READ_BYTES: usize = 32 * 1024;
 
 /// A connection between two exchanges, or in one whose answer has not begun.
 pub(super) struct Link<Io> {
-    framed: Framed<Io, ClientCodec>,
+    io: Io,
     control: Rc<OriginControl>,
     opened: Instant,
 }
 
+/// A connection whose answer has begun.
+pub(super) struct Answering<Io> {
+    link: Link<Io>,
+    codec: ClientCodec,
+    /// What has come after the head.
+    rest: BytesMut,
+}
+
 impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
-    /// Takes over a connection on which the head of the first answer was read.
-    pub(super) fn adopt(framed: Framed<Io, ClientCodec>, control: Rc<OriginControl>) -> Self {
+    /// Takes over a connection that was opened just now.
+    pub(super) fn new(io: Io, control: Rc<OriginControl>) -> Self {
         Self {
-            framed,
+            io,
             control,
             opened: now(),
         }
@@ -55,76 +68,173 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         self.opened
     }
 
-    /// Sends the head of a request and gives that of its answer. What there is of a body, the stream beneath carries.
+    /// Sends the head of a request and reads that of its answer. What there is of a body, the stream beneath carries.
     pub(super) async fn ask(
-        &mut self,
-        head: RequestHeadType,
-    ) -> Result<ResponseHead, SendRequestError> {
-        let mut framed = Pin::new(&mut self.framed);
-        framed
-            .as_mut()
-            .write::<Asked>(Message::Item((head, BodySize::None)))?;
-        poll_fn(|cx| framed.as_mut().flush::<Asked>(cx)).await?;
-        let answered = poll_fn(|cx| framed.as_mut().next_item(cx)).await;
-        Ok(answered.ok_or(ConnectError::Disconnected)??)
-    }
-
-    /// The body of the answer whose head was read last. The connection goes back to `home` with its end.
-    pub(super) fn into_payload(self, home: &Rc<Links<Io>>, slot: usize) -> Payload {
-        if self.framed.codec_ref().message_type() == MessageType::None {
-            home.put(slot, self);
-            return Payload::None;
-        }
-        let payload: BoxedPayloadStream = Box::pin(Answer {
-            framed: Some(self.framed.into_map_codec(ClientCodec::into_payload_codec)),
-            control: self.control,
-            opened: self.opened,
-            home: Rc::clone(home),
-            slot,
-        });
-        Payload::Stream { payload }
-    }
-
-    /// A new codec for the next exchange: that of the last one knows what was special about its answer, and that of awc renews
-    /// a `Date` of its own that is never sent.
-    pub(super) fn refresh(self, config: &ServiceConfig) -> Self {
-        let parts = self.framed.into_parts();
-        let codec = ClientCodec::new(config.clone());
-        // Not `replace_codec`: the frame would try to take an answer from its empty buffer before it reads one.
-        let mut fresh = FramedParts::with_read_buf(parts.io, codec, parts.read_buf);
-        fresh.write_buf = parts.write_buf;
-        Self {
-            framed: Framed::from_parts(fresh),
-            ..self
+        mut self,
+        head: &OriginHead,
+        config: &ServiceConfig,
+    ) -> Result<(ResponseHead, Answering<Io>), SendRequestError> {
+        let mut unsent = head.bytes();
+        poll_fn(|cx| poll_send(&mut self.io, &mut unsent, cx))
+            .await
+            .map_err(SendRequestError::Send)?;
+        let mut codec = codec_for(head, config);
+        let mut input = BytesMut::new();
+        loop {
+            let read = poll_fn(|cx| poll_read_more(&mut self.io, &mut input, cx));
+            let count = read.await.map_err(ParseError::Io);
+            if count.map_err(SendRequestError::Response)? == 0 {
+                return Err(ConnectError::Disconnected.into());
+            }
+            let answer = codec
+                .decode(&mut input)
+                .map_err(SendRequestError::Response)?;
+            if let Some(answer) = answer {
+                let answering = Answering {
+                    link: self,
+                    codec,
+                    rest: input,
+                };
+                return Ok((answer, answering));
+            }
         }
     }
 
-    /// Whether nothing is left of the exchange before, nothing has come since and the connection stands. If so, and only then,
-    /// the task is woken when that changes.
+    /// Whether nothing has come since the exchange before and the connection stands. If so, and only then, the task is woken
+    /// when that changes.
     pub(super) fn is_at_rest(&mut self, cx: &mut Context<'_>) -> bool {
         let mut space = [0; 1];
         let mut probe = ReadBuf::new(&mut space);
-        self.framed.is_read_buf_empty()
-            && self.framed.is_write_buf_empty()
-            && Pin::new(self.framed.io_mut())
-                .poll_read(cx, &mut probe)
-                .is_pending()
+        Pin::new(&mut self.io)
+            .poll_read(cx, &mut probe)
+            .is_pending()
     }
 
     /// Closes it, and says so to the other side where that can be said at once.
     pub(super) fn close(mut self) {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
-        let _ = Pin::new(self.framed.io_mut()).poll_shutdown(cx);
+        let _ = Pin::new(&mut self.io).poll_shutdown(cx);
     }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Answering<Io> {
+    /// The body of the answer. The connection goes back to `home` with its end.
+    pub(super) fn into_payload(self, home: &Rc<Links<Io>>, slot: usize) -> Payload {
+        let back = Some((Rc::clone(home), slot));
+        match self.codec.message_type() {
+            MessageType::None => {
+                if self.rest.is_empty() {
+                    home.put(slot, self.link);
+                }
+                Payload::None
+            }
+            MessageType::Payload | MessageType::Stream => self.into_stream(back),
+        }
+    }
+
+    /// What came of a request to leave HTTP. Its connection serves no other.
+    pub(super) fn into_tunnel(self, head: ResponseHead) -> TunnelAnswer {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return TunnelAnswer::Open {
+                head,
+                io: Box::new(self.link.io),
+                first: self.rest.freeze(),
+            };
+        }
+        let payload = match self.codec.message_type() {
+            MessageType::None => Payload::None,
+            MessageType::Payload | MessageType::Stream => self.into_stream(None),
+        };
+        TunnelAnswer::Refused(head, payload)
+    }
+
+    fn into_stream(self, home: Option<(Rc<Links<Io>>, usize)>) -> Payload {
+        let payload: BoxedPayloadStream = Box::pin(Answer {
+            link: Some(self.link),
+            codec: self.codec.into_payload_codec(),
+            input: self.rest,
+            home,
+        });
+        Payload::Stream { payload }
+    }
+}
+
+/// A codec for the answer to `head`. Each exchange has its own: it would remember what was special about the last answer.
+fn codec_for(head: &OriginHead, config: &ServiceConfig) -> ClientCodec {
+    let mut codec = ClientCodec::new(config.clone());
+    if *head.method() == Method::HEAD {
+        // It learns from the request that it writes that no body follows.
+        let mut asked = RequestHead::default();
+        asked.method = Method::HEAD;
+        let asked = Message::Item((RequestHeadType::from(asked), BodySize::None));
+        let _ = codec.encode(asked, &mut BytesMut::new());
+    }
+    codec
+}
+
+fn poll_send<Io: AsyncWrite + Unpin>(
+    io: &mut Io,
+    unsent: &mut &[u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !unsent.is_empty() {
+        let count = ready!(Pin::new(&mut *io).poll_write(cx, unsent))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *unsent = unsent.get(count..).unwrap_or_default();
+    }
+    Pin::new(io).poll_flush(cx)
+}
+
+/// As [`poll_read_into`]. So that no connection holds room for a head that it waits for, it
+/// is read into what the worker lends.
+fn poll_read_more<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    input: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    with_spare(|spare| {
+        let count = ready!(poll_read_into(io, spare, cx))?;
+        input.extend_from_slice(spare);
+        Poll::Ready(Ok(count))
+    })
+}
+
+/// Appends what has come to `input`.
+fn poll_read_into<Io: AsyncRead + Unpin>(
+    io: &mut Io,
+    input: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    pin!(io.read_buf(input)).poll(cx)
 }
 
 /// The body of an answer. Dropped before its end, it closes the connection.
 struct Answer<Io: AsyncRead + AsyncWrite + Unpin + 'static> {
-    framed: Option<Framed<Io, ClientPayloadCodec>>,
-    control: Rc<OriginControl>,
-    opened: Instant,
-    home: Rc<Links<Io>>,
-    slot: usize,
+    link: Option<Link<Io>>,
+    codec: ClientPayloadCodec,
+    input: BytesMut,
+    /// Where the connection goes with the end.
+    home: Option<(Rc<Links<Io>>, usize)>,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Answer<Io> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, PayloadError>> {
+        loop {
+            if let Some(piece) = self.codec.decode(&mut self.input)? {
+                return Poll::Ready(Ok(piece));
+            }
+            let Some(link) = &mut self.link else {
+                return Poll::Ready(Ok(None));
+            };
+            self.input.reserve(BODY_READ_BYTES);
+            // The stream beneath makes an error of the end of the connection.
+            if ready!(poll_read_into(&mut link.io, &mut self.input, cx))? == 0 {
+                return Poll::Ready(Err(PayloadError::Incomplete(None)));
+            }
+        }
+    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Stream for Answer<Io> {
@@ -132,30 +242,22 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Stream for Answer<Io> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Some(framed) = &mut this.framed else {
+        if this.link.is_none() {
             return Poll::Ready(None);
-        };
-        match ready!(Pin::new(framed).next_item(cx)) {
-            Some(Ok(Some(piece))) => Poll::Ready(Some(Ok(piece))),
-            Some(Ok(None)) => {
-                if let Some(framed) = this.framed.take() {
-                    let link = Link {
-                        framed: framed.into_map_codec(ClientPayloadCodec::into_message_codec),
-                        control: Rc::clone(&this.control),
-                        opened: this.opened,
-                    };
-                    this.home.put(this.slot, link);
+        }
+        match ready!(this.poll_piece(cx)) {
+            Ok(Some(piece)) => Poll::Ready(Some(Ok(piece))),
+            Ok(None) => {
+                if let (Some(link), Some((home, slot)), true) =
+                    (this.link.take(), this.home.take(), this.input.is_empty())
+                {
+                    home.put(slot, link);
                 }
                 Poll::Ready(None)
             }
-            Some(Err(error)) => {
-                this.framed = None;
+            Err(error) => {
+                this.link = None;
                 Poll::Ready(Some(Err(error)))
-            }
-            // The stream beneath makes an error of the end of the connection.
-            None => {
-                this.framed = None;
-                Poll::Ready(Some(Err(PayloadError::Incomplete(None))))
             }
         }
     }

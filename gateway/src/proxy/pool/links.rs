@@ -56,6 +56,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Links<Io> {
         links
     }
 
+    /// What codecs of answers are made with.
+    pub(super) fn config(&self) -> &ServiceConfig {
+        &self.config
+    }
+
     /// The one to `slot` that was used last and stands.
     pub(super) fn take(&self, slot: usize) -> Option<Link<Io>> {
         // Whoever takes it waits for its answer, and is woken then.
@@ -70,10 +75,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Links<Io> {
     }
 
     /// Keeps one whose exchange is over, unless it is of no more use.
-    pub(super) fn put(&self, slot: usize, link: Link<Io>) {
+    pub(super) fn put(&self, slot: usize, mut link: Link<Io>) {
         let now = now();
         let until = (now + self.keep_alive).min(link.opened() + self.lifetime);
-        let mut link = link.refresh(&self.config);
         let is_of_use = {
             let watcher = self.watcher.borrow();
             let waker = watcher.as_ref().unwrap_or(Waker::noop());

@@ -2,13 +2,8 @@
 
 use std::fmt;
 
-use actix_codec::Framed;
-use actix_http::{
-    BoxedPayloadStream, Payload, ResponseHead, StatusCode,
-    h1::{ClientCodec, MessageType},
-};
+use actix_http::{Payload, ResponseHead};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What an origin said to a request to leave HTTP.
@@ -30,34 +25,6 @@ pub enum TunnelAnswer {
 pub trait TunnelIo: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> TunnelIo for T {}
-
-impl TunnelAnswer {
-    pub(super) fn new<Io>(head: ResponseHead, framed: Framed<Io, ClientCodec>) -> Self
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let parts = framed.into_parts();
-            return Self::Open {
-                head,
-                io: Box::new(parts.io),
-                first: parts.read_buf.freeze(),
-            };
-        }
-        let payload = match framed.codec_ref().message_type() {
-            MessageType::None => Payload::None,
-            MessageType::Payload | MessageType::Stream => {
-                let chunks = framed
-                    .into_map_codec(ClientCodec::into_payload_codec)
-                    .take_while(|item| std::future::ready(!matches!(item, Ok(None))))
-                    .filter_map(|item| std::future::ready(item.transpose()));
-                let payload: BoxedPayloadStream = Box::pin(chunks);
-                Payload::Stream { payload }
-            }
-        };
-        Self::Refused(head, payload)
-    }
-}
 
 impl fmt::Debug for TunnelAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
