@@ -260,12 +260,11 @@ impl MetricsPage {
             "part",
             self.sizes.bytes(),
         );
-        page.by(
+        page.single(
             "postern_keys_unused",
             Kind::Gauge,
             "Active keys unused for longer than their bucket allows, in buckets that only report them.",
-            "action",
-            self.sizes.unused_keys().map(|keys| ("report", keys)),
+            self.sizes.unused_keys(),
         );
         page.single(
             "postern_usage_pending",

@@ -257,6 +257,7 @@ impl From<StoreError> for Problem {
                 "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
             ),
             StoreError::NoStore { .. }
+            | StoreError::PlanDiffers { .. }
             | StoreError::UnknownActor { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::OtherSchema { .. }

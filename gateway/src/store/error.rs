@@ -172,6 +172,12 @@ pub enum StoreError {
         /// Number of its consumers.
         consumers: u64,
     },
+    /// An import has other attributes for a plan.
+    #[error("plan `{plan}` is there with other attributes; nothing was imported")]
+    PlanDiffers {
+        /// Name of the plan.
+        plan: String,
+    },
     /// The key would live longer than its bucket or plan allows.
     #[error("a key of this consumer lives at most {longest}")]
     LifetimeTooLong {
@@ -255,6 +261,7 @@ impl StoreError {
             | Self::PlanInUse { .. }
             | Self::DefaultAboveLongest
             | Self::LifetimeTooLong { .. }
+            | Self::PlanDiffers { .. }
             | Self::TooManyKeys { .. }
             | Self::UnreadableRow { .. }
             | Self::Entropy(_)

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::keys::{Lifetime, MaxLiveKeys, UnixMillis};
 use crate::store::attributes::replace;
 use crate::store::columns::columns;
+use crate::store::lifetimes::require_order;
 use crate::store::{PlanAttributes, StoreError, StoredConsumer, buckets, plans};
 
 /// Rules of a bucket for its keys; `None` for no bound.
@@ -198,17 +199,6 @@ impl KeyRule {
             consumer: owner.name.to_string(),
             most,
         })
-    }
-}
-
-/// Refuses a default lifetime above the longest.
-pub(super) fn require_order(
-    default: Option<Lifetime>,
-    longest: Option<Lifetime>,
-) -> Result<(), StoreError> {
-    match (default, longest) {
-        (Some(default), Some(longest)) if default > longest => Err(StoreError::DefaultAboveLongest),
-        _ => Ok(()),
     }
 }
 

@@ -47,7 +47,7 @@ impl Default for StoreSizes {
             rows: std::array::from_fn(|_| AtomicI64::new(UNKNOWN)),
             database_bytes: AtomicI64::new(UNKNOWN),
             log_bytes: AtomicI64::new(UNKNOWN),
-            unused_keys: AtomicI64::new(UNKNOWN),
+            unused_keys: AtomicI64::new(0),
         }
     }
 }
@@ -59,10 +59,10 @@ impl StoreSizes {
         counted.filter_map(|(table, rows)| Some((table, known(rows)?)))
     }
 
-    /// Returns the number of keys that their buckets report as unused, once counted.
+    /// Returns the number of keys that their buckets report as unused; 0 before the first count.
     #[must_use]
-    pub fn unused_keys(&self) -> Option<i64> {
-        known(&self.unused_keys)
+    pub fn unused_keys(&self) -> i64 {
+        self.unused_keys.load(Ordering::Relaxed)
     }
 
     pub(super) fn found_unused(&self, keys: u64) {
