@@ -6,11 +6,14 @@
 
 pub mod brake;
 pub mod clock;
+pub mod concurrency;
 mod memory;
 mod meter;
 pub mod network;
 pub mod period;
+pub mod quota;
 mod rate;
+pub(crate) mod shares;
 mod subject;
 mod table;
 

@@ -18,6 +18,7 @@ use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
 use crate::limits::OfRoute;
+use crate::limits::concurrency::Holding;
 use crate::proxy::Upstream;
 use crate::routes::index::Index;
 
@@ -55,6 +56,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub limits: Option<Box<[Arc<str>]>>,
     /// Limits in force here.
     pub in_force: OfRoute,
+    /// Limits on requests in flight that hold here.
+    pub in_flight: Holding,
 }
 
 /// Reason for not routing a request.
@@ -216,6 +219,7 @@ impl<U> Route<U> {
             cost: 1,
             limits: None,
             in_force: OfRoute::default(),
+            in_flight: Holding::default(),
         }
     }
 
@@ -238,6 +242,7 @@ impl<U> Route<U> {
             cost: self.cost,
             limits: self.limits,
             in_force: self.in_force,
+            in_flight: self.in_flight,
         }
     }
 

@@ -36,6 +36,7 @@ use postern_gateway::front::drain::Drain;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::limits::Limits;
+use postern_gateway::limits::concurrency::Concurrency;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
@@ -192,6 +193,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
         brake: None,
+        concurrency: Concurrency::none(),
         upstreams: Vec::new(),
         pool: Arc::clone(&pool),
         client_limits: LIMITS,

@@ -241,7 +241,9 @@ CREATE TABLE gateways (
     -- Newest revision in force.
     revision BIGINT NOT NULL,
     -- Maximum age of the table before the gateway refuses every request; NULL for no limit.
-    max_staleness_ms BIGINT
+    max_staleness_ms BIGINT,
+    -- Hash of the settings in force, without secrets.
+    config_hash TEXT
 );
 
 -- Newest revision that a command waits for; gateways confirm it as soon as it is in force.
@@ -292,3 +294,31 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+-- Use of quotas by subject and period. No foreign key: use outlives its subject.
+CREATE TABLE quota_use (
+    -- Name of the quota, and the kind of its periods: a quota whose kind changes is counted anew.
+    quota TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- Id of a consumer, of the first key of a chain of rolls, or `tag:NAME=VALUE`.
+    subject TEXT NOT NULL,
+    -- First millisecond of the period, and of the next one; NULL if there is none.
+    start BIGINT NOT NULL,
+    ends BIGINT,
+    -- Units used; negative where an operator added some.
+    units BIGINT NOT NULL,
+    -- Order of the last changes, for gateways that read what others wrote.
+    tick BIGINT NOT NULL,
+    PRIMARY KEY (quota, kind, subject, start)
+);
+
+CREATE INDEX quota_use_by_tick ON quota_use (tick);
+CREATE INDEX quota_use_by_subject ON quota_use (subject, start);
+CREATE INDEX quota_use_by_end ON quota_use (ends);
+
+-- Last tick that was given to a row.
+CREATE TABLE quota_ticks (
+    tick BIGINT NOT NULL
+);
+
+INSERT INTO quota_ticks (tick) VALUES (0);

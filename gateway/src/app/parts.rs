@@ -11,6 +11,7 @@ use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::limits::concurrency::{Concurrency, InFlight};
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
@@ -93,6 +94,16 @@ pub(super) fn policy(
         settings.limits.ipv6_prefix,
         &memory,
     );
+    let in_flight = before.map_or_else(
+        || InFlight::for_requests(settings.listen.max_requests_in_flight),
+        |before| Arc::clone(before.concurrency.in_flight()),
+    );
+    let concurrency = Concurrency::new(
+        settings.concurrency.clone(),
+        settings.limits.ipv6_prefix,
+        &memory,
+        &in_flight,
+    );
     let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
         ..route.clone()
@@ -100,6 +111,7 @@ pub(super) fn policy(
     let routes = routes
         .map(|route| Route {
             in_force: limits.of_route(&route.name, route.limits.as_deref()),
+            in_flight: concurrency.of_route(&route.name),
             ..route.with_upstream(upstream)
         })
         .collect();
@@ -111,6 +123,7 @@ pub(super) fn policy(
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
+        concurrency,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

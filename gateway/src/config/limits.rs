@@ -7,6 +7,8 @@ use crate::config::reader::Reader;
 use crate::config::routes::RouteSettings;
 use crate::limits::{By, Number, RateLimit};
 
+/// Where problems between limits come from.
+const SOURCE: &str = "the rate limits";
 /// Most of `[[rate_limits]]`.
 const MAX_LIMITS: usize = 64;
 /// Other gateways' words for settings of a limit, with ours.
@@ -82,7 +84,7 @@ fn read_rate(section: &mut Reader) -> Option<RateLimit> {
         let message = format!("it is missing: {}", By::ACCEPTED);
         section.problem("by", "the rate limits", message);
     }
-    refuse_subjects(section, &by);
+    refuse_subjects(section, SOURCE, &by);
     let limit = section.required::<Units>(
         "limit",
         "it is missing: the number of requests that a window allows",
@@ -115,7 +117,7 @@ fn read_rate(section: &mut Reader) -> Option<RateLimit> {
 }
 
 /// Refuses subjects that together say nothing.
-fn refuse_subjects(section: &mut Reader, by: &[By]) {
+pub(super) fn refuse_subjects(section: &mut Reader, source: &str, by: &[By]) {
     let has = |one| by.contains(&one);
     let twice = by
         .iter()
@@ -131,18 +133,41 @@ fn refuse_subjects(section: &mut Reader, by: &[By]) {
     } else {
         return;
     };
-    section.problem("by", "the rate limits", message);
+    section.problem("by", source, message);
 }
 
-/// Refuses names that are there twice, routes that are not there, and costs that no window admits.
-fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[RouteSettings]) {
-    const SOURCE: &str = "the rate limits";
+/// Refuses routes in `named`, a list of the limit at `path`, that are not there.
+pub(super) fn refuse_unknown_routes(
+    reader: &mut Reader,
+    source: &str,
+    path: &str,
+    named: &[String],
+    routes: &[RouteSettings],
+) {
     let default_route = [Arc::from("default")];
     let names: Vec<&Arc<str>> = if routes.is_empty() {
         default_route.iter().collect()
     } else {
         routes.iter().map(|route| &route.name).collect()
     };
+    for (at, route) in named.iter().enumerate() {
+        if !names.iter().any(|name| ***name == **route) {
+            let known: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let message = format!("there is no route {route:?}; there is {}", known.join(", "));
+            reader
+                .problems()
+                .add(&format!("{path}.routes[{at}]"), source, message);
+        }
+    }
+}
+
+/// Refuses names that are there twice, routes that are not there, and costs that no window admits.
+fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[RouteSettings]) {
+    for (index, rate) in rates.iter().enumerate() {
+        let named = rate.as_ref().and_then(|rate| rate.routes.as_deref());
+        let path = format!("rate_limits[{index}]");
+        refuse_unknown_routes(reader, SOURCE, &path, named.unwrap_or_default(), routes);
+    }
     let mut add = |path: String, message: String| reader.problems().add(&path, SOURCE, message);
     for (index, rate) in rates.iter().enumerate() {
         let Some(rate) = rate else { continue };
@@ -150,13 +175,6 @@ fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[Rout
         if earlier.into_iter().any(|earlier| earlier.name == rate.name) {
             let message = format!("the name {:?} is that of another limit already", rate.name);
             add(format!("rate_limits[{index}].name"), message);
-        }
-        for (at, route) in rate.routes.iter().flatten().enumerate() {
-            if !names.iter().any(|name| ***name == **route) {
-                let known: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-                let message = format!("there is no route {route:?}; there is {}", known.join(", "));
-                add(format!("rate_limits[{index}].routes[{at}]"), message);
-            }
         }
     }
     for (index, route) in routes.iter().enumerate() {

@@ -8,6 +8,7 @@ use postern_shared::Secret;
 use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::concurrency::read_concurrency;
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
@@ -17,6 +18,7 @@ use crate::config::routes::{
     RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
     warn_of_routes,
 };
+use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
@@ -25,6 +27,7 @@ use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::ConcurrencyLimit;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -61,6 +64,8 @@ pub struct Settings {
     pub brake: Option<BrakeRules>,
     /// Limits.
     pub limits: LimitSettings,
+    /// `[[concurrency_limits]]`.
+    pub concurrency: Vec<ConcurrencyLimit>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -175,6 +180,7 @@ impl Settings {
         };
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
+        let concurrency = read_concurrency(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -224,6 +230,7 @@ impl Settings {
             routes,
             brake,
             limits,
+            concurrency,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),
@@ -364,25 +371,4 @@ fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathB
     }
     files.dedup();
     files
-}
-
-/// Reads a secret from the environment; its effective value is shown redacted.
-fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<Secret> {
-    let text = environment.secret(name, reader.problems())?;
-    match Secret::parse(&text) {
-        Ok(secret) => {
-            reader.note(
-                name,
-                "\"[redacted]\"".to_owned(),
-                "the environment".to_owned(),
-            );
-            Some(secret)
-        }
-        Err(error) => {
-            reader
-                .problems()
-                .add(name, "the environment", error.to_string());
-            None
-        }
-    }
 }

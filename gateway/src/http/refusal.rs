@@ -229,6 +229,14 @@ refusals! {
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
+    TOO_MANY_REQUESTS "too_many_in_flight" "Too many requests in flight" [RetryAfter] {
+        /// A [limit](LIMITS.md#requests-in-flight) on requests in flight is reached; `violated-policies` names it. The request
+        /// counted for no limit.
+        TooManyInFlight(exceeded: Exceeded) => format!(
+            "The limit {:?} on requests in flight is reached. Try again when one of them has ended.",
+            exceeded.policy
+        );
+    }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
         /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
         /// of them; a good key from the same address passes, unless `brake.block` is `all`.
@@ -358,7 +366,7 @@ impl Refusal {
     /// The limit that denied the request.
     fn exceeded(&self) -> Option<&Exceeded> {
         match self {
-            Self::RateLimited(exceeded) => Some(exceeded),
+            Self::RateLimited(exceeded) | Self::TooManyInFlight(exceeded) => Some(exceeded),
             _ => None,
         }
     }

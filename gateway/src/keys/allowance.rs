@@ -5,6 +5,7 @@ mod quota;
 mod rate;
 mod reading;
 
+pub use crate::keys::count::MAX_IN_FLIGHT;
 pub use quota::{QuotaAllowance, QuotaAnchor, QuotaPeriod};
 pub use rate::{MAX_WINDOW, RateAllowance, window_text};
 pub use reading::{InvalidAllowance, whole};

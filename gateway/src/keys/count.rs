@@ -6,12 +6,15 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// Maximum number of requests in flight.
+pub const MAX_IN_FLIGHT: u32 = 1_000_000;
+
 /// A number from 1 to `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count<const MOST: u32>(NonZeroU32);
 
 /// A number of requests in flight.
-pub type MaxInFlight = Count<1_000_000>;
+pub type MaxInFlight = Count<MAX_IN_FLIGHT>;
 
 /// A number of live keys of one consumer.
 pub type MaxLiveKeys = Count<100_000>;

@@ -64,6 +64,14 @@ pub struct Bounds {
     pub end: Option<UnixMillis>,
 }
 
+impl Bounds {
+    /// Whether `at` is in the period.
+    #[must_use]
+    pub fn has(&self, at: UnixMillis) -> bool {
+        self.start <= at && self.end.is_none_or(|end| at < end)
+    }
+}
+
 impl Length {
     /// Words of all lengths.
     pub const WORDS: [&str; 6] = ["hour", "day", "week", "month", "year", "lifetime"];

@@ -1,12 +1,40 @@
 //! The stage of the limits: how much the caller may do.
 
+use std::time::Duration;
+
 use crate::auth::Caller;
 use crate::http::refusal::{Exceeded, Refusal};
 use crate::limits::{Facts, Purpose};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
-use crate::pipeline::worker::Policy;
+use crate::pipeline::worker::{Policy, Worker};
 use crate::routes::Route;
+
+/// Counts the request as one in flight of its subjects until it ends.
+///
+/// # Errors
+/// [`Refusal::TooManyInFlight`]; nothing was counted.
+pub(super) fn hold(
+    worker: &Worker,
+    policy: &Policy,
+    route: &Route,
+    caller: &Caller,
+    exchange: &mut Exchange,
+) -> Result<(), Refused> {
+    let facts = facts(route, caller, exchange);
+    let entered = policy.concurrency.enter(route.in_flight, &facts);
+    if entered.would_deny
+        && let Some(metrics) = worker.tally.metrics()
+    {
+        metrics.counts().would_limit_in_flight.add(1);
+    }
+    if let Some(name) = entered.denied {
+        let exceeded = Exceeded::new(name, Some(Duration::ZERO));
+        return Err(Refusal::TooManyInFlight(exceeded).into());
+    }
+    exchange.hold(entered.held);
+    Ok(())
+}
 
 /// Checks the request against every limit of its route, and takes its cost if `purpose` says so and
 /// all admit it.

@@ -10,6 +10,7 @@ use crate::http::health_path::HealthPath;
 use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::Concurrency;
 use crate::proxy::Upstream;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -48,6 +49,8 @@ pub struct Policy {
     pub max_body_bytes: u64,
     /// Time that a WebSocket may be silent in both directions.
     pub tunnel_idle_timeout: Duration,
+    /// Limits on requests in flight.
+    pub concurrency: Concurrency,
     /// Rules of the brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
     /// How connections to origins are opened and kept. The same allocation means the same

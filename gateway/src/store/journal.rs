@@ -67,6 +67,8 @@ actions! {
     PlanCreate: "plan.create",
     PlanUpdate: "plan.update",
     PlanDelete: "plan.delete",
+    QuotaAdjust: "quota.adjust",
+    QuotaReset: "quota.reset",
     GatewayForget: "gateway.forget",
     AuditPrune: "audit.prune",
 }

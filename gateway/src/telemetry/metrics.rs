@@ -61,6 +61,8 @@ counts! {
             "Requests answered 429 too_many_failures, by the code that they would have had.";
         would_brake: Counter "postern_auth_would_be_braked_total" ["code": BRAKED]
             "Requests that would have been, were brake.enforce not false.";
+        would_limit_in_flight: Counter "postern_in_flight_would_be_limited_total"
+            "Requests over a limit of [[concurrency_limits]] that is not enforced.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
             "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"

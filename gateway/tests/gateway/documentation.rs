@@ -43,6 +43,11 @@ name = "burst"
 by = "key"
 limit = 100
 window = "1m"
+
+[[concurrency_limits]]
+name = "streams"
+by = "key"
+limit = 10
 "#;
 
 pub(crate) fn document(name: &str) -> String {

@@ -156,6 +156,16 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             place.send("POST /", "expect: 200-ok\r\ncontent-length: 0\r\n", "")
         }
         Refusal::TooManyOfKey => second(origin, "max_requests_in_flight_per_key = 1"),
+        Refusal::TooManyInFlight(_) => {
+            let limit = "[[concurrency_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\n";
+            let rig = Rig::with(&origin.url(), limit);
+            let key = rig.key("acme", &[]);
+            let _first = silent(rig.public, &key);
+            eventually("the first is under way", || {
+                rig.get("/", &key).status != 200
+            });
+            Met::With(rig.get("/", &key))
+        }
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
             let unknown = crate::brake::unknown_key();

@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 18] = [
+const SECTIONS: [&str; 19] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -38,10 +38,11 @@ const SECTIONS: [&str; 18] = [
     "[[upstreams]]",
     "[[routes]]",
     "[[rate_limits]]",
+    "[[concurrency_limits]]",
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 37] = [
+const EXAMPLES: [(&str, &str); 41] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -85,6 +86,10 @@ const EXAMPLES: [(&str, &str); 37] = [
     ("rate_limits.window", r#""1m""#),
     ("rate_limits.burst", "20"),
     ("rate_limits.routes", r#"["orders"]"#),
+    ("concurrency_limits.name", r#""streams""#),
+    ("concurrency_limits.by", r#""key""#),
+    ("concurrency_limits.limit", "10"),
+    ("concurrency_limits.routes", r#"["orders"]"#),
 ];
 /// Stands in a file only where the setting after it does not.
 const ALTERNATIVE: &str = "#token = ";
@@ -202,6 +207,9 @@ fn expected() -> String {
             }
             "[[rate_limits]]" => {
                 format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n")
+            }
+            "[[concurrency_limits]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\n")
             }
             section => format!("{section}\n"),
         })

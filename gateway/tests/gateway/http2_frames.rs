@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::client::DEADLINE;
 use crate::http2::PRIOR_KNOWLEDGE;
@@ -10,11 +11,11 @@ use crate::origin::Origin;
 use crate::rig::Rig;
 use crate::running::eventually;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -23,7 +24,7 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(stream.to_be_bytes());
@@ -47,7 +48,7 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-fn get_with(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn get_with(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = GET.to_vec();
     for (name, value) in fields {
         block.extend(field(name, value));
@@ -416,4 +417,30 @@ pub(crate) fn ask_and_read_nothing(socket: &mut TcpStream, count: u32) {
         bytes.extend(get(stream * 2 + 1));
     }
     socket.write_all(&bytes).unwrap();
+}
+
+#[test]
+fn the_time_for_the_first_head_counts_once() {
+    let limit = Duration::from_secs(2);
+    let origin = Origin::hello();
+    let file = format!("{PRIOR_KNOWLEDGE}head_timeout = \"2s\"\n");
+    let rig = Rig::with(&origin.url(), &file);
+    let sockets = [&b""[..], b"PRI * HTTP", b"GET / HTTP/1.1\r\n"].map(|begin| {
+        let mut socket = TcpStream::connect(rig.public).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(begin).unwrap();
+        (begin, Instant::now(), socket)
+    });
+    let waiting = sockets.map(|(begin, since, mut socket)| {
+        std::thread::spawn(move || {
+            let _ = socket.read_to_end(&mut Vec::new());
+            (begin, since.elapsed())
+        })
+    });
+    for waited in waiting {
+        let (begin, waited) = waited.join().unwrap();
+        let shown = begin.escape_ascii();
+        assert!(waited < limit * 2, "{shown}: {waited:?}");
+        assert!(waited > limit / 2, "{shown}: {waited:?}");
+    }
 }

@@ -16,6 +16,7 @@ mod certificates;
 mod client;
 mod client_address;
 mod commands;
+mod concurrency;
 mod documentation;
 mod endurance;
 mod every_refusal;
