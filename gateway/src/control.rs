@@ -25,7 +25,7 @@ use crate::proxy::upstream::health::{self, Checked};
 use crate::store::snapshot::{self, Origin, SnapshotKey};
 use crate::store::{
     FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
-    follow,
+    attend_unused, follow,
 };
 use crate::usage::ledger::Ledger;
 
@@ -224,6 +224,7 @@ impl Duties {
                 never = supervise("counting the gateways", async || count_gateways(&opened, &limits).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
+                never = supervise("looking for unused keys", async || attend_unused(&opened, &sizes).await) => match never {},
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };

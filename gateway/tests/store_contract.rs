@@ -26,6 +26,7 @@ mod store_contract {
     pub(crate) mod feed;
     pub(crate) mod gateways;
     pub(crate) mod histories;
+    pub(crate) mod key_rules;
     pub(crate) mod keys;
     pub(crate) mod leaks;
     pub(crate) mod listing;
@@ -126,6 +127,10 @@ on_every_database! {
         a_key_left_out_of_a_delete_and_import_is_gone,
         keys_that_were_first_imported_for_the_wrong_consumer_are_good,
         any_history_ends_in_tables_like_the_database;
+    key_rules:
+        a_bucket_bounds_the_lifetimes_of_its_keys,
+        a_consumer_has_at_most_so_many_live_keys,
+        unused_keys_are_reported_or_disabled_as_their_bucket_says;
     plans:
         a_plan_lives_and_ends,
         a_plan_is_in_force_at_once_for_all_its_consumers,

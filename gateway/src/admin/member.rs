@@ -13,11 +13,11 @@ use crate::admin::problem::FieldError;
 use crate::keys::allowance::{Entries, Entry, LimitName, whole};
 use crate::keys::lifetime;
 use crate::keys::{
-    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, MaxInFlight, Metadata,
-    PlanName, Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
+    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, Metadata, PlanName,
+    Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
 };
-use crate::store::{LeakPolicy, Period};
+use crate::store::{LeakPolicy, Period, UnusedAction};
 use crate::views::schemas;
 
 /// Errors found so far.
@@ -109,7 +109,7 @@ macro_rules! texts {
 
 texts!(
     BucketName: bucket_name, PlanName: plan_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
-    KeyId: key_id, LimitName: limit_name, KeyStatus: key_status, LeakPolicy: leak_policy, Period: period, When: when
+    KeyId: key_id, LimitName: limit_name, KeyStatus: key_status, LeakPolicy: leak_policy, UnusedAction: unused_action, Period: period, When: when
 );
 
 impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
@@ -369,9 +369,9 @@ fn entries<T: Entry>(value: &Value, pointer: &str, errors: &mut Errors) -> Optio
     None
 }
 
-impl Member for MaxInFlight {
+impl<const MOST: u32> Member for Count<MOST> {
     fn schema() -> Schema {
-        schemas::max_in_flight()
+        schemas::count::<MOST>()
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {

@@ -293,6 +293,12 @@ impl MetricsPage {
             self.sizes.bytes(),
         );
         page.single(
+            "postern_keys_unused",
+            Kind::Gauge,
+            "Active keys unused for longer than their bucket allows, in buckets that only report them.",
+            self.sizes.unused_keys(),
+        );
+        page.single(
             "postern_usage_pending",
             Kind::Gauge,
             "Pairs of key and hour with unwritten usage.",

@@ -116,6 +116,12 @@ impl Actor {
         Self("retention".to_owned())
     }
 
+    /// Returns the actor for what a gateway does by a rule of a bucket.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self("gateway".to_owned())
+    }
+
     /// Returns the actor for GitHub's secret scanning.
     #[must_use]
     pub fn github() -> Self {

@@ -21,6 +21,7 @@ mod every_kind;
 mod forward_auth;
 mod guards;
 mod history;
+mod key_rules;
 mod leaks;
 #[path = "../gateway/library_text.rs"]
 mod library_text;
