@@ -1,6 +1,7 @@
 //! HTTP semantics of a request: target, client address, refusals.
 
 pub mod client_address;
+pub mod cors;
 pub mod denied;
 pub mod health_path;
 pub mod path_rules;

@@ -182,6 +182,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             PathCase::Either,
         ),
         limits: Limits::none(),
+        cors: None,
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,

@@ -11,6 +11,7 @@ use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::http::cors::Cors;
 use crate::limits::concurrency::{Concurrency, InFlight};
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
@@ -75,6 +76,7 @@ pub(super) fn policy(
     let default = Route {
         preserve_host: settings.origin.preserve_host,
         key_sources: settings.key_sources.clone(),
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -124,6 +126,7 @@ pub(super) fn policy(
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
         concurrency,
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

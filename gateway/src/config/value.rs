@@ -336,6 +336,8 @@ parsed! {
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
     crate::http::health_path::HealthPath: "a path, such as \"/healthz\"",
     crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
+    crate::http::cors::PageOrigin: "the origin of a page, such as \"https://app.example.com\", or \"*\" for every one",
+    crate::http::cors::FieldName: "the name of a header, such as \"X-Page\", or \"*\" for every one",
     crate::routes::PathPrefix: "a path, such as \"/v1\"",
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
 }

@@ -193,6 +193,12 @@ refusals! {
             Restriction::Bucket => "The API key may not be used for this.",
         };
     }
+    FORBIDDEN "cors_refused" "Cross-origin request refused" [] {
+        /// A browser asked whether a page of another origin may send a request (a CORS preflight), and
+        /// [`cors`](CONFIGURATION.md#cors-pages-of-other-origins) does not allow the origin, the method
+        /// or a header.
+        CorsRefused(why: &'static str) => format!("The preflight of a browser is refused: {why}.");
+    }
     NOT_FOUND "no_route" "No route" [] {
         /// No route covers host and path.
         NoRoute => "No route covers this host and path.";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_http::header::HeaderValue;
 
 use crate::front::client_stream::ClientLimits;
+use crate::http::cors::Cors;
 use crate::http::health_path::HealthPath;
 use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
@@ -27,6 +28,8 @@ pub struct Policy {
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What pages of other origins may do where no route is known.
+    pub cors: Option<Arc<Cors>>,
     /// Protection space named in challenges.
     pub realm: String,
     /// Path of the health check for load balancers; `None` disables it.

@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::Request;
-use actix_http::header::HeaderValue;
+use actix_http::header::{HeaderMap, HeaderValue};
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
+use crate::http::cors::{Cors, CorsAnswer};
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
@@ -63,6 +64,7 @@ pub struct Exchange {
     watch: Option<Watch>,
     charge: Option<Charge>,
     held: Option<Held>,
+    page: Option<Box<CorsAnswer>>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -108,6 +110,7 @@ impl Exchange {
             watch: None,
             charge: None,
             held: None,
+            page: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -181,6 +184,16 @@ impl Exchange {
     /// Forgets what the request took of its limits, and returns it.
     pub fn take_charge(&mut self) -> Option<Charge> {
         self.charge.take()
+    }
+
+    /// Answers a page as `cors` says, if the request comes from one.
+    pub fn answer_page(&mut self, cors: Option<&Arc<Cors>>, headers: &HeaderMap) {
+        self.page = cors.map(|cors| Box::new(cors.answer(headers)));
+    }
+
+    /// Answers a page so.
+    pub fn set_page(&mut self, answer: CorsAnswer) {
+        self.page = Some(Box::new(answer));
     }
 
     /// Records the route, and the host that led there.
