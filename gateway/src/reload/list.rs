@@ -161,6 +161,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("log.format", Applied),
     ("reload.watch", Applied),
     ("reload.strict", Applied),
+    ("reload.last_good", Applied),
     ("upstreams.name", Applied),
     ("upstreams.targets", Applied),
     ("upstreams.balance", Applied),

@@ -44,7 +44,7 @@ const SECTIONS: [&str; 21] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 43] = [
+const EXAMPLES: [(&str, &str); 44] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -69,6 +69,7 @@ const EXAMPLES: [(&str, &str); 43] = [
         "leaks.github_keys",
         r#""https://api.github.com/meta/public_keys/secret_scanning""#,
     ),
+    ("reload.last_good", r#""data/last-good.toml""#),
     ("upstreams.name", r#""orders""#),
     (
         "upstreams.targets",
