@@ -54,6 +54,9 @@ fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
             metadata: None,
             scopes: "orders:read orders:write".parse().unwrap(),
             allowed_ips: AllowedIps::default(),
+            plan: None,
+            allowance: Default::default(),
+            tags: Default::default(),
         });
         for digest in keys {
             let id = KeyId::generate().unwrap();
@@ -65,6 +68,8 @@ fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
                 expires_at: None,
                 deprecated_at: None,
                 scopes: None::<Scopes>,
+                allowance: Default::default(),
+                chain: None,
             };
             reload.key(entry).unwrap();
         }

@@ -6,7 +6,9 @@
 
 mod audit;
 mod body;
+mod brake;
 mod buckets;
+mod config;
 mod consumers;
 mod described;
 mod docs_page;
@@ -28,6 +30,7 @@ mod operations;
 pub mod operator;
 mod page;
 mod path;
+mod plans;
 mod problem;
 mod query;
 mod refused;
@@ -59,8 +62,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(roll::endpoints());
     all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
+    all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(config::endpoints());
+    all.extend(brake::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

@@ -7,10 +7,12 @@ mod error;
 mod listener;
 mod open_files;
 mod parts;
+mod reload;
 mod shared;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,11 +25,13 @@ pub use crate::app::error::StartError;
 use crate::app::listener::{Front, listen};
 use crate::app::open_files::warn_of_open_files;
 use crate::app::parts::policy;
+use crate::app::reload::Reloader;
 use crate::app::shared::Shared;
 use crate::config::settings::Settings;
 use crate::control::ControlPlane;
 use crate::front::drain::Drain;
 use crate::front::http2;
+use crate::reload::Reloads;
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::tls::HTTP_1_1;
@@ -48,6 +52,8 @@ pub struct Gateway {
     drain: Drain,
     drain_delay: Duration,
     drain_timeout: Duration,
+    reloads: Arc<Reloads>,
+    reloader: Reloader,
 }
 
 impl Gateway {
@@ -71,23 +77,25 @@ impl Gateway {
         let (admin_front, admin_certificates) =
             Front::of(&settings.admin.certificates, &[HTTP_1_1])?;
         let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
-        let certificates = certificates.into_iter().chain(admin_certificates).collect();
-        let shared = Shared::new(&settings, certificates);
+        let policy = policy(&settings, scheme, None)?;
+        let certificates = [certificates, admin_certificates];
+        let shared = Shared::new(&settings, policy, certificates);
 
         let (usage, ledger) = Ledger::new();
         let ledger_status = ledger.status();
         let duties = shared.duties(&settings, public_address);
         let control = ControlPlane::start(ledger, duties).await?;
         warn_of_open_files(&settings);
+        let access_log = start_access_log();
         let access_log = match settings.access_log {
-            Sink::Stdout => Some(LogWriter::start(LogName::Access, unlocked(&io::stdout())?)?),
-            Sink::Off => None,
+            Sink::Stdout => Some(access_log?),
+            // New settings may ask for it later.
+            Sink::Off => access_log.ok(),
         };
         let writer = access_log.as_ref().map(|(writer, _)| writer);
-        let policy = policy(&settings, scheme, &shared.upstreams)?;
-        let page = shared.metrics_page(&policy, ledger_status, writer.map(LogWriter::lost));
+        let page = shared.metrics_page(ledger_status, writer.map(LogWriter::lost));
         let operations = shared.operations(&settings, matches!(admin_front, Front::Tls(_)));
-        let data_plane = DataPlane::new(&shared, &settings, policy, usage, writer.cloned());
+        let data_plane = DataPlane::new(&shared, usage, writer.cloned());
         let forward_auth = data_plane.clone();
         let public = data_plane.serve(public_listener, &settings.listen, front)?;
         let admin = serve_admin(
@@ -100,6 +108,9 @@ impl Gateway {
         )?;
         log::info!("listening on {scheme}://{public_address}");
         log::info!("admin listening on {admin_scheme}://{admin_address}");
+        let (drain_delay, drain_timeout) =
+            (settings.listen.drain_delay, settings.listen.drain_timeout);
+        let reloader = Reloader::new(&shared, &operations, scheme, settings);
         Ok(Self {
             public_address,
             admin_address,
@@ -109,8 +120,10 @@ impl Gateway {
             control,
             access_log,
             drain: shared.drain,
-            drain_delay: settings.listen.drain_delay,
-            drain_timeout: settings.listen.drain_timeout,
+            drain_delay,
+            drain_timeout,
+            reloads: shared.reloads,
+            reloader,
         })
     }
 
@@ -126,6 +139,12 @@ impl Gateway {
         self.admin_address
     }
 
+    /// Readings of the settings.
+    #[must_use]
+    pub fn reloads(&self) -> Arc<Reloads> {
+        Arc::clone(&self.reloads)
+    }
+
     /// Serves until `stop` resolves, then drains connections as [`Drain::stop`] describes. Stops
     /// waiting once `stop_now` resolves.
     ///
@@ -139,12 +158,15 @@ impl Gateway {
         let (public, admin) = (self.public.handle(), self.admin.handle());
         let (mut public_task, admin_task) =
             (actix_rt::spawn(self.public), actix_rt::spawn(self.admin));
+        let reloading = actix_rt::spawn(self.reloader.follow());
         tokio::select! {
             () = stop => {}
             ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         }
         log::info!("stopping: finishing the running requests");
         self.operations.begin_stop();
+        self.reloads.stop();
+        reloading.abort();
         tokio::select! {
             () = self.drain.stop(&public, self.drain_delay, self.drain_timeout) => {}
             () = stop_now => {
@@ -169,4 +191,9 @@ impl Gateway {
         log::info!("stopped");
         ended.and(admin_ended)
     }
+}
+
+/// Starts the thread that writes the access log.
+fn start_access_log() -> io::Result<(LogWriter, JoinHandle<()>)> {
+    LogWriter::start(LogName::Access, unlocked(&io::stdout())?)
 }

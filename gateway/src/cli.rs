@@ -1,8 +1,11 @@
 //! The command line: parses arguments and runs one command.
 
+pub mod admin_client;
+mod allowance;
 pub mod audit;
 pub mod buckets;
 pub mod chart;
+pub mod check;
 pub mod completions;
 pub mod consumers;
 mod context;
@@ -17,6 +20,8 @@ pub mod keys;
 pub mod leaks;
 pub mod man;
 pub mod output;
+pub mod plans;
+pub mod reload;
 pub mod secret;
 pub mod serve;
 pub mod usage;
@@ -60,13 +65,18 @@ enum Command {
     /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve,
     /// Check the settings and print the effective values, with secrets redacted
-    Check,
+    Check(check::CheckArguments),
+    /// Make a running gateway read its settings again; exit 0 if they are in force, 1 if they are refused, 2 if some need a restart
+    Reload(reload::ReloadArguments),
     /// Generate secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Manage buckets, the namespaces of consumers
     #[command(subcommand)]
     Buckets(buckets::BucketsCommand),
+    /// Manage plans, bundles of scopes and numbers that consumers refer to
+    #[command(subcommand)]
+    Plans(plans::PlansCommand),
     /// Manage consumers, the owners of keys
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
@@ -98,6 +108,9 @@ enum Command {
 /// Parses the process arguments and runs the command.
 #[must_use]
 pub fn start() -> ExitCode {
+    // Before anything else: a signal that comes early must not kill the gateway.
+    let may_serve = std::env::args_os().any(|argument| argument == "serve");
+    let prepared = may_serve.then(serve::prepare);
     let arguments = match parse_arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -134,32 +147,27 @@ pub fn start() -> ExitCode {
     };
     match arguments.command {
         Command::Serve => match config::load(file, &environment) {
-            Ok(settings) => serve::run(settings),
+            Ok(settings) => match prepared.unwrap_or_else(serve::prepare) {
+                Ok(prepared) => serve::run(prepared, settings),
+                Err(error) => {
+                    process_log::write_always(&format!(
+                        "gateway: no signal can be handled: {error}"
+                    ));
+                    process_log::flush(serve::LAST_LINES);
+                    ExitCode::FAILURE
+                }
+            },
             Err(problems) => {
                 process_log::flush(serve::LAST_LINES);
                 refuse(&problems)
             }
         },
-        Command::Check => match config::load(file, &environment) {
-            Ok(settings) => {
-                print(&config::show(&settings.effective));
-                for warning in &settings.warnings {
-                    eprintln!("gateway: warning: {warning}");
-                }
-                if settings
-                    .routes
-                    .iter()
-                    .any(|route| !route.demand.buckets.is_empty())
-                {
-                    eprintln!(
-                        "gateway: note: the buckets of routes are not checked against the store; an unknown bucket admits no key"
-                    );
-                }
-                ExitCode::SUCCESS
-            }
-            Err(problems) => refuse(&problems),
-        },
+        Command::Check(arguments) => check::run(&arguments, file, &environment),
+        Command::Reload(arguments) => reload::run(&arguments, file, &environment),
         Command::Secret(command) => secret::run(&command),
+        Command::Plans(command) => {
+            with_store.run(async |context| plans::run(command, context).await)
+        }
         Command::Buckets(command) => {
             with_store.run(async |context| buckets::run(command, context).await)
         }

@@ -5,21 +5,29 @@
 //! of setting, and [`settings`] lists them all.
 
 pub mod admin;
+mod brake;
+mod concurrency;
 mod file;
+mod key_sources;
+pub mod limit_values;
+pub mod limits;
 pub mod listen;
 pub mod reader;
+pub mod reload;
 pub mod routes;
+mod secret;
 pub mod settings;
 pub mod upstreams;
 pub mod value;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use postern_shared::source;
 
-use crate::config::admin::AdminDoor;
+use crate::config::admin::{AdminAccess, AdminDoor};
 use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{Settings, StoreSettings, key_prefix};
 use crate::keys::Prefix;
@@ -36,15 +44,88 @@ const NAMED_VARIABLES: [(&str, &str, bool); 2] = [
     ("DATABASE_URL", "store.url", true),
 ];
 
+/// Variables with secrets, each of which `NAME_FILE` can give.
+pub const SECRET_VARIABLES: [&str; 3] = ["SHARED_SECRET", "ADMIN_TOKEN", "DATABASE_URL"];
+
 /// Environment variables, passed as an argument so that tests can use their own.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Environment(BTreeMap<OsString, OsString>);
+
+/// Shows no variable: any may hold a secret.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// Where settings are loaded from.
+#[derive(Debug, Default, Clone)]
+pub struct Source {
+    /// Settings file; [`DEFAULT_FILE`] if none was named.
+    file: Option<PathBuf>,
+    environment: Environment,
+    /// Whether the file held anything.
+    was_filled: bool,
+}
+
+impl Source {
+    /// Settings file, present or not.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// Files that variables of the environment name.
+    pub fn files_of_variables(&self) -> impl Iterator<Item = PathBuf> {
+        let variables = SECRET_VARIABLES.map(|name| format!("{name}_FILE"));
+        variables
+            .into_iter()
+            .filter_map(|name| self.environment.variable(&name))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// Loads the settings again: with the same reader, from the same places. A file that held
+    /// something and is now empty or gone is a problem: most likely it is being written.
+    ///
+    /// # Errors
+    /// All problems, with the files that the settings name.
+    pub fn load_again(&self) -> Result<Settings, NotLoaded> {
+        let mut problems = Problems::default();
+        if self.was_filled && !file::is_filled(self.file()) {
+            let message =
+                "it is empty, missing or not a file, and the running settings are from it";
+            problems.add("", &self.file().display().to_string(), message.to_owned());
+            return Err(NotLoaded {
+                problems,
+                named: Vec::new(),
+            });
+        }
+        load_from(self.file.as_deref(), &self.environment)
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug)]
+pub struct NotLoaded {
+    /// All problems.
+    pub problems: Problems,
+    /// Files that the settings name, as far as they could be read.
+    pub named: Vec<PathBuf>,
+}
 
 impl Environment {
     /// Variables of this process.
     #[must_use]
     pub fn of_process() -> Self {
         Self(std::env::vars_os().collect())
+    }
+
+    /// Text of a variable outside the settings; an empty one counts as unset.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        let text = self.variable(name)?.into_string().ok()?;
+        Some(text).filter(|text| !text.is_empty())
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
@@ -77,9 +158,36 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 /// # Errors
 /// All problems, not just the first.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
-    read(file, environment, |reader| {
-        Settings::read(reader, environment)
-    })
+    load_from(file, environment).map_err(|not_loaded| not_loaded.problems)
+}
+
+fn load_from(file: Option<&Path>, environment: &Environment) -> Result<Settings, NotLoaded> {
+    let mut named = Vec::new();
+    let read = read(file, environment, |reader| {
+        let settings = Settings::read(reader, environment);
+        named = named_files(reader.effective());
+        settings
+    });
+    let mut source = Source {
+        file: file.map(Path::to_path_buf),
+        environment: environment.clone(),
+        was_filled: false,
+    };
+    source.was_filled = file::is_filled(source.file());
+    match read {
+        Ok(settings) => Ok(Settings { source, ..settings }),
+        Err(problems) => Err(NotLoaded { problems, named }),
+    }
+}
+
+/// Files that settings name to be read: those whose names end in `_file`.
+#[must_use]
+pub fn named_files(effective: &[Effective]) -> Vec<PathBuf> {
+    effective
+        .iter()
+        .filter(|effective| effective.path.ends_with("_file"))
+        .map(|effective| effective.value.trim_matches('"').into())
+        .collect()
 }
 
 /// Loads the settings of the commands that use the store; ignores problems elsewhere.
@@ -121,6 +229,21 @@ pub fn load_admin_door(
         let door = AdminDoor::read(reader);
         reader.ignore_the_rest();
         Some(door)
+    })
+}
+
+/// Loads what a command needs to call the admin API of a running gateway.
+///
+/// # Errors
+/// All problems of these settings.
+pub fn load_admin_access(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<AdminAccess, Problems> {
+    read(file, environment, |reader| {
+        let access = AdminAccess::read(reader, environment);
+        reader.ignore_the_rest();
+        Some(access)
     })
 }
 

@@ -7,24 +7,26 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
-use crate::front::certificates::{Certificates, ServerPair};
+use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
+use crate::limits::Memory;
+use crate::limits::brake::{self, Brake};
 use crate::panics::{catch_panic, supervise};
-use crate::proxy::Upstream;
-use crate::proxy::upstream::health;
+use crate::pipeline::Policy;
+use crate::proxy::upstream::health::{self, Checked};
 use crate::store::snapshot::{self, Origin, SnapshotKey};
 use crate::store::{
     FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
     follow,
 };
-use crate::tls::origin::OriginTls;
 use crate::usage::ledger::Ledger;
 
 /// Delay before an unreachable store is tried again: the first, and the longest.
@@ -77,24 +79,30 @@ pub struct Duties {
     pub settings: StoreSettings,
     /// Receives the store once it is open.
     pub store: StoreHandle,
-    /// Key that authenticates the snapshot.
-    pub snapshot_key: SnapshotKey,
+    /// Key that authenticates the snapshot; follows the shared secret.
+    pub snapshot_key: Arc<ArcSwap<SnapshotKey>>,
     /// Row counts of the store.
     pub sizes: Arc<StoreSizes>,
     /// Table that follows the store.
     pub keys: Arc<KeyTable>,
+    /// Cells of the limits.
+    pub limits: Arc<Memory>,
     /// Freshness of the table.
     pub status: Arc<FeedStatus>,
     /// Name of this gateway, for other gateways and the command line.
     pub name: String,
     /// Listener id; a predecessor with the same listener is known to be gone.
     pub listener: Option<String>,
-    /// Certificates of the listeners, with their files.
-    pub certificates: Vec<(Arc<Certificates>, Vec<ServerPair>)>,
-    /// Upstreams with health-checked targets.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// TLS settings of `https` targets.
-    pub origin_tls: Option<OriginTls>,
+    /// Certificates of the listeners.
+    pub certificates: Vec<Arc<Certificates>>,
+    /// Current policy, with the upstreams whose targets are checked.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Hash of the settings in force.
+    pub config_hash: Arc<ArcSwap<String>>,
+    /// Reports each new policy.
+    pub generations: channel::Receiver<u64>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
 }
 
 impl ControlPlane {
@@ -111,6 +119,7 @@ impl ControlPlane {
             started_at: UnixMillis::now(),
             max_staleness: duties.settings.max_staleness,
             listener: duties.listener.clone(),
+            config_hash: Arc::clone(&duties.config_hash),
         };
         let (tried, first_try) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -168,15 +177,18 @@ impl Duties {
             snapshot_key,
             sizes,
             keys,
+            limits,
             status,
             name: _,
             listener: _,
             certificates,
-            upstreams,
-            origin_tls,
+            policy,
+            config_hash: _,
+            generations,
+            brake,
         } = self;
-        let certificates = join_all(certificates.into_iter().map(async |(served, pairs)| {
-            let follow = async || watch::follow(Arc::clone(&served), pairs.clone()).await;
+        let certificates = join_all(certificates.into_iter().map(async |served| {
+            let follow = async || watch::follow(Arc::clone(&served)).await;
             supervise("watching the certificate files", follow).await
         }));
         let certificates = async {
@@ -189,8 +201,15 @@ impl Duties {
             for remark in settings.url.remarks() {
                 log::info!("store.url: {remark}");
             }
-            let may_start_without =
-                || restore(&settings, &snapshot_key, &keys, &status, &mut restored);
+            let may_start_without = || {
+                restore(
+                    &settings,
+                    &snapshot_key.load(),
+                    &keys,
+                    &status,
+                    &mut restored,
+                )
+            };
             let opened = open(&settings, tried, may_start_without).await?;
             store.opened(opened.clone());
             // Before any request is admitted: a command that waits for all gateways has to know of
@@ -201,17 +220,28 @@ impl Duties {
             }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status, generations.clone()).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
-        let check = async || health::watch(upstreams.clone(), origin_tls.clone()).await;
+        let checked = || {
+            let policy = policy.load();
+            Checked {
+                upstreams: policy.upstreams.clone(),
+                tls: policy.pool.tls.clone(),
+            }
+        };
+        let check = async || health::watch(checked, generations.clone()).await;
         let count = async || count_ending(&keys, &status).await;
+        let tell = async || brake::watch(&brake).await;
+        let sweep = async || sweep(&limits).await;
         tokio::select! {
             outcome = follow_store => outcome,
+            never = supervise("watching the brake", tell) => match never {},
             never = supervise("counting keys that expire soon", count) => match never {},
+            never = supervise("removing idle cells of the limits", sweep) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
@@ -238,6 +268,16 @@ async fn count_ending(keys: &Arc<KeyTable>, status: &FeedStatus) -> Infallible {
         let wait = (begun.elapsed() * 100).clamp(MIN_COUNT_INTERVAL, MAX_COUNT_INTERVAL);
         sleep(wait).await;
         let _ = timeout(MAX_COUNT_INTERVAL - wait, reached.changed()).await;
+    }
+}
+
+/// Removes the cells of limits whose subjects are idle.
+async fn sweep(limits: &Arc<Memory>) -> Infallible {
+    loop {
+        let limits = Arc::clone(limits);
+        // On a blocking thread: a million cells take a while.
+        let swept = tokio::task::spawn_blocking(move || limits.sweep()).await;
+        sleep(swept.unwrap_or(MIN_COUNT_INTERVAL)).await;
     }
 }
 
@@ -340,7 +380,7 @@ fn is_due(saved: Option<&Saved>, revision: i64, known_at: UnixMillis) -> bool {
 /// Saves the table periodically if it changed or is confirmed as current.
 async fn save(
     settings: &StoreSettings,
-    key: &SnapshotKey,
+    key: &ArcSwap<SnapshotKey>,
     keys: &Arc<KeyTable>,
     status: &FeedStatus,
 ) -> Infallible {
@@ -365,7 +405,7 @@ async fn save(
                 revision,
                 mark: of.mark.to_string(),
             };
-            let (to, key, keys) = (path.clone(), key.clone(), Arc::clone(keys));
+            let (to, key, keys) = (path.clone(), key.load_full(), Arc::clone(keys));
             // On a blocking thread: changes must not wait for the disk.
             match tokio::task::spawn_blocking(move || {
                 snapshot::save(&to, &key, &keys, &origin, known_at)
@@ -429,7 +469,12 @@ async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
 /// Periodically announces this gateway and its progress to the store: at once if somebody waits,
 /// otherwise with the next heartbeat. Many gateways would otherwise write more often than all
 /// administrators.
-async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
+async fn announce(
+    store: &Store,
+    presence: &Presence,
+    status: &FeedStatus,
+    mut generations: channel::Receiver<u64>,
+) -> Infallible {
     let (mut reached, mut awaited) = (status.reached(), status.awaited());
     let (mut succeeded, mut confirmed, mut announced_to) = (true, 0, None);
     // The silence must be noticed before the table is too old.
@@ -448,6 +493,8 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
                 () = sleep_until(beat) => false,
                 _ = reached.changed() => true,
                 _ = awaited.changed() => true,
+                // New settings have another hash.
+                Ok(()) = generations.changed() => false,
             };
             if is_news {
                 continue;

@@ -2,6 +2,7 @@
 //! in. Pure: no I/O, no HTTP, no runtime; time is always an argument.
 
 pub mod address;
+pub mod allowance;
 pub mod allowed_ips;
 mod base62;
 pub mod consumer;
@@ -9,6 +10,8 @@ pub mod digest;
 pub mod foreign;
 pub mod id;
 pub mod key;
+pub mod lifetime;
+pub mod plan;
 pub mod scope;
 mod short_text;
 pub mod spellings;
@@ -21,6 +24,10 @@ pub mod usage;
 pub mod when;
 
 pub use address::{AddressRange, CallerAddress};
+pub use allowance::{
+    Allowance, LimitName, MaxInFlight, QuotaAllowance, QuotaAnchor, QuotaPeriod, Quotas,
+    RateAllowance, Rates,
+};
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
 pub use consumer::{
     BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,
@@ -29,6 +36,8 @@ pub use digest::KeyDigest;
 pub use foreign::{ForeignKey, InvalidDigestText};
 pub use id::{ConsumerId, KeyId};
 pub use key::{KeyEntry, KeyState, KeyStatus};
+pub use lifetime::{InvalidLifetime, Lifetime};
+pub use plan::{InvalidPlanName, Plan, PlanName};
 pub use scope::{Scope, Scopes};
 pub use table::{Change, KeyTable, KnownKey};
 pub use tag::{Tag, Tags};

@@ -15,14 +15,17 @@ pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 pub mod http;
 pub mod import;
 pub mod keys;
 pub mod leaks;
+pub mod limits;
 mod memory;
 pub mod panics;
 pub mod pipeline;
 pub mod proxy;
+pub mod reload;
 pub mod routes;
 pub mod store;
 pub mod telemetry;

@@ -1,19 +1,22 @@
 //! The life of a request, stage by stage:
 //!
 //! ```text
-//! identify ─► route ─► authenticate ─► authorise ─► admit ─► forward ─► record
+//! identify ─► route ─► authenticate ─► authorise ─► admit ─► limit ─► forward ─► record
 //! ```
 //!
 //! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
-//! stage waits for a database, takes a lock or calls an earlier one.
+//! stage waits for a database, takes a lock that I/O can hold or calls an earlier one.
 
 mod arrival;
+mod brake;
 pub mod forward_auth;
 mod handler;
 mod heads;
 mod health;
 pub mod in_flight;
+mod limiting;
 pub mod open_streams;
+mod policy;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -28,6 +31,7 @@ use actix_http::{ConnectionType, Payload, Request, RequestHead, Response, Versio
 
 use crate::auth::api_key::authenticate;
 use crate::auth::demand::{Demand, Denial};
+use crate::auth::key_sources::Credentials;
 use crate::auth::{Caller, CallerTag};
 use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
@@ -36,13 +40,15 @@ use crate::http::shown_path::ShownPath;
 use crate::http::target::{Target, is_host};
 use crate::http::upgrade::Upgrade;
 use crate::keys::{KnownKey, UnixMillis, token};
+use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
+use crate::pipeline::limiting::{give_back, hold, limit};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
-pub use crate::pipeline::worker::{Policy, Worker};
+pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
@@ -124,7 +130,9 @@ pub fn expect(
         if health::is_health_check(&policy, &request) {
             health::check(worker, &policy, &exchange, &request, size).map(drop)
         } else {
-            decide(worker, &policy, &mut exchange, &request, size).map(drop)
+            // The same request is decided again with its body, and counts then.
+            let purpose = Purpose::Look;
+            decide(worker, &policy, &mut exchange, &request, size, purpose).map(drop)
         }
     });
     match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
@@ -153,15 +161,28 @@ async fn run(
         target,
         route,
         caller,
-    } = decide(worker, policy, exchange, &request, size)?;
+    } = decide(worker, policy, exchange, &request, size, Purpose::Take)?;
     let upgrade = match Upgrade::requested(request.head()) {
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
         // No protocol has a name that contains a key.
-        Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
+        Upgrade::To(protocol)
+            if holds_key(
+                worker,
+                policy,
+                &credentials(&request, route),
+                &caller,
+                &protocol,
+            ) =>
+        {
+            None
+        }
         Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
     };
+    let offers_plain = route
+        .key_sources
+        .offer_plain_subprotocol(request.head().headers());
     let head = for_origin(
         worker,
         policy,
@@ -175,6 +196,7 @@ async fn run(
     // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines.
     let plain = (request.version() == Version::HTTP_11).then_some(PlainRules {
         secret: &policy.secret_finder,
+        vary: route.key_sources.headers(),
         rewrites_location: route.rewrite_location,
     });
     // Freed before the response arrives, so that the next request can reuse the allocation.
@@ -185,6 +207,7 @@ async fn run(
         HostHeader::OfTarget
     };
     exchange.begin_origin_wait();
+    let origins = worker.origins.with(&policy.pool);
     let tag = CallerTag::of(&caller, exchange.address().client);
     let answer = if let Some(protocol) = upgrade {
         let progress = Rc::default();
@@ -197,20 +220,14 @@ async fn run(
             idle_timeout: policy.tunnel_idle_timeout,
         };
         // Boxed: upgrades are rare, and every request future would reserve the space.
-        let opening = Box::pin(upgrade::open(
-            &worker.origins,
-            &route.upstream,
-            host,
-            head,
-            client,
-        ));
+        let opening = Box::pin(upgrade::open(&origins, &route.upstream, host, head, client));
         exchange.while_admitted(opening).await
     } else {
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
             .while_admitted(forward(
-                &worker.origins,
+                &origins,
                 &route.upstream,
                 host,
                 tag,
@@ -220,14 +237,22 @@ async fn run(
             ))
             .await
     };
-    let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;
+    let answer = answer
+        .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
+        if failed.is_no_work_of_the_origin() {
+            give_back(policy, route, &caller, exchange);
+        }
         exchange.log_failure(route, &failed);
         Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
     exchange.log_attempts(route, &answer.failed);
-    Ok(for_caller(answer, worker, policy, exchange, route, &caller))
+    let mut answer = for_caller(answer, worker, policy, exchange, route, &caller);
+    if offers_plain {
+        upgrade::agree_to_plain_subprotocol(&mut answer.response);
+    }
+    Ok(answer)
 }
 
 /// A request that passed every check.
@@ -237,28 +262,36 @@ struct Admitted<'a> {
     caller: Caller,
 }
 
-/// Runs the deciding stages in order, `identify` to `admit`.
+/// Runs the deciding stages in order, `identify` to `limit`.
 fn decide<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
+    purpose: Purpose,
 ) -> Result<Admitted<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
-    let target = identify(worker, policy, exchange.path(), request.head())?;
-    let route = route(policy, request, &target, exchange.address())?;
-    exchange.set_route(route);
+    let (target, route) = locate(worker, policy, exchange, request)?;
+    exchange.set_route(route, target.host.as_ref());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let (since, headers) = (worker.streams.generation(), request.head().headers());
-    let presented = authenticate(headers, &worker.keys, &policy.prefix);
-    let caller = authorise(presented, &route.demand, exchange)
-        .map_err(|denial| Refused::denied(denial, &route.demand, headers, &policy.prefix))?;
-    exchange.watch(&caller, &worker.streams, since);
+    let is_counted = brake::check(worker, policy, exchange, request.head().headers())?;
+    let (since, credentials) = (worker.streams.generation(), credentials(request, route));
+    let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
+    let caller = authorise(presented, &route.demand, exchange).map_err(|denial| {
+        let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
+        if is_counted {
+            return refused;
+        }
+        brake::count(worker, policy, exchange, &credentials, denial, refused)
+    })?;
+    exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
+    hold(worker, policy, route, &caller, exchange)?;
+    limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,
         route,
@@ -266,16 +299,50 @@ fn decide<'a>(
     })
 }
 
-/// Parses the request target and refuses a key in the URL.
-fn identify(
+/// Where the credential of `request` may stand on `route`.
+fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
+    Credentials {
+        sources: &route.key_sources,
+        headers: request.head().headers(),
+        query: request.uri().query(),
+    }
+}
+
+/// Identifies and routes a request. Refuses a key in the URL, except in the query parameter that
+/// the route takes keys from; the returned target is without it.
+fn locate<'a>(
     worker: &Worker,
-    policy: &Policy,
-    path: &ShownPath,
-    head: &RequestHead,
-) -> Result<Target, Refusal> {
-    if *path == ShownPath::HasKey {
+    policy: &'a Policy,
+    exchange: &mut Exchange,
+    request: &Request,
+) -> Result<(Target, &'a Arc<Route>), Refusal> {
+    let has_key = *exchange.path() == ShownPath::HasKey;
+    if has_key && !policy.routes.read_queries() {
         return Err(Refusal::KeyInUrl);
     }
+    let located = identify(worker, policy, request.head()).and_then(|mut target| {
+        let route = route(policy, request, &target, exchange.address())?;
+        if route.key_sources.read_query() {
+            let stripped = route.key_sources.strip_target(&target.path_and_query);
+            target.path_and_query =
+                stripped.map_err(|_| Refusal::BadRequest("the target is not a path"))?;
+        }
+        Ok((target, route))
+    });
+    if has_key {
+        // Whatever else is wrong with the request, its sender has to hear of this.
+        let (target, _) = located.as_ref().map_err(|_| Refusal::KeyInUrl)?;
+        let shown = ShownPath::of(&target.to_uri(), &policy.prefix, &worker.keys);
+        if shown == ShownPath::HasKey {
+            return Err(Refusal::KeyInUrl);
+        }
+        exchange.show_path(shown);
+    }
+    located
+}
+
+/// Parses the request target and refuses a key in the host.
+fn identify(worker: &Worker, policy: &Policy, head: &RequestHead) -> Result<Target, Refusal> {
     let target = Target::identify(head)?;
     if has_key_in_host(worker, policy, head) {
         return Err(Refusal::KeyInUrl);

@@ -3,6 +3,8 @@
 //! A request is routed once per possible reading of its path ([`readings`]); all readings must
 //! agree.
 
+mod index;
+
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,10 +13,14 @@ use actix_http::Method;
 use thiserror::Error;
 
 use crate::auth::demand::Demand;
+use crate::auth::key_sources::KeySources;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
+use crate::limits::OfRoute;
+use crate::limits::concurrency::Holding;
 use crate::proxy::Upstream;
+use crate::routes::index::Index;
 
 /// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
 /// upstream itself once the gateway runs.
@@ -32,6 +38,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub upstream: U,
     /// Conditions that callers must meet.
     pub demand: Demand,
+    /// Places that a key may come from.
+    pub key_sources: KeySources,
     /// Whether the origin gets the client's `Host` instead of its own.
     pub preserve_host: bool,
     /// Whether the consumer's metadata is sent to the origin.
@@ -42,6 +50,14 @@ pub struct Route<U = Arc<Upstream>> {
     pub upgrades: Vec<UpgradeProtocol>,
     /// Whether ambiguous paths pass.
     pub allow_ambiguous_path: bool,
+    /// Units that a request takes of each limit; 0 takes none and needs a free one.
+    pub cost: u64,
+    /// Of the limits by key, consumer and route, those that hold here; `None` for all.
+    pub limits: Option<Box<[Arc<str>]>>,
+    /// Limits in force here.
+    pub in_force: OfRoute,
+    /// Limits on requests in flight that hold here.
+    pub in_flight: Holding,
 }
 
 /// Reason for not routing a request.
@@ -71,9 +87,11 @@ pub enum PathCase {
 #[derive(Debug, Clone)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
+    index: Index,
     case: PathCase,
     depend_on_path: bool,
     depend_on_host: bool,
+    read_queries: bool,
 }
 
 impl Routes {
@@ -101,6 +119,8 @@ impl Routes {
             case,
             depend_on_path: routes.iter().any(|route| route.path != every_path),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
+            index: Index::new(routes.iter(), case),
+            read_queries: routes.iter().any(|route| route.key_sources.read_query()),
             routes: routes.into_iter().map(Arc::new).collect(),
         }
     }
@@ -114,6 +134,12 @@ impl Routes {
     #[must_use]
     pub fn depend_on_host(&self) -> bool {
         self.depend_on_host
+    }
+
+    /// Whether any route takes keys from the query.
+    #[must_use]
+    pub fn read_queries(&self) -> bool {
+        self.read_queries
     }
 
     /// Finds the route of a request. `HEAD` is routed as `GET`: origins serve both with the same
@@ -145,19 +171,13 @@ impl Routes {
     fn of_reading(&self, method: &Method, host: &str, path: &[u8]) -> Result<&Arc<Route>, NoRoute> {
         let mut allowed = Vec::new();
         let mut all_written_so = true;
-        for route in &self.routes {
+        for position in self.index.covering(host, path) {
+            let Some(route) = self.routes.get(position) else {
+                continue;
+            };
             let Some(cover) = route.path.covers(path, self.case) else {
                 continue;
             };
-            let named = || {
-                route
-                    .hosts
-                    .iter()
-                    .any(|name| name.eq_ignore_ascii_case(host))
-            };
-            if !(route.hosts.is_empty() || named()) {
-                continue;
-            }
             if route.takes(method) {
                 return match cover {
                     Cover::AsWritten => Ok(route),
@@ -190,11 +210,16 @@ impl<U> Route<U> {
             methods: Vec::new(),
             upstream,
             demand: Demand::ANY_KEY,
+            key_sources: KeySources::default(),
             preserve_host: false,
             forward_metadata: false,
             rewrite_location: true,
             upgrades: vec![UpgradeProtocol::websocket()],
             allow_ambiguous_path: false,
+            cost: 1,
+            limits: None,
+            in_force: OfRoute::default(),
+            in_flight: Holding::default(),
         }
     }
 
@@ -208,11 +233,16 @@ impl<U> Route<U> {
             methods: self.methods,
             upstream: find(self.upstream),
             demand: self.demand,
+            key_sources: self.key_sources,
             preserve_host: self.preserve_host,
             forward_metadata: self.forward_metadata,
             rewrite_location: self.rewrite_location,
             upgrades: self.upgrades,
             allow_ambiguous_path: self.allow_ambiguous_path,
+            cost: self.cost,
+            limits: self.limits,
+            in_force: self.in_force,
+            in_flight: self.in_flight,
         }
     }
 
@@ -304,18 +334,22 @@ impl PathPrefix {
     }
 }
 
-/// Whether some origin treats the two as equal.
-fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
-    let folded = |byte: u8| match (byte, case) {
+/// Maps bytes that some origin treats as equal to the same byte.
+fn folded(byte: u8, case: PathCase) -> u8 {
+    match (byte, case) {
         (b' ', _) => b'+',
         (byte, PathCase::Either) => byte.to_ascii_lowercase(),
         (byte, PathCase::Sensitive) => byte,
-    };
+    }
+}
+
+/// Whether some origin treats the two as equal.
+fn same_loosely(one: &[u8], other: &[u8], case: PathCase) -> bool {
     one.len() == other.len()
         && one
             .iter()
             .zip(other)
-            .all(|(one, other)| folded(*one) == folded(*other))
+            .all(|(one, other)| folded(*one, case) == folded(*other, case))
 }
 
 impl Default for PathPrefix {

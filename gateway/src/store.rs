@@ -25,7 +25,9 @@ mod journal;
 mod keys;
 mod leaks;
 mod listing;
+mod plans;
 mod postgres;
+mod quotas;
 mod retention;
 mod roll;
 mod rows;
@@ -36,7 +38,9 @@ mod transfer;
 mod usage;
 mod write;
 
-pub use attributes::{ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit};
+pub use attributes::{
+    ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit, PlanAttributes, PlanEdit,
+};
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
 pub use consumers::NewConsumer;
@@ -55,6 +59,8 @@ pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
+pub use plans::{NewPlan, StoredPlan};
+pub use quotas::{QuotaChanges, QuotaEdit, QuotaOwner};
 pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};

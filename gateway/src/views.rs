@@ -4,19 +4,22 @@
 mod audit;
 mod gateways;
 mod leaks;
+mod plans;
 pub mod schemas;
 mod usage;
 
 pub use audit::AuditView;
 pub use gateways::{ConfirmationView, GatewayView, GatewaysView, RevokedKeyView};
 pub use leaks::LeakView;
+pub use plans::PlanView;
 pub use usage::{TopKeyView, UsageView};
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::keys::{
-    AllowedIps, ConsumerId, CustomId, Description, KeyId, Metadata, Scopes, Tags, UnixMillis,
+    AllowedIps, ConsumerId, CustomId, Description, KeyId, MaxInFlight, Metadata, PlanName, Quotas,
+    Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
@@ -71,6 +74,18 @@ pub struct ConsumerView<'c> {
     /// Addresses that the keys may be used from; empty for any address.
     #[schema(schema_with = schemas::allowed_ips)]
     pub allowed_ips: &'c AllowedIps,
+    /// Plan of the consumer, which grants scopes and numbers besides the consumer's own.
+    #[schema(required, schema_with = schemas::plan_name_or_null)]
+    pub plan: Option<&'c PlanName>,
+    /// Rates of the consumer in place of those of the configuration.
+    #[schema(schema_with = schemas::limits)]
+    pub limits: &'c Rates,
+    /// Quotas of the consumer, likewise.
+    #[schema(schema_with = schemas::quotas)]
+    pub quotas: &'c Quotas,
+    /// Requests of the consumer in flight at once; null if it has no number of its own.
+    #[schema(required, schema_with = schemas::max_in_flight_or_null)]
+    pub max_in_flight: Option<MaxInFlight>,
     /// Tags for administrators; not sent to the origin.
     #[schema(schema_with = schemas::tags)]
     pub tags: &'c Tags,
@@ -138,6 +153,15 @@ pub struct KeyView<'k> {
     /// Scopes of the key; null for all of the consumer's.
     #[schema(required, schema_with = schemas::scopes_or_null)]
     pub scopes: Option<&'k Scopes>,
+    /// Rates of the key, which narrow those of its consumer.
+    #[schema(schema_with = schemas::limits)]
+    pub limits: &'k Rates,
+    /// Quotas of the key, likewise.
+    #[schema(schema_with = schemas::quotas)]
+    pub quotas: &'k Quotas,
+    /// Requests of the key in flight at once; null if it has no number of its own.
+    #[schema(required, schema_with = schemas::max_in_flight_or_null)]
+    pub max_in_flight: Option<MaxInFlight>,
     /// Note for administrators.
     #[schema(required, schema_with = schemas::description_or_null)]
     pub description: Option<&'k Description>,
@@ -194,6 +218,10 @@ impl<'c> ConsumerView<'c> {
             metadata,
             scopes,
             allowed_ips,
+            plan,
+            limits,
+            quotas,
+            max_in_flight,
             tags,
         } = &stored.attributes;
         Self {
@@ -205,6 +233,10 @@ impl<'c> ConsumerView<'c> {
             metadata: metadata.as_ref().map(Metadata::to_json),
             scopes,
             allowed_ips,
+            plan: plan.as_ref(),
+            limits,
+            quotas,
+            max_in_flight: *max_in_flight,
             tags,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
@@ -220,6 +252,9 @@ impl<'k> KeyView<'k> {
             description,
             expires_at,
             scopes,
+            limits,
+            quotas,
+            max_in_flight,
         } = &stored.attributes;
         Self {
             id: stored.id,
@@ -234,6 +269,9 @@ impl<'k> KeyView<'k> {
             deprecated_at: stored.rolled.map(|rolled| rolled.at),
             successor: stored.rolled.and_then(|rolled| rolled.successor),
             scopes: scopes.as_ref(),
+            limits,
+            quotas,
+            max_in_flight: *max_in_flight,
             description: description.as_ref(),
             created_at: stored.created_at,
             updated_at: stored.updated_at,

@@ -19,9 +19,10 @@ use postern_gateway::cli::consumers::{self, ConsumersCommand};
 use postern_gateway::cli::error::CommandError;
 use postern_gateway::cli::keys::{self, KeysCommand};
 use postern_gateway::cli::output::Streams;
+use postern_gateway::cli::plans::{self, PlansCommand};
 use postern_gateway::keys::{KeyDigest, Prefix, UnixMillis, check_shape};
 use postern_gateway::store::{Actor, Stamp, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 #[derive(Parser)]
@@ -32,6 +33,8 @@ enum Cli {
     Consumers(ConsumersCommand),
     #[command(subcommand)]
     Buckets(BucketsCommand),
+    #[command(subcommand)]
+    Plans(PlansCommand),
     Audit(AuditCommand),
 }
 
@@ -121,6 +124,7 @@ impl Shell {
             Cli::Keys(command) => keys::run(command, context).await,
             Cli::Consumers(command) => consumers::run(command, context).await,
             Cli::Buckets(command) => buckets::run(command, context).await,
+            Cli::Plans(command) => plans::run(command, context).await,
             Cli::Audit(command) => audit::run(command, context).await,
         }
     }
@@ -491,6 +495,282 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
     );
     assert_eq!(shell.json(&["keys", "list"]).await, serde_json::json!([]));
     assert_eq!(shell.run(&["consumers", "delete", "acme 2"]).await.code, 1);
+}
+
+#[tokio::test]
+async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
+    let shell = Shell::new().await;
+    let acme = [
+        "consumers",
+        "create",
+        "acme",
+        "--limit",
+        "burst=500/1m",
+        "--limit",
+        "search=unlimited",
+        "--quota",
+        "monthly=5000000/month@15",
+        "--max-in-flight",
+        "20",
+    ];
+    let consumer = shell.json(&acme).await;
+    assert_eq!(
+        consumer["limits"],
+        json!([{ "name": "burst", "limit": 500, "window": "1m" }, { "name": "search", "limit": null }])
+    );
+    assert_eq!(
+        consumer["quotas"],
+        json!([{ "name": "monthly", "limit": 5_000_000, "period": "month", "anchor": 15 }])
+    );
+    assert_eq!(consumer["max_in_flight"], 20);
+    let shown = shell.run(&["consumers", "show", "acme"]).await.out;
+    for line in [
+        "limits        burst=500/1m search=unlimited",
+        "quotas        monthly=5000000/month@15",
+        "in flight     20",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let narrow = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--limit",
+        "burst=50/1m",
+        "--quota",
+        "monthly=50",
+        "--max-in-flight",
+        "2",
+    ];
+    let key = shell.json(&narrow).await;
+    assert_eq!(key["max_in_flight"], 2);
+    let id = key["id"].as_str().unwrap();
+    let shown = shell.run(&["keys", "show", id]).await.out;
+    assert!(shown.contains("limits       burst=50/1m"), "{shown}");
+    for (arguments, code, said) in [
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=501/1m",
+            ],
+            1,
+            "`burst` in `limits`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--max-in-flight",
+                "21",
+            ],
+            1,
+            "`max_in_flight`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=0/1m",
+            ],
+            2,
+            "from 1 to",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--limit",
+                "burst=5/2d",
+            ],
+            2,
+            "from `1s` to `1d`",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--quota",
+                "monthly=5/minute",
+            ],
+            2,
+            "a period is one of",
+        ),
+        (
+            [
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--max-in-flight",
+                "0",
+            ],
+            2,
+            "from 1 to",
+        ),
+    ] {
+        let ended = shell.run(&arguments).await;
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.err.contains(said), "{ended:?}");
+    }
+    let twice = [
+        "consumers",
+        "update",
+        "acme",
+        "--limit",
+        "a=1",
+        "--limit",
+        "a=2",
+    ];
+    let ended = shell.run(&twice).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let after = shell
+        .json(&["consumers", "update", "acme", "--limit", "burst=9/1s"])
+        .await;
+    assert_eq!(
+        after["limits"],
+        json!([{ "name": "burst", "limit": 9, "window": "1s" }])
+    );
+    assert_eq!(after["max_in_flight"], 20, "what is not named stays");
+    let removed = [
+        "consumers",
+        "update",
+        "acme",
+        "--no-limits",
+        "--no-quotas",
+        "--no-max-in-flight",
+    ];
+    let after = shell.json(&removed).await;
+    assert_eq!(
+        (&after["limits"], &after["quotas"], &after["max_in_flight"]),
+        (&json!([]), &json!([]), &json!(null))
+    );
+}
+
+#[tokio::test]
+async fn a_plan_is_made_given_changed_and_deleted() {
+    let shell = Shell::new().await;
+    let gold = [
+        "plans",
+        "create",
+        "gold",
+        "--description",
+        "paying",
+        "--scope",
+        "read,write",
+        "--limit",
+        "burst=500/1m",
+        "--quota",
+        "monthly=5000",
+        "--max-in-flight",
+        "20",
+        "--default-key-lifetime",
+        "90d",
+        "--max-key-lifetime",
+        "365d",
+    ];
+    let plan = shell.json(&gold).await;
+    assert_eq!(plan["scopes"], json!(["read", "write"]));
+    assert_eq!(plan["default_key_lifetime_seconds"], 90 * 86_400);
+    shell
+        .json(&["consumers", "create", "acme", "--plan", "gold"])
+        .await;
+    let shown = shell.run(&["plans", "show", "gold"]).await.out;
+    for line in [
+        "limits       burst=500/1m",
+        "keys live    90d",
+        "at longest   365d",
+        "consumers    1",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let listed = shell.run(&["plans", "list"]).await.out;
+    assert!(
+        listed.contains("gold  read write  burst=500/1m"),
+        "{listed}"
+    );
+    // The plan grants the scope to the key.
+    shell
+        .json(&["keys", "create", "--consumer", "acme", "--scope", "write"])
+        .await;
+    let update = [
+        "plans",
+        "update",
+        "gold",
+        "--no-scopes",
+        "--no-limits",
+        "--no-max-key-lifetime",
+        "--description",
+        "",
+    ];
+    let after = shell.json(&update).await;
+    assert_eq!(
+        (&after["scopes"], &after["limits"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(
+        (&after["max_key_lifetime_seconds"], &after["description"]),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!(after["max_in_flight"], 20, "what is not named stays");
+    for (arguments, code, said) in [
+        (&["plans", "create", "gold"][..], 1, "already"),
+        (&["plans", "create", "a b"], 2, "the name of a plan is"),
+        (&["plans", "show", "none"], 1, "there is no plan `none`"),
+        (
+            &["plans", "update", "none", "--no-scopes"],
+            1,
+            "there is no plan `none`",
+        ),
+        (&["plans", "delete", "gold"], 1, "in use by 1 consumer;"),
+        (
+            &["plans", "update", "gold", "--max-key-lifetime", "89d"],
+            1,
+            "above the longest",
+        ),
+        (
+            &["plans", "update", "gold", "--max-key-lifetime", "0s"],
+            2,
+            "a second to 36500 days",
+        ),
+        (
+            &["consumers", "create", "b", "--plan", "none"],
+            1,
+            "there is no plan `none`",
+        ),
+        (
+            &["keys", "create", "--consumer", "acme", "--scope", "write"],
+            1,
+            "does not have the scope `write`",
+        ),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+    let acme = shell
+        .json(&["consumers", "update", "acme", "--plan", ""])
+        .await;
+    assert_eq!(acme["plan"], json!(null));
+    let deleted = shell.run(&["plans", "delete", "gold"]).await;
+    assert_eq!(
+        (deleted.code, deleted.out.as_str()),
+        (0, "deleted plan gold\n")
+    );
+    assert_eq!(shell.json(&["plans", "list"]).await, json!([]));
 }
 
 #[tokio::test]

@@ -35,10 +35,12 @@ use postern_gateway::front::dispatcher;
 use postern_gateway::front::drain::Drain;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
+use postern_gateway::limits::Limits;
+use postern_gateway::limits::concurrency::Concurrency;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
-use postern_gateway::pipeline::{Policy, Worker};
+use postern_gateway::pipeline::{Origins, Policy, Worker};
 use postern_gateway::proxy::names::Resolve;
 use postern_gateway::proxy::origin_stream::OriginLimits;
 use postern_gateway::proxy::pool::{OriginPool, PoolSettings};
@@ -172,22 +174,30 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             ..Route::new(path, path_prefix, Arc::new(upstream))
         }
     };
+    let pool = Arc::new(pool_settings());
     let policy = Policy {
         health_path: None,
         routes: Routes::new(
             vec![route("/", origin), route("/panic", "http://panic.test")],
             PathCase::Either,
         ),
+        limits: Limits::none(),
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,
         secret: HeaderValue::from_static(SECRET),
         secret_finder: SecretFinder::new(SECRET.as_bytes()).unwrap(),
         scheme: HeaderValue::from_static("http"),
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Arc::default(),
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
+        brake: None,
+        concurrency: Concurrency::none(),
+        upstreams: Vec::new(),
+        pool: Arc::clone(&pool),
+        client_limits: LIMITS,
+        logs_access: true,
     };
     let keys = Arc::new(KeyTable::new());
     keys.reload().finish();
@@ -197,7 +207,11 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         keys,
         feed: Arc::new(FeedStatus::new()),
         in_flight,
-        origins: OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        brake: Arc::default(),
+        origins: Origins::new(
+            Arc::clone(&pool),
+            OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),
+        ),
         access_log: AccessLog::new(access_log),
         tally: Tally::off(),
         streams,

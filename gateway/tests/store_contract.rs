@@ -17,6 +17,7 @@ mod postgres;
 use postern_gateway::store::{Fault, StoreError};
 
 mod store_contract {
+    pub(crate) mod allowances;
     pub(crate) mod audit;
     pub(crate) mod buckets;
     pub(crate) mod consumers;
@@ -29,6 +30,7 @@ mod store_contract {
     pub(crate) mod leaks;
     pub(crate) mod listing;
     pub(crate) mod making;
+    pub(crate) mod plans;
     pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
@@ -93,6 +95,10 @@ async fn a_table_of_another_history_is_loaded_anew_on_postgres() {
 }
 
 on_every_database! {
+    allowances:
+        the_numbers_of_consumer_and_key_are_in_the_table,
+        a_key_has_no_more_than_its_consumer,
+        a_chain_of_rolls_keeps_its_first_key;
     buckets:
         a_bucket_is_made_once_and_listed_by_name,
         a_consumer_needs_a_bucket_that_is_there;
@@ -120,6 +126,10 @@ on_every_database! {
         a_key_left_out_of_a_delete_and_import_is_gone,
         keys_that_were_first_imported_for_the_wrong_consumer_are_good,
         any_history_ends_in_tables_like_the_database;
+    plans:
+        a_plan_lives_and_ends,
+        a_plan_is_in_force_at_once_for_all_its_consumers,
+        a_plan_in_use_stays_and_an_unknown_one_is_refused;
     leaks:
         a_leaked_key_gets_what_its_bucket_says;
     roll:

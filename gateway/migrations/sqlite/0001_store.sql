@@ -20,6 +20,23 @@ CREATE TABLE buckets (
 
 INSERT INTO buckets (name, created_at) VALUES ('default', CAST(strftime('%s', 'now') AS BIGINT) * 1000);
 
+-- Plans: scopes and numbers of every consumer that refers to them.
+CREATE TABLE plans (
+    name TEXT NOT NULL PRIMARY KEY,
+    description TEXT,
+    -- Separated by spaces; granted besides the consumer's own.
+    scopes TEXT NOT NULL,
+    -- As those of consumers.
+    limits TEXT NOT NULL,
+    quotas TEXT NOT NULL,
+    max_in_flight BIGINT,
+    -- Lifetimes of new keys, in seconds.
+    default_key_lifetime BIGINT,
+    max_key_lifetime BIGINT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
 CREATE TABLE consumers (
     id TEXT NOT NULL PRIMARY KEY,
     bucket TEXT NOT NULL REFERENCES buckets (name),
@@ -32,6 +49,11 @@ CREATE TABLE consumers (
     scopes TEXT NOT NULL,
     -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
+    plan TEXT REFERENCES plans (name),
+    -- Own numbers in place of those of the configuration: JSON arrays, empty for none.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     -- JSON object of texts.
     tags TEXT NOT NULL,
     created_at BIGINT NOT NULL,
@@ -42,6 +64,8 @@ CREATE TABLE consumers (
 
 -- Order of lists in the admin API.
 CREATE INDEX consumers_by_age ON consumers (created_at, id);
+
+CREATE INDEX consumers_by_plan ON consumers (plan) WHERE plan IS NOT NULL;
 
 -- Tags of consumers, one per row, for lists by tag. Derived from `consumers.tags` by triggers.
 CREATE TABLE consumer_tags (
@@ -82,10 +106,16 @@ CREATE TABLE keys (
     -- Expiry before a roll shortened it; the successor inherits it. NULL for a key that never
     -- expires.
     original_expires_at BIGINT,
+    -- First key of the chain of rolls; NULL for a key that replaced none.
+    chain TEXT,
     description TEXT,
     expires_at BIGINT,
     -- Separated by spaces; NULL for all of the consumer's.
     scopes TEXT,
+    -- As those of consumers.
+    limits TEXT NOT NULL DEFAULT '',
+    quotas TEXT NOT NULL DEFAULT '',
+    max_in_flight BIGINT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     last_used_at BIGINT
@@ -131,7 +161,7 @@ END;
 -- not even after the newest rows are deleted.
 CREATE TABLE changes (
     revision INTEGER PRIMARY KEY AUTOINCREMENT,
-    subject TEXT NOT NULL CHECK (subject IN ('consumer', 'key')),
+    subject TEXT NOT NULL CHECK (subject IN ('plan', 'consumer', 'key')),
     subject_id TEXT NOT NULL,
     -- Digest of a key: the only trace of a deleted row.
     digest BLOB
@@ -144,7 +174,7 @@ END;
 
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
-AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes ON keys
+AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, chain ON keys
 BEGIN
     INSERT INTO changes (subject, subject_id, digest) SELECT 'key', OLD.id, OLD.digest WHERE OLD.digest <> NEW.digest;
     INSERT INTO changes (subject, subject_id, digest) VALUES ('key', NEW.id, NEW.digest);
@@ -161,7 +191,7 @@ BEGIN
 END;
 
 CREATE TRIGGER changed_consumers_are_fed
-AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips ON consumers
+AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) SELECT 'consumer', OLD.id WHERE OLD.id <> NEW.id;
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', NEW.id);
@@ -170,6 +200,22 @@ END;
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', OLD.id);
+END;
+
+CREATE TRIGGER new_plans_are_fed AFTER INSERT ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', NEW.name);
+END;
+
+CREATE TRIGGER changed_plans_are_fed AFTER UPDATE OF name, scopes, limits, quotas, max_in_flight ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) SELECT 'plan', OLD.name WHERE OLD.name <> NEW.name;
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', NEW.name);
+END;
+
+CREATE TRIGGER removed_plans_are_fed AFTER DELETE ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', OLD.name);
 END;
 
 -- Gateways that follow this store, with their revision in force. A gateway removes its row when it
@@ -186,7 +232,9 @@ CREATE TABLE gateways (
     -- Newest revision in force.
     revision BIGINT NOT NULL,
     -- Maximum age of the table before the gateway refuses every request; NULL for no limit.
-    max_staleness_ms BIGINT
+    max_staleness_ms BIGINT,
+    -- Hash of the settings in force, without secrets.
+    config_hash TEXT
 );
 
 -- Newest revision that a command waits for; gateways confirm it as soon as it is in force.
@@ -237,3 +285,31 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+-- Use of quotas by subject and period. No foreign key: use outlives its subject.
+CREATE TABLE quota_use (
+    -- Name of the quota, and the kind of its periods: a quota whose kind changes is counted anew.
+    quota TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- Id of a consumer, of the first key of a chain of rolls, or `tag:NAME=VALUE`.
+    subject TEXT NOT NULL,
+    -- First millisecond of the period, and of the next one; NULL if there is none.
+    start BIGINT NOT NULL,
+    ends BIGINT,
+    -- Units used; negative where an operator added some.
+    units BIGINT NOT NULL,
+    -- Order of the last changes, for gateways that read what others wrote.
+    tick BIGINT NOT NULL,
+    PRIMARY KEY (quota, kind, subject, start)
+);
+
+CREATE INDEX quota_use_by_tick ON quota_use (tick);
+CREATE INDEX quota_use_by_subject ON quota_use (subject, start);
+CREATE INDEX quota_use_by_end ON quota_use (ends);
+
+-- Last tick that was given to a row.
+CREATE TABLE quota_ticks (
+    tick BIGINT NOT NULL
+);
+
+INSERT INTO quota_ticks (tick) VALUES (0);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self as names, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -22,7 +22,7 @@ use crate::admin::described::{self, IN_FORCE, header, text_of};
 use crate::admin::idempotency;
 use crate::admin::operator::Operator;
 use crate::admin::path::PathId;
-use crate::admin::problem::{Kind, Problem};
+use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
@@ -39,6 +39,12 @@ const GUARDED: [(u16, &str); 2] = [
     (403, "Cross-origin request of a browser."),
     (421, "The host of the request is not this listener's."),
 ];
+
+/// Refusal of what changes something.
+const READ_ONLY: (u16, &str) = (
+    403,
+    "The token is read-only, or a browser sends a cross-origin request.",
+);
 
 /// Description of an answer to a change that is not in force on this gateway yet.
 const NOT_IN_FORCE: &str = "As with 200: the change is made, but not in force on this gateway yet.";
@@ -70,6 +76,20 @@ pub(super) struct Ask<Q, B> {
     pub(super) query: Q,
     /// Body.
     pub(super) body: B,
+    /// Shared state of the listener.
+    pub(super) operations: web::Data<Operations>,
+}
+
+/// A call on the memory of this gateway; the store is not needed.
+pub(super) struct Recall<P, Q = ()> {
+    /// Path parameter.
+    pub(super) path: P,
+    /// Query parameters.
+    pub(super) query: Q,
+    /// Entity tags of `If-Match`, one of which must be current; `None` for any.
+    pub(super) expected: Option<Vec<String>>,
+    /// Name of the token, for the log.
+    pub(super) operator: String,
     /// Shared state of the listener.
     pub(super) operations: web::Data<Operations>,
 }
@@ -182,6 +202,78 @@ impl Endpoint {
         .with_query::<Q>(false)
         .with_body::<B>()
         .with_verb(Verb::Read)
+    }
+
+    /// Defines an operation on the memory of this gateway, without a body. A `GET` is open to any
+    /// token.
+    pub(super) fn recall<P: PathId + 'static, Q: Query + 'static>(
+        method: Method,
+        path: &'static str,
+        handler: impl AsyncFn(Recall<P, Q>) -> Answered + Clone + 'static,
+    ) -> Self {
+        let is_read = method == Method::GET;
+        let route = web::route().to(move |request: HttpRequest| {
+            let handler = handler.clone();
+            async move {
+                let caller = request.extensions().get::<Operator>().cloned();
+                let caller = caller.ok_or_else(failed)?;
+                check_role(is_read, caller.role)?;
+                let (query, _) = query::parse(request.query_string(), false)?;
+                let operations = request.app_data::<web::Data<Operations>>();
+                let operations = operations.ok_or_else(failed)?.clone();
+                handler(Recall {
+                    path: P::read(&request)?,
+                    query,
+                    expected: expected(&request)?,
+                    operator: caller.token,
+                    operations,
+                })
+                .await
+            }
+        });
+        let route = if is_read {
+            route.guard(reads())
+        } else {
+            route.method(method.clone())
+        };
+        let operation = OperationBuilder::new().security(SecurityRequirement::new::<
+            _,
+            [&str; 0],
+            &str,
+        >(described::SCHEME, []));
+        let endpoint = Self {
+            method,
+            path,
+            route,
+            alternative: None,
+            operation,
+            // Neither in force later nor repeated, whatever the method.
+            verb: Verb::Read,
+            schemas: BTreeMap::new(),
+        }
+        .with_path::<P>()
+        .with_query::<Q>(false)
+        .with_verb(Verb::Read);
+        if is_read {
+            return endpoint;
+        }
+        endpoint.refuses(&[READ_ONLY])
+    }
+
+    /// Describes the header `If-Match`.
+    pub(super) fn with_if_match(mut self, meaning: &str) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(meaning))
+            .schema(Some(Schema::from(schemas::text(
+                r#"^(\*|(W/)?"[!#-+\--~]*"(, *(W/)?"[!#-+\--~]*")*)$"#,
+                1,
+                1024,
+            ))));
+        self.operation = self.operation.parameter(parameter);
+        self
     }
 
     /// Defines an operation without a token. `gate` must list its path.
@@ -420,10 +512,7 @@ impl Endpoint {
         if verb == Verb::Read {
             return self;
         }
-        self = self.refuses(&[(
-            403,
-            "The token is read-only, or a browser sends a cross-origin request.",
-        )]);
+        self = self.refuses(&[READ_ONLY]);
         if verb == Verb::Write {
             return self;
         }
@@ -499,12 +588,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
         .get::<Operator>()
         .cloned()
         .ok_or_else(failed)?;
-    if verb != Verb::Read && caller.role != Role::Admin {
-        return Err(Problem::new(
-            Kind::InsufficientRole,
-            "This token may read only.",
-        ));
-    }
+    check_role(verb == Verb::Read, caller.role)?;
     let path = P::read(request)?;
     let (query, guard): (Q, Guard) = query::parse(request.query_string(), P::IS_GUARDED)?;
     let text = if verb == Verb::Read || request.method() == Method::DELETE {
@@ -561,6 +645,55 @@ async fn run<P: PathId, Q: Query, B: Body>(
             answered.unwrap_or_else(|_| Err(Problem::store_unavailable()))
         })
         .await
+}
+
+/// Refuses a change by a token that may read only.
+fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
+    if is_read || role == Role::Admin {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::InsufficientRole,
+        "This token may read only.",
+    ))
+}
+
+/// Reads the strong entity tags of `If-Match` (RFC 9110, section 13.1.1); a weak one matches
+/// nothing.
+fn expected(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
+    let refuse = || {
+        let error = FieldError::of(
+            "If-Match",
+            "`*`, or the ETag of `/v1/config` with its quotation marks, is accepted here",
+        );
+        Problem::new(Kind::InvalidParameter, "A header is not accepted.").with(vec![error])
+    };
+    let mut lines = request.headers().get_all(names::IF_MATCH).peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
+    }
+    let mut tags = Vec::new();
+    for line in lines {
+        let line = line.to_str().map_err(|_| refuse())?;
+        for tag in line.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            let (is_weak, tag) = match tag.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, tag),
+            };
+            let tag = tag
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .filter(|tag| !tag.contains('"'))
+                .ok_or_else(refuse)?;
+            if !is_weak {
+                tags.push(tag.to_owned());
+            }
+        }
+    }
+    Ok(Some(tags))
 }
 
 /// Internal error: a required part is missing.

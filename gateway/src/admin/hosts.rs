@@ -11,6 +11,7 @@ use crate::admin::problem::{Kind, Problem};
 use crate::config::admin::PublicUrl;
 
 /// Accepted host names, in lower case. IP addresses cannot be rebound and need no entry.
+#[derive(Clone)]
 pub(super) struct Hosts {
     names: Vec<String>,
     /// Scheme of the listener's URLs.

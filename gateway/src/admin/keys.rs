@@ -186,6 +186,20 @@ impl Body for KeyAttributes {
                     "Scopes of the key, limited by those of the consumer; default: all of the consumer's.",
                 )
                 .flatten(),
+            limits: fields
+                .nullable("limits", "Rates of the key, which narrow those of the consumer.")
+                .flatten()
+                .unwrap_or_default(),
+            quotas: fields
+                .nullable("quotas", "Quotas of the key, which narrow those of the consumer.")
+                .flatten()
+                .unwrap_or_default(),
+            max_in_flight: fields
+                .nullable(
+                    "max_in_flight",
+                    "Requests of the key in flight at once, at most as many as the consumer's.",
+                )
+                .flatten(),
         })
     }
 }
@@ -232,6 +246,16 @@ impl Body for KeyEdit {
             scopes: fields.nullable(
                 "scopes",
                 "New list of scopes, limited by those of the consumer; null for all of the consumer's.",
+            ),
+            limits: fields
+                .nullable("limits", "New list of rates, replaced as a whole; null for none.")
+                .map(Option::unwrap_or_default),
+            quotas: fields
+                .nullable("quotas", "New list of quotas, replaced as a whole; null for none.")
+                .map(Option::unwrap_or_default),
+            max_in_flight: fields.nullable(
+                "max_in_flight",
+                "New number of requests in flight at once; null for that of the consumer.",
             ),
             disabled: fields.optional(
                 "disabled",

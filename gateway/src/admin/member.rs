@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
+use crate::keys::allowance::{Entries, Entry, whole};
+use crate::keys::lifetime;
 use crate::keys::{
     AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Metadata, Prefix, Scope, Scopes,
-    Tag, Tags, UnixMillis, When, check_shape,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, MaxInFlight, Metadata,
+    PlanName, Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -106,7 +108,7 @@ macro_rules! texts {
 }
 
 texts!(
-    BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
+    BucketName: bucket_name, PlanName: plan_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
     KeyId: key_id, KeyStatus: key_status, LeakPolicy: leak_policy, Period: period, When: when
 );
 
@@ -188,6 +190,15 @@ impl Member for bool {
             errors.wrong_type(pointer, "true or false", &value);
             None
         })
+    }
+
+    fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
+        text.parse()
+            .map_err(|_| {
+                let detail = "`true` or `false` belongs here";
+                errors.list.push(FieldError::at("", detail));
+            })
+            .ok()
     }
 }
 
@@ -301,6 +312,68 @@ impl FromStr for Range {
 
     fn from_str(text: &str) -> Result<Self, InvalidAllowedIps> {
         Ok(Self(text.parse()?))
+    }
+}
+
+impl Member for Rates {
+    fn schema() -> Schema {
+        schemas::limits()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        entries(&value, pointer, errors)
+    }
+}
+
+impl Member for Quotas {
+    fn schema() -> Schema {
+        schemas::quotas()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        entries(&value, pointer, errors)
+    }
+}
+
+fn entries<T: Entry>(value: &Value, pointer: &str, errors: &mut Errors) -> Option<Entries<T>> {
+    let mistakes = match Entries::from_json(value) {
+        Ok(entries) => return Some(entries),
+        Err(mistakes) => mistakes,
+    };
+    errors.list.extend(
+        mistakes.into_iter().map(|mistake| {
+            FieldError::at(&format!("{pointer}{}", mistake.pointer), mistake.reason)
+        }),
+    );
+    None
+}
+
+impl Member for MaxInFlight {
+    fn schema() -> Schema {
+        schemas::max_in_flight()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let number = whole(&value).unwrap_or_default();
+        Self::try_from(number)
+            .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
+            .ok()
+    }
+}
+
+impl Member for Lifetime {
+    fn schema() -> Schema {
+        schemas::lifetime_seconds()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let lifetime = whole(&value).and_then(|seconds| Self::from_secs(seconds).ok());
+        if lifetime.is_none() {
+            let most = lifetime::MAX_SECONDS;
+            let wanted = format!("a whole number of seconds from 1 to {most} belongs here");
+            errors.list.push(FieldError::at(pointer, wanted));
+        }
+        lifetime
     }
 }
 

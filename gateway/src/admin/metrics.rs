@@ -3,20 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpResponse, web};
+use arc_swap::ArcSwap;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
 use crate::admin::refused::Refused;
 use crate::front::certificates::Certificates;
 use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
+use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::proxy::Upstream;
 use crate::proxy::upstream::State;
 use crate::proxy::upstream::attempts::Phase;
+use crate::reload::Reloads;
 use crate::store::{FeedStatus, StoreSizes};
 use crate::telemetry::log_writer::{LogName, LostLines};
 use crate::telemetry::metrics::Metrics;
@@ -33,10 +37,14 @@ pub struct MetricsPage {
     pub keys: Arc<KeyTable>,
     /// Currency of the key table.
     pub feed: Arc<FeedStatus>,
-    /// Upstreams. Those with the same name share their samples.
-    pub upstreams: Vec<Arc<Upstream>>,
+    /// Current policy, with the upstreams. Those with the same name share their samples.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Readings of the settings.
+    pub reloads: Arc<Reloads>,
     /// Requests in flight.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address.
+    pub brake: Arc<Brake>,
     /// State of the usage ledger.
     pub usage: Arc<LedgerStatus>,
     /// Sizes of the store.
@@ -87,6 +95,13 @@ impl MetricsPage {
             "Requests in flight, bodies included.",
             self.in_flight.now(),
         );
+        self.write_settings(&mut page);
+        page.single(
+            "postern_auth_braked_subjects",
+            Kind::Gauge,
+            "Addresses, and ended keys at an address, that are over their allowance of failures; 2048 at most.",
+            self.brake.count_over(Instant::now()),
+        );
         self.write_upstreams(&mut page);
         self.write_store(&mut page);
         let ends: BTreeMap<_, _> = self
@@ -105,6 +120,35 @@ impl MetricsPage {
         self.write_logs(&mut page);
         self.refused.write(&mut page);
         page.finish()
+    }
+
+    fn write_settings(&self, page: &mut Page) {
+        let (running, last) = (self.reloads.running(), self.reloads.last());
+        page.single(
+            "postern_config_generation",
+            Kind::Gauge,
+            "Generation of the settings in force; 1 at the start.",
+            running.generation,
+        );
+        let loaded_at = running.loaded_at.duration_since(SystemTime::UNIX_EPOCH);
+        page.single(
+            "postern_config_loaded_timestamp_seconds",
+            Kind::Gauge,
+            "When the settings in force were loaded, in seconds since 1970.",
+            loaded_at.unwrap_or_default().as_secs(),
+        );
+        page.single(
+            "postern_config_last_reload_ok",
+            Kind::Gauge,
+            "Whether the files could be used when they were last read; 1 before the first reload.",
+            u8::from(last.problems.is_empty()),
+        );
+        page.single(
+            "postern_config_restart_required",
+            Kind::Gauge,
+            "Changed settings that need a restart.",
+            last.restart_required.len(),
+        );
     }
 
     fn write_logs(&self, page: &mut Page) {
@@ -131,8 +175,9 @@ impl MetricsPage {
     fn write_upstreams(&self, page: &mut Page) {
         // By name: to the operator an address of several routes is one upstream, and a sample must
         // not occur twice.
+        let policy = self.policy.load();
         let mut by_name = BTreeMap::<&str, Vec<&Arc<Upstream>>>::new();
-        for upstream in &self.upstreams {
+        for upstream in policy.all_upstreams() {
             let same = by_name.entry(upstream.name()).or_default();
             if !same.iter().any(|known| Arc::ptr_eq(known, upstream)) {
                 same.push(upstream);

@@ -89,6 +89,7 @@ pub fn document() -> OpenApi {
             tag("consumers", "Owners of keys."),
             tag("keys", "Credentials of clients."),
             tag("buckets", "Namespaces of consumers."),
+            tag("plans", "Scopes and numbers that consumers share."),
             tag(
                 "verification",
                 "Verification of keys for other proxies and services.",
@@ -103,7 +104,7 @@ pub fn document() -> OpenApi {
 
 fn show() -> Route {
     web::route().to(async |operations: web::Data<Operations>| {
-        let named = operations.document().map(str::to_owned);
+        let named = operations.document().map(|document| document.to_string());
         let body = named.map_or_else(|| BoxBody::new(DOCUMENT.as_str()), BoxBody::new);
         HttpResponse::Ok()
             .content_type("application/json")

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, web};
+use arc_swap::ArcSwap;
 use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
@@ -20,7 +21,9 @@ use crate::admin::problem::Problem;
 use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
+use crate::limits::brake::Brake;
 use crate::proxy::Upstream;
+use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
 
 /// Maximum wait for a change to be in force. The feed takes some milliseconds, or seconds for a
@@ -33,14 +36,23 @@ pub struct Operations {
     keys: Arc<KeyTable>,
     feed: Arc<FeedStatus>,
     max_staleness: Option<Duration>,
-    upstreams: Vec<Arc<Upstream>>,
+    upstreams: Arc<dyn Fn() -> Vec<Arc<Upstream>> + Send + Sync>,
     stopping: Arc<AtomicBool>,
-    tokens: Arc<AdminTokens>,
-    hosts: Arc<Hosts>,
-    document: Option<Arc<str>>,
+    access: Arc<ArcSwap<Access>>,
+    reloads: Option<Arc<Reloads>>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
+    brake: Arc<Brake>,
+}
+
+/// Who may call, and under which names.
+#[derive(Clone, Default)]
+struct Access {
+    tokens: Arc<AdminTokens>,
+    hosts: Arc<Hosts>,
+    document: Option<Arc<str>>,
+    over_tls: bool,
 }
 
 impl Operations {
@@ -51,56 +63,110 @@ impl Operations {
         keys: Arc<KeyTable>,
         feed: Arc<FeedStatus>,
         max_staleness: Option<Duration>,
-        upstreams: Vec<Arc<Upstream>>,
+        upstreams: impl Fn() -> Vec<Arc<Upstream>> + Send + Sync + 'static,
         tokens: &[AdminToken],
         prefix: Prefix,
         store: StoreHandle,
     ) -> Self {
-        let tokens = Arc::new(AdminTokens::new(tokens));
+        let access = Access {
+            tokens: Arc::new(AdminTokens::new(tokens)),
+            ..Access::default()
+        };
         Self {
             keys,
             feed,
             max_staleness,
-            upstreams,
+            upstreams: Arc::new(upstreams),
             stopping: Arc::default(),
-            tokens,
-            hosts: Arc::default(),
-            document: None,
+            access: Arc::new(ArcSwap::from_pointee(access)),
+            reloads: None,
             prefix,
             store,
             running: Running::default(),
+            brake: Arc::default(),
+        }
+    }
+
+    /// Sets the brake on bad keys.
+    #[must_use]
+    pub fn braking_by(self, brake: &Arc<Brake>) -> Self {
+        Self {
+            brake: Arc::clone(brake),
+            ..self
         }
     }
 
     /// Adds accepted host names.
     #[must_use]
     pub fn answering_to<'h>(self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
-        Self {
+        let access = Access::clone(&self.access.load());
+        self.access.store(Arc::new(Access {
             hosts: Arc::new(Hosts::default().and(hosts)),
-            ..self
-        }
+            ..access
+        }));
+        self
     }
 
     /// Sets whether the listener speaks TLS, and its public URL.
     #[must_use]
     pub fn reached(self, over_tls: bool, public_url: Option<&PublicUrl>) -> Self {
-        let mut hosts = Arc::try_unwrap(self.hosts).unwrap_or_default();
+        let access = Access::clone(&self.access.load());
+        let mut hosts = Hosts::clone(&access.hosts);
         if over_tls {
             hosts = hosts.over_tls();
         }
         if let Some(url) = public_url {
             hosts = hosts.reached_at(url);
         }
-        Self {
+        self.access.store(Arc::new(Access {
             hosts: Arc::new(hosts),
             document: public_url.map(|url| Arc::from(openapi::text(Some(url)))),
+            over_tls,
+            ..access
+        }));
+        self
+    }
+
+    /// Adds the readings of the settings.
+    #[must_use]
+    pub fn reloading(self, reloads: Arc<Reloads>) -> Self {
+        Self {
+            reloads: Some(reloads),
             ..self
         }
     }
 
+    /// Puts other tokens and names in force at once.
+    pub fn admit_as<'h>(
+        &self,
+        tokens: &[AdminToken],
+        hosts: impl IntoIterator<Item = &'h str>,
+        public_url: Option<&PublicUrl>,
+    ) {
+        let over_tls = self.access.load().over_tls;
+        let mut accepted = Hosts::default().and(hosts);
+        if over_tls {
+            accepted = accepted.over_tls();
+        }
+        if let Some(url) = public_url {
+            accepted = accepted.reached_at(url);
+        }
+        self.access.store(Arc::new(Access {
+            tokens: Arc::new(AdminTokens::new(tokens)),
+            hosts: Arc::new(accepted),
+            document: public_url.map(|url| Arc::from(openapi::text(Some(url)))),
+            over_tls,
+        }));
+    }
+
+    /// Returns the readings of the settings, if there are any.
+    pub(super) fn reloads(&self) -> Option<&Reloads> {
+        self.reloads.as_deref()
+    }
+
     /// Returns the document with the public URL, if configured.
-    pub(super) fn document(&self) -> Option<&str> {
-        self.document.as_deref()
+    pub(super) fn document(&self) -> Option<Arc<str>> {
+        self.access.load().document.clone()
     }
 
     /// Marks the gateway as not ready for new work.
@@ -121,12 +187,17 @@ impl Operations {
         &self.keys
     }
 
-    pub(super) fn tokens(&self) -> &AdminTokens {
-        &self.tokens
+    /// Returns the brake on bad keys.
+    pub(super) fn brake(&self) -> &Brake {
+        &self.brake
     }
 
-    pub(super) fn hosts(&self) -> &Hosts {
-        &self.hosts
+    pub(super) fn tokens(&self) -> Arc<AdminTokens> {
+        Arc::clone(&self.access.load().tokens)
+    }
+
+    pub(super) fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.access.load().hosts)
     }
 
     pub(super) fn prefix(&self) -> &Prefix {
@@ -209,8 +280,7 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         (false, true, false) => ("ready", StatusCode::OK),
     };
     // Informational: a failing origin must not make the gateway unready for other routes.
-    let upstreams: Vec<serde_json::Value> = operations
-        .upstreams
+    let upstreams: Vec<serde_json::Value> = (operations.upstreams)()
         .iter()
         .map(|upstream| tell(upstream))
         .collect();
@@ -225,7 +295,19 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
         "store_revision": operations.feed.revision(),
         "store_fault": operations.feed.fault().map(|fault| fault.row().word),
         "upstreams": upstreams,
+        "settings": operations.reloads.as_deref().map(tell_settings),
     }))
+}
+
+/// Which settings are in force. A refused file leaves the gateway ready: otherwise one bad file would
+/// stop a whole fleet.
+fn tell_settings(reloads: &Reloads) -> serde_json::Value {
+    let last = reloads.last();
+    json!({
+        "generation": reloads.running().generation,
+        "last_reload": if last.problems.is_empty() { "ok" } else { "refused" },
+        "restart_required": last.restart_required,
+    })
 }
 
 fn tell(upstream: &Upstream) -> serde_json::Value {

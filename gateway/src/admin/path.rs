@@ -8,7 +8,8 @@ use utoipa::openapi::schema::Schema;
 
 use crate::admin::find;
 use crate::admin::problem::{Kind, Problem};
-use crate::keys::{BucketName, ConsumerId, KeyId, Tags};
+use crate::keys::address::parse_address;
+use crate::keys::{BucketName, CallerAddress, ConsumerId, KeyId, PlanName, Tags};
 use crate::store::{GatewayId, Store};
 use crate::views::schemas;
 
@@ -103,6 +104,16 @@ impl PathId for BucketName {
     }
 }
 
+impl PathId for PlanName {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some(("name", "The name of a plan.", schemas::plan_name()))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "name", "There is no such plan.")
+    }
+}
+
 impl PathId for GatewayId {
     fn describe() -> Option<(&'static str, &'static str, Schema)> {
         Some(("id", "The id of a gateway.", schemas::gateway_id()))
@@ -110,5 +121,43 @@ impl PathId for GatewayId {
 
     fn read(request: &HttpRequest) -> Result<Self, Problem> {
         read(request, "id", "There is no such gateway.")
+    }
+}
+
+/// The address of a client in a path.
+pub(super) struct AddressPath(pub(super) CallerAddress);
+
+impl AddressPath {
+    /// Name of the address that is not known.
+    pub(super) const UNKNOWN: &'static str = "unknown";
+}
+
+/// The text is no address.
+pub(super) struct NoAddress;
+
+impl FromStr for AddressPath {
+    type Err = NoAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoAddress> {
+        if text == Self::UNKNOWN {
+            return Ok(Self(CallerAddress::Unknown));
+        }
+        let address = parse_address(text).ok_or(NoAddress)?;
+        Ok(Self(CallerAddress::Known(address)))
+    }
+}
+
+impl PathId for AddressPath {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        let meaning = "An IP address, or `unknown`.";
+        Some((
+            "address",
+            meaning,
+            schemas::text("^[0-9a-fA-F.:]+$|^unknown$", 2, 45).into(),
+        ))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "address", "This is no IP address.")
     }
 }

@@ -6,21 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_server::{GracefulShutdownSignal, Server};
-use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 
 use crate::app::listener::Front;
-use crate::app::parts::{client_limits, pool_settings};
 use crate::app::shared::Shared;
 use crate::config::listen::ListenSettings;
-use crate::config::settings::Settings;
-use crate::front::client_stream::{ClientFault, ClientGuard, ClientLimits};
+use crate::front::client_stream::{ClientFault, ClientGuard};
 use crate::front::listener::{self, Versions};
 use crate::front::proxy_protocol::{FaultLog, ProxyHeaderFault};
 use crate::http::request_id::RequestIds;
 use crate::panics::supervise;
 use crate::pipeline::open_streams::OpenStreams;
-use crate::pipeline::{Policy, Worker, unread};
+use crate::pipeline::{Origins, Worker, unread};
 use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log_writer::LogWriter;
@@ -32,28 +29,16 @@ use crate::usage::meter::{UsageMeter, UsageSender};
 #[derive(Clone)]
 pub(super) struct DataPlane {
     shared: Shared,
-    policy: Arc<ArcSwap<Policy>>,
     usage: UsageSender,
-    pool: PoolSettings,
-    limits: ClientLimits,
     access_log: Option<LogWriter>,
 }
 
 impl DataPlane {
-    /// Creates the data plane with `policy`, `usage` counters and an optional `access_log`.
-    pub(super) fn new(
-        shared: &Shared,
-        settings: &Settings,
-        policy: Policy,
-        usage: UsageSender,
-        access_log: Option<LogWriter>,
-    ) -> Self {
+    /// Creates the data plane with `usage` counters and an optional `access_log`.
+    pub(super) fn new(shared: &Shared, usage: UsageSender, access_log: Option<LogWriter>) -> Self {
         Self {
             shared: shared.clone(),
-            policy: Arc::new(ArcSwap::from_pointee(policy)),
             usage,
-            pool: pool_settings(&settings.origin),
-            limits: client_limits(&settings.listen),
             access_log,
         }
     }
@@ -78,27 +63,31 @@ impl DataPlane {
             prior_knowledge: settings.http2_prior_knowledge,
             max_streams: u32::try_from(settings.http2_max_streams).unwrap_or(u32::MAX),
         };
-        let announcers = settings
-            .proxy_protocol
-            .then(|| settings.trusted_proxies.clone());
+        let is_announced = settings.proxy_protocol;
         // Runs once in each worker thread; the result belongs to that thread.
         let begin = move || {
             let worker = Rc::new(self.worker());
             let (faults, refusing) = (worker.tally.clone(), Rc::clone(&worker));
             let log = FaultLog::default();
-            let guard = ClientGuard::new(self.limits)
-                .with_room_for(room)
-                .announced_by(announcers.clone())
-                .observed_by(move |client, fault| {
-                    faults.fault(fault);
-                    match fault {
-                        ClientFault::ProxyHeader(fault) => log.note(client.peer(), fault),
-                        ClientFault::UnexpectedProxyHeader => {
-                            log.note(client.peer(), ProxyHeaderFault::Unexpected);
-                        }
-                        _ => {}
+            let policy = Arc::clone(&worker.policy);
+            let guard = ClientGuard::new(policy.load().client_limits)
+                .limited_by(move || policy.load().client_limits)
+                .with_room_for(room);
+            let policy = Arc::clone(&worker.policy);
+            let guard = match is_announced {
+                true => guard.announced_by(move || Arc::clone(&policy.load().trusted_proxies)),
+                false => guard,
+            };
+            let guard = guard.observed_by(move |client, fault| {
+                faults.fault(fault);
+                match fault {
+                    ClientFault::ProxyHeader(fault) => log.note(client.peer(), fault),
+                    ClientFault::UnexpectedProxyHeader => {
+                        log.note(client.peer(), ProxyHeaderFault::Unexpected);
                     }
-                });
+                    _ => {}
+                }
+            });
             // Connections that never send a request get ordinary refusals.
             (
                 worker,
@@ -123,32 +112,32 @@ impl DataPlane {
 
     /// Creates the state of one thread, with its own connections to origins.
     pub(super) fn worker(&self) -> Worker {
-        let routes = self
-            .policy
-            .load()
-            .routes
-            .iter()
-            .map(|route| Arc::clone(&route.name))
-            .collect::<Vec<_>>();
+        let policy = self.shared.policy.load_full();
         let tally = Tally::new(
             UsageMeter::new(self.usage.clone()),
-            WorkerMetrics::new(&self.shared.metrics, routes),
+            WorkerMetrics::new(&self.shared.metrics),
             self.shared.drain.clone(),
         );
-        let streams = Rc::new(OpenStreams::new(Arc::clone(&self.shared.keys)));
+        let streams = OpenStreams::new(Arc::clone(&self.shared.keys));
+        let streams = Rc::new(streams.under(Arc::clone(&self.shared.policy)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.shared.feed));
+        let generations = self.shared.reloads.generations();
         actix_rt::spawn(
             supervise("ending requests with their keys", async move || {
-                watched.watch(&feed).await
+                watched.watch(&feed, generations.clone()).await
             })
             .map(|never| match never {}),
         );
         Worker {
-            policy: Arc::clone(&self.policy),
+            policy: Arc::clone(&self.shared.policy),
             keys: Arc::clone(&self.shared.keys),
             feed: Arc::clone(&self.shared.feed),
             in_flight: Arc::clone(&self.shared.in_flight),
-            origins: OriginPool::new(self.pool.clone()),
+            brake: Arc::clone(&self.shared.brake),
+            origins: Origins::new(
+                Arc::clone(&policy.pool),
+                OriginPool::new(PoolSettings::clone(&policy.pool)),
+            ),
             access_log: self
                 .access_log
                 .clone()

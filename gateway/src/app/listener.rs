@@ -17,9 +17,6 @@ const BACKLOG: i32 = 1024;
 /// Timeout of closing a connection.
 pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Certificates of a listener, with the files to reload them from.
-pub(super) type Served = (Arc<Certificates>, Vec<ServerPair>);
-
 /// Protocol below HTTP.
 #[derive(Clone)]
 pub(super) enum Front {
@@ -32,12 +29,12 @@ impl Front {
     pub(super) fn of(
         pairs: &[ServerPair],
         protocols: &[&[u8]],
-    ) -> Result<(Self, Option<Served>), StartError> {
+    ) -> Result<(Self, Option<Arc<Certificates>>), StartError> {
         let Some(certificates) = Certificates::new(pairs) else {
             return Ok((Self::Plain, None));
         };
         let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config(protocols)?));
-        Ok((Self::Tls(acceptor), Some((certificates, pairs.to_vec()))))
+        Ok((Self::Tls(acceptor), Some(certificates)))
     }
 
     /// URL scheme of the listener.

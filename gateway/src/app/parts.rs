@@ -7,15 +7,19 @@ use actix_http::header::HeaderValue;
 
 use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
+use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::limits::concurrency::{Concurrency, InFlight};
+use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
-use crate::proxy::Upstream;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
+use crate::proxy::{OriginUrl, Upstream};
 use crate::routes::{PathPrefix, Route, Routes};
+use crate::telemetry::access_log::Sink;
 
 /// Maximum lifetime of a connection to an origin, after which its name is resolved again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(75);
@@ -41,34 +45,21 @@ pub(super) const ADMIN_LIMITS: ClientLimits = ClientLimits {
     trailer_bytes: 8 * 1024,
 };
 
-/// Builds the default upstream, then those of the file.
-pub(super) fn upstreams(settings: &Settings) -> Vec<Arc<Upstream>> {
-    let default = Upstream::single("default", settings.origin.url.clone());
-    let named = settings.upstreams.iter();
-    let named = named.map(|upstream| {
-        Upstream::new(
-            &upstream.name.0,
-            upstream.targets.clone(),
-            upstream.policy.clone(),
-        )
-    });
-    std::iter::once(default)
-        .chain(named)
-        .map(Arc::new)
-        .collect()
-}
-
 /// Builds the policy: routes and their common settings.
+///
+/// What survives `before`, the policy in force, by name: upstreams with the state of their targets,
+/// the names of routes, and the connections to origins where their settings stay.
 pub(super) fn policy(
     settings: &Settings,
     scheme: &'static str,
-    upstreams: &[Arc<Upstream>],
+    before: Option<&Policy>,
 ) -> Result<Policy, StartError> {
+    let upstreams = upstreams(settings, before);
     let default_upstream = &upstreams[0];
     // The settings contain no unknown names.
     let upstream = |wanted: Option<UpstreamRef>| match wanted {
         None => Arc::clone(default_upstream),
-        Some(UpstreamRef::At(url)) => Arc::new(Upstream::single(&url.to_string(), *url)),
+        Some(UpstreamRef::At(url)) => single(&url.to_string(), &url, of_a_route(before, &url)),
         Some(UpstreamRef::Named(name)) => Arc::clone(
             upstreams[1..]
                 .iter()
@@ -83,6 +74,7 @@ pub(super) fn policy(
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
+        key_sources: settings.key_sources.clone(),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -90,10 +82,48 @@ pub(super) fn policy(
     } else {
         &settings.routes
     };
-    let routes = routes.iter().cloned();
-    let routes = routes.map(|route| route.with_upstream(upstream)).collect();
+    // The same allocation, which counters compare first.
+    let name = |name: &Arc<str>| {
+        let known =
+            before.and_then(|before| before.routes.iter().find(|known| known.name == *name));
+        Arc::clone(known.map_or(name, |known| &known.name))
+    };
+    let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
+    let limits = Limits::new(
+        settings.limits.rates.clone(),
+        settings.limits.ipv6_prefix,
+        &memory,
+    );
+    let in_flight = before.map_or_else(
+        || InFlight::for_requests(settings.listen.max_requests_in_flight),
+        |before| Arc::clone(before.concurrency.in_flight()),
+    );
+    let concurrency = Concurrency::new(
+        settings.concurrency.clone(),
+        settings.limits.ipv6_prefix,
+        &memory,
+        &in_flight,
+    );
+    let routes = routes.iter().map(|route| RouteSettings {
+        name: name(&route.name),
+        ..route.clone()
+    });
+    let routes = routes
+        .map(|route| Route {
+            in_force: limits.of_route(&route.name, route.limits.as_deref()),
+            in_flight: concurrency.of_route(&route.name),
+            ..route.with_upstream(upstream)
+        })
+        .collect();
+    let pool = Arc::new(pool_settings(&settings.origin));
+    let pool = match before {
+        Some(before) if before.pool == pool => Arc::clone(&before.pool),
+        _ => pool,
+    };
     Ok(Policy {
         routes: Routes::new(routes, settings.origin.path_case),
+        limits,
+        concurrency,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),
@@ -101,15 +131,63 @@ pub(super) fn policy(
         secret,
         secret_finder,
         scheme: HeaderValue::from_static(scheme),
-        trusted_proxies: settings.listen.trusted_proxies.clone(),
+        trusted_proxies: settings.listen.trusted_proxies.clone().into(),
         proxy_headers: settings.listen.proxy_headers.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
+        pool,
+        client_limits: client_limits(&settings.listen),
+        logs_access: settings.access_log == Sink::Stdout,
+        upstreams,
+        brake: settings.brake.clone(),
     })
 }
 
+/// Builds the default upstream, then those of the file.
+fn upstreams(settings: &Settings, before: Option<&Policy>) -> Vec<Arc<Upstream>> {
+    let (default_before, named_before) = before
+        .and_then(|before| before.upstreams.split_first())
+        .map_or((None, &[][..]), |(default, named)| (Some(default), named));
+    let default = single("default", &settings.origin.url, default_before);
+    let named = settings.upstreams.iter().map(|upstream| {
+        let (name, targets) = (&upstream.name.0, upstream.targets.clone());
+        let policy = upstream.policy.clone();
+        match named_before.iter().find(|before| before.name() == name) {
+            Some(before) => Upstream::succeeding(before, targets, policy),
+            None => Arc::new(Upstream::new(name, targets, policy)),
+        }
+    });
+    std::iter::once(default).chain(named).collect()
+}
+
+/// Builds the upstream of a single origin, or returns that of `before` if it is the same.
+fn single(name: &str, url: &OriginUrl, before: Option<&Arc<Upstream>>) -> Arc<Upstream> {
+    let upstream = Upstream::single(name, url.clone());
+    match before {
+        Some(before) => Upstream::succeeding(before, vec![url.clone()], upstream.policy().clone()),
+        None => Arc::new(upstream),
+    }
+}
+
+/// Upstream of a route of `before` to this address alone.
+fn of_a_route<'p>(before: Option<&'p Policy>, url: &OriginUrl) -> Option<&'p Arc<Upstream>> {
+    let (name, before) = (url.to_string(), before?);
+    let is_own = |upstream: &&Arc<Upstream>| {
+        upstream.name() == name
+            && !before
+                .upstreams
+                .iter()
+                .any(|shared| Arc::ptr_eq(shared, upstream))
+    };
+    before
+        .routes
+        .iter()
+        .map(|route| &route.upstream)
+        .find(is_own)
+}
+
 /// Settings of the connection pool.
-pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
+fn pool_settings(origin: &OriginSettings) -> PoolSettings {
     PoolSettings {
         connect_timeout: origin.connect_timeout,
         limits: OriginLimits {
@@ -128,7 +206,7 @@ pub(super) fn pool_settings(origin: &OriginSettings) -> PoolSettings {
 }
 
 /// Client limits of the public listener.
-pub(super) fn client_limits(listen: &ListenSettings) -> ClientLimits {
+fn client_limits(listen: &ListenSettings) -> ClientLimits {
     ClientLimits {
         head_timeout: listen.head_timeout,
         keep_alive: listen.keep_alive,

@@ -25,6 +25,7 @@ pub struct AdminToken {
 }
 
 /// Accepted admin tokens.
+#[derive(Default)]
 pub struct AdminTokens(Vec<Accepted>);
 
 struct Accepted {

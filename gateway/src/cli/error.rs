@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::keys::allowance::InvalidEntries;
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::id::InvalidId;
+use crate::keys::plan::InvalidPlanName;
 use crate::keys::scope::InvalidScope;
 use crate::keys::tag::InvalidTag;
 use crate::keys::{EntropyError, InvalidText, KeyId, MalformedKey, Prefix, token};
@@ -189,6 +191,18 @@ impl From<InvalidTag> for CommandError {
 
 impl From<InvalidAllowedIps> for CommandError {
     fn from(error: InvalidAllowedIps) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidEntries> for CommandError {
+    fn from(error: InvalidEntries) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidPlanName> for CommandError {
+    fn from(error: InvalidPlanName) -> Self {
         Self::InvalidArgument(error.to_string())
     }
 }

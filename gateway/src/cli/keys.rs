@@ -9,6 +9,7 @@ mod roll;
 use std::time::Duration;
 
 use crate::cli::Context;
+use crate::cli::allowance::{AllowanceOptions, shown};
 use crate::cli::buckets::InBucket;
 use crate::cli::consumers;
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
@@ -81,6 +82,8 @@ pub struct CreateKey {
     /// consumer's.
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<Scope>,
+    #[command(flatten)]
+    allowance: AllowanceOptions,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -154,6 +157,9 @@ impl CreateKey {
             scopes: (!self.scopes.is_empty())
                 .then(|| Scopes::new(self.scopes.clone()))
                 .transpose()?,
+            limits: self.allowance.limits()?,
+            quotas: self.allowance.quotas()?,
+            max_in_flight: self.allowance.max_in_flight,
         };
         refuse_keys_in(&attributes, context.prefix)?;
         let owner = match self.consumer.parse::<ConsumerId>() {
@@ -222,6 +228,10 @@ fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandEr
         description,
         expires_at: _,
         scopes,
+        // Names and numbers that are no key.
+        limits: _,
+        quotas: _,
+        max_in_flight: _,
     } = said;
     refuse_keys(
         description.as_ref().map(Description::as_str),
@@ -339,6 +349,9 @@ fn print_key(
         description,
         expires_at,
         scopes,
+        limits,
+        quotas,
+        max_in_flight,
     } = &stored.attributes;
     let lines = [
         ("id", stored.id.to_string()),
@@ -371,6 +384,9 @@ fn print_key(
                 |own| or_dash(own.as_str()),
             ),
         ),
+        ("limits", or_dash(&limits.to_string())),
+        ("quotas", or_dash(&quotas.to_string())),
+        ("in flight", or_dash(&shown(max_in_flight.as_ref()))),
         (
             "description",
             or_dash(description.as_ref().map_or("", Description::as_str)),

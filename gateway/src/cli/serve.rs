@@ -1,8 +1,11 @@
 //! `gateway serve`: runs until a signal stops it.
 
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use actix_rt::SystemRunner;
 use postern_shared::signals::{Reaction, Signals};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
@@ -10,26 +13,43 @@ use tokio::sync::oneshot;
 
 use crate::app::{Gateway, StartError};
 use crate::config::settings::Settings;
+use crate::reload::{Reloads, Trigger, Waiting};
 use crate::telemetry::process_log;
 
 /// Timeout for writing the last log lines.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// Runtime that handles every signal, before anything else of the gateway exists.
+pub struct Prepared {
+    system: SystemRunner,
+    signals: Signals,
+}
+
+/// Handles the signals from now on: none kills the process while it starts.
+///
+/// # Errors
+/// The system refuses.
+pub fn prepare() -> io::Result<Prepared> {
+    let system = actix_rt::System::new();
+    let signals = system.block_on(async { Signals::listen() })?;
+    Ok(Prepared { system, signals })
+}
+
 /// Serves until SIGTERM, SIGINT or SIGQUIT; a second signal ends the wait for running requests.
 #[must_use]
-pub fn run(settings: Settings) -> ExitCode {
+pub fn run(prepared: Prepared, settings: Settings) -> ExitCode {
     process_log::write_as(settings.log_format);
     raise_open_files();
     use_small_pages();
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
-    let ended = actix_rt::System::new().block_on(async {
-        let signals = Signals::listen()?;
+    let Prepared { system, signals } = prepared;
+    let ended = system.block_on(async {
         let (stop, is_told) = oneshot::channel();
         let (stop_now, is_told_again) = oneshot::channel();
         let gateway = Gateway::build(settings).await?;
-        actix_rt::spawn(follow(signals, stop, stop_now));
+        actix_rt::spawn(follow(signals, gateway.reloads(), stop, stop_now));
         gateway
             .run(async { drop(is_told.await) }, async {
                 drop(is_told_again.await)
@@ -76,8 +96,13 @@ fn use_small_pages() {
     }
 }
 
-/// Handles signals: the first sends on `stop`, the second on `stop_now`.
-async fn follow(mut signals: Signals, stop: oneshot::Sender<()>, stop_now: oneshot::Sender<()>) {
+/// Handles signals: the first to stop sends on `stop`, the second on `stop_now`.
+async fn follow(
+    mut signals: Signals,
+    reloads: Arc<Reloads>,
+    stop: oneshot::Sender<()>,
+    stop_now: oneshot::Sender<()>,
+) {
     let mut ways = [stop_now, stop].into_iter().collect::<Vec<_>>();
     loop {
         match signals.next().await {
@@ -88,7 +113,13 @@ async fn follow(mut signals: Signals, stop: oneshot::Sender<()>, stop_now: onesh
                 }
             }
             (name, Reaction::Reload) => {
-                log::info!("{name} is ignored: settings are read at start");
+                log::info!("{name} received");
+                reloads.ask(Waiting {
+                    trigger: Trigger::Signal,
+                    dry_run: false,
+                    expected: None,
+                    answer: None,
+                });
             }
             (name, Reaction::Reopen) => {
                 log::info!(

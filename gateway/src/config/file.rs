@@ -5,14 +5,36 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+/// Maximum size of the settings file.
+pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Whether `file` is a file with anything but white space. A file that cannot be read counts: its
+/// check says why.
+pub(super) fn is_filled(file: &Path) -> bool {
+    if !file.is_file() {
+        return false;
+    }
+    std::fs::metadata(file).is_ok_and(|file| file.len() > MAX_BYTES)
+        || std::fs::read(file)
+            .map(Zeroizing::new)
+            .map_or(true, |bytes| !bytes.trim_ascii().is_empty())
+}
+
 /// Parses `file` as TOML.
 ///
 /// # Errors
 /// Line, column and kind of the error, without content of the file.
 pub(super) fn check(file: &Path) -> Result<(), String> {
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > MAX_BYTES {
+        return Err(format!(
+            "it has {size} bytes: accepted are up to {MAX_BYTES}"
+        ));
+    }
     let bytes = std::fs::read(file)
         .map(Zeroizing::new)
-        .map_err(|error| format!("it cannot be read: {error}"))?;
+        .map_err(unreadable)?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let (line, column) = place(&bytes, error.valid_up_to());
         format!("line {line}, column {column}: it is not UTF-8")

@@ -14,11 +14,24 @@ use crate::config::value::{Setting, Span};
 #[derive(Debug, Default)]
 pub struct Problems(Vec<SettingProblem>);
 
-#[derive(Debug)]
-struct SettingProblem {
-    path: String,
-    source: String,
-    message: String,
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Path of the setting; empty for the whole source.
+    pub path: String,
+    /// Source: a file, a variable, or the settings together.
+    pub source: String,
+    /// What is wrong, and what is accepted. Never the text of a secret.
+    pub message: String,
+}
+
+impl fmt::Display for SettingProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{} ", self.path)?;
+        }
+        write!(f, "(from {}): {}", self.source, self.message)
+    }
 }
 
 impl Problems {
@@ -29,6 +42,12 @@ impl Problems {
             source: source.to_owned(),
             message,
         });
+    }
+
+    /// Problems in the order of their discovery.
+    #[must_use]
+    pub fn list(&self) -> &[SettingProblem] {
+        &self.0
     }
 
     /// Number of problems.
@@ -55,18 +74,8 @@ impl fmt::Display for Problems {
                 format!("{} problems", self.0.len())
             }
         )?;
-        for SettingProblem {
-            path,
-            source,
-            message,
-        } in &self.0
-        {
-            let path = if path.is_empty() {
-                String::new()
-            } else {
-                format!("{path} ")
-            };
-            writeln!(f, "  {path}(from {source}): {message}")?;
+        for problem in &self.0 {
+            writeln!(f, "  {problem}")?;
         }
         Ok(())
     }
@@ -88,6 +97,8 @@ pub struct Reader {
     path: String,
     table: Map<String, Value>,
     known: Vec<String>,
+    /// Words that people may expect here, with ours.
+    expected: &'static [(&'static str, &'static str)],
     problems: Problems,
     effective: Vec<Effective>,
     strict: bool,
@@ -101,6 +112,7 @@ impl Reader {
             path: String::new(),
             table,
             known: Vec::new(),
+            expected: &[],
             problems,
             effective: Vec::new(),
             strict: true,
@@ -152,6 +164,19 @@ impl Reader {
         self.take_list_or(key, Vec::new())
     }
 
+    /// The list `key` likewise, if present.
+    pub fn take_optional_list<T: Setting>(&mut self, key: &str) -> Option<Vec<T>> {
+        let is_there = self
+            .table
+            .get(key)
+            .is_some_and(|value| value.kind != ValueKind::Nil);
+        if !is_there {
+            self.known.push(key.to_owned());
+            return None;
+        }
+        Some(self.take_list(key))
+    }
+
     /// The list `key` likewise; absent is `default`.
     pub fn take_list_or<T: Setting>(&mut self, key: &str, default: Vec<T>) -> Vec<T> {
         let Some((value, source)) = self.remove(key) else {
@@ -187,6 +212,22 @@ impl Reader {
         }
         self.note(key, show_list(&items), source);
         items
+    }
+
+    /// Takes the setting `key`, which has no default; `missing` says that and why.
+    pub fn required<T: Setting>(&mut self, key: &str, missing: &str) -> Option<T> {
+        let before = self.problems.len();
+        let taken = self.take_optional(key);
+        if taken.is_none() && self.problems.len() == before {
+            let source = format!("the settings of {}", self.path);
+            self.problem(key, &source, missing.to_owned());
+        }
+        taken
+    }
+
+    /// Answers other gateways' words for settings of this table with ours.
+    pub fn expect_words(&mut self, words: &'static [(&'static str, &'static str)]) {
+        self.expected = words;
     }
 
     /// Reads the table `key`; an absent table is empty.
@@ -282,6 +323,7 @@ impl Reader {
             path,
             table,
             known: Vec::new(),
+            expected: &[],
             problems: std::mem::take(&mut self.problems),
             effective: std::mem::take(&mut self.effective),
             strict: true,
@@ -300,6 +342,11 @@ impl Reader {
         let mut left: Vec<(String, Value)> = std::mem::take(&mut self.table).into_iter().collect();
         left.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, value) in left {
+            if let Some((word, ours)) = self.expected.iter().find(|(word, _)| *word == key) {
+                let source = self.source_of(word, &value);
+                self.problem(word, &source, format!("this is written {ours} here"));
+                continue;
+            }
             let shown = shown_name(&key, &self.known);
             let source = self.source_of(&shown, &value);
             let message = format!(

@@ -5,19 +5,29 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
-use crate::config::Environment;
+use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
+use crate::config::brake::{read_brake, warn_of_brake};
+use crate::config::concurrency::read_concurrency;
+use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
+use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::reader::{Effective, Reader};
+use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
-    RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams, warn_of_routes,
+    RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
+    warn_of_routes,
 };
+use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
+use crate::config::{Environment, SECRET_VARIABLES, Source};
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
+use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::ConcurrencyLimit;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -38,6 +48,8 @@ pub struct Settings {
     pub origin: OriginSettings,
     /// Protection space in challenges (RFC 9110, section 11.5).
     pub realm: String,
+    /// Places that a key may come from on the default route.
+    pub key_sources: KeySources,
     /// Store and key prefix.
     pub store: StoreSettings,
     /// Destination of access-log lines.
@@ -48,14 +60,24 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
+    /// Limits.
+    pub limits: LimitSettings,
+    /// `[[concurrency_limits]]`.
+    pub concurrency: Vec<ConcurrencyLimit>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
+    /// How settings are taken over while the gateway runs.
+    pub reload: ReloadSettings,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
     /// Effective settings, for `gateway check`.
     pub effective: Vec<Effective>,
     /// Likely mistakes.
     pub warnings: Vec<String>,
+    /// Where the settings came from.
+    pub source: Source,
 }
 
 /// `[origin]`: the default upstream, and connections to all origins.
@@ -134,8 +156,11 @@ impl Settings {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
         });
-        let realm = reader.section("auth", |section| {
-            section.take("realm", QuotableText("postern".to_owned())).0
+        let (realm, key_sources) = reader.section("auth", |section| {
+            (
+                section.take("realm", QuotableText("postern".to_owned())).0,
+                read_key_sources(section, &KeySources::default()),
+            )
         });
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
@@ -145,15 +170,27 @@ impl Settings {
                 section.take("format", Format::Text),
             )
         });
+        let reload = reader.section("reload", ReloadSettings::read);
+        let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
-        let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
-        let routes = reader.sections("routes", |section| read_route(section, preserve_host));
+        let defaults = RouteDefaults {
+            preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
+            key_sources: key_sources.clone(),
+        };
+        let routes = reader.sections("routes", |section| read_route(section, &defaults));
+        let limits = LimitSettings::read(reader, &routes);
+        let concurrency = read_concurrency(reader, &routes);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
-        let warnings = warn_of_routes(&routes);
+        let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
+        let sources = routes
+            .iter()
+            .map(|route| (&*route.name, &route.key_sources));
+        warnings.extend(warn_of_key_sources(&key_sources, sources));
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -185,15 +222,21 @@ impl Settings {
             admin,
             origin: OriginSettings { tls, ..origin? },
             realm,
+            key_sources,
             store: store?,
             access_log,
             log_format,
             upstreams,
             routes,
+            brake,
+            limits,
+            concurrency,
             github_keys,
+            reload,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),
             warnings,
+            source: Source::default(),
         })
     }
 }
@@ -307,14 +350,10 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
 /// Files with secrets: those named by variables or settings, and the settings file if it contains a
 /// token.
 fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
-    let variables = [
-        "SHARED_SECRET_FILE",
-        "ADMIN_TOKEN_FILE",
-        "DATABASE_URL_FILE",
-    ];
+    let variables = SECRET_VARIABLES.map(|name| format!("{name}_FILE"));
     let mut files: Vec<PathBuf> = variables
         .into_iter()
-        .filter_map(|name| environment.variable(name))
+        .filter_map(|name| environment.variable(&name))
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .collect();
@@ -332,25 +371,4 @@ fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathB
     }
     files.dedup();
     files
-}
-
-/// Reads a secret from the environment; its effective value is shown redacted.
-fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<Secret> {
-    let text = environment.secret(name, reader.problems())?;
-    match Secret::parse(&text) {
-        Ok(secret) => {
-            reader.note(
-                name,
-                "\"[redacted]\"".to_owned(),
-                "the environment".to_owned(),
-            );
-            Some(secret)
-        }
-        Err(error) => {
-            reader
-                .problems()
-                .add(name, "the environment", error.to_string());
-            None
-        }
-    }
 }

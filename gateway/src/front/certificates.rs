@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::ring::Ticketer;
@@ -116,6 +116,15 @@ impl fmt::Debug for ServerPair {
 #[derive(Debug)]
 pub struct Certificates {
     chosen: ArcSwap<ByName>,
+    pairs: Mutex<Pairs>,
+}
+
+/// Pairs in use. Held for moments only, never while files are read.
+#[derive(Debug)]
+struct Pairs {
+    list: Vec<ServerPair>,
+    /// Number of times that the list was replaced.
+    replaced: u64,
 }
 
 impl Certificates {
@@ -124,18 +133,48 @@ impl Certificates {
     pub fn new(pairs: &[ServerPair]) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
             chosen: ArcSwap::from_pointee(ByName::of(pairs)?),
+            pairs: Mutex::new(Pairs {
+                list: pairs.to_vec(),
+                replaced: 0,
+            }),
         }))
     }
 
-    /// Checks the files of `pairs` again and serves what is new and valid.
-    pub fn refresh(&self, pairs: &mut [ServerPair]) {
+    /// Checks the files again and serves what is new and valid.
+    pub fn refresh(&self) {
+        let (mut pairs, replaced) = {
+            let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+            (pairs.list.clone(), pairs.replaced)
+        };
         let mut news = false;
-        for pair in pairs.iter_mut() {
+        for pair in &mut pairs {
             news |= pair.refresh();
             pair.watch_expiry();
         }
-        if let (true, Some(chosen)) = (news, ByName::of(pairs)) {
+        let mut held = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another list came meanwhile: the next check is about that one.
+        if held.replaced != replaced {
+            return;
+        }
+        if let (true, Some(chosen)) = (news, ByName::of(&pairs)) {
             self.chosen.store(Arc::new(chosen));
+        }
+        held.list = pairs;
+    }
+
+    /// Serves `pairs` from now on, if there are any and they are of other files than those before.
+    pub fn replace(&self, pairs: &[ServerPair]) {
+        let mut held = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = |pairs: &[ServerPair]| -> Vec<PairFiles> {
+            pairs.iter().map(|pair| pair.files.clone()).collect()
+        };
+        if files(&held.list) == files(pairs) {
+            return;
+        }
+        if let Some(chosen) = ByName::of(pairs) {
+            self.chosen.store(Arc::new(chosen));
+            held.list = pairs.to_vec();
+            held.replaced += 1;
         }
     }
 

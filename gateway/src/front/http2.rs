@@ -78,7 +78,7 @@ where
         peer,
         since,
     } = taken;
-    let limits = *guard.limits();
+    let limits = guard.limits();
     let control = guard.control(peer);
     let meter = Rc::new(Meter::default());
     let list_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);

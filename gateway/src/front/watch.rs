@@ -6,28 +6,23 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::front::certificates::{Certificates, ServerPair};
+use crate::front::certificates::Certificates;
 
 /// Interval between checks. A change takes effect after two of them at the latest.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps `certificates` in step with the files. Reads the content each time: modification times are
 /// too coarse or may come from an archive, and the files are small.
-pub async fn follow(certificates: Arc<Certificates>, mut pairs: Vec<ServerPair>) -> Infallible {
+pub async fn follow(certificates: Arc<Certificates>) -> Infallible {
     let mut looks = interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let certificates = Arc::clone(&certificates);
         // On a blocking thread: a hanging file system must not delay the updates of keys.
-        let mut looked_at = pairs.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            certificates.refresh(&mut looked_at);
-            looked_at
-        });
-        match looked.await {
-            Ok(looked_at) => pairs = looked_at,
-            Err(error) => log::error!("cannot check the certificate files: {error}"),
+        let looked = tokio::task::spawn_blocking(move || certificates.refresh());
+        if let Err(error) = looked.await {
+            log::error!("cannot check the certificate files: {error}");
         }
     }
 }

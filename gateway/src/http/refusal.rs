@@ -2,12 +2,16 @@
 //! every response of the gateway itself, and nothing else. `docs/PROBLEMS.md` is generated from it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::body::{BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, Response, StatusCode};
 use serde::Serialize;
 
+use crate::auth::key_source::KeySource;
+use crate::auth::key_sources::KeySources;
 use crate::front::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
@@ -21,6 +25,34 @@ pub enum Restriction {
     Bucket,
 }
 
+/// A limit that denied a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Name of the limit.
+    pub policy: Arc<str>,
+    /// Whole seconds until it admits the request, one at least; `None` if it never does.
+    pub retry_after: Option<u64>,
+}
+
+impl Exceeded {
+    /// The limit `policy`, which admits the request after `wait`.
+    #[must_use]
+    pub fn new(policy: Arc<str>, wait: Option<Duration>) -> Self {
+        let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            policy,
+            // 0 would make clients try at once, for ever.
+            retry_after: wait.map(|wait| seconds(wait).max(1)),
+        }
+    }
+}
+
+impl Default for Exceeded {
+    fn default() -> Self {
+        Self::new("burst".into(), Some(Duration::ZERO))
+    }
+}
+
 /// Header or connection effect of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -32,7 +64,7 @@ enum Effect {
     ChallengeScope,
     /// `Allow` with the accepted methods.
     Allow,
-    /// `Retry-After: 1`.
+    /// `Retry-After`: the time of a limit, otherwise one second.
     RetryAfter,
     /// Closes the connection, because its framing is no longer trustworthy.
     Closes,
@@ -99,33 +131,37 @@ macro_rules! refusals {
 refusals! {
     BAD_REQUEST "invalid_request" "More than one credential"
     [ChallengeError("invalid_request", "More than one credential")] {
-        /// More than one `Authorization` header.
-        CredentialTwice => "Send exactly one Authorization header.";
+        /// More than one `Authorization` header, or API keys in more than one of the
+        /// [places](CONFIGURATION.md#where-a-key-may-come-from) that the route takes keys from.
+        CredentialTwice => "Send exactly one API key, in one place.";
     }
     BAD_REQUEST "bad_request" "Malformed request" [Closes] {
-        /// Malformed HTTP, a bad `Host` or target, TLS to a plain port or plain HTTP to one of TLS.
+        /// Malformed HTTP, an invalid `Host` or target, TLS on a plain-HTTP port, or plain HTTP on a
+        /// TLS port.
         BadRequest(what: &'static str) => format!("The request is malformed: {what}.");
-        /// A body that broke off or is badly framed.
+        /// The body is incomplete, or its framing is invalid.
         BodyBroken => "The body of the request broke off or is badly framed.";
     }
     BAD_REQUEST "key_in_url" "API key in the URL" [Closes] {
-        /// A whole API key stands in the path, the query or the host, escaped or not. There is no `instance` where the path has
-        /// it.
+        /// The path, the query or the host contains a whole API key, escaped or not. If the path
+        /// does, `instance` is omitted.
         KeyInUrl =>
-            "A whole API key stands in the URL. It was not logged here, but others may have: consider revoking it.";
+            "The URL contains an API key. The gateway did not log it, but others may have: consider revoking it.";
     }
     BAD_REQUEST "ambiguous_path" "Ambiguous path" [Closes] {
-        /// An origin could read the path as one of [another route](CONFIGURATION.md#how-a-request-finds-its-route), or it has
-        /// `%2f`, `\`, a dot segment or the like.
+        /// An origin could read the path as one of
+        /// [another route](CONFIGURATION.md#how-a-request-finds-its-route), or the path contains
+        /// `%2f`, `\`, a dot segment or similar.
         AmbiguousPath(why: &'static str) => format!("The path could be read in two ways: {why}.");
     }
     UNAUTHORIZED "api_key_missing" "API key missing" [Challenge] {
-        /// No credential, or one of another scheme.
-        KeyMissing => "Send your key as Authorization: Bearer API_KEY.";
+        /// No API key in any place that the route takes keys from, or a credential with another scheme.
+        KeyMissing(sources: KeySources) => format!("Send your key {}.", sources.instruction());
     }
     UNAUTHORIZED "api_key_invalid" "API key invalid"
     [ChallengeError("invalid_token", "The API key is not valid")] {
-        /// Malformed, bad checksum, or unknown: one answer for all, so that guessing teaches nothing.
+        /// The key is malformed, has a wrong checksum, or is unknown: one response for all, so that a
+        /// guess reveals nothing.
         KeyInvalid => "The API key is not valid.";
     }
     UNAUTHORIZED "api_key_expired" "API key expired"
@@ -140,7 +176,7 @@ refusals! {
     }
     UNAUTHORIZED "api_key_disabled" "API key disabled"
     [ChallengeError("invalid_token", "The API key is disabled")] {
-        /// The key is switched off; its holder proved possession of it.
+        /// The key is disabled; its holder proved possession of it.
         KeyDisabled => "The API key is disabled.";
     }
     FORBIDDEN "insufficient_scope" "Scope missing" [ChallengeScope] {
@@ -149,9 +185,9 @@ refusals! {
             format!("The API key needs these scopes: {}.", scopes.join(" "));
     }
     FORBIDDEN "key_restricted" "Key restricted" [] {
-        /// The consumer's keys may not be used from the client's address, or that is
-        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route takes no keys of its
-        /// [bucket](BUCKETS.md).
+        /// The consumer does not allow the client's address, that address is
+        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route does
+        /// not accept keys of this [bucket](BUCKETS.md).
         KeyRestricted(restriction: Restriction) => match restriction {
             Restriction::Address => "The API key may not be used from this address.",
             Restriction::Bucket => "The API key may not be used for this.",
@@ -162,14 +198,15 @@ refusals! {
         NoRoute => "No route covers this host and path.";
     }
     METHOD_NOT_ALLOWED "method_not_allowed" "Method not allowed" [Allow] {
-        /// A method that is never proxied, or not by the routes of this path; `Allow` names those that are.
+        /// The method is never proxied, or no route of this path accepts it; `Allow` lists the
+        /// accepted methods.
         MethodNotAllowed(_methods: Vec<Method>) =>
             "The Allow header lists the accepted methods.";
     }
     REQUEST_TIMEOUT "request_timeout" "Request timeout" [Closes] {
-        /// A head did not arrive in time.
+        /// The request head did not arrive in time.
         HeadTimeout => "The head of the request did not arrive in time.";
-        /// A body stopped arriving.
+        /// The request body stopped arriving.
         BodyTimeout => "The body of the request stopped arriving.";
     }
     PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [Closes] {
@@ -177,7 +214,8 @@ refusals! {
         BodyTooLarge(limit: u64) => format!("The body may have at most {limit} bytes.");
     }
     URI_TOO_LONG "uri_too_long" "Request target too long" [Closes] {
-        /// The target of the request is longer than `listen.max_head_bytes`, or than 65,534 bytes (RFC 9110, section 15.5.15).
+        /// The request target is longer than `listen.max_head_bytes`, or than 65,534 bytes
+        /// (RFC 9110, section 15.5.15).
         UriTooLong => "The target of the request is too long.";
     }
     EXPECTATION_FAILED "expectation_failed" "Expectation failed" [Closes] {
@@ -185,53 +223,80 @@ refusals! {
         ExpectationFailed => "Only the expectation 100-continue is supported.";
     }
     TOO_MANY_REQUESTS "too_many_requests" "Too many requests at once" [RetryAfter] {
-        /// The key has `listen.max_requests_in_flight_per_key` requests in flight, which is its own doing: other keys are
-        /// served. 429 as rate limits of APIs answer it, so that no load balancer takes the gateway for a sick one.
+        /// The key has `listen.max_requests_in_flight_per_key` requests in flight; other keys are
+        /// still served. 429 rather than 503, so that a load balancer does not consider the gateway
+        /// unhealthy.
         TooManyOfKey =>
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
+    }
+    TOO_MANY_REQUESTS "too_many_in_flight" "Too many requests in flight" [RetryAfter] {
+        /// A [limit](LIMITS.md#requests-in-flight) on requests in flight is reached; `violated-policies` names it. The request
+        /// counted for no limit.
+        TooManyInFlight(exceeded: Exceeded) => format!(
+            "The limit {:?} on requests in flight is reached. Try again when one of them has ended.",
+            exceeded.policy
+        );
+    }
+    TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
+        /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
+        /// of them; a good key from the same address passes, unless `brake.block` is `all`.
+        TooManyFailures(_seconds: u64) =>
+            "Too many requests with keys that are not accepted came from this address. Try again later.";
+    }
+    TOO_MANY_REQUESTS "rate_limited" "Rate limit reached" [RetryAfter] {
+        /// A [limit](LIMITS.md) on the rate of requests is reached; `violated-policies` names it, and `Retry-After` says when it
+        /// admits the request, if it ever does. The request counted for no limit.
+        RateLimited(exceeded: Exceeded) => match exceeded.retry_after {
+            Some(seconds) => format!(
+                "The rate limit {:?} is reached. Try again in {seconds} s.",
+                exceeded.policy
+            ),
+            None => format!("The request costs more than the rate limit {:?} allows.", exceeded.policy),
+        };
     }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
         HeadTooLarge => "The head of the request is too large or has too many fields.";
     }
     INTERNAL_SERVER_ERROR "internal_error" "Internal error" [Closes] {
-        /// A fault of the gateway's own; the log has the place in its source.
+        /// The gateway failed; its log names the place in the source.
         Internal => "The gateway failed. Its operator knows.";
     }
     BAD_GATEWAY "origin_unreachable" "Origin unreachable" [] {
-        /// No connection to the origin, or it broke before an answer.
+        /// The connection to the origin failed, or broke before the response.
         OriginUnreachable => "The origin could not be reached.";
     }
     BAD_GATEWAY "origin_bad_answer" "Origin answered badly" [] {
-        /// The origin's answer is not well-formed HTTP, or its status is none of 200 to 599 (or 101, where it was asked for).
+        /// The origin's response is not well-formed HTTP, or its status is outside 200 to 599 (101
+        /// only after an upgrade request).
         OriginBadAnswer => "The origin's answer was not well-formed.";
     }
     BAD_GATEWAY "origin_rejected_gateway" "Origin rejected the gateway" [] {
-        /// The origin's guard did not accept our secret, also when it refuses to leave HTTP (WebSocket): do both sides have the
-        /// same one?
+        /// The origin's guard rejected the shared secret, also in response to a WebSocket upgrade.
+        /// Check that both sides have the same secret.
         OriginRejectedGateway =>
             "The origin did not accept this gateway. The operator has to see to it.";
     }
     SERVICE_UNAVAILABLE "not_ready" "Not ready" [RetryAfter] {
-        /// The keys are not loaded yet, or older than `store.max_staleness`; on `listen.health_path` also while the gateway
-        /// drains.
+        /// The keys are not loaded yet, or older than `store.max_staleness`. On
+        /// `listen.health_path` also while the gateway drains.
         NotReady => "The gateway cannot check keys at the moment. Try again shortly.";
     }
     SERVICE_UNAVAILABLE "overloaded" "Overloaded" [RetryAfter] {
-        /// `listen.max_requests_in_flight`, the share of requests without a key, or the cap of every target is reached, or the
-        /// system has no file left for a connection to an origin.
+        /// `listen.max_requests_in_flight`, the share of anonymous requests or the limit of every
+        /// target is reached, or no file descriptor is left for a connection to an origin.
         Overloaded => "Too many requests are in flight. Try again shortly.";
     }
     GATEWAY_TIMEOUT "origin_timeout" "Origin timeout" [] {
-        /// No connection or no answer in time.
+        /// The connection or the response took too long.
         OriginTimeout => "The origin did not answer in time.";
     }
     HTTP_VERSION_NOT_SUPPORTED "version_not_supported" "HTTP version not supported" [Closes] {
-        /// A version of HTTP other than 1.1 and 1.0 (RFC 9110, section 15.6.6).
+        /// An HTTP version other than 1.1 and 1.0 (RFC 9110, section 15.6.6).
         VersionNotSupported => "Send the request with HTTP/1.1 or HTTP/1.0.";
     }
     LOOP_DETECTED "loop_detected" "Loop detected" [] {
-        /// The request came through gateways of this kind eight times.
+        /// The request has already passed through eight such gateways.
         LoopDetected => "The request loops through this gateway.";
     }
 }
@@ -247,6 +312,8 @@ struct ProblemBody<'a> {
     instance: &'a str,
     code: &'a str,
     request_id: &'a str,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'a str; 1]>,
 }
 
 impl Refusal {
@@ -296,36 +363,72 @@ impl Refusal {
         self.row().code
     }
 
-    /// Header of an effect; `realm` is the protection space.
-    fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
-        let challenge = |error: String| {
-            let challenge = format!("Bearer realm=\"{realm}\"{error}");
-            Some((header::WWW_AUTHENTICATE, challenge))
-        };
-        match (effect, self) {
-            (Effect::Challenge, _) => challenge(String::new()),
-            (Effect::ChallengeError(error, description), _) => challenge(format!(
-                ", error=\"{error}\", error_description=\"{description}\""
-            )),
-            (Effect::ChallengeScope, Self::InsufficientScope(scopes)) => challenge(format!(
+    /// The limit that denied the request.
+    fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::RateLimited(exceeded) | Self::TooManyInFlight(exceeded) => Some(exceeded),
+            _ => None,
+        }
+    }
+
+    /// Challenges of an effect (RFC 9110, section 11.6.1), one for each of `sources` that has one;
+    /// `realm` is the protection space.
+    fn challenges(&self, effect: Effect, realm: &str, sources: &[KeySource]) -> Vec<String> {
+        let error = match (effect, self) {
+            (Effect::Challenge, _) => String::new(),
+            (Effect::ChallengeError(error, description), _) => {
+                format!(", error=\"{error}\", error_description=\"{description}\"")
+            }
+            (Effect::ChallengeScope, Self::InsufficientScope(scopes)) => format!(
                 ", error=\"insufficient_scope\", scope=\"{}\"",
                 scopes.join(" ")
-            )),
+            ),
+            (Effect::ChallengeScope | Effect::Allow | Effect::RetryAfter | Effect::Closes, _) => {
+                return Vec::new();
+            }
+        };
+        let challenge = |source: &KeySource| match source {
+            // Error parameters are those of RFC 6750, section 3.
+            KeySource::Bearer => Some(format!("{}{error}", source.challenge(realm))),
+            _ if self.row().status == StatusCode::UNAUTHORIZED => Some(source.challenge(realm)),
+            _ => None,
+        };
+        sources.iter().filter_map(challenge).collect()
+    }
+
+    /// Another header of an effect.
+    fn header(&self, effect: Effect) -> Option<(HeaderName, String)> {
+        match (effect, self) {
             (Effect::Allow, Self::MethodNotAllowed(methods)) => {
                 let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 Some((header::ALLOW, methods.join(", ")))
             }
-            (Effect::RetryAfter, _) => Some((header::RETRY_AFTER, "1".to_owned())),
-            (Effect::Closes | Effect::ChallengeScope | Effect::Allow, _) => None,
+            (Effect::RetryAfter, _) => {
+                let seconds = match self {
+                    Self::TooManyFailures(seconds) => Some((*seconds).max(1)),
+                    _ => self.exceeded().map_or(Some(1), |limit| limit.retry_after),
+                };
+                Some((header::RETRY_AFTER, seconds?.to_string()))
+            }
+            (
+                Effect::Challenge
+                | Effect::ChallengeError(..)
+                | Effect::ChallengeScope
+                | Effect::Closes
+                | Effect::Allow,
+                _,
+            ) => None,
         }
     }
 
-    /// Builds the response: problem+json (RFC 9457), never cached. `instance` is the request path,
-    /// empty if unknown. `body_unread` closes the connection, because unread body bytes remain.
+    /// Builds the response: problem+json (RFC 9457), never cached. `sources` are the places that the
+    /// route takes keys from. `instance` is the request path, empty if unknown. `body_unread` closes
+    /// the connection, because unread body bytes remain.
     #[must_use]
     pub fn respond(
         &self,
         realm: &str,
+        sources: &[KeySource],
         instance: &str,
         request_id: &RequestId,
         body_unread: bool,
@@ -344,6 +447,7 @@ impl Refusal {
             instance,
             code,
             request_id: request_id.as_str(),
+            violated_policies: self.exceeded().map(|exceeded| [&*exceeded.policy]),
         };
         // Serializing strings and a number cannot fail.
         let body = serde_json::to_string(&problem).unwrap_or_default();
@@ -358,13 +462,15 @@ impl Refusal {
             HeaderName::from_static(postern_shared::headers::REQUEST_ID),
             request_id.header_value(),
         );
-        for (name, value) in effects
+        let challenges = effects
             .iter()
-            .filter_map(|effect| self.header(*effect, realm))
-        {
-            // Realm and scopes were validated with the settings, so they fit a header.
+            .flat_map(|effect| self.challenges(*effect, realm, sources))
+            .map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+        let others = effects.iter().filter_map(|effect| self.header(*effect));
+        for (name, value) in challenges.chain(others) {
+            // Realm, names and scopes were validated with the settings, so they fit a header.
             if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
+                headers.append(name, value);
             }
         }
         if body_unread || effects.contains(&Effect::Closes) {
@@ -378,7 +484,7 @@ impl Refusal {
     /// Serializes the response for a client whose request was not read; the connection closes.
     #[must_use]
     pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
-        let response = self.respond(realm, "", request_id, true);
+        let response = self.respond(realm, KeySources::BEARER, "", request_id, true);
         let status = response.status();
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\n",

@@ -58,6 +58,10 @@ columns! {
     Tags = "tags", Text, Line;
     Scopes = "scopes", Text, Line;
     AllowedIps = "allowed_ips", Value, Line;
+    Plan = "plan", Text, Line;
+    Limits = "limits", Value, Line;
+    Quotas = "quotas", Value, Line;
+    MaxInFlight = "max_in_flight", Value, Line;
     ConsumerCreatedAt = "consumer_created_at", Value, Line;
     Key = "key", Value, Line;
     Sha256 = "sha256", Value, Line;
@@ -68,6 +72,11 @@ columns! {
     ExpiresAt = "expires_at", Value, Key;
     DeprecatedAt = "deprecated_at", Value, Key;
     Successor = "successor", Value, Key;
+    OriginalExpiresAt = "original_expires_at", Value, Key;
+    Chain = "chain", Value, Key;
+    KeyLimits = "key_limits", Value, Key;
+    KeyQuotas = "key_quotas", Value, Key;
+    KeyMaxInFlight = "key_max_in_flight", Value, Key;
     KeyScopes = "key_scopes", Text, Key;
     KeyDescription = "key_description", Text, Key;
     CreatedAt = "created_at", Value, Line;

@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use crate::import::column::{Column, Of};
 use crate::keys::AddressRange;
+use crate::keys::allowance::{Entries, Entry, whole};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::traces::MIN_FOREIGN_BYTES;
 use crate::keys::{
-    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, Metadata, Prefix, Scope,
-    Scopes, Tag, Tags, UnixMillis, token,
+    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, MaxInFlight, Metadata,
+    Prefix, Scope, Scopes, Tag, Tags, UnixMillis, token,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
@@ -24,6 +25,9 @@ use crate::store::{
 
 /// Maximum length of a hint, in characters: that of a key with the longest prefix.
 const MAX_HINT_CHARS: usize = 17;
+
+/// Word for the expiry of a key that never expires.
+pub(crate) const NEVER: &str = "never";
 
 /// Settings for all lines of an import.
 #[derive(Clone, Debug, Default)]
@@ -164,6 +168,10 @@ impl Fields {
                 metadata: self.metadata()?,
                 scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
                 allowed_ips: self.allowed_ips()?,
+                plan: self.parse(Column::Plan)?,
+                limits: self.entries(Column::Limits)?,
+                quotas: self.entries(Column::Quotas)?,
+                max_in_flight: self.max_in_flight(Column::MaxInFlight)?,
                 tags: self.tags()?,
             },
             created_at: self.time(Column::ConsumerCreatedAt)?,
@@ -218,10 +226,14 @@ impl Fields {
             hint,
             state: self.state()?,
             rolled: self.rolled(expires_at)?,
+            chain: self.parse(Column::Chain)?,
             attributes: KeyAttributes {
                 description: self.note(Column::KeyDescription)?,
                 expires_at,
                 scopes: self.scopes(Column::KeyScopes)?,
+                limits: self.entries(Column::KeyLimits)?,
+                quotas: self.entries(Column::KeyQuotas)?,
+                max_in_flight: self.max_in_flight(Column::KeyMaxInFlight)?,
             },
             created_at: self.time(Column::CreatedAt)?,
             last_used_at: self.time(Column::LastUsedAt)?,
@@ -423,23 +435,65 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    fn rolled(&mut self, original_expiry: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
-        match (
+    /// Reads limits or quotas: a JSON array, or entries as commands accept them.
+    fn entries<T: Entry + FromStr<Err = String>>(
+        &mut self,
+        column: Column,
+    ) -> Result<Entries<T>, String> {
+        match self.take(column) {
+            None => Ok(Entries::default()),
+            Some(Cell::Text(text)) => text.parse(),
+            Some(Cell::Json(Value::String(text))) => text.parse(),
+            Some(Cell::Json(value)) => value.to_string().parse(),
+        }
+        .map_err(|error: String| bad(column, error))
+    }
+
+    fn max_in_flight(&mut self, column: Column) -> Result<Option<MaxInFlight>, String> {
+        let number = match self.take(column) {
+            None => return Ok(None),
+            Some(Cell::Text(text)) => text.trim().parse(),
+            Some(Cell::Json(value)) => MaxInFlight::try_from(whole(&value).unwrap_or_default()),
+        };
+        number.map(Some).map_err(|error| bad(column, error))
+    }
+
+    /// Reads the deprecation of a key that expires at `end`. Without the expiry before the roll, that
+    /// is `end` too.
+    fn rolled(&mut self, end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
+        let original = self.text(Column::OriginalExpiresAt)?;
+        let original = original.map(|text| match text.trim() {
+            NEVER => Ok(None),
+            text => UnixMillis::parse(text).map(Some).map_err(|error| {
+                bad(
+                    Column::OriginalExpiresAt,
+                    format_args!("{error}; or `{NEVER}`"),
+                )
+            }),
+        });
+        let original = original.transpose()?;
+        let (at, successor) = (
             self.time(Column::DeprecatedAt)?,
             self.parse(Column::Successor)?,
-        ) {
-            // The original expiry is not in the file; the current one is used.
-            (Some(at), successor) => Ok(Some(Rolled {
-                at,
-                successor,
-                original_expiry,
-            })),
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(bad(
-                Column::Successor,
-                "requires `deprecated_at`, the start of the deprecation",
-            )),
-        }
+        );
+        let Some(at) = at else {
+            let without = [
+                (successor.is_some(), Column::Successor),
+                (original.is_some(), Column::OriginalExpiresAt),
+            ];
+            let said = without.into_iter().find(|(is_said, _)| *is_said);
+            return said.map_or(Ok(None), |(_, column)| {
+                Err(bad(
+                    column,
+                    "requires `deprecated_at`, the start of the deprecation",
+                ))
+            });
+        };
+        Ok(Some(Rolled {
+            at,
+            successor,
+            original_expiry: original.unwrap_or(end),
+        }))
     }
 
     fn tags(&mut self) -> Result<Tags, String> {

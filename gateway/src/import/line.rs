@@ -4,6 +4,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::import::column::Column;
+use crate::import::fields::NEVER;
+use crate::keys::allowance::Entries;
 use crate::keys::{CustomId, Metadata};
 use crate::store::{ConsumerAttributes, KeyAttributes, TransferConsumer, TransferKey, TransferRow};
 
@@ -27,6 +29,10 @@ impl Line {
             metadata,
             scopes,
             allowed_ips,
+            plan,
+            limits,
+            quotas,
+            max_in_flight,
             tags,
         } = attributes;
         let has_tags = tags.iter().next().is_some();
@@ -46,6 +52,10 @@ impl Line {
             Column::AllowedIps,
             Some(allowed_ips).filter(|ranges| !ranges.is_empty()),
         );
+        line.say(Column::Plan, plan.as_ref());
+        line.say_entries(Column::Limits, limits);
+        line.say_entries(Column::Quotas, quotas);
+        line.say(Column::MaxInFlight, max_in_flight.as_ref());
         line.say(Column::ConsumerCreatedAt, created_at.as_ref());
         if let Some(key) = &row.key {
             line.say_key(key);
@@ -60,6 +70,7 @@ impl Line {
             hint,
             state,
             rolled,
+            chain,
             attributes,
             created_at,
             last_used_at,
@@ -68,6 +79,9 @@ impl Line {
             description,
             expires_at,
             scopes,
+            limits,
+            quotas,
+            max_in_flight,
         } = attributes;
         self.say(Column::Sha256, Some(digest.to_hex()));
         self.say(Column::KeyId, id.as_ref());
@@ -79,10 +93,23 @@ impl Line {
             Column::Successor,
             rolled.and_then(|rolled| rolled.successor),
         );
+        let original = rolled.map(|rolled| match rolled.original_expiry {
+            Some(end) => serde_json::json!(end),
+            None => NEVER.into(),
+        });
+        self.say(Column::OriginalExpiresAt, original);
+        self.say(Column::Chain, chain.as_ref());
+        self.say_entries(Column::KeyLimits, limits);
+        self.say_entries(Column::KeyQuotas, quotas);
+        self.say(Column::KeyMaxInFlight, max_in_flight.as_ref());
         self.say(Column::KeyScopes, scopes.as_ref());
         self.say(Column::KeyDescription, description.as_ref());
         self.say(Column::CreatedAt, created_at.as_ref());
         self.say(Column::LastUsedAt, last_used_at.as_ref());
+    }
+
+    fn say_entries<T: Serialize>(&mut self, column: Column, entries: &Entries<T>) {
+        self.say(column, Some(entries).filter(|entries| !entries.is_empty()));
     }
 
     fn say(&mut self, column: Column, value: Option<impl Serialize>) {
@@ -115,11 +142,17 @@ pub(crate) fn cells(line: &Line) -> Vec<String> {
         .map(|column| match said(column).map(|(_, value)| value) {
             None => String::new(),
             Some(Value::String(text)) => text.clone(),
+            Some(entries @ Value::Array(_)) if is_allowance(column) => entries.to_string(),
             Some(Value::Array(words)) => list_cell(column, words),
             Some(Value::Object(tags)) if column == Column::Tags => tags_cell(tags),
             Some(other) => other.to_string(),
         })
         .collect()
+}
+
+fn is_allowance(column: Column) -> bool {
+    use Column::{KeyLimits, KeyQuotas, Limits, Quotas};
+    matches!(column, Limits | Quotas | KeyLimits | KeyQuotas)
 }
 
 /// Formats tags as `a=b;c=d`, or as JSON where that would be ambiguous.
@@ -179,6 +212,7 @@ mod tests {
             name in "[!-~]{1,8}( [!-~]{1,8})?", custom_id in option::of("[!-~]{1,8}"),
             description in option::of("[ -~\u{e4}]{1,12}"), metadata in option::of("[ -~]{0,8}"), scopes in scopes(),
             ranges in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 0..3),
+            plan in option::of("[a-z0-9][a-z_.-]{0,4}"), limits in "(a=[1-9]/[1-9]s)?( b=unlimited)?", quotas in "(m=[1-9]@[1-9])?( n=[1-9]/month)?", in_flight in option::of(1_u64..100),
             tags in prop::collection::btree_map("[a-z_.-]{1,4}", "[ -~]{0,8}", 0..3), created_at in option::of(moment()),
         ) -> TransferConsumer {
             TransferConsumer {
@@ -191,6 +225,10 @@ mod tests {
                     metadata: metadata.map(|text| serde_json::json!({ "a": text, "b": [1, null] }).to_string().parse().unwrap()),
                     scopes,
                     allowed_ips: AllowedIps::new(ranges.into_iter().map(|([a, b, c, d], bits)| format!("{a}.{b}.{c}.{d}/{bits}").parse().unwrap())).unwrap(),
+                    plan: plan.map(|plan| plan.parse().unwrap()),
+                    limits: limits.parse().unwrap(),
+                    quotas: quotas.parse().unwrap(),
+                    max_in_flight: in_flight.map(|most| most.try_into().unwrap()),
                     tags: Tags::new(tags.iter().map(|(name, value)| Tag::new(name, value).unwrap())).unwrap(),
                 },
                 created_at,
@@ -202,7 +240,8 @@ mod tests {
         fn key()(
             digest: [u8; 32], hint in "[!-~]{0,17}", state in 0_usize..3, expires_at in option::of(moment()), rolled in option::of(moment()),
             scopes in option::of(scopes()), description in option::of("[ -~]{1,12}"), created_at in option::of(moment()),
-            last_used_at in option::of(moment()), has_successor: bool,
+            last_used_at in option::of(moment()), has_successor: bool, original_expiry in option::of(moment()), has_chain: bool,
+            limits in "(a=[1-9]/[1-9]s)?( b=[1-9])?", in_flight in option::of(1_u64..100),
         ) -> TransferKey {
             TransferKey {
                 id: Some(KeyId::generate().unwrap()),
@@ -212,12 +251,16 @@ mod tests {
                 rolled: rolled.map(|at| Rolled {
                     at,
                     successor: has_successor.then(|| KeyId::generate().unwrap()),
-                    original_expiry: expires_at,
+                    original_expiry,
                 }),
+                chain: has_chain.then(|| KeyId::generate().unwrap()),
                 attributes: KeyAttributes {
                     description: description.map(|text| text.parse().unwrap()),
                     expires_at,
                     scopes,
+                    limits: limits.parse().unwrap(),
+                    quotas: "monthly=5@15".parse().unwrap(),
+                    max_in_flight: in_flight.map(|most| most.try_into().unwrap()),
                 },
                 created_at,
                 last_used_at,

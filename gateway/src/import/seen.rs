@@ -153,6 +153,7 @@ mod tests {
             hint: String::new(),
             state: KeyState::Active,
             rolled: None,
+            chain: None,
             attributes: KeyAttributes::default(),
             created_at: None,
             last_used_at: None,

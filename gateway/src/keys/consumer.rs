@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::keys::short_text::{SharedTexts, ShortText};
-use crate::keys::{AllowedIps, ConsumerId, Scopes};
+use crate::keys::{Allowance, AllowedIps, ConsumerId, PlanName, Scopes, Tags};
 
 /// Maximum length of a consumer name, custom id or bucket name, in bytes: names travel in headers.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -16,8 +16,8 @@ pub const MAX_DESCRIPTION_CHARS: usize = 1024;
 /// Maximum length of metadata, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// The part of a consumer that requests need: identity and permissions. Description and tags, for
-/// administrators only, stay in the store.
+/// The part of a consumer that requests need: identity, permissions, and what limits count by. The
+/// description stays in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
     /// Immutable id.
@@ -34,6 +34,12 @@ pub struct Consumer {
     pub scopes: Scopes,
     /// Addresses that the keys may be used from.
     pub allowed_ips: AllowedIps,
+    /// Plan of the consumer.
+    pub plan: Option<PlanName>,
+    /// Numbers of the consumer in place of those of the configuration.
+    pub allowance: Allowance,
+    /// Tags, for limits that several consumers share; never sent to the origin.
+    pub tags: Tags,
 }
 
 /// Namespace of consumer names.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::keys::{ConsumerId, KeyDigest, KeyId, Scopes, UnixMillis};
+use crate::keys::{Allowance, ConsumerId, KeyDigest, KeyId, Scopes, UnixMillis};
 
 /// State set by an administrator. Expiry is separate: see [`KeyStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct KeyEntry {
     pub deprecated_at: Option<UnixMillis>,
     /// Scopes of the key, limited by those of the consumer; `None` for all of the consumer's.
     pub scopes: Option<Scopes>,
+    /// Numbers of the key in place of those of the configuration.
+    pub allowance: Allowance,
+    /// First key of the chain of rolls that made this one; `None` for a key that replaced none.
+    pub chain: Option<KeyId>,
 }
 
 impl KeyState {

@@ -35,8 +35,9 @@ impl Handler for Worker {
     fn refuse(&self, client: &ClientControl, fault: ClientFault) -> Option<Response<RecordedBody>> {
         let refusal = Refusal::of_fault(fault)?;
         let refused = Refused::because(refusal, fault.to_string());
-        let realm = &self.policy.load().realm;
-        Some(Exchange::malformed(self, client).refuse(refused, realm, BodySize::None))
+        let policy = self.policy.load();
+        let exchange = Exchange::malformed(self, &policy, client);
+        Some(exchange.refuse(refused, &policy.realm, BodySize::None))
     }
 
     fn is_stopping(&self) -> bool {

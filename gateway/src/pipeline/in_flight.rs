@@ -1,13 +1,11 @@
 //! Limits the requests in flight over all workers, in total and per caller. Excess requests are
 //! refused at once; none waits.
 
-mod shares;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use self::shares::{Shares, Slot};
 use crate::keys::KeyDigest;
+use crate::limits::shares::{Full, Shares, Slot};
 
 /// Count of the requests in flight, and their limit.
 #[derive(Debug)]
@@ -95,9 +93,9 @@ impl Permit {
                 }
                 Charged::WithoutKey
             }
-            Some(key) => match requests.by_key.enter(key, requests.share) {
+            Some(key) => match requests.by_key.enter(key.leading_bits(), requests.share) {
                 Ok(slot) => slot.map_or(Charged::Nobody, Charged::Key),
-                Err(shares::Full) => return false,
+                Err(Full) => return false,
             },
         };
         self.charged = charged;

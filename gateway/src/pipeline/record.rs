@@ -11,20 +11,24 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::Request;
+use actix_http::header::HeaderValue;
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
-use crate::auth::demand::Denial;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
+use crate::limits::Charge;
+use crate::limits::concurrency::Held;
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{Admission, Generation, OpenStreams, Watch};
+use crate::pipeline::open_streams::{
+    Admission, Generation, OpenStreams, Routing, Watch, Withdrawal,
+};
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
@@ -45,6 +49,7 @@ pub struct Exchange {
     tally: Tally,
     arrival: Arrival,
     route: Option<Arc<Route>>,
+    host: Option<HeaderValue>,
     key: Option<KnownKey>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
@@ -56,6 +61,8 @@ pub struct Exchange {
     ending: Ending,
     permit: Option<Permit>,
     watch: Option<Watch>,
+    charge: Option<Charge>,
+    held: Option<Held>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -71,14 +78,14 @@ impl Exchange {
         client: Option<&Rc<ClientControl>>,
     ) -> Box<Self> {
         let arrival = Arrival::of(request, worker, policy, client);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     /// Starts the record of a malformed request.
     #[must_use]
-    pub fn malformed(worker: &Worker, client: &ClientControl) -> Box<Self> {
+    pub fn malformed(worker: &Worker, policy: &Policy, client: &ClientControl) -> Box<Self> {
         let arrival = Arrival::malformed(client, worker);
-        Self::of(arrival, worker.access_log.clone(), worker.tally.clone())
+        Self::of(arrival, worker.access_log(policy), worker.tally.clone())
     }
 
     fn of(arrival: Arrival, log: AccessLog, tally: Tally) -> Box<Self> {
@@ -87,6 +94,7 @@ impl Exchange {
             tally,
             arrival,
             route: None,
+            host: None,
             key: None,
             body: None,
             code: None,
@@ -98,6 +106,8 @@ impl Exchange {
             ending: Ending::ClientGone,
             permit: None,
             watch: None,
+            charge: None,
+            held: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -107,6 +117,11 @@ impl Exchange {
     #[must_use]
     pub fn path(&self) -> &ShownPath {
         &self.arrival.path
+    }
+
+    /// Shows the path: the key in the URL stands in a part that is never shown.
+    pub fn show_path(&mut self, path: ShownPath) {
+        self.arrival.path = path;
     }
 
     /// Arrival time.
@@ -158,9 +173,20 @@ impl Exchange {
         self.permit.as_mut().is_none_or(|permit| permit.charge(key))
     }
 
-    /// Records the route.
-    pub fn set_route(&mut self, route: &Arc<Route>) {
+    /// Remembers what the request took of its limits.
+    pub fn set_charge(&mut self, charge: Option<Charge>) {
+        self.charge = charge;
+    }
+
+    /// Forgets what the request took of its limits, and returns it.
+    pub fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
+    }
+
+    /// Records the route, and the host that led there.
+    pub fn set_route(&mut self, route: &Arc<Route>, host: Option<&HeaderValue>) {
         self.route = Some(Arc::clone(route));
+        self.host = host.cloned();
     }
 
     /// Records the presented key, valid or not.
@@ -168,11 +194,33 @@ impl Exchange {
         self.key = Some(key.clone());
     }
 
-    /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`
+    /// Keeps the counts of the limits on requests in flight until the response ends.
+    pub fn hold(&mut self, held: Option<Held>) {
+        self.held = held;
+    }
+
+    /// The presented key, valid or not.
+    #[must_use]
+    pub fn key(&self) -> Option<&KnownKey> {
+        self.key.as_ref()
+    }
+
+    /// Ends the request once its caller is no longer admitted; `since` is the generation of `streams`
     /// before authentication.
-    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Generation) {
-        if let Caller::Key(_) = caller {
-            self.watch = Some(Watch::new(streams, since));
+    pub fn watch(&mut self, streams: &Rc<OpenStreams>, since: Generation) {
+        self.watch = Some(Watch::new(streams, since));
+    }
+
+    /// Makes the request a stream, which new settings may end.
+    fn follow_routes(&mut self) {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let routing = Routing {
+            method: self.arrival.method.clone(),
+            host: host.unwrap_or_default().to_owned(),
+            path: self.arrival.path.in_log().to_owned(),
+        };
+        if let Some(watch) = &mut self.watch {
+            watch.follow(routing);
         }
     }
 
@@ -188,16 +236,17 @@ impl Exchange {
     }
 
     /// Returns why the admission was withdrawn. While it stands, the task is woken once it is not.
-    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Denial> {
-        let (watch, key, route) = (
-            self.watch.as_mut()?,
-            self.key.as_ref()?,
-            self.route.as_ref()?,
-        );
+    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawal> {
+        let (watch, key, route) = (self.watch.as_mut()?, &self.key, self.route.as_ref()?);
+        // Nothing but new settings ends an anonymous request, and these end streams only.
+        if key.is_none() && self.stream.is_none() {
+            return None;
+        }
         let admission = || Admission {
-            key: *key.digest(),
+            key: key.as_ref().map(|key| *key.digest()),
             address: self.arrival.address.client,
             route: Arc::clone(route),
+            routing: None,
         };
         watch.withdrawn(admission, cx.waker())
     }
@@ -382,7 +431,7 @@ pin_project! {
 }
 
 impl<F: Future> Future for WhileAdmitted<'_, F> {
-    type Output = Result<F::Output, Denial>;
+    type Output = Result<F::Output, Withdrawal>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

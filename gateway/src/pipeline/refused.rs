@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 
-use actix_http::header::HeaderMap;
-
 use crate::auth::cause::Cause;
 use crate::auth::demand::{Demand, Denial};
+use crate::auth::key_sources::{Credentials, KeySources};
 use crate::front::client_stream::ClientFault;
 use crate::http::refusal::Refusal;
 use crate::keys::Prefix;
 use crate::panics::Panicked;
+use crate::pipeline::open_streams::Withdrawal;
 use crate::proxy::body::BodyFault;
 use crate::proxy::failure::Failure;
 
@@ -42,19 +42,28 @@ impl Refused {
         }
     }
 
-    /// Refuses a caller whose credential in `headers` was denied.
+    /// Refuses a caller whose credential was denied.
     #[must_use]
-    pub fn denied(denial: Denial, demand: &Demand, headers: &HeaderMap, prefix: &Prefix) -> Self {
+    pub fn denied(
+        denial: Denial,
+        demand: &Demand,
+        credentials: &Credentials<'_>,
+        prefix: &Prefix,
+    ) -> Self {
         Self::because(
-            Refusal::of_denial(denial, demand),
-            Cause::of(denial, headers, prefix).as_str(),
+            Refusal::of_denial(denial, demand, credentials.sources),
+            Cause::of(denial, credentials, prefix).as_str(),
         )
     }
 
     /// Ends the request of a caller whose admission was withdrawn.
     #[must_use]
-    pub fn withdrawn(denial: Denial, demand: &Demand) -> Self {
-        Self::because(Refusal::of_denial(denial, demand), denial.to_string())
+    pub fn withdrawn(withdrawal: Withdrawal, demand: &Demand, sources: &KeySources) -> Self {
+        let refusal = match withdrawal {
+            Withdrawal::Denied(denial) => Refusal::of_denial(denial, demand, sources),
+            Withdrawal::NoRoute => Refusal::NoRoute,
+        };
+        Self::because(refusal, withdrawal.to_string())
     }
 
     /// Refuses a request that could not be forwarded; `seen` is the fault in the client's bytes.

@@ -13,7 +13,8 @@ use crate::telemetry::access_log::{Ending, Entry};
 /// Returns the response to a client that reached no handler; `None` where none can be sent.
 pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
     let refusal = Refusal::of_fault(refused.fault)?;
-    let realm = &worker.policy.load().realm;
+    let policy = worker.policy.load();
+    let realm = &policy.realm;
     // A request that was passed on has an id and a log line of its own.
     if let Some(request_id) = refused
         .client
@@ -46,7 +47,7 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
     if let Some(metrics) = worker.tally.metrics() {
         metrics.unread(&entry);
     }
-    worker.access_log.record(&entry);
+    worker.access_log(&policy).record(&entry);
     Some(bytes)
 }
 

@@ -1,55 +1,24 @@
 //! State of a worker thread: the current policy, the key table, connections to origins, log and
 //! counters.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_http::header::HeaderValue;
 use arc_swap::ArcSwap;
 
 use crate::front::drain::Drain;
-use crate::http::health_path::HealthPath;
 use crate::http::request_id::RequestIds;
-use crate::keys::{AddressRange, KeyTable, Prefix};
+use crate::keys::KeyTable;
+use crate::limits::brake::Brake;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::pipeline::open_streams::OpenStreams;
-use crate::proxy::pool::OriginPool;
-use crate::proxy::proxy_headers::ProxyHeaders;
-use crate::proxy::secret_finder::SecretFinder;
-use crate::routes::Routes;
+pub use crate::pipeline::policy::Policy;
+use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
-
-/// Settings of one policy generation. A request loads it once and keeps it.
-#[derive(Debug)]
-pub struct Policy {
-    /// Routes.
-    pub routes: Routes,
-    /// Protection space named in challenges.
-    pub realm: String,
-    /// Path of the health check for load balancers; `None` disables it.
-    pub health_path: Option<HealthPath>,
-    /// Prefix of the gateway's own keys.
-    pub prefix: Prefix,
-    /// Maximum age of the key table while the store is unreachable; `None` means any age.
-    pub max_staleness: Option<Duration>,
-    /// Shared secret for the origin; marked as sensitive.
-    pub secret: HeaderValue,
-    /// Finds the shared secret in an origin's response.
-    pub secret_finder: SecretFinder,
-    /// Scheme of the listener: `http` or `https`.
-    pub scheme: HeaderValue,
-    /// Proxies whose forwarding headers are trusted.
-    pub trusted_proxies: Vec<AddressRange>,
-    /// Proxy headers that reach the origin.
-    pub proxy_headers: ProxyHeaders,
-    /// Maximum size of a request body in bytes.
-    pub max_body_bytes: u64,
-    /// Time that a WebSocket may be silent in both directions.
-    pub tunnel_idle_timeout: Duration,
-}
 
 /// State that a worker thread serves requests with.
 pub struct Worker {
@@ -61,9 +30,11 @@ pub struct Worker {
     pub feed: Arc<FeedStatus>,
     /// Requests in flight over all workers.
     pub in_flight: Arc<RequestsInFlight>,
+    /// Failures by address, over all workers and generations of the policy.
+    pub brake: Arc<Brake>,
     /// Connections to origins.
-    pub origins: OriginPool,
-    /// Access log.
+    pub origins: Origins,
+    /// Access log, where the policy wants one.
     pub access_log: AccessLog,
     /// Counters.
     pub tally: Tally,
@@ -75,7 +46,50 @@ pub struct Worker {
     pub drain: Drain,
 }
 
+/// Connections of a worker to origins under the current settings of the pool.
+pub struct Origins {
+    current: RefCell<(Arc<PoolSettings>, Rc<OriginPool>)>,
+}
+
+impl Origins {
+    /// Starts with `pool`, which has these settings.
+    #[must_use]
+    pub fn new(settings: Arc<PoolSettings>, pool: OriginPool) -> Self {
+        Self {
+            current: RefCell::new((settings, Rc::new(pool))),
+        }
+    }
+
+    /// Returns the pool with these settings. Other settings than last time make a new pool; the old
+    /// one closes once its last request has ended.
+    #[must_use]
+    pub fn with(&self, settings: &Arc<PoolSettings>) -> Rc<OriginPool> {
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(&current.0, settings) {
+            let pool = OriginPool::new(PoolSettings::clone(settings));
+            *current = (Arc::clone(settings), Rc::new(pool));
+        }
+        Rc::clone(&current.1)
+    }
+}
+
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origins").finish_non_exhaustive()
+    }
+}
+
 impl Worker {
+    /// Access log of a request under `policy`.
+    #[must_use]
+    pub fn access_log(&self, policy: &Policy) -> AccessLog {
+        if policy.logs_access {
+            self.access_log.clone()
+        } else {
+            AccessLog::off()
+        }
+    }
+
     /// Whether the key table is loaded and within its maximum age.
     #[must_use]
     pub fn is_current(&self, policy: &Policy) -> bool {

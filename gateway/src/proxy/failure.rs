@@ -66,6 +66,24 @@ pub struct Failed {
     pub attempts: Vec<FailedAttempt>,
 }
 
+impl Failed {
+    /// Whether no origin worked for the request, as far as the gateway can tell.
+    #[must_use]
+    pub fn is_no_work_of_the_origin(&self) -> bool {
+        match self.failure {
+            Failure::Unreachable(_)
+            | Failure::RejectedGateway(_)
+            | Failure::Overloaded
+            | Failure::OutOfSockets(_) => true,
+            Failure::TimedOut(_) => {
+                let mut attempts = self.attempts.iter();
+                !self.attempts.is_empty() && attempts.all(FailedAttempt::did_not_connect)
+            }
+            Failure::ClientBody(_) | Failure::BadAnswer(_) => false,
+        }
+    }
+}
+
 /// Phase in which an attempt failed with this error.
 pub(super) fn phase(error: &SendRequestError) -> Phase {
     match OriginFault::find(error) {

@@ -38,7 +38,7 @@ use self::{head::RequestTraits, writing::Sending};
 use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 
 /// How long an origin may take for what. Zero switches a limit off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginLimits {
     /// From the end of the request to the end of the head of the final response. Interim responses do not extend it.
     pub first_byte_timeout: Duration,

@@ -4,8 +4,8 @@
 //! over a map of headers ([`answer`](crate::proxy::answer), [`headers::for_client`]). A test holds both to the same outcome.
 
 use actix_http::StatusCode;
+use actix_http::header::HeaderName;
 
-use crate::auth::api_key;
 use crate::front::dispatcher::ReadyLines;
 use crate::proxy::headers::{self, Fate};
 use crate::proxy::secret_finder::SecretFinder;
@@ -35,6 +35,8 @@ pub type PlainFn<'a> = dyn Fn(&[u8]) -> Option<PlainHead> + 'a;
 pub struct PlainRules<'a> {
     /// Finds the shared secret.
     pub secret: &'a SecretFinder,
+    /// Headers of the request that the answer varies by.
+    pub vary: &'a [HeaderName],
     /// Whether the origin's address is removed from `Location`.
     pub rewrites_location: bool,
 }
@@ -85,7 +87,7 @@ impl PlainRules<'_> {
                 _ => lines.push(field.name, field.value),
             }
         }
-        match vary::merged(&vary, &api_key::KEY_HEADERS) {
+        match vary::merged(&vary, self.vary) {
             Some(merged) => lines.push(b"vary", &merged),
             None => vary.iter().for_each(|value| lines.push(b"vary", value)),
         }

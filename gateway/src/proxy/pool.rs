@@ -38,7 +38,7 @@ mod target;
 mod tunnel;
 
 /// How connections to origins are opened, used and kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolSettings {
     /// From the look-up of the name to the open connection. Zero: no limit.
     pub connect_timeout: Duration,

@@ -32,7 +32,7 @@ pub enum Balance {
 }
 
 /// Policy of an upstream for its targets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamPolicy {
     /// Load-balancing method.
     pub balance: Balance,
@@ -54,8 +54,8 @@ pub struct Upstream {
     targets: Box<[Arc<Target>]>,
     policy: UpstreamPolicy,
     turn: AtomicUsize,
-    /// Indexed by [`Phase`].
-    failed_attempts: [AtomicU64; Phase::ALL.len()],
+    /// Indexed by [`Phase`]; shared with the upstreams of this name before and after.
+    failed_attempts: Arc<[AtomicU64; Phase::ALL.len()]>,
 }
 
 impl Upstream {
@@ -72,8 +72,42 @@ impl Upstream {
             targets,
             policy,
             turn: AtomicUsize::new(0),
-            failed_attempts: Default::default(),
+            failed_attempts: Arc::default(),
         }
+    }
+
+    /// Creates what succeeds `before`, an upstream of the same name, under new settings: its
+    /// targets that stay keep their requests in flight, ejection and health, and its counters go
+    /// on. Returns `before` itself if nothing differs.
+    #[must_use]
+    pub fn succeeding(
+        before: &Arc<Self>,
+        urls: Vec<OriginUrl>,
+        policy: UpstreamPolicy,
+    ) -> Arc<Self> {
+        let shown = |url: &OriginUrl| url.to_string();
+        let known: Vec<String> = before
+            .targets
+            .iter()
+            .map(|known| shown(known.url()))
+            .collect();
+        let wanted: Vec<String> = urls.iter().map(shown).collect();
+        if known == wanted && before.policy == policy {
+            return Arc::clone(before);
+        }
+        let is_checked = policy.health.is_some();
+        let mut next = Self::new(&before.name, urls, policy);
+        for (target, wanted) in next.targets.iter_mut().zip(&wanted) {
+            if let Some(at) = known.iter().position(|known| known == wanted) {
+                *target = Arc::clone(&before.targets[at]);
+                if !is_checked {
+                    // Nothing would bring it back.
+                    target.set_healthy(true);
+                }
+            }
+        }
+        next.failed_attempts = Arc::clone(&before.failed_attempts);
+        Arc::new(next)
     }
 
     /// Creates an upstream with the single target `url`.

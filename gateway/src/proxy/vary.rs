@@ -22,8 +22,12 @@ pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
     );
 }
 
-/// The value that replaces these values of `Vary`, with `names` at the end; `None` if they are right as they are.
+/// The value that replaces these values of `Vary`, with `names` at the end; `None` if they are
+/// right as they are.
 pub fn merged(lines: &[&[u8]], names: &[HeaderName]) -> Option<Vec<u8>> {
+    if names.is_empty() {
+        return None;
+    }
     // Some caches read one line only (nginx before 1.23).
     if let [line] = lines
         && names.iter().all(|name| {

@@ -272,7 +272,66 @@ fn paths_of_routes_are_literal() {
     }
 }
 
+/// The look-up without the index: every route in matching order.
+fn scan<'r>(
+    routes: &'r Routes,
+    method: &Method,
+    host: &str,
+    path: &[u8],
+) -> Result<&'r str, NoRoute> {
+    let mut allowed: Vec<Method> = Vec::new();
+    let mut all_written_so = true;
+    for route in routes.iter() {
+        let Some(cover) = route.path.covers(path, routes.case) else {
+            continue;
+        };
+        let names = |name: &String| name.eq_ignore_ascii_case(host);
+        if !route.hosts.is_empty() && !route.hosts.iter().any(names) {
+            continue;
+        }
+        if route.takes(method) {
+            return match cover {
+                Cover::AsWritten => Ok(&route.name),
+                Cover::Loosely => Err(NoRoute::Ambiguous),
+            };
+        }
+        all_written_so &= cover == Cover::AsWritten;
+        for method in &route.methods {
+            if !allowed.contains(method) {
+                allowed.push(method.clone());
+            }
+        }
+    }
+    Err(match (allowed.is_empty(), all_written_so) {
+        (_, false) => NoRoute::Ambiguous,
+        (true, true) => NoRoute::NotFound,
+        (false, true) => NoRoute::MethodNotAllowed(allowed),
+    })
+}
+
 proptest! {
+    #[test]
+    fn the_index_finds_what_a_scan_of_all_routes_finds(
+        specs in proptest::collection::vec(
+            ("(/|(/(a|A|b|a\\+|ab)){1,3})", 0..5_usize, 0..4_usize), 1..30),
+        path in "(/(a|A|b|a\\+|a |ab|){1}){0,4}",
+        host in 0..4_usize,
+        method in 0..3_usize,
+        sensitive in proptest::bool::ANY,
+    ) {
+        const HOSTS: [&[&str]; 5] = [&[], &["h"], &["h", "i"], &["i", "i"], &["j"]];
+        const METHODS: [&[&str]; 4] = [&[], &["GET"], &["POST"], &["GET", "PUT"]];
+        let specs = specs.iter().enumerate().map(|(number, (path, hosts, methods))| {
+            route(&number.to_string(), HOSTS[*hosts], path, METHODS[*methods])
+        });
+        let case = if sensitive { PathCase::Sensitive } else { PathCase::Either };
+        let routes = Routes::new(specs.collect(), case);
+        let host = ["h", "H", "i", "other"][host];
+        let method = [Method::GET, Method::POST, Method::DELETE][method].clone();
+        let found = routes.of_reading(&method, host, path.as_bytes()).map(|route| &*route.name);
+        prop_assert_eq!(found, scan(&routes, &method, host, path.as_bytes()));
+    }
+
     #[test]
     fn a_route_that_is_found_is_that_of_whatever_an_origin_reads(
         path in "/(api|admin|%61dmin|files|v1|users|:|%3a|purge|/|//|;|;a|%3b|\\.|\\.\\.|%2e|%252e|%2f|%252F|%5c|\\\\|%00|%c0%af|%ff|%20|%|A){0,8}",

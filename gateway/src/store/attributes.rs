@@ -2,7 +2,8 @@
 //! imports, exports or changes attributes does not compile until it handles a new one.
 
 use crate::keys::{
-    AllowedIps, ConsumerName, CustomId, Description, Metadata, Scopes, Tags, UnixMillis,
+    Allowance, AllowedIps, ConsumerName, CustomId, Description, Lifetime, MaxInFlight, Metadata,
+    PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::columns::columns;
 
@@ -52,6 +53,12 @@ attributes! {
         expires_at: Option<UnixMillis>,
         /// Scopes of the key, limited by those of the consumer; `None` for all of the consumer's.
         scopes: Option<Scopes>,
+        /// Rates of the key, which narrow those of the consumer.
+        limits: Rates,
+        /// Quotas of the key, likewise.
+        quotas: Quotas,
+        /// Requests in flight of the key, likewise.
+        max_in_flight: Option<MaxInFlight>,
     }
 
     /// Edit of a key: `None` leaves an attribute as it is, `Some(None)` clears it.
@@ -74,7 +81,15 @@ attributes! {
         scopes: Scopes,
         /// Addresses that the keys may be used from.
         allowed_ips: AllowedIps,
-        /// Labels for administrators.
+        /// Plan of the consumer.
+        plan: Option<PlanName>,
+        /// Rates of the consumer in place of those of the configuration.
+        limits: Rates,
+        /// Quotas of the consumer, likewise.
+        quotas: Quotas,
+        /// Requests in flight of the consumer.
+        max_in_flight: Option<MaxInFlight>,
+        /// Labels for administrators, and for limits that several consumers share.
         tags: Tags,
     }
 
@@ -84,6 +99,48 @@ attributes! {
         name: ConsumerName,
     }
 }
+
+attributes! {
+    /// Attributes of a plan.
+    PlanAttributes {
+        /// Note for administrators.
+        description: Option<Description>,
+        /// Scopes granted to every consumer of the plan, besides the consumer's own.
+        scopes: Scopes,
+        /// Rates of every consumer of the plan, unless the consumer has its own of this name.
+        limits: Rates,
+        /// Quotas of every consumer of the plan, likewise.
+        quotas: Quotas,
+        /// Requests in flight of each consumer of the plan.
+        max_in_flight: Option<MaxInFlight>,
+        /// Lifetime of a new key without an expiry of its own.
+        default_key_lifetime: Option<Lifetime>,
+        /// Longest lifetime of a key.
+        max_key_lifetime: Option<Lifetime>,
+    }
+
+    /// Edit of a plan: `None` leaves an attribute as it is, `Some(None)` clears it.
+    PlanEdit {}
+}
+
+/// How the three attributes of an allowance become one.
+macro_rules! allowances {
+    ($($type:ident),*) => {$(
+        impl $type {
+            /// Returns the numbers as one value.
+            #[must_use]
+            pub fn allowance(&self) -> Allowance {
+                Allowance {
+                    rates: self.limits.clone(),
+                    quotas: self.quotas.clone(),
+                    max_in_flight: self.max_in_flight,
+                }
+            }
+        }
+    )*};
+}
+
+allowances!(KeyAttributes, ConsumerAttributes, PlanAttributes);
 
 /// Assigns `new` if given; returns whether the value changed.
 pub(super) fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {

@@ -14,10 +14,10 @@ pub(super) use crate::store::database_url::postgres::PostgresUrl;
 /// `postgres://…`.
 ///
 /// Displayed without user and password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(Kind);
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Kind {
     Sqlite(PathBuf),
     Postgres(PostgresUrl),

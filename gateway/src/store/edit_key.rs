@@ -57,10 +57,11 @@ impl Store {
         if before.rolled.is_some() && before.attributes.expires_at.is_some_and(is_later) {
             return Err(StoreError::KeyEnding(*id));
         }
-        if changed.contains(&"scopes") {
+        const BOUND: [&str; 4] = ["scopes", "limits", "quotas", "max_in_flight"];
+        if changed.iter().any(|name| BOUND.contains(name)) {
             let owner = consumers::by_id(&mut transaction, &before.consumer).await?;
             let owner = owner.ok_or_else(|| consumers::unknown(&before.consumer))?;
-            keys::require_within(&owner, after.attributes.scopes.as_ref())?;
+            keys::require_within(&mut transaction, &owner, &after.attributes).await?;
         }
         after.updated_at = stamp.at;
         let new = Changed {

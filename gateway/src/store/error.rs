@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use thiserror::Error;
 
+use crate::keys::allowance::NotGranted;
 use crate::keys::table::UnknownConsumer as UnknownConsumerOfKey;
 use crate::keys::{EntropyError, KeyId};
 use crate::store::fault::{Fault, missing_grant};
@@ -154,6 +155,34 @@ pub enum StoreError {
         /// First scope that the consumer lacks.
         scope: String,
     },
+    /// No such plan.
+    #[error("there is no plan `{wanted}`")]
+    UnknownPlan {
+        /// Name of the plan.
+        wanted: String,
+    },
+    /// Consumers have the plan.
+    #[error(
+        "plan `{plan}` is in use by {consumers} {}; give them another plan, or none, before you delete it",
+        if *.consumers == 1 { "consumer" } else { "consumers" }
+    )]
+    PlanInUse {
+        /// Name of the plan.
+        plan: String,
+        /// Number of its consumers.
+        consumers: u64,
+    },
+    /// A default lifetime above the longest.
+    #[error("the default lifetime of keys is above the longest")]
+    DefaultAboveLongest,
+    /// The key would have more than its consumer, or no bound at all.
+    #[error("{what} of a key of consumer `{consumer}` is above the consumer's, or unlimited")]
+    LimitNotGranted {
+        /// Name of the consumer.
+        consumer: String,
+        /// The number.
+        what: NotGranted,
+    },
     /// A row holds a value that no version of the gateway writes.
     #[error("the database holds a {what} that cannot be read: {reason}")]
     UnreadableRow {
@@ -205,6 +234,10 @@ impl StoreError {
             | Self::GatewayRuns(_)
             | Self::InvalidRoll(_)
             | Self::ScopeNotGranted { .. }
+            | Self::LimitNotGranted { .. }
+            | Self::UnknownPlan { .. }
+            | Self::PlanInUse { .. }
+            | Self::DefaultAboveLongest
             | Self::UnreadableRow { .. }
             | Self::Entropy(_)
             | Self::OutOfStep(_) => return None,

@@ -1,15 +1,17 @@
 //! Keys in the store: digest and hint, never the key itself.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyDigest, KeyId, KeyState, Scopes, Tags};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyDigest, KeyId, KeyState, Tags};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{KeyRow, select_key, stored_key};
 use crate::store::{
     ConsumerAttributes, KeyAttributes, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
-    StoredKey, WRITE_LIMIT, bulk, consumers,
+    StoredKey, WRITE_LIMIT, bulk, consumers, plans,
 };
 
 /// A key to create.
@@ -128,24 +130,40 @@ pub(super) async fn create(
     stamp: &Stamp,
 ) -> Result<CreatedKey, StoreError> {
     let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
-    require_within(&owner, new.attributes.scopes.as_ref())?;
-    let key = insert(transaction, new, &owner, stamp).await?;
+    require_within(transaction, &owner, &new.attributes).await?;
+    let key = insert(transaction, new, None, &owner, stamp).await?;
     Ok(CreatedKey {
         key,
         new_consumer: is_new.then_some(owner),
     })
 }
 
-/// Refuses scopes that `owner` lacks.
-pub(super) fn require_within(
+/// Refuses scopes that neither `owner` nor its plan has, and numbers above those of `owner`.
+pub(super) async fn require_within(
+    connection: &mut AnyConnection,
     owner: &StoredConsumer,
-    scopes: Option<&Scopes>,
+    attributes: &KeyAttributes,
 ) -> Result<(), StoreError> {
-    match scopes.and_then(|scopes| scopes.first_outside(&owner.attributes.scopes)) {
-        None => Ok(()),
-        Some(scope) => Err(StoreError::ScopeNotGranted {
+    let plan = plans::of(connection, owner.attributes.plan.as_ref()).await?;
+    let plan = plan.map(|plan| plan.attributes);
+    let granted = match &plan {
+        None => Cow::Borrowed(&owner.attributes.scopes),
+        Some(plan) => owner.attributes.scopes.with(&plan.scopes),
+    };
+    let scopes = attributes.scopes.as_ref();
+    if let Some(scope) = scopes.and_then(|scopes| scopes.first_outside(&granted)) {
+        return Err(StoreError::ScopeNotGranted {
             consumer: owner.name.to_string(),
             scope: scope.to_owned(),
+        });
+    }
+    let (own, granted) = (attributes.allowance(), owner.attributes.allowance());
+    let of_plan = plan.map(|plan| plan.allowance());
+    match own.first_not_granted(&granted, of_plan.as_ref()) {
+        None => Ok(()),
+        Some(what) => Err(StoreError::LimitNotGranted {
+            consumer: owner.name.to_string(),
+            what,
         }),
     }
 }
@@ -177,9 +195,11 @@ async fn find_owner(
     }
 }
 
+/// Inserts a key. `chain` is the first key of the chain of rolls that it continues.
 pub(super) async fn insert(
     transaction: &mut AnyConnection,
     new: NewKey,
+    chain: Option<KeyId>,
     owner: &StoredConsumer,
     stamp: &Stamp,
 ) -> Result<StoredKey, StoreError> {
@@ -196,6 +216,7 @@ pub(super) async fn insert(
         hint,
         state: KeyState::Active,
         rolled: None,
+        chain,
         attributes,
         created_at: stamp.at,
         updated_at: stamp.at,

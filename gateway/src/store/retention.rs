@@ -9,7 +9,7 @@ use sqlx::Executor;
 use crate::keys::UnixMillis;
 use crate::store::connections::limited;
 use crate::store::journal::Actor;
-use crate::store::{Database, Stamp, Store, StoreError, WRITE_LIMIT, journal};
+use crate::store::{Database, Stamp, Store, StoreError, WRITE_LIMIT, journal, quotas};
 
 /// Number of rows deleted in one transaction, to limit the wait of other writers.
 const ROWS_AT_ONCE: i64 = 500;
@@ -94,6 +94,8 @@ impl Store {
             }
         }
         limited(WRITE_LIMIT, self.forget_writers(before(WRITERS_KEPT))).await?;
+        let ended_before = now.saturating_sub(quotas::KEPT_AFTER_END);
+        while limited(WRITE_LIMIT, self.prune_quotas(ended_before, ROWS_AT_ONCE)).await? > 0 {}
         Ok((audit, usage))
     }
 

@@ -121,7 +121,8 @@ pub(super) async fn replace(
         },
     };
     let owner = consumers::guarded(transaction, &model.consumer, stamp).await?;
-    let key = keys::insert(transaction, new, &owner, stamp).await?;
+    let chain = model.chain.unwrap_or(model.id);
+    let key = keys::insert(transaction, new, Some(chain), &owner, stamp).await?;
     let ending = end_all(transaction, replaced, &key.id, roll.grace, stamp).await?;
     Ok(RolledKeys { key, ending })
 }

@@ -4,8 +4,8 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::keys::{
-    BucketName, Consumer, ConsumerId, ConsumerName, KeyDigest, KeyEntry, KeyId, KeyState,
-    KeyStatus, UnixMillis,
+    Allowance, BucketName, Consumer, ConsumerId, ConsumerName, KeyDigest, KeyEntry, KeyId,
+    KeyState, KeyStatus, Plan, UnixMillis,
 };
 use crate::store::columns::{Column, Source, Stored, Value, columns, in_row, names, of_row};
 use crate::store::{ConsumerAttributes, KeyAttributes, StoreError};
@@ -44,6 +44,7 @@ pub(super) struct KeyRow {
     pub(super) hint: String,
     pub(super) state: KeyState,
     pub(super) rolled: Option<Rolled>,
+    pub(super) chain: Option<KeyId>,
     pub(super) attributes: KeyAttributes,
     pub(super) created_at: UnixMillis,
     pub(super) updated_at: UnixMillis,
@@ -51,7 +52,7 @@ pub(super) struct KeyRow {
 }
 
 columns!(KeyRow {
-    id, consumer as "consumer_id", digest, hint, state, rolled, attributes, created_at, updated_at, last_used_at
+    id, consumer as "consumer_id", digest, hint, state, rolled, chain, attributes, created_at, updated_at, last_used_at
 });
 
 // Columns for the gateways' tables.
@@ -62,10 +63,21 @@ columns!(Consumer {
     custom_id,
     metadata,
     scopes,
-    allowed_ips
+    allowed_ips,
+    plan,
+    allowance,
+    tags
 });
 columns!(KeyEntry {
-    digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes
+    digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes, allowance, chain
+});
+columns!(Plan {
+    name,
+    scopes,
+    allowance
+});
+columns!(Allowance {
+    rates as "limits", quotas, max_in_flight
 });
 
 /// A key with its administrative attributes. The plain key is not stored.
@@ -85,6 +97,8 @@ pub struct StoredKey {
     pub state: KeyState,
     /// Deprecation by a roll; the key is valid until its expiry.
     pub rolled: Option<Rolled>,
+    /// First key of the chain of rolls that made the key; `None` for a key that replaced none.
+    pub chain: Option<KeyId>,
     /// Attributes.
     pub attributes: KeyAttributes,
     /// Time of creation.
@@ -195,6 +209,7 @@ impl KeyRow {
             hint,
             state,
             rolled,
+            chain,
             attributes,
             created_at,
             updated_at,
@@ -208,6 +223,7 @@ impl KeyRow {
             hint,
             state,
             rolled,
+            chain,
             attributes,
             created_at,
             updated_at,

@@ -43,6 +43,8 @@ pub struct TransferKey {
     pub state: KeyState,
     /// Deprecation by a roll.
     pub rolled: Option<Rolled>,
+    /// First key of the chain of rolls that made the key.
+    pub chain: Option<KeyId>,
     /// Attributes.
     pub attributes: KeyAttributes,
     /// Time of creation.

@@ -8,9 +8,10 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
+use crate::limits::quota::QuotaDelta;
 use crate::store::columns::in_row;
 use crate::store::connections::limited;
-use crate::store::{Store, StoreError, WRITE_LIMIT};
+use crate::store::{Store, StoreError, WRITE_LIMIT, quotas};
 
 /// Rows per statement. Full statements are prepared once; SQLite takes 32,766 parameters,
 /// PostgreSQL 65,535.
@@ -238,6 +239,16 @@ impl Store {
         batch: UsageBatch<'_>,
         rows: &[KeyUsage],
     ) -> Result<(), StoreError> {
+        self.add_batch(batch, rows, &[]).await
+    }
+
+    /// Adds a batch of usage and of quotas in one transaction, likewise.
+    pub async fn add_batch(
+        &self,
+        batch: UsageBatch<'_>,
+        rows: &[KeyUsage],
+        quotas: &[QuotaDelta],
+    ) -> Result<(), StoreError> {
         limited(WRITE_LIMIT, async {
             let mut transaction = self.begin_write().await?;
             let now: i64 = sqlx::query_scalar(self.database.clock())
@@ -263,6 +274,7 @@ impl Store {
             for used in last_used.chunks(ROWS_PER_STATEMENT) {
                 tell_last_used(&mut transaction, used).await?;
             }
+            quotas::add(&mut transaction, quotas).await?;
             transaction.commit().await
         })
         .await

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashTable;
 
 use crate::auth::cause::Cause;
 use crate::front::client_stream::ClientFault;
+use crate::hash::fnv;
 use crate::http::refusal::Refusal;
 use crate::telemetry::access_log::{Ending, Entry};
 use crate::telemetry::metrics::counts::{BUCKETS, Counts, counts};
@@ -37,6 +39,15 @@ impl StreamKind {
     const NAMES: [&str; 2] = ["upgrade", "event_stream"];
 }
 
+/// Codes of failures that the brake counts; `unchecked` where the key was not looked up.
+const BRAKED: [&str; 5] = [
+    "api_key_invalid",
+    "api_key_expired",
+    "api_key_revoked",
+    "api_key_disabled",
+    "unchecked",
+];
+
 counts! {
     /// Counters of one worker; they outlive it.
     WorkerCounts {
@@ -46,6 +57,12 @@ counts! {
             "Connections closed for a fault of the client, by the first fault.";
         causes: Counter "postern_credentials_refused_total" ["cause": Cause::NAMES]
             "Requests whose credential was refused, by the cause in the access log.";
+        braked: Counter "postern_auth_braked_total" ["code": BRAKED]
+            "Requests answered 429 too_many_failures, by the code that they would have had.";
+        would_brake: Counter "postern_auth_would_be_braked_total" ["code": BRAKED]
+            "Requests that would have been, were brake.enforce not false.";
+        would_limit_in_flight: Counter "postern_in_flight_would_be_limited_total"
+            "Requests over a limit of [[concurrency_limits]] that is not enforced.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
             "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"
@@ -95,8 +112,8 @@ pub struct WorkerMetrics(Rc<Worker>);
 struct Worker {
     all: Arc<Metrics>,
     counts: Arc<WorkerCounts>,
-    /// Counters by the routes' own names.
-    routes: RefCell<Vec<Named>>,
+    /// Routes that the worker has served, by name.
+    routes: RefCell<HashTable<Named>>,
 }
 
 /// Open connection or stream; dropping it ends the count. Stays on the worker's thread.
@@ -154,22 +171,20 @@ fn grow<T: Clone>(list: &ArcSwap<Vec<T>>, more: &T) {
 }
 
 impl WorkerMetrics {
-    /// Creates the counters of a worker, starting with these routes at 0; further routes are added
-    /// on first use.
+    /// Creates the counters of a worker. A route is added when the worker first serves it: there
+    /// may be thousands.
     #[must_use]
-    pub fn new(all: &Arc<Metrics>, routes: impl IntoIterator<Item = Arc<str>>) -> Self {
+    pub fn new(all: &Arc<Metrics>) -> Self {
         let counts = Arc::new(WorkerCounts::new());
         grow(&all.workers, &counts);
-        let routes = routes
-            .into_iter()
-            .chain(["".into()])
-            .map(|route| all.route(route))
-            .collect();
-        Self(Rc::new(Worker {
+        let worker = Self(Rc::new(Worker {
             all: Arc::clone(all),
             counts,
-            routes: RefCell::new(routes),
-        }))
+            routes: RefCell::default(),
+        }));
+        // Requests without a route, so that no family is missing.
+        worker.on_route("", |_| {});
+        worker
     }
 
     /// Counters of the worker that no route has.
@@ -233,17 +248,13 @@ impl WorkerMetrics {
 
     fn on_route(&self, name: &str, count: impl FnOnce(&RouteCounts)) {
         let mut routes = self.0.routes.borrow_mut();
-        // Compares pointers first: there are few routes, and the names are shared.
-        let known = routes.iter().position(|(known, _)| {
-            std::ptr::eq(known.as_ptr(), name.as_ptr()) && known.len() == name.len()
-        });
-        let known = known.or_else(|| routes.iter().position(|(known, _)| **known == *name));
-        if let Some((_, counts)) = known.and_then(|known| routes.get(known)) {
-            return count(counts);
-        }
-        let route = self.0.all.route(name.into());
-        count(&route.1);
-        routes.push(route);
+        let entry = routes.entry(
+            fnv(name.bytes()),
+            |(known, _)| **known == *name,
+            |(known, _)| fnv(known.bytes()),
+        );
+        let entry = entry.or_insert_with(|| self.0.all.route(name.into()));
+        count(&entry.get().1);
     }
 }
 
@@ -283,7 +294,7 @@ mod tests {
     #[test]
     fn every_response_that_breaks_is_counted_by_a_side() {
         let metrics = Metrics::new();
-        let worker = WorkerMetrics::new(&metrics, []);
+        let worker = WorkerMetrics::new(&metrics);
         let endings = [
             (Ending::ClientGone, "client"),
             (Ending::OriginTruncated, "origin"),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,7 +29,8 @@ const CLIENT_ERROR_TARGET: &str = "actix_http";
 const MAX_HELD: usize = 1000;
 
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
-static FORMAT: OnceLock<Format> = OnceLock::new();
+/// 0 until the settings define it.
+static FORMAT: AtomicU8 = AtomicU8::new(0);
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
@@ -37,9 +38,18 @@ static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Text for people: time, level, target and message in one line.
-    Text,
+    Text = 1,
     /// One JSON object per line: `time`, `level`, `target`, `message`.
-    Json,
+    Json = 2,
+}
+
+/// Format of the lines; `None` until the settings define it.
+fn format() -> Option<Format> {
+    match FORMAT.load(Ordering::Acquire) {
+        0 => None,
+        2 => Some(Format::Json),
+        _ => Some(Format::Text),
+    }
 }
 
 /// Line that was logged before the settings were read.
@@ -50,9 +60,9 @@ struct Held {
 }
 
 /// Holds a line until the format is known; returns the format if it is.
-fn hold(record: &Record<'_>) -> Option<&'static Format> {
+fn hold(record: &Record<'_>) -> Option<Format> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    let format = FORMAT.get();
+    let format = format();
     if format.is_none() && held.len() < MAX_HELD {
         held.push(Held {
             level: record.level(),
@@ -86,14 +96,12 @@ impl JsonLine<'_> {
     }
 }
 
-/// Sets the format and writes the held lines. Only the first call has an effect.
+/// Sets the format, and writes the lines that were held until the first call.
 pub fn write_as(format: Format) {
     let held = {
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that no line is held after the held lines were taken.
-        if FORMAT.set(format).is_err() {
-            return;
-        }
+        FORMAT.store(format as u8, Ordering::Release);
         std::mem::take(&mut *held)
     };
     for line in held {
@@ -130,7 +138,7 @@ pub fn start_queued() -> io::Result<()> {
 /// Waits until all logged lines are written, at most for `limit`.
 pub fn flush(limit: Duration) {
     // No format is set if the settings could not be read.
-    write_as(Format::Text);
+    write_as(format().unwrap_or(Format::Text));
     if let Some(writer) = WRITER.get() {
         writer.flush(limit);
     }
@@ -140,7 +148,7 @@ pub fn flush(limit: Duration) {
 pub fn write_always(line: &str) {
     match WRITER.get() {
         Some(writer) => {
-            let line = match FORMAT.get() {
+            let line = match format() {
                 Some(Format::Json) => JsonLine::of(
                     SystemTime::now(),
                     Level::Error,
@@ -306,7 +314,7 @@ impl Log for Limited {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let Some(format) = FORMAT.get().or_else(|| hold(record)) else {
+        let Some(format) = format().or_else(|| hold(record)) else {
             return;
         };
         let mut here = Record::builder();
@@ -318,9 +326,9 @@ impl Log for Limited {
             .args(*record.args());
         match self.admit(&here.build()) {
             None => {}
-            Some(0) => self.write(*format, &here.build()),
+            Some(0) => self.write(format, &here.build()),
             Some(more) => self.write(
-                *format,
+                format,
                 &here
                     .args(format_args!(
                         "{} ({more} more like it were not logged)",

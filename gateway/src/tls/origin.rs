@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -31,6 +32,15 @@ pub struct OriginTlsFiles {
 pub struct OriginTls {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    /// Digest of everything that it was made of.
+    made_of: [u8; 32],
+}
+
+/// Equal if made of the same trust, client certificate and server name.
+impl PartialEq for OriginTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
+    }
 }
 
 impl OriginTls {
@@ -47,12 +57,32 @@ impl OriginTls {
             }
             None => (authorities_of_the_system()?, Vec::new()),
         };
+        let mut made_of = Sha256::new();
+        // Each part with its length, so that no two lists of parts are the same text.
+        let mut add = |part: &[u8]| {
+            made_of.update((part.len() as u64).to_be_bytes());
+            made_of.update(part);
+        };
+        for root in &roots.roots {
+            add(&root.subject);
+            add(&root.subject_public_key_info);
+            add(root.name_constraints.as_deref().unwrap_or_default());
+        }
+        add(b"pinned");
+        pinned.iter().for_each(|pinned| add(pinned));
+        add(b"client");
         let trust = Trust::new(roots, pinned, Arc::clone(&provider))
             .map_err(|problem| PemError::new(Path::new("TLS"), problem))?;
         let client = match &files.client {
-            Some(pair) => Some(pair.parse(&pair.read()?, &provider)?),
+            Some(pair) => {
+                let text = pair.read()?;
+                add(&text.certificate);
+                add(&text.key);
+                Some(pair.parse(&text, &provider)?)
+            }
             None => None,
         };
+        add(format!("{:?}", files.server_name).as_bytes());
         let config =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         // Our provider supports both versions.
@@ -69,7 +99,13 @@ impl OriginTls {
         Ok(Self {
             config: Arc::new(config),
             server_name: files.server_name.clone(),
+            made_of: made_of.finalize().into(),
         })
+    }
+
+    /// Configuration for clients that do their own input and output.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
     }
 
     /// Performs the handshake over a connection to the origin at `host` and `port`.

@@ -8,7 +8,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::keys::KeyUsage;
+use crate::keys::{KeyUsage, UnixMillis};
+use crate::limits::quota::{QuotaDelta, QuotaMemory};
 use crate::panics::catch_panic;
 use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
@@ -23,6 +24,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const ROWS_PER_TRANSACTION: usize = 2_000;
 /// Maximum of pairs of key and hour that wait for an unreachable store, about 100 MB.
 const MAX_PENDING: usize = 1_000_000;
+/// Interval between removals of what quotas need no more.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// Timeout for the workers' last counts, and again for writing them.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 const LAST_WRITE: Duration = Duration::from_secs(6);
@@ -43,7 +46,24 @@ pub struct Ledger {
     /// Number of batches so far.
     batches: i64,
     /// Batch not yet confirmed.
-    unsent: Vec<KeyUsage>,
+    unsent: Arc<Batch>,
+    quotas: Arc<QuotaMemory>,
+    /// Up to where the use of quotas in the store is known.
+    tick: i64,
+    next_sweep: Instant,
+}
+
+/// Counts that are written together.
+#[derive(Debug, Default)]
+struct Batch {
+    usage: Vec<KeyUsage>,
+    quotas: Vec<QuotaDelta>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.usage.is_empty() && self.quotas.is_empty()
+    }
 }
 
 /// State of the ledger, written by it and readable anywhere without a lock.
@@ -78,6 +98,12 @@ impl Ledger {
     /// Creates an empty ledger and the sender for its meters.
     #[must_use]
     pub fn new() -> (UsageSender, Self) {
+        Self::keeping(Arc::default())
+    }
+
+    /// Creates a ledger that keeps `quotas` too.
+    #[must_use]
+    pub fn keeping(quotas: Arc<QuotaMemory>) -> (UsageSender, Self) {
         let (sender, pages) = unbounded_channel();
         let (pending, status) = (UsagePage::default(), Arc::default());
         let ledger = Self {
@@ -88,7 +114,10 @@ impl Ledger {
             failing: false,
             writer: None,
             batches: 0,
-            unsent: Vec::new(),
+            unsent: Arc::default(),
+            quotas,
+            tick: 0,
+            next_sweep: Instant::now(),
         };
         (UsageSender(sender), ledger)
     }
@@ -118,7 +147,8 @@ impl Ledger {
                     Some(page) => self.collect(page),
                     None => return,
                 },
-                () = sleep_until(next_write), if !self.pending.is_empty() || !self.unsent.is_empty() => {
+                // Also without usage: other gateways and operators change quotas.
+                () = sleep_until(next_write), if self.has_work() => {
                     let begun = Instant::now();
                     let written = match store.get() {
                         Some(store) => self.write(store).await,
@@ -131,6 +161,10 @@ impl Ledger {
         }
     }
 
+    fn has_work(&self) -> bool {
+        !self.pending.is_empty() || !self.unsent.is_empty() || self.quotas.is_used()
+    }
+
     async fn finish(mut self, store: Option<&Store>) {
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         while let Ok(Some(page)) = timeout_at(deadline, self.pages.recv()).await {
@@ -139,7 +173,11 @@ impl Ledger {
         let deadline = Instant::now() + LAST_WRITE;
         let written = match store {
             Some(store) => timeout_at(deadline, self.write(store)).await == Ok(true),
-            None => self.pending.is_empty() && self.unsent.is_empty(),
+            None => {
+                self.pending.is_empty()
+                    && self.unsent.is_empty()
+                    && self.quotas.take_deltas(1).is_empty()
+            }
         };
         if !written {
             log::error!(
@@ -195,16 +233,43 @@ impl Ledger {
         // The unsent batch has the last number.
         self.write_batch(store, &writer, 0).await?;
         let rows = std::mem::take(&mut self.pending).into_sorted();
-        for (index, part) in rows.chunks(ROWS_PER_TRANSACTION).enumerate() {
-            let left = rows
-                .get((index + 1) * ROWS_PER_TRANSACTION..)
-                .unwrap_or_default();
+        let mut parts = rows.chunks(ROWS_PER_TRANSACTION);
+        let mut written = 0;
+        loop {
+            let part = parts.next().unwrap_or_default();
+            let quotas = self.quotas.take_deltas(ROWS_PER_TRANSACTION);
+            if part.is_empty() && quotas.is_empty() {
+                break;
+            }
+            written += part.len();
+            let left = rows.get(written..).unwrap_or_default();
             self.batches += 1;
-            self.unsent = part.to_vec();
+            self.unsent = Arc::new(Batch {
+                usage: part.to_vec(),
+                quotas,
+            });
             if let Err(error) = self.write_batch(store, &writer, left.len()).await {
                 left.iter().for_each(|row| self.add(row));
                 return Err(error);
             }
+        }
+        self.read_quotas(store).await
+    }
+
+    /// Reads what other gateways and operators changed. Every batch is confirmed.
+    async fn read_quotas(&mut self, store: &Store) -> Result<(), StoreError> {
+        let now = UnixMillis::now();
+        loop {
+            let changes = store.quota_changes(self.tick, now).await?;
+            self.quotas.learn(&changes.rows, now);
+            self.tick = changes.tick;
+            if !changes.has_more {
+                break;
+            }
+        }
+        if Instant::now() >= self.next_sweep {
+            self.next_sweep = Instant::now() + SWEEP_INTERVAL;
+            self.quotas.sweep(now);
         }
         Ok(())
     }
@@ -219,15 +284,17 @@ impl Ledger {
         if self.unsent.is_empty() {
             return Ok(());
         }
-        let (number, rows) = (self.batches, self.unsent.clone());
-        let mut written = std::pin::pin!(store.add_usage(UsageBatch { writer, number }, &rows));
+        let (number, batch) = (self.batches, Arc::clone(&self.unsent));
+        let written = store.add_batch(UsageBatch { writer, number }, &batch.usage, &batch.quotas);
+        let mut written = std::pin::pin!(written);
         let mut meters_are_there = true;
         loop {
             tokio::select! {
                 biased;
                 written = &mut written => {
                     if written.is_ok() {
-                        self.unsent.clear();
+                        self.quotas.confirm(&batch.quotas);
+                        self.unsent = Arc::default();
                     }
                     return written;
                 }
@@ -244,7 +311,7 @@ impl Ledger {
 
     fn publish_pending(&self, being_written: usize) {
         self.status.pending.store(
-            (self.pending.len() + self.unsent.len() + being_written) as u64,
+            (self.pending.len() + self.unsent.usage.len() + being_written) as u64,
             Ordering::Relaxed,
         );
     }

@@ -1,15 +1,16 @@
 //! Schemas of values, as exact as JSON Schema can express the domain's rules.
 
 use utoipa::openapi::schema::{
-    AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat,
-    SchemaType, Type,
+    AdditionalProperties, AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema,
+    SchemaFormat, SchemaType, Type,
 };
 
 use crate::keys::KeyStatus;
+use crate::keys::allowance::{self, MAX_ENTRIES, MAX_IN_FLIGHT, MAX_QUOTA, MAX_RATE, QuotaPeriod};
 use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
-use crate::keys::tag;
+use crate::keys::{lifetime, plan, tag};
 use crate::store::{LeakAction, LeakPolicy, Period};
 use crate::views::LeakView;
 
@@ -20,6 +21,8 @@ pub const MAX_GRACE_SECONDS: u64 = 315_360_000;
 const HEADER_TEXT: &str = r"^[!-~]([ -~]*[!-~])?$";
 /// IPv4 address without leading zeros.
 const IPV4: &str = r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+/// Window of a rate, from `1s` to `1d`.
+const WINDOW: &str = "^(([1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2}|86400)s|([1-9][0-9]{0,2}|1[0-3][0-9]{2}|14[0-3][0-9]|1440)m|([1-9]|1[0-9]|2[0-4])h|1d)$";
 /// Text without control characters.
 pub(crate) const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -27,6 +30,30 @@ pub(crate) const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 #[must_use]
 pub fn bucket_name() -> Schema {
     header_text().into()
+}
+
+/// Schema of the name of a plan.
+#[must_use]
+pub fn plan_name() -> Schema {
+    text("^[0-9A-Za-z][0-9A-Za-z_.-]*$", 1, plan::MAX_NAME_BYTES).into()
+}
+
+/// Schema of an optional plan.
+#[must_use]
+pub fn plan_name_or_null() -> Schema {
+    or_null(plan_name())
+}
+
+/// Schema of a lifetime of keys, in seconds.
+#[must_use]
+pub fn lifetime_seconds() -> Schema {
+    whole_number(1, lifetime::MAX_SECONDS)
+}
+
+/// Schema of an optional lifetime of keys, in seconds.
+#[must_use]
+pub fn lifetime_or_null() -> Schema {
+    or_null(lifetime_seconds())
 }
 
 /// Schema of a consumer name.
@@ -99,6 +126,18 @@ pub fn period() -> Schema {
 #[must_use]
 pub fn gateway_id() -> Schema {
     text("^gw_[0-9a-f]{16}$", 19, 19).into()
+}
+
+/// Schema of a hash of settings.
+#[must_use]
+pub fn settings_hash() -> Schema {
+    text("^[0-9a-f]{16}$", 16, 16).into()
+}
+
+/// Schema of a hash of settings, or null.
+#[must_use]
+pub fn settings_hash_or_null() -> Schema {
+    or_null(settings_hash())
 }
 
 /// Schema of a grace period.
@@ -184,6 +223,74 @@ fn ipv6() -> String {
     });
     let forms: Vec<String> = std::iter::once(whole).chain(shortened).collect();
     format!("({})", forms.join("|"))
+}
+
+/// Schema of rates.
+#[must_use]
+pub fn limits() -> Schema {
+    let bounded = entry(whole_number(1, MAX_RATE)).property("window", text(WINDOW, 2, 6));
+    entries([bounded, entry(null())])
+}
+
+/// Schema of quotas.
+#[must_use]
+pub fn quotas() -> Schema {
+    let bounded = || entry(whole_number(1, MAX_QUOTA));
+    let by_word = one_of(&["calendar", "created"]);
+    let any = AnyOfBuilder::new()
+        .item(by_word.clone())
+        .item(whole_number(1, 31));
+    let monthly = bounded()
+        .property("period", one_of(&[QuotaPeriod::Month.as_str()]))
+        .property("anchor", any);
+    let other = bounded()
+        .property("period", one_of(&QuotaPeriod::WORDS))
+        .property("anchor", by_word);
+    entries([monthly, other, entry(null())])
+}
+
+/// Schema of a number of requests in flight.
+#[must_use]
+pub fn max_in_flight() -> Schema {
+    whole_number(1, u64::from(MAX_IN_FLIGHT))
+}
+
+/// Schema of an optional number of requests in flight.
+#[must_use]
+pub fn max_in_flight_or_null() -> Schema {
+    or_null(max_in_flight())
+}
+
+fn null() -> Schema {
+    ObjectBuilder::new().schema_type(Type::Null).into()
+}
+
+/// An entry of an allowance with this limit.
+fn entry(limit: Schema) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property(
+            "name",
+            text(
+                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+                1,
+                allowance::MAX_NAME_BYTES,
+            ),
+        )
+        .required("name")
+        .property("limit", limit)
+        .required("limit")
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+}
+
+fn entries(forms: impl IntoIterator<Item = ObjectBuilder>) -> Schema {
+    let any = forms
+        .into_iter()
+        .fold(AnyOfBuilder::new(), |any, form| any.item(form));
+    ArrayBuilder::new()
+        .items(any)
+        .max_items(Some(MAX_ENTRIES))
+        .into()
 }
 
 /// Schema of an optional key id.
@@ -389,6 +496,20 @@ mod tests {
                     "{range}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_is_written_of_windows_is_what_is_read() {
+        let schema = super::text(WINDOW, 2, 6);
+        let numbers = (0..1600).chain([
+            9_999, 10_000, 85_999, 86_000, 86_399, 86_400, 86_401, 99_999,
+        ]);
+        for text in numbers
+            .flat_map(|number| ["s", "m", "h", "d", ""].map(|unit| format!("{number}{unit}")))
+        {
+            let is_read = format!("a=1/{text}").parse::<crate::keys::Rates>().is_ok();
+            assert_eq!(matches(&schema, &text), is_read, "{text}");
         }
     }
 

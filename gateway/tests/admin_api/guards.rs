@@ -237,7 +237,7 @@ fn until_there_is_a_store_the_api_says_so() {
                 Arc::new(KeyTable::new()),
                 feed,
                 None,
-                Vec::new(),
+                Vec::new,
                 &[token],
                 Prefix::default(),
                 store,

@@ -10,6 +10,8 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
     let wanted = json!({
         "name": "acme", "custom_id": "crm-42", "description": "für die Buchhaltung", "metadata": { "plan": "gold" },
         "scopes": ["orders:write", "orders:read"], "tags": { "org": "acme" },
+        "limits": [{ "name": "burst", "limit": 500, "window": "1m" }, { "name": "search", "limit": null }],
+        "quotas": [{ "name": "monthly", "limit": 5_000_000, "anchor": 15 }], "max_in_flight": 20,
     });
     let response = rig.call("POST", "/v1/consumers", Some(&wanted));
     assert_eq!(response.status, 201);
@@ -28,8 +30,21 @@ fn a_key_lives_and_ends_and_the_gateway_follows() {
 
     let key = rig.made(
         &format!("{path}/keys"),
-        &json!({ "description": "for tests", "scopes": ["orders:read"] }),
+        &json!({
+            "description": "for tests", "scopes": ["orders:read"], "limits": [{ "name": "burst", "limit": 50, "window": "1m" }],
+            "quotas": [{ "name": "monthly", "limit": 5 }], "max_in_flight": 2,
+        }),
     );
+    for (name, value) in [
+        (
+            "limits",
+            json!([{ "name": "burst", "limit": 50, "window": "1m" }]),
+        ),
+        ("quotas", json!([{ "name": "monthly", "limit": 5 }])),
+        ("max_in_flight", json!(2)),
+    ] {
+        assert_eq!(key[name], value);
+    }
     assert_eq!(key["key_shown"], true);
     let plain = text(&key, "key").to_owned();
     assert!(rig.verdict(&plain) == "ok", "the gateway knows the key");
@@ -116,14 +131,18 @@ fn a_patch_changes_what_it_names_and_null_clears() {
         json!({ "custom_id": null, "metadata": { "b": 2 } }),
         json!({ "description": null, "metadata": null, "tags": { "u": "w" } }),
         json!({ "scopes": [], "tags": null }),
+        json!({ "limits": [{ "name": "a", "limit": 5, "window": "1h" }], "max_in_flight": 5 }),
+        json!({ "quotas": [{ "name": "a", "limit": 5, "period": "day", "anchor": "created" }] }),
+        json!({ "limits": [{ "name": "b", "limit": null }] }),
+        json!({ "limits": null, "quotas": null, "max_in_flight": null }),
     ] {
         let after = rig.call("PATCH", &path, Some(&patch));
         assert_eq!(after.status, 200, "{patch}: {}", after.text());
         for (name, value) in patch.as_object().unwrap() {
-            expected[name] = if name == "tags" && value.is_null() {
-                json!({})
-            } else {
-                value.clone()
+            expected[name] = match name.as_str() {
+                "tags" if value.is_null() => json!({}),
+                "limits" | "quotas" if value.is_null() => json!([]),
+                _ => value.clone(),
             };
         }
         let mut after = after.json();
@@ -147,7 +166,14 @@ fn a_patch_changes_what_it_names_and_null_clears() {
             json!({ "description": null, "scopes": null, "expires_at": null, "disabled": true }),
             "disabled",
         ),
-        (json!({ "disabled": false }), "active"),
+        (
+            json!({ "limits": [{ "name": "a", "limit": 5, "window": "1h" }], "quotas": [], "max_in_flight": 5 }),
+            "disabled",
+        ),
+        (
+            json!({ "limits": [], "max_in_flight": null, "disabled": false }),
+            "active",
+        ),
     ] {
         let after = rig.call("PATCH", &path, Some(&patch)).json();
         assert_eq!(text(&after, "status"), status, "{patch}");
@@ -173,7 +199,9 @@ fn what_cannot_be_followed_is_told_with_its_field() {
     let rig = Rig::new();
     let consumer = rig.made(
         "/v1/consumers",
-        &json!({ "name": "acme", "custom_id": "42", "scopes": ["a"] }),
+        &json!({
+            "name": "acme", "custom_id": "42", "scopes": ["a"], "limits": [{ "name": "burst", "limit": 5, "window": "1m" }], "max_in_flight": 3,
+        }),
     );
     let other = rig.made("/v1/consumers", &json!({ "name": "other" }));
     let other = format!("/v1/consumers/{}", text(&other, "id"));
@@ -261,6 +289,38 @@ fn what_cannot_be_followed_is_told_with_its_field() {
             422,
             "scope_not_granted",
             Some("/scopes"),
+        ),
+        (
+            "PATCH",
+            &key,
+            json!({ "limits": [{ "name": "other", "limit": 6 }, { "name": "burst", "limit": 6, "window": "1m" }] }),
+            422,
+            "limit_not_granted",
+            Some("/limits/1"),
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({ "consumer": "acme", "quotas": [{ "name": "monthly", "limit": null }] }),
+            422,
+            "limit_not_granted",
+            Some("/quotas/0"),
+        ),
+        (
+            "POST",
+            "/v1/keys",
+            json!({ "consumer": "acme", "max_in_flight": 4 }),
+            422,
+            "limit_not_granted",
+            Some("/max_in_flight"),
+        ),
+        (
+            "PATCH",
+            &key,
+            json!({ "limits": [{ "name": "burst", "limit": 0, "minute": 5 }], "max_in_flight": 0 }),
+            400,
+            "invalid_body",
+            Some("/limits/0/minute"),
         ),
         (
             "PATCH",

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod brake;
 #[path = "../gateway/client.rs"]
 #[allow(
     dead_code,
@@ -26,6 +27,7 @@ mod library_text;
 mod life;
 mod lists;
 mod one_rule;
+mod plans;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

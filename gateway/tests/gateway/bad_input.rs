@@ -65,6 +65,176 @@ fn a_secret_is_refused_with_the_reason_and_never_shown() {
 }
 
 #[test]
+fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_ours() {
+    let good = "name = \"a\"\nby = \"key\"\nlimit = 10\nwindow = \"1m\"\n";
+    let with = |more: &str| format!("[[rate_limits]]\n{good}{more}\n");
+    let instead = |old: &str, new: &str| with("").replace(old, new);
+    for (file, path, part) in [
+        (
+            instead("limit = 10", "limit = 0"),
+            "rate_limits[0].limit",
+            "from 1 to",
+        ),
+        (
+            instead("limit = 10", "limit = -1"),
+            "rate_limits[0].limit",
+            "from 1 to",
+        ),
+        (
+            instead("limit = 10", "limit = 60000001"),
+            "rate_limits[0].limit",
+            "60000000",
+        ),
+        (
+            instead("limit = 10\n", ""),
+            "rate_limits[0].limit",
+            "it is missing",
+        ),
+        (
+            instead("name = \"a\"\n", ""),
+            "rate_limits[0].name",
+            "it is missing",
+        ),
+        (
+            instead("name = \"a\"", "name = \"A b\""),
+            "rate_limits[0].name",
+            "lower-case",
+        ),
+        (
+            instead("window = \"1m\"\n", ""),
+            "rate_limits[0].window",
+            "it is missing",
+        ),
+        (
+            instead("\"1m\"", "\"500ms\""),
+            "rate_limits[0].window",
+            "1s to 1day",
+        ),
+        (
+            instead("\"1m\"", "\"1500ms\""),
+            "rate_limits[0].window",
+            "whole seconds",
+        ),
+        (
+            instead("\"1m\"", "\"2days\""),
+            "rate_limits[0].window",
+            "1s to 1day",
+        ),
+        (
+            instead("\"1m\"", "60"),
+            "rate_limits[0].window",
+            "with their unit",
+        ),
+        (
+            instead("by = \"key\"\n", ""),
+            "rate_limits[0].by",
+            "it is missing",
+        ),
+        (
+            instead("\"key\"", "\"ip\""),
+            "rate_limits[0].by[0]",
+            "written \"address\"",
+        ),
+        (
+            instead("\"key\"", "\"tag:\""),
+            "rate_limits[0].by[0]",
+            "\"consumer\"",
+        ),
+        (
+            instead("\"key\"", "[\"key\", \"key\"]"),
+            "rate_limits[0].by",
+            "twice",
+        ),
+        (
+            instead("\"key\"", "[\"key\", \"gateway\"]"),
+            "rate_limits[0].by",
+            "alone",
+        ),
+        (
+            instead("\"key\"", "[\"key\", \"anonymous\"]"),
+            "rate_limits[0].by",
+            "never apply",
+        ),
+        (with("burst = 0"), "rate_limits[0].burst", "from 1 to"),
+        (
+            with("burst = 11"),
+            "rate_limits[0].burst",
+            "at most what a window allows, 10",
+        ),
+        (
+            with("routes = [\"nowhere\"]"),
+            "rate_limits[0].routes[0]",
+            "there is \"default\"",
+        ),
+        (
+            with("requests_per_unit = 1"),
+            "rate_limits[0].requests_per_unit",
+            "written limit",
+        ),
+        (
+            with("minute = 100"),
+            "rate_limits[0].minute",
+            "window = \"1m\"",
+        ),
+        (
+            with("limit_by = \"ip\""),
+            "rate_limits[0].limit_by",
+            "written by",
+        ),
+        (with("month = 1"), "rate_limits[0].month", "a quota"),
+        (
+            with("nothing = 1"),
+            "rate_limits[0].nothing",
+            "here are: name, by",
+        ),
+        (
+            format!("{0}{0}", with("")),
+            "rate_limits[1].name",
+            "another limit",
+        ),
+        (
+            with("[[routes]]\ncost = 11"),
+            "routes[0].cost",
+            "\"a\" allows 10",
+        ),
+        (
+            with("burst = 5\n[[routes]]\ncost = 6"),
+            "routes[0].cost",
+            "\"a\" allows 5",
+        ),
+        (
+            with("[[routes]]\nlimits = [\"b\"]"),
+            "routes[0].limits[0]",
+            "no limit \"b\"",
+        ),
+        (
+            "[limits]\nipv6_prefix = 129".to_owned(),
+            "limits.ipv6_prefix",
+            "from 32 to 128",
+        ),
+    ] {
+        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        assert_eq!(code, 2, "{file}: {said}");
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{path} (")))
+            .unwrap_or_else(|| panic!("{path} is not in {said}"));
+        assert!(line.contains(part), "{line}");
+        assert_eq!(said.lines().count(), 2, "one problem: {said}");
+    }
+    // What does not hold where it would not fit.
+    for fits in [
+        "routes = [\"/dear\"]\n[[routes]]\npath = \"/dear\"\n[[routes]]\ncost = 11",
+        "[[routes]]\ncost = 11\nlimits = []",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("gateway.toml"), with(fits)).unwrap();
+        let output = gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["check"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
 fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accepted() {
     let file = r#"
         unknown_section = 1

@@ -37,6 +37,17 @@ health_path = "/healthz"
 
 [[routes]]
 upstream = "https://127.0.0.1:9000"
+
+[[rate_limits]]
+name = "burst"
+by = "key"
+limit = 100
+window = "1m"
+
+[[concurrency_limits]]
+name = "streams"
+by = "key"
+limit = 10
 "#;
 
 pub(crate) fn document(name: &str) -> String {
@@ -106,6 +117,9 @@ fn every_setting_is_documented_with_its_default() {
                 | "health_path"
                 | "role"
                 | "token"
+                | "by"
+                | "limit"
+                | "window"
         ) || key.ends_with("_file");
         assert!(
             depends_on_the_machine || rows.iter().any(|row| row.contains(&default)),

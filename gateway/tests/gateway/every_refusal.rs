@@ -136,7 +136,7 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::BodyBroken => place.send("POST /", "transfer-encoding: chunked\r\n", "zz\r\n"),
         Refusal::KeyInUrl => place.get(&format!("/?key={}", place.key.key)),
         Refusal::AmbiguousPath(_) => place.get("/a%2fb"),
-        Refusal::KeyMissing => Met::With(get(public, "/", &[])),
+        Refusal::KeyMissing(_) => Met::With(get(public, "/", &[])),
         Refusal::KeyInvalid => Met::With(get(public, "/", &["authorization: Bearer x"])),
         Refusal::KeyExpired => place.after("expire"),
         Refusal::KeyRevoked => place.after("revoke"),
@@ -156,6 +156,26 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             place.send("POST /", "expect: 200-ok\r\ncontent-length: 0\r\n", "")
         }
         Refusal::TooManyOfKey => second(origin, "max_requests_in_flight_per_key = 1"),
+        Refusal::TooManyInFlight(_) => {
+            let limit = "[[concurrency_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\n";
+            let rig = Rig::with(&origin.url(), limit);
+            let key = rig.key("acme", &[]);
+            let _first = silent(rig.public, &key);
+            eventually("the first is under way", || {
+                rig.get("/", &key).status != 200
+            });
+            Met::With(rig.get("/", &key))
+        }
+        Refusal::TooManyFailures(_) => {
+            let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
+            let unknown = crate::brake::unknown_key();
+            assert_eq!(get(rig.public, "/", &[&unknown]).status, 401);
+            Met::With(get(rig.public, "/", &[&unknown]))
+        }
+        Refusal::RateLimited(_) => second(
+            origin,
+            "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",
+        ),
         Refusal::HeadTooLarge => place.send("GET /", &"a: b\r\n".repeat(80), ""),
         Refusal::Internal => {
             Met::By("a_panic_costs_its_request_and_no_other_and_its_message_is_not_told")

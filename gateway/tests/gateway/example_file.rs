@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 19] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -32,12 +32,17 @@ const SECTIONS: [&str; 14] = [
     "[store]",
     "[leaks]",
     "[log]",
+    "[brake]",
+    "[limits]",
+    "[reload]",
     "[[upstreams]]",
     "[[routes]]",
+    "[[rate_limits]]",
+    "[[concurrency_limits]]",
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 30] = [
+const EXAMPLES: [(&str, &str); 41] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -74,12 +79,23 @@ const EXAMPLES: [(&str, &str); 30] = [
     ("routes.upstream", r#""orders""#),
     ("routes.buckets", r#"["default"]"#),
     ("routes.scopes", r#"["orders:read"]"#),
+    ("routes.limits", r#"["burst"]"#),
+    ("rate_limits.name", r#""burst""#),
+    ("rate_limits.by", r#""key""#),
+    ("rate_limits.limit", "100"),
+    ("rate_limits.window", r#""1m""#),
+    ("rate_limits.burst", "20"),
+    ("rate_limits.routes", r#"["orders"]"#),
+    ("concurrency_limits.name", r#""streams""#),
+    ("concurrency_limits.by", r#""key""#),
+    ("concurrency_limits.limit", "10"),
+    ("concurrency_limits.routes", r#"["orders"]"#),
 ];
 /// Stands in a file only where the setting after it does not.
 const ALTERNATIVE: &str = "#token = ";
 
 /// The path of a table: `listen.tls` of `[[listen.tls]]`.
-fn path_of(section: &str) -> &str {
+pub(crate) fn path_of(section: &str) -> &str {
     section.trim_matches(['[', ']'])
 }
 
@@ -118,7 +134,7 @@ fn in_force(file: &str) -> Vec<(String, String, String)> {
 }
 
 /// The settings of every table, in the order in which the gateway reads them. It names them where one is unknown to it.
-fn known() -> BTreeMap<String, Vec<String>> {
+pub(crate) fn known() -> BTreeMap<String, Vec<String>> {
     let probe = SECTIONS.map(|section| format!("{section}\nnothing = 1\n"));
     let probe: String = std::iter::once("nothing = 1\n".to_owned())
         .chain(probe)
@@ -139,7 +155,7 @@ fn known() -> BTreeMap<String, Vec<String>> {
 }
 
 /// The default and the meaning of each setting as docs/CONFIGURATION.md has them.
-fn documented() -> BTreeMap<String, (String, String)> {
+pub(crate) fn documented() -> BTreeMap<String, (String, String)> {
     let mut settings = BTreeMap::new();
     let mut section = String::new();
     for line in document("docs/CONFIGURATION.md").lines() {
@@ -188,6 +204,12 @@ fn expected() -> String {
         .map(|section| match section {
             "[[upstreams]]" => {
                 format!("{section}\nname = \"a\"\ntargets = [\"http://127.0.0.1:1\"]\n")
+            }
+            "[[rate_limits]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n")
+            }
+            "[[concurrency_limits]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\n")
             }
             section => format!("{section}\n"),
         })

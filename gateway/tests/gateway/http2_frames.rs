@@ -11,11 +11,11 @@ use crate::origin::Origin;
 use crate::rig::Rig;
 use crate::running::eventually;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -24,7 +24,7 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(stream.to_be_bytes());
@@ -48,7 +48,7 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-fn get_with(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn get_with(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = GET.to_vec();
     for (name, value) in fields {
         block.extend(field(name, value));

@@ -33,6 +33,12 @@ impl Scrape {
 
     /// The sum of the samples that have these labels.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let found = self.known_value(name, labels);
+        found.unwrap_or_else(|| panic!("no {name} with {labels:?}"))
+    }
+
+    /// The sum of the samples that have these labels; `None` without one.
+    fn known_value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |found: &Labels| {
             labels
                 .iter()
@@ -43,8 +49,8 @@ impl Scrape {
             .iter()
             .filter(|((sample, found), _)| sample == name && has(found))
             .peekable();
-        assert!(found.peek().is_some(), "no {name} with {labels:?}");
-        found.map(|(_, value)| value).sum()
+        found.peek()?;
+        Some(found.map(|(_, value)| value).sum())
     }
 
     fn parse(text: String) -> Self {
@@ -220,12 +226,9 @@ fn what_happens_is_counted() {
     let rig = rig(&origin);
     let before = Scrape::of(rig.admin);
     assert_eq!(before.value("postern_requests_total", &[]), 0.0);
-    assert_eq!(
-        before.value(
-            "postern_request_duration_seconds_count",
-            &[("route", "orders")]
-        ),
-        0.0
+    assert!(
+        !before.text.contains("route=\"orders\""),
+        "a route that was not used has no series"
     );
     let key = rig.key("acme", &[]);
     // Making the key takes requests too, as many as it takes the gateway to hear of it.
@@ -234,7 +237,8 @@ fn what_happens_is_counted() {
     });
     let made = Scrape::of(rig.admin);
     let gained = |now: &Scrape, name: &str, labels: &[(&str, &str)]| {
-        now.value(name, labels) - made.value(name, labels)
+        // A route has no sample before its first request.
+        now.value(name, labels) - made.known_value(name, labels).unwrap_or_default()
     };
 
     for (path, status) in [

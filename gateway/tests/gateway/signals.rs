@@ -22,7 +22,10 @@ fn no_signal_but_those_that_stop_costs_a_request() {
     let key = gateway.key("acme");
     let request = format!("GET /slow HTTP/1.1\r\nhost: h\r\n{key}\r\n\r\n");
     for (signal, told) in [
-        ("HUP", "SIGHUP is ignored"),
+        (
+            "HUP",
+            "the settings were read again (SIGHUP): nothing changed",
+        ),
         ("USR1", "SIGUSR1: logs go to"),
         ("USR2", "SIGUSR2 is ignored"),
         ("ALRM", "SIGALRM is ignored"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Tag, Tags, UnixMillis};
+use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Quotas, Rates, Tag, Tags, UnixMillis};
 use postern_gateway::store::{
     ConsumerAttributes, ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, RollTarget,
     Stamp, StoreError,
@@ -39,6 +39,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
             KeyEdit {
                 expires_at: Some(Some(end)),
                 scopes: Some(Some("a".parse().unwrap())),
+                limits: Some("burst=5/1m".parse().unwrap()),
+                quotas: Some("monthly=50".parse().unwrap()),
+                max_in_flight: Some(Some("2".parse().unwrap())),
                 ..KeyEdit::default()
             },
         ),
@@ -55,6 +58,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
                 description: Some(None),
                 expires_at: Some(None),
                 scopes: Some(None),
+                limits: Some(Rates::default()),
+                quotas: Some(Quotas::default()),
+                max_in_flight: Some(None),
                 disabled: Some(false),
             },
         ),
@@ -67,11 +73,18 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
             description,
             expires_at,
             scopes,
+            limits,
+            quotas,
+            max_in_flight,
             disabled,
         } = edit;
         expected.attributes.description = description.unwrap_or(expected.attributes.description);
         expected.attributes.expires_at = expires_at.unwrap_or(expected.attributes.expires_at);
         expected.attributes.scopes = scopes.unwrap_or(expected.attributes.scopes);
+        expected.attributes.limits = limits.unwrap_or(expected.attributes.limits);
+        expected.attributes.quotas = quotas.unwrap_or(expected.attributes.quotas);
+        expected.attributes.max_in_flight =
+            max_in_flight.unwrap_or(expected.attributes.max_in_flight);
         if let Some(disabled) = disabled {
             expected.state = if disabled {
                 KeyState::Disabled

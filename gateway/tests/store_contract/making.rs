@@ -52,6 +52,9 @@ pub(crate) fn full_key(expires_at: UnixMillis) -> KeyAttributes {
         description: Some("for the tests".parse().unwrap()),
         expires_at: Some(expires_at),
         scopes: Some("read".parse().unwrap()),
+        limits: "burst=50/1m".parse().unwrap(),
+        quotas: "monthly=500@15".parse().unwrap(),
+        max_in_flight: Some("5".parse().unwrap()),
     }
 }
 
@@ -63,6 +66,10 @@ pub(crate) fn full_consumer() -> ConsumerAttributes {
         metadata: Some(r#"{"plan":"gold"}"#.parse().unwrap()),
         scopes: "read write".parse().unwrap(),
         allowed_ips: "192.0.2.0/24".parse().unwrap(),
+        plan: None,
+        limits: "burst=500/1m search=unlimited".parse().unwrap(),
+        quotas: "monthly=5000/month@15".parse().unwrap(),
+        max_in_flight: Some("20".parse().unwrap()),
         tags: Tags::new(["org=acme".parse().unwrap()]).unwrap(),
     }
 }

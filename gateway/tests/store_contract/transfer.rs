@@ -1,9 +1,9 @@
 //! Imports and exports.
 
-use postern_gateway::keys::{BucketName, KeyDigest, KeyState};
+use postern_gateway::keys::{BucketName, KeyDigest, KeyId, KeyState};
 use postern_gateway::store::{
-    DatabaseUrl, ImportConflict, Imported, KeyAttributes, Store, TransferConsumer, TransferKey,
-    TransferRow, Verdict,
+    DatabaseUrl, ImportConflict, Imported, KeyAttributes, Rolled, Store, TransferConsumer,
+    TransferKey, TransferRow, Verdict,
 };
 
 use super::feed::Following;
@@ -17,6 +17,7 @@ pub(crate) fn row(line: u64, consumer: &str, key: &str) -> TransferRow {
         hint: "sk".to_owned(),
         state: KeyState::Active,
         rolled: None,
+        chain: None,
         created_at: None,
         last_used_at: None,
         attributes: KeyAttributes::default(),
@@ -106,7 +107,16 @@ pub(crate) async fn an_export_is_imported_as_it_was(url: &DatabaseUrl) {
     let mut rows: Vec<TransferRow> = (0..2_600)
         .map(|line| row(line, &format!("c{}", line % 3), &format!("k{line}")))
         .collect();
-    rows[7].key.as_mut().unwrap().attributes = full_key(later(100).at);
+    let seventh = rows[7].key.as_mut().unwrap();
+    seventh.attributes = full_key(later(100).at);
+    seventh.chain = Some(KeyId::generate().unwrap());
+    let eighth = rows[8].key.as_mut().unwrap();
+    eighth.attributes.expires_at = Some(later(50).at);
+    eighth.rolled = Some(Rolled {
+        at: later(1).at,
+        successor: None,
+        original_expiry: None,
+    });
     store.import(&rows, &stamp()).await.unwrap();
     let mut keyless = row(1, "keyless", "");
     keyless.consumer.attributes = full_consumer();

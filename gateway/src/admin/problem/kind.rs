@@ -92,10 +92,14 @@ kinds! {
     NotGood = CONFLICT "key_not_good" "Key not good" [];
     /// A running gateway cannot be forgotten: stop it, and it deregisters by itself.
     GatewayRuns = CONFLICT "gateway_runs" "Gateway runs" [];
+    /// Consumers have the plan: give them another one, or none.
+    PlanInUse = CONFLICT "plan_in_use" "Plan in use" [];
     /// A request with this idempotency key is running.
     IdempotencyKeyInUse = CONFLICT "idempotency_key_in_use" "Request is running" [RetryAfter];
     /// The consumer lacks a tag of `?tag.NAME=VALUE`, or would be created without it.
     TagMismatch = PRECONDITION_FAILED "tag_mismatch" "Tags do not match" [];
+    /// The settings in force are not those of `If-Match`: somebody changed them meanwhile.
+    SettingsChanged = PRECONDITION_FAILED "settings_changed" "Settings changed" [];
     /// The body has more than 65536 bytes.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [];
     /// The metadata has more than 4096 bytes.
@@ -113,14 +117,23 @@ kinds! {
     UnfollowableQuery = UNPROCESSABLE_ENTITY "unfollowable_query" "Parameters do not go together" [];
     /// A key cannot do more than its consumer.
     ScopeNotGranted = UNPROCESSABLE_ENTITY "scope_not_granted" "Scope not granted" [];
+    /// A key narrows the limits, the quotas and the requests in flight of its consumer, or of the
+    /// plan of its consumer, and is never unlimited.
+    LimitNotGranted = UNPROCESSABLE_ENTITY "limit_not_granted" "Limit not granted" [];
+    /// The default lifetime of keys is above the longest.
+    DefaultAboveLongest = UNPROCESSABLE_ENTITY "default_above_longest" "Default above the longest" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
+    /// The settings in the files cannot be used; `errors` has every problem, and the settings in force stay.
+    SettingsRefused = UNPROCESSABLE_ENTITY "settings_refused" "Settings refused" [];
     /// The head of the request is too large or has too many fields; the connection closes.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [];
     /// A failure of the gateway, which its log explains.
     Internal = INTERNAL_SERVER_ERROR "internal_error" "Internal error" [];
     /// No token is configured.
     AdminDisabled = SERVICE_UNAVAILABLE "admin_disabled" "Admin API disabled" [];
+    /// The gateway is stopping, and reads no settings any more.
+    GatewayStopping = SERVICE_UNAVAILABLE "gateway_stopping" "Gateway stopping" [];
     /// GitHub's public keys are unavailable, so its report cannot be verified.
     PublicKeysUnavailable = SERVICE_UNAVAILABLE "public_keys_unavailable" "Public keys not available" [RetryAfter];
     /// A report of GitHub's was still arriving when four others had begun.

@@ -1,6 +1,8 @@
 //! The step between the listener and actix-http: each accepted socket becomes a guarded stream.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration,
+};
 
 use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
@@ -37,9 +39,9 @@ pub(crate) struct Taken<S> {
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
 pub struct ClientGuard {
-    limits: Rc<ClientLimits>,
+    limits: Rc<dyn Fn() -> ClientLimits>,
     listeners: Listeners,
-    announcers: Option<Rc<[AddressRange]>>,
+    announcers: Option<Rc<dyn Fn() -> Arc<[AddressRange]>>>,
     crowd: Rc<Crowd>,
 }
 
@@ -47,18 +49,28 @@ impl ClientGuard {
     /// Guards with these limits.
     pub fn new(limits: ClientLimits) -> Self {
         Self {
-            limits: Rc::new(limits),
+            limits: Rc::new(move || limits),
             listeners: Listeners::default(),
             announcers: None,
             crowd: Crowd::of_at_most(usize::MAX),
         }
     }
 
-    /// Takes connections only from these load balancers, which announce each with a PROXY protocol header; none: takes all,
-    /// and no header.
+    /// Asks for the limits of each connection when it is taken in, so that those of new ones can change.
     #[must_use]
-    pub fn announced_by(mut self, load_balancers: Option<Vec<AddressRange>>) -> Self {
-        self.announcers = load_balancers.map(Rc::from);
+    pub fn limited_by(mut self, limits: impl Fn() -> ClientLimits + 'static) -> Self {
+        self.limits = Rc::new(limits);
+        self
+    }
+
+    /// Takes connections only from the load balancers that `load_balancers` gives for each, which announce it with a PROXY
+    /// protocol header. Without this, takes all, and no header.
+    #[must_use]
+    pub fn announced_by(
+        mut self,
+        load_balancers: impl Fn() -> Arc<[AddressRange]> + 'static,
+    ) -> Self {
+        self.announcers = Some(Rc::new(load_balancers));
         self
     }
 
@@ -112,7 +124,7 @@ impl ClientGuard {
     /// Guards a stream that was taken in.
     pub(crate) fn wrap_taken<S>(&self, taken: Taken<S>) -> ClientStream<S> {
         let control = self.control(taken.peer);
-        ClientStream::new(taken, Rc::clone(&self.limits), control)
+        ClientStream::new(taken, Rc::new(self.limits()), control)
     }
 
     /// Runs what comes before the first request, unless the connection has to make room meanwhile.
@@ -140,10 +152,13 @@ impl ClientGuard {
         let Some(announcers) = &self.announcers else {
             return Ok((io, peer));
         };
-        let timeout = self.limits.head_timeout;
+        let (timeout, announcers) = (self.limits().head_timeout, announcers());
         // In a box: most connections have no header, and all have room for this.
         let taken = Box::pin(proxy_protocol::take_header(
-            &mut io, peer, announcers, timeout,
+            &mut io,
+            peer,
+            &announcers,
+            timeout,
         ));
         match taken.await {
             Ok(source) => Ok((io, source)),
@@ -167,9 +182,9 @@ impl ClientGuard {
         io::Error::other(fault)
     }
 
-    /// What this guards with.
-    pub(crate) fn limits(&self) -> &ClientLimits {
-        &self.limits
+    /// What this guards new connections with.
+    pub(crate) fn limits(&self) -> ClientLimits {
+        (self.limits)()
     }
 
     /// One connection, or one stream of it, as its handlers see it.
@@ -224,7 +239,7 @@ impl ClientGuard {
         let taking = async {
             let (io, peer) = self.take_in(io).await?;
             let since = Instant::now();
-            let begins = match self.limits.head_timeout {
+            let begins = match self.limits().head_timeout {
                 _ if !knows_http2 => false,
                 Duration::ZERO => http2::begins_with_preface(&io).await?,
                 limit => {

@@ -1,13 +1,16 @@
 //! [`ConsumerRecord`]: a consumer in the table.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keys::id::PackedId;
+use crate::keys::table::plans::PlanCell;
 use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
+use crate::keys::table::tag_text::TagText;
 use crate::keys::{
-    AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId, Metadata,
-    Scopes,
+    Allowance, AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId,
+    Metadata, Scopes,
 };
 
 /// A consumer in the table. Rare attributes sit behind a pointer: every key may have its own
@@ -30,11 +33,15 @@ struct Rare {
     custom_id: Option<CustomId>,
     metadata: Option<Metadata>,
     allowed_ips: AllowedIps,
+    plan: Option<Arc<PlanCell>>,
+    allowance: Allowance,
+    tags: Option<TagText>,
 }
 
 impl ConsumerRecord {
-    /// Builds the record of `consumer`, without keys and marked as seen by the current load.
-    pub(super) fn new(consumer: Consumer) -> Self {
+    /// Builds the record of `consumer` with its `plan`, without keys and marked as seen by the current
+    /// load.
+    pub(super) fn new(consumer: Consumer, plan: Option<Arc<PlanCell>>) -> Self {
         let Consumer {
             id,
             bucket,
@@ -43,8 +50,18 @@ impl ConsumerRecord {
             metadata,
             scopes,
             allowed_ips,
+            plan: _,
+            allowance,
+            tags,
         } = consumer;
-        let is_rare = custom_id.is_some() || metadata.is_some() || !allowed_ips.is_empty();
+        let rare = Rare {
+            custom_id,
+            metadata,
+            allowed_ips,
+            plan,
+            allowance,
+            tags: TagText::of(&tags),
+        };
         Self {
             id: id.pack(),
             seen: SeenMark::default(),
@@ -52,13 +69,7 @@ impl ConsumerRecord {
             bucket,
             name,
             scopes,
-            rare: is_rare.then(|| {
-                Box::new(Rare {
-                    custom_id,
-                    metadata,
-                    allowed_ips,
-                })
-            }),
+            rare: rare.is_said().then(|| Box::new(rare)),
         }
     }
 
@@ -79,6 +90,22 @@ impl ConsumerRecord {
         self.rare
             .as_ref()
             .is_none_or(|rare| rare.allowed_ips.contains(address))
+    }
+
+    /// Returns the cell of the consumer's plan, if it has one.
+    pub(super) fn plan(&self) -> Option<&PlanCell> {
+        self.rare.as_ref()?.plan.as_deref()
+    }
+
+    /// Returns the numbers of the consumer, if it has any.
+    pub(super) fn allowance(&self) -> Option<&Allowance> {
+        let rare = self.rare.as_ref()?;
+        (!rare.allowance.is_empty()).then_some(&rare.allowance)
+    }
+
+    /// Returns the value of a tag.
+    pub(super) fn tag(&self, name: &str) -> Option<&str> {
+        self.rare.as_ref()?.tags.as_ref()?.value(name)
     }
 
     pub(super) fn keys(&self) -> u32 {
@@ -132,12 +159,35 @@ impl ConsumerRecord {
             custom_id: self.custom_id().cloned(),
             metadata: self.metadata().cloned(),
             scopes: self.scopes.clone(),
-            allowed_ips: self
-                .rare
-                .as_ref()
-                .map(|rare| rare.allowed_ips.clone())
-                .unwrap_or_default(),
+            allowed_ips: self.of_rare(|rare| rare.allowed_ips.clone()),
+            plan: self.plan().map(|cell| cell.name().clone()),
+            allowance: self.of_rare(|rare| rare.allowance.clone()),
+            tags: self.of_rare(|rare| rare.tags.as_ref().map(TagText::tags).unwrap_or_default()),
         }
+    }
+
+    fn of_rare<T: Default>(&self, read: impl Fn(&Rare) -> T) -> T {
+        self.rare.as_deref().map(read).unwrap_or_default()
+    }
+}
+
+impl Rare {
+    /// Returns whether there is any attribute.
+    fn is_said(&self) -> bool {
+        let Self {
+            custom_id,
+            metadata,
+            allowed_ips,
+            plan,
+            allowance,
+            tags,
+        } = self;
+        custom_id.is_some()
+            || metadata.is_some()
+            || !allowed_ips.is_empty()
+            || plan.is_some()
+            || !allowance.is_empty()
+            || tags.is_some()
     }
 }
 
@@ -175,6 +225,7 @@ impl Clone for ConsumerRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Tags;
 
     #[test]
     fn a_record_stays_small() {
@@ -191,6 +242,9 @@ mod tests {
             metadata: None,
             scopes: "read write".parse().unwrap(),
             allowed_ips: AllowedIps::default(),
+            plan: None,
+            allowance: Allowance::default(),
+            tags: Tags::default(),
         };
         let (custom_id, metadata) = (
             Some("42".parse().unwrap()),
@@ -208,11 +262,28 @@ mod tests {
             },
             Consumer {
                 allowed_ips: "192.0.2.0/24".parse().unwrap(),
+                ..plain.clone()
+            },
+            Consumer {
+                allowance: Allowance {
+                    rates: "burst=5/1m".parse().unwrap(),
+                    quotas: "monthly=6".parse().unwrap(),
+                    max_in_flight: Some("7".parse().unwrap()),
+                },
+                ..plain.clone()
+            },
+            Consumer {
+                tags: Tags::new(["org=acme".parse().unwrap()]).unwrap(),
                 ..plain
             },
         ] {
-            let record = ConsumerRecord::new(consumer.clone());
+            let record = ConsumerRecord::new(consumer.clone(), None);
             assert_eq!(record.consumer(), consumer);
+            assert_eq!(record.allowance().is_some(), !consumer.allowance.is_empty());
+            assert_eq!(
+                record.tag("org").is_some(),
+                consumer.tags != Tags::default()
+            );
             record.count_key();
             assert_eq!(
                 (record.clone().consumer(), record.clone().keys()),

@@ -79,6 +79,9 @@ mod tests {
             metadata: None,
             scopes: "".parse().unwrap(),
             allowed_ips: "".parse().unwrap(),
+            plan: None,
+            allowance: crate::keys::Allowance::default(),
+            tags: crate::keys::Tags::default(),
         };
         table.apply(Change::Consumer(consumer.clone())).unwrap();
         let day = 86_400_000;
@@ -105,6 +108,8 @@ mod tests {
                 expires_at: days.map(|days| UnixMillis(now.0 + days * day)),
                 deprecated_at: None,
                 scopes: None,
+                allowance: crate::keys::Allowance::default(),
+                chain: None,
             };
             table.apply(Change::Key(entry)).unwrap();
         }

@@ -59,6 +59,12 @@ impl KeyTable {
         self.foreign.may_be_there.store(may, Ordering::Relaxed);
     }
 
+    /// Returns whether there may be keys of other systems.
+    #[must_use]
+    pub fn may_have_foreign(&self) -> bool {
+        self.foreign.may_be_there.load(Ordering::Relaxed)
+    }
+
     /// Returns whether `text` (a request target or a note) contains a foreign key, plain or
     /// escaped. Finds keys of at least 16 characters that are not adjacent to letters, digits, `-`
     /// or `_`: each word costs a digest. Free where the table has no foreign key.

@@ -1,9 +1,13 @@
 //! [`KeyRecord`]: a key in the table.
 
+use std::sync::Arc;
+
 use crate::keys::id::PackedId;
 use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
-use crate::keys::{ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis};
+use crate::keys::{
+    Allowance, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis,
+};
 
 /// A key in the table. Rare attributes sit behind a pointer: there may be a million keys.
 #[derive(Clone, Debug)]
@@ -14,14 +18,17 @@ pub(super) struct KeyRecord {
     state: KeyState,
     pub(super) seen: SeenMark,
     expires_at: UnixMillis,
-    rare: Option<Box<Rare>>,
+    // Shared with the look-ups, which then copy nothing.
+    rare: Option<Arc<RareOfKey>>,
 }
 
 /// Attributes that few keys have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rare {
-    deprecated_at: Option<UnixMillis>,
-    scopes: Option<Scopes>,
+pub(super) struct RareOfKey {
+    pub(super) deprecated_at: Option<UnixMillis>,
+    pub(super) scopes: Option<Scopes>,
+    pub(super) allowance: Allowance,
+    pub(super) chain: Option<PackedId>,
 }
 
 impl KeyRecord {
@@ -38,8 +45,11 @@ impl KeyRecord {
             expires_at,
             deprecated_at,
             scopes,
+            allowance,
+            chain,
         } = entry;
-        let is_rare = deprecated_at.is_some() || scopes.is_some();
+        let is_rare =
+            deprecated_at.is_some() || scopes.is_some() || !allowance.is_empty() || chain.is_some();
         Self {
             digest,
             id: id.pack(),
@@ -48,9 +58,11 @@ impl KeyRecord {
             seen: SeenMark::default(),
             expires_at: expires_at.unwrap_or(Self::NEVER),
             rare: is_rare.then(|| {
-                Box::new(Rare {
+                Arc::new(RareOfKey {
                     deprecated_at,
                     scopes,
+                    allowance,
+                    chain: chain.map(|first| first.pack()),
                 })
             }),
         }
@@ -61,17 +73,18 @@ impl KeyRecord {
         &self.consumer
     }
 
-    /// Returns the scopes of the key; `None` for all of the consumer's.
-    pub(super) fn scopes(&self) -> Option<&Scopes> {
-        self.rare.as_ref()?.scopes.as_ref()
+    /// Returns the public id.
+    pub(super) fn id(&self) -> KeyId {
+        KeyId::unpack(self.id)
+    }
+
+    /// Returns the attributes that few keys have.
+    pub(super) fn rare(&self) -> Option<&Arc<RareOfKey>> {
+        self.rare.as_ref()
     }
 
     pub(super) fn state(&self) -> KeyState {
         self.state
-    }
-
-    pub(super) fn deprecated_at(&self) -> Option<UnixMillis> {
-        self.rare.as_ref()?.deprecated_at
     }
 
     pub(super) fn expires_at(&self) -> Option<UnixMillis> {
@@ -97,12 +110,22 @@ impl KeyRecord {
     pub(super) fn entry(&self) -> KeyEntry {
         KeyEntry {
             digest: self.digest,
-            id: KeyId::unpack(self.id),
+            id: self.id(),
             consumer: ConsumerId::unpack(self.consumer),
             state: self.state,
             expires_at: self.expires_at(),
-            deprecated_at: self.deprecated_at(),
-            scopes: self.scopes().cloned(),
+            deprecated_at: self.rare.as_ref().and_then(|rare| rare.deprecated_at),
+            scopes: self.rare.as_ref().and_then(|rare| rare.scopes.clone()),
+            allowance: self
+                .rare
+                .as_ref()
+                .map(|rare| rare.allowance.clone())
+                .unwrap_or_default(),
+            chain: self
+                .rare
+                .as_ref()
+                .and_then(|rare| rare.chain)
+                .map(KeyId::unpack),
         }
     }
 }
@@ -136,7 +159,7 @@ mod tests {
                     let digest = KeyDigest::of(b"one");
                     let (id, consumer) =
                         (KeyId::generate().unwrap(), ConsumerId::generate().unwrap());
-                    let entry = KeyEntry {
+                    let plain = KeyEntry {
                         digest,
                         id,
                         consumer,
@@ -144,10 +167,25 @@ mod tests {
                         expires_at,
                         deprecated_at,
                         scopes,
+                        allowance: Allowance::default(),
+                        chain: None,
                     };
-                    let record = KeyRecord::new(entry.clone());
-                    assert_eq!(record.entry(), entry);
-                    assert_eq!(record.scopes(), entry.scopes.as_ref());
+                    let is_rare = deprecated_at.is_some() || plain.scopes.is_some();
+                    assert_eq!(KeyRecord::new(plain.clone()).rare().is_some(), is_rare);
+                    let limited = KeyEntry {
+                        allowance: Allowance {
+                            rates: "burst=5/1m".parse().unwrap(),
+                            ..Allowance::default()
+                        },
+                        ..plain.clone()
+                    };
+                    let rolled = KeyEntry {
+                        chain: Some(KeyId::generate().unwrap()),
+                        ..plain.clone()
+                    };
+                    for entry in [plain, limited, rolled] {
+                        assert_eq!(KeyRecord::new(entry.clone()).entry(), entry);
+                    }
                 }
             }
         }

@@ -1,18 +1,27 @@
 //! [`KnownKey`]: the result of a look-up.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::keys::table::consumer_record::ConsumerRecord;
-use crate::keys::table::key_record::KeyRecord;
-use crate::keys::table::shards::Held;
+use crate::keys::table::key_record::{KeyRecord, RareOfKey};
+use crate::keys::table::shards::{Held, Keyed as _};
 use crate::keys::{
-    BucketName, CallerAddress, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyEntry, KeyId,
-    KeyStatus, Metadata, Scopes, UnixMillis,
+    Allowance, BucketName, CallerAddress, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId,
+    KeyState, KeyStatus, Metadata, Plan, Scopes, UnixMillis,
 };
 
 /// A key with its consumer, as of the look-up.
 #[derive(Clone, Debug)]
 pub struct KnownKey {
-    entry: KeyEntry,
+    digest: KeyDigest,
+    id: KeyId,
+    consumer_id: ConsumerId,
+    state: KeyState,
+    expires_at: Option<UnixMillis>,
+    rare: Option<Arc<RareOfKey>>,
     consumer: Held<ConsumerRecord>,
+    plan: Option<Arc<Plan>>,
 }
 
 /// The part of a consumer that the origin may know.
@@ -31,23 +40,44 @@ pub struct KnownConsumer<'k> {
 }
 
 impl KnownKey {
-    pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Self {
-        Self {
-            entry: record.entry(),
+    /// Builds the result; `None` if the consumer refers to a plan that is not there, whose bounds are
+    /// unknown.
+    pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Option<Self> {
+        let plan = match consumer.plan() {
+            None => None,
+            Some(cell) => Some(cell.plan()?),
+        };
+        Some(Self {
+            digest: *record.key(),
+            id: record.id(),
+            consumer_id: ConsumerId::unpack(*record.consumer()),
+            state: record.state(),
+            expires_at: record.expires_at(),
+            rare: record.rare().cloned(),
             consumer,
-        }
+            plan,
+        })
     }
 
     /// Returns the digest, the look-up key.
     #[must_use]
     pub fn digest(&self) -> &KeyDigest {
-        &self.entry.digest
+        &self.digest
     }
 
     /// Returns the public id.
     #[must_use]
     pub fn id(&self) -> &KeyId {
-        &self.entry.id
+        &self.id
+    }
+
+    /// Returns the id of the first key of the chain of rolls that this key belongs to, its own id if
+    /// it replaced none. What is counted by key is counted by this id, so that a roll resets
+    /// nothing.
+    #[must_use]
+    pub fn chain(&self) -> KeyId {
+        let first = self.rare.as_ref().and_then(|rare| rare.chain);
+        first.map_or(self.id, KeyId::unpack)
     }
 
     /// Returns the owner.
@@ -55,7 +85,7 @@ impl KnownKey {
     pub fn consumer(&self) -> KnownConsumer<'_> {
         let consumer = &self.consumer;
         KnownConsumer {
-            id: &self.entry.consumer,
+            id: &self.consumer_id,
             bucket: &consumer.bucket,
             name: &consumer.name,
             custom_id: consumer.custom_id(),
@@ -63,33 +93,56 @@ impl KnownKey {
         }
     }
 
+    /// Returns the numbers of the key itself, if it has any. They narrow those of its consumer.
+    #[must_use]
+    pub fn allowance(&self) -> Option<&Allowance> {
+        let own = &self.rare.as_ref()?.allowance;
+        (!own.is_empty()).then_some(own)
+    }
+
+    /// Returns the numbers of the consumer itself, if it has any.
+    #[must_use]
+    pub fn consumer_allowance(&self) -> Option<&Allowance> {
+        self.consumer.allowance()
+    }
+
+    /// Returns the plan of the consumer, if it has one. Its numbers apply where the consumer has none
+    /// of its own.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
+    /// Returns the value of the consumer's tag `name`.
+    #[must_use]
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.consumer.tag(name)
+    }
+
     /// Returns the status at `now`.
     #[must_use]
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
-        KeyStatus::of(self.entry.state, self.entry.expires_at, now)
+        KeyStatus::of(self.state, self.expires_at, now)
     }
 
     /// Returns the expiry; `None` for a key that never expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixMillis> {
-        self.entry.expires_at
+        self.expires_at
     }
 
     /// Returns the start of the deprecation; `None` for a key that needs no replacement.
     #[must_use]
     pub fn deprecated_at(&self) -> Option<UnixMillis> {
-        self.entry.deprecated_at
+        self.rare.as_ref()?.deprecated_at
     }
 
-    /// Returns whether both the consumer and the key have `scope`.
+    /// Returns whether the key has `scope`, and so does its consumer, by itself or by its plan.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
-        self.consumer.scopes.contains(scope)
-            && self
-                .entry
-                .scopes
-                .as_ref()
-                .is_none_or(|own| own.contains(scope))
+        let is_granted = self.consumer.scopes.contains(scope)
+            || self.plan().is_some_and(|plan| plan.scopes.contains(scope));
+        is_granted && self.own_scopes().is_none_or(|own| own.contains(scope))
     }
 
     /// Returns whether the key may be used from `address`, the client's address as the gateway
@@ -100,12 +153,22 @@ impl KnownKey {
     }
 
     /// Returns every scope that [`allows`](Self::allows) accepts. Allocates only if the key has its
-    /// own scopes.
+    /// own scopes, or the plan adds some.
     #[must_use]
     pub fn scopes(&self) -> Scopes {
-        match &self.entry.scopes {
-            None => self.consumer.scopes.clone(),
-            Some(own) => own.within(&self.consumer.scopes),
+        let consumer = &self.consumer.scopes;
+        let granted = match self.plan() {
+            None => Cow::Borrowed(consumer),
+            Some(plan) => consumer.with(&plan.scopes),
+        };
+        match self.own_scopes() {
+            None => granted.into_owned(),
+            Some(own) => own.within(&granted),
         }
+    }
+
+    /// Returns the scopes of the key; `None` for all of the consumer's.
+    fn own_scopes(&self) -> Option<&Scopes> {
+        self.rare.as_ref()?.scopes.as_ref()
     }
 }

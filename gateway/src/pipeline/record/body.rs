@@ -8,10 +8,11 @@ use actix_http::{Method, Response};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 
-use crate::auth::demand::Denial;
+use crate::auth::key_sources::KeySources;
 use crate::front::dispatcher::ReadyLines;
 use crate::http::refusal::Refusal;
 use crate::panics::catch_panic_sync;
+use crate::pipeline::open_streams::Withdrawal;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
@@ -36,8 +37,11 @@ impl Exchange {
         self.cause.get_or_insert_with(|| refusal.detail());
         let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
             || self.body.as_ref().is_some_and(|body| body.ended());
+        let route = self.route.as_deref();
+        let sources = route.map_or(KeySources::BEARER, |route| route.key_sources.as_slice());
         let response = refusal.respond(
             realm,
+            sources,
             self.arrival.path.as_instance(),
             &self.arrival.request_id,
             !body_was_read,
@@ -52,6 +56,9 @@ impl Exchange {
     ) -> Response<RecordedBody> {
         self.status = response.status().as_u16();
         self.stream = self.tally.stream(response.head());
+        if self.stream.is_some() {
+            self.follow_routes();
+        }
         response.map_body(|_, body| {
             // An empty body ends now: nothing polls it.
             if matches!(body.size(), BodySize::None | BodySize::Sized(0))
@@ -68,9 +75,9 @@ impl Exchange {
     }
 
     /// Ends the response because the admission of the caller was withdrawn.
-    fn end_as(&mut self, denial: Denial) -> BoxError {
+    fn end_as(&mut self, withdrawal: Withdrawal) -> BoxError {
         self.ending = Ending::KeyEnded;
-        let cause = denial.to_string();
+        let cause = withdrawal.to_string();
         self.cause = Some(cause.clone().into());
         cause.into()
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use actix_http::header::{HeaderMap, HeaderName};
+use actix_http::header::{self, HeaderMap, HeaderName};
 use actix_http::{KeepAlive, Method, ServiceConfig};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
@@ -13,7 +13,6 @@ use proptest::prelude::*;
 use tokio::io::ReadBuf;
 
 use super::*;
-use crate::auth::api_key;
 use crate::http::request_id::RequestIds;
 use crate::proxy::headers::for_client;
 use crate::proxy::origin_stream::OriginStream;
@@ -68,6 +67,9 @@ struct Got {
     body: Option<Vec<u8>>,
 }
 
+/// What answers vary by.
+static VARY: [HeaderName; 1] = [header::AUTHORIZATION];
+
 /// What comes of an answer, on the short way where `is_short` and it is plain; and whether it was.
 fn come_of(
     pieces: VecDeque<Vec<u8>>,
@@ -77,6 +79,7 @@ fn come_of(
     let secret = SecretFinder::new(SECRET.as_bytes()).unwrap();
     let rules = PlainRules {
         secret: &secret,
+        vary: &VARY,
         rewrites_location,
     };
     let asking = async {
@@ -118,7 +121,7 @@ fn come_of(
                 if rewrites_location {
                     location::rewrite(&mut head.headers, &HeaderValue::from_static("origin:80"));
                 }
-                vary::add(&mut head.headers, &api_key::KEY_HEADERS);
+                vary::add(&mut head.headers, &VARY);
                 for name in ["content-length", "x-request-id"] {
                     head.headers.remove(HeaderName::from_static(name));
                 }

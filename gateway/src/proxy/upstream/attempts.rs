@@ -225,6 +225,12 @@ impl FailedAttempt {
     pub fn is_because(&self, cause: &str) -> bool {
         self.cause == cause
     }
+
+    /// Whether there was no connection, so that nothing was sent.
+    #[must_use]
+    pub fn did_not_connect(&self) -> bool {
+        self.phase == Phase::Connecting
+    }
 }
 
 impl fmt::Display for FailedAttempt {

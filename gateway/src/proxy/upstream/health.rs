@@ -6,10 +6,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::FuturesUnordered;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch as channel;
 
 use crate::proxy::connect::{Plain, Transport, is_own_shortage};
 use crate::proxy::origin_stream::OriginFault;
@@ -25,7 +28,7 @@ const FALL: u32 = 3;
 const MAX_BYTES: usize = 1024;
 
 /// Health check of a target.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// Requested path; any 2xx is healthy.
     pub path: HealthPath,
@@ -68,27 +71,70 @@ impl fmt::Display for HealthPath {
     }
 }
 
-/// Checks every target of `upstreams` that has a health check, for ever; `tls` configures `https`
-/// targets.
+/// What is checked.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// Upstreams; those without a health check are passed over.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// TLS to `https` targets.
+    pub tls: Option<OriginTls>,
+}
+
+/// Checks every target of what `checked` returns, for ever; asks it again when `changed` does. A
+/// check whose upstream stays the same goes on.
 pub async fn watch(
-    upstreams: Vec<Arc<Upstream>>,
-    tls: Option<OriginTls>,
+    checked: impl Fn() -> Checked,
+    mut changed: channel::Receiver<u64>,
 ) -> std::convert::Infallible {
-    let checked = upstreams
-        .iter()
-        .filter_map(|upstream| Some((upstream, upstream.policy().health.as_ref()?)));
-    let watching = checked
-        .flat_map(|(upstream, check)| {
-            upstream
-                .targets()
-                .iter()
-                .map(move |target| (upstream, check, target))
-        })
-        .map(|(upstream, check, target)| {
-            watch_target(upstream.name(), check, target, tls.as_ref())
+    let mut running = FuturesUnordered::new();
+    let mut started: Vec<(Arc<Upstream>, AbortHandle)> = Vec::new();
+    let mut last_tls = None;
+    loop {
+        changed.mark_unchanged();
+        let Checked { upstreams, tls } = checked();
+        let is_kept = |upstream: &Arc<Upstream>| {
+            tls == last_tls && upstreams.iter().any(|next| Arc::ptr_eq(next, upstream))
+        };
+        started.retain(|(upstream, handle)| {
+            let is_kept = is_kept(upstream);
+            if !is_kept {
+                handle.abort();
+            }
+            is_kept
         });
-    join_all(watching).await;
-    std::future::pending().await
+        for upstream in &upstreams {
+            let is_checked = started
+                .iter()
+                .any(|(known, _)| Arc::ptr_eq(known, upstream));
+            let Some(check) = upstream.policy().health.clone().filter(|_| !is_checked) else {
+                continue;
+            };
+            for target in upstream.targets() {
+                let (name, target) = (upstream.name().to_owned(), Arc::clone(target));
+                let (check, tls) = (check.clone(), tls.clone());
+                let (checking, handle) =
+                    abortable(
+                        async move { watch_target(&name, &check, &target, tls.as_ref()).await },
+                    );
+                running.push(checking);
+                started.push((Arc::clone(upstream), handle));
+            }
+        }
+        last_tls = tls;
+        loop {
+            tokio::select! {
+                news = changed.changed() => match news {
+                    Ok(()) => break,
+                    // Nothing changes any more: the sender is gone.
+                    Err(_) => {
+                        while running.next().await.is_some() {}
+                        return std::future::pending().await;
+                    }
+                },
+                Some(_aborted) = running.next() => {}
+            }
+        }
+    }
 }
 
 async fn watch_target(

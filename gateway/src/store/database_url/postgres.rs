@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_CONNECT_TIMEOUT: u64 = 60;
 
 /// A server, or several of which one is writable.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(in crate::store) struct PostgresUrl {
     /// One URL per host, for the driver. Contains the password.
     pub(in crate::store) hosts: Vec<Zeroizing<String>>,

@@ -1,17 +1,19 @@
-//! Binary format of a snapshot: a magic line, the column names, the header, then consumers and
-//! keys, each with a tag byte. Texts are prefixed by a two-byte length; numbers are big-endian.
+//! Binary format of a snapshot: a magic line, the column names, the header, then plans, consumers
+//! and keys, each with a tag byte. Texts are prefixed by a two-byte length; numbers are big-endian.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 
-use crate::keys::{Consumer, KeyDigest, KeyEntry, UnixMillis};
+use crate::keys::{Consumer, KeyDigest, KeyEntry, Plan, UnixMillis};
 use crate::store::columns::{Source, Stored, Value, columns, names};
 use crate::store::snapshot::Origin;
 
 /// Magic line with the version of the format.
-const MAGIC: &[u8] = b"postern snapshot 4\n";
+const MAGIC: &[u8] = b"postern snapshot 5\n";
 /// Length of a missing text.
 const NO_TEXT: u16 = u16::MAX;
+/// Length of a long text, followed by its length in four bytes.
+const LONG_TEXT: u16 = u16::MAX - 1;
 /// Value of a missing number.
 const NO_NUMBER: i64 = i64::MAX;
 
@@ -34,13 +36,15 @@ columns!(Origin {
 /// An entry of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
+    Plan(Plan),
     Consumer(Consumer),
     Key(KeyEntry),
 }
 
 /// Returns the column names: a snapshot with other columns comes from another version.
 fn entries() -> String {
-    format!("{}; {}", names::<Consumer>(""), names::<KeyEntry>(""))
+    let (plan, consumer) = (names::<Plan>(""), names::<Consumer>(""));
+    format!("{plan}; {consumer}; {}", names::<KeyEntry>(""))
 }
 
 pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
@@ -63,6 +67,10 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
 
 pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     match entry {
+        Entry::Plan(plan) => {
+            out.write_all(b"p")?;
+            write(out, plan)
+        }
         Entry::Consumer(consumer) => {
             out.write_all(b"c")?;
             write(out, consumer)
@@ -81,6 +89,7 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
         return Ok(None);
     }
     Ok(Some(match letter {
+        [b'p'] => Entry::Plan(read(from)?),
         [b'c'] => Entry::Consumer(read(from)?),
         [b'k'] => Entry::Key(read(from)?),
         _ => return Err(not_ours()),
@@ -115,12 +124,14 @@ fn write_value(out: &mut impl Write, value: &Value<'_>) -> io::Result<()> {
     match value {
         Value::Text(None) => out.write_all(&NO_TEXT.to_be_bytes()),
         Value::Text(Some(text)) => {
-            // No attribute of a consumer or a key comes near the limit.
-            let length = u16::try_from(text.len())
-                .ok()
-                .filter(|length| *length != NO_TEXT)
-                .ok_or_else(not_ours)?;
-            out.write_all(&length.to_be_bytes())?;
+            match u16::try_from(text.len()) {
+                Ok(length) if length < LONG_TEXT => out.write_all(&length.to_be_bytes())?,
+                _ => {
+                    let length = u32::try_from(text.len()).map_err(|_| not_ours())?;
+                    out.write_all(&LONG_TEXT.to_be_bytes())?;
+                    out.write_all(&length.to_be_bytes())?;
+                }
+            }
             out.write_all(text.as_bytes())
         }
         Value::Number(number) => out.write_all(&number.unwrap_or(NO_NUMBER).to_be_bytes()),
@@ -159,12 +170,17 @@ impl<R: Read> Source for Values<'_, R> {
     }
 
     fn optional_text(&mut self, _: &'static str) -> io::Result<Option<&str>> {
-        let length = u16::from_be_bytes(self.bytes()?);
-        if length == NO_TEXT {
-            return Ok(None);
+        let length = match u16::from_be_bytes(self.bytes()?) {
+            NO_TEXT => return Ok(None),
+            LONG_TEXT => u64::from(u32::from_be_bytes(self.bytes()?)),
+            length => u64::from(length),
+        };
+        // Grows with what is there: a damaged length must not reserve gigabytes.
+        self.text.clear();
+        let from = &mut *self.from;
+        if from.take(length).read_to_end(&mut self.text)? as u64 != length {
+            return Err(not_ours());
         }
-        self.text.resize(usize::from(length), 0);
-        self.from.read_exact(&mut self.text)?;
         let text = std::str::from_utf8(&self.text);
         text.map(Some).map_err(|_| not_ours())
     }

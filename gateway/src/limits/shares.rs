@@ -1,32 +1,30 @@
-//! Requests in flight per key, in a lock-free table of words. A key occupies a slot only while it
-//! has a request in flight, so the table is bounded by the request limit.
+//! Requests in flight per subject, in a lock-free table of words. A subject occupies a slot only
+//! while it has a request in flight, so the table is bounded by the request limit.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::keys::KeyDigest;
-
-/// Candidate slots of a key: one cache line.
+/// Candidate slots of a subject: one cache line.
 const SLOTS: usize = 8;
-/// Bits of a slot that hold the count; the higher bits hold the tag of the key.
+/// Bits of a slot that hold the count; the higher bits hold the tag of the subject.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// Requests in flight by key.
-pub(super) struct Shares {
+/// Requests in flight by subject.
+pub(crate) struct Shares {
     lines: Box<[Line]>,
 }
 
 /// Slot that counts a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    line: usize,
-    index: usize,
+pub(crate) struct Slot {
+    line: u32,
+    index: u8,
 }
 
-/// The key has reached its share.
+/// The subject has reached its share.
 #[derive(Debug)]
-pub(super) struct Full;
+pub(crate) struct Full;
 
 /// Aligned, so that a look-up costs at most one cache miss.
 #[derive(Default)]
@@ -35,7 +33,7 @@ struct Line([AtomicU64; SLOTS]);
 
 impl Shares {
     /// Sizes the table for at most this many requests.
-    pub(super) fn for_requests(most: usize) -> Self {
+    pub(crate) fn for_requests(most: usize) -> Self {
         // One line per two requests: with as many keys as requests, one line in a million gets more
         // than eight keys.
         let lines = most.div_ceil(2).clamp(1, 1 << 20).next_power_of_two();
@@ -44,10 +42,10 @@ impl Shares {
         }
     }
 
-    /// Counts a request of `key`, up to `share`. Returns no slot when other keys fill the line;
-    /// such a request is admitted uncounted, because refusing it would punish the wrong caller.
-    pub(super) fn enter(&self, key: &KeyDigest, share: usize) -> Result<Option<Slot>, Full> {
-        let bits = key.leading_bits();
+    /// Counts a request of the subject with these uniform `bits`, up to `share`. Returns no slot when
+    /// other subjects fill the line; such a request is admitted uncounted, because refusing it
+    /// would punish the wrong caller.
+    pub(crate) fn enter(&self, bits: u64, share: usize) -> Result<Option<Slot>, Full> {
         let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);
         // Never 0, the value of a free slot.
         let tag = bits & !COUNT | 1 << COUNT_BITS;
@@ -55,18 +53,8 @@ impl Shares {
             return Ok(None);
         };
         loop {
-            let (mut counted, mut mine, mut free) = (0, None, None);
-            for (slot, word) in slots.0.iter().enumerate() {
-                let found = word.load(Ordering::Relaxed);
-                if found & COUNT == 0 {
-                    free = free.or(Some((slot, found)));
-                } else if found & !COUNT == tag {
-                    // Two threads may have claimed two slots at once: both count.
-                    counted += found & COUNT;
-                    mine = mine.or(Some((slot, found)));
-                }
-            }
-            if counted >= share as u64 || counted == COUNT {
+            let Counted { sum, mine, free } = slots.count(tag);
+            if sum >= share as u64 || sum == COUNT {
                 return Err(Full);
             }
             let (slot, found, next) = match (mine, free) {
@@ -79,21 +67,58 @@ impl Shares {
             };
             let swapped =
                 word.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed);
-            if swapped.is_ok() {
-                return Ok(Some(Slot { line, index: slot }));
+            if swapped.is_err() {
+                continue;
             }
+            // Two threads may have claimed two slots at once, and both count. Together they may be
+            // above the share: then each looks again, and finds the slot of the other.
+            if mine.is_none() && slots.count(tag).sum > share as u64 {
+                word.fetch_sub(1, Ordering::Relaxed);
+                std::hint::spin_loop();
+                continue;
+            }
+            return Ok(Some(Slot {
+                // The table has at most 2^20 lines of 8 slots.
+                line: u32::try_from(line).unwrap_or(u32::MAX),
+                index: u8::try_from(slot).unwrap_or(u8::MAX),
+            }));
         }
     }
 
     /// Releases the count of an ended request.
-    pub(super) fn leave(&self, slot: Slot) {
+    pub(crate) fn leave(&self, slot: Slot) {
+        let line = usize::try_from(slot.line).unwrap_or(usize::MAX);
         let word = self
             .lines
-            .get(slot.line)
-            .and_then(|line| line.0.get(slot.index));
+            .get(line)
+            .and_then(|line| line.0.get(usize::from(slot.index)));
         if let Some(word) = word {
             word.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// State of a subject in its line.
+struct Counted {
+    /// Requests, over all slots of the subject.
+    sum: u64,
+    mine: Option<(usize, u64)>,
+    free: Option<(usize, u64)>,
+}
+
+impl Line {
+    fn count(&self, tag: u64) -> Counted {
+        let (mut sum, mut mine, mut free) = (0, None, None);
+        for (slot, word) in self.0.iter().enumerate() {
+            let found = word.load(Ordering::Relaxed);
+            if found & COUNT == 0 {
+                free = free.or(Some((slot, found)));
+            } else if found & !COUNT == tag {
+                sum += found & COUNT;
+                mine = mine.or(Some((slot, found)));
+            }
+        }
+        Counted { sum, mine, free }
     }
 }
 
@@ -110,9 +135,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::keys::KeyDigest;
 
-    fn key(number: usize) -> KeyDigest {
-        KeyDigest::of(&number.to_be_bytes())
+    fn key(number: usize) -> u64 {
+        KeyDigest::of(&number.to_be_bytes()).leading_bits()
     }
 
     /// Sum over all slots.
@@ -125,16 +151,16 @@ mod tests {
     fn as_many_keys_as_requests_are_all_counted() {
         let shares = Shares::for_requests(10_000);
         let slots: Vec<Slot> = (0..10_000)
-            .filter_map(|number| shares.enter(&key(number), 1).unwrap())
+            .filter_map(|number| shares.enter(key(number), 1).unwrap())
             .collect();
         assert!(slots.len() > 9_990, "{} are counted", slots.len());
         assert_eq!(counted(&shares), slots.len() as u64);
-        assert!(shares.enter(&key(1), 1).is_err());
+        assert!(shares.enter(key(1), 1).is_err());
         for slot in slots {
             shares.leave(slot);
         }
         assert_eq!(counted(&shares), 0);
-        assert!(shares.enter(&key(1), 1).unwrap().is_some());
+        assert!(shares.enter(key(1), 1).unwrap().is_some());
     }
 
     #[test]
@@ -148,7 +174,7 @@ mod tests {
                 std::thread::spawn(move || {
                     let mut held = Vec::new();
                     for round in 0..20_000 {
-                        match shares.enter(&key(round % 3), SHARE) {
+                        match shares.enter(key(round % 3), SHARE) {
                             Ok(slot) => held.extend(slot),
                             Err(Full) => held.drain(..).for_each(|slot| shares.leave(slot)),
                         }

@@ -1,0 +1,201 @@
+//! `[limits]` and `[[rate_limits]]`: how much anyone may do in a window of time.
+
+use std::sync::Arc;
+
+use crate::config::limit_values::{Burst, LimitName, PrefixLength, RouteName, Units, Window};
+use crate::config::reader::Reader;
+use crate::config::routes::RouteSettings;
+use crate::limits::{By, Number, RateLimit};
+
+/// Where problems between limits come from.
+const SOURCE: &str = "the rate limits";
+/// Most of `[[rate_limits]]`.
+const MAX_LIMITS: usize = 64;
+/// Other gateways' words for settings of a limit, with ours.
+const WORDS_OF_OTHERS: &[(&str, &str)] = &[
+    ("average", "limit"),
+    ("count", "limit"),
+    ("rate", "limit"),
+    ("requests", "limit"),
+    ("requests_allowed", "limit"),
+    ("requests_per_unit", "limit"),
+    ("requestsallowed", "limit"),
+    ("second", "limit, with window = \"1s\""),
+    ("minute", "limit, with window = \"1m\""),
+    ("hour", "limit, with window = \"1h\""),
+    ("day", "limit, with window = \"1d\""),
+    ("month", "a quota: a rate has a window of a day at most"),
+    ("duration", "window"),
+    ("per", "window"),
+    ("period", "window"),
+    ("time_window", "window"),
+    ("time_window_minutes", "window"),
+    ("timewindowminutes", "window"),
+    ("unit", "window"),
+    ("window_size", "window"),
+    ("key", "by"),
+    ("limit_by", "by"),
+    ("rate_limit_by", "by"),
+    ("ratelimitby", "by"),
+    ("dry_run", "enforce = false"),
+    ("shadow_mode", "enforce = false"),
+];
+
+/// `[limits]` and the limits themselves.
+#[derive(Debug, Clone)]
+pub struct LimitSettings {
+    /// First bits of an IPv6 address by which limits tell addresses apart.
+    pub ipv6_prefix: u8,
+    /// `[[rate_limits]]`.
+    pub rates: Vec<RateLimit>,
+}
+
+impl LimitSettings {
+    /// Reads the limits; `routes` are those that they may name and whose cost they have to admit.
+    pub(super) fn read(reader: &mut Reader, routes: &[RouteSettings]) -> Self {
+        let ipv6_prefix = reader.section("limits", |section| {
+            section.take("ipv6_prefix", PrefixLength(64)).0
+        });
+        let read = reader.sections("rate_limits", read_rate);
+        if read.len() > MAX_LIMITS {
+            let message = format!("there are {}, and {MAX_LIMITS} are the most", read.len());
+            reader
+                .problems()
+                .add("rate_limits", "the rate limits", message);
+        }
+        refuse_rates(reader, &read, routes);
+        Self {
+            ipv6_prefix,
+            rates: read.into_iter().flatten().collect(),
+        }
+    }
+}
+
+/// Reads one of `[[rate_limits]]`; `None` if it has a problem.
+fn read_rate(section: &mut Reader) -> Option<RateLimit> {
+    section.expect_words(WORDS_OF_OTHERS);
+    let before = section.problems().len();
+    let name = section.required::<LimitName>(
+        "name",
+        "it is missing: it names the limit in answers, metrics and logs",
+    );
+    let by: Vec<By> = section.take_list("by");
+    if by.is_empty() && section.problems().len() == before {
+        let message = format!("it is missing: {}", By::ACCEPTED);
+        section.problem("by", "the rate limits", message);
+    }
+    refuse_subjects(section, SOURCE, &by);
+    let limit = section.required::<Units>(
+        "limit",
+        "it is missing: the number of requests that a window allows",
+    );
+    let window = section.required::<Window>(
+        "window",
+        "it is missing: the length of the window, such as \"1m\"",
+    );
+    let burst = section.take_optional::<Burst>("burst").map(|burst| burst.0);
+    let routes: Vec<RouteName> = section.take_list("routes");
+    let enforce = section.take("enforce", true);
+    if let (Some(Units(limit)), Some(burst)) = (limit, burst)
+        && burst > limit
+    {
+        let message = format!(
+            "a burst is at most what a window allows, {limit}: the bucket refills with as much within one"
+        );
+        section.problem("burst", "the rate limits", message);
+    }
+    let (name, Units(limit), Window(window)) = (name?, limit?, window?);
+    let routes = (!routes.is_empty()).then(|| routes.into_iter().map(|route| route.0).collect());
+    (section.problems().len() == before).then_some(RateLimit {
+        name: name.0,
+        by,
+        number: Number { limit, burst },
+        window,
+        routes,
+        enforce,
+    })
+}
+
+/// Refuses subjects that together say nothing.
+pub(super) fn refuse_subjects(section: &mut Reader, source: &str, by: &[By]) {
+    let has = |one| by.contains(&one);
+    let twice = by
+        .iter()
+        .enumerate()
+        .find(|(at, one)| by[..*at].contains(one));
+    let message = if let Some((_, twice)) = twice {
+        format!("\"{twice}\" is there twice")
+    } else if has(By::Gateway) && by.len() > 1 {
+        "\"gateway\" counts all requests together, so it stands alone".to_owned()
+    } else if has(By::Anonymous) && (has(By::Key) || has(By::Consumer)) {
+        "a request without a key has neither key nor consumer, so this limit would never apply"
+            .to_owned()
+    } else {
+        return;
+    };
+    section.problem("by", source, message);
+}
+
+/// Refuses routes in `named`, a list of the limit at `path`, that are not there.
+pub(super) fn refuse_unknown_routes(
+    reader: &mut Reader,
+    source: &str,
+    path: &str,
+    named: &[String],
+    routes: &[RouteSettings],
+) {
+    let default_route = [Arc::from("default")];
+    let names: Vec<&Arc<str>> = if routes.is_empty() {
+        default_route.iter().collect()
+    } else {
+        routes.iter().map(|route| &route.name).collect()
+    };
+    for (at, route) in named.iter().enumerate() {
+        if !names.iter().any(|name| ***name == **route) {
+            let known: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let message = format!("there is no route {route:?}; there is {}", known.join(", "));
+            reader
+                .problems()
+                .add(&format!("{path}.routes[{at}]"), source, message);
+        }
+    }
+}
+
+/// Refuses names that are there twice, routes that are not there, and costs that no window admits.
+fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[RouteSettings]) {
+    for (index, rate) in rates.iter().enumerate() {
+        let named = rate.as_ref().and_then(|rate| rate.routes.as_deref());
+        let path = format!("rate_limits[{index}]");
+        refuse_unknown_routes(reader, SOURCE, &path, named.unwrap_or_default(), routes);
+    }
+    let mut add = |path: String, message: String| reader.problems().add(&path, SOURCE, message);
+    for (index, rate) in rates.iter().enumerate() {
+        let Some(rate) = rate else { continue };
+        let earlier = rates[..index].iter().flatten();
+        if earlier.into_iter().any(|earlier| earlier.name == rate.name) {
+            let message = format!("the name {:?} is that of another limit already", rate.name);
+            add(format!("rate_limits[{index}].name"), message);
+        }
+    }
+    for (index, route) in routes.iter().enumerate() {
+        let chosen = route.limits.as_deref();
+        for (at, name) in chosen.iter().copied().flatten().enumerate() {
+            if !rates.iter().flatten().any(|rate| rate.name == *name)
+                && rates.iter().all(Option::is_some)
+            {
+                let message = format!("there is no limit {name:?} in [[rate_limits]]");
+                add(format!("routes[{index}].limits[{at}]"), message);
+            }
+        }
+        let holding = rates.iter().flatten();
+        let holding = holding.filter(|rate| rate.holds_for(&route.name, chosen));
+        for rate in holding.filter(|rate| rate.number.capacity() < route.cost) {
+            let message = format!(
+                "the limit {:?} allows {} at once, so it would never admit a request of this cost",
+                rate.name,
+                rate.number.capacity()
+            );
+            add(format!("routes[{index}].cost"), message);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! [`Policy`]: what the settings say about requests, as one immutable generation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::header::HeaderValue;
+
+use crate::front::client_stream::ClientLimits;
+use crate::http::health_path::HealthPath;
+use crate::keys::{AddressRange, Prefix};
+use crate::limits::Limits;
+use crate::limits::brake::BrakeRules;
+use crate::limits::concurrency::Concurrency;
+use crate::proxy::Upstream;
+use crate::proxy::pool::PoolSettings;
+use crate::proxy::proxy_headers::ProxyHeaders;
+use crate::proxy::secret_finder::SecretFinder;
+use crate::routes::Routes;
+
+/// Settings of one policy generation. A request loads it once and keeps it.
+#[derive(Debug)]
+pub struct Policy {
+    /// Routes.
+    pub routes: Routes,
+    /// Limits of the routes.
+    pub limits: Limits,
+    /// Upstreams: the default one, then those of the file. Routes to a single address have their
+    /// own.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Protection space named in challenges.
+    pub realm: String,
+    /// Path of the health check for load balancers; `None` disables it.
+    pub health_path: Option<HealthPath>,
+    /// Prefix of the gateway's own keys.
+    pub prefix: Prefix,
+    /// Maximum age of the key table while the store is unreachable; `None` means any age.
+    pub max_staleness: Option<Duration>,
+    /// Shared secret for the origin; marked as sensitive.
+    pub secret: HeaderValue,
+    /// Finds the shared secret in an origin's response.
+    pub secret_finder: SecretFinder,
+    /// Scheme of the listener: `http` or `https`.
+    pub scheme: HeaderValue,
+    /// Proxies whose forwarding headers are trusted.
+    pub trusted_proxies: Arc<[AddressRange]>,
+    /// Proxy headers that reach the origin.
+    pub proxy_headers: ProxyHeaders,
+    /// Maximum size of a request body in bytes.
+    pub max_body_bytes: u64,
+    /// Time that a WebSocket may be silent in both directions.
+    pub tunnel_idle_timeout: Duration,
+    /// Limits on requests in flight.
+    pub concurrency: Concurrency,
+    /// Rules of the brake on bad keys; `None` switches it off.
+    pub brake: Option<BrakeRules>,
+    /// How connections to origins are opened and kept. The same allocation means the same
+    /// connections.
+    pub pool: Arc<PoolSettings>,
+    /// Limits of connections that clients open from now on.
+    pub client_limits: ClientLimits,
+    /// Whether requests are written to the access log.
+    pub logs_access: bool,
+}
+
+impl Policy {
+    /// Iterates over all upstreams, those of single routes included.
+    pub fn all_upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let of_routes = self.routes.iter().map(|route| &route.upstream);
+        of_routes.chain(&self.upstreams)
+    }
+}

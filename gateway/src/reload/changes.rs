@@ -1,0 +1,276 @@
+//! What differs between two sets of settings, by path, without a secret's value.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::reader::Effective;
+use crate::config::settings::Settings;
+use crate::reload::list::{OnReload, SETTINGS};
+use crate::tls::origin::OriginTls;
+
+/// Bytes of a hash that is shown.
+const HASH_BYTES: usize = 8;
+
+/// Hash of settings for people to compare: of the paths and values that `gateway check` prints.
+/// Secrets and the content of certificate files are left out, so that the hash can be shown.
+#[must_use]
+pub fn hash(effective: &[Effective]) -> String {
+    let mut digest = Sha256::new();
+    let mut lines: Vec<(&str, &str)> = effective
+        .iter()
+        .map(|effective| (effective.path.as_str(), effective.value.as_str()))
+        .collect();
+    lines.sort_unstable();
+    for part in lines.iter().flat_map(|(path, value)| [path, value]) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let digest = digest.finalize();
+    digest
+        .iter()
+        .take(HASH_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Paths of the settings that differ, sorted. Items of lists stand by their names:
+/// `routes[orders].scopes`, or `routes[orders]` if the whole item came or went.
+#[must_use]
+pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
+    let (old, new) = (by_path(&before.effective), by_path(&after.effective));
+    let came = new.keys().filter(|path| !old.contains_key(*path));
+    let mut paths: Vec<String> = old
+        .iter()
+        .filter(|(path, value)| new.get(*path) != Some(value))
+        .map(|(path, _)| shown(path, &new))
+        .chain(came.map(|path| shown(path, &old)))
+        .collect();
+    // Its password is not shown.
+    if before.store.url != after.store.url {
+        paths.push("store.url".to_owned());
+    }
+    let (old, new) = (secrets(before), secrets(after));
+    for (path, secret) in &new {
+        // One that came or went differs by its path already.
+        if old.get(path).is_some_and(|before| before != secret) {
+            paths.push(path.clone());
+        }
+    }
+    let tls = |settings: &Settings| settings.origin.tls.clone();
+    let differ = |one: Option<OriginTls>, other: Option<OriginTls>| {
+        one.zip(other).is_some_and(|(one, other)| one != other)
+    };
+    if differ(tls(before), tls(after)) && !paths.iter().any(|path| path.starts_with("origin.tls")) {
+        paths.push("origin.tls".to_owned());
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// One difference between settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Path; items of lists stand by their names.
+    pub path: String,
+    /// Value before, if any.
+    pub before: Option<String>,
+    /// Value after, if any.
+    pub after: Option<String>,
+    /// Whether the gateway has to be started again for it.
+    pub needs_restart: bool,
+}
+
+/// Differences between two sets of effective settings, by path. Redacted secrets are equal.
+#[must_use]
+pub fn compare(before: &[Effective], after: &[Effective]) -> Vec<Difference> {
+    let (before, after) = (by_path(before), by_path(after));
+    let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    let needs_restart = |path: &str| {
+        let mut settings = SETTINGS.iter();
+        settings
+            .any(|(known, on_reload)| *known == path && matches!(on_reload, OnReload::Restart(_)))
+    };
+    paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .map(|path| Difference {
+            path: path.clone(),
+            before: before.get(path).map(|value| (*value).to_owned()),
+            after: after.get(path).map(|value| (*value).to_owned()),
+            needs_restart: needs_restart(path),
+        })
+        .collect()
+}
+
+/// Path to show for a difference at `path`: its item, if `other` has nothing of that.
+fn shown(path: &str, other: &BTreeMap<String, &str>) -> String {
+    let Some((item, _)) = path.split_once("].") else {
+        return path.to_owned();
+    };
+    let within = format!("{item}].");
+    let is_there = other.range(within.clone()..).next();
+    match is_there {
+        Some((found, _)) if found.starts_with(&within) => path.to_owned(),
+        _ => format!("{item}]"),
+    }
+}
+
+/// Settings in force after a reading of `new`: the settings at the paths `held` stay as in `running`.
+#[must_use]
+pub fn in_force(new: &[Effective], running: &[Effective], held: &[String]) -> Vec<Effective> {
+    let is_held = |effective: &&Effective| {
+        held.iter().any(|held| {
+            let rest = effective.path.strip_prefix(held.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        })
+    };
+    let mut in_force: Vec<Effective> = new.iter().filter(|one| !is_held(one)).cloned().collect();
+    for effective in running.iter().filter(is_held) {
+        // After the last setting of its section, so that a section is in one piece.
+        let section = |path: &str| path.rsplit_once('.').map(|(section, _)| section.to_owned());
+        let wanted = section(&effective.path);
+        let last = in_force
+            .iter()
+            .rposition(|other| section(&other.path) == wanted);
+        let at = last.map_or(in_force.len(), |last| last + 1);
+        in_force.insert(at, effective.clone());
+    }
+    in_force
+}
+
+/// Values by paths in which the items of a list have their names.
+pub(super) fn by_path(effective: &[Effective]) -> BTreeMap<String, &str> {
+    let names: BTreeMap<&str, &str> = effective
+        .iter()
+        .filter_map(|effective| {
+            let item = effective.path.strip_suffix("].name")?;
+            Some((item, effective.value.trim_matches('"')))
+        })
+        .collect();
+    let named = |path: &str| {
+        let (item, key) = path.split_once("].")?;
+        let (list, _) = item.split_once('[')?;
+        Some(format!("{list}[{}].{key}", names.get(item)?))
+    };
+    effective
+        .iter()
+        .map(|effective| {
+            let path = named(&effective.path).unwrap_or_else(|| effective.path.clone());
+            (path, effective.value.as_str())
+        })
+        .collect()
+}
+
+/// Digests of what is shown redacted, by path.
+fn secrets(settings: &Settings) -> BTreeMap<String, [u8; 32]> {
+    let digest = |secret: &[u8]| <[u8; 32]>::from(Sha256::digest(secret));
+    let shared = (
+        "SHARED_SECRET".to_owned(),
+        digest(settings.origin.shared_secret.expose()),
+    );
+    let paths = by_path(&settings.effective);
+    let tokens = settings.admin.tokens.iter().map(|token| {
+        let file = format!("admin.tokens[{}].token_file", token.name);
+        let path = match token.name.as_str() {
+            "admin" if paths.contains_key("ADMIN_TOKEN") => "ADMIN_TOKEN".to_owned(),
+            _ if paths.contains_key(&file) => file,
+            name => format!("admin.tokens[{name}].token"),
+        };
+        (path, digest(token.secret.expose()))
+    });
+    std::iter::once(shared).chain(tokens).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, load};
+
+    /// Settings of this file.
+    fn settings(file: &str, variables: &[(&str, &str)]) -> Settings {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.toml");
+        std::fs::write(&path, file).unwrap();
+        let secret = [("SHARED_SECRET", "changes-9f2c51d07be84a63")];
+        let given = secret
+            .iter()
+            .filter(|(name, _)| !variables.iter().any(|(given, _)| given == name))
+            .chain(variables);
+        let environment: Environment = given.copied().collect();
+        load(Some(&path), &environment).unwrap()
+    }
+
+    #[test]
+    fn what_differs_is_named_by_its_path_and_items_by_their_names() {
+        let token = "[[admin.tokens]]\nname = \"ci\"\nrole = \"admin\"\ntoken";
+        for (before, after, wanted) in [
+            ("", "# a comment", &[][..]),
+            ("[auth]\nrealm = \"postern\"", "", &[]),
+            ("", "[auth]\nrealm = \"a\"", &["auth.realm"]),
+            ("", "[store]\nsnapshot = \"a\"", &["store.snapshot"]),
+            (
+                "[[routes]]\nname = \"b\"\npath = \"/b\"",
+                "[[routes]]\nname = \"a\"\npath = \"/a\"\n[[routes]]\nname = \"b\"\npath = \"/b\"",
+                &["routes[a]"],
+            ),
+            (
+                "[[routes]]\nname = \"a\"\npath = \"/a\"\n[[routes]]\nname = \"b\"\npath = \"/b\"",
+                "[[routes]]\nname = \"b\"\npath = \"/b\"\nscopes = [\"read\"]",
+                &["routes[a]", "routes[b].scopes"],
+            ),
+            (
+                &format!("{token} = \"changes-51d07be84a639f2c\""),
+                &format!("{token} = \"changes-be84a639f2c51d07\""),
+                &["admin.tokens[ci].token"],
+            ),
+            (
+                "[store]\nurl = \"postgres://keys:one@db/keys\"",
+                "[store]\nurl = \"postgres://keys:two@db/keys\"",
+                &["store.url"],
+            ),
+        ] {
+            assert_eq!(
+                changed(&settings(before, &[]), &settings(after, &[])),
+                wanted,
+                "{after}"
+            );
+        }
+        let with = |secret| settings("", &[("SHARED_SECRET", secret)]);
+        let (one, other) = (
+            with("changes-51d07be84a639f2c"),
+            with("changes-be84a639f2c51d07"),
+        );
+        assert_eq!(changed(&one, &other), ["SHARED_SECRET"]);
+        assert_eq!(
+            hash(&one.effective),
+            hash(&other.effective),
+            "no secret is in the hash"
+        );
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_as_it_runs() {
+        let running = settings(
+            "[listen]\nmax_connections = 7\n[store]\nsnapshot = \"a\"",
+            &[],
+        );
+        let mut new = settings("[listen]\nmax_connections = 8\nkeep_alive = \"9s\"", &[]);
+        let differ = changed(&running, &new);
+        let held = crate::reload::hold(&mut new, &running, &differ);
+        assert_eq!(held, ["listen.max_connections", "store.snapshot"]);
+        assert_eq!(new.listen.max_connections, 7);
+        assert_eq!(new.store.snapshot, Some("a".into()));
+        let in_force = in_force(&new.effective, &running.effective, &held);
+        let value = |path: &str| {
+            let found = in_force.iter().find(|effective| effective.path == path);
+            found.map(|effective| effective.value.as_str())
+        };
+        assert_eq!(value("listen.max_connections"), Some("7"));
+        assert_eq!(value("store.snapshot"), Some("\"a\""));
+        assert_eq!(value("listen.keep_alive"), Some("\"9s\""));
+    }
+}

@@ -1,0 +1,219 @@
+//! Limits on the rate of requests, from outside.
+
+use std::time::Duration;
+
+use crate::client::{Connection, Response, exchange, get};
+use crate::origin::Origin;
+use crate::rig::{Key, Rig};
+use crate::running::eventually;
+
+/// A limit in a file of settings.
+fn limit(name: &str, by: &str, limit: u32, more: &str) -> String {
+    format!(
+        "[[rate_limits]]\nname = \"{name}\"\nby = {by}\nlimit = {limit}\nwindow = \"1d\"\n{more}\n"
+    )
+}
+
+/// A gateway with these limits.
+fn limited(origin: &Origin, file: &str) -> Rig {
+    Rig::with(&origin.url(), file)
+}
+
+/// A key that the gateway knows already, without a request for it that counts.
+fn known(rig: &Rig, consumer: &str) -> Key {
+    // A command returns once every running gateway has applied the change.
+    rig.key(consumer, &[])
+}
+
+/// How many of `attempts` requests pass.
+fn passing(attempts: usize, mut ask: impl FnMut() -> Response) -> usize {
+    (0..attempts).filter(|_| ask().status == 200).count()
+}
+
+#[test]
+fn a_key_gets_as_many_requests_as_its_limit_and_then_429() {
+    let origin = Origin::hello();
+    let rig = limited(&origin, &limit("burst", "\"key\"", 3, ""));
+    let (one, other) = (known(&rig, "acme"), known(&rig, "acme"));
+    assert_eq!(passing(5, || rig.get("/", &one)), 3);
+    let before = origin.arrived().len();
+    let denied = rig.get("/", &one);
+    assert_eq!((denied.status, &*denied.code()), (429, "rate_limited"));
+    assert_eq!(
+        origin.arrived().len(),
+        before,
+        "the origin hears nothing of it"
+    );
+    let problem = denied.json();
+    assert_eq!(problem["violated-policies"], serde_json::json!(["burst"]));
+    let seconds: u64 = denied.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2 * 86_400).contains(&seconds), "{seconds}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("{seconds} s")), "{detail}");
+    assert_eq!(
+        passing(5, || rig.get("/", &other)),
+        3,
+        "another key has its own"
+    );
+}
+
+#[test]
+fn subjects_count_together_as_the_limit_says() {
+    let origin = Origin::hello();
+    let routes = "[[routes]]\npath = \"/\"\non_missing_key = \"anonymous\"\n\
+                  [[routes]]\npath = \"/other\"\non_missing_key = \"anonymous\"\n";
+    // Requests of two keys of one consumer, a key of another one, and nobody, on two routes.
+    for (by, wanted) in [
+        ("\"key\"", [2, 2, 2, 10]),
+        ("\"consumer\"", [2, 0, 2, 10]),
+        ("\"anonymous\"", [10, 10, 10, 2]),
+        ("\"address\"", [2, 0, 0, 0]),
+        ("\"gateway\"", [2, 0, 0, 0]),
+        ("\"route\"", [4, 0, 0, 0]),
+        ("[\"key\", \"route\"]", [4, 4, 4, 10]),
+        ("[\"address\", \"anonymous\"]", [10, 10, 10, 2]),
+    ] {
+        let rig = limited(&origin, &format!("{}{routes}", limit("one", by, 2, "")));
+        let keys = [known(&rig, "a"), known(&rig, "a"), known(&rig, "b")];
+        let keys = keys.map(|key| key.header());
+        let passed = |headers: &[&str]| -> usize {
+            ["/", "/other"]
+                .map(|path| passing(5, || get(rig.public, path, headers)))
+                .iter()
+                .sum()
+        };
+        let passed = [
+            passed(&[&keys[0]]),
+            passed(&[&keys[1]]),
+            passed(&[&keys[2]]),
+            passed(&[]),
+        ];
+        assert_eq!(passed, wanted, "{by}");
+    }
+}
+
+#[test]
+fn a_refused_credential_takes_nothing() {
+    let origin = Origin::hello();
+    let rig = limited(&origin, &limit("all", "\"gateway\"", 2, ""));
+    let key = known(&rig, "acme");
+    for _ in 0..5 {
+        assert_eq!(get(rig.public, "/", &[]).status, 401);
+        let unknown = get(rig.public, "/", &["authorization: Bearer unknown"]);
+        assert_eq!(unknown.status, 401);
+    }
+    assert_eq!(passing(5, || rig.get("/", &key)), 2);
+}
+
+#[test]
+fn a_limit_holds_for_its_routes_and_a_route_chooses_and_costs() {
+    let origin = Origin::hello();
+    let file = [
+        limit("all", "\"key\"", 10, ""),
+        limit("narrow", "\"consumer\"", 2, "routes = [\"/narrow\"]"),
+        "[[routes]]\npath = \"/\"\n".to_owned(),
+        "[[routes]]\npath = \"/narrow\"\n".to_owned(),
+        "[[routes]]\npath = \"/dear\"\ncost = 4\n".to_owned(),
+        "[[routes]]\npath = \"/free\"\ncost = 0\n".to_owned(),
+        "[[routes]]\npath = \"/none\"\nlimits = []\n".to_owned(),
+    ]
+    .concat();
+    let rig = limited(&origin, &file);
+    let key = known(&rig, "acme");
+    let asked = |path: &str, attempts| passing(attempts, || rig.get(path, &key));
+    assert_eq!(asked("/none", 20), 20);
+    assert_eq!(asked("/free", 20), 20);
+    assert_eq!(asked("/narrow", 5), 2, "of `all`, 8 are left");
+    assert_eq!(asked("/dear", 5), 2, "of `all`, none is left");
+    assert_eq!(asked("/", 5), 0);
+    assert_eq!(asked("/free", 5), 0, "what costs nothing needs a free unit");
+    assert_eq!(asked("/none", 5), 5);
+}
+
+#[test]
+fn a_limit_that_is_not_enforced_lets_everybody_through() {
+    let origin = Origin::hello();
+    let rig = limited(&origin, &limit("trial", "\"key\"", 1, "enforce = false"));
+    let key = known(&rig, "acme");
+    assert_eq!(passing(10, || rig.get("/", &key)), 10);
+}
+
+#[test]
+fn a_request_that_the_origin_did_nothing_for_costs_nothing() {
+    let origin = Origin::answering(|request, socket| {
+        use std::io::Write as _;
+        if !request.line.starts_with("GET /silent ") {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    // Nobody listens there any more.
+    let away = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let file = format!(
+        "{}[origin]\nfirst_byte_timeout = \"200ms\"\n[[routes]]\npath = \"/\"\n\
+         [[routes]]\npath = \"/away\"\nupstream = \"http://{away}\"\n",
+        limit("all", "\"key\"", 3, "")
+    );
+    let rig = limited(&origin, &file);
+    let key = known(&rig, "acme");
+    for _ in 0..5 {
+        assert_eq!(rig.get("/away", &key).status, 502);
+    }
+    // An origin that was asked and said nothing has worked for it.
+    assert_eq!(rig.get("/silent", &key).status, 504);
+    assert_eq!(passing(5, || rig.get("/", &key)), 2);
+}
+
+#[test]
+fn a_request_that_asks_before_it_sends_its_body_counts_once() {
+    let origin = Origin::hello();
+    let rig = limited(&origin, &limit("all", "\"key\"", 3, ""));
+    let key = known(&rig, "acme").header();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: h\r\n{key}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    );
+    for _ in 0..3 {
+        let mut connection = Connection::open(rig.public);
+        connection.send(&head);
+        assert_eq!(connection.head().status, 100);
+        connection.send("ab");
+        assert_eq!(connection.response().status, 200);
+    }
+    let denied = exchange(rig.public, &head);
+    assert_eq!(denied.code(), "rate_limited", "without a 100 before it");
+}
+
+#[test]
+fn a_bucket_refills_at_its_rate() {
+    let origin = Origin::hello();
+    let file = "[[rate_limits]]\nname = \"steady\"\nby = \"key\"\nlimit = 600\nwindow = \"1m\"\nburst = 3\n";
+    let rig = limited(&origin, file);
+    let key = known(&rig, "acme");
+    let mut last = rig.get("/", &key);
+    eventually("the burst is spent", || {
+        last = rig.get("/", &key);
+        last.status == 429
+    });
+    assert_eq!(last.header("retry-after"), Some("1"));
+    eventually("a unit is back", || rig.get("/", &key).status == 200);
+}
+
+#[test]
+fn the_time_that_a_client_is_told_is_enough() {
+    let origin = Origin::hello();
+    let file = "[[rate_limits]]\nname = \"second\"\nby = \"key\"\nlimit = 5\nwindow = \"1s\"\n";
+    let rig = limited(&origin, file);
+    let key = known(&rig, "acme");
+    for _ in 0..3 {
+        let mut denied = rig.get("/", &key);
+        eventually("the limit is reached", || {
+            denied = rig.get("/", &key);
+            denied.status == 429
+        });
+        let seconds = denied.header("retry-after").unwrap().parse().unwrap();
+        std::thread::sleep(Duration::from_secs(seconds));
+        assert_eq!(rig.get("/", &key).status, 200, "after {seconds} s");
+    }
+}
