@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose fuzz fuzz-readings bench bench-count bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
@@ -101,6 +101,11 @@ bench: ## Measure the gateway beside nginx, HAProxy, Envoy and a TCP relay, in o
 	test -d target/bench-venv || python3 -m venv target/bench-venv
 	target/bench-venv/bin/pip install --quiet -r bench/requirements.txt
 	target/bench-venv/bin/python bench/run.py $(BENCH)
+
+bench-check: ## Check the benchmark itself: refuses taken ports, measures every case, leaves nothing running
+	@tests/prepare.sh rust bench
+	cargo build --release --locked --bin gateway
+	bench/check.py
 
 bench-count: ## Count what a small request costs, exactly: instructions, allocations, page faults
 	@tests/prepare.sh rust

@@ -25,6 +25,11 @@ class Peer:
     key: str
     environment: dict = field(default_factory=dict)
     note: str = ""
+    # Whether it speaks HTTP/2 over TLS, and nothing else.
+    is_http2: bool = False
+
+    def url(self, path):
+        return f"{'https' if self.is_http2 else 'http'}://127.0.0.1:{self.port}{path}"
 
 
 def foreign_key(index):
@@ -45,7 +50,18 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; cli
     return ["nginx", "-c", str(folder / "origin.conf")]
 
 
-def nginx(folder, name, port, full):
+def certificate(folder):
+    """A certificate of P-256 for the address of the proxies, with its key."""
+    pair = (folder / "certificate.pem", folder / "certificate.key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=bench",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-out", pair[0], "-keyout", pair[1]], check=True, capture_output=True,
+    )  # fmt: skip
+    return pair
+
+
+def nginx(folder, name, port, full, pair=None):
+    tls = ("ssl http2", f"ssl_certificate {pair[0]}; ssl_certificate_key {pair[1]};") if pair else ("", "")
     http = "access_log off;"
     location = ""
     if full:
@@ -68,7 +84,7 @@ http {{ {http} map_hash_bucket_size 128; map_hash_max_size 2097152; keepalive_re
   proxy_temp_path {folder}/{name}-p; fastcgi_temp_path {folder}/{name}-f; uwsgi_temp_path {folder}/{name}-u; scgi_temp_path {folder}/{name}-s;
   map $http_authorization $consumer {{ default ""; include {folder}/nginx_keys.conf; }}
   upstream origin {{ server 127.0.0.1:{ORIGIN_PORT}; keepalive 1024; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{port} backlog=4096;
+  server {{ listen 127.0.0.1:{port} {tls[0]} backlog=4096; {tls[1]}
     location / {{ if ($consumer = "") {{ return 401; }} {location}
       proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Authorization "";
       proxy_set_header X-Consumer-Id $consumer; proxy_set_header X-Shared-Secret {SECRET}; }} }} }}
@@ -152,16 +168,31 @@ def envoy_of_python():
     return str(path) if path and path.is_file() else None
 
 
+def http2_peers(folder, keys, gateway, gateway_key):
+    """The gateway and nginx over TLS, each with a worker and all else as in [`all_peers`], which comes first."""
+    pair = certificate(folder)
+    settings = folder / "http2.toml"
+    settings.write_text(f'[[listen.tls]]\ncert_file = "{pair[0]}"\nkey_file = "{pair[1]}"\n')
+    return [
+        Peer("postern", 18020, [gateway, "--config", str(settings), "serve"], gateway_key, gateway_environment(folder, 18020), is_http2=True),
+        Peer("nginx (full)", 18026, nginx(folder, "nginx-http2", 18026, True, pair), foreign_key(min(42, keys - 1)), is_http2=True),
+    ]
+
+
+def gateway_environment(folder, port):
+    return {
+        "SHARED_SECRET": SECRET, "ORIGIN_URL": f"http://127.0.0.1:{ORIGIN_PORT}", "DATABASE_URL": f"sqlite://{folder}/gateway.db",
+        "GATEWAY__LISTEN__ADDRESS": f"127.0.0.1:{port}", "GATEWAY__ADMIN__ADDRESS": f"127.0.0.1:{port + 1}", "GATEWAY__LISTEN__WORKERS": "1",
+    }  # fmt: skip
+
+
 def all_peers(folder, keys, gateway, gateway_key):
     """Every proxy that can be started here, the gateway first."""
     with open(folder / "nginx_keys.conf", "w") as file:
         file.writelines(f'"Bearer {foreign_key(i)}" c{i};\n' for i in range(keys))
     with open(folder / "haproxy.map", "w") as file:
         file.writelines(f"{foreign_key(i)} c{i}\n" for i in range(keys))
-    environment = {
-        "SHARED_SECRET": SECRET, "ORIGIN_URL": f"http://127.0.0.1:{ORIGIN_PORT}", "DATABASE_URL": f"sqlite://{folder}/gateway.db",
-        "GATEWAY__LISTEN__ADDRESS": "127.0.0.1:18010", "GATEWAY__ADMIN__ADDRESS": "127.0.0.1:18011", "GATEWAY__LISTEN__WORKERS": "1",
-    }  # fmt: skip
+    environment = gateway_environment(folder, 18010)
     known = foreign_key(min(42, keys - 1))
     peers = [
         Peer("postern", 18010, [gateway, "serve"], gateway_key, environment, "auth, scopes, request id, forwarding headers, JSON access log"),

@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import urllib.request
 from pathlib import Path
 
 from chart import draw
-from peers import ORIGIN_PORT, SECRET, all_peers, origin
+from peers import ORIGIN_PORT, SECRET, all_peers, http2_peers, origin
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # Ratios are to this one, each within its round; their median is shown.
@@ -36,6 +37,9 @@ CASES = {
     "1 MB response, 64 connections": ("/1m", 0, 64),
     "100 kB upload, 64 connections": ("/upload", 100_000, 64),
 }
+# Over TLS, beside proxies that speak it.
+HTTP2_CASE = "small GET, HTTP/2 over TLS, 8 connections of 8 streams"
+HTTP2_CONNECTIONS, HTTP2_STREAMS = 8, 8
 
 
 def start(command, log, core, environment=None):
@@ -52,19 +56,21 @@ def refuse_taken(ports):
                 sys.exit(f"port {port} is taken: what listens there is from an earlier run, or another's")
 
 
-def wait_for(port, process, seconds=90):
+def wait_for(url, process, seconds=90):
+    # The certificate is made for one run.
+    trusting = ssl._create_unverified_context()
     by = time.monotonic() + seconds
     while True:
         if process.poll() is not None:
-            sys.exit(f"what should listen on port {port} has ended: {process.args}")
+            sys.exit(f"what should answer at {url} has ended: {process.args}")
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=2)
+            urllib.request.urlopen(url, timeout=2, context=trusting)
             return
         except urllib.error.HTTPError:
             return
         except OSError:
             if time.monotonic() > by:
-                sys.exit(f"nothing answers on port {port} after {seconds} s")
+                sys.exit(f"nothing answers at {url} after {seconds} s")
             time.sleep(0.05)
 
 
@@ -93,11 +99,34 @@ def milliseconds(text):
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
+def drive_http2(peer, pids, seconds, folder):
+    log = folder / "h2load.log"
+    log.unlink(missing_ok=True)
+    before = cpu_seconds(pids)
+    out = subprocess.run(
+        ["taskset", "-c", "1", "h2load", "-t1", f"-c{HTTP2_CONNECTIONS}", f"-m{HTTP2_STREAMS}", f"-D{seconds}", f"--log-file={log}",
+         "-H", f"authorization: Bearer {peer.key}", peer.url("/x")],
+        capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    user, kernel = (after - earlier for after, earlier in zip(cpu_seconds(pids), before))
+    if "Application protocol: h2" not in out:
+        sys.exit(f"{peer.name} does not speak HTTP/2:\n{out}")
+    # Start, status and time of each request, in microseconds.
+    lines = [line.split() for line in log.read_text().splitlines()]
+    times = sorted(int(line[2]) for line in lines)
+    requests = max(len(lines), 1)
+    p50, p99 = (times[min(int(requests * part), len(times) - 1)] / 1000 if times else float("nan") for part in (0.5, 0.99))
+    return {
+        "cpu_us": (user + kernel) / requests * 1e6, "user_us": user / requests * 1e6, "kernel_us": kernel / requests * 1e6, "rate": requests / seconds, "p50_ms": p50, "p99_ms": p99,
+        "rss_mb": resident_mb(pids), "failed": sum(line[1] != "200" for line in lines), "socket_errors": "",
+    }  # fmt: skip
+
+
 def drive(peer, pids, case, seconds, script):
     path, body, connections = CASES[case]
     before = cpu_seconds(pids)
     out = subprocess.run(
-        ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, f"http://127.0.0.1:{peer.port}{path}"],
+        ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, peer.url(path)],
         capture_output=True, text=True, env={**os.environ, "BENCH_KEY": peer.key, "BENCH_BODY": str(body)},
     ).stdout  # fmt: skip
     user, kernel = (after - earlier for after, earlier in zip(cpu_seconds(pids), before))
@@ -146,9 +175,9 @@ def main():
     parser.add_argument("--idle", type=int, default=10_000, help="connections of the measurement of idle ones; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=Path("target/bench"), help="where the table, the JSON and the chart go")
     arguments = parser.parse_args()
-    for tool in ("wrk", "nginx", "haproxy", "taskset"):
+    for tool in ("wrk", "nginx", "haproxy", "taskset", "h2load", "openssl"):
         if not shutil.which(tool):
-            sys.exit(f"{tool} is missing: apt-get install wrk nginx-light haproxy util-linux")
+            sys.exit(f"{tool} is missing: apt-get install wrk nginx-light haproxy util-linux nghttp2-client openssl")
     arguments.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     # nginx started by root serves files as another user.
@@ -177,7 +206,7 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     log = open(folder / "log", "wb")
     refuse_taken([ORIGIN_PORT])
     running.append(start(origin(folder), log, 1))
-    wait_for(ORIGIN_PORT, running[-1])
+    wait_for(f"http://127.0.0.1:{ORIGIN_PORT}/x", running[-1])
     gateway = str(Path(arguments.gateway).resolve())
     environment = {"SHARED_SECRET": SECRET, "DATABASE_URL": f"sqlite://{folder}/gateway.db"}
     # Makes the store.
@@ -187,30 +216,40 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
     )
     if made.returncode != 0:
         sys.exit(made.stderr)
-    peers = all_peers(folder, arguments.keys, gateway, json.loads(made.stdout)["key"])
+    known = (folder, arguments.keys, gateway, json.loads(made.stdout)["key"])
     wanted = [text for text in arguments.peers.split(",") if text]
-    peers = [peer for peer in peers if not wanted or any(text in peer.name for text in wanted)]
-    refuse_taken(peer.port for peer in peers)
+    peers, over_tls = (
+        [peer for peer in peers(*known) if not wanted or any(text in peer.name for text in wanted)] for peers in (all_peers, http2_peers)
+    )
+    if arguments.only not in HTTP2_CASE:
+        over_tls = []
+    refuse_taken(peer.port for peer in peers + over_tls)
     processes, pids = {}, {}
 
     def begin(peer):
-        process = processes[peer.name] = start(peer.command, open(os.devnull, "wb"), 0, peer.environment)
+        process = processes[peer.port] = start(peer.command, open(os.devnull, "wb"), 0, peer.environment)
         running.append(process)
-        wait_for(peer.port, process)
-        pids[peer.name] = family(process.pid)
+        wait_for(peer.url("/x"), process)
+        pids[peer.port] = family(process.pid)
 
-    for peer in peers:
+    for peer in peers + over_tls:
         begin(peer)
     results = {}
-    for case in (case for case in CASES if arguments.only in case):
-        rounds = {peer.name: [] for peer in peers}
+    for case in (case for case in (*CASES, HTTP2_CASE) if arguments.only in case):
+        driven = over_tls if case == HTTP2_CASE else peers
+        rounds = {peer.name: [] for peer in driven}
         for _ in range(arguments.rounds):
-            for peer in peers:
-                rounds[peer.name].append(drive(peer, pids[peer.name], case, arguments.seconds, str(script)))
+            for peer in driven:
+                if case == HTTP2_CASE:
+                    measured = drive_http2(peer, pids[peer.port], arguments.seconds, folder)
+                else:
+                    measured = drive(peer, pids[peer.port], case, arguments.seconds, str(script))
+                rounds[peer.name].append(measured)
         results[case] = {name: median_of(measured) for name, measured in rounds.items()}
         if (reference := rounds.get(REFERENCE)) is not None:
             for name, measured in rounds.items():
-                ratios = [one["cpu_us"] / other["cpu_us"] for one, other in zip(measured, reference)]
+                # A short round on a busy machine may take less than the clock of the kernel shows.
+                ratios = [one["cpu_us"] / other["cpu_us"] if other["cpu_us"] else float("nan") for one, other in zip(measured, reference)]
                 results[case][name]["ratio"] = statistics.median(ratios)
         show(case, results[case])
     failed = [f"{name}, {case}" for case, proxies in results.items() for name, figures in proxies.items() if figures["failed"]]
@@ -223,10 +262,10 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
         # HAProxy counts two files for each connection it may have, more than many systems grant for 10,000.
         for peer in (peer for peer in peers if peer.command[0] != "haproxy"):
             # Started anew: memory that earlier cases left free would be used again, and so not be seen.
-            processes[peer.name].terminate()
-            processes[peer.name].wait()
+            processes[peer.port].terminate()
+            processes[peer.port].wait()
             begin(peer)
-            idle[peer.name] = round(idle_bytes(peer, pids[peer.name], arguments.idle))
+            idle[peer.name] = round(idle_bytes(peer, pids[peer.port], arguments.idle))
             print(f"{peer.name:14} {idle[peer.name] / 1000:9.1f} kB each", flush=True)
     notes = {peer.name: peer.note for peer in peers}
     about = {"seconds": arguments.seconds, "rounds": arguments.rounds, "keys": arguments.keys, "date": time.strftime("%Y-%m-%d")}

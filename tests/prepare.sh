@@ -71,6 +71,8 @@ for_demo() {
 for_bench() {
   need "Python 3" python3 has python3
   need "a load generator" wrk has wrk
+  need "a load generator for HTTP/2" nghttp2-client has h2load
+  need "certificates of the proxies" openssl has openssl
   need "nginx, a peer and the origin" nginx-light has_nginx
   need "HAProxy, a peer" haproxy has haproxy
   need "a way to pin processes to a core" util-linux has taskset

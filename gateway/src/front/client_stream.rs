@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use actix_http::StatusCode;
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use tokio::{
@@ -284,6 +285,14 @@ impl<S: ClientSocket> ClientStream<S> {
         if self.owed && self.outgoing.is_quiet() && self.control.fault().is_some() {
             self.write_refusal(cx);
             self.owed = false;
+        }
+    }
+
+    /// Says that the next bytes to be written, so many, are a whole answer with this status: they need not be looked at.
+    pub(super) fn expect_answer(&mut self, length: usize, status: StatusCode) {
+        if self.owed && self.outgoing.is_quiet() && length > 0 && !status.is_informational() {
+            self.ended_badly = status.is_client_error() || status.is_server_error();
+            self.outgoing = Outgoing::Whole { left: length };
         }
     }
 

@@ -145,15 +145,15 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !matches!(self.turn, Turn::Closing) {
             // All that is there, before anything is done about it: a request may be at fault in its body.
-            let mut read = Moved::No;
-            while self.read(cx) == Moved::Yes {
-                read = Moved::Yes;
-            }
+            while self.read(cx) == Moved::Yes {}
             let was_at_work = !matches!(self.turn, Turn::Waiting);
             let went_on = self.go_on(cx);
             if was_at_work && matches!(self.turn, Turn::Waiting) {
                 // The next request may be here already.
                 self.decode(cx);
+            }
+            if let Some((length, status)) = self.output.whole_answer() {
+                self.client.expect_answer(length, status);
             }
             let written = match self.output.poll_write(&mut self.client, cx) {
                 Poll::Pending => Moved::No,
@@ -161,7 +161,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
                 // Nobody is there to be told anything.
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
             };
-            if [read, went_on, written] == [Moved::No; 3] {
+            // Whoever takes of what was read wakes the task where that makes room.
+            if [went_on, written] == [Moved::No; 2] {
                 return Poll::Pending;
             }
         }

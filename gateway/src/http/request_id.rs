@@ -77,14 +77,10 @@ impl RequestIds {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let mut text = [0; 32];
-        let number = u128::from(self.worker) << 64 | u128::from(mixed);
-        for (digits, byte) in text
-            .as_chunks_mut::<2>()
-            .0
-            .iter_mut()
-            .zip(number.to_be_bytes())
-        {
-            *digits = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        let mut rest = u128::from(self.worker) << 64 | u128::from(mixed);
+        for char in text.iter_mut().rev() {
+            *char = b"0123456789abcdef"[(rest & 0xf) as usize];
+            rest >>= 4;
         }
         RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }

@@ -62,13 +62,15 @@ pub(super) fn pack<const CHARS: usize, const BYTES: usize>(text: [u8; CHARS]) ->
 /// Inverse of [`pack`].
 pub(super) fn unpack<const BYTES: usize, const CHARS: usize>(packed: [u8; BYTES]) -> [u8; CHARS] {
     let mut text = [b'0'; CHARS];
-    for (chars, packed) in text.chunks_exact_mut(4).zip(packed.chunks_exact(3)) {
-        let bits = packed
-            .iter()
-            .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
-        for (position, char) in chars.iter_mut().rev().enumerate() {
-            *char = digit(bits >> (6 * position) & 0x3f);
-        }
+    for (chars, packed) in text.as_chunks_mut().0.iter_mut().zip(packed.as_chunks().0) {
+        let [first, second, third] = *packed;
+        let bits = u32::from_be_bytes([0, first, second, third]);
+        *chars = [
+            digit(bits >> 18),
+            digit(bits >> 12 & 0x3f),
+            digit(bits >> 6 & 0x3f),
+            digit(bits & 0x3f),
+        ];
     }
     text
 }

@@ -114,7 +114,10 @@ impl HeadWriter {
     /// Writes a line if `text` fits a header value. Returns whether it does.
     #[must_use]
     pub fn text(&mut self, name: &HeaderName, text: &str) -> bool {
-        let fits = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+        // No early exit, so that the compiler can vectorise the loop.
+        let fits = text.bytes().fold(true, |fits, byte| {
+            fits & matches!(byte, b' '..=b'~' | b'\t')
+        });
         if fits {
             self.with(name, |bytes| bytes.extend_from_slice(text.as_bytes()));
         }

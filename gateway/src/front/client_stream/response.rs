@@ -35,6 +35,10 @@ pub(super) enum Outgoing {
         then: Then,
     },
     Body(Framing),
+    /// Within an answer that was announced, head and body.
+    Whole {
+        left: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -82,6 +86,15 @@ impl Outgoing {
                     *self = Self::Quiet;
                     if event.is_some() {
                         return (at, event);
+                    }
+                }
+                Self::Whole { left } => {
+                    let part = (*left).min(taken - at);
+                    at += part;
+                    *left -= part;
+                    if *left == 0 {
+                        *self = Self::Quiet;
+                        return (at, Some(Event::Complete));
                     }
                 }
                 Self::Body(framing) => {
@@ -241,6 +254,21 @@ mod tests {
             );
         }
         assert_eq!(follow("0\r\n\r\n", false), (0, Some(Event::Stray)));
+    }
+
+    #[test]
+    fn an_announced_answer_ends_after_so_many_bytes() {
+        for step in 1..=7 {
+            let mut outgoing = Outgoing::Whole { left: 7 };
+            let (mut at, mut event) = (0, None);
+            while event.is_none() {
+                let offered = &b"1234567HTTP"[at..];
+                let followed = outgoing.follow(offered, step, false);
+                (at, event) = (at + followed.0, followed.1);
+            }
+            assert_eq!((at, event), (7, Some(Event::Complete)), "steps of {step}");
+            assert!(outgoing.is_quiet());
+        }
     }
 
     #[test]

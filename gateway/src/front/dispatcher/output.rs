@@ -8,7 +8,7 @@ use std::{
 
 use actix_codec::Encoder as _;
 use actix_http::{
-    Response,
+    Response, StatusCode,
     body::BodySize,
     h1::{Codec, Message},
     header,
@@ -30,6 +30,8 @@ pub(super) struct Output {
     written: usize,
     /// Where the head of the last answer begins, as long as nothing of it is written.
     head_at: Option<usize>,
+    /// What a head that was ready announces: where its answer ends, and its status.
+    ready: Option<(usize, StatusCode)>,
     /// What was written may still wait beneath the stream, as TLS lets it.
     unflushed: bool,
 }
@@ -64,6 +66,7 @@ impl Output {
         head: Response<()>,
         size: BodySize,
     ) -> io::Result<()> {
+        self.ready = None;
         let room = self.room();
         let begins = room.len();
         codec.encode(Message::Item((head, size)), room)?;
@@ -104,7 +107,19 @@ impl Output {
             });
         }
         room.extend_from_slice(b"\r\n");
+        let ends = usize::try_from(length).map(|length| length.saturating_add(room.len()));
+        self.ready = ends.ok().map(|ends| (ends, status));
         self.head_at = Some(begins);
+    }
+
+    /// Length and status, if all that is gathered is one answer that was ready, from its first byte to its last. Once for each.
+    pub(super) fn whole_answer(&mut self) -> Option<(usize, StatusCode)> {
+        let (ends, status) = self.ready?;
+        if self.head_at != Some(0) || self.bytes.len() != ends {
+            return None;
+        }
+        self.ready = None;
+        Some((ends, status))
     }
 
     /// A piece of the body of such an answer.
@@ -130,11 +145,13 @@ impl Output {
         give_back(std::mem::take(&mut self.bytes));
         self.written = 0;
         self.head_at = None;
+        self.ready = None;
         self.unflushed = false;
     }
 
     /// Takes the last answer back.
     pub(super) fn forget_head(&mut self) {
+        self.ready = None;
         if let Some(begins) = self.head_at.take() {
             self.bytes.truncate(begins);
         }
@@ -155,6 +172,7 @@ impl Output {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.head_at = None;
+            self.ready = None;
             self.unflushed = true;
             self.written += count;
         }

@@ -1,6 +1,9 @@
 //! Judges the head of a response: whether it is final, where its body ends, and whether awc would read it as we do.
 
+use std::sync::LazyLock;
+
 use bytes::BytesMut;
+use memchr::memmem::Finder;
 
 use super::OriginFault;
 use crate::wire::head::{Field, fields, parse_length, split_first_line};
@@ -27,7 +30,8 @@ impl RequestTraits {
 /// The field `Connection` is never the client's: it is written as `connection: upgrade`, by awc in this or in camel case.
 fn asks_upgrade(request: &[u8]) -> bool {
     const LINE: &[u8] = b"\r\nconnection: upgrade\r\n";
-    memchr::memmem::find_iter(request, b"pgrade\r\n").any(|at| {
+    static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"pgrade\r\n"));
+    END.find_iter(request).any(|at| {
         let end = at + b"pgrade\r\n".len();
         end.checked_sub(LINE.len())
             .and_then(|start| request.get(start..end))
@@ -230,8 +234,10 @@ impl Seen {
 
 /// Control characters, which no field value and no reason has (RFC 9110 §5.5); HTAB is none of them here.
 fn has_control(text: &[u8]) -> bool {
-    text.iter()
-        .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+    // No early exit, so that the compiler can vectorise the loop.
+    text.iter().fold(false, |has, byte| {
+        has | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f)
+    })
 }
 
 #[cfg(test)]
