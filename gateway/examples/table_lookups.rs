@@ -54,6 +54,7 @@ fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
             metadata: None,
             scopes: "orders:read orders:write".parse().unwrap(),
             allowed_ips: AllowedIps::default(),
+            plan: None,
             allowance: Default::default(),
             tags: Default::default(),
         });

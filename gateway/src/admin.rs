@@ -29,6 +29,7 @@ mod operations;
 pub mod operator;
 mod page;
 mod path;
+mod plans;
 mod problem;
 mod query;
 mod refused;
@@ -60,6 +61,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(roll::endpoints());
     all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
+    all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
     all.extend(brake::endpoints());

@@ -5,6 +5,8 @@ pub mod admin_token;
 pub mod api_key;
 pub mod cause;
 pub mod demand;
+pub mod key_source;
+pub mod key_sources;
 
 use std::net::IpAddr;
 

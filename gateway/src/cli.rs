@@ -18,6 +18,7 @@ pub mod keys;
 pub mod leaks;
 pub mod man;
 pub mod output;
+pub mod plans;
 pub mod secret;
 pub mod serve;
 pub mod usage;
@@ -68,6 +69,9 @@ enum Command {
     /// Manage buckets, the namespaces of consumers
     #[command(subcommand)]
     Buckets(buckets::BucketsCommand),
+    /// Manage plans, bundles of scopes and numbers that consumers refer to
+    #[command(subcommand)]
+    Plans(plans::PlansCommand),
     /// Manage consumers, the owners of keys
     #[command(subcommand)]
     Consumers(consumers::ConsumersCommand),
@@ -173,6 +177,9 @@ pub fn start() -> ExitCode {
             Err(problems) => refuse(&problems),
         },
         Command::Secret(command) => secret::run(&command),
+        Command::Plans(command) => {
+            with_store.run(async |context| plans::run(command, context).await)
+        }
         Command::Buckets(command) => {
             with_store.run(async |context| buckets::run(command, context).await)
         }

@@ -17,6 +17,7 @@ pub mod in_flight;
 mod limiting;
 pub mod open_streams;
 mod policy;
+mod quotas;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -31,6 +32,7 @@ use actix_http::{ConnectionType, Payload, Request, RequestHead, Response, Versio
 
 use crate::auth::api_key::authenticate;
 use crate::auth::demand::{Demand, Denial};
+use crate::auth::key_sources::Credentials;
 use crate::auth::{Caller, CallerTag};
 use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
@@ -164,10 +166,23 @@ async fn run(
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
         // No protocol has a name that contains a key.
-        Upgrade::To(protocol) if holds_key(worker, policy, request.head(), &protocol) => None,
+        Upgrade::To(protocol)
+            if holds_key(
+                worker,
+                policy,
+                &credentials(&request, route),
+                &caller,
+                &protocol,
+            ) =>
+        {
+            None
+        }
         Upgrade::To(protocol) => Some(protocol),
         Upgrade::No | Upgrade::Malformed => None,
     };
+    let offers_plain = route
+        .key_sources
+        .offer_plain_subprotocol(request.head().headers());
     let head = for_origin(
         worker,
         policy,
@@ -208,7 +223,8 @@ async fn run(
             .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
             .await
     };
-    let answer = answer.map_err(|denial| Refused::withdrawn(denial, &route.demand))?;
+    let answer =
+        answer.map_err(|denial| Refused::withdrawn(denial, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -218,7 +234,11 @@ async fn run(
         Refused::not_forwarded(&failed.failure, exchange.client_fault())
     })?;
     exchange.log_attempts(route, &answer.failed);
-    Ok(for_caller(answer, worker, policy, exchange, route, &caller))
+    let mut answer = for_caller(answer, worker, policy, exchange, route, &caller);
+    if offers_plain {
+        upgrade::agree_to_plain_subprotocol(&mut answer.response);
+    }
+    Ok(answer)
 }
 
 /// A request that passed every check.
@@ -239,26 +259,27 @@ fn decide<'a>(
 ) -> Result<Admitted<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
-    let target = identify(worker, policy, exchange.path(), request.head())?;
-    let route = route(policy, request, &target, exchange.address())?;
+    let (target, route) = locate(worker, policy, exchange, request)?;
     exchange.set_route(route);
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let (since, headers) = (worker.streams.generation(), request.head().headers());
-    let is_counted = brake::check(worker, policy, exchange, headers)?;
-    let presented = authenticate(headers, &worker.keys, &policy.prefix);
+    let is_counted = brake::check(worker, policy, exchange, request.head().headers())?;
+    let (since, credentials) = (worker.streams.generation(), credentials(request, route));
+    let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
     let caller = authorise(presented, &route.demand, exchange).map_err(|denial| {
-        let refused = Refused::denied(denial, &route.demand, headers, &policy.prefix);
+        let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
         if is_counted {
             return refused;
         }
-        brake::count(worker, policy, exchange, headers, denial, refused)
+        brake::count(worker, policy, exchange, &credentials, denial, refused)
     })?;
     exchange.watch(&caller, &worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
+    quotas::reserve(worker, policy, route, &caller, exchange, purpose)
+        .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
     Ok(Admitted {
         target,
         route,
@@ -266,16 +287,50 @@ fn decide<'a>(
     })
 }
 
-/// Parses the request target and refuses a key in the URL.
-fn identify(
+/// Where the credential of `request` may stand on `route`.
+fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
+    Credentials {
+        sources: &route.key_sources,
+        headers: request.head().headers(),
+        query: request.uri().query(),
+    }
+}
+
+/// Identifies and routes a request. Refuses a key in the URL, except in the query parameter that
+/// the route takes keys from; the returned target is without it.
+fn locate<'a>(
     worker: &Worker,
-    policy: &Policy,
-    path: &ShownPath,
-    head: &RequestHead,
-) -> Result<Target, Refusal> {
-    if *path == ShownPath::HasKey {
+    policy: &'a Policy,
+    exchange: &mut Exchange,
+    request: &Request,
+) -> Result<(Target, &'a Arc<Route>), Refusal> {
+    let has_key = *exchange.path() == ShownPath::HasKey;
+    if has_key && !policy.routes.read_queries() {
         return Err(Refusal::KeyInUrl);
     }
+    let located = identify(worker, policy, request.head()).and_then(|mut target| {
+        let route = route(policy, request, &target, exchange.address())?;
+        if route.key_sources.read_query() {
+            let stripped = route.key_sources.strip_target(&target.path_and_query);
+            target.path_and_query =
+                stripped.map_err(|_| Refusal::BadRequest("the target is not a path"))?;
+        }
+        Ok((target, route))
+    });
+    if has_key {
+        // Whatever else is wrong with the request, its sender has to hear of this.
+        let (target, _) = located.as_ref().map_err(|_| Refusal::KeyInUrl)?;
+        let shown = ShownPath::of(&target.to_uri(), &policy.prefix, &worker.keys);
+        if shown == ShownPath::HasKey {
+            return Err(Refusal::KeyInUrl);
+        }
+        exchange.show_path(shown);
+    }
+    located
+}
+
+/// Parses the request target and refuses a key in the host.
+fn identify(worker: &Worker, policy: &Policy, head: &RequestHead) -> Result<Target, Refusal> {
     let target = Target::identify(head)?;
     if has_key_in_host(worker, policy, head) {
         return Err(Refusal::KeyInUrl);

@@ -13,6 +13,7 @@ use actix_http::Method;
 use thiserror::Error;
 
 use crate::auth::demand::Demand;
+use crate::auth::key_sources::KeySources;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
@@ -37,6 +38,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub upstream: U,
     /// Conditions that callers must meet.
     pub demand: Demand,
+    /// Places that a key may come from.
+    pub key_sources: KeySources,
     /// Whether the origin gets the client's `Host` instead of its own.
     pub preserve_host: bool,
     /// Whether the consumer's metadata is sent to the origin.
@@ -88,6 +91,7 @@ pub struct Routes {
     case: PathCase,
     depend_on_path: bool,
     depend_on_host: bool,
+    read_queries: bool,
 }
 
 impl Routes {
@@ -116,6 +120,7 @@ impl Routes {
             depend_on_path: routes.iter().any(|route| route.path != every_path),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
             index: Index::new(routes.iter(), case),
+            read_queries: routes.iter().any(|route| route.key_sources.read_query()),
             routes: routes.into_iter().map(Arc::new).collect(),
         }
     }
@@ -129,6 +134,12 @@ impl Routes {
     #[must_use]
     pub fn depend_on_host(&self) -> bool {
         self.depend_on_host
+    }
+
+    /// Whether any route takes keys from the query.
+    #[must_use]
+    pub fn read_queries(&self) -> bool {
+        self.read_queries
     }
 
     /// Finds the route of a request. `HEAD` is routed as `GET`: origins serve both with the same
@@ -199,6 +210,7 @@ impl<U> Route<U> {
             methods: Vec::new(),
             upstream,
             demand: Demand::ANY_KEY,
+            key_sources: KeySources::default(),
             preserve_host: false,
             forward_metadata: false,
             rewrite_location: true,
@@ -221,6 +233,7 @@ impl<U> Route<U> {
             methods: self.methods,
             upstream: find(self.upstream),
             demand: self.demand,
+            key_sources: self.key_sources,
             preserve_host: self.preserve_host,
             forward_metadata: self.forward_metadata,
             rewrite_location: self.rewrite_location,

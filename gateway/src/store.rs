@@ -25,6 +25,7 @@ mod journal;
 mod keys;
 mod leaks;
 mod listing;
+mod plans;
 mod postgres;
 mod quotas;
 mod retention;
@@ -37,7 +38,9 @@ mod transfer;
 mod usage;
 mod write;
 
-pub use attributes::{ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit};
+pub use attributes::{
+    ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit, PlanAttributes, PlanEdit,
+};
 pub use audit::{AuditCursor, AuditFilter, AuditRow};
 pub use buckets::{BucketEdit, LeakRule, NewBucket, StoredBucket};
 pub use consumers::NewConsumer;
@@ -56,6 +59,7 @@ pub use journal::{ACTIONS, Actor, Stamp};
 pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
+pub use plans::{NewPlan, StoredPlan};
 pub use quotas::{QuotaChanges, QuotaEdit, QuotaOwner};
 pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};

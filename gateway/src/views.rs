@@ -4,20 +4,22 @@
 mod audit;
 mod gateways;
 mod leaks;
+mod plans;
 pub mod schemas;
 mod usage;
 
 pub use audit::AuditView;
 pub use gateways::{ConfirmationView, GatewayView, GatewaysView, RevokedKeyView};
 pub use leaks::LeakView;
+pub use plans::PlanView;
 pub use usage::{TopKeyView, UsageView};
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::keys::{
-    AllowedIps, ConsumerId, CustomId, Description, KeyId, MaxInFlight, Metadata, Quotas, Rates,
-    Scopes, Tags, UnixMillis,
+    AllowedIps, ConsumerId, CustomId, Description, KeyId, MaxInFlight, Metadata, PlanName, Quotas,
+    Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
@@ -72,6 +74,9 @@ pub struct ConsumerView<'c> {
     /// Addresses that the keys may be used from; empty for any address.
     #[schema(schema_with = schemas::allowed_ips)]
     pub allowed_ips: &'c AllowedIps,
+    /// Plan of the consumer, which grants scopes and numbers besides the consumer's own.
+    #[schema(required, schema_with = schemas::plan_name_or_null)]
+    pub plan: Option<&'c PlanName>,
     /// Rates of the consumer in place of those of the configuration.
     #[schema(schema_with = schemas::limits)]
     pub limits: &'c Rates,
@@ -213,6 +218,7 @@ impl<'c> ConsumerView<'c> {
             metadata,
             scopes,
             allowed_ips,
+            plan,
             limits,
             quotas,
             max_in_flight,
@@ -227,6 +233,7 @@ impl<'c> ConsumerView<'c> {
             metadata: metadata.as_ref().map(Metadata::to_json),
             scopes,
             allowed_ips,
+            plan: plan.as_ref(),
             limits,
             quotas,
             max_in_flight: *max_in_flight,

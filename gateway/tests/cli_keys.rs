@@ -19,6 +19,7 @@ use postern_gateway::cli::consumers::{self, ConsumersCommand};
 use postern_gateway::cli::error::CommandError;
 use postern_gateway::cli::keys::{self, KeysCommand};
 use postern_gateway::cli::output::Streams;
+use postern_gateway::cli::plans::{self, PlansCommand};
 use postern_gateway::keys::{KeyDigest, Prefix, UnixMillis, check_shape};
 use postern_gateway::store::{Actor, Stamp, Store};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ enum Cli {
     Consumers(ConsumersCommand),
     #[command(subcommand)]
     Buckets(BucketsCommand),
+    #[command(subcommand)]
+    Plans(PlansCommand),
     Audit(AuditCommand),
 }
 
@@ -121,6 +124,7 @@ impl Shell {
             Cli::Keys(command) => keys::run(command, context).await,
             Cli::Consumers(command) => consumers::run(command, context).await,
             Cli::Buckets(command) => buckets::run(command, context).await,
+            Cli::Plans(command) => plans::run(command, context).await,
             Cli::Audit(command) => audit::run(command, context).await,
         }
     }
@@ -654,6 +658,119 @@ async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
         (&after["limits"], &after["quotas"], &after["max_in_flight"]),
         (&json!([]), &json!([]), &json!(null))
     );
+}
+
+#[tokio::test]
+async fn a_plan_is_made_given_changed_and_deleted() {
+    let shell = Shell::new().await;
+    let gold = [
+        "plans",
+        "create",
+        "gold",
+        "--description",
+        "paying",
+        "--scope",
+        "read,write",
+        "--limit",
+        "burst=500/1m",
+        "--quota",
+        "monthly=5000",
+        "--max-in-flight",
+        "20",
+        "--default-key-lifetime",
+        "90d",
+        "--max-key-lifetime",
+        "365d",
+    ];
+    let plan = shell.json(&gold).await;
+    assert_eq!(plan["scopes"], json!(["read", "write"]));
+    assert_eq!(plan["default_key_lifetime_seconds"], 90 * 86_400);
+    shell
+        .json(&["consumers", "create", "acme", "--plan", "gold"])
+        .await;
+    let shown = shell.run(&["plans", "show", "gold"]).await.out;
+    for line in [
+        "limits       burst=500/1m",
+        "keys live    90d",
+        "at longest   365d",
+        "consumers    1",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let listed = shell.run(&["plans", "list"]).await.out;
+    assert!(
+        listed.contains("gold  read write  burst=500/1m"),
+        "{listed}"
+    );
+    // The plan grants the scope to the key.
+    shell
+        .json(&["keys", "create", "--consumer", "acme", "--scope", "write"])
+        .await;
+    let update = [
+        "plans",
+        "update",
+        "gold",
+        "--no-scopes",
+        "--no-limits",
+        "--no-max-key-lifetime",
+        "--description",
+        "",
+    ];
+    let after = shell.json(&update).await;
+    assert_eq!(
+        (&after["scopes"], &after["limits"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!(
+        (&after["max_key_lifetime_seconds"], &after["description"]),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!(after["max_in_flight"], 20, "what is not named stays");
+    for (arguments, code, said) in [
+        (&["plans", "create", "gold"][..], 1, "already"),
+        (&["plans", "create", "a b"], 2, "the name of a plan is"),
+        (&["plans", "show", "none"], 1, "there is no plan `none`"),
+        (
+            &["plans", "update", "none", "--no-scopes"],
+            1,
+            "there is no plan `none`",
+        ),
+        (&["plans", "delete", "gold"], 1, "in use by 1 consumer;"),
+        (
+            &["plans", "update", "gold", "--max-key-lifetime", "89d"],
+            1,
+            "above the longest",
+        ),
+        (
+            &["plans", "update", "gold", "--max-key-lifetime", "0s"],
+            2,
+            "a second to 36500 days",
+        ),
+        (
+            &["consumers", "create", "b", "--plan", "none"],
+            1,
+            "there is no plan `none`",
+        ),
+        (
+            &["keys", "create", "--consumer", "acme", "--scope", "write"],
+            1,
+            "does not have the scope `write`",
+        ),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+    let acme = shell
+        .json(&["consumers", "update", "acme", "--plan", ""])
+        .await;
+    assert_eq!(acme["plan"], json!(null));
+    let deleted = shell.run(&["plans", "delete", "gold"]).await;
+    assert_eq!(
+        (deleted.code, deleted.out.as_str()),
+        (0, "deleted plan gold\n")
+    );
+    assert_eq!(shell.json(&["plans", "list"]).await, json!([]));
 }
 
 #[tokio::test]

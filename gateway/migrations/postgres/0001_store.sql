@@ -19,6 +19,23 @@ CREATE TABLE buckets (
 
 INSERT INTO buckets (name, created_at) VALUES ('default', CAST(extract(epoch FROM now()) * 1000 AS BIGINT));
 
+-- Plans: scopes and numbers of every consumer that refers to them.
+CREATE TABLE plans (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    description TEXT,
+    -- Separated by spaces; granted besides the consumer's own.
+    scopes TEXT NOT NULL,
+    -- As those of consumers.
+    limits TEXT NOT NULL,
+    quotas TEXT NOT NULL,
+    max_in_flight BIGINT,
+    -- Lifetimes of new keys, in seconds.
+    default_key_lifetime BIGINT,
+    max_key_lifetime BIGINT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
 CREATE TABLE consumers (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     bucket TEXT COLLATE "C" NOT NULL REFERENCES buckets (name),
@@ -31,6 +48,7 @@ CREATE TABLE consumers (
     scopes TEXT NOT NULL,
     -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
+    plan TEXT COLLATE "C" REFERENCES plans (name),
     -- Own numbers in place of those of the configuration: JSON arrays, empty for none.
     limits TEXT NOT NULL DEFAULT '',
     quotas TEXT NOT NULL DEFAULT '',
@@ -45,6 +63,8 @@ CREATE TABLE consumers (
 
 -- Order of lists in the admin API.
 CREATE INDEX consumers_by_age ON consumers (created_at, id);
+
+CREATE INDEX consumers_by_plan ON consumers (plan) WHERE plan IS NOT NULL;
 
 -- Tags of consumers, one per row, for lists by tag. Derived from `consumers.tags` by triggers.
 CREATE TABLE consumer_tags (
@@ -153,7 +173,7 @@ CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
 -- before it. A rolled-back revision leaves a gap and is never reused.
 CREATE TABLE changes (
     revision BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    subject TEXT NOT NULL CHECK (subject IN ('consumer', 'key')),
+    subject TEXT NOT NULL CHECK (subject IN ('plan', 'consumer', 'key')),
     subject_id TEXT COLLATE "C" NOT NULL,
     -- Digest of a key: the only trace of a deleted row.
     digest BYTEA
@@ -209,6 +229,19 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION feed_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(8101818091236519425);
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO changes (subject, subject_id) VALUES ('plan', OLD.name);
+    END IF;
+    IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND OLD.name <> NEW.name) THEN
+        INSERT INTO changes (subject, subject_id) VALUES ('plan', NEW.name);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE TRIGGER new_keys_are_fed AFTER INSERT ON keys REFERENCING NEW TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
@@ -221,7 +254,7 @@ CREATE TRIGGER removed_keys_are_fed AFTER DELETE ON keys REFERENCING OLD TABLE A
 CREATE TRIGGER new_consumers_are_fed AFTER INSERT ON consumers REFERENCING NEW TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();
 CREATE TRIGGER changed_consumers_are_fed
-    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, limits, quotas, max_in_flight, tags ON consumers
+    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags ON consumers
     FOR EACH ROW EXECUTE FUNCTION feed_changed_consumer();
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();
@@ -237,6 +270,12 @@ CREATE TRIGGER keys_are_never_truncated BEFORE TRUNCATE ON keys
     FOR EACH STATEMENT EXECUTE FUNCTION keys_are_deleted_row_by_row();
 CREATE TRIGGER consumers_are_never_truncated BEFORE TRUNCATE ON consumers
     FOR EACH STATEMENT EXECUTE FUNCTION keys_are_deleted_row_by_row();
+
+CREATE TRIGGER new_plans_are_fed AFTER INSERT OR DELETE ON plans
+    FOR EACH ROW EXECUTE FUNCTION feed_plan();
+CREATE TRIGGER changed_plans_are_fed
+    AFTER UPDATE OF name, scopes, limits, quotas, max_in_flight ON plans
+    FOR EACH ROW EXECUTE FUNCTION feed_plan();
 
 -- Gateways that follow this store, with their revision in force. A gateway removes its row when it
 -- stops; a killed one leaves a row without heartbeats.

@@ -20,6 +20,23 @@ CREATE TABLE buckets (
 
 INSERT INTO buckets (name, created_at) VALUES ('default', CAST(strftime('%s', 'now') AS BIGINT) * 1000);
 
+-- Plans: scopes and numbers of every consumer that refers to them.
+CREATE TABLE plans (
+    name TEXT NOT NULL PRIMARY KEY,
+    description TEXT,
+    -- Separated by spaces; granted besides the consumer's own.
+    scopes TEXT NOT NULL,
+    -- As those of consumers.
+    limits TEXT NOT NULL,
+    quotas TEXT NOT NULL,
+    max_in_flight BIGINT,
+    -- Lifetimes of new keys, in seconds.
+    default_key_lifetime BIGINT,
+    max_key_lifetime BIGINT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
 CREATE TABLE consumers (
     id TEXT NOT NULL PRIMARY KEY,
     bucket TEXT NOT NULL REFERENCES buckets (name),
@@ -32,6 +49,7 @@ CREATE TABLE consumers (
     scopes TEXT NOT NULL,
     -- Allowed addresses: ranges separated by spaces; empty for any address.
     allowed_ips TEXT NOT NULL DEFAULT '',
+    plan TEXT REFERENCES plans (name),
     -- Own numbers in place of those of the configuration: JSON arrays, empty for none.
     limits TEXT NOT NULL DEFAULT '',
     quotas TEXT NOT NULL DEFAULT '',
@@ -46,6 +64,8 @@ CREATE TABLE consumers (
 
 -- Order of lists in the admin API.
 CREATE INDEX consumers_by_age ON consumers (created_at, id);
+
+CREATE INDEX consumers_by_plan ON consumers (plan) WHERE plan IS NOT NULL;
 
 -- Tags of consumers, one per row, for lists by tag. Derived from `consumers.tags` by triggers.
 CREATE TABLE consumer_tags (
@@ -141,7 +161,7 @@ END;
 -- not even after the newest rows are deleted.
 CREATE TABLE changes (
     revision INTEGER PRIMARY KEY AUTOINCREMENT,
-    subject TEXT NOT NULL CHECK (subject IN ('consumer', 'key')),
+    subject TEXT NOT NULL CHECK (subject IN ('plan', 'consumer', 'key')),
     subject_id TEXT NOT NULL,
     -- Digest of a key: the only trace of a deleted row.
     digest BLOB
@@ -171,7 +191,7 @@ BEGIN
 END;
 
 CREATE TRIGGER changed_consumers_are_fed
-AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, limits, quotas, max_in_flight, tags ON consumers
+AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) SELECT 'consumer', OLD.id WHERE OLD.id <> NEW.id;
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', NEW.id);
@@ -180,6 +200,22 @@ END;
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', OLD.id);
+END;
+
+CREATE TRIGGER new_plans_are_fed AFTER INSERT ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', NEW.name);
+END;
+
+CREATE TRIGGER changed_plans_are_fed AFTER UPDATE OF name, scopes, limits, quotas, max_in_flight ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) SELECT 'plan', OLD.name WHERE OLD.name <> NEW.name;
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', NEW.name);
+END;
+
+CREATE TRIGGER removed_plans_are_fed AFTER DELETE ON plans
+BEGIN
+    INSERT INTO changes (subject, subject_id) VALUES ('plan', OLD.name);
 END;
 
 -- Gateways that follow this store, with their revision in force. A gateway removes its row when it

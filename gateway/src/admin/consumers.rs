@@ -10,8 +10,8 @@ use crate::admin::page::{self, Page};
 use crate::admin::query::{Parameters, Query, require_bucket};
 use crate::admin::{created, find, text};
 use crate::keys::{
-    AllowedIps, ConsumerId, ConsumerName, CustomId, Description, MaxInFlight, Metadata, Quotas,
-    Rates, Scopes, Tags,
+    AllowedIps, ConsumerId, ConsumerName, CustomId, Description, MaxInFlight, Metadata, PlanName,
+    Quotas, Rates, Scopes, Tags,
 };
 use crate::store::{
     ConsumerAttributes, ConsumerEdit, ConsumerFilter, NewConsumer, StoredAnswer, StoredConsumer,
@@ -32,7 +32,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         Endpoint::create("/v1/consumers", create)
             .named("create_consumer", TAG, "Create a consumer")
             .answers(201, "The created consumer.", "Consumer", consumer())
-            .refuses(&[(404, "There is no such bucket.")]),
+            .refuses(&[(404, "There is no such bucket or plan.")]),
         Endpoint::get("/v1/consumers/{id}", show)
             .named("show_consumer", TAG, "Show a consumer")
             .answers(200, "The consumer.", "Consumer", consumer()),
@@ -40,7 +40,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("update_consumer", TAG, "Change a consumer")
             .described("A merge patch (RFC 7396), except that `metadata` and `tags` are replaced as a whole. Effective for all keys of the consumer.")
             .answers(200, "The changed consumer.", "Consumer", consumer())
-            .refuses(&[(409, "Another consumer has this name or custom id.")]),
+            .refuses(&[(404, "There is no such consumer or plan."), (409, "Another consumer has this name or custom id.")]),
         Endpoint::write(Method::DELETE, "/v1/consumers/{id}", delete)
             .named("delete_consumer", TAG, "Delete a consumer and all its keys")
             .described("Its keys are refused from their next request on.")
@@ -66,6 +66,7 @@ impl Query for List {
                     "custom_id",
                     "Only consumers with this custom id, at most one in each bucket.",
                 ),
+                plan: parameters.optional("plan", "Only consumers of this plan."),
                 tags: parameters
                     .tags("Only consumers with all of these tags, each as `tag.NAME=VALUE`."),
             },
@@ -106,6 +107,10 @@ impl Body for NewConsumer {
                 "Addresses or ranges such as `192.0.2.0/24` that the keys may be used from; empty for any address.",
             )
             .unwrap_or_default();
+        let plan = fields.nullable(
+            "plan",
+            "Plan, which grants scopes and numbers besides the consumer's own.",
+        );
         let limits = fields
             .nullable("limits", "Rates of the consumer: those of a known name replace the number of the configuration, others are the consumer's own.")
             .flatten()
@@ -130,6 +135,7 @@ impl Body for NewConsumer {
                 metadata: metadata.flatten(),
                 scopes,
                 allowed_ips,
+                plan: plan.flatten(),
                 limits,
                 quotas,
                 max_in_flight: max_in_flight.flatten(),
@@ -161,6 +167,7 @@ impl Body for ConsumerEdit {
                     "New list of allowed addresses; null or empty for any address.",
                 )
                 .map(Option::unwrap_or_default),
+            plan: fields.nullable::<PlanName>("plan", "New plan; null for none."),
             limits: fields
                 .nullable::<Rates>(
                     "limits",

@@ -5,13 +5,13 @@
 //! client. Headers that it cannot replace are refused: other spellings, and other names of the same
 //! families.
 //!
-//! `Authorization` carries the client's own credential, so no admin token is required: an answer
-//! reveals no more than the public listener does.
+//! The request carries the client's own credential, in the places of its route, so no admin token is
+//! required: an answer reveals no more than the public listener does.
 
 use std::rc::Rc;
 
 use actix_http::Request;
-use actix_http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse, web};
 use postern_shared::headers as names;
@@ -52,7 +52,7 @@ pub(super) fn endpoint() -> Endpoint {
         .described(
             "For nginx's `auth_request` (`X-Original-URI`, `X-Original-Method`), Traefik's ForwardAuth and Caddy's `forward_auth` \
              (`X-Forwarded-Uri`, `-Method`, `-Host`), and Envoy's `ext_authz`, which appends the path to this one. The caller's API \
-             key is in `Authorization`. Without any of the headers the request is `GET /`. A request is ambiguous if the client sent such a header too, or a look-alike of a header that only the gateway may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
+             key is in `Authorization`, or in the places that `key_sources` of its route names. Without any of the headers the request is `GET /`. A request is ambiguous if the client sent such a header too, or a look-alike of a header that only the gateway may set: `X_Consumer_Id`, `X-Consumer-Anything`.",
         )
         .answers_with(
             200,
@@ -122,10 +122,9 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
         None
     };
     let host = host.or(headers.get(HOST)).cloned();
-    let mut response = HttpResponse::from(authorize_external(
-        worker_of(&request)?,
-        &original(&request, method, uri, host),
-    ));
+    let original = original(&request, method, uri, host);
+    let authorized = authorize_external(worker_of(&request)?, &original);
+    let mut response = HttpResponse::from(authorized.response);
     // nginx treats any other status than 2xx and these as its own failure.
     if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED
     {
@@ -149,9 +148,10 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
         .ok_or_else(|| malformed("path"))?;
     let host = request.headers().get(HOST).cloned();
     let original = original(&request, request.method().clone(), uri, host);
-    let mut response = HttpResponse::from(authorize_external(worker_of(&request)?, &original));
+    let authorized = authorize_external(worker_of(&request)?, &original);
+    let mut response = HttpResponse::from(authorized.response);
     if response.status().is_success() {
-        let removed = removed_by_envoy(response.headers());
+        let removed = removed_by_envoy(response.headers(), &authorized.with_key);
         response
             .headers_mut()
             .insert(ENVOY_REMOVES.clone(), removed);
@@ -188,13 +188,12 @@ fn check_spellings(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Returns the headers for Envoy to remove: empty identity headers, and headers that the gateway
-/// withholds from origins.
-fn removed_by_envoy(answer: &HeaderMap) -> HeaderValue {
+/// withholds from origins, those `with_key` among them.
+fn removed_by_envoy(answer: &HeaderMap, with_key: &[HeaderName]) -> HeaderValue {
     let empty =
         names::identity().filter(|name| answer.get(*name).is_some_and(HeaderValue::is_empty));
-    let removed: Vec<&str> = empty
-        .chain([names::SHARED_SECRET, AUTHORIZATION.as_str()])
-        .collect();
+    let mut removed: Vec<&str> = empty.chain([names::SHARED_SECRET]).collect();
+    removed.extend(with_key.iter().map(HeaderName::as_str));
     // Infallible: names from the header table and from HTTP.
     HeaderValue::try_from(removed.join(",")).unwrap_or(HeaderValue::from_static(""))
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, web};
 
@@ -95,7 +95,14 @@ pub async fn gate(
 
 /// Authenticates the caller; `None` on open paths.
 fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Operator>, Problem> {
-    if ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey {
+    // Below this path, the query is that of the original request, whose route may take keys from it.
+    let has_key = if forward_auth::is_below(request.path()) {
+        let path = Uri::try_from(request.uri().path()).unwrap_or_default();
+        ShownPath::of(&path, operations.prefix(), operations.keys()) == ShownPath::HasKey
+    } else {
+        ShownPath::of(request.uri(), operations.prefix(), operations.keys()) == ShownPath::HasKey
+    };
+    if has_key {
         return Err(Problem::new(
             Kind::KeyInUrl,
             "The URL contains an API key. The gateway did not store or log it, but others may have: consider revoking it.",

@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
 use crate::keys::allowance::{Entries, Entry, whole};
+use crate::keys::lifetime;
 use crate::keys::{
     AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, MaxInFlight, Metadata, Prefix,
-    Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, MaxInFlight, Metadata,
+    PlanName, Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
 };
 use crate::store::{LeakPolicy, Period};
 use crate::views::schemas;
@@ -107,7 +108,7 @@ macro_rules! texts {
 }
 
 texts!(
-    BucketName: bucket_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
+    BucketName: bucket_name, PlanName: plan_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
     KeyId: key_id, KeyStatus: key_status, LeakPolicy: leak_policy, Period: period, When: when
 );
 
@@ -348,6 +349,22 @@ impl Member for MaxInFlight {
         Self::try_from(number)
             .map_err(|error| errors.list.push(FieldError::at(pointer, error.to_string())))
             .ok()
+    }
+}
+
+impl Member for Lifetime {
+    fn schema() -> Schema {
+        schemas::lifetime_seconds()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let lifetime = whole(&value).and_then(|seconds| Self::from_secs(seconds).ok());
+        if lifetime.is_none() {
+            let most = lifetime::MAX_SECONDS;
+            let wanted = format!("a whole number of seconds from 1 to {most} belongs here");
+            errors.list.push(FieldError::at(pointer, wanted));
+        }
+        lifetime
     }
 }
 

@@ -89,6 +89,7 @@ pub fn document() -> OpenApi {
             tag("consumers", "Owners of keys."),
             tag("keys", "Credentials of clients."),
             tag("buckets", "Namespaces of consumers."),
+            tag("plans", "Scopes and numbers that consumers share."),
             tag(
                 "verification",
                 "Verification of keys for other proxies and services.",

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::Schema;
 use crate::admin::find;
 use crate::admin::problem::{Kind, Problem};
 use crate::keys::address::parse_address;
-use crate::keys::{BucketName, CallerAddress, ConsumerId, KeyId, Tags};
+use crate::keys::{BucketName, CallerAddress, ConsumerId, KeyId, PlanName, Tags};
 use crate::store::{GatewayId, Store};
 use crate::views::schemas;
 
@@ -101,6 +101,16 @@ impl PathId for BucketName {
 
     fn read(request: &HttpRequest) -> Result<Self, Problem> {
         read(request, "name", "There is no such bucket.")
+    }
+}
+
+impl PathId for PlanName {
+    fn describe() -> Option<(&'static str, &'static str, Schema)> {
+        Some(("name", "The name of a plan.", schemas::plan_name()))
+    }
+
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        read(request, "name", "There is no such plan.")
     }
 }
 

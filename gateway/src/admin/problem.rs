@@ -227,6 +227,18 @@ impl From<StoreError> for Problem {
                 let errors = vec![FieldError::at("/scopes", public.clone())];
                 Self::new(Kind::ScopeNotGranted, sentence(public)).with(errors)
             }
+            StoreError::UnknownPlan { .. } => {
+                let errors = vec![FieldError::at("/plan", public.clone())];
+                Self::new(Kind::NotFound, sentence(public)).with(errors)
+            }
+            StoreError::PlanInUse { .. } => Self::new(Kind::PlanInUse, sentence(public)),
+            StoreError::DefaultAboveLongest => {
+                let errors = vec![FieldError::at(
+                    "/default_key_lifetime_seconds",
+                    public.clone(),
+                )];
+                Self::new(Kind::DefaultAboveLongest, sentence(public)).with(errors)
+            }
             StoreError::LimitNotGranted { ref what, .. } => {
                 let pointer = match what.index {
                     Some(index) => format!("/{}/{index}", what.attribute),

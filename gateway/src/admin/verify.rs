@@ -16,6 +16,7 @@ use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::query::Guard;
 use crate::auth::demand::{Demand, Denial};
+use crate::auth::key_sources::KeySources;
 use crate::http::refusal::Refusal;
 use crate::keys::address::parse_address;
 use crate::keys::{
@@ -196,5 +197,5 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
 
 /// Returns the code of the equivalent refusal of a request.
 fn code_of(denial: Denial) -> &'static str {
-    Refusal::of_denial(denial, &Demand::ANY_KEY).code()
+    Refusal::of_denial(denial, &Demand::ANY_KEY, &KeySources::default()).code()
 }

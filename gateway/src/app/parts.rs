@@ -12,6 +12,7 @@ use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
 use crate::limits::concurrency::{Concurrency, InFlight};
+use crate::limits::quota::Quotas;
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
@@ -74,6 +75,7 @@ pub(super) fn policy(
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
+        key_sources: settings.key_sources.clone(),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -103,6 +105,8 @@ pub(super) fn policy(
         &memory,
         &in_flight,
     );
+    let counts = before.map_or_else(Arc::default, |before| Arc::clone(before.quotas.memory()));
+    let quotas = Quotas::new(settings.quotas.clone(), &counts);
     let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
         ..route.clone()
@@ -123,6 +127,7 @@ pub(super) fn policy(
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
         concurrency,
+        quotas,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -1,67 +1,56 @@
-//! API keys in `Authorization: Bearer` (RFC 6750, section 2.1; the scheme is case-insensitive, RFC
-//! 9110, section 11.1).
-
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+//! API keys: from the places of a route to a key of the table.
 
 use crate::auth::demand::Denial;
+use crate::auth::key_source::Token;
+use crate::auth::key_sources::Credentials;
 use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape, token::is_key_shaped};
 
-/// Headers that can carry a key. Responses vary by them.
-pub static KEY_HEADERS: [HeaderName; 1] = [header::AUTHORIZATION];
-
-/// Looks up the key in these headers, in whatever state it is.
+/// Looks up the key of a request, in whatever state it is.
 ///
 /// # Errors
 /// Why there is no key. A malformed key is refused without a look-up.
 pub fn authenticate(
-    headers: &HeaderMap,
+    credentials: &Credentials<'_>,
     keys: &KeyTable,
     prefix: &Prefix,
 ) -> Result<KnownKey, Denial> {
-    let token = bearer_token(headers)?;
-    check_shape(token, prefix).map_err(Denial::Malformed)?;
-    keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)
+    let presented = credentials.find()?;
+    let look_up = |token: &Token<'_>| {
+        check_shape(token, prefix).map_err(Denial::Malformed)?;
+        keys.lookup(&KeyDigest::of(token)).ok_or(Denial::Unknown)
+    };
+    let Some(password) = presented.other else {
+        return look_up(&presented.token);
+    };
+    match (look_up(&presented.token), look_up(&password)) {
+        (Ok(_), Ok(_)) => Err(Denial::Twice),
+        (Ok(key), Err(_)) | (Err(_), Ok(key)) => Ok(key),
+        // A mistyped key says more than a text that is none.
+        (Err(Denial::Unknown), Err(denial)) | (Err(denial), Err(_)) => Err(denial),
+    }
 }
 
 /// Whether the presented token may be a key that was never made here or is gone: a key of this
 /// gateway with its checksum, or any other text where keys of other systems are known. Typing
 /// errors are not.
 #[must_use]
-pub fn may_be_key(headers: &HeaderMap, keys: &KeyTable, prefix: &Prefix) -> bool {
-    let Ok(token) = bearer_token(headers) else {
+pub fn may_be_key(credentials: &Credentials<'_>, keys: &KeyTable, prefix: &Prefix) -> bool {
+    let Ok(presented) = credentials.find() else {
         return false;
     };
-    check_shape(token, prefix).is_ok() && (is_key_shaped(token, prefix) || keys.may_have_foreign())
-}
-
-fn bearer_token(headers: &HeaderMap) -> Result<&[u8], Denial> {
-    let mut credentials = headers.get_all(header::AUTHORIZATION);
-    let credential = match (credentials.next(), credentials.next()) {
-        (None, _) => return Err(Denial::Missing),
-        (Some(_), Some(_)) => return Err(Denial::Twice),
-        (Some(credential), None) => credential,
-    };
-    token_of(credential).ok_or(Denial::Missing)
-}
-
-/// Extracts the token, possibly empty, of a `Bearer` credential; `None` for another scheme.
-#[must_use]
-pub fn token_of(credential: &HeaderValue) -> Option<&[u8]> {
-    let credential = credential.as_bytes();
-    let (scheme, rest) = credential.split_at(
-        credential
-            .iter()
-            .position(|byte| *byte == b' ')
-            .unwrap_or(credential.len()),
-    );
-    scheme
-        .eq_ignore_ascii_case(b"bearer")
-        .then(|| rest.trim_ascii_start())
+    let tokens = [Some(presented.token), presented.other];
+    tokens.iter().flatten().any(|token| {
+        check_shape(token, prefix).is_ok()
+            && (is_key_shaped(token, prefix) || keys.may_have_foreign())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_http::header::{self, HeaderMap, HeaderValue};
+
     use super::*;
+    use crate::auth::key_sources::KeySources;
     use crate::keys::MalformedKey;
 
     /// Denial of each credential against an empty key table.
@@ -73,7 +62,12 @@ mod tests {
                 HeaderValue::from_bytes(credential).unwrap(),
             );
         }
-        authenticate(&headers, &KeyTable::new(), &Prefix::default()).unwrap_err()
+        let credentials = Credentials {
+            sources: &KeySources::default(),
+            headers: &headers,
+            query: None,
+        };
+        authenticate(&credentials, &KeyTable::new(), &Prefix::default()).unwrap_err()
     }
 
     #[test]

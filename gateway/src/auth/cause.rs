@@ -1,9 +1,10 @@
 //! Reasons for a denied credential, for the access log. The client gets less detail: a guesser must
 //! learn nothing from the response.
 
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 
 use crate::auth::demand::Denial;
+use crate::auth::key_sources::Credentials;
 use crate::keys::{MalformedKey, Prefix, token};
 
 /// Generates the enum of causes and the list of their names, one row per cause.
@@ -31,15 +32,15 @@ macro_rules! causes {
 }
 
 causes! {
-    /// No `Authorization` header.
+    /// Nothing in any place that the route takes keys from.
     NoHeader => "no_header";
-    /// No `Authorization` header, but a key in a header of another name.
+    /// Nothing there, but in a header that often has keys and is none of the route's.
     OtherHeader => "other_header";
-    /// A scheme other than `Bearer`, such as `Basic`.
+    /// `Authorization` with a scheme that is none of the route's, such as `Basic`.
     OtherScheme => "other_scheme";
-    /// One word without a scheme before it.
+    /// `Authorization` with one word, without a scheme before it.
     NoScheme => "no_scheme";
-    /// More than one `Authorization` header.
+    /// More than one key, or more than one `Authorization` header.
     Twice => "twice";
     /// Nothing after the scheme.
     Empty => "empty";
@@ -72,26 +73,26 @@ causes! {
 }
 
 /// Headers that carry keys at other gateways.
-const OTHER_HEADERS: [HeaderName; 3] = [
+const OTHER_HEADERS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
     HeaderName::from_static("apikey"),
 ];
 
 impl Cause {
-    /// Derives the cause of `denial` from the request headers. Too slow for the path of admitted
-    /// requests.
+    /// Derives the cause of `denial` from the request. Too slow for the path of admitted requests.
     #[must_use]
-    pub fn of(denial: Denial, headers: &HeaderMap, prefix: &Prefix) -> Self {
+    pub fn of(denial: Denial, credentials: &Credentials<'_>, prefix: &Prefix) -> Self {
         match denial {
-            Denial::Missing => Self::of_missing(headers),
+            Denial::Missing => Self::of_missing(credentials),
             Denial::Twice => Self::Twice,
-            Denial::Malformed(_) | Denial::Unknown if is_quoted(headers) => Self::Quoted,
+            Denial::Malformed(_) | Denial::Unknown if is_quoted(credentials) => Self::Quoted,
             Denial::Malformed(MalformedKey::Empty) => Self::Empty,
             Denial::Malformed(MalformedKey::TooLong) => Self::TooLong,
             Denial::Malformed(MalformedKey::Charset) => Self::BadCharacter,
             Denial::Malformed(MalformedKey::Checksum) => Self::Checksum,
-            Denial::Unknown => Self::of_unknown(headers, prefix),
+            Denial::Unknown => Self::of_unknown(credentials, prefix),
             Denial::Expired => Self::Expired,
             Denial::Revoked => Self::Revoked,
             Denial::Disabled => Self::Disabled,
@@ -101,8 +102,12 @@ impl Cause {
         }
     }
 
-    fn of_missing(headers: &HeaderMap) -> Self {
-        match headers.get(header::AUTHORIZATION) {
+    fn of_missing(credentials: &Credentials<'_>) -> Self {
+        let (sources, headers) = (credentials.sources, credentials.headers);
+        let line = headers
+            .get(header::AUTHORIZATION)
+            .filter(|_| sources.read_authorization());
+        match line {
             Some(line) if line.as_bytes().trim_ascii().contains(&b' ') => Self::OtherScheme,
             Some(line) if is_scheme(line) => Self::OtherScheme,
             Some(_) => Self::NoScheme,
@@ -113,8 +118,10 @@ impl Cause {
         }
     }
 
-    fn of_unknown(headers: &HeaderMap, prefix: &Prefix) -> Self {
-        match token::compare_length(presented(headers), prefix) {
+    fn of_unknown(credentials: &Credentials<'_>, prefix: &Prefix) -> Self {
+        let compared = credentials.find().ok();
+        let compared = compared.map(|found| token::compare_length(&found.token, prefix));
+        match compared.flatten() {
             Some(std::cmp::Ordering::Less) => Self::CutOff,
             Some(std::cmp::Ordering::Greater) => Self::Extended,
             Some(std::cmp::Ordering::Equal) | None => Self::Unknown,
@@ -122,19 +129,12 @@ impl Cause {
     }
 }
 
-/// Token after the scheme.
-fn presented(headers: &HeaderMap) -> &[u8] {
-    let line = headers
-        .get(header::AUTHORIZATION)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    let space = line.iter().position(|byte| *byte == b' ');
-    space.map_or(&b""[..], |at| line.split_at(at).1.trim_ascii())
-}
-
-fn is_quoted(headers: &HeaderMap) -> bool {
-    let token = presented(headers);
+fn is_quoted(credentials: &Credentials<'_>) -> bool {
     let is_quote = |byte: Option<&u8>| matches!(byte, Some(b'"' | b'\'' | b'`'));
-    is_quote(token.first()) || is_quote(token.last())
+    credentials.find().is_ok_and(|found| {
+        let token = found.token.trim_ascii();
+        is_quote(token.first()) || is_quote(token.last())
+    })
 }
 
 /// Whether the line is a scheme without a credential.
@@ -146,8 +146,11 @@ fn is_scheme(line: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_http::header::HeaderMap;
+
     use super::*;
     use crate::auth::api_key::authenticate;
+    use crate::auth::key_sources::KeySources;
     use crate::keys::KeyTable;
     use crate::keys::token::PlainKey;
 
@@ -197,8 +200,13 @@ mod tests {
                     HeaderValue::from_str(value).unwrap(),
                 );
             }
-            let denial = authenticate(&headers, &KeyTable::new(), &prefix).unwrap_err();
-            assert_eq!(Cause::of(denial, &headers, &prefix), cause, "{lines:?}");
+            let credentials = Credentials {
+                sources: &KeySources::default(),
+                headers: &headers,
+                query: None,
+            };
+            let denial = authenticate(&credentials, &KeyTable::new(), &prefix).unwrap_err();
+            assert_eq!(Cause::of(denial, &credentials, &prefix), cause, "{lines:?}");
         }
     }
 }

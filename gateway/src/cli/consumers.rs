@@ -7,8 +7,8 @@ use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, Prefix,
-    Scope, Scopes, Tag, Tags,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, Metadata, PlanName,
+    Prefix, Scope, Scopes, Tag, Tags,
 };
 use crate::store::{ConsumerAttributes, ConsumerEdit, NewConsumer, StoreError, StoredConsumer};
 use crate::views::{ConsumerView, DeletedConsumerView};
@@ -83,6 +83,9 @@ pub struct CreateConsumer {
     /// zeros in numbers, and without a zone. Default: any address.
     #[arg(long = "allow-ip", value_name = "RANGE")]
     allowed_ips: Vec<AllowedIps>,
+    /// Plan, which grants scopes and numbers besides the consumer's own.
+    #[arg(long, value_name = "NAME")]
+    plan: Option<PlanName>,
     #[command(flatten)]
     allowance: AllowanceOptions,
     /// Tag, repeatable: `name=value`; the name is 1 to 64 letters, digits, `_`, `.` and `-`. Not
@@ -126,6 +129,9 @@ pub struct UpdateConsumer {
     /// Allow the keys from any address.
     #[arg(long, conflicts_with = "allowed_ips")]
     allow_any_ip: bool,
+    /// New plan; an empty text removes it.
+    #[arg(long, value_name = "NAME", value_parser = or_empty::<PlanName>)]
+    plan: Option<OrEmpty<PlanName>>,
     #[command(flatten)]
     allowance: AllowanceEdit,
     /// New list of tags, `name=value`; repeatable.
@@ -143,7 +149,7 @@ pub struct UpdateConsumer {
 
 /// A value, or an empty text to remove it.
 #[derive(Clone, Debug)]
-struct OrEmpty<T>(Option<T>);
+pub(super) struct OrEmpty<T>(pub(super) Option<T>);
 
 /// Runs the command.
 pub async fn run(command: ConsumersCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
@@ -213,6 +219,7 @@ impl CreateConsumer {
                 metadata: self.metadata,
                 scopes: Scopes::new(self.scopes)?,
                 allowed_ips: ranges(&self.allowed_ips)?,
+                plan: self.plan,
                 limits: self.allowance.limits()?,
                 quotas: self.allowance.quotas()?,
                 max_in_flight: self.allowance.max_in_flight,
@@ -245,6 +252,7 @@ impl UpdateConsumer {
             allowed_ips: (self.allow_any_ip || !self.allowed_ips.is_empty())
                 .then(|| ranges(&self.allowed_ips))
                 .transpose()?,
+            plan: self.plan.map(|value| value.0),
             limits: self.allowance.limits()?,
             quotas: self.allowance.quotas()?,
             max_in_flight: self.allowance.max_in_flight(),
@@ -276,6 +284,7 @@ fn refuse_keys_in(attributes: &ConsumerAttributes, prefix: &Prefix) -> Result<()
         metadata,
         scopes,
         allowed_ips: _,
+        plan,
         // Names and numbers that are no key.
         limits: _,
         quotas: _,
@@ -298,6 +307,11 @@ fn refuse_keys_in(attributes: &ConsumerAttributes, prefix: &Prefix) -> Result<()
         "metadata, without a key in it",
     )?;
     refuse_keys(scopes.iter(), prefix, "scopes, without a key in them")?;
+    refuse_keys(
+        plan.as_ref().map(PlanName::as_str),
+        prefix,
+        "the name of a plan",
+    )?;
     refuse_keys(
         tags.iter().flat_map(|(name, value)| [name, value]),
         prefix,
@@ -393,6 +407,7 @@ fn print(
         metadata,
         scopes,
         allowed_ips,
+        plan,
         limits,
         quotas,
         max_in_flight,
@@ -427,6 +442,7 @@ fn print(
                 allowed_ips.to_string()
             },
         ),
+        ("plan", or_dash(&shown(plan.as_ref()))),
         ("limits", or_dash(&limits.to_string())),
         ("quotas", or_dash(&quotas.to_string())),
         ("in flight", or_dash(&shown(max_in_flight.as_ref()))),
@@ -448,7 +464,7 @@ fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
     AllowedIps::new(arguments.iter().flat_map(AllowedIps::iter).copied())
 }
 
-fn or_empty<T: std::str::FromStr>(text: &str) -> Result<OrEmpty<T>, T::Err> {
+pub(super) fn or_empty<T: std::str::FromStr>(text: &str) -> Result<OrEmpty<T>, T::Err> {
     if text.is_empty() {
         Ok(OrEmpty(None))
     } else {

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::keys::allowance::InvalidEntries;
 use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::id::InvalidId;
+use crate::keys::plan::InvalidPlanName;
 use crate::keys::scope::InvalidScope;
 use crate::keys::tag::InvalidTag;
 use crate::keys::{EntropyError, InvalidText, KeyId, MalformedKey, Prefix, token};
@@ -196,6 +197,12 @@ impl From<InvalidAllowedIps> for CommandError {
 
 impl From<InvalidEntries> for CommandError {
     fn from(error: InvalidEntries) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidPlanName> for CommandError {
+    fn from(error: InvalidPlanName) -> Self {
         Self::InvalidArgument(error.to_string())
     }
 }

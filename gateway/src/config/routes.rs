@@ -3,6 +3,8 @@
 use actix_http::Method;
 
 use crate::auth::demand::Demand;
+use crate::auth::key_sources::KeySources;
+use crate::config::key_sources::read_key_sources;
 use crate::config::limit_values::{Cost, LimitName};
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
@@ -13,8 +15,16 @@ use crate::routes::{MethodName, PathCase, PathPrefix, Route};
 /// One of `[[routes]]`; without an upstream it uses the default one.
 pub type RouteSettings = Route<Option<UpstreamRef>>;
 
-/// Reads one of `[[routes]]`; `preserve_host` is the default of that setting.
-pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSettings {
+/// Defaults of the settings of routes that other sections have.
+pub(super) struct RouteDefaults {
+    /// Of `preserve_host`.
+    pub(super) preserve_host: bool,
+    /// Of `key_sources`.
+    pub(super) key_sources: KeySources,
+}
+
+/// Reads one of `[[routes]]`.
+pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> RouteSettings {
     let path = section.take("path", PathPrefix::default());
     let name = section.take("name", QuotableText(path.to_string())).0;
     let hosts: Vec<HostName> = section.take_list("hosts");
@@ -28,7 +38,8 @@ pub(super) fn read_route(section: &mut Reader, preserve_host: bool) -> RouteSett
             scopes: section.take_list("scopes"),
             on_missing_key: section.take("on_missing_key", default.demand.on_missing_key),
         },
-        preserve_host: section.take("preserve_host", preserve_host),
+        key_sources: read_key_sources(section, &defaults.key_sources),
+        preserve_host: section.take("preserve_host", defaults.preserve_host),
         forward_metadata: section.take("forward_metadata", default.forward_metadata),
         rewrite_location: section.take("rewrite_location", default.rewrite_location),
         upgrades: section.take_list_or("upgrades", default.upgrades),

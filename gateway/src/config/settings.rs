@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
+use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
+use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
+use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
-    RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams, warn_of_routes,
+    RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
+    warn_of_routes,
 };
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
@@ -24,6 +28,7 @@ use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::ConcurrencyLimit;
+use crate::limits::quota::Quota;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -44,6 +49,8 @@ pub struct Settings {
     pub origin: OriginSettings,
     /// Protection space in challenges (RFC 9110, section 11.5).
     pub realm: String,
+    /// Places that a key may come from on the default route.
+    pub key_sources: KeySources,
     /// Store and key prefix.
     pub store: StoreSettings,
     /// Destination of access-log lines.
@@ -60,6 +67,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// `[[concurrency_limits]]`.
     pub concurrency: Vec<ConcurrencyLimit>,
+    /// `[[quotas]]`.
+    pub quotas: Vec<Quota>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -150,8 +159,11 @@ impl Settings {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
         });
-        let realm = reader.section("auth", |section| {
-            section.take("realm", QuotableText("postern".to_owned())).0
+        let (realm, key_sources) = reader.section("auth", |section| {
+            (
+                section.take("realm", QuotableText("postern".to_owned())).0,
+                read_key_sources(section, &KeySources::default()),
+            )
         });
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
@@ -165,16 +177,24 @@ impl Settings {
         let brake = reader.section("brake", read_brake);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
-        let preserve_host = origin.as_ref().is_some_and(|origin| origin.preserve_host);
-        let routes = reader.sections("routes", |section| read_route(section, preserve_host));
+        let defaults = RouteDefaults {
+            preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
+            key_sources: key_sources.clone(),
+        };
+        let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
         let concurrency = read_concurrency(reader, &routes);
+        let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
         let mut warnings = warn_of_routes(&routes);
         warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
+        let sources = routes
+            .iter()
+            .map(|route| (&*route.name, &route.key_sources));
+        warnings.extend(warn_of_key_sources(&key_sources, sources));
 
         let default = origin.as_ref().map(|origin| &origin.url);
         let https = |url: &OriginUrl| url.target().scheme() == OriginScheme::Https;
@@ -206,6 +226,7 @@ impl Settings {
             admin,
             origin: OriginSettings { tls, ..origin? },
             realm,
+            key_sources,
             store: store?,
             access_log,
             log_format,
@@ -214,6 +235,7 @@ impl Settings {
             brake,
             limits,
             concurrency,
+            quotas,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

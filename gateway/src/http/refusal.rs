@@ -10,6 +10,8 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, Response, StatusCode};
 use serde::Serialize;
 
+use crate::auth::key_source::KeySource;
+use crate::auth::key_sources::KeySources;
 use crate::front::client_stream::ClientFault;
 use crate::http::request_id::RequestId;
 
@@ -129,8 +131,9 @@ macro_rules! refusals {
 refusals! {
     BAD_REQUEST "invalid_request" "More than one credential"
     [ChallengeError("invalid_request", "More than one credential")] {
-        /// More than one `Authorization` header.
-        CredentialTwice => "Send exactly one Authorization header.";
+        /// More than one `Authorization` header, or API keys in more than one of the
+        /// [places](CONFIGURATION.md#where-a-key-may-come-from) that the route takes keys from.
+        CredentialTwice => "Send exactly one API key, in one place.";
     }
     BAD_REQUEST "bad_request" "Malformed request" [Closes] {
         /// Malformed HTTP, an invalid `Host` or target, TLS on a plain-HTTP port, or plain HTTP on a
@@ -152,8 +155,8 @@ refusals! {
         AmbiguousPath(why: &'static str) => format!("The path could be read in two ways: {why}.");
     }
     UNAUTHORIZED "api_key_missing" "API key missing" [Challenge] {
-        /// No credential, or one with another scheme.
-        KeyMissing => "Send your key as Authorization: Bearer API_KEY.";
+        /// No API key in any place that the route takes keys from, or a credential with another scheme.
+        KeyMissing(sources: KeySources) => format!("Send your key {}.", sources.instruction());
     }
     UNAUTHORIZED "api_key_invalid" "API key invalid"
     [ChallengeError("invalid_token", "The API key is not valid")] {
@@ -233,6 +236,17 @@ refusals! {
             "The limit {:?} on requests in flight is reached. Try again when one of them has ended.",
             exceeded.policy
         );
+    }
+    TOO_MANY_REQUESTS "quota_exceeded" "Quota exceeded" [RetryAfter] {
+        /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After` says when its next period
+        /// begins, if there is one. The request counted for no limit.
+        QuotaExceeded(exceeded: Exceeded) => match exceeded.retry_after {
+            Some(seconds) => format!(
+                "The quota {:?} is used up. Try again in {seconds} s.",
+                exceeded.policy
+            ),
+            None => format!("The quota {:?} is used up.", exceeded.policy),
+        };
     }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
         /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
@@ -363,26 +377,41 @@ impl Refusal {
     /// The limit that denied the request.
     fn exceeded(&self) -> Option<&Exceeded> {
         match self {
-            Self::RateLimited(exceeded) | Self::TooManyInFlight(exceeded) => Some(exceeded),
+            Self::RateLimited(exceeded)
+            | Self::TooManyInFlight(exceeded)
+            | Self::QuotaExceeded(exceeded) => Some(exceeded),
             _ => None,
         }
     }
 
-    /// Header of an effect; `realm` is the protection space.
-    fn header(&self, effect: Effect, realm: &str) -> Option<(HeaderName, String)> {
-        let challenge = |error: String| {
-            let challenge = format!("Bearer realm=\"{realm}\"{error}");
-            Some((header::WWW_AUTHENTICATE, challenge))
-        };
-        match (effect, self) {
-            (Effect::Challenge, _) => challenge(String::new()),
-            (Effect::ChallengeError(error, description), _) => challenge(format!(
-                ", error=\"{error}\", error_description=\"{description}\""
-            )),
-            (Effect::ChallengeScope, Self::InsufficientScope(scopes)) => challenge(format!(
+    /// Challenges of an effect (RFC 9110, section 11.6.1), one for each of `sources` that has one;
+    /// `realm` is the protection space.
+    fn challenges(&self, effect: Effect, realm: &str, sources: &[KeySource]) -> Vec<String> {
+        let error = match (effect, self) {
+            (Effect::Challenge, _) => String::new(),
+            (Effect::ChallengeError(error, description), _) => {
+                format!(", error=\"{error}\", error_description=\"{description}\"")
+            }
+            (Effect::ChallengeScope, Self::InsufficientScope(scopes)) => format!(
                 ", error=\"insufficient_scope\", scope=\"{}\"",
                 scopes.join(" ")
-            )),
+            ),
+            (Effect::ChallengeScope | Effect::Allow | Effect::RetryAfter | Effect::Closes, _) => {
+                return Vec::new();
+            }
+        };
+        let challenge = |source: &KeySource| match source {
+            // Error parameters are those of RFC 6750, section 3.
+            KeySource::Bearer => Some(format!("{}{error}", source.challenge(realm))),
+            _ if self.row().status == StatusCode::UNAUTHORIZED => Some(source.challenge(realm)),
+            _ => None,
+        };
+        sources.iter().filter_map(challenge).collect()
+    }
+
+    /// Another header of an effect.
+    fn header(&self, effect: Effect) -> Option<(HeaderName, String)> {
+        match (effect, self) {
             (Effect::Allow, Self::MethodNotAllowed(methods)) => {
                 let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 Some((header::ALLOW, methods.join(", ")))
@@ -394,16 +423,25 @@ impl Refusal {
                 };
                 Some((header::RETRY_AFTER, seconds?.to_string()))
             }
-            (Effect::Closes | Effect::ChallengeScope | Effect::Allow, _) => None,
+            (
+                Effect::Challenge
+                | Effect::ChallengeError(..)
+                | Effect::ChallengeScope
+                | Effect::Closes
+                | Effect::Allow,
+                _,
+            ) => None,
         }
     }
 
-    /// Builds the response: problem+json (RFC 9457), never cached. `instance` is the request path,
-    /// empty if unknown. `body_unread` closes the connection, because unread body bytes remain.
+    /// Builds the response: problem+json (RFC 9457), never cached. `sources` are the places that the
+    /// route takes keys from. `instance` is the request path, empty if unknown. `body_unread` closes
+    /// the connection, because unread body bytes remain.
     #[must_use]
     pub fn respond(
         &self,
         realm: &str,
+        sources: &[KeySource],
         instance: &str,
         request_id: &RequestId,
         body_unread: bool,
@@ -437,13 +475,15 @@ impl Refusal {
             HeaderName::from_static(postern_shared::headers::REQUEST_ID),
             request_id.header_value(),
         );
-        for (name, value) in effects
+        let challenges = effects
             .iter()
-            .filter_map(|effect| self.header(*effect, realm))
-        {
-            // Realm and scopes were validated with the settings, so they fit a header.
+            .flat_map(|effect| self.challenges(*effect, realm, sources))
+            .map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+        let others = effects.iter().filter_map(|effect| self.header(*effect));
+        for (name, value) in challenges.chain(others) {
+            // Realm, names and scopes were validated with the settings, so they fit a header.
             if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
+                headers.append(name, value);
             }
         }
         if body_unread || effects.contains(&Effect::Closes) {
@@ -457,7 +497,7 @@ impl Refusal {
     /// Serializes the response for a client whose request was not read; the connection closes.
     #[must_use]
     pub fn to_bytes(&self, realm: &str, request_id: &RequestId) -> Vec<u8> {
-        let response = self.respond(realm, "", request_id, true);
+        let response = self.respond(realm, KeySources::BEARER, "", request_id, true);
         let status = response.status();
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\n",

@@ -58,6 +58,7 @@ columns! {
     Tags = "tags", Text, Line;
     Scopes = "scopes", Text, Line;
     AllowedIps = "allowed_ips", Value, Line;
+    Plan = "plan", Text, Line;
     Limits = "limits", Value, Line;
     Quotas = "quotas", Value, Line;
     MaxInFlight = "max_in_flight", Value, Line;

@@ -168,6 +168,7 @@ impl Fields {
                 metadata: self.metadata()?,
                 scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
                 allowed_ips: self.allowed_ips()?,
+                plan: self.parse(Column::Plan)?,
                 limits: self.entries(Column::Limits)?,
                 quotas: self.entries(Column::Quotas)?,
                 max_in_flight: self.max_in_flight(Column::MaxInFlight)?,

@@ -29,6 +29,7 @@ impl Line {
             metadata,
             scopes,
             allowed_ips,
+            plan,
             limits,
             quotas,
             max_in_flight,
@@ -51,6 +52,7 @@ impl Line {
             Column::AllowedIps,
             Some(allowed_ips).filter(|ranges| !ranges.is_empty()),
         );
+        line.say(Column::Plan, plan.as_ref());
         line.say_entries(Column::Limits, limits);
         line.say_entries(Column::Quotas, quotas);
         line.say(Column::MaxInFlight, max_in_flight.as_ref());
@@ -210,7 +212,7 @@ mod tests {
             name in "[!-~]{1,8}( [!-~]{1,8})?", custom_id in option::of("[!-~]{1,8}"),
             description in option::of("[ -~\u{e4}]{1,12}"), metadata in option::of("[ -~]{0,8}"), scopes in scopes(),
             ranges in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 0..3),
-            limits in "(a=[1-9]/[1-9]s)?( b=unlimited)?", quotas in "(m=[1-9]@[1-9])?( n=[1-9]/month)?", in_flight in option::of(1_u64..100),
+            plan in option::of("[a-z0-9][a-z_.-]{0,4}"), limits in "(a=[1-9]/[1-9]s)?( b=unlimited)?", quotas in "(m=[1-9]@[1-9])?( n=[1-9]/month)?", in_flight in option::of(1_u64..100),
             tags in prop::collection::btree_map("[a-z_.-]{1,4}", "[ -~]{0,8}", 0..3), created_at in option::of(moment()),
         ) -> TransferConsumer {
             TransferConsumer {
@@ -223,6 +225,7 @@ mod tests {
                     metadata: metadata.map(|text| serde_json::json!({ "a": text, "b": [1, null] }).to_string().parse().unwrap()),
                     scopes,
                     allowed_ips: AllowedIps::new(ranges.into_iter().map(|([a, b, c, d], bits)| format!("{a}.{b}.{c}.{d}/{bits}").parse().unwrap())).unwrap(),
+                    plan: plan.map(|plan| plan.parse().unwrap()),
                     limits: limits.parse().unwrap(),
                     quotas: quotas.parse().unwrap(),
                     max_in_flight: in_flight.map(|most| most.try_into().unwrap()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::keys::short_text::{SharedTexts, ShortText};
-use crate::keys::{Allowance, AllowedIps, ConsumerId, Scopes, Tags};
+use crate::keys::{Allowance, AllowedIps, ConsumerId, PlanName, Scopes, Tags};
 
 /// Maximum length of a consumer name, custom id or bucket name, in bytes: names travel in headers.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -34,6 +34,8 @@ pub struct Consumer {
     pub scopes: Scopes,
     /// Addresses that the keys may be used from.
     pub allowed_ips: AllowedIps,
+    /// Plan of the consumer.
+    pub plan: Option<PlanName>,
     /// Numbers of the consumer in place of those of the configuration.
     pub allowance: Allowance,
     /// Tags, for limits that several consumers share; never sent to the origin.

@@ -1,5 +1,6 @@
 //! Scopes: permissions of consumers and keys, required by routes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -120,6 +121,21 @@ impl Scopes {
             .filter(|scope| granted.contains(scope))
             .collect();
         Self::joined(&kept.join(" "))
+    }
+
+    /// Returns the union with `others`. It may be longer than [`MAX_SCOPES_BYTES`].
+    #[must_use]
+    pub fn with<'s>(&'s self, others: &'s Self) -> Cow<'s, Self> {
+        if others.first_outside(self).is_none() {
+            return Cow::Borrowed(self);
+        }
+        if self.is_empty() {
+            return Cow::Borrowed(others);
+        }
+        let mut all: Vec<&str> = self.iter().chain(others.iter()).collect();
+        all.sort_unstable();
+        all.dedup();
+        Cow::Owned(Self::joined(&all.join(" ")))
     }
 
     /// Returns the first scope that `granted` lacks.

@@ -6,6 +6,7 @@ mod ending;
 mod foreign;
 mod key_record;
 mod known_key;
+mod plans;
 mod seen;
 mod shards;
 mod tag_text;
@@ -14,8 +15,8 @@ mod writing;
 pub use ending::ENDING_WITHIN;
 pub use known_key::{KnownConsumer, KnownKey};
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 
@@ -25,7 +26,7 @@ use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::shards::Shards;
 use crate::keys::table::writing::{WriteGuard, Writer};
-use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId};
+use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, Plan, PlanName};
 
 /// All keys by digest and all consumers by id. Look-ups take no lock, allocate nothing and never
 /// wait for a writer; writers exclude each other.
@@ -43,6 +44,10 @@ pub struct KeyTable {
 /// A change of the table, as the new state of one item. Applying it twice is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The plan was added or changed.
+    Plan(Plan),
+    /// The plan was removed. Keys of consumers that still refer to it are unknown.
+    PlanRemoved(PlanName),
     /// The consumer was added or changed.
     Consumer(Consumer),
     /// The consumer was removed together with its keys.
@@ -95,7 +100,7 @@ impl KeyTable {
     #[must_use]
     pub fn lookup(&self, digest: &KeyDigest) -> Option<KnownKey> {
         self.keys.find(digest, |key| {
-            Some(KnownKey::new(key, self.consumers.hold(key.consumer())?))
+            KnownKey::new(key, self.consumers.hold(key.consumer())?)
         })?
     }
 
@@ -111,6 +116,12 @@ impl KeyTable {
             table: self,
             number: WriteGuard::take(self).begin_load(),
         }
+    }
+
+    /// Returns every plan in its current state. Waits for a writer.
+    #[must_use]
+    pub fn plans(&self) -> Vec<Arc<Plan>> {
+        WriteGuard::take(self).plans()
     }
 
     /// Calls `show` for every consumer in its current state, without blocking anyone.
@@ -169,6 +180,11 @@ impl KeyTable {
 }
 
 impl Reload<'_> {
+    /// Adds a plan; must precede its consumers.
+    pub fn plan(&mut self, plan: Plan) {
+        WriteGuard::take(self.table).load_plan(plan);
+    }
+
     /// Adds a consumer; must precede its keys.
     pub fn consumer(&mut self, consumer: Consumer) {
         WriteGuard::take(self.table).load_consumer(consumer);

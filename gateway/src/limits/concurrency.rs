@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 
-use crate::keys::{Allowance, MaxInFlight};
+use crate::keys::{Allowance, KnownKey, MaxInFlight};
 use crate::limits::Memory;
 use crate::limits::shares::{Full, Shares, Slot};
 use crate::limits::subject::{By, Facts};
@@ -136,10 +136,7 @@ impl Concurrency {
     /// Counts a request for every limit that applies to it, or for none if one denies.
     #[must_use]
     pub fn enter(&self, holding: Holding, facts: &Facts<'_>) -> Entered {
-        let own = facts
-            .key
-            .map(|key| [key.allowance(), key.consumer_allowance()]);
-        let own = own.unwrap_or_default();
+        let own = facts.key.map(own_numbers).unwrap_or_default();
         let mut entered = Entered::default();
         if holding.0 == 0 && own.iter().all(Option::is_none) {
             return entered;
@@ -178,10 +175,8 @@ impl Concurrency {
             }
         }
         let parts = [&[By::Key], &[By::Consumer]];
-        for (allowance, by) in own.into_iter().zip(parts) {
-            let Some(most) = allowance.and_then(max_in_flight) else {
-                continue;
-            };
+        for (most, by) in own.into_iter().zip(parts) {
+            let Some(most) = most else { continue };
             let subject = self.memory.subjects.of(by, facts, self.ipv6_prefix);
             let Some(subject) = subject else { continue };
             let bits = subject.0 ^ self.in_flight.seed.hash_one((OWN, by));
@@ -203,8 +198,14 @@ impl Concurrency {
     }
 }
 
-fn max_in_flight(allowance: &Allowance) -> Option<MaxInFlight> {
-    allowance.max_in_flight
+/// Numbers of the key itself, and of its consumer: its own, or that of its plan.
+fn own_numbers(key: &KnownKey) -> [Option<MaxInFlight>; 2] {
+    let own = |allowance: Option<&Allowance>| allowance?.max_in_flight;
+    let of_plan = || key.plan()?.allowance.max_in_flight;
+    [
+        own(key.allowance()),
+        own(key.consumer_allowance()).or_else(of_plan),
+    ]
 }
 
 impl Drop for Held {

@@ -5,6 +5,7 @@ use actix_http::header::HeaderMap;
 use crate::auth::api_key::may_be_key;
 use crate::auth::cause::Cause;
 use crate::auth::demand::Denial;
+use crate::auth::key_sources::Credentials;
 use crate::http::client_address::FORWARDED_FOR;
 use crate::http::refusal::Refusal;
 use crate::keys::CallerAddress;
@@ -55,7 +56,7 @@ pub(super) fn count(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
-    headers: &HeaderMap,
+    credentials: &Credentials<'_>,
     denial: Denial,
     refused: Refused,
 ) -> Refused {
@@ -65,8 +66,8 @@ pub(super) fn count(
     let key = exchange.key().map(|key| *key.id());
     let failure = match (denial, &key) {
         (Denial::Unknown, _)
-            if Cause::of(denial, headers, &policy.prefix) == Cause::Unknown
-                && may_be_key(headers, &worker.keys, &policy.prefix) =>
+            if Cause::of(denial, credentials, &policy.prefix) == Cause::Unknown
+                && may_be_key(credentials, &worker.keys, &policy.prefix) =>
         {
             Failure::UnknownKey
         }

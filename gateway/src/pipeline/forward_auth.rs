@@ -1,21 +1,32 @@
 //! Forward-auth: decides about a subrequest of another proxy and returns the identity headers.
 
 use actix_http::body::{BodySize, BoxBody, EitherBody};
-use actix_http::header::{self, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{Payload, Request, Response, StatusCode};
 
+use crate::auth::Caller;
 use crate::limits::Purpose;
 use crate::panics::catch_panic_sync;
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
-use crate::pipeline::{Admitted, Worker, decide};
+use crate::pipeline::{Admitted, Policy, Worker, credentials, decide};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
+use crate::proxy::presented_key::PresentedKey;
+use crate::routes::Route;
 
-/// Answers a forward-auth subrequest: runs every stage before `forward` and returns all identity
-/// headers, empty ones included. Records the request like any other.
-pub fn authorize_external(worker: &Worker, request: &Request) -> Response<RecordedBody> {
+/// Answer to a forward-auth subrequest.
+pub struct Authorized {
+    /// Response with all identity headers, empty ones included; or the refusal.
+    pub response: Response<RecordedBody>,
+    /// Headers with the key, which the backend must not get.
+    pub with_key: Vec<HeaderName>,
+}
+
+/// Answers a forward-auth subrequest: runs every stage before `forward`. Records the request like
+/// any other.
+pub fn authorize_external(worker: &Worker, request: &Request) -> Authorized {
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);
     let size = body_size(request.head(), &Payload::None);
@@ -24,13 +35,42 @@ pub fn authorize_external(worker: &Worker, request: &Request) -> Response<Record
     let Admitted { route, caller, .. } =
         match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
             Ok(admitted) => admitted,
-            Err(refused) => return exchange.refuse(refused, &policy.realm, BodySize::None),
+            Err(refused) => {
+                return Authorized {
+                    response: exchange.refuse(refused, &policy.realm, BodySize::None),
+                    with_key: Vec::new(),
+                };
+            }
         };
+    let with_key = with_key(worker, &policy, request, route, &caller);
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
     set_whole_identity(&caller, route.forward_metadata, headers);
     headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     announce_end(headers, &caller);
-    exchange.record(response)
+    Authorized {
+        response: exchange.record(response),
+        with_key,
+    }
+}
+
+/// Headers that carry nothing but the key on this route, and `Authorization` if it has a key anyway.
+fn with_key(
+    worker: &Worker,
+    policy: &Policy,
+    request: &Request,
+    route: &Route,
+    caller: &Caller,
+) -> Vec<HeaderName> {
+    let mut with_key = route.key_sources.headers_of_keys_alone();
+    let presented = credentials(request, route).of(caller);
+    let presented = PresentedKey::new(&policy.prefix, &worker.keys, presented.as_deref());
+    let mut lines = request.head().headers().get_all(header::AUTHORIZATION);
+    if !route.key_sources.read_authorization()
+        && lines.any(|line| presented.is_in(&header::AUTHORIZATION, line))
+    {
+        with_key.push(header::AUTHORIZATION);
+    }
+    with_key
 }

@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
+use actix_http::Request;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
-use actix_http::{Request, RequestHead};
 
-use crate::auth::{Caller, api_key};
+use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::http::target::Target;
+use crate::pipeline::credentials;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::headers::{ForOrigin, for_client};
@@ -44,6 +46,7 @@ pub(super) fn for_origin(
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
+        credentials: credentials(request, route),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),
@@ -60,11 +63,13 @@ pub(super) fn for_origin(
 pub(super) fn holds_key(
     worker: &Worker,
     policy: &Policy,
-    head: &RequestHead,
+    credentials: &Credentials<'_>,
+    caller: &Caller,
     protocol: &HeaderValue,
 ) -> bool {
-    let authorization = head.headers.get(header::AUTHORIZATION);
-    PresentedKey::new(&policy.prefix, &worker.keys, authorization).is_in(&header::UPGRADE, protocol)
+    let presented = credentials.of(caller);
+    PresentedKey::new(&policy.prefix, &worker.keys, presented.as_deref())
+        .is_in(&header::UPGRADE, protocol)
 }
 
 /// Builds the response for the caller.
@@ -90,7 +95,7 @@ pub(super) fn for_caller(
     }
     announce_end(headers, caller);
     // Also on a response to a request without a key: with a key, even a wrong one, it would differ.
-    vary::add(headers, &api_key::KEY_HEADERS);
+    vary::add(headers, route.key_sources.headers());
     if let Some(protocol) = protocol {
         upgrade::mark_switched(&mut answer.response, protocol);
     }

@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use actix_http::header::HeaderMap;
-
 use crate::auth::cause::Cause;
 use crate::auth::demand::{Demand, Denial};
+use crate::auth::key_sources::{Credentials, KeySources};
 use crate::front::client_stream::ClientFault;
 use crate::http::refusal::Refusal;
 use crate::keys::Prefix;
@@ -42,19 +41,25 @@ impl Refused {
         }
     }
 
-    /// Refuses a caller whose credential in `headers` was denied.
+    /// Refuses a caller whose credential was denied.
     #[must_use]
-    pub fn denied(denial: Denial, demand: &Demand, headers: &HeaderMap, prefix: &Prefix) -> Self {
+    pub fn denied(
+        denial: Denial,
+        demand: &Demand,
+        credentials: &Credentials<'_>,
+        prefix: &Prefix,
+    ) -> Self {
         Self::because(
-            Refusal::of_denial(denial, demand),
-            Cause::of(denial, headers, prefix).as_str(),
+            Refusal::of_denial(denial, demand, credentials.sources),
+            Cause::of(denial, credentials, prefix).as_str(),
         )
     }
 
     /// Ends the request of a caller whose admission was withdrawn.
     #[must_use]
-    pub fn withdrawn(denial: Denial, demand: &Demand) -> Self {
-        Self::because(Refusal::of_denial(denial, demand), denial.to_string())
+    pub fn withdrawn(denial: Denial, demand: &Demand, sources: &KeySources) -> Self {
+        let refusal = Refusal::of_denial(denial, demand, sources);
+        Self::because(refusal, denial.to_string())
     }
 
     /// Refuses a request that could not be forwarded; `seen` is the fault in the client's bytes.

@@ -1,6 +1,8 @@
 //! Header rules. Towards the origin: removes hop-by-hop headers and all that only the gateway may
 //! set, then sets the gateway's own. Towards the client: removes hop-by-hop headers and the secret.
 
+use std::borrow::Cow;
+
 use actix_http::Method;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -8,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_shared::headers as names;
 
 use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::http::request_id::RequestId;
 use crate::http::target::VIA;
@@ -33,7 +36,8 @@ static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Whether the header is hop-by-hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway meets
 /// itself.
-fn is_hop_by_hop(name: &str) -> bool {
+#[must_use]
+pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -59,12 +63,9 @@ fn is_unsafe(name: &str) -> bool {
         || names::is_privileged(name)
 }
 
-/// Whether the header is for the gateway alone or is set anew.
+/// Whether the header is set anew.
 fn is_replaced(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization" | "content-length" | "host" | "x-request-id"
-    )
+    matches!(name, "content-length" | "host" | "x-request-id")
 }
 
 /// Input for the request headers of the origin, beside the client's.
@@ -85,6 +86,8 @@ pub struct ForOrigin<'a> {
     pub address: ClientAddress,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
+    /// Where the key of the request may stand; what stands there does not pass.
+    pub credentials: Credentials<'a>,
     /// Key prefix; no header that contains such a key passes.
     pub prefix: &'a Prefix,
     /// Key table; no header that contains a known foreign key passes.
@@ -104,16 +107,19 @@ impl ForOrigin<'_> {
         upgrade: Option<&HeaderValue>,
     ) -> OriginHead {
         let mut head = OriginHead::begin(method, path, self.host);
-        let presented =
-            PresentedKey::new(self.prefix, self.keys, client.get(header::AUTHORIZATION));
+        let presented = self.credentials.of(self.caller);
+        let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
         let nominated = Nominated::by(client);
         let mut trace = TraceContext::default();
         for (name, value) in client {
-            let stays = self.is_kept_back(name.as_str())
-                || nominated.has(name)
-                || presented.is_in(name, value);
-            if !stays && !trace.take(name, value) {
-                head.line(name, value);
+            if self.is_kept_back(name.as_str()) || nominated.has(name) {
+                continue;
+            }
+            match self.credentials.sources.strip(name, value) {
+                Some(rest) if presented.is_in(name, &rest) => {}
+                Some(Cow::Borrowed(value)) if trace.take(name, value) => {}
+                Some(rest) => head.line(name, &rest),
+                None => {}
             }
         }
         for (name, value) in trace.well_formed() {

@@ -1,8 +1,8 @@
 //! Keeps keys in other parts of a request from the origin.
 
-use actix_http::header::{HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 
-use crate::auth::api_key;
+use crate::auth::key_source::decode_basic;
 use crate::keys::spellings::any_reading;
 use crate::keys::{KeyTable, Prefix, token};
 
@@ -19,17 +19,12 @@ pub struct PresentedKey<'a> {
 }
 
 impl<'a> PresentedKey<'a> {
-    /// Searches for keys with `prefix`, for the foreign keys in `keys`, and for the one in
-    /// `Authorization`, whatever its form.
+    /// Searches for keys with `prefix`, for the foreign keys in `keys`, and for `presented`, whatever
+    /// its form.
     #[must_use]
-    pub fn new(
-        prefix: &'a Prefix,
-        keys: &'a KeyTable,
-        authorization: Option<&'a HeaderValue>,
-    ) -> Self {
+    pub fn new(prefix: &'a Prefix, keys: &'a KeyTable, presented: Option<&'a [u8]>) -> Self {
         // The search by form finds an own key already.
-        let key = authorization.and_then(api_key::token_of);
-        let foreign = key.filter(|key| !key.is_empty() && !token::is_key_shaped(key, prefix));
+        let foreign = presented.filter(|key| !key.is_empty() && !token::is_key_shaped(key, prefix));
         Self {
             prefix,
             keys,
@@ -37,15 +32,30 @@ impl<'a> PresentedKey<'a> {
         }
     }
 
-    /// Whether the header contains a key, plain or [escaped](crate::keys::spellings).
+    /// Whether the header contains a key, plain, [escaped](crate::keys::spellings) or as a part of a
+    /// `Basic` credential.
     #[must_use]
     pub fn is_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        let (name, value) = (name.as_str(), value.as_bytes());
-        let presented = self.key.as_ref().is_some_and(|key| {
-            name.as_bytes().eq_ignore_ascii_case(key.needle())
-                || any_reading(value, |text| is_in_text(key, text))
-        });
-        presented
+        let is_name = |key: &memchr::memmem::Finder<'_>| {
+            name.as_str().as_bytes().eq_ignore_ascii_case(key.needle())
+        };
+        let (is_name, value) = (self.key.as_ref().is_some_and(is_name), value.as_bytes());
+        is_name
+            || self.is_in_value(value)
+            || *name == header::AUTHORIZATION && self.is_in_basic(value)
+    }
+
+    fn is_in_basic(&self, value: &[u8]) -> bool {
+        let decoded = decode_basic(value);
+        decoded.is_some_and(|pair| {
+            pair.split(|byte| *byte == b':')
+                .any(|part| self.is_in_value(part))
+        })
+    }
+
+    fn is_in_value(&self, value: &[u8]) -> bool {
+        let presented = self.key.as_ref();
+        presented.is_some_and(|key| any_reading(value, |text| is_in_text(key, text)))
             || token::contains_key(value, self.prefix)
             || self.keys.has_foreign_in_header(value)
     }
@@ -101,16 +111,14 @@ mod tests {
             ("short-key", "a short-key b".to_owned(), false),
             ("gzip", "br, gzip".to_owned(), false),
         ] {
-            let authorization = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
-            let presented = PresentedKey::new(&prefix, &keys, Some(&authorization));
+            let presented = PresentedKey::new(&prefix, &keys, Some(key.as_bytes()));
             let (name, value) = (
                 HeaderName::from_static("x-any"),
                 HeaderValue::from_str(&value).unwrap(),
             );
             assert_eq!(presented.is_in(&name, &value), found, "{key} in {value:?}");
         }
-        let authorization = HeaderValue::from_static("Bearer Foreign-Key-0123456789");
-        let presented = PresentedKey::new(&prefix, &keys, Some(&authorization));
+        let presented = PresentedKey::new(&prefix, &keys, Some(b"Foreign-Key-0123456789"));
         let name = HeaderName::from_static("foreign-key-0123456789");
         assert!(presented.is_in(&name, &HeaderValue::from_static("1")));
         let nobody = PresentedKey::new(&prefix, &keys, None);

@@ -17,6 +17,7 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::auth::CallerTag;
+use crate::auth::key_source::PLAIN_SUBPROTOCOL;
 use crate::front::client_stream::ClientControl;
 use crate::proxy::answer::{Follows, answer};
 use crate::proxy::body::{BodyProgress, OriginBody, TunnelIdle};
@@ -119,6 +120,17 @@ pub fn mark_switched(response: &mut Response<OriginBody>, protocol: HeaderValue)
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Upgrade);
         head.no_chunking(true);
+    }
+}
+
+/// Agrees to the subprotocol that the client offered beside its key, if the origin agreed to none.
+pub fn agree_to_plain_subprotocol(response: &mut Response<OriginBody>) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+            let plain = HeaderValue::from_static(PLAIN_SUBPROTOCOL);
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, plain);
+        }
     }
 }
 

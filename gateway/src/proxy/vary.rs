@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 /// Adds `names` to `Vary`; keeps the existing names and `*`.
 pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if names.is_empty() {
+        return;
+    }
     let mut lines = headers.get_all(header::VARY);
     let (first, more) = (lines.next(), lines.next());
     let is_done = match (first, more) {

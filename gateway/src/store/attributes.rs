@@ -2,8 +2,8 @@
 //! imports, exports or changes attributes does not compile until it handles a new one.
 
 use crate::keys::{
-    Allowance, AllowedIps, ConsumerName, CustomId, Description, MaxInFlight, Metadata, Quotas,
-    Rates, Scopes, Tags, UnixMillis,
+    Allowance, AllowedIps, ConsumerName, CustomId, Description, Lifetime, MaxInFlight, Metadata,
+    PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::columns::columns;
 
@@ -81,6 +81,8 @@ attributes! {
         scopes: Scopes,
         /// Addresses that the keys may be used from.
         allowed_ips: AllowedIps,
+        /// Plan of the consumer.
+        plan: Option<PlanName>,
         /// Rates of the consumer in place of those of the configuration.
         limits: Rates,
         /// Quotas of the consumer, likewise.
@@ -96,6 +98,29 @@ attributes! {
         /// New name.
         name: ConsumerName,
     }
+}
+
+attributes! {
+    /// Attributes of a plan.
+    PlanAttributes {
+        /// Note for administrators.
+        description: Option<Description>,
+        /// Scopes granted to every consumer of the plan, besides the consumer's own.
+        scopes: Scopes,
+        /// Rates of every consumer of the plan, unless the consumer has its own of this name.
+        limits: Rates,
+        /// Quotas of every consumer of the plan, likewise.
+        quotas: Quotas,
+        /// Requests in flight of each consumer of the plan.
+        max_in_flight: Option<MaxInFlight>,
+        /// Lifetime of a new key without an expiry of its own.
+        default_key_lifetime: Option<Lifetime>,
+        /// Longest lifetime of a key.
+        max_key_lifetime: Option<Lifetime>,
+    }
+
+    /// Edit of a plan: `None` leaves an attribute as it is, `Some(None)` clears it.
+    PlanEdit {}
 }
 
 /// How the three attributes of an allowance become one.
@@ -115,7 +140,7 @@ macro_rules! allowances {
     )*};
 }
 
-allowances!(KeyAttributes, ConsumerAttributes);
+allowances!(KeyAttributes, ConsumerAttributes, PlanAttributes);
 
 /// Assigns `new` if given; returns whether the value changed.
 pub(super) fn replace<T: PartialEq>(old: &mut T, new: Option<T>) -> bool {

@@ -12,7 +12,7 @@ use sqlx::{Any, Row};
 use crate::keys::allowance::{Entries, Entry, MaxInFlight};
 use crate::keys::{
     AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
-    KeyState, Metadata, Scopes, Tag, Tags, UnixMillis,
+    KeyState, Lifetime, Metadata, PlanName, Scopes, Tag, Tags, UnixMillis,
 };
 use crate::store::{LeakPolicy, StoreError};
 
@@ -129,13 +129,18 @@ pub(super) fn names<T: Stored>(before: &str) -> String {
 
 /// Returns the `UPDATE` of all columns of `T` in the row with the id `$1`.
 pub(super) fn update<T: Stored>(table: &str) -> String {
+    update_by::<T>(table, "id")
+}
+
+/// Returns the `UPDATE` of all columns of `T` in the row with `$1` in the column `key`.
+pub(super) fn update_by<T: Stored>(table: &str, key: &str) -> String {
     let columns = T::columns("");
     let set: Vec<String> = columns
         .iter()
         .zip(2..)
         .map(|(column, number)| format!("{} = ${number}", column.name))
         .collect();
-    format!("UPDATE {table} SET {} WHERE id = $1", set.join(", "))
+    format!("UPDATE {table} SET {} WHERE {key} = $1", set.join(", "))
 }
 
 /// Binds all values of `stored`.
@@ -246,6 +251,13 @@ values! {
         let most = number.map(|number| MaxInFlight::try_from(u64::try_from(number).unwrap_or(0)));
         most.transpose().map_err(|error| S::unreadable(field, error))
     };
+    Option<Lifetime>, Number, true, |lifetime| {
+        Value::Number(lifetime.and_then(|lifetime| i64::try_from(lifetime.as_secs()).ok()))
+    }, |source, field| {
+        let number = source.optional_number(field)?;
+        let lifetime = number.map(|number| Lifetime::from_secs(u64::try_from(number).unwrap_or(0)));
+        lifetime.transpose().map_err(|error| S::unreadable(field, error))
+    };
     KeyDigest, Digest, false, |digest| Value::Digest(*digest), |source, field| source.digest(field);
 }
 
@@ -273,6 +285,7 @@ texts! {
     Description: |note| note.as_str().into();
     LeakPolicy: |policy| policy.as_str().into();
     KeyId: |id| id.as_str().into();
+    PlanName: |name| name.as_str().into();
     Metadata: |metadata| metadata.as_str().into();
     Scopes: |scopes| scopes.as_str().into();
     String: |text| text.as_str().into();

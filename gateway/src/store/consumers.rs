@@ -11,7 +11,7 @@ use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::select_consumer;
 use crate::store::{
     ConsumerAttributes, ConsumerEdit, Stamp, Store, StoreError, StoredConsumer, WRITE_LIMIT,
-    buckets, bulk,
+    buckets, bulk, plans,
 };
 
 /// A consumer to create.
@@ -97,6 +97,9 @@ impl Store {
         }
         if changed.is_empty() {
             return Ok(before);
+        }
+        if changed.contains(&"plan") {
+            plans::of(&mut transaction, after.attributes.plan.as_ref()).await?;
         }
         after.updated_at = stamp.at;
         update(&mut transaction, &after).await?;
@@ -240,6 +243,7 @@ pub(super) async fn insert(
         attributes,
     } = new;
     buckets::require(transaction, &bucket).await?;
+    plans::of(transaction, attributes.plan.as_ref()).await?;
     let created = StoredConsumer {
         id: ConsumerId::generate()?,
         bucket,

@@ -61,7 +61,7 @@ impl Store {
         if changed.iter().any(|name| BOUND.contains(name)) {
             let owner = consumers::by_id(&mut transaction, &before.consumer).await?;
             let owner = owner.ok_or_else(|| consumers::unknown(&before.consumer))?;
-            keys::require_within(&owner, &after.attributes)?;
+            keys::require_within(&mut transaction, &owner, &after.attributes).await?;
         }
         after.updated_at = stamp.at;
         let new = Changed {

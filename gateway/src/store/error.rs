@@ -155,6 +155,26 @@ pub enum StoreError {
         /// First scope that the consumer lacks.
         scope: String,
     },
+    /// No such plan.
+    #[error("there is no plan `{wanted}`")]
+    UnknownPlan {
+        /// Name of the plan.
+        wanted: String,
+    },
+    /// Consumers have the plan.
+    #[error(
+        "plan `{plan}` is in use by {consumers} {}; give them another plan, or none, before you delete it",
+        if *.consumers == 1 { "consumer" } else { "consumers" }
+    )]
+    PlanInUse {
+        /// Name of the plan.
+        plan: String,
+        /// Number of its consumers.
+        consumers: u64,
+    },
+    /// A default lifetime above the longest.
+    #[error("the default lifetime of keys is above the longest")]
+    DefaultAboveLongest,
     /// The key would have more than its consumer, or no bound at all.
     #[error("{what} of a key of consumer `{consumer}` is above the consumer's, or unlimited")]
     LimitNotGranted {
@@ -215,6 +235,9 @@ impl StoreError {
             | Self::InvalidRoll(_)
             | Self::ScopeNotGranted { .. }
             | Self::LimitNotGranted { .. }
+            | Self::UnknownPlan { .. }
+            | Self::PlanInUse { .. }
+            | Self::DefaultAboveLongest
             | Self::UnreadableRow { .. }
             | Self::Entropy(_)
             | Self::OutOfStep(_) => return None,

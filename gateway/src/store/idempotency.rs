@@ -12,8 +12,9 @@ use sqlx::{AnyConnection, Row};
 use crate::keys::UnixMillis;
 use crate::store::connections::limited;
 use crate::store::{
-    CreatedKey, NewBucket, NewConsumer, NewKey, Roll, RolledKeys, Stamp, Store, StoreError,
-    StoredBucket, StoredConsumer, WRITE_LIMIT, buckets, consumers, keys, roll,
+    CreatedKey, NewBucket, NewConsumer, NewKey, NewPlan, Roll, RolledKeys, Stamp, Store,
+    StoreError, StoredBucket, StoredConsumer, StoredPlan, WRITE_LIMIT, buckets, consumers, keys,
+    plans, roll,
 };
 
 /// Retention of an answer.
@@ -109,6 +110,20 @@ impl Store {
     ) -> Result<Creation<StoredBucket>, StoreError> {
         self.once(key, answer, async |transaction| {
             buckets::create(transaction, new, stamp).await
+        })
+        .await
+    }
+
+    /// Creates a plan once per `key`.
+    pub async fn create_plan_once(
+        &self,
+        new: NewPlan,
+        key: Option<&CreationKey>,
+        answer: impl FnOnce(&StoredPlan) -> StoredAnswer,
+        stamp: &Stamp,
+    ) -> Result<Creation<StoredPlan>, StoreError> {
+        self.once(key, answer, async |transaction| {
+            plans::create(transaction, new, stamp).await
         })
         .await
     }

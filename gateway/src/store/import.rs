@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Executor, Row};
 use thiserror::Error;
 
-use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId};
+use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId, PlanName};
 use crate::store::bulk::In;
 use crate::store::columns::{in_row, of_row};
 use crate::store::connections::limited;
@@ -36,6 +36,9 @@ pub enum ImportConflict {
     /// The bucket does not exist.
     #[error("there is no such bucket")]
     NoBucket,
+    /// The plan does not exist.
+    #[error("there is no such plan")]
+    NoPlan,
     /// The key belongs to another consumer.
     #[error("the key belongs to another consumer")]
     KeyOfAnother,
@@ -64,6 +67,7 @@ pub struct Imported {
 #[derive(Default)]
 struct Known {
     buckets: HashSet<String>,
+    plans: HashSet<String>,
     /// Consumers by bucket and name.
     consumers: HashMap<(String, String), StoredConsumer>,
     consumer_ids: HashSet<String>,
@@ -199,6 +203,17 @@ impl Known {
                 )
                 .await?;
         }
+        let plans: HashSet<&PlanName> = rows
+            .iter()
+            .filter_map(|row| row.consumer.attributes.plan.as_ref())
+            .collect();
+        for plan in plans {
+            let found = sqlx::query("SELECT name FROM plans WHERE name = $1")
+                .bind(plan.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+            known.plans.extend(found.map(|_| plan.to_string()));
+        }
         let digests: Vec<&KeyDigest> = rows
             .iter()
             .filter_map(|row| Some(&row.key.as_ref()?.digest))
@@ -316,7 +331,7 @@ impl Known {
         let stored = self.consumer(consumer);
         let conflict = match stored {
             Some(stored) => difference(consumer, stored).map(ImportConflict::ConsumerDiffers),
-            None => self.taken(consumer).map(ImportConflict::Taken),
+            None => self.new_conflict(consumer),
         };
         if let Some(conflict) = conflict {
             return Verdict::Conflict(conflict);
@@ -328,6 +343,15 @@ impl Known {
             None if stored.is_some() => Verdict::Already,
             _ => Verdict::New,
         }
+    }
+
+    /// Returns why a consumer cannot be created.
+    fn new_conflict(&self, consumer: &TransferConsumer) -> Option<ImportConflict> {
+        let plan = consumer.attributes.plan.as_ref();
+        if plan.is_some_and(|plan| !self.plans.contains(plan.as_str())) {
+            return Some(ImportConflict::NoPlan);
+        }
+        self.taken(consumer).map(ImportConflict::Taken)
     }
 
     /// Returns the unique field of a new consumer that another consumer holds.
@@ -381,6 +405,7 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
         metadata,
         scopes,
         allowed_ips,
+        plan,
         limits,
         quotas,
         max_in_flight,
@@ -409,6 +434,7 @@ fn difference(given: &TransferConsumer, stored: &StoredConsumer) -> Option<&'sta
             "set of allowed addresses",
             !allowed_ips.is_empty() && *allowed_ips != known.allowed_ips,
         ),
+        ("plan", differs(plan.as_ref(), known.plan.as_ref())),
         (
             "list of limits",
             !limits.is_empty() && *limits != known.limits,

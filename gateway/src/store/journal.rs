@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use crate::keys::{BucketName, ConsumerId, KeyId, Tags, UnixMillis};
+use crate::keys::{BucketName, ConsumerId, KeyId, PlanName, Tags, UnixMillis};
 use crate::store::{GatewayId, Revocation, StoreError, bulk};
 
 /// Number of feed rows kept. A gateway further behind reloads the table.
@@ -66,6 +66,9 @@ actions! {
     BucketUpdate: "bucket.update",
     QuotaAdjust: "quota.adjust",
     QuotaReset: "quota.reset",
+    PlanCreate: "plan.create",
+    PlanUpdate: "plan.update",
+    PlanDelete: "plan.delete",
     GatewayForget: "gateway.forget",
     AuditPrune: "audit.prune",
 }
@@ -74,6 +77,7 @@ actions! {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'s> {
     Bucket(&'s BucketName),
+    Plan(&'s PlanName),
     Consumer(&'s ConsumerId),
     Key(&'s KeyId),
     Gateway(&'s GatewayId),
@@ -149,6 +153,7 @@ impl<'s> Subject<'s> {
     fn columns(self) -> (&'static str, &'s str) {
         match self {
             Self::Bucket(name) => ("bucket", name.as_str()),
+            Self::Plan(name) => ("plan", name.as_str()),
             Self::Consumer(id) => ("consumer", id.as_str()),
             Self::Key(id) => ("key", id.as_str()),
             Self::Gateway(id) => ("gateway", id.as_str()),

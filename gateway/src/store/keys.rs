@@ -1,5 +1,7 @@
 //! Keys in the store: digest and hint, never the key itself.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
@@ -9,7 +11,7 @@ use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{KeyRow, select_key, stored_key};
 use crate::store::{
     ConsumerAttributes, KeyAttributes, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
-    StoredKey, WRITE_LIMIT, bulk, consumers,
+    StoredKey, WRITE_LIMIT, bulk, consumers, plans,
 };
 
 /// A key to create.
@@ -128,7 +130,7 @@ pub(super) async fn create(
     stamp: &Stamp,
 ) -> Result<CreatedKey, StoreError> {
     let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
-    require_within(&owner, &new.attributes)?;
+    require_within(transaction, &owner, &new.attributes).await?;
     let key = insert(transaction, new, None, &owner, stamp).await?;
     Ok(CreatedKey {
         key,
@@ -136,21 +138,28 @@ pub(super) async fn create(
     })
 }
 
-/// Refuses scopes that `owner` lacks, and numbers above those of `owner`.
-pub(super) fn require_within(
+/// Refuses scopes that neither `owner` nor its plan has, and numbers above those of `owner`.
+pub(super) async fn require_within(
+    connection: &mut AnyConnection,
     owner: &StoredConsumer,
     attributes: &KeyAttributes,
 ) -> Result<(), StoreError> {
-    let granted = &owner.attributes.scopes;
+    let plan = plans::of(connection, owner.attributes.plan.as_ref()).await?;
+    let plan = plan.map(|plan| plan.attributes);
+    let granted = match &plan {
+        None => Cow::Borrowed(&owner.attributes.scopes),
+        Some(plan) => owner.attributes.scopes.with(&plan.scopes),
+    };
     let scopes = attributes.scopes.as_ref();
-    if let Some(scope) = scopes.and_then(|scopes| scopes.first_outside(granted)) {
+    if let Some(scope) = scopes.and_then(|scopes| scopes.first_outside(&granted)) {
         return Err(StoreError::ScopeNotGranted {
             consumer: owner.name.to_string(),
             scope: scope.to_owned(),
         });
     }
     let (own, granted) = (attributes.allowance(), owner.attributes.allowance());
-    match own.first_not_granted(&granted, None) {
+    let of_plan = plan.map(|plan| plan.allowance());
+    match own.first_not_granted(&granted, of_plan.as_ref()) {
         None => Ok(()),
         Some(what) => Err(StoreError::LimitNotGranted {
             consumer: owner.name.to_string(),

@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use sqlx::{Any, AssertSqlSafe};
 
-use crate::keys::{BucketName, ConsumerId, ConsumerName, CustomId, KeyStatus, Tags, UnixMillis};
+use crate::keys::{
+    BucketName, ConsumerId, ConsumerName, CustomId, KeyStatus, PlanName, Tags, UnixMillis,
+};
 use crate::store::columns::of_row;
 use crate::store::connections::Connections;
 use crate::store::rows::{select_consumer, select_key, stored_key};
@@ -19,6 +21,8 @@ pub struct ConsumerFilter {
     pub name: Option<ConsumerName>,
     /// Custom id.
     pub custom_id: Option<CustomId>,
+    /// Plan.
+    pub plan: Option<PlanName>,
     /// Required tags.
     pub tags: Tags,
 }
@@ -97,6 +101,7 @@ impl Store {
             &format!("{each}c.custom_id = ?"),
             filter.custom_id.as_ref().map(CustomId::as_str),
         );
+        list.only("c.plan = ?", filter.plan.as_ref().map(PlanName::as_str));
         let _turn = self.scan().await?;
         match self.consumers_with(None, &filter.tags).await? {
             Few::These(ids) if ids.is_empty() => return Ok(Vec::new()),

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use crate::keys::{
     Allowance, BucketName, Consumer, ConsumerId, ConsumerName, KeyDigest, KeyEntry, KeyId,
-    KeyState, KeyStatus, UnixMillis,
+    KeyState, KeyStatus, Plan, UnixMillis,
 };
 use crate::store::columns::{Column, Source, Stored, Value, columns, in_row, names, of_row};
 use crate::store::{ConsumerAttributes, KeyAttributes, StoreError};
@@ -64,11 +64,17 @@ columns!(Consumer {
     metadata,
     scopes,
     allowed_ips,
+    plan,
     allowance,
     tags
 });
 columns!(KeyEntry {
     digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes, allowance, chain
+});
+columns!(Plan {
+    name,
+    scopes,
+    allowance
 });
 columns!(Allowance {
     rates as "limits", quotas, max_in_flight

@@ -20,7 +20,7 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::keys::{KeyTable, UnixMillis};
+use crate::keys::{KeyTable, Plan, UnixMillis};
 use crate::store::snapshot::format::{
     Entry, Header, read_entry, read_header, write_entry, write_header,
 };
@@ -171,6 +171,7 @@ pub fn restore(
     let mut keys = 0;
     while let Some(entry) = read_entry(&mut content)? {
         match entry {
+            Entry::Plan(plan) => reload.plan(plan),
             Entry::Consumer(consumer) => reload.consumer(consumer),
             // Written between its consumer and itself: refused until the feed delivers it.
             Entry::Key(key) => keys += usize::from(reload.key(key).is_ok()),
@@ -209,6 +210,9 @@ fn write(
             known_at,
         },
     )?;
+    for plan in table.plans() {
+        write_entry(&mut out, &Entry::Plan(Plan::clone(&plan)))?;
+    }
     table.each_consumer(|consumer| write_entry(&mut out, &Entry::Consumer(consumer)))?;
     table.each_key(|key| write_entry(&mut out, &Entry::Key(key)))?;
     let Summed { mut inner, sum } = out;

@@ -10,7 +10,7 @@ use crate::keys::allowance::{self, MAX_ENTRIES, MAX_IN_FLIGHT, MAX_QUOTA, MAX_RA
 use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
-use crate::keys::tag;
+use crate::keys::{lifetime, plan, tag};
 use crate::store::{LeakAction, LeakPolicy, Period};
 use crate::views::LeakView;
 
@@ -30,6 +30,30 @@ pub(crate) const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 #[must_use]
 pub fn bucket_name() -> Schema {
     header_text().into()
+}
+
+/// Schema of the name of a plan.
+#[must_use]
+pub fn plan_name() -> Schema {
+    text("^[0-9A-Za-z][0-9A-Za-z_.-]*$", 1, plan::MAX_NAME_BYTES).into()
+}
+
+/// Schema of an optional plan.
+#[must_use]
+pub fn plan_name_or_null() -> Schema {
+    or_null(plan_name())
+}
+
+/// Schema of a lifetime of keys, in seconds.
+#[must_use]
+pub fn lifetime_seconds() -> Schema {
+    whole_number(1, lifetime::MAX_SECONDS)
+}
+
+/// Schema of an optional lifetime of keys, in seconds.
+#[must_use]
+pub fn lifetime_or_null() -> Schema {
+    or_null(lifetime_seconds())
 }
 
 /// Schema of a consumer name.

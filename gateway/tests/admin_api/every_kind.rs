@@ -167,6 +167,22 @@ fn calls(rig: &Rig) -> Vec<(&'static str, Response)> {
             "/v1/keys",
             Some(json!({ "consumer": "acme", "scopes": ["orders"] })),
         ),
+        ("plan_in_use", {
+            rig.made("/v1/plans", &json!({ "name": "gold" }));
+            rig.made(
+                "/v1/consumers",
+                &json!({ "name": "golden", "plan": "gold" }),
+            );
+            rig.call("DELETE", "/v1/plans/gold", None)
+        }),
+        call(
+            "default_above_longest",
+            "POST",
+            "/v1/plans",
+            Some(
+                json!({ "name": "a", "default_key_lifetime_seconds": 2, "max_key_lifetime_seconds": 1 }),
+            ),
+        ),
         call(
             "limit_not_granted",
             "POST",

@@ -5,6 +5,8 @@ mod texts;
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use postern_shared::headers::{PRIVILEGED, SHARED_SECRET, identity};
 use serde_json::json;
 
@@ -516,4 +518,107 @@ fn the_answer_says_who_is_calling_and_no_secret() {
             .unwrap()
             .starts_with("Bearer realm=")
     );
+}
+
+#[test]
+fn the_key_is_read_where_the_route_of_the_original_request_takes_it_from() {
+    let rig = Rig::with_file(
+        "
+[[routes]]
+path = \"/bearer\"
+
+[[routes]]
+path = \"/header\"
+key_sources = [\"header:x-api-key\"]
+
+[[routes]]
+path = \"/basic\"
+key_sources = [\"basic\"]
+
+[[routes]]
+path = \"/cookie\"
+key_sources = [\"cookie:key\"]
+
+[[routes]]
+path = \"/query\"
+key_sources = [\"query:key\"]
+",
+    );
+    let consumer = rig.made("/v1/consumers", &json!({ "name": "acme" }));
+    let path = format!("/v1/consumers/{}/keys", text(&consumer, "id"));
+    let made = rig.made(&path, &json!({}));
+    let key = text(&made, "key");
+    let header = format!("x-api-key: {key}");
+    let bearer = format!("authorization: Bearer {key}");
+    let basic = format!(
+        "authorization: Basic {}",
+        STANDARD.encode(format!("{key}:"))
+    );
+    let cookie = format!("cookie: a=1; key={key}");
+    let query = format!("/query?a=1&key={key}");
+    let theirs = "authorization: Basic eDp5";
+    for (target, lines, wanted, removed) in [
+        ("/bearer", &[&*bearer][..], "ok", "authorization"),
+        ("/header", &[&header], "ok", "x-api-key"),
+        ("/header", &[&header, theirs], "ok", "x-api-key"),
+        (
+            "/header",
+            &[&header, &bearer],
+            "ok",
+            "x-api-key authorization",
+        ),
+        (
+            "/header",
+            &[&header, &basic],
+            "ok",
+            "x-api-key authorization",
+        ),
+        ("/header", &[&bearer], "api_key_missing", ""),
+        ("/basic", &[&basic], "ok", "authorization"),
+        ("/cookie", &[&cookie], "ok", ""),
+        ("/cookie", &[&cookie, theirs], "ok", ""),
+        (&query, &[], "ok", ""),
+        ("/query", &[&header], "api_key_missing", ""),
+        (&query.replace("/query", "/bearer"), &[], "key_in_url", ""),
+        (&format!("{query}&key=x"), &[], "invalid_request", ""),
+    ] {
+        let named = format!("x-forwarded-uri: {target}");
+        let below = format!("/v1/auth{target}");
+        for (path, lines) in [
+            ("/v1/auth", [lines, &[&*named]].concat()),
+            (&below, lines.to_vec()),
+        ] {
+            let response = auth(&rig, path, &lines);
+            assert!(!format!("{response:?}").contains(key), "{response:?}");
+            let code = match response.status {
+                200 => "ok".to_owned(),
+                _ => response.code(),
+            };
+            assert_eq!(code, wanted, "{path} {lines:?}");
+            if wanted == "ok" {
+                assert_eq!(
+                    response.header("x-consumer-username"),
+                    Some("acme"),
+                    "{path}"
+                );
+            }
+            if wanted == "ok" && path != "/v1/auth" {
+                let told = response.header("x-envoy-auth-headers-to-remove").unwrap();
+                let told: Vec<&str> = told
+                    .split(',')
+                    .filter(|name| !PRIVILEGED.contains(name))
+                    .collect();
+                assert_eq!(told.join(" "), removed, "{path} {lines:?}");
+            }
+        }
+    }
+    // Elsewhere on the listener, a key in a URL is what it was.
+    for path in [
+        format!("/v1/auth?key={key}"),
+        format!("/v1/auth/query/{key}?key={key}"),
+    ] {
+        let refused = auth(&rig, &path, &["x-forwarded-uri: /query"]);
+        assert_eq!(refused.code(), "key_in_url");
+        assert!(!format!("{refused:?}").contains(key), "{refused:?}");
+    }
 }

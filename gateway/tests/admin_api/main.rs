@@ -27,6 +27,7 @@ mod library_text;
 mod life;
 mod lists;
 mod one_rule;
+mod plans;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

@@ -136,7 +136,7 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::BodyBroken => place.send("POST /", "transfer-encoding: chunked\r\n", "zz\r\n"),
         Refusal::KeyInUrl => place.get(&format!("/?key={}", place.key.key)),
         Refusal::AmbiguousPath(_) => place.get("/a%2fb"),
-        Refusal::KeyMissing => Met::With(get(public, "/", &[])),
+        Refusal::KeyMissing(_) => Met::With(get(public, "/", &[])),
         Refusal::KeyInvalid => Met::With(get(public, "/", &["authorization: Bearer x"])),
         Refusal::KeyExpired => place.after("expire"),
         Refusal::KeyRevoked => place.after("revoke"),
@@ -166,6 +166,10 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             });
             Met::With(rig.get("/", &key))
         }
+        Refusal::QuotaExceeded(_) => second(
+            origin,
+            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"year\"",
+        ),
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
             let unknown = crate::brake::unknown_key();

@@ -28,7 +28,7 @@ use crate::running::eventually;
 pub(crate) const PRIOR_KNOWLEDGE: &str = "[listen]\nhttp2_prior_knowledge = true\n";
 
 /// A connection of HTTP/2 and the runtime that drives it.
-struct Client {
+pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     requests: SendRequest<Bytes>,
     /// How the connection ended.
@@ -37,8 +37,8 @@ struct Client {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -48,14 +48,14 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
         problem["code"].as_str().unwrap().to_owned()
     }
 }
 
 impl Client {
-    fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -96,7 +96,7 @@ impl Client {
         answered.unwrap().unwrap()
     }
 
-    fn ask(&mut self, request: Request<()>, body: &[u8]) -> Answer {
+    pub(crate) fn ask(&mut self, request: Request<()>, body: &[u8]) -> Answer {
         let (head, body) = self.begin(request, body).into_parts();
         let body = self.runtime.block_on(read(body)).unwrap();
         Answer {
@@ -126,7 +126,7 @@ async fn read(mut body: RecvStream) -> Result<Bytes, h2::Error> {
 }
 
 /// A request with these fields; each is `name: value`.
-fn request(method: &str, uri: &str, fields: &[&str]) -> Request<()> {
+pub(crate) fn request(method: &str, uri: &str, fields: &[&str]) -> Request<()> {
     let mut request = Request::builder()
         .version(http_1::Version::HTTP_2)
         .method(method)

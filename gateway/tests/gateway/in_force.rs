@@ -173,6 +173,18 @@ impl Beside<'_> {
         );
         is(&new, "api_key_revoked", "revoke");
 
+        let plan = name.as_str();
+        self.change(
+            ("POST", "/v1/plans", json!({ "name": plan })),
+            &["plans", "create", plan],
+        );
+        let path = format!("/v1/plans/{plan}");
+        self.change(
+            ("PATCH", &path, json!({ "scopes": ["read"] })),
+            &["plans", "update", plan, "--scope", "read"],
+        );
+        self.change(("DELETE", &path, Value::Null), &["plans", "delete", plan]);
+
         self.change(
             (
                 "PATCH",

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_gateway::keys::{Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, Tags, UnixMillis};
+use postern_gateway::keys::{
+    Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, Plan, PlanName, Tags, UnixMillis,
+};
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyAttributes, KeyEdit, KeyFilter, Leak,
-    LeakPolicy, NewBucket, NewConsumer, NewKey, Owner, Roll, RollTarget, Store, StoredConsumer,
-    StoredKey, TransferRow, Written, follow,
+    LeakPolicy, NewBucket, NewConsumer, NewKey, NewPlan, Owner, PlanAttributes, PlanEdit, Roll,
+    RollTarget, Store, StoredConsumer, StoredKey, TransferRow, Written, follow,
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -155,9 +157,10 @@ impl Gateway {
     }
 }
 
-/// Consumers by id and keys by digest, to be compared.
+/// Plans, consumers by id and keys by digest, to be compared.
 #[derive(Debug, PartialEq)]
 struct Dump {
+    plans: BTreeMap<String, Plan>,
     consumers: BTreeMap<String, Consumer>,
     keys: BTreeMap<String, KeyEntry>,
 }
@@ -165,6 +168,7 @@ struct Dump {
 impl Dump {
     fn of_table(table: &KeyTable) -> Self {
         let mut dump = Self {
+            plans: BTreeMap::new(),
             consumers: BTreeMap::new(),
             keys: BTreeMap::new(),
         };
@@ -178,6 +182,9 @@ impl Dump {
             Ok(())
         });
         done.unwrap();
+        for plan in table.plans() {
+            dump.plans.insert(plan.name.to_string(), Plan::clone(&plan));
+        }
         assert_eq!(table.len(), dump.keys.len());
         dump
     }
@@ -195,6 +202,7 @@ impl Dump {
                 metadata: from.attributes.metadata,
                 scopes: from.attributes.scopes,
                 allowed_ips: from.attributes.allowed_ips,
+                plan: from.attributes.plan,
                 allowance,
                 tags: from.attributes.tags,
             };
@@ -217,9 +225,27 @@ impl Dump {
             Some((entry.digest.to_hex(), entry))
         });
         Self {
+            plans: BTreeMap::new(),
             consumers: consumers.collect(),
             keys: keys.collect(),
         }
+    }
+}
+
+/// What the database has.
+async fn of_store(store: &Store) -> Dump {
+    let plans = store.plans("", 100).await.unwrap().into_iter();
+    let plans = plans.map(|stored| {
+        let plan = Plan {
+            name: stored.name,
+            allowance: stored.attributes.allowance(),
+            scopes: stored.attributes.scopes,
+        };
+        (plan.name.to_string(), plan)
+    });
+    Dump {
+        plans: plans.collect(),
+        ..Dump::of_rows(&export(store).await)
     }
 }
 
@@ -270,7 +296,39 @@ impl Writer {
         let key = self.random.one_of(&keys).cloned();
         let consumer = self.random.one_of(&consumers).cloned();
         let stamp = stamp();
-        match (self.random.below(18), key, consumer) {
+        match (self.random.below(20), key, consumer) {
+            (18, _, _) => {
+                let name: PlanName = self.random.words(&["gold", "free"]).parse().unwrap();
+                let (scopes, limits) = (
+                    self.random.words(&["", "read", "write"]),
+                    self.random.words(&["", "a=5/1m"]),
+                );
+                let attributes = PlanAttributes {
+                    scopes: scopes.parse().unwrap(),
+                    limits: limits.parse().unwrap(),
+                    ..PlanAttributes::default()
+                };
+                let edit = PlanEdit {
+                    scopes: Some(attributes.scopes.clone()),
+                    limits: Some(attributes.limits.clone()),
+                    ..PlanEdit::default()
+                };
+                let new = NewPlan {
+                    name: name.clone(),
+                    attributes,
+                };
+                match self.store.create_plan(new, &stamp).await {
+                    Ok(made) => format!("create {made:?}"),
+                    Err(_) => {
+                        let done = self.store.update_plan(&name, edit, &stamp).await;
+                        format!("edit {done:?}")
+                    }
+                }
+            }
+            (19, _, _) => {
+                let name = self.random.words(&["gold", "free"]).parse().unwrap();
+                format!("delete {:?}", self.store.delete_plan(&name, &stamp).await)
+            }
             (0..=3, _, _) => {
                 let new = NewKey {
                     owner: self.owner(),
@@ -332,6 +390,7 @@ impl Writer {
                             .unwrap(),
                     ),
                     allowed_ips: Some(self.random.words(&["", "192.0.2.0/24"]).parse().unwrap()),
+                    plan: Some(self.random.words(&["", "", "gold", "free"]).parse().ok()),
                     quotas: Some(self.random.words(&["", "m=5/month@15"]).parse().unwrap()),
                     tags: Some(
                         Tags::new(self.random.words(&["org=", "org=acme"]).parse()).unwrap(),
@@ -473,7 +532,7 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
             };
             history.push(format!("gateway {number} {what}"));
         }
-        let database = Dump::of_rows(&export(&writer.store).await);
+        let database = of_store(&writer.store).await;
         for (number, gateway) in gateways.iter_mut().enumerate() {
             gateway.catch_up(&followed, &again).await;
             let table = Dump::of_table(&gateway.table);

@@ -66,6 +66,7 @@ pub(crate) fn full_consumer() -> ConsumerAttributes {
         metadata: Some(r#"{"plan":"gold"}"#.parse().unwrap()),
         scopes: "read write".parse().unwrap(),
         allowed_ips: "192.0.2.0/24".parse().unwrap(),
+        plan: None,
         limits: "burst=500/1m search=unlimited".parse().unwrap(),
         quotas: "monthly=5000/month@15".parse().unwrap(),
         max_in_flight: Some("20".parse().unwrap()),

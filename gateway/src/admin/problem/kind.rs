@@ -92,6 +92,8 @@ kinds! {
     NotGood = CONFLICT "key_not_good" "Key not good" [];
     /// A running gateway cannot be forgotten: stop it, and it deregisters by itself.
     GatewayRuns = CONFLICT "gateway_runs" "Gateway runs" [];
+    /// Consumers have the plan: give them another one, or none.
+    PlanInUse = CONFLICT "plan_in_use" "Plan in use" [];
     /// A request with this idempotency key is running.
     IdempotencyKeyInUse = CONFLICT "idempotency_key_in_use" "Request is running" [RetryAfter];
     /// The consumer lacks a tag of `?tag.NAME=VALUE`, or would be created without it.
@@ -116,6 +118,8 @@ kinds! {
     /// A key narrows the limits, the quotas and the requests in flight of its consumer, or of the
     /// plan of its consumer, and is never unlimited.
     LimitNotGranted = UNPROCESSABLE_ENTITY "limit_not_granted" "Limit not granted" [];
+    /// The default lifetime of keys is above the longest.
+    DefaultAboveLongest = UNPROCESSABLE_ENTITY "default_above_longest" "Default above the longest" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
     /// The head of the request is too large or has too many fields; the connection closes.

@@ -41,7 +41,7 @@ fn every_refusal_carries_what_its_status_demands() {
     let id = crate::http::request_id::RequestIds::new().make();
     let other = Refusal::KeyRestricted(Restriction::Bucket);
     for refusal in Refusal::one_of_each().into_iter().chain([other]) {
-        let response = refusal.respond("r", "/x", &id, false);
+        let response = refusal.respond("r", KeySources::BEARER, "/x", &id, false);
         let status = response.status();
         let has = |name| response.headers().contains_key(name);
         assert_eq!(
@@ -86,12 +86,12 @@ fn a_code_has_one_row() {
 fn an_unread_body_closes_the_connection() {
     let id = crate::http::request_id::RequestIds::new().make();
     for (refusal, unread, closes) in [
-        (Refusal::KeyMissing, false, false),
-        (Refusal::KeyMissing, true, true),
+        (Refusal::KeyMissing(KeySources::default()), false, false),
+        (Refusal::KeyMissing(KeySources::default()), true, true),
         (Refusal::BadRequest("x"), false, true),
     ] {
         let connection = refusal
-            .respond("r", "/", &id, unread)
+            .respond("r", KeySources::BEARER, "/", &id, unread)
             .head()
             .connection_type();
         assert_eq!(connection == ConnectionType::Close, closes, "{refusal:?}");
@@ -147,5 +147,63 @@ fn every_fault_that_has_a_status_has_a_refusal_with_it() {
             bytes["HTTP/1.1 ".len()..][..3].parse::<u16>().unwrap()
         });
         assert_eq!(status, fault.status(), "{fault:?}");
+    }
+}
+
+#[test]
+fn challenges_follow_the_places_of_the_route() {
+    use KeySource::{Basic, Bearer, Cookie, Header, Query, Scheme, Subprotocol};
+
+    let id = crate::http::request_id::RequestIds::new().make();
+    let (scheme, name) = (
+        || Scheme("ApiKey".to_owned()),
+        HeaderName::from_static("x-api-key"),
+    );
+    let bearer = "Bearer realm=\"r\"";
+    let revoked = "Bearer realm=\"r\", error=\"invalid_token\", error_description=\"The API key was revoked\"";
+    let scopes = Refusal::InsufficientScope(vec!["a".to_owned(), "b".to_owned()]);
+    let missing = Refusal::KeyMissing(KeySources::default());
+    for (refusal, sources, wanted) in [
+        (&missing, vec![Bearer], vec![bearer]),
+        (&Refusal::KeyRevoked, vec![Bearer], vec![revoked]),
+        (
+            &missing,
+            vec![scheme(), Basic, Bearer],
+            vec![
+                "ApiKey realm=\"r\"",
+                "Basic realm=\"r\", charset=\"UTF-8\"",
+                bearer,
+            ],
+        ),
+        (
+            &Refusal::KeyRevoked,
+            vec![
+                Header(name),
+                Cookie("c".to_owned()),
+                Query("q".to_owned()),
+                Subprotocol,
+            ],
+            vec![
+                "ApiKey realm=\"r\", in=\"header\", name=\"x-api-key\"",
+                "ApiKey realm=\"r\", in=\"cookie\", name=\"c\"",
+                "ApiKey realm=\"r\", in=\"query\", name=\"q\"",
+                "ApiKey realm=\"r\", in=\"header\", name=\"sec-websocket-protocol\"",
+            ],
+        ),
+        (
+            &scopes,
+            vec![Basic, Bearer],
+            vec!["Bearer realm=\"r\", error=\"insufficient_scope\", scope=\"a b\""],
+        ),
+        (&scopes, vec![Basic, scheme()], vec![]),
+        (&Refusal::NoRoute, vec![Bearer, Basic], vec![]),
+    ] {
+        let response = refusal.respond("r", &sources, "/x", &id, false);
+        let found: Vec<_> = response
+            .headers()
+            .get_all(header::WWW_AUTHENTICATE)
+            .map(|line| line.to_str().unwrap())
+            .collect();
+        assert_eq!(found, wanted, "{refusal:?} {sources:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! [`ConsumerRecord`]: a consumer in the table.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::keys::id::PackedId;
+use crate::keys::table::plans::PlanCell;
 use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::table::tag_text::TagText;
@@ -31,13 +33,15 @@ struct Rare {
     custom_id: Option<CustomId>,
     metadata: Option<Metadata>,
     allowed_ips: AllowedIps,
+    plan: Option<Arc<PlanCell>>,
     allowance: Allowance,
     tags: Option<TagText>,
 }
 
 impl ConsumerRecord {
-    /// Builds the record of `consumer`, without keys and marked as seen by the current load.
-    pub(super) fn new(consumer: Consumer) -> Self {
+    /// Builds the record of `consumer` with its `plan`, without keys and marked as seen by the current
+    /// load.
+    pub(super) fn new(consumer: Consumer, plan: Option<Arc<PlanCell>>) -> Self {
         let Consumer {
             id,
             bucket,
@@ -46,6 +50,7 @@ impl ConsumerRecord {
             metadata,
             scopes,
             allowed_ips,
+            plan: _,
             allowance,
             tags,
         } = consumer;
@@ -53,6 +58,7 @@ impl ConsumerRecord {
             custom_id,
             metadata,
             allowed_ips,
+            plan,
             allowance,
             tags: TagText::of(&tags),
         };
@@ -84,6 +90,11 @@ impl ConsumerRecord {
         self.rare
             .as_ref()
             .is_none_or(|rare| rare.allowed_ips.contains(address))
+    }
+
+    /// Returns the cell of the consumer's plan, if it has one.
+    pub(super) fn plan(&self) -> Option<&PlanCell> {
+        self.rare.as_ref()?.plan.as_deref()
     }
 
     /// Returns the numbers of the consumer, if it has any.
@@ -149,6 +160,7 @@ impl ConsumerRecord {
             metadata: self.metadata().cloned(),
             scopes: self.scopes.clone(),
             allowed_ips: self.of_rare(|rare| rare.allowed_ips.clone()),
+            plan: self.plan().map(|cell| cell.name().clone()),
             allowance: self.of_rare(|rare| rare.allowance.clone()),
             tags: self.of_rare(|rare| rare.tags.as_ref().map(TagText::tags).unwrap_or_default()),
         }
@@ -166,12 +178,14 @@ impl Rare {
             custom_id,
             metadata,
             allowed_ips,
+            plan,
             allowance,
             tags,
         } = self;
         custom_id.is_some()
             || metadata.is_some()
             || !allowed_ips.is_empty()
+            || plan.is_some()
             || !allowance.is_empty()
             || tags.is_some()
     }
@@ -228,6 +242,7 @@ mod tests {
             metadata: None,
             scopes: "read write".parse().unwrap(),
             allowed_ips: AllowedIps::default(),
+            plan: None,
             allowance: Allowance::default(),
             tags: Tags::default(),
         };
@@ -262,7 +277,7 @@ mod tests {
                 ..plain
             },
         ] {
-            let record = ConsumerRecord::new(consumer.clone());
+            let record = ConsumerRecord::new(consumer.clone(), None);
             assert_eq!(record.consumer(), consumer);
             assert_eq!(record.allowance().is_some(), !consumer.allowance.is_empty());
             assert_eq!(

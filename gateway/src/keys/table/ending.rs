@@ -79,6 +79,7 @@ mod tests {
             metadata: None,
             scopes: "".parse().unwrap(),
             allowed_ips: "".parse().unwrap(),
+            plan: None,
             allowance: crate::keys::Allowance::default(),
             tags: crate::keys::Tags::default(),
         };

@@ -1,5 +1,6 @@
 //! [`KnownKey`]: the result of a look-up.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::keys::table::consumer_record::ConsumerRecord;
@@ -7,7 +8,7 @@ use crate::keys::table::key_record::{KeyRecord, RareOfKey};
 use crate::keys::table::shards::{Held, Keyed as _};
 use crate::keys::{
     Allowance, BucketName, CallerAddress, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId,
-    KeyState, KeyStatus, Metadata, Scopes, UnixMillis,
+    KeyState, KeyStatus, Metadata, Plan, Scopes, UnixMillis,
 };
 
 /// A key with its consumer, as of the look-up.
@@ -20,6 +21,7 @@ pub struct KnownKey {
     expires_at: Option<UnixMillis>,
     rare: Option<Arc<RareOfKey>>,
     consumer: Held<ConsumerRecord>,
+    plan: Option<Arc<Plan>>,
 }
 
 /// The part of a consumer that the origin may know.
@@ -38,8 +40,14 @@ pub struct KnownConsumer<'k> {
 }
 
 impl KnownKey {
-    pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Self {
-        Self {
+    /// Builds the result; `None` if the consumer refers to a plan that is not there, whose bounds are
+    /// unknown.
+    pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Option<Self> {
+        let plan = match consumer.plan() {
+            None => None,
+            Some(cell) => Some(cell.plan()?),
+        };
+        Some(Self {
             digest: *record.key(),
             id: record.id(),
             consumer_id: ConsumerId::unpack(*record.consumer()),
@@ -47,7 +55,8 @@ impl KnownKey {
             expires_at: record.expires_at(),
             rare: record.rare().cloned(),
             consumer,
-        }
+            plan,
+        })
     }
 
     /// Returns the digest, the look-up key.
@@ -97,6 +106,13 @@ impl KnownKey {
         self.consumer.allowance()
     }
 
+    /// Returns the plan of the consumer, if it has one. Its numbers apply where the consumer has none
+    /// of its own.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
     /// Returns the value of the consumer's tag `name`.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&str> {
@@ -121,11 +137,12 @@ impl KnownKey {
         self.rare.as_ref()?.deprecated_at
     }
 
-    /// Returns whether both the consumer and the key have `scope`.
+    /// Returns whether the key has `scope`, and so does its consumer, by itself or by its plan.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
-        self.consumer.scopes.contains(scope)
-            && self.own_scopes().is_none_or(|own| own.contains(scope))
+        let is_granted = self.consumer.scopes.contains(scope)
+            || self.plan().is_some_and(|plan| plan.scopes.contains(scope));
+        is_granted && self.own_scopes().is_none_or(|own| own.contains(scope))
     }
 
     /// Returns whether the key may be used from `address`, the client's address as the gateway
@@ -136,12 +153,17 @@ impl KnownKey {
     }
 
     /// Returns every scope that [`allows`](Self::allows) accepts. Allocates only if the key has its
-    /// own scopes.
+    /// own scopes, or the plan adds some.
     #[must_use]
     pub fn scopes(&self) -> Scopes {
+        let consumer = &self.consumer.scopes;
+        let granted = match self.plan() {
+            None => Cow::Borrowed(consumer),
+            Some(plan) => consumer.with(&plan.scopes),
+        };
         match self.own_scopes() {
-            None => self.consumer.scopes.clone(),
-            Some(own) => own.within(&self.consumer.scopes),
+            None => granted.into_owned(),
+            Some(own) => own.within(&granted),
         }
     }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use super::*;
-use crate::keys::{AllowedIps, BucketName, KeyState, KeyStatus, Scopes, UnixMillis};
+use crate::keys::{AllowedIps, BucketName, KeyState, KeyStatus, Plan, Scopes, UnixMillis};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -16,6 +16,7 @@ fn consumer(name: &str, scopes: &str) -> Consumer {
         metadata: None,
         scopes: scopes.parse().unwrap(),
         allowed_ips: AllowedIps::default(),
+        plan: None,
         allowance: crate::keys::Allowance::default(),
         tags: crate::keys::Tags::default(),
     }
@@ -492,4 +493,85 @@ fn a_key_may_be_used_from_where_its_consumer_may() {
         .unwrap();
     assert!(find(&table, "one").unwrap().allows_address(inside));
     assert!(!find(&table, "one").unwrap().allows_address(outside));
+}
+
+fn plan(name: &str, scopes: &str, limits: &str) -> Plan {
+    Plan {
+        name: name.parse().unwrap(),
+        scopes: scopes.parse().unwrap(),
+        allowance: crate::keys::Allowance {
+            rates: limits.parse().unwrap(),
+            ..crate::keys::Allowance::default()
+        },
+    }
+}
+
+#[test]
+fn a_plan_is_in_force_for_all_its_consumers_at_once() {
+    let table = KeyTable::new();
+    let of_plan = |name: &str| Consumer {
+        plan: Some("gold".parse().unwrap()),
+        ..consumer(name, "own")
+    };
+    let (one, two, other) = (of_plan("one"), of_plan("two"), consumer("other", "own"));
+    let narrow = KeyEntry {
+        scopes: Some("own write".parse().unwrap()),
+        ..key_of(&two, "narrow")
+    };
+    // A consumer before its plan: its keys are unknown, as their bounds are.
+    load(
+        &table,
+        [&one, &two, &other],
+        [&key_of(&one, "1"), &narrow, &key_of(&other, "3")],
+    );
+    assert!(find(&table, "1").is_none() && find(&table, "narrow").is_none());
+    assert!(find(&table, "3").unwrap().plan().is_none());
+
+    let gold = plan("gold", "read write", "burst=5/1m");
+    table.apply(Change::Plan(gold.clone())).unwrap();
+    let known = find(&table, "1").unwrap();
+    assert_eq!(known.plan(), Some(&gold));
+    assert_eq!(known.scopes().as_str(), "own read write");
+    let narrow = find(&table, "narrow").unwrap();
+    assert_eq!(narrow.scopes().as_str(), "own write");
+    for (scope, of_one, of_narrow) in [
+        ("own", true, true),
+        ("read", true, false),
+        ("write", true, true),
+        ("admin", false, false),
+    ] {
+        assert_eq!(
+            (known.allows(scope), narrow.allows(scope)),
+            (of_one, of_narrow),
+            "{scope}"
+        );
+    }
+    assert!(!find(&table, "3").unwrap().allows("read"));
+
+    table.apply(Change::Plan(plan("gold", "", ""))).unwrap();
+    assert!(!find(&table, "1").unwrap().allows("read"));
+    assert_eq!(find(&table, "1").unwrap().scopes().as_str(), "own");
+    assert!(
+        known.allows("read"),
+        "what was looked up before stays as it was"
+    );
+
+    table.apply(Change::PlanRemoved(gold.name.clone())).unwrap();
+    assert!(find(&table, "1").is_none());
+    assert!(table.plans().is_empty());
+    // It comes back, also for those that referred to it all the time.
+    table.apply(Change::Plan(gold.clone())).unwrap();
+    assert!(find(&table, "1").unwrap().allows("read"));
+    // A load without it removes it; consumers that no longer refer to it are not touched.
+    let free = Consumer {
+        plan: None,
+        ..one.clone()
+    };
+    load(
+        &table,
+        [&free, &two],
+        [&key_of(&free, "1"), &key_of(&two, "2")],
+    );
+    assert!(find(&table, "1").is_some() && find(&table, "2").is_none());
+    assert!(consumers(&table).contains(&two), "the plan's name is kept");
 }

@@ -3,15 +3,16 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::keys::id::PackedId;
 use crate::keys::short_text::SharedTexts;
 use crate::keys::table::consumer_record::ConsumerRecord;
 use crate::keys::table::key_record::KeyRecord;
+use crate::keys::table::plans::Plans;
 use crate::keys::table::shards::{Batch, Keyed, Shards};
 use crate::keys::table::{Change, KeyTable, UnknownConsumer};
-use crate::keys::{Consumer, KeyEntry};
+use crate::keys::{Consumer, KeyEntry, Plan};
 
 /// Maximum number of pending items of a load; a quarter of the table if that is more. Each batch copies a shard once, and pending items occupy memory beside the ones that they
 /// replace.
@@ -25,6 +26,7 @@ const MAX_ORPHANS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     texts: SharedTexts,
+    plans: Plans,
     /// Loaded items not in the table yet.
     consumers: Batch<ConsumerRecord>,
     keys: Batch<KeyRecord>,
@@ -55,6 +57,8 @@ impl<'t> WriteGuard<'t> {
     pub(super) fn apply(&mut self, change: Change) -> Result<(), UnknownConsumer> {
         self.put_pending();
         match change {
+            Change::Plan(plan) => self.load_plan(plan),
+            Change::PlanRemoved(name) => self.writer.plans.remove(&name),
             Change::Consumer(consumer) => {
                 let record = self.consumer(consumer);
                 self.table.consumers.put(record, ConsumerRecord::replace);
@@ -82,6 +86,17 @@ impl<'t> WriteGuard<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Adds or changes a plan.
+    pub(super) fn load_plan(&mut self, mut plan: Plan) {
+        plan.scopes.share(&mut self.writer.texts);
+        self.writer.plans.put(plan);
+    }
+
+    /// Returns every plan.
+    pub(super) fn plans(&self) -> Vec<Arc<Plan>> {
+        self.writer.plans.all()
     }
 
     /// Adds a consumer of a load.
@@ -113,6 +128,7 @@ impl<'t> WriteGuard<'t> {
     /// Begins a load: clears every seen mark and returns the load's number.
     pub(super) fn begin_load(&mut self) -> u64 {
         self.put_pending();
+        self.writer.plans.begin_load();
         self.table
             .consumers
             .for_each(|record| record.seen.set(false));
@@ -134,6 +150,7 @@ impl<'t> WriteGuard<'t> {
                 record.seen.is_set()
             });
             self.sweep(|record| record.seen.is_set());
+            self.writer.plans.finish_load();
         }
         is_newest
     }
@@ -141,7 +158,9 @@ impl<'t> WriteGuard<'t> {
     /// Builds the record of `consumer` with shared attributes.
     fn consumer(&mut self, mut consumer: Consumer) -> ConsumerRecord {
         consumer.share(&mut self.writer.texts);
-        let record = ConsumerRecord::new(consumer);
+        let plan = consumer.plan.take();
+        let plan = plan.map(|name| self.writer.plans.cell(name));
+        let record = ConsumerRecord::new(consumer, plan);
         if self.writer.deleted.contains(record.key()) {
             // Former keys must not come back with their consumer.
             self.sweep(|_| true);

@@ -27,6 +27,7 @@ fn consumer() -> Consumer {
         metadata: None,
         scopes: "read write".parse().unwrap(),
         allowed_ips: AllowedIps::default(),
+        plan: None,
         allowance: crate::keys::Allowance::default(),
         tags: crate::keys::Tags::default(),
     }

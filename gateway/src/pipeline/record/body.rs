@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use crate::auth::demand::Denial;
+use crate::auth::key_sources::KeySources;
 use crate::http::refusal::Refusal;
 use crate::panics::catch_panic_sync;
 use crate::pipeline::record::Exchange;
@@ -35,8 +36,11 @@ impl Exchange {
         self.cause.get_or_insert_with(|| refusal.detail());
         let body_was_read = matches!(size, BodySize::None | BodySize::Sized(0))
             || self.body.as_ref().is_some_and(|body| body.ended());
+        let route = self.route.as_deref();
+        let sources = route.map_or(KeySources::BEARER, |route| route.key_sources.as_slice());
         let response = refusal.respond(
             realm,
+            sources,
             self.arrival.path.as_instance(),
             &self.arrival.request_id,
             !body_was_read,

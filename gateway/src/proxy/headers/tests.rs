@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::key_source::KeySource;
+use crate::auth::key_sources::KeySources;
 use crate::http::request_id::RequestIds;
 use crate::keys::{AddressRange, PlainKey};
 
@@ -21,8 +23,8 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)> {
     let mut chain = Vec::new();
     rules.address.write_chain(&client, &mut chain);
-    let authorization = client.get(header::AUTHORIZATION).cloned();
-    let presented = PresentedKey::new(rules.prefix, rules.keys, authorization.as_ref());
+    let presented = rules.credentials.of(rules.caller);
+    let presented = PresentedKey::new(rules.prefix, rules.keys, presented.as_deref());
     let trusted = rules.address.through_trusted_proxy;
     let forwarded = |name: &HeaderName| client.get(name).filter(|_| trusted).cloned();
     let proto = forwarded(&FORWARDED_PROTO).filter(|proto| proto == "http" || proto == "https");
@@ -37,11 +39,18 @@ fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)
     }
     client.retain(|name, value| {
         let text = name.as_str();
-        !(is_hop_by_hop(text)
+        if is_hop_by_hop(text)
             || is_unsafe(text)
             || is_replaced(text)
             || rules.proxy_headers.blocks(text, trusted)
-            || presented.is_in(name, value))
+        {
+            return false;
+        }
+        let Some(rest) = rules.credentials.sources.strip(name, value) else {
+            return false;
+        };
+        *value = rest.into_owned();
+        !presented.is_in(name, value)
     });
     let (parent, state) = (
         HeaderName::from_static("traceparent"),
@@ -160,6 +169,7 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(String::into_bytes),
         Just(PARENT.as_bytes().to_vec()),
         Just(b"a=b".to_vec()),
+        Just(b"b=1; a=2;c".to_vec()),
         Just(b"https".to_vec()),
         Just(b"1.2.3.4, 10.0.0.1".to_vec()),
         Just(format!("Bearer {}", *KEY).into_bytes()),
@@ -196,6 +206,7 @@ proptest! {
         lines in lines(),
         through_trusted_proxy in any::<bool>(),
         has_client_host in any::<bool>(),
+        sources in proptest::sample::select(&["bearer", "header:x-a", "cookie:a", "basic"][..]),
     ) {
         let mut client = HeaderMap::new();
         for (name, value) in &lines {
@@ -210,7 +221,13 @@ proptest! {
         };
         let client_host = HeaderValue::from_static("client.test");
         let header = |name| crate::proxy::proxy_headers::ProxyHeader::parse(name).unwrap();
+        let sources = KeySources::new(vec![KeySource::parse(sources).unwrap()]).unwrap();
         let rules = ForOrigin {
+            credentials: Credentials {
+                sources: &sources,
+                headers: &client,
+                query: None,
+            },
             secret: &HeaderValue::from_static("the-secret"),
             caller: &Caller::Anonymous,
             forward_metadata: true,
@@ -233,6 +250,6 @@ proptest! {
         let head = rules.write(&Method::GET, "/a?b", &client, None);
         let (line, read) = by_bytes(&head);
         prop_assert_eq!(line, "GET /a?b HTTP/1.1");
-        prop_assert_eq!(read, by_map(&rules, client));
+        prop_assert_eq!(read, by_map(&rules, client.clone()));
     }
 }

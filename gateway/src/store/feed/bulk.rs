@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::keys::KeyDigest;
 use crate::keys::table::Reload;
+use crate::keys::{KeyDigest, Plan};
 use crate::store::columns::{Column, Kind, Source, Stored, names, of_row};
 use crate::store::{StoreError, within};
 
@@ -97,7 +97,7 @@ impl Dialect {
     }
 }
 
-/// Passes every consumer and then every key to `reload`. Skips and logs unreadable rows; returns
+/// Passes every plan, consumer and key to `reload`, in this order. Skips and logs unreadable rows; returns
 /// the ids of skipped consumers.
 pub(super) async fn read_all(
     snapshot: &mut AnyConnection,
@@ -108,6 +108,7 @@ pub(super) async fn read_all(
     } else {
         SQLITE
     };
+    read_plans(snapshot, reload).await?;
     let left_out = read(snapshot, &dialect, "consumers", |consumer| {
         reload.consumer(consumer)
     })
@@ -119,6 +120,26 @@ pub(super) async fn read_all(
     };
     read(snapshot, &dialect, "keys", take).await?;
     Ok(left_out)
+}
+
+/// Passes every plan to `reload`; there are few. The keys of an unreadable plan's consumers are
+/// refused.
+async fn read_plans(
+    snapshot: &mut AnyConnection,
+    reload: &mut Reload<'_>,
+) -> Result<(), StoreError> {
+    let select = format!("SELECT {} FROM plans p", names::<Plan>("p."));
+    let rows = async {
+        Ok(sqlx::query(AssertSqlSafe(select))
+            .fetch_all(&mut *snapshot)
+            .await?)
+    };
+    for row in within(BATCH_TIMEOUT, rows).await? {
+        if let Some(plan) = or_gone(|| of_row(&row))? {
+            reload.plan(plan);
+        }
+    }
+    Ok(())
 }
 
 async fn read<T: Stored>(
@@ -217,7 +238,9 @@ pub(super) fn or_gone<T>(
     match read() {
         Ok(read) => Ok(Some(read)),
         Err(error @ StoreError::UnreadableRow { .. }) => {
-            log::error!("skipped an unreadable consumer or key, refused from now on: {error}");
+            log::error!(
+                "skipped an unreadable plan, consumer or key, refused from now on: {error}"
+            );
             Ok(None)
         }
         Err(error) => Err(error),

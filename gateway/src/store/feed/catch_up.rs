@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::time::Instant;
 
-use crate::keys::{Change, Consumer, ConsumerId, KeyEntry};
+use crate::keys::{Change, Consumer, ConsumerId, KeyEntry, Plan, PlanName};
 use crate::store::columns::{Column, Kind, Stored, in_row, of_row};
 use crate::store::feed::bulk::{self, or_gone};
 use crate::store::feed::watch::Watch;
@@ -33,17 +33,26 @@ macro_rules! mark {
 
 /// All changes in one statement: one snapshot, and a revocation waits for one round trip only. The
 /// table is keyed by digest, so the query returns the current owner of each digest in the window,
-/// and the current state of each consumer. Rows come in the order of application: consumers, keys
-/// to put or remove, then removed consumers, which have no key left by then.
+/// and the current state of each plan and consumer. Rows come in the order of application: plans,
+/// consumers, keys to put or remove, then removed consumers, which have no key left by then, and
+/// removed plans, which have no consumer left.
 static NEWS: LazyLock<String> = LazyLock::new(|| {
-    let (consumer, key) = (Consumer::columns(""), KeyEntry::columns(""));
+    let (plan, consumer, key) = (
+        Plan::columns(""),
+        Consumer::columns(""),
+        KeyEntry::columns(""),
+    );
     let has = |columns: &[Column], wanted: &Column| {
         columns.iter().any(|column| column.name == wanted.name)
     };
-    // Consumers and keys share these columns.
-    let mut both = consumer.clone();
-    both.extend(key.iter().filter(|column| !has(&consumer, column)));
-    let list = |of: &dyn Fn(&Column) -> String| both.iter().map(of).collect::<Vec<_>>().join(", ");
+    // Some columns are shared.
+    let mut all = consumer.clone();
+    for column in plan.iter().chain(&key) {
+        if !has(&all, column) {
+            all.push(*column);
+        }
+    }
+    let list = |of: &dyn Fn(&Column) -> String| all.iter().map(of).collect::<Vec<_>>().join(", ");
     let nulls = list(&|column| {
         let kind = match column.kind {
             Kind::Text => "TEXT",
@@ -58,7 +67,11 @@ static NEWS: LazyLock<String> = LazyLock::new(|| {
             false => "NULL".to_owned(),
         })
     };
-    let (consumers, keys) = (those_of(&consumer, "c"), those_of(&key, "k"));
+    let (plans, consumers, keys) = (
+        those_of(&plan, "p"),
+        those_of(&consumer, "c"),
+        those_of(&key, "k"),
+    );
     let (mark_then, mark) = (
         mark!("CAST($1 AS BIGINT)", "CAST($3 AS BIGINT)"),
         mark!("kept.newest", "kept.audited"),
@@ -66,14 +79,16 @@ static NEWS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH kept AS (SELECT (SELECT min(revision) FROM changes) AS oldest, (SELECT max(revision) FROM changes) AS newest, \
                (SELECT max(revision) FROM awaited) AS awaited, (SELECT max(id) FROM audit) AS audited), \
-        new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject = 'consumer' THEN ch.subject_id END AS subject_id, ch.digest \
+        new AS (SELECT DISTINCT ch.subject, CASE WHEN ch.subject <> 'key' THEN ch.subject_id END AS subject_id, ch.digest \
                 FROM changes ch, kept \
                 WHERE ch.revision > CAST($1 AS BIGINT) AND kept.newest - CAST($1 AS BIGINT) <= CAST($2 AS BIGINT)) \
         SELECT CAST(0 AS BIGINT) AS kind, kept.oldest, kept.newest, kept.awaited, CAST(NULL AS TEXT) AS subject_id, \
                CAST(NULL AS BYTEA) AS touched, CAST(NULL AS TEXT) AS hint, {mark_then} AS mark_then, {mark} AS mark, {nulls} FROM kept \
-        UNION ALL SELECT CASE WHEN c.id IS NULL THEN 3 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, NULL, NULL, {consumers} \
+        UNION ALL SELECT CASE WHEN p.name IS NULL THEN 5 ELSE 1 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, NULL, NULL, {plans} \
+               FROM new LEFT JOIN plans p ON p.name = new.subject_id WHERE new.subject = 'plan' \
+        UNION ALL SELECT CASE WHEN c.id IS NULL THEN 4 ELSE 2 END, NULL, NULL, NULL, new.subject_id, NULL, NULL, NULL, NULL, {consumers} \
                FROM new LEFT JOIN consumers c ON c.id = new.subject_id WHERE new.subject = 'consumer' \
-        UNION ALL SELECT 2, NULL, NULL, NULL, NULL, new.digest, k.hint, NULL, NULL, {keys} \
+        UNION ALL SELECT 3, NULL, NULL, NULL, NULL, new.digest, k.hint, NULL, NULL, {keys} \
                FROM new LEFT JOIN keys k ON k.digest = new.digest WHERE new.subject = 'key' AND new.digest IS NOT NULL \
         ORDER BY 1"
     )
@@ -165,7 +180,7 @@ impl Follower {
     /// Applies changes in the order of their kinds. Returns whether that suffices: the keys of a
     /// consumer skipped so far are not in the window.
     fn apply(&mut self, rows: &[AnyRow]) -> Result<bool, StoreError> {
-        let mut gone = Vec::new();
+        let (mut gone, mut gone_plans) = (Vec::new(), Vec::new());
         for row in rows {
             // Registered before the key is applied: texts are searched for it from the first
             // moment.
@@ -173,7 +188,18 @@ impl Follower {
                 self.table.saw_hint(hint);
             }
             match row.try_get::<i64, _>("kind")? {
-                1 => match or_gone(|| of_row::<Consumer>(row))? {
+                1 => {
+                    let plan = or_gone(|| of_row::<Plan>(row))?;
+                    self.table.apply(match plan {
+                        Some(plan) => Change::Plan(plan),
+                        None => match row.try_get::<&str, _>("subject_id")?.parse() {
+                            Ok(name) => Change::PlanRemoved(name),
+                            // Was never in the table.
+                            Err(_) => continue,
+                        },
+                    })?;
+                }
+                2 => match or_gone(|| of_row::<Consumer>(row))? {
                     Some(consumer) if self.left_out.contains(consumer.id.as_str()) => {
                         return Ok(false);
                     }
@@ -184,7 +210,7 @@ impl Follower {
                         self.left_out.insert(id);
                     }
                 },
-                2 => {
+                3 => {
                     let is_there = row.try_get::<Option<&str>, _>("id")?.is_some();
                     let found = is_there.then(|| or_gone(|| of_row(row))).transpose()?;
                     self.table.apply(match found.flatten() {
@@ -192,12 +218,16 @@ impl Follower {
                         None => Change::KeyRemoved(in_row(row, "touched")?),
                     })?;
                 }
-                // A text that is not an id was never in the table.
-                _ => gone.extend(row.try_get::<&str, _>("subject_id")?.parse::<ConsumerId>()),
+                // A text that is not an id or a name was never in the table.
+                4 => gone.extend(row.try_get::<&str, _>("subject_id")?.parse::<ConsumerId>()),
+                _ => gone_plans.extend(row.try_get::<&str, _>("subject_id")?.parse::<PlanName>()),
             }
         }
         for id in gone {
             self.table.apply(Change::ConsumerRemoved(id))?;
+        }
+        for name in gone_plans {
+            self.table.apply(Change::PlanRemoved(name))?;
         }
         Ok(true)
     }

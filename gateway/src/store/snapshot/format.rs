@@ -1,10 +1,10 @@
-//! Binary format of a snapshot: a magic line, the column names, the header, then consumers and
-//! keys, each with a tag byte. Texts are prefixed by a two-byte length; numbers are big-endian.
+//! Binary format of a snapshot: a magic line, the column names, the header, then plans, consumers
+//! and keys, each with a tag byte. Texts are prefixed by a two-byte length; numbers are big-endian.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 
-use crate::keys::{Consumer, KeyDigest, KeyEntry, UnixMillis};
+use crate::keys::{Consumer, KeyDigest, KeyEntry, Plan, UnixMillis};
 use crate::store::columns::{Source, Stored, Value, columns, names};
 use crate::store::snapshot::Origin;
 
@@ -36,13 +36,15 @@ columns!(Origin {
 /// An entry of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
+    Plan(Plan),
     Consumer(Consumer),
     Key(KeyEntry),
 }
 
 /// Returns the column names: a snapshot with other columns comes from another version.
 fn entries() -> String {
-    format!("{}; {}", names::<Consumer>(""), names::<KeyEntry>(""))
+    let (plan, consumer) = (names::<Plan>(""), names::<Consumer>(""));
+    format!("{plan}; {consumer}; {}", names::<KeyEntry>(""))
 }
 
 pub(super) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
@@ -65,6 +67,10 @@ pub(super) fn read_header(from: &mut impl Read) -> io::Result<Option<Header>> {
 
 pub(super) fn write_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     match entry {
+        Entry::Plan(plan) => {
+            out.write_all(b"p")?;
+            write(out, plan)
+        }
         Entry::Consumer(consumer) => {
             out.write_all(b"c")?;
             write(out, consumer)
@@ -83,6 +89,7 @@ pub(super) fn read_entry(from: &mut impl Read) -> io::Result<Option<Entry>> {
         return Ok(None);
     }
     Ok(Some(match letter {
+        [b'p'] => Entry::Plan(read(from)?),
         [b'c'] => Entry::Consumer(read(from)?),
         [b'k'] => Entry::Key(read(from)?),
         _ => return Err(not_ours()),
