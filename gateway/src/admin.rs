@@ -8,6 +8,7 @@ mod audit;
 mod body;
 mod brake;
 mod buckets;
+mod config;
 mod consumers;
 mod described;
 mod docs_page;
@@ -64,6 +65,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(plans::endpoints());
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
+    all.extend(config::endpoints());
     all.extend(brake::endpoints());
     all.extend(operations::endpoints());
     all.extend([

@@ -78,7 +78,8 @@ impl Gateway {
             Front::of(&settings.admin.certificates, &[HTTP_1_1])?;
         let (scheme, admin_scheme) = (front.scheme(), admin_front.scheme());
         let policy = policy(&settings, scheme, None)?;
-        let shared = Shared::new(&settings, policy, [certificates, admin_certificates]);
+        let certificates = [certificates, admin_certificates];
+        let shared = Shared::new(&settings, policy, certificates);
 
         let (usage, ledger) = Ledger::keeping(Arc::clone(shared.policy.load().quotas.memory()));
         let ledger_status = ledger.status();

@@ -1,9 +1,11 @@
 //! The command line: parses arguments and runs one command.
 
+pub mod admin_client;
 mod allowance;
 pub mod audit;
 pub mod buckets;
 pub mod chart;
+pub mod check;
 pub mod completions;
 pub mod consumers;
 mod context;
@@ -19,6 +21,7 @@ pub mod leaks;
 pub mod man;
 pub mod output;
 pub mod plans;
+pub mod reload;
 pub mod secret;
 pub mod serve;
 pub mod usage;
@@ -62,7 +65,9 @@ enum Command {
     /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve,
     /// Check the settings and print the effective values, with secrets redacted
-    Check,
+    Check(check::CheckArguments),
+    /// Make a running gateway read its settings again; exit 0 if they are in force, 1 if they are refused, 2 if some need a restart
+    Reload(reload::ReloadArguments),
     /// Generate secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -157,25 +162,8 @@ pub fn start() -> ExitCode {
                 refuse(&problems)
             }
         },
-        Command::Check => match config::load(file, &environment) {
-            Ok(settings) => {
-                print(&config::show(&settings.effective));
-                for warning in &settings.warnings {
-                    eprintln!("gateway: warning: {warning}");
-                }
-                if settings
-                    .routes
-                    .iter()
-                    .any(|route| !route.demand.buckets.is_empty())
-                {
-                    eprintln!(
-                        "gateway: note: the buckets of routes are not checked against the store; an unknown bucket admits no key"
-                    );
-                }
-                ExitCode::SUCCESS
-            }
-            Err(problems) => refuse(&problems),
-        },
+        Command::Check(arguments) => check::run(&arguments, file, &environment),
+        Command::Reload(arguments) => reload::run(&arguments, file, &environment),
         Command::Secret(command) => secret::run(&command),
         Command::Plans(command) => {
             with_store.run(async |context| plans::run(command, context).await)

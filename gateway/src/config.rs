@@ -16,6 +16,7 @@ mod quotas;
 pub mod reader;
 pub mod reload;
 pub mod routes;
+mod secret;
 pub mod settings;
 pub mod upstreams;
 pub mod value;
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use postern_shared::source;
 
-use crate::config::admin::AdminDoor;
+use crate::config::admin::{AdminAccess, AdminDoor};
 use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{Settings, StoreSettings, key_prefix};
 use crate::keys::Prefix;
@@ -119,6 +120,13 @@ impl Environment {
     #[must_use]
     pub fn of_process() -> Self {
         Self(std::env::vars_os().collect())
+    }
+
+    /// Text of a variable outside the settings; an empty one counts as unset.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        let text = self.variable(name)?.into_string().ok()?;
+        Some(text).filter(|text| !text.is_empty())
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
@@ -222,6 +230,21 @@ pub fn load_admin_door(
         let door = AdminDoor::read(reader);
         reader.ignore_the_rest();
         Some(door)
+    })
+}
+
+/// Loads what a command needs to call the admin API of a running gateway.
+///
+/// # Errors
+/// All problems of these settings.
+pub fn load_admin_access(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<AdminAccess, Problems> {
+    read(file, environment, |reader| {
+        let access = AdminAccess::read(reader, environment);
+        reader.ignore_the_rest();
+        Some(access)
     })
 }
 

@@ -97,6 +97,8 @@ pub struct Duties {
     pub certificates: Vec<Arc<Certificates>>,
     /// Current policy, with the upstreams whose targets are checked.
     pub policy: Arc<ArcSwap<Policy>>,
+    /// Hash of the settings in force.
+    pub config_hash: Arc<ArcSwap<String>>,
     /// Reports each new policy.
     pub generations: channel::Receiver<u64>,
     /// Failures by address.
@@ -117,6 +119,7 @@ impl ControlPlane {
             started_at: UnixMillis::now(),
             max_staleness: duties.settings.max_staleness,
             listener: duties.listener.clone(),
+            config_hash: Arc::clone(&duties.config_hash),
         };
         let (tried, first_try) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -180,6 +183,7 @@ impl Duties {
             listener: _,
             certificates,
             policy,
+            config_hash: _,
             generations,
             brake,
         } = self;
@@ -216,7 +220,7 @@ impl Duties {
             }
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
-                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status).await) => match never {},
+                never = supervise("announcing this gateway", async || announce(&opened, &presence, &status, generations.clone()).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
@@ -465,7 +469,12 @@ async fn measure(store: &Store, sizes: &StoreSizes) -> Infallible {
 /// Periodically announces this gateway and its progress to the store: at once if somebody waits,
 /// otherwise with the next heartbeat. Many gateways would otherwise write more often than all
 /// administrators.
-async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> Infallible {
+async fn announce(
+    store: &Store,
+    presence: &Presence,
+    status: &FeedStatus,
+    mut generations: channel::Receiver<u64>,
+) -> Infallible {
     let (mut reached, mut awaited) = (status.reached(), status.awaited());
     let (mut succeeded, mut confirmed, mut announced_to) = (true, 0, None);
     // The silence must be noticed before the table is too old.
@@ -484,6 +493,8 @@ async fn announce(store: &Store, presence: &Presence, status: &FeedStatus) -> In
                 () = sleep_until(beat) => false,
                 _ = reached.changed() => true,
                 _ = awaited.changed() => true,
+                // New settings have another hash.
+                Ok(()) = generations.changed() => false,
             };
             if is_news {
                 continue;

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod client_stream;
+mod date;
 pub mod dispatcher;
 pub mod drain;
 pub mod http2;

@@ -53,6 +53,7 @@ pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
 use crate::proxy::headers;
+use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
 use crate::routes::{NoRoute, Route, is_same};
@@ -193,6 +194,12 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
+    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines.
+    let plain = (request.version() == Version::HTTP_11).then_some(PlainRules {
+        secret: &policy.secret_finder,
+        vary: route.key_sources.headers(),
+        rewrites_location: route.rewrite_location,
+    });
     // Freed before the response arrives, so that the next request can reuse the allocation.
     drop(request);
     let host = if route.preserve_host {
@@ -220,11 +227,19 @@ async fn run(
         let body = RequestBody::new(payload, size, policy.max_body_bytes);
         exchange.track_body(body.progress());
         exchange
-            .while_admitted(forward(&origins, &route.upstream, host, tag, head, body))
+            .while_admitted(forward(
+                &origins,
+                &route.upstream,
+                host,
+                tag,
+                head,
+                body,
+                plain,
+            ))
             .await
     };
-    let answer =
-        answer.map_err(|denial| Refused::withdrawn(denial, &route.demand, &route.key_sources))?;
+    let answer = answer
+        .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
     let answer = answer.map_err(|failed| {
         exchange.fail_origin_wait(&failed.failure);
         if failed.is_no_work_of_the_origin() {
@@ -260,7 +275,7 @@ fn decide<'a>(
     // First of all: under overload a refusal must be cheap.
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
     let (target, route) = locate(worker, policy, exchange, request)?;
-    exchange.set_route(route);
+    exchange.set_route(route, target.host.as_ref());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
@@ -274,7 +289,7 @@ fn decide<'a>(
         }
         brake::count(worker, policy, exchange, &credentials, denial, refused)
     })?;
-    exchange.watch(&caller, &worker.streams, since);
+    exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;

@@ -6,8 +6,9 @@ mod inputs;
 mod list;
 mod reading;
 mod status;
+pub mod view;
 
-pub use changes::{changed, hash, in_force};
+pub use changes::{Difference, changed, compare, hash, in_force};
 pub use inputs::{Fingerprint, Inputs};
 pub use list::{OnReload, SETTINGS, hold};
 pub use reading::{Reading, read};

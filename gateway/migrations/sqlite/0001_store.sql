@@ -232,7 +232,9 @@ CREATE TABLE gateways (
     -- Newest revision in force.
     revision BIGINT NOT NULL,
     -- Maximum age of the table before the gateway refuses every request; NULL for no limit.
-    max_staleness_ms BIGINT
+    max_staleness_ms BIGINT,
+    -- Hash of the settings in force, without secrets.
+    config_hash TEXT
 );
 
 -- Newest revision that a command waits for; gateways confirm it as soon as it is in force.

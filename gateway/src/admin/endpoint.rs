@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self as names, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, Route, guard, web};
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -22,7 +22,7 @@ use crate::admin::described::{self, IN_FORCE, header, text_of};
 use crate::admin::idempotency;
 use crate::admin::operator::Operator;
 use crate::admin::path::PathId;
-use crate::admin::problem::{Kind, Problem};
+use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
@@ -81,9 +81,13 @@ pub(super) struct Ask<Q, B> {
 }
 
 /// A call on the memory of this gateway; the store is not needed.
-pub(super) struct Recall<P> {
+pub(super) struct Recall<P, Q = ()> {
     /// Path parameter.
     pub(super) path: P,
+    /// Query parameters.
+    pub(super) query: Q,
+    /// Entity tags of `If-Match`, one of which must be current; `None` for any.
+    pub(super) expected: Option<Vec<String>>,
     /// Name of the token, for the log.
     pub(super) operator: String,
     /// Shared state of the listener.
@@ -200,12 +204,12 @@ impl Endpoint {
         .with_verb(Verb::Read)
     }
 
-    /// Defines an operation on the memory of this gateway, without query and body. A `GET` is open to
-    /// any token.
-    pub(super) fn recall<P: PathId + 'static>(
+    /// Defines an operation on the memory of this gateway, without a body. A `GET` is open to any
+    /// token.
+    pub(super) fn recall<P: PathId + 'static, Q: Query + 'static>(
         method: Method,
         path: &'static str,
-        handler: impl AsyncFn(Recall<P>) -> Answered + Clone + 'static,
+        handler: impl AsyncFn(Recall<P, Q>) -> Answered + Clone + 'static,
     ) -> Self {
         let is_read = method == Method::GET;
         let route = web::route().to(move |request: HttpRequest| {
@@ -214,11 +218,13 @@ impl Endpoint {
                 let caller = request.extensions().get::<Operator>().cloned();
                 let caller = caller.ok_or_else(failed)?;
                 check_role(is_read, caller.role)?;
-                query::parse::<()>(request.query_string(), false)?;
+                let (query, _) = query::parse(request.query_string(), false)?;
                 let operations = request.app_data::<web::Data<Operations>>();
                 let operations = operations.ok_or_else(failed)?.clone();
                 handler(Recall {
                     path: P::read(&request)?,
+                    query,
+                    expected: expected(&request)?,
                     operator: caller.token,
                     operations,
                 })
@@ -246,11 +252,28 @@ impl Endpoint {
             schemas: BTreeMap::new(),
         }
         .with_path::<P>()
+        .with_query::<Q>(false)
         .with_verb(Verb::Read);
         if is_read {
             return endpoint;
         }
         endpoint.refuses(&[READ_ONLY])
+    }
+
+    /// Describes the header `If-Match`.
+    pub(super) fn with_if_match(mut self, meaning: &str) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(meaning))
+            .schema(Some(Schema::from(schemas::text(
+                r#"^(\*|(W/)?"[!#-+\--~]*"(, *(W/)?"[!#-+\--~]*")*)$"#,
+                1,
+                1024,
+            ))));
+        self.operation = self.operation.parameter(parameter);
+        self
     }
 
     /// Defines an operation without a token. `gate` must list its path.
@@ -633,6 +656,44 @@ fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
         Kind::InsufficientRole,
         "This token may read only.",
     ))
+}
+
+/// Reads the strong entity tags of `If-Match` (RFC 9110, section 13.1.1); a weak one matches
+/// nothing.
+fn expected(request: &HttpRequest) -> Result<Option<Vec<String>>, Problem> {
+    let refuse = || {
+        let error = FieldError::of(
+            "If-Match",
+            "`*`, or the ETag of `/v1/config` with its quotation marks, is accepted here",
+        );
+        Problem::new(Kind::InvalidParameter, "A header is not accepted.").with(vec![error])
+    };
+    let mut lines = request.headers().get_all(names::IF_MATCH).peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
+    }
+    let mut tags = Vec::new();
+    for line in lines {
+        let line = line.to_str().map_err(|_| refuse())?;
+        for tag in line.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            let (is_weak, tag) = match tag.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, tag),
+            };
+            let tag = tag
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .filter(|tag| !tag.contains('"'))
+                .ok_or_else(refuse)?;
+            if !is_weak {
+                tags.push(tag.to_owned());
+            }
+        }
+    }
+    Ok(Some(tags))
 }
 
 /// Internal error: a required part is missing.

@@ -191,6 +191,15 @@ impl Member for bool {
             None
         })
     }
+
+    fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
+        text.parse()
+            .map_err(|_| {
+                let detail = "`true` or `false` belongs here";
+                errors.list.push(FieldError::at("", detail));
+            })
+            .ok()
+    }
 }
 
 impl Member for UnixMillis {

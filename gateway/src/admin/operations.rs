@@ -159,6 +159,11 @@ impl Operations {
         }));
     }
 
+    /// Returns the readings of the settings, if there are any.
+    pub(super) fn reloads(&self) -> Option<&Reloads> {
+        self.reloads.as_deref()
+    }
+
     /// Returns the document with the public URL, if configured.
     pub(super) fn document(&self) -> Option<Arc<str>> {
         self.access.load().document.clone()

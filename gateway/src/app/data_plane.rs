@@ -118,11 +118,13 @@ impl DataPlane {
             WorkerMetrics::new(&self.shared.metrics),
             self.shared.drain.clone(),
         );
-        let streams = Rc::new(OpenStreams::new(Arc::clone(&self.shared.keys)));
+        let streams = OpenStreams::new(Arc::clone(&self.shared.keys));
+        let streams = Rc::new(streams.under(Arc::clone(&self.shared.policy)));
         let (watched, feed) = (Rc::clone(&streams), Arc::clone(&self.shared.feed));
+        let generations = self.shared.reloads.generations();
         actix_rt::spawn(
             supervise("ending requests with their keys", async move || {
-                watched.watch(&feed).await
+                watched.watch(&feed, generations.clone()).await
             })
             .map(|never| match never {}),
         );

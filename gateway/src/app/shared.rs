@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) feed: Arc<FeedStatus>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) reloads: Arc<Reloads>,
+    /// Hash of the settings in force, for other gateways and the command line.
+    pub(super) config_hash: Arc<ArcSwap<String>>,
     pub(super) in_flight: Arc<RequestsInFlight>,
     pub(super) brake: Arc<Brake>,
     pub(super) metrics: Arc<Metrics>,
@@ -56,6 +58,7 @@ impl Shared {
         Self {
             keys: Arc::new(keys),
             feed: Arc::new(FeedStatus::new()),
+            config_hash: Arc::new(ArcSwap::from_pointee(hash(&settings.effective))),
             reloads: Reloads::new(hash(&settings.effective), settings.effective.clone()),
             in_flight: Arc::new(RequestsInFlight::shared(
                 settings.listen.max_requests_in_flight,
@@ -87,6 +90,7 @@ impl Shared {
             listener: listener(public_address),
             certificates: self.certificates.iter().flatten().cloned().collect(),
             policy: Arc::clone(&self.policy),
+            config_hash: Arc::clone(&self.config_hash),
             generations: self.reloads.generations(),
             brake: Arc::clone(&self.brake),
         }

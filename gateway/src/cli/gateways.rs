@@ -49,12 +49,21 @@ async fn list(json: bool, context: &mut Context<'_>) -> Result<(), CommandError>
         })?;
         return Ok(array.finish(context.streams.out)?);
     }
-    let mut table = Table::new(["NAME", "STATE", "CHANGES BEHIND", "SEEN", "STARTED", "ID"]);
+    let mut table = Table::new([
+        "NAME",
+        "STATE",
+        "CHANGES BEHIND",
+        "SETTINGS",
+        "SEEN",
+        "STARTED",
+        "ID",
+    ]);
     for gateway in gateways {
         table.row([
             gateway.name.clone(),
             state(&gateway).to_owned(),
             (newest - gateway.revision).max(0).to_string(),
+            gateway.config_hash.clone().unwrap_or_default(),
             moment(gateway.seen_at),
             moment(gateway.started_at),
             gateway.id,

@@ -2,6 +2,8 @@
 
 mod own;
 
+pub(super) use own::client as own_client;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -103,7 +105,7 @@ fn exchange(
 }
 
 /// Replaces an unspecified address by the loopback address.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = if address.is_ipv4() {
         [127, 0, 0, 1].into()
     } else {

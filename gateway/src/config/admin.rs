@@ -6,8 +6,10 @@ use postern_shared::{Secret, source};
 use zeroize::Zeroizing;
 
 use crate::auth::admin_token::{AdminToken, Role};
+use crate::config::Environment;
 use crate::config::listen::read_server_pair;
 use crate::config::reader::Reader;
+use crate::config::secret::secret;
 use crate::config::value::{Count, FilePath, HostName, Setting};
 use crate::front::certificates::ServerPair;
 
@@ -113,6 +115,37 @@ impl AdminDoor {
             Self {
                 address,
                 certificates: certificates.into_iter().flatten().collect(),
+            }
+        })
+    }
+}
+
+/// What a command needs to call the admin API of a running gateway.
+#[derive(Debug, Clone)]
+pub struct AdminAccess {
+    /// Address and certificates.
+    pub door: AdminDoor,
+    /// `ADMIN_TOKEN`, or the first token of the settings with every permission.
+    pub token: Option<Secret>,
+}
+
+impl AdminAccess {
+    /// Reads these settings only.
+    pub(super) fn read(reader: &mut Reader, environment: &Environment) -> Self {
+        let of_the_environment = secret(reader, environment, "ADMIN_TOKEN");
+        reader.section("admin", |section| {
+            let address = address(section);
+            let certificates = section.sections("tls", read_server_pair);
+            let tokens = section.sections("tokens", read_token);
+            section.ignore_the_rest();
+            let mut of_the_file = tokens.into_iter().flatten();
+            let of_the_file = of_the_file.find(|token| token.role == Role::Admin);
+            Self {
+                door: AdminDoor {
+                    address,
+                    certificates: certificates.into_iter().flatten().collect(),
+                },
+                token: of_the_environment.or(of_the_file.map(|token| token.secret)),
             }
         })
     }

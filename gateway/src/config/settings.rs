@@ -19,6 +19,7 @@ use crate::config::routes::{
     RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
     warn_of_routes,
 };
+use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
@@ -376,25 +377,4 @@ fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathB
     }
     files.dedup();
     files
-}
-
-/// Reads a secret from the environment; its effective value is shown redacted.
-fn secret(reader: &mut Reader, environment: &Environment, name: &str) -> Option<Secret> {
-    let text = environment.secret(name, reader.problems())?;
-    match Secret::parse(&text) {
-        Ok(secret) => {
-            reader.note(
-                name,
-                "\"[redacted]\"".to_owned(),
-                "the environment".to_owned(),
-            );
-            Some(secret)
-        }
-        Err(error) => {
-            reader
-                .problems()
-                .add(name, "the environment", error.to_string());
-            None
-        }
-    }
 }

@@ -31,6 +31,7 @@ use tokio::{
 };
 
 pub use self::crowd::Place;
+pub(crate) use self::service::Taken;
 pub use self::{
     control::{ClientControl, Refused},
     fault::{ChunkFault, ClientFault},
@@ -193,14 +194,14 @@ pub struct ClientStream<S> {
 }
 
 impl<S> ClientStream<S> {
-    /// Guards a socket, accepted just now.
-    fn new(io: S, limits: Rc<ClientLimits>, control: ClientControl, place: Place) -> Self {
+    /// Guards a connection.
+    fn new(taken: Taken<S>, limits: Rc<ClientLimits>, control: ClientControl) -> Self {
         Self {
-            io,
+            io: taken.io,
             limits,
             control: Rc::new(control),
-            place,
-            accepted_at: Instant::now(),
+            place: taken.place,
+            accepted_at: taken.since,
             incoming: Incoming::Head,
             outgoing: Outgoing::Quiet,
             owed: false,

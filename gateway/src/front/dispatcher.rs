@@ -18,6 +18,7 @@
 mod handler;
 mod inbox;
 mod output;
+mod ready_lines;
 
 use std::{
     fmt,
@@ -40,6 +41,7 @@ use futures_core::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 pub use self::handler::{AnswerBody, Handler, service};
+pub use self::ready_lines::ReadyLines;
 use self::{
     inbox::{Inbox, Room},
     output::Output,
@@ -94,6 +96,8 @@ pub struct Dispatcher<S, H: Handler> {
     is_head: bool,
     /// What the present request speaks.
     version: Version,
+    /// The answer that is on its way goes past the codec: its lines came ready.
+    is_ready: bool,
     /// The connection ends with the answer that is on its way.
     is_last: bool,
     /// Nothing more comes from the client.
@@ -125,6 +129,7 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             inbox: None,
             is_head: false,
             version: Version::HTTP_11,
+            is_ready: false,
             is_last: false,
             left: false,
             is_aborted: false,
@@ -332,18 +337,27 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
 
     /// Gathers the head of the answer.
     fn answer(&mut self, answer: Response<H::Body>) {
-        let (mut head, body) = answer.into_parts();
+        let (mut head, mut body) = answer.into_parts();
         let status = head.status();
         let switches = status == StatusCode::SWITCHING_PROTOCOLS;
         if !switches {
             self.stay_in_http(&mut head);
         }
         let size = body.size();
-        if self.output.head(&mut self.codec, head, size).is_err() {
+        let lines = body.take_lines();
+        self.is_ready = lines.is_some();
+        if let (Some(lines), BodySize::Sized(length)) = (lines, size) {
+            // The library keeps heads for other answers, and with them the version that the codec has set.
+            head.head_mut().version = self.version;
+            let closes = head.head().connection_type() == ConnectionType::Close;
+            self.is_last = closes || !self.codec.keep_alive();
+            self.output.ready_head(&head, &lines, length, self.is_last);
+        } else if self.output.head(&mut self.codec, head, size).is_ok() {
+            self.is_last = switches || !self.codec.keep_alive();
+        } else {
             self.turn = Turn::Closing;
             return;
         }
-        self.is_last = switches || !self.codec.keep_alive();
         let is_bodiless = self.is_head
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || matches!(size, BodySize::None | BodySize::Sized(0));
@@ -376,9 +390,16 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         {
             let gathered = match Pin::new(body).poll_next(cx) {
                 Poll::Pending => return moved,
+                Poll::Ready(Some(Ok(piece))) if self.is_ready => {
+                    self.output.ready_piece(&piece);
+                    Ok(())
+                }
                 Poll::Ready(Some(Ok(piece))) => self.output.piece(&mut self.codec, piece),
                 Poll::Ready(None) => {
-                    let ended = self.output.end(&mut self.codec);
+                    let ended = match self.is_ready {
+                        true => Ok(()),
+                        false => self.output.end(&mut self.codec),
+                    };
                     self.end_answer();
                     ended
                 }

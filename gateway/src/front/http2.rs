@@ -25,8 +25,11 @@ use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-use crate::front::client_stream::{ClientControl, ClientFault, ClientGuard, ClientLimits, Place};
+use crate::front::client_stream::{
+    ClientControl, ClientFault, ClientGuard, ClientLimits, Place, Taken,
+};
 use crate::front::dispatcher::Handler;
 use crate::front::http2::frames::{FrameFault, Meter, Metered};
 use crate::wire::alarm::Alarm;
@@ -59,9 +62,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// # Errors
 /// The connection was lost, or the client violated the protocol and was sent the reason.
 pub(crate) async fn serve<S, H>(
-    io: S,
-    place: Place,
-    peer: Option<SocketAddr>,
+    taken: Taken<S>,
     guard: &ClientGuard,
     max_streams: u32,
     handler: Rc<H>,
@@ -71,6 +72,12 @@ where
     H: Handler + 'static,
 {
     let _connection = handler.connected();
+    let Taken {
+        place,
+        io,
+        peer,
+        since,
+    } = taken;
     let limits = guard.limits();
     let control = guard.control(peer);
     let meter = Rc::new(Meter::default());
@@ -84,7 +91,8 @@ where
         .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
         .max_local_error_reset_streams(Some(MAX_OWN_RESETS))
         .handshake(Metered::new(io, Rc::clone(&meter)));
-    let connection = match complete_handshake(handshake, &place, limits.head_timeout).await {
+    let shaken = complete_handshake(handshake, &place, since, limits.head_timeout);
+    let connection = match shaken.await {
         Ok(connection) => connection,
         Err(fault) => return Err(end(&control, fault)),
     };
@@ -112,15 +120,18 @@ where
     }
 }
 
-/// Waits for the client's preface and settings, within the head timeout.
+/// Waits for the client's preface and settings, for at most `timeout` from `since` on.
 async fn complete_handshake<S: AsyncRead + AsyncWrite + Unpin>(
     handshake: Handshake<S, Bytes>,
     place: &Place,
+    since: Instant,
     timeout: Duration,
 ) -> Result<Connection<S, Bytes>, Ended> {
     let mut handshake = std::pin::pin!(handshake);
     let mut alarm = Alarm::default();
-    alarm.arm(timeout);
+    if !timeout.is_zero() {
+        alarm.arm_at(since + timeout);
+    }
     poll_fn(|cx| {
         if let Poll::Ready(shaken) = handshake.as_mut().poll(cx) {
             return Poll::Ready(shaken.map_err(Ended::Protocol));

@@ -1,6 +1,6 @@
 //! What the public listener does with an accepted socket: PROXY protocol header, TLS handshake, then HTTP/1.1 or HTTP/2.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use actix_http::{KeepAlive, ServiceConfig};
 use actix_rt::net::TcpStream;
@@ -8,7 +8,7 @@ use actix_service::{ServiceFactory, fn_service};
 use tokio_rustls::TlsAcceptor;
 
 use crate::front::{
-    client_stream::{ClientGuard, ClientSocket, Place},
+    client_stream::{ClientGuard, ClientSocket, Taken},
     dispatcher::{Dispatcher, Handler},
     http2,
 };
@@ -42,20 +42,15 @@ impl<H: Handler + 'static> Listener<H> {
         })
     }
 
-    async fn serve<S: ClientSocket>(
-        &self,
-        io: S,
-        place: Place,
-        peer: Option<SocketAddr>,
-        is_http2: bool,
-    ) -> io::Result<()> {
+    async fn serve<S: ClientSocket>(&self, taken: Taken<S>, is_http2: bool) -> io::Result<()> {
         let handler = Rc::clone(&self.handler);
         if is_http2 {
             // In a box: most connections are of HTTP/1.1, and all have room for this.
             let streams = self.versions.max_streams;
-            return Box::pin(http2::serve(io, place, peer, &self.guard, streams, handler)).await;
+            return Box::pin(http2::serve(taken, &self.guard, streams, handler)).await;
         }
-        let client = self.guard.wrap_at(place, io, peer);
+        let peer = taken.peer;
+        let client = self.guard.wrap_taken(taken);
         Dispatcher::new(client, peer, handler, self.config.clone()).await;
         Ok(())
     }
@@ -72,8 +67,8 @@ pub fn plain<H: Handler + 'static>(
         let listener = Rc::clone(&listener);
         async move {
             let knows_http2 = listener.versions.prior_knowledge;
-            let (place, io, peer, is_http2) = listener.guard.take_plain(io, knows_http2).await?;
-            listener.serve(io, place, peer, is_http2).await
+            let (taken, is_http2) = listener.guard.take_plain(io, knows_http2).await?;
+            listener.serve(taken, is_http2).await
         }
     })
 }
@@ -90,9 +85,9 @@ pub fn tls<H: Handler + 'static>(
     fn_service(move |io: TcpStream| {
         let (listener, acceptor) = (Rc::clone(&listener), acceptor.clone());
         async move {
-            let (place, io, peer) = listener.guard.take_tls(io, &acceptor, timeout).await?;
-            let is_http2 = io.protocol() == Some(http2::ALPN);
-            listener.serve(io, place, peer, is_http2).await
+            let taken = listener.guard.take_tls(io, &acceptor, timeout).await?;
+            let is_http2 = taken.io.protocol() == Some(http2::ALPN);
+            listener.serve(taken, is_http2).await
         }
     })
 }

@@ -198,13 +198,13 @@ impl Concurrency {
     }
 }
 
-/// Numbers of the key itself, and of its consumer: its own, or that of its plan.
+/// Numbers of a key and of its consumer, whose own comes before that of the plan.
 fn own_numbers(key: &KnownKey) -> [Option<MaxInFlight>; 2] {
-    let own = |allowance: Option<&Allowance>| allowance?.max_in_flight;
-    let of_plan = || key.plan()?.allowance.max_in_flight;
+    let of = |allowance: Option<&Allowance>| allowance.and_then(|own| own.max_in_flight);
+    let of_plan = || key.plan().and_then(|plan| plan.allowance.max_in_flight);
     [
-        own(key.allowance()),
-        own(key.consumer_allowance()).or_else(of_plan),
+        of(key.allowance()),
+        of(key.consumer_allowance()).or_else(of_plan),
     ]
 }
 

@@ -8,7 +8,7 @@ use actix_http::{Request, Response};
 use futures_core::future::LocalBoxFuture;
 
 use crate::front::client_stream::{ClientControl, ClientFault};
-use crate::front::dispatcher::{AnswerBody, Handler};
+use crate::front::dispatcher::{AnswerBody, Handler, ReadyLines};
 use crate::http::refusal::Refusal;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
@@ -56,6 +56,10 @@ impl Handler for Worker {
 impl AnswerBody for RecordedBody {
     fn instead(self) -> Option<Response<Self>> {
         self.refuse_instead()
+    }
+
+    fn take_lines(&mut self) -> Option<ReadyLines> {
+        self.ready_lines()
     }
 
     fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()> {

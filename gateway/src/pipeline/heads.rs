@@ -11,7 +11,8 @@ use crate::http::target::Target;
 use crate::pipeline::credentials;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::worker::{Policy, Worker};
-use crate::proxy::headers::{ForOrigin, for_client};
+use crate::proxy::body::OriginBody;
+use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client};
 use crate::proxy::origin_head::OriginHead;
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::ForwardedResponse;
@@ -81,6 +82,13 @@ pub(super) fn for_caller(
     route: &Route,
     caller: &Caller,
 ) -> ForwardedResponse {
+    if answer.response.body().is_plain() {
+        let id = exchange.request_id().as_str();
+        announce_end(answer.response.headers_mut(), caller);
+        let with_id = |_: &mut _, body: OriginBody| body.with_line(REQUEST_ID.as_str(), id);
+        answer.response = answer.response.map_body(with_id);
+        return answer;
+    }
     let headers = answer.response.headers_mut();
     let protocol = headers.get(header::UPGRADE).cloned();
     if for_client(headers, &policy.secret_finder, exchange.request_id())

@@ -4,19 +4,26 @@
 //!
 //! Each worker checks its own requests. A request registers when it first has to wait, which costs
 //! no look-up. A sweep looks up every registered request after each change of the table, and once a
-//! second for expired keys.
+//! second for expired keys. New settings concern streams only, that is event streams and upgraded
+//! connections: each is routed again, and ends if no route covers it or the route would not admit it.
+//! Other requests finish under the settings that they began with.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use actix_http::Method;
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 
 use crate::auth::demand::Denial;
 use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
+use crate::pipeline::policy::Policy;
 use crate::routes::Route;
 use crate::store::FeedStatus;
 
@@ -28,6 +35,10 @@ const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 /// Registered requests of one worker.
 pub struct OpenStreams {
     keys: Arc<KeyTable>,
+    /// Current policy; without one, no stream is routed again.
+    policy: Option<Arc<ArcSwap<Policy>>>,
+    /// Policy of the last sweep.
+    swept: RefCell<Weak<Policy>>,
     slots: RefCell<Slots>,
     generation: Cell<Generation>,
 }
@@ -39,12 +50,36 @@ pub struct Generation(u64);
 /// Facts that admitted a request.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Digest of the key.
-    pub key: KeyDigest,
+    /// Digest of the key; `None` for an anonymous request.
+    pub key: Option<KeyDigest>,
     /// Address of the client.
     pub address: CallerAddress,
     /// Route of the request.
     pub route: Arc<Route>,
+    /// What a stream is routed by; `None` for other requests.
+    pub routing: Option<Box<Routing>>,
+}
+
+/// What a request is routed by.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    /// Method.
+    pub method: Method,
+    /// Host; empty if there is none.
+    pub host: String,
+    /// Path without the query.
+    pub path: String,
+}
+
+/// Reason for ending an admitted request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Withdrawal {
+    /// The caller is no longer admitted.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// New settings have no route for the request.
+    #[error("no route covers the request any more")]
+    NoRoute,
 }
 
 #[derive(Default)]
@@ -56,13 +91,15 @@ struct Slots {
 enum Slot {
     Free,
     Open { admission: Admission, waker: Waker },
-    Ended(Denial),
+    Ended(Withdrawal),
 }
 
 /// Watches one request; registers it when it first waits.
 pub struct Watch {
     streams: Rc<OpenStreams>,
     since: Generation,
+    /// Taken along when the request registers.
+    routing: Option<Box<Routing>>,
     entered: Option<OpenStream>,
 }
 
@@ -78,8 +115,20 @@ impl OpenStreams {
     pub fn new(keys: Arc<KeyTable>) -> Self {
         Self {
             keys,
+            policy: None,
+            swept: RefCell::default(),
             slots: RefCell::default(),
             generation: Cell::default(),
+        }
+    }
+
+    /// Routes streams again when `policy` changes.
+    #[must_use]
+    pub fn under(self, policy: Arc<ArcSwap<Policy>>) -> Self {
+        Self {
+            swept: RefCell::new(Arc::downgrade(&policy.load())),
+            policy: Some(policy),
+            ..self
         }
     }
 
@@ -93,16 +142,16 @@ impl OpenStreams {
     #[must_use]
     pub fn enter(
         self: &Rc<Self>,
-        admission: Admission,
+        mut admission: Admission,
         since: Generation,
         waker: Waker,
     ) -> OpenStream {
         // The next sweep sees changes since the admission, unless a sweep ran before the
         // registration.
-        let withdrawn = if since == self.generation() {
+        let withdrawn = if since == self.generation() && admission.routing.is_none() {
             None
         } else {
-            admission.withdrawn(&self.keys)
+            self.withdrawn_from(&mut admission)
         };
         let slot = match withdrawn {
             None => Slot::Open { admission, waker },
@@ -125,13 +174,25 @@ impl OpenStreams {
         }
     }
 
-    /// Sweeps for ever; ends requests as their admission is withdrawn.
-    pub async fn watch(&self, status: &FeedStatus) -> Infallible {
+    /// Sweeps for ever; ends requests as their admission is withdrawn. `generations` reports each
+    /// new policy.
+    pub async fn watch(
+        &self,
+        status: &FeedStatus,
+        mut generations: channel::Receiver<u64>,
+    ) -> Infallible {
         let mut reached = status.reached();
         loop {
-            // The sender lives as long as `status`.
-            let _ = timeout(MAX_SWEEP_INTERVAL, reached.changed()).await;
+            // The senders live as long as `status` and the process.
+            let changed = async {
+                tokio::select! {
+                    _ = reached.changed() => {}
+                    Ok(()) = generations.changed() => {}
+                }
+            };
+            let _ = timeout(MAX_SWEEP_INTERVAL, changed).await;
             reached.mark_unchanged();
+            generations.mark_unchanged();
             self.sweep();
             sleep(MIN_SWEEP_INTERVAL).await;
         }
@@ -141,27 +202,63 @@ impl OpenStreams {
     fn sweep(&self) {
         self.generation
             .set(Generation(self.generation.get().0.wrapping_add(1)));
+        let news = self.new_policy();
         for slot in &mut self.slots.borrow_mut().entries {
-            if let Slot::Open { admission, waker } = slot
-                && let Some(withdrawn) = admission.withdrawn(&self.keys)
-            {
+            let Slot::Open { admission, waker } = slot else {
+                continue;
+            };
+            let is_gone = news.as_deref().and_then(|news| admission.route_again(news));
+            if let Some(withdrawn) = is_gone.or_else(|| admission.withdrawn(&self.keys)) {
                 waker.wake_by_ref();
                 *slot = Slot::Ended(withdrawn);
             }
         }
     }
+
+    /// Returns the policy if it is another one than at the last sweep.
+    fn new_policy(&self) -> Option<Arc<Policy>> {
+        let policy = self.policy.as_ref()?.load_full();
+        let mut swept = self.swept.borrow_mut();
+        // The weak reference keeps the old allocation, so no new policy can have its address.
+        let is_new = !std::ptr::eq(swept.as_ptr(), Arc::as_ptr(&policy));
+        is_new.then(|| {
+            *swept = Arc::downgrade(&policy);
+            policy
+        })
+    }
+
+    /// Checks an admission under the current policy.
+    fn withdrawn_from(&self, admission: &mut Admission) -> Option<Withdrawal> {
+        let policy = self.policy.as_ref().map(|policy| policy.load());
+        let is_gone = policy.and_then(|policy| admission.route_again(&policy));
+        is_gone.or_else(|| admission.withdrawn(&self.keys))
+    }
 }
 
 impl Admission {
     /// Applies the same rule as authorisation in the pipeline.
-    fn withdrawn(&self, keys: &KeyTable) -> Option<Denial> {
-        let Some(known) = keys.lookup(&self.key) else {
-            return Some(Denial::Unknown);
-        };
+    fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawal> {
         let demand = &self.route.demand;
-        demand
-            .admits(&known, UnixMillis::now(), Some(self.address))
-            .err()
+        let admitted = match &self.key {
+            None => demand.admits_anonymous(),
+            Some(key) => match keys.lookup(key) {
+                None => Err(Denial::Unknown),
+                Some(known) => demand.admits(&known, UnixMillis::now(), Some(self.address)),
+            },
+        };
+        admitted.err().map(Withdrawal::from)
+    }
+
+    /// Routes a stream by `policy`, whose demand holds from now on.
+    fn route_again(&mut self, policy: &Policy) -> Option<Withdrawal> {
+        let Routing { method, host, path } = self.routing.as_deref()?;
+        match policy.routes.find(method, host, path) {
+            Ok(route) => {
+                self.route = Arc::clone(route);
+                None
+            }
+            Err(_) => Some(Withdrawal::NoRoute),
+        }
     }
 }
 
@@ -172,7 +269,17 @@ impl Watch {
         Self {
             streams: Rc::clone(streams),
             since,
+            routing: None,
             entered: None,
+        }
+    }
+
+    /// Makes the request a stream, which new settings may end.
+    pub fn follow(&mut self, routing: Routing) {
+        let routing = Some(Box::new(routing));
+        match &self.entered {
+            Some(entered) => entered.follow(routing),
+            None => self.routing = routing,
         }
     }
 
@@ -182,17 +289,37 @@ impl Watch {
         &mut self,
         admission: impl FnOnce() -> Admission,
         waker: &Waker,
-    ) -> Option<Denial> {
-        let enter = || self.streams.enter(admission(), self.since, waker.clone());
+    ) -> Option<Withdrawal> {
+        let routing = &mut self.routing;
+        let enter = || {
+            let admission = Admission {
+                routing: routing.take(),
+                ..admission()
+            };
+            self.streams.enter(admission, self.since, waker.clone())
+        };
         self.entered.get_or_insert_with(enter).withdrawn(waker)
     }
 }
 
 impl OpenStream {
+    /// Checks the request as a stream from now on.
+    fn follow(&self, routing: Option<Box<Routing>>) {
+        let slot = &mut self.streams.slots.borrow_mut().entries[self.slot];
+        let Slot::Open { admission, .. } = slot else {
+            return;
+        };
+        admission.routing = routing;
+        if let Some(withdrawn) = self.streams.withdrawn_from(admission) {
+            // Its next poll, which comes before any byte, sees it.
+            *slot = Slot::Ended(withdrawn);
+        }
+    }
+
     /// Returns why the request must end. While there is no reason, `waker` is woken once there is
     /// one.
     #[must_use]
-    pub fn withdrawn(&self, waker: &Waker) -> Option<Denial> {
+    pub fn withdrawn(&self, waker: &Waker) -> Option<Withdrawal> {
         match &mut self.streams.slots.borrow_mut().entries[self.slot] {
             Slot::Ended(withdrawn) => Some(*withdrawn),
             Slot::Open { waker: known, .. } => {

@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::Request;
+use actix_http::header::HeaderValue;
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
-use crate::auth::demand::Denial;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::refusal::Refusal;
@@ -27,7 +27,9 @@ use crate::limits::quota::{Outcome, Reserved};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::open_streams::{Admission, Generation, OpenStreams, Watch};
+use crate::pipeline::open_streams::{
+    Admission, Generation, OpenStreams, Routing, Watch, Withdrawal,
+};
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
@@ -48,6 +50,7 @@ pub struct Exchange {
     tally: Tally,
     arrival: Arrival,
     route: Option<Arc<Route>>,
+    host: Option<HeaderValue>,
     key: Option<KnownKey>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
@@ -93,6 +96,7 @@ impl Exchange {
             tally,
             arrival,
             route: None,
+            host: None,
             key: None,
             body: None,
             code: None,
@@ -182,9 +186,10 @@ impl Exchange {
         self.charge.take()
     }
 
-    /// Records the route.
-    pub fn set_route(&mut self, route: &Arc<Route>) {
+    /// Records the route, and the host that led there.
+    pub fn set_route(&mut self, route: &Arc<Route>, host: Option<&HeaderValue>) {
         self.route = Some(Arc::clone(route));
+        self.host = host.cloned();
     }
 
     /// Records the presented key, valid or not.
@@ -218,11 +223,22 @@ impl Exchange {
         self.key.as_ref()
     }
 
-    /// Ends the request once `caller` is no longer admitted; `since` is the generation of `streams`
+    /// Ends the request once its caller is no longer admitted; `since` is the generation of `streams`
     /// before authentication.
-    pub fn watch(&mut self, caller: &Caller, streams: &Rc<OpenStreams>, since: Generation) {
-        if let Caller::Key(_) = caller {
-            self.watch = Some(Watch::new(streams, since));
+    pub fn watch(&mut self, streams: &Rc<OpenStreams>, since: Generation) {
+        self.watch = Some(Watch::new(streams, since));
+    }
+
+    /// Makes the request a stream, which new settings may end.
+    fn follow_routes(&mut self) {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let routing = Routing {
+            method: self.arrival.method.clone(),
+            host: host.unwrap_or_default().to_owned(),
+            path: self.arrival.path.in_log().to_owned(),
+        };
+        if let Some(watch) = &mut self.watch {
+            watch.follow(routing);
         }
     }
 
@@ -238,16 +254,17 @@ impl Exchange {
     }
 
     /// Returns why the admission was withdrawn. While it stands, the task is woken once it is not.
-    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Denial> {
-        let (watch, key, route) = (
-            self.watch.as_mut()?,
-            self.key.as_ref()?,
-            self.route.as_ref()?,
-        );
+    fn withdrawn(&mut self, cx: &Context<'_>) -> Option<Withdrawal> {
+        let (watch, key, route) = (self.watch.as_mut()?, &self.key, self.route.as_ref()?);
+        // Nothing but new settings ends an anonymous request, and these end streams only.
+        if key.is_none() && self.stream.is_none() {
+            return None;
+        }
         let admission = || Admission {
-            key: *key.digest(),
+            key: key.as_ref().map(|key| *key.digest()),
             address: self.arrival.address.client,
             route: Arc::clone(route),
+            routing: None,
         };
         watch.withdrawn(admission, cx.waker())
     }
@@ -435,7 +452,7 @@ pin_project! {
 }
 
 impl<F: Future> Future for WhileAdmitted<'_, F> {
-    type Output = Result<F::Output, Denial>;
+    type Output = Result<F::Output, Withdrawal>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

@@ -10,6 +10,7 @@ use crate::front::client_stream::ClientFault;
 use crate::http::refusal::Refusal;
 use crate::keys::Prefix;
 use crate::panics::Panicked;
+use crate::pipeline::open_streams::Withdrawal;
 use crate::proxy::body::BodyFault;
 use crate::proxy::failure::Failure;
 
@@ -57,9 +58,12 @@ impl Refused {
 
     /// Ends the request of a caller whose admission was withdrawn.
     #[must_use]
-    pub fn withdrawn(denial: Denial, demand: &Demand, sources: &KeySources) -> Self {
-        let refusal = Refusal::of_denial(denial, demand, sources);
-        Self::because(refusal, denial.to_string())
+    pub fn withdrawn(withdrawal: Withdrawal, demand: &Demand, sources: &KeySources) -> Self {
+        let refusal = match withdrawal {
+            Withdrawal::Denied(denial) => Refusal::of_denial(denial, demand, sources),
+            Withdrawal::NoRoute => Refusal::NoRoute,
+        };
+        Self::because(refusal, withdrawal.to_string())
     }
 
     /// Refuses a request that could not be forwarded; `seen` is the fault in the client's bytes.

@@ -3,10 +3,12 @@
 
 use actix_http::header::{self, HeaderMap, HeaderValue};
 use actix_http::{Payload, Response, ResponseHead, StatusCode};
+use bytes::Bytes;
 use postern_shared::headers::{ORIGIN_GUARD, is_spelling_of};
 
 use crate::proxy::body::OriginBody;
 use crate::proxy::failure::Failure;
+use crate::proxy::plain_answer::PlainHead;
 
 /// Content after an origin's response head.
 pub(super) enum Follows<'a> {
@@ -72,6 +74,11 @@ pub(super) fn answer(
     response.head_mut().reason = head.reason;
     *response.headers_mut() = head.headers;
     Ok(response)
+}
+
+/// Builds the response from a plain answer.
+pub(super) fn plain(head: PlainHead, body: Bytes) -> Response<OriginBody> {
+    Response::with_body(head.status, OriginBody::plain(head.lines, body))
 }
 
 /// Whether the status is final (RFC 9110, section 15).

@@ -13,6 +13,7 @@ use futures_core::Stream as _;
 use pin_project_lite::pin_project;
 use thiserror::Error;
 
+use crate::front::dispatcher::ReadyLines;
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::upstream::InFlight;
 
@@ -189,6 +190,9 @@ pin_project! {
     pub struct OriginBody {
         #[pin]
         payload: Payload,
+        // All of it, where it is here, and the lines of its head that are ready for the client.
+        whole: Option<Bytes>,
+        lines: Option<ReadyLines>,
         size: BodySize,
         remaining: Option<u64>,
         in_flight: Option<InFlight>,
@@ -200,20 +204,26 @@ impl OriginBody {
     /// announced and no byte follows.
     #[must_use]
     pub fn new(payload: Payload, length: Option<u64>, head_only: bool) -> Self {
-        if head_only {
-            return Self {
-                payload: Payload::None,
-                size: length.map_or(BodySize::None, BodySize::Sized),
-                remaining: None,
-                in_flight: None,
-            };
-        }
-        let size = length.map_or(BodySize::Stream, BodySize::Sized);
+        let (payload, remaining, unknown) = match head_only {
+            true => (Payload::None, None, BodySize::None),
+            false => (payload, length, BodySize::Stream),
+        };
         Self {
             payload,
-            size,
-            remaining: length,
-            in_flight: None,
+            size: length.map_or(unknown, BodySize::Sized),
+            remaining,
+            ..Self::none()
+        }
+    }
+
+    /// Wraps a body that is whole, behind a head whose lines are ready.
+    #[must_use]
+    pub fn plain(lines: ReadyLines, body: Bytes) -> Self {
+        Self {
+            size: BodySize::Sized(body.len() as u64),
+            whole: Some(body),
+            lines: Some(lines),
+            ..Self::none()
         }
     }
 
@@ -222,10 +232,32 @@ impl OriginBody {
     pub fn none() -> Self {
         Self {
             payload: Payload::None,
+            whole: None,
+            lines: None,
             size: BodySize::None,
             remaining: None,
             in_flight: None,
         }
+    }
+
+    /// Whether the lines of the head are ready for the client.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Adds a line to those that are ready.
+    #[must_use]
+    pub fn with_line(mut self, name: &str, value: &str) -> Self {
+        if let Some(lines) = &mut self.lines {
+            lines.push(name.as_bytes(), value.as_bytes());
+        }
+        self
+    }
+
+    /// Takes the lines of the head that are ready for the client.
+    pub fn take_lines(&mut self) -> Option<ReadyLines> {
+        self.lines.take()
     }
 
     /// Holds the in-flight count of the target until the body is dropped.
@@ -248,6 +280,9 @@ impl MessageBody for OriginBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
+        if let Some(whole) = this.whole.take() {
+            return Poll::Ready(Some(Ok(whole)));
+        }
         let next = std::task::ready!(this.payload.poll_next(cx));
         match (&next, this.remaining.as_mut()) {
             (Some(Ok(chunk)), Some(remaining)) => {

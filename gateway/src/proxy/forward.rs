@@ -2,16 +2,17 @@
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::header::HeaderValue;
-use actix_http::{ConnectionType, Method, Payload, ResponseHead};
+use actix_http::{ConnectionType, Method};
 use awc::error::SendRequestError;
 
 use crate::auth::CallerTag;
-use crate::proxy::answer::{Follows, answer};
+use crate::proxy::answer::{self, Follows, answer};
 use crate::proxy::body::RequestBody;
 use crate::proxy::failure::{Failed, phase};
 use crate::proxy::origin_head::OriginHead;
 use crate::proxy::origin_stream::OriginFault;
-use crate::proxy::pool::{OriginPool, OriginTarget};
+use crate::proxy::plain_answer::PlainRules;
+use crate::proxy::pool::{OriginAnswer, OriginPool, OriginTarget};
 use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
@@ -26,6 +27,8 @@ use crate::proxy::upstream::attempts::Phase;
 /// The response head may precede the end of the request body; the rest is sent while the response
 /// body is read.
 ///
+/// With `plain`, a plain answer is passed on by its lines, which only a client of HTTP/1.1 can take.
+///
 /// Dropping the future closes the connection to the origin. `caller` identifies requests that crash
 /// targets.
 ///
@@ -38,6 +41,7 @@ pub async fn forward(
     caller: CallerTag,
     head: OriginHead,
     body: RequestBody,
+    plain: Option<PlainRules<'_>>,
 ) -> Result<ForwardedResponse, Failed> {
     let head_only = *head.method() == Method::HEAD;
     let progress = body.progress();
@@ -50,10 +54,13 @@ pub async fn forward(
         head,
         body: (!is_repeatable).then(|| body.boxed()),
         is_repeatable,
+        plain,
     };
     let answered = send_with_retries(pool, upstream, host, caller, &progress, &mut request).await?;
-    let mut answer = answered
-        .into_response(|(head, payload)| answer(head, Follows::Body { payload, head_only }))?;
+    let mut answer = answered.into_response(|answered| match answered {
+        OriginAnswer::Plain(head, body) => Ok(answer::plain(head, body)),
+        OriginAnswer::Parsed(head, payload) => answer(head, Follows::Body { payload, head_only }),
+    })?;
     // A client that has its response may stop sending or send for ever: the connection cannot be
     // reused.
     if !progress.ended() {
@@ -64,15 +71,16 @@ pub async fn forward(
 }
 
 /// A request that may be sent again, or once.
-struct Sendable {
+struct Sendable<'a> {
     head: OriginHead,
     /// Of a request that is sent once: `None` after that.
     body: Option<BoxBody>,
     is_repeatable: bool,
+    plain: Option<PlainRules<'a>>,
 }
 
-impl Retryable for Sendable {
-    type Output = (ResponseHead, Payload);
+impl Retryable for Sendable<'_> {
+    type Output = OriginAnswer;
 
     fn set_host(&mut self, host: &HeaderValue) {
         self.head.set_host(host);
@@ -83,7 +91,9 @@ impl Retryable for Sendable {
         pool: &OriginPool,
         target: &OriginTarget,
     ) -> Result<Self::Output, SendRequestError> {
-        let answer = pool.try_send(target, &mut self.head, &mut self.body).await;
+        let plain = |head: &[u8]| self.plain?.read(head);
+        let (head, body) = (&mut self.head, &mut self.body);
+        let answer = pool.try_send(target, head, body, &plain).await;
         let was_stale = |error: &SendRequestError| {
             matches!(
                 OriginFault::find(error),
@@ -94,8 +104,7 @@ impl Retryable for Sendable {
             // Where one idle connection was dead, the others most likely are.
             pool.give_up_idle(target);
             // Boxed: retries are rare, and every request future would reserve the space.
-            let again = Box::pin(pool.try_send(target, &mut self.head, &mut self.body));
-            return again.await;
+            return Box::pin(pool.try_send(target, head, body, &plain)).await;
         }
         answer
     }

@@ -248,6 +248,34 @@ impl<'a> Forwarding<'a> {
     }
 }
 
+/// What becomes of a header of the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It reaches the client.
+    Passes,
+    /// It is between origin and gateway.
+    Stays,
+    /// It is of the guard; no client may see it.
+    Hidden,
+    /// It contains the shared secret.
+    Leaks,
+}
+
+/// Decides on a header by `name`, in lower case, and value.
+pub(super) fn fate(name: &str, value: &[u8], secret: &SecretFinder) -> Fate {
+    let hidden = names::is_hidden_from_clients(name);
+    if hidden && names::is_privileged(name) || secret.is_in(name.as_bytes()) || secret.is_in(value)
+    {
+        Fate::Leaks
+    } else if hidden {
+        Fate::Hidden
+    } else if is_hop_by_hop(name) {
+        Fate::Stays
+    } else {
+        Fate::Passes
+    }
+}
+
 /// Turns the origin's headers into those for the client. Returns whether the shared secret was
 /// among them, by header name or anywhere in a name or value.
 pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &RequestId) -> bool {
@@ -258,21 +286,21 @@ pub fn for_client(headers: &mut HeaderMap, secret: &SecretFinder, request_id: &R
             return false;
         }
         let name = name.as_str();
-        let hidden = names::is_hidden_from_clients(name);
-        let in_name = secret.is_in(name.as_bytes());
-        let leaks = in_name
-            || hidden && names::is_privileged(name)
-            || secret.is_in(value.as_bytes());
+        let fate = fate(name, value.as_bytes(), secret);
+        let leaks = fate == Fate::Leaks;
         // Logged once per response: a repetitive origin must not flood the log.
         if leaks && !leaked {
-            let header = if in_name { "a header's name" } else { name };
+            let header = match secret.is_in(name.as_bytes()) {
+                true => "a header's name",
+                false => name,
+            };
             log::warn!(
                 "request {}: the origin answered with the shared secret in {header:?}, which was removed",
                 request_id.as_str()
             );
         }
         leaked |= leaks;
-        !(leaks || hidden || is_hop_by_hop(name))
+        fate == Fate::Passes
     });
     headers.insert(REQUEST_ID.clone(), request_id.header_value());
     leaked

@@ -13,17 +13,22 @@ use actix_http::{
 };
 use actix_service::Service;
 use awc::error::{ConnectError, SendRequestError};
+use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::target::{OriginScheme, OriginTarget};
 pub use self::tunnel::{TunnelAnswer, TunnelIo};
-use self::{link::Link, links::Links};
+use self::{
+    link::{Asked, Link},
+    links::Links,
+};
 use crate::proxy::{
     connect::{OriginConnect, Plain, Transport},
     names::{NameCache, Resolve, SystemResolver},
     origin_head::OriginHead,
     origin_stream::{OriginControl, OriginFault, OriginLimits, OriginRegistry, Upload},
+    plain_answer::{PlainFn, PlainHead},
 };
 use crate::tls::origin::OriginTls;
 
@@ -51,13 +56,23 @@ pub struct PoolSettings {
     pub tls: Option<OriginTls>,
 }
 
+/// What an origin answered.
+pub enum OriginAnswer {
+    /// A whole answer that was taken as plain, with its body.
+    Plain(PlainHead, Bytes),
+    /// Any other one, its body to be read as it comes.
+    Parsed(ResponseHead, Payload),
+}
+
 type SendResult = Result<(ResponseHead, Payload), SendRequestError>;
+type AnswerResult = Result<OriginAnswer, SendRequestError>;
 type TunnelResult = Result<TunnelAnswer, SendRequestError>;
 type SendFn = dyn for<'a> Fn(
     &'a OriginTarget,
     &'a OriginHead,
     &'a mut Option<BoxBody>,
-) -> LocalBoxFuture<'a, SendResult>;
+    &'a PlainFn<'a>,
+) -> LocalBoxFuture<'a, AnswerResult>;
 type TunnelFn = dyn for<'a> Fn(
     &'a OriginTarget,
     &'a mut Option<OriginHead>,
@@ -120,21 +135,27 @@ impl OriginPool {
         B: MessageBody + 'static,
     {
         let (mut head, mut body) = (written(&head, target), Some(body.boxed()));
-        self.try_send(target, &mut head, &mut body).await
+        let sent = self.try_send(target, &mut head, &mut body, &|_| None);
+        match sent.await? {
+            OriginAnswer::Parsed(head, payload) => Ok((head, payload)),
+            // None is taken as such.
+            OriginAnswer::Plain(..) => Err(nothing_to_send()),
+        }
     }
 
-    /// As [`OriginPool::send`], with or without a body. Whatever fails before there is a connection leaves `body` where it is,
+    /// As [`OriginPool::send`], with or without a body, and with a short way for whole answers that `plain` takes. Whatever fails before there is a connection leaves `body` where it is,
     /// untouched, to be sent elsewhere.
     pub async fn try_send(
         &self,
         target: &OriginTarget,
         head: &mut OriginHead,
         body: &mut Option<BoxBody>,
-    ) -> SendResult {
+        plain: &PlainFn<'_>,
+    ) -> AnswerResult {
         if !self.reuse {
             head.close_after();
         }
-        (self.lane(target)?.send)(target, head, body).await
+        (self.lane(target)?.send)(target, head, body, plain).await
     }
 
     /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
@@ -234,7 +255,7 @@ impl Lane {
             .borrow_mut()
             .push(Box::new(move || kept.give_up_all()));
         let (opening, kept) = (Rc::clone(&connector), Rc::clone(&links));
-        let send: Rc<SendFn> = Rc::new(move |target, head, body| {
+        let send: Rc<SendFn> = Rc::new(move |target, head, body, plain| {
             let (opening, links) = (Rc::clone(&opening), Rc::clone(&kept));
             Box::pin(async move {
                 let link = match links.take(target.slot) {
@@ -243,8 +264,15 @@ impl Lane {
                     None => Box::pin(opening.open(target)).await?,
                 };
                 instruct(link.control(), body.take(), target.limits);
-                let (head, answering) = link.ask(head, links.config()).await?;
-                Ok((head, answering.into_payload(&links, target.slot)))
+                Ok(match link.ask(head, links.config(), plain).await? {
+                    Asked::Plain(link, head, body) => {
+                        links.put(target.slot, link);
+                        OriginAnswer::Plain(head, body)
+                    }
+                    Asked::Parsed(head, answering) => {
+                        OriginAnswer::Parsed(head, answering.into_payload(&links, target.slot))
+                    }
+                })
             })
         });
         let (opening, kept) = (connector, Rc::clone(&links));
@@ -254,8 +282,11 @@ impl Lane {
                 let link = opening.open(target).await?;
                 let head = head.take().ok_or_else(nothing_to_send)?;
                 instruct(link.control(), None, target.limits);
-                let (answer, answering) = link.ask(&head, links.config()).await?;
-                Ok(answering.into_tunnel(answer))
+                match link.ask(&head, links.config(), &|_| None).await? {
+                    Asked::Parsed(answer, answering) => Ok(answering.into_tunnel(answer)),
+                    // None is taken as such.
+                    Asked::Plain(..) => Err(nothing_to_send()),
+                }
             })
         });
         Self {
@@ -337,3 +368,6 @@ impl fmt::Debug for OriginPool {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

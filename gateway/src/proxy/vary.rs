@@ -7,50 +7,51 @@ use bytes::Bytes;
 
 /// Adds `names` to `Vary`; keeps the existing names and `*`.
 pub fn add(headers: &mut HeaderMap, names: &[HeaderName]) {
-    if names.is_empty() {
+    let lines: Vec<_> = headers
+        .get_all(header::VARY)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let Some(merged) = merged(&lines, names) else {
         return;
-    }
-    let mut lines = headers.get_all(header::VARY);
-    let (first, more) = (lines.next(), lines.next());
-    let is_done = match (first, more) {
-        (None, _) => false,
-        (Some(line), None) => names.iter().all(|name| {
-            members(line).any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
-        }),
-        // Some caches read one line only (nginx before 1.23).
-        (Some(_), Some(_)) => false,
     };
-    if is_done {
-        return;
-    }
-    let merged = match (first, names) {
-        (None, [name]) => HeaderValue::from_name(name.clone()),
-        _ => merge(headers, names),
-    };
-    headers.insert(header::VARY, merged);
+    // Joined members of header values are a header value.
+    let merged = HeaderValue::from_maybe_shared(Bytes::from(merged));
+    headers.insert(
+        header::VARY,
+        merged.unwrap_or(HeaderValue::from_static("*")),
+    );
 }
 
-/// Joins all lines, with `names` at the end.
-fn merge(headers: &HeaderMap, names: &[HeaderName]) -> HeaderValue {
-    // `*` already means that nothing matches.
-    static ANYTHING: HeaderValue = HeaderValue::from_static("*");
+/// The value that replaces these values of `Vary`, with `names` at the end; `None` if they are
+/// right as they are.
+pub fn merged(lines: &[&[u8]], names: &[HeaderName]) -> Option<Vec<u8>> {
+    if names.is_empty() {
+        return None;
+    }
+    // Some caches read one line only (nginx before 1.23).
+    if let [line] = lines
+        && names.iter().all(|name| {
+            members(line).any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        })
+    {
+        return None;
+    }
     let mut all: Vec<&[u8]> = Vec::new();
-    let named = headers.get_all(header::VARY).flat_map(members);
+    let named = lines.iter().flat_map(|line| members(line));
     for member in named.chain(names.iter().map(|name| name.as_str().as_bytes())) {
+        // Already means that nothing matches.
         if member == b"*" {
-            return ANYTHING.clone();
+            return Some(member.to_vec());
         }
         if !all.iter().any(|known| known.eq_ignore_ascii_case(member)) {
             all.push(member);
         }
     }
-    // Joined members of header values are a header value.
-    HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..]))).unwrap_or(ANYTHING.clone())
+    Some(all.join(&b", "[..]))
 }
 
-fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes()
-        .split(|byte| *byte == b',')
+fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|member| !member.is_empty())
 }

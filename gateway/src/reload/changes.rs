@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
+use crate::reload::list::{OnReload, SETTINGS};
 use crate::tls::origin::OriginTls;
 
 /// Bytes of a hash that is shown.
@@ -66,6 +67,43 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// One difference between settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Path; items of lists stand by their names.
+    pub path: String,
+    /// Value before, if any.
+    pub before: Option<String>,
+    /// Value after, if any.
+    pub after: Option<String>,
+    /// Whether the gateway has to be started again for it.
+    pub needs_restart: bool,
+}
+
+/// Differences between two sets of effective settings, by path. Redacted secrets are equal.
+#[must_use]
+pub fn compare(before: &[Effective], after: &[Effective]) -> Vec<Difference> {
+    let (before, after) = (by_path(before), by_path(after));
+    let mut paths: Vec<&String> = before.keys().chain(after.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    let needs_restart = |path: &str| {
+        let mut settings = SETTINGS.iter();
+        settings
+            .any(|(known, on_reload)| *known == path && matches!(on_reload, OnReload::Restart(_)))
+    };
+    paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .map(|path| Difference {
+            path: path.clone(),
+            before: before.get(path).map(|value| (*value).to_owned()),
+            after: after.get(path).map(|value| (*value).to_owned()),
+            needs_restart: needs_restart(path),
+        })
+        .collect()
 }
 
 /// Path to show for a difference at `path`: its item, if `other` has nothing of that.

@@ -20,6 +20,8 @@ pub struct Running {
     pub hash: String,
     /// Settings in force with their sources.
     pub effective: Vec<Effective>,
+    /// Paths that this generation changed.
+    pub changed: Vec<String>,
 }
 
 /// Last reading of the files.
@@ -97,8 +99,8 @@ pub struct Waiting {
     pub trigger: Trigger,
     /// Whether to read and compare only.
     pub dry_run: bool,
-    /// Hash that the settings in force must have.
-    pub expected: Option<String>,
+    /// Hashes, one of which the settings in force must have.
+    pub expected: Option<Vec<String>>,
     /// Receives the answer; `None` if nobody waits.
     pub answer: Option<oneshot::Sender<Answer>>,
 }
@@ -138,6 +140,7 @@ impl Reloads {
                 loaded_at: now,
                 hash,
                 effective,
+                changed: Vec::new(),
             }),
             waiting: Mutex::new(Some(Vec::new())),
             wake: Notify::new(),
@@ -189,7 +192,7 @@ impl Reloads {
     }
 
     /// Asks for a reading and waits for its answer; `None` if the gateway stopped meanwhile.
-    pub async fn call(&self, dry_run: bool, expected: Option<String>) -> Option<Answer> {
+    pub async fn call(&self, dry_run: bool, expected: Option<Vec<String>>) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
         self.ask(Waiting {
             trigger: Trigger::Call,
@@ -242,13 +245,14 @@ impl Reloads {
     }
 
     /// Records the next generation, which is in force, and returns its number.
-    pub fn applied(&self, hash: String, effective: Vec<Effective>) -> u64 {
+    pub fn applied(&self, hash: String, effective: Vec<Effective>, changed: Vec<String>) -> u64 {
         let generation = self.running.load().generation + 1;
         self.running.store(Arc::new(Running {
             generation,
             loaded_at: SystemTime::now(),
             hash,
             effective,
+            changed,
         }));
         self.generation.send_replace(generation);
         generation

@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
@@ -58,6 +60,8 @@ pub struct Presence {
     pub max_staleness: Option<Duration>,
     /// Machine, network and listening address, if known: unique among running gateways.
     pub listener: Option<String>,
+    /// Hash of the settings in force, without secrets.
+    pub config_hash: Arc<ArcSwap<String>>,
 }
 
 /// A registered gateway.
@@ -73,6 +77,8 @@ pub struct FollowingGateway {
     pub seen_at: UnixMillis,
     /// Newest revision in force.
     pub revision: i64,
+    /// Hash of the settings in force, without secrets; `None` if it was never reported.
+    pub config_hash: Option<String>,
     /// Whether a heartbeat came recently. Without one, the gateway was killed, cut off or stopped.
     pub live: bool,
     /// Whether the silence exceeds `max_staleness`: the gateway refuses every request until it has
@@ -155,7 +161,7 @@ impl fmt::Display for GatewayId {
 macro_rules! select_gateway {
     ($rest:literal) => {
         concat!(
-            "SELECT id, name, started_at, seen_at, revision, max_staleness_ms FROM gateways ",
+            "SELECT id, name, started_at, seen_at, revision, max_staleness_ms, config_hash FROM gateways ",
             $rest
         )
     };
@@ -170,9 +176,10 @@ impl Store {
     async fn note(&self, presence: &Presence, revision: i64) -> Result<(), StoreError> {
         let now = self.clock().await?;
         sqlx::query(
-            "INSERT INTO gateways (id, name, started_at, seen_at, revision, max_staleness_ms, listener) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) \
-             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, revision = excluded.revision",
+            "INSERT INTO gateways (id, name, started_at, seen_at, revision, max_staleness_ms, listener, config_hash) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, revision = excluded.revision, \
+             config_hash = excluded.config_hash",
         )
         .bind(presence.id.0.as_str())
         .bind(presence.name.as_str())
@@ -181,6 +188,7 @@ impl Store {
         .bind(revision)
         .bind(presence.max_staleness.map(millis))
         .bind(presence.listener.as_deref())
+        .bind(Some(presence.config_hash.load().as_str()).filter(|hash| !hash.is_empty()))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -383,6 +391,7 @@ fn gateway(row: &AnyRow, now: i64) -> Result<FollowingGateway, StoreError> {
         started_at: UnixMillis(row.try_get("started_at")?),
         seen_at: UnixMillis(seen_at),
         revision: row.try_get("revision")?,
+        config_hash: row.try_get("config_hash")?,
         live: silent_for <= LIVE_FOR_MILLIS,
         refusing: max_staleness.is_some_and(is_refusing),
         silent_for: Duration::from_millis(u64::try_from(silent_for).unwrap_or(0)),
@@ -427,6 +436,7 @@ mod tests {
             started_at: UnixMillis(0),
             max_staleness: most.map(Duration::from_millis),
             listener: None,
+            config_hash: Arc::default(),
         };
         store.announce(&presence, revision).await.unwrap();
         sqlx::query("UPDATE gateways SET seen_at = seen_at - $1 WHERE id = $2")

@@ -64,11 +64,11 @@ actions! {
     KeyRoll: "key.roll",
     KeyLeak: "key.leak",
     BucketUpdate: "bucket.update",
-    QuotaAdjust: "quota.adjust",
-    QuotaReset: "quota.reset",
     PlanCreate: "plan.create",
     PlanUpdate: "plan.update",
     PlanDelete: "plan.delete",
+    QuotaAdjust: "quota.adjust",
+    QuotaReset: "quota.reset",
     GatewayForget: "gateway.forget",
     AuditPrune: "audit.prune",
 }

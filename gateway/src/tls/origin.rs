@@ -103,6 +103,11 @@ impl OriginTls {
         })
     }
 
+    /// Configuration for clients that do their own input and output.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// Performs the handshake over a connection to the origin at `host` and `port`.
     pub(crate) async fn handshake(
         &self,

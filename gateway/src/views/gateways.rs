@@ -25,6 +25,10 @@ pub struct GatewayView<'g> {
     /// Newest revision in force.
     #[schema(minimum = 0)]
     pub revision: i64,
+    /// Hash of the settings in force: gateways with the same settings have the same. Secrets are
+    /// not part of it.
+    #[schema(required, schema_with = schemas::settings_hash_or_null)]
+    pub config_hash: Option<&'g str>,
     /// Whether a heartbeat came recently. Without one, the gateway was killed, cut off or stopped.
     pub live: bool,
     /// Whether the silence exceeds `store.max_staleness`: the gateway refuses every request until
@@ -81,6 +85,7 @@ impl<'g> GatewayView<'g> {
             started_at: gateway.started_at,
             seen_at: gateway.seen_at,
             revision: gateway.revision,
+            config_hash: gateway.config_hash.as_deref(),
             live: gateway.live,
             refusing: gateway.refusing,
         }

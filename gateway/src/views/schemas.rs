@@ -128,6 +128,18 @@ pub fn gateway_id() -> Schema {
     text("^gw_[0-9a-f]{16}$", 19, 19).into()
 }
 
+/// Schema of a hash of settings.
+#[must_use]
+pub fn settings_hash() -> Schema {
+    text("^[0-9a-f]{16}$", 16, 16).into()
+}
+
+/// Schema of a hash of settings, or null.
+#[must_use]
+pub fn settings_hash_or_null() -> Schema {
+    or_null(settings_hash())
+}
+
 /// Schema of a grace period.
 #[must_use]
 pub fn grace_seconds() -> Schema {

@@ -12,12 +12,18 @@ use crate::rig::{ADMIN, READER, Rig, text};
 use crate::running::eventually;
 
 /// What needs more than a client: the code, a test that meets it below the API, and its file.
-const MET_BELOW: [(&str, &str, &str); 3] = [
+const MET_BELOW: [(&str, &str, &str); 4] = [
     // A fault of the gateway's own cannot be had by asking.
     (
         "internal_error",
         "a_store_that_fails_is_told_without_the_cause",
         include_str!("../../src/admin/problem.rs"),
+    ),
+    // It has to be asked while it stops.
+    (
+        "gateway_stopping",
+        "a_gateway_that_stops_reads_no_settings",
+        include_str!("../gateway/reload/calls.rs"),
     ),
     // The connection to the database has to break within a commit.
     (
@@ -202,6 +208,16 @@ fn calls(rig: &Rig) -> Vec<(&'static str, Response)> {
     ]
 }
 
+/// What is refused of new settings.
+fn settings(rig: &Rig) -> Vec<(&'static str, Response)> {
+    let changed = rig.call_as(ADMIN, "POST", "/v1/reload", &["if-match: \"x\""], None);
+    std::fs::write(rig.directory.path().join("gateway.toml"), "[listen").unwrap();
+    vec![
+        ("settings_changed", changed),
+        ("settings_refused", rig.call("POST", "/v1/reload", None)),
+    ]
+}
+
 /// What never comes to be a request.
 fn unread(rig: &Rig) -> Vec<(&'static str, Response)> {
     let long = format!(
@@ -291,7 +307,7 @@ fn every_kind_of_problem_is_met_from_outside_and_counted_by_its_code() {
     let file = directory.path().join("keys.json");
     std::fs::write(&file, github.document()).unwrap();
     let rig = Rig::with_file(&format!("[leaks]\ngithub_keys = \"{}\"\n", file.display()));
-    let (disabled, busy) = (Rig::with(&[]), Rig::new());
+    let (disabled, busy, reloading) = (Rig::with(&[]), Rig::new(), Rig::new());
     let of = |rig, met: Vec<(&'static str, Response)>| {
         met.into_iter()
             .map(move |(code, response)| (rig, code, response))
@@ -304,6 +320,7 @@ fn every_kind_of_problem_is_met_from_outside_and_counted_by_its_code() {
             vec![("admin_disabled", get(disabled.admin, "/v1/keys", &[]))],
         ))
         .chain(of(&busy, held(&busy)))
+        .chain(of(&reloading, settings(&reloading)))
         .collect();
     let mut known = BTreeSet::new();
     for (code, test, file) in MET_BELOW {

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::client::DEADLINE;
 use crate::http2::PRIOR_KNOWLEDGE;
@@ -416,4 +417,30 @@ pub(crate) fn ask_and_read_nothing(socket: &mut TcpStream, count: u32) {
         bytes.extend(get(stream * 2 + 1));
     }
     socket.write_all(&bytes).unwrap();
+}
+
+#[test]
+fn the_time_for_the_first_head_counts_once() {
+    let limit = Duration::from_secs(2);
+    let origin = Origin::hello();
+    let file = format!("{PRIOR_KNOWLEDGE}head_timeout = \"2s\"\n");
+    let rig = Rig::with(&origin.url(), &file);
+    let sockets = [&b""[..], b"PRI * HTTP", b"GET / HTTP/1.1\r\n"].map(|begin| {
+        let mut socket = TcpStream::connect(rig.public).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(begin).unwrap();
+        (begin, Instant::now(), socket)
+    });
+    let waiting = sockets.map(|(begin, since, mut socket)| {
+        std::thread::spawn(move || {
+            let _ = socket.read_to_end(&mut Vec::new());
+            (begin, since.elapsed())
+        })
+    });
+    for waited in waiting {
+        let (begin, waited) = waited.join().unwrap();
+        let shown = begin.escape_ascii();
+        assert!(waited < limit * 2, "{shown}: {waited:?}");
+        assert!(waited > limit / 2, "{shown}: {waited:?}");
+    }
 }

@@ -1,5 +1,10 @@
 //! New settings in a running gateway: whole or not at all, without a lost request.
 
+mod calls;
+mod files;
+mod load;
+mod streams;
+
 use std::path::Path;
 
 use postern_gateway::reload::{OnReload, SETTINGS};

@@ -176,6 +176,48 @@ impl Process {
         process
     }
 
+    /// The same with `--config`.
+    pub(crate) fn start_with_config(
+        file: &Path,
+        directory: TempDir,
+        origin_url: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("serve").arg("--config").arg(file);
+        let process = Self::spawn(command, directory, origin_url, variables);
+        eventually("the keys are loaded", || {
+            get(process.admin, "/readyz", &[]).status == 200
+        });
+        process
+    }
+
+    /// `gateway serve` that is sent a signal as soon as it handles signals, and before it listens.
+    pub(crate) fn start_signalled(origin_url: &str, signal: &'static str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("serve");
+        Self::spawn_and(
+            command,
+            tempfile::tempdir().unwrap(),
+            origin_url,
+            &[],
+            |process| {
+                eventually("signals are handled", || {
+                    let status =
+                        std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+                    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+                    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+                    // The first bit is that of SIGHUP.
+                    caught & 1 == 1
+                });
+                let kill = Command::new("kill")
+                    .args([&format!("-{signal}"), &process.to_string()])
+                    .status();
+                assert!(kill.unwrap().success());
+            },
+        )
+    }
+
     /// The same, without waiting for its keys.
     pub(crate) fn start_unready(
         directory: TempDir,
@@ -202,10 +244,21 @@ impl Process {
     }
 
     fn spawn(
+        command: Command,
+        directory: TempDir,
+        origin_url: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::spawn_and(command, directory, origin_url, variables, |_| {})
+    }
+
+    /// Starts a process and does something to it before it listens.
+    fn spawn_and(
         mut command: Command,
         directory: TempDir,
         origin_url: &str,
         variables: &[(&str, &str)],
+        act: impl FnOnce(u32),
     ) -> Self {
         let mut child = command
             .env_clear()
@@ -221,6 +274,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        act(child.id());
         let log = collect(child.stderr.take().unwrap());
         let access_log = collect(child.stdout.take().unwrap());
         let address_after = |marker: &str| {

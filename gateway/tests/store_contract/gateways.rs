@@ -1,5 +1,6 @@
 //! The gateways that follow a store.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_gateway::keys::UnixMillis;
@@ -14,6 +15,7 @@ fn presence(name: &str) -> Presence {
         started_at: NOW,
         max_staleness: None,
         listener: None,
+        config_hash: Arc::default(),
     }
 }
 
@@ -27,6 +29,19 @@ pub(crate) async fn each_says_how_far_it_has_come(url: &DatabaseUrl) {
     let (first, second) = (presence("b:8080"), presence("a:8080"));
     store.announce(&first, 1).await.unwrap();
     store.announce(&second, newest).await.unwrap();
+    let hash = async || {
+        let gateways = store.gateways().await.unwrap();
+        let second = gateways
+            .into_iter()
+            .find(|gateway| gateway.name == second.name);
+        second.unwrap().config_hash
+    };
+    assert_eq!(hash().await, None);
+    for settings in ["0123456789abcdef", "fedcba9876543210"] {
+        second.config_hash.store(Arc::new(settings.to_owned()));
+        store.announce(&second, newest).await.unwrap();
+        assert_eq!(hash().await.as_deref(), Some(settings));
+    }
     let told = |gateways: &[postern_gateway::store::FollowingGateway]| -> Vec<(String, i64, bool)> {
         gateways
             .iter()

@@ -98,6 +98,8 @@ kinds! {
     IdempotencyKeyInUse = CONFLICT "idempotency_key_in_use" "Request is running" [RetryAfter];
     /// The consumer lacks a tag of `?tag.NAME=VALUE`, or would be created without it.
     TagMismatch = PRECONDITION_FAILED "tag_mismatch" "Tags do not match" [];
+    /// The settings in force are not those of `If-Match`: somebody changed them meanwhile.
+    SettingsChanged = PRECONDITION_FAILED "settings_changed" "Settings changed" [];
     /// The body has more than 65536 bytes.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [];
     /// The metadata has more than 4096 bytes.
@@ -122,12 +124,16 @@ kinds! {
     DefaultAboveLongest = UNPROCESSABLE_ENTITY "default_above_longest" "Default above the longest" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
+    /// The settings in the files cannot be used; `errors` has every problem, and the settings in force stay.
+    SettingsRefused = UNPROCESSABLE_ENTITY "settings_refused" "Settings refused" [];
     /// The head of the request is too large or has too many fields; the connection closes.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [];
     /// A failure of the gateway, which its log explains.
     Internal = INTERNAL_SERVER_ERROR "internal_error" "Internal error" [];
     /// No token is configured.
     AdminDisabled = SERVICE_UNAVAILABLE "admin_disabled" "Admin API disabled" [];
+    /// The gateway is stopping, and reads no settings any more.
+    GatewayStopping = SERVICE_UNAVAILABLE "gateway_stopping" "Gateway stopping" [];
     /// GitHub's public keys are unavailable, so its report cannot be verified.
     PublicKeysUnavailable = SERVICE_UNAVAILABLE "public_keys_unavailable" "Public keys not available" [RetryAfter];
     /// A report of GitHub's was still arriving when four others had begun.

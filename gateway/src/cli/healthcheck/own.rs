@@ -15,7 +15,7 @@ use crate::tls::{HTTP_1_1, provider};
 ///
 /// # Errors
 /// Never: the provider supports TLS 1.2 and 1.3.
-pub(super) fn client(pairs: &[ServerPair]) -> Result<ClientConfig, Error> {
+pub(in crate::cli) fn client(pairs: &[ServerPair]) -> Result<ClientConfig, Error> {
     let provider = provider();
     let own = Own {
         certificates: pairs.iter().filter_map(ServerPair::end_entity).collect(),

@@ -8,6 +8,7 @@ use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -23,6 +24,17 @@ use crate::{
     keys::AddressRange,
     tls::socket::TlsSocket,
 };
+
+/// A connection whose first request is awaited.
+pub(crate) struct Taken<S> {
+    /// Its place among the connections.
+    pub(crate) place: Place,
+    pub(crate) io: S,
+    /// Whoever is at its other end.
+    pub(crate) peer: Option<SocketAddr>,
+    /// From when the time of its first head counts.
+    pub(crate) since: Instant,
+}
 
 /// What every accepted socket is guarded with.
 #[derive(Clone)]
@@ -101,17 +113,18 @@ impl ClientGuard {
 
     /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
-        self.wrap_at(self.crowd.enter(), io, peer)
+        self.wrap_taken(Taken {
+            place: self.crowd.enter(),
+            io,
+            peer,
+            since: Instant::now(),
+        })
     }
 
     /// Guards a stream that was taken in.
-    pub(crate) fn wrap_at<S>(
-        &self,
-        place: Place,
-        io: S,
-        peer: Option<SocketAddr>,
-    ) -> ClientStream<S> {
-        ClientStream::new(io, Rc::new(self.limits()), self.control(peer), place)
+    pub(crate) fn wrap_taken<S>(&self, taken: Taken<S>) -> ClientStream<S> {
+        let control = self.control(taken.peer);
+        ClientStream::new(taken, Rc::new(self.limits()), control)
     }
 
     /// Runs what comes before the first request, unless the connection has to make room meanwhile.
@@ -179,8 +192,7 @@ impl ClientGuard {
         ClientControl::new(peer, self.listeners.clone())
     }
 
-    /// Takes in an accepted socket after a TLS handshake that has `timeout`, with whoever is at its other end and its place among
-    /// the connections.
+    /// Takes in an accepted socket after a TLS handshake that has `timeout`.
     ///
     /// # Errors
     /// The client did not manage the handshake, or was told in plain HTTP that there has to be one.
@@ -189,7 +201,7 @@ impl ClientGuard {
         io: TcpStream,
         acceptor: &TlsAcceptor,
         timeout: Duration,
-    ) -> io::Result<(Place, TlsSocket, Option<SocketAddr>)> {
+    ) -> io::Result<Taken<TlsSocket>> {
         let place = self.crowd.enter();
         let shaking = async {
             let (io, peer) = self.take_in(io).await?;
@@ -206,7 +218,12 @@ impl ClientGuard {
             Ok((io, peer))
         };
         let (io, peer) = self.unless_sent_away(&place, shaking).await?;
-        Ok((place, io, peer))
+        Ok(Taken {
+            place,
+            io,
+            peer,
+            since: Instant::now(),
+        })
     }
 
     /// Takes in an accepted socket of a plain listener; `true` where its client begins with the preface of HTTP/2.
@@ -217,21 +234,30 @@ impl ClientGuard {
         &self,
         io: TcpStream,
         knows_http2: bool,
-    ) -> io::Result<(Place, TcpStream, Option<SocketAddr>, bool)> {
+    ) -> io::Result<(Taken<TcpStream>, bool)> {
         let place = self.crowd.enter();
         let taking = async {
             let (io, peer) = self.take_in(io).await?;
-            let begins = knows_http2
-                && tokio::time::timeout(
-                    self.limits().head_timeout,
-                    http2::begins_with_preface(&io),
-                )
-                .await
-                .unwrap_or(Ok(false))?;
-            Ok((io, peer, begins))
+            let since = Instant::now();
+            let begins = match self.limits().head_timeout {
+                _ if !knows_http2 => false,
+                Duration::ZERO => http2::begins_with_preface(&io).await?,
+                limit => {
+                    let preface = http2::begins_with_preface(&io);
+                    let begins = tokio::time::timeout_at(since + limit, preface).await;
+                    begins.unwrap_or(Ok(false))?
+                }
+            };
+            Ok((io, peer, since, begins))
         };
-        let (io, peer, begins) = self.unless_sent_away(&place, taking).await?;
-        Ok((place, io, peer, begins))
+        let (io, peer, since, begins) = self.unless_sent_away(&place, taking).await?;
+        let taken = Taken {
+            place,
+            io,
+            peer,
+            since,
+        };
+        Ok((taken, begins))
     }
 
     /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks plain HTTP is answered in it; any other
@@ -251,8 +277,9 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let (guard, acceptor) = (guard.clone(), acceptor.clone());
             async move {
-                let (place, io, peer) = guard.take_tls(io, &acceptor, timeout).await?;
-                Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
+                let taken = guard.take_tls(io, &acceptor, timeout).await?;
+                let peer = taken.peer;
+                Ok((guard.wrap_taken(taken), Protocol::Http1, peer))
             }
         })
     }
@@ -297,8 +324,9 @@ impl ClientGuard {
         fn_service(move |io: TcpStream| {
             let guard = guard.clone();
             async move {
-                let (place, io, peer, _) = guard.take_plain(io, false).await?;
-                Ok((guard.wrap_at(place, io, peer), Protocol::Http1, peer))
+                let (taken, _) = guard.take_plain(io, false).await?;
+                let peer = taken.peer;
+                Ok((guard.wrap_taken(taken), Protocol::Http1, peer))
             }
         })
     }

@@ -11,12 +11,16 @@ use actix_http::{
     Response,
     body::BodySize,
     h1::{Codec, Message},
+    header,
 };
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::Moved;
-use crate::wire::room::{give_back, lend};
+use super::{Moved, ReadyLines};
+use crate::{
+    front::date::with_date,
+    wire::room::{give_back, lend},
+};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -65,6 +69,47 @@ impl Output {
         codec.encode(Message::Item((head, size)), room)?;
         self.head_at = Some(begins);
         Ok(())
+    }
+
+    /// The head of an answer whose lines are ready; `closes`: the last of its connection.
+    pub(super) fn ready_head(
+        &mut self,
+        head: &Response<()>,
+        lines: &ReadyLines,
+        length: u64,
+        closes: bool,
+    ) {
+        let room = self.room();
+        let (begins, status) = (room.len(), head.status());
+        for part in ["HTTP/1.1 ", status.as_str(), " ", head.head().reason()] {
+            room.extend_from_slice(part.as_bytes());
+        }
+        room.extend_from_slice(b"\r\ncontent-length: ");
+        room.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        room.extend_from_slice(b"\r\n");
+        if closes {
+            room.extend_from_slice(b"connection: close\r\n");
+        }
+        lines.write(head.headers(), room);
+        for (name, value) in head.headers() {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                room.extend_from_slice(part);
+            }
+        }
+        if !lines.has_date() && !head.headers().contains_key(header::DATE) {
+            with_date(|date| {
+                for part in ["date: ", date, "\r\n"] {
+                    room.extend_from_slice(part.as_bytes());
+                }
+            });
+        }
+        room.extend_from_slice(b"\r\n");
+        self.head_at = Some(begins);
+    }
+
+    /// A piece of the body of such an answer.
+    pub(super) fn ready_piece(&mut self, piece: &[u8]) {
+        self.room().extend_from_slice(piece);
     }
 
     pub(super) fn piece(&mut self, codec: &mut Codec, piece: Bytes) -> io::Result<()> {

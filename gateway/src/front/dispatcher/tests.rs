@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{KeepAlive, Payload};
+use actix_http::{
+    KeepAlive, Payload,
+    header::{HeaderName, HeaderValue},
+};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use proptest::prelude::*;
@@ -132,6 +135,7 @@ struct Pieces {
     pieces: VecDeque<Result<Bytes, BoxError>>,
     length: Option<usize>,
     waits: usize,
+    lines: Option<ReadyLines>,
     _running: Running,
 }
 
@@ -168,6 +172,10 @@ impl MessageBody for Pieces {
 impl AnswerBody for Pieces {
     fn instead(self) -> Option<Response<Self>> {
         None
+    }
+
+    fn take_lines(&mut self) -> Option<ReadyLines> {
+        self.lines.take()
     }
 
     fn poll_withdrawn(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -224,6 +232,27 @@ impl Handler for Echo {
             }
             let told = Bytes::from(told);
             match &*path {
+                _ if path.contains("ready") || path.contains("usual") => {
+                    let length = told.len();
+                    let mut answer = answer(200, vec![Ok(told)], Some(length), running);
+                    if path.contains("closing") {
+                        answer.head_mut().set_connection_type(ConnectionType::Close);
+                    }
+                    let (name, value) = ("x-a", "b");
+                    if path.contains("usual") {
+                        answer.headers_mut().insert(
+                            HeaderName::from_static(name),
+                            HeaderValue::from_static(value),
+                        );
+                        return answer;
+                    }
+                    let mut lines = ReadyLines::default();
+                    lines.push(name.as_bytes(), value.as_bytes());
+                    answer.map_body(|_, body| Pieces {
+                        lines: Some(lines),
+                        ..body
+                    })
+                }
                 _ if path.contains("chunks") => {
                     answer(200, vec![Ok(told.clone()), Ok(told)], None, running)
                 }
@@ -256,6 +285,7 @@ fn answer(
         pieces: pieces.into(),
         length,
         waits: 1,
+        lines: None,
         _running: running,
     };
     Response::with_body(StatusCode::from_u16(status).unwrap(), body)
@@ -329,7 +359,7 @@ fn serve(moves: Vec<Move>) -> Ended {
 }
 
 /// Requests of every kind.
-const REQUESTS: &str = "((GET|HEAD) /(a|late|chunks|none|unread) HTTP/1\\.1\r\nHost: h\r\n(Connection: (close|upgrade|keep-alive)\r\n)?\r\n|POST /(a|late|chunks|none|unread)(/late)? HTTP/1\\.1\r\nHost: h\r\n(Expect: 100-continue\r\n)?Content-Length: 5\r\n\r\n[a-c]{5}|PUT /(a|chunks|unread) HTTP/1\\.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n(2\r\n[a-c]{2}\r\n){0,3}0\r\n\r\n|GET /a HTTP/1\\.0\r\n(Connection: keep-alive\r\n)?\r\n){1,4}";
+const REQUESTS: &str = "((GET|HEAD) /(a|late|chunks|none|unread|ready) HTTP/1\\.1\r\nHost: h\r\n(Connection: (close|upgrade|keep-alive)\r\n)?\r\n|POST /(a|late|chunks|none|unread)(/late)? HTTP/1\\.1\r\nHost: h\r\n(Expect: 100-continue\r\n)?Content-Length: 5\r\n\r\n[a-c]{5}|PUT /(a|chunks|unread) HTTP/1\\.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n(2\r\n[a-c]{2}\r\n){0,3}0\r\n\r\n|GET /a HTTP/1\\.0\r\n(Connection: keep-alive\r\n)?\r\n){1,4}";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
@@ -359,13 +389,24 @@ proptest! {
         prop_assert_eq!(cut.asked, whole.asked);
     }
 
+    /// An answer whose lines come ready is the same as one that the codec writes.
+    #[test]
+    fn ready_lines_are_written_as_the_codec_would(
+        requests in "(GET /usual(/late|/closing)? HTTP/1\\.1\r\nHost: h\r\n(Connection: (close|upgrade|keep-alive)\r\n)?(Upgrade: (h2c|websocket)\r\n)?\r\n|POST /usual(/unread)? HTTP/1\\.1\r\nHost: h\r\n(Expect: 100-continue\r\n)?Content-Length: 5\r\n\r\n[a-c]{5}|GET /(a|chunks|none) HTTP/1\\.1\r\nHost: h\r\n\r\n){1,4}",
+    ) {
+        let send = |text: String| serve(vec![Move::Send(text.into_bytes())]);
+        let (ready, usual) = (send(requests.replace("/usual", "/ready")), send(requests));
+        prop_assert_eq!(ready.taken, usual.taken.replace("/usual", "/ready"));
+        prop_assert_eq!(ready.asked, usual.asked);
+    }
+
     /// In any order of what a client and a handler can do, a connection ends, no request outlives it, no answer comes unasked,
     /// and nothing follows an answer that closes.
     #[test]
     fn every_course_of_events_comes_to_an_end(
         pieces in proptest::collection::vec(
             prop_oneof![
-                4 => "(GET|POST|HEAD) /(a|late|chunks|none|unread|broken)(/late)? HTTP/1\\.1\r\nHost: h\r\n(Connection: (close|upgrade)\r\n)?(Upgrade: (websocket|h2c)\r\n)?(Expect: 100-continue\r\n)?(Content-Length: [0-9]\r\n|Transfer-Encoding: chunked\r\n)?\r\n",
+                4 => "(GET|POST|HEAD) /(a|late|chunks|none|unread|broken|ready)(/late)? HTTP/1\\.1\r\nHost: h\r\n(Connection: (close|upgrade)\r\n)?(Upgrade: (websocket|h2c)\r\n)?(Expect: 100-continue\r\n)?(Content-Length: [0-9]\r\n|Transfer-Encoding: chunked\r\n)?\r\n",
                 2 => "[a-c]{1,9}",
                 2 => "([0-9a]\r\n[a-c]{0,9}\r\n){1,2}",
                 1 => "0\r\n\r\n",
@@ -414,5 +455,20 @@ fn a_head_larger_than_the_room_that_is_lent_is_read() {
         let ended = serve(vec![Move::Send(head.repeat(2).into_bytes())]);
         let answers = ended.taken.matches("HTTP/1.1 200").count();
         assert_eq!(answers, 2, "{bytes}: {}", ended.taken);
+    }
+}
+
+#[test]
+fn an_answer_whose_lines_come_ready_does_not_close_because_another_did() {
+    // Heads of answers are kept for others, on one thread.
+    for old in [
+        "GET /a HTTP/1.0\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ] {
+        serve(vec![Move::Send(old.as_bytes().to_vec())]);
+        let next = "GET /ready HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2);
+        let ended = serve(vec![Move::Send(next.into_bytes())]);
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-a: b\r\n\r\n/ready";
+        assert_eq!(ended.taken, answer.repeat(2), "after {old:?}");
     }
 }

@@ -1,12 +1,11 @@
 //! Head of an HTTP/2 response.
 
-use std::cell::RefCell;
-use std::time::SystemTime;
-
 use actix_http::ResponseHead;
 use actix_http::body::BodySize;
-use actix_http::header::{self, HeaderName, HttpDate};
+use actix_http::header::{self, HeaderName};
 use http_1::HeaderValue;
+
+use crate::front::date::with_date;
 
 /// Connection-specific fields (RFC 9113, section 8.2.2).
 const OF_CONNECTIONS: [HeaderName; 4] = [
@@ -41,7 +40,9 @@ pub(super) fn head(from: &ResponseHead, size: BodySize) -> http_1::Response<()> 
             .entry(http_1::header::CONTENT_LENGTH)
             .or_insert_with(|| bytes.into());
     }
-    headers.entry(http_1::header::DATE).or_insert_with(date);
+    headers
+        .entry(http_1::header::DATE)
+        .or_insert_with(|| with_date(date));
     response
 }
 
@@ -50,25 +51,8 @@ fn has_content(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// Current `Date`, formatted once per second.
-fn date() -> HeaderValue {
-    thread_local! {
-        static LATEST: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((0, None)) };
-    }
-    let now = SystemTime::now();
-    let second = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    LATEST.with_borrow_mut(|(made_at, date)| {
-        if *made_at != second {
-            (*made_at, *date) = (second, None);
-        }
-        date.get_or_insert_with(|| {
-            HeaderValue::try_from(HttpDate::from(now).to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
-        })
-        .clone()
-    })
+fn date(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 #[cfg(test)]

@@ -74,9 +74,10 @@ fn admission(key: &str) -> Admission {
     };
     let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
-        key: KeyDigest::of(key.as_bytes()),
+        key: Some(KeyDigest::of(key.as_bytes())),
         address,
         route: Arc::new(route),
+        routing: None,
     }
 }
 
@@ -104,7 +105,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
         .enumerate()
         .map(|(number, stream)| stream.withdrawn(&waker(number)))
         .collect();
-    let revoked = Some(Denial::Revoked);
+    let revoked = Some(Withdrawal::Denied(Denial::Revoked));
     assert_eq!(ended, [revoked, None, revoked]);
     let woken: Vec<_> = wakers
         .iter()
@@ -208,15 +209,22 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
         );
         table.apply(change(&acme, &mine)).unwrap();
         streams.sweep();
-        assert_eq!(open.withdrawn(Waker::noop()), ended, "{number}");
+        assert_eq!(
+            open.withdrawn(Waker::noop()),
+            ended.map(Withdrawal::Denied),
+            "{number}"
+        );
         let Admission {
             key,
             address,
             route,
+            ..
         } = admission("mine");
-        let new = table.lookup(&key).map_or(Err(Denial::Unknown), |key| {
-            route.demand.admits(&key, UnixMillis::now(), Some(address))
-        });
+        let new = table
+            .lookup(&key.unwrap())
+            .map_or(Err(Denial::Unknown), |key| {
+                route.demand.admits(&key, UnixMillis::now(), Some(address))
+            });
         assert_eq!(new.err(), ended, "{number}: a new request");
     }
 }
@@ -234,7 +242,8 @@ fn what_changed_before_a_request_is_entered_is_noticed_at_once() {
         .unwrap();
     streams.sweep();
     let entered = streams.enter(admission("mine"), since, Waker::noop().clone());
-    assert_eq!(entered.withdrawn(Waker::noop()), Some(Denial::Revoked));
+    let revoked = Some(Withdrawal::Denied(Denial::Revoked));
+    assert_eq!(entered.withdrawn(Waker::noop()), revoked);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use actix_http::{Method, Response};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 
-use crate::auth::demand::Denial;
 use crate::auth::key_sources::KeySources;
+use crate::front::dispatcher::ReadyLines;
 use crate::http::refusal::Refusal;
 use crate::panics::catch_panic_sync;
+use crate::pipeline::open_streams::Withdrawal;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
@@ -55,6 +56,9 @@ impl Exchange {
     ) -> Response<RecordedBody> {
         self.status = response.status().as_u16();
         self.stream = self.tally.stream(response.head());
+        if self.stream.is_some() {
+            self.follow_routes();
+        }
         response.map_body(|_, body| {
             // An empty body ends now: nothing polls it.
             if matches!(body.size(), BodySize::None | BodySize::Sized(0))
@@ -71,9 +75,9 @@ impl Exchange {
     }
 
     /// Ends the response because the admission of the caller was withdrawn.
-    fn end_as(&mut self, denial: Denial) -> BoxError {
+    fn end_as(&mut self, withdrawal: Withdrawal) -> BoxError {
         self.ending = Ending::KeyEnded;
-        let cause = denial.to_string();
+        let cause = withdrawal.to_string();
         self.cause = Some(cause.clone().into());
         cause.into()
     }
@@ -106,6 +110,14 @@ pin_project! {
 }
 
 impl RecordedBody {
+    /// Lines of the head that are ready for the client.
+    pub(in crate::pipeline) fn ready_lines(&mut self) -> Option<ReadyLines> {
+        match &mut self.body {
+            EitherBody::Left { body } => body.take_lines(),
+            EitherBody::Right { .. } => None,
+        }
+    }
+
     /// Ready once the caller may not go on; recorded as the end of the response.
     pub(in crate::pipeline) fn poll_end_of_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.exchange.withdrawn(cx) {

@@ -18,6 +18,7 @@ pub struct OriginControl {
     exchanges: Cell<u32>,
     upload: RefCell<Option<Upload>>,
     retired: Cell<bool>,
+    whole_head: Cell<Option<usize>>,
     limits: Cell<Option<OriginLimits>>,
     membership: Option<Membership>,
 }
@@ -79,6 +80,12 @@ impl OriginControl {
         self.limits.set(Some(limits));
     }
 
+    /// Whether what was read last is a whole answer, head and body, from its first byte on, that has a length and is as it came;
+    /// gives the length of its head.
+    pub fn take_whole_head(&self) -> Option<usize> {
+        self.whole_head.take()
+    }
+
     /// Takes the connection out of use once the present exchange is over.
     pub fn retire(&self) {
         self.retired.set(true);
@@ -99,6 +106,10 @@ impl OriginControl {
 
     pub(super) fn limits(&self, default: OriginLimits) -> OriginLimits {
         self.limits.get().unwrap_or(default)
+    }
+
+    pub(super) fn note_whole_head(&self, length: usize) {
+        self.whole_head.set(Some(length));
     }
 
     pub(super) fn end_exchange(&self) {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     OriginFault, OriginStream, Phase, body,
-    head::{self, Judged, Verdict},
+    head::{self, Judged, Length, Verdict},
 };
 use crate::wire::{body::Framing, head::HeadEnd};
 
@@ -215,7 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         match head::judge(head, self.request, self.limits().fields) {
             Ok(Judged::Final(verdict)) if verdict.canonical => {
                 self.enter_body(verdict, !rest.is_empty());
-                Ok(Some(len + self.advance_body(rest)?))
+                let used = self.advance_body(rest)?;
+                if matches!(verdict.length, Length::Known(_)) && matches!(self.phase, Phase::Idle) {
+                    self.control.note_whole_head(len);
+                }
+                Ok(Some(len + used))
             }
             Ok(_) => Ok(None),
             Err(fault) => Err(self.fail(fault)),

@@ -26,10 +26,16 @@ use tokio::{
 
 use super::{links::Links, tunnel::TunnelAnswer};
 use crate::{
-    proxy::{origin_head::OriginHead, origin_stream::OriginControl},
+    proxy::{
+        origin_head::OriginHead,
+        origin_stream::OriginControl,
+        plain_answer::{PlainFn, PlainHead},
+    },
     wire::{clock::now, room::with_spare},
 };
 
+/// How much of a long head is read at once, after its first piece.
+const HEAD_READ_BYTES: usize = 4096;
 /// How much of a body is read at once.
 const BODY_READ_BYTES: usize = 32 * 1024;
 
@@ -38,6 +44,14 @@ pub(super) struct Link<Io> {
     io: Io,
     control: Rc<OriginControl>,
     opened: Instant,
+}
+
+/// What came of a request.
+pub(super) enum Asked<Io> {
+    /// A whole answer, on the short way.
+    Plain(Link<Io>, PlainHead, Bytes),
+    /// Any answer.
+    Parsed(ResponseHead, Answering<Io>),
 }
 
 /// A connection whose answer has begun.
@@ -68,24 +82,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         self.opened
     }
 
-    /// Sends the head of a request and reads that of its answer. What there is of a body, the stream beneath carries.
+    /// Sends the head of a request and gives that of its answer. What there is of a body, the stream beneath carries. A whole
+    /// answer that `plain` takes is given as it makes it.
     pub(super) async fn ask(
         mut self,
         head: &OriginHead,
         config: &ServiceConfig,
-    ) -> Result<(ResponseHead, Answering<Io>), SendRequestError> {
+        plain: &PlainFn<'_>,
+    ) -> Result<Asked<Io>, SendRequestError> {
         let mut unsent = head.bytes();
         poll_fn(|cx| poll_send(&mut self.io, &mut unsent, cx))
             .await
             .map_err(SendRequestError::Send)?;
-        let mut codec = codec_for(head, config);
         let mut input = BytesMut::new();
+        if let Some((head, body)) = poll_fn(|cx| self.poll_plain(&mut input, plain, cx)).await? {
+            return Ok(Asked::Plain(self, head, body));
+        }
+        let mut codec = codec_for(head, config);
         loop {
-            let read = poll_fn(|cx| poll_read_more(&mut self.io, &mut input, cx));
-            let count = read.await.map_err(ParseError::Io);
-            if count.map_err(SendRequestError::Response)? == 0 {
-                return Err(ConnectError::Disconnected.into());
-            }
             let answer = codec
                 .decode(&mut input)
                 .map_err(SendRequestError::Response)?;
@@ -95,8 +109,45 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
                     codec,
                     rest: input,
                 };
-                return Ok((answer, answering));
+                return Ok(Asked::Parsed(answer, answering));
             }
+            input.reserve(HEAD_READ_BYTES);
+            poll_fn(|cx| self.poll_read(&mut input, cx)).await?;
+        }
+    }
+
+    /// Reads the first of an answer: all of it, if it is plain; otherwise what there is, into `input`. So that no connection
+    /// holds room while it waits, it is read into what the worker lends.
+    fn poll_plain(
+        &mut self,
+        input: &mut BytesMut,
+        plain: &PlainFn<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<(PlainHead, Bytes)>, SendRequestError>> {
+        with_spare(|spare| {
+            ready!(self.poll_read(spare, cx))?;
+            let whole = self.control.take_whole_head();
+            if let Some((head, body)) = whole.and_then(|length| spare.split_at_checked(length))
+                && let Some(head) = plain(head)
+            {
+                return Poll::Ready(Ok(Some((head, Bytes::copy_from_slice(body)))));
+            }
+            input.extend_from_slice(spare);
+            Poll::Ready(Ok(None))
+        })
+    }
+
+    /// Reads more of a head, which is not complete.
+    fn poll_read(
+        &mut self,
+        input: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendRequestError>> {
+        let read = ready!(poll_read_into(&mut self.io, input, cx));
+        let count = read.map_err(|error| SendRequestError::Response(ParseError::Io(error)))?;
+        match count {
+            0 => Poll::Ready(Err(ConnectError::Disconnected.into())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -185,20 +236,6 @@ fn poll_send<Io: AsyncWrite + Unpin>(
         *unsent = unsent.get(count..).unwrap_or_default();
     }
     Pin::new(io).poll_flush(cx)
-}
-
-/// As [`poll_read_into`]. So that no connection holds room for a head that it waits for, it
-/// is read into what the worker lends.
-fn poll_read_more<Io: AsyncRead + Unpin>(
-    io: &mut Io,
-    input: &mut BytesMut,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    with_spare(|spare| {
-        let count = ready!(poll_read_into(io, spare, cx))?;
-        input.extend_from_slice(spare);
-        Poll::Ready(Ok(count))
-    })
 }
 
 /// Appends what has come to `input`.

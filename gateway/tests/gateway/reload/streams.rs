@@ -1,0 +1,177 @@
+//! What happens to what is open: requests, streams, limits, the process itself.
+
+use std::io::{Read as _, Write as _};
+use std::sync::{Mutex, mpsc};
+
+use super::{ORDERS, gateway_with, generation, told, write};
+use crate::client::{Connection, DEADLINE, get};
+use crate::origin::Origin;
+use crate::rig::Process;
+use crate::running::eventually;
+
+/// An origin with a WebSocket at `/ws`, events at `/events`, and elsewhere an answer of which the
+/// second half comes once `finish` is sent.
+fn slow_origin() -> (Origin, mpsc::Sender<()>) {
+    let (finish, may_finish) = mpsc::channel::<()>();
+    let may_finish = Mutex::new(may_finish);
+    let origin = Origin::answering(move |request, socket| {
+        if request.line.starts_with("GET /ws") {
+            let _ = socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nwelcome");
+        } else if request.line.starts_with("GET /events") {
+            let _ = socket.write_all(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n",
+            );
+        } else {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+            may_finish.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+            let _ = socket.write_all(b"done");
+            return;
+        }
+        // Until the gateway closes it.
+        let _ = socket.read(&mut [0; 16]);
+    });
+    (origin, finish)
+}
+
+fn opened(gateway: &Process, path: &str, key: &str) -> Connection {
+    let upgrade = if path == "/ws" {
+        "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: abc\r\n"
+    } else {
+        ""
+    };
+    let mut connection = Connection::open(gateway.public);
+    connection.send(format!(
+        "GET {path} HTTP/1.1\r\nhost: h\r\n{key}\r\n{upgrade}\r\n"
+    ));
+    let status = connection.head().status;
+    assert!(matches!(status, 101 | 200), "{path}: {status}");
+    assert!(!connection.some_bytes().is_empty(), "{path}");
+    connection
+}
+
+fn routes(names: &[&str], more: &str) -> String {
+    let route =
+        |name: &&str| format!("[[routes]]\nname = \"{name}\"\npath = \"/{name}\"\n{more}\n");
+    names.iter().map(route).collect()
+}
+
+#[test]
+fn streams_end_with_their_route_and_a_plain_answer_comes_whole() {
+    let (origin, finish) = slow_origin();
+    let all = routes(&["ws", "events", "plain"], "");
+    let gateway = gateway_with(&all, &origin, &[]);
+    let key = gateway.key("acme");
+    let mut streams = ["/ws", "/events"].map(|path| opened(&gateway, path, &key));
+    let mut plain = opened(&gateway, "/plain", &key);
+    write(&gateway.directory, ORDERS);
+    for stream in &mut streams {
+        while !stream.some_bytes().is_empty() {}
+    }
+    assert_eq!(get(gateway.public, "/plain", &[&key]).status, 404);
+    finish.send(()).unwrap();
+    assert_eq!(plain.some_bytes(), b"done");
+    eventually("they are logged", || gateway.access_log().len() >= 4);
+    for line in gateway.access_log() {
+        let ending = match line["path"].as_str().unwrap() {
+            "/ws" | "/events" => {
+                assert_eq!(line["cause"], "no route covers the request any more");
+                "key_ended"
+            }
+            _ => "complete",
+        };
+        assert_eq!(line["ending"], ending, "{line}");
+    }
+}
+
+#[test]
+fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
+    let (origin, _finish) = slow_origin();
+    let anonymous = "on_missing_key = \"anonymous\"";
+    let all = |of_ws: &str, of_events: &str| {
+        format!(
+            "{}{}",
+            routes(&["ws"], of_ws),
+            routes(&["events"], of_events)
+        )
+    };
+    let gateway = gateway_with(&all("", anonymous), &origin, &[]);
+    let key = gateway.key("acme");
+    let mut with_key = opened(&gateway, "/ws", &key);
+    let mut without = opened(&gateway, "/events", "x-nothing: 1");
+    // Another setting of both routes is none of theirs.
+    write(
+        &gateway.directory,
+        &all(
+            "preserve_host = true",
+            &format!("{anonymous}\npreserve_host = true"),
+        ),
+    );
+    eventually("a generation", || generation(&gateway) == 2);
+    write(
+        &gateway.directory,
+        &all("preserve_host = true", "preserve_host = true"),
+    );
+    assert!(without.is_closed(), "a key is demanded now");
+    with_key.send("still there");
+    write(&gateway.directory, &all("scopes = [\"read\"]", ""));
+    while !with_key.some_bytes().is_empty() {}
+    eventually("they are logged", || gateway.access_log().len() == 2);
+    let causes: Vec<String> = gateway
+        .access_log()
+        .iter()
+        .map(|line| line["cause"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        causes,
+        ["there is no key", "the key has lost a scope of the route"]
+    );
+}
+
+#[test]
+fn a_raised_limit_admits_the_difference_and_a_renamed_one_begins_anew() {
+    let origin = Origin::hello();
+    let limits = |name: &str, limit: u32| {
+        format!(
+            "[[rate_limits]]\nname = \"{name}\"\nby = \"key\"\nlimit = {limit}\nwindow = \"1h\"\n\
+             [[rate_limits]]\nname = \"other\"\nby = \"gateway\"\nlimit = 9\nwindow = \"1h\"\n"
+        )
+    };
+    let gateway = gateway_with(&limits("few", 2), &origin, &[]);
+    let key = gateway.key("acme");
+    let admitted = || {
+        let statuses = (0..9).map(|_| get(gateway.public, "/", &[&key]).status);
+        statuses.take_while(|status| *status == 200).count()
+    };
+    assert_eq!(admitted(), 2);
+    write(&gateway.directory, &limits("few", 5));
+    eventually("a generation", || generation(&gateway) == 2);
+    assert_eq!(admitted(), 3);
+    write(&gateway.directory, &limits("renamed", 9));
+    eventually("another", || generation(&gateway) == 3);
+    assert_eq!(admitted(), 4, "of the nine of all, five are used");
+}
+
+#[test]
+fn a_signal_while_the_gateway_starts_or_stops_does_no_harm() {
+    let (origin, finish) = slow_origin();
+    let mut gateway = Process::start_signalled(&origin.url(), "HUP");
+    told(&gateway, "SIGHUP received");
+    eventually("it is ready", || {
+        get(gateway.admin, "/readyz", &[]).status == 200
+    });
+    let key = gateway.key("acme");
+    let mut plain = opened(&gateway, "/plain", &key);
+    gateway.signal("TERM");
+    told(&gateway, "SIGTERM received");
+    eventually("it drains", || {
+        get(gateway.admin, "/readyz", &[]).status == 503
+    });
+    gateway.signal("HUP");
+    told(
+        &gateway,
+        "settings are not read again (SIGHUP): the gateway is stopping",
+    );
+    finish.send(()).unwrap();
+    assert_eq!(plain.some_bytes(), b"done");
+    assert_eq!(gateway.ended(), Some(0));
+}
