@@ -33,6 +33,7 @@ mod path;
 mod plans;
 mod problem;
 mod query;
+mod quotas;
 mod refused;
 mod roll;
 mod usage;
@@ -67,6 +68,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(gateways::endpoints());
     all.extend(config::endpoints());
     all.extend(brake::endpoints());
+    all.extend(quotas::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

@@ -2,6 +2,7 @@
 //! same list and cannot diverge; a handler receives path, query and body as the documented types.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -27,6 +28,7 @@ use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
+use crate::limits::quota::Quotas;
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
@@ -68,6 +70,8 @@ pub(super) struct Call<P, Q, B> {
     pub(super) stamp: Stamp,
     /// Identity of an idempotent creation.
     pub(super) creation: Option<CreationKey>,
+    /// Quotas in force; `None` before the gateway has any settings.
+    pub(super) quotas: Option<Arc<Quotas>>,
 }
 
 /// A read-only call answered from memory.
@@ -638,6 +642,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
                     prefix,
                     stamp,
                     creation,
+                    quotas: operations.quotas(),
                 })
                 .await
             })

@@ -22,6 +22,7 @@ use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::limits::brake::Brake;
+use crate::limits::quota::Quotas;
 use crate::proxy::Upstream;
 use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
@@ -40,6 +41,7 @@ pub struct Operations {
     stopping: Arc<AtomicBool>,
     access: Arc<ArcSwap<Access>>,
     reloads: Option<Arc<Reloads>>,
+    quotas: Option<Arc<dyn Fn() -> Arc<Quotas> + Send + Sync>>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -80,6 +82,7 @@ impl Operations {
             stopping: Arc::default(),
             access: Arc::new(ArcSwap::from_pointee(access)),
             reloads: None,
+            quotas: None,
             prefix,
             store,
             running: Running::default(),
@@ -185,6 +188,20 @@ impl Operations {
     /// Returns the key table, however old.
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
+    }
+
+    /// Sets where the quotas in force are found.
+    #[must_use]
+    pub fn counting_by(self, quotas: impl Fn() -> Arc<Quotas> + Send + Sync + 'static) -> Self {
+        Self {
+            quotas: Some(Arc::new(quotas)),
+            ..self
+        }
+    }
+
+    /// Returns the quotas in force.
+    pub(super) fn quotas(&self) -> Option<Arc<Quotas>> {
+        self.quotas.as_ref().map(|quotas| quotas())
     }
 
     /// Returns the brake on bad keys.

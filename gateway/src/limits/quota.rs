@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::keys::{KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
+use crate::keys::{ConsumerId, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
 use crate::limits::Purpose;
 use crate::limits::period::{Bounds, Periods};
 use crate::limits::quota::memory::Taken;
@@ -343,6 +343,47 @@ impl Quotas {
                 enforced: check.enforce,
             });
         });
+        states
+    }
+
+    /// What a consumer has used of the quotas that count it as such, with `own` numbers or those of
+    /// its plan.
+    #[must_use]
+    pub fn of_consumer(
+        &self,
+        consumer: &ConsumerId,
+        own: &Quotes,
+        of_plan: Option<&Quotes>,
+        at: UnixMillis,
+    ) -> Vec<QuotaState> {
+        let named = |name: &str| {
+            let is_it = |entry: &&QuotaAllowance| entry.name.as_str() == name;
+            let of_plan = || of_plan?.iter().find(is_it);
+            own.iter().find(is_it).or_else(of_plan)
+        };
+        let mut states = Vec::new();
+        let mut add = |of, own| {
+            let subject = QuotaSubject::Consumer(*consumer);
+            states.extend(self.check(of, own, subject, at).map(|check| QuotaState {
+                cell: check.cell(),
+                limit: check.limit,
+                level: self.memory.level(check.place, || check.period()),
+                enforced: check.enforce,
+            }));
+        };
+        for of in &self.quotas {
+            if of.quota.by == QuotaBy::Consumer {
+                add(Some(of), named(&of.quota.name));
+            }
+        }
+        let is_known = |name: &str| self.quotas.iter().any(|of| *of.quota.name == *name);
+        let of_plan = of_plan.into_iter().flat_map(|quotas| quotas.iter());
+        let of_plan = of_plan.filter(|entry| own.named(&entry.name).is_none());
+        for entry in own.iter().chain(of_plan) {
+            if !is_known(entry.name.as_str()) {
+                add(None, Some(entry));
+            }
+        }
         states
     }
 

@@ -28,6 +28,7 @@ mod life;
 mod lists;
 mod one_rule;
 mod plans;
+mod quotas;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]
