@@ -23,6 +23,7 @@ mod idempotency;
 mod json;
 mod keys;
 mod leaks;
+mod limits;
 mod member;
 pub mod metrics;
 mod openapi;
@@ -67,6 +68,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
     all.extend(config::endpoints());
+    all.extend(limits::endpoints());
     all.extend(brake::endpoints());
     all.extend(quotas::endpoints());
     all.extend(operations::endpoints());

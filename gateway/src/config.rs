@@ -7,6 +7,7 @@
 pub mod admin;
 mod brake;
 mod concurrency;
+mod cors;
 mod file;
 mod key_sources;
 pub mod limit_values;
@@ -262,14 +263,24 @@ pub fn show(effective: &[Effective]) -> String {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
         if table != section {
             section = table;
-            let header = table
-                .split_once('[')
-                .map_or_else(|| format!("[{table}]"), |(name, _)| format!("[[{name}]]"));
+            let names = without_indexes(table);
+            let header = if table.ends_with(']') {
+                format!("[[{names}]]")
+            } else {
+                format!("[{names}]")
+            };
             text.push_str(&format!("\n{header}\n"));
         }
         text.push_str(&format!("{key} = {value}  # {source}\n"));
     }
     text
+}
+
+/// Path without the numbers of list items: `routes.cors` of `routes[0].cors`.
+fn without_indexes(path: &str) -> String {
+    let names = path.split('.');
+    let names = names.map(|name| name.split_once('[').map_or(name, |(name, _)| name));
+    names.collect::<Vec<_>>().join(".")
 }
 
 fn read<T>(

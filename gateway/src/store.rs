@@ -24,6 +24,7 @@ mod import;
 mod journal;
 mod keys;
 mod leaks;
+mod limits;
 mod listing;
 mod plans;
 mod postgres;

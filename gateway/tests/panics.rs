@@ -33,6 +33,7 @@ use postern_gateway::auth::demand::{Demand, MissingKey};
 use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, Pace};
 use postern_gateway::front::dispatcher;
 use postern_gateway::front::drain::Drain;
+use postern_gateway::http::rate_limit_fields::LimitFields;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::limits::Limits;
@@ -183,6 +184,8 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             PathCase::Either,
         ),
         limits: Limits::none(),
+        cors: None,
+        limit_fields: LimitFields::Off,
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,

@@ -22,7 +22,7 @@ use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::limits::brake::Brake;
-use crate::limits::quota::Quotas;
+use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
@@ -41,7 +41,7 @@ pub struct Operations {
     stopping: Arc<AtomicBool>,
     access: Arc<ArcSwap<Access>>,
     reloads: Option<Arc<Reloads>>,
-    quotas: Option<Arc<dyn Fn() -> Arc<Quotas> + Send + Sync>>,
+    policy: Option<Arc<ArcSwap<Policy>>>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -82,7 +82,7 @@ impl Operations {
             stopping: Arc::default(),
             access: Arc::new(ArcSwap::from_pointee(access)),
             reloads: None,
-            quotas: None,
+            policy: None,
             prefix,
             store,
             running: Running::default(),
@@ -139,6 +139,20 @@ impl Operations {
         }
     }
 
+    /// Adds the policy of the data plane.
+    #[must_use]
+    pub fn deciding_by(self, policy: Arc<ArcSwap<Policy>>) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self
+        }
+    }
+
+    /// Returns the current policy of the data plane.
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.as_ref().map(|policy| policy.load_full())
+    }
+
     /// Puts other tokens and names in force at once.
     pub fn admit_as<'h>(
         &self,
@@ -188,20 +202,6 @@ impl Operations {
     /// Returns the key table, however old.
     pub(super) fn keys(&self) -> &KeyTable {
         &self.keys
-    }
-
-    /// Sets where the quotas in force are found.
-    #[must_use]
-    pub fn counting_by(self, quotas: impl Fn() -> Arc<Quotas> + Send + Sync + 'static) -> Self {
-        Self {
-            quotas: Some(Arc::new(quotas)),
-            ..self
-        }
-    }
-
-    /// Returns the quotas in force.
-    pub(super) fn quotas(&self) -> Option<Arc<Quotas>> {
-        self.quotas.as_ref().map(|quotas| quotas())
     }
 
     /// Returns the brake on bad keys.

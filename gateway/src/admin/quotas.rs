@@ -56,7 +56,7 @@ struct QuotaList {
 #[schema(as = Quota)]
 struct QuotaView {
     /// Name.
-    #[schema(schema_with = limit_name)]
+    #[schema(schema_with = schemas::limit_name)]
     name: String,
     /// Units of a period.
     limit: u64,
@@ -105,25 +105,6 @@ struct Reset {
 
 /// Most units of one adjustment.
 const MAX_UNITS: i64 = 1_000_000_000_000_000;
-
-fn limit_name() -> Schema {
-    schemas::text("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", 1, 64).into()
-}
-
-impl Member for LimitName {
-    fn schema() -> Schema {
-        limit_name()
-    }
-
-    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let read = value.as_str().and_then(|text| text.parse().ok());
-        if read.is_none() {
-            let message = "the name of a quota belongs here: lower-case letters, digits and `-`";
-            errors.list.push(FieldError::at(pointer, message));
-        }
-        read
-    }
-}
 
 impl Member for Units {
     fn schema() -> Schema {
@@ -230,9 +211,9 @@ async fn states<B>(call: &Call<ConsumerId, (), B>) -> Result<Vec<QuotaState>, Pr
     };
     let of_plan = plan.as_ref().map(|plan| &plan.attributes.quotas);
     let own = &consumer.attributes.quotas;
-    let quotas = call
+    let policy = call.operations.policy();
+    let policy = policy.ok_or_else(Problem::store_unavailable)?;
+    Ok(policy
         .quotas
-        .as_ref()
-        .ok_or_else(Problem::store_unavailable)?;
-    Ok(quotas.of_consumer(&call.path, own, of_plan, call.now()))
+        .of_consumer(&call.path, own, of_plan, call.now()))
 }

@@ -11,6 +11,7 @@ use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::http::cors::Cors;
 use crate::limits::concurrency::{Concurrency, InFlight};
 use crate::limits::quota::Quotas;
 use crate::limits::{Limits, Memory};
@@ -76,6 +77,7 @@ pub(super) fn policy(
     let default = Route {
         preserve_host: settings.origin.preserve_host,
         key_sources: settings.key_sources.clone(),
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -92,7 +94,7 @@ pub(super) fn policy(
     let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
     let limits = Limits::new(
         settings.limits.rates.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms,
         &memory,
     );
     let in_flight = before.map_or_else(
@@ -101,7 +103,7 @@ pub(super) fn policy(
     );
     let concurrency = Concurrency::new(
         settings.concurrency.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms.ipv6_prefix,
         &memory,
         &in_flight,
     );
@@ -128,6 +130,8 @@ pub(super) fn policy(
         limits,
         concurrency,
         quotas,
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
+        limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -99,7 +99,6 @@ impl Shared {
     /// Input of the admin API; `over_tls` is whether its listener speaks TLS.
     pub(super) fn operations(&self, settings: &Settings, over_tls: bool) -> Operations {
         let policy = Arc::clone(&self.policy);
-        let quotas = Arc::clone(&self.policy);
         Operations::new(
             Arc::clone(&self.keys),
             Arc::clone(&self.feed),
@@ -110,10 +109,10 @@ impl Shared {
             self.store.clone(),
         )
         .braking_by(&self.brake)
-        .counting_by(move || Arc::clone(&quotas.load().quotas))
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
         .reloading(Arc::clone(&self.reloads))
+        .deciding_by(Arc::clone(&self.policy))
     }
 
     /// Input of a metrics scrape.

@@ -9,6 +9,7 @@ use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
+use crate::config::cors::{no_cors, read_cors};
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
@@ -25,6 +26,7 @@ use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
 use crate::config::{Environment, SECRET_VARIABLES, Source};
+use crate::http::cors::CorsSettings;
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub realm: String,
     /// Places that a key may come from on the default route.
     pub key_sources: KeySources,
+    /// What pages of other origins may do on the default route, and where no route is known.
+    pub cors: CorsSettings,
     /// Store and key prefix.
     pub store: StoreSettings,
     /// Destination of access-log lines.
@@ -166,6 +170,7 @@ impl Settings {
                 read_key_sources(section, &KeySources::default()),
             )
         });
+        let cors = reader.section("cors", |section| read_cors(section, &no_cors()));
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
         let (access_log, log_format) = reader.section("log", |section| {
@@ -181,6 +186,7 @@ impl Settings {
         let defaults = RouteDefaults {
             preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
             key_sources: key_sources.clone(),
+            cors: cors.clone(),
         };
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
@@ -228,6 +234,7 @@ impl Settings {
             origin: OriginSettings { tls, ..origin? },
             realm,
             key_sources,
+            cors,
             store: store?,
             access_log,
             log_format,

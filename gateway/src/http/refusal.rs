@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::auth::key_source::KeySource;
 use crate::auth::key_sources::KeySources;
 use crate::front::client_stream::ClientFault;
+use crate::http::rate_limit_fields::whole_seconds;
 use crate::http::request_id::RequestId;
 
 /// Why a valid key is not accepted here.
@@ -38,11 +39,10 @@ impl Exceeded {
     /// The limit `policy`, which admits the request after `wait`.
     #[must_use]
     pub fn new(policy: Arc<str>, wait: Option<Duration>) -> Self {
-        let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
             policy,
             // 0 would make clients try at once, for ever.
-            retry_after: wait.map(|wait| seconds(wait).max(1)),
+            retry_after: wait.map(|wait| whole_seconds(wait).max(1)),
         }
     }
 }
@@ -192,6 +192,12 @@ refusals! {
             Restriction::Address => "The API key may not be used from this address.",
             Restriction::Bucket => "The API key may not be used for this.",
         };
+    }
+    FORBIDDEN "cors_refused" "Cross-origin request refused" [] {
+        /// A browser asked whether a page of another origin may send a request (a CORS preflight), and
+        /// [`cors`](CONFIGURATION.md#cors-pages-of-other-origins) does not allow the origin, the method
+        /// or a header.
+        CorsRefused(why: &'static str) => format!("The preflight of a browser is refused: {why}.");
     }
     NOT_FOUND "no_route" "No route" [] {
         /// No route covers host and path.

@@ -23,7 +23,7 @@ pub const MAX_ENTRIES: usize = 8;
 /// Maximum length of a limit's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// Maximum number of requests of a rate.
-pub const MAX_RATE: u64 = 1_000_000_000;
+pub const MAX_RATE: u64 = 60_000_000;
 /// Maximum number of requests of a quota.
 pub const MAX_QUOTA: u64 = 1_000_000_000_000_000;
 /// Maximum number of requests in flight.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use actix_http::header::HeaderValue;
 
 use crate::front::client_stream::ClientLimits;
+use crate::http::cors::Cors;
 use crate::http::health_path::HealthPath;
+use crate::http::rate_limit_fields::LimitFields;
 use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::BrakeRules;
@@ -25,9 +27,13 @@ pub struct Policy {
     pub routes: Routes,
     /// Limits of the routes.
     pub limits: Limits,
+    /// Form in which callers are told of their limits.
+    pub limit_fields: LimitFields,
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What pages of other origins may do where no route is known.
+    pub cors: Option<Arc<Cors>>,
     /// Protection space named in challenges.
     pub realm: String,
     /// Path of the health check for load balancers; `None` disables it.

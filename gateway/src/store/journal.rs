@@ -63,6 +63,8 @@ actions! {
     KeyEnable: "key.enable",
     KeyRoll: "key.roll",
     KeyLeak: "key.leak",
+    KeyResetLimits: "key.reset_limits",
+    ConsumerResetLimits: "consumer.reset_limits",
     BucketUpdate: "bucket.update",
     PlanCreate: "plan.create",
     PlanUpdate: "plan.update",
@@ -149,6 +151,11 @@ impl Stamp {
 }
 
 impl<'s> Subject<'s> {
+    /// Returns the stored id.
+    pub(super) fn id(self) -> &'s str {
+        self.columns().1
+    }
+
     /// Returns the stored kind and id.
     fn columns(self) -> (&'static str, &'s str) {
         match self {

@@ -225,6 +225,13 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
+/// Schema of the name of a limit.
+#[must_use]
+pub fn limit_name() -> Schema {
+    let most = allowance::MAX_NAME_BYTES;
+    text("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", 1, most).into()
+}
+
 /// Schema of rates.
 #[must_use]
 pub fn limits() -> Schema {
@@ -269,14 +276,7 @@ fn null() -> Schema {
 fn entry(limit: Schema) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .property(
-            "name",
-            text(
-                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-                1,
-                allowance::MAX_NAME_BYTES,
-            ),
-        )
+        .property("name", limit_name())
         .required("name")
         .property("limit", limit)
         .required("limit")

@@ -25,6 +25,7 @@ mod leaks;
 #[path = "../gateway/library_text.rs"]
 mod library_text;
 mod life;
+mod limits;
 mod lists;
 mod one_rule;
 mod plans;

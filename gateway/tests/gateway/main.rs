@@ -17,6 +17,7 @@ mod client;
 mod client_address;
 mod commands;
 mod concurrency;
+mod cors;
 mod documentation;
 mod endurance;
 mod every_refusal;
