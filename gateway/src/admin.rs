@@ -34,6 +34,7 @@ mod path;
 mod plans;
 mod problem;
 mod query;
+mod quotas;
 mod refused;
 mod roll;
 mod usage;
@@ -69,6 +70,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(config::endpoints());
     all.extend(limits::endpoints());
     all.extend(brake::endpoints());
+    all.extend(quotas::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

@@ -18,6 +18,7 @@ mod limiting;
 pub mod open_streams;
 mod policy;
 mod preflight;
+mod quotas;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -311,6 +312,8 @@ fn decide<'a>(
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
+    quotas::reserve(worker, policy, route, &caller, exchange, purpose)
+        .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
     Ok(Admitted {
         target,
         route,

@@ -38,6 +38,7 @@ use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::limits::Limits;
 use postern_gateway::limits::concurrency::Concurrency;
+use postern_gateway::limits::quota::Quotas;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
@@ -197,6 +198,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         tunnel_idle_timeout: DEADLINE,
         brake: None,
         concurrency: Concurrency::none(),
+        quotas: Quotas::new(Vec::new(), &Arc::default()),
         upstreams: Vec::new(),
         pool: Arc::clone(&pool),
         client_limits: LIMITS,

@@ -32,6 +32,7 @@ mod store_contract {
     pub(crate) mod listing;
     pub(crate) mod making;
     pub(crate) mod plans;
+    pub(crate) mod quotas;
     pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
@@ -119,6 +120,10 @@ on_every_database! {
     audit:
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
+    quotas:
+        a_batch_of_quotas_counts_once_and_gateways_see_each_others,
+        many_subjects_are_written_at_once_and_read_in_order,
+        an_operator_changes_the_use_with_an_audit_row;
     gateways:
         each_says_how_far_it_has_come,
         a_successor_takes_the_place_of_one_that_was_killed,

@@ -13,6 +13,7 @@ use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
 use crate::http::cors::Cors;
 use crate::limits::concurrency::{Concurrency, InFlight};
+use crate::limits::quota::Quotas;
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
@@ -106,6 +107,8 @@ pub(super) fn policy(
         &memory,
         &in_flight,
     );
+    let counts = before.map_or_else(Arc::default, |before| Arc::clone(before.quotas.memory()));
+    let quotas = Quotas::new(settings.quotas.clone(), &counts);
     let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
         ..route.clone()
@@ -126,6 +129,7 @@ pub(super) fn policy(
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
         concurrency,
+        quotas,
         cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),

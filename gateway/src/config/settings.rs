@@ -13,6 +13,7 @@ use crate::config::cors::{no_cors, read_cors};
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
+use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
@@ -30,6 +31,7 @@ use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::ConcurrencyLimit;
+use crate::limits::quota::Quota;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// `[[concurrency_limits]]`.
     pub concurrency: Vec<ConcurrencyLimit>,
+    /// `[[quotas]]`.
+    pub quotas: Vec<Quota>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -187,6 +191,7 @@ impl Settings {
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
         let concurrency = read_concurrency(reader, &routes);
+        let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -238,6 +243,7 @@ impl Settings {
             brake,
             limits,
             concurrency,
+            quotas,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

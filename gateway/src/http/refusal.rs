@@ -243,6 +243,17 @@ refusals! {
             exceeded.policy
         );
     }
+    TOO_MANY_REQUESTS "quota_exceeded" "Quota exceeded" [RetryAfter] {
+        /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After` says when its next period
+        /// begins, if there is one. The request counted for no limit.
+        QuotaExceeded(exceeded: Exceeded) => match exceeded.retry_after {
+            Some(seconds) => format!(
+                "The quota {:?} is used up. Try again in {seconds} s.",
+                exceeded.policy
+            ),
+            None => format!("The quota {:?} is used up.", exceeded.policy),
+        };
+    }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
         /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
         /// of them; a good key from the same address passes, unless `brake.block` is `all`.
@@ -372,7 +383,9 @@ impl Refusal {
     /// The limit that denied the request.
     fn exceeded(&self) -> Option<&Exceeded> {
         match self {
-            Self::RateLimited(exceeded) | Self::TooManyInFlight(exceeded) => Some(exceeded),
+            Self::RateLimited(exceeded)
+            | Self::TooManyInFlight(exceeded)
+            | Self::QuotaExceeded(exceeded) => Some(exceeded),
             _ => None,
         }
     }

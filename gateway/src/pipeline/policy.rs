@@ -13,6 +13,7 @@ use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::Concurrency;
+use crate::limits::quota::Quotas;
 use crate::proxy::Upstream;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -57,6 +58,8 @@ pub struct Policy {
     pub tunnel_idle_timeout: Duration,
     /// Limits on requests in flight.
     pub concurrency: Concurrency,
+    /// Quotas.
+    pub quotas: Arc<Quotas>,
     /// Rules of the brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
     /// How connections to origins are opened and kept. The same allocation means the same

@@ -25,6 +25,7 @@ use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
 use crate::limits::Charge;
 use crate::limits::concurrency::Held;
+use crate::limits::quota::{Outcome, Reserved};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -65,6 +66,7 @@ pub struct Exchange {
     watch: Option<Watch>,
     charge: Option<Charge>,
     held: Option<Held>,
+    reserved: Option<Reserved>,
     page: Option<Box<CorsAnswer>>,
     told: Told,
     limit: Option<Arc<str>>,
@@ -114,6 +116,7 @@ impl Exchange {
             watch: None,
             charge: None,
             held: None,
+            reserved: None,
             page: None,
             told: Told::default(),
             limit: None,
@@ -231,6 +234,21 @@ impl Exchange {
     /// Keeps the counts of the limits on requests in flight until the response ends.
     pub fn hold(&mut self, held: Option<Held>) {
         self.held = held;
+    }
+
+    /// Keeps what was reserved of quotas, until the request has ended.
+    pub fn reserve(&mut self, reserved: Option<Reserved>) {
+        self.reserved = reserved;
+    }
+
+    /// How the request ended, for quotas.
+    fn outcome(&self) -> Outcome {
+        match (self.status, self.code) {
+            // After it was sent, or while it was.
+            (CLIENT_LEFT, None) if self.waits_since.is_some() => Outcome::ClientLeft,
+            (CLIENT_LEFT, _) | (_, Some(_)) => Outcome::NotAnswered,
+            (status, None) => Outcome::Answered(status),
+        }
     }
 
     /// The presented key, valid or not.
@@ -426,6 +444,9 @@ impl Drop for Exchange {
             self.origin_wait = self.failed_origin_wait();
         }
         let key = self.key.as_ref();
+        if let (Some(reserved), Some(key)) = (&self.reserved, key) {
+            reserved.settle(key, self.outcome());
+        }
         let entry = Entry {
             at: self.arrival.at,
             request_id: self.arrival.request_id.as_str(),

@@ -30,6 +30,7 @@ mod limits;
 mod lists;
 mod one_rule;
 mod plans;
+mod quotas;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

@@ -170,6 +170,10 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             });
             Met::With(rig.get("/", &key))
         }
+        Refusal::QuotaExceeded(_) => second(
+            origin,
+            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"year\"",
+        ),
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
             let unknown = crate::brake::unknown_key();

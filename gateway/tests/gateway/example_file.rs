@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 21] = [
+const SECTIONS: [&str; 22] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -41,10 +41,11 @@ const SECTIONS: [&str; 21] = [
     "[routes.cors]",
     "[[rate_limits]]",
     "[[concurrency_limits]]",
+    "[[quotas]]",
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 44] = [
+const EXAMPLES: [(&str, &str); 49] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -95,6 +96,11 @@ const EXAMPLES: [(&str, &str); 44] = [
     ("concurrency_limits.by", r#""key""#),
     ("concurrency_limits.limit", "10"),
     ("concurrency_limits.routes", r#"["orders"]"#),
+    ("quotas.name", r#""monthly""#),
+    ("quotas.by", r#""consumer""#),
+    ("quotas.limit", "100000"),
+    ("quotas.period", r#""month""#),
+    ("quotas.count_statuses", r#"["2xx", "3xx"]"#),
 ];
 /// Stands in a file only where the setting after it does not.
 const ALTERNATIVE: &str = "#token = ";
@@ -215,6 +221,9 @@ fn expected() -> String {
             }
             "[[concurrency_limits]]" => {
                 format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\n")
+            }
+            "[[quotas]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\nperiod = \"day\"\n")
             }
             section => format!("{section}\n"),
         })

@@ -50,6 +50,7 @@ mod process_log;
 mod promises;
 mod proxy_headers;
 mod proxy_protocol;
+mod quotas;
 mod rates;
 mod refusals;
 mod reload;
