@@ -12,11 +12,14 @@ use thiserror::Error;
 use crate::http::target::{KNOWN_METHODS, is_host};
 
 /// Headers of the gateway's own that pages may read, on every answer of a route with CORS.
-const OWN_EXPOSED: [&str; 6] = [
+const OWN_EXPOSED: [&str; 9] = [
     "x-request-id",
     "retry-after",
     "ratelimit",
     "ratelimit-policy",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
     "deprecation",
     "sunset",
 ];

@@ -272,7 +272,7 @@ fn a_preflight_is_answered_without_a_key_and_without_the_origin() {
 
 #[test]
 fn a_page_can_read_answers_and_refusals_alike() {
-    const EXPOSED: &str = "expose-headers: x-request-id, retry-after, ratelimit, ratelimit-policy, deprecation, sunset, x-total";
+    const EXPOSED: &str = "expose-headers: x-request-id, retry-after, ratelimit, ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, deprecation, sunset, x-total";
     let origin = origin();
     let rig = rig(&origin);
     let key = rig.key("acme", &[]).header();
