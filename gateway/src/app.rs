@@ -12,11 +12,14 @@ mod shared;
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_server::Server;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::admin::Operations;
 use crate::app::admin_listener::serve_admin;
@@ -31,7 +34,9 @@ use crate::config::settings::Settings;
 use crate::control::ControlPlane;
 use crate::front::drain::Drain;
 use crate::front::http2;
+use crate::keys::KeyTable;
 use crate::reload::Reloads;
+use crate::store::FeedStatus;
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::log_writer::{LogName, LogWriter, finish, unlocked};
 use crate::tls::HTTP_1_1;
@@ -39,6 +44,9 @@ use crate::usage::ledger::Ledger;
 
 /// Timeout for writing the last lines of the access log.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the first connections wait for the keys. Without keys, they are accepted then, and get 503.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound and running gateway.
 pub struct Gateway {
@@ -49,6 +57,8 @@ pub struct Gateway {
     operations: Operations,
     control: ControlPlane,
     access_log: Option<(LogWriter, JoinHandle<()>)>,
+    keys: Arc<KeyTable>,
+    feed: Arc<FeedStatus>,
     drain: Drain,
     drain_delay: Duration,
     drain_timeout: Duration,
@@ -119,6 +129,8 @@ impl Gateway {
             operations,
             control,
             access_log,
+            keys: shared.keys,
+            feed: shared.feed,
             drain: shared.drain,
             drain_delay,
             drain_timeout,
@@ -156,14 +168,24 @@ impl Gateway {
         stop_now: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let (public, admin) = (self.public.handle(), self.admin.handle());
-        let (mut public_task, admin_task) =
-            (actix_rt::spawn(self.public), actix_rt::spawn(self.admin));
+        let (stopping, keys, feed) = (Rc::new(Notify::new()), self.keys, self.feed);
+        let (stops, server) = (Rc::clone(&stopping), self.public);
+        let mut public_task = actix_rt::spawn(async move {
+            tokio::select! {
+                () = keys_are_loaded(&keys, &feed) => {}
+                () = stops.notified() => {}
+            }
+            // The listener is bound; accepts from here on.
+            server.await
+        });
+        let admin_task = actix_rt::spawn(self.admin);
         let reloading = actix_rt::spawn(self.reloader.follow());
         tokio::select! {
             () = stop => {}
             ended = &mut public_task => return ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         }
         log::info!("stopping: finishing the running requests");
+        stopping.notify_one();
         self.operations.begin_stop();
         self.reloads.stop();
         reloading.abort();
@@ -190,6 +212,17 @@ impl Gateway {
         }
         log::info!("stopped");
         ended.and(admin_ended)
+    }
+}
+
+/// Waits until the keys are loaded, for [`KEYS_TIMEOUT`].
+async fn keys_are_loaded(keys: &KeyTable, feed: &FeedStatus) {
+    let mut reached = feed.reached();
+    let loaded = async { while !keys.is_loaded() && reached.changed().await.is_ok() {} };
+    if timeout(KEYS_TIMEOUT, loaded).await.is_err() && !keys.is_loaded() {
+        log::warn!(
+            "no keys after {KEYS_TIMEOUT:?}: accepting connections, whose requests get 503 until there are"
+        );
     }
 }
 

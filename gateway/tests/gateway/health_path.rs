@@ -1,5 +1,7 @@
 //! `listen.health_path`: load balancers that check the port which takes their traffic.
 
+use std::time::{Duration, Instant};
+
 use crate::balancers::Balancer;
 use crate::client::{exchange, get};
 use crate::origin::Origin;
@@ -162,6 +164,7 @@ fn checks_that_pass_are_counted_and_leave_no_line() {
 fn a_gateway_without_keys_is_not_healthy() {
     let origin = Origin::hello();
     let directory = tempfile::tempdir().unwrap();
+    let started = Instant::now();
     let process = Process::start_unready(
         directory,
         &origin.url(),
@@ -176,6 +179,9 @@ fn a_gateway_without_keys_is_not_healthy() {
         (response.status, response.code().as_str()),
         (503, "not_ready")
     );
+    // Connections wait for the keys first, but not for ever.
+    let waited = started.elapsed();
+    assert!(waited > Duration::from_secs(4), "{waited:?}");
     // The process is alive all the same.
     let address = process.admin.to_string();
     let check = |arguments: &[&str]| {
@@ -186,6 +192,33 @@ fn a_gateway_without_keys_is_not_healthy() {
     };
     assert_eq!(check(&["healthcheck"]), Some(1));
     assert_eq!(check(&["healthcheck", "--live"]), Some(0));
+}
+
+#[test]
+fn the_first_request_to_a_gateway_that_starts_waits_for_the_keys() {
+    let origin = Origin::hello();
+    let mut process = Process::before(&origin.url());
+    let key = process.key("acme");
+    for round in 0..3 {
+        process = Process::start_unready(process.kill(), &origin.url(), &[]);
+        let response = get(process.public, "/orders", &[&key]);
+        assert_eq!(response.code_or_ok(), "ok", "start {round}");
+    }
+}
+
+#[test]
+fn a_gateway_that_is_stopped_before_it_has_keys_ends() {
+    let origin = Origin::hello();
+    let mut process = Process::start_unready(
+        tempfile::tempdir().unwrap(),
+        &origin.url(),
+        &[
+            ("GATEWAY__LISTEN__DRAIN_DELAY", "1ms"),
+            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+        ],
+    );
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Links<Io: AsyncRead + AsyncWrite + Unpin + 'static> {
     idle: RefCell<Vec<Vec<Idle<Io>>>>,
     keep_alive: Duration,
     lifetime: Duration,
+    /// Most that wait to serve one slot.
+    room: usize,
     config: ServiceConfig,
     /// Of the task that looks after them.
     watcher: RefCell<Option<Waker>>,
@@ -44,10 +46,15 @@ struct Idle<Io> {
 impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Links<Io> {
     /// None yet. Spawns the task that looks after them.
     pub(super) fn new(keep_alive: Duration, lifetime: Duration) -> Rc<Self> {
+        Self::with_room(keep_alive, lifetime, MOST_IDLE)
+    }
+
+    fn with_room(keep_alive: Duration, lifetime: Duration, room: usize) -> Rc<Self> {
         let links = Rc::new(Self {
             idle: RefCell::default(),
             keep_alive,
             lifetime,
+            room,
             config: ServiceConfig::new(KeepAlive::Os, Duration::ZERO, Duration::ZERO, false, None),
             watcher: RefCell::default(),
             looks_at: Cell::default(),
@@ -92,7 +99,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Links<Io> {
                 idle.resize_with(slot + 1, Vec::new);
             }
             match idle.get_mut(slot) {
-                Some(shelf) if shelf.len() < MOST_IDLE => {
+                Some(shelf) if shelf.len() < self.room => {
                     shelf.push(Idle { link, until });
                     None
                 }
@@ -180,4 +187,81 @@ async fn watch<Io: AsyncRead + AsyncWrite + Unpin + 'static>(links: Weak<Links<I
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, pin::Pin};
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::proxy::origin_stream::OriginControl;
+
+    /// A connection on which nothing comes, and that says when it is closed.
+    struct Silent {
+        name: u32,
+        closed: Rc<RefCell<Vec<u32>>>,
+    }
+
+    impl AsyncRead for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Silent {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.closed.borrow_mut().push(self.name);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[actix_rt::test]
+    async fn only_so_many_wait_for_each_origin_and_the_last_goes_first() {
+        let closed = Rc::new(RefCell::new(Vec::new()));
+        let link = |name| {
+            let closed = Rc::clone(&closed);
+            Link::new(Silent { name, closed }, Rc::new(OriginControl::default()))
+        };
+        let long = Duration::from_secs(60);
+        let links = Links::with_room(long, long, 3);
+        for name in 1..=5 {
+            links.put(0, link(name));
+        }
+        assert_eq!(*closed.borrow(), [4, 5]);
+        links.put(7, link(6));
+        assert_eq!(
+            *closed.borrow(),
+            [4, 5],
+            "another origin has room of its own"
+        );
+        // One that is taken leaves its room.
+        let taken = links.take(0).unwrap();
+        links.put(0, link(8));
+        links.put(0, taken);
+        assert_eq!(*closed.borrow(), [4, 5, 3]);
+        for _ in 0..3 {
+            assert!(links.take(0).is_some());
+        }
+        assert!(links.take(0).is_none() && links.take(99).is_none());
+        links.give_up_all();
+        assert_eq!(*closed.borrow(), [4, 5, 3, 6]);
+    }
 }
