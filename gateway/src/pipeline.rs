@@ -45,7 +45,7 @@ use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
-use crate::pipeline::limiting::{give_back, hold, limit};
+use crate::pipeline::limiting::{give_back, hold, limit, limit_with_leases};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
@@ -177,7 +177,12 @@ async fn run(
         target,
         route,
         caller,
+        is_pending,
     } = decide(worker, policy, exchange, &request, size, Purpose::Take)?;
+    if is_pending {
+        // Boxed: waits are rare, and every request future would reserve the space.
+        Box::pin(limit_with_leases(policy, route, &caller, exchange)).await?;
+    }
     let upgrade = match Upgrade::requested(request.head()) {
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
@@ -277,6 +282,8 @@ struct Admitted<'a> {
     target: Target,
     route: &'a Arc<Route>,
     caller: Caller,
+    /// Whether it has yet to wait for units of an exact limit.
+    is_pending: bool,
 }
 
 /// Runs the deciding stages in order, `identify` to `limit`.
@@ -310,11 +317,12 @@ fn decide<'a>(
     exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
-    limit(policy, route, &caller, exchange, purpose)?;
+    let is_pending = limit(policy, route, &caller, exchange, purpose)?;
     Ok(Admitted {
         target,
         route,
         caller,
+        is_pending,
     })
 }
 
