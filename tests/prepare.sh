@@ -56,6 +56,7 @@ for_rust() {
   fi
   need "a PostgreSQL server" postgresql has_postgres
   need "a pooler before PostgreSQL" pgbouncer has_pgbouncer
+  need "a Redis server, which gateways share limits through" redis-server has redis-server
   need "nginx, which asks the gateway about requests" nginx-light has_nginx
   need "nginx's stream module, a load balancer" libnginx-mod-stream has_nginx_stream
   need "HAProxy, a load balancer" haproxy has_haproxy

@@ -21,6 +21,7 @@ mod secret;
 pub mod settings;
 mod source;
 pub mod upstreams;
+pub mod valkey;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -43,13 +44,20 @@ pub const VARIABLE_PREFIX: &str = "GATEWAY__";
 
 /// Variables outside this scheme: name, setting, and whether it is a secret, for which `NAME_FILE`
 /// works too.
-const NAMED_VARIABLES: [(&str, &str, bool); 2] = [
+const NAMED_VARIABLES: [(&str, &str, bool); 3] = [
     ("ORIGIN_URL", "origin.url", false),
     ("DATABASE_URL", "store.url", true),
+    ("VALKEY_URL", "valkey.url", true),
 ];
 
 /// Variables with secrets, each of which `NAME_FILE` can give.
-pub const SECRET_VARIABLES: [&str; 3] = ["SHARED_SECRET", "ADMIN_TOKEN", "DATABASE_URL"];
+pub const SECRET_VARIABLES: [&str; 5] = [
+    "SHARED_SECRET",
+    "ADMIN_TOKEN",
+    "DATABASE_URL",
+    "VALKEY_URL",
+    valkey::PASSWORD,
+];
 
 /// Environment variables, passed as an argument so that tests can use their own.
 #[derive(Default, Clone)]

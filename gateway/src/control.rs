@@ -19,6 +19,7 @@ use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
 use crate::limits::Memory;
 use crate::limits::brake::{self, Brake};
+use crate::limits::fleet::CountExchange;
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
 use crate::proxy::upstream::health::{self, Checked};
@@ -87,6 +88,8 @@ pub struct Duties {
     pub keys: Arc<KeyTable>,
     /// Cells of the limits.
     pub limits: Arc<Memory>,
+    /// Exchange of their counts with other gateways; `None` without a server for it.
+    pub exchange: Option<CountExchange>,
     /// Freshness of the table.
     pub status: Arc<FeedStatus>,
     /// Name of this gateway, for other gateways and the command line.
@@ -178,6 +181,7 @@ impl Duties {
             sizes,
             keys,
             limits,
+            exchange,
             status,
             name: _,
             listener: _,
@@ -239,11 +243,13 @@ impl Duties {
         let count = async || count_ending(&keys, &status).await;
         let tell = async || brake::watch(&brake).await;
         let sweep = async || sweep(&limits).await;
+        let exchange = async || exchange_counts(exchange.as_ref()).await;
         tokio::select! {
             outcome = follow_store => outcome,
             never = supervise("watching the brake", tell) => match never {},
             never = supervise("counting keys that expire soon", count) => match never {},
             never = supervise("removing idle cells of the limits", sweep) => match never {},
+            never = supervise("sharing the limits", exchange) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }
@@ -280,6 +286,14 @@ async fn sweep(limits: &Arc<Memory>) -> Infallible {
         // On a blocking thread: a million cells take a while.
         let swept = tokio::task::spawn_blocking(move || limits.sweep()).await;
         sleep(swept.unwrap_or(MIN_COUNT_INTERVAL)).await;
+    }
+}
+
+/// Exchanges the counts of the limits with other gateways, where there is a server for it.
+async fn exchange_counts(exchange: Option<&CountExchange>) -> Infallible {
+    match exchange {
+        Some(exchange) => exchange.keep().await,
+        None => std::future::pending().await,
     }
 }
 

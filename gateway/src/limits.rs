@@ -8,7 +8,9 @@ pub mod brake;
 pub mod clock;
 pub mod concurrency;
 mod decision;
+pub mod fleet;
 mod holder;
+mod link;
 mod memory;
 mod meter;
 pub mod network;
@@ -27,10 +29,11 @@ use std::sync::Arc;
 pub use self::clock::Moment;
 pub use self::decision::{Charge, Denied, Purpose, Standing, Verdict};
 pub use self::holder::{Holder, StoredHolder};
+pub use self::link::LinkCounts;
 pub use self::memory::{Memory, TableCounts};
 pub use self::meter::{MAX_BURST, MAX_NUMBER, Number};
 pub use self::rate::{RateLimit, Rule};
-pub use self::share::Mode;
+pub use self::share::{Mode, OnOutage, Terms};
 pub use self::subject::{By, Facts, NotASubject};
 pub use self::table::Decided;
 pub use self::usage::LimitUse;
@@ -45,24 +48,6 @@ pub struct Limits {
     /// In the order in which their cells are locked.
     rules: Vec<Rule>,
     terms: Terms,
-}
-
-/// What holds for all limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// First bits of an IPv6 address by which addresses are told apart.
-    pub ipv6_prefix: u8,
-    /// How gateways share a limit.
-    pub mode: Mode,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            ipv6_prefix: 64,
-            mode: Mode::default(),
-        }
-    }
 }
 
 /// Limits that hold for one route.
@@ -139,6 +124,33 @@ impl Limits {
         self.decide_at(of_route, facts, cost, purpose, self.memory.now())
     }
 
+    /// Decides about a request whose decision was pending, once its units are there; after a while,
+    /// without them.
+    pub async fn decide_with_leases(
+        &self,
+        of_route: &OfRoute,
+        facts: &Facts<'_>,
+        cost: u64,
+    ) -> Verdict {
+        let mut answers = self.memory.leased.subscribe();
+        let late = tokio::time::sleep(self.terms.timeout);
+        tokio::pin!(late);
+        loop {
+            let verdict = self.decide(of_route, facts, cost, Purpose::Take);
+            if !verdict.is_pending {
+                return verdict;
+            }
+            tokio::select! {
+                // The sender lives as long as the memory.
+                _ = answers.changed() => {}
+                () = &mut late => {
+                    let now = self.memory.now();
+                    return self.decide_by(of_route, facts, cost, Purpose::Take, now, true);
+                }
+            }
+        }
+    }
+
     fn decide_at(
         &self,
         of_route: &OfRoute,
@@ -147,13 +159,32 @@ impl Limits {
         purpose: Purpose,
         now: Moment,
     ) -> Verdict {
+        self.decide_by(of_route, facts, cost, purpose, now, false)
+    }
+
+    /// Decides at `now`, without waiting for leases if `is_late`.
+    fn decide_by(
+        &self,
+        of_route: &OfRoute,
+        facts: &Facts<'_>,
+        cost: u64,
+        purpose: Purpose,
+        now: Moment,
+        is_late: bool,
+    ) -> Verdict {
         let mut walk = Walk::new(cost, purpose, now);
+        if is_late {
+            walk.wait_no_more();
+        }
         let own = self.own_limits(of_route, facts, walk.need());
         let own: &[Option<Check<'_>>] = match &own {
             None => &[],
             Some(own) => &own.checks(),
         };
         self.walk(&of_route.rules, facts, own, &mut walk);
+        if walk.wants_lease() {
+            self.memory.lease_wanted.notify_one();
+        }
         walk.verdict()
     }
 
@@ -190,14 +221,19 @@ impl Limits {
         let chosen = of_route.chosen.as_deref();
         let may_add =
             |name: &str| chosen.is_none_or(|chosen| chosen.iter().any(|one| **one == *name));
-        let terms = (self.terms.mode, need);
+        let terms = (self.terms, need);
         Some(OwnLimits::of(holder, find, may_add, &self.memory, terms))
     }
 
     /// The check of `rule` for a request; `None` if it does not apply.
     fn check<'c>(&'c self, rule: &'c Rule, facts: &Facts<'_>, need: u64) -> Option<Check<'c>> {
         let whole = number_of(rule, facts.holder)?;
-        let live = self.memory.fleet.live();
+        let window = rule.limit.window;
+        let memory = &self.memory;
+        let fleet = (memory.fleet.live(), memory.link.is_up());
+        let (number, sharing) = self
+            .terms
+            .part_of(whole, (window, rule.limit.exact), fleet, need);
         let by = rule.limit.by.as_slice();
         Some(Check {
             name: &rule.limit.name,
@@ -205,8 +241,9 @@ impl Limits {
             table: &rule.table,
             subject: self.subject(rule, facts)?,
             limit: whole.limit,
-            number: self.terms.mode.part_of(whole, live, need),
-            window: rule.limit.window,
+            number,
+            sharing,
+            window,
             enforce: rule.limit.enforce,
             // How busy an address is would tell a caller of its neighbours.
             tell: facts.holder.is_none() || !by.contains(&By::Address),

@@ -46,7 +46,7 @@ use crate::limits::Purpose;
 use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
-use crate::pipeline::limiting::{give_back, hold, limit};
+use crate::pipeline::limiting::{give_back, hold, limit, limit_with_leases};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
@@ -178,7 +178,12 @@ async fn run(
         target,
         route,
         caller,
+        is_pending,
     } = decide(worker, policy, exchange, &request, size, Purpose::Take)?;
+    if is_pending {
+        // Boxed: waits are rare, and every request future would reserve the space.
+        Box::pin(wait_for_units(worker, policy, route, &caller, exchange)).await?;
+    }
     let upgrade = match Upgrade::requested(request.head()) {
         // Offers that the route does not name are ignored.
         Upgrade::To(protocol) if !route.upgrades.iter().any(|one| one.is(&protocol)) => None,
@@ -273,11 +278,26 @@ async fn run(
     Ok(answer)
 }
 
+/// Waits for units of an exact limit, then runs the stages that follow it.
+async fn wait_for_units(
+    worker: &Worker,
+    policy: &Policy,
+    route: &Route,
+    caller: &Caller,
+    exchange: &mut Exchange,
+) -> Result<(), Refused> {
+    limit_with_leases(policy, route, caller, exchange).await?;
+    quotas::reserve(worker, policy, route, caller, exchange, Purpose::Take)
+        .inspect_err(|_| give_back(policy, route, caller, exchange))
+}
+
 /// A request that passed every check.
 struct Admitted<'a> {
     target: Target,
     route: &'a Arc<Route>,
     caller: Caller,
+    /// Whether it has yet to wait for units of an exact limit.
+    is_pending: bool,
 }
 
 /// Runs the deciding stages in order, `identify` to `limit`.
@@ -311,13 +331,16 @@ fn decide<'a>(
     exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
-    limit(policy, route, &caller, exchange, purpose)?;
-    quotas::reserve(worker, policy, route, &caller, exchange, purpose)
-        .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
+    let is_pending = limit(policy, route, &caller, exchange, purpose)?;
+    if !is_pending {
+        quotas::reserve(worker, policy, route, &caller, exchange, purpose)
+            .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
+    }
     Ok(Admitted {
         target,
         route,
         caller,
+        is_pending,
     })
 }
 

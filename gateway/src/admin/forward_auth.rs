@@ -123,7 +123,7 @@ async fn by_headers(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, 
     };
     let host = host.or(headers.get(HOST)).cloned();
     let original = original(&request, method, uri, host);
-    let authorized = authorize_external(worker_of(&request)?, &original);
+    let authorized = authorize_external(worker_of(&request)?, &original).await;
     let mut response = HttpResponse::from(authorized.response);
     // nginx treats any other status than 2xx and these as its own failure.
     if nginx && response.status().is_client_error() && response.status() != StatusCode::UNAUTHORIZED
@@ -148,7 +148,7 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
         .ok_or_else(|| malformed("path"))?;
     let host = request.headers().get(HOST).cloned();
     let original = original(&request, request.method().clone(), uri, host);
-    let authorized = authorize_external(worker_of(&request)?, &original);
+    let authorized = authorize_external(worker_of(&request)?, &original).await;
     let mut response = HttpResponse::from(authorized.response);
     if response.status().is_success() {
         let removed = removed_by_envoy(response.headers(), &authorized.with_key);

@@ -193,6 +193,7 @@ impl MetricsPage {
                 }
             }
         }
+        self.write_link(page);
         page.by(
             "postern_rate_limit_subjects",
             Kind::Gauge,
@@ -201,6 +202,36 @@ impl MetricsPage {
             counts
                 .iter()
                 .map(|(policy, counts)| (policy, counts.subjects)),
+        );
+    }
+
+    /// The exchange of counts with other gateways, where there is one.
+    fn write_link(&self, page: &mut Page) {
+        let link = self.policy.load().limits.memory().link();
+        page.known(
+            "postern_valkey_up",
+            Kind::Gauge,
+            "Whether the counts of limits are exchanged with other gateways; no sample without a server for it.",
+            link.is_up.map(u8::from),
+        );
+        page.by(
+            "postern_valkey_exchanges_total",
+            Kind::Counter,
+            "Exchanges with the server that limits are shared through.",
+            "outcome",
+            [("succeeded", link.succeeded), ("failed", link.failed)],
+        );
+        page.single(
+            "postern_valkey_subjects_waiting",
+            Kind::Gauge,
+            "Subjects whose counts the last round had no room for.",
+            link.waiting,
+        );
+        page.known(
+            "postern_valkey_clock_offset_seconds",
+            Kind::Gauge,
+            "Seconds that the server's clock is ahead of the gateway's.",
+            link.ahead.map(|millis| millis as f64 / 1000.0),
         );
     }
 

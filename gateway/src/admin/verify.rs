@@ -193,12 +193,13 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     });
     let policy = ask.operations.policy();
     let limited = known.as_ref().zip(policy.as_deref());
-    let is_denied = admitted.is_ok()
-        && cost > 0
-        && limited.is_some_and(|(known, policy)| {
-            let verdict = policy.limits.decide_for(Holder::Known(known), cost);
+    let is_denied = match limited.filter(|_| admitted.is_ok() && cost > 0) {
+        Some((known, policy)) => {
+            let verdict = policy.limits.decide_for(Holder::Known(known), cost).await;
             verdict.denied.is_some()
-        });
+        }
+        None => false,
+    };
     Ok(HttpResponse::Ok().json(Verification {
         valid: admitted.is_ok() && !is_denied,
         code: match admitted {

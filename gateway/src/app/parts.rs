@@ -91,7 +91,12 @@ pub(super) fn policy(
             before.and_then(|before| before.routes.iter().find(|known| known.name == *name));
         Arc::clone(known.map_or(name, |known| &known.name))
     };
-    let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
+    let memory = match (before, &settings.valkey) {
+        (Some(before), _) => Arc::clone(before.limits.memory()),
+        // Gateways that share their limits name the subjects alike.
+        (None, Some(_)) => Memory::of_fleet(settings.origin.shared_secret.expose()),
+        (None, None) => Memory::new(),
+    };
     let limits = Limits::new(
         settings.limits.rates.clone(),
         settings.limits.terms,

@@ -15,6 +15,7 @@ use crate::front::drain::Drain;
 use crate::keys::KeyTable;
 use crate::limits::Memory;
 use crate::limits::brake::Brake;
+use crate::limits::fleet::CountExchange;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
 use crate::reload::{Reloads, hash};
@@ -85,6 +86,10 @@ impl Shared {
             sizes: Arc::clone(&self.sizes),
             keys: Arc::clone(&self.keys),
             limits: Arc::clone(&self.limits),
+            exchange: settings.valkey.clone().map(|server| {
+                let every = settings.limits.terms.sync_every;
+                CountExchange::new(server, Arc::clone(&self.limits), every)
+            }),
             status: Arc::clone(&self.feed),
             name: name(public_address),
             listener: listener(public_address),

@@ -124,3 +124,42 @@ impl Setting for Window {
         format!("\"{}\"", humantime::format_duration(self.0))
     }
 }
+
+/// Declares a span of time with bounds.
+macro_rules! spans {
+    ($($(#[$meta:meta])+ $name:ident: $default:literal, $least:literal..=$most:literal, $accepted:literal;)+) => {$(
+        $(#[$meta])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct $name(pub Duration);
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self(Duration::from_millis($default))
+            }
+        }
+
+        impl Setting for $name {
+            const ACCEPTED: &'static str = $accepted;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                let accepted = Duration::from_millis($least)..=Duration::from_millis($most);
+                humantime::parse_duration(text)
+                    .ok()
+                    .filter(|span| accepted.contains(span))
+                    .map(Self)
+                    .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
+            }
+
+            fn show(&self) -> String {
+                format!("\"{}\"", humantime::format_duration(self.0))
+            }
+        }
+    )+};
+}
+
+spans! {
+    /// Interval of the exchange of counts between gateways.
+    SyncEvery: 100, 20..=10_000, "a span of time from 20ms to 10s with its unit, such as \"100ms\"";
+    /// Longest wait of a request for units of an exact limit.
+    LeaseTimeout: 50, 1..=10_000, "a span of time from 1ms to 10s with its unit, such as \"50ms\"";
+}

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::config::limit_values::{Burst, LimitName, PrefixLength, RouteName, Units, Window};
+use crate::config::limit_values::{
+    Burst, LeaseTimeout, LimitName, PrefixLength, RouteName, SyncEvery, Units, Window,
+};
 use crate::config::reader::Reader;
 use crate::config::routes::RouteSettings;
 use crate::http::rate_limit_fields::LimitFields;
-use crate::limits::{By, Mode, Number, RateLimit, Terms};
+use crate::limits::{By, Mode, Number, OnOutage, RateLimit, Terms};
 
 /// Where problems between limits come from.
 const SOURCE: &str = "the rate limits";
@@ -55,12 +57,16 @@ pub struct LimitSettings {
 
 impl LimitSettings {
     /// Reads the limits; `routes` are those that they may name and whose cost they have to admit.
-    pub(super) fn read(reader: &mut Reader, routes: &[RouteSettings]) -> Self {
+    /// They can be shared if there is a server for it.
+    pub(super) fn read(reader: &mut Reader, routes: &[RouteSettings], has_server: bool) -> Self {
         let (fields, terms) = reader.section("limits", |section| {
             (
                 section.take("headers", LimitFields::default()),
                 Terms {
-                    mode: section.take("mode", Mode::default()),
+                    mode: read_mode(section, has_server),
+                    sync_every: section.take("sync_every", SyncEvery::default()).0,
+                    on_outage: section.take("on_outage", OnOutage::default()),
+                    timeout: section.take("timeout", LeaseTimeout::default()).0,
                     ipv6_prefix: section.take("ipv6_prefix", PrefixLength(64)).0,
                 },
             )
@@ -79,6 +85,21 @@ impl LimitSettings {
             rates: read.into_iter().flatten().collect(),
         }
     }
+}
+
+/// Reads how gateways share limits: through the server where there is one.
+fn read_mode(section: &mut Reader, has_server: bool) -> Mode {
+    let default = if has_server {
+        Mode::Shared
+    } else {
+        Mode::default()
+    };
+    let mode = section.take("mode", default);
+    if mode == Mode::Shared && !has_server {
+        let message = "\"shared\" needs a server to share through: set VALKEY_URL or valkey.url";
+        section.problem("mode", "the limits", message.to_owned());
+    }
+    mode
 }
 
 /// Reads one of `[[rate_limits]]`; `None` if it has a problem.
@@ -106,6 +127,11 @@ fn read_rate(section: &mut Reader) -> Option<RateLimit> {
     let burst = section.take_optional::<Burst>("burst").map(|burst| burst.0);
     let routes: Vec<RouteName> = section.take_list("routes");
     let enforce = section.take("enforce", true);
+    let exact = section.take("exact", false);
+    if exact && burst.is_some() {
+        let message = "a bucket is split among gateways, never shared: leave burst out".to_owned();
+        section.problem("exact", "the rate limits", message);
+    }
     if let (Some(Units(limit)), Some(burst)) = (limit, burst)
         && burst > limit
     {
@@ -123,6 +149,7 @@ fn read_rate(section: &mut Reader) -> Option<RateLimit> {
         window,
         routes,
         enforce,
+        exact,
     })
 }
 

@@ -136,7 +136,11 @@ fn a_secret_in_the_wrong_place_is_not_told() {
         ("GATEWAY__LISTEN__ADDRESS__PORT", PASSWORD),
         ("GATEWAY__ADMIN__TOKENS", PASSWORD),
         ("ORIGIN_URL", &password_at("http://keys:PW@origin")),
-        ("VALKEY_URL", &password_at("redis://:PW@cache")),
+        ("VALKEY_URL", &password_at("http://:PW@cache")),
+        ("VALKEY_URL", &password_at("redis://:PW@cache/PW")),
+        ("VALKEY_URL", &password_at("redis://PW@cache")),
+        ("VALKEY_URL", &password_at("redis://cache:PW")),
+        ("VALKEY_URL", &password_at("redis://cache?password=PW")),
         ("DATABASE_URL", &password_at("postgres//keys:PW@db/keys")),
         (
             "DATABASE_URL",

@@ -25,12 +25,13 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
-use crate::config::{Environment, SECRET_VARIABLES, Source};
+use crate::config::{Environment, SECRET_VARIABLES, Source, valkey};
 use crate::http::cors::CorsSettings;
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::ConcurrencyLimit;
+use crate::limits::fleet::Server;
 use crate::limits::quota::Quota;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub concurrency: Vec<ConcurrencyLimit>,
     /// `[[quotas]]`.
     pub quotas: Vec<Quota>,
+    /// Server through which gateways share them.
+    pub valkey: Option<Server>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -148,15 +151,6 @@ impl Settings {
                 .add("SHARED_SECRET", "the environment", message.to_owned());
         }
         let token = secret(reader, environment, "ADMIN_TOKEN");
-        if environment
-            .variable("VALKEY_URL")
-            .is_some_and(|url| !url.is_empty())
-        {
-            let message = "shared rate limits are not part of this version: unset it".to_owned();
-            reader
-                .problems()
-                .add("VALKEY_URL", "the environment", message);
-        }
 
         let listen = reader.section("listen", ListenSettings::read);
         let admin = AdminSettings::read(reader, token, shared_secret.as_ref());
@@ -189,7 +183,8 @@ impl Settings {
             cors: cors.clone(),
         };
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
-        let limits = LimitSettings::read(reader, &routes);
+        let valkey = valkey::read(reader, environment);
+        let limits = LimitSettings::read(reader, &routes, valkey.is_some());
         let concurrency = read_concurrency(reader, &routes);
         let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
@@ -244,6 +239,7 @@ impl Settings {
             limits,
             concurrency,
             quotas,
+            valkey,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

@@ -311,7 +311,8 @@ words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => S
 words!(crate::telemetry::process_log::Format { "text" => Self::Text, "json" => Self::Json } "\"text\" or \"json\"");
 words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
 words!(crate::http::rate_limit_fields::LimitFields { "draft-11" => Self::Draft11, "x-ratelimit" => Self::XRateLimit, "off" => Self::Off } "\"draft-11\", \"x-ratelimit\" or \"off\"");
-words!(crate::limits::Mode { "local" => Self::Local, "split" => Self::Split } "\"split\" or \"local\"");
+words!(crate::limits::Mode { "local" => Self::Local, "split" => Self::Split, "shared" => Self::Shared } "\"shared\", \"split\" or \"local\"");
+words!(crate::limits::OnOutage { "split" => Self::Split, "local" => Self::Local, "open" => Self::Open, "closed" => Self::Closed } "\"split\", \"local\", \"open\" or \"closed\"");
 words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors describe what is

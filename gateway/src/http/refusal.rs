@@ -271,6 +271,10 @@ refusals! {
             None => format!("The request costs more than the rate limit {:?} allows.", exceeded.policy),
         };
     }
+    SERVICE_UNAVAILABLE "limits_unavailable" "Limits unavailable" [RetryAfter] {
+        /// The gateways cannot exchange the counts of a shared [limit](LIMITS.md), and `limits.on_outage` is `closed`.
+        LimitsUnavailable => "What is left of a limit cannot be determined. Try again in a second.";
+    }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
         /// The head is over `listen.max_head_bytes` or has more than `listen.max_headers` fields.
         HeadTooLarge => "The head of the request is too large or has too many fields.";

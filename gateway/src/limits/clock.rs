@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::wire::clock;
 
 /// Point in time in nanoseconds since the Unix epoch, by a [`LimitClock`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub(super) u64);
 
 /// Clock of one process. Windows begin at whole multiples of their length since the Unix epoch, so
@@ -43,6 +43,12 @@ impl Moment {
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanos(span)))
+    }
+
+    /// Time until `later`; none if that is past.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_nanos(later.0.saturating_sub(self.0))
     }
 
     /// Milliseconds since the Unix epoch.

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::limits::clock::Moment;
 use crate::limits::meter::{Level, Number};
+use crate::limits::share::{OnOutage, Sharing};
 use crate::limits::subject::By;
-use crate::limits::table::{SubjectHash, Table};
+use crate::limits::table::leases::Look;
+use crate::limits::table::others::Others;
+use crate::limits::table::{Cells, SubjectHash, Table};
 
 /// What a decision does with the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,9 @@ pub struct Verdict {
     pub charge: Option<Charge>,
     /// The limits that the caller may be told of, the one with the least left first.
     pub standings: [Option<Standing>; 2],
+    /// Whether units of an exact limit have to be asked for first: nothing was taken, and the
+    /// request may be decided again in some milliseconds.
+    pub is_pending: bool,
 }
 
 /// A request that a limit denied.
@@ -37,7 +43,13 @@ pub struct Denied {
     pub name: Arc<str>,
     /// Time until it admits the request; `None` if it never does.
     pub wait: Option<Duration>,
+    /// Whether it denied because nobody knows what the fleet used.
+    pub is_unknown: bool,
 }
+
+/// Time after which a request is worth another attempt that was denied because nobody knows what
+/// the fleet used.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
 /// Units that a request took of each limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +84,8 @@ pub(super) struct Check<'c> {
     pub(super) limit: u64,
     /// What this gateway allows of them.
     pub(super) number: Number,
+    /// How the other gateways' counts are taken into account; `None` if they are not.
+    pub(super) sharing: Option<Sharing>,
     pub(super) window: Duration,
     pub(super) enforce: bool,
     /// Whether the caller may be told how much of it is left.
@@ -87,17 +101,23 @@ pub(super) struct Walk<'c> {
     take: u64,
     purpose: Purpose,
     now: Moment,
-    denied: Option<(&'c Arc<str>, Option<Duration>)>,
+    denied: Option<(&'c Arc<str>, Option<Duration>, bool)>,
     shadow: Option<&'c Arc<str>>,
+    /// Whether it goes on without leases that are not there.
+    waits_no_more: bool,
+    is_pending: bool,
+    wants_lease: bool,
     least: [Option<(Check<'c>, Level)>; 2],
 }
 
 impl Check<'_> {
     /// What the cell says.
     pub(super) fn level(&self, now: Moment) -> Option<Level> {
-        let cells = self.table.lock(self.subject)?;
+        let mut cells = self.table.lock(self.subject)?;
         let cell = self.table.cell(&cells, self.subject);
-        Some(self.table.meter.read(cell, self.number, now))
+        let mut level = self.table.meter.read(cell, self.number, now);
+        self.share(&mut level, &mut cells, (1, now), false);
+        Some(level)
     }
 
     /// Gives back what `charge` took here.
@@ -109,7 +129,68 @@ impl Check<'_> {
         let cell = table.cell(&cells, self.subject);
         let cell = table.meter.give_back(cell, cost, self.number, at, now);
         table.set(&mut cells, self.subject, cell);
+        if self.sharing.is_some_and(|sharing| sharing.is_exact) {
+            cells.leases().give_back(self.subject, cost, now);
+        } else if self.sharing.is_some() {
+            // If they know of the subject at all.
+            cells.changed(self.subject, 0, self.number.limit, u64::MAX);
+        }
     }
+
+    /// Counts the other gateways' units in `level` too, as far as they are known at `now`. Returns
+    /// what holds if they are unknown; `is_late` if a lease did not come in time.
+    fn share(
+        &self,
+        level: &mut Level,
+        cells: &mut Cells,
+        (need, now): (u64, Moment),
+        is_late: bool,
+    ) -> Option<OnOutage> {
+        let sharing = self.sharing?;
+        let is_out = if sharing.is_exact {
+            level.share_all(cells.leases().spent_by_all(self.subject, now));
+            !sharing.is_up || is_late
+        } else {
+            let (window, _) = level.present();
+            let others = cells.others(self.subject);
+            level.share(others.map_or((0, 0), |others| others.at(window)));
+            !sharing.is_up || others.is_some_and(Others::is_out)
+        };
+        is_out.then(|| {
+            level.allow(sharing.part_of(self.number, need));
+            sharing.on_outage
+        })
+    }
+
+    /// Whether the server can be asked for units.
+    fn is_leased(&self) -> bool {
+        self.sharing
+            .is_some_and(|sharing| sharing.is_exact && sharing.is_up)
+    }
+
+    /// Has the other gateways told of the units in `level`.
+    fn tell_others(&self, level: &Level, cells: &mut Cells) {
+        if let Some(sharing) = self.sharing.filter(|sharing| !sharing.is_exact) {
+            let (_, own) = level.present();
+            let limit = self.number.limit;
+            cells.changed(self.subject, own, limit, sharing.least(limit));
+        }
+    }
+}
+
+/// What is left of a limit for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Enough.
+    Enough,
+    /// Enough, in a lease.
+    Leased,
+    /// As much as the server grants, which has yet to answer.
+    Awaited,
+    /// Too little for this time; for ever if `None`.
+    TooLittle(Option<Duration>),
+    /// Nobody knows.
+    Unknown,
 }
 
 impl<'c> Walk<'c> {
@@ -126,8 +207,21 @@ impl<'c> Walk<'c> {
             now,
             denied: None,
             shadow: None,
+            waits_no_more: false,
+            is_pending: false,
+            wants_lease: false,
             least: [None, None],
         }
+    }
+
+    /// Has it go on without leases that are not there.
+    pub(super) fn wait_no_more(&mut self) {
+        self.waits_no_more = true;
+    }
+
+    /// Whether the server is to be asked for leases.
+    pub(super) fn wants_lease(&self) -> bool {
+        self.wants_lease
     }
 
     /// Units that must be free.
@@ -135,9 +229,9 @@ impl<'c> Walk<'c> {
         self.need
     }
 
-    /// Whether nothing has denied the request so far.
+    /// Whether nothing has denied the request so far, and nothing is unknown.
     pub(super) fn is_admitted(&self) -> bool {
-        self.denied.is_none()
+        self.denied.is_none() && !self.is_pending
     }
 
     /// Checks `check` and, while its cell is locked, makes the `other` checks; then takes, if all
@@ -152,16 +246,33 @@ impl<'c> Walk<'c> {
         };
         let cell = check.table.cell(&cells, check.subject);
         let mut level = check.table.meter.read(cell, check.number, self.now);
-        let wait = level.wait_for(self.need);
-        let fits = wait == Some(Duration::ZERO);
-        if !fits {
-            self.deny(&check, wait);
-        }
+        let left = self.left(&check, &mut level, &mut cells);
+        let fits = match left {
+            Left::Enough | Left::Leased => true,
+            Left::Awaited => {
+                self.is_pending = true;
+                true
+            }
+            Left::TooLittle(wait) => {
+                self.deny(&check, wait, false);
+                false
+            }
+            Left::Unknown => {
+                self.deny(&check, Some(RETRY_UNKNOWN), true);
+                false
+            }
+        };
         let admitted = others(self);
         let takes = fits && admitted;
         if takes && self.take > 0 {
             level.take(self.take);
             check.table.set(&mut cells, check.subject, level.cell());
+            if left == Left::Leased {
+                let (limit, leases) = (check.number.limit, cells.leases());
+                self.wants_lease |= leases.spend(check.subject, self.take, limit, self.now);
+            } else {
+                check.tell_others(&level, &mut cells);
+            }
         }
         if self.purpose == Purpose::Take && (takes || !fits) {
             cells.count(check.enforce, fits);
@@ -171,6 +282,44 @@ impl<'c> Walk<'c> {
             self.note(check, level);
         }
         admitted
+    }
+
+    /// What is left for the request. Counts the other gateways' units in `level` too.
+    fn left(&mut self, check: &Check<'c>, level: &mut Level, cells: &mut Cells) -> Left {
+        if check.sharing.is_some_and(|sharing| sharing.is_exact)
+            && let Some(left) = self.leased(check, level, cells)
+        {
+            return left;
+        }
+        let outage = check.share(level, cells, (self.need, self.now), self.waits_no_more);
+        match outage {
+            Some(OnOutage::Open) => Left::Enough,
+            Some(OnOutage::Closed) => Left::Unknown,
+            Some(OnOutage::Split | OnOutage::Local) | None => match level.wait_for(self.need) {
+                Some(Duration::ZERO) => Left::Enough,
+                wait => Left::TooLittle(wait),
+            },
+        }
+    }
+
+    /// What is left of an exact limit; `None` in an outage, once nothing is held.
+    fn leased(&mut self, check: &Check<'c>, level: &mut Level, cells: &mut Cells) -> Option<Left> {
+        let (subject, limit) = (check.subject, check.number.limit);
+        level.share_all(cells.leases().spent_by_all(subject, self.now));
+        if self.need > limit {
+            return Some(Left::TooLittle(None));
+        }
+        match cells.leases().look(subject, self.need, self.now) {
+            Look::Fits => Some(Left::Leased),
+            Look::UsedUp(wait) => Some(Left::TooLittle(Some(wait))),
+            Look::Empty if self.waits_no_more || !check.is_leased() => None,
+            Look::Empty => {
+                self.wants_lease |= cells.leases().want(subject, self.need, limit);
+                // Neither a look nor a limit that is not enforced is worth a wait.
+                let waits = self.purpose == Purpose::Take && check.enforce;
+                Some(if waits { Left::Awaited } else { Left::Enough })
+            }
+        }
     }
 
     /// Settles `checks`, each within the one before.
@@ -183,7 +332,7 @@ impl<'c> Walk<'c> {
     }
 
     /// Notes a denial; the one that ends latest stays.
-    fn deny(&mut self, check: &Check<'c>, wait: Option<Duration>) {
+    fn deny(&mut self, check: &Check<'c>, wait: Option<Duration>, is_unknown: bool) {
         if !check.enforce {
             self.shadow.get_or_insert(check.name);
             return;
@@ -191,9 +340,9 @@ impl<'c> Walk<'c> {
         let ends = |wait: Option<Duration>| wait.unwrap_or(Duration::MAX);
         if self
             .denied
-            .is_none_or(|(_, before)| ends(wait) > ends(before))
+            .is_none_or(|(_, before, _)| ends(wait) > ends(before))
         {
-            self.denied = Some((check.name, wait));
+            self.denied = Some((check.name, wait, is_unknown));
         }
     }
 
@@ -215,11 +364,13 @@ impl<'c> Walk<'c> {
 
     /// Ends the decision.
     pub(super) fn verdict(self) -> Verdict {
-        let is_charged = self.denied.is_none() && self.take > 0;
+        let is_charged = self.is_admitted() && self.take > 0;
         Verdict {
-            denied: self.denied.map(|(name, wait)| Denied {
+            is_pending: self.is_pending && self.denied.is_none(),
+            denied: self.denied.map(|(name, wait, is_unknown)| Denied {
                 name: Arc::clone(name),
                 wait,
+                is_unknown,
             }),
             shadow: self.shadow.cloned(),
             charge: is_charged.then_some(Charge {

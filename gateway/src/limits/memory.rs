@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
 
 use crate::limits::clock::{LimitClock, Moment};
+use crate::limits::link::{LinkCounts, LinkState};
 use crate::limits::meter::{Algorithm, Meter};
 use crate::limits::share::Fleet;
 use crate::limits::subject::{By, Subjects, room_for};
@@ -25,6 +27,11 @@ pub struct Memory {
     pub(super) clock: LimitClock,
     pub(super) subjects: Subjects,
     pub(super) fleet: Fleet,
+    pub(super) link: LinkState,
+    /// Wakes whoever asks the server for leases.
+    pub(super) lease_wanted: Notify,
+    /// Number of answers about leases.
+    pub(super) leased: watch::Sender<u64>,
     tables: Mutex<HashMap<TableKey, Weak<Table>>>,
     /// Cells of limits that keys and consumers have besides those of the configuration, by name.
     own: ArcSwap<OwnTables>,
@@ -39,7 +46,15 @@ pub(super) struct OwnTable {
     pub(super) name: Arc<str>,
     pub(super) by: By,
     pub(super) window: Duration,
-    pub(super) table: Table,
+    pub(super) table: Arc<Table>,
+}
+
+/// Cells of a limit, as other gateways name them.
+#[derive(Clone, Debug)]
+pub(super) struct NamedTable {
+    pub(super) name: Arc<str>,
+    pub(super) window: Duration,
+    pub(super) table: Arc<Table>,
 }
 
 /// What makes the cells of two generations the same.
@@ -75,10 +90,23 @@ impl Memory {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::of(Subjects::default())
+    }
+
+    /// Remembers nothing yet, and hashes subjects as every gateway with the same `secret` does.
+    #[must_use]
+    pub fn of_fleet(secret: &[u8]) -> Arc<Self> {
+        Self::of(Subjects::of_fleet(secret))
+    }
+
+    fn of(subjects: Subjects) -> Arc<Self> {
         Arc::new(Self {
             clock: LimitClock::start(),
-            subjects: Subjects::default(),
+            subjects,
             fleet: Fleet::alone(),
+            link: LinkState::default(),
+            lease_wanted: Notify::new(),
+            leased: watch::Sender::new(0),
             tables: Mutex::default(),
             own: ArcSwap::default(),
             serials: AtomicU64::new(0),
@@ -127,7 +155,7 @@ impl Memory {
             name: name.into(),
             by: by.clone(),
             window,
-            table: Table::new(serial, meter, Room::ForAll),
+            table: Arc::new(Table::new(serial, meter, Room::ForAll)),
         });
         let mut in_force = Arc::clone(&new);
         self.own.rcu(|tables| {
@@ -178,6 +206,12 @@ impl Memory {
         counts
     }
 
+    /// State of the exchange with other gateways.
+    #[must_use]
+    pub fn link(&self) -> LinkCounts {
+        self.link.counts()
+    }
+
     /// The tables in use.
     fn tables(&self) -> Vec<(TableKey, Arc<Table>)> {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,6 +219,23 @@ impl Memory {
         tables
             .filter_map(|(key, table)| Some((key.clone(), table.upgrade()?)))
             .collect()
+    }
+
+    /// The tables in use, also of limits that are not in the configuration.
+    pub(super) fn named_tables(&self) -> Vec<NamedTable> {
+        let of_rules = self.tables().into_iter();
+        let of_rules = of_rules.map(|(key, table)| NamedTable {
+            name: key.name,
+            window: key.window,
+            table,
+        });
+        let own = self.own.load();
+        let own = own.values().flatten().map(|own| NamedTable {
+            name: Arc::clone(&own.name),
+            window: own.window,
+            table: Arc::clone(&own.table),
+        });
+        of_rules.chain(own).collect()
     }
 
     /// Removes cells of which nothing is in force, so that memory is that of the active subjects.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::keys::allowance::MAX_RATE;
 use crate::limits::clock::{Moment, nanos};
 use crate::limits::meter::bucket::BucketLevel;
-use crate::limits::meter::sliding::SlidingLevel;
+use crate::limits::meter::sliding::{Counts, SlidingLevel};
 
 /// Largest number of a limit: counts have 26 bits of a cell.
 pub const MAX_NUMBER: u64 = MAX_RATE;
@@ -78,6 +78,14 @@ impl Meter {
         }
     }
 
+    /// The counts of `cell`, of a sliding counter; a bucket has none.
+    pub(super) fn counts(&self, cell: u64, now: Moment) -> Counts {
+        match self.algorithm {
+            Algorithm::Sliding => sliding::counts(cell, self.window, now),
+            Algorithm::Bucket => sliding::counts(0, self.window, now),
+        }
+    }
+
     /// Finds the cells that say no more at `now` than absent ones: nothing of them is in force.
     pub(super) fn idle(&self, now: Moment) -> impl Fn(u64) -> bool + use<> {
         // Once, since a sweep asks about a million cells under locks.
@@ -121,6 +129,37 @@ impl Level {
         match self {
             Self::Sliding(level) => level.used(),
             Self::Bucket(level) => level.used(),
+        }
+    }
+
+    /// Number of the window since the Unix epoch, and own units of it; of a bucket neither.
+    pub(super) fn present(&self) -> (u64, u64) {
+        match self {
+            Self::Sliding(level) => level.present(),
+            Self::Bucket(_) => (0, 0),
+        }
+    }
+
+    /// Counts `others` too, the units of other gateways in the window before and in this one.
+    /// Buckets are not shared.
+    pub(super) fn share(&mut self, others: (u64, u64)) {
+        if let Self::Sliding(level) = self {
+            level.share(others);
+        }
+    }
+
+    /// Of the limit, this gateway may use `part`.
+    pub(super) fn allow(&mut self, part: u64) {
+        if let Self::Sliding(level) = self {
+            level.allow(part);
+        }
+    }
+
+    /// Counts `all`, the units of all gateways in the window before and in this one, in place of
+    /// those of this one where they are more.
+    pub(super) fn share_all(&mut self, all: (u64, u64)) {
+        if let Self::Sliding(level) = self {
+            level.share_all(all);
         }
     }
 

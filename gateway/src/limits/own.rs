@@ -8,7 +8,7 @@ use crate::limits::holder::{Holder, named};
 use crate::limits::memory::{Memory, OwnTable};
 use crate::limits::meter::{MAX_BURST, MAX_NUMBER, Number};
 use crate::limits::rate::Rule;
-use crate::limits::share::Mode;
+use crate::limits::share::{Sharing, Terms};
 use crate::limits::subject::By;
 use crate::limits::table::SubjectHash;
 
@@ -28,6 +28,7 @@ pub(super) struct OwnLimit {
     subject: SubjectHash,
     whole: Number,
     part: Number,
+    sharing: Option<Sharing>,
     enforce: bool,
 }
 
@@ -86,7 +87,7 @@ impl OwnLimits {
         find: impl Fn(&str) -> Option<(&'c Rule, bool)>,
         may_add: impl Fn(&str) -> bool,
         memory: &Memory,
-        (mode, need): (Mode, u64),
+        (terms, need): (Terms, u64),
     ) -> Self {
         let mut own = Self::default();
         let of_key = holder.own().iter().map(|rate| (&By::Key, rate));
@@ -125,11 +126,14 @@ impl OwnLimits {
                 limit: limit.clamp(1, MAX_NUMBER),
                 burst: None,
             };
+            let fleet = (memory.fleet.live(), memory.link.is_up());
+            let (part, sharing) = terms.part_of(whole, (window, false), fleet, need);
             own.add(OwnLimit {
                 table: memory.own_table(name, by, window),
                 subject,
                 whole,
-                part: mode.part_of(whole, memory.fleet.live(), need),
+                part,
+                sharing,
                 enforce,
             });
         }
@@ -172,6 +176,7 @@ impl OwnLimits {
                 subject: own.subject,
                 limit: own.whole.limit,
                 number: own.part,
+                sharing: own.sharing,
                 window: own.table.window,
                 enforce: own.enforce,
                 tell: true,

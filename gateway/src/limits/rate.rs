@@ -23,6 +23,8 @@ pub struct RateLimit {
     pub routes: Option<Vec<String>>,
     /// Whether it denies. If not, it counts, and reports what it would have denied.
     pub enforce: bool,
+    /// Whether gateways that share it never admit too much together, for which a request may wait.
+    pub exact: bool,
 }
 
 /// A rate limit in force.

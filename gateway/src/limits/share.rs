@@ -1,6 +1,7 @@
 //! How gateways share a limit.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::limits::meter::Number;
 
@@ -12,6 +13,108 @@ pub enum Mode {
     /// An equal part of it.
     #[default]
     Split,
+    /// What the others have left, as far as a server has told of it.
+    Shared,
+}
+
+/// What holds of shared limits while their counts cannot be exchanged. What was heard of others
+/// stays in force until its window ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Each gateway allows an equal part.
+    #[default]
+    Split,
+    /// Each gateway allows the whole.
+    Local,
+    /// Every request passes.
+    Open,
+    /// No request passes.
+    Closed,
+}
+
+/// What holds for all limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// First bits of an IPv6 address by which addresses are told apart.
+    pub ipv6_prefix: u8,
+    /// How gateways share a limit.
+    pub mode: Mode,
+    /// Interval of the exchange of counts.
+    pub sync_every: Duration,
+    /// What holds while they cannot be exchanged.
+    pub on_outage: OnOutage,
+    /// Longest wait of a request for units of an exact limit.
+    pub timeout: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            ipv6_prefix: 64,
+            mode: Mode::default(),
+            sync_every: Duration::from_millis(100),
+            on_outage: OnOutage::default(),
+            timeout: Duration::from_millis(50),
+        }
+    }
+}
+
+/// How one check takes the other gateways into account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sharing {
+    /// Whether counts are exchanged.
+    pub(super) is_up: bool,
+    /// Whether units are taken out of the server before they are spent.
+    pub(super) is_exact: bool,
+    pub(super) on_outage: OnOutage,
+    /// Number of live gateways.
+    pub(super) live: u64,
+}
+
+impl Terms {
+    /// What this gateway allows of `number` in `window`, and how it takes the others' counts into
+    /// account; `is_exact` if no unit may be admitted too many. The `fleet` is the number of live gateways, and whether counts are exchanged.
+    pub(super) fn part_of(
+        self,
+        number: Number,
+        (window, is_exact): (Duration, bool),
+        (live, is_up): (u64, bool),
+        need: u64,
+    ) -> (Number, Option<Sharing>) {
+        if !self.shares(number, window, is_exact) {
+            return (self.mode.part_of(number, live, need), None);
+        }
+        let sharing = Sharing {
+            is_up,
+            is_exact,
+            on_outage: self.on_outage,
+            live,
+        };
+        (number, Some(sharing))
+    }
+
+    /// Whether counts are exchanged for a limit: a few exchanges would say nothing of a shorter
+    /// window, and the levels of buckets do not add up.
+    fn shares(self, number: Number, window: Duration, is_exact: bool) -> bool {
+        let is_long = is_exact || window >= self.sync_every * 10;
+        self.mode == Mode::Shared && number.burst.is_none() && is_long
+    }
+}
+
+impl Sharing {
+    /// Units from which the others are told of a subject: all gateways together stay within a tenth
+    /// of its limit before.
+    pub(super) fn least(self, limit: u64) -> u64 {
+        (limit / (10 * self.live)).max(1)
+    }
+
+    /// This gateway's part of `number` in an outage.
+    pub(super) fn part_of(self, number: Number, need: u64) -> u64 {
+        match self.on_outage {
+            OnOutage::Split => Mode::Split.part_of(number, self.live, need).limit,
+            OnOutage::Local | OnOutage::Open | OnOutage::Closed => number.limit,
+        }
+    }
 }
 
 /// Number of live gateways, as far as this one knows.

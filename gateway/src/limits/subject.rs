@@ -1,11 +1,17 @@
 //! Whom a limit counts: from the facts of a request to a keyed hash.
 
 use std::fmt;
+#[expect(
+    deprecated,
+    reason = "the standard library has no other hash with a key that is given"
+)]
+use std::hash::SipHasher;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ring::hmac;
 use thiserror::Error;
 
 use crate::keys::{CallerAddress, Tag};
@@ -108,13 +114,51 @@ impl fmt::Display for By {
     }
 }
 
-/// Hashes subjects with a seed that is random for each process.
-#[derive(Clone, Debug, Default)]
+/// Hashes subjects with a key that clients do not know.
+#[derive(Clone)]
 pub(super) struct Subjects {
-    seed: RandomState,
+    key: (u64, u64),
+}
+
+impl Default for Subjects {
+    /// With a key of this process alone.
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self {
+            key: (random.hash_one(0), random.hash_one(1)),
+        }
+    }
+}
+
+impl fmt::Debug for Subjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subjects([redacted])")
+    }
 }
 
 impl Subjects {
+    /// With a key derived from `secret`.
+    pub(super) fn of_fleet(secret: &[u8]) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        // A derived key, so that no hash reveals anything about the secret's other uses.
+        let derived = hmac::sign(&secret, b"postern subjects of limits 1");
+        let half = |at: usize| {
+            let bytes = derived.as_ref().iter().skip(at).take(8);
+            bytes.fold(0, |half, byte| half << 8 | u64::from(*byte))
+        };
+        Self {
+            key: (half(0), half(8)),
+        }
+    }
+
+    #[expect(
+        deprecated,
+        reason = "the standard library has no other hash with a key that is given"
+    )]
+    fn hasher(&self) -> SipHasher {
+        SipHasher::new_with_keys(self.key.0, self.key.1)
+    }
+
     /// The subject of a limit by `parts`; `None` if the limit does not apply to the request.
     pub(super) fn of(
         &self,
@@ -122,7 +166,7 @@ impl Subjects {
         facts: &Facts<'_>,
         ipv6_prefix: u8,
     ) -> Option<SubjectHash> {
-        let mut hash = self.seed.build_hasher();
+        let mut hash = self.hasher();
         for part in parts {
             match (part, &facts.holder) {
                 (By::Key, Some(holder)) => holder.chain()?.hash(&mut hash),
@@ -144,11 +188,12 @@ impl Subjects {
 
     /// The subject of a limit of `holder` by key or consumer.
     pub(super) fn of_holder(&self, by: &By, holder: &Holder<'_>) -> Option<SubjectHash> {
-        let hash = match by {
-            By::Key => self.seed.hash_one(holder.chain()?),
-            _ => self.seed.hash_one(holder.consumer()),
-        };
-        Some(SubjectHash(hash))
+        let mut hash = self.hasher();
+        match by {
+            By::Key => holder.chain()?.hash(&mut hash),
+            _ => holder.consumer().hash(&mut hash),
+        }
+        Some(SubjectHash(hash.finish()))
     }
 }
 

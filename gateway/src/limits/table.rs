@@ -1,11 +1,17 @@
 //! The cells of one limit, in shards with a lock each that is held for some nanoseconds.
 
+pub(super) mod leases;
+pub(super) mod others;
+pub(super) mod sharing;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::limits::clock::Moment;
 use crate::limits::meter::Meter;
+use crate::limits::table::leases::Leases;
+use crate::limits::table::others::Told;
 
 /// Number of shards.
 const SHARDS: usize = 256;
@@ -46,6 +52,10 @@ struct Shard(Mutex<Cells>);
 pub(super) struct Cells {
     by_subject: HashMap<u64, u64, Uniform>,
     overflow: [u64; OVERFLOW],
+    /// What other gateways are told and heard of.
+    told: Told,
+    /// Units of an exact limit that are held.
+    leases: Leases,
     /// Of a limit that is not enforced, and of one that is.
     decided: [Decided; 2],
 }
@@ -110,12 +120,14 @@ impl Table {
     pub(super) fn forget(&self, subject: SubjectHash) {
         if let Some(mut cells) = self.lock(subject) {
             cells.by_subject.remove(&subject.0);
+            cells.told.again(subject.0);
         }
     }
 
     /// Removes the cells of which nothing is in force, one shard after the other.
     pub(super) fn sweep(&self, now: Moment) {
         let is_idle = self.meter.idle(now);
+        let window = self.meter.counts(0, now).window;
         for shard in &self.shards {
             let mut cells = shard.lock();
             let map = &mut cells.by_subject;
@@ -123,6 +135,8 @@ impl Table {
             if map.capacity() > 64 && map.len() < map.capacity() / 4 {
                 map.shrink_to(map.len() * 2);
             }
+            cells.told.sweep(window);
+            cells.leases.sweep(now);
         }
     }
 
@@ -180,10 +194,10 @@ impl std::fmt::Debug for Table {
 
 /// Hasher of what is uniform already.
 #[derive(Clone, Copy, Default)]
-struct Uniform;
+pub(in crate::limits) struct Uniform;
 
 #[derive(Default)]
-struct Unchanged(u64);
+pub(in crate::limits) struct Unchanged(u64);
 
 impl BuildHasher for Uniform {
     type Hasher = Unchanged;

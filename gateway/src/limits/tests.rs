@@ -28,6 +28,7 @@ fn limit(name: &str, by: &[By], limit: u64, burst: Option<u64>) -> RateLimit {
         window: MINUTE,
         routes: None,
         enforce: true,
+        exact: false,
     }
 }
 

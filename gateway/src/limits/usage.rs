@@ -23,9 +23,9 @@ pub struct LimitUse {
     pub limit: u64,
     /// Window.
     pub window: Duration,
-    /// Units used at this gateway.
+    /// Units used, as far as this gateway knows.
     pub used: u64,
-    /// Units left at this gateway.
+    /// Units left here.
     pub remaining: u64,
     /// Time at which all are there again, if nothing is used meanwhile.
     pub free_at: Moment,
@@ -70,8 +70,7 @@ impl Limits {
 
     /// Decides about `cost` units of `holder` beyond any request: by the limits by key, consumer and
     /// tag that hold for every route.
-    #[must_use]
-    pub fn decide_for(&self, holder: Holder<'_>, cost: u64) -> Verdict {
+    pub async fn decide_for(&self, holder: Holder<'_>, cost: u64) -> Verdict {
         let holds = |limit: &RateLimit| {
             let is_of_holder = limit.by.iter().all(By::needs_key);
             is_of_holder && limit.routes.is_none()
@@ -89,7 +88,11 @@ impl Limits {
             address: CallerAddress::Unknown,
             route: "",
         };
-        self.decide(&everywhere, &facts, cost, Purpose::Take)
+        let verdict = self.decide(&everywhere, &facts, cost, Purpose::Take);
+        if verdict.is_pending {
+            return self.decide_with_leases(&everywhere, &facts, cost).await;
+        }
+        verdict
     }
 
     /// Forgets what `holder` has used of the limit `name`, or of all that [`Self::uses`] returns.

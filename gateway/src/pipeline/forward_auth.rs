@@ -6,12 +6,12 @@ use actix_http::{Payload, Request, Response, StatusCode};
 
 use crate::auth::Caller;
 use crate::limits::Purpose;
-use crate::panics::catch_panic_sync;
+use crate::panics::catch_panic;
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
-use crate::pipeline::{Admitted, Policy, Worker, credentials, decide};
+use crate::pipeline::{Admitted, Policy, Worker, credentials, decide, wait_for_units};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 use crate::proxy::presented_key::PresentedKey;
 use crate::routes::Route;
@@ -26,12 +26,19 @@ pub struct Authorized {
 
 /// Answers a forward-auth subrequest: runs every stage before `forward`. Records the request like
 /// any other.
-pub fn authorize_external(worker: &Worker, request: &Request) -> Authorized {
+pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorized {
     let policy = worker.policy.load_full();
     let mut exchange = Exchange::begin(worker, &policy, request, None);
     let size = body_size(request.head(), &Payload::None);
-    let decide = || decide(worker, &policy, &mut exchange, request, size, Purpose::Take);
-    let admitted = catch_panic_sync(decide);
+    let deciding = async {
+        let admitted = decide(worker, &policy, &mut exchange, request, size, Purpose::Take)?;
+        if admitted.is_pending {
+            let (route, caller) = (admitted.route, &admitted.caller);
+            wait_for_units(worker, &policy, route, caller, &mut exchange).await?;
+        }
+        Ok(admitted)
+    };
+    let admitted = catch_panic(deciding).await;
     let Admitted { route, caller, .. } =
         match admitted.unwrap_or_else(|panicked| Err(exchange.panicked(&panicked))) {
             Ok(admitted) => admitted,

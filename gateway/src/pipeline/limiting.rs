@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::auth::Caller;
 use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::{Exceeded, Refusal};
-use crate::limits::{Facts, Holder, Purpose};
+use crate::limits::{Facts, Holder, Purpose, Verdict};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
@@ -39,20 +39,45 @@ pub(super) fn hold(
 }
 
 /// Checks the request against every limit of its route, and takes its cost if `purpose` says so and
-/// all admit it.
+/// all admit it. Returns whether it has to wait for units of an exact limit.
 ///
 /// # Errors
-/// [`Refusal::RateLimited`] by the limit that ends latest; nothing was taken.
+/// [`Refusal::RateLimited`] by the limit that ends latest, or [`Refusal::LimitsUnavailable`]; nothing
+/// was taken.
 pub(super) fn limit(
     policy: &Policy,
     route: &Route,
     caller: &Caller,
     exchange: &mut Exchange,
     purpose: Purpose,
-) -> Result<(), Refused> {
+) -> Result<bool, Refused> {
     let limits = &policy.limits;
     let facts = facts(route, caller, exchange);
     let verdict = limits.decide(&route.in_force, &facts, route.cost, purpose);
+    let is_pending = verdict.is_pending;
+    take_in(verdict, policy, exchange).map(|()| is_pending)
+}
+
+/// Waits for units of an exact limit, then decides.
+///
+/// # Errors
+/// As of [`limit`].
+pub(super) async fn limit_with_leases(
+    policy: &Policy,
+    route: &Route,
+    caller: &Caller,
+    exchange: &mut Exchange,
+) -> Result<(), Refused> {
+    let facts = facts(route, caller, exchange);
+    let verdict = policy
+        .limits
+        .decide_with_leases(&route.in_force, &facts, route.cost)
+        .await;
+    take_in(verdict, policy, exchange)
+}
+
+/// Records what the limits said.
+fn take_in(verdict: Verdict, policy: &Policy, exchange: &mut Exchange) -> Result<(), Refused> {
     exchange.set_charge(verdict.charge);
     exchange.set_limits(
         Told {
@@ -68,6 +93,9 @@ pub(super) fn limit(
     let Some(denied) = verdict.denied else {
         return Ok(());
     };
+    if denied.is_unknown {
+        return Err(Refusal::LimitsUnavailable.into());
+    }
     let exceeded = Exceeded::new(denied.name, denied.wait);
     Err(Refusal::RateLimited(exceeded).into())
 }

@@ -1,6 +1,7 @@
 //! The one list that says of every setting whether it changes in a running gateway.
 
 use crate::config::settings::Settings;
+use crate::limits::Mode;
 
 /// Copies a setting that needs a restart from the running settings.
 type Hold = fn(&mut Settings, &Settings);
@@ -196,6 +197,18 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.limits", Applied),
     ("limits.headers", Applied),
     ("limits.mode", Applied),
+    (
+        "limits.sync_every",
+        Restart(|new, running| {
+            new.limits.terms.sync_every = running.limits.terms.sync_every;
+        }),
+    ),
+    ("limits.on_outage", Applied),
+    ("limits.timeout", Applied),
+    ("VALKEY_PASSWORD", Restart(hold_valkey)),
+    ("valkey.url", Restart(hold_valkey)),
+    ("valkey.cluster", Restart(hold_valkey)),
+    ("valkey.ca_file", Restart(hold_valkey)),
     ("limits.ipv6_prefix", Applied),
     ("quotas.name", Applied),
     ("quotas.by", Applied),
@@ -223,7 +236,16 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("rate_limits.burst", Applied),
     ("rate_limits.routes", Applied),
     ("rate_limits.enforce", Applied),
+    ("rate_limits.exact", Applied),
 ];
+
+/// Without a server, limits cannot be shared.
+fn hold_valkey(new: &mut Settings, running: &Settings) {
+    new.valkey.clone_from(&running.valkey);
+    if new.valkey.is_none() && new.limits.terms.mode == Mode::Shared {
+        new.limits.terms.mode = running.limits.terms.mode;
+    }
+}
 
 /// The two are held together: the one per key must not exceed the total.
 fn hold_in_flight(new: &mut Settings, running: &Settings) {

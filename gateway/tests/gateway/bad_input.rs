@@ -258,7 +258,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
         ("SHARED_SECRET", SECRET),
         ("GATEWAY__ADMIN__ADDRESS", "nowhere"),
         ("GATEWAY__ADMIN__PORT", "1"),
-        ("VALKEY_URL", "redis://x"),
+        ("VALKEY_URL", "http://x"),
     ];
     let (code, said) = refused(file, &variables, &["check"]);
     assert_eq!(code, 2);
@@ -277,7 +277,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
         ("routes[0].on_missing_key", "gateway.toml", "\"anonymous\""),
         ("admin.address", "GATEWAY__ADMIN__ADDRESS", "127.0.0.1"),
         ("admin.port", "GATEWAY__ADMIN__PORT", "no such setting"),
-        ("VALKEY_URL", "the environment", "not part of this version"),
+        ("valkey.url", "VALKEY_URL", "it begins with redis://"),
     ] {
         let line = said
             .lines()

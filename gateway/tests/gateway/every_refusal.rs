@@ -184,6 +184,11 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             origin,
             "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",
         ),
+        Refusal::LimitsUnavailable => second(
+            origin,
+            "[valkey]\nurl = \"redis://127.0.0.1:1\"\n[limits]\non_outage = \"closed\"\n\
+             [[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1day\"",
+        ),
         Refusal::HeadTooLarge => place.send("GET /", &"a: b\r\n".repeat(80), ""),
         Refusal::Internal => {
             Met::By("a_panic_costs_its_request_and_no_other_and_its_message_is_not_told")

@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 22] = [
+const SECTIONS: [&str; 23] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -35,6 +35,7 @@ const SECTIONS: [&str; 22] = [
     "[log]",
     "[brake]",
     "[limits]",
+    "[valkey]",
     "[reload]",
     "[[upstreams]]",
     "[[routes]]",
@@ -45,7 +46,7 @@ const SECTIONS: [&str; 22] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 49] = [
+const EXAMPLES: [(&str, &str); 51] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -62,6 +63,8 @@ const EXAMPLES: [(&str, &str); 49] = [
     ("admin.tokens.role", r#""read-only""#),
     ("admin.tokens.token", r#""…""#),
     ("admin.tokens.token_file", r#""ci.token""#),
+    ("valkey.url", r#""rediss://valkey.internal:6379/0""#),
+    ("valkey.ca_file", r#""pair.crt""#),
     ("store.max_staleness", r#""10m""#),
     ("store.snapshot", r#""data/keys.snapshot""#),
     ("store.audit_keep", r#""1year""#),

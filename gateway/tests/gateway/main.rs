@@ -52,10 +52,13 @@ mod proxy_headers;
 mod proxy_protocol;
 mod quotas;
 mod rates;
+#[path = "../databases/redis.rs"]
+mod redis;
 mod refusals;
 mod reload;
 mod rig;
 mod running;
+mod shared_limits;
 mod shells;
 mod signals;
 mod stopping;

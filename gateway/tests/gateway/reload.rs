@@ -69,7 +69,7 @@ fn the_list_of_what_reloads_has_every_setting_and_no_other() {
         .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")))
         .map(|path| path.trim_start_matches('.').to_owned())
         .filter(|path| !tables.contains(&path.as_str()))
-        .chain(["SHARED_SECRET", "ADMIN_TOKEN"].map(str::to_owned))
+        .chain(["SHARED_SECRET", "ADMIN_TOKEN", "VALKEY_PASSWORD"].map(str::to_owned))
         .collect();
     settings.sort();
     let mut listed: Vec<&str> = SETTINGS.iter().map(|(path, _)| *path).collect();
