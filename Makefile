@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
@@ -33,7 +33,7 @@ check: ## Format, lints and unit tests: what to run after each edit
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
@@ -74,6 +74,11 @@ test-operate: target/operate-venv/ready ## Try the steps of docs/OPERATE.md, dep
 	@tests/prepare.sh rust operate
 	cargo build --locked --workspace --bins
 	target/operate-venv/bin/python -B tests/operate/run.py
+
+test-browser: ## Call the gateway from a page of another origin in a real Chromium
+	@tests/prepare.sh rust browser
+	cargo build --locked --bin gateway
+	tests/browser/run.py
 
 fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
 	cp Cargo.lock fuzz/Cargo.lock

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, compose, bench; all
+# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, compose, bench; all
 # but tomcat and bench when none is named) find what they need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
@@ -15,6 +15,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 has_nginx() { has nginx || [ -x /usr/sbin/nginx ]; }
 has_nginx_stream() { [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]; }
 has_haproxy() { has haproxy || [ -x /usr/sbin/haproxy ]; }
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 has_postgres() { (has initdb && has postgres) || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
@@ -109,6 +110,11 @@ for_operate() {
   need "PostgreSQL and its tools for backups" postgresql has pg_dump
 }
 
+for_browser() {
+  need "Python 3" python3 has python3
+  need "a browser, which a page runs in" chromium has_chromium
+}
+
 for_tomcat() {
   need "Java 17, which runs an origin from its source" openjdk-17-jdk-headless has javac
   need "Tomcat, an origin" libtomcat10-embed-java test -e /usr/share/java/tomcat10-embed-core.jar
@@ -139,11 +145,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate compose
+[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate browser compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | compose | bench) "for_${tests//-/_}" ;;
-    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | browser | compose | bench) "for_${tests//-/_}" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, compose, bench)"; exit 2 ;;
   esac
 done
 

@@ -23,6 +23,7 @@ mod idempotency;
 mod json;
 mod keys;
 mod leaks;
+mod limits;
 mod member;
 pub mod metrics;
 mod openapi;
@@ -33,6 +34,7 @@ mod path;
 mod plans;
 mod problem;
 mod query;
+mod quotas;
 mod refused;
 mod roll;
 mod usage;
@@ -66,7 +68,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend([usage::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
     all.extend(config::endpoints());
+    all.extend(limits::endpoints());
     all.extend(brake::endpoints());
+    all.extend(quotas::endpoints());
     all.extend(operations::endpoints());
     all.extend([
         verify::endpoint(),

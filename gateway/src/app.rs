@@ -91,7 +91,7 @@ impl Gateway {
         let certificates = [certificates, admin_certificates];
         let shared = Shared::new(&settings, policy, certificates);
 
-        let (usage, ledger) = Ledger::new();
+        let (usage, ledger) = Ledger::keeping(Arc::clone(shared.policy.load().quotas.memory()));
         let ledger_status = ledger.status();
         let duties = shared.duties(&settings, public_address);
         let control = ControlPlane::start(ledger, duties).await?;

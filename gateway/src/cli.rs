@@ -18,6 +18,7 @@ mod in_force;
 pub mod key_text;
 pub mod keys;
 pub mod leaks;
+pub mod limits;
 pub mod man;
 pub mod output;
 pub mod plans;
@@ -63,7 +64,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
-    Serve,
+    Serve {
+        /// Start with these settings, which `reload.last_good` kept, if those of the file cannot be used
+        #[arg(long, value_name = "FILE")]
+        last_good: Option<PathBuf>,
+    },
     /// Check the settings and print the effective values, with secrets redacted
     Check(check::CheckArguments),
     /// Make a running gateway read its settings again; exit 0 if they are in force, 1 if they are refused, 2 if some need a restart
@@ -87,6 +92,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// List the gateways that follow the store
     Gateways(gateways::GatewaysCommand),
+    /// Show or reset what is used of limits, as a running gateway counts it
+    Limits(limits::LimitsCommand),
     /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps
     Import(import::ImportArguments),
     /// Export consumers and keys, with digests in place of the keys
@@ -124,7 +131,7 @@ pub fn start() -> ExitCode {
     }
     // Before loading the settings, which logs too.
     let started = match arguments.command {
-        Command::Serve => process_log::start_queued(),
+        Command::Serve { .. } => process_log::start_queued(),
         _ => {
             process_log::start_direct();
             Ok(())
@@ -146,7 +153,8 @@ pub fn start() -> ExitCode {
         },
     };
     match arguments.command {
-        Command::Serve => match config::load(file, &environment) {
+        Command::Serve { last_good } => match serve::load(file, last_good.as_deref(), &environment)
+        {
             Ok(settings) => match prepared.unwrap_or_else(serve::prepare) {
                 Ok(prepared) => serve::run(prepared, settings),
                 Err(error) => {
@@ -164,6 +172,7 @@ pub fn start() -> ExitCode {
         },
         Command::Check(arguments) => check::run(&arguments, file, &environment),
         Command::Reload(arguments) => reload::run(&arguments, file, &environment),
+        Command::Limits(command) => limits::run(&command, file, &environment),
         Command::Secret(command) => secret::run(&command),
         Command::Plans(command) => {
             with_store.run(async |context| plans::run(command, context).await)

@@ -7,16 +7,19 @@
 pub mod admin;
 mod brake;
 mod concurrency;
+mod cors;
 mod file;
 mod key_sources;
 pub mod limit_values;
 pub mod limits;
 pub mod listen;
+mod quotas;
 pub mod reader;
 pub mod reload;
 pub mod routes;
 mod secret;
 pub mod settings;
+mod source;
 pub mod upstreams;
 pub mod value;
 
@@ -25,11 +28,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use postern_shared::source;
+use postern_shared::source as secret_source;
 
 use crate::config::admin::{AdminAccess, AdminDoor};
 use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{Settings, StoreSettings, key_prefix};
+pub use crate::config::source::{NotLoaded, Source};
 use crate::keys::Prefix;
 
 /// Settings file that is read, if present, when none is named.
@@ -58,62 +62,6 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Where settings are loaded from.
-#[derive(Debug, Default, Clone)]
-pub struct Source {
-    /// Settings file; [`DEFAULT_FILE`] if none was named.
-    file: Option<PathBuf>,
-    environment: Environment,
-    /// Whether the file held anything.
-    was_filled: bool,
-}
-
-impl Source {
-    /// Settings file, present or not.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
-    }
-
-    /// Files that variables of the environment name.
-    pub fn files_of_variables(&self) -> impl Iterator<Item = PathBuf> {
-        let variables = SECRET_VARIABLES.map(|name| format!("{name}_FILE"));
-        variables
-            .into_iter()
-            .filter_map(|name| self.environment.variable(&name))
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    }
-
-    /// Loads the settings again: with the same reader, from the same places. A file that held
-    /// something and is now empty or gone is a problem: most likely it is being written.
-    ///
-    /// # Errors
-    /// All problems, with the files that the settings name.
-    pub fn load_again(&self) -> Result<Settings, NotLoaded> {
-        let mut problems = Problems::default();
-        if self.was_filled && !file::is_filled(self.file()) {
-            let message =
-                "it is empty, missing or not a file, and the running settings are from it";
-            problems.add("", &self.file().display().to_string(), message.to_owned());
-            return Err(NotLoaded {
-                problems,
-                named: Vec::new(),
-            });
-        }
-        load_from(self.file.as_deref(), &self.environment)
-    }
-}
-
-/// Settings that cannot be used.
-#[derive(Debug)]
-pub struct NotLoaded {
-    /// All problems.
-    pub problems: Problems,
-    /// Files that the settings name, as far as they could be read.
-    pub named: Vec<PathBuf>,
-}
-
 impl Environment {
     /// Variables of this process.
     #[must_use]
@@ -134,7 +82,7 @@ impl Environment {
 
     /// Reads a secret from `name` or from the file named in `name_FILE`.
     fn secret(&self, name: &str, problems: &mut Problems) -> Option<zeroize::Zeroizing<String>> {
-        source::resolve(name, |name| self.variable(name), |path| std::fs::read(path))
+        secret_source::resolve(name, |name| self.variable(name), |path| std::fs::read(path))
             .unwrap_or_else(|error| {
                 problems.add(name, "the environment", error.to_string());
                 None
@@ -158,26 +106,7 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 /// # Errors
 /// All problems, not just the first.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
-    load_from(file, environment).map_err(|not_loaded| not_loaded.problems)
-}
-
-fn load_from(file: Option<&Path>, environment: &Environment) -> Result<Settings, NotLoaded> {
-    let mut named = Vec::new();
-    let read = read(file, environment, |reader| {
-        let settings = Settings::read(reader, environment);
-        named = named_files(reader.effective());
-        settings
-    });
-    let mut source = Source {
-        file: file.map(Path::to_path_buf),
-        environment: environment.clone(),
-        was_filled: false,
-    };
-    source.was_filled = file::is_filled(source.file());
-    match read {
-        Ok(settings) => Ok(Settings { source, ..settings }),
-        Err(problems) => Err(NotLoaded { problems, named }),
-    }
+    source::load(file, environment).map_err(|not_loaded| not_loaded.problems)
 }
 
 /// Files that settings name to be read: those whose names end in `_file`.
@@ -188,6 +117,21 @@ pub fn named_files(effective: &[Effective]) -> Vec<PathBuf> {
         .filter(|effective| effective.path.ends_with("_file"))
         .map(|effective| effective.value.trim_matches('"').into())
         .collect()
+}
+
+/// Loads all settings of `gateway serve` from `last_good`, in place of a `file` that cannot be used.
+/// The running gateway still follows `file`.
+///
+/// # Errors
+/// All problems of `last_good`.
+pub fn load_last_good(
+    file: Option<&Path>,
+    last_good: &Path,
+    environment: &Environment,
+) -> Result<Settings, Problems> {
+    let settings = load(Some(last_good), environment)?;
+    let source = Source::new(file, environment);
+    Ok(Settings { source, ..settings })
 }
 
 /// Loads the settings of the commands that use the store; ignores problems elsewhere.
@@ -261,14 +205,24 @@ pub fn show(effective: &[Effective]) -> String {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
         if table != section {
             section = table;
-            let header = table
-                .split_once('[')
-                .map_or_else(|| format!("[{table}]"), |(name, _)| format!("[[{name}]]"));
+            let names = without_indexes(table);
+            let header = if table.ends_with(']') {
+                format!("[[{names}]]")
+            } else {
+                format!("[{names}]")
+            };
             text.push_str(&format!("\n{header}\n"));
         }
         text.push_str(&format!("{key} = {value}  # {source}\n"));
     }
     text
+}
+
+/// Path without the numbers of list items: `routes.cors` of `routes[0].cors`.
+fn without_indexes(path: &str) -> String {
+    let names = path.split('.');
+    let names = names.map(|name| name.split_once('[').map_or(name, |(name, _)| name));
+    names.collect::<Vec<_>>().join(".")
 }
 
 fn read<T>(

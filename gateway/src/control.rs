@@ -25,7 +25,7 @@ use crate::proxy::upstream::health::{self, Checked};
 use crate::store::snapshot::{self, Origin, SnapshotKey};
 use crate::store::{
     FeedStatus, GatewayId, Keep, Presence, Reached, Store, StoreError, StoreHandle, StoreSizes,
-    follow,
+    attend_unused, follow,
 };
 use crate::usage::ledger::Ledger;
 
@@ -221,8 +221,10 @@ impl Duties {
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = supervise("announcing this gateway", async || announce(&opened, &presence, &status, generations.clone()).await) => match never {},
+                never = supervise("counting the gateways", async || count_gateways(&opened, &limits).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
+                never = supervise("looking for unused keys", async || attend_unused(&opened, &sizes).await) => match never {},
                 never = supervise("measuring the store", async || measure(&opened, &sizes).await) => match never {},
             }
         };
@@ -278,6 +280,18 @@ async fn sweep(limits: &Arc<Memory>) -> Infallible {
         // On a blocking thread: a million cells take a while.
         let swept = tokio::task::spawn_blocking(move || limits.sweep()).await;
         sleep(swept.unwrap_or(MIN_COUNT_INTERVAL)).await;
+    }
+}
+
+/// Tells the limits how many gateways are live. While the store is away, the last known number
+/// holds.
+async fn count_gateways(store: &Store, limits: &Memory) -> Infallible {
+    loop {
+        if let Ok(gateways) = store.gateways().await {
+            let live = gateways.iter().filter(|gateway| gateway.live).count();
+            limits.set_live_gateways(u32::try_from(live).unwrap_or(u32::MAX));
+        }
+        sleep(HEARTBEAT).await;
     }
 }
 

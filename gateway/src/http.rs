@@ -1,9 +1,11 @@
 //! HTTP semantics of a request: target, client address, refusals.
 
 pub mod client_address;
+pub mod cors;
 pub mod denied;
 pub mod health_path;
 pub mod path_rules;
+pub mod rate_limit_fields;
 pub mod readings;
 pub mod refusal;
 pub mod request_id;

@@ -9,6 +9,7 @@ pub(crate) mod jsonl;
 pub(crate) mod kong;
 pub(crate) mod line;
 pub(crate) mod nginx_map;
+pub(crate) mod plans;
 pub(crate) mod reading;
 pub(crate) mod seen;
 pub(crate) mod spool;

@@ -6,6 +6,7 @@ pub mod allowance;
 pub mod allowed_ips;
 mod base62;
 pub mod consumer;
+pub mod count;
 pub mod digest;
 pub mod foreign;
 pub mod id;
@@ -25,13 +26,13 @@ pub mod when;
 
 pub use address::{AddressRange, CallerAddress};
 pub use allowance::{
-    Allowance, LimitName, MaxInFlight, QuotaAllowance, QuotaAnchor, QuotaPeriod, Quotas,
-    RateAllowance, Rates,
+    Allowance, LimitName, QuotaAllowance, QuotaAnchor, QuotaPeriod, Quotas, RateAllowance, Rates,
 };
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
 pub use consumer::{
     BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,
 };
+pub use count::{Count, InvalidCount, MaxInFlight, MaxLiveKeys};
 pub use digest::KeyDigest;
 pub use foreign::{ForeignKey, InvalidDigestText};
 pub use id::{ConsumerId, KeyId};

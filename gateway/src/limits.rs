@@ -7,24 +7,35 @@
 pub mod brake;
 pub mod clock;
 pub mod concurrency;
+mod decision;
+mod holder;
 mod memory;
 mod meter;
 pub mod network;
+mod own;
 pub mod period;
 pub mod quota;
 mod rate;
+mod share;
 pub(crate) mod shares;
 mod subject;
 mod table;
+mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use self::clock::Moment;
-pub use self::memory::Memory;
+pub use self::decision::{Charge, Denied, Purpose, Standing, Verdict};
+pub use self::holder::{Holder, StoredHolder};
+pub use self::memory::{Memory, TableCounts};
 pub use self::meter::{MAX_BURST, MAX_NUMBER, Number};
 pub use self::rate::{RateLimit, Rule};
+pub use self::share::Mode;
 pub use self::subject::{By, Facts, NotASubject};
+pub use self::table::Decided;
+pub use self::usage::LimitUse;
+use crate::limits::decision::{Check, Walk};
+use crate::limits::own::{OwnLimits, number_of};
 use crate::limits::table::SubjectHash;
 
 /// Rate limits of one generation.
@@ -33,65 +44,39 @@ pub struct Limits {
     memory: Arc<Memory>,
     /// In the order in which their cells are locked.
     rules: Vec<Rule>,
-    ipv6_prefix: u8,
+    terms: Terms,
+}
+
+/// What holds for all limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// First bits of an IPv6 address by which addresses are told apart.
+    pub ipv6_prefix: u8,
+    /// How gateways share a limit.
+    pub mode: Mode,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            ipv6_prefix: 64,
+            mode: Mode::default(),
+        }
+    }
 }
 
 /// Limits that hold for one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OfRoute(Box<[u16]>);
-
-/// What a decision does with the cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Takes the cost if every limit admits it.
-    Take,
-    /// Only looks.
-    Look,
-}
-
-/// Answer of the limits to a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Verdict {
-    /// The denial; `None` if the request may pass.
-    pub denied: Option<Denied>,
-    /// A limit that is not enforced and would have denied the request.
-    pub shadow: Option<u16>,
-    /// What was taken, to be given back if the gateway then refuses the request for another reason.
-    pub charge: Option<Charge>,
-}
-
-/// A request that a limit denied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denied {
-    /// The limit that ends latest: any earlier attempt would fail.
-    pub rule: u16,
-    /// Time until it admits the request; `None` if it never does.
-    pub wait: Option<Duration>,
-}
-
-/// Units that a request took of each limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Charge {
-    cost: u64,
-    at: Moment,
-}
-
-/// State of a decision on its way from limit to limit.
-struct Walk<'r> {
-    facts: &'r Facts<'r>,
-    /// Units that must be free.
-    need: u64,
-    /// Units to take.
-    take: u64,
-    now: Moment,
-    verdict: Verdict,
+pub struct OfRoute {
+    rules: Box<[u16]>,
+    /// Names that the route has chosen; `None` for all.
+    chosen: Option<Box<[Arc<str>]>>,
 }
 
 impl Limits {
-    /// Puts `limits` in force over the cells in `memory`. Addresses of IPv6 with the same first
-    /// `ipv6_prefix` bits are one.
+    /// Puts `limits` in force over the cells in `memory`.
     #[must_use]
-    pub fn new(limits: Vec<RateLimit>, ipv6_prefix: u8, memory: &Arc<Memory>) -> Self {
+    pub fn new(limits: Vec<RateLimit>, terms: Terms, memory: &Arc<Memory>) -> Self {
         let rules = limits.into_iter().map(|limit| limit.in_force(memory));
         let mut rules: Vec<Rule> = rules.collect();
         // One order for all threads and generations, so that none waits for another in a circle.
@@ -99,7 +84,7 @@ impl Limits {
         Self {
             memory: Arc::clone(memory),
             rules,
-            ipv6_prefix,
+            terms,
         }
     }
 
@@ -112,7 +97,7 @@ impl Limits {
     /// No limits.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(Vec::new(), 64, &Memory::new())
+        Self::new(Vec::new(), Terms::default(), &Memory::new())
     }
 
     /// The limits that hold for the route `name`, whose own choice is `chosen`.
@@ -120,7 +105,10 @@ impl Limits {
     pub fn of_route(&self, name: &str, chosen: Option<&[Arc<str>]>) -> OfRoute {
         let numbers = (0..).zip(&self.rules);
         let holding = numbers.filter(|(_, rule)| rule.limit.holds_for(name, chosen));
-        OfRoute(holding.map(|(number, _)| number).collect())
+        OfRoute {
+            rules: holding.map(|(number, _)| number).collect(),
+            chosen: chosen.map(Box::from),
+        }
     }
 
     /// The limit with the number `rule` of a verdict.
@@ -144,7 +132,8 @@ impl Limits {
         cost: u64,
         purpose: Purpose,
     ) -> Verdict {
-        if of_route.0.is_empty() {
+        let is_plain = facts.holder.is_none_or(|holder| holder.is_plain());
+        if of_route.rules.is_empty() && is_plain {
             return Verdict::default();
         }
         self.decide_at(of_route, facts, cost, purpose, self.memory.now())
@@ -158,60 +147,70 @@ impl Limits {
         purpose: Purpose,
         now: Moment,
     ) -> Verdict {
-        let take = match purpose {
-            Purpose::Take => cost,
-            Purpose::Look => 0,
+        let mut walk = Walk::new(cost, purpose, now);
+        let own = self.own_limits(of_route, facts, walk.need());
+        let own: &[Option<Check<'_>>] = match &own {
+            None => &[],
+            Some(own) => &own.checks(),
         };
-        let mut walk = Walk {
-            facts,
-            need: cost.max(1),
-            take,
-            now,
-            verdict: Verdict::default(),
-        };
-        let admitted = self.walk(&of_route.0, &mut walk);
-        let Walk { mut verdict, .. } = walk;
-        verdict.charge = (admitted && take > 0).then_some(Charge {
-            cost: take,
-            at: now,
-        });
-        verdict
+        self.walk(&of_route.rules, facts, own, &mut walk);
+        walk.verdict()
     }
 
-    /// Checks the first of `rules` that applies and, while its cells are locked, the others; takes
-    /// on the way back. Returns whether all admit the request.
-    fn walk(&self, rules: &[u16], walk: &mut Walk<'_>) -> bool {
+    /// Checks the first of `rules` that applies, and the others within it. Returns whether all
+    /// admit the request.
+    fn walk<'c>(
+        &'c self,
+        rules: &[u16],
+        facts: &Facts<'_>,
+        own: &[Option<Check<'c>>],
+        walk: &mut Walk<'c>,
+    ) -> bool {
         let mut rest = rules;
-        let (number, rule, subject) = loop {
-            let Some((number, others)) = rest.split_first() else {
-                return walk.verdict.denied.is_none();
-            };
+        while let Some((rule, others)) = rest.split_first() {
             rest = others;
-            if let Some(rule) = self.rule(*number)
-                && let Some(subject) = self.subject(rule, walk.facts)
+            if let Some(rule) = self.rule(*rule)
+                && let Some(check) = self.check(rule, facts, walk.need())
             {
-                break (*number, rule, subject);
+                return walk.settle(check, |walk| self.walk(rest, facts, own, walk));
             }
-        };
-        let (Some(allowed), Some(mut cells)) =
-            (number_of(rule, walk.facts), rule.table.lock(subject))
-        else {
-            return self.walk(rest, walk);
-        };
-        let table = &rule.table;
-        let level = table
-            .meter
-            .read(table.cell(&cells, subject), allowed, walk.now);
-        let wait = level.wait_for(walk.need);
-        let fits = wait == Some(Duration::ZERO);
-        if !fits {
-            walk.deny(number, wait, rule.limit.enforce);
         }
-        let admitted = self.walk(rest, walk);
-        if fits && admitted && walk.take > 0 {
-            table.set(&mut cells, subject, level.taken(walk.take));
-        }
-        admitted
+        walk.settle_all(own)
+    }
+
+    /// The limits that the holder has besides those of the configuration; `None` without numbers of
+    /// its own.
+    fn own_limits(&self, of_route: &OfRoute, facts: &Facts<'_>, need: u64) -> Option<OwnLimits> {
+        let holder = facts.holder.filter(|holder| !holder.is_plain())?;
+        let find = |name: &str| {
+            let mut numbers = (0..).zip(&self.rules);
+            let (number, rule) = numbers.find(|(_, rule)| *rule.limit.name == *name)?;
+            Some((rule, of_route.rules.contains(&number)))
+        };
+        let chosen = of_route.chosen.as_deref();
+        let may_add =
+            |name: &str| chosen.is_none_or(|chosen| chosen.iter().any(|one| **one == *name));
+        let terms = (self.terms.mode, need);
+        Some(OwnLimits::of(holder, find, may_add, &self.memory, terms))
+    }
+
+    /// The check of `rule` for a request; `None` if it does not apply.
+    fn check<'c>(&'c self, rule: &'c Rule, facts: &Facts<'_>, need: u64) -> Option<Check<'c>> {
+        let whole = number_of(rule, facts.holder)?;
+        let live = self.memory.fleet.live();
+        let by = rule.limit.by.as_slice();
+        Some(Check {
+            name: &rule.limit.name,
+            by,
+            table: &rule.table,
+            subject: self.subject(rule, facts)?,
+            limit: whole.limit,
+            number: self.terms.mode.part_of(whole, live, need),
+            window: rule.limit.window,
+            enforce: rule.limit.enforce,
+            // How busy an address is would tell a caller of its neighbours.
+            tell: facts.holder.is_none() || !by.contains(&By::Address),
+        })
     }
 
     /// Gives back what `charge` took, when the gateway itself refused the request afterwards.
@@ -220,45 +219,22 @@ impl Limits {
     }
 
     fn give_back_at(&self, of_route: &OfRoute, facts: &Facts<'_>, charge: Charge, now: Moment) {
-        for rule in of_route.0.iter().filter_map(|rule| self.rule(*rule)) {
-            if let Some(subject) = self.subject(rule, facts)
-                && let Some(number) = number_of(rule, facts)
-                && let Some(mut cells) = rule.table.lock(subject)
-            {
-                let table = &rule.table;
-                let cell = table.cell(&cells, subject);
-                let cell = table
-                    .meter
-                    .give_back(cell, charge.cost, number, charge.at, now);
-                table.set(&mut cells, subject, cell);
+        for rule in of_route.rules.iter().filter_map(|rule| self.rule(*rule)) {
+            if let Some(check) = self.check(rule, facts, charge.cost) {
+                check.give_back(charge, now);
+            }
+        }
+        if let Some(own) = self.own_limits(of_route, facts, charge.cost) {
+            for check in own.checks().iter().flatten() {
+                check.give_back(charge, now);
             }
         }
     }
 
     fn subject(&self, rule: &Rule, facts: &Facts<'_>) -> Option<SubjectHash> {
         let by = &rule.limit.by;
-        self.memory.subjects.of(by, facts, self.ipv6_prefix)
+        self.memory.subjects.of(by, facts, self.terms.ipv6_prefix)
     }
-}
-
-impl Walk<'_> {
-    /// Notes the denial of a limit; the one that ends latest stays.
-    fn deny(&mut self, rule: u16, wait: Option<Duration>, enforce: bool) {
-        if !enforce {
-            self.verdict.shadow.get_or_insert(rule);
-            return;
-        }
-        let ends = |wait: Option<Duration>| wait.unwrap_or(Duration::MAX);
-        let is_later = |before: Denied| ends(wait) > ends(before.wait);
-        if self.verdict.denied.is_none_or(is_later) {
-            self.verdict.denied = Some(Denied { rule, wait });
-        }
-    }
-}
-
-/// What `rule` allows the caller; `None` if it does not limit this caller.
-fn number_of(rule: &Rule, _caller: &Facts<'_>) -> Option<Number> {
-    Some(rule.limit.number)
 }
 
 #[cfg(test)]

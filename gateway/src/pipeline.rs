@@ -17,6 +17,8 @@ pub mod in_flight;
 mod limiting;
 pub mod open_streams;
 mod policy;
+mod preflight;
+mod quotas;
 pub mod record;
 mod refused;
 pub mod unread;
@@ -25,9 +27,9 @@ mod worker;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::body::{BodySize, EitherBody, MessageBody as _};
-use actix_http::header::{self, HeaderName};
-use actix_http::{ConnectionType, Payload, Request, RequestHead, Response, Version};
+use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody as _};
+use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, Version};
 
 use crate::auth::api_key::authenticate;
 use crate::auth::demand::{Demand, Denial};
@@ -49,9 +51,10 @@ use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;
 pub use crate::pipeline::worker::{Origins, Policy, Worker};
+use crate::proxy::body::OriginBody;
 use crate::proxy::body::RequestBody;
 use crate::proxy::forward::forward;
-use crate::proxy::headers;
+use crate::proxy::headers::forwarded_hosts;
 use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::retry::{ForwardedResponse, HostHeader};
 use crate::proxy::upgrade::{self, Client};
@@ -76,6 +79,8 @@ pub async fn serve(
     let served = if health::is_health_check(&policy, &request) {
         // Load balancers send these every few seconds: counted, but logged only when refused.
         health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
+    } else if let Some(answer) = preflight(&worker, &policy, &mut exchange, &request, size) {
+        answer
     } else {
         let ran = run(
             &worker,
@@ -99,6 +104,18 @@ pub async fn serve(
     };
     worker.drain.announce(&mut response);
     adapt_to(version, response)
+}
+
+/// Answers a preflight; `None` for other requests.
+fn preflight(
+    worker: &Worker,
+    policy: &Policy,
+    exchange: &mut Exchange,
+    request: &Request,
+    size: BodySize,
+) -> Option<Result<Response<EitherBody<OriginBody, BoxBody>>, Refused>> {
+    let answer = catch_panic_sync(|| preflight::answer(worker, policy, exchange, request, size));
+    answer.unwrap_or_else(|panicked| Some(Err(exchange.panicked(&panicked))))
 }
 
 /// Adapts the response to the client's HTTP version. HTTP/1.0 has no chunked coding, so closing the
@@ -193,8 +210,9 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
-    // A client of HTTP/1.0 gets another framing, and one of HTTP/2 other lines.
-    let plain = (request.version() == Version::HTTP_11).then_some(PlainRules {
+    // A client of HTTP/1.0 gets another framing, one of HTTP/2 other lines, and a page other headers.
+    let is_plain = request.version() == Version::HTTP_11 && route.cors.is_none();
+    let plain = is_plain.then_some(PlainRules {
         secret: &policy.secret_finder,
         vary: route.key_sources.headers(),
         rewrites_location: route.rewrite_location,
@@ -272,9 +290,11 @@ fn decide<'a>(
     purpose: Purpose,
 ) -> Result<Admitted<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
+    exchange.answer_page(policy.cors.as_ref(), request.head().headers());
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
-    let (target, route) = locate(worker, policy, exchange, request)?;
+    let (target, route) = locate(worker, policy, exchange, request, request.method())?;
     exchange.set_route(route, target.host.as_ref());
+    exchange.answer_page(route.cors.as_ref(), request.head().headers());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
@@ -292,6 +312,8 @@ fn decide<'a>(
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     limit(policy, route, &caller, exchange, purpose)?;
+    quotas::reserve(worker, policy, route, &caller, exchange, purpose)
+        .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
     Ok(Admitted {
         target,
         route,
@@ -308,20 +330,22 @@ fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
     }
 }
 
-/// Identifies and routes a request. Refuses a key in the URL, except in the query parameter that
+/// Identifies a request, and routes it with `method`. Refuses a key in the URL, except in the query parameter that
 /// the route takes keys from; the returned target is without it.
 fn locate<'a>(
     worker: &Worker,
     policy: &'a Policy,
     exchange: &mut Exchange,
     request: &Request,
+    method: &Method,
 ) -> Result<(Target, &'a Arc<Route>), Refusal> {
     let has_key = *exchange.path() == ShownPath::HasKey;
     if has_key && !policy.routes.read_queries() {
         return Err(Refusal::KeyInUrl);
     }
     let located = identify(worker, policy, request.head()).and_then(|mut target| {
-        let route = route(policy, request, &target, exchange.address())?;
+        let headers = request.head().headers();
+        let route = route(policy, method, headers, &target, exchange.address())?;
         if route.key_sources.read_query() {
             let stripped = route.key_sources.strip_target(&target.path_and_query);
             target.path_and_query =
@@ -363,16 +387,17 @@ fn has_key_in_host(worker: &Worker, policy: &Policy, head: &RequestHead) -> bool
 /// Selects the route, and with it policy and upstream.
 fn route<'a>(
     policy: &'a Policy,
-    request: &Request,
+    method: &Method,
+    headers: &HeaderMap,
     target: &Target,
     address: ClientAddress,
 ) -> Result<&'a Arc<Route>, Refusal> {
-    let find = |host| policy.routes.find(request.method(), host, target.path());
+    let find = |host| policy.routes.find(method, host, target.path());
     let found = find(target.host());
     // Forwarding headers of a trusted proxy are passed on: an origin may prefer this host to
     // `Host`.
     if found.is_ok() && policy.routes.depend_on_host() && address.through_trusted_proxy {
-        let agree = headers::forwarded_hosts(request.head().headers()).all(|host| {
+        let agree = forwarded_hosts(headers).all(|host| {
             host.is_some_and(|host| {
                 // Origins may read an invalid host as any host.
                 (host.is_empty() || is_host(host.as_bytes())) && is_same(&find(host), &found)

@@ -3,6 +3,7 @@
 
 mod changes;
 mod inputs;
+mod last_good;
 mod list;
 mod reading;
 mod status;
@@ -10,6 +11,7 @@ pub mod view;
 
 pub use changes::{Difference, changed, compare, hash, in_force};
 pub use inputs::{Fingerprint, Inputs};
+pub use last_good::keep;
 pub use list::{OnReload, SETTINGS, hold};
 pub use reading::{Reading, read};
 pub use status::{Answer, Attempt, Outcome, Reloads, Running, Trigger, Waiting};

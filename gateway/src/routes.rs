@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
+use crate::http::cors::Cors;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
@@ -40,6 +41,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub demand: Demand,
     /// Places that a key may come from.
     pub key_sources: KeySources,
+    /// What pages of other origins may do; `None` leaves CORS to the origin.
+    pub cors: Option<Arc<Cors>>,
     /// Whether the origin gets the client's `Host` instead of its own.
     pub preserve_host: bool,
     /// Whether the consumer's metadata is sent to the origin.
@@ -92,6 +95,7 @@ pub struct Routes {
     depend_on_path: bool,
     depend_on_host: bool,
     read_queries: bool,
+    answer_pages: bool,
 }
 
 impl Routes {
@@ -119,6 +123,7 @@ impl Routes {
             case,
             depend_on_path: routes.iter().any(|route| route.path != every_path),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
+            answer_pages: routes.iter().any(|route| route.cors.is_some()),
             index: Index::new(routes.iter(), case),
             read_queries: routes.iter().any(|route| route.key_sources.read_query()),
             routes: routes.into_iter().map(Arc::new).collect(),
@@ -140,6 +145,12 @@ impl Routes {
     #[must_use]
     pub fn read_queries(&self) -> bool {
         self.read_queries
+    }
+
+    /// Whether any route answers pages of other origins.
+    #[must_use]
+    pub fn answer_pages(&self) -> bool {
+        self.answer_pages
     }
 
     /// Finds the route of a request. `HEAD` is routed as `GET`: origins serve both with the same
@@ -211,6 +222,7 @@ impl<U> Route<U> {
             upstream,
             demand: Demand::ANY_KEY,
             key_sources: KeySources::default(),
+            cors: None,
             preserve_host: false,
             forward_metadata: false,
             rewrite_location: true,
@@ -234,6 +246,7 @@ impl<U> Route<U> {
             upstream: find(self.upstream),
             demand: self.demand,
             key_sources: self.key_sources,
+            cors: self.cors,
             preserve_host: self.preserve_host,
             forward_metadata: self.forward_metadata,
             rewrite_location: self.rewrite_location,

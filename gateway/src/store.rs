@@ -22,8 +22,11 @@ mod handle;
 mod idempotency;
 mod import;
 mod journal;
+mod key_rule;
 mod keys;
 mod leaks;
+mod lifetimes;
+mod limits;
 mod listing;
 mod plans;
 mod postgres;
@@ -35,6 +38,7 @@ mod schema;
 pub mod snapshot;
 mod sqlite;
 mod transfer;
+mod unused;
 mod usage;
 mod write;
 
@@ -56,15 +60,17 @@ pub use handle::StoreHandle;
 pub use idempotency::{Creation, CreationKey, StoredAnswer};
 pub use import::{ImportConflict, Imported, Verdict};
 pub use journal::{ACTIONS, Actor, Stamp};
-pub use keys::{CreatedKey, KeyStateChange, NewKey, Owner};
+pub use key_rule::{InvalidUnusedAction, KeyRule, KeyRuleEdit, UnusedAction};
+pub use keys::{CreatedKey, KeyStateChange, NewEnd, NewKey, Owner};
 pub use leaks::{InvalidLeakPolicy, Leak, LeakAction, LeakOutcome, LeakPolicy};
 pub use listing::{After, ConsumerFilter, KeyFilter};
-pub use plans::{NewPlan, StoredPlan};
+pub use plans::{ImportedPlans, NewPlan, StoredPlan};
 pub use quotas::{QuotaChanges, QuotaEdit, QuotaOwner};
 pub use retention::{Keep, StoreSizes, TABLES};
 pub use roll::{InvalidRoll, Roll, RollTarget, RolledKeys};
 pub use rows::{Revocation, Rolled, StoredConsumer, StoredKey};
 pub use transfer::{TransferConsumer, TransferKey, TransferRow};
+pub use unused::{Unused, attend_unused};
 pub use usage::{
     InvalidPeriod, InvalidRange, MAX_PERIODS, Period, PeriodUsage, TopKey, UsageBatch, UsageOf,
     UsageRange, UsageReport,

@@ -18,8 +18,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::keys::{
-    AllowedIps, ConsumerId, CustomId, Description, KeyId, MaxInFlight, Metadata, PlanName, Quotas,
-    Rates, Scopes, Tags, UnixMillis,
+    AllowedIps, ConsumerId, CustomId, Description, KeyId, Lifetime, MaxInFlight, MaxLiveKeys,
+    Metadata, PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
@@ -41,6 +41,21 @@ pub struct BucketView<'b> {
     /// Grace period under the policy `roll`, in seconds.
     #[schema(schema_with = schemas::grace_seconds)]
     pub leak_grace_seconds: u64,
+    /// Lifetime of a new key without an expiry of its own, in seconds; null for none.
+    #[schema(required, schema_with = schemas::lifetime_or_null)]
+    pub default_key_lifetime_seconds: Option<u64>,
+    /// Longest lifetime of a key, in seconds; null for none.
+    #[schema(required, schema_with = schemas::lifetime_or_null)]
+    pub max_key_lifetime_seconds: Option<u64>,
+    /// Most live keys of one consumer; null for any number.
+    #[schema(required, schema_with = schemas::max_live_keys_or_null)]
+    pub max_live_keys: Option<MaxLiveKeys>,
+    /// Time after which an unused key is reported or disabled, in seconds; null for never.
+    #[schema(required, schema_with = schemas::lifetime_or_null)]
+    pub unused_after_seconds: Option<u64>,
+    /// What happens to unused keys.
+    #[schema(schema_with = schemas::unused_action)]
+    pub unused_action: &'static str,
     /// Time of creation.
     #[schema(schema_with = schemas::moment)]
     pub created_at: UnixMillis,
@@ -162,6 +177,8 @@ pub struct KeyView<'k> {
     /// Requests of the key in flight at once; null if it has no number of its own.
     #[schema(required, schema_with = schemas::max_in_flight_or_null)]
     pub max_in_flight: Option<MaxInFlight>,
+    /// Whether the key may be unused for any time, whatever its bucket says.
+    pub exempt_from_unused: bool,
     /// Note for administrators.
     #[schema(required, schema_with = schemas::description_or_null)]
     pub description: Option<&'k Description>,
@@ -199,10 +216,16 @@ impl<'b> BucketView<'b> {
     /// Builds the view of `stored`.
     #[must_use]
     pub fn of(stored: &'b StoredBucket) -> Self {
+        let keys = &stored.keys;
         Self {
             name: stored.name.as_str(),
             leak_policy: stored.leaks.policy.as_str(),
             leak_grace_seconds: stored.leaks.grace.as_secs(),
+            default_key_lifetime_seconds: keys.default_lifetime.map(Lifetime::as_secs),
+            max_key_lifetime_seconds: keys.max_lifetime.map(Lifetime::as_secs),
+            max_live_keys: keys.max_live,
+            unused_after_seconds: keys.unused_after.map(Lifetime::as_secs),
+            unused_action: keys.unused_action.as_str(),
             created_at: stored.created_at,
         }
     }
@@ -255,6 +278,7 @@ impl<'k> KeyView<'k> {
             limits,
             quotas,
             max_in_flight,
+            exempt_from_unused,
         } = &stored.attributes;
         Self {
             id: stored.id,
@@ -272,6 +296,7 @@ impl<'k> KeyView<'k> {
             limits,
             quotas,
             max_in_flight: *max_in_flight,
+            exempt_from_unused: *exempt_from_unused,
             description: description.as_ref(),
             created_at: stored.created_at,
             updated_at: stored.updated_at,

@@ -497,6 +497,12 @@ async fn a_consumer_is_made_shown_changed_and_deleted() {
     assert_eq!(shell.run(&["consumers", "delete", "acme 2"]).await.code, 1);
 }
 
+/// Whether a line has these words, however it is aligned.
+fn has_line(shown: &str, words: &str) -> bool {
+    let mut lines = shown.lines();
+    lines.any(|line| line.split_whitespace().eq(words.split_whitespace()))
+}
+
 #[tokio::test]
 async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
     let shell = Shell::new().await;
@@ -525,11 +531,11 @@ async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
     assert_eq!(consumer["max_in_flight"], 20);
     let shown = shell.run(&["consumers", "show", "acme"]).await.out;
     for line in [
-        "limits        burst=500/1m search=unlimited",
-        "quotas        monthly=5000000/month@15",
-        "in flight     20",
+        "limits burst=500/1m search=unlimited",
+        "quotas monthly=5000000/month@15",
+        "in flight 20",
     ] {
-        assert!(shown.contains(line), "{line}: {shown}");
+        assert!(has_line(&shown, line), "{line}: {shown}");
     }
     let narrow = [
         "keys",
@@ -547,7 +553,7 @@ async fn numbers_of_consumers_and_keys_are_given_shown_and_removed() {
     assert_eq!(key["max_in_flight"], 2);
     let id = key["id"].as_str().unwrap();
     let shown = shell.run(&["keys", "show", id]).await.out;
-    assert!(shown.contains("limits       burst=50/1m"), "{shown}");
+    assert!(has_line(&shown, "limits burst=50/1m"), "{shown}");
     for (arguments, code, said) in [
         (
             [
@@ -690,12 +696,12 @@ async fn a_plan_is_made_given_changed_and_deleted() {
         .await;
     let shown = shell.run(&["plans", "show", "gold"]).await.out;
     for line in [
-        "limits       burst=500/1m",
-        "keys live    90d",
-        "at longest   365d",
-        "consumers    1",
+        "limits burst=500/1m",
+        "keys live 90d",
+        "at longest 365d",
+        "consumers 1",
     ] {
-        assert!(shown.contains(line), "{line}: {shown}");
+        assert!(has_line(&shown, line), "{line}: {shown}");
     }
     let listed = shell.run(&["plans", "list"]).await.out;
     assert!(
@@ -761,6 +767,61 @@ async fn a_plan_is_made_given_changed_and_deleted() {
         assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
         assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
     }
+    // What is listed is imported as it was, and a plan that differs is not changed.
+    let listed = shell.run(&["plans", "list", "--json"]).await.out;
+    let file = shell.directory.path().join("plans.json");
+    fs::write(&file, &listed).unwrap();
+    let file = file.to_str().unwrap();
+    let other = Shell::new().await;
+    let import = ["plans", "import", file];
+    assert_eq!(
+        other.json(&import).await,
+        json!({ "added": 1, "already": 0 })
+    );
+    let again = other.run(&import).await;
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, "read 1 plans: added 0, 1 there already\n")
+    );
+    let plain = |mut plans: Value| {
+        for plan in plans.as_array_mut().unwrap() {
+            plan["created_at"] = json!(null);
+            plan["updated_at"] = json!(null);
+        }
+        plans
+    };
+    let (here, there) = (
+        shell.json(&["plans", "list"]).await,
+        other.json(&["plans", "list"]).await,
+    );
+    assert_eq!(plain(here), plain(there));
+    other
+        .json(&["plans", "update", "gold", "--max-in-flight", "21"])
+        .await;
+    let refused = other.run(&import).await;
+    assert!(
+        refused.code == 1
+            && refused
+                .err
+                .contains("`gold` is there with other attributes"),
+        "{refused:?}"
+    );
+    fs::write(
+        file,
+        r#"[{"name":"a","limits":[{"name":"b","limit":0}]},{"name":""}]"#,
+    )
+    .unwrap();
+    let refused = other.run(&import).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(
+        refused.err.contains("plan 1: `limits/0/limit`") && refused.err.contains("plan 2: `name`"),
+        "{refused:?}"
+    );
+    let missing = other.run(&["plans", "import", "/nowhere"]).await;
+    assert!(
+        missing.code != 0 && missing.err.contains("nothing was imported"),
+        "{missing:?}"
+    );
     let acme = shell
         .json(&["consumers", "update", "acme", "--plan", ""])
         .await;
@@ -771,6 +832,202 @@ async fn a_plan_is_made_given_changed_and_deleted() {
         (0, "deleted plan gold\n")
     );
     assert_eq!(shell.json(&["plans", "list"]).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_bucket_says_how_long_keys_live_and_a_key_is_changed_within() {
+    let shell = Shell::new().await;
+    let create = [
+        "buckets",
+        "create",
+        "partners",
+        "--default-key-lifetime",
+        "90d",
+        "--max-key-lifetime",
+        "365d",
+        "--max-live-keys",
+        "1",
+        "--unused-after",
+        "60d",
+        "--unused-action",
+        "disable",
+    ];
+    let bucket = shell.json(&create).await;
+    assert_eq!(
+        (
+            &bucket["default_key_lifetime_seconds"],
+            &bucket["max_live_keys"],
+            &bucket["unused_action"]
+        ),
+        (&json!(90 * 86_400), &json!(1), &json!("disable"))
+    );
+    let shown = shell.run(&["buckets", "show", "partners"]).await.out;
+    for line in [
+        "keys live 90d",
+        "at longest 365d",
+        "most live keys 1",
+        "unused keys disable after 60d",
+    ] {
+        assert!(has_line(&shown, line), "{line}: {shown}");
+    }
+    let new = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--bucket",
+        "partners",
+        "--exempt-from-unused",
+    ];
+    let key = shell.json(&new).await;
+    assert_eq!(
+        key["expires_at"],
+        UnixMillis(NOW.0 + 90 * 86_400_000).to_string()
+    );
+    assert_eq!(key["exempt_from_unused"], true);
+    let id = key["id"].as_str().unwrap();
+    let changed = shell
+        .json(&[
+            "keys",
+            "update",
+            id,
+            "--expires",
+            "365d",
+            "--description",
+            "billing",
+            "--limit",
+            "burst=5/1m",
+            "--exempt-from-unused",
+            "false",
+        ])
+        .await;
+    assert_eq!(
+        changed["expires_at"],
+        UnixMillis(NOW.0 + 365 * 86_400_000).to_string()
+    );
+    assert_eq!(
+        (&changed["description"], &changed["exempt_from_unused"]),
+        (&json!("billing"), &json!(false))
+    );
+    assert_eq!(
+        changed["limits"],
+        json!([{ "name": "burst", "limit": 5, "window": "1m" }])
+    );
+    let shown = shell
+        .run(&[
+            "keys",
+            "update",
+            id,
+            "--no-limits",
+            "--description",
+            "",
+            "--exempt-from-unused",
+        ])
+        .await
+        .out;
+    assert!(
+        shown.contains("for any time") && !shown.contains("billing"),
+        "{shown}"
+    );
+    for (arguments, code, said) in [
+        (
+            &["keys", "update", id, "--expires", "366d"][..],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["keys", "update", id, "--expires", "never"],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["keys", "update", id, "--expires", "soon"],
+            2,
+            "write a duration",
+        ),
+        (
+            &["keys", "update", id, "--scope", "admin"],
+            1,
+            "does not have the scope",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "acme",
+                "--bucket",
+                "partners",
+            ],
+            1,
+            "has 1 live keys, the most",
+        ),
+        (
+            &[
+                "keys",
+                "create",
+                "--consumer",
+                "b",
+                "--bucket",
+                "partners",
+                "--expires",
+                "never",
+            ],
+            1,
+            "lives at most 365d",
+        ),
+        (
+            &["buckets", "update", "partners", "--max-key-lifetime", "89d"],
+            1,
+            "above the longest",
+        ),
+        (
+            &["buckets", "update", "partners", "--unused-action", "delete"],
+            2,
+            "`report` or `disable`",
+        ),
+        (
+            &["buckets", "update", "partners", "--max-live-keys", "0"],
+            2,
+            "from 1 to 100000",
+        ),
+    ] {
+        let ended = shell.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?}: {ended:?}");
+    }
+    let free = [
+        "buckets",
+        "update",
+        "partners",
+        "--no-default-key-lifetime",
+        "--no-max-key-lifetime",
+        "--no-max-live-keys",
+        "--no-unused-after",
+    ];
+    let bucket = shell.json(&free).await;
+    assert_eq!(
+        (
+            &bucket["max_key_lifetime_seconds"],
+            &bucket["unused_after_seconds"]
+        ),
+        (&json!(null), &json!(null))
+    );
+    assert_eq!(
+        bucket["unused_action"], "disable",
+        "what is not named stays"
+    );
+    let never = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--bucket",
+        "partners",
+        "--expires",
+        "never",
+    ];
+    assert_eq!(shell.json(&never).await["expires_at"], json!(null));
 }
 
 #[tokio::test]

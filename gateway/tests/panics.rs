@@ -33,10 +33,12 @@ use postern_gateway::auth::demand::{Demand, MissingKey};
 use postern_gateway::front::client_stream::{ClientGuard, ClientLimits, Pace};
 use postern_gateway::front::dispatcher;
 use postern_gateway::front::drain::Drain;
+use postern_gateway::http::rate_limit_fields::LimitFields;
 use postern_gateway::http::request_id::RequestIds;
 use postern_gateway::keys::{KeyTable, Prefix};
 use postern_gateway::limits::Limits;
 use postern_gateway::limits::concurrency::Concurrency;
+use postern_gateway::limits::quota::Quotas;
 use postern_gateway::panics;
 use postern_gateway::pipeline::in_flight::RequestsInFlight;
 use postern_gateway::pipeline::open_streams::OpenStreams;
@@ -182,6 +184,8 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
             PathCase::Either,
         ),
         limits: Limits::none(),
+        cors: None,
+        limit_fields: LimitFields::Off,
         realm: "test".to_owned(),
         prefix: Prefix::default(),
         max_staleness: None,
@@ -194,6 +198,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         tunnel_idle_timeout: DEADLINE,
         brake: None,
         concurrency: Concurrency::none(),
+        quotas: Quotas::new(Vec::new(), &Arc::default()),
         upstreams: Vec::new(),
         pool: Arc::clone(&pool),
         client_limits: LIMITS,

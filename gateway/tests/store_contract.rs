@@ -26,11 +26,13 @@ mod store_contract {
     pub(crate) mod feed;
     pub(crate) mod gateways;
     pub(crate) mod histories;
+    pub(crate) mod key_rules;
     pub(crate) mod keys;
     pub(crate) mod leaks;
     pub(crate) mod listing;
     pub(crate) mod making;
     pub(crate) mod plans;
+    pub(crate) mod quotas;
     pub(crate) mod retention;
     pub(crate) mod roll;
     pub(crate) mod transfer;
@@ -118,6 +120,10 @@ on_every_database! {
     audit:
         it_tells_who_did_what_when_and_from_where,
         it_is_read_page_by_page_and_by_filter;
+    quotas:
+        a_batch_of_quotas_counts_once_and_gateways_see_each_others,
+        many_subjects_are_written_at_once_and_read_in_order,
+        an_operator_changes_the_use_with_an_audit_row;
     gateways:
         each_says_how_far_it_has_come,
         a_successor_takes_the_place_of_one_that_was_killed,
@@ -126,6 +132,10 @@ on_every_database! {
         a_key_left_out_of_a_delete_and_import_is_gone,
         keys_that_were_first_imported_for_the_wrong_consumer_are_good,
         any_history_ends_in_tables_like_the_database;
+    key_rules:
+        a_bucket_bounds_the_lifetimes_of_its_keys,
+        a_consumer_has_at_most_so_many_live_keys,
+        unused_keys_are_reported_or_disabled_as_their_bucket_says;
     plans:
         a_plan_lives_and_ends,
         a_plan_is_in_force_at_once_for_all_its_consumers,

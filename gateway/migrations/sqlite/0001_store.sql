@@ -15,7 +15,14 @@ CREATE TABLE buckets (
     created_at BIGINT NOT NULL,
     -- Action on a key reported as leaked, and the grace period of the policy `roll`.
     leak_policy TEXT NOT NULL DEFAULT 'notify' CHECK (leak_policy IN ('notify', 'roll', 'revoke')),
-    leak_grace_ms BIGINT NOT NULL DEFAULT 86400000
+    leak_grace_ms BIGINT NOT NULL DEFAULT 86400000,
+    -- Lifetimes of keys in seconds, and the most live keys of a consumer; NULL for no bound.
+    default_key_lifetime BIGINT,
+    max_key_lifetime BIGINT,
+    max_live_keys BIGINT,
+    -- What happens to keys that were not used for this number of seconds.
+    unused_after BIGINT,
+    unused_action TEXT NOT NULL DEFAULT 'report' CHECK (unused_action IN ('report', 'disable'))
 );
 
 INSERT INTO buckets (name, created_at) VALUES ('default', CAST(strftime('%s', 'now') AS BIGINT) * 1000);
@@ -116,6 +123,8 @@ CREATE TABLE keys (
     limits TEXT NOT NULL DEFAULT '',
     quotas TEXT NOT NULL DEFAULT '',
     max_in_flight BIGINT,
+    -- Whether the key may be unused for any time: 0 or 1.
+    exempt_from_unused BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     last_used_at BIGINT

@@ -56,7 +56,7 @@ impl Query for List {
         let filter = AuditFilter {
             subject_id: word(
                 "subject_id",
-                "Only actions on the subject with this id, or the bucket with this name.",
+                "Only actions on the subject with this id, or the bucket or plan with this name.",
             ),
             actor: word(
                 "actor",

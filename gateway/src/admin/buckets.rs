@@ -11,11 +11,14 @@ use crate::admin::page::{self, Page};
 use crate::admin::problem::{Kind, Problem};
 use crate::admin::query::{Parameters, Query};
 use crate::admin::{created, text};
-use crate::keys::BucketName;
-use crate::store::{BucketEdit, LeakRule, NewBucket, StoredAnswer, StoredBucket};
+use crate::keys::{BucketName, Lifetime, MaxLiveKeys};
+use crate::store::{
+    BucketEdit, KeyRule, KeyRuleEdit, LeakRule, NewBucket, StoredAnswer, StoredBucket,
+};
 use crate::views::BucketView;
 
 const TAG: &str = "buckets";
+const ORDER: &str = "The default lifetime is above the longest.";
 
 /// The operations on buckets.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -31,7 +34,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             ),
         Endpoint::create("/v1/buckets", create)
             .named("create_bucket", TAG, "Create a bucket")
-            .answers(201, "The created bucket.", "Bucket", BucketView::schema()),
+            .answers(201, "The created bucket.", "Bucket", BucketView::schema())
+            .refuses(&[(422, ORDER)]),
         Endpoint::get("/v1/buckets/{name}", show)
             .named("show_bucket", TAG, "Show a bucket")
             .answers(200, "The bucket.", "Bucket", BucketView::schema()),
@@ -39,10 +43,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named(
                 "update_bucket",
                 TAG,
-                "Change the policy of a bucket for leaked keys",
+                "Change the rules of a bucket for its keys",
             )
-            .described("A merge patch (RFC 7396).")
-            .answers(200, "The changed bucket.", "Bucket", BucketView::schema()),
+            .described("A merge patch (RFC 7396). Lifetimes and the number of live keys count for keys that are created or changed from then on.")
+            .answers(200, "The changed bucket.", "Bucket", BucketView::schema())
+            .refuses(&[(422, ORDER)]),
     ]
 }
 
@@ -66,13 +71,20 @@ impl Body for NewBucket {
         let BucketEdit {
             leak_policy,
             leak_grace,
+            keys: edit,
         } = read_edit(fields);
         let usual = LeakRule::default();
         let leaks = LeakRule {
             policy: leak_policy.unwrap_or(usual.policy),
             grace: leak_grace.unwrap_or(usual.grace),
         };
-        Some(Self { name: name?, leaks })
+        let mut keys = KeyRule::default();
+        edit.set(&mut keys);
+        Some(Self {
+            name: name?,
+            leaks,
+            keys,
+        })
     }
 }
 
@@ -91,6 +103,25 @@ fn read_edit(fields: &mut Fields) -> BucketEdit {
         leak_grace: fields
             .optional::<Grace>("leak_grace_seconds", grace)
             .map(|grace| grace.0),
+        keys: KeyRuleEdit {
+            default_lifetime: fields.nullable::<Lifetime>(
+                "default_key_lifetime_seconds",
+                "Lifetime of a new key without an expiry of its own; null for none.",
+            ),
+            max_lifetime: fields.nullable::<Lifetime>(
+                "max_key_lifetime_seconds",
+                "Longest lifetime of a key; null for none.",
+            ),
+            max_live: fields.nullable::<MaxLiveKeys>(
+                "max_live_keys",
+                "Most live keys of one consumer; null for any number.",
+            ),
+            unused_after: fields.nullable::<Lifetime>(
+                "unused_after_seconds",
+                "Time after which an unused key is reported or disabled; null for never.",
+            ),
+            unused_action: fields.optional("unused_action", "What happens to unused keys."),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 //! same list and cannot diverge; a handler receives path, query and body as the documented types.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -27,6 +28,7 @@ use crate::admin::query::{self, Guard, Query};
 use crate::admin::{Operations, repeated};
 use crate::auth::admin_token::Role;
 use crate::keys::{Prefix, UnixMillis};
+use crate::pipeline::Policy;
 use crate::store::{CreationKey, Stamp, Store};
 use crate::views::schemas;
 
@@ -68,6 +70,8 @@ pub(super) struct Call<P, Q, B> {
     pub(super) stamp: Stamp,
     /// Identity of an idempotent creation.
     pub(super) creation: Option<CreationKey>,
+    /// Shared state of the listener.
+    pub(super) operations: web::Data<Operations>,
 }
 
 /// A read-only call answered from memory.
@@ -638,6 +642,7 @@ async fn run<P: PathId, Q: Query, B: Body>(
                     prefix,
                     stamp,
                     creation,
+                    operations: operations.clone(),
                 })
                 .await
             })
@@ -702,6 +707,14 @@ fn failed() -> Problem {
 }
 
 impl<P, Q, B> Call<P, Q, B> {
+    /// Returns the current policy.
+    ///
+    /// # Errors
+    /// This listener belongs to no data plane.
+    pub(super) fn policy(&self) -> Result<Arc<Policy>, Problem> {
+        self.operations.policy().ok_or_else(failed)
+    }
+
     /// Returns the time of the call.
     pub(super) fn now(&self) -> UnixMillis {
         self.stamp.at

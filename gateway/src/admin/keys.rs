@@ -15,8 +15,8 @@ use crate::keys::{
     BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewKey, Owner, Stamp, StoreError, StoredAnswer,
-    StoredKey, WaitFor,
+    CreatedKey, KeyAttributes, KeyEdit, KeyFilter, NewEnd, NewKey, Owner, Stamp, StoreError,
+    StoredAnswer, StoredKey, WaitFor,
 };
 use crate::views::schemas::MAX_GRACE_SECONDS;
 use crate::views::{KeyView, RevokedKeyView};
@@ -65,7 +65,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("update_key", TAG, "Change a key")
             .described("A merge patch (RFC 7396).")
             .answers(200, "The key in its new state.", "Key", key())
-            .refuses(&[(409, "The key is revoked, or was rolled and its expiry cannot be extended."), (422, "The consumer lacks a scope, or the expiry is in the past.")]),
+            .refuses(&[(409, "The key is revoked, or was rolled and its expiry cannot be extended."), (422, "The consumer lacks a scope or has less, or the expiry is in the past or beyond the longest lifetime.")]),
         Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
             .named("delete_key", TAG, "Revoke a key")
             .described("Equivalent to `revoke`. The key remains visible, because the audit needs it.")
@@ -170,14 +170,27 @@ impl Query for Revocation {
     }
 }
 
-/// Attributes of a new key.
-impl Body for KeyAttributes {
+/// A new key of a known consumer.
+#[derive(Clone)]
+struct NewKeyOfConsumer {
+    attributes: KeyAttributes,
+    end: NewEnd,
+}
+
+impl Body for NewKeyOfConsumer {
     const NAME: Option<&'static str> = Some("NewKeyOfConsumer");
     const MAY_BE_MISSING: bool = true;
 
     fn read(fields: &mut Fields) -> Option<Self> {
-        let expires_at = fields.nullable("expires_at", "Expiry, in the future; default: never.");
-        Some(Self {
+        let expires_at = fields.nullable(
+            "expires_at",
+            "Expiry, in the future; default: that of the plan or the bucket, or never. Null for never.",
+        );
+        let end = match expires_at {
+            Some(None) => NewEnd::Never,
+            _ => NewEnd::Default,
+        };
+        let attributes = KeyAttributes {
             description: fields.nullable("description", "A note.").flatten(),
             expires_at: expires_at.flatten(),
             scopes: fields
@@ -200,13 +213,20 @@ impl Body for KeyAttributes {
                     "Requests of the key in flight at once, at most as many as the consumer's.",
                 )
                 .flatten(),
-        })
+            exempt_from_unused: fields
+                .optional(
+                    "exempt_from_unused",
+                    "Whether the key may be unused for any time, whatever its bucket says; default: false.",
+                )
+                .unwrap_or_default(),
+        };
+        Some(Self { attributes, end })
     }
 }
 
 struct NewKeyOfAnyone {
     owner: Owner,
-    attributes: KeyAttributes,
+    key: NewKeyOfConsumer,
 }
 
 impl Body for NewKeyOfAnyone {
@@ -222,16 +242,13 @@ impl Body for NewKeyOfAnyone {
         let name = fields.optional::<ConsumerName>("consumer", consumer);
         let bucket =
             fields.optional::<BucketName>("bucket", "Bucket of `consumer`; default: `default`.");
-        let attributes = KeyAttributes::read(fields);
+        let key = NewKeyOfConsumer::read(fields);
         let owner = match (id, name) {
             (Some(id), _) => Owner::Id(id),
             (None, Some(name)) => Owner::Named(bucket.unwrap_or_default(), name),
             (None, None) => return None,
         };
-        Some(Self {
-            owner,
-            attributes: attributes?,
-        })
+        Some(Self { owner, key: key? })
     }
 }
 
@@ -256,6 +273,10 @@ impl Body for KeyEdit {
             max_in_flight: fields.nullable(
                 "max_in_flight",
                 "New number of requests in flight at once; null for that of the consumer.",
+            ),
+            exempt_from_unused: fields.optional(
+                "exempt_from_unused",
+                "Whether the key may be unused for any time, whatever its bucket says.",
             ),
             disabled: fields.optional(
                 "disabled",
@@ -295,15 +316,16 @@ async fn list_of_consumer(call: Call<ConsumerId, Page, ()>) -> Answered {
 }
 
 async fn create(call: Call<(), Guard, NewKeyOfAnyone>) -> Answered {
-    let NewKeyOfAnyone { owner, attributes } = &call.body;
-    make(&call, owner.clone(), attributes.clone()).await
+    let NewKeyOfAnyone { owner, key } = &call.body;
+    make(&call, owner.clone(), key.clone()).await
 }
 
-async fn create_for_consumer(call: Call<ConsumerId, (), KeyAttributes>) -> Answered {
+async fn create_for_consumer(call: Call<ConsumerId, (), NewKeyOfConsumer>) -> Answered {
     make(&call, Owner::Id(call.path), call.body.clone()).await
 }
 
-async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttributes) -> Answered {
+async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, new: NewKeyOfConsumer) -> Answered {
+    let NewKeyOfConsumer { attributes, end } = new;
     let Call {
         store,
         prefix,
@@ -318,6 +340,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, attributes: KeyAttrib
         digest: key.digest(),
         hint: key.hint(),
         attributes,
+        end,
     };
     let now = stamp.at;
     let answer = |created: &CreatedKey, plain: Option<&str>| {

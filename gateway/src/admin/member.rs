@@ -10,14 +10,14 @@ use zeroize::Zeroizing;
 
 use crate::admin::json::member;
 use crate::admin::problem::FieldError;
-use crate::keys::allowance::{Entries, Entry, whole};
+use crate::keys::allowance::{Entries, Entry, LimitName, whole};
 use crate::keys::lifetime;
 use crate::keys::{
-    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, MaxInFlight, Metadata,
-    PlanName, Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
+    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description,
+    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, Metadata, PlanName,
+    Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
 };
-use crate::store::{LeakPolicy, Period};
+use crate::store::{LeakPolicy, Period, UnusedAction};
 use crate::views::schemas;
 
 /// Errors found so far.
@@ -109,7 +109,7 @@ macro_rules! texts {
 
 texts!(
     BucketName: bucket_name, PlanName: plan_name, ConsumerName: consumer_name, CustomId: custom_id, Description: description, ConsumerId: consumer_id,
-    KeyId: key_id, KeyStatus: key_status, LeakPolicy: leak_policy, Period: period, When: when
+    KeyId: key_id, LimitName: limit_name, KeyStatus: key_status, LeakPolicy: leak_policy, UnusedAction: unused_action, Period: period, When: when
 );
 
 impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
@@ -145,6 +145,27 @@ impl<const LEAST: u64, const MOST: u64> Member for Seconds<LEAST, MOST> {
     fn read_text(text: String, errors: &mut Errors) -> Option<Self> {
         let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
         Self::of(is_number.then(|| text.parse().ok()).flatten(), "", errors)
+    }
+}
+
+/// A whole number of units from `LEAST` to `MOST`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Units<const LEAST: u64, const MOST: u64>(pub(super) u64);
+
+impl<const LEAST: u64, const MOST: u64> Member for Units<LEAST, MOST> {
+    fn schema() -> Schema {
+        schemas::whole_number(LEAST, MOST)
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let number = whole(&value).filter(|number| (LEAST..=MOST).contains(number));
+        if number.is_none() {
+            errors.list.push(FieldError::at(
+                pointer,
+                format!("a whole number from {LEAST} to {MOST} belongs here"),
+            ));
+        }
+        number.map(Self)
     }
 }
 
@@ -348,9 +369,9 @@ fn entries<T: Entry>(value: &Value, pointer: &str, errors: &mut Errors) -> Optio
     None
 }
 
-impl Member for MaxInFlight {
+impl<const MOST: u32> Member for Count<MOST> {
     fn schema() -> Schema {
-        schemas::max_in_flight()
+        schemas::count::<MOST>()
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {

@@ -95,6 +95,7 @@ impl MetricsPage {
             "Requests in flight, bodies included.",
             self.in_flight.now(),
         );
+        self.write_limits(&mut page);
         self.write_settings(&mut page);
         page.single(
             "postern_auth_braked_subjects",
@@ -169,6 +170,37 @@ impl MetricsPage {
             Kind::Counter,
             "Lines of the process log suppressed by its rate limit.",
             process_log::suppressed(),
+        );
+    }
+
+    fn write_limits(&self, page: &mut Page) {
+        let counts = self.policy.load().limits.memory().counts();
+        let mut decisions = page.family(
+            "postern_rate_limit_decisions_total",
+            Kind::Counter,
+            "Requests that a rate limit allowed, or denied; not enforced, or would have denied.",
+        );
+        for (policy, counts) in &counts {
+            for (enforced, decided) in ["false", "true"].into_iter().zip(counts.decided) {
+                for (decision, count) in [("allowed", decided.allowed), ("denied", decided.denied)]
+                {
+                    let labels = [
+                        ("policy", &**policy),
+                        ("decision", decision),
+                        ("enforced", enforced),
+                    ];
+                    decisions.sample(&labels, count);
+                }
+            }
+        }
+        page.by(
+            "postern_rate_limit_subjects",
+            Kind::Gauge,
+            "Subjects of a rate limit of which something is in force.",
+            "policy",
+            counts
+                .iter()
+                .map(|(policy, counts)| (policy, counts.subjects)),
         );
     }
 
@@ -259,6 +291,12 @@ impl MetricsPage {
             "Bytes of the database and of SQLite's log at the last measurement.",
             "part",
             self.sizes.bytes(),
+        );
+        page.single(
+            "postern_keys_unused",
+            Kind::Gauge,
+            "Active keys unused for longer than their bucket allows, in buckets that only report them.",
+            self.sizes.unused_keys(),
         );
         page.single(
             "postern_usage_pending",

@@ -22,6 +22,7 @@ use crate::auth::admin_token::{AdminToken, AdminTokens};
 use crate::config::admin::PublicUrl;
 use crate::keys::{KeyTable, Prefix};
 use crate::limits::brake::Brake;
+use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
@@ -40,6 +41,7 @@ pub struct Operations {
     stopping: Arc<AtomicBool>,
     access: Arc<ArcSwap<Access>>,
     reloads: Option<Arc<Reloads>>,
+    policy: Option<Arc<ArcSwap<Policy>>>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -80,6 +82,7 @@ impl Operations {
             stopping: Arc::default(),
             access: Arc::new(ArcSwap::from_pointee(access)),
             reloads: None,
+            policy: None,
             prefix,
             store,
             running: Running::default(),
@@ -134,6 +137,20 @@ impl Operations {
             reloads: Some(reloads),
             ..self
         }
+    }
+
+    /// Adds the policy of the data plane.
+    #[must_use]
+    pub fn deciding_by(self, policy: Arc<ArcSwap<Policy>>) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self
+        }
+    }
+
+    /// Returns the current policy of the data plane.
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.as_ref().map(|policy| policy.load_full())
     }
 
     /// Puts other tokens and names in force at once.

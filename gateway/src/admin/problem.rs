@@ -232,6 +232,11 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::NotFound, sentence(public)).with(errors)
             }
             StoreError::PlanInUse { .. } => Self::new(Kind::PlanInUse, sentence(public)),
+            StoreError::LifetimeTooLong { .. } => {
+                let errors = vec![FieldError::at("/expires_at", public.clone())];
+                Self::new(Kind::LifetimeTooLong, sentence(public)).with(errors)
+            }
+            StoreError::TooManyKeys { .. } => Self::new(Kind::TooManyKeys, sentence(public)),
             StoreError::DefaultAboveLongest => {
                 let errors = vec![FieldError::at(
                     "/default_key_lifetime_seconds",
@@ -252,6 +257,7 @@ impl From<StoreError> for Problem {
                 "This Idempotency-Key was used for another request in the last 24 hours. Choose a new one.",
             ),
             StoreError::NoStore { .. }
+            | StoreError::PlanDiffers { .. }
             | StoreError::UnknownActor { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::OtherSchema { .. }

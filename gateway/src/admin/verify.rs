@@ -11,7 +11,8 @@ use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::admin::body::{Body, Fields};
 use crate::admin::endpoint::{Answered, Ask, Endpoint};
-use crate::admin::member::{Errors, Member, PresentedKey};
+use crate::admin::limits::{LimitView, views};
+use crate::admin::member::{Errors, Member, PresentedKey, Units};
 use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::query::Guard;
@@ -22,6 +23,7 @@ use crate::keys::address::parse_address;
 use crate::keys::{
     CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, Scopes, UnixMillis,
 };
+use crate::limits::{Holder, MAX_BURST};
 use crate::views::schemas;
 
 /// The operation.
@@ -39,7 +41,11 @@ struct Question {
     key: PresentedKey,
     scopes: Scopes,
     address: Option<IpAddr>,
+    cost: Cost,
 }
+
+/// Units to take of the limits.
+type Cost = Units<0, MAX_BURST>;
 
 impl Body for Question {
     const NAME: Option<&'static str> = Some("VerifyKey");
@@ -51,10 +57,14 @@ impl Body for Question {
             .optional("scopes", "Required scopes, all of them.")
             .unwrap_or_default();
         let address = fields.optional("address", "Address of the key's user; default: any.");
+        let cost = fields
+            .optional("cost", "Units to take of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none.")
+            .unwrap_or_default();
         Some(Self {
             key: key?,
             scopes,
             address,
+            cost,
         })
     }
 }
@@ -90,6 +100,9 @@ struct Verification<'k> {
     /// Owner of the key.
     #[schema(required, inline)]
     consumer: Option<VerifiedConsumer<'k>>,
+    /// What is used of the limits of the key, as this gateway counts it.
+    #[schema(inline)]
+    limits: Vec<LimitView>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -130,11 +143,15 @@ struct VerifiedConsumer<'k> {
 /// The `code` of an active key.
 const VALID: &str = "valid";
 
+/// The `code` of an active key with a limit that denies the cost.
+const RATE_LIMITED: &str = "rate_limited";
+
 /// Returns the schema of `code`.
 fn codes() -> Schema {
     let mut codes = vec![VALID];
     codes.extend(Denial::OF_A_KEY.map(code_of));
     codes.dedup();
+    codes.push(RATE_LIMITED);
     ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(codes))
@@ -150,6 +167,7 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
         key,
         scopes,
         address,
+        cost: Units(cost),
     } = ask.body;
     let known = key
         .digest(ask.operations.prefix())
@@ -173,9 +191,21 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     let admitted = known.as_ref().ok_or(Denial::Unknown).and_then(|known| {
         demand.admits(known, UnixMillis::now(), address.map(CallerAddress::from))
     });
+    let policy = ask.operations.policy();
+    let limited = known.as_ref().zip(policy.as_deref());
+    let is_denied = admitted.is_ok()
+        && cost > 0
+        && limited.is_some_and(|(known, policy)| {
+            let verdict = policy.limits.decide_for(Holder::Known(known), cost);
+            verdict.denied.is_some()
+        });
     Ok(HttpResponse::Ok().json(Verification {
-        valid: admitted.is_ok(),
-        code: admitted.map_or_else(code_of, |()| VALID),
+        valid: admitted.is_ok() && !is_denied,
+        code: match admitted {
+            Ok(()) if is_denied => RATE_LIMITED,
+            Ok(()) => VALID,
+            Err(denial) => code_of(denial),
+        },
         key: known.as_ref().map(|known| VerifiedKey {
             id: *known.id(),
             scopes: known.scopes(),
@@ -192,6 +222,9 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
                 custom_id: consumer.custom_id.map(CustomId::as_str),
                 metadata: consumer.metadata.map(Metadata::to_json),
             }),
+        limits: limited
+            .map(|(known, policy)| views(policy, Holder::Known(known)))
+            .unwrap_or_default(),
     }))
 }
 

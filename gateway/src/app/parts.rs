@@ -11,7 +11,9 @@ use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
 use crate::config::upstreams::UpstreamRef;
 use crate::front::client_stream::{ClientLimits, Pace};
+use crate::http::cors::Cors;
 use crate::limits::concurrency::{Concurrency, InFlight};
+use crate::limits::quota::Quotas;
 use crate::limits::{Limits, Memory};
 use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
@@ -75,6 +77,7 @@ pub(super) fn policy(
     let default = Route {
         preserve_host: settings.origin.preserve_host,
         key_sources: settings.key_sources.clone(),
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -91,7 +94,7 @@ pub(super) fn policy(
     let memory = before.map_or_else(Memory::new, |before| Arc::clone(before.limits.memory()));
     let limits = Limits::new(
         settings.limits.rates.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms,
         &memory,
     );
     let in_flight = before.map_or_else(
@@ -100,10 +103,12 @@ pub(super) fn policy(
     );
     let concurrency = Concurrency::new(
         settings.concurrency.clone(),
-        settings.limits.ipv6_prefix,
+        settings.limits.terms.ipv6_prefix,
         &memory,
         &in_flight,
     );
+    let counts = before.map_or_else(Arc::default, |before| Arc::clone(before.quotas.memory()));
+    let quotas = Quotas::new(settings.quotas.clone(), &counts);
     let routes = routes.iter().map(|route| RouteSettings {
         name: name(&route.name),
         ..route.clone()
@@ -124,6 +129,9 @@ pub(super) fn policy(
         routes: Routes::new(routes, settings.origin.path_case),
         limits,
         concurrency,
+        quotas,
+        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
+        limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),
         prefix: settings.store.prefix.clone(),

@@ -14,7 +14,8 @@ use crate::config::reader::SettingProblem;
 use crate::config::settings::Settings;
 use crate::pipeline::Policy;
 use crate::reload::{
-    Attempt, Fingerprint, Inputs, Outcome, Trigger, Waiting, changed, hash, hold, in_force, read,
+    Attempt, Fingerprint, Inputs, Outcome, Trigger, Waiting, changed, hash, hold, in_force, keep,
+    read,
 };
 use crate::telemetry::process_log;
 
@@ -95,7 +96,22 @@ impl Reloader {
                 return;
             }
             self.reload(waiting).await;
+            self.keep_last_good().await;
             sleep(MIN_READ_INTERVAL).await;
+        }
+    }
+
+    /// Keeps the settings file, if the last reading could be used.
+    async fn keep_last_good(&self) {
+        if !self.shared.reloads.last().problems.is_empty() {
+            return;
+        }
+        let (settings, inputs, known) =
+            (Arc::clone(&self.settings), self.inputs.clone(), self.known);
+        let kept =
+            tokio::task::spawn_blocking(move || keep_last_good(&settings, &inputs, known)).await;
+        if let Err(error) = kept {
+            log::warn!("the settings were not kept: {error}");
         }
     }
 
@@ -274,11 +290,28 @@ impl Reloader {
 /// Reads the settings and makes everything of them that can fail. Blocks on the file system.
 fn prepare(running: &Settings, inputs: &Inputs, before: &Policy, scheme: &'static str) -> Prepared {
     let reading = read(&running.source, inputs);
-    let settings = reading.settings;
+    let next = reading
+        .settings
+        .and_then(|settings| next(running, *settings, before, scheme));
     Prepared {
         inputs: reading.inputs,
         fingerprint: reading.fingerprint,
-        next: settings.and_then(|settings| next(running, *settings, before, scheme)),
+        next,
+    }
+}
+
+/// Keeps the settings file as the last good one, if it still is what was read.
+fn keep_last_good(settings: &Settings, inputs: &Inputs, fingerprint: Fingerprint) {
+    let Some(to) = &settings.reload.last_good else {
+        return;
+    };
+    let file = settings.source.file();
+    // What came meanwhile is read next, and kept then.
+    if !file.is_file() || inputs.look() != fingerprint {
+        return;
+    }
+    if let Err(error) = keep(file, to) {
+        log::warn!("the settings cannot be kept as {}: {error}", to.display());
     }
 }
 

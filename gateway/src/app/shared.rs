@@ -112,6 +112,7 @@ impl Shared {
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
         .reloading(Arc::clone(&self.reloads))
+        .deciding_by(Arc::clone(&self.policy))
     }
 
     /// Input of a metrics scrape.

@@ -156,10 +156,12 @@ impl KeySources {
     /// Whether the client can take [`PLAIN_SUBPROTOCOL`], and a key may stand beside it.
     #[must_use]
     pub fn offer_plain_subprotocol(&self, headers: &HeaderMap) -> bool {
+        if !self.sources.contains(&KeySource::Subprotocol) {
+            return false;
+        }
         let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let mut offers = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-        self.sources.contains(&KeySource::Subprotocol)
-            && offers.any(|offer| offer.trim_ascii() == PLAIN_SUBPROTOCOL.as_bytes())
+        offers.any(|offer| offer.trim_ascii() == PLAIN_SUBPROTOCOL.as_bytes())
     }
 
     /// How to send a key, to complete "Send your key".

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use crate::cli::Context;
+use crate::cli::allowance::shown;
 use crate::cli::error::{CommandError, refuse_key};
-use crate::cli::output::{JsonArray, Streams, Table, details, moment};
+use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
 use crate::keys::when::parse_span;
-use crate::keys::{BucketName, Prefix};
-use crate::store::{BucketEdit, LeakPolicy, LeakRule, NewBucket, StoreError, StoredBucket};
+use crate::keys::{BucketName, Lifetime, MaxLiveKeys, Prefix};
+use crate::store::{
+    BucketEdit, KeyRule, KeyRuleEdit, LeakPolicy, LeakRule, NewBucket, StoreError, StoredBucket,
+    UnusedAction,
+};
 use crate::views::BucketView;
 use crate::views::schemas::MAX_GRACE_SECONDS;
 
@@ -34,6 +38,9 @@ pub enum BucketsCommand {
         /// Policy for leaked keys.
         #[command(flatten)]
         leaks: Leaks,
+        /// Rules for keys.
+        #[command(flatten)]
+        keys: KeyRules,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
@@ -53,7 +60,7 @@ pub enum BucketsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Change the policy for leaked keys.
+    /// Change the rules for keys.
     Update {
         /// Name of the bucket.
         #[arg(value_name = "NAME")]
@@ -61,6 +68,9 @@ pub enum BucketsCommand {
         /// Policy for leaked keys.
         #[command(flatten)]
         leaks: Leaks,
+        /// Rules for keys.
+        #[command(flatten)]
+        keys: Box<KeyRulesEdit>,
         /// Print a JSON object.
         #[arg(long)]
         json: bool,
@@ -79,10 +89,82 @@ pub struct Leaks {
     leak_grace: Option<Duration>,
 }
 
+/// Rules for keys.
+#[derive(Debug, clap::Args)]
+pub struct KeyRules {
+    /// Lifetime of a new key without an expiry of its own, such as `90d`.
+    #[arg(long, value_name = "TIME")]
+    default_key_lifetime: Option<Lifetime>,
+    /// Longest lifetime of a key, such as `365d`.
+    #[arg(long, value_name = "TIME")]
+    max_key_lifetime: Option<Lifetime>,
+    /// Most live keys of one consumer, 1 to 100000.
+    #[arg(long, value_name = "NUMBER")]
+    max_live_keys: Option<MaxLiveKeys>,
+    /// Time after which an unused key is reported or disabled, such as `90d`.
+    #[arg(long, value_name = "TIME")]
+    unused_after: Option<Lifetime>,
+    /// What happens to unused keys: `report` or `disable`.
+    #[arg(long, value_name = "ACTION")]
+    unused_action: Option<UnusedAction>,
+}
+
+/// Changed rules for keys.
+#[derive(Debug, clap::Args)]
+pub struct KeyRulesEdit {
+    #[command(flatten)]
+    new: KeyRules,
+    /// Remove the default lifetime.
+    #[arg(long, conflicts_with = "default_key_lifetime")]
+    no_default_key_lifetime: bool,
+    /// Remove the longest lifetime.
+    #[arg(long, conflicts_with = "max_key_lifetime")]
+    no_max_key_lifetime: bool,
+    /// Allow any number of live keys.
+    #[arg(long, conflicts_with = "max_live_keys")]
+    no_max_live_keys: bool,
+    /// Allow keys to be unused for any time.
+    #[arg(long, conflicts_with = "unused_after")]
+    no_unused_after: bool,
+}
+
+impl KeyRules {
+    fn rule(&self) -> KeyRule {
+        KeyRule {
+            default_lifetime: self.default_key_lifetime,
+            max_lifetime: self.max_key_lifetime,
+            max_live: self.max_live_keys,
+            unused_after: self.unused_after,
+            unused_action: self.unused_action.unwrap_or_default(),
+        }
+    }
+}
+
+impl KeyRulesEdit {
+    fn edit(&self) -> KeyRuleEdit {
+        fn of<T>(is_removed: bool, new: Option<T>) -> Option<Option<T>> {
+            (is_removed || new.is_some()).then_some(new)
+        }
+        let new = &self.new;
+        KeyRuleEdit {
+            default_lifetime: of(self.no_default_key_lifetime, new.default_key_lifetime),
+            max_lifetime: of(self.no_max_key_lifetime, new.max_key_lifetime),
+            max_live: of(self.no_max_live_keys, new.max_live_keys),
+            unused_after: of(self.no_unused_after, new.unused_after),
+            unused_action: new.unused_action,
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     match command {
-        BucketsCommand::Create { name, leaks, json } => {
+        BucketsCommand::Create {
+            name,
+            leaks,
+            keys,
+            json,
+        } => {
             let usual = LeakRule::default();
             let rule = LeakRule {
                 policy: leaks.leak_policy.unwrap_or(usual.policy),
@@ -91,6 +173,7 @@ pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(
             let new = NewBucket {
                 name: read_name(&name, context.prefix)?,
                 leaks: rule,
+                keys: keys.rule(),
             };
             print(
                 &context.store.create_bucket(new, context.stamp).await?,
@@ -116,11 +199,13 @@ pub async fn run(command: BucketsCommand, context: &mut Context<'_>) -> Result<(
                 leak_policy,
                 leak_grace,
             },
+            keys,
             json,
         } => {
             let edit = BucketEdit {
                 leak_policy,
                 leak_grace,
+                keys: keys.edit(),
             };
             print(
                 &context
@@ -189,12 +274,23 @@ fn print(bucket: &StoredBucket, json: bool, streams: &mut Streams<'_>) -> Result
     if json {
         return Ok(streams.json(&BucketView::of(bucket))?);
     }
+    let keys = &bucket.keys;
     let lines = [
         ("name", bucket.name.to_string()),
         ("leaked keys", bucket.leaks.policy.as_str().to_owned()),
         (
             "grace",
             humantime::format_duration(bucket.leaks.grace).to_string(),
+        ),
+        ("keys live", or_dash(&shown(keys.default_lifetime.as_ref()))),
+        ("at longest", or_dash(&shown(keys.max_lifetime.as_ref()))),
+        ("most live keys", or_dash(&shown(keys.max_live.as_ref()))),
+        (
+            "unused keys",
+            keys.unused_after.map_or_else(
+                || "-".to_owned(),
+                |after| format!("{} after {after}", keys.unused_action.as_str()),
+            ),
         ),
         ("created", moment(bucket.created_at)),
     ];

@@ -5,6 +5,7 @@
 mod find;
 mod list;
 mod roll;
+mod update;
 
 use std::time::Duration;
 
@@ -18,15 +19,17 @@ use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::keys::find::FindKey;
 use crate::cli::keys::list::ListKeys;
 use crate::cli::keys::roll::RollKey;
+use crate::cli::keys::update::UpdateKey;
 use crate::cli::leaks::ReportLeak;
 use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
+use crate::keys::when::InvalidWhen;
 use crate::keys::when::parse_span;
 use crate::keys::{
     BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scope,
     Scopes, UnixMillis, When,
 };
 use crate::store::{
-    CreatedKey, KeyAttributes, NewKey, Owner, Store, StoreError, StoredKey, WaitFor,
+    CreatedKey, KeyAttributes, NewEnd, NewKey, Owner, Store, StoreError, StoredKey, WaitFor,
 };
 use crate::views::KeyView;
 
@@ -41,6 +44,8 @@ pub enum KeysCommand {
     Find(FindKey),
     /// Show one key, without its plain text.
     Show(OneKey),
+    /// Change a key.
+    Update(Box<UpdateKey>),
     /// Revoke a key for ever.
     Revoke(RevokeKey),
     /// Create a successor of a key and expire the key after a grace period.
@@ -71,9 +76,10 @@ pub struct CreateKey {
     #[command(flatten)]
     bucket: InBucket,
     /// Expiry: a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a
-    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000. Default: never.
-    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
-    expires: Option<When>,
+    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000; or `never`. Default: that of the
+    /// consumer's plan or bucket, or never.
+    #[arg(long, value_name = "WHEN", value_parser = Expires::parse)]
+    expires: Option<Expires>,
     /// Note: at most 1024 characters and no control characters.
     #[arg(long, value_name = "TEXT")]
     description: Option<Description>,
@@ -84,9 +90,30 @@ pub struct CreateKey {
     scopes: Vec<Scope>,
     #[command(flatten)]
     allowance: AllowanceOptions,
+    /// Never report or disable the key as unused, whatever its bucket says.
+    #[arg(long)]
+    exempt_from_unused: bool,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Expiry of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expires {
+    /// At a time.
+    At(When),
+    /// Never.
+    Never,
+}
+
+impl Expires {
+    fn parse(text: &str) -> Result<Self, InvalidWhen> {
+        match text {
+            "never" => Ok(Self::Never),
+            text => When::parse(text).map(Self::At),
+        }
+    }
 }
 
 /// Key to work on.
@@ -125,6 +152,7 @@ pub async fn run(command: KeysCommand, context: &mut Context<'_>) -> Result<(), 
         KeysCommand::List(list) => list.run(context).await,
         KeysCommand::Find(find) => find.run(context).await,
         KeysCommand::Show(key) => show(key, context).await,
+        KeysCommand::Update(update) => update.run(context).await,
         KeysCommand::Revoke(revoke) => revoke.run(context).await,
         KeysCommand::Roll(roll) => roll.run(context).await,
         KeysCommand::Disable(key) => set_state(key, KeyState::Disabled, context).await,
@@ -150,16 +178,17 @@ impl CreateKey {
     async fn run(self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let attributes = KeyAttributes {
             description: self.description.clone(),
-            expires_at: self
-                .expires
-                .map(|expires| end_of(expires, context.stamp.at))
-                .transpose()?,
+            expires_at: match self.expires {
+                Some(Expires::At(when)) => Some(end_of(when, context.stamp.at)?),
+                Some(Expires::Never) | None => None,
+            },
             scopes: (!self.scopes.is_empty())
                 .then(|| Scopes::new(self.scopes.clone()))
                 .transpose()?,
             limits: self.allowance.limits()?,
             quotas: self.allowance.quotas()?,
             max_in_flight: self.allowance.max_in_flight,
+            exempt_from_unused: self.exempt_from_unused,
         };
         refuse_keys_in(&attributes, context.prefix)?;
         let owner = match self.consumer.parse::<ConsumerId>() {
@@ -184,6 +213,10 @@ impl CreateKey {
             digest: key.digest(),
             hint: key.hint(),
             attributes,
+            end: match self.expires {
+                Some(Expires::Never) => NewEnd::Never,
+                _ => NewEnd::Default,
+            },
         };
         let created = context.store.create_key(new, context.stamp).await?;
         let id = created.key.id;
@@ -232,6 +265,7 @@ fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandEr
         limits: _,
         quotas: _,
         max_in_flight: _,
+        exempt_from_unused: _,
     } = said;
     refuse_keys(
         description.as_ref().map(Description::as_str),
@@ -352,6 +386,7 @@ fn print_key(
         limits,
         quotas,
         max_in_flight,
+        exempt_from_unused,
     } = &stored.attributes;
     let lines = [
         ("id", stored.id.to_string()),
@@ -394,6 +429,15 @@ fn print_key(
         ("created", moment(stored.created_at)),
         ("updated", moment(stored.updated_at)),
         ("last used", moment_or(stored.last_used_at, "-")),
+        (
+            "may be unused",
+            if *exempt_from_unused {
+                "for any time"
+            } else {
+                "as its bucket says"
+            }
+            .to_owned(),
+        ),
     ];
     details(streams.out, &lines)
 }

@@ -1,14 +1,21 @@
 //! `gateway plans …`
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
 use crate::cli::Context;
 use crate::cli::allowance::{AllowanceEdit, AllowanceOptions, shown};
 use crate::cli::consumers::{OrEmpty, or_empty};
 use crate::cli::error::{CommandError, refuse_key, refuse_keys};
 use crate::cli::output::{JsonArray, Streams, Table, details, moment, or_dash};
+use crate::import::plans;
 use crate::keys::{Description, Lifetime, PlanName, Prefix, Scope, Scopes};
-use crate::store::{NewPlan, PlanAttributes, PlanEdit, StoreError, StoredPlan};
+use crate::store::{ImportedPlans, NewPlan, PlanAttributes, PlanEdit, StoreError, StoredPlan};
 use crate::views::PlanView;
 
+/// Maximum size of a file of plans.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Page size of a read.
 const PAGE: u32 = 500;
 
@@ -29,6 +36,16 @@ pub enum PlansCommand {
     Update(Box<UpdatePlan>),
     /// Delete a plan that no consumer has.
     Delete(OnePlan),
+    /// Create the missing plans of a file: the array that `plans list --json` prints, or one object a
+    /// line. Changes none.
+    Import {
+        /// File to import, or `-` for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Plan to work on.
@@ -104,6 +121,7 @@ pub async fn run(command: PlansCommand, context: &mut Context<'_>) -> Result<(),
         PlansCommand::Show(plan) => plan.show(context).await,
         PlansCommand::Update(update) => update.run(context).await,
         PlansCommand::Delete(plan) => plan.delete(context).await,
+        PlansCommand::Import { file, json } => import(&file, json, context).await,
     };
     match outcome.and_then(|()| Ok(context.streams.out.flush()?)) {
         Err(error) if error.is_broken_pipe() => Ok(()),
@@ -183,6 +201,34 @@ impl UpdatePlan {
         let after = context.store.update_plan(&name, edit, context.stamp);
         print(&after.await?, None, self.plan.json, &mut context.streams)
     }
+}
+
+async fn import(file: &Path, json: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let shown = file.display().to_string();
+    refuse_key(&shown, context.prefix, "the path of a file")?;
+    let mut text = String::new();
+    let read = match shown.as_str() {
+        "-" => io::stdin().take(MAX_FILE_BYTES).read_to_string(&mut text),
+        _ => File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text)),
+    };
+    read.map_err(|source| CommandError::Unread {
+        file: shown.clone(),
+        source,
+    })?;
+    let plans = plans::read(&text, context.prefix).map_err(|mistakes| {
+        let mistakes = mistakes.join("\n");
+        CommandError::InvalidArgument(format!("{shown}: nothing was imported\n{mistakes}"))
+    })?;
+    let number = plans.len();
+    let ImportedPlans { added, already } = context.store.import_plans(plans, context.stamp).await?;
+    if json {
+        let summary = serde_json::json!({ "added": added, "already": already });
+        return Ok(context.streams.json(&summary)?);
+    }
+    Ok(writeln!(
+        context.streams.out,
+        "read {number} plans: added {added}, {already} there already"
+    )?)
 }
 
 /// Refuses a key in any attribute, because attributes are stored and shown.

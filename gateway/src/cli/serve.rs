@@ -1,6 +1,7 @@
 //! `gateway serve`: runs until a signal stops it.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,36 @@ use rustix::thread::disable_transparent_huge_pages;
 use tokio::sync::oneshot;
 
 use crate::app::{Gateway, StartError};
+use crate::config::reader::Problems;
 use crate::config::settings::Settings;
+use crate::config::{self, Environment};
 use crate::reload::{Reloads, Trigger, Waiting};
 use crate::telemetry::process_log;
 
 /// Timeout for writing the last log lines.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Loads the settings; if they cannot be used, those that were kept as the last good ones.
+///
+/// # Errors
+/// All problems of the last file that was tried.
+pub fn load(
+    file: Option<&Path>,
+    last_good: Option<&Path>,
+    environment: &Environment,
+) -> Result<Settings, Problems> {
+    let (problems, last_good) = match (config::load(file, environment), last_good) {
+        (Ok(settings), _) => return Ok(settings),
+        (Err(problems), None) => return Err(problems),
+        (Err(problems), Some(last_good)) => (problems, last_good),
+    };
+    let settings = config::load_last_good(file, last_good, environment)?;
+    log::error!(
+        "the settings cannot be used, and the gateway starts with the last good ones in {}: {problems}",
+        last_good.display()
+    );
+    Ok(settings)
+}
 
 /// Runtime that handles every signal, before anything else of the gateway exists.
 pub struct Prepared {

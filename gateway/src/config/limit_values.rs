@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::value::Setting;
+use crate::keys::allowance;
 use crate::limits::{By, MAX_BURST, MAX_NUMBER};
 
 /// Name of a limit.
@@ -11,15 +12,13 @@ use crate::limits::{By, MAX_BURST, MAX_NUMBER};
 pub struct LimitName(pub Arc<str>);
 
 impl Setting for LimitName {
-    const ACCEPTED: &'static str = "1 to 40 lower-case letters, digits and -, such as \"burst\"";
+    const ACCEPTED: &'static str =
+        "1 to 64 lower-case letters, digits and -, with no - at the ends, such as \"burst\"";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let is_literal =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let accepted = (1..=40).contains(&text.len()) && text.bytes().all(is_literal);
-        accepted
-            .then(|| Self(text.into()))
-            .ok_or_else(|| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
+        text.parse::<allowance::LimitName>()
+            .map(|_| Self(text.into()))
+            .map_err(|_| format!("{text:?} is not accepted here: {}", Self::ACCEPTED))
     }
 
     fn show(&self) -> String {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::config::limit_values::{Burst, LimitName, PrefixLength, RouteName, Units, Window};
 use crate::config::reader::Reader;
 use crate::config::routes::RouteSettings;
-use crate::limits::{By, Number, RateLimit};
+use crate::http::rate_limit_fields::LimitFields;
+use crate::limits::{By, Mode, Number, RateLimit, Terms};
 
 /// Where problems between limits come from.
 const SOURCE: &str = "the rate limits";
@@ -44,8 +45,10 @@ const WORDS_OF_OTHERS: &[(&str, &str)] = &[
 /// `[limits]` and the limits themselves.
 #[derive(Debug, Clone)]
 pub struct LimitSettings {
-    /// First bits of an IPv6 address by which limits tell addresses apart.
-    pub ipv6_prefix: u8,
+    /// Form in which callers are told of their limits.
+    pub fields: LimitFields,
+    /// What holds for all limits.
+    pub terms: Terms,
     /// `[[rate_limits]]`.
     pub rates: Vec<RateLimit>,
 }
@@ -53,8 +56,14 @@ pub struct LimitSettings {
 impl LimitSettings {
     /// Reads the limits; `routes` are those that they may name and whose cost they have to admit.
     pub(super) fn read(reader: &mut Reader, routes: &[RouteSettings]) -> Self {
-        let ipv6_prefix = reader.section("limits", |section| {
-            section.take("ipv6_prefix", PrefixLength(64)).0
+        let (fields, terms) = reader.section("limits", |section| {
+            (
+                section.take("headers", LimitFields::default()),
+                Terms {
+                    mode: section.take("mode", Mode::default()),
+                    ipv6_prefix: section.take("ipv6_prefix", PrefixLength(64)).0,
+                },
+            )
         });
         let read = reader.sections("rate_limits", read_rate);
         if read.len() > MAX_LIMITS {
@@ -65,7 +74,8 @@ impl LimitSettings {
         }
         refuse_rates(reader, &read, routes);
         Self {
-            ipv6_prefix,
+            fields,
+            terms,
             rates: read.into_iter().flatten().collect(),
         }
     }
@@ -118,7 +128,7 @@ fn read_rate(section: &mut Reader) -> Option<RateLimit> {
 
 /// Refuses subjects that together say nothing.
 pub(super) fn refuse_subjects(section: &mut Reader, source: &str, by: &[By]) {
-    let has = |one| by.contains(&one);
+    let has = |one: By| by.contains(&one);
     let twice = by
         .iter()
         .enumerate()
@@ -127,9 +137,8 @@ pub(super) fn refuse_subjects(section: &mut Reader, source: &str, by: &[By]) {
         format!("\"{twice}\" is there twice")
     } else if has(By::Gateway) && by.len() > 1 {
         "\"gateway\" counts all requests together, so it stands alone".to_owned()
-    } else if has(By::Anonymous) && (has(By::Key) || has(By::Consumer)) {
-        "a request without a key has neither key nor consumer, so this limit would never apply"
-            .to_owned()
+    } else if has(By::Anonymous) && by.iter().any(By::needs_key) {
+        "a request without a key has no consumer, so this limit would never apply".to_owned()
     } else {
         return;
     };

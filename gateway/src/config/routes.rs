@@ -4,11 +4,13 @@ use actix_http::Method;
 
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
+use crate::config::cors::read_cors;
 use crate::config::key_sources::read_key_sources;
 use crate::config::limit_values::{Cost, LimitName};
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
+use crate::http::cors::{Cors, CorsSettings};
 use crate::http::target::KNOWN_METHODS;
 use crate::routes::{MethodName, PathCase, PathPrefix, Route};
 
@@ -21,6 +23,8 @@ pub(super) struct RouteDefaults {
     pub(super) preserve_host: bool,
     /// Of `key_sources`.
     pub(super) key_sources: KeySources,
+    /// Of the table `cors`.
+    pub(super) cors: CorsSettings,
 }
 
 /// Reads one of `[[routes]]`.
@@ -29,10 +33,11 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let name = section.take("name", QuotableText(path.to_string())).0;
     let hosts: Vec<HostName> = section.take_list("hosts");
     let methods: Vec<MethodName> = section.take_list("methods");
+    let methods: Vec<Method> = methods.into_iter().map(|method| method.0).collect();
     let default = RouteSettings::new(&name, path, section.take_optional("upstream"));
-    Route {
+    let mut route = Route {
         hosts: hosts.into_iter().map(|host| host.0).collect(),
-        methods: methods.into_iter().map(|method| method.0).collect(),
+        methods,
         demand: Demand {
             buckets: section.take_list("buckets"),
             scopes: section.take_list("scopes"),
@@ -49,7 +54,11 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
             .take_optional_list("limits")
             .map(|limits: Vec<LimitName>| limits.into_iter().map(|limit| limit.0).collect()),
         ..default
-    }
+    };
+    // Last, so that its settings do not stand between those of the route.
+    let cors = section.section("cors", |section| read_cors(section, &defaults.cors));
+    route.cors = Cors::new(&cors, &route.methods, route.key_sources.headers());
+    route
 }
 
 /// Refuses ambiguous routes: two for the same requests, `HEAD` without `GET`, and paths that some

@@ -9,9 +9,11 @@ use crate::auth::key_sources::KeySources;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
+use crate::config::cors::{no_cors, read_cors};
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
+use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
@@ -24,10 +26,12 @@ use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
 use crate::config::{Environment, SECRET_VARIABLES, Source};
+use crate::http::cors::CorsSettings;
 use crate::keys::Prefix;
 use crate::leaks::public_keys::KeySource;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::ConcurrencyLimit;
+use crate::limits::quota::Quota;
 use crate::proxy::OriginUrl;
 use crate::proxy::pool::OriginScheme;
 use crate::routes::PathCase;
@@ -50,6 +54,8 @@ pub struct Settings {
     pub realm: String,
     /// Places that a key may come from on the default route.
     pub key_sources: KeySources,
+    /// What pages of other origins may do on the default route, and where no route is known.
+    pub cors: CorsSettings,
     /// Store and key prefix.
     pub store: StoreSettings,
     /// Destination of access-log lines.
@@ -66,6 +72,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// `[[concurrency_limits]]`.
     pub concurrency: Vec<ConcurrencyLimit>,
+    /// `[[quotas]]`.
+    pub quotas: Vec<Quota>,
     /// Source of GitHub's public keys; without one, its leak reports are refused.
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
@@ -162,6 +170,7 @@ impl Settings {
                 read_key_sources(section, &KeySources::default()),
             )
         });
+        let cors = reader.section("cors", |section| read_cors(section, &no_cors()));
         let store = StoreSettings::read(reader);
         let github_keys = reader.section("leaks", |section| section.take_optional("github_keys"));
         let (access_log, log_format) = reader.section("log", |section| {
@@ -177,10 +186,12 @@ impl Settings {
         let defaults = RouteDefaults {
             preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
             key_sources: key_sources.clone(),
+            cors: cors.clone(),
         };
         let routes = reader.sections("routes", |section| read_route(section, &defaults));
         let limits = LimitSettings::read(reader, &routes);
         let concurrency = read_concurrency(reader, &routes);
+        let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
@@ -223,6 +234,7 @@ impl Settings {
             origin: OriginSettings { tls, ..origin? },
             realm,
             key_sources,
+            cors,
             store: store?,
             access_log,
             log_format,
@@ -231,6 +243,7 @@ impl Settings {
             brake,
             limits,
             concurrency,
+            quotas,
             github_keys,
             reload,
             secret_files: secret_files(reader.effective(), environment),

@@ -310,6 +310,8 @@ macro_rules! words {
 words!(crate::telemetry::access_log::Sink { "stdout" => Self::Stdout, "off" => Self::Off } "\"stdout\" or \"off\"");
 words!(crate::telemetry::process_log::Format { "text" => Self::Text, "json" => Self::Json } "\"text\" or \"json\"");
 words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "least_connections" => Self::LeastConnections } "\"round_robin\" or \"least_connections\"");
+words!(crate::http::rate_limit_fields::LimitFields { "draft-11" => Self::Draft11, "x-ratelimit" => Self::XRateLimit, "off" => Self::Off } "\"draft-11\", \"x-ratelimit\" or \"off\"");
+words!(crate::limits::Mode { "local" => Self::Local, "split" => Self::Split } "\"split\" or \"local\"");
 words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors describe what is
@@ -336,6 +338,8 @@ parsed! {
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
     crate::http::health_path::HealthPath: "a path, such as \"/healthz\"",
     crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
+    crate::http::cors::PageOrigin: "the origin of a page, such as \"https://app.example.com\", or \"*\" for every one",
+    crate::http::cors::FieldName: "the name of a header, such as \"X-Page\", or \"*\" for every one",
     crate::routes::PathPrefix: "a path, such as \"/v1\"",
     crate::routes::MethodName: "a method of HTTP, such as \"GET\"",
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::auth::key_source::KeySource;
 use crate::auth::key_sources::KeySources;
 use crate::front::client_stream::ClientFault;
+use crate::http::rate_limit_fields::whole_seconds;
 use crate::http::request_id::RequestId;
 
 /// Why a valid key is not accepted here.
@@ -38,11 +39,10 @@ impl Exceeded {
     /// The limit `policy`, which admits the request after `wait`.
     #[must_use]
     pub fn new(policy: Arc<str>, wait: Option<Duration>) -> Self {
-        let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
             policy,
             // 0 would make clients try at once, for ever.
-            retry_after: wait.map(|wait| seconds(wait).max(1)),
+            retry_after: wait.map(|wait| whole_seconds(wait).max(1)),
         }
     }
 }
@@ -193,6 +193,12 @@ refusals! {
             Restriction::Bucket => "The API key may not be used for this.",
         };
     }
+    FORBIDDEN "cors_refused" "Cross-origin request refused" [] {
+        /// A browser asked whether a page of another origin may send a request (a CORS preflight), and
+        /// [`cors`](CONFIGURATION.md#cors-pages-of-other-origins) does not allow the origin, the method
+        /// or a header.
+        CorsRefused(why: &'static str) => format!("The preflight of a browser is refused: {why}.");
+    }
     NOT_FOUND "no_route" "No route" [] {
         /// No route covers host and path.
         NoRoute => "No route covers this host and path.";
@@ -236,6 +242,17 @@ refusals! {
             "The limit {:?} on requests in flight is reached. Try again when one of them has ended.",
             exceeded.policy
         );
+    }
+    TOO_MANY_REQUESTS "quota_exceeded" "Quota exceeded" [RetryAfter] {
+        /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After` says when its next period
+        /// begins, if there is one. The request counted for no limit.
+        QuotaExceeded(exceeded: Exceeded) => match exceeded.retry_after {
+            Some(seconds) => format!(
+                "The quota {:?} is used up. Try again in {seconds} s.",
+                exceeded.policy
+            ),
+            None => format!("The quota {:?} is used up.", exceeded.policy),
+        };
     }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
         /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
@@ -366,7 +383,9 @@ impl Refusal {
     /// The limit that denied the request.
     fn exceeded(&self) -> Option<&Exceeded> {
         match self {
-            Self::RateLimited(exceeded) | Self::TooManyInFlight(exceeded) => Some(exceeded),
+            Self::RateLimited(exceeded)
+            | Self::TooManyInFlight(exceeded)
+            | Self::QuotaExceeded(exceeded) => Some(exceeded),
             _ => None,
         }
     }

@@ -77,6 +77,7 @@ columns! {
     KeyLimits = "key_limits", Value, Key;
     KeyQuotas = "key_quotas", Value, Key;
     KeyMaxInFlight = "key_max_in_flight", Value, Key;
+    ExemptFromUnused = "exempt_from_unused", Value, Key;
     KeyScopes = "key_scopes", Text, Key;
     KeyDescription = "key_description", Text, Key;
     CreatedAt = "created_at", Value, Line;

@@ -104,8 +104,15 @@ enum Cell {
 }
 
 /// Cells of a line.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fields([Option<Cell>; Column::ALL.len()]);
+
+// By hand: arrays of more than 32 items have no default.
+impl Default for Fields {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| None))
+    }
+}
 
 impl Fields {
     /// Sets a text; an empty one counts as missing.
@@ -234,6 +241,7 @@ impl Fields {
                 limits: self.entries(Column::KeyLimits)?,
                 quotas: self.entries(Column::KeyQuotas)?,
                 max_in_flight: self.max_in_flight(Column::KeyMaxInFlight)?,
+                exempt_from_unused: self.boolean(Column::ExemptFromUnused)?.unwrap_or_default(),
             },
             created_at: self.time(Column::CreatedAt)?,
             last_used_at: self.time(Column::LastUsedAt)?,

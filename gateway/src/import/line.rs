@@ -82,6 +82,7 @@ impl Line {
             limits,
             quotas,
             max_in_flight,
+            exempt_from_unused,
         } = attributes;
         self.say(Column::Sha256, Some(digest.to_hex()));
         self.say(Column::KeyId, id.as_ref());
@@ -102,6 +103,7 @@ impl Line {
         self.say_entries(Column::KeyLimits, limits);
         self.say_entries(Column::KeyQuotas, quotas);
         self.say(Column::KeyMaxInFlight, max_in_flight.as_ref());
+        self.say(Column::ExemptFromUnused, exempt_from_unused.then_some(true));
         self.say(Column::KeyScopes, scopes.as_ref());
         self.say(Column::KeyDescription, description.as_ref());
         self.say(Column::CreatedAt, created_at.as_ref());
@@ -261,6 +263,7 @@ mod tests {
                     limits: limits.parse().unwrap(),
                     quotas: "monthly=5@15".parse().unwrap(),
                     max_in_flight: in_flight.map(|most| most.try_into().unwrap()),
+                    exempt_from_unused: has_chain,
                 },
                 created_at,
                 last_used_at,

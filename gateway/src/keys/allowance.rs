@@ -5,12 +5,12 @@ mod quota;
 mod rate;
 mod reading;
 
+pub use crate::keys::count::MAX_IN_FLIGHT;
 pub use quota::{QuotaAllowance, QuotaAnchor, QuotaPeriod};
 pub use rate::{MAX_WINDOW, RateAllowance, window_text};
 pub use reading::{InvalidAllowance, whole};
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::str::FromStr;
 
@@ -18,16 +18,16 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::keys::MaxInFlight;
+
 /// Maximum number of rates, and of quotas, of one subject.
 pub const MAX_ENTRIES: usize = 8;
 /// Maximum length of a limit's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// Maximum number of requests of a rate.
-pub const MAX_RATE: u64 = 1_000_000_000;
+pub const MAX_RATE: u64 = 60_000_000;
 /// Maximum number of requests of a quota.
 pub const MAX_QUOTA: u64 = 1_000_000_000_000_000;
-/// Maximum number of requests in flight.
-pub const MAX_IN_FLIGHT: u32 = 1_000_000;
 
 /// Numbers of a key, a consumer or a plan in place of those of the configuration. Empty for a subject
 /// without its own.
@@ -55,21 +55,12 @@ pub struct Entries<T>(Box<[T]>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LimitName(Box<str>);
 
-/// A number of requests in flight, 1 to [`MAX_IN_FLIGHT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MaxInFlight(NonZeroU32);
-
 /// The text is not a [`LimitName`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "the name of a limit is 1 to {MAX_NAME_BYTES} lower-case letters, digits and `-`, with no `-` at the ends"
 )]
 pub struct InvalidLimitName;
-
-/// The number is not a [`MaxInFlight`].
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("a whole number from 1 to {MAX_IN_FLIGHT} belongs here")]
-pub struct InvalidMaxInFlight;
 
 /// The entries are not a list of [`Entries`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -302,47 +293,6 @@ impl fmt::Display for LimitName {
 impl Serialize for LimitName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
-    }
-}
-
-impl MaxInFlight {
-    /// Returns the number.
-    #[must_use]
-    pub fn get(self) -> u32 {
-        self.0.get()
-    }
-}
-
-impl TryFrom<u64> for MaxInFlight {
-    type Error = InvalidMaxInFlight;
-
-    fn try_from(number: u64) -> Result<Self, InvalidMaxInFlight> {
-        let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
-        number
-            .filter(|number| number.get() <= MAX_IN_FLIGHT)
-            .map(Self)
-            .ok_or(InvalidMaxInFlight)
-    }
-}
-
-impl FromStr for MaxInFlight {
-    type Err = InvalidMaxInFlight;
-
-    fn from_str(text: &str) -> Result<Self, InvalidMaxInFlight> {
-        let number: Option<u64> = text.parse().ok();
-        number.ok_or(InvalidMaxInFlight)?.try_into()
-    }
-}
-
-impl fmt::Display for MaxInFlight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Serialize for MaxInFlight {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u32(self.get())
     }
 }
 

@@ -4,10 +4,10 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 
-use crate::keys::{Allowance, KnownKey, MaxInFlight};
-use crate::limits::Memory;
+use crate::keys::{Allowance, MaxInFlight};
 use crate::limits::shares::{Full, Shares, Slot};
 use crate::limits::subject::{By, Facts};
+use crate::limits::{Holder, Memory};
 
 /// Most limits of the settings.
 pub const MAX_LIMITS: usize = 8;
@@ -136,7 +136,7 @@ impl Concurrency {
     /// Counts a request for every limit that applies to it, or for none if one denies.
     #[must_use]
     pub fn enter(&self, holding: Holding, facts: &Facts<'_>) -> Entered {
-        let own = facts.key.map(own_numbers).unwrap_or_default();
+        let own = facts.holder.map_or_else(Default::default, own_numbers);
         let mut entered = Entered::default();
         if holding.0 == 0 && own.iter().all(Option::is_none) {
             return entered;
@@ -199,7 +199,10 @@ impl Concurrency {
 }
 
 /// Numbers of a key and of its consumer, whose own comes before that of the plan.
-fn own_numbers(key: &KnownKey) -> [Option<MaxInFlight>; 2] {
+fn own_numbers(holder: Holder<'_>) -> [Option<MaxInFlight>; 2] {
+    let Holder::Known(key) = holder else {
+        return [None; 2];
+    };
     let of = |allowance: Option<&Allowance>| allowance.and_then(|own| own.max_in_flight);
     let of_plan = || key.plan().and_then(|plan| plan.allowance.max_in_flight);
     [

@@ -8,12 +8,13 @@ pub(super) mod sliding;
 
 use std::time::Duration;
 
+use crate::keys::allowance::MAX_RATE;
 use crate::limits::clock::{Moment, nanos};
 use crate::limits::meter::bucket::BucketLevel;
 use crate::limits::meter::sliding::SlidingLevel;
 
 /// Largest number of a limit: counts have 26 bits of a cell.
-pub const MAX_NUMBER: u64 = 60_000_000;
+pub const MAX_NUMBER: u64 = MAX_RATE;
 /// Largest burst: it has 20 bits of a cell.
 pub const MAX_BURST: u64 = 1_000_000;
 
@@ -77,11 +78,14 @@ impl Meter {
         }
     }
 
-    /// Whether `cell` says no more than an absent one: nothing of it is in force.
-    pub(super) fn is_idle(&self, cell: u64, now: Moment) -> bool {
-        match self.algorithm {
-            Algorithm::Sliding => sliding::is_idle(cell, self.window, now),
-            Algorithm::Bucket => bucket::is_idle(cell, self.window, now),
+    /// Finds the cells that say no more at `now` than absent ones: nothing of them is in force.
+    pub(super) fn idle(&self, now: Moment) -> impl Fn(u64) -> bool + use<> {
+        // Once, since a sweep asks about a million cells under locks.
+        let (algorithm, id) = (self.algorithm, sliding::window_of(now, self.window));
+        let stamp = bucket::stamp_of(now, self.window);
+        move |cell| match algorithm {
+            Algorithm::Sliding => sliding::is_idle(cell, id),
+            Algorithm::Bucket => bucket::is_idle(cell, stamp),
         }
     }
 
@@ -94,10 +98,12 @@ impl Meter {
         taken: Moment,
         now: Moment,
     ) -> u64 {
-        match self.read(cell, number, now) {
-            Level::Sliding(level) => level.given_back(cost, self.window, taken),
-            Level::Bucket(level) => level.given_back(cost, self.window, taken, now),
+        let mut level = self.read(cell, number, now);
+        match &mut level {
+            Level::Sliding(level) => level.give_back(cost, self.window, taken),
+            Level::Bucket(level) => level.give_back(cost, self.window, taken, now),
         }
+        level.cell()
     }
 }
 
@@ -110,11 +116,35 @@ impl Level {
         }
     }
 
-    /// The cell after `cost` more units.
-    pub(super) fn taken(&self, cost: u64) -> u64 {
+    /// Units in use.
+    pub(super) fn used(&self) -> u64 {
         match self {
-            Self::Sliding(level) => level.taken(cost),
-            Self::Bucket(level) => level.taken(cost),
+            Self::Sliding(level) => level.used(),
+            Self::Bucket(level) => level.used(),
+        }
+    }
+
+    /// Units left.
+    pub(super) fn remaining(&self) -> u64 {
+        match self {
+            Self::Sliding(level) => level.remaining(),
+            Self::Bucket(level) => level.remaining(),
+        }
+    }
+
+    /// Takes `cost` units.
+    pub(super) fn take(&mut self, cost: u64) {
+        match self {
+            Self::Sliding(level) => level.take(cost),
+            Self::Bucket(level) => level.take(cost),
+        }
+    }
+
+    /// The cell that says this.
+    pub(super) fn cell(&self) -> u64 {
+        match self {
+            Self::Sliding(level) => level.cell(),
+            Self::Bucket(level) => level.cell(),
         }
     }
 }

@@ -37,7 +37,7 @@ fn range(address: CallerAddress, tier: usize) -> Option<AddressRange> {
 }
 
 /// IPv4 address behind a translator. Otherwise all clients behind one would share a /64.
-fn embedded(address: IpAddr) -> IpAddr {
+pub(super) fn embedded(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(six) if six.to_bits() >> 32 == NAT64 >> 32 => {
             let low = u32::try_from(six.to_bits() & u128::from(u32::MAX)).unwrap_or_default();

@@ -5,44 +5,14 @@
 //! has 23 to 25 hours where clocks change. Hours are those of UTC. A local date that clocks repeat
 //! belongs to the period that it first belonged to, so that no period comes back.
 
-use std::fmt;
-
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use crate::keys::UnixMillis;
+use crate::keys::{QuotaAnchor as Anchor, QuotaPeriod as Length, UnixMillis};
 
 /// Milliseconds of an hour.
 const HOUR: i64 = 3_600_000;
-
-/// Length of a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// An hour of UTC.
-    Hour,
-    /// A local day.
-    Day,
-    /// Seven local days.
-    Week,
-    /// A month.
-    Month,
-    /// A year.
-    Year,
-    /// All the time: nothing is ever given back.
-    Lifetime,
-}
-
-/// Beginning of the periods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    /// That of the calendar: Mondays (ISO 8601), the first of a month, the first of January.
-    Calendar,
-    /// The weekday, day or date on which the subject was created.
-    Created,
-    /// This day of each month, 1 to 31; the last one of a shorter month.
-    Day(i8),
-}
 
 /// Rule that divides time into periods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,44 +39,6 @@ impl Bounds {
     #[must_use]
     pub fn has(&self, at: UnixMillis) -> bool {
         self.start <= at && self.end.is_none_or(|end| at < end)
-    }
-}
-
-impl Length {
-    /// Words of all lengths.
-    pub const WORDS: [&str; 6] = ["hour", "day", "week", "month", "year", "lifetime"];
-    const ALL: [Self; 6] = [
-        Self::Hour,
-        Self::Day,
-        Self::Week,
-        Self::Month,
-        Self::Year,
-        Self::Lifetime,
-    ];
-
-    /// Parses a word; `None` for any other.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|length| length.as_str() == word)
-    }
-
-    /// The word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-            Self::Lifetime => "lifetime",
-        }
-    }
-}
-
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -158,7 +90,10 @@ impl Periods {
         match self.anchor {
             Anchor::Calendar => calendar,
             Anchor::Created => self.local(created).1,
-            Anchor::Day(day) => calendar.with().day(day).build().unwrap_or(calendar),
+            Anchor::Day(day) => {
+                let day = i8::try_from(day).unwrap_or(1);
+                calendar.with().day(day).build().unwrap_or(calendar)
+            }
         }
     }
 

@@ -8,12 +8,16 @@ mod memory;
 
 pub use memory::{Level, QuotaCell, QuotaDelta, QuotaMemory, QuotaSubject, QuotaUse};
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keys::{KnownKey, UnixMillis};
-use crate::limits::period::{Anchor, Bounds, Periods};
+use jiff::tz::TimeZone;
+
+use crate::keys::{ConsumerId, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
+use crate::limits::Purpose;
+use crate::limits::period::{Bounds, Periods};
 use crate::limits::quota::memory::Taken;
 
 /// Longest time that is added to the end of a period, so that not everyone comes at midnight.
@@ -157,38 +161,13 @@ impl Statuses {
 }
 
 impl Quota {
-    fn kind(&self) -> String {
-        let Periods {
-            length,
-            anchor,
-            zone,
-        } = &self.periods;
-        let anchor = match anchor {
-            Anchor::Calendar => "calendar".to_owned(),
-            Anchor::Created => "created".to_owned(),
-            Anchor::Day(day) => day.to_string(),
+    /// Subject of a quota by tag; `None` if the consumer lacks the tag.
+    fn tag(&self, key: &KnownKey) -> Option<QuotaSubject> {
+        let QuotaBy::Tag(name) = &self.by else {
+            return None;
         };
-        format!("{length} {anchor} {}", zone.iana_name().unwrap_or("UTC"))
-    }
-
-    fn counts(&self, outcome: Outcome) -> bool {
-        match outcome {
-            Outcome::Answered(status) => self.statuses.is_none_or(|statuses| statuses.has(status)),
-            // Otherwise whoever leaves early would have everything for nothing.
-            Outcome::ClientLeft => true,
-            Outcome::NotAnswered => false,
-        }
-    }
-
-    fn subject(&self, key: &KnownKey) -> Option<QuotaSubject> {
-        match &self.by {
-            QuotaBy::Key => Some(QuotaSubject::Key(key.chain())),
-            QuotaBy::Consumer => Some(QuotaSubject::Consumer(*key.consumer().id)),
-            QuotaBy::Tag(name) => {
-                let value = key.tag(name)?;
-                Some(QuotaSubject::Tag(format!("{name}={value}").into()))
-            }
-        }
+        let value = key.tag(name)?;
+        Some(QuotaSubject::Tag(format!("{name}={value}").into()))
     }
 }
 
@@ -204,28 +183,41 @@ impl fmt::Display for QuotaBy {
 
 /// A check of one quota for one caller.
 struct Check<'q> {
-    of: &'q InForce,
+    name: &'q str,
+    kind: Cow<'q, str>,
+    periods: Cow<'q, Periods>,
     subject: QuotaSubject,
     /// Hash of the cell, and the time.
     place: (u64, UnixMillis),
     limit: u64,
+    enforce: bool,
+    statuses: Option<Statuses>,
 }
 
 impl Check<'_> {
     fn cell(&self) -> QuotaCell {
         QuotaCell {
-            quota: Arc::clone(&self.of.quota.name),
-            kind: Arc::clone(&self.of.kind),
+            quota: self.name.into(),
+            kind: (*self.kind).into(),
             subject: self.subject.clone(),
         }
     }
 
     fn period(&self) -> Bounds {
-        self.of.quota.periods.at(self.place.1, UnixMillis(0))
+        self.periods.at(self.place.1, UnixMillis(0))
     }
 
     fn limit(&self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::MAX)
+    }
+
+    fn counts(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Answered(status) => self.statuses.is_none_or(|statuses| statuses.has(status)),
+            // Otherwise whoever leaves early would have everything for nothing.
+            Outcome::ClientLeft => true,
+            Outcome::NotAnswered => false,
+        }
     }
 }
 
@@ -234,7 +226,7 @@ impl Quotas {
     #[must_use]
     pub fn new(quotas: Vec<Quota>, memory: &Arc<QuotaMemory>) -> Arc<Self> {
         let quotas = quotas.into_iter().map(|quota| InForce {
-            kind: quota.kind().into(),
+            kind: kind_of(&quota.periods).into(),
             quota,
         });
         let quotas: Box<[InForce]> = quotas.collect();
@@ -258,67 +250,78 @@ impl Quotas {
         self.quotas.iter().map(|one| &one.quota)
     }
 
-    /// Reserves `units` of every quota that applies to the holder of `key`, or of none if one
-    /// denies.
+    /// Counts that outlive a generation.
     #[must_use]
-    pub fn reserve(self: &Arc<Self>, key: &KnownKey, units: u64, at: UnixMillis) -> QuotaVerdict {
+    pub fn memory(&self) -> &Arc<QuotaMemory> {
+        &self.memory
+    }
+
+    /// Reserves `units` of every quota that applies to the holder of `key`, or of none if one
+    /// denies. With [`Purpose::Look`] nothing is reserved.
+    #[must_use]
+    pub fn reserve(
+        self: &Arc<Self>,
+        key: &KnownKey,
+        units: u64,
+        at: UnixMillis,
+        purpose: Purpose,
+    ) -> QuotaVerdict {
         let mut verdict = QuotaVerdict::default();
-        if self.quotas.is_empty() || units == 0 {
+        if units == 0 {
             return verdict;
         }
         let amount = i64::try_from(units).unwrap_or(i64::MAX);
-        let mut latest: Option<UnixMillis> = None;
-        for (number, of) in self.quotas.iter().enumerate() {
-            let Some(check) = self.check(of, key, at) else {
-                continue;
-            };
-            let enforced = of.quota.enforce;
+        let (mut number, mut latest, mut any) = (0, None, false);
+        self.each(key, at, &mut |check| {
+            any = true;
+            number += 1;
             // Once one has denied, the others are only looked at.
-            let taken = if verdict.denied.is_some() {
+            let looks = purpose == Purpose::Look || verdict.denied.is_some();
+            let taken = if looks {
                 let level = self.memory.level(check.place, || check.period());
-                if !enforced || level.used.saturating_add(amount) <= check.limit() {
-                    continue;
+                if !check.enforce || level.used.saturating_add(amount) <= check.limit() {
+                    return;
                 }
                 Taken::Denied(level)
             } else {
                 let (period, cell) = (|| check.period(), || check.cell());
+                let force = !check.enforce;
                 self.memory
-                    .take(check.place, period, cell, amount, check.limit(), !enforced)
+                    .take(check.place, period, cell, amount, check.limit(), force)
             };
             match taken {
                 Taken::Fits { level, notice } => {
-                    if !enforced && level.used > check.limit() {
-                        verdict
-                            .shadow
-                            .get_or_insert_with(|| Arc::clone(&of.quota.name));
+                    if level.used > check.limit() {
+                        verdict.shadow.get_or_insert_with(|| check.name.into());
                     }
                     verdict.notices.extend(notice.map(|share| Notice {
-                        quota: Arc::clone(&of.quota.name),
+                        quota: check.name.into(),
                         subject: check.subject.clone(),
                         share,
                         limit: check.limit,
-                        enforced,
+                        enforced: check.enforce,
                     }));
                 }
                 Taken::Denied(level) => {
-                    if verdict.denied.is_none() {
-                        self.undo(number, key, amount, at);
+                    if !looks {
+                        self.undo(number - 1, key, amount, at);
                     }
                     let end = level.period.end.unwrap_or(UnixMillis(i64::MAX));
                     if latest.is_none_or(|latest| end > latest) {
                         latest = Some(end);
+                        let wait = |end| wait_until(end, at, check.place.0);
                         verdict.denied = Some(QuotaDenied {
-                            quota: Arc::clone(&of.quota.name),
-                            wait: level
-                                .period
-                                .end
-                                .map(|end| wait_until(end, at, check.place.0)),
+                            quota: check.name.into(),
+                            wait: level.period.end.map(wait),
                         });
                     }
                 }
             }
-        }
-        if verdict.denied.is_none() {
+        });
+        if verdict.denied.is_some() {
+            // What was told of was undone.
+            verdict.notices.clear();
+        } else if any && purpose == Purpose::Take {
             verdict.reserved = Some(Reserved {
                 quotas: Arc::clone(self),
                 at,
@@ -331,50 +334,205 @@ impl Quotas {
     /// What the holder of `key` has used.
     #[must_use]
     pub fn of_key(&self, key: &KnownKey, at: UnixMillis) -> Vec<QuotaState> {
-        let checks = self.quotas.iter().filter_map(|of| self.check(of, key, at));
-        checks
-            .map(|check| QuotaState {
+        let mut states = Vec::new();
+        self.each(key, at, &mut |check| {
+            states.push(QuotaState {
                 cell: check.cell(),
                 limit: check.limit,
                 level: self.memory.level(check.place, || check.period()),
-                enforced: check.of.quota.enforce,
-            })
-            .collect()
+                enforced: check.enforce,
+            });
+        });
+        states
     }
 
-    /// Gives back what the first `number` quotas took.
+    /// What a consumer has used of the quotas that count it as such, with `own` numbers or those of
+    /// its plan.
+    #[must_use]
+    pub fn of_consumer(
+        &self,
+        consumer: &ConsumerId,
+        own: &Quotes,
+        of_plan: Option<&Quotes>,
+        at: UnixMillis,
+    ) -> Vec<QuotaState> {
+        let named = |name: &str| {
+            let is_it = |entry: &&QuotaAllowance| entry.name.as_str() == name;
+            let of_plan = || of_plan?.iter().find(is_it);
+            own.iter().find(is_it).or_else(of_plan)
+        };
+        let mut states = Vec::new();
+        let mut add = |of, own| {
+            let subject = QuotaSubject::Consumer(*consumer);
+            states.extend(self.check(of, own, subject, at).map(|check| QuotaState {
+                cell: check.cell(),
+                limit: check.limit,
+                level: self.memory.level(check.place, || check.period()),
+                enforced: check.enforce,
+            }));
+        };
+        for of in &self.quotas {
+            if of.quota.by == QuotaBy::Consumer {
+                add(Some(of), named(&of.quota.name));
+            }
+        }
+        let is_known = |name: &str| self.quotas.iter().any(|of| *of.quota.name == *name);
+        let of_plan = of_plan.into_iter().flat_map(|quotas| quotas.iter());
+        let of_plan = of_plan.filter(|entry| own.named(&entry.name).is_none());
+        for entry in own.iter().chain(of_plan) {
+            if !is_known(entry.name.as_str()) {
+                add(None, Some(entry));
+            }
+        }
+        states
+    }
+
+    /// Gives back what the first `number` checks took.
     fn undo(&self, number: usize, key: &KnownKey, amount: i64, at: UnixMillis) {
-        for of in self.quotas.iter().take(number) {
-            if let Some(check) = self.check(of, key, at) {
+        let mut left = number;
+        self.each(key, at, &mut |check| {
+            if left > 0 {
+                left -= 1;
                 self.memory.give_back(check.place, || check.cell(), amount);
             }
+        });
+    }
+
+    /// Calls `act` for each quota that applies to the holder of `key`: those of the settings with
+    /// the numbers that the key, its consumer or its plan has for them, then those of the consumer
+    /// and of the key alone.
+    fn each<'q>(&'q self, key: &'q KnownKey, at: UnixMillis, act: &mut dyn FnMut(&Check<'q>)) {
+        let of_key = key.allowance().map(|own| &own.quotas);
+        let of_consumer = key.consumer_allowance().map(|own| &own.quotas);
+        let of_plan = key.plan().map(|plan| &plan.allowance.quotas);
+        let named = |quotas: Option<&'q Quotes>, name: &str| {
+            quotas?.iter().find(|own| own.name.as_str() == name)
+        };
+        let mut check =
+            |quota: Option<&'q InForce>, own: Option<&'q QuotaAllowance>, subject: QuotaSubject| {
+                self.check(quota, own, subject, at)
+                    .iter()
+                    .for_each(&mut *act);
+            };
+        for of in &self.quotas {
+            let name = &*of.quota.name;
+            let own = named(of_key, name);
+            let above = named(of_consumer, name).or_else(|| named(of_plan, name));
+            match &of.quota.by {
+                QuotaBy::Key => check(Some(of), own.or(above), key_subject(key)),
+                QuotaBy::Consumer => {
+                    let consumer = QuotaSubject::Consumer(*key.consumer().id);
+                    check(Some(of), above, consumer);
+                    // Narrows what its consumer has.
+                    if own.is_some() {
+                        check(Some(of), own, key_subject(key));
+                    }
+                }
+                QuotaBy::Tag(_) => {
+                    if let Some(subject) = of.quota.tag(key) {
+                        check(Some(of), above, subject);
+                    }
+                }
+            }
+        }
+        let is_known = |own: &&QuotaAllowance| {
+            let mut quotas = self.quotas.iter();
+            quotas.any(|of| *of.quota.name == *own.name.as_str())
+        };
+        let unknown =
+            |quotas: Option<&'q Quotes>| quotas.into_iter().flat_map(|quotas| quotas.iter());
+        let of_plan =
+            unknown(of_plan).filter(|own| named(of_consumer, own.name.as_str()).is_none());
+        for own in unknown(of_consumer)
+            .chain(of_plan)
+            .filter(|own| !is_known(own))
+        {
+            check(None, Some(own), QuotaSubject::Consumer(*key.consumer().id));
+        }
+        for own in unknown(of_key).filter(|own| !is_known(own)) {
+            check(None, Some(own), key_subject(key));
         }
     }
 
-    fn check<'q>(&'q self, of: &'q InForce, key: &KnownKey, at: UnixMillis) -> Option<Check<'q>> {
-        let subject = of.quota.subject(key)?;
+    /// The check of a quota of the settings, with the number of a subject of its `own`, or of one
+    /// that only the subject has. `None` if it is unlimited, or has no period.
+    fn check<'q>(
+        &'q self,
+        of: Option<&'q InForce>,
+        own: Option<&'q QuotaAllowance>,
+        subject: QuotaSubject,
+        at: UnixMillis,
+    ) -> Option<Check<'q>> {
+        let limit = match own {
+            Some(own) => own.limit?,
+            None => of?.quota.limit,
+        };
+        let its_own = own.filter(|own| own.period.is_some() || own.anchor.is_some());
+        let (periods, kind) = match (of, its_own) {
+            (Some(of), None) => (Cow::Borrowed(&of.quota.periods), Cow::Borrowed(&*of.kind)),
+            (of, its_own) => {
+                let mut periods = match of {
+                    Some(of) => of.quota.periods.clone(),
+                    None => Periods {
+                        length: its_own?.period?,
+                        anchor: QuotaAnchor::Calendar,
+                        zone: TimeZone::UTC,
+                    },
+                };
+                if let Some(own) = its_own {
+                    periods.length = own.period.unwrap_or(periods.length);
+                    periods.anchor = own.anchor.unwrap_or(periods.anchor);
+                }
+                let kind = kind_of(&periods);
+                (Cow::Owned(periods), Cow::Owned(kind))
+            }
+        };
+        let name = match (of, own) {
+            (Some(of), _) => &*of.quota.name,
+            (None, own) => own?.name.as_str(),
+        };
         Some(Check {
-            place: (self.memory.hash(&of.quota.name, &of.kind, &subject), at),
-            limit: of.quota.limit,
-            of,
+            place: (self.memory.hash(name, &kind, &subject), at),
+            name,
+            kind,
+            periods,
             subject,
+            limit,
+            enforce: of.is_none_or(|of| of.quota.enforce),
+            statuses: of.and_then(|of| of.quota.statuses),
         })
     }
 }
 
+/// Quotas of a subject.
+type Quotes = crate::keys::Quotas;
+
+/// The chain of rolls of a key.
+fn key_subject(key: &KnownKey) -> QuotaSubject {
+    QuotaSubject::Key(key.chain())
+}
+
+/// Name of a kind of periods in the store.
+fn kind_of(periods: &Periods) -> String {
+    let Periods {
+        length,
+        anchor,
+        zone,
+    } = periods;
+    let zone = zone.iana_name().unwrap_or("UTC");
+    format!("{} {anchor} {zone}", length.as_str())
+}
+
 impl Reserved {
     /// Gives back what does not count after `outcome`, in the periods that it was taken from.
-    pub fn settle(self, key: &KnownKey, outcome: Outcome) {
+    pub fn settle(&self, key: &KnownKey, outcome: Outcome) {
         let amount = i64::try_from(self.units).unwrap_or(i64::MAX);
-        for of in &self.quotas.quotas {
-            if of.quota.counts(outcome) {
-                continue;
-            }
-            if let Some(check) = self.quotas.check(of, key, self.at) {
+        self.quotas.each(key, self.at, &mut |check| {
+            if !check.counts(outcome) {
                 let memory = &self.quotas.memory;
                 memory.give_back(check.place, || check.cell(), amount);
             }
-        }
+        });
     }
 }
 

@@ -2,21 +2,28 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::keys::{CallerAddress, KnownKey};
+use crate::keys::{CallerAddress, Tag};
+use crate::limits::holder::Holder;
+use crate::limits::network::embedded;
 use crate::limits::table::{Room, SubjectHash};
 
 /// What tells the subjects of a limit apart; several of them do together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum By {
-    /// The key; the keys of a roll are one.
+    /// The key; those that a chain of rolls replaced are one with it.
     Key,
     /// The consumer.
     Consumer,
+    /// The plan of the consumer; consumers without one are not limited.
+    Plan,
+    /// The value of this tag of the consumer; consumers without it are not limited.
+    Tag(Arc<str>),
     /// The client's address: an IPv4 address, or a prefix of IPv6. An unknown one is an address
     /// like any other.
     Address,
@@ -36,8 +43,8 @@ pub struct NotASubject(String);
 /// Facts of a request that limits look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'r> {
-    /// The key; `None` for an anonymous request.
-    pub key: Option<&'r KnownKey>,
+    /// Holder of the key; `None` for an anonymous request.
+    pub holder: Option<Holder<'r>>,
     /// The client's address.
     pub address: CallerAddress,
     /// Name of the route.
@@ -46,25 +53,32 @@ pub struct Facts<'r> {
 
 impl By {
     /// Accepted texts, for error messages.
-    pub const ACCEPTED: &'static str = "\"key\", \"consumer\", \"address\", \"anonymous\", \"route\", \"gateway\", or a list of these, which count together";
+    pub const ACCEPTED: &'static str = "\"key\", \"consumer\", \"plan\", \"tag:NAME\", \"address\", \"anonymous\", \"route\", \"gateway\", or a list of these, which count together";
 
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Consumer => "consumer",
-            Self::Address => "address",
-            Self::Anonymous => "anonymous",
-            Self::Route => "route",
-            Self::Gateway => "gateway",
-        }
-    }
+    /// Those that are a word of their own.
+    const WORDS: [(&'static str, Self); 7] = [
+        ("key", Self::Key),
+        ("consumer", Self::Consumer),
+        ("plan", Self::Plan),
+        ("address", Self::Address),
+        ("anonymous", Self::Anonymous),
+        ("route", Self::Route),
+        ("gateway", Self::Gateway),
+    ];
 
     /// Whether a route may choose among limits by this.
     #[must_use]
-    pub fn is_chosen_by_routes(self) -> bool {
-        matches!(self, Self::Key | Self::Consumer | Self::Route)
+    pub fn is_chosen_by_routes(&self) -> bool {
+        matches!(
+            self,
+            Self::Key | Self::Consumer | Self::Plan | Self::Tag(_) | Self::Route
+        )
+    }
+
+    /// Whether only requests with a key have it.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        matches!(self, Self::Key | Self::Consumer | Self::Plan | Self::Tag(_))
     }
 }
 
@@ -72,22 +86,25 @@ impl FromStr for By {
     type Err = NotASubject;
 
     fn from_str(text: &str) -> Result<Self, NotASubject> {
-        let all = [
-            Self::Key,
-            Self::Consumer,
-            Self::Address,
-            Self::Anonymous,
-            Self::Route,
-            Self::Gateway,
-        ];
-        let found = all.into_iter().find(|by| by.as_str() == text);
-        found.ok_or_else(|| NotASubject(text.to_owned()))
+        if let Some(name) = text.strip_prefix("tag:")
+            && Tag::new(name, "").is_ok()
+        {
+            return Ok(Self::Tag(name.into()));
+        }
+        let found = Self::WORDS.into_iter().find(|(word, _)| *word == text);
+        found
+            .map(|(_, by)| by)
+            .ok_or_else(|| NotASubject(text.to_owned()))
     }
 }
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        if let Self::Tag(name) = self {
+            return write!(f, "tag:{name}");
+        }
+        let word = Self::WORDS.into_iter().find(|(_, by)| by == self);
+        f.write_str(word.map_or("", |(word, _)| word))
     }
 }
 
@@ -107,17 +124,31 @@ impl Subjects {
     ) -> Option<SubjectHash> {
         let mut hash = self.seed.build_hasher();
         for part in parts {
-            match (part, facts.key) {
-                (By::Key, Some(key)) => key.id().hash(&mut hash),
-                (By::Consumer, Some(key)) => key.consumer().id.hash(&mut hash),
+            match (part, &facts.holder) {
+                (By::Key, Some(holder)) => holder.chain()?.hash(&mut hash),
+                (By::Consumer, Some(holder)) => holder.consumer().hash(&mut hash),
+                (By::Plan, Some(holder)) => holder.plan()?.as_str().hash(&mut hash),
+                (By::Tag(name), Some(holder)) => holder.tag(name)?.hash(&mut hash),
                 (By::Address, _) => hash.write_u128(address_bits(facts.address, ipv6_prefix)),
                 (By::Anonymous, None) => {}
                 (By::Route, _) => facts.route.hash(&mut hash),
                 (By::Gateway, _) => {}
-                (By::Key | By::Consumer, None) | (By::Anonymous, Some(_)) => return None,
+                (By::Key | By::Consumer | By::Plan | By::Tag(_), None)
+                | (By::Anonymous, Some(_)) => {
+                    return None;
+                }
             }
         }
         Some(SubjectHash(hash.finish()))
+    }
+
+    /// The subject of a limit of `holder` by key or consumer.
+    pub(super) fn of_holder(&self, by: &By, holder: &Holder<'_>) -> Option<SubjectHash> {
+        let hash = match by {
+            By::Key => self.seed.hash_one(holder.chain()?),
+            _ => self.seed.hash_one(holder.consumer()),
+        };
+        Some(SubjectHash(hash))
     }
 }
 
@@ -133,19 +164,14 @@ pub(super) fn room_for(parts: &[By]) -> Room {
 /// One number for all addresses of one subject: an IPv4 address however it is written, or the
 /// first bits of an IPv6 address.
 fn address_bits(address: CallerAddress, ipv6_prefix: u8) -> u128 {
-    /// `64:ff9b::/96` (RFC 6052): the last 32 bits are an IPv4 address.
-    const NAT64: u128 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0).to_bits() >> 32;
     // IPv4 addresses are told from IPv6 ones as in their mapped form, ::ffff:0:0/96.
     let four = |bits: u32| 0xffff_0000_0000 | u128::from(bits);
     match address {
         CallerAddress::Unknown => 0,
-        CallerAddress::Known(address) => match address.to_canonical() {
+        CallerAddress::Known(address) => match embedded(address.to_canonical()) {
             IpAddr::V4(address) => four(address.to_bits()),
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                if bits >> 32 == NAT64 {
-                    return four((bits & u128::from(u32::MAX)) as u32);
-                }
                 let host_bits = 128 - u32::from(ipv6_prefix.clamp(1, 128));
                 bits >> host_bits << host_bits
             }

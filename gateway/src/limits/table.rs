@@ -46,6 +46,17 @@ struct Shard(Mutex<Cells>);
 pub(super) struct Cells {
     by_subject: HashMap<u64, u64, Uniform>,
     overflow: [u64; OVERFLOW],
+    /// Of a limit that is not enforced, and of one that is.
+    decided: [Decided; 2],
+}
+
+/// Decisions of a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Requests that it admitted, as every other limit did.
+    pub allowed: u64,
+    /// Requests that it denied, or would have denied if it were enforced.
+    pub denied: u64,
 }
 
 impl Table {
@@ -95,23 +106,53 @@ impl Table {
         }
     }
 
+    /// Removes the cell of `subject`.
+    pub(super) fn forget(&self, subject: SubjectHash) {
+        if let Some(mut cells) = self.lock(subject) {
+            cells.by_subject.remove(&subject.0);
+        }
+    }
+
     /// Removes the cells of which nothing is in force, one shard after the other.
     pub(super) fn sweep(&self, now: Moment) {
+        let is_idle = self.meter.idle(now);
         for shard in &self.shards {
             let mut cells = shard.lock();
             let map = &mut cells.by_subject;
-            map.retain(|_, cell| !self.meter.is_idle(*cell, now));
+            map.retain(|_, cell| !is_idle(*cell));
             if map.capacity() > 64 && map.len() < map.capacity() / 4 {
                 map.shrink_to(map.len() * 2);
             }
         }
     }
 
+    /// Decisions so far while it was `enforced`, or was not.
+    pub(super) fn decided(&self, enforced: bool) -> Decided {
+        let mut all = Decided::default();
+        for shard in &self.shards {
+            let Decided { allowed, denied } = shard.lock().decided[usize::from(enforced)];
+            all.allowed += allowed;
+            all.denied += denied;
+        }
+        all
+    }
+
     /// Number of cells.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter();
         shards.map(|shard| shard.lock().by_subject.len()).sum()
+    }
+}
+
+impl Cells {
+    /// Counts a decision of the limit, while it is `enforced` or is not.
+    pub(super) fn count(&mut self, enforced: bool, allowed: bool) {
+        let Decided {
+            allowed: passed,
+            denied,
+        } = &mut self.decided[usize::from(enforced)];
+        let counter = if allowed { passed } else { denied };
+        *counter += 1;
     }
 }
 

@@ -1,10 +1,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::keys::CallerAddress;
+use crate::keys::allowance::Rates;
+use crate::keys::{CallerAddress, ConsumerId, KeyId, PlanName, Tags};
 use crate::limits::meter::{Algorithm, Level, Meter};
 use crate::limits::subject::Subjects;
 
@@ -31,7 +33,7 @@ fn limit(name: &str, by: &[By], limit: u64, burst: Option<u64>) -> RateLimit {
 
 fn from(address: impl Into<IpAddr>) -> Facts<'static> {
     Facts {
-        key: None,
+        holder: None,
         address: address.into().into(),
         route: "default",
     }
@@ -50,7 +52,7 @@ impl Bench {
     }
 
     fn over(limits: Vec<RateLimit>, memory: &Arc<Memory>) -> Self {
-        let limits = Limits::new(limits, 64, memory);
+        let limits = Limits::new(limits, Terms::default(), memory);
         let all = limits.of_route("default", None);
         Self(limits, all)
     }
@@ -63,10 +65,6 @@ impl Bench {
     fn passing(&self, attempts: usize, now: Moment) -> usize {
         let passes = || self.take(&somebody(), 1, now).denied.is_none();
         (0..attempts).filter(|_| passes()).count()
-    }
-
-    fn name(&self, rule: u16) -> &str {
-        &self.0.rule(rule).unwrap().limit.name
     }
 }
 
@@ -123,7 +121,7 @@ fn a_denial_takes_from_no_limit_and_names_the_one_that_ends_latest() {
     assert_eq!(bench.passing(2, at(0)), 2);
     for _ in 0..100 {
         let denied = bench.take(&somebody(), 1, at(0)).denied.unwrap();
-        assert_eq!(bench.name(denied.rule), "narrow");
+        assert_eq!(&*denied.name, "narrow");
         // Both slide out only with the next window.
         assert_eq!(denied.wait, Some(Duration::from_secs(90)));
     }
@@ -131,11 +129,11 @@ fn a_denial_takes_from_no_limit_and_names_the_one_that_ends_latest() {
     let others = |last: u8| from(Ipv4Addr::new(192, 0, 2, last));
     assert_eq!(bench.take(&others(2), 1, at(0)).denied, None);
     let denied = bench.take(&others(3), 1, at(0)).denied.unwrap();
-    assert_eq!(bench.name(denied.rule), "steady");
+    assert_eq!(&*denied.name, "steady");
     assert_eq!(denied.wait, Some(Duration::from_secs(1)));
     // Of two that deny, the one that ends later.
     let denied = bench.take(&somebody(), 1, at(0)).denied.unwrap();
-    assert_eq!(bench.name(denied.rule), "narrow");
+    assert_eq!(&*denied.name, "narrow");
 }
 
 #[test]
@@ -208,6 +206,33 @@ fn a_number_that_changes_applies_to_what_is_used() {
 }
 
 #[test]
+fn gateways_that_split_a_limit_together_allow_it() {
+    for burst in [None, Some(100)] {
+        let limit = || vec![limit("one", &[By::Gateway], 100, burst)];
+        let memories: Vec<_> = (0..3).map(|_| Memory::new()).collect();
+        let fleet: Vec<_> = memories
+            .iter()
+            .map(|memory| {
+                memory.set_live_gateways(3);
+                Bench::over(limit(), memory)
+            })
+            .collect();
+        let passed: usize = fleet.iter().map(|bench| bench.passing(200, at(0))).sum();
+        assert_eq!(passed, 99, "{burst:?}");
+        // One leaves: the others take over its part at once.
+        memories[0].set_live_gateways(2);
+        assert_eq!(fleet[0].passing(200, at(0)), 17);
+        let terms = Terms {
+            mode: Mode::Local,
+            ..Terms::default()
+        };
+        let local = Limits::new(limit(), terms, &memories[1]);
+        let all = local.of_route("default", None);
+        assert_eq!(Bench(local, all).passing(200, at(0)), 67);
+    }
+}
+
+#[test]
 fn cost_is_taken_at_once_given_back_and_never_split() {
     for burst in [None, Some(10)] {
         let bench = Bench::of(vec![limit("one", &[By::Gateway], 10, burst)]);
@@ -242,7 +267,7 @@ fn spellings_of_an_address_are_one_subject_and_so_is_a_site_of_ipv6() {
     let subjects = Subjects::default();
     let subject = |address: CallerAddress, prefix| {
         let facts = Facts {
-            key: None,
+            holder: None,
             address,
             route: "default",
         };
@@ -282,6 +307,7 @@ fn a_limit_by_something_that_a_request_lacks_does_not_apply() {
     for (by, applies) in [
         (&[By::Key][..], false),
         (&[By::Consumer], false),
+        (&["tag:org".parse().unwrap()], false),
         (&[By::Key, By::Route], false),
         (&[By::Anonymous], true),
         (&[By::Anonymous, By::Address], true),
@@ -355,7 +381,7 @@ proptest! {
             prop_assert_eq!(wait == Some(Duration::ZERO), oracle, "at {}", now);
             match wait {
                 Some(Duration::ZERO) => {
-                    cell = level.taken(cost);
+                    cell = taken(level, cost);
                     *windows.entry(window).or_default() += cost;
                 }
                 Some(wait) => check_wait(&meter, cell, number, at(now), wait, cost)?,
@@ -386,7 +412,7 @@ proptest! {
             let wait = level.wait_for(cost);
             if wait == Some(Duration::ZERO) {
                 prop_assert!(oracle, "at {}", now);
-                cell = level.taken(cost);
+                cell = taken(level, cost);
                 arrival = after;
             } else if let Some(wait) = wait {
                 // Stamps are rounded against the caller, by less than a microsecond here.
@@ -411,16 +437,21 @@ proptest! {
         let algorithm = if burst.is_some() { Algorithm::Bucket } else { Algorithm::Sliding };
         let meter = Meter::new(algorithm, MINUTE);
         let number = Number { limit: 10, burst };
-        let full = meter.read(0, number, at(begin + behind)).taken(10);
+        let full = taken(meter.read(0, number, at(begin + behind)), 10);
         prop_assert!(meter.read(full, number, at(begin)).wait_for(1) != Some(Duration::ZERO));
-        prop_assert!(!meter.is_idle(full, at(begin)));
-        prop_assert!(!meter.is_idle(full, at(begin + 59_000)));
+        prop_assert!(!meter.idle(at(begin))(full));
+        prop_assert!(!meter.idle(at(begin + 59_000))(full));
         for windows in [2, 3, 100, 1_000] {
             let later = at(begin + behind + windows * 60_000);
-            prop_assert!(meter.is_idle(full, later));
+            prop_assert!(meter.idle(later)(full));
             prop_assert_eq!(meter.read(full, number, later).wait_for(10), Some(Duration::ZERO));
         }
     }
+}
+
+fn taken(mut level: Level, cost: u64) -> u64 {
+    level.take(cost);
+    level.cell()
 }
 
 /// `wait` is exact: a microsecond earlier, the request is denied.
@@ -437,4 +468,205 @@ fn check_wait(
     let earlier = wait.saturating_sub(Duration::from_micros(1));
     prop_assert_ne!(after(earlier).wait_for(cost), Some(Duration::ZERO));
     Ok(())
+}
+
+/// A consumer with numbers and a tag, and one of its keys.
+struct Party {
+    ids: (KeyId, ConsumerId),
+    key: Rates,
+    consumer: Rates,
+    plan: Option<(PlanName, Rates)>,
+    tags: Tags,
+}
+
+impl Party {
+    fn with(key: &str, consumer: &str) -> Self {
+        Self {
+            ids: (KeyId::generate().unwrap(), ConsumerId::generate().unwrap()),
+            key: key.parse().unwrap(),
+            consumer: consumer.parse().unwrap(),
+            plan: None,
+            tags: Tags::new(["org=acme".parse().unwrap()]).unwrap(),
+        }
+    }
+
+    /// Another key of the same consumer.
+    fn sibling(&self, key: &str) -> Self {
+        Self {
+            ids: (KeyId::generate().unwrap(), self.ids.1),
+            key: key.parse().unwrap(),
+            consumer: self.consumer.clone(),
+            plan: self.plan.clone(),
+            tags: self.tags.clone(),
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            holder: Some(Holder::Stored(StoredHolder {
+                key: Some((self.ids.0, &self.key)),
+                consumer: self.ids.1,
+                rates: &self.consumer,
+                plan: self.plan.as_ref().map(|(name, rates)| (name, rates)),
+                tags: &self.tags,
+            })),
+            ..somebody()
+        }
+    }
+
+    fn passing(&self, bench: &Bench) -> usize {
+        let passes = || bench.take(&self.facts(), 1, at(0)).denied.is_none();
+        (0..2_000).filter(|_| passes()).count()
+    }
+}
+
+#[test]
+fn numbers_of_keys_and_consumers_take_the_place_of_the_configurations() {
+    for (by, key, consumer, of_key, of_sibling) in [
+        // The number of the consumer, or of the key, in place of the configuration's.
+        (By::Key, "", "", 100, 100),
+        (By::Key, "", "one=500", 500, 500),
+        (By::Key, "one=50", "", 50, 100),
+        (By::Key, "one=50", "one=500/1m", 50, 500),
+        // What a consumer has since been granted less of, its key has not.
+        (By::Key, "one=500", "one=20", 20, 20),
+        (By::Key, "", "one=unlimited", 2_000, 2_000),
+        (By::Key, "one=50", "one=unlimited", 50, 2_000),
+        (By::Consumer, "", "one=500", 500, 0),
+        (By::Consumer, "", "one=unlimited", 2_000, 2_000),
+        // A key narrows its consumer.
+        (By::Consumer, "one=50", "", 50, 50),
+        (By::Consumer, "one=50", "one=500", 50, 450),
+        (By::Consumer, "one=500", "", 100, 0),
+        // Another window is another limit.
+        (By::Key, "", "one=70/10s", 70, 70),
+        (By::Key, "one=7/10s", "", 7, 100),
+        (By::Key, "one=7/10s", "one=70/10s", 7, 70),
+        (By::Consumer, "", "one=70/10s", 70, 0),
+        // Limits of their own.
+        (By::Key, "own=7/10s", "", 7, 100),
+        (By::Key, "", "own=70/1h", 70, 0),
+        (By::Key, "own=7/10s", "own=10/10s", 7, 3),
+        (By::Key, "own=7", "own=8", 100, 100),
+        // Of a subject that is not theirs, they change nothing for others.
+        (By::Gateway, "", "one=30", 30, 0),
+    ] {
+        let bench = Bench::of(vec![limit("one", std::slice::from_ref(&by), 100, None)]);
+        let party = Party::with(key, consumer);
+        let case = format!("{by} {key:?} {consumer:?}");
+        assert_eq!(party.passing(&bench), of_key, "{case}");
+        assert_eq!(party.sibling("").passing(&bench), of_sibling, "{case}");
+        let stranger = Party::with("", "").passing(&bench);
+        let wanted = if by == By::Gateway { 70 } else { 100 };
+        assert_eq!(stranger, wanted, "{case}");
+    }
+}
+
+#[test]
+fn numbers_of_a_plan_hold_where_the_consumer_has_none() {
+    for (consumer, plan, wanted) in [
+        ("", "one=500", 500),
+        ("one=50", "one=500", 50),
+        ("one=unlimited", "one=500", 2_000),
+        ("", "own=7/1m", 7),
+        ("own=9/1m", "own=7/1m", 9),
+        ("a=9/1m", "own=7/1m", 7),
+    ] {
+        let bench = Bench::of(vec![limit("one", &[By::Consumer], 100, None)]);
+        let mut party = Party::with("", consumer);
+        party.plan = Some(("gold".parse().unwrap(), plan.parse().unwrap()));
+        assert_eq!(party.passing(&bench), wanted, "{consumer:?} {plan:?}");
+    }
+}
+
+#[test]
+fn consumers_of_one_plan_share_a_limit() {
+    let bench = Bench::of(vec![limit("pool", &[By::Plan], 100, None)]);
+    let with = |plan: &str| {
+        let mut party = Party::with("", "");
+        party.plan = Some((plan.parse().unwrap(), Rates::default()));
+        party.passing(&bench)
+    };
+    assert_eq!([with("gold"), with("gold"), with("iron")], [100, 0, 100]);
+    assert_eq!(Party::with("", "").passing(&bench), 2_000);
+}
+
+#[test]
+fn a_bucket_changes_its_burst_with_its_limit() {
+    let bench = Bench::of(vec![limit("one", &[By::Key], 100, Some(20))]);
+    for (numbers, wanted) in [
+        ("", 20),
+        ("one=500", 100),
+        ("one=10", 2),
+        ("one=1", 1),
+        ("one=12", 3),
+    ] {
+        assert_eq!(
+            Party::with("", numbers).passing(&bench),
+            wanted,
+            "{numbers}"
+        );
+    }
+}
+
+#[test]
+fn limits_that_a_route_leaves_out_hold_for_nobody_there() {
+    let memory = Memory::new();
+    let limits = vec![RateLimit {
+        routes: Some(vec!["other".to_owned()]),
+        ..limit("one", &[By::Key], 100, None)
+    }];
+    let limits = Limits::new(limits, Terms::default(), &memory);
+    let everywhere = limits.of_route("default", None);
+    let chosen = limits.of_route("default", Some(&["one".into()]));
+    let party = Party::with("one=7/10s", "own=70/1m");
+    let bench = Bench(limits, everywhere);
+    assert_eq!(party.passing(&bench), 70);
+    let bench = Bench(bench.0, chosen);
+    assert_eq!(party.passing(&bench), 2_000);
+}
+
+#[test]
+fn limits_of_their_own_are_given_back_and_forgotten() {
+    let bench = Bench::of(Vec::new());
+    let party = Party::with("", "own=5/1m");
+    let facts = party.facts();
+    let charge = bench.take(&facts, 5, at(0)).charge.unwrap();
+    assert!(bench.take(&facts, 1, at(0)).denied.is_some());
+    bench.0.give_back_at(&bench.1, &facts, charge, at(0));
+    assert_eq!(party.passing(&bench), 5);
+    assert_eq!(bench.0.memory.own_tables(), 1);
+    // By its own clock, all of this was long ago.
+    let _ = bench.0.memory.sweep();
+    assert_eq!(bench.0.memory.own_tables(), 0);
+}
+
+#[test]
+fn consumers_with_one_tag_share_a_limit() {
+    let bench = Bench::of(vec![limit("org", &["tag:org".parse().unwrap()], 100, None)]);
+    assert_eq!(Party::with("", "").passing(&bench), 100);
+    let mut other = Party::with("", "");
+    assert_eq!(other.passing(&bench), 0);
+    other.tags = Tags::new(["org=umbrella".parse().unwrap()]).unwrap();
+    assert_eq!(other.passing(&bench), 100);
+    other.tags = Tags::default();
+    assert_eq!(other.passing(&bench), 2_000);
+}
+
+#[test]
+fn threads_with_limits_of_their_own_do_not_block_each_other() {
+    let bench = Bench::of(vec![limit("one", &[By::Consumer], 1_000, None)]);
+    let bench = Arc::new(bench);
+    let party = Arc::new(Party::with(
+        "a=900/1m b=800/1m one=950",
+        "c=850/1m b=700/1m",
+    ));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (bench, party) = (Arc::clone(&bench), Arc::clone(&party));
+            std::thread::spawn(move || party.passing(&bench))
+        })
+        .collect();
+    let passed: usize = threads.into_iter().map(|one| one.join().unwrap()).sum();
+    assert_eq!(passed, 700);
 }

@@ -49,6 +49,7 @@ pub fn authorize_external(worker: &Worker, request: &Request) -> Authorized {
     headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     announce_end(headers, &caller);
+    exchange.told().add_to(headers);
     Authorized {
         response: exchange.record(response),
         with_key,

@@ -85,8 +85,14 @@ pub(super) fn for_caller(
     if answer.response.body().is_plain() {
         let id = exchange.request_id().as_str();
         announce_end(answer.response.headers_mut(), caller);
-        let with_id = |_: &mut _, body: OriginBody| body.with_line(REQUEST_ID.as_str(), id);
-        answer.response = answer.response.map_body(with_id);
+        let with_ours = |_: &mut _, body: OriginBody| {
+            let mut body = body.with_line(REQUEST_ID.as_str(), id);
+            exchange
+                .told()
+                .each_line(|name, value| body.add_line(name.as_str(), &value));
+            body
+        };
+        answer.response = answer.response.map_body(with_ours);
         return answer;
     }
     let headers = answer.response.headers_mut();
@@ -102,6 +108,7 @@ pub(super) fn for_caller(
         }
     }
     announce_end(headers, caller);
+    exchange.told().add_to(headers);
     // Also on a response to a request without a key: with a key, even a wrong one, it would differ.
     vary::add(headers, route.key_sources.headers());
     if let Some(protocol) = protocol {

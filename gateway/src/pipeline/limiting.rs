@@ -1,10 +1,12 @@
 //! The stage of the limits: how much the caller may do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Caller;
+use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::{Exceeded, Refusal};
-use crate::limits::{Facts, Purpose};
+use crate::limits::{Facts, Holder, Purpose};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
@@ -52,11 +54,21 @@ pub(super) fn limit(
     let facts = facts(route, caller, exchange);
     let verdict = limits.decide(&route.in_force, &facts, route.cost, purpose);
     exchange.set_charge(verdict.charge);
+    exchange.set_limits(
+        Told {
+            form: policy.limit_fields,
+            standings: verdict.standings,
+        },
+        verdict
+            .denied
+            .as_ref()
+            .map(|denied| Arc::clone(&denied.name)),
+        verdict.shadow,
+    );
     let Some(denied) = verdict.denied else {
         return Ok(());
     };
-    let name = limits.rule(denied.rule).map(|rule| &rule.limit.name);
-    let exceeded = Exceeded::new(name.cloned().unwrap_or_default(), denied.wait);
+    let exceeded = Exceeded::new(denied.name, denied.wait);
     Err(Refusal::RateLimited(exceeded).into())
 }
 
@@ -71,8 +83,8 @@ pub(super) fn give_back(policy: &Policy, route: &Route, caller: &Caller, exchang
 
 fn facts<'r>(route: &'r Route, caller: &'r Caller, exchange: &Exchange) -> Facts<'r> {
     Facts {
-        key: match caller {
-            Caller::Key(key) => Some(key),
+        holder: match caller {
+            Caller::Key(key) => Some(Holder::Known(key)),
             Caller::Anonymous => None,
         },
         address: exchange.address().client,

@@ -6,11 +6,14 @@ use std::time::Duration;
 use actix_http::header::HeaderValue;
 
 use crate::front::client_stream::ClientLimits;
+use crate::http::cors::Cors;
 use crate::http::health_path::HealthPath;
+use crate::http::rate_limit_fields::LimitFields;
 use crate::keys::{AddressRange, Prefix};
 use crate::limits::Limits;
 use crate::limits::brake::BrakeRules;
 use crate::limits::concurrency::Concurrency;
+use crate::limits::quota::Quotas;
 use crate::proxy::Upstream;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -24,9 +27,13 @@ pub struct Policy {
     pub routes: Routes,
     /// Limits of the routes.
     pub limits: Limits,
+    /// Form in which callers are told of their limits.
+    pub limit_fields: LimitFields,
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What pages of other origins may do where no route is known.
+    pub cors: Option<Arc<Cors>>,
     /// Protection space named in challenges.
     pub realm: String,
     /// Path of the health check for load balancers; `None` disables it.
@@ -51,6 +58,8 @@ pub struct Policy {
     pub tunnel_idle_timeout: Duration,
     /// Limits on requests in flight.
     pub concurrency: Concurrency,
+    /// Quotas.
+    pub quotas: Arc<Quotas>,
     /// Rules of the brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
     /// How connections to origins are opened and kept. The same allocation means the same

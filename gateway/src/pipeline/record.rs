@@ -11,18 +11,21 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::Request;
-use actix_http::header::HeaderValue;
+use actix_http::header::{HeaderMap, HeaderValue};
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
+use crate::http::cors::{Cors, CorsAnswer};
+use crate::http::rate_limit_fields::Told;
 use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
 use crate::limits::Charge;
 use crate::limits::concurrency::Held;
+use crate::limits::quota::{Outcome, Reserved};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -63,6 +66,11 @@ pub struct Exchange {
     watch: Option<Watch>,
     charge: Option<Charge>,
     held: Option<Held>,
+    reserved: Option<Reserved>,
+    page: Option<Box<CorsAnswer>>,
+    told: Told,
+    limit: Option<Arc<str>>,
+    shadow_limit: Option<Arc<str>>,
     stream: Option<Open>,
     counted: BodyBytes,
 }
@@ -108,6 +116,11 @@ impl Exchange {
             watch: None,
             charge: None,
             held: None,
+            reserved: None,
+            page: None,
+            told: Told::default(),
+            limit: None,
+            shadow_limit: None,
             stream: None,
             counted: BodyBytes::default(),
         })
@@ -178,9 +191,33 @@ impl Exchange {
         self.charge = charge;
     }
 
+    /// Remembers what the limits said: what the caller is told, and which of them denied the request
+    /// or would have.
+    pub fn set_limits(&mut self, told: Told, limit: Option<Arc<str>>, shadow: Option<Arc<str>>) {
+        self.told = told;
+        self.limit = limit;
+        self.shadow_limit = shadow;
+    }
+
+    /// What the caller is told of its limits.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
     /// Forgets what the request took of its limits, and returns it.
     pub fn take_charge(&mut self) -> Option<Charge> {
         self.charge.take()
+    }
+
+    /// Answers a page as `cors` says, if the request comes from one.
+    pub fn answer_page(&mut self, cors: Option<&Arc<Cors>>, headers: &HeaderMap) {
+        self.page = cors.map(|cors| Box::new(cors.answer(headers)));
+    }
+
+    /// Answers a page so.
+    pub fn set_page(&mut self, answer: CorsAnswer) {
+        self.page = Some(Box::new(answer));
     }
 
     /// Records the route, and the host that led there.
@@ -197,6 +234,21 @@ impl Exchange {
     /// Keeps the counts of the limits on requests in flight until the response ends.
     pub fn hold(&mut self, held: Option<Held>) {
         self.held = held;
+    }
+
+    /// Keeps what was reserved of quotas, until the request has ended.
+    pub fn reserve(&mut self, reserved: Option<Reserved>) {
+        self.reserved = reserved;
+    }
+
+    /// How the request ended, for quotas.
+    fn outcome(&self) -> Outcome {
+        match (self.status, self.code) {
+            // After it was sent, or while it was.
+            (CLIENT_LEFT, None) if self.waits_since.is_some() => Outcome::ClientLeft,
+            (CLIENT_LEFT, _) | (_, Some(_)) => Outcome::NotAnswered,
+            (status, None) => Outcome::Answered(status),
+        }
     }
 
     /// The presented key, valid or not.
@@ -392,6 +444,9 @@ impl Drop for Exchange {
             self.origin_wait = self.failed_origin_wait();
         }
         let key = self.key.as_ref();
+        if let (Some(reserved), Some(key)) = (&self.reserved, key) {
+            reserved.settle(key, self.outcome());
+        }
         let entry = Entry {
             at: self.arrival.at,
             request_id: self.arrival.request_id.as_str(),
@@ -404,6 +459,8 @@ impl Drop for Exchange {
             route: self.route.as_deref().map(|route| &*route.name),
             consumer: key.map(|key| key.consumer().id.as_str()),
             key: key.map(|key| key.id().as_str()),
+            limit: self.limit.as_deref(),
+            shadow_limit: self.shadow_limit.as_deref(),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),
             bytes_out: self.bytes_out,
             duration: since(self.arrival.begun),

@@ -38,6 +38,8 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
         route: None,
         consumer: None,
         key: None,
+        limit: None,
+        shadow_limit: None,
         bytes_in: 0,
         bytes_out: body_length(&bytes),
         duration: Duration::ZERO,

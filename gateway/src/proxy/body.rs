@@ -249,10 +249,15 @@ impl OriginBody {
     /// Adds a line to those that are ready.
     #[must_use]
     pub fn with_line(mut self, name: &str, value: &str) -> Self {
+        self.add_line(name, value);
+        self
+    }
+
+    /// Adds a line to those that are ready.
+    pub fn add_line(&mut self, name: &str, value: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(name.as_bytes(), value.as_bytes());
         }
-        self
     }
 
     /// Takes the lines of the head that are ready for the client.

@@ -82,6 +82,8 @@ impl PlainRules<'_> {
                 "content-length" | "x-request-id" => {}
                 "vary" => vary.push(field.value),
                 "location" | "content-location" if self.rewrites_location => return None,
+                // The origin's own take the place of ours.
+                name if name.starts_with("x-ratelimit-") => return None,
                 // Streams of events are counted by their type.
                 "content-type" if is_event_stream(field.value) => return None,
                 _ => lines.push(field.name, field.value),

@@ -59,6 +59,8 @@ attributes! {
         quotas: Quotas,
         /// Requests in flight of the key, likewise.
         max_in_flight: Option<MaxInFlight>,
+        /// Whether the key may be unused for any time, whatever its bucket says.
+        exempt_from_unused: bool,
     }
 
     /// Edit of a key: `None` leaves an attribute as it is, `Some(None)` clears it.

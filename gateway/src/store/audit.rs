@@ -15,13 +15,13 @@ pub struct AuditRow {
     pub id: i64,
     /// Time of the action.
     pub at: UnixMillis,
-    /// Actor: `cli:USER`, or `api:NAME` of an admin token.
+    /// Actor: `cli:USER`, `api:NAME` of an admin token, `github`, `gateway` or `retention`.
     pub actor: String,
     /// Source address; `null` for this machine.
     pub source: Option<String>,
     /// Action, for example `key.revoke`.
     pub action: String,
-    /// Kind of the subject: `consumer`, `key`, `bucket` or `gateway`.
+    /// Kind of the subject: `consumer`, `key`, `bucket`, `plan` or `gateway`.
     pub subject: String,
     /// Id of the subject.
     pub subject_id: String,

@@ -1,16 +1,16 @@
-//! Buckets in the store: namespaces of consumers, with their policy for leaked keys.
+//! Buckets in the store: namespaces of consumers, with their rules for keys and their policy for
+//! leaked ones.
 
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe};
 
-use crate::keys::{BucketName, UnixMillis};
-use crate::store::columns::in_row;
+use crate::keys::{BucketName, Lifetime, UnixMillis};
+use crate::store::columns::{self, columns, names, of_row};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
-use crate::store::{LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT};
+use crate::store::{KeyRule, KeyRuleEdit, LeakPolicy, Stamp, Store, StoreError, WRITE_LIMIT, bulk};
 
 /// A stored bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +19,18 @@ pub struct StoredBucket {
     pub name: BucketName,
     /// Policy for leaked keys.
     pub leaks: LeakRule,
+    /// Rules for keys.
+    pub keys: KeyRule,
     /// Time of creation.
     pub created_at: UnixMillis,
 }
+
+columns!(StoredBucket {
+    name,
+    leaks,
+    keys,
+    created_at
+});
 
 /// Policy for leaked keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +41,11 @@ pub struct LeakRule {
     pub grace: Duration,
 }
 
+columns!(LeakRule {
+    policy as "leak_policy",
+    grace as "leak_grace_ms"
+});
+
 /// A bucket to create.
 #[derive(Clone, Debug)]
 pub struct NewBucket {
@@ -39,7 +53,17 @@ pub struct NewBucket {
     pub name: BucketName,
     /// Policy for leaked keys.
     pub leaks: LeakRule,
+    /// Rules for keys.
+    pub keys: KeyRule,
 }
+
+/// Mutable columns of `buckets`.
+struct Changed {
+    leaks: LeakRule,
+    keys: KeyRule,
+}
+
+columns!(Changed { leaks, keys });
 
 /// Edit of a bucket; `None` leaves a part as it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +72,8 @@ pub struct BucketEdit {
     pub leak_policy: Option<LeakPolicy>,
     /// New grace period.
     pub leak_grace: Option<Duration>,
+    /// New rules for keys.
+    pub keys: KeyRuleEdit,
 }
 
 impl Default for LeakRule {
@@ -57,16 +83,6 @@ impl Default for LeakRule {
             grace: Duration::from_hours(24),
         }
     }
-}
-
-/// `SELECT` of the columns that [`stored_bucket`] reads.
-macro_rules! select_bucket {
-    ($rest:literal) => {
-        concat!(
-            "SELECT name, leak_policy, leak_grace_ms, created_at FROM buckets ",
-            $rest
-        )
-    };
 }
 
 impl Store {
@@ -108,12 +124,13 @@ impl Store {
     /// Returns at most `limit` buckets after the name `after`, sorted by name. No bucket need have
     /// that name.
     pub async fn buckets(&self, after: &str, limit: u32) -> Result<Vec<StoredBucket>, StoreError> {
-        let rows = sqlx::query(select_bucket!("WHERE name > $1 ORDER BY name LIMIT $2"))
+        let select = select_bucket("WHERE b.name > $1 ORDER BY b.name LIMIT $2");
+        let rows = sqlx::query(AssertSqlSafe(select))
             .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(stored_bucket).collect()
+        rows.iter().map(of_row).collect()
     }
 
     /// Changes a bucket and returns its new state.
@@ -136,10 +153,14 @@ impl Store {
         let mut bucket = require(&mut transaction, name).await?;
         bucket.leaks.policy = edit.leak_policy.unwrap_or(bucket.leaks.policy);
         bucket.leaks.grace = edit.leak_grace.unwrap_or(bucket.leaks.grace);
-        sqlx::query("UPDATE buckets SET leak_policy = $2, leak_grace_ms = $3 WHERE name = $1")
-            .bind(name.as_str())
-            .bind(bucket.leaks.policy.as_str())
-            .bind(bucket.leaks.grace_millis())
+        edit.keys.apply(&mut bucket.keys)?;
+        let new = Changed {
+            leaks: bucket.leaks,
+            keys: bucket.keys,
+        };
+        let update = columns::update_by::<Changed>("buckets", "name");
+        let query = sqlx::query(AssertSqlSafe(update));
+        columns::bind(query.bind(name.as_str()), &new)
             .execute(&mut *transaction)
             .await?;
         journal::record(
@@ -147,7 +168,7 @@ impl Store {
             stamp,
             Action::BucketUpdate,
             Subject::Bucket(name),
-            &bucket.leaks.detail(),
+            &bucket.detail(),
         )
         .await?;
         transaction.commit_of(Some(name.as_str())).await?;
@@ -155,13 +176,22 @@ impl Store {
     }
 }
 
-impl LeakRule {
-    fn grace_millis(self) -> i64 {
-        i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    fn detail(self) -> serde_json::Value {
-        json!({ "leak_policy": self.policy.as_str(), "leak_grace_ms": self.grace_millis() })
+impl StoredBucket {
+    /// Details for the audit.
+    fn detail(&self) -> serde_json::Value {
+        let KeyRule {
+            default_lifetime,
+            max_lifetime,
+            max_live,
+            unused_after,
+            unused_action,
+        } = self.keys;
+        json!({
+            "leak_policy": self.leaks.policy.as_str(), "leak_grace_ms": self.leaks.grace.as_millis(),
+            "default_key_lifetime_seconds": default_lifetime.map(Lifetime::as_secs),
+            "max_key_lifetime_seconds": max_lifetime.map(Lifetime::as_secs), "max_live_keys": max_live,
+            "unused_after_seconds": unused_after.map(Lifetime::as_secs), "unused_action": unused_action.as_str(),
+        })
     }
 }
 
@@ -170,7 +200,8 @@ pub(super) async fn create(
     new: NewBucket,
     stamp: &Stamp,
 ) -> Result<StoredBucket, StoreError> {
-    let NewBucket { name, leaks } = new;
+    let NewBucket { name, leaks, keys } = new;
+    keys.require_order()?;
     // The write lock prevents a concurrent creation.
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
@@ -178,21 +209,16 @@ pub(super) async fn create(
     let created = StoredBucket {
         name,
         leaks,
+        keys,
         created_at: stamp.at,
     };
-    sqlx::query("INSERT INTO buckets (name, leak_policy, leak_grace_ms, created_at) VALUES ($1, $2, $3, $4)")
-        .bind(created.name.as_str())
-        .bind(leaks.policy.as_str())
-        .bind(leaks.grace_millis())
-        .bind(created.created_at.0)
-        .execute(&mut *transaction)
-        .await?;
+    bulk::insert_all(transaction, "buckets", std::slice::from_ref(&created)).await?;
     journal::record(
         transaction,
         stamp,
         Action::BucketCreate,
         Subject::Bucket(&created.name),
-        &leaks.detail(),
+        &created.detail(),
     )
     .await?;
     Ok(created)
@@ -214,21 +240,16 @@ async fn by_name(
     connection: &mut AnyConnection,
     name: &BucketName,
 ) -> Result<Option<StoredBucket>, StoreError> {
-    let row = sqlx::query(select_bucket!("WHERE name = $1"))
+    let row = sqlx::query(AssertSqlSafe(select_bucket("WHERE b.name = $1")))
         .bind(name.as_str())
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(stored_bucket).transpose()
+    row.as_ref().map(of_row).transpose()
 }
 
-fn stored_bucket(row: &AnyRow) -> Result<StoredBucket, StoreError> {
-    let grace: i64 = row.try_get("leak_grace_ms")?;
-    Ok(StoredBucket {
-        name: in_row(row, "name")?,
-        leaks: LeakRule {
-            policy: in_row(row, "leak_policy")?,
-            grace: Duration::from_millis(u64::try_from(grace).unwrap_or_default()),
-        },
-        created_at: UnixMillis(row.try_get("created_at")?),
-    })
+fn select_bucket(rest: &str) -> String {
+    format!(
+        "SELECT {} FROM buckets b {rest}",
+        names::<StoredBucket>("b.")
+    )
 }

@@ -4,17 +4,19 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Row};
 
-use crate::keys::allowance::{Entries, Entry, MaxInFlight};
+use crate::keys::allowance::{Entries, Entry};
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, CustomId, Description, KeyDigest, KeyId,
-    KeyState, Lifetime, Metadata, PlanName, Scopes, Tag, Tags, UnixMillis,
+    AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description, KeyDigest,
+    KeyId, KeyState, Lifetime, MaxInFlight, MaxLiveKeys, Metadata, PlanName, Scopes, Tag, Tags,
+    UnixMillis,
 };
-use crate::store::{LeakPolicy, StoreError};
+use crate::store::{LeakPolicy, StoreError, UnusedAction};
 
 /// A statement with some values bound.
 pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
@@ -246,10 +248,16 @@ values! {
     Option<UnixMillis>, Number, true, |at| Value::Number(at.map(|at| at.0)), |source, field| {
         Ok(source.optional_number(field)?.map(UnixMillis))
     };
-    Option<MaxInFlight>, Number, true, |most| Value::Number(most.map(|most| i64::from(most.get()))), |source, field| {
-        let number = source.optional_number(field)?;
-        let most = number.map(|number| MaxInFlight::try_from(u64::try_from(number).unwrap_or(0)));
-        most.transpose().map_err(|error| S::unreadable(field, error))
+    Option<MaxInFlight>, Number, true, |most| number_of(*most), read_count;
+    Option<MaxLiveKeys>, Number, true, |most| number_of(*most), read_count;
+    bool, Number, false, |flag| Value::Number(Some(i64::from(*flag))), |source, field| {
+        source.number(field).map(|number| number != 0)
+    };
+    Duration, Number, false, |time| {
+        Value::Number(Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+    }, |source, field| {
+        let millis = source.number(field)?;
+        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or_default()))
     };
     Option<Lifetime>, Number, true, |lifetime| {
         Value::Number(lifetime.and_then(|lifetime| i64::try_from(lifetime.as_secs()).ok()))
@@ -259,6 +267,21 @@ values! {
         lifetime.transpose().map_err(|error| S::unreadable(field, error))
     };
     KeyDigest, Digest, false, |digest| Value::Digest(*digest), |source, field| source.digest(field);
+}
+
+fn number_of<const MOST: u32>(count: Option<Count<MOST>>) -> Value<'static> {
+    Value::Number(count.map(|count| i64::from(count.get())))
+}
+
+fn read_count<const MOST: u32, S: Source>(
+    source: &mut S,
+    field: &'static str,
+) -> Result<Option<Count<MOST>>, S::Error> {
+    let number = source.optional_number(field)?;
+    let count = number.map(|number| Count::try_from(u64::try_from(number).unwrap_or(0)));
+    count
+        .transpose()
+        .map_err(|error| S::unreadable(field, error))
 }
 
 macro_rules! texts {
@@ -284,6 +307,7 @@ texts! {
     CustomId: |id| id.as_str().into();
     Description: |note| note.as_str().into();
     LeakPolicy: |policy| policy.as_str().into();
+    UnusedAction: |action| action.as_str().into();
     KeyId: |id| id.as_str().into();
     PlanName: |name| name.as_str().into();
     Metadata: |metadata| metadata.as_str().into();

@@ -3,12 +3,13 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use crate::keys::{KeyId, KeyState, UnixMillis};
+use crate::keys::{KeyId, KeyState, KeyStatus, UnixMillis};
 use crate::store::columns::{self, columns};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::{
-    KeyAttributes, KeyEdit, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers, keys,
+    KeyAttributes, KeyEdit, KeyRule, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, consumers,
+    keys,
 };
 
 /// Mutable columns of `keys`.
@@ -52,10 +53,22 @@ impl Store {
         if before.state == KeyState::Revoked {
             return Err(StoreError::KeyRevoked(*id));
         }
-        let is_later =
-            |end: UnixMillis| after.attributes.expires_at.is_none_or(|after| after > end);
-        if before.rolled.is_some() && before.attributes.expires_at.is_some_and(is_later) {
+        let is_longer = before
+            .attributes
+            .expires_at
+            .is_some_and(|end| is_later_than(after.attributes.expires_at, end));
+        if before.rolled.is_some() && is_longer {
             return Err(StoreError::KeyEnding(*id));
+        }
+        if is_longer {
+            let owner = consumers::by_id(&mut transaction, &before.consumer).await?;
+            let owner = owner.ok_or_else(|| consumers::unknown(&before.consumer))?;
+            let rule = KeyRule::of(&mut transaction, &owner).await?;
+            rule.require_within_longest(after.attributes.expires_at, before.created_at)?;
+            if before.status(stamp.at) == KeyStatus::Expired {
+                rule.require_room(&mut transaction, &owner, stamp.at)
+                    .await?;
+            }
         }
         const BOUND: [&str; 4] = ["scopes", "limits", "quotas", "max_in_flight"];
         if changed.iter().any(|name| BOUND.contains(name)) {
@@ -78,6 +91,10 @@ impl Store {
         transaction.commit_of(Some(id.as_str())).await?;
         Ok(after)
     }
+}
+
+fn is_later_than(end: Option<UnixMillis>, other: UnixMillis) -> bool {
+    end.is_none_or(|end| end > other)
 }
 
 /// Applies the edit to `stored`; returns the changed attributes and the audit action, `None`

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::keys::allowance::NotGranted;
 use crate::keys::table::UnknownConsumer as UnknownConsumerOfKey;
-use crate::keys::{EntropyError, KeyId};
+use crate::keys::{EntropyError, KeyId, Lifetime, MaxLiveKeys};
 use crate::store::fault::{Fault, missing_grant};
 use crate::store::roll::InvalidRoll;
 
@@ -172,6 +172,28 @@ pub enum StoreError {
         /// Number of its consumers.
         consumers: u64,
     },
+    /// An import has other attributes for a plan.
+    #[error("plan `{plan}` is there with other attributes; nothing was imported")]
+    PlanDiffers {
+        /// Name of the plan.
+        plan: String,
+    },
+    /// The key would live longer than its bucket or plan allows.
+    #[error("a key of this consumer lives at most {longest}")]
+    LifetimeTooLong {
+        /// Longest lifetime.
+        longest: Lifetime,
+    },
+    /// The consumer has as many live keys as its bucket allows.
+    #[error(
+        "consumer `{consumer}` has {most} live keys, the most that its bucket allows; revoke one, or roll one instead"
+    )]
+    TooManyKeys {
+        /// Name of the consumer.
+        consumer: String,
+        /// Most live keys.
+        most: MaxLiveKeys,
+    },
     /// A default lifetime above the longest.
     #[error("the default lifetime of keys is above the longest")]
     DefaultAboveLongest,
@@ -238,6 +260,9 @@ impl StoreError {
             | Self::UnknownPlan { .. }
             | Self::PlanInUse { .. }
             | Self::DefaultAboveLongest
+            | Self::LifetimeTooLong { .. }
+            | Self::PlanDiffers { .. }
+            | Self::TooManyKeys { .. }
             | Self::UnreadableRow { .. }
             | Self::Entropy(_)
             | Self::OutOfStep(_) => return None,

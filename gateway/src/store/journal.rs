@@ -63,6 +63,8 @@ actions! {
     KeyEnable: "key.enable",
     KeyRoll: "key.roll",
     KeyLeak: "key.leak",
+    KeyResetLimits: "key.reset_limits",
+    ConsumerResetLimits: "consumer.reset_limits",
     BucketUpdate: "bucket.update",
     PlanCreate: "plan.create",
     PlanUpdate: "plan.update",
@@ -114,6 +116,12 @@ impl Actor {
         Self("retention".to_owned())
     }
 
+    /// Returns the actor for what a gateway does by a rule of a bucket.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self("gateway".to_owned())
+    }
+
     /// Returns the actor for GitHub's secret scanning.
     #[must_use]
     pub fn github() -> Self {
@@ -149,6 +157,11 @@ impl Stamp {
 }
 
 impl<'s> Subject<'s> {
+    /// Returns the stored id.
+    pub(super) fn id(self) -> &'s str {
+        self.columns().1
+    }
+
     /// Returns the stored kind and id.
     fn columns(self) -> (&'static str, &'s str) {
         match self {

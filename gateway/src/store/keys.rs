@@ -10,8 +10,8 @@ use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
 use crate::store::rows::{KeyRow, select_key, stored_key};
 use crate::store::{
-    ConsumerAttributes, KeyAttributes, NewConsumer, Stamp, Store, StoreError, StoredConsumer,
-    StoredKey, WRITE_LIMIT, bulk, consumers, plans,
+    ConsumerAttributes, KeyAttributes, KeyRule, NewConsumer, Stamp, Store, StoreError,
+    StoredConsumer, StoredKey, WRITE_LIMIT, bulk, consumers, plans,
 };
 
 /// A key to create.
@@ -25,6 +25,18 @@ pub struct NewKey {
     pub hint: String,
     /// Attributes.
     pub attributes: KeyAttributes,
+    /// Meaning of a missing expiry.
+    pub end: NewEnd,
+}
+
+/// Meaning of a missing expiry of a new key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewEnd {
+    /// The default lifetime of the consumer's plan or bucket applies, if there is one.
+    #[default]
+    Default,
+    /// The key is to have no end.
+    Never,
 }
 
 /// Owner of a new key.
@@ -126,10 +138,17 @@ impl Store {
 
 pub(super) async fn create(
     transaction: &mut AnyConnection,
-    new: NewKey,
+    mut new: NewKey,
     stamp: &Stamp,
 ) -> Result<CreatedKey, StoreError> {
     let (owner, is_new) = find_owner(transaction, &new, stamp).await?;
+    let rule = KeyRule::of(transaction, &owner).await?;
+    let expires_at = &mut new.attributes.expires_at;
+    if expires_at.is_none() && new.end == NewEnd::Default {
+        *expires_at = rule.default_expiry(stamp.at);
+    }
+    rule.require_within_longest(*expires_at, stamp.at)?;
+    rule.require_room(transaction, &owner, stamp.at).await?;
     require_within(transaction, &owner, &new.attributes).await?;
     let key = insert(transaction, new, None, &owner, stamp).await?;
     Ok(CreatedKey {
@@ -208,6 +227,7 @@ pub(super) async fn insert(
         digest,
         hint,
         attributes,
+        end: _,
     } = new;
     let row = KeyRow {
         id: KeyId::generate()?,

@@ -9,6 +9,7 @@ use crate::store::bulk;
 use crate::store::columns::{self, columns, names, of_row};
 use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Subject};
+use crate::store::lifetimes::require_order;
 use crate::store::{PlanAttributes, PlanEdit, Stamp, Store, StoreError, WRITE_LIMIT};
 
 /// A stored plan.
@@ -40,6 +41,15 @@ pub struct NewPlan {
     pub attributes: PlanAttributes,
 }
 
+/// Result of an import of plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImportedPlans {
+    /// Number of plans created.
+    pub added: u64,
+    /// Number of plans that were there already, with the same attributes.
+    pub already: u64,
+}
+
 /// Mutable columns of `plans`.
 struct Changed {
     attributes: PlanAttributes,
@@ -59,6 +69,38 @@ impl Store {
             let created = create(&mut transaction, new, stamp).await?;
             transaction.commit_of(Some(created.name.as_str())).await?;
             Ok(created)
+        })
+        .await
+    }
+
+    /// Creates the plans that are missing, all or none. It changes no plan.
+    ///
+    /// # Errors
+    /// A plan that is there with other attributes, or a failure of the store.
+    pub async fn import_plans(
+        &self,
+        plans: Vec<NewPlan>,
+        stamp: &Stamp,
+    ) -> Result<ImportedPlans, StoreError> {
+        limited(WRITE_LIMIT, async {
+            let mut transaction = self.begin_write().await?;
+            let mut imported = ImportedPlans::default();
+            for new in plans {
+                match by_name(&mut transaction, &new.name).await? {
+                    Some(there) if there.attributes == new.attributes => imported.already += 1,
+                    Some(there) => {
+                        return Err(StoreError::PlanDiffers {
+                            plan: there.name.to_string(),
+                        });
+                    }
+                    None => {
+                        create(&mut transaction, new, stamp).await?;
+                        imported.added += 1;
+                    }
+                }
+            }
+            transaction.commit().await?;
+            Ok(imported)
         })
         .await
     }
@@ -101,7 +143,12 @@ impl Store {
         if changed.is_empty() {
             return Ok(plan);
         }
-        plan.attributes.require_order()?;
+        let PlanAttributes {
+            default_key_lifetime,
+            max_key_lifetime,
+            ..
+        } = plan.attributes;
+        require_order(default_key_lifetime, max_key_lifetime)?;
         plan.updated_at = stamp.at;
         let new = Changed {
             attributes: plan.attributes.clone(),
@@ -175,18 +222,6 @@ impl Store {
     }
 }
 
-impl PlanAttributes {
-    /// Refuses a default lifetime above the longest.
-    fn require_order(&self) -> Result<(), StoreError> {
-        match (self.default_key_lifetime, self.max_key_lifetime) {
-            (Some(default), Some(longest)) if default > longest => {
-                Err(StoreError::DefaultAboveLongest)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 pub(super) async fn create(
     transaction: &mut AnyConnection,
     new: NewPlan,
@@ -197,7 +232,7 @@ pub(super) async fn create(
     if by_name(transaction, &name).await?.is_some() {
         return Err(StoreError::Duplicate { field: "the name" });
     }
-    attributes.require_order()?;
+    require_order(attributes.default_key_lifetime, attributes.max_key_lifetime)?;
     let created = StoredPlan {
         name,
         attributes,

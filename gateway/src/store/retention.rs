@@ -35,6 +35,7 @@ pub struct StoreSizes {
     rows: [AtomicI64; TABLES.len()],
     database_bytes: AtomicI64,
     log_bytes: AtomicI64,
+    unused_keys: AtomicI64,
 }
 
 /// Placeholder for a number not counted yet.
@@ -46,6 +47,7 @@ impl Default for StoreSizes {
             rows: std::array::from_fn(|_| AtomicI64::new(UNKNOWN)),
             database_bytes: AtomicI64::new(UNKNOWN),
             log_bytes: AtomicI64::new(UNKNOWN),
+            unused_keys: AtomicI64::new(0),
         }
     }
 }
@@ -55,6 +57,17 @@ impl StoreSizes {
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let counted = TABLES.into_iter().zip(&self.rows);
         counted.filter_map(|(table, rows)| Some((table, known(rows)?)))
+    }
+
+    /// Returns the number of keys that their buckets report as unused; 0 before the first count.
+    #[must_use]
+    pub fn unused_keys(&self) -> i64 {
+        self.unused_keys.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn found_unused(&self, keys: u64) {
+        let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+        self.unused_keys.store(keys, Ordering::Relaxed);
     }
 
     /// Returns the size of the database in bytes and, for SQLite, of its log.

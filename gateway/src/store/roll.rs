@@ -13,8 +13,8 @@ use crate::store::connections::limited;
 use crate::store::journal::{self, Action, Mutation, Subject};
 use crate::store::rows::{select_key, stored_key};
 use crate::store::{
-    KeyAttributes, NewKey, Owner, Stamp, Store, StoreError, StoredKey, WRITE_LIMIT, bulk,
-    consumers, keys,
+    KeyAttributes, KeyRule, NewEnd, NewKey, Owner, Stamp, Store, StoreError, StoredKey,
+    WRITE_LIMIT, bulk, consumers, keys,
 };
 
 /// Bulk form of [`StoredKey::bring_end_forward`].
@@ -108,19 +108,26 @@ pub(super) async fn replace(
             RollTarget::Consumer(id) => InvalidRoll::NoneGood(id).into(),
         });
     };
+    let owner = consumers::guarded(transaction, &model.consumer, stamp).await?;
+    let rule = KeyRule::of(transaction, &owner).await?;
+    if replaced.iter().all(|key| key.rolled.is_some()) {
+        // They do not count any more, so the new key is one more.
+        rule.require_room(transaction, &owner, stamp.at).await?;
+    }
+    // Original expiry of the replaced key, whether or not it was rolled or leaked before.
+    let end = model
+        .rolled
+        .map_or(model.attributes.expires_at, |rolled| rolled.original_expiry);
     let new = NewKey {
         owner: Owner::Id(model.consumer),
         digest: roll.digest,
         hint: roll.hint,
         attributes: KeyAttributes {
-            // Original expiry of the replaced key, whether or not it was rolled or leaked before.
-            expires_at: model
-                .rolled
-                .map_or(model.attributes.expires_at, |rolled| rolled.original_expiry),
+            expires_at: rule.within_longest(end, stamp.at),
             ..model.attributes
         },
+        end: NewEnd::Default,
     };
-    let owner = consumers::guarded(transaction, &model.consumer, stamp).await?;
     let chain = model.chain.unwrap_or(model.id);
     let key = keys::insert(transaction, new, Some(chain), &owner, stamp).await?;
     let ending = end_all(transaction, replaced, &key.id, roll.grace, stamp).await?;

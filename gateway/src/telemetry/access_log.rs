@@ -84,6 +84,10 @@ pub struct Entry<'a> {
     pub consumer: Option<&'a str>,
     /// Key id, once known.
     pub key: Option<&'a str>,
+    /// Limit that denied the request.
+    pub limit: Option<&'a str>,
+    /// Limit that would have denied the request if it were enforced.
+    pub shadow_limit: Option<&'a str>,
     /// Request body bytes read.
     pub bytes_in: u64,
     /// Response body bytes that the connection took.
@@ -195,6 +199,8 @@ impl Batch {
             (",\"route\":", entry.route),
             (",\"consumer\":", entry.consumer),
             (",\"key\":", entry.key),
+            (",\"limit\":", entry.limit),
+            (",\"shadow_limit\":", entry.shadow_limit),
         ] {
             if let Some(text) = text {
                 lines.extend_from_slice(name.as_bytes());

@@ -63,6 +63,10 @@ counts! {
             "Requests that would have been, were brake.enforce not false.";
         would_limit_in_flight: Counter "postern_in_flight_would_be_limited_total"
             "Requests over a limit of [[concurrency_limits]] that is not enforced.";
+        quota_notices: Counter "postern_quota_notices_total" ["share": ["80", "100"]]
+            "Quotas of which a subject has used this share, in percent; once in each period.";
+        would_exceed_quota: Counter "postern_quota_would_be_exceeded_total"
+            "Requests over a quota that is not enforced.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
             "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"

@@ -18,14 +18,14 @@ pub struct AuditView<'r> {
     /// Time of the action.
     #[schema(schema_with = schemas::moment)]
     pub at: UnixMillis,
-    /// Actor: `cli:USER`, `api:NAME` of an admin token, `github`, or `retention`.
+    /// Actor: `cli:USER`, `api:NAME` of an admin token, `github`, `gateway`, or `retention`.
     pub actor: &'r str,
     /// Source address; null for the machine itself.
     #[schema(required)]
     pub source: Option<&'r str>,
     /// Action, for example `key.revoke`.
     pub action: &'r str,
-    /// Kind of the subject: `consumer`, `key` or `bucket`.
+    /// Kind of the subject: `consumer`, `key`, `bucket`, `plan` or `gateway`.
     pub subject: &'r str,
     /// Id of the subject.
     pub subject_id: &'r str,

@@ -5,13 +5,13 @@ use utoipa::openapi::schema::{
     SchemaFormat, SchemaType, Type,
 };
 
-use crate::keys::KeyStatus;
-use crate::keys::allowance::{self, MAX_ENTRIES, MAX_IN_FLIGHT, MAX_QUOTA, MAX_RATE, QuotaPeriod};
+use crate::keys::allowance::{self, MAX_ENTRIES, MAX_QUOTA, MAX_RATE, QuotaPeriod};
 use crate::keys::allowed_ips::MAX_RANGES;
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
+use crate::keys::{Count, KeyStatus, MaxInFlight, MaxLiveKeys};
 use crate::keys::{lifetime, plan, tag};
-use crate::store::{LeakAction, LeakPolicy, Period};
+use crate::store::{LeakAction, LeakPolicy, Period, UnusedAction};
 use crate::views::LeakView;
 
 /// Maximum grace period, in seconds: ten years.
@@ -104,6 +104,35 @@ pub fn key_status() -> Schema {
 #[must_use]
 pub fn leak_policy() -> Schema {
     one_of(&LeakPolicy::WORDS)
+}
+
+/// Schema of what happens to unused keys.
+#[must_use]
+pub fn unused_action() -> Schema {
+    one_of(&UnusedAction::WORDS)
+}
+
+/// Schema of a number from 1 to `MOST`.
+#[must_use]
+pub fn count<const MOST: u32>() -> Schema {
+    whole_number(1, u64::from(MOST))
+}
+
+/// Schema of an optional number of live keys.
+#[must_use]
+pub fn max_live_keys_or_null() -> Schema {
+    or_null(<MaxLiveKeys as Bounded>::schema())
+}
+
+/// A number with a schema.
+trait Bounded {
+    fn schema() -> Schema;
+}
+
+impl<const MOST: u32> Bounded for Count<MOST> {
+    fn schema() -> Schema {
+        count::<MOST>()
+    }
 }
 
 /// Schema of an action on a leaked key.
@@ -225,6 +254,13 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
+/// Schema of the name of a limit.
+#[must_use]
+pub fn limit_name() -> Schema {
+    let most = allowance::MAX_NAME_BYTES;
+    text("^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", 1, most).into()
+}
+
 /// Schema of rates.
 #[must_use]
 pub fn limits() -> Schema {
@@ -252,7 +288,7 @@ pub fn quotas() -> Schema {
 /// Schema of a number of requests in flight.
 #[must_use]
 pub fn max_in_flight() -> Schema {
-    whole_number(1, u64::from(MAX_IN_FLIGHT))
+    <MaxInFlight as Bounded>::schema()
 }
 
 /// Schema of an optional number of requests in flight.
@@ -269,14 +305,7 @@ fn null() -> Schema {
 fn entry(limit: Schema) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .property(
-            "name",
-            text(
-                "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-                1,
-                allowance::MAX_NAME_BYTES,
-            ),
-        )
+        .property("name", limit_name())
         .required("name")
         .property("limit", limit)
         .required("limit")

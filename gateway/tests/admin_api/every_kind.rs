@@ -173,6 +173,24 @@ fn calls(rig: &Rig) -> Vec<(&'static str, Response)> {
             "/v1/keys",
             Some(json!({ "consumer": "acme", "scopes": ["orders"] })),
         ),
+        ("too_many_keys", {
+            rig.made(
+                "/v1/buckets",
+                &json!({ "name": "few", "max_live_keys": 1, "max_key_lifetime_seconds": 60 }),
+            );
+            rig.made("/v1/keys", &json!({ "consumer": "one", "bucket": "few" }));
+            rig.call(
+                "POST",
+                "/v1/keys",
+                Some(&json!({ "consumer": "one", "bucket": "few" })),
+            )
+        }),
+        call(
+            "lifetime_too_long",
+            "POST",
+            "/v1/keys",
+            Some(json!({ "consumer": "two", "bucket": "few", "expires_at": null })),
+        ),
         ("plan_in_use", {
             rig.made("/v1/plans", &json!({ "name": "gold" }));
             rig.made(

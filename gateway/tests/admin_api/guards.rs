@@ -455,7 +455,12 @@ fn every_call_that_names_a_consumer_or_a_key_holds_to_the_tags() {
             _ => continue,
         };
         guarded += 1;
-        let body = matches!(endpoint.method.as_str(), "PATCH").then(|| json!({}));
+        let body = match path.rsplit('/').next() {
+            _ if endpoint.method == "PATCH" => Some(json!({})),
+            Some("adjust") => Some(json!({ "name": "monthly", "by": 1 })),
+            Some("reset") => Some(json!({ "name": "monthly" })),
+            _ => None,
+        };
         let other = rig.call(
             endpoint.method.as_str(),
             &format!("{path}?tag.org=other"),

@@ -21,13 +21,16 @@ mod every_kind;
 mod forward_auth;
 mod guards;
 mod history;
+mod key_rules;
 mod leaks;
 #[path = "../gateway/library_text.rs"]
 mod library_text;
 mod life;
+mod limits;
 mod lists;
 mod one_rule;
 mod plans;
+mod quotas;
 mod rig;
 mod roll;
 #[path = "../gateway/running.rs"]

@@ -36,7 +36,8 @@ fn it_tells_what_becomes_of_a_key() {
         found,
         json!({ "valid": true, "code": "valid",
             "key": { "id": key_id, "scopes": ["read"], "expires_at": null, "deprecated_at": null },
-            "consumer": { "id": id, "bucket": "default", "name": "acme", "custom_id": "crm-42", "metadata": { "plan": "gold" } } })
+            "consumer": { "id": id, "bucket": "default", "name": "acme", "custom_id": "crm-42", "metadata": { "plan": "gold" } },
+            "limits": [] })
     );
     for (body, code) in [
         (

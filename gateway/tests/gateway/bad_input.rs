@@ -136,7 +136,7 @@ fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_our
             "written \"address\"",
         ),
         (
-            instead("\"key\"", "\"tag:\""),
+            instead("\"key\"", "\"tag:a b\""),
             "rate_limits[0].by[0]",
             "\"consumer\"",
         ),

@@ -1,8 +1,17 @@
 //! Routes that take the keys of some buckets only.
 
+use std::time::Duration;
+
+use postern_gateway::keys::{PlainKey, Prefix, UnixMillis};
+use postern_gateway::store::{
+    Actor, BucketEdit, KeyAttributes, KeyRuleEdit, NewEnd, NewKey, Owner, Stamp, Store,
+    UnusedAction,
+};
+
 use crate::client::get;
 use crate::origin::Origin;
-use crate::rig::{Rig, SECRET, gateway};
+use crate::rig::{Process, Rig, SECRET, database, gateway};
+use crate::running::eventually;
 
 #[test]
 fn a_route_takes_the_keys_of_its_buckets_only() {
@@ -71,4 +80,69 @@ fn the_buckets_of_routes_are_settings() {
             "{buckets}: {err}"
         );
     }
+}
+
+/// Two keys that nobody used for a week, one of them exempt, in a bucket that disables them after a day.
+async fn unused_keys(url: &str) -> [PlainKey; 2] {
+    let store = Store::open(&url.parse().unwrap()).await.unwrap();
+    let now = Stamp::now(Actor::command_line(None));
+    let week = Duration::from_hours(7 * 24);
+    let long_ago = Stamp {
+        at: UnixMillis(now.at.0 - i64::try_from(week.as_millis()).unwrap()),
+        ..now.clone()
+    };
+    let keys = [(); 2].map(|()| PlainKey::generate(&Prefix::default()).unwrap());
+    for (key, exempt_from_unused) in keys.iter().zip([false, true]) {
+        let new = NewKey {
+            owner: Owner::Named("default".parse().unwrap(), "acme".parse().unwrap()),
+            digest: key.digest(),
+            hint: key.hint(),
+            attributes: KeyAttributes {
+                exempt_from_unused,
+                ..KeyAttributes::default()
+            },
+            end: NewEnd::Default,
+        };
+        store.create_key(new, &long_ago).await.unwrap();
+    }
+    let edit = BucketEdit {
+        keys: KeyRuleEdit {
+            unused_after: Some(Some("1d".parse().unwrap())),
+            unused_action: Some(UnusedAction::Disable),
+            ..KeyRuleEdit::default()
+        },
+        ..BucketEdit::default()
+    };
+    let bucket = "default".parse().unwrap();
+    store.update_bucket(&bucket, edit, &now).await.unwrap();
+    store.close().await;
+    keys
+}
+
+#[test]
+fn a_gateway_disables_the_keys_that_its_bucket_calls_unused() {
+    let origin = Origin::hello();
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let [unused, exempt] = runtime.block_on(unused_keys(&database(directory.path())));
+    let process = Process::start(directory, &origin.url(), &[]);
+    let code = |key: &PlainKey| {
+        let line = format!("authorization: Bearer {}", key.expose());
+        get(process.public, "/", &[&line]).code_or_ok()
+    };
+    // Asked of the audit, since a request would be a use.
+    let url = database(process.directory.path());
+    let mut told = String::new();
+    eventually("the unused key is disabled", || {
+        let arguments = ["audit", "--actor", "gateway", "--json"];
+        let variables = [("DATABASE_URL", url.as_str())];
+        let output = gateway(process.directory.path(), &variables, &arguments);
+        told = String::from_utf8(output.stdout).unwrap();
+        told.contains("key.disable")
+    });
+    assert!(told.contains("unused"), "{told}");
+    eventually("the gateway follows", || {
+        code(&unused) == "api_key_disabled"
+    });
+    assert_eq!(code(&exempt), "ok");
 }

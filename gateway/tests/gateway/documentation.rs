@@ -48,6 +48,12 @@ window = "1m"
 name = "streams"
 by = "key"
 limit = 10
+
+[[quotas]]
+name = "monthly"
+by = "consumer"
+limit = 100000
+period = "month"
 "#;
 
 pub(crate) fn document(name: &str) -> String {

@@ -49,6 +49,7 @@ impl Place {
             &format!(
                 "[listen]\nhead_timeout = \"1s\"\nbody_idle_timeout = \"300ms\"\nmax_body_bytes = 10\n\
                  [origin]\nfirst_byte_timeout = \"600ms\"\n\
+                 [cors]\norigins = [\"https://app.example.com\"]\n\
                  [[upstreams]]\nname = \"away\"\ntargets = [\"http://{away}\"]\n\
                  [[routes]]\npath = \"/\"\nhosts = [\"h\", \"localhost\"]\n\
                  [[routes]]\npath = \"/scoped\"\nscopes = [\"orders\"]\n\
@@ -143,6 +144,9 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::KeyDisabled => place.after("disable"),
         Refusal::InsufficientScope(_) => place.get("/scoped"),
         Refusal::KeyRestricted(_) => Met::With(place.rig.get("/", &place.elsewhere)),
+        Refusal::CorsRefused(_) => place.raw(
+            "OPTIONS / HTTP/1.1\r\nhost: h\r\norigin: https://evil.example\r\naccess-control-request-method: GET\r\n\r\n",
+        ),
         Refusal::NoRoute => Met::With(exchange(public, "GET / HTTP/1.1\r\nhost: other\r\n\r\n")),
         Refusal::MethodNotAllowed(_) => place.raw("DELETE / HTTP/1.1\r\nhost: reads\r\n\r\n"),
         Refusal::HeadTimeout => place.raw("GET / HT"),
@@ -166,6 +170,10 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
             });
             Met::With(rig.get("/", &key))
         }
+        Refusal::QuotaExceeded(_) => second(
+            origin,
+            "[[quotas]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nperiod = \"year\"",
+        ),
         Refusal::TooManyFailures(_) => {
             let rig = Rig::with(&origin.url(), "[brake]\nfailures = 1\nwindow = \"1h\"\n");
             let unknown = crate::brake::unknown_key();

@@ -19,7 +19,7 @@ const INTRODUCTION: &str = "\
 ";
 
 /// The tables of the file, in its order; the last ones are lists.
-const SECTIONS: [&str; 19] = [
+const SECTIONS: [&str; 22] = [
     "[listen]",
     "[[listen.tls]]",
     "[origin]",
@@ -28,6 +28,7 @@ const SECTIONS: [&str; 19] = [
     "[[admin.tls]]",
     "[[admin.tokens]]",
     "[auth]",
+    "[cors]",
     "[keys]",
     "[store]",
     "[leaks]",
@@ -37,12 +38,14 @@ const SECTIONS: [&str; 19] = [
     "[reload]",
     "[[upstreams]]",
     "[[routes]]",
+    "[routes.cors]",
     "[[rate_limits]]",
     "[[concurrency_limits]]",
+    "[[quotas]]",
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 41] = [
+const EXAMPLES: [(&str, &str); 49] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -67,6 +70,7 @@ const EXAMPLES: [(&str, &str); 41] = [
         "leaks.github_keys",
         r#""https://api.github.com/meta/public_keys/secret_scanning""#,
     ),
+    ("reload.last_good", r#""data/last-good.toml""#),
     ("upstreams.name", r#""orders""#),
     (
         "upstreams.targets",
@@ -78,6 +82,8 @@ const EXAMPLES: [(&str, &str); 41] = [
     ("routes.methods", r#"["GET"]"#),
     ("routes.upstream", r#""orders""#),
     ("routes.buckets", r#"["default"]"#),
+    ("cors.origins", r#"["https://app.example.com"]"#),
+    ("routes.cors.origins", r#"["https://app.example.com"]"#),
     ("routes.scopes", r#"["orders:read"]"#),
     ("routes.limits", r#"["burst"]"#),
     ("rate_limits.name", r#""burst""#),
@@ -90,6 +96,11 @@ const EXAMPLES: [(&str, &str); 41] = [
     ("concurrency_limits.by", r#""key""#),
     ("concurrency_limits.limit", "10"),
     ("concurrency_limits.routes", r#"["orders"]"#),
+    ("quotas.name", r#""monthly""#),
+    ("quotas.by", r#""consumer""#),
+    ("quotas.limit", "100000"),
+    ("quotas.period", r#""month""#),
+    ("quotas.count_statuses", r#"["2xx", "3xx"]"#),
 ];
 /// Stands in a file only where the setting after it does not.
 const ALTERNATIVE: &str = "#token = ";
@@ -147,9 +158,9 @@ pub(crate) fn known() -> BTreeMap<String, Vec<String>> {
         };
         let path = problem.trim_start().split(' ').next().unwrap();
         let section = path.trim_end_matches("nothing").trim_end_matches('.');
-        let section = section.trim_end_matches("[0]");
+        let section = section.replace("[0]", "");
         let names = names.split(", ").map(str::to_owned).collect();
-        known.insert(section.to_owned(), names);
+        known.insert(section, names);
     }
     known
 }
@@ -211,6 +222,9 @@ fn expected() -> String {
             "[[concurrency_limits]]" => {
                 format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\n")
             }
+            "[[quotas]]" => {
+                format!("{section}\nname = \"a\"\nby = \"key\"\nlimit = 1\nperiod = \"day\"\n")
+            }
             section => format!("{section}\n"),
         })
         .collect();
@@ -240,8 +254,10 @@ fn expected() -> String {
             if paths.contains(&setting.as_str()) {
                 continue;
             }
+            // A route has the settings of another table, with its defaults.
             let (default, meaning) = documented
                 .get(&setting)
+                .or_else(|| documented.get(setting.strip_prefix("routes.")?))
                 .unwrap_or_else(|| panic!("{setting} is not in docs/CONFIGURATION.md"));
             let mut comment = in_one_line(meaning);
             let value = match (examples.get(setting.as_str()), defaults.get(&setting)) {

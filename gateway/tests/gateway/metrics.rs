@@ -448,7 +448,8 @@ fn no_label_is_a_path_a_key_a_consumer_or_an_address_of_a_client() {
 #[test]
 fn the_document_names_every_metric_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
-    let file = "[[listen.tls]]\ncert_file = \"pair.crt\"\nkey_file = \"pair.key\"\n";
+    let file = "[[listen.tls]]\ncert_file = \"pair.crt\"\nkey_file = \"pair.key\"\n\
+                [[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n";
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
     Authority::new()
         .issue_until(&["gateway"], 2040)

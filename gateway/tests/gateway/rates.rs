@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Connection, Response, exchange, get};
 use crate::origin::Origin;
-use crate::rig::{Key, Rig};
+use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
 
 /// A limit in a file of settings.
@@ -130,6 +130,147 @@ fn a_limit_holds_for_its_routes_and_a_route_chooses_and_costs() {
     assert_eq!(asked("/none", 5), 5);
 }
 
+/// The fields that tell of limits, sorted.
+fn told(response: &Response) -> Vec<String> {
+    let lines = response.headers.iter();
+    let lines = lines.filter(|(name, _)| name.contains("ratelimit"));
+    let mut lines: Vec<String> = lines
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_caller_is_told_of_its_tightest_limits_and_the_origins_own_fields_survive() {
+    let origin = Origin::answering(|_, socket| {
+        use std::io::Write as _;
+        let _ = socket
+            .write_all(b"HTTP/1.1 200 OK\r\nratelimit: \"own\";r=1\r\ncontent-length: 0\r\n\r\n");
+    });
+    let file = [
+        limit("wide", "\"key\"", 1000, ""),
+        limit("tight", "\"consumer\"", 2, ""),
+        limit("middle", "\"key\"", 500, ""),
+        limit("office", "\"address\"", 3, ""),
+        limit("trial", "\"key\"", 1, "enforce = false"),
+    ]
+    .concat();
+    let rig = limited(&origin, &file);
+    let key = known(&rig, "acme");
+    let without_times = |response: &Response| -> Vec<String> {
+        let times = regex::Regex::new(";t=[0-9]+").unwrap();
+        let lines = told(response);
+        lines
+            .iter()
+            .map(|line| times.replace_all(line, ";t").into_owned())
+            .collect()
+    };
+    assert_eq!(
+        without_times(&rig.get("/", &key)),
+        [
+            "ratelimit-policy: \"tight\";q=2;w=86400, \"middle\";q=500;w=86400",
+            "ratelimit: \"own\";r=1",
+            "ratelimit: \"tight\";r=1;t, \"middle\";r=499;t",
+        ]
+    );
+    assert_eq!(rig.get("/", &key).status, 200);
+    let denied = rig.get("/", &key);
+    assert_eq!(denied.status, 429);
+    assert_eq!(
+        without_times(&denied),
+        [
+            "ratelimit-policy: \"tight\";q=2;w=86400, \"middle\";q=500;w=86400",
+            "ratelimit: \"tight\";r=0;t, \"middle\";r=498;t",
+        ]
+    );
+    let retry: u64 = denied.header("retry-after").unwrap().parse().unwrap();
+    let more = told(&denied)[1].clone();
+    let more: u64 = more
+        .split_once(";t=")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .map(|(seconds, _)| seconds.parse().unwrap())
+        .unwrap();
+    assert!(more <= retry, "{more} {retry}");
+
+    for (form, names) in [
+        (
+            "x-ratelimit",
+            &[
+                "x-ratelimit-limit",
+                "x-ratelimit-remaining",
+                "x-ratelimit-reset",
+            ][..],
+        ),
+        ("off", &[]),
+    ] {
+        let origin = Origin::hello();
+        let file = format!("[limits]\nheaders = \"{form}\"\n{file}");
+        let rig = limited(&origin, &file);
+        let key = known(&rig, "acme");
+        let found = told(&rig.get("/", &key));
+        let found: Vec<&str> = found
+            .iter()
+            .map(|line| line.split_once(':').unwrap().0)
+            .collect();
+        assert_eq!(found, names, "{form}");
+    }
+}
+
+#[test]
+fn metrics_and_the_access_log_name_the_limit() {
+    let origin = Origin::hello();
+    let directory = tempfile::tempdir().unwrap();
+    let file = [
+        limit("hard", "\"key\"", 2, ""),
+        limit("trial", "\"key\"", 1, "enforce = false"),
+    ]
+    .concat();
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let process = Process::start(directory, &origin.url(), &[]);
+    let key = process.key("acme");
+    for status in [200, 200, 429] {
+        assert_eq!(get(process.public, "/", &[&key]).status, status);
+    }
+    let metrics = get(process.admin, "/metrics", &[]).text();
+    for (policy, decision, enforced, count) in [
+        ("hard", "allowed", "true", 2),
+        ("hard", "denied", "true", 1),
+        ("hard", "denied", "false", 0),
+        ("trial", "allowed", "false", 1),
+        ("trial", "denied", "false", 2),
+        ("trial", "denied", "true", 0),
+    ] {
+        let sample = format!(
+            "postern_rate_limit_decisions_total{{policy=\"{policy}\",decision=\"{decision}\",enforced=\"{enforced}\"}} {count}\n"
+        );
+        assert!(metrics.contains(&sample), "{sample} is not in {metrics}");
+    }
+    for policy in ["hard", "trial"] {
+        let sample = format!("postern_rate_limit_subjects{{policy=\"{policy}\"}} 1\n");
+        assert!(metrics.contains(&sample), "{sample}");
+    }
+    let mut lines = Vec::new();
+    eventually("the lines are there", || {
+        lines = process.access_log();
+        lines.len() == 3
+    });
+    let mut named: Vec<[Option<&str>; 2]> = lines
+        .iter()
+        .map(|line| ["limit", "shadow_limit"].map(|name| line[name].as_str()))
+        .collect();
+    // Workers hand their lines over in any order.
+    named.sort();
+    assert_eq!(
+        named,
+        [
+            [None, None],
+            [None, Some("trial")],
+            [Some("hard"), Some("trial")]
+        ]
+    );
+}
+
 #[test]
 fn a_limit_that_is_not_enforced_lets_everybody_through() {
     let origin = Origin::hello();
@@ -215,5 +356,81 @@ fn the_time_that_a_client_is_told_is_enough() {
         let seconds = denied.header("retry-after").unwrap().parse().unwrap();
         std::thread::sleep(Duration::from_secs(seconds));
         assert_eq!(rig.get("/", &key).status, 200, "after {seconds} s");
+    }
+}
+
+#[test]
+fn gateways_with_one_store_split_a_limit() {
+    let origin = Origin::hello();
+    let store = tempfile::tempdir().unwrap();
+    let url = database(store.path());
+    let file = format!(
+        "{}[[routes]]\npath = \"/\"\n[[routes]]\npath = \"/free\"\ncost = 0\n",
+        limit("all", "\"key\"", 10, "")
+    );
+    let fleet: Vec<Process> = (0..2)
+        .map(|_| {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("gateway.toml"), &file).unwrap();
+            Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)])
+        })
+        .collect();
+    let create = ["keys", "create", "--consumer", "acme", "--json"];
+    let output = gateway(store.path(), &[("DATABASE_URL", &url)], &create);
+    let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = format!("authorization: Bearer {}", created["key"].as_str().unwrap());
+    for process in &fleet {
+        eventually("the gateways know of each other", || {
+            let free = get(process.public, "/free", &[&key]);
+            free.header("ratelimit") == Some("\"all\";r=5")
+        });
+    }
+    let passed = fleet
+        .iter()
+        .map(|process| passing(20, || get(process.public, "/", &[&key])));
+    assert_eq!(passed.collect::<Vec<_>>(), [5, 5]);
+}
+
+#[test]
+fn the_command_line_shows_and_resets_what_is_used() {
+    const TOKEN: &str = "limits-9f2c51d07be84a63";
+    let origin = Origin::hello();
+    let directory = tempfile::tempdir().unwrap();
+    let file = limit("all", "\"consumer\"", 2, "");
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let process = Process::start(directory, &origin.url(), &[("ADMIN_TOKEN", TOKEN)]);
+    let key = process.key("acme");
+    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    let url = format!("http://{}", process.admin);
+    let run = |arguments: &[&str]| {
+        let variables = [("ADMIN_TOKEN", TOKEN), ("ADMIN_URL", &*url)];
+        gateway(process.directory.path(), &variables, arguments)
+    };
+    let shown = run(&["limits", "show", "--consumer", "acme"]);
+    assert!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0][..3], ["NAME", "BY", "ROUTE"], "{shown}");
+    assert_eq!(
+        rows[1][..7],
+        ["all", "consumer", "-", "2", "1d", "2", "0"],
+        "{shown}"
+    );
+    let reset = run(&["limits", "reset", "--consumer", "acme", "--json"]);
+    assert!(reset.status.success(), "{reset:?}");
+    let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
+    assert_eq!(reset["data"][0]["used"], 0, "{reset}");
+    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    for (arguments, said) in [
+        (["--consumer", "nobody"], "there is no consumer nobody"),
+        (["--key", "key_00000000000000000000"], "There is no key"),
+    ] {
+        let refused = run(&[&["limits", "show"][..], &arguments].concat());
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(text.contains(said), "{text}");
     }
 }

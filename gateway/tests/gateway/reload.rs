@@ -16,6 +16,9 @@ use crate::origin::Origin;
 use crate::rig::Process;
 use crate::running::eventually;
 
+/// A state of the settings file, and what brings it about.
+type State = (&'static str, fn(&Path));
+
 /// A gateway with these settings in its file.
 fn gateway_with(file: &str, origin: &Origin, variables: &[(&str, &str)]) -> Process {
     let directory = tempfile::tempdir().unwrap();
@@ -147,7 +150,7 @@ fn a_file_that_cannot_be_read_leaves_the_settings_and_is_told_once_per_state() {
         let _ = std::fs::remove_dir(&file);
         let _ = std::fs::remove_file(&file);
     };
-    let states: [(&str, fn(&Path)); 5] = [
+    let states: [State; 5] = [
         ("empty", |file| std::fs::write(file, "").unwrap()),
         ("missing", |_| {}),
         ("a directory", |file| std::fs::create_dir(file).unwrap()),

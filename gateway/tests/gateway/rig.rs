@@ -192,6 +192,17 @@ impl Process {
         process
     }
 
+    /// The same with these arguments.
+    pub(crate) fn start_with(arguments: &[&str], directory: TempDir, origin_url: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("serve").args(arguments);
+        let process = Self::spawn(command, directory, origin_url, &[]);
+        eventually("the keys are loaded", || {
+            get(process.admin, "/readyz", &[]).status == 200
+        });
+        process
+    }
+
     /// `gateway serve` that is sent a signal as soon as it handles signals, and before it listens.
     pub(crate) fn start_signalled(origin_url: &str, signal: &'static str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));

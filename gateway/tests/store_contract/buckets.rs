@@ -1,7 +1,7 @@
 //! Buckets.
 
 use postern_gateway::store::{
-    DatabaseUrl, LeakRule, NewBucket, NewConsumer, Store, StoreError, StoredBucket,
+    DatabaseUrl, KeyRule, LeakRule, NewBucket, NewConsumer, Store, StoreError, StoredBucket,
 };
 
 use super::making::{NOW, consumer, later, open, stamp};
@@ -12,6 +12,7 @@ async fn create(store: &Store, name: &str) -> Result<StoredBucket, StoreError> {
             NewBucket {
                 name: name.parse().unwrap(),
                 leaks: LeakRule::default(),
+                keys: KeyRule::default(),
             },
             &stamp(),
         )

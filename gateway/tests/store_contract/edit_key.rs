@@ -42,6 +42,7 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
                 limits: Some("burst=5/1m".parse().unwrap()),
                 quotas: Some("monthly=50".parse().unwrap()),
                 max_in_flight: Some(Some("2".parse().unwrap())),
+                exempt_from_unused: Some(true),
                 ..KeyEdit::default()
             },
         ),
@@ -61,6 +62,7 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
                 limits: Some(Rates::default()),
                 quotas: Some(Quotas::default()),
                 max_in_flight: Some(None),
+                exempt_from_unused: Some(false),
                 disabled: Some(false),
             },
         ),
@@ -76,6 +78,7 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
             limits,
             quotas,
             max_in_flight,
+            exempt_from_unused,
             disabled,
         } = edit;
         expected.attributes.description = description.unwrap_or(expected.attributes.description);
@@ -85,6 +88,8 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
         expected.attributes.quotas = quotas.unwrap_or(expected.attributes.quotas);
         expected.attributes.max_in_flight =
             max_in_flight.unwrap_or(expected.attributes.max_in_flight);
+        expected.attributes.exempt_from_unused =
+            exempt_from_unused.unwrap_or(expected.attributes.exempt_from_unused);
         if let Some(disabled) = disabled {
             expected.state = if disabled {
                 KeyState::Disabled

@@ -12,8 +12,8 @@ use postern_gateway::keys::{
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
     BucketEdit, ConsumerEdit, DatabaseUrl, FeedStatus, KeyAttributes, KeyEdit, KeyFilter, Leak,
-    LeakPolicy, NewBucket, NewConsumer, NewKey, NewPlan, Owner, PlanAttributes, PlanEdit, Roll,
-    RollTarget, Store, StoredConsumer, StoredKey, TransferRow, Written, follow,
+    LeakPolicy, NewBucket, NewConsumer, NewEnd, NewKey, NewPlan, Owner, PlanAttributes, PlanEdit,
+    Roll, RollTarget, Store, StoredConsumer, StoredKey, TransferRow, Written, follow,
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -335,6 +335,7 @@ impl Writer {
                     digest: self.digest(),
                     hint: "pstn_abcd".to_owned(),
                     attributes: KeyAttributes::default(),
+                    end: NewEnd::Default,
                 };
                 format!("create {:?}", self.store.create_key(new, &stamp).await)
             }
@@ -433,7 +434,7 @@ impl Writer {
                 let policies = [LeakPolicy::Notify, LeakPolicy::Roll, LeakPolicy::Revoke];
                 let edit = BucketEdit {
                     leak_policy: Some(policies[self.random.below(3)]),
-                    leak_grace: None,
+                    ..BucketEdit::default()
                 };
                 let bucket = "default".parse().unwrap();
                 self.store
@@ -484,6 +485,7 @@ pub(crate) async fn any_history_ends_in_tables_like_the_database(url: &DatabaseU
     let other = NewBucket {
         name: "other".parse().unwrap(),
         leaks: Default::default(),
+        keys: Default::default(),
     };
     writer.store.create_bucket(other, &stamp()).await.unwrap();
     let mut gateways: Vec<Gateway> = (0..4)

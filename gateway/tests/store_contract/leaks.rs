@@ -45,6 +45,7 @@ pub(crate) async fn a_leaked_key_gets_what_its_bucket_says(url: &DatabaseUrl) {
         let edit = BucketEdit {
             leak_policy: Some(policy),
             leak_grace: Some(hour),
+            ..BucketEdit::default()
         };
         let changed = store.update_bucket(&bucket, edit, &stamp()).await.unwrap();
         assert_eq!(

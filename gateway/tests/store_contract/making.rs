@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postern_gateway::keys::{KeyDigest, Tags, UnixMillis};
 use postern_gateway::store::{
-    Actor, ConsumerAttributes, CreatedKey, DatabaseUrl, KeyAttributes, NewConsumer, NewKey, Owner,
-    Stamp, Store, StoredAnswer,
+    Actor, ConsumerAttributes, CreatedKey, DatabaseUrl, KeyAttributes, NewConsumer, NewEnd, NewKey,
+    Owner, Stamp, Store, StoredAnswer,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -43,6 +43,7 @@ pub(crate) fn key(owner: Owner, text: &str) -> NewKey {
         digest: KeyDigest::of(text.as_bytes()),
         hint: "pstn_abcd".to_owned(),
         attributes: KeyAttributes::default(),
+        end: NewEnd::Default,
     }
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn full_key(expires_at: UnixMillis) -> KeyAttributes {
         limits: "burst=50/1m".parse().unwrap(),
         quotas: "monthly=500@15".parse().unwrap(),
         max_in_flight: Some("5".parse().unwrap()),
+        exempt_from_unused: true,
     }
 }
 

@@ -262,6 +262,7 @@ pub(crate) async fn a_successor_ends_when_the_first_key_would_have(url: &Databas
     let edit = BucketEdit {
         leak_policy: Some(LeakPolicy::Roll),
         leak_grace: Some(DAY),
+        ..BucketEdit::default()
     };
     store
         .update_bucket(&leaky.bucket, edit, &stamp())

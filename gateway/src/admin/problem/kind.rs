@@ -92,6 +92,8 @@ kinds! {
     NotGood = CONFLICT "key_not_good" "Key not good" [];
     /// A running gateway cannot be forgotten: stop it, and it deregisters by itself.
     GatewayRuns = CONFLICT "gateway_runs" "Gateway runs" [];
+    /// The consumer has as many live keys as its bucket allows: revoke one, or roll one instead.
+    TooManyKeys = CONFLICT "too_many_keys" "Too many live keys" [];
     /// Consumers have the plan: give them another one, or none.
     PlanInUse = CONFLICT "plan_in_use" "Plan in use" [];
     /// A request with this idempotency key is running.
@@ -120,6 +122,8 @@ kinds! {
     /// A key narrows the limits, the quotas and the requests in flight of its consumer, or of the
     /// plan of its consumer, and is never unlimited.
     LimitNotGranted = UNPROCESSABLE_ENTITY "limit_not_granted" "Limit not granted" [];
+    /// The expiry is beyond the longest lifetime that the bucket or the plan allows.
+    LifetimeTooLong = UNPROCESSABLE_ENTITY "lifetime_too_long" "Lifetime too long" [];
     /// The default lifetime of keys is above the longest.
     DefaultAboveLongest = UNPROCESSABLE_ENTITY "default_above_longest" "Default above the longest" [];
     /// The expiry is in the past; to end a key, revoke it.

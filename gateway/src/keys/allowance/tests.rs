@@ -15,11 +15,11 @@ fn quotas(text: &str) -> Quotas {
 fn an_allowance_is_read_as_it_is_written() {
     let limits = json!([
         { "name": "burst", "limit": 500, "window": "1m" }, { "name": "steady", "limit": 5 },
-        { "name": "search", "limit": null }, { "name": "daily", "limit": 1_000_000_000, "window": "1d" },
+        { "name": "search", "limit": null }, { "name": "daily", "limit": 60_000_000, "window": "1d" },
     ]);
     let read = Rates::from_json(&limits).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), limits);
-    let text = "burst=500/1m steady=5 search=unlimited daily=1000000000/1d";
+    let text = "burst=500/1m steady=5 search=unlimited daily=60000000/1d";
     assert_eq!((read.to_string().as_str(), rates(text)), (text, read));
     let wanted = json!([
         { "name": "monthly", "limit": 5_000_000, "anchor": 15 },
@@ -103,7 +103,7 @@ fn a_mistake_is_told_with_its_place() {
             "from 1 to",
         ),
         (
-            json!([{ "name": "a", "limit": 1_000_000_001 }]),
+            json!([{ "name": "a", "limit": 60_000_001 }]),
             true,
             vec!["/0/limit"],
             "from 1 to",

@@ -15,7 +15,7 @@ fn limit(name: &str, by: By, limit: u32) -> ConcurrencyLimit {
 
 fn from(address: &str) -> Facts<'static> {
     Facts {
-        key: None,
+        holder: None,
         address: CallerAddress::from(address.parse::<IpAddr>().unwrap()),
         route: "orders",
     }

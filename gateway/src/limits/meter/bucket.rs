@@ -64,28 +64,37 @@ impl BucketLevel {
         ))
     }
 
-    pub(super) fn taken(&self, cost: u64) -> u64 {
-        self.cell((self.spent + cost).min(SPENT))
+    pub(super) fn used(&self) -> u64 {
+        self.spent
     }
 
-    pub(super) fn given_back(&self, cost: u64, window: u64, taken: Moment, now: Moment) -> u64 {
+    pub(super) fn remaining(&self) -> u64 {
+        self.number.capacity().saturating_sub(self.spent)
+    }
+
+    pub(super) fn take(&mut self, cost: u64) {
+        self.spent = (self.spent + cost).min(SPENT);
+    }
+
+    pub(super) fn give_back(&mut self, cost: u64, window: u64, taken: Moment, now: Moment) {
         let passed = passed(stamp_of(taken, window), stamp_of(now, window));
         let expired = units(passed, self.number.limit);
-        self.cell(self.spent.saturating_sub(cost.saturating_sub(expired)))
+        self.spent = self.spent.saturating_sub(cost.saturating_sub(expired));
     }
 
-    fn cell(&self, spent: u64) -> u64 {
-        spent << STAMP_BITS | self.stamp
+    pub(super) fn cell(&self) -> u64 {
+        self.spent << STAMP_BITS | self.stamp
     }
 }
 
 /// Whether nothing of `cell` is in force. A bucket refills within a window; the second one is for
 /// buckets whose limit was lowered.
-pub(super) fn is_idle(cell: u64, window: u64, now: Moment) -> bool {
-    cell >> STAMP_BITS == 0 || passed(cell & STAMPS, stamp_of(now, window)) >= 2 * TICKS
+pub(super) fn is_idle(cell: u64, now: u64) -> bool {
+    cell >> STAMP_BITS == 0 || passed(cell & STAMPS, now) >= 2 * TICKS
 }
 
-fn stamp_of(now: Moment, window: u64) -> u64 {
+/// Stamp of `now`; `window` is in nanoseconds.
+pub(super) fn stamp_of(now: Moment, window: u64) -> u64 {
     let ticks = u128::from(now.0 % window) * u128::from(TICKS) / u128::from(window);
     let ticks = u64::try_from(ticks).unwrap_or_default();
     (now.0 / window).wrapping_mul(TICKS).wrapping_add(ticks) & STAMPS

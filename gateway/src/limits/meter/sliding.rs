@@ -28,7 +28,7 @@ pub(in crate::limits) struct SlidingLevel {
 impl SlidingLevel {
     /// Reads `cell`; `window` is in nanoseconds.
     pub(super) fn read(cell: u64, limit: u64, window: u64, now: Moment) -> Self {
-        let (id, elapsed) = ((now.0 / window) & WINDOWS, now.0 % window);
+        let (id, elapsed) = (window_of(now, window), now.0 % window);
         let (micros, left) = (window / 1000, window / 1000 - elapsed / 1000);
         let mut level = Self {
             id,
@@ -48,7 +48,7 @@ impl SlidingLevel {
         level
     }
 
-    fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         (self.previous * self.left).div_ceil(self.window) + self.current
     }
 
@@ -66,27 +66,36 @@ impl SlidingLevel {
         Some(Duration::from_micros(wait))
     }
 
-    pub(super) fn taken(&self, cost: u64) -> u64 {
-        self.cell(self.previous, (self.current + cost).min(COUNT))
+    pub(super) fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
     }
 
-    pub(super) fn given_back(&self, cost: u64, window: u64, taken: Moment) -> u64 {
+    pub(super) fn take(&mut self, cost: u64) {
+        self.current = (self.current + cost).min(COUNT);
+    }
+
+    pub(super) fn give_back(&mut self, cost: u64, window: u64, taken: Moment) {
         match self.id.wrapping_sub(taken.0 / window) & WINDOWS {
-            0 => self.cell(self.previous, self.current.saturating_sub(cost)),
-            1 => self.cell(self.previous.saturating_sub(cost), self.current),
-            _ => self.cell(self.previous, self.current),
+            0 => self.current = self.current.saturating_sub(cost),
+            1 => self.previous = self.previous.saturating_sub(cost),
+            _ => {}
         }
     }
 
-    fn cell(&self, previous: u64, current: u64) -> u64 {
-        self.id << (2 * COUNT_BITS) | previous << COUNT_BITS | current
+    pub(super) fn cell(&self) -> u64 {
+        self.id << (2 * COUNT_BITS) | self.previous << COUNT_BITS | self.current
     }
 }
 
-/// Whether nothing of `cell` is in force.
-pub(super) fn is_idle(cell: u64, window: u64, now: Moment) -> bool {
+/// Whether nothing of `cell` is in force in the window `id`.
+pub(super) fn is_idle(cell: u64, id: u64) -> bool {
     let is_empty = cell << WINDOW_BITS == 0;
-    is_empty || !matches!(age(cell, (now.0 / window) & WINDOWS), 0 | 1 | WINDOWS)
+    is_empty || !matches!(age(cell, id), 0 | 1 | WINDOWS)
+}
+
+/// Number of the window that `now` is in; `window` is in nanoseconds.
+pub(super) fn window_of(now: Moment, window: u64) -> u64 {
+    (now.0 / window) & WINDOWS
 }
 
 fn cell_window(cell: u64) -> u64 {

@@ -274,7 +274,7 @@ fn periods_begin_where_calendar_anchor_and_zone_say() {
         assert_eq!(
             shown(bounds),
             [start, end],
-            "{length} {anchor:?} {zone} {at}"
+            "{length:?} {anchor:?} {zone} {at}"
         );
     }
 }
@@ -323,7 +323,7 @@ fn four_centuries_of_periods_follow_each_other_in_every_zone() {
                 assert_eq!(
                     periods.at(last, UnixMillis(0)),
                     bounds,
-                    "{name} {length} {anchor:?}"
+                    "{name} {length:?} {anchor:?}"
                 );
                 at = bounds.end.unwrap();
                 count += 1;
@@ -376,7 +376,7 @@ fn anchor() -> impl Strategy<Value = Anchor> {
     prop_oneof![
         Just(Anchor::Calendar),
         Just(Anchor::Created),
-        (1i8..=31).prop_map(Anchor::Day),
+        (1u8..=31).prop_map(Anchor::Day),
     ]
 }
 

@@ -16,6 +16,7 @@ use crate::pipeline::open_streams::Withdrawal;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::proxy::body::{BoxError, BrokenAnswer, OriginBody};
+use crate::proxy::vary;
 use crate::telemetry::access_log::Ending;
 
 /// Polls of a body that is available at once: one for its chunk, one for its end. A watch of the
@@ -39,21 +40,30 @@ impl Exchange {
             || self.body.as_ref().is_some_and(|body| body.ended());
         let route = self.route.as_deref();
         let sources = route.map_or(KeySources::BEARER, |route| route.key_sources.as_slice());
-        let response = refusal.respond(
+        let mut response = refusal.respond(
             realm,
             sources,
             self.arrival.path.as_instance(),
             &self.arrival.request_id,
             !body_was_read,
         );
+        if matches!(refusal, Refusal::RateLimited(_)) {
+            self.told.add_to(response.headers_mut());
+        }
         self.record(response.map_body(|_, body| EitherBody::right(body)))
     }
 
     /// Follows the response to its end.
     pub fn record(
         mut self: Box<Self>,
-        response: Response<EitherBody<OriginBody, BoxBody>>,
+        mut response: Response<EitherBody<OriginBody, BoxBody>>,
     ) -> Response<RecordedBody> {
+        // Here every answer passes, refusals too: a page could read none of them otherwise.
+        if let Some(page) = &self.page {
+            let headers = response.headers_mut();
+            page.write(headers);
+            vary::add(headers, page.vary());
+        }
         self.status = response.status().as_u16();
         self.stream = self.tally.stream(response.head());
         if self.stream.is_some() {

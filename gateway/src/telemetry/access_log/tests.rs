@@ -25,6 +25,8 @@ fn entry<'a>(path: &'a str, request_id: &'a str) -> Entry<'a> {
         route: Some("default"),
         consumer: Some("csmr_1"),
         key: Some("key_1"),
+        limit: None,
+        shadow_limit: None,
         bytes_in: 0,
         bytes_out: 28,
         duration: Duration::from_micros(1234),
@@ -82,6 +84,8 @@ fn every_field_cause_and_ending_is_documented_and_no_other() {
     let full = Entry {
         code: Some("x"),
         cause: Some("x"),
+        limit: Some("x"),
+        shadow_limit: Some("x"),
         ..entry("/", "x")
     };
     let parsed: serde_json::Map<String, serde_json::Value> =

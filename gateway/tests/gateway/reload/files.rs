@@ -167,3 +167,25 @@ fn tokens_and_the_access_log_follow_the_file() {
     assert_eq!(gateway.access_log()[0]["path"], "/told");
     told(&gateway, "admin.tokens[ci].token, log.access");
 }
+
+#[test]
+fn a_start_with_a_wrong_file_uses_the_last_good_one_only_where_that_is_asked_for() {
+    let origin = Origin::hello();
+    let good = "[auth]\nrealm = \"good\"\n[reload]\nlast_good = \"kept.toml\"\n";
+    let gateway = gateway_with(good, &origin, &[]);
+    let kept = gateway.directory.path().join("kept.toml");
+    eventually("the settings are kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|kept| kept == good)
+    });
+    write(&gateway.directory, "[auth]\nrealms = 1\n");
+    eventually("it is refused", || last_reload(&gateway) == "refused");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), good);
+    let directory = gateway.kill();
+    let output = crate::rig::gateway(directory.path(), &[("SHARED_SECRET", SECRET)], &["serve"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let gateway = Process::start_with(&["--last-good", "kept.toml"], directory, &origin.url());
+    assert_eq!(realm(&gateway), "good");
+    told(&gateway, "auth.realms");
+    write(&gateway.directory, "[auth]\nrealm = \"right\"\n");
+    eventually("the right file is taken", || realm(&gateway) == "right");
+}

@@ -1,0 +1,210 @@
+//! `/v1/consumers/{id}/limits` and `/v1/keys/{id}/limits`: what has been used of rate limits, as
+//! this gateway counts it.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use serde::Serialize;
+use utoipa::{PartialSchema as _, ToSchema};
+
+use crate::admin::body::{Body, Fields};
+use crate::admin::endpoint::{Answered, Call, Endpoint};
+use crate::admin::find;
+use crate::admin::problem::Problem;
+use crate::keys::allowance::{LimitName, window_text};
+use crate::keys::{ConsumerId, KeyId, UnixMillis};
+use crate::limits::{By, Holder, LimitUse, OfRoute, StoredHolder};
+use crate::pipeline::Policy;
+use crate::store::{Store, StoredConsumer, StoredKey, StoredPlan};
+use crate::views::schemas;
+
+const TAG: &str = "limits";
+
+const RESET: &str = "As if nothing had been used; with `name`, of that limit alone. Of this gateway only: others count for themselves.";
+
+/// The operations on limits.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let limits = LimitsView::schema;
+    vec![
+        Endpoint::get("/v1/consumers/{id}/limits", of_consumer)
+            .named(
+                "limits_of_consumer",
+                TAG,
+                "Show what a consumer has used of its limits",
+            )
+            .described("Limits by consumer and tag, and the consumer's own.")
+            .answers(200, "The limits.", "Limits", limits()),
+        Endpoint::get("/v1/keys/{id}/limits", of_key)
+            .named(
+                "limits_of_key",
+                TAG,
+                "Show what a key has used of its limits",
+            )
+            .described("Limits by key, consumer and tag, and those of their own.")
+            .answers(200, "The limits.", "Limits", limits()),
+        Endpoint::write(
+            Method::POST,
+            "/v1/consumers/{id}/limits/reset",
+            reset_of_consumer,
+        )
+        .named(
+            "reset_limits_of_consumer",
+            TAG,
+            "Reset the limits of a consumer",
+        )
+        .described(RESET)
+        .answers(200, "The limits.", "Limits", limits()),
+        Endpoint::write(Method::POST, "/v1/keys/{id}/limits/reset", reset_of_key)
+            .named("reset_limits_of_key", TAG, "Reset the limits of a key")
+            .described(RESET)
+            .answers(200, "The limits.", "Limits", limits()),
+    ]
+}
+
+/// The limits of a key or a consumer.
+#[derive(Serialize, ToSchema)]
+struct LimitsView {
+    /// Limits, by name.
+    #[schema(inline)]
+    data: Vec<LimitView>,
+}
+
+/// One limit.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LimitView {
+    /// Name.
+    name: String,
+    /// What is counted apart.
+    by: Vec<String>,
+    /// Route, for a limit that counts each route apart; else null.
+    #[schema(required)]
+    route: Option<String>,
+    /// Units per window, of all gateways.
+    #[schema(minimum = 1)]
+    limit: u64,
+    /// Length of the window.
+    window: String,
+    /// Units used.
+    #[schema(minimum = 0)]
+    used: u64,
+    /// Units left.
+    #[schema(minimum = 0)]
+    remaining: u64,
+    /// Time at which all are there again, if nothing is used meanwhile.
+    #[schema(schema_with = schemas::moment)]
+    resets_at: UnixMillis,
+    /// Whether the limit denies requests.
+    enforced: bool,
+    /// Who counted: `gateway`, the one that answers.
+    scope: String,
+}
+
+struct Reset {
+    name: Option<LimitName>,
+}
+
+impl Body for Reset {
+    const NAME: Option<&'static str> = Some("ResetLimits");
+    const MAY_BE_MISSING: bool = true;
+
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self {
+            name: fields.optional("name", "Name of the limit; default: all."),
+        })
+    }
+}
+
+async fn of_consumer(call: Call<ConsumerId, (), ()>) -> Answered {
+    let consumer = find::consumer(&call.store, &call.path).await?;
+    let plan = plan(&call.store, &consumer).await?;
+    show(call.policy()?, holder(&consumer, plan.as_ref(), None))
+}
+
+async fn of_key(call: Call<KeyId, (), ()>) -> Answered {
+    let key = find::key(&call.store, &call.path).await?;
+    let consumer = find::consumer(&call.store, &key.consumer).await?;
+    let plan = plan(&call.store, &consumer).await?;
+    show(call.policy()?, holder(&consumer, plan.as_ref(), Some(&key)))
+}
+
+async fn reset_of_consumer(call: Call<ConsumerId, (), Reset>) -> Answered {
+    let consumer = find::consumer(&call.store, &call.path).await?;
+    let name = call.body.name.as_ref().map(LimitName::as_str);
+    call.store
+        .record_limit_reset(&consumer.id, None, name, &call.stamp)
+        .await?;
+    let plan = plan(&call.store, &consumer).await?;
+    reset(call.policy()?, holder(&consumer, plan.as_ref(), None), name)
+}
+
+async fn reset_of_key(call: Call<KeyId, (), Reset>) -> Answered {
+    let key = find::key(&call.store, &call.path).await?;
+    let consumer = find::consumer(&call.store, &key.consumer).await?;
+    let name = call.body.name.as_ref().map(LimitName::as_str);
+    call.store
+        .record_limit_reset(&consumer.id, Some(&key.id), name, &call.stamp)
+        .await?;
+    let plan = plan(&call.store, &consumer).await?;
+    let holder = holder(&consumer, plan.as_ref(), Some(&key));
+    reset(call.policy()?, holder, name)
+}
+
+async fn plan(store: &Store, consumer: &StoredConsumer) -> Result<Option<StoredPlan>, Problem> {
+    match &consumer.attributes.plan {
+        Some(name) => Ok(store.plan(name).await?),
+        None => Ok(None),
+    }
+}
+
+fn holder<'s>(
+    consumer: &'s StoredConsumer,
+    plan: Option<&'s StoredPlan>,
+    key: Option<&'s StoredKey>,
+) -> Holder<'s> {
+    Holder::Stored(StoredHolder {
+        key: key.map(|key| (key.chain.unwrap_or(key.id), &key.attributes.limits)),
+        consumer: consumer.id,
+        rates: &consumer.attributes.limits,
+        plan: plan.map(|plan| (&plan.name, &plan.attributes.limits)),
+        tags: &consumer.attributes.tags,
+    })
+}
+
+fn routes(policy: &Policy) -> Vec<(&Arc<str>, &OfRoute)> {
+    let routes = policy.routes.iter();
+    routes.map(|route| (&route.name, &route.in_force)).collect()
+}
+
+fn reset(policy: Arc<Policy>, holder: Holder<'_>, name: Option<&str>) -> Answered {
+    policy.limits.reset(holder, &routes(&policy), name);
+    show(policy, holder)
+}
+
+fn show(policy: Arc<Policy>, holder: Holder<'_>) -> Result<HttpResponse, Problem> {
+    let data = views(&policy, holder);
+    Ok(HttpResponse::Ok().json(LimitsView { data }))
+}
+
+/// Returns the limits of `holder`.
+pub(super) fn views(policy: &Policy, holder: Holder<'_>) -> Vec<LimitView> {
+    let uses = policy.limits.uses(holder, &routes(policy));
+    uses.into_iter().map(LimitView::of).collect()
+}
+
+impl LimitView {
+    fn of(limit: LimitUse) -> Self {
+        Self {
+            name: limit.name.to_string(),
+            by: limit.by.iter().map(By::to_string).collect(),
+            route: limit.route.map(|route| route.to_string()),
+            limit: limit.limit,
+            window: window_text(limit.window),
+            used: limit.used,
+            remaining: limit.remaining,
+            resets_at: UnixMillis(limit.free_at.unix_millis()),
+            enforced: limit.enforced,
+            scope: "gateway".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The stage of the quotas: reserves at admission, and gives back at the end what does not count.
+
+use crate::auth::Caller;
+use crate::http::refusal::{Exceeded, Refusal};
+use crate::keys::UnixMillis;
+use crate::limits::Purpose;
+use crate::limits::quota::Notice;
+use crate::pipeline::record::Exchange;
+use crate::pipeline::refused::Refused;
+use crate::pipeline::worker::{Policy, Worker};
+use crate::routes::Route;
+use crate::telemetry::tally::Tally;
+
+/// Reserves the cost of the request of every quota of its caller.
+///
+/// # Errors
+/// [`Refusal::QuotaExceeded`] by the quota that ends latest; nothing was reserved.
+pub(super) fn reserve(
+    worker: &Worker,
+    policy: &Policy,
+    route: &Route,
+    caller: &Caller,
+    exchange: &mut Exchange,
+    purpose: Purpose,
+) -> Result<(), Refused> {
+    let Caller::Key(key) = caller else {
+        return Ok(());
+    };
+    let at = UnixMillis::from(exchange.at());
+    let verdict = policy.quotas.reserve(key, route.cost, at, purpose);
+    for notice in &verdict.notices {
+        tell(notice, &worker.tally);
+    }
+    if verdict.shadow.is_some()
+        && let Some(metrics) = worker.tally.metrics()
+    {
+        metrics.counts().would_exceed_quota.add(1);
+    }
+    if let Some(denied) = verdict.denied {
+        let exceeded = Exceeded::new(denied.quota, denied.wait);
+        return Err(Refusal::QuotaExceeded(exceeded).into());
+    }
+    exchange.reserve(verdict.reserved);
+    Ok(())
+}
+
+/// Logs that a subject reached a share of its quota, once in each period.
+fn tell(notice: &Notice, tally: &Tally) {
+    let Notice {
+        quota,
+        subject,
+        share,
+        limit,
+        enforced,
+    } = notice;
+    let beyond = if *enforced { "refused" } else { "let through" };
+    log::warn!(
+        "quota {quota:?}: {subject} has used {share} % of {limit}; requests beyond are {beyond}"
+    );
+    if let Some(metrics) = tally.metrics() {
+        metrics.counts().quota_notices.count(&share.to_string());
+    }
+}

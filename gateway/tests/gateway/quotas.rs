@@ -1,0 +1,291 @@
+//! Quotas, from outside.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::client::{Connection, get};
+use crate::origin::Origin;
+use crate::rig::{Key, Process, Rig, database};
+use crate::running::eventually;
+
+/// A quota that no test sees the end of.
+fn yearly(limit: u64) -> String {
+    format!(
+        "[[quotas]]\nname = \"yearly\"\nby = \"consumer\"\nlimit = {limit}\nperiod = \"lifetime\"\n"
+    )
+}
+
+/// An origin that answers with the status in the path.
+fn origin() -> Origin {
+    Origin::answering(|request, socket| {
+        let path = request.line.split(' ').nth(1).unwrap_or_default();
+        let status = path
+            .trim_start_matches('/')
+            .split('?')
+            .next()
+            .unwrap_or_default();
+        let status = if status.is_empty() { "200" } else { status };
+        if request.one("upgrade").is_some() {
+            let _ = socket.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            );
+            return;
+        }
+        let _ = write!(socket, "HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok");
+    })
+}
+
+/// How many of `tries` requests pass before the first that is refused.
+fn passes(rig: &Rig, key: &Key, tries: usize) -> usize {
+    (0..tries)
+        .take_while(|_| rig.get("/", key).status == 200)
+        .count()
+}
+
+/// What the store has of quotas: subject and units.
+fn stored(directory: &std::path::Path) -> Vec<(String, i64)> {
+    let url = database(directory);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        use sqlx::Connection as _;
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query_as("SELECT subject, units FROM quota_use ORDER BY subject")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap()
+    })
+}
+
+#[test]
+fn a_quota_is_used_up_by_a_consumer_with_all_its_keys() {
+    let origin = origin();
+    let daily = "[[quotas]]\nname = \"daily\"\nby = \"consumer\"\nlimit = 5\nperiod = \"day\"\n";
+    let rig = Rig::with(&origin.url(), daily);
+    let (one, two) = (rig.key("acme", &[]), rig.key("acme", &[]));
+    let other = rig.key("other", &[]);
+    assert_eq!(passes(&rig, &one, 3), 3);
+    assert_eq!(passes(&rig, &two, 20), 2);
+    let refused = rig.get("/", &one);
+    assert_eq!(refused.code(), "quota_exceeded");
+    assert_eq!(refused.json()["violated-policies"][0], "daily");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=86_400 + 300).contains(&wait), "{wait}");
+    assert_eq!(rig.get("/", &other).status, 200);
+    assert_eq!(origin.arrived().len(), 6);
+    // What never ends has no time.
+    let rig = Rig::with(&origin.url(), &yearly(1));
+    let one = rig.key("acme", &[]);
+    assert_eq!(passes(&rig, &one, 3), 1);
+    let refused = rig.get("/", &one);
+    assert_eq!(refused.header("retry-after"), None);
+}
+
+#[test]
+fn what_does_not_count_is_given_back() {
+    let origin = origin();
+    let successes = format!("{}count_statuses = [\"2xx\", \"3xx\"]\n", yearly(3));
+    let all = yearly(3);
+    let away = "[[routes]]\n[[routes]]\npath = \"/away\"\nupstream = \"http://127.0.0.1:1\"\n";
+    for (settings, path, left) in [
+        (&successes, "/500", 3),
+        (&successes, "/404", 3),
+        (&successes, "/304", 0),
+        (&all, "/500", 0),
+        (&all, "/away", 3),
+        (&all, "/a%2fb", 3),
+    ] {
+        let rig = Rig::with(&origin.url(), &format!("{away}{settings}"));
+        let key = rig.key("acme", &[]);
+        for _ in 0..3 {
+            assert_ne!(rig.get(path, &key).status, 429, "{path}");
+        }
+        // An answer that was not read to its end is settled a moment later.
+        if left > 0 {
+            eventually("it is given back", || passes(&rig, &key, 1) == 1);
+        }
+        let passed = passes(&rig, &key, 10) + usize::from(left > 0);
+        assert_eq!(passed, left, "{path} {settings}");
+    }
+}
+
+#[test]
+fn a_websocket_counts_at_its_101_and_a_client_that_leaves_early_counts_too() {
+    let origin = Origin::answering(|request, socket| {
+        if request.one("upgrade").is_some() {
+            let _ = socket.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            );
+        } else if request.line.contains("/silent") {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    });
+    let rig = Rig::with(&origin.url(), &yearly(2));
+    let key = rig.key("acme", &[]);
+    let mut tunnel = Connection::open(rig.public);
+    let line = key.header();
+    tunnel.send(format!(
+        "GET /ws HTTP/1.1\r\nhost: h\r\n{line}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    ));
+    assert_eq!(tunnel.head().status, 101);
+    let mut early = Connection::open(rig.public);
+    early.send(format!("GET /silent HTTP/1.1\r\nhost: h\r\n{line}\r\n\r\n"));
+    eventually("it is at the origin", || origin.arrived().len() == 2);
+    drop(early);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
+    drop(tunnel);
+    assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
+}
+
+#[test]
+fn a_client_that_asks_first_is_charged_once() {
+    let origin = origin();
+    let rig = Rig::with(&origin.url(), &yearly(2));
+    let line = rig.key("acme", &[]).header();
+    let ask = || {
+        let mut asking = Connection::open(rig.public);
+        asking.send(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{line}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        ));
+        asking
+    };
+    for _ in 0..2 {
+        let mut asking = ask();
+        let told = asking.some_bytes();
+        assert!(told.starts_with(b"HTTP/1.1 100 "), "{told:?}");
+        asking.send("ab");
+        assert_eq!(asking.response().status, 200);
+    }
+    assert_eq!(ask().response().code(), "quota_exceeded");
+}
+
+#[test]
+fn counts_outlive_the_gateway_and_kill_9_loses_at_most_a_moment() {
+    let origin = origin();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("gateway.toml");
+    std::fs::write(&settings, yearly(1_000_000)).unwrap();
+    let process = Process::start(directory, &origin.url(), &[]);
+    let key = process.key("acme");
+    let send = |public: SocketAddr| get(public, "/", &[&key]).status;
+    let begun = Instant::now();
+    let mut answered = Vec::new();
+    while begun.elapsed() < Duration::from_secs(4) {
+        assert_eq!(send(process.public), 200);
+        answered.push(Instant::now());
+    }
+    let killed = Instant::now();
+    let directory = process.kill();
+    let written = stored(directory.path())[0].1;
+    let surely = Duration::from_secs(3);
+    let old = answered
+        .iter()
+        .filter(|at| killed.duration_since(**at) > surely)
+        .count();
+    assert!(old > 0);
+    let all = i64::try_from(answered.len()).unwrap();
+    let old = i64::try_from(old).unwrap();
+    assert!(
+        (old..=all).contains(&written),
+        "{written} of {all}, {old} old"
+    );
+    // The next run goes on from there: in the favour of the customer, never against.
+    std::fs::write(
+        directory.path().join("gateway.toml"),
+        yearly(u64::try_from(written).unwrap() + 2),
+    )
+    .unwrap();
+    let process = Process::start(directory, &origin.url(), &[]);
+    let left = |process: &Process| (0..10).take_while(|_| send(process.public) == 200).count();
+    eventually("it has read its counts", || left(&process) < 10);
+    assert_eq!(send(process.public), 429);
+}
+
+#[test]
+fn gateways_on_one_store_share_a_quota() {
+    let origin = origin();
+    let one = Rig::with(&origin.url(), &yearly(20));
+    let key = one.key("acme", &[]);
+    let url = database(one.directory.path());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), yearly(20)).unwrap();
+    let other = Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)]);
+    assert_eq!(passes(&one, &key, 15), 15);
+    let line = key.header();
+    // The other learns of them within a second, and then has five.
+    eventually("the store has them", || {
+        stored(one.directory.path())
+            .first()
+            .is_some_and(|row| row.1 == 15)
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let passed = (0..20)
+        .take_while(|_| get(other.public, "/", &[&line]).status == 200)
+        .count();
+    assert_eq!(passed, 5);
+    eventually("the first learns of those", || {
+        one.get("/", &key).status == 429
+    });
+}
+
+#[test]
+fn shares_are_told_in_the_log_and_soft_quotas_let_pass() {
+    let origin = origin();
+    let directory = tempfile::tempdir().unwrap();
+    let soft = format!("{}enforce = false\n", yearly(10));
+    std::fs::write(directory.path().join("gateway.toml"), soft).unwrap();
+    let process = Process::start(directory, &origin.url(), &[]);
+    let key = process.key("acme");
+    for _ in 0..15 {
+        assert_eq!(get(process.public, "/", &[&key]).status, 200);
+    }
+    for share in ["80 % of 10", "100 % of 10"] {
+        eventually(share, || process.log().contains(share));
+        assert_eq!(process.log().matches(share).count(), 1, "{share}");
+    }
+    let page = get(process.admin, "/metrics", &[]).text();
+    for sample in [
+        "postern_quota_notices_total{share=\"80\"} 1",
+        "postern_quota_notices_total{share=\"100\"} 1",
+        "postern_quota_would_be_exceeded_total 5",
+    ] {
+        assert!(page.contains(sample), "{sample}: {page}");
+    }
+}
+
+#[test]
+fn bad_quotas_are_refused_all_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = "[[quotas]]\nname = \"Monthly\"\nby = \"address\"\nlimit = 0\nperiod = \"month\"\nanchor = 32\ntime_zone = \"Mars/Olympus\"\ncount_statuses = [\"200\"]\n\
+                [[quotas]]\nname = \"a\"\nby = \"key\"\nlimit = 1\nperiod = \"week\"\nanchor = 3\n\
+                [[quotas]]\nname = \"b\"\nby = \"key\"\nlimit = 1\nperiod = \"day\"\n\
+                [[quotas]]\nname = \"b\"\nby = \"key\"\nlimit = 1\nperiod = \"day\"\n\
+                [[quotas]]\nrequests_allowed = 5\n";
+    std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+    let variables = [("SHARED_SECRET", crate::rig::SECRET)];
+    let output = crate::rig::gateway(directory.path(), &variables, &["check"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    for (path, part) in [
+        ("quotas[0].name", "lower-case"),
+        ("quotas[0].by", "\"key\", \"consumer\", or \"tag:NAME\""),
+        ("quotas[0].limit", "from 1 to"),
+        ("quotas[0].anchor", "a day of the month from 1 to 31"),
+        ("quotas[0].time_zone", "\"Europe/Berlin\""),
+        ("quotas[0].count_statuses[0]", "a class of statuses"),
+        ("quotas[1].anchor", "\"month\" only"),
+        ("quotas[3].name", "another quota already"),
+        ("quotas[4].name", "it is missing"),
+        ("quotas[4].requests_allowed", "limit"),
+    ] {
+        let line = told
+            .lines()
+            .find(|line| line.trim_start().starts_with(path));
+        let line = line.unwrap_or_else(|| panic!("{path}: {told}"));
+        assert!(line.contains(part), "{line}");
+    }
+}
