@@ -87,7 +87,7 @@ fn an_origin_is_written_as_browsers_send_it() {
 
 #[test]
 fn an_answer_has_the_headers_of_the_gateway_and_none_of_the_origin() {
-    const EXPOSED: &str = "access-control-expose-headers: x-request-id, retry-after, ratelimit, ratelimit-policy, deprecation, sunset, x-total";
+    const EXPOSED: &str = "access-control-expose-headers: x-request-id, retry-after, ratelimit, ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, deprecation, sunset, x-total";
     let origins = [
         ("access-control-allow-origin", "https://evil.example"),
         ("access-control-allow-origin", "*"),
