@@ -114,9 +114,7 @@ pub(super) fn read(reader: &mut Reader, environment: &Environment) -> Option<Ser
         let url = section.take_optional::<ServerUrl>("url");
         let cluster = section.take("cluster", false);
         let authorities = section.take_optional::<FilePath>("ca_file");
-        let Some(ServerUrl(mut server)) = url else {
-            return None;
-        };
+        let ServerUrl(mut server) = url?;
         server.cluster = cluster;
         if cluster && server.database != 0 {
             let message = "a cluster has only the database 0: leave the path out".to_owned();
