@@ -389,6 +389,29 @@ fn gateways_with_one_store_split_a_limit() {
         .iter()
         .map(|process| passing(20, || get(process.public, "/", &[&key])));
     assert_eq!(passed.collect::<Vec<_>>(), [5, 5]);
+    for process in &fleet {
+        assert!(!process.log().contains("limits.mode"), "{}", process.log());
+    }
+}
+
+#[test]
+fn gateways_that_count_for_themselves_warn_when_they_meet() {
+    let origin = Origin::hello();
+    let store = tempfile::tempdir().unwrap();
+    let url = database(store.path());
+    let start = || {
+        let directory = tempfile::tempdir().unwrap();
+        let file = "[limits]\nmode = \"local\"\n";
+        std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+        Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)])
+    };
+    let said = "limits.mode is \"local\" and 2 gateways are live";
+    let first = start();
+    assert!(!first.log().contains("limits.mode"), "{}", first.log());
+    let second = start();
+    for process in [&first, &second] {
+        eventually("it warns", || process.log().contains(said));
+    }
 }
 
 #[test]
