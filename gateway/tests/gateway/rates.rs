@@ -442,11 +442,19 @@ fn the_command_line_shows_and_resets_what_is_used() {
         ["all", "consumer", "-", "2", "1d", "2", "0"],
         "{shown}"
     );
-    let reset = run(&["limits", "reset", "--consumer", "acme", "--json"]);
-    assert!(reset.status.success(), "{reset:?}");
-    let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
-    assert_eq!(reset["data"][0]["used"], 0, "{reset}");
-    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    for (name, used) in [
+        (&["--name", "other"][..], 2),
+        (&["--name", "all"], 0),
+        (&[], 0),
+    ] {
+        let reset = ["limits", "reset", "--consumer", "acme", "--json"];
+        let reset = run(&[&reset, name].concat());
+        assert!(reset.status.success(), "{reset:?}");
+        let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
+        assert_eq!(reset["data"][0]["used"], used, "{name:?} {reset}");
+        let passed = passing(3, || get(process.public, "/", &[&key]));
+        assert_eq!(passed, 2 - used, "{name:?}");
+    }
     for (arguments, said) in [
         (["--consumer", "nobody"], "there is no consumer nobody"),
         (["--key", "key_00000000000000000000"], "There is no key"),
