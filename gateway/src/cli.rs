@@ -3,6 +3,7 @@
 pub mod admin_client;
 mod allowance;
 pub mod audit;
+pub mod brake;
 pub mod buckets;
 pub mod chart;
 pub mod check;
@@ -22,7 +23,9 @@ pub mod limits;
 pub mod man;
 pub mod output;
 pub mod plans;
+pub mod quotas;
 pub mod reload;
+mod running;
 pub mod secret;
 pub mod serve;
 pub mod usage;
@@ -94,6 +97,10 @@ enum Command {
     Gateways(gateways::GatewaysCommand),
     /// Show or reset what is used of limits, as a running gateway counts it
     Limits(limits::LimitsCommand),
+    /// Show what a consumer has used of its quotas, or change it
+    Quotas(quotas::QuotasCommand),
+    /// List who is braked for bad keys by a running gateway, or forgive an address
+    Brake(brake::BrakeCommand),
     /// Import consumers and keys from CSV, JSON lines, Kong's declarative file or nginx maps
     Import(import::ImportArguments),
     /// Export consumers and keys, with digests in place of the keys
@@ -173,6 +180,8 @@ pub fn start() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, file, &environment),
         Command::Reload(arguments) => reload::run(&arguments, file, &environment),
         Command::Limits(command) => limits::run(&command, file, &environment),
+        Command::Quotas(command) => quotas::run(&command, file, &environment),
+        Command::Brake(command) => brake::run(&command, file, &environment),
         Command::Secret(command) => secret::run(&command),
         Command::Plans(command) => {
             with_store.run(async |context| plans::run(command, context).await)

@@ -17,9 +17,9 @@ use crate::config::settings::StoreSettings;
 use crate::front::certificates::Certificates;
 use crate::front::watch;
 use crate::keys::{EntropyError, KeyTable, UnixMillis};
-use crate::limits::Memory;
 use crate::limits::brake::{self, Brake};
 use crate::limits::fleet::CountExchange;
+use crate::limits::{Memory, UnsharedWarning};
 use crate::panics::{catch_panic, supervise};
 use crate::pipeline::Policy;
 use crate::proxy::upstream::health::{self, Checked};
@@ -225,7 +225,7 @@ impl Duties {
             tokio::select! {
                 never = follow(opened.clone(), Arc::clone(&keys), Arc::clone(&status), restored) => match never {},
                 never = supervise("announcing this gateway", async || announce(&opened, &presence, &status, generations.clone()).await) => match never {},
-                never = supervise("counting the gateways", async || count_gateways(&opened, &limits).await) => match never {},
+                never = supervise("counting the gateways", async || count_gateways(&opened, &limits, &policy).await) => match never {},
                 never = supervise("saving the snapshot", async || save(&settings, &snapshot_key, &keys, &status).await) => match never {},
                 never = supervise("deleting rows beyond their retention", async || prune(&opened, settings.keep).await) => match never {},
                 never = supervise("looking for unused keys", async || attend_unused(&opened, &sizes).await) => match never {},
@@ -298,12 +298,18 @@ async fn exchange_counts(exchange: Option<&CountExchange>) -> Infallible {
 }
 
 /// Tells the limits how many gateways are live. While the store is away, the last known number
-/// holds.
-async fn count_gateways(store: &Store, limits: &Memory) -> Infallible {
+/// holds. Warns once where limits that do not know of other gateways meet some.
+async fn count_gateways(store: &Store, limits: &Memory, policy: &ArcSwap<Policy>) -> Infallible {
+    let mut warning = UnsharedWarning::default();
     loop {
         if let Ok(gateways) = store.gateways().await {
             let live = gateways.iter().filter(|gateway| gateway.live).count();
             limits.set_live_gateways(u32::try_from(live).unwrap_or(u32::MAX));
+            if warning.is_due(policy.load().limits.mode(), live) {
+                log::warn!(
+                    "limits.mode is \"local\" and {live} gateways are live: each allows every limit in full; \"split\" shares them"
+                );
+            }
         }
         sleep(HEARTBEAT).await;
     }

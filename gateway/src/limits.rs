@@ -33,7 +33,7 @@ pub use self::link::LinkCounts;
 pub use self::memory::{Memory, TableCounts};
 pub use self::meter::{MAX_BURST, MAX_NUMBER, Number};
 pub use self::rate::{RateLimit, Rule};
-pub use self::share::{Mode, OnOutage, Terms};
+pub use self::share::{Mode, OnOutage, Terms, UnsharedWarning};
 pub use self::subject::{By, Facts, NotASubject};
 pub use self::table::Decided;
 pub use self::usage::LimitUse;
@@ -77,6 +77,12 @@ impl Limits {
     #[must_use]
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// How gateways share a limit.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.terms.mode
     }
 
     /// No limits.

@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::cli::healthcheck::{own_client, reachable};
 use crate::config::Environment;
@@ -175,8 +176,20 @@ impl AdminClient {
     /// # Errors
     /// No answer, or a refusal.
     pub fn call(&self, method: &str, path: &str) -> Result<Value, CallError> {
+        self.request(method, path, None)
+    }
+
+    /// Calls an operation with `body` and returns the JSON of its answer.
+    ///
+    /// # Errors
+    /// As of [`Self::call`].
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, CallError> {
+        self.request(method, path, Some(body))
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
         let (status, body) =
-            self.exchange(method, path)
+            self.exchange(method, path, body)
                 .map_err(|cause| CallError::Unanswered {
                     address: self.shown.clone(),
                     cause,
@@ -197,53 +210,69 @@ impl AdminClient {
         }))
     }
 
-    fn exchange(&self, method: &str, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> io::Result<(u16, Vec<u8>)> {
+        let request = self.written(method, path, body)?;
         let due = Instant::now() + CALL_TIMEOUT;
         let socket = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT)?;
         socket.set_read_timeout(Some(CALL_TIMEOUT))?;
         socket.set_write_timeout(Some(CALL_TIMEOUT))?;
         match &self.tls {
-            None => self.ask(socket, method, path, due),
+            None => ask(socket, &request, due),
             Some((config, name)) => {
                 let tls = ClientConnection::new(Arc::clone(config), name.clone());
                 let tls = tls.map_err(io::Error::other)?;
-                self.ask(StreamOwned::new(tls, socket), method, path, due)
+                ask(StreamOwned::new(tls, socket), &request, due)
             }
         }
     }
 
-    fn ask(
+    fn written(
         &self,
-        mut io: impl Read + Write,
         method: &str,
         path: &str,
-        due: Instant,
-    ) -> io::Result<(u16, Vec<u8>)> {
-        let mut request = zeroize::Zeroizing::new(Vec::new());
+        body: Option<&Value>,
+    ) -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut request = Zeroizing::new(Vec::new());
+        let (media_type, body) = match body {
+            Some(body) => ("content-type: application/json\r\n", body.to_string()),
+            None => ("", String::new()),
+        };
         write!(
             request,
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\nauthorization: Bearer ",
-            self.host
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{media_type}authorization: Bearer ",
+            self.host,
+            body.len()
         )?;
         request.extend_from_slice(self.token.expose());
         request.extend_from_slice(b"\r\n\r\n");
-        io.write_all(&request)?;
-        io.flush()?;
-        let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-        loop {
-            if Instant::now() > due {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            if answer.len() > MAX_ANSWER_BYTES {
-                return Err(io::Error::other("the answer is too long"));
-            }
-            if let Some(whole) = whole(&answer) {
-                return Ok(whole);
-            }
-            match io.read(&mut buffer)? {
-                0 => return Err(io::Error::other("no whole HTTP/1.1 answer")),
-                read => answer.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-            }
+        request.extend_from_slice(body.as_bytes());
+        Ok(request)
+    }
+}
+
+/// Writes `request` and reads the answer.
+fn ask(mut io: impl Read + Write, request: &[u8], due: Instant) -> io::Result<(u16, Vec<u8>)> {
+    io.write_all(request)?;
+    io.flush()?;
+    let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        if Instant::now() > due {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if answer.len() > MAX_ANSWER_BYTES {
+            return Err(io::Error::other("the answer is too long"));
+        }
+        if let Some(whole) = whole(&answer) {
+            return Ok(whole);
+        }
+        match io.read(&mut buffer)? {
+            0 => return Err(io::Error::other("no whole HTTP/1.1 answer")),
+            read => answer.extend_from_slice(buffer.get(..read).unwrap_or_default()),
         }
     }
 }

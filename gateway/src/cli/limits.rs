@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde_json::json;
 
-use crate::cli::admin_client::{AdminClient, AdminOptions, CallError};
-use crate::cli::{print, refuse};
-use crate::config::{self, Environment};
-use crate::keys::{BucketName, ConsumerId, ConsumerName, KeyId};
+use crate::cli::admin_client::AdminClient;
+use crate::cli::running::{self, AskError, Asking, consumer_path};
+use crate::config::Environment;
+use crate::keys::{BucketName, KeyId, LimitName};
 
 /// Options of the command.
 #[derive(Debug, clap::Args)]
@@ -22,8 +22,14 @@ pub struct LimitsCommand {
 enum Action {
     /// Show what is used
     Show(Whose),
-    /// Forget what is used, of every limit
-    Reset(Whose),
+    /// Forget what is used, of every limit or of one
+    Reset {
+        #[command(flatten)]
+        whose: Whose,
+        /// Name of the limit [default: all]
+        #[arg(long, value_name = "NAME")]
+        name: Option<LimitName>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,123 +48,49 @@ struct Whose {
     /// Id of a key, `key_…`
     #[arg(long, value_name = "ID")]
     key: Option<KeyId>,
-    /// Print a JSON object
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    admin: AdminOptions,
+    asking: Asking,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum LimitsError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error("{0:?} is neither the id nor the name of a consumer")]
-    NotAConsumer(String),
-    #[error("there is no consumer {0}")]
-    UnknownConsumer(ConsumerName),
-}
+/// Columns of the output.
+const COLUMNS: [(&str, &str); 8] = [
+    ("NAME", "name"),
+    ("BY", "by"),
+    ("ROUTE", "route"),
+    ("LIMIT", "limit"),
+    ("WINDOW", "window"),
+    ("USED", "used"),
+    ("LEFT", "remaining"),
+    ("ALL AT", "resets_at"),
+];
 
 /// Shows or resets limits. Exits with 1 if the gateway was not reached or refused the call.
 #[must_use]
 pub fn run(command: &LimitsCommand, file: Option<&Path>, environment: &Environment) -> ExitCode {
-    let access = match config::load_admin_access(file, environment) {
-        Ok(access) => access,
-        Err(problems) => return refuse(&problems),
-    };
-    let (whose, method, end) = match &command.action {
-        Action::Show(whose) => (whose, "GET", ""),
-        Action::Reset(whose) => (whose, "POST", "/reset"),
-    };
-    let ask = || -> Result<Value, LimitsError> {
-        let client = AdminClient::new(&whose.admin, access, environment)?;
-        let path = path_of(whose, &client)?;
-        Ok(client.call(method, &format!("{path}/limits{end}"))?)
-    };
-    match ask() {
-        Ok(answer) if whose.json => print(&format!("{answer}\n")),
-        Ok(answer) => print(&table(&answer)),
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    let (Action::Show(whose) | Action::Reset { whose, .. }) = &command.action;
+    running::answer(&whose.asking, file, environment, COLUMNS, |client| {
+        let path = whose.path(client)?;
+        Ok(match &command.action {
+            Action::Show(_) => client.call("GET", &format!("{path}/limits"))?,
+            Action::Reset { name, .. } => {
+                let path = format!("{path}/limits/reset");
+                match name {
+                    Some(name) => client.send("POST", &path, &json!({ "name": name.as_str() }))?,
+                    None => client.call("POST", &path)?,
+                }
+            }
+        })
+    })
 }
 
-fn path_of(whose: &Whose, client: &AdminClient) -> Result<String, LimitsError> {
-    if let Some(key) = &whose.key {
-        return Ok(format!("/v1/keys/{key}"));
-    }
-    let text = whose.consumer.as_deref().unwrap_or_default();
-    if let Ok(id) = text.parse::<ConsumerId>() {
-        return Ok(format!("/v1/consumers/{id}"));
-    }
-    let name: ConsumerName = text
-        .parse()
-        .map_err(|_| LimitsError::NotAConsumer(text.to_owned()))?;
-    let bucket = whose.bucket.clone().unwrap_or_default();
-    let escaped = |text: &str| {
-        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
-    };
-    let found = client.call(
-        "GET",
-        &format!(
-            "/v1/consumers?bucket={}&name={}",
-            escaped(bucket.as_str()),
-            escaped(name.as_str())
-        ),
-    )?;
-    let id = found["data"][0]["id"].as_str();
-    id.map(|id| format!("/v1/consumers/{id}"))
-        .ok_or(LimitsError::UnknownConsumer(name))
-}
-
-fn table(answer: &Value) -> String {
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
-            items.join("+")
+impl Whose {
+    fn path(&self, client: &AdminClient) -> Result<String, AskError> {
+        match &self.key {
+            Some(key) => Ok(format!("/v1/keys/{key}")),
+            None => {
+                let consumer = self.consumer.as_deref().unwrap_or_default();
+                consumer_path(client, consumer, self.bucket.as_ref())
+            }
         }
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    };
-    let names = [
-        "name",
-        "by",
-        "route",
-        "limit",
-        "window",
-        "used",
-        "remaining",
-        "resets_at",
-    ];
-    let heads = [
-        "NAME", "BY", "ROUTE", "LIMIT", "WINDOW", "USED", "LEFT", "ALL AT",
-    ];
-    let mut rows = vec![heads.map(str::to_owned)];
-    for limit in answer["data"].as_array().into_iter().flatten() {
-        let mut row = names.map(|name| text(&limit[name]));
-        if limit["enforced"] == false {
-            row[0].push_str(" (not enforced)");
-        }
-        rows.push(row);
     }
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let mut shown = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths);
-        let line: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:width$}", width = *width))
-            .collect();
-        shown.push_str(line.join("  ").trim_end());
-        shown.push('\n');
-    }
-    shown
 }

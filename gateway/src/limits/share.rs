@@ -32,6 +32,23 @@ pub enum OnOutage {
     Closed,
 }
 
+/// Whether the log has the warning that gateways do not share their limits.
+#[derive(Debug, Default)]
+pub struct UnsharedWarning {
+    is_logged: bool,
+}
+
+impl UnsharedWarning {
+    /// Whether it is due with this `mode` and number of `live` gateways: once, and once more after
+    /// another mode was in force.
+    pub fn is_due(&mut self, mode: Mode, live: usize) -> bool {
+        let was_logged = self.is_logged;
+        let is_local = mode == Mode::Local;
+        self.is_logged = is_local && (was_logged || live > 1);
+        self.is_logged && !was_logged
+    }
+}
+
 /// What holds for all limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
@@ -156,6 +173,26 @@ impl Mode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gateways_that_do_not_share_are_warned_of_once() {
+        let mut warning = UnsharedWarning::default();
+        for (step, (mode, live, due)) in [
+            (Mode::Local, 1, false),
+            (Mode::Local, 2, true),
+            (Mode::Local, 3, false),
+            (Mode::Local, 1, false),
+            (Mode::Local, 2, false),
+            (Mode::Split, 2, false),
+            (Mode::Shared, 2, false),
+            (Mode::Local, 2, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(warning.is_due(mode, live), due, "{step}");
+        }
+    }
 
     #[test]
     fn parts_of_a_number_fit_into_it_and_admit_what_the_whole_does() {

@@ -6,7 +6,7 @@ use postern_gateway::keys::{PlainKey, Prefix};
 
 use crate::client::{Response, get};
 use crate::origin::Origin;
-use crate::rig::{Process, Rig};
+use crate::rig::{Process, Rig, gateway};
 use crate::running::eventually;
 
 /// Twenty failures, of which none is forgiven within a test.
@@ -264,6 +264,48 @@ fn forward_auth_and_the_public_listener_have_one_brake() {
     assert_eq!(counted(&fail(rig.public, 5, &[])), 0);
     let good = rig.key("acme", &[]).header();
     assert_eq!(get(rig.admin, "/v1/auth", &[&good]).status, 200);
+}
+
+#[test]
+fn the_command_line_lists_and_forgives() {
+    const TOKEN: &str = "brake-4b7d1f96c02ea358";
+    let origin = Origin::hello();
+    let variables = [("ADMIN_TOKEN", TOKEN), ("GATEWAY__BRAKE__WINDOW", "1day")];
+    let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
+    assert_eq!(counted(&fail(process.public, 25, &[])), 20);
+    let url = format!("http://{}", process.admin);
+    let run = |arguments: &[&str]| {
+        let variables = [("ADMIN_TOKEN", TOKEN), ("ADMIN_URL", &*url)];
+        let output = gateway(process.directory.path(), &variables, arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    for arguments in [&["brake", "list"][..], &["brake", "clear", "127.0.0.1"]] {
+        let (code, shown, _) = run(arguments);
+        let rows: Vec<Vec<&str>> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!((code, rows.len()), (Some(0), 2), "{shown}");
+        assert_eq!(rows[0], ["ADDRESS", "KEY", "REFUSED", "SINCE", "UNTIL"]);
+        assert_eq!(rows[1][..3], ["127.0.0.1", "-", "5"], "{shown}");
+    }
+    let (_, listed, _) = run(&["brake", "list", "--json"]);
+    assert_eq!(listed.trim(), r#"{"data":[]}"#);
+    assert_eq!(counted(&fail(process.public, 25, &[])), 20);
+    for (address, code, said) in [
+        ("192.0.2.7", 1, "Nothing is counted against this address."),
+        ("unknown", 1, "Nothing is counted against this address."),
+        ("nobody", 2, "write an IP address"),
+    ] {
+        let (exit, _, refused) = run(&["brake", "clear", address]);
+        assert_eq!(exit, Some(code), "{address}: {refused}");
+        assert!(refused.contains(said), "{address}: {refused}");
+    }
 }
 
 #[test]

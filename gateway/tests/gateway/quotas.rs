@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Connection, get};
 use crate::origin::Origin;
-use crate::rig::{Key, Process, Rig, database};
+use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
 
 /// A quota that no test sees the end of.
@@ -255,6 +255,107 @@ fn shares_are_told_in_the_log_and_soft_quotas_let_pass() {
         "postern_quota_would_be_exceeded_total 5",
     ] {
         assert!(page.contains(sample), "{sample}: {page}");
+    }
+}
+
+#[test]
+fn the_command_line_shows_and_changes_what_is_used() {
+    const TOKEN: &str = "quotas-71c9e05d3fa8b264";
+    let origin = origin();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), yearly(5)).unwrap();
+    let process = Process::start(directory, &origin.url(), &[("ADMIN_TOKEN", TOKEN)]);
+    let key = process.key("acme");
+    let passes = || {
+        (0..20)
+            .take_while(|_| get(process.public, "/", &[&key]).status == 200)
+            .count()
+    };
+    assert_eq!(passes(), 5);
+    eventually("the store has them", || {
+        stored(process.directory.path())
+            .first()
+            .is_some_and(|row| row.1 == 5)
+    });
+    let url = format!("http://{}", process.admin);
+    let store = database(process.directory.path());
+    let run = |arguments: &str, more: &[&str]| {
+        let variables = [
+            ("ADMIN_TOKEN", TOKEN),
+            ("ADMIN_URL", &*url),
+            ("DATABASE_URL", &*store),
+        ];
+        let arguments: Vec<&str> = arguments.split(' ').chain(more.iter().copied()).collect();
+        let output = gateway(process.directory.path(), &variables, &arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    // Used and left; the gateway follows a change within a second.
+    for (arguments, used, left) in [
+        ("show --consumer acme", "5", "0"),
+        (
+            "adjust --consumer acme --name yearly --by -2 --reason outage",
+            "3",
+            "2",
+        ),
+        ("reset --consumer acme --name yearly", "0", "5"),
+        (
+            "adjust --consumer acme --name yearly --by 4 --reason imported",
+            "4",
+            "1",
+        ),
+    ] {
+        let (code, shown, refused) = run(&format!("quotas {arguments}"), &[]);
+        assert_eq!(code, Some(0), "{arguments}: {refused}");
+        let rows: Vec<Vec<&str>> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            rows[0],
+            ["NAME", "LIMIT", "USED", "LEFT", "SINCE", "UNTIL"],
+            "{shown}"
+        );
+        assert_eq!(rows[1][..4], ["yearly", "5", used, left], "{shown}");
+    }
+    eventually("the gateway knows", || {
+        let (_, shown, _) = run("quotas show --consumer acme --json", &[]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        shown["data"][0]["used"] == 4
+    });
+    assert_eq!(passes(), 1);
+    let (_, audit, _) = run("audit --json", &[]);
+    for part in ["quota.adjust", "quota.reset", "outage", "imported"] {
+        assert!(audit.contains(part), "{part}: {audit}");
+    }
+    let secret = key.rsplit(' ').next().unwrap();
+    let change = "quotas adjust --consumer acme --by 1 --name";
+    for (arguments, more, code, said) in [
+        (
+            "quotas show --consumer nobody",
+            &[][..],
+            1,
+            "there is no consumer nobody",
+        ),
+        ("quotas show --consumer", &[secret], 1, "a whole key"),
+        (
+            change,
+            &["other", "--reason", "x"],
+            1,
+            "The consumer has no quota `other`.",
+        ),
+        (change, &["yearly", "--reason", secret], 1, "a whole key"),
+        (change, &["yearly"], 2, "--reason"),
+        (change, &["Yearly", "--reason", "x"], 2, "lower-case"),
+    ] {
+        let (exit, _, refused) = run(arguments, more);
+        assert_eq!(exit, Some(code), "{arguments} {more:?}: {refused}");
+        assert!(refused.contains(said), "{arguments} {more:?}: {refused}");
+        assert!(!refused.contains(secret), "{refused}");
     }
 }
 

@@ -389,6 +389,29 @@ fn gateways_with_one_store_split_a_limit() {
         .iter()
         .map(|process| passing(20, || get(process.public, "/", &[&key])));
     assert_eq!(passed.collect::<Vec<_>>(), [5, 5]);
+    for process in &fleet {
+        assert!(!process.log().contains("limits.mode"), "{}", process.log());
+    }
+}
+
+#[test]
+fn gateways_that_count_for_themselves_warn_when_they_meet() {
+    let origin = Origin::hello();
+    let store = tempfile::tempdir().unwrap();
+    let url = database(store.path());
+    let start = || {
+        let directory = tempfile::tempdir().unwrap();
+        let file = "[limits]\nmode = \"local\"\n";
+        std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
+        Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)])
+    };
+    let said = "limits.mode is \"local\" and 2 gateways are live";
+    let first = start();
+    assert!(!first.log().contains("limits.mode"), "{}", first.log());
+    let second = start();
+    for process in [&first, &second] {
+        eventually("it warns", || process.log().contains(said));
+    }
 }
 
 #[test]
@@ -419,11 +442,19 @@ fn the_command_line_shows_and_resets_what_is_used() {
         ["all", "consumer", "-", "2", "1d", "2", "0"],
         "{shown}"
     );
-    let reset = run(&["limits", "reset", "--consumer", "acme", "--json"]);
-    assert!(reset.status.success(), "{reset:?}");
-    let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
-    assert_eq!(reset["data"][0]["used"], 0, "{reset}");
-    assert_eq!(passing(3, || get(process.public, "/", &[&key])), 2);
+    for (name, used) in [
+        (&["--name", "other"][..], 2),
+        (&["--name", "all"], 0),
+        (&[], 0),
+    ] {
+        let reset = ["limits", "reset", "--consumer", "acme", "--json"];
+        let reset = run(&[&reset, name].concat());
+        assert!(reset.status.success(), "{reset:?}");
+        let reset: serde_json::Value = serde_json::from_slice(&reset.stdout).unwrap();
+        assert_eq!(reset["data"][0]["used"], used, "{name:?} {reset}");
+        let passed = passing(3, || get(process.public, "/", &[&key]));
+        assert_eq!(passed, 2 - used, "{name:?}");
+    }
     for (arguments, said) in [
         (["--consumer", "nobody"], "there is no consumer nobody"),
         (["--key", "key_00000000000000000000"], "There is no key"),
