@@ -1,9 +1,12 @@
 //! API keys: from the places of a route to a key of the table.
 
+use std::cmp::Ordering;
+
 use crate::auth::demand::Denial;
 use crate::auth::key_source::Token;
 use crate::auth::key_sources::Credentials;
-use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape, token::is_key_shaped};
+use crate::keys::token::{compare_length, is_key_shaped};
+use crate::keys::{KeyDigest, KeyTable, KnownKey, Prefix, check_shape};
 
 /// Looks up the key of a request, in whatever state it is.
 ///
@@ -30,7 +33,7 @@ pub fn authenticate(
     }
 }
 
-/// Whether the presented token may be a key that was never made here or is gone: a key of this
+/// Whether a presented token may be a key that was never made here or is gone: a key of this
 /// gateway with its checksum, or any other text where keys of other systems are known. Typing
 /// errors are not.
 #[must_use]
@@ -41,8 +44,22 @@ pub fn may_be_key(credentials: &Credentials<'_>, keys: &KeyTable, prefix: &Prefi
     let tokens = [Some(presented.token), presented.other];
     tokens.iter().flatten().any(|token| {
         check_shape(token, prefix).is_ok()
-            && (is_key_shaped(token, prefix) || keys.may_have_foreign())
+            && (is_key_shaped(token, prefix)
+                || keys.may_have_foreign() && !is_mistyped(token, prefix))
     })
+}
+
+/// Whether the token is quoted, or has the prefix of this gateway's keys and another length.
+fn is_mistyped(token: &[u8], prefix: &Prefix) -> bool {
+    is_quoted(token) || compare_length(token, prefix).is_some_and(Ordering::is_ne)
+}
+
+/// Whether the token begins or ends with a quotation mark.
+pub(super) fn is_quoted(token: &[u8]) -> bool {
+    let token = token.trim_ascii();
+    let ends = [token.first(), token.last()].into_iter().flatten();
+    ends.into_iter()
+        .any(|byte| matches!(byte, b'"' | b'\'' | b'`'))
 }
 
 #[cfg(test)]

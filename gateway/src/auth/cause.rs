@@ -3,6 +3,7 @@
 
 use actix_http::header::{self, HeaderName, HeaderValue};
 
+use crate::auth::api_key;
 use crate::auth::demand::Denial;
 use crate::auth::key_sources::Credentials;
 use crate::keys::{MalformedKey, Prefix, token};
@@ -130,11 +131,8 @@ impl Cause {
 }
 
 fn is_quoted(credentials: &Credentials<'_>) -> bool {
-    let is_quote = |byte: Option<&u8>| matches!(byte, Some(b'"' | b'\'' | b'`'));
-    credentials.find().is_ok_and(|found| {
-        let token = found.token.trim_ascii();
-        is_quote(token.first()) || is_quote(token.last())
-    })
+    let found = credentials.find();
+    found.is_ok_and(|found| api_key::is_quoted(&found.token))
 }
 
 /// Whether the line is a scheme without a credential.

@@ -3,7 +3,6 @@
 use actix_http::header::HeaderMap;
 
 use crate::auth::api_key::may_be_key;
-use crate::auth::cause::Cause;
 use crate::auth::demand::Denial;
 use crate::auth::key_sources::Credentials;
 use crate::http::client_address::FORWARDED_FOR;
@@ -65,9 +64,9 @@ pub(super) fn count(
     };
     let key = exchange.key().map(|key| *key.id());
     let failure = match (denial, &key) {
-        (Denial::Unknown, _)
-            if Cause::of(denial, credentials, &policy.prefix) == Cause::Unknown
-                && may_be_key(credentials, &worker.keys, &policy.prefix) =>
+        // Of a user name and a password, the malformed one is told, and the other may be a key.
+        (Denial::Unknown | Denial::Malformed(_), _)
+            if may_be_key(credentials, &worker.keys, &policy.prefix) =>
         {
             Failure::UnknownKey
         }

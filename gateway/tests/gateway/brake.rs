@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use postern_gateway::keys::{PlainKey, Prefix};
 
 use crate::client::{Response, get};
@@ -133,6 +135,37 @@ fn what_cannot_be_a_key_never_counts() {
     }
     assert_eq!(rig.get("/", &scoped).status, 200);
     assert_eq!(counted(&fail(rig.public, 21, &[])), 20);
+}
+
+#[test]
+fn a_key_in_either_part_of_basic_counts() {
+    let own = || PlainKey::generate(&Prefix::default()).unwrap();
+    for (user, password) in [
+        ("pstn_00000000000000000000000000000000000000", None),
+        ("pstn_ab", None),
+        ("", None),
+        ("a b", None),
+        ("", Some("a b")),
+        ("", Some("x")),
+    ] {
+        let origin = Origin::hello();
+        let rig = Rig::with(
+            &origin.url(),
+            &format!("{SLOW}[auth]\nkey_sources = [\"basic\"]\n"),
+        );
+        let statuses: Vec<u16> = (0..30)
+            .map(|_| {
+                let key = own();
+                let pair = match password {
+                    None => format!("{user}:{}", key.expose()),
+                    Some(password) => format!("{}:{password}", key.expose()),
+                };
+                let line = format!("authorization: Basic {}", BASE64_STANDARD.encode(pair));
+                get(rig.public, "/", &[&line]).status
+            })
+            .collect();
+        assert_eq!(counted(&statuses), 20, "{user:?} {password:?}");
+    }
 }
 
 #[test]
