@@ -194,8 +194,15 @@ def all_peers(folder, keys, gateway, gateway_key):
         file.writelines(f"{foreign_key(i)} c{i}\n" for i in range(keys))
     environment = gateway_environment(folder, 18010)
     known = foreign_key(min(42, keys - 1))
+    # A limit that is never reached.
+    limited = folder / "limited.toml"
+    limited.write_text('[[rate_limits]]\nname = "per"\nby = "key"\nlimit = 60_000_000\nwindow = "1m"\n')
     peers = [
         Peer("postern", 18010, [gateway, "serve"], gateway_key, environment, "auth, scopes, request id, forwarding headers, JSON access log"),
+        Peer(
+            "postern (limit)", 18014, [gateway, "--config", str(limited), "serve"], gateway_key, gateway_environment(folder, 18014),
+            "the same, and a rate limit per key, with its fields in every answer",
+        ),  # fmt: skip
         Peer("nginx (full)", 18006, nginx(folder, "nginx-full", 18006, True), known, note="the same work, and a limit per consumer"),
         Peer("nginx (bare)", 18001, nginx(folder, "nginx-bare", 18001, False), known, note="key map only: no log, no limit, no request id"),
         Peer("HAProxy", 18002, haproxy(folder, "haproxy", 18002, "http"), known, note="map look-up, header edits, no log"),

@@ -266,7 +266,7 @@ if bytes > 0 then wrk.method = "POST"; wrk.body = string.rep("x", bytes) end
             processes[peer.port].wait()
             begin(peer)
             idle[peer.name] = round(idle_bytes(peer, pids[peer.port], arguments.idle))
-            print(f"{peer.name:14} {idle[peer.name] / 1000:9.1f} kB each", flush=True)
+            print(f"{peer.name:16} {idle[peer.name] / 1000:9.1f} kB each", flush=True)
     notes = {peer.name: peer.note for peer in peers}
     about = {"seconds": arguments.seconds, "rounds": arguments.rounds, "keys": arguments.keys, "date": time.strftime("%Y-%m-%d")}
     (arguments.out / "bench.json").write_text(json.dumps({"about": about, "peers": notes, "cases": results, "idle_connection_bytes": idle}, indent=2) + "\n")
@@ -281,11 +281,11 @@ def median_of(measured):
 
 
 def show(case, results):
-    print(f"\n{case}\n{'':14} {'CPU/request':>12} {'user':>9} {'kernel':>9} {'ratio':>6} {'requests/s':>11} {'p50':>9} {'p99':>9} {'resident':>9}")
+    print(f"\n{case}\n{'':16} {'CPU/request':>12} {'user':>9} {'kernel':>9} {'ratio':>6} {'requests/s':>11} {'p50':>9} {'p99':>9} {'resident':>9}")
     for name, figures in results.items():
         trouble = (f"  {figures['failed']} failed" if figures["failed"] else "") + (f"  {figures['socket_errors']}" if figures["socket_errors"] else "")
         print(
-            f"{name:14} {figures['cpu_us']:9.1f} us {figures['user_us']:6.1f} us {figures['kernel_us']:6.1f} us {figures.get('ratio', float('nan')):6.2f} {figures['rate']:11,.0f} {figures['p50_ms']:6.2f} ms {figures['p99_ms']:6.2f} ms"
+            f"{name:16} {figures['cpu_us']:9.1f} us {figures['user_us']:6.1f} us {figures['kernel_us']:6.1f} us {figures.get('ratio', float('nan')):6.2f} {figures['rate']:11,.0f} {figures['p50_ms']:6.2f} ms {figures['p99_ms']:6.2f} ms"
             f" {figures['rss_mb']:6.0f} MB{trouble}",
             flush=True,
         )

@@ -57,6 +57,7 @@ fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
             plan: None,
             allowance: Default::default(),
             tags: Default::default(),
+            created_at: UnixMillis(0),
         });
         for digest in keys {
             let id = KeyId::generate().unwrap();

@@ -263,7 +263,7 @@ CREATE TRIGGER removed_keys_are_fed AFTER DELETE ON keys REFERENCING OLD TABLE A
 CREATE TRIGGER new_consumers_are_fed AFTER INSERT ON consumers REFERENCING NEW TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();
 CREATE TRIGGER changed_consumers_are_fed
-    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags ON consumers
+    AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags, created_at ON consumers
     FOR EACH ROW EXECUTE FUNCTION feed_changed_consumer();
 CREATE TRIGGER removed_consumers_are_fed AFTER DELETE ON consumers REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_consumers();

@@ -200,7 +200,7 @@ BEGIN
 END;
 
 CREATE TRIGGER changed_consumers_are_fed
-AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags ON consumers
+AFTER UPDATE OF id, bucket, name, custom_id, metadata, scopes, allowed_ips, plan, limits, quotas, max_in_flight, tags, created_at ON consumers
 BEGIN
     INSERT INTO changes (subject, subject_id) SELECT 'consumer', OLD.id WHERE OLD.id <> NEW.id;
     INSERT INTO changes (subject, subject_id) VALUES ('consumer', NEW.id);

@@ -213,7 +213,8 @@ async fn states<B>(call: &Call<ConsumerId, (), B>) -> Result<Vec<QuotaState>, Pr
     let own = &consumer.attributes.quotas;
     let policy = call.operations.policy();
     let policy = policy.ok_or_else(Problem::store_unavailable)?;
+    let created = consumer.created_at;
     Ok(policy
         .quotas
-        .of_consumer(&call.path, own, of_plan, call.now()))
+        .of_consumer(&call.path, own, of_plan, created, call.now()))
 }

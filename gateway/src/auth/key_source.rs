@@ -304,6 +304,16 @@ pub fn decode_basic(line: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     of_scheme(line, "basic").and_then(from_base64)
 }
 
+/// Decodes the keys among the subprotocols that a WebSocket client offers in a header line.
+pub fn decode_subprotocols(line: &[u8]) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
+    let encoded = line.split(|byte| *byte == b',').filter_map(|offer| {
+        offer
+            .trim_ascii()
+            .strip_prefix(ENCODED_SUBPROTOCOL.as_bytes())
+    });
+    encoded.filter_map(from_base64)
+}
+
 /// The only item.
 fn one<T>(mut items: impl Iterator<Item = T>) -> Result<Option<T>, Denial> {
     match (items.next(), items.next()) {

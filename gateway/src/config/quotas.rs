@@ -98,14 +98,10 @@ impl Setting for QuotaPeriod {
 }
 
 impl Setting for Anchor {
-    const ACCEPTED: &'static str =
-        "\"calendar\", or a day of the month from 1 to 31 (\"created\" is not supported yet)";
+    const ACCEPTED: &'static str = "\"calendar\", \"created\" for the day on which the consumer was, or a day of the month from 1 to 31";
 
     fn parse(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(anchor) if anchor != QuotaAnchor::Created => Ok(Self(anchor)),
-            _ => Err(refuse::<Self>(text)),
-        }
+        text.parse().map(Self).map_err(|_| refuse::<Self>(text))
     }
 
     fn show(&self) -> String {
@@ -192,6 +188,10 @@ fn read_quota(section: &mut Reader) -> Option<Quota> {
             "a day of the month is the anchor of the period \"month\" only, not of \"{}\"",
             period.as_str()
         );
+        section.problem("anchor", SOURCE, message);
+    }
+    if let (QuotaAnchor::Created, Some(QuotaBy::Tag(_))) = (anchor, &by) {
+        let message = "consumers with a tag were created on different days: count by \"key\" or \"consumer\", or choose another anchor".to_owned();
         section.problem("anchor", SOURCE, message);
     }
     let words: Vec<&str> = classes.iter().map(|class| class.0.as_str()).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::keys::short_text::{SharedTexts, ShortText};
-use crate::keys::{Allowance, AllowedIps, ConsumerId, PlanName, Scopes, Tags};
+use crate::keys::{Allowance, AllowedIps, ConsumerId, PlanName, Scopes, Tags, UnixMillis};
 
 /// Maximum length of a consumer name, custom id or bucket name, in bytes: names travel in headers.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -40,6 +40,8 @@ pub struct Consumer {
     pub allowance: Allowance,
     /// Tags, for limits that several consumers share; never sent to the origin.
     pub tags: Tags,
+    /// Time of creation, for quotas whose periods begin with it.
+    pub created_at: UnixMillis,
 }
 
 /// Namespace of consumer names.

@@ -193,6 +193,8 @@ struct Check<'q> {
     subject: QuotaSubject,
     /// Hash of the cell, and the time.
     place: (u64, UnixMillis),
+    /// When the consumer was created.
+    created: UnixMillis,
     limit: u64,
     enforce: bool,
     statuses: Option<Statuses>,
@@ -226,7 +228,7 @@ impl Check<'_> {
     }
 
     fn period(&self) -> Bounds {
-        self.periods.at(self.place.1, UnixMillis(0))
+        self.periods.at(self.place.1, self.created)
     }
 
     fn limit(&self) -> i64 {
@@ -389,6 +391,7 @@ impl Quotas {
         consumer: &ConsumerId,
         own: &Quotes,
         of_plan: Option<&Quotes>,
+        created: UnixMillis,
         at: UnixMillis,
     ) -> Vec<QuotaState> {
         let named = |name: &str| {
@@ -399,12 +402,15 @@ impl Quotas {
         let mut states = Vec::new();
         let mut add = |of, own| {
             let subject = QuotaSubject::Consumer(*consumer);
-            states.extend(self.check(of, own, subject, at).map(|check| QuotaState {
-                cell: check.cell(),
-                limit: check.limit,
-                level: self.memory.level(check.place, || check.period()),
-                enforced: check.enforce,
-            }));
+            states.extend(
+                self.check(of, own, subject, (created, at))
+                    .map(|check| QuotaState {
+                        cell: check.cell(),
+                        limit: check.limit,
+                        level: self.memory.level(check.place, || check.period()),
+                        enforced: check.enforce,
+                    }),
+            );
         };
         for of in &self.quotas {
             if of.quota.by == QuotaBy::Consumer {
@@ -445,7 +451,7 @@ impl Quotas {
         };
         let mut check =
             |quota: Option<&'q InForce>, own: Option<&'q QuotaAllowance>, subject: QuotaSubject| {
-                self.check(quota, own, subject, at)
+                self.check(quota, own, subject, (key.consumer_created_at(), at))
                     .iter()
                     .for_each(&mut *act);
             };
@@ -496,7 +502,7 @@ impl Quotas {
         of: Option<&'q InForce>,
         own: Option<&'q QuotaAllowance>,
         subject: QuotaSubject,
-        at: UnixMillis,
+        (created, at): (UnixMillis, UnixMillis),
     ) -> Option<Check<'q>> {
         let limit = match own {
             Some(own) => own.limit?,
@@ -516,7 +522,10 @@ impl Quotas {
                 };
                 if let Some(own) = its_own {
                     periods.length = own.period.unwrap_or(periods.length);
-                    periods.anchor = own.anchor.unwrap_or(periods.anchor);
+                    periods.anchor = own
+                        .anchor
+                        .filter(|anchor| is_one(*anchor, &subject))
+                        .unwrap_or(periods.anchor);
                 }
                 let kind = kind_of(&periods);
                 (Cow::Owned(periods), Cow::Owned(kind))
@@ -529,6 +538,7 @@ impl Quotas {
         Some(Check {
             shared_name: of.map(|of| &of.quota.name),
             place: (self.memory.hash(name, &kind, &subject), at),
+            created,
             name,
             kind,
             periods,
@@ -546,6 +556,12 @@ type Quotes = crate::keys::Quotas;
 /// The chain of rolls of a key.
 fn key_subject(key: &KnownKey) -> QuotaSubject {
     QuotaSubject::Key(key.chain())
+}
+
+/// Whether `anchor` is the same for everybody who counts as `subject`: consumers with a tag were
+/// created at different times.
+fn is_one(anchor: QuotaAnchor, subject: &QuotaSubject) -> bool {
+    anchor != QuotaAnchor::Created || !matches!(subject, QuotaSubject::Tag(_))
 }
 
 /// Name of a kind of periods in the store.

@@ -2,7 +2,7 @@
 
 use actix_http::header::{self, HeaderName, HeaderValue};
 
-use crate::auth::key_source::decode_basic;
+use crate::auth::key_source::{decode_basic, decode_subprotocols};
 use crate::keys::spellings::any_reading;
 use crate::keys::{KeyTable, Prefix, token};
 
@@ -32,8 +32,8 @@ impl<'a> PresentedKey<'a> {
         }
     }
 
-    /// Whether the header contains a key, plain, [escaped](crate::keys::spellings) or as a part of a
-    /// `Basic` credential.
+    /// Whether the header contains a key, plain, [escaped](crate::keys::spellings), as a part of a
+    /// `Basic` credential or as an encoded subprotocol.
     #[must_use]
     pub fn is_in(&self, name: &HeaderName, value: &HeaderValue) -> bool {
         let is_name = |key: &memchr::memmem::Finder<'_>| {
@@ -43,6 +43,8 @@ impl<'a> PresentedKey<'a> {
         is_name
             || self.is_in_value(value)
             || *name == header::AUTHORIZATION && self.is_in_basic(value)
+            || *name == header::SEC_WEBSOCKET_PROTOCOL
+                && decode_subprotocols(value).any(|key| self.is_in_value(&key))
     }
 
     fn is_in_basic(&self, value: &[u8]) -> bool {
@@ -71,6 +73,9 @@ fn is_in_text(key: &memchr::memmem::Finder<'_>, text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::keys::PlainKey;
 
@@ -118,6 +123,10 @@ mod tests {
             );
             assert_eq!(presented.is_in(&name, &value), found, "{key} in {value:?}");
         }
+        let encoded = format!("chat, postern.key64.{}", BASE64_URL_SAFE_NO_PAD.encode(own));
+        let encoded = HeaderValue::from_str(&encoded).unwrap();
+        let nobody = PresentedKey::new(&prefix, &keys, None);
+        assert!(nobody.is_in(&header::SEC_WEBSOCKET_PROTOCOL, &encoded));
         let presented = PresentedKey::new(&prefix, &keys, Some(b"Foreign-Key-0123456789"));
         let name = HeaderName::from_static("foreign-key-0123456789");
         assert!(presented.is_in(&name, &HeaderValue::from_static("1")));

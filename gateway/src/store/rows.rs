@@ -66,7 +66,8 @@ columns!(Consumer {
     allowed_ips,
     plan,
     allowance,
-    tags
+    tags,
+    created_at
 });
 columns!(KeyEntry {
     digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes, allowance, chain

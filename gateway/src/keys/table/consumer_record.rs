@@ -10,7 +10,7 @@ use crate::keys::table::shards::Keyed;
 use crate::keys::table::tag_text::TagText;
 use crate::keys::{
     Allowance, AllowedIps, BucketName, CallerAddress, Consumer, ConsumerId, ConsumerName, CustomId,
-    Metadata, Scopes,
+    Metadata, Scopes, UnixMillis,
 };
 
 /// A consumer in the table. Rare attributes sit behind a pointer: every key may have its own
@@ -24,6 +24,7 @@ pub(super) struct ConsumerRecord {
     pub(super) bucket: BucketName,
     pub(super) name: ConsumerName,
     pub(super) scopes: Scopes,
+    pub(super) created_at: UnixMillis,
     rare: Option<Box<Rare>>,
 }
 
@@ -53,6 +54,7 @@ impl ConsumerRecord {
             plan: _,
             allowance,
             tags,
+            created_at,
         } = consumer;
         let rare = Rare {
             custom_id,
@@ -69,6 +71,7 @@ impl ConsumerRecord {
             bucket,
             name,
             scopes,
+            created_at,
             rare: rare.is_said().then(|| Box::new(rare)),
         }
     }
@@ -138,14 +141,16 @@ impl ConsumerRecord {
             bucket,
             name,
             scopes,
+            created_at,
             rare,
         } = self;
-        (id, bucket, name, scopes, rare)
+        (id, bucket, name, scopes, created_at, rare)
             == (
                 &other.id,
                 &other.bucket,
                 &other.name,
                 &other.scopes,
+                &other.created_at,
                 &other.rare,
             )
     }
@@ -163,6 +168,7 @@ impl ConsumerRecord {
             plan: self.plan().map(|cell| cell.name().clone()),
             allowance: self.of_rare(|rare| rare.allowance.clone()),
             tags: self.of_rare(|rare| rare.tags.as_ref().map(TagText::tags).unwrap_or_default()),
+            created_at: self.created_at,
         }
     }
 
@@ -208,6 +214,7 @@ impl Clone for ConsumerRecord {
             bucket,
             name,
             scopes,
+            created_at,
             rare,
         } = self;
         Self {
@@ -217,6 +224,7 @@ impl Clone for ConsumerRecord {
             bucket: bucket.clone(),
             name: name.clone(),
             scopes: scopes.clone(),
+            created_at: *created_at,
             rare: rare.clone(),
         }
     }
@@ -229,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_record_stays_small() {
-        assert_eq!(size_of::<ConsumerRecord>(), 72);
+        assert_eq!(size_of::<ConsumerRecord>(), 80);
     }
 
     #[test]
@@ -245,6 +253,7 @@ mod tests {
             plan: None,
             allowance: Allowance::default(),
             tags: Tags::default(),
+            created_at: UnixMillis(1),
         };
         let (custom_id, metadata) = (
             Some("42".parse().unwrap()),

@@ -65,7 +65,7 @@ impl KeyTable {
 mod tests {
     use super::*;
     use crate::keys::table::Change;
-    use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId};
+    use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, UnixMillis};
 
     #[test]
     fn good_keys_that_end_within_a_time_are_counted() {
@@ -82,6 +82,7 @@ mod tests {
             plan: None,
             allowance: crate::keys::Allowance::default(),
             tags: crate::keys::Tags::default(),
+            created_at: UnixMillis(0),
         };
         table.apply(Change::Consumer(consumer.clone())).unwrap();
         let day = 86_400_000;

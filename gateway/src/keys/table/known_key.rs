@@ -93,6 +93,12 @@ impl KnownKey {
         }
     }
 
+    /// Returns when the consumer was created.
+    #[must_use]
+    pub fn consumer_created_at(&self) -> UnixMillis {
+        self.consumer.created_at
+    }
+
     /// Returns the numbers of the key itself, if it has any. They narrow those of its consumer.
     #[must_use]
     pub fn allowance(&self) -> Option<&Allowance> {

@@ -19,6 +19,7 @@ fn consumer(name: &str, scopes: &str) -> Consumer {
         plan: None,
         allowance: crate::keys::Allowance::default(),
         tags: crate::keys::Tags::default(),
+        created_at: UnixMillis(0),
     }
 }
 

@@ -8,6 +8,8 @@ use crate::keys::{
 };
 
 const DAY: i64 = 24 * 3_600_000;
+/// Noon of the 31st of January 2024, when consumers are created.
+const CREATED: UnixMillis = UnixMillis(1_706_702_400_000);
 /// Noon of the 10th of March 2024.
 const NOON: UnixMillis = UnixMillis(1_710_072_000_000);
 
@@ -47,6 +49,7 @@ fn key(of_consumer: &str, of_key: &str, tags: &[(&str, &str)]) -> KnownKey {
                 .map(|(name, value)| Tag::new(name, value).unwrap()),
         )
         .unwrap(),
+        created_at: CREATED,
     };
     let entry = KeyEntry {
         digest: KeyDigest::of(b"one"),
@@ -390,6 +393,30 @@ fn what_was_used_before_the_period_ended_is_written_to_it() {
     // What is over and written is forgotten.
     memory.sweep(UnixMillis(after.0 + DAY));
     assert!(memory.is_empty());
+}
+
+#[test]
+fn periods_begin_with_the_day_on_which_the_consumer_was_created() {
+    let february_29th = UnixMillis(1_709_164_800_000);
+    let march_31st = UnixMillis(1_711_843_200_000);
+    let memory = Arc::default();
+    let mut monthly = quota("monthly", QuotaBy::Consumer, 10);
+    monthly.periods.length = QuotaPeriod::Month;
+    monthly.periods.anchor = QuotaAnchor::Created;
+    let quotas = Quotas::new(vec![monthly], &memory);
+    let own = "monthly=10/month@created";
+    for (quotas, one) in [
+        (quotas, key("", "", &[])),
+        (Quotas::new(Vec::new(), &memory), key(own, "", &[])),
+        (Quotas::new(Vec::new(), &memory), key("", own, &[])),
+    ] {
+        let states = quotas.of_key(&one, NOON);
+        let [state] = states.as_slice() else {
+            panic!("{states:?}");
+        };
+        assert_eq!(state.level.period.start, february_29th);
+        assert_eq!(state.level.period.end, Some(march_31st));
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn consumer() -> Consumer {
         plan: None,
         allowance: crate::keys::Allowance::default(),
         tags: crate::keys::Tags::default(),
+        created_at: UnixMillis(0),
     }
 }
 
