@@ -205,7 +205,7 @@ impl Dump {
                 plan: from.attributes.plan,
                 allowance,
                 tags: from.attributes.tags,
-                created_at: from.created_at,
+                created_at: from.created_at.unwrap(),
             };
             (id.to_string(), consumer)
         });
