@@ -47,7 +47,7 @@ const WORDS_OF_OTHERS: &[(&str, &str)] = &[
 /// `[limits]` and the limits themselves.
 #[derive(Debug, Clone)]
 pub struct LimitSettings {
-    /// Form in which callers are told of their limits.
+    /// Form in which callers are told of their limits and quotas.
     pub fields: LimitFields,
     /// What holds for all limits.
     pub terms: Terms,

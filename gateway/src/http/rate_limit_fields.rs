@@ -1,4 +1,4 @@
-//! Fields that tell a caller how much of its limits is left.
+//! Fields that tell a caller how much of its limits and quotas is left.
 //!
 //! By default those of draft-ietf-httpapi-ratelimit-headers-11, which is no standard yet and may
 //! change; so they are in one place and can be switched.
@@ -34,7 +34,7 @@ pub enum LimitFields {
 pub struct Told {
     /// Form of the fields.
     pub form: LimitFields,
-    /// Limits, the one with the least left first.
+    /// Limits and quotas, the one with the least left first.
     pub standings: [Option<Standing>; 2],
 }
 
@@ -70,7 +70,9 @@ impl Told {
             (LimitFields::XRateLimit, Some(least)) => {
                 line(X_LIMIT.clone(), least.limit.to_string());
                 line(X_REMAINING.clone(), least.remaining.to_string());
-                line(X_RESET.clone(), whole_seconds(least.more_in).to_string());
+                if let Some(more_in) = least.more_in {
+                    line(X_RESET.clone(), whole_seconds(more_in).to_string());
+                }
             }
         }
     }
@@ -85,8 +87,10 @@ fn write_policy(list: &mut String, standing: &Standing) {
         window,
         ..
     } = standing;
-    let window = window.as_secs();
-    let _ = write!(list, "{}\"{name}\";q={limit};w={window}", separator(list));
+    let _ = write!(list, "{}\"{name}\";q={limit}", separator(list));
+    if let Some(window) = window {
+        let _ = write!(list, ";w={}", window.as_secs());
+    }
 }
 
 fn write_state(list: &mut String, standing: &Standing) {
@@ -94,8 +98,8 @@ fn write_state(list: &mut String, standing: &Standing) {
         name, remaining, ..
     } = standing;
     let _ = write!(list, "{}\"{name}\";r={remaining}", separator(list));
-    if !standing.more_in.is_zero() {
-        let _ = write!(list, ";t={}", whole_seconds(standing.more_in));
+    if let Some(more_in) = standing.more_in.filter(|more_in| !more_in.is_zero()) {
+        let _ = write!(list, ";t={}", whole_seconds(more_in));
     }
 }
 
@@ -117,7 +121,17 @@ mod tests {
         Standing {
             name: name.into(),
             limit: 100,
-            window: Duration::from_secs(60),
+            window: Some(Duration::from_secs(60)),
+            remaining,
+            more_in: Some(more_in),
+        }
+    }
+
+    fn quota(name: &str, remaining: u64, more_in: Option<Duration>) -> Standing {
+        Standing {
+            name: name.into(),
+            limit: 1000,
+            window: None,
             remaining,
             more_in,
         }
@@ -169,6 +183,22 @@ mod tests {
                     "x-ratelimit-remaining: 50",
                     "x-ratelimit-reset: 30",
                 ],
+            ),
+            (
+                LimitFields::Draft11,
+                [
+                    Some(quota("monthly", 7, Some(Duration::from_millis(86_399_001)))),
+                    Some(quota("trial", 9, None)),
+                ],
+                &[
+                    "ratelimit-policy: \"monthly\";q=1000, \"trial\";q=1000",
+                    "ratelimit: \"monthly\";r=7;t=86400, \"trial\";r=9",
+                ],
+            ),
+            (
+                LimitFields::XRateLimit,
+                [Some(quota("trial", 9, None)), Some(burst.clone())],
+                &["x-ratelimit-limit: 1000", "x-ratelimit-remaining: 9"],
             ),
             (LimitFields::Off, [Some(burst), None], &[]),
             (LimitFields::Draft11, [None, None], &[]),

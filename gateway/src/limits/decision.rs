@@ -58,19 +58,51 @@ pub struct Charge {
     pub(super) at: Moment,
 }
 
-/// Where a caller stands with a limit.
+/// Where a caller stands with a limit or a quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Name of the limit.
+    /// Name of the limit or quota.
     pub name: Arc<str>,
-    /// Units per window.
+    /// Units per window or period.
     pub limit: u64,
-    /// Window.
-    pub window: Duration,
+    /// Window; `None` for the periods of a quota, whose lengths differ.
+    pub window: Option<Duration>,
     /// Units left.
     pub remaining: u64,
-    /// Time until there is one more; zero if all are there.
-    pub more_in: Duration,
+    /// Time until there is one more, zero if all are there; for a quota, time until its period ends.
+    /// `None` if it never ends.
+    pub more_in: Option<Duration>,
+}
+
+impl Standing {
+    /// Adds the standing that `make` returns to `least`, the two with the least left, if it is one
+    /// of them with what is `left` of it. Of two with one `name`, the one with less left stays:
+    /// callers know them by name.
+    pub fn note(least: &mut [Option<Self>; 2], name: &str, left: u64, make: impl FnOnce() -> Self) {
+        let [first, second] = least;
+        for same in [&mut *first, &mut *second] {
+            let same_name = same.take_if(|other| *other.name == *name);
+            if same_name
+                .as_ref()
+                .is_some_and(|other| other.remaining <= left)
+            {
+                *same = same_name;
+                return;
+            }
+        }
+        if first.is_none() {
+            *first = second.take();
+        }
+        let is_less = |other: &Option<Self>| {
+            let other = other.as_ref();
+            other.is_none_or(|other| left < other.remaining)
+        };
+        if is_less(first) {
+            *second = first.replace(make());
+        } else if is_less(second) {
+            *second = Some(make());
+        }
+    }
 }
 
 /// One limit that applies to a request.
@@ -382,11 +414,45 @@ impl<'c> Walk<'c> {
                 Some(Standing {
                     name: Arc::clone(check.name),
                     limit: check.limit,
-                    window: check.window,
+                    window: Some(check.window),
                     remaining: level.remaining(),
-                    more_in: level.wait_for(level.remaining() + 1).unwrap_or_default(),
+                    more_in: Some(level.wait_for(level.remaining() + 1).unwrap_or_default()),
                 })
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_with_the_least_left_stay_and_one_of_each_name() {
+        for (noted, wanted) in [
+            (&[("a", 3)][..], &[("a", 3)][..]),
+            (&[("a", 3), ("b", 2), ("c", 1)], &[("c", 1), ("b", 2)]),
+            (&[("a", 1), ("b", 2), ("c", 3)], &[("a", 1), ("b", 2)]),
+            (&[("a", 1), ("b", 1), ("c", 1)], &[("a", 1), ("b", 1)]),
+            (&[("a", 2), ("a", 1)], &[("a", 1)]),
+            (&[("a", 1), ("a", 2)], &[("a", 1)]),
+            (&[("a", 2), ("b", 3), ("a", 1)], &[("a", 1), ("b", 3)]),
+            (&[("a", 2), ("b", 3), ("b", 1)], &[("b", 1), ("a", 2)]),
+            (&[("a", 2), ("b", 3), ("b", 4)], &[("a", 2), ("b", 3)]),
+        ] {
+            let mut least = [None, None];
+            for (name, left) in noted {
+                Standing::note(&mut least, name, *left, || Standing {
+                    name: (*name).into(),
+                    limit: 10,
+                    window: None,
+                    remaining: *left,
+                    more_in: None,
+                });
+            }
+            let found = least.iter().flatten();
+            let found: Vec<_> = found.map(|one| (&*one.name, one.remaining)).collect();
+            assert_eq!(found, wanted, "{noted:?}");
         }
     }
 }

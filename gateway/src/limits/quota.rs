@@ -16,9 +16,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::keys::{ConsumerId, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
-use crate::limits::Purpose;
 use crate::limits::period::{Bounds, Periods};
 use crate::limits::quota::memory::Taken;
+use crate::limits::{Purpose, Standing};
 
 /// Longest time that is added to the end of a period, so that not everyone comes at midnight.
 const MAX_JITTER: Duration = Duration::from_mins(5);
@@ -125,6 +125,8 @@ pub struct QuotaVerdict {
     pub shadow: Option<Arc<str>>,
     /// Shares that were reached.
     pub notices: Vec<Notice>,
+    /// The quotas that the caller may be told of, the one with the least left first.
+    pub standings: [Option<Standing>; 2],
 }
 
 /// A quota of a subject, for operators.
@@ -183,6 +185,8 @@ impl fmt::Display for QuotaBy {
 
 /// A check of one quota for one caller.
 struct Check<'q> {
+    /// The name, as a quota of the settings has it; `None` for a subject's own.
+    shared_name: Option<&'q Arc<str>>,
     name: &'q str,
     kind: Cow<'q, str>,
     periods: Cow<'q, Periods>,
@@ -203,6 +207,24 @@ impl Check<'_> {
             kind: (*self.kind).into(),
             subject: self.subject.clone(),
         }
+    }
+
+    /// Where the caller stands at `level`.
+    fn standing(&self, level: &Level) -> Standing {
+        Standing {
+            name: self
+                .shared_name
+                .map_or_else(|| self.name.into(), Arc::clone),
+            limit: self.limit,
+            window: None,
+            remaining: self.left(level),
+            more_in: level.period.end.map(|end| time_until(end, self.place.1)),
+        }
+    }
+
+    /// Units left at `level`.
+    fn left(&self, level: &Level) -> u64 {
+        u64::try_from(self.limit().saturating_sub(level.used)).unwrap_or_default()
     }
 
     fn period(&self) -> Bounds {
@@ -275,6 +297,13 @@ impl Quotas {
         let amount = i64::try_from(units).unwrap_or(i64::MAX);
         let (mut number, mut latest, mut any) = (0, None, false);
         self.each(key, at, &mut |check| {
+            let note = |standings: &mut _, level: &Level| {
+                if check.enforce {
+                    Standing::note(standings, check.name, check.left(level), || {
+                        check.standing(level)
+                    });
+                }
+            };
             any = true;
             number += 1;
             // Once one has denied, the others are only looked at.
@@ -282,6 +311,7 @@ impl Quotas {
             let taken = if looks {
                 let level = self.memory.level(check.place, || check.period());
                 if !check.enforce || level.used.saturating_add(amount) <= check.limit() {
+                    note(&mut verdict.standings, &level);
                     return;
                 }
                 Taken::Denied(level)
@@ -293,6 +323,7 @@ impl Quotas {
             };
             match taken {
                 Taken::Fits { level, notice } => {
+                    note(&mut verdict.standings, &level);
                     if level.used > check.limit() {
                         verdict.shadow.get_or_insert_with(|| check.name.into());
                     }
@@ -307,7 +338,11 @@ impl Quotas {
                 Taken::Denied(level) => {
                     if !looks {
                         self.undo(number - 1, key, amount, at);
+                        for taken in verdict.standings.iter_mut().flatten() {
+                            taken.remaining = taken.remaining.saturating_add(units);
+                        }
                     }
+                    note(&mut verdict.standings, &level);
                     let end = level.period.end.unwrap_or(UnixMillis(i64::MAX));
                     if latest.is_none_or(|latest| end > latest) {
                         latest = Some(end);
@@ -501,6 +536,7 @@ impl Quotas {
             (None, own) => own?.name.as_str(),
         };
         Some(Check {
+            shared_name: of.map(|of| &of.quota.name),
             place: (self.memory.hash(name, &kind, &subject), at),
             created,
             name,
@@ -552,11 +588,16 @@ impl Reserved {
     }
 }
 
+/// Time from `at` to `end`; zero if that is over.
+fn time_until(end: UnixMillis, at: UnixMillis) -> Duration {
+    let left = end.0.saturating_sub(at.0);
+    Duration::from_millis(u64::try_from(left).unwrap_or_default())
+}
+
 /// Time from `at` to `end`, and up to a tenth more, by the subject's `hash`: the same for one
 /// subject, and different for others.
 fn wait_until(end: UnixMillis, at: UnixMillis, hash: u64) -> Duration {
-    let left = end.0.saturating_sub(at.0).max(0);
-    let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+    let left = time_until(end, at);
     let most = (left / JITTER_DIVISOR).min(MAX_JITTER);
     let most = u64::try_from(most.as_millis()).unwrap_or_default();
     left + Duration::from_millis(hash % (most + 1))

@@ -27,7 +27,7 @@ pub struct Policy {
     pub routes: Routes,
     /// Limits of the routes.
     pub limits: Limits,
-    /// Form in which callers are told of their limits.
+    /// Form in which callers are told of their limits and quotas.
     pub limit_fields: LimitFields,
     /// Upstreams: the default one, then those of the file. Routes to a single address have their
     /// own.

@@ -37,9 +37,12 @@ pub(super) fn reserve(
         metrics.counts().would_exceed_quota.add(1);
     }
     if let Some(denied) = verdict.denied {
+        // Without the limits: what the request took of them is given back after it was told.
+        exchange.tell_only(verdict.standings);
         let exceeded = Exceeded::new(denied.quota, denied.wait);
         return Err(Refusal::QuotaExceeded(exceeded).into());
     }
+    exchange.tell_also(verdict.standings);
     exchange.reserve(verdict.reserved);
     Ok(())
 }

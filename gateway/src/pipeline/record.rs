@@ -23,9 +23,9 @@ use crate::http::refusal::Refusal;
 use crate::http::request_id::RequestId;
 use crate::http::shown_path::ShownPath;
 use crate::keys::KnownKey;
-use crate::limits::Charge;
 use crate::limits::concurrency::Held;
 use crate::limits::quota::{Outcome, Reserved};
+use crate::limits::{Charge, Standing};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
@@ -199,7 +199,20 @@ impl Exchange {
         self.shadow_limit = shadow;
     }
 
-    /// What the caller is told of its limits.
+    /// Has the caller told of these `standings` alone.
+    pub fn tell_only(&mut self, standings: [Option<Standing>; 2]) {
+        self.told.standings = standings;
+    }
+
+    /// Adds `standings` to what the caller is told, where less is left of them.
+    pub fn tell_also(&mut self, standings: [Option<Standing>; 2]) {
+        for standing in standings.into_iter().flatten() {
+            let (name, left) = (Arc::clone(&standing.name), standing.remaining);
+            Standing::note(&mut self.told.standings, &name, left, || standing);
+        }
+    }
+
+    /// What the caller is told of its limits and quotas.
     #[must_use]
     pub fn told(&self) -> &Told {
         &self.told

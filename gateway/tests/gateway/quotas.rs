@@ -85,6 +85,63 @@ fn a_quota_is_used_up_by_a_consumer_with_all_its_keys() {
 }
 
 #[test]
+fn a_caller_is_told_of_the_two_tightest_of_its_limits_and_quotas() {
+    let origin = origin();
+    let of = |name: &str, limit, more: &str| {
+        format!("[[quotas]]\nname = \"{name}\"\nby = \"consumer\"\nlimit = {limit}\n{more}\n")
+    };
+    let file = [
+        "[[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 5\nwindow = \"1d\"\n",
+        &of("daily", 3, "period = \"day\""),
+        &of("trial", 100, "period = \"lifetime\""),
+        &of("soft", 1, "period = \"lifetime\"\nenforce = false"),
+    ]
+    .concat();
+    let rig = Rig::with(&origin.url(), &file);
+    let key = rig.key("acme", &[]);
+    // The items without their times. A day ends within a day; the limit has another unit within two.
+    let untimed = |field: &str| {
+        let items = field.split(", ").map(|item| {
+            let (item, seconds) = item.split_once(";t=").unwrap_or((item, "1"));
+            let seconds: u64 = seconds.parse().unwrap();
+            let days = if item.contains("daily") { 1 } else { 2 };
+            assert!((1..=days * 86_400).contains(&seconds), "{field}");
+            item.to_owned()
+        });
+        items.collect::<Vec<_>>()
+    };
+    for left in [
+        ["\"daily\";r=2", "\"burst\";r=4"],
+        ["\"daily\";r=1", "\"burst\";r=3"],
+        ["\"daily\";r=0", "\"burst\";r=2"],
+    ] {
+        let answer = rig.get("/", &key);
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"daily\";q=3, \"burst\";q=5;w=86400")
+        );
+        let told = answer.header("ratelimit").unwrap();
+        assert_eq!(untimed(told), left);
+        assert_eq!(told.matches(";t=").count(), 2, "{told}");
+    }
+    let refused = rig.get("/", &key);
+    assert_eq!(refused.code(), "quota_exceeded");
+    let told = refused.header("ratelimit").unwrap();
+    assert_eq!(untimed(told), ["\"daily\";r=0", "\"trial\";r=97"]);
+    // A quota that never ends has no time.
+    let rig = Rig::with(&origin.url(), &of("trial", 100, "period = \"lifetime\""));
+    let answer = rig.get("/", &rig.key("acme", &[]));
+    assert_eq!(
+        (
+            answer.header("ratelimit-policy"),
+            answer.header("ratelimit")
+        ),
+        (Some("\"trial\";q=100"), Some("\"trial\";r=99"))
+    );
+}
+
+#[test]
 fn what_does_not_count_is_given_back() {
     let origin = origin();
     let successes = format!("{}count_statuses = [\"2xx\", \"3xx\"]\n", yearly(3));

@@ -80,6 +80,14 @@ fn take(quotas: &Arc<Quotas>, key: &KnownKey, at: UnixMillis) -> Result<Reserved
     }
 }
 
+/// What a caller is told: name, units left and time until the period ends.
+fn told(verdict: &QuotaVerdict) -> Vec<(&str, u64, Duration)> {
+    let standings = verdict.standings.iter().flatten();
+    standings
+        .map(|one| (&*one.name, one.remaining, one.more_in.unwrap_or_default()))
+        .collect()
+}
+
 fn used(quotas: &Arc<Quotas>, key: &KnownKey, at: UnixMillis) -> Vec<(String, i64)> {
     let states = quotas.of_key(key, at).into_iter();
     states
@@ -200,9 +208,19 @@ fn one_denial_takes_from_none_and_names_what_ends_latest() {
     take(&quotas, &one, NOON).unwrap();
     let verdict = quotas.reserve(&one, 1, NOON, Purpose::Take);
     assert_eq!(verdict.shadow.as_deref(), Some("soft"));
+    // Nothing is told of one that is not enforced.
+    let (hour, half) = (Duration::from_hours(1), Duration::from_hours(12));
+    assert_eq!(told(&verdict), [("hourly", 0, hour), ("daily", 0, half)]);
     for _ in 0..3 {
         assert_eq!(&*take(&quotas, &one, NOON).unwrap_err().quota, "daily");
     }
+    let wider = vec![
+        quota("hourly", QuotaBy::Key, 5),
+        quota("daily", QuotaBy::Consumer, 2),
+    ];
+    let wider = Quotas::new(wider, &memory);
+    let denied = wider.reserve(&one, 1, NOON, Purpose::Take);
+    assert_eq!(told(&denied), [("daily", 0, half), ("hourly", 5, half)]);
     let wanted = [("hourly", 2), ("soft", 2), ("daily", 2)];
     let wanted = wanted.map(|(name, used)| (name.to_owned(), used));
     assert_eq!(used(&quotas, &one, NOON), wanted);

@@ -47,7 +47,7 @@ impl Exchange {
             &self.arrival.request_id,
             !body_was_read,
         );
-        if matches!(refusal, Refusal::RateLimited(_)) {
+        if matches!(refusal, Refusal::RateLimited(_) | Refusal::QuotaExceeded(_)) {
             self.told.add_to(response.headers_mut());
         }
         self.record(response.map_body(|_, body| EitherBody::right(body)))
