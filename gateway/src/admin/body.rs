@@ -277,7 +277,7 @@ pub(super) fn parse<B: Body>(
         members: unknown,
         errors: Errors {
             list: mut errors,
-            metadata_too_large,
+            alone,
         },
         ..
     } = fields;
@@ -286,10 +286,8 @@ pub(super) fn parse<B: Body>(
             .keys()
             .map(|name| FieldError::at(&json::member("", name), "there is no such member here")),
     );
-    if metadata_too_large && errors.len() == 1 {
-        return Err(
-            Problem::new(Kind::MetadataTooLarge, "The metadata is too large.").with(errors),
-        );
+    if let (Some((kind, detail)), [_]) = (alone, errors.as_slice()) {
+        return Err(Problem::new(kind, detail).with(errors));
     }
     match read {
         Some(read) if errors.is_empty() => Ok(read),

@@ -40,7 +40,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("update_consumer", TAG, "Change a consumer")
             .described("A merge patch (RFC 7396), except that `metadata` and `tags` are replaced as a whole. Effective for all keys of the consumer.")
             .answers(200, "The changed consumer.", "Consumer", consumer())
-            .refuses(&[(404, "There is no such consumer or plan."), (409, "Another consumer has this name or custom id.")]),
+            .refuses(&[(404, "There is no such consumer or plan."), (409, "Another consumer has this name or custom id."), (422, "Two limits or quotas have the same name.")]),
         Endpoint::write(Method::DELETE, "/v1/consumers/{id}", delete)
             .named("delete_consumer", TAG, "Delete a consumer and all its keys")
             .described("Its keys are refused from their next request on.")

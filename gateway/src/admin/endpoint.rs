@@ -272,8 +272,8 @@ impl Endpoint {
             .required(Required::False)
             .description(Some(meaning))
             .schema(Some(Schema::from(schemas::text(
-                r#"^(\*|(W/)?"[!#-+\--~]*"(, *(W/)?"[!#-+\--~]*")*)$"#,
-                1,
+                r#"^"[!#-+\--~]+"$"#,
+                3,
                 1024,
             ))));
         self.operation = self.operation.parameter(parameter);

@@ -65,7 +65,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .named("update_key", TAG, "Change a key")
             .described("A merge patch (RFC 7396).")
             .answers(200, "The key in its new state.", "Key", key())
-            .refuses(&[(409, "The key is revoked, or was rolled and its expiry cannot be extended."), (422, "The consumer lacks a scope or has less, or the expiry is in the past or beyond the longest lifetime.")]),
+            .refuses(&[(409, "The key is revoked, or was rolled and its expiry cannot be extended."), (422, "The consumer lacks a scope or has less, the expiry is in the past or beyond the longest lifetime, or two limits have the same name.")]),
         Endpoint::write(Method::DELETE, "/v1/keys/{id}", revoke)
             .named("delete_key", TAG, "Revoke a key")
             .described("Equivalent to `revoke`. The key remains visible, because the audit needs it.")

@@ -9,8 +9,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use zeroize::Zeroizing;
 
 use crate::admin::json::member;
-use crate::admin::problem::FieldError;
-use crate::keys::allowance::{Entries, Entry, LimitName, whole};
+use crate::admin::problem::{FieldError, Kind};
+use crate::keys::allowance::{Entries, Entry, InvalidEntries, LimitName, whole};
 use crate::keys::lifetime;
 use crate::keys::{
     AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description,
@@ -24,8 +24,8 @@ use crate::views::schemas;
 #[derive(Debug, Default)]
 pub(super) struct Errors {
     pub(super) list: Vec<FieldError>,
-    /// Whether the metadata is too large, which has its own status.
-    pub(super) metadata_too_large: bool,
+    /// Kind of problem, with its detail, if the last mistake is the only one.
+    pub(super) alone: Option<(Kind, &'static str)>,
 }
 
 /// Type of a member or a parameter.
@@ -273,7 +273,9 @@ impl Member for Metadata {
             .to_string()
             .parse()
             .map_err(|error: InvalidText| {
-                errors.metadata_too_large |= error == InvalidText::MetadataTooLong;
+                if error == InvalidText::MetadataTooLong {
+                    errors.alone = Some((Kind::MetadataTooLarge, "The metadata is too large."));
+                }
                 errors.list.push(FieldError::at(pointer, error.to_string()));
             })
             .ok()
@@ -361,6 +363,10 @@ fn entries<T: Entry>(value: &Value, pointer: &str, errors: &mut Errors) -> Optio
         Ok(entries) => return Some(entries),
         Err(mistakes) => mistakes,
     };
+    let repeated = InvalidEntries::Twice(T::MANY).to_string();
+    if mistakes.iter().all(|mistake| mistake.reason == repeated) {
+        errors.alone = Some((Kind::RepeatedName, "Two entries have the same name."));
+    }
     errors.list.extend(
         mistakes.into_iter().map(|mistake| {
             FieldError::at(&format!("{pointer}{}", mistake.pointer), mistake.reason)

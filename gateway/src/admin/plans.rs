@@ -15,7 +15,8 @@ use crate::store::{NewPlan, PlanAttributes, PlanEdit, StoredAnswer, StoredPlan};
 use crate::views::PlanView;
 
 const TAG: &str = "plans";
-const ORDER: &str = "The default lifetime is above the longest.";
+const ORDER: &str =
+    "The default lifetime is above the longest, or two limits or quotas have the same name.";
 
 /// The operations on plans.
 pub(super) fn endpoints() -> Vec<Endpoint> {

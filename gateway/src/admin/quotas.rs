@@ -116,7 +116,11 @@ impl Member for Units {
     }
 
     fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
-        let read = value.as_i64();
+        // As JSON Schema has it, `1.0` is a whole number too.
+        let whole = |number: f64| (number.fract() == 0.0).then(|| format!("{number:.0}"));
+        let read = value
+            .as_i64()
+            .or_else(|| value.as_f64().and_then(whole)?.parse().ok());
         let read = read.filter(|units| (-MAX_UNITS..=MAX_UNITS).contains(units));
         if read.is_none() {
             let message = "a whole number belongs here, negative to give units back";

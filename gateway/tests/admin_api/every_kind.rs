@@ -208,6 +208,15 @@ fn calls(rig: &Rig) -> Vec<(&'static str, Response)> {
             ),
         ),
         call(
+            "repeated_name",
+            "POST",
+            "/v1/plans",
+            Some(json!({ "name": "a", "limits": [
+                { "name": "burst", "limit": 1, "window": "1m" },
+                { "name": "burst", "limit": 2, "window": "1m" },
+            ] })),
+        ),
+        call(
             "limit_not_granted",
             "POST",
             "/v1/keys",

@@ -126,6 +126,8 @@ kinds! {
     LifetimeTooLong = UNPROCESSABLE_ENTITY "lifetime_too_long" "Lifetime too long" [];
     /// The default lifetime of keys is above the longest.
     DefaultAboveLongest = UNPROCESSABLE_ENTITY "default_above_longest" "Default above the longest" [];
+    /// Two entries of `limits` or of `quotas` have the same name.
+    RepeatedName = UNPROCESSABLE_ENTITY "repeated_name" "Name repeated" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
     /// The settings in the files cannot be used; `errors` has every problem, and the settings in force stay.
