@@ -272,8 +272,8 @@ impl Endpoint {
             .required(Required::False)
             .description(Some(meaning))
             .schema(Some(Schema::from(schemas::text(
-                r#"^"[!#-+\--~]+"$"#,
-                3,
+                r#"^(\*|(W/)?"[!#-+\--~]*"(, *(W/)?"[!#-+\--~]*")*)$"#,
+                1,
                 1024,
             ))));
         self.operation = self.operation.parameter(parameter);
