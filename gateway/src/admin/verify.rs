@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::admin::body::{Body, Fields};
-use crate::admin::endpoint::{Answered, Ask, Endpoint};
+use crate::admin::endpoint::{Answered, Ask, Endpoint, check_role};
 use crate::admin::limits::{LimitView, views};
 use crate::admin::member::{Errors, Member, PresentedKey, Units};
 use crate::admin::path::PathId as _;
@@ -31,10 +31,10 @@ pub(super) fn endpoint() -> Endpoint {
     Endpoint::ask("/v1/keys/verify", verify)
         .named("verify_key", "verification", "Verify a key")
         .described(
-            "Answered from memory, as current as the decisions on requests. Open to any token. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
+            "Answered from memory, as current as the decisions on requests. Open to any token, with `cost` to those of role `admin`. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
         )
         .answers(200, "The result of the verification.", "Verification", Verification::schema())
-        .refuses(&[(412, "The consumer of the key lacks one of these tags.")])
+        .refuses(&[(403, "The token is read-only and `cost` is not 0, or a browser sends a cross-origin request."), (412, "The consumer of the key lacks one of these tags.")])
 }
 
 struct Question {
@@ -58,7 +58,7 @@ impl Body for Question {
             .unwrap_or_default();
         let address = fields.optional("address", "Address of the key's user; default: any.");
         let cost = fields
-            .optional("cost", "Units to take of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none.")
+            .optional("cost", "Units to take of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none. More needs a token of role `admin`.")
             .unwrap_or_default();
         Some(Self {
             key: key?,
@@ -159,6 +159,8 @@ fn codes() -> Schema {
 }
 
 async fn verify(ask: Ask<Guard, Question>) -> Answered {
+    // Taking units is a change.
+    check_role(ask.body.cost.0 == 0, ask.role)?;
     let keys = ask
         .operations
         .current_keys()

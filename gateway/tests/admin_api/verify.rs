@@ -135,3 +135,19 @@ fn a_token_that_may_only_read_may_ask_whether_a_key_is_good() {
         (403, "insufficient_role")
     );
 }
+
+#[test]
+fn a_token_that_may_only_read_takes_no_units_of_a_limit() {
+    let rig = Rig::with_file(
+        "[[rate_limits]]\nname = \"each\"\nby = \"key\"\nlimit = 3\nwindow = \"1h\"\n",
+    );
+    let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
+    let costing = |cost: u64| json!({ "key": text(&key, "key"), "cost": cost });
+    let used = |verified: &Value| verified["limits"][0]["used"].clone();
+    for body in [costing(1), json!({ "key": "nobody's", "cost": 1 })] {
+        let refused = rig.call_as(READER, "POST", "/v1/keys/verify", &[], Some(&body));
+        assert_eq!(refusal(&refused), (403, "insufficient_role".to_owned()));
+    }
+    assert_eq!(used(&verify(&rig, READER, &costing(0))), 0);
+    assert_eq!(used(&verify(&rig, ADMIN, &costing(1))), 1);
+}
