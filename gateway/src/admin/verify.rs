@@ -23,7 +23,9 @@ use crate::keys::address::parse_address;
 use crate::keys::{
     CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, Scopes, UnixMillis,
 };
-use crate::limits::{Holder, MAX_BURST};
+use crate::limits::{Holder, MAX_BURST, Purpose};
+use crate::pipeline::{Policy, tell_of_quotas};
+use crate::telemetry::metrics::Metrics;
 use crate::views::schemas;
 
 /// The operation.
@@ -58,7 +60,7 @@ impl Body for Question {
             .unwrap_or_default();
         let address = fields.optional("address", "Address of the key's user; default: any.");
         let cost = fields
-            .optional("cost", "Units to take of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none. More needs a token of role `admin`.")
+            .optional("cost", "Units to take of every quota, and of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none. More needs a token of role `admin`.")
             .unwrap_or_default();
         Some(Self {
             key: key?,
@@ -146,12 +148,15 @@ const VALID: &str = "valid";
 /// The `code` of an active key with a limit that denies the cost.
 const RATE_LIMITED: &str = "rate_limited";
 
+/// The `code` of an active key with a quota that denies the cost, or that is used up.
+const QUOTA_EXCEEDED: &str = "quota_exceeded";
+
 /// Returns the schema of `code`.
 fn codes() -> Schema {
     let mut codes = vec![VALID];
     codes.extend(Denial::OF_A_KEY.map(code_of));
     codes.dedup();
-    codes.push(RATE_LIMITED);
+    codes.extend([RATE_LIMITED, QUOTA_EXCEEDED]);
     ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(codes))
@@ -195,18 +200,14 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     });
     let policy = ask.operations.policy();
     let limited = known.as_ref().zip(policy.as_deref());
-    let is_denied = match limited.filter(|_| admitted.is_ok() && cost > 0) {
-        Some((known, policy)) => {
-            let verdict = policy.limits.decide_for(Holder::Known(known), cost).await;
-            verdict.denied.is_some()
-        }
-        None => false,
+    let denied = match limited.filter(|_| admitted.is_ok()) {
+        Some((known, policy)) => take(policy, known, cost, ask.operations.metrics()).await,
+        None => None,
     };
     Ok(HttpResponse::Ok().json(Verification {
-        valid: admitted.is_ok() && !is_denied,
+        valid: admitted.is_ok() && denied.is_none(),
         code: match admitted {
-            Ok(()) if is_denied => RATE_LIMITED,
-            Ok(()) => VALID,
+            Ok(()) => denied.unwrap_or(VALID),
             Err(denial) => code_of(denial),
         },
         key: known.as_ref().map(|known| VerifiedKey {
@@ -229,6 +230,38 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
             .map(|(known, policy)| views(policy, Holder::Known(known)))
             .unwrap_or_default(),
     }))
+}
+
+/// Takes `cost` of the limits and quotas of `key`, or of none if one denies; returns its code then.
+/// With a cost of 0, asks the quotas whether a unit is left.
+async fn take(
+    policy: &Policy,
+    key: &KnownKey,
+    cost: u64,
+    metrics: &Metrics,
+) -> Option<&'static str> {
+    let holder = Holder::Known(key);
+    let mut charge = None;
+    if cost > 0 {
+        let verdict = policy.limits.decide_for(holder, cost).await;
+        if verdict.denied.is_some() {
+            return Some(RATE_LIMITED);
+        }
+        charge = verdict.charge;
+    }
+    let (units, purpose) = match cost {
+        0 => (1, Purpose::Look),
+        cost => (cost, Purpose::Take),
+    };
+    let verdict = policy
+        .quotas
+        .reserve(key, units, UnixMillis::now(), purpose);
+    tell_of_quotas(&verdict, |count| metrics.beside(count));
+    verdict.denied?;
+    if let Some(charge) = charge {
+        policy.limits.give_back_for(holder, charge);
+    }
+    Some(QUOTA_EXCEEDED)
 }
 
 /// Returns the code of the equivalent refusal of a request.
