@@ -47,6 +47,7 @@ use crate::panics::{catch_panic, catch_panic_sync};
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::{for_caller, for_origin, holds_key};
 use crate::pipeline::limiting::{give_back, hold, limit, limit_with_leases};
+pub(crate) use crate::pipeline::quotas::tell as tell_of_quotas;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
 use crate::pipeline::refused::Refused;

@@ -74,8 +74,10 @@ pub(super) struct Call<P, Q, B> {
     pub(super) operations: web::Data<Operations>,
 }
 
-/// A read-only call answered from memory.
+/// A call answered from memory, open to any token.
 pub(super) struct Ask<Q, B> {
+    /// Role of the token.
+    pub(super) role: Role,
     /// Query parameters.
     pub(super) query: Q,
     /// Body.
@@ -174,6 +176,8 @@ impl Endpoint {
         let route = web::post().to(move |request: HttpRequest, payload: web::Payload| {
             let handler = handler.clone();
             async move {
+                let caller = request.extensions().get::<Operator>().cloned();
+                let role = caller.ok_or_else(failed)?.role;
                 let operations = request
                     .app_data::<web::Data<Operations>>()
                     .ok_or_else(failed)?
@@ -182,6 +186,7 @@ impl Endpoint {
                 let text = body::collect(&request, payload).await?;
                 let body = body::parse(&request, &text, operations.prefix(), operations.keys())?;
                 handler(Ask {
+                    role,
                     query,
                     body,
                     operations,
@@ -653,7 +658,10 @@ async fn run<P: PathId, Q: Query, B: Body>(
 }
 
 /// Refuses a change by a token that may read only.
-fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
+///
+/// # Errors
+/// [`Kind::InsufficientRole`].
+pub(super) fn check_role(is_read: bool, role: Role) -> Result<(), Problem> {
     if is_read || role == Role::Admin {
         return Ok(());
     }

@@ -26,6 +26,7 @@ use crate::pipeline::Policy;
 use crate::proxy::Upstream;
 use crate::reload::Reloads;
 use crate::store::{FeedStatus, Store, StoreHandle};
+use crate::telemetry::metrics::Metrics;
 
 /// Maximum wait for a change to be in force. The feed takes some milliseconds, or seconds for a
 /// full load.
@@ -42,6 +43,7 @@ pub struct Operations {
     access: Arc<ArcSwap<Access>>,
     reloads: Option<Arc<Reloads>>,
     policy: Option<Arc<ArcSwap<Policy>>>,
+    metrics: Arc<Metrics>,
     prefix: Prefix,
     store: StoreHandle,
     running: Running,
@@ -83,6 +85,7 @@ impl Operations {
             access: Arc::new(ArcSwap::from_pointee(access)),
             reloads: None,
             policy: None,
+            metrics: Metrics::new(),
             prefix,
             store,
             running: Running::default(),
@@ -139,13 +142,19 @@ impl Operations {
         }
     }
 
-    /// Adds the policy of the data plane.
+    /// Adds the policy of the data plane, and its metrics.
     #[must_use]
-    pub fn deciding_by(self, policy: Arc<ArcSwap<Policy>>) -> Self {
+    pub fn deciding_by(self, policy: Arc<ArcSwap<Policy>>, metrics: &Arc<Metrics>) -> Self {
         Self {
             policy: Some(policy),
+            metrics: Arc::clone(metrics),
             ..self
         }
+    }
+
+    /// Returns the metrics of the data plane.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Returns the current policy of the data plane.

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::admin::body::{Body, Fields};
-use crate::admin::endpoint::{Answered, Ask, Endpoint};
+use crate::admin::endpoint::{Answered, Ask, Endpoint, check_role};
 use crate::admin::limits::{LimitView, views};
 use crate::admin::member::{Errors, Member, PresentedKey, Units};
 use crate::admin::path::PathId as _;
@@ -23,7 +23,9 @@ use crate::keys::address::parse_address;
 use crate::keys::{
     CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, Scopes, UnixMillis,
 };
-use crate::limits::{Holder, MAX_BURST};
+use crate::limits::{Holder, MAX_BURST, Purpose};
+use crate::pipeline::{Policy, tell_of_quotas};
+use crate::telemetry::metrics::Metrics;
 use crate::views::schemas;
 
 /// The operation.
@@ -31,10 +33,10 @@ pub(super) fn endpoint() -> Endpoint {
     Endpoint::ask("/v1/keys/verify", verify)
         .named("verify_key", "verification", "Verify a key")
         .described(
-            "Answered from memory, as current as the decisions on requests. Open to any token. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
+            "Answered from memory, as current as the decisions on requests. Open to any token, with `cost` to those of role `admin`. The status is 200 for an invalid key too: see `valid` and `code`. A tag precondition reads the consumer's tags from the database.",
         )
         .answers(200, "The result of the verification.", "Verification", Verification::schema())
-        .refuses(&[(412, "The consumer of the key lacks one of these tags.")])
+        .refuses(&[(403, "The token is read-only and `cost` is not 0, or a browser sends a cross-origin request."), (412, "The consumer of the key lacks one of these tags.")])
 }
 
 struct Question {
@@ -58,7 +60,7 @@ impl Body for Question {
             .unwrap_or_default();
         let address = fields.optional("address", "Address of the key's user; default: any.");
         let cost = fields
-            .optional("cost", "Units to take of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none.")
+            .optional("cost", "Units to take of every quota, and of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none. More needs a token of role `admin`.")
             .unwrap_or_default();
         Some(Self {
             key: key?,
@@ -146,12 +148,15 @@ const VALID: &str = "valid";
 /// The `code` of an active key with a limit that denies the cost.
 const RATE_LIMITED: &str = "rate_limited";
 
+/// The `code` of an active key with a quota that denies the cost, or that is used up.
+const QUOTA_EXCEEDED: &str = "quota_exceeded";
+
 /// Returns the schema of `code`.
 fn codes() -> Schema {
     let mut codes = vec![VALID];
     codes.extend(Denial::OF_A_KEY.map(code_of));
     codes.dedup();
-    codes.push(RATE_LIMITED);
+    codes.extend([RATE_LIMITED, QUOTA_EXCEEDED]);
     ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(codes))
@@ -159,6 +164,8 @@ fn codes() -> Schema {
 }
 
 async fn verify(ask: Ask<Guard, Question>) -> Answered {
+    // Taking units is a change.
+    check_role(ask.body.cost.0 == 0, ask.role)?;
     let keys = ask
         .operations
         .current_keys()
@@ -193,18 +200,14 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
     });
     let policy = ask.operations.policy();
     let limited = known.as_ref().zip(policy.as_deref());
-    let is_denied = match limited.filter(|_| admitted.is_ok() && cost > 0) {
-        Some((known, policy)) => {
-            let verdict = policy.limits.decide_for(Holder::Known(known), cost).await;
-            verdict.denied.is_some()
-        }
-        None => false,
+    let denied = match limited.filter(|_| admitted.is_ok()) {
+        Some((known, policy)) => take(policy, known, cost, ask.operations.metrics()).await,
+        None => None,
     };
     Ok(HttpResponse::Ok().json(Verification {
-        valid: admitted.is_ok() && !is_denied,
+        valid: admitted.is_ok() && denied.is_none(),
         code: match admitted {
-            Ok(()) if is_denied => RATE_LIMITED,
-            Ok(()) => VALID,
+            Ok(()) => denied.unwrap_or(VALID),
             Err(denial) => code_of(denial),
         },
         key: known.as_ref().map(|known| VerifiedKey {
@@ -227,6 +230,38 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
             .map(|(known, policy)| views(policy, Holder::Known(known)))
             .unwrap_or_default(),
     }))
+}
+
+/// Takes `cost` of the limits and quotas of `key`, or of none if one denies; returns its code then.
+/// With a cost of 0, asks the quotas whether a unit is left.
+async fn take(
+    policy: &Policy,
+    key: &KnownKey,
+    cost: u64,
+    metrics: &Metrics,
+) -> Option<&'static str> {
+    let holder = Holder::Known(key);
+    let mut charge = None;
+    if cost > 0 {
+        let verdict = policy.limits.decide_for(holder, cost).await;
+        if verdict.denied.is_some() {
+            return Some(RATE_LIMITED);
+        }
+        charge = verdict.charge;
+    }
+    let (units, purpose) = match cost {
+        0 => (1, Purpose::Look),
+        cost => (cost, Purpose::Take),
+    };
+    let verdict = policy
+        .quotas
+        .reserve(key, units, UnixMillis::now(), purpose);
+    tell_of_quotas(&verdict, |count| metrics.beside(count));
+    verdict.denied?;
+    if let Some(charge) = charge {
+        policy.limits.give_back_for(holder, charge);
+    }
+    Some(QUOTA_EXCEEDED)
 }
 
 /// Returns the code of the equivalent refusal of a request.

@@ -117,7 +117,7 @@ impl Shared {
         .answering_to(settings.admin.hosts.iter().map(|host| host.0.as_str()))
         .reached(over_tls, settings.admin.public_url.as_ref())
         .reloading(Arc::clone(&self.reloads))
-        .deciding_by(Arc::clone(&self.policy))
+        .deciding_by(Arc::clone(&self.policy), &self.metrics)
     }
 
     /// Input of a metrics scrape.

@@ -197,7 +197,8 @@ pub(super) fn refuse_unknown_routes(
     }
 }
 
-/// Refuses names that are there twice, routes that are not there, and costs that no window admits.
+/// Refuses names that are there twice, routes that are not there, limits that a route names without
+/// effect, and costs that no window admits.
 fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[RouteSettings]) {
     for (index, rate) in rates.iter().enumerate() {
         let named = rate.as_ref().and_then(|rate| rate.routes.as_deref());
@@ -216,10 +217,14 @@ fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[Rout
     for (index, route) in routes.iter().enumerate() {
         let chosen = route.limits.as_deref();
         for (at, name) in chosen.iter().copied().flatten().enumerate() {
-            if !rates.iter().flatten().any(|rate| rate.name == *name)
-                && rates.iter().all(Option::is_some)
-            {
-                let message = format!("there is no limit {name:?} in [[rate_limits]]");
+            let message = match rates.iter().flatten().find(|rate| rate.name == *name) {
+                Some(rate) => no_effect(rate, &route.name),
+                None => rates
+                    .iter()
+                    .all(Option::is_some)
+                    .then(|| format!("there is no limit {name:?} in [[rate_limits]]")),
+            };
+            if let Some(message) = message {
                 add(format!("routes[{index}].limits[{at}]"), message);
             }
         }
@@ -234,4 +239,22 @@ fn refuse_rates(reader: &mut Reader, rates: &[Option<RateLimit>], routes: &[Rout
             add(format!("routes[{index}].cost"), message);
         }
     }
+}
+
+/// Returns why naming `rate` has no effect on the route `route`; `None` if it has one.
+fn no_effect(rate: &RateLimit, route: &str) -> Option<String> {
+    let name = &rate.name;
+    if !rate.by.iter().any(By::is_chosen_by_routes) {
+        let by: Vec<String> = rate.by.iter().map(|by| format!("\"{by}\"")).collect();
+        let by = by.join(", ");
+        return Some(format!(
+            "the limit {name:?} by {by} holds whether the route {route:?} names it or not: leave it out here; its own routes say where it holds"
+        ));
+    }
+    let routes = rate.routes.as_deref()?;
+    (!routes.iter().any(|one| one == route)).then(|| {
+        format!(
+            "the limit {name:?} does not hold on the route {route:?}: add it to the routes of the limit, or leave the limit out here"
+        )
+    })
 }

@@ -66,6 +66,11 @@ pub enum NotAnOrigin {
     /// The port of the scheme, which browsers leave out.
     #[error("browsers leave out port 80 of http and port 443 of https: leave it out here too")]
     DefaultPort,
+    /// A port with zeros in front, which browsers never send.
+    #[error(
+        "browsers write a port without zeros in front, such as \":5173\": leave them out here too"
+    )]
+    ZerosInPort,
     /// Something else.
     #[error(
         "this is no origin of a page: such as \"https://app.example.com\" or \"http://localhost:5173\", or \"*\" for every one"
@@ -96,11 +101,14 @@ impl PageOrigin {
         if !is_host(authority.as_bytes()) || authority.ends_with([':', '.']) {
             return Err(NotAnOrigin::Malformed);
         }
-        if matches!(
-            (scheme, authority.rsplit_once(':')),
-            ("http", Some((_, "80"))) | ("https", Some((_, "443")))
-        ) {
-            return Err(NotAnOrigin::DefaultPort);
+        // The end of an IPv6 address is no number: it has a bracket.
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        match (scheme, port.and_then(|port| port.parse::<u16>().ok())) {
+            ("http", Some(80)) | ("https", Some(443)) => return Err(NotAnOrigin::DefaultPort),
+            (_, Some(number)) if port != Some(number.to_string().as_str()) => {
+                return Err(NotAnOrigin::ZerosInPort);
+            }
+            _ => {}
         }
         Ok(Self::Exact(text))
     }

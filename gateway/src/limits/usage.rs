@@ -8,7 +8,7 @@ use crate::limits::decision::Check;
 use crate::limits::holder::Holder;
 use crate::limits::own::OwnLimits;
 use crate::limits::subject::{By, Facts};
-use crate::limits::{Limits, Moment, OfRoute, Purpose, RateLimit, Verdict};
+use crate::limits::{Charge, Limits, Moment, OfRoute, Purpose, RateLimit, Verdict};
 
 /// A limit of a key or a consumer, as this gateway counts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,22 @@ impl Limits {
     /// Decides about `cost` units of `holder` beyond any request: by the limits by key, consumer and
     /// tag that hold for every route.
     pub async fn decide_for(&self, holder: Holder<'_>, cost: u64) -> Verdict {
+        let (everywhere, facts) = self.everywhere(holder);
+        let verdict = self.decide(&everywhere, &facts, cost, Purpose::Take);
+        if verdict.is_pending {
+            return self.decide_with_leases(&everywhere, &facts, cost).await;
+        }
+        verdict
+    }
+
+    /// Gives back what [`Self::decide_for`] took, when something else denied the units afterwards.
+    pub fn give_back_for(&self, holder: Holder<'_>, charge: Charge) {
+        let (everywhere, facts) = self.everywhere(holder);
+        self.give_back(&everywhere, &facts, charge);
+    }
+
+    /// The limits of `holder` that hold for every route.
+    fn everywhere<'r>(&self, holder: Holder<'r>) -> (OfRoute, Facts<'r>) {
         let holds = |limit: &RateLimit| {
             let is_of_holder = limit.by.iter().all(By::needs_key);
             is_of_holder && limit.routes.is_none()
@@ -88,11 +104,7 @@ impl Limits {
             address: CallerAddress::Unknown,
             route: "",
         };
-        let verdict = self.decide(&everywhere, &facts, cost, Purpose::Take);
-        if verdict.is_pending {
-            return self.decide_with_leases(&everywhere, &facts, cost).await;
-        }
-        verdict
+        (everywhere, facts)
     }
 
     /// Forgets what `holder` has used of the limit `name`, or of all that [`Self::uses`] returns.

@@ -4,12 +4,12 @@ use crate::auth::Caller;
 use crate::http::refusal::{Exceeded, Refusal};
 use crate::keys::UnixMillis;
 use crate::limits::Purpose;
-use crate::limits::quota::Notice;
+use crate::limits::quota::{Notice, QuotaVerdict};
 use crate::pipeline::record::Exchange;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::routes::Route;
-use crate::telemetry::tally::Tally;
+use crate::telemetry::metrics::WorkerCounts;
 
 /// Reserves the cost of the request of every quota of its caller.
 ///
@@ -28,14 +28,11 @@ pub(super) fn reserve(
     };
     let at = UnixMillis::from(exchange.at());
     let verdict = policy.quotas.reserve(key, route.cost, at, purpose);
-    for notice in &verdict.notices {
-        tell(notice, &worker.tally);
-    }
-    if verdict.shadow.is_some()
-        && let Some(metrics) = worker.tally.metrics()
-    {
-        metrics.counts().would_exceed_quota.add(1);
-    }
+    tell(&verdict, |count| {
+        if let Some(metrics) = worker.tally.metrics() {
+            count(metrics.counts());
+        }
+    });
     if let Some(denied) = verdict.denied {
         // Without the limits: what the request took of them is given back after it was told.
         exchange.tell_only(verdict.standings);
@@ -47,20 +44,31 @@ pub(super) fn reserve(
     Ok(())
 }
 
-/// Logs that a subject reached a share of its quota, once in each period.
-fn tell(notice: &Notice, tally: &Tally) {
-    let Notice {
+/// Logs and counts the shares of quotas that were reached, once in each period, and counts what a
+/// quota that is not enforced would have denied. `metrics` has the counters.
+pub(crate) fn tell(verdict: &QuotaVerdict, metrics: impl FnOnce(&dyn Fn(&WorkerCounts))) {
+    if verdict.notices.is_empty() && verdict.shadow.is_none() {
+        return;
+    }
+    for Notice {
         quota,
         subject,
         share,
         limit,
         enforced,
-    } = notice;
-    let beyond = if *enforced { "refused" } else { "let through" };
-    log::warn!(
-        "quota {quota:?}: {subject} has used {share} % of {limit}; requests beyond are {beyond}"
-    );
-    if let Some(metrics) = tally.metrics() {
-        metrics.counts().quota_notices.count(&share.to_string());
+    } in &verdict.notices
+    {
+        let beyond = if *enforced { "refused" } else { "let through" };
+        log::warn!(
+            "quota {quota:?}: {subject} has used {share} % of {limit}; requests beyond are {beyond}"
+        );
     }
+    metrics(&|counts| {
+        for notice in &verdict.notices {
+            counts.quota_notices.count(&notice.share.to_string());
+        }
+        if verdict.shadow.is_some() {
+            counts.would_exceed_quota.add(1);
+        }
+    });
 }

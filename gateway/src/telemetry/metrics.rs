@@ -11,7 +11,7 @@ pub mod text;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -106,6 +106,8 @@ pub struct Metrics {
     /// Grows when a worker starts or first serves a route. A scrape blocks nobody.
     workers: ArcSwap<Vec<Arc<WorkerCounts>>>,
     routes: ArcSwap<Vec<Named>>,
+    /// Counters of whoever is no worker; the lock makes it a single one that adds.
+    beside: Mutex<Arc<WorkerCounts>>,
 }
 
 /// Counting handle of one worker; not `Send`.
@@ -131,10 +133,12 @@ impl Metrics {
     /// Creates the counters, all zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        let beside = Arc::new(WorkerCounts::new());
         Arc::new(Self {
             started_at: SystemTime::now(),
-            workers: ArcSwap::default(),
+            workers: ArcSwap::from_pointee(vec![Arc::clone(&beside)]),
             routes: ArcSwap::default(),
+            beside: Mutex::new(beside),
         })
     }
 
@@ -160,6 +164,11 @@ impl Metrics {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         process::write(page, started.as_secs_f64());
+    }
+
+    /// Counts beside the workers, such as for the admin API.
+    pub(crate) fn beside(&self, count: impl FnOnce(&WorkerCounts)) {
+        count(&self.beside.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn route(&self, name: Arc<str>) -> Named {

@@ -135,3 +135,59 @@ fn a_token_that_may_only_read_may_ask_whether_a_key_is_good() {
         (403, "insufficient_role")
     );
 }
+
+#[test]
+fn a_token_that_may_only_read_takes_no_units_of_a_limit() {
+    let rig = Rig::with_file(
+        "[[rate_limits]]\nname = \"each\"\nby = \"key\"\nlimit = 3\nwindow = \"1h\"\n",
+    );
+    let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
+    let costing = |cost: u64| json!({ "key": text(&key, "key"), "cost": cost });
+    let used = |verified: &Value| verified["limits"][0]["used"].clone();
+    for body in [costing(1), json!({ "key": "nobody's", "cost": 1 })] {
+        let refused = rig.call_as(READER, "POST", "/v1/keys/verify", &[], Some(&body));
+        assert_eq!(refusal(&refused), (403, "insufficient_role".to_owned()));
+    }
+    assert_eq!(used(&verify(&rig, READER, &costing(0))), 0);
+    assert_eq!(used(&verify(&rig, ADMIN, &costing(1))), 1);
+}
+
+#[test]
+fn a_key_over_its_quota_is_not_valid_and_takes_nothing_of_its_limits() {
+    let rig = Rig::with_file(
+        "[[rate_limits]]\nname = \"each\"\nby = \"key\"\nlimit = 10\nwindow = \"1h\"\n\
+         [[quotas]]\nname = \"all\"\nby = \"consumer\"\nlimit = 5\nperiod = \"lifetime\"\n\
+         [[quotas]]\nname = \"soft\"\nby = \"key\"\nlimit = 4\nperiod = \"lifetime\"\nenforce = false\n",
+    );
+    let key = rig.made("/v1/keys", &json!({ "consumer": "acme" }));
+    for (cost, code, used) in [
+        (0, "valid", 0),
+        (4, "valid", 4),
+        (0, "valid", 4),
+        (2, "quota_exceeded", 4),
+        (7, "rate_limited", 4),
+        (1, "valid", 5),
+        (0, "quota_exceeded", 5),
+        (1, "quota_exceeded", 5),
+    ] {
+        let body = json!({ "key": text(&key, "key"), "cost": cost });
+        let found = verify(&rig, ADMIN, &body);
+        let expected = (json!(code == "valid"), json!(code), json!(used));
+        let of_limit = &found["limits"][0]["used"];
+        assert_eq!(
+            (&found["valid"], &found["code"], of_limit),
+            (&expected.0, &expected.1, &expected.2),
+            "{body}"
+        );
+    }
+    assert_eq!(rig.verdict(text(&key, "key")), "quota_exceeded");
+    let metrics = rig.call("GET", "/metrics", None).text();
+    for line in [
+        // Of both quotas: the soft one was at its end with the first four.
+        "postern_quota_notices_total{share=\"80\"} 1",
+        "postern_quota_notices_total{share=\"100\"} 2",
+        "postern_quota_would_be_exceeded_total 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}

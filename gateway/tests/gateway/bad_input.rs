@@ -208,6 +208,28 @@ fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_our
             "no limit \"b\"",
         ),
         (
+            with(
+                "routes = [\"/other\"]\n[[routes]]\npath = \"/other\"\n[[routes]]\nlimits = [\"a\"]",
+            ),
+            "routes[1].limits[0]",
+            "\"a\" does not hold on the route \"/\": add it to the routes of the limit",
+        ),
+        (
+            instead("\"key\"", "\"address\"") + "[[routes]]\nlimits = [\"a\"]",
+            "routes[0].limits[0]",
+            "\"a\" by \"address\" holds whether the route \"/\" names it or not: leave it out",
+        ),
+        (
+            instead("\"key\"", "[\"anonymous\", \"address\"]") + "[[routes]]\nlimits = [\"a\"]",
+            "routes[0].limits[0]",
+            "by \"anonymous\", \"address\" holds whether",
+        ),
+        (
+            instead("\"key\"", "\"gateway\"") + "[[routes]]\nlimits = [\"a\"]",
+            "routes[0].limits[0]",
+            "by \"gateway\" holds whether",
+        ),
+        (
             "[limits]\nipv6_prefix = 129".to_owned(),
             "limits.ipv6_prefix",
             "from 32 to 128",
@@ -226,6 +248,7 @@ fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_our
     for fits in [
         "routes = [\"/dear\"]\n[[routes]]\npath = \"/dear\"\n[[routes]]\ncost = 11",
         "[[routes]]\ncost = 11\nlimits = []",
+        "routes = [\"/\"]\n[[routes]]\nlimits = [\"a\"]",
     ] {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("gateway.toml"), with(fits)).unwrap();

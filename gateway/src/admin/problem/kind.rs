@@ -68,7 +68,7 @@ kinds! {
         [Challenge("Bearer realm=\"postern-admin\"")];
     /// A cross-origin request of a browser; not on `/v1/auth`.
     CrossOrigin = FORBIDDEN "cross_origin" "Cross-origin request" [];
-    /// A `read-only` token on anything but `GET` and `POST /v1/keys/verify`.
+    /// A `read-only` token on anything but `GET` and `POST /v1/keys/verify` without `cost`.
     InsufficientRole = FORBIDDEN "insufficient_role" "Insufficient role"
         [Challenge("Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"")];
     /// `/v1/auth` cannot tell which request it is asked about: it is named twice, in part, or malformed; or a header of the

@@ -57,6 +57,7 @@ fn an_origin_is_written_as_browsers_send_it() {
         ("HTTPS://App.Example.com", Ok("https://app.example.com")),
         ("http://localhost:5173", Ok("http://localhost:5173")),
         ("http://[::1]:5173", Ok("http://[::1]:5173")),
+        ("http://[::80]", Ok("http://[::80]")),
         (
             "https://app.example.com:80",
             Ok("https://app.example.com:80"),
@@ -69,6 +70,17 @@ fn an_origin_is_written_as_browsers_send_it() {
         ("https://app.example.com?a", Err(NotAnOrigin::Path)),
         ("http://app.example.com:80", Err(NotAnOrigin::DefaultPort)),
         ("https://app.example.com:443", Err(NotAnOrigin::DefaultPort)),
+        (
+            "https://app.example.com:00443",
+            Err(NotAnOrigin::DefaultPort),
+        ),
+        ("http://[::1]:080", Err(NotAnOrigin::DefaultPort)),
+        ("http://localhost:05173", Err(NotAnOrigin::ZerosInPort)),
+        (
+            "https://app.example.com:0080",
+            Err(NotAnOrigin::ZerosInPort),
+        ),
+        ("http://[::1]:05173", Err(NotAnOrigin::ZerosInPort)),
         ("", Err(NotAnOrigin::Malformed)),
         ("app.example.com", Err(NotAnOrigin::Malformed)),
         ("https://", Err(NotAnOrigin::Malformed)),
