@@ -251,6 +251,36 @@ fn cost_is_taken_at_once_given_back_and_never_split() {
 }
 
 #[test]
+fn a_limit_that_took_nothing_is_given_nothing_back() {
+    for burst in [None, Some(2)] {
+        let shadow = RateLimit {
+            enforce: false,
+            ..limit("shadow", &[By::Gateway], 2, burst)
+        };
+        let spare = RateLimit {
+            enforce: false,
+            ..limit("spare", &[By::Gateway], 4, None)
+        };
+        let bench = Bench::of(vec![shadow, spare, limit("real", &[By::Gateway], 9, None)]);
+        assert_eq!(bench.passing(2, at(0)), 2);
+        // `shadow` is full; the others take and are given back.
+        for _ in 0..8 {
+            let verdict = bench.take(&somebody(), 1, at(0));
+            assert_eq!(verdict.shadow.as_deref(), Some("shadow"), "{burst:?}");
+            let charge = verdict.charge.unwrap();
+            bench.0.give_back_at(&bench.1, &somebody(), charge, at(0));
+        }
+        let levels = ["shadow", "spare", "real"].map(|name| {
+            let (limits, facts) = (&bench.0, somebody());
+            let rule = limits.rules().find(|rule| &*rule.limit.name == name);
+            let check = limits.check(rule.unwrap(), &facts, 1).unwrap();
+            check.level(at(0)).unwrap().remaining()
+        });
+        assert_eq!(levels, [0, 2, 7], "{burst:?}");
+    }
+}
+
+#[test]
 fn what_is_given_back_late_is_no_credit() {
     for burst in [None, Some(10)] {
         let bench = Bench::of(vec![limit("one", &[By::Gateway], 10, burst)]);
