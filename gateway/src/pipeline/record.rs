@@ -15,6 +15,7 @@ use actix_http::header::{HeaderMap, HeaderValue};
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
+use crate::auth::key_source::KeySource;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::{Cors, CorsAnswer};
@@ -54,6 +55,8 @@ pub struct Exchange {
     route: Option<Arc<Route>>,
     host: Option<HeaderValue>,
     key: Option<KnownKey>,
+    /// Number of the place that the key came from, among those of the route.
+    key_place: Option<usize>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
@@ -104,6 +107,7 @@ impl Exchange {
             route: None,
             host: None,
             key: None,
+            key_place: None,
             body: None,
             code: None,
             cause: None,
@@ -244,6 +248,11 @@ impl Exchange {
         self.key = Some(key.clone());
     }
 
+    /// Records which place of the route the key came from.
+    pub fn set_key_place(&mut self, place: Option<usize>) {
+        self.key_place = place;
+    }
+
     /// Keeps the counts of the limits on requests in flight until the response ends.
     pub fn hold(&mut self, held: Option<Held>) {
         self.held = held;
@@ -283,10 +292,17 @@ impl Exchange {
             method: self.arrival.method.clone(),
             host: host.unwrap_or_default().to_owned(),
             path: self.arrival.path.in_log().to_owned(),
+            key_source: self.key_source(),
         };
         if let Some(watch) = &mut self.watch {
             watch.follow(routing);
         }
+    }
+
+    /// The place that the key came from.
+    fn key_source(&self) -> Option<KeySource> {
+        let sources = self.route.as_ref()?.key_sources.as_slice();
+        sources.get(self.key_place?).cloned()
     }
 
     /// Runs `future` until it completes or the admission of the caller is withdrawn.
