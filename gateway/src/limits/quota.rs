@@ -84,7 +84,7 @@ pub struct Reserved {
 pub enum Outcome {
     /// The origin answered with this status.
     Answered(u16),
-    /// The client left before an answer: the origin had the work.
+    /// The client left before an answer, or its body broke off: the origin had the work.
     ClientLeft,
     /// It did not reach the origin, or no answer came.
     NotAnswered,

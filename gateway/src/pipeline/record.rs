@@ -70,6 +70,8 @@ pub struct Exchange {
     charge: Option<Charge>,
     held: Option<Held>,
     reserved: Option<Reserved>,
+    /// Whether the client's body ended the request while it was forwarded.
+    broke_off: bool,
     page: Option<Box<CorsAnswer>>,
     told: Told,
     limit: Option<Arc<str>>,
@@ -121,6 +123,7 @@ impl Exchange {
             charge: None,
             held: None,
             reserved: None,
+            broke_off: false,
             page: None,
             told: Told::default(),
             limit: None,
@@ -266,6 +269,7 @@ impl Exchange {
     /// How the request ended, for quotas.
     fn outcome(&self) -> Outcome {
         match (self.status, self.code) {
+            _ if self.broke_off => Outcome::ClientLeft,
             // After it was sent, or while it was.
             (CLIENT_LEFT, None) if self.waits_since.is_some() => Outcome::ClientLeft,
             (CLIENT_LEFT, _) | (_, Some(_)) => Outcome::NotAnswered,
@@ -352,6 +356,7 @@ impl Exchange {
         if failure.counts_against_target() {
             self.origin_wait = self.failed_origin_wait();
         } else {
+            self.broke_off = matches!(failure, Failure::ClientBody(_));
             self.waits_since = None;
         }
     }
@@ -426,7 +431,7 @@ impl Exchange {
             && let Some(fault) = client.refused_request()
             && let Some(refusal) = Refusal::of_fault(fault)
         {
-            self.waits_since = None;
+            self.broke_off = self.waits_since.take().is_some();
             self.status = fault.status().unwrap_or(CLIENT_LEFT);
             self.code = Some(refusal.code());
             self.ending = Ending::Complete;
