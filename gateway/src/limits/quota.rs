@@ -298,7 +298,9 @@ impl Quotas {
         let (mut number, mut latest, mut any) = (0, None, false);
         self.each(key, at, &mut |check| {
             let note = |standings: &mut _, level: &Level| {
-                if check.enforce {
+                // Consumers with the same tag would be told how busy the others are.
+                let is_own = !matches!(check.subject, QuotaSubject::Tag(_));
+                if check.enforce && is_own {
                     Standing::note(standings, check.name, check.left(level), || {
                         check.standing(level)
                     });

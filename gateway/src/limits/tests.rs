@@ -673,6 +673,38 @@ fn limits_of_their_own_are_given_back_and_forgotten() {
 }
 
 #[test]
+fn callers_are_told_of_limits_of_their_own_alone() {
+    let tag: By = "tag:org".parse().unwrap();
+    for (by, with_key, without) in [
+        (&[By::Key][..], true, false),
+        (&[By::Consumer], true, false),
+        (&[By::Consumer, By::Route], true, false),
+        (&[By::Key, By::Address], true, false),
+        (&[By::Plan], false, false),
+        (std::slice::from_ref(&tag), false, false),
+        (&[tag.clone(), By::Address], false, false),
+        (&[By::Address], false, true),
+        (&[By::Anonymous, By::Address], false, true),
+        (&[By::Anonymous], false, false),
+        (&[By::Route], false, false),
+        (&[By::Gateway], false, false),
+    ] {
+        let bench = Bench::of(vec![limit("one", by, 1, None)]);
+        let party = Party::with("", "");
+        for (facts, wanted) in [(party.facts(), with_key), (somebody(), without)] {
+            let verdict = bench.take(&facts, 1, at(0));
+            assert_eq!(verdict.standings[0].is_some(), wanted, "{by:?}");
+        }
+        // Another window. A denial names its limit in any case.
+        let facts = party.facts();
+        let _ = bench.take(&facts, 1, at(300_000));
+        if let Some(denied) = bench.take(&facts, 1, at(300_000)).denied {
+            assert_eq!((&*denied.name, denied.wait.is_some()), ("one", true));
+        }
+    }
+}
+
+#[test]
 fn consumers_with_one_tag_share_a_limit() {
     let bench = Bench::of(vec![limit("org", &["tag:org".parse().unwrap()], 100, None)]);
     assert_eq!(Party::with("", "").passing(&bench), 100);
