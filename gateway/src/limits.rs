@@ -251,8 +251,12 @@ impl Limits {
             sharing,
             window,
             enforce: rule.limit.enforce,
-            // How busy an address is would tell a caller of its neighbours.
-            tell: facts.holder.is_none() || !by.contains(&By::Address),
+            // A limit that strangers share would tell how busy they are.
+            tell: by.iter().any(|one| match one {
+                By::Key | By::Consumer => true,
+                By::Address => facts.holder.is_none(),
+                By::Plan | By::Tag(_) | By::Anonymous | By::Route | By::Gateway => false,
+            }),
         })
     }
 

@@ -329,6 +329,9 @@ fn decide<'a>(
         }
         brake::count(worker, policy, exchange, &credentials, denial, refused)
     })?;
+    if exchange.key().is_some() {
+        exchange.set_key_place(credentials.place());
+    }
     exchange.watch(&worker.streams, since);
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;

@@ -76,6 +76,12 @@ impl KeySources {
         &self.sources
     }
 
+    /// Whether a key may come from `source`.
+    #[must_use]
+    pub fn contain(&self, source: &KeySource) -> bool {
+        self.sources.iter().any(|one| one.is(source))
+    }
+
     /// Headers that can carry a key. Responses vary by them.
     #[must_use]
     pub fn headers(&self) -> &[HeaderName] {
@@ -199,6 +205,19 @@ impl<'r> Credentials<'r> {
             }
         }
         found.ok_or(Denial::Missing)
+    }
+
+    /// The place that the key stands in, by its number among those of the route.
+    #[must_use]
+    pub fn place(&self) -> Option<usize> {
+        let has_key = |source: &KeySource| {
+            let found = source.find(self.headers, self.query);
+            found.is_ok_and(|found| found.is_some())
+        };
+        match self.sources.as_slice() {
+            [_] => Some(0),
+            sources => sources.iter().position(has_key),
+        }
     }
 
     /// The key that `caller` presented, as it stands there.

@@ -56,6 +56,8 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 pub struct Charge {
     pub(super) cost: u64,
     pub(super) at: Moment,
+    /// Tables of limits that are not enforced and took nothing, as [`Table::bit`] marks them.
+    pub(super) missed: u64,
 }
 
 /// Where a caller stands with a limit or a quota.
@@ -135,6 +137,8 @@ pub(super) struct Walk<'c> {
     now: Moment,
     denied: Option<(&'c Arc<str>, Option<Duration>, bool)>,
     shadow: Option<&'c Arc<str>>,
+    /// Tables of limits that would have denied the request.
+    missed: u64,
     /// Whether it goes on without leases that are not there.
     waits_no_more: bool,
     is_pending: bool,
@@ -154,10 +158,14 @@ impl Check<'_> {
 
     /// Gives back what `charge` took here.
     pub(super) fn give_back(&self, charge: Charge, now: Moment) {
+        // An enforced limit that takes nothing denies the request, which is then not charged.
+        if !self.enforce && charge.missed & self.table.bit() != 0 {
+            return;
+        }
         let Some(mut cells) = self.table.lock(self.subject) else {
             return;
         };
-        let (table, Charge { cost, at }) = (self.table, charge);
+        let (table, Charge { cost, at, .. }) = (self.table, charge);
         let cell = table.cell(&cells, self.subject);
         let cell = table.meter.give_back(cell, cost, self.number, at, now);
         table.set(&mut cells, self.subject, cell);
@@ -239,6 +247,7 @@ impl<'c> Walk<'c> {
             now,
             denied: None,
             shadow: None,
+            missed: 0,
             waits_no_more: false,
             is_pending: false,
             wants_lease: false,
@@ -367,6 +376,7 @@ impl<'c> Walk<'c> {
     fn deny(&mut self, check: &Check<'c>, wait: Option<Duration>, is_unknown: bool) {
         if !check.enforce {
             self.shadow.get_or_insert(check.name);
+            self.missed |= check.table.bit();
             return;
         }
         let ends = |wait: Option<Duration>| wait.unwrap_or(Duration::MAX);
@@ -408,6 +418,7 @@ impl<'c> Walk<'c> {
             charge: is_charged.then_some(Charge {
                 cost: self.take,
                 at: self.now,
+                missed: self.missed,
             }),
             standings: self.least.map(|least| {
                 let (check, level) = least?;

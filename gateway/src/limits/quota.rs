@@ -84,7 +84,7 @@ pub struct Reserved {
 pub enum Outcome {
     /// The origin answered with this status.
     Answered(u16),
-    /// The client left before an answer: the origin had the work.
+    /// The client left before an answer, or its body broke off: the origin had the work.
     ClientLeft,
     /// It did not reach the origin, or no answer came.
     NotAnswered,
@@ -298,7 +298,9 @@ impl Quotas {
         let (mut number, mut latest, mut any) = (0, None, false);
         self.each(key, at, &mut |check| {
             let note = |standings: &mut _, level: &Level| {
-                if check.enforce {
+                // Consumers with the same tag would be told how busy the others are.
+                let is_own = !matches!(check.subject, QuotaSubject::Tag(_));
+                if check.enforce && is_own {
                     Standing::note(standings, check.name, check.left(level), || {
                         check.standing(level)
                     });

@@ -89,6 +89,12 @@ impl Table {
         self.serial
     }
 
+    /// A bit that marks this table among those of one request. Tables that were made 64 apart have
+    /// the same.
+    pub(super) fn bit(&self) -> u64 {
+        1 << (self.serial % 64)
+    }
+
     /// Locks the cells that `subject` is among; `None` never.
     pub(super) fn lock(&self, subject: SubjectHash) -> Option<MutexGuard<'_, Cells>> {
         // Neither the bits that choose a place in a map nor those that tell its entries apart.

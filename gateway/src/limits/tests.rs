@@ -251,6 +251,36 @@ fn cost_is_taken_at_once_given_back_and_never_split() {
 }
 
 #[test]
+fn a_limit_that_took_nothing_is_given_nothing_back() {
+    for burst in [None, Some(2)] {
+        let shadow = RateLimit {
+            enforce: false,
+            ..limit("shadow", &[By::Gateway], 2, burst)
+        };
+        let spare = RateLimit {
+            enforce: false,
+            ..limit("spare", &[By::Gateway], 4, None)
+        };
+        let bench = Bench::of(vec![shadow, spare, limit("real", &[By::Gateway], 9, None)]);
+        assert_eq!(bench.passing(2, at(0)), 2);
+        // `shadow` is full; the others take and are given back.
+        for _ in 0..8 {
+            let verdict = bench.take(&somebody(), 1, at(0));
+            assert_eq!(verdict.shadow.as_deref(), Some("shadow"), "{burst:?}");
+            let charge = verdict.charge.unwrap();
+            bench.0.give_back_at(&bench.1, &somebody(), charge, at(0));
+        }
+        let levels = ["shadow", "spare", "real"].map(|name| {
+            let (limits, facts) = (&bench.0, somebody());
+            let rule = limits.rules().find(|rule| &*rule.limit.name == name);
+            let check = limits.check(rule.unwrap(), &facts, 1).unwrap();
+            check.level(at(0)).unwrap().remaining()
+        });
+        assert_eq!(levels, [0, 2, 7], "{burst:?}");
+    }
+}
+
+#[test]
 fn what_is_given_back_late_is_no_credit() {
     for burst in [None, Some(10)] {
         let bench = Bench::of(vec![limit("one", &[By::Gateway], 10, burst)]);
@@ -640,6 +670,38 @@ fn limits_of_their_own_are_given_back_and_forgotten() {
     // By its own clock, all of this was long ago.
     let _ = bench.0.memory.sweep();
     assert_eq!(bench.0.memory.own_tables(), 0);
+}
+
+#[test]
+fn callers_are_told_of_limits_of_their_own_alone() {
+    let tag: By = "tag:org".parse().unwrap();
+    for (by, with_key, without) in [
+        (&[By::Key][..], true, false),
+        (&[By::Consumer], true, false),
+        (&[By::Consumer, By::Route], true, false),
+        (&[By::Key, By::Address], true, false),
+        (&[By::Plan], false, false),
+        (std::slice::from_ref(&tag), false, false),
+        (&[tag.clone(), By::Address], false, false),
+        (&[By::Address], false, true),
+        (&[By::Anonymous, By::Address], false, true),
+        (&[By::Anonymous], false, false),
+        (&[By::Route], false, false),
+        (&[By::Gateway], false, false),
+    ] {
+        let bench = Bench::of(vec![limit("one", by, 1, None)]);
+        let party = Party::with("", "");
+        for (facts, wanted) in [(party.facts(), with_key), (somebody(), without)] {
+            let verdict = bench.take(&facts, 1, at(0));
+            assert_eq!(verdict.standings[0].is_some(), wanted, "{by:?}");
+        }
+        // Another window. A denial names its limit in any case.
+        let facts = party.facts();
+        let _ = bench.take(&facts, 1, at(300_000));
+        if let Some(denied) = bench.take(&facts, 1, at(300_000)).denied {
+            assert_eq!((&*denied.name, denied.wait.is_some()), ("one", true));
+        }
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 
 use crate::auth::demand::Denial;
+use crate::auth::key_source::KeySource;
 use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
 use crate::pipeline::policy::Policy;
 use crate::routes::Route;
@@ -69,6 +70,8 @@ pub struct Routing {
     pub host: String,
     /// Path without the query.
     pub path: String,
+    /// Place that the key came from; `None` for an anonymous request.
+    pub key_source: Option<KeySource>,
 }
 
 /// Reason for ending an admitted request.
@@ -251,9 +254,17 @@ impl Admission {
 
     /// Routes a stream by `policy`, whose demand holds from now on.
     fn route_again(&mut self, policy: &Policy) -> Option<Withdrawal> {
-        let Routing { method, host, path } = self.routing.as_deref()?;
-        match policy.routes.find(method, host, path) {
+        let routing = self.routing.as_deref()?;
+        let found = policy
+            .routes
+            .find(&routing.method, &routing.host, &routing.path);
+        match found {
             Ok(route) => {
+                let mut source = routing.key_source.iter();
+                if source.any(|source| !route.key_sources.contain(source)) {
+                    // A new request with its key there would have none.
+                    return Some(Denial::Missing.into());
+                }
                 self.route = Arc::clone(route);
                 None
             }

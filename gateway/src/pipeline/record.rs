@@ -15,6 +15,7 @@ use actix_http::header::{HeaderMap, HeaderValue};
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
+use crate::auth::key_source::KeySource;
 use crate::front::client_stream::{ClientControl, ClientFault};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::{Cors, CorsAnswer};
@@ -54,6 +55,8 @@ pub struct Exchange {
     route: Option<Arc<Route>>,
     host: Option<HeaderValue>,
     key: Option<KnownKey>,
+    /// Number of the place that the key came from, among those of the route.
+    key_place: Option<usize>,
     body: Option<Rc<BodyProgress>>,
     code: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
@@ -67,6 +70,8 @@ pub struct Exchange {
     charge: Option<Charge>,
     held: Option<Held>,
     reserved: Option<Reserved>,
+    /// Whether the client's body ended the request while it was forwarded.
+    broke_off: bool,
     page: Option<Box<CorsAnswer>>,
     told: Told,
     limit: Option<Arc<str>>,
@@ -104,6 +109,7 @@ impl Exchange {
             route: None,
             host: None,
             key: None,
+            key_place: None,
             body: None,
             code: None,
             cause: None,
@@ -117,6 +123,7 @@ impl Exchange {
             charge: None,
             held: None,
             reserved: None,
+            broke_off: false,
             page: None,
             told: Told::default(),
             limit: None,
@@ -244,6 +251,11 @@ impl Exchange {
         self.key = Some(key.clone());
     }
 
+    /// Records which place of the route the key came from.
+    pub fn set_key_place(&mut self, place: Option<usize>) {
+        self.key_place = place;
+    }
+
     /// Keeps the counts of the limits on requests in flight until the response ends.
     pub fn hold(&mut self, held: Option<Held>) {
         self.held = held;
@@ -257,6 +269,7 @@ impl Exchange {
     /// How the request ended, for quotas.
     fn outcome(&self) -> Outcome {
         match (self.status, self.code) {
+            _ if self.broke_off => Outcome::ClientLeft,
             // After it was sent, or while it was.
             (CLIENT_LEFT, None) if self.waits_since.is_some() => Outcome::ClientLeft,
             (CLIENT_LEFT, _) | (_, Some(_)) => Outcome::NotAnswered,
@@ -283,10 +296,17 @@ impl Exchange {
             method: self.arrival.method.clone(),
             host: host.unwrap_or_default().to_owned(),
             path: self.arrival.path.in_log().to_owned(),
+            key_source: self.key_source(),
         };
         if let Some(watch) = &mut self.watch {
             watch.follow(routing);
         }
+    }
+
+    /// The place that the key came from.
+    fn key_source(&self) -> Option<KeySource> {
+        let sources = self.route.as_ref()?.key_sources.as_slice();
+        sources.get(self.key_place?).cloned()
     }
 
     /// Runs `future` until it completes or the admission of the caller is withdrawn.
@@ -336,6 +356,7 @@ impl Exchange {
         if failure.counts_against_target() {
             self.origin_wait = self.failed_origin_wait();
         } else {
+            self.broke_off = matches!(failure, Failure::ClientBody(_));
             self.waits_since = None;
         }
     }
@@ -410,7 +431,7 @@ impl Exchange {
             && let Some(fault) = client.refused_request()
             && let Some(refusal) = Refusal::of_fault(fault)
         {
-            self.waits_since = None;
+            self.broke_off = self.waits_since.take().is_some();
             self.status = fault.status().unwrap_or(CLIENT_LEFT);
             self.code = Some(refusal.code());
             self.ending = Ending::Complete;

@@ -1,10 +1,11 @@
 //! Quotas, from outside.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::client::{Connection, get};
+use crate::client::{Connection, DEADLINE, get};
 use crate::origin::Origin;
 use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
@@ -197,6 +198,44 @@ fn a_websocket_counts_at_its_101_and_a_client_that_leaves_early_counts_too() {
     assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
     drop(tunnel);
     assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
+}
+
+#[test]
+fn a_body_that_breaks_off_once_it_is_forwarded_counts() {
+    // Sends what has come of a body to the test, as the origin has it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (arrives, arrived) = mpsc::channel();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut socket, arrives) = (socket.unwrap(), arrives.clone());
+            std::thread::spawn(move || {
+                let (mut seen, mut bytes) = (Vec::new(), [0; 1024]);
+                while let Ok(read @ 1..) = socket.read(&mut bytes) {
+                    seen.extend_from_slice(&bytes[..read]);
+                    if seen.windows(5).any(|text| text == b"first") {
+                        let _ = arrives.send(());
+                        seen.clear();
+                    }
+                }
+            });
+        }
+    });
+    let listen = "[listen]\nmax_body_bytes = 10\nbody_idle_timeout = \"300ms\"\n";
+    for (rest, status) in [("zz\r\n", 400), ("8\r\ntoo much\r\n", 413), ("", 408)] {
+        let file = format!("{listen}{}", yearly(1));
+        let rig = Rig::with(&format!("http://{address}"), &file);
+        let key = rig.key("acme", &[]);
+        let mut upload = Connection::open(rig.public);
+        let line = key.header();
+        upload.send(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\n{line}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+        ));
+        arrived.recv_timeout(DEADLINE).unwrap();
+        upload.send(rest);
+        assert_eq!(upload.response().status, status);
+        assert_eq!(rig.get("/", &key).code(), "quota_exceeded", "{status}");
+    }
 }
 
 #[test]

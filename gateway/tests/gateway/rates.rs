@@ -153,6 +153,8 @@ fn a_caller_is_told_of_its_tightest_limits_and_the_origins_own_fields_survive() 
         limit("tight", "\"consumer\"", 2, ""),
         limit("middle", "\"key\"", 500, ""),
         limit("office", "\"address\"", 3, ""),
+        limit("whole", "\"gateway\"", 3, ""),
+        limit("path", "\"route\"", 3, ""),
         limit("trial", "\"key\"", 1, "enforce = false"),
     ]
     .concat();

@@ -16,11 +16,11 @@ const OPEN: &str = "[[routes]]\npath = \"/\"\non_missing_key = \"anonymous\"\n";
 /// Interval of the exchange.
 const SYNC: Duration = Duration::from_millis(100);
 
-/// Settings of a limit of `limit` a day for all requests together, shared through the server at `url`.
+/// Settings of a limit of `limit` a day for each address, shared through the server at `url`.
 fn shared(url: &str, limit: u32, limits: &str) -> String {
     format!(
         "[valkey]\nurl = \"{url}\"\n[limits]\n{limits}\n{OPEN}\
-         [[rate_limits]]\nname = \"all\"\nby = \"gateway\"\nlimit = {limit}\nwindow = \"1d\"\n"
+         [[rate_limits]]\nname = \"all\"\nby = \"address\"\nlimit = {limit}\nwindow = \"1d\"\n"
     )
 }
 
@@ -322,7 +322,7 @@ fn a_server_that_takes_no_writes_is_an_outage_until_it_does() {
 fn a_key_of_somebody_else_costs_its_subject_alone() {
     let server = Redis::start();
     let origin = Origin::hello();
-    let other = "[[rate_limits]]\nname = \"narrow\"\nby = \"gateway\"\nlimit = 600\nwindow = \"1d\"\nroutes = [\"/narrow\"]\n\
+    let other = "[[rate_limits]]\nname = \"narrow\"\nby = \"address\"\nlimit = 600\nwindow = \"1d\"\nroutes = [\"/narrow\"]\n\
                  [[routes]]\npath = \"/narrow\"\non_missing_key = \"anonymous\"\n";
     let file = format!(
         "{}{other}",
@@ -382,7 +382,7 @@ fn what_is_not_shared_is_split() {
     let server = Redis::start();
     let origin = Origin::hello();
     let file = format!(
-        "{}[[rate_limits]]\nname = \"bucket\"\nby = \"gateway\"\nlimit = 10\nburst = 5\nwindow = \"1d\"\n",
+        "{}[[rate_limits]]\nname = \"bucket\"\nby = \"address\"\nlimit = 10\nburst = 5\nwindow = \"1d\"\n",
         shared(&server.url(), 20, "")
     );
     let [gateway]: [Rig; 1] = gateways(&origin, &file);

@@ -27,7 +27,7 @@ fn everybody() -> Facts<'static> {
     }
 }
 
-/// A gateway that shares one limit by everybody.
+/// A gateway that shares one limit by address, which a caller without a key is told of.
 struct Gateway {
     memory: Arc<Memory>,
     limits: Limits,
@@ -41,7 +41,7 @@ impl Gateway {
         memory.link.set_up(true);
         let limit = RateLimit {
             name: "one".into(),
-            by: vec![By::Gateway],
+            by: vec![By::Address],
             number: Number { limit, burst: None },
             window: MINUTE,
             routes: None,

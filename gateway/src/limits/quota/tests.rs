@@ -273,7 +273,9 @@ fn numbers_of_keys_consumers_and_tags_apply() {
     let [one, two] = [(); 2].map(|()| key("", "", &[("org", "acme")]));
     take(&quotas, &one, NOON).unwrap();
     take(&quotas, &two, NOON).unwrap();
-    assert!(take(&quotas, &one, NOON).is_err());
+    let denied = quotas.reserve(&one, 1, NOON, Purpose::Take);
+    assert_eq!(&*denied.denied.as_ref().unwrap().quota, "t");
+    assert_eq!(told(&denied), [], "how busy the others are");
     assert!(take(&quotas, &key("", "", &[("org", "other")]), NOON).is_ok());
     assert!(take(&quotas, &key("", "", &[]), NOON).is_ok());
 }

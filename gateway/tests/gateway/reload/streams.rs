@@ -128,6 +128,41 @@ fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
 }
 
 #[test]
+fn streams_end_when_their_route_no_longer_reads_the_place_of_their_key() {
+    let (origin, _finish) = slow_origin();
+    let all = |sources: &str| routes(&["ws", "events"], &format!("key_sources = [{sources}]"));
+    let before = all("\"bearer\", \"header:x-api-key\", \"query:key\"");
+    let gateway = gateway_with(&before, &origin, &[]);
+    let bearer = gateway.key("acme");
+    let header = bearer.replace("authorization: Bearer", "x-api-key:");
+    assert_ne!(bearer, header);
+    let mut in_header = ["/ws", "/events"].map(|path| opened(&gateway, path, &header));
+    let mut in_bearer = ["/ws", "/events"].map(|path| opened(&gateway, path, &bearer));
+    let key = bearer.rsplit(' ').next().unwrap();
+    let mut in_query = opened(&gateway, &format!("/events?key={key}"), "x-nothing: 1");
+    // Places that others use, and another order, are none of theirs.
+    write(
+        &gateway.directory,
+        &all("\"cookie:key\", \"header:X-Api-Key\", \"bearer\""),
+    );
+    while !in_query.some_bytes().is_empty() {}
+    eventually("one is logged", || gateway.access_log().len() == 1);
+    write(&gateway.directory, &all("\"cookie:key\", \"bearer\""));
+    for stream in &mut in_header {
+        while !stream.some_bytes().is_empty() {}
+    }
+    eventually("three are logged", || gateway.access_log().len() == 3);
+    for line in gateway.access_log() {
+        assert_eq!(line["cause"], "there is no key", "{line}");
+    }
+    write(&gateway.directory, &all("\"cookie:key\""));
+    for stream in &mut in_bearer {
+        while !stream.some_bytes().is_empty() {}
+    }
+    eventually("all are logged", || gateway.access_log().len() == 5);
+}
+
+#[test]
 fn a_raised_limit_admits_the_difference_and_a_renamed_one_begins_anew() {
     let origin = Origin::hello();
     let limits = |name: &str, limit: u32| {
