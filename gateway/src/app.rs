@@ -45,7 +45,8 @@ use crate::usage::ledger::Ledger;
 /// Timeout for writing the last lines of the access log.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the first connections wait for the keys. Without keys, they are accepted then, and get 503.
+/// How long the first connections wait for the keys. Without keys, they are accepted then, and get
+/// 503.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A bound and running gateway.

@@ -50,7 +50,8 @@ use crate::telemetry::process_log;
 /// Exit code for bad usage and bad settings.
 pub const EXIT_USAGE: u8 = 2;
 
-/// An API-key gateway: authenticates keys, proxies to the origin, and proves to it that a request came through.
+/// An API-key gateway: authenticates keys, proxies to the origin, and proves to it that a request
+/// came through.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, arg_required_else_help = true)]
 struct Arguments {
@@ -68,13 +69,15 @@ struct Arguments {
 enum Command {
     /// Run the gateway until SIGTERM, SIGINT or SIGQUIT
     Serve {
-        /// Start with these settings, which `reload.last_good` kept, if those of the file cannot be used
+        /// Start with these settings, which `reload.last_good` kept, if those of the file cannot be
+        /// used
         #[arg(long, value_name = "FILE")]
         last_good: Option<PathBuf>,
     },
     /// Check the settings and print the effective values, with secrets redacted
     Check(check::CheckArguments),
-    /// Make a running gateway read its settings again; exit 0 if they are in force, 1 if they are refused, 2 if some need a restart
+    /// Make a running gateway read its settings again; exit 0 if they are in force, 1 if they are
+    /// refused, 2 if some need a restart
     Reload(reload::ReloadArguments),
     /// Generate secrets
     #[command(subcommand)]

@@ -127,8 +127,8 @@ pub fn named_files(effective: &[Effective]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Loads all settings of `gateway serve` from `last_good`, in place of a `file` that cannot be used.
-/// The running gateway still follows `file`.
+/// Loads all settings of `gateway serve` from `last_good`, in place of a `file` that cannot be
+/// used. The running gateway still follows `file`.
 ///
 /// # Errors
 /// All problems of `last_good`.

@@ -1,6 +1,7 @@
 //! Tables in `docs/` that are made from the code: a test holds each to what it is made of.
 
-/// Asserts that the table below `<!-- mark -->` in `docs/file` is `table`. With `WRITE_DOCS` in the environment it is written anew.
+/// Asserts that the table below `<!-- mark -->` in `docs/file` is `table`. With `WRITE_DOCS` in the
+/// environment it is written anew.
 pub(crate) fn assert_table(file: &str, mark: &str, table: &str) {
     // Tables of one file are written by tests that run at the same time.
     static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());

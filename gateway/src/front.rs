@@ -1,4 +1,5 @@
-//! The front: all that meets a client's bytes before they are a request, and writes them after it is an answer.
+//! The front: all that meets a client's bytes before they are a request, and writes them after it
+//! is an answer.
 
 pub mod certificates;
 pub mod client_stream;

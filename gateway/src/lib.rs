@@ -1,7 +1,8 @@
 //! Postern's gateway: authenticates API keys and proxies requests to the origin, with proof that
 //! they came through.
 //!
-//! [`pipeline`] is the life of a request and the place to start reading; [`app`] wires the parts together.
+//! [`pipeline`] is the life of a request and the place to start reading; [`app`] wires the parts
+//! together.
 
 pub mod admin;
 pub mod app;

@@ -216,7 +216,8 @@ async fn run(
         &caller,
         upgrade.as_ref(),
     );
-    // A client of HTTP/1.0 gets another framing, one of HTTP/2 other lines, and a page other headers.
+    // A client of HTTP/1.0 gets another framing, one of HTTP/2 other lines, and a page other
+    // headers.
     let is_plain = request.version() == Version::HTTP_11 && route.cors.is_none();
     let plain = is_plain.then_some(PlainRules {
         secret: &policy.secret_finder,
@@ -357,8 +358,8 @@ fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
     }
 }
 
-/// Identifies a request, and routes it with `method`. Refuses a key in the URL, except in the query parameter that
-/// the route takes keys from; the returned target is without it.
+/// Identifies a request, and routes it with `method`. Refuses a key in the URL, except in the query
+/// parameter that the route takes keys from; the returned target is without it.
 fn locate<'a>(
     worker: &Worker,
     policy: &'a Policy,

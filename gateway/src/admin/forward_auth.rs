@@ -5,8 +5,8 @@
 //! client. Headers that it cannot replace are refused: other spellings, and other names of the same
 //! families.
 //!
-//! The request carries the client's own credential, in the places of its route, so no admin token is
-//! required: an answer reveals no more than the public listener does.
+//! The request carries the client's own credential, in the places of its route, so no admin token
+//! is required: an answer reveals no more than the public listener does.
 
 use std::rc::Rc;
 

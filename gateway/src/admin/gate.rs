@@ -95,7 +95,8 @@ pub async fn gate(
 
 /// Authenticates the caller; `None` on open paths.
 fn admit(request: &ServiceRequest, operations: &Operations) -> Result<Option<Operator>, Problem> {
-    // Below this path, the query is that of the original request, whose route may take keys from it.
+    // Below this path, the query is that of the original request, whose route may take keys from
+    // it.
     let has_key = if forward_auth::is_below(request.path()) {
         let path = Uri::try_from(request.uri().path()).unwrap_or_default();
         ShownPath::of(&path, operations.prefix(), operations.keys()) == ShownPath::HasKey

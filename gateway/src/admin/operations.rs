@@ -325,8 +325,8 @@ async fn ready(operations: web::Data<Operations>) -> HttpResponse {
     }))
 }
 
-/// Which settings are in force. A refused file leaves the gateway ready: otherwise one bad file would
-/// stop a whole fleet.
+/// Which settings are in force. A refused file leaves the gateway ready: otherwise one bad file
+/// would stop a whole fleet.
 fn tell_settings(reloads: &Reloads) -> serde_json::Value {
     let last = reloads.last();
     json!({

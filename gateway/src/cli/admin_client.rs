@@ -31,10 +31,12 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// argument, which every process of the machine can read.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AdminOptions {
-    /// Address of the admin listener, such as https://10.0.0.1:8081 [default: $ADMIN_URL, or that of the settings]
+    /// Address of the admin listener, such as https://10.0.0.1:8081 [default: $ADMIN_URL, or that
+    /// of the settings]
     #[arg(long, value_name = "URL")]
     admin_url: Option<String>,
-    /// Certificate authorities that may have signed its certificate, in PEM [default: those of the system]
+    /// Certificate authorities that may have signed its certificate, in PEM [default: those of the
+    /// system]
     #[arg(long, value_name = "FILE")]
     admin_ca: Option<PathBuf>,
 }

@@ -13,8 +13,8 @@ pub(super) struct AllowanceOptions {
     #[arg(long = "limit", value_name = "NAME=LIMIT/WINDOW")]
     limits: Vec<RateAllowance>,
     /// Quota, repeatable, at most 8: `NAME=LIMIT`, `NAME=LIMIT/PERIOD@ANCHOR`, such as
-    /// `monthly=5000000/month@15`, or `NAME=unlimited`. The period is `hour`, `day`, `week`, `month`,
-    /// `year` or `lifetime`, the anchor `calendar`, `created` or a day of the month.
+    /// `monthly=5000000/month@15`, or `NAME=unlimited`. The period is `hour`, `day`, `week`,
+    /// `month`, `year` or `lifetime`, the anchor `calendar`, `created` or a day of the month.
     #[arg(long = "quota", value_name = "NAME=LIMIT/PERIOD@ANCHOR")]
     quotas: Vec<QuotaAllowance>,
     /// Requests in flight at once, 1 to 1000000.

@@ -15,7 +15,8 @@ use crate::reload::{Difference, compare};
 /// Options of the command.
 #[derive(Debug, clap::Args)]
 pub struct CheckArguments {
-    /// Print what differs from the running gateway instead: exit 0 if nothing does, 1 if something does or the gateway cannot be asked
+    /// Print what differs from the running gateway instead: exit 0 if nothing does, 1 if something
+    /// does or the gateway cannot be asked
     #[arg(long)]
     diff: bool,
     #[command(flatten)]

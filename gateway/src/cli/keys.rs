@@ -76,8 +76,8 @@ pub struct CreateKey {
     #[command(flatten)]
     bucket: InBucket,
     /// Expiry: a duration such as `7d` or `12h`, a date such as `2030-01-31` (midnight UTC), or a
-    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000; or `never`. Default: that of the
-    /// consumer's plan or bucket, or never.
+    /// moment such as `2030-01-31T12:00:00Z`, before the year 10000; or `never`. Default: that of
+    /// the consumer's plan or bucket, or never.
     #[arg(long, value_name = "WHEN", value_parser = Expires::parse)]
     expires: Option<Expires>,
     /// Note: at most 1024 characters and no control characters.

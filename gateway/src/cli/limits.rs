@@ -1,5 +1,5 @@
-//! `gateway limits`: what is used of limits, as a running gateway counts it. Asks its admin API, since
-//! counts are in its memory.
+//! `gateway limits`: what is used of limits, as a running gateway counts it. Asks its admin API,
+//! since counts are in its memory.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -36,8 +36,8 @@ pub enum PlansCommand {
     Update(Box<UpdatePlan>),
     /// Delete a plan that no consumer has.
     Delete(OnePlan),
-    /// Create the missing plans of a file: the array that `plans list --json` prints, or one object a
-    /// line. Changes none.
+    /// Create the missing plans of a file: the array that `plans list --json` prints, or one object
+    /// a line. Changes none.
     Import {
         /// File to import, or `-` for standard input.
         #[arg(value_name = "FILE")]

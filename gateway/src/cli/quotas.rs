@@ -1,5 +1,5 @@
-//! `gateway quotas`: what a consumer has used of its quotas. Asks the admin API of a running gateway,
-//! which knows the periods of the settings.
+//! `gateway quotas`: what a consumer has used of its quotas. Asks the admin API of a running
+//! gateway, which knows the periods of the settings.
 
 use std::path::Path;
 use std::process::ExitCode;

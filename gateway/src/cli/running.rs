@@ -38,8 +38,8 @@ pub(super) enum AskError {
     ContainsKey(&'static str),
 }
 
-/// Asks the gateway and prints its answer: as a table with `columns`, each a heading and the name of
-/// a member, or as it came. Exits with 1 if the gateway was not reached or refused the call.
+/// Asks the gateway and prints its answer: as a table with `columns`, each a heading and the name
+/// of a member, or as it came. Exits with 1 if the gateway was not reached or refused the call.
 pub(super) fn answer<const COLUMNS: usize>(
     asking: &Asking,
     file: Option<&Path>,

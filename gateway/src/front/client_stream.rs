@@ -1,8 +1,10 @@
-//! The guarded client side: the byte stream that actix-http is given in place of the accepted socket.
+//! The guarded client side: the byte stream that actix-http is given in place of the accepted
+//! socket.
 //!
-//! actix-http limits the time of the first head of a connection only, and no body and no response; it takes a bare line feed for the
-//! end of a line, and decodes the next request while a response is still owed, so that an error in the second takes the first
-//! with it. Here every head is held until it is complete, judged, and passed on when the response before it is out; bodies and
+//! actix-http limits the time of the first head of a connection only, and no body and no response;
+//! it takes a bare line feed for the end of a line, and decodes the next request while a response
+//! is still owed, so that an error in the second takes the first with it. Here every head is held
+//! until it is complete, judged, and passed on when the response before it is out; bodies and
 //! responses must keep moving. What passes, actix-http takes: it has no head to refuse by itself.
 
 mod control;
@@ -62,8 +64,8 @@ pub struct ClientLimits {
     pub body: Pace,
     /// For the response.
     pub write: Pace,
-    /// How long the rest of a request is taken in after its response, so that a client that is still sending can read it
-    /// (RFC 9112 §9.6).
+    /// How long the rest of a request is taken in after its response, so that a client that is
+    /// still sending can read it (RFC 9112 §9.6).
     pub linger: Duration,
     /// Largest head of a request, in bytes.
     pub head_bytes: usize,
@@ -120,8 +122,8 @@ impl Default for ClientLimits {
 
 /// A socket that can be told to forget what it has not sent.
 pub trait ClientSocket: AsyncRead + AsyncWrite + Unpin {
-    /// Makes closing the connection reset it: what the client has not taken is dropped at once, where the system would keep it
-    /// for minutes.
+    /// Makes closing the connection reset it: what the client has not taken is dropped at once,
+    /// where the system would keep it for minutes.
     fn reset_on_close(&self);
 }
 
@@ -175,7 +177,8 @@ pub struct ClientStream<S> {
     owed: bool,
     /// The request that is being answered, or has begun to come, is `HEAD`.
     is_head: bool,
-    /// The request that is being answered has the rest of the connection for a body: it must not be taken for requests.
+    /// The request that is being answered has the rest of the connection for a body: it must not be
+    /// taken for requests.
     endless: bool,
     /// Bytes not judged yet.
     held: BytesMut,
@@ -280,7 +283,8 @@ impl<S: ClientSocket> ClientStream<S> {
         self.await_nothing();
     }
 
-    /// Answers a request whose client is at fault and whose handler has not begun to. Nothing more is owed then.
+    /// Answers a request whose client is at fault and whose handler has not begun to. Nothing more
+    /// is owed then.
     pub(super) fn answer_for_handler(&mut self, cx: &mut Context<'_>) {
         if self.owed && self.outgoing.is_quiet() && self.control.fault().is_some() {
             self.write_refusal(cx);
@@ -288,7 +292,8 @@ impl<S: ClientSocket> ClientStream<S> {
         }
     }
 
-    /// Says that the next bytes to be written, so many, are a whole answer with this status: they need not be looked at.
+    /// Says that the next bytes to be written, so many, are a whole answer with this status: they
+    /// need not be looked at.
     pub(super) fn expect_answer(&mut self, length: usize, status: StatusCode) {
         if self.owed && self.outgoing.is_quiet() && length > 0 && !status.is_informational() {
             self.ended_badly = status.is_client_error() || status.is_server_error();
@@ -301,10 +306,11 @@ impl<S: ClientSocket> ClientStream<S> {
         self.io.reset_on_close();
     }
 
-    /// Ends the connection over something the client did. To actix-http it is the end of the stream.
+    /// Ends the connection over something the client did. To actix-http it is the end of the
+    /// stream.
     fn refuse(&mut self, fault: ClientFault, cx: &mut Context<'_>) {
-        // The request of a body was answered, or its handler is to answer: it learns of the fault through its payload. If it does
-        // not, the shutdown does.
+        // The request of a body was answered, or its handler is to answer: it learns of the fault
+        // through its payload. If it does not, the shutdown does.
         let is_between = matches!(self.incoming, Incoming::Head) && !self.owed;
         self.control.note_fault(fault);
         self.close();
@@ -313,7 +319,8 @@ impl<S: ClientSocket> ClientStream<S> {
         }
     }
 
-    /// The connection leaves HTTP; what came after the request is the first that the other protocol says.
+    /// The connection leaves HTTP; what came after the request is the first that the other protocol
+    /// says.
     fn switch(&mut self, cx: &mut Context<'_>) {
         self.await_nothing();
         self.incoming = Incoming::Raw;

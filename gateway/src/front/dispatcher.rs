@@ -1,5 +1,6 @@
-//! One connection of a client, from its first request to its end: the requests that its [`ClientStream`] lets through are
-//! given to a handler one at a time, and what the handler answers is written.
+//! One connection of a client, from its first request to its end: the requests that its
+//! [`ClientStream`] lets through are given to a handler one at a time, and what the handler answers
+//! is written.
 //!
 //! ```text
 //!              a head                   an answer                the body's end
@@ -11,9 +12,10 @@
 //!             what is to be said still is out
 //! ```
 //!
-//! The body of a request is read in `Answering` and `Sending`, beside what they do, as far as the handler takes it. The stream
-//! beneath holds every deadline, gives one request at a time, the next when the answer before it is out, and lingers when it is
-//! shut down; codec, request and response are those of actix-http.
+//! The body of a request is read in `Answering` and `Sending`, beside what they do, as far as the
+//! handler takes it. The stream beneath holds every deadline, gives one request at a time, the next
+//! when the answer before it is out, and lingers when it is shut down; codec, request and response
+//! are those of actix-http.
 
 mod handler;
 mod inbox;
@@ -51,7 +53,8 @@ use crate::{
     wire::{alarm::Alarm, clock::in_one_reading, room::with_spare},
 };
 
-/// How long a connection may take to end once nothing more is to be written, with the time in which it lingers.
+/// How long a connection may take to end once nothing more is to be written, with the time in which
+/// it lingers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How much of an answer is gathered for one write, unless a piece of its body is larger.
@@ -144,7 +147,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     /// Goes on as far as it goes now.
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !matches!(self.turn, Turn::Closing) {
-            // All that is there, before anything is done about it: a request may be at fault in its body.
+            // All that is there, before anything is done about it: a request may be at fault in its
+            // body.
             while self.read(cx) == Moved::Yes {}
             let was_at_work = !matches!(self.turn, Turn::Waiting);
             let went_on = self.go_on(cx);
@@ -180,12 +184,14 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     /// Reads what the client has sent, as far as somebody takes it.
     fn read(&mut self, cx: &mut Context<'_>) -> Moved {
         let room = self.inbox.as_ref().map(|inbox| inbox.poll_room(cx));
-        // Nothing that follows a last answer is read, but for a client that takes no answer before it has sent its body.
+        // Nothing that follows a last answer is read, but for a client that takes no answer before
+        // it has sent its body.
         let is_over = match self.turn {
             Turn::Ending => room.is_none() || self.output.is_out(),
             _ => self.is_last && !self.client.owes(),
         };
-        // To the stream an answer is over with its last byte, to its body only when that says so: the next request can be here.
+        // To the stream an answer is over with its last byte, to its body only when that says so:
+        // the next request can be here.
         let is_at_work = !matches!(self.turn, Turn::Waiting);
         let next_is_here = is_at_work && room.is_none() && !self.input.is_empty();
         if self.left || is_over || next_is_here || room == Some(Room::None) {
@@ -195,7 +201,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             self.input.reserve(BODY_READ_BYTES);
             pin!(self.client.read_buf(&mut self.input)).poll(cx)
         } else {
-            // A head is short. So that no connection holds room for one, it is read into what the worker lends.
+            // A head is short. So that no connection holds room for one, it is read into what the
+            // worker lends.
             with_spare(|spare| {
                 let read = pin!(self.client.read_buf(spare)).poll(cx);
                 self.input.extend_from_slice(spare);
@@ -314,8 +321,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             Turn::Waiting | Turn::Answering(_) | Turn::Ending | Turn::Closing => {}
         }
         if self.left && !matches!(self.turn, Turn::Ending | Turn::Closing) {
-            // One whose bytes were at fault is answered by the stream where its handler has not, before that is dropped: it
-            // is recorded so.
+            // One whose bytes were at fault is answered by the stream where its handler has not,
+            // before that is dropped: it is recorded so.
             if matches!(self.turn, Turn::Answering(_)) && self.output.is_out() {
                 self.client.answer_for_handler(cx);
             }
@@ -348,7 +355,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         let lines = body.take_lines();
         self.is_ready = lines.is_some();
         if let (Some(lines), BodySize::Sized(length)) = (lines, size) {
-            // The library keeps heads for other answers, and with them the version that the codec has set.
+            // The library keeps heads for other answers, and with them the version that the codec
+            // has set.
             head.head_mut().version = self.version;
             let closes = head.head().connection_type() == ConnectionType::Close;
             self.is_last = closes || !self.codec.keep_alive();
@@ -377,8 +385,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
             // What follows would be the rest of the body, or taken for it.
             head.head_mut().set_connection_type(ConnectionType::Close);
         } else if self.codec.upgrade() {
-            // The offer is passed over (RFC 9110, section 7.8). The codec would repeat it, so another one goes on, to which the
-            // same was asked without.
+            // The offer is passed over (RFC 9110, section 7.8). The codec would repeat it, so
+            // another one goes on, to which the same was asked without.
             self.codec = plain_codec(&self.config, self.is_head, self.version);
         }
     }
@@ -417,7 +425,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
         moved
     }
 
-    /// The answer does not come to its end. What the client has of it is to be seen not to be the whole.
+    /// The answer does not come to its end. What the client has of it is to be seen not to be the
+    /// whole.
     fn break_off(&mut self) {
         let Turn::Sending(body) = std::mem::replace(&mut self.turn, Turn::Ending) else {
             return;
@@ -440,7 +449,8 @@ impl<S: ClientSocket, H: Handler> Dispatcher<S, H> {
     }
 }
 
-/// A codec that was asked as `is_head` and `version` say, by a request without a wish to leave HTTP.
+/// A codec that was asked as `is_head` and `version` say, by a request without a wish to leave
+/// HTTP.
 fn plain_codec(config: &ServiceConfig, is_head: bool, version: Version) -> Codec {
     let request = match (is_head, version) {
         (false, Version::HTTP_11) => "GET / HTTP/1.1\r\nhost: h\r\n\r\n",

@@ -1,4 +1,5 @@
-//! What the public listener does with an accepted socket: PROXY protocol header, TLS handshake, then HTTP/1.1 or HTTP/2.
+//! What the public listener does with an accepted socket: PROXY protocol header, TLS handshake,
+//! then HTTP/1.1 or HTTP/2.
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -27,7 +28,8 @@ struct Listener<H> {
     guard: ClientGuard,
     handler: Rc<H>,
     versions: Versions,
-    /// For the codec of HTTP/1.1, whose deadlines are not ours: the text of `Date`, and that connections are kept.
+    /// For the codec of HTTP/1.1, whose deadlines are not ours: the text of `Date`, and that
+    /// connections are kept.
     config: ServiceConfig,
 }
 

@@ -199,8 +199,8 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Applies `settings` to a route with these methods (all, if there are none) whose keys come in `key_headers`; `None`
-    /// where CORS is off.
+    /// Applies `settings` to a route with these methods (all, if there are none) whose keys come in
+    /// `key_headers`; `None` where CORS is off.
     #[must_use]
     pub fn new(
         settings: &CorsSettings,

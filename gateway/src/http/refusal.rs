@@ -136,8 +136,8 @@ refusals! {
         CredentialTwice => "Send exactly one API key, in one place.";
     }
     BAD_REQUEST "bad_request" "Malformed request" [Closes] {
-        /// Malformed HTTP, an invalid `Host` or target, TLS on a plain-HTTP port, or plain HTTP on a
-        /// TLS port.
+        /// Malformed HTTP, an invalid `Host` or target, TLS on a plain-HTTP port, or plain HTTP on
+        /// a TLS port.
         BadRequest(what: &'static str) => format!("The request is malformed: {what}.");
         /// The body is incomplete, or its framing is invalid.
         BodyBroken => "The body of the request broke off or is badly framed.";
@@ -155,13 +155,14 @@ refusals! {
         AmbiguousPath(why: &'static str) => format!("The path could be read in two ways: {why}.");
     }
     UNAUTHORIZED "api_key_missing" "API key missing" [Challenge] {
-        /// No API key in any place that the route takes keys from, or a credential with another scheme.
+        /// No API key in any place that the route takes keys from, or a credential with another
+        /// scheme.
         KeyMissing(sources: KeySources) => format!("Send your key {}.", sources.instruction());
     }
     UNAUTHORIZED "api_key_invalid" "API key invalid"
     [ChallengeError("invalid_token", "The API key is not valid")] {
-        /// The key is malformed, has a wrong checksum, or is unknown: one response for all, so that a
-        /// guess reveals nothing.
+        /// The key is malformed, has a wrong checksum, or is unknown: one response for all, so that
+        /// a guess reveals nothing.
         KeyInvalid => "The API key is not valid.";
     }
     UNAUTHORIZED "api_key_expired" "API key expired"
@@ -194,9 +195,9 @@ refusals! {
         };
     }
     FORBIDDEN "cors_refused" "Cross-origin request refused" [] {
-        /// A browser asked whether a page of another origin may send a request (a CORS preflight), and
-        /// [`cors`](CONFIGURATION.md#cors-pages-of-other-origins) does not allow the origin, the method
-        /// or a header.
+        /// A browser asked whether a page of another origin may send a request (a CORS preflight),
+        /// and [`cors`](CONFIGURATION.md#cors-pages-of-other-origins) does not allow the origin,
+        /// the method or a header.
         CorsRefused(why: &'static str) => format!("The preflight of a browser is refused: {why}.");
     }
     NOT_FOUND "no_route" "No route" [] {
@@ -236,16 +237,16 @@ refusals! {
             "The API key is at its limit of requests in flight. Try again when one of them has ended.";
     }
     TOO_MANY_REQUESTS "too_many_in_flight" "Too many requests in flight" [RetryAfter] {
-        /// A [limit](LIMITS.md#requests-in-flight) on requests in flight is reached; `violated-policies` names it. The request
-        /// counted for no limit.
+        /// A [limit](LIMITS.md#requests-in-flight) on requests in flight is reached;
+        /// `violated-policies` names it. The request counted for no limit.
         TooManyInFlight(exceeded: Exceeded) => format!(
             "The limit {:?} on requests in flight is reached. Try again when one of them has ended.",
             exceeded.policy
         );
     }
     TOO_MANY_REQUESTS "quota_exceeded" "Quota exceeded" [RetryAfter] {
-        /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After` says when its next period
-        /// begins, if there is one. The request counted for no limit.
+        /// A [quota](LIMITS.md#quotas) is used up; `violated-policies` names it, and `Retry-After`
+        /// says when its next period begins, if there is one. The request counted for no limit.
         QuotaExceeded(exceeded: Exceeded) => match exceeded.retry_after {
             Some(seconds) => format!(
                 "The quota {:?} is used up. Try again in {seconds} s.",
@@ -255,14 +256,16 @@ refusals! {
         };
     }
     TOO_MANY_REQUESTS "too_many_failures" "Too many failures" [RetryAfter] {
-        /// More requests with unknown or ended keys came from the address than the [brake](BRAKE.md) allows. One answer for all
-        /// of them; a good key from the same address passes, unless `brake.block` is `all`.
+        /// More requests with unknown or ended keys came from the address than the
+        /// [brake](BRAKE.md) allows. One answer for all of them; a good key from the same address
+        /// passes, unless `brake.block` is `all`.
         TooManyFailures(_seconds: u64) =>
             "Too many requests with keys that are not accepted came from this address. Try again later.";
     }
     TOO_MANY_REQUESTS "rate_limited" "Rate limit reached" [RetryAfter] {
-        /// A [limit](LIMITS.md) on the rate of requests is reached; `violated-policies` names it, and `Retry-After` says when it
-        /// admits the request, if it ever does. The request counted for no limit.
+        /// A [limit](LIMITS.md) on the rate of requests is reached; `violated-policies` names it,
+        /// and `Retry-After` says when it admits the request, if it ever does. The request counted
+        /// for no limit.
         RateLimited(exceeded: Exceeded) => match exceeded.retry_after {
             Some(seconds) => format!(
                 "The rate limit {:?} is reached. Try again in {seconds} s.",
@@ -272,7 +275,8 @@ refusals! {
         };
     }
     SERVICE_UNAVAILABLE "limits_unavailable" "Limits unavailable" [RetryAfter] {
-        /// The gateways cannot exchange the counts of a shared [limit](LIMITS.md), and `limits.on_outage` is `closed`.
+        /// The gateways cannot exchange the counts of a shared [limit](LIMITS.md), and
+        /// `limits.on_outage` is `closed`.
         LimitsUnavailable => "What is left of a limit cannot be determined. Try again in a second.";
     }
     REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [Closes] {
@@ -444,9 +448,9 @@ impl Refusal {
         }
     }
 
-    /// Builds the response: problem+json (RFC 9457), never cached. `sources` are the places that the
-    /// route takes keys from. `instance` is the request path, empty if unknown. `body_unread` closes
-    /// the connection, because unread body bytes remain.
+    /// Builds the response: problem+json (RFC 9457), never cached. `sources` are the places that
+    /// the route takes keys from. `instance` is the request path, empty if unknown. `body_unread`
+    /// closes the connection, because unread body bytes remain.
     #[must_use]
     pub fn respond(
         &self,

@@ -52,7 +52,8 @@ impl Upgrade {
     }
 }
 
-/// A protocol that the clients of a route may leave HTTP for: `name` or `name/version`, in lower case.
+/// A protocol that the clients of a route may leave HTTP for: `name` or `name/version`, in lower
+/// case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeProtocol(String);
 

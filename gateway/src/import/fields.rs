@@ -466,8 +466,8 @@ impl Fields {
         number.map(Some).map_err(|error| bad(column, error))
     }
 
-    /// Reads the deprecation of a key that expires at `end`. Without the expiry before the roll, that
-    /// is `end` too.
+    /// Reads the deprecation of a key that expires at `end`. Without the expiry before the roll,
+    /// that is `end` too.
     fn rolled(&mut self, end: Option<UnixMillis>) -> Result<Option<Rolled>, String> {
         let original = self.text(Column::OriginalExpiresAt)?;
         let original = original.map(|text| match text.trim() {

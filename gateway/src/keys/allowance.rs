@@ -1,5 +1,5 @@
-//! [`Allowance`]: how much a key, a consumer or a plan may do. Numbers only: what is counted and for
-//! whom, the limits of the configuration say.
+//! [`Allowance`]: how much a key, a consumer or a plan may do. Numbers only: what is counted and
+//! for whom, the limits of the configuration say.
 
 mod quota;
 mod rate;
@@ -29,8 +29,8 @@ pub const MAX_RATE: u64 = 60_000_000;
 /// Maximum number of requests of a quota.
 pub const MAX_QUOTA: u64 = 1_000_000_000_000_000;
 
-/// Numbers of a key, a consumer or a plan in place of those of the configuration. Empty for a subject
-/// without its own.
+/// Numbers of a key, a consumer or a plan in place of those of the configuration. Empty for a
+/// subject without its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Rates.

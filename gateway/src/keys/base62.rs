@@ -1,4 +1,5 @@
-//! Base62: the alphabet of keys and ids. Letters and digits only, so a double click selects the whole word.
+//! Base62: the alphabet of keys and ids. Letters and digits only, so a double click selects the
+//! whole word.
 
 use zeroize::Zeroizing;
 
@@ -130,8 +131,8 @@ mod tests {
                 counts[usize::from(*char)] += 1;
             }
         }
-        // 62,000 draws, 1,000 expected of each; 200 off is more than six standard deviations. A plain remainder would
-        // give the first eight characters 1,211.
+        // 62,000 draws, 1,000 expected of each; 200 off is more than six standard deviations. A
+        // plain remainder would give the first eight characters 1,211.
         for char in ALPHABET {
             assert!(
                 (800..1200).contains(&counts[usize::from(*char)]),

@@ -93,7 +93,8 @@ impl KeyStatus {
     /// Each of them, by its word.
     pub const WORDS: [&str; 4] = ["active", "expired", "revoked", "disabled"];
 
-    /// Decides what a key of this state and end is at `now`. A key ends at the very millisecond of `expires_at`.
+    /// Decides what a key of this state and end is at `now`. A key ends at the very millisecond of
+    /// `expires_at`.
     #[must_use]
     pub fn of(state: KeyState, expires_at: Option<UnixMillis>, now: UnixMillis) -> Self {
         let is_over = expires_at.is_some_and(|end| end <= now);

@@ -71,8 +71,8 @@ pub struct Standing {
     pub window: Option<Duration>,
     /// Units left.
     pub remaining: u64,
-    /// Time until there is one more, zero if all are there; for a quota, time until its period ends.
-    /// `None` if it never ends.
+    /// Time until there is one more, zero if all are there; for a quota, time until its period
+    /// ends. `None` if it never ends.
     pub more_in: Option<Duration>,
 }
 

@@ -316,8 +316,8 @@ impl fmt::Debug for CountExchange {
     }
 }
 
-/// Whether `fault` ends the use of `link`, while most exchanges fail or not. Other nodes of a cluster
-/// may answer, and its connection mends itself.
+/// Whether `fault` ends the use of `link`, while most exchanges fail or not. Other nodes of a
+/// cluster may answer, and its connection mends itself.
 fn is_end(fault: &Fault, link: &Link, is_open: bool) -> bool {
     fault.ends_link() && (!link.is_cluster() || is_open)
 }

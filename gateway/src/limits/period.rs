@@ -1,5 +1,5 @@
-//! Periods of quotas: hours, days, weeks, months, years, in a time zone. Each bound is computed from
-//! the anchor, so that a month anchored on the 31st comes back to it.
+//! Periods of quotas: hours, days, weeks, months, years, in a time zone. Each bound is computed
+//! from the anchor, so that a month anchored on the 31st comes back to it.
 //!
 //! Days begin at the local midnight, or where the clocks skip it, at the first moment after: a day
 //! has 23 to 25 hours where clocks change. Hours are those of UTC. A local date that clocks repeat

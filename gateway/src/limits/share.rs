@@ -90,7 +90,8 @@ pub(super) struct Sharing {
 
 impl Terms {
     /// What this gateway allows of `number` in `window`, and how it takes the others' counts into
-    /// account; `is_exact` if no unit may be admitted too many. The `fleet` is the number of live gateways, and whether counts are exchanged.
+    /// account; `is_exact` if no unit may be admitted too many. The `fleet` is the number of live
+    /// gateways, and whether counts are exchanged.
     pub(super) fn part_of(
         self,
         number: Number,

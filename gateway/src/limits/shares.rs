@@ -42,8 +42,8 @@ impl Shares {
         }
     }
 
-    /// Counts a request of the subject with these uniform `bits`, up to `share`. Returns no slot when
-    /// other subjects fill the line; such a request is admitted uncounted, because refusing it
+    /// Counts a request of the subject with these uniform `bits`, up to `share`. Returns no slot
+    /// when other subjects fill the line; such a request is admitted uncounted, because refusing it
     /// would punish the wrong caller.
     pub(crate) fn enter(&self, bits: u64, share: usize) -> Result<Option<Slot>, Full> {
         let line = usize::try_from(bits).unwrap_or(usize::MAX) & (self.lines.len() - 1);

@@ -68,8 +68,8 @@ impl Limits {
         uses
     }
 
-    /// Decides about `cost` units of `holder` beyond any request: by the limits by key, consumer and
-    /// tag that hold for every route.
+    /// Decides about `cost` units of `holder` beyond any request: by the limits by key, consumer
+    /// and tag that hold for every route.
     pub async fn decide_for(&self, holder: Holder<'_>, cost: u64) -> Verdict {
         let (everywhere, facts) = self.everywhere(holder);
         let verdict = self.decide(&everywhere, &facts, cost, Purpose::Take);

@@ -63,7 +63,8 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
     }
 }
 
-/// Headers that carry nothing but the key on this route, and `Authorization` if it has a key anyway.
+/// Headers that carry nothing but the key on this route, and `Authorization` if it has a key
+/// anyway.
 fn with_key(
     worker: &Worker,
     policy: &Policy,

@@ -42,8 +42,8 @@ pub(super) fn hold(
 /// all admit it. Returns whether it has to wait for units of an exact limit.
 ///
 /// # Errors
-/// [`Refusal::RateLimited`] by the limit that ends latest, or [`Refusal::LimitsUnavailable`]; nothing
-/// was taken.
+/// [`Refusal::RateLimited`] by the limit that ends latest, or [`Refusal::LimitsUnavailable`];
+/// nothing was taken.
 pub(super) fn limit(
     policy: &Policy,
     route: &Route,

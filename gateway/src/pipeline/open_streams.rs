@@ -5,8 +5,8 @@
 //! Each worker checks its own requests. A request registers when it first has to wait, which costs
 //! no look-up. A sweep looks up every registered request after each change of the table, and once a
 //! second for expired keys. New settings concern streams only, that is event streams and upgraded
-//! connections: each is routed again, and ends if no route covers it or the route would not admit it.
-//! Other requests finish under the settings that they began with.
+//! connections: each is routed again, and ends if no route covers it or the route would not admit
+//! it. Other requests finish under the settings that they began with.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

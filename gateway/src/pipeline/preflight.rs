@@ -16,9 +16,9 @@ use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::OriginBody;
 use crate::proxy::headers::REQUEST_ID;
 
-/// Answers a preflight by the route of the request that it announces, or by `[cors]` where there is no
-/// route. `None` if the request is none, that route leaves CORS to its origin, or only `OPTIONS` has a
-/// route.
+/// Answers a preflight by the route of the request that it announces, or by `[cors]` where there is
+/// no route. `None` if the request is none, that route leaves CORS to its origin, or only `OPTIONS`
+/// has a route.
 pub(super) fn answer(
     worker: &Worker,
     policy: &Policy,

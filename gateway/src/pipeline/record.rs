@@ -198,8 +198,8 @@ impl Exchange {
         self.charge = charge;
     }
 
-    /// Remembers what the limits said: what the caller is told, and which of them denied the request
-    /// or would have.
+    /// Remembers what the limits said: what the caller is told, and which of them denied the
+    /// request or would have.
     pub fn set_limits(&mut self, told: Told, limit: Option<Arc<str>>, shadow: Option<Arc<str>>) {
         self.told = told;
         self.limit = limit;
@@ -283,8 +283,8 @@ impl Exchange {
         self.key.as_ref()
     }
 
-    /// Ends the request once its caller is no longer admitted; `since` is the generation of `streams`
-    /// before authentication.
+    /// Ends the request once its caller is no longer admitted; `since` is the generation of
+    /// `streams` before authentication.
     pub fn watch(&mut self, streams: &Rc<OpenStreams>, since: Generation) {
         self.watch = Some(Watch::new(streams, since));
     }

@@ -1,4 +1,5 @@
-//! Opens connections to origins for awc: resolves the name, connects within one limit, guards the stream.
+//! Opens connections to origins for awc: resolves the name, connects within one limit, guards the
+//! stream.
 
 use std::{
     io,
@@ -25,7 +26,8 @@ use crate::tls::socket::TlsSocket;
 /// How long a name that is known may take to be looked up again where connecting has no limit.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is spoken beneath HTTP. awc is told `http` either way: it would put a TLS of its own around the guarded stream.
+/// What is spoken beneath HTTP. awc is told `http` either way: it would put a TLS of its own around
+/// the guarded stream.
 pub trait Transport: Clone + 'static {
     /// A connection that is ready for HTTP.
     type Io: ActixStream + 'static;
@@ -72,12 +74,14 @@ impl From<HandshakeFault> for OriginFault {
     }
 }
 
-/// The connector service beneath the pool of awc. Its errors are `ConnectError::Io` with an [`OriginFault`] inside.
+/// The connector service beneath the pool of awc. Its errors are `ConnectError::Io` with an
+/// [`OriginFault`] inside.
 #[derive(Clone, Debug)]
 pub struct OriginConnect<T> {
     /// What is spoken beneath HTTP.
     pub transport: T,
-    /// From the start of the look-up to the open connection, over all addresses and with the handshake. Zero: no limit.
+    /// From the start of the look-up to the open connection, over all addresses and with the
+    /// handshake. Zero: no limit.
     pub timeout: Duration,
     /// Limits of the streams it opens.
     pub limits: OriginLimits,
@@ -99,7 +103,8 @@ impl<T: Transport> Service<ConnectInfo<Uri>> for OriginConnect<T> {
     fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            // awc panics at `ConnectError::InvalidInput`, and every other variant would lose the cause.
+            // awc panics at `ConnectError::InvalidInput`, and every other variant would lose the
+            // cause.
             let io = this
                 .open(&info)
                 .await
@@ -149,7 +154,8 @@ impl<T: Transport> OriginConnect<T> {
         ))
     }
 
-    /// Tries every address in turn. Each has its share of the time, so that one that swallows packets leaves some for the rest.
+    /// Tries every address in turn. Each has its share of the time, so that one that swallows
+    /// packets leaves some for the rest.
     async fn connect_tcp(
         &self,
         info: &ConnectInfo<Uri>,
@@ -209,14 +215,16 @@ impl<T: Transport> OriginConnect<T> {
             .await
             .map_err(|error| unresolved(info, &error))?;
         if let (true, Some(authority)) = (resolved.moved, info.request().authority()) {
-            // Connections to where the name no longer leads serve what they began, and nothing more.
+            // Connections to where the name no longer leads serve what they began, and nothing
+            // more.
             self.registry.retire_all(authority);
         }
         Ok(resolved.addresses)
     }
 }
 
-/// Whether a connection was not opened because this system has nothing left for it, whoever is at the other end.
+/// Whether a connection was not opened because this system has nothing left for it, whoever is at
+/// the other end.
 pub(crate) fn is_own_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| {

@@ -27,7 +27,8 @@ use crate::proxy::upstream::attempts::Phase;
 /// The response head may precede the end of the request body; the rest is sent while the response
 /// body is read.
 ///
-/// With `plain`, a plain answer is passed on by its lines, which only a client of HTTP/1.1 can take.
+/// With `plain`, a plain answer is passed on by its lines, which only a client of HTTP/1.1 can
+/// take.
 ///
 /// Dropping the future closes the connection to the origin. `caller` identifies requests that crash
 /// targets.

@@ -97,7 +97,8 @@ pub struct ForOrigin<'a> {
 }
 
 impl ForOrigin<'_> {
-    /// Writes the head: what of the client's headers passes, and ours. `upgrade` is the protocol that the client may ask for.
+    /// Writes the head: what of the client's headers passes, and ours. `upgrade` is the protocol
+    /// that the client may ask for.
     #[must_use]
     pub fn write(
         &self,
@@ -166,8 +167,8 @@ impl ForOrigin<'_> {
     }
 }
 
-/// Names and values of the identity headers, with the consumer's metadata if `with_metadata`. `set` returns whether the value
-/// fits a header.
+/// Names and values of the identity headers, with the consumer's metadata if `with_metadata`. `set`
+/// returns whether the value fits a header.
 fn identity(
     caller: &Caller,
     with_metadata: bool,

@@ -45,8 +45,9 @@ impl OriginHead {
         })
     }
 
-    /// Writes `head`, with its own `Host` or this one. Omits `Expect`, because an origin that answers without `100` would take
-    /// the next request for the announced body, and whatever the stream writes itself.
+    /// Writes `head`, with its own `Host` or this one. Omits `Expect`, because an origin that
+    /// answers without `100` would take the next request for the announced body, and whatever the
+    /// stream writes itself.
     #[must_use]
     pub fn of(head: &RequestHead, host: &HeaderValue) -> Self {
         let own = head.headers.get(header::HOST);

@@ -1,13 +1,15 @@
 //! The guarded origin side: the byte stream that awc is given in place of a socket.
 //!
-//! awc takes any 1xx for the answer, a connection closed half way for the end of a body, and a response delimited by close for
-//! an empty one. So it never sees such things: only a well-formed final response passes here, framed so that awc cannot
-//! mistake its end, and every other course of events becomes an error that says what happened ([`OriginFault`]). A connection
-//! that is not exactly at the start of the next response is never used again.
+//! awc takes any 1xx for the answer, a connection closed half way for the end of a body, and a
+//! response delimited by close for an empty one. So it never sees such things: only a well-formed
+//! final response passes here, framed so that awc cannot mistake its end, and every other course of
+//! events becomes an error that says what happened ([`OriginFault`]). A connection that is not
+//! exactly at the start of the next response is never used again.
 //!
-//! It also sends the body of the request, which awc would send whole before it looks at the answer: it is given the head alone,
-//! whoever gave it goes over to reading, and each read sends on what there is of the body ([`OriginControl::carry`]). So an answer may
-//! come, and pass, at any time of an upload.
+//! It also sends the body of the request, which awc would send whole before it looks at the answer:
+//! it is given the head alone, whoever gave it goes over to reading, and each read sends on what
+//! there is of the body ([`OriginControl::carry`]). So an answer may come, and pass, at any time of
+//! an upload.
 
 mod body;
 mod control;
@@ -40,11 +42,14 @@ use crate::wire::{alarm::Alarm, body::Framing, head::HeadEnd};
 /// How long an origin may take for what. Zero switches a limit off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginLimits {
-    /// From the end of the request to the end of the head of the final response. Interim responses do not extend it.
+    /// From the end of the request to the end of the head of the final response. Interim responses
+    /// do not extend it.
     pub first_byte_timeout: Duration,
-    /// The longest silence within a response body, but for the time in which the client keeps the request waiting.
+    /// The longest silence within a response body, but for the time in which the client keeps the
+    /// request waiting.
     pub idle_timeout: Duration,
-    /// The longest time in which the origin takes no byte of the request and has not answered either.
+    /// The longest time in which the origin takes no byte of the request and has not answered
+    /// either.
     pub write_timeout: Duration,
     /// Largest head of a response, its interim responses included, in bytes.
     pub head_bytes: usize,
@@ -84,7 +89,8 @@ enum Phase {
 
 /// A connection to an origin that lets only well-formed final responses through. See the module.
 pub struct OriginStream<S> {
-    /// Gone as soon as the connection is spent, so that a pool does not keep the socket of a dead connection open.
+    /// Gone as soon as the connection is spent, so that a pool does not keep the socket of a dead
+    /// connection open.
     io: Option<S>,
     limits: OriginLimits,
     control: Rc<OriginControl>,
@@ -166,7 +172,8 @@ impl<S> OriginStream<S> {
         self.end = HeadEnd::default();
     }
 
-    /// The response is complete. `leftover`: more came in the same read, which is an answer to nothing.
+    /// The response is complete. `leftover`: more came in the same read, which is an answer to
+    /// nothing.
     fn end_exchange(&mut self, leftover: bool) {
         self.read_alarm.disarm();
         if leftover {

@@ -1,7 +1,9 @@
-//! The short way of an answer: a head that needs no map, because its lines pass as they came or not at all.
+//! The short way of an answer: a head that needs no map, because its lines pass as they came or not
+//! at all.
 //!
-//! It takes only what is plain: an answer that is whole, has a length, and asks nothing of the gateway. Everything else goes
-//! over a map of headers ([`answer`](crate::proxy::answer), [`headers::for_client`]). A test holds both to the same outcome.
+//! It takes only what is plain: an answer that is whole, has a length, and asks nothing of the
+//! gateway. Everything else goes over a map of headers ([`answer`](crate::proxy::answer),
+//! [`headers::for_client`]). A test holds both to the same outcome.
 
 use actix_http::StatusCode;
 use actix_http::header::HeaderName;
@@ -42,8 +44,8 @@ pub struct PlainRules<'a> {
 }
 
 impl PlainRules<'_> {
-    /// Returns the head for the client; `None` if the answer is not plain. `head` is one of HTTP/1.1 that the guarded stream
-    /// has let pass, of an answer with `Content-Length`.
+    /// Returns the head for the client; `None` if the answer is not plain. `head` is one of
+    /// HTTP/1.1 that the guarded stream has let pass, of an answer with `Content-Length`.
     #[must_use]
     pub fn read(&self, head: &[u8]) -> Option<PlainHead> {
         let (line, rest) = split_first_line(head);

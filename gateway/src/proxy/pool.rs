@@ -1,8 +1,9 @@
-//! Sends requests to origins over guarded connections: the bare connector of awc opens them, with our stream beneath, and its
-//! codec reads the answers. They are kept here, for awc's own pool closes what is idle only when the next request comes.
+//! Sends requests to origins over guarded connections: the bare connector of awc opens them, with
+//! our stream beneath, and its codec reads the answers. They are kept here, for awc's own pool
+//! closes what is idle only when the next request comes.
 //!
-//! One per worker thread. It neither retries nor rewrites: it says what came back, or what went wrong, with an
-//! [`OriginFault`](super::origin_stream::OriginFault) inside the error.
+//! One per worker thread. It neither retries nor rewrites: it says what came back, or what went
+//! wrong, with an [`OriginFault`](super::origin_stream::OriginFault) inside the error.
 
 use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
@@ -124,10 +125,11 @@ impl OriginPool {
 
     /// Sends one request and gives the final response, its body to be read as it comes.
     ///
-    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head; what is said of it at
-    /// [`OriginHead::of`] holds. A body of known length is sent with that length, one of unknown length in chunks. The head of
-    /// the response is given as soon as it is there; what is missing of the request by then is sent while the payload is read,
-    /// and no further than to the end of the response.
+    /// Path, query and, if the head has none of its own, `Host` are taken from the URI of the head;
+    /// what is said of it at [`OriginHead::of`] holds. A body of known length is sent with that
+    /// length, one of unknown length in chunks. The head of the response is given as soon as it is
+    /// there; what is missing of the request by then is sent while the payload is read, and no
+    /// further than to the end of the response.
     ///
     /// Dropping the future or the payload closes the connection.
     pub async fn send<B>(&self, target: &OriginTarget, head: RequestHead, body: B) -> SendResult
@@ -143,7 +145,8 @@ impl OriginPool {
         }
     }
 
-    /// As [`OriginPool::send`], with or without a body, and with a short way for whole answers that `plain` takes. Whatever fails before there is a connection leaves `body` where it is,
+    /// As [`OriginPool::send`], with or without a body, and with a short way for whole answers that
+    /// `plain` takes. Whatever fails before there is a connection leaves `body` where it is,
     /// untouched, to be sent elsewhere.
     pub async fn try_send(
         &self,
@@ -158,9 +161,10 @@ impl OriginPool {
         (self.lane(target)?.send)(target, head, body, plain).await
     }
 
-    /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of one that failed with
-    /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one idle connection was dead the others most likely are, so all of this
-    /// origin's are given up.
+    /// As [`OriginPool::send`], on a connection that has served no request: for the repetition of
+    /// one that failed with
+    /// [`DiedBeforeResponse`](super::origin_stream::OriginFault::DiedBeforeResponse). Where one
+    /// idle connection was dead the others most likely are, so all of this origin's are given up.
     pub async fn send_fresh<B>(
         &self,
         target: &OriginTarget,
@@ -182,14 +186,15 @@ impl OriginPool {
         }
     }
 
-    /// Sends a request that asks to leave HTTP, on its connection. `head` needs `ConnectionType::Upgrade`. Nothing but the head is
-    /// sent before the origin has answered.
+    /// Sends a request that asks to leave HTTP, on its connection. `head` needs
+    /// `ConnectionType::Upgrade`. Nothing but the head is sent before the origin has answered.
     pub async fn open_tunnel(&self, target: &OriginTarget, head: RequestHead) -> TunnelResult {
         self.try_tunnel(target, &mut Some(written(&head, target)))
             .await
     }
 
-    /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head` where it is.
+    /// As [`OriginPool::open_tunnel`]; whatever fails before there is a connection leaves `head`
+    /// where it is.
     pub async fn try_tunnel(
         &self,
         target: &OriginTarget,
@@ -230,7 +235,8 @@ impl Lane {
             names: Rc::clone(names),
             registry: Rc::clone(&registry),
         };
-        // The limit on connecting is ours, and says more when it is passed; that of awc is to stay out of its way.
+        // The limit on connecting is ours, and says more when it is passed; that of awc is to stay
+        // out of its way.
         let never = Duration::from_secs(60 * 60 * 24);
         let backstop = if settings.connect_timeout.is_zero() {
             never
@@ -240,7 +246,8 @@ impl Lane {
         // No connection is ever given back to its pool, so each call opens one.
         let connector = awc::Connector::new()
             .connector(connect)
-            // Counts connections that are open, over all origins: a few slow streams would stop all other traffic.
+            // Counts connections that are open, over all origins: a few slow streams would stop all
+            // other traffic.
             .limit(0)
             .timeout(backstop)
             .finish();
@@ -353,7 +360,8 @@ fn instruct(control: &OriginControl, body: Option<BoxBody>, limits: Option<Origi
     }
 }
 
-/// The head as it is sent to `target`, with a `Host`: its own, that of its URI or that of the target.
+/// The head as it is sent to `target`, with a `Host`: its own, that of its URI or that of the
+/// target.
 fn written(head: &RequestHead, target: &OriginTarget) -> OriginHead {
     let authority = head.uri.authority().unwrap_or(&target.authority);
     // An authority has no character that a header value may not have.

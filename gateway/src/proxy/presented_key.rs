@@ -19,8 +19,8 @@ pub struct PresentedKey<'a> {
 }
 
 impl<'a> PresentedKey<'a> {
-    /// Searches for keys with `prefix`, for the foreign keys in `keys`, and for `presented`, whatever
-    /// its form.
+    /// Searches for keys with `prefix`, for the foreign keys in `keys`, and for `presented`,
+    /// whatever its form.
     #[must_use]
     pub fn new(prefix: &'a Prefix, keys: &'a KeyTable, presented: Option<&'a [u8]>) -> Self {
         // The search by form finds an own key already.

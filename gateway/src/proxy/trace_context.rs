@@ -40,7 +40,8 @@ impl<'a> TraceContext<'a> {
         true
     }
 
-    /// Returns what is well formed. A malformed `traceparent` takes `tracestate` along (section 4.3).
+    /// Returns what is well formed. A malformed `traceparent` takes `tracestate` along (section
+    /// 4.3).
     pub fn well_formed(&self) -> impl Iterator<Item = (&'static HeaderName, &'a HeaderValue)> {
         let parent = match self.parents[..] {
             [parent] => Some(parent).filter(|parent| is_parent(parent.as_bytes())),

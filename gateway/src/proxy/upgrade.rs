@@ -44,8 +44,8 @@ pub struct Client {
     pub idle_timeout: Duration,
 }
 
-/// Sends the upgrade request, whose head asks for the protocol, and returns the origin's response. After a 101, bytes flow both ways
-/// until either side ends or the idle time expires.
+/// Sends the upgrade request, whose head asks for the protocol, and returns the origin's response.
+/// After a 101, bytes flow both ways until either side ends or the idle time expires.
 ///
 /// Bytes after the client's head reach the origin only after it agreed.
 ///

@@ -119,7 +119,8 @@ fn shown(path: &str, other: &BTreeMap<String, &str>) -> String {
     }
 }
 
-/// Settings in force after a reading of `new`: the settings at the paths `held` stay as in `running`.
+/// Settings in force after a reading of `new`: the settings at the paths `held` stay as in
+/// `running`.
 #[must_use]
 pub fn in_force(new: &[Effective], running: &[Effective], held: &[String]) -> Vec<Effective> {
     let is_held = |effective: &&Effective| {

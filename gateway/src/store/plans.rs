@@ -1,5 +1,5 @@
-//! Plans in the store. They belong to no bucket: one plan is changed in one place for every consumer
-//! that has it.
+//! Plans in the store. They belong to no bucket: one plan is changed in one place for every
+//! consumer that has it.
 
 use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe};

@@ -60,8 +60,8 @@ pub async fn attend_unused(store: &Store, sizes: &StoreSizes) -> Infallible {
 }
 
 impl Store {
-    /// Disables the keys that were not used for as long as their bucket allows, or counts them where
-    /// it says so, by the database's clock. Safe on several gateways at once.
+    /// Disables the keys that were not used for as long as their bucket allows, or counts them
+    /// where it says so, by the database's clock. Safe on several gateways at once.
     ///
     /// # Errors
     /// A failure of the store; what was disabled until then stays so.
@@ -110,8 +110,8 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// Disables some of the unused keys of a bucket; returns their number. Looks before it takes the
-    /// write lock, and again under it.
+    /// Disables some of the unused keys of a bucket; returns their number. Looks before it takes
+    /// the write lock, and again under it.
     async fn disable_some(
         &self,
         bucket: &BucketName,

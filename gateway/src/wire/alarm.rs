@@ -16,9 +16,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// One deadline of a connection.
 ///
-/// The timer of the runtime is registered once and then left alone: meeting a deadline only forgets it, and a timer that
-/// fires for a forgotten deadline is set to the one that holds by then. Registering anew for every wait would cost more than
-/// the rest of the guard.
+/// The timer of the runtime is registered once and then left alone: meeting a deadline only forgets
+/// it, and a timer that fires for a forgotten deadline is set to the one that holds by then.
+/// Registering anew for every wait would cost more than the rest of the guard.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
     due: Option<Instant>,
@@ -68,8 +68,8 @@ impl Alarm {
 pub struct Pace {
     /// The longest time without a single byte. Zero: no limit.
     pub idle: Duration,
-    /// Bytes per second that must be reached on average, counted over the time spent waiting, once that time has passed
-    /// [`Pace::idle`] (10 s when that is off). Zero: no minimum.
+    /// Bytes per second that must be reached on average, counted over the time spent waiting, once
+    /// that time has passed [`Pace::idle`] (10 s when that is off). Zero: no minimum.
     pub min_rate: u32,
 }
 
@@ -90,8 +90,8 @@ pub(crate) enum OutOfPace {
     TooSlow,
 }
 
-/// Holds one message to a [`Pace`]. Only the time spent waiting for the peer counts, so that back-pressure of ours is never
-/// held against it.
+/// Holds one message to a [`Pace`]. Only the time spent waiting for the peer counts, so that
+/// back-pressure of ours is never held against it.
 #[derive(Debug, Default)]
 pub(crate) struct PaceMeter {
     alarm: Alarm,

@@ -18,7 +18,8 @@ impl Framing {
         (length > 0).then_some(Self::Length(length))
     }
 
-    /// `Some(n)`: the body ends with the first `n` of these bytes; `None`: they all belong to it and it goes on.
+    /// `Some(n)`: the body ends with the first `n` of these bytes; `None`: they all belong to it
+    /// and it goes on.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, ChunkFault> {
         match self {
             Self::Length(left) => match usize::try_from(*left) {

@@ -1,7 +1,8 @@
 //! Finds where a chunked body ends (RFC 9112 §7.1), byte for byte and strictly.
 //!
-//! Everything that passes here is read in the same way by the decoder of actix-http, which is laxer: the scanner accepts a
-//! part of what that accepts, so the two cannot come to different ends.
+//! Everything that passes here is read in the same way by the decoder of actix-http, which is
+//! laxer: the scanner accepts a part of what that accepts, so the two cannot come to different
+//! ends.
 
 use thiserror::Error;
 
@@ -43,7 +44,8 @@ pub(crate) struct ChunkLimits {
     pub(crate) body_bytes: u64,
     pub(crate) extension_bytes: u32,
     pub(crate) trailer_bytes: u32,
-    /// Whether blanks may stand between the size and CRLF. Some origins pad so; no client has a reason to.
+    /// Whether blanks may stand between the size and CRLF. Some origins pad so; no client has a
+    /// reason to.
     pub(crate) padded_sizes: bool,
 }
 
@@ -85,8 +87,8 @@ impl ChunkScanner {
         }
     }
 
-    /// Looks at the next bytes of the body. `Some(n)`: the body ended with the first `n` of them; `None`: they all belong to
-    /// it and it goes on.
+    /// Looks at the next bytes of the body. `Some(n)`: the body ended with the first `n` of them;
+    /// `None`: they all belong to it and it goes on.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, ChunkFault> {
         let mut at = 0;
         while self.state != State::End {

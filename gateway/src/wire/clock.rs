@@ -1,7 +1,7 @@
 //! The time as one wake-up of a task sees it: read once, however often it is asked for.
 //!
-//! A small request asks a dozen times. Whoever polls a task for a connection does it within [`in_one_reading`]; elsewhere
-//! [`now`] reads the clock each time.
+//! A small request asks a dozen times. Whoever polls a task for a connection does it within
+//! [`in_one_reading`]; elsewhere [`now`] reads the clock each time.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,11 +1,12 @@
 //! Finds the end of a message head and takes it apart into lines (RFC 9112 §2.1, §2.2, §5).
 
-/// A line feed without a carriage return before it. RFC 9112 §2.2 lets a reader take it as the end of a line; two readers
-/// that choose differently see different messages, so nobody here takes it.
+/// A line feed without a carriage return before it. RFC 9112 §2.2 lets a reader take it as the end
+/// of a line; two readers that choose differently see different messages, so nobody here takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BareLineFeed;
 
-/// Looks for the empty line that ends a head, over as many reads as it takes and without looking at a byte twice.
+/// Looks for the empty line that ends a head, over as many reads as it takes and without looking at
+/// a byte twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadEnd {
     scanned: usize,
@@ -13,8 +14,8 @@ pub(crate) struct HeadEnd {
 }
 
 impl HeadEnd {
-    /// `head` is everything that has come so far, from the first byte of the head on. `Some(n)`: the head is its first `n`
-    /// bytes, the empty line included.
+    /// `head` is everything that has come so far, from the first byte of the head on. `Some(n)`:
+    /// the head is its first `n` bytes, the empty line included.
     pub(crate) fn find(&mut self, head: &[u8]) -> Result<Option<usize>, BareLineFeed> {
         while let Some(offset) = head
             .get(self.scanned..)
@@ -71,7 +72,8 @@ impl Field<'_> {
     }
 }
 
-/// A line that is no header field: no colon, a name that is no token (so also a folded line and a blank before the colon).
+/// A line that is no header field: no colon, a name that is no token (so also a folded line and a
+/// blank before the colon).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadField;
 

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 const LENT_BYTES: usize = 16 * 1024;
 /// Room that grew beyond this is given back to the system.
 const MOST_KEPT_BYTES: usize = 128 * 1024;
-/// How many connections of a worker may write at once without room being made for them: as many as wait for their clients.
+/// How many connections of a worker may write at once without room being made for them: as many as
+/// wait for their clients.
 const LENT_AT_ONCE: usize = 16;
 
 thread_local! {

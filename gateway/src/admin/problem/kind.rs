@@ -55,13 +55,14 @@ macro_rules! kinds {
 kinds! {
     /// Malformed HTTP, or a body that broke off or took too long.
     BadRequest = BAD_REQUEST "bad_request" "Malformed request" [];
-    /// Not JSON, a member twice, unknown, missing or of the wrong type, a text that is too long or has control characters, or a
-    /// whole API key.
+    /// Not JSON, a member twice, unknown, missing or of the wrong type, a text that is too long or
+    /// has control characters, or a whole API key.
     InvalidBody = BAD_REQUEST "invalid_body" "Invalid body" [];
-    /// A parameter that is unknown, on any operation but `/v1/auth`; a parameter or `Idempotency-Key` that is repeated, or not
-    /// what is accepted.
+    /// A parameter that is unknown, on any operation but `/v1/auth`; a parameter or
+    /// `Idempotency-Key` that is repeated, or not what is accepted.
     InvalidParameter = BAD_REQUEST "invalid_parameter" "Invalid parameter" [];
-    /// A whole API key stands in the path or the query, where proxies and histories keep it; nothing is done.
+    /// A whole API key stands in the path or the query, where proxies and histories keep it;
+    /// nothing is done.
     KeyInUrl = BAD_REQUEST "key_in_url" "API key in the URL" [];
     /// No token, or a wrong one.
     Unauthorized = UNAUTHORIZED "unauthorized" "Not authorised"
@@ -71,8 +72,9 @@ kinds! {
     /// A `read-only` token on anything but `GET` and `POST /v1/keys/verify` without `cost`.
     InsufficientRole = FORBIDDEN "insufficient_role" "Insufficient role"
         [Challenge("Bearer realm=\"postern-admin\", error=\"insufficient_scope\", scope=\"admin\"")];
-    /// `/v1/auth` cannot tell which request it is asked about: it is named twice, in part, or malformed; or a header of the
-    /// client reads like one of the gateway's own ([FORWARD-AUTH.md](FORWARD-AUTH.md)).
+    /// `/v1/auth` cannot tell which request it is asked about: it is named twice, in part, or
+    /// malformed; or a header of the client reads like one of the gateway's own
+    /// ([FORWARD-AUTH.md](FORWARD-AUTH.md)).
     AmbiguousRequest = FORBIDDEN "ambiguous_request" "Ambiguous request" [];
     /// The signature of a report of leaked keys is not GitHub's.
     SignatureInvalid = FORBIDDEN "signature_invalid" "Signature not valid" [];
@@ -110,8 +112,9 @@ kinds! {
     UriTooLong = URI_TOO_LONG "uri_too_long" "Request target too long" [];
     /// The body is not `application/json`; for `PATCH` also `application/merge-patch+json`.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "Unsupported media type" [];
-    /// `Host` is no IP address, not `localhost`, not the machine's name, not among [`admin.hosts`](CONFIGURATION.md), and not
-    /// that of `admin.public_url`; not on `/healthz` and `/v1/auth`.
+    /// `Host` is no IP address, not `localhost`, not the machine's name, not among
+    /// [`admin.hosts`](CONFIGURATION.md), and not that of `admin.public_url`; not on `/healthz` and
+    /// `/v1/auth`.
     MisdirectedRequest = MISDIRECTED_REQUEST "misdirected_request" "Misdirected request" [];
     /// The idempotency key was used for another request in the last 24 hours.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY "idempotency_key_reused" "Idempotency key reused" [];
@@ -130,7 +133,8 @@ kinds! {
     RepeatedName = UNPROCESSABLE_ENTITY "repeated_name" "Name repeated" [];
     /// The expiry is in the past; to end a key, revoke it.
     ExpiryInThePast = UNPROCESSABLE_ENTITY "expiry_in_the_past" "Expiry in the past" [];
-    /// The settings in the files cannot be used; `errors` has every problem, and the settings in force stay.
+    /// The settings in the files cannot be used; `errors` has every problem, and the settings in
+    /// force stay.
     SettingsRefused = UNPROCESSABLE_ENTITY "settings_refused" "Settings refused" [];
     /// The head of the request is too large or has too many fields; the connection closes.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE "request_header_too_large" "Request head too large" [];
@@ -144,7 +148,8 @@ kinds! {
     PublicKeysUnavailable = SERVICE_UNAVAILABLE "public_keys_unavailable" "Public keys not available" [RetryAfter];
     /// A report of GitHub's was still arriving when four others had begun.
     TooManyReports = SERVICE_UNAVAILABLE "too_many_reports" "Too many reports at once" [RetryAfter];
-    /// The database is not open yet, or [fails](SCALING.md#what-a-database-can-fail-of); nothing was changed.
+    /// The database is not open yet, or [fails](SCALING.md#what-a-database-can-fail-of); nothing
+    /// was changed.
     StoreUnavailable = SERVICE_UNAVAILABLE "store_unavailable" "Store unavailable" [RetryAfter];
     /// The outcome of the change is unknown: `detail` names what to look for. Repeat it blindly
     /// only with its `Idempotency-Key`.

@@ -30,8 +30,8 @@ pub struct ListKeys {
     /// moment.
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     ending_within: Option<When>,
-    /// Only keys unused for this duration, such as `90d`, or since this date or moment, and at least
-    /// as old.
+    /// Only keys unused for this duration, such as `90d`, or since this date or moment, and at
+    /// least as old.
     #[arg(long, value_name = "WHEN", value_parser = When::parse, alias = "last-used-before")]
     unused_for: Option<When>,
     /// Only keys created within this duration, or from this date or moment on.

@@ -17,7 +17,8 @@ use crate::wire::alarm::Pace;
 /// Told of the first fault of each connection.
 pub(super) type Observer = dyn Fn(&ClientControl, ClientFault);
 
-/// Gives the whole response to a client that no handler can answer, or none to close without a word.
+/// Gives the whole response to a client that no handler can answer, or none to close without a
+/// word.
 pub(super) type Refuser = dyn Fn(&Refused<'_>) -> Option<Vec<u8>>;
 
 /// A client that no handler can answer, and that is let go.
@@ -83,7 +84,8 @@ impl ClientControl {
         self.fault.get()
     }
 
-    /// Names the request that is being answered, for the answer that the guard gives where its handler gives none.
+    /// Names the request that is being answered, for the answer that the guard gives where its
+    /// handler gives none.
     pub fn begin_request(&self, id: &RequestId) {
         *self.request_id.borrow_mut() = Some(id.clone());
     }
@@ -93,7 +95,8 @@ impl ClientControl {
         self.request_id.borrow().clone()
     }
 
-    /// The fault for which the guard itself has answered the request that is being answered, where it has.
+    /// The fault for which the guard itself has answered the request that is being answered, where
+    /// it has.
     pub fn refused_request(&self) -> Option<ClientFault> {
         self.fault.get().filter(|_| self.refused.get())
     }
@@ -117,7 +120,8 @@ impl ClientControl {
         self.left.get()
     }
 
-    /// Holds the body of the present request to another pace than that of the settings. In force until its response ends.
+    /// Holds the body of the present request to another pace than that of the settings. In force
+    /// until its response ends.
     pub fn set_body_pace(&self, pace: Pace) {
         self.body_pace.set(Some(pace));
     }
@@ -127,8 +131,9 @@ impl ClientControl {
         self.write_pace.set(Some(pace));
     }
 
-    /// What the client sends after 101, whatever the protocol. To be called before the 101 is given; the payload of the request
-    /// then stays empty. The response needs `no_chunking` in its head, unless the upgrade is to `websocket`.
+    /// What the client sends after 101, whatever the protocol. To be called before the 101 is
+    /// given; the payload of the request then stays empty. The response needs `no_chunking` in its
+    /// head, unless the upgrade is to `websocket`.
     pub fn raw_input(self: &Rc<Self>) -> RawInput {
         RawInput::new(Rc::clone(self))
     }
@@ -137,7 +142,8 @@ impl ClientControl {
         self.diversion.borrow_mut()
     }
 
-    /// From now on the bytes of the connection are none of the guard's business. A response with status 101 does the same.
+    /// From now on the bytes of the connection are none of the guard's business. A response with
+    /// status 101 does the same.
     pub fn upgraded(&self) {
         self.upgraded.set(true);
     }

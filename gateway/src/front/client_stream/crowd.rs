@@ -1,8 +1,10 @@
-//! [`Crowd`]: the connections of one worker, and room for one more. When there are as many as may be, the one that has been idle
-//! for longest is closed in favour of the next: whoever connects and asks nothing keeps nobody out.
+//! [`Crowd`]: the connections of one worker, and room for one more. When there are as many as may
+//! be, the one that has been idle for longest is closed in favour of the next: whoever connects and
+//! asks nothing keeps nobody out.
 //!
-//! Idle is a connection that owes no response and has not sent a whole head: before the handshake, before the first request,
-//! between two. A request costs two steps in a linked list, without an allocation.
+//! Idle is a connection that owes no response and has not sent a whole head: before the handshake,
+//! before the first request, between two. A request costs two steps in a linked list, without an
+//! allocation.
 
 use std::{
     cell::{Cell, RefCell},
@@ -96,7 +98,8 @@ impl Crowd {
         loop {
             let sent_away = self.seats.borrow_mut().send_one_away(most);
             match sent_away {
-                // Waking runs nothing of the connection yet, but no borrow is to stand while it happens.
+                // Waking runs nothing of the connection yet, but no borrow is to stand while it
+                // happens.
                 Some(Some(waker)) => waker.wake(),
                 Some(None) => {}
                 None => return,
@@ -145,7 +148,8 @@ impl Place {
         }
     }
 
-    /// The response is out, and the next request may come. One that was told to go goes nevertheless.
+    /// The response is out, and the next request may come. One that was told to go goes
+    /// nevertheless.
     pub(crate) fn idle(&self) {
         {
             let mut seats = self.crowd.seats.borrow_mut();
@@ -235,7 +239,8 @@ impl Seats {
         }
     }
 
-    /// Tells the longest idle connection to go if there are more than `most`. Its waker, if somebody waits.
+    /// Tells the longest idle connection to go if there are more than `most`. Its waker, if
+    /// somebody waits.
     fn send_one_away(&mut self, most: usize) -> Option<Option<Waker>> {
         if self.taken - self.leaving <= most || self.longest_idle == NONE {
             return None;

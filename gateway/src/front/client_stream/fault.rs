@@ -50,7 +50,8 @@ client_faults! {
     /// The head of a request is larger than the limit.
     #[error("the head of the request has more bytes than listen.max_head_bytes")]
     HeadTooLarge => "head_too_large", Some(431);
-    /// The request line alone is larger than the limit, so that it is the target that is (RFC 9112 §3).
+    /// The request line alone is larger than the limit, so that it is the target that is (RFC 9112
+    /// §3).
     #[error("the target of the request is longer than listen.max_head_bytes or 65,534 bytes")]
     TargetTooLong => "target_too_long", Some(414);
     /// The head of a request has more fields than the limit.
@@ -107,15 +108,18 @@ client_faults! {
     /// The body came more slowly than the minimum rate.
     #[error("the client sent less than 500 bytes of its body a second after listen.body_idle_timeout")]
     BodyTooSlow => "body_too_slow", Some(408);
-    /// The client did not take the response for too long, or took it more slowly than the minimum rate.
+    /// The client did not take the response for too long, or took it more slowly than the minimum
+    /// rate.
     #[error(
         "the client took nothing of the response for listen.write_idle_timeout, or less than 100 bytes a second"
     )]
     WriteStalled => "write_stalled", None;
-    /// The server wrote something that is no response; the connection was closed before the client could take it for one.
+    /// The server wrote something that is no response; the connection was closed before the client
+    /// could take it for one.
     #[error("bytes outside a response")]
     StrayResponse => "stray_response", None;
-    /// The client broke the protocol of HTTP/2: the error code of RFC 9113, section 7, that it was told.
+    /// The client broke the protocol of HTTP/2: the error code of RFC 9113, section 7, that it was
+    /// told.
     #[error("the client broke HTTP/2: {0}")]
     Http2(&'static str) => "http2_error", None;
     /// The client sent frames of HTTP/2 that ask for nothing, in numbers.
@@ -158,8 +162,8 @@ impl ClientFault {
     }
 }
 
-/// An answer that the guard itself writes, with its date (RFC 9110, section 6.6.1), and without its content where the head alone
-/// was asked for (section 9.3.2).
+/// An answer that the guard itself writes, with its date (RFC 9110, section 6.6.1), and without its
+/// content where the head alone was asked for (section 9.3.2).
 pub(super) fn dated(response: &[u8], is_head: bool) -> Vec<u8> {
     let end = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 2);
     let (head, rest) = response.split_at(end);

@@ -1,7 +1,8 @@
 //! What a client sends once its connection has left HTTP.
 //!
-//! actix-http hands it on only after `Upgrade: websocket`, as a request body, and takes it for requests after any other upgrade. So
-//! it can be read here instead, past actix-http, which then sees nothing of it.
+//! actix-http hands it on only after `Upgrade: websocket`, as a request body, and takes it for
+//! requests after any other upgrade. So it can be read here instead, past actix-http, which then
+//! sees nothing of it.
 
 use std::{
     fmt,
@@ -53,7 +54,8 @@ impl Diversion {
     }
 }
 
-/// The bytes of a client after 101, from the first after its request. Ends when the client ends its side or is gone.
+/// The bytes of a client after 101, from the first after its request. Ends when the client ends its
+/// side or is gone.
 pub struct RawInput {
     control: Rc<ClientControl>,
 }

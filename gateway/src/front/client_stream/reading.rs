@@ -29,8 +29,8 @@ impl<S> ClientStream<S> {
         self.ready.advance(count);
     }
 
-    /// As [`Self::advance_body`] for bytes that came with the head: their fault is kept until the request is passed on, so that its
-    /// handler answers it, as it does when they come later.
+    /// As [`Self::advance_body`] for bytes that came with the head: their fault is kept until the
+    /// request is passed on, so that its handler answers it, as it does when they come later.
     fn begin_body(&mut self, bytes: &[u8]) -> usize {
         self.advance_body(bytes).unwrap_or_else(|fault| {
             self.fault_of_body = Some(fault);
@@ -38,7 +38,8 @@ impl<S> ClientStream<S> {
         })
     }
 
-    /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is held.
+    /// Takes bytes that follow a head, and says how many belong to its body. What goes beyond is
+    /// held.
     pub(super) fn advance_body(&mut self, bytes: &[u8]) -> Result<usize, ClientFault> {
         let used = match &mut self.incoming {
             Incoming::Body(framing) => {
@@ -61,11 +62,13 @@ impl<S> ClientStream<S> {
         Ok(used)
     }
 
-    /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there of its body.
+    /// Judges the bytes held. True: a head was complete and waits in `ready`, with what was there
+    /// of its body.
     pub(super) fn judge_held(&mut self) -> Result<bool, ClientFault> {
         self.is_head = request::asks_for_head(&self.held);
         loop {
-            // What is left of the signature of a PROXY protocol header once its empty lines are passed over.
+            // What is left of the signature of a PROXY protocol header once its empty lines are
+            // passed over.
             if self.empty_lines == MAX_EMPTY_LINES && !self.held.is_empty() {
                 if self.held.starts_with(AFTER_EMPTY_LINES) {
                     return Err(ClientFault::UnexpectedProxyHeader);
@@ -294,7 +297,8 @@ impl<S: ClientSocket> ClientStream<S> {
         self.read_alarm.poll(cx)
     }
 
-    /// While a response is owed, only the end of the connection is of interest; what comes is kept for later.
+    /// While a response is owed, only the end of the connection is of interest; what comes is kept
+    /// for later.
     pub(super) fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.len() < READ_AHEAD_BYTES {
             if ready!(self.poll_hold(cx))? == 0 {

@@ -1,7 +1,9 @@
-//! Judges the head of a request: refuses what actix-http would refuse, and finds where the body ends.
+//! Judges the head of a request: refuses what actix-http would refuse, and finds where the body
+//! ends.
 //!
-//! The parser beneath answers a head that it refuses with an empty 400, without a line or a count. So what passes here
-//! is a part of what it takes, and the answers to all else are given here. A property test holds the two together.
+//! The parser beneath answers a head that it refuses with an empty 400, without a line or a count.
+//! So what passes here is a part of what it takes, and the answers to all else are given here. A
+//! property test holds the two together.
 
 use actix_http::Uri;
 
@@ -25,7 +27,8 @@ pub(super) struct Request {
     pub(super) body: Option<Framing>,
 }
 
-/// `HEAD`: the response has no body. Can be asked of the beginning of a head, and of one that is at fault.
+/// `HEAD`: the response has no body. Can be asked of the beginning of a head, and of one that is at
+/// fault.
 pub(super) fn asks_for_head(head: &[u8]) -> bool {
     head.starts_with(b"HEAD ")
 }
@@ -68,7 +71,8 @@ pub(super) fn read(head: &[u8], limits: &ClientLimits) -> Result<Request, Client
     Ok(Request { body })
 }
 
-/// The fault of a head whose end has not come, where its beginning tells; `held` are its bytes so far.
+/// The fault of a head whose end has not come, where its beginning tells; `held` are its bytes so
+/// far.
 pub(super) fn check_beginning(held: &[u8]) -> Result<(), ClientFault> {
     match held.first() {
         Some(&TLS_HANDSHAKE) => Err(ClientFault::TlsOnPlain),
@@ -79,8 +83,8 @@ pub(super) fn check_beginning(held: &[u8]) -> Result<(), ClientFault> {
     }
 }
 
-/// The fault of a head with more bytes than the limit: that of its target if the request line alone goes beyond
-/// (RFC 9112 §3).
+/// The fault of a head with more bytes than the limit: that of its target if the request line alone
+/// goes beyond (RFC 9112 §3).
 pub(super) fn too_large(held: &[u8], limit: usize) -> ClientFault {
     let start = held.get(..=limit).unwrap_or(held);
     let (line_ends, has_target) = (
@@ -133,7 +137,8 @@ fn check_target(target: &[u8]) -> Result<(), ClientFault> {
     if target.len() > MAX_TARGET_BYTES {
         return Err(ClientFault::TargetTooLong);
     }
-    // `http::Uri` cuts the fragment off and says nothing, so what is matched would not be what was sent.
+    // `http::Uri` cuts the fragment off and says nothing, so what is matched would not be what was
+    // sent.
     if memchr::memchr(b'#', target).is_some() {
         return Err(ClientFault::Fragment);
     }
@@ -167,7 +172,8 @@ fn check_target(target: &[u8]) -> Result<(), ClientFault> {
     }
 }
 
-/// Refuses control characters; a carriage return is none where it ends a line, nor is a tab (RFC 9110 §5.5).
+/// Refuses control characters; a carriage return is none where it ends a line, nor is a tab (RFC
+/// 9110 §5.5).
 fn check_bytes(lines: &[u8]) -> Result<(), ClientFault> {
     let (mut controls, mut line_feeds) = (0_usize, 0_usize);
     // So many that a byte counts them, which the compiler can vectorise.
@@ -436,7 +442,8 @@ mod tests {
             }
         }
 
-        /// A head that we take for complete and actix-http does not would be waited for without a deadline.
+        /// A head that we take for complete and actix-http does not would be waited for without a
+        /// deadline.
         #[test]
         fn actix_never_waits_for_more_of_a_complete_head(head in "[ -~\\t\u{0}\u{80}-\u{ff}]{1,20}( [!-~]{0,9}( ?HTTP/1\\.[019])?)?(\r\n[ -~\\t\u{0}]{1,20}){0,3}\r\n\r\n") {
             let mut buffer = BytesMut::from(head.as_bytes());

@@ -51,7 +51,8 @@ pub(super) enum Then {
 }
 
 impl Outgoing {
-    /// Follows the first `taken` of the bytes offered, and stops after the first event. Gives the number followed.
+    /// Follows the first `taken` of the bytes offered, and stops after the first event. Gives the
+    /// number followed.
     ///
     /// `offered` has every head whole that begins in it: actix-http writes it at once.
     pub(super) fn follow(

@@ -56,15 +56,16 @@ impl ClientGuard {
         }
     }
 
-    /// Asks for the limits of each connection when it is taken in, so that those of new ones can change.
+    /// Asks for the limits of each connection when it is taken in, so that those of new ones can
+    /// change.
     #[must_use]
     pub fn limited_by(mut self, limits: impl Fn() -> ClientLimits + 'static) -> Self {
         self.limits = Rc::new(limits);
         self
     }
 
-    /// Takes connections only from the load balancers that `load_balancers` gives for each, which announce it with a PROXY
-    /// protocol header. Without this, takes all, and no header.
+    /// Takes connections only from the load balancers that `load_balancers` gives for each, which
+    /// announce it with a PROXY protocol header. Without this, takes all, and no header.
     #[must_use]
     pub fn announced_by(
         mut self,
@@ -74,8 +75,8 @@ impl ClientGuard {
         self
     }
 
-    /// Takes at most so many connections at once, and closes the longest idle one in favour of the next. Counts those that are
-    /// guarded by clones of this guard too.
+    /// Takes at most so many connections at once, and closes the longest idle one in favour of the
+    /// next. Counts those that are guarded by clones of this guard too.
     #[must_use]
     pub fn with_room_for(mut self, connections: usize) -> Self {
         self.crowd = Crowd::of_at_most(connections);
@@ -87,15 +88,17 @@ impl ClientGuard {
         self.crowd.close();
     }
 
-    /// Calls `observer` with the first fault of each connection: the only way to learn of what never becomes a request.
+    /// Calls `observer` with the first fault of each connection: the only way to learn of what
+    /// never becomes a request.
     #[must_use]
     pub fn observed_by(mut self, observer: impl Fn(&ClientControl, ClientFault) + 'static) -> Self {
         self.listeners.observer = Some(Rc::new(observer));
         self
     }
 
-    /// Answers as `refuser` says where no handler can: before there is a request, and where the handler of one is still silent
-    /// when its client is let go. What it gives is the whole response, with `connection: close`.
+    /// Answers as `refuser` says where no handler can: before there is a request, and where the
+    /// handler of one is still silent when its client is let go. What it gives is the whole
+    /// response, with `connection: close`.
     #[must_use]
     pub fn refusing_by(
         mut self,
@@ -111,7 +114,8 @@ impl ClientGuard {
         Ok(self.wrap(io, peer))
     }
 
-    /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count from now.
+    /// Guards a stream that is not the accepted socket itself, such as TLS over it. Deadlines count
+    /// from now.
     pub fn wrap<S>(&self, io: S, peer: Option<SocketAddr>) -> ClientStream<S> {
         self.wrap_taken(Taken {
             place: self.crowd.enter(),
@@ -226,7 +230,8 @@ impl ClientGuard {
         })
     }
 
-    /// Takes in an accepted socket of a plain listener; `true` where its client begins with the preface of HTTP/2.
+    /// Takes in an accepted socket of a plain listener; `true` where its client begins with the
+    /// preface of HTTP/2.
     ///
     /// # Errors
     /// The connection broke, or has to make room.
@@ -260,8 +265,9 @@ impl ClientGuard {
         Ok((taken, begins))
     }
 
-    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks plain HTTP is answered in it; any other
-    /// that does not manage the handshake is closed without a word: there is nothing that it would understand.
+    /// As [`ClientGuard::accept`], after a TLS handshake that has this long. A client that speaks
+    /// plain HTTP is answered in it; any other that does not manage the handshake is closed without
+    /// a word: there is nothing that it would understand.
     pub fn accept_tls(
         &self,
         acceptor: TlsAcceptor,
@@ -309,8 +315,9 @@ impl ClientGuard {
     /// });
     /// ```
     ///
-    /// The deadlines of heads and of idle connections are the guard's, hence the first two settings: those of actix-http hold for
-    /// the first request alone, or cost an allocation for every one.
+    /// The deadlines of heads and of idle connections are the guard's, hence the first two
+    /// settings: those of actix-http hold for the first request alone, or cost an allocation for
+    /// every one.
     pub fn accept(
         &self,
     ) -> impl ServiceFactory<
@@ -364,7 +371,8 @@ async fn shake(
     }
 }
 
-/// Sends the whole answer to a client, and takes in what it goes on to send, so that closing does not take the answer away.
+/// Sends the whole answer to a client, and takes in what it goes on to send, so that closing does
+/// not take the answer away.
 async fn answer_and_close(io: &mut TcpStream, response: &[u8]) -> io::Result<()> {
     io.write_all(response).await?;
     io.shutdown().await?;

@@ -1,4 +1,5 @@
-//! The writing side: responses followed to their end, clients that do not take them, and the end of the connection.
+//! The writing side: responses followed to their end, clients that do not take them, and the end of
+//! the connection.
 
 use std::{
     io,
@@ -15,14 +16,16 @@ use super::{
 };
 
 impl<S: ClientSocket> ClientStream<S> {
-    /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing left to write.
+    /// Only ever between two responses, so that it can interrupt none, and actix-http has nothing
+    /// left to write.
     pub(super) fn write_refusal(&mut self, cx: &mut Context<'_>) {
         if let Some(response) = self.control.refusal(self.owed) {
             if self.owed {
                 self.control.note_refused_request();
             }
             let response = fault::dated(&response, self.is_head);
-            // A few hundred bytes on a connection that owes nothing: the socket takes them, or it is not worth waiting for.
+            // A few hundred bytes on a connection that owes nothing: the socket takes them, or it
+            // is not worth waiting for.
             if let Poll::Ready(Ok(count)) = Pin::new(&mut self.io).poll_write(cx, &response) {
                 self.control.note_sent(count);
             }
@@ -72,14 +75,16 @@ impl<S: ClientSocket> ClientStream<S> {
         self.owed = false;
         self.control.end_exchange();
         match self.incoming {
-            // The wish to leave HTTP was not granted; actix-http takes the rest of the connection for a body nevertheless.
+            // The wish to leave HTTP was not granted; actix-http takes the rest of the connection
+            // for a body nevertheless.
             Incoming::Answering if self.endless => {
                 self.close();
                 cx.waker().wake_by_ref();
             }
             Incoming::Answering => {
                 self.await_request();
-                // Nobody may poll the reading side before the next byte, so the deadline for that byte is set here.
+                // Nobody may poll the reading side before the next byte, so the deadline for that
+                // byte is set here.
                 if !self.held.is_empty() || self.poll_head_deadline(cx).is_ready() {
                     cx.waker().wake_by_ref();
                 }
@@ -102,8 +107,8 @@ impl<S: ClientSocket> ClientStream<S> {
         ))
     }
 
-    /// Whether the client may still be sending: closing the socket then would reset the connection, and with it drop the answer
-    /// that the client has not read yet.
+    /// Whether the client may still be sending: closing the socket then would reset the connection,
+    /// and with it drop the answer that the client has not read yet.
     pub(super) fn must_linger(&self) -> bool {
         !self.is_raw()
             && !self.control.client_left()
@@ -116,7 +121,8 @@ impl<S: ClientSocket> ClientStream<S> {
                 || !self.held.is_empty())
     }
 
-    /// Takes in what the client still sends, for its time and whatever it is: a reset would take the answer along.
+    /// Takes in what the client still sends, for its time and whatever it is: a reset would take
+    /// the answer along.
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut space = [MaybeUninit::uninit(); 4 * ASIDE_BYTES];
         while self.poll_linger_deadline(cx).is_pending()

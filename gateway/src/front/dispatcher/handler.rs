@@ -73,16 +73,19 @@ pub fn service<S: ClientSocket, H: Handler + 'static>(
 
 /// The body of an answer.
 pub trait AnswerBody: MessageBody + Unpin + Sized {
-    /// What is answered in place of this one, which broke off before anything of it went out; `None`: what there is of it.
+    /// What is answered in place of this one, which broke off before anything of it went out;
+    /// `None`: what there is of it.
     fn instead(self) -> Option<Response<Self>>;
 
-    /// Takes the lines of a head that is ready but for its body's length and what concerns the connection. Headers of the
-    /// response replace lines of the same name. Only for answers of known length to requests of HTTP/1.1.
+    /// Takes the lines of a head that is ready but for its body's length and what concerns the
+    /// connection. Headers of the response replace lines of the same name. Only for answers of
+    /// known length to requests of HTTP/1.1.
     fn take_lines(&mut self) -> Option<ReadyLines> {
         None
     }
 
-    /// Ready once the caller may not go on. Asked while the client takes nothing, so that the body is not polled.
+    /// Ready once the caller may not go on. Asked while the client takes nothing, so that the body
+    /// is not polled.
     fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 

@@ -139,7 +139,8 @@ impl Drop for Outlet {
     }
 }
 
-/// Wakes a handler that is a task of its own; as a rule it is one with the connection, which has it go on after it has read.
+/// Wakes a handler that is a task of its own; as a rule it is one with the connection, which has it
+/// go on after it has read.
 fn wake_other(waker: &mut Option<Waker>, cx: &Context<'_>) {
     if let Some(waker) = waker.take()
         && !waker.will_wake(cx.waker())

@@ -1,4 +1,5 @@
-//! What is on its way to the client, in room that a worker lends: a connection that waits holds none.
+//! What is on its way to the client, in room that a worker lends: a connection that waits holds
+//! none.
 
 use std::{
     io,
@@ -112,7 +113,8 @@ impl Output {
         self.head_at = Some(begins);
     }
 
-    /// Length and status, if all that is gathered is one answer that was ready, from its first byte to its last. Once for each.
+    /// Length and status, if all that is gathered is one answer that was ready, from its first byte
+    /// to its last. Once for each.
     pub(super) fn whole_answer(&mut self) -> Option<(usize, StatusCode)> {
         let (ends, status) = self.ready?;
         if self.head_at != Some(0) || self.bytes.len() != ends {

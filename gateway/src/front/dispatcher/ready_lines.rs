@@ -5,7 +5,8 @@ use bytes::BytesMut;
 
 use crate::wire::head::fields;
 
-/// Well-formed lines of an answer whose body has a length and is whole. They say nothing of the body and of the connection.
+/// Well-formed lines of an answer whose body has a length and is whole. They say nothing of the
+/// body and of the connection.
 #[derive(Debug, Default)]
 pub struct ReadyLines {
     bytes: BytesMut,

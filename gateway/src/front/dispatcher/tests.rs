@@ -338,7 +338,8 @@ fn serve(moves: Vec<Move>) -> Ended {
                     }
                 }
                 if !wire.step() {
-                    // What is pending now is pending for good, but for its deadlines and for bodies that wait to be asked.
+                    // What is pending now is pending for good, but for its deadlines and for bodies
+                    // that wait to be asked.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -364,8 +365,8 @@ const REQUESTS: &str = "((GET|HEAD) /(a|late|chunks|none|unread|ready) HTTP/1\\.
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
-    /// However the bytes are cut, they mean the same. (Where a body is not read, it matters how much of it is there when its
-    /// request is answered: not part of this.)
+    /// However the bytes are cut, they mean the same. (Where a body is not read, it matters how
+    /// much of it is there when its request is answered: not part of this.)
     #[test]
     fn the_same_bytes_are_answered_alike_however_they_are_cut(
         requests in REQUESTS,
@@ -400,8 +401,8 @@ proptest! {
         prop_assert_eq!(ready.asked, usual.asked);
     }
 
-    /// In any order of what a client and a handler can do, a connection ends, no request outlives it, no answer comes unasked,
-    /// and nothing follows an answer that closes.
+    /// In any order of what a client and a handler can do, a connection ends, no request outlives
+    /// it, no answer comes unasked, and nothing follows an answer that closes.
     #[test]
     fn every_course_of_events_comes_to_an_end(
         pieces in proptest::collection::vec(

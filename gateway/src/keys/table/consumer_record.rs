@@ -40,8 +40,8 @@ struct Rare {
 }
 
 impl ConsumerRecord {
-    /// Builds the record of `consumer` with its `plan`, without keys and marked as seen by the current
-    /// load.
+    /// Builds the record of `consumer` with its `plan`, without keys and marked as seen by the
+    /// current load.
     pub(super) fn new(consumer: Consumer, plan: Option<Arc<PlanCell>>) -> Self {
         let Consumer {
             id,

@@ -40,8 +40,8 @@ pub struct KnownConsumer<'k> {
 }
 
 impl KnownKey {
-    /// Builds the result; `None` if the consumer refers to a plan that is not there, whose bounds are
-    /// unknown.
+    /// Builds the result; `None` if the consumer refers to a plan that is not there, whose bounds
+    /// are unknown.
     pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Option<Self> {
         let plan = match consumer.plan() {
             None => None,
@@ -71,8 +71,8 @@ impl KnownKey {
         &self.id
     }
 
-    /// Returns the id of the first key of the chain of rolls that this key belongs to, its own id if
-    /// it replaced none. What is counted by key is counted by this id, so that a roll resets
+    /// Returns the id of the first key of the chain of rolls that this key belongs to, its own id
+    /// if it replaced none. What is counted by key is counted by this id, so that a roll resets
     /// nothing.
     #[must_use]
     pub fn chain(&self) -> KeyId {
@@ -112,8 +112,8 @@ impl KnownKey {
         self.consumer.allowance()
     }
 
-    /// Returns the plan of the consumer, if it has one. Its numbers apply where the consumer has none
-    /// of its own.
+    /// Returns the plan of the consumer, if it has one. Its numbers apply where the consumer has
+    /// none of its own.
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_deref()

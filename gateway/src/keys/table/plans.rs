@@ -63,7 +63,8 @@ impl Plans {
         }
     }
 
-    /// Removes a plan. Keys of consumers that still refer to it are unknown until it is there again.
+    /// Removes a plan. Keys of consumers that still refer to it are unknown until it is there
+    /// again.
     pub(super) fn remove(&mut self, name: &PlanName) {
         if let Some(cell) = self.0.get(name) {
             cell.current.store(None);

@@ -14,8 +14,8 @@ use crate::keys::table::shards::{Batch, Keyed, Shards};
 use crate::keys::table::{Change, KeyTable, UnknownConsumer};
 use crate::keys::{Consumer, KeyEntry, Plan};
 
-/// Maximum number of pending items of a load; a quarter of the table if that is more. Each batch copies a shard once, and pending items occupy memory beside the ones that they
-/// replace.
+/// Maximum number of pending items of a load; a quarter of the table if that is more. Each batch
+/// copies a shard once, and pending items occupy memory beside the ones that they replace.
 const MAX_PENDING: usize = 65_536;
 /// Maximum number of orphaned keys before a sweep; an eighth of the table if that is more, because
 /// a sweep scans every key. Also limits the deleted consumers whose ids are kept until

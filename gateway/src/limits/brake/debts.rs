@@ -43,8 +43,8 @@ impl Debts {
         Self(vec![[Debt::default(); WAYS]; entries / WAYS].into())
     }
 
-    /// Adds `cost` nanoseconds to the debt of `subject`, up to `most`. Where the bucket is full, the
-    /// subject that owes least is forgotten.
+    /// Adds `cost` nanoseconds to the debt of `subject`, up to `most`. Where the bucket is full,
+    /// the subject that owes least is forgotten.
     pub(super) fn add(
         &mut self,
         subject: u64,

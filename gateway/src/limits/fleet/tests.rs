@@ -157,7 +157,8 @@ fn what_others_used_slides_out_like_ones_own() {
 }
 
 proptest! {
-    /// Whatever the gateways are asked for, and whenever they exchange: the bound of `docs/LIMITS.md`.
+    /// Whatever the gateways are asked for, and whenever they exchange: the bound of
+    /// `docs/LIMITS.md`.
     #[test]
     fn gateways_together_stay_within_the_bound(
         demand in prop::collection::vec([0_usize..12, 0_usize..12, 0_usize..12], 60..300),

@@ -170,8 +170,8 @@ impl QuotaMemory {
         hash.finish()
     }
 
-    /// Takes `units` at `at`, up to `limit`. With `force`, also beyond it. `period` is asked for only
-    /// when the known one is over.
+    /// Takes `units` at `at`, up to `limit`. With `force`, also beyond it. `period` is asked for
+    /// only when the known one is over.
     pub(super) fn take(
         &self,
         (hash, at): (u64, UnixMillis),

@@ -161,7 +161,8 @@ impl Leases {
         for one in &mut wanted {
             if let Some(lease) = self.by_subject.get_mut(&one.subject) {
                 let awaited = std::mem::take(&mut lease.awaited);
-                // Twice the last one: a busy subject asks seldom, and an idle one holds little back.
+                // Twice the last one: a busy subject asks seldom, and an idle one holds little
+                // back.
                 one.want = awaited
                     .max(lease.size * 2)
                     .clamp(one.need, one.limit.max(one.need));

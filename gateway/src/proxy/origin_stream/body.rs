@@ -48,8 +48,8 @@ pub(super) fn append_chunk(out: &mut BytesMut, data: &[u8]) {
     }
 }
 
-/// Reads into the middle of `buf` and puts the framing around it, so that nothing is copied. Gives the number of bytes read;
-/// with none, `buf` is as it was.
+/// Reads into the middle of `buf` and puts the framing around it, so that nothing is copied. Gives
+/// the number of bytes read; with none, `buf` is as it was.
 pub(super) fn poll_read_chunk<S: AsyncRead + Unpin>(
     io: &mut S,
     cx: &mut Context<'_>,

@@ -69,19 +69,21 @@ impl OriginControl {
         self.exchanges.get()
     }
 
-    /// Gives the exchange to come a body, which goes out while its answer is read. Whoever writes the head of the request says
-    /// nothing of it there, and writes nothing more: the stream announces it.
+    /// Gives the exchange to come a body, which goes out while its answer is read. Whoever writes
+    /// the head of the request says nothing of it there, and writes nothing more: the stream
+    /// announces it.
     pub fn carry(&self, upload: Upload) {
         self.upload.replace(Some(upload));
     }
 
-    /// Holds the exchange to come, or the present one, to other limits than those of the connection.
+    /// Holds the exchange to come, or the present one, to other limits than those of the
+    /// connection.
     pub fn set_limits(&self, limits: OriginLimits) {
         self.limits.set(Some(limits));
     }
 
-    /// Whether what was read last is a whole answer, head and body, from its first byte on, that has a length and is as it came;
-    /// gives the length of its head.
+    /// Whether what was read last is a whole answer, head and body, from its first byte on, that
+    /// has a length and is as it came; gives the length of its head.
     pub fn take_whole_head(&self) -> Option<usize> {
         self.whole_head.take()
     }
@@ -130,7 +132,8 @@ impl OriginControl {
 
 /// What the connections of one pool share.
 ///
-/// The pool of awc neither says which connection it gives out nor takes any back on request; both go through here.
+/// The pool of awc neither says which connection it gives out nor takes any back on request; both
+/// go through here.
 #[derive(Debug, Default)]
 pub struct OriginRegistry {
     handed_out: RefCell<Weak<OriginControl>>,
@@ -138,8 +141,8 @@ pub struct OriginRegistry {
 }
 
 impl OriginRegistry {
-    /// Takes all connections to `authority` out of use once their present exchanges are over: the next request to it opens a
-    /// new connection.
+    /// Takes all connections to `authority` out of use once their present exchanges are over: the
+    /// next request to it opens a new connection.
     pub fn retire_all(&self, authority: &Authority) {
         let generation = self.generation(authority);
         generation.set(generation.get().wrapping_add(1));

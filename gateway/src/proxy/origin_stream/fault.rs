@@ -1,4 +1,5 @@
-//! What can go wrong between the gateway and an origin, and how to find it in the errors that awc makes of it.
+//! What can go wrong between the gateway and an origin, and how to find it in the errors that awc
+//! makes of it.
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
@@ -8,7 +9,8 @@ use thiserror::Error;
 
 use crate::wire::chunked::ChunkFault;
 
-/// Why an exchange with an origin failed. Travels inside an [`io::Error`]; see [`OriginFault::find`].
+/// Why an exchange with an origin failed. Travels inside an [`io::Error`]; see
+/// [`OriginFault::find`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OriginFault {
@@ -28,7 +30,8 @@ pub enum OriginFault {
         /// What the system said.
         source: io::Error,
     },
-    /// The system has nothing left for another connection: no file, no memory. No origin is to blame.
+    /// The system has nothing left for another connection: no file, no memory. No origin is to
+    /// blame.
     #[error("no connection can be opened to {address}: {source}")]
     OutOfSockets {
         /// The address that was to be connected to.
@@ -60,15 +63,16 @@ pub enum OriginFault {
         /// What was wrong.
         cause: String,
     },
-    /// The origin broke TLS off before it answered the first request: most often it wants a certificate of the gateway, which
-    /// TLS 1.3 lets it say only after the handshake.
+    /// The origin broke TLS off before it answered the first request: most often it wants a
+    /// certificate of the gateway, which TLS 1.3 lets it say only after the handshake.
     #[error("the origin broke TLS off before a response began: {cause}")]
     TlsRefused {
         /// What it said.
         cause: String,
     },
-    /// The connection ended before the first byte of a response. With `reused` it had served requests before, so most likely
-    /// the origin closed it while it was idle, and a request that may be repeated can be sent on another one.
+    /// The connection ended before the first byte of a response. With `reused` it had served
+    /// requests before, so most likely the origin closed it while it was idle, and a request that
+    /// may be repeated can be sent on another one.
     #[error("the connection ended before a response began (reused: {reused})")]
     DiedBeforeResponse {
         /// Whether the connection had served a request before.
@@ -80,7 +84,8 @@ pub enum OriginFault {
     /// The connection ended within the body of a response (RFC 9112 §8).
     #[error("the connection ended within the body of the response")]
     TruncatedBody,
-    /// The head cannot be trusted to say where the response ends (RFC 9112 §6.3), or is no head at all.
+    /// The head cannot be trusted to say where the response ends (RFC 9112 §6.3), or is no head at
+    /// all.
     #[error("malformed response: {0}")]
     BadFraming(&'static str),
     /// The chunked body is malformed.
@@ -118,8 +123,9 @@ pub enum OriginFault {
 }
 
 impl OriginFault {
-    /// Looks for the fault behind an error of awc: [`SendRequestError`], [`PayloadError`], [`ConnectError`], [`ParseError`], an
-    /// [`io::Error`], or one whose source is any of these. Ask before the error is boxed as the error of a body, which hides it.
+    /// Looks for the fault behind an error of awc: [`SendRequestError`], [`PayloadError`],
+    /// [`ConnectError`], [`ParseError`], an [`io::Error`], or one whose source is any of these. Ask
+    /// before the error is boxed as the error of a body, which hides it.
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -180,7 +186,8 @@ impl OriginFault {
         }))
     }
 
-    /// Whether the request never reached the origin, so that any request may be tried again elsewhere.
+    /// Whether the request never reached the origin, so that any request may be tried again
+    /// elsewhere.
     pub fn nothing_sent(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,5 @@
-//! Judges the head of a response: whether it is final, where its body ends, and whether awc would read it as we do.
+//! Judges the head of a response: whether it is final, where its body ends, and whether awc would
+//! read it as we do.
 
 use std::sync::LazyLock;
 
@@ -27,7 +28,8 @@ impl RequestTraits {
     }
 }
 
-/// The field `Connection` is never the client's: it is written as `connection: upgrade`, by awc in this or in camel case.
+/// The field `Connection` is never the client's: it is written as `connection: upgrade`, by awc in
+/// this or in camel case.
 fn asks_upgrade(request: &[u8]) -> bool {
     const LINE: &[u8] = b"\r\nconnection: upgrade\r\n";
     static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"pgrade\r\n"));
@@ -104,9 +106,10 @@ pub(super) fn judge(
         (false, None) => Length::UntilClose,
     };
     let close = seen.close || length == Length::UntilClose || (old && !seen.keep_alive);
-    // What awc gets wrong: it waits for the body that a length announces though the status has none; it takes a message without
-    // a length for empty, or in HTTP/1.0, where zero is no length to it either, for endless; and `Upgrade: websocket`
-    // overrules the length though the status is not 101.
+    // What awc gets wrong: it waits for the body that a length announces though the status has
+    // none; it takes a message without a length for empty, or in HTTP/1.0, where zero is no length
+    // to it either, for endless; and `Upgrade: websocket` overrules the length though the status is
+    // not 101.
     let canonical = !old
         && length != Length::UntilClose
         && !seen.upgrade
@@ -118,14 +121,16 @@ pub(super) fn judge(
     }))
 }
 
-/// The head in the form in which awc reads it as we do. Lines that need no change are copied byte for byte.
+/// The head in the form in which awc reads it as we do. Lines that need no change are copied byte
+/// for byte.
 pub(super) fn rewrite(head: &[u8], verdict: Verdict) -> BytesMut {
     let (line, rest) = split_first_line(head);
     let mut out = BytesMut::with_capacity(head.len() + 64);
     out.extend_from_slice(b"HTTP/1.1");
     out.extend_from_slice(line.get(b"HTTP/1.1".len()..).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
-    // A response to HEAD keeps its length, which awc passes over; one that can have no body must not announce any.
+    // A response to HEAD keeps its length, which awc passes over; one that can have no body must
+    // not announce any.
     let drop_length = verdict.length == Length::NoBody && is_bodyless(line);
     for field in fields(rest).flatten() {
         let framing = field.is("content-length") || field.is("transfer-encoding");
@@ -232,7 +237,8 @@ impl Seen {
     }
 }
 
-/// Control characters, which no field value and no reason has (RFC 9110 §5.5); HTAB is none of them here.
+/// Control characters, which no field value and no reason has (RFC 9110 §5.5); HTAB is none of them
+/// here.
 fn has_control(text: &[u8]) -> bool {
     // No early exit, so that the compiler can vectorise the loop.
     text.iter().fold(false, |has, byte| {

@@ -35,7 +35,8 @@ impl<S> OriginStream<S> {
         }
     }
 
-    /// Looks for a complete head in what is held. True: a final one was found and waits, with what followed it, in `ready`.
+    /// Looks for a complete head in what is held. True: a final one was found and waits, with what
+    /// followed it, in `ready`.
     pub(super) fn judge_held(&mut self) -> io::Result<bool> {
         loop {
             let found = self
@@ -139,8 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         Poll::Ready(Ok(aside.filled().len()))
     }
 
-    /// Between exchanges there is nothing to read: pending is the only good state. The bytes themselves never come out, for
-    /// whoever reads here would take them for the answer to a request not yet made.
+    /// Between exchanges there is nothing to read: pending is the only good state. The bytes
+    /// themselves never come out, for whoever reads here would take them for the answer to a
+    /// request not yet made.
     pub(super) fn poll_read_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.control.is_retired() {
             return Poll::Ready(Err(self.fail(OriginFault::Retired)));
@@ -163,7 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            // The common case needs no copy: one read brings the whole head, in a form that awc reads as we do.
+            // The common case needs no copy: one read brings the whole head, in a form that awc
+            // reads as we do.
             if self.held.is_empty() {
                 let start = buf.filled().len();
                 match self.poll_inner_read(cx, buf) {
@@ -200,8 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         }
     }
 
-    /// How much of these bytes passes as it is; `None`: they have to be held, because the head is not complete or is not to be
-    /// shown as it came.
+    /// How much of these bytes passes as it is; `None`: they have to be held, because the head is
+    /// not complete or is not to be shown as it came.
     pub(super) fn pass_direct(&mut self, fresh: &[u8]) -> io::Result<Option<usize>> {
         let Ok(Some(len)) = HeadEnd::default().find(fresh) else {
             return Ok(None);
@@ -231,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OriginStream<S> {
         self.fail(fault)
     }
 
-    /// As [`Self::died_now`], over an error. Only TLS calls data invalid, and on the first exchange it says why.
+    /// As [`Self::died_now`], over an error. Only TLS calls data invalid, and on the first exchange
+    /// it says why.
     pub(super) fn broke(&mut self, error: &io::Error) -> io::Error {
         match self.died() {
             OriginFault::DiedBeforeResponse { reused: false }

@@ -1,4 +1,5 @@
-//! The body of a request as the stream sends it: framed as it was announced, and never ended before its end.
+//! The body of a request as the stream sends it: framed as it was announced, and never ended before
+//! its end.
 
 use std::{
     fmt,
@@ -22,7 +23,8 @@ const GATHERED_BYTES: usize = 32 * 1024;
 pub struct Upload {
     body: BoxBody,
     framing: UploadFraming,
-    /// Framed bytes that the socket has not taken; at first the head of the request, which leaves with the first of the body.
+    /// Framed bytes that the socket has not taken; at first the head of the request, which leaves
+    /// with the first of the body.
     out: BytesMut,
     /// Whether the last byte of the body was framed.
     ended: bool,

@@ -1,4 +1,5 @@
-//! The writing side: the head of a request as it is given, and the body on its way while the answer may be on its own.
+//! The writing side: the head of a request as it is given, and the body on its way while the answer
+//! may be on its own.
 
 use std::{
     io,
@@ -15,8 +16,9 @@ use crate::wire::alarm::Alarm;
 /// How often in a row there may be more to send before the answer is looked at.
 const ROUNDS: usize = 8;
 
-/// How long the end of an answer waits for the end of its request, when that is on its way: a connection whose request was cut
-/// off is lost, and there are origins that answer short requests before they have read them.
+/// How long the end of an answer waits for the end of its request, when that is on its way: a
+/// connection whose request was cut off is lost, and there are origins that answer short requests
+/// before they have read them.
 const LATE_END: Duration = Duration::from_millis(10);
 
 /// Whose turn it is in the sending of a request.
@@ -34,8 +36,8 @@ pub(super) enum Sending {
 }
 
 impl<S> OriginStream<S> {
-    /// The origin takes no more of the request. What it has answered before that counts (RFC 9112 §9.5), and if there is none,
-    /// reading says what became of the connection.
+    /// The origin takes no more of the request. What it has answered before that counts (RFC 9112
+    /// §9.5), and if there is none, reading says what became of the connection.
     pub(super) fn stop_sending(&mut self, sending: Sending) {
         self.sending = sending;
         self.upload = None;
@@ -101,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for OriginStream<S> {
             }
             _ => return Poll::Ready(Ok(())),
         };
-        // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any other.
+        // A plain socket has nothing to flush. TLS has, and then it is a write that waits like any
+        // other.
         match flushed {
             Poll::Pending if sending => this.poll_write_timeout(cx).map(Err),
             Poll::Ready(Err(_)) if sending => {

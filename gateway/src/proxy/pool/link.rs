@@ -82,8 +82,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         self.opened
     }
 
-    /// Sends the head of a request and gives that of its answer. What there is of a body, the stream beneath carries. A whole
-    /// answer that `plain` takes is given as it makes it.
+    /// Sends the head of a request and gives that of its answer. What there is of a body, the
+    /// stream beneath carries. A whole answer that `plain` takes is given as it makes it.
     pub(super) async fn ask(
         mut self,
         head: &OriginHead,
@@ -116,8 +116,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         }
     }
 
-    /// Reads the first of an answer: all of it, if it is plain; otherwise what there is, into `input`. So that no connection
-    /// holds room while it waits, it is read into what the worker lends.
+    /// Reads the first of an answer: all of it, if it is plain; otherwise what there is, into
+    /// `input`. So that no connection holds room while it waits, it is read into what the worker
+    /// lends.
     fn poll_plain(
         &mut self,
         input: &mut BytesMut,
@@ -151,8 +152,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Link<Io> {
         }
     }
 
-    /// Whether nothing has come since the exchange before and the connection stands. If so, and only then, the task is woken
-    /// when that changes.
+    /// Whether nothing has come since the exchange before and the connection stands. If so, and
+    /// only then, the task is woken when that changes.
     pub(super) fn is_at_rest(&mut self, cx: &mut Context<'_>) -> bool {
         let mut space = [0; 1];
         let mut probe = ReadBuf::new(&mut space);
@@ -210,7 +211,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Answering<Io> {
     }
 }
 
-/// A codec for the answer to `head`. Each exchange has its own: it would remember what was special about the last answer.
+/// A codec for the answer to `head`. Each exchange has its own: it would remember what was special
+/// about the last answer.
 fn codec_for(head: &OriginHead, config: &ServiceConfig) -> ClientCodec {
     let mut codec = ClientCodec::new(config.clone());
     if *head.method() == Method::HEAD {

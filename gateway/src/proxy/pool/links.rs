@@ -1,6 +1,6 @@
-//! [`Links`]: the connections of one worker that wait for their next request. The one that was used last goes first, so that the
-//! others can end; each is closed when it has waited for long enough, or has lived for so long, or its origin closes it, whether
-//! another request comes or not.
+//! [`Links`]: the connections of one worker that wait for their next request. The one that was used
+//! last goes first, so that the others can end; each is closed when it has waited for long enough,
+//! or has lived for so long, or its origin closes it, whether another request comes or not.
 
 use std::{
     cell::{Cell, RefCell},
@@ -127,7 +127,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Links<Io> {
         close(given_up.into_iter().flatten());
     }
 
-    /// Closes those that have waited for long enough, or are at rest no more, and says when to look again.
+    /// Closes those that have waited for long enough, or are at rest no more, and says when to look
+    /// again.
     fn look_after(&self, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
         let mut ended = Vec::new();
@@ -166,7 +167,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + 'static> Drop for Links<Io> {
     }
 }
 
-/// Looks after the links of a worker until they are dropped: when an origin has something to say to one, and in time.
+/// Looks after the links of a worker until they are dropped: when an origin has something to say to
+/// one, and in time.
 async fn watch<Io: AsyncRead + AsyncWrite + Unpin + 'static>(links: Weak<Links<Io>>) {
     let mut sleep = Box::pin(sleep_until(Instant::now()));
     poll_fn(|cx| {

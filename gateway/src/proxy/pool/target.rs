@@ -39,7 +39,8 @@ pub struct OriginTarget {
     uri: Uri,
     pub(super) scheme: OriginScheme,
     pub(super) authority: Authority,
-    /// Where the connections to `authority` are kept, the same for all targets of this one: a number is quicker to find.
+    /// Where the connections to `authority` are kept, the same for all targets of this one: a
+    /// number is quicker to find.
     pub(super) slot: usize,
     address: Option<SocketAddr>,
     pub(super) limits: Option<OriginLimits>,
@@ -56,7 +57,8 @@ fn slot(authority: &Authority) -> usize {
 }
 
 impl OriginTarget {
-    /// An origin by host and port, over HTTP. Connections are shared by all targets of equal scheme and authority.
+    /// An origin by host and port, over HTTP. Connections are shared by all targets of equal scheme
+    /// and authority.
     pub fn new(authority: Authority) -> Self {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);

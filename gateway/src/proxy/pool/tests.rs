@@ -1,4 +1,5 @@
-//! The short way of an answer against the long one, from the bytes of the origin to the lines for the client.
+//! The short way of an answer against the long one, from the bytes of the origin to the lines for
+//! the client.
 
 use std::collections::VecDeque;
 use std::io;
@@ -57,8 +58,8 @@ impl AsyncWrite for Pieces {
     }
 }
 
-/// What a client would get: status, lines in the order of their names, body. Without `Content-Length`, which follows from the
-/// body, and lines of one name in their order.
+/// What a client would get: status, lines in the order of their names, body. Without
+/// `Content-Length`, which follows from the body, and lines of one name in their order.
 #[derive(Debug, PartialEq)]
 struct Got {
     status: u16,

@@ -97,8 +97,8 @@ impl Dialect {
     }
 }
 
-/// Passes every plan, consumer and key to `reload`, in this order. Skips and logs unreadable rows; returns
-/// the ids of skipped consumers.
+/// Passes every plan, consumer and key to `reload`, in this order. Skips and logs unreadable rows;
+/// returns the ids of skipped consumers.
 pub(super) async fn read_all(
     snapshot: &mut AnyConnection,
     reload: &mut Reload<'_>,
