@@ -183,8 +183,8 @@ def gateway_environment(folder, port):
     return {
         "SHARED_SECRET": SECRET, "ORIGIN_URL": f"http://127.0.0.1:{ORIGIN_PORT}", "DATABASE_URL": f"sqlite://{folder}/gateway.db",
         "GATEWAY__LISTEN__ADDRESS": f"127.0.0.1:{port}", "GATEWAY__ADMIN__ADDRESS": f"127.0.0.1:{port + 1}", "GATEWAY__LISTEN__WORKERS": "1",
-        # One key makes all requests.
-        "GATEWAY__LISTEN__MAX_REQUESTS_IN_FLIGHT_PER_KEY": "2500",
+        # One key makes all requests, also where few files may be open.
+        "GATEWAY__LISTEN__MAX_REQUESTS_IN_FLIGHT": "2500", "GATEWAY__LISTEN__MAX_REQUESTS_IN_FLIGHT_PER_KEY": "2500",
     }  # fmt: skip
 
 
