@@ -58,6 +58,8 @@ pub struct Charge {
     pub(super) at: Moment,
     /// Tables of limits that are not enforced and took nothing, as [`Table::bit`] marks them.
     pub(super) missed: u64,
+    /// Tables of exact limits that took units of no lease, likewise.
+    pub(super) unleased: u64,
 }
 
 /// Where a caller stands with a limit or a quota.
@@ -139,6 +141,8 @@ pub(super) struct Walk<'c> {
     shadow: Option<&'c Arc<str>>,
     /// Tables of limits that would have denied the request.
     missed: u64,
+    /// Tables of exact limits that took units of no lease.
+    unleased: u64,
     /// Whether it goes on without leases that are not there.
     waits_no_more: bool,
     is_pending: bool,
@@ -170,7 +174,10 @@ impl Check<'_> {
         let cell = table.meter.give_back(cell, cost, self.number, at, now);
         table.set(&mut cells, self.subject, cell);
         if self.sharing.is_some_and(|sharing| sharing.is_exact) {
-            cells.leases().give_back(self.subject, cost, now);
+            // A lease never holds units that the server did not grant.
+            if charge.unleased & table.bit() == 0 {
+                cells.leases().give_back(self.subject, cost, now);
+            }
         } else if self.sharing.is_some() {
             // If they know of the subject at all.
             cells.changed(self.subject, 0, self.number.limit, u64::MAX);
@@ -248,6 +255,7 @@ impl<'c> Walk<'c> {
             denied: None,
             shadow: None,
             missed: 0,
+            unleased: 0,
             waits_no_more: false,
             is_pending: false,
             wants_lease: false,
@@ -312,6 +320,7 @@ impl<'c> Walk<'c> {
                 let (limit, leases) = (check.number.limit, cells.leases());
                 self.wants_lease |= leases.spend(check.subject, self.take, limit, self.now);
             } else {
+                self.unleased |= check.table.bit();
                 check.tell_others(&level, &mut cells);
             }
         }
@@ -419,6 +428,7 @@ impl<'c> Walk<'c> {
                 cost: self.take,
                 at: self.now,
                 missed: self.missed,
+                unleased: self.unleased,
             }),
             standings: self.least.map(|least| {
                 let (check, level) = least?;

@@ -231,6 +231,32 @@ fn an_exact_limit_is_decided_once_its_units_are_there() {
 }
 
 #[test]
+fn a_lease_gets_back_only_what_was_taken_of_it() {
+    for (is_leased, passing) in [(true, 1), (false, 0)] {
+        let gateway = Gateway::with(100, true, OnOutage::Open);
+        assert!(gateway.ask(at(0)).is_pending);
+        let table = gateway.table();
+        let grant = Grant {
+            units: 1,
+            window: 7,
+            ends: at(60_000),
+            none_until: at(0),
+            granted: (0, 1),
+        };
+        table.leased(table.take_wanted()[0].subject, Some(grant));
+        let mut charge = gateway.ask(at(10)).charge.unwrap();
+        if !is_leased {
+            gateway.memory.link.set_up(false);
+            charge = gateway.ask(at(20)).charge.unwrap();
+            gateway.memory.link.set_up(true);
+        }
+        let (limits, route) = (&gateway.limits, &gateway.route);
+        limits.give_back_at(route, &everybody(), charge, at(30));
+        assert_eq!(gateway.passing(5, at(40)), passing, "leased: {is_leased}");
+    }
+}
+
+#[test]
 fn gateways_of_one_secret_name_a_subject_alike() {
     let key = |secret: &[u8]| {
         let memory = Memory::of_fleet(secret);
