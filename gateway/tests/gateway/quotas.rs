@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::client::{Connection, DEADLINE, get};
+use crate::metrics::Scrape;
 use crate::origin::Origin;
 use crate::rig::{Key, Process, Rig, database, gateway};
 use crate::running::eventually;
@@ -172,13 +173,15 @@ fn what_does_not_count_is_given_back() {
 
 #[test]
 fn a_websocket_counts_at_its_101_and_a_client_that_leaves_early_counts_too() {
-    let origin = Origin::answering(|request, socket| {
+    let (speak, silence) = mpsc::channel();
+    let silence = Mutex::new(silence);
+    let origin = Origin::answering(move |request, socket| {
         if request.one("upgrade").is_some() {
             let _ = socket.write_all(
                 b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
             );
         } else if request.line.contains("/silent") {
-            std::thread::sleep(Duration::from_millis(300));
+            let _ = silence.lock().unwrap().recv_timeout(DEADLINE);
         }
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     });
@@ -194,8 +197,11 @@ fn a_websocket_counts_at_its_101_and_a_client_that_leaves_early_counts_too() {
     early.send(format!("GET /silent HTTP/1.1\r\nhost: h\r\n{line}\r\n\r\n"));
     eventually("it is at the origin", || origin.arrived().len() == 2);
     drop(early);
-    std::thread::sleep(Duration::from_millis(50));
+    eventually("only the tunnel is left", || {
+        Scrape::of(rig.admin).value("postern_requests_in_flight", &[]) == 1.0
+    });
     assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
+    speak.send(()).unwrap();
     drop(tunnel);
     assert_eq!(rig.get("/", &key).code(), "quota_exceeded");
 }
@@ -304,13 +310,15 @@ fn counts_outlive_the_gateway_and_kill_9_loses_at_most_a_moment() {
 
 #[test]
 fn gateways_on_one_store_share_a_quota() {
+    const TOKEN: &str = "quotas-fleet-3fa8b26471c9e05d";
     let origin = origin();
     let one = Rig::with(&origin.url(), &yearly(20));
     let key = one.key("acme", &[]);
     let url = database(one.directory.path());
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("gateway.toml"), yearly(20)).unwrap();
-    let other = Process::start(directory, &origin.url(), &[("DATABASE_URL", &url)]);
+    let variables = [("DATABASE_URL", &*url), ("ADMIN_TOKEN", TOKEN)];
+    let other = Process::start(directory, &origin.url(), &variables);
     assert_eq!(passes(&one, &key, 15), 15);
     let line = key.header();
     // The other learns of them within a second, and then has five.
@@ -319,7 +327,14 @@ fn gateways_on_one_store_share_a_quota() {
             .first()
             .is_some_and(|row| row.1 == 15)
     });
-    std::thread::sleep(Duration::from_secs(1));
+    let admin = format!("http://{}", other.admin);
+    let variables = [&variables[..], &[("ADMIN_URL", &*admin)]].concat();
+    eventually("the other has read them", || {
+        let arguments = ["quotas", "show", "--consumer", "acme"];
+        let shown = gateway(other.directory.path(), &variables, &arguments).stdout;
+        let shown = String::from_utf8(shown).unwrap();
+        shown.split_whitespace().any(|word| word == "15")
+    });
     let passed = (0..20)
         .take_while(|_| get(other.public, "/", &[&line]).status == 200)
         .count();
