@@ -10,6 +10,8 @@ use crate::postgres;
 use crate::rig::{Process, database, gateway};
 
 const TOKEN: &str = "in-force-9f2c51d07be84a63";
+/// Off: the lives end more keys than the brake forgives in their few seconds.
+const NO_BRAKE: (&str, &str) = ("GATEWAY__BRAKE__BLOCK", "off");
 
 /// By which way things are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +256,8 @@ fn what_is_acknowledged_is_in_force_on_sqlite() {
     let origin = Origin::hello();
     let directory = tempfile::tempdir().unwrap();
     let url = database(directory.path());
-    let process = Process::start(directory, &origin.url(), &[("ADMIN_TOKEN", TOKEN)]);
+    let variables = [("ADMIN_TOKEN", TOKEN), NO_BRAKE];
+    let process = Process::start(directory, &origin.url(), &variables);
     lives_on(&process, &url);
 }
 
@@ -264,7 +267,11 @@ fn what_is_acknowledged_is_in_force_on_postgres() {
     let url = tokio::runtime::Runtime::new()
         .unwrap()
         .block_on(postgres::new_database());
-    let variables = [("ADMIN_TOKEN", TOKEN), ("DATABASE_URL", url.as_str())];
+    let variables = [
+        ("ADMIN_TOKEN", TOKEN),
+        ("DATABASE_URL", url.as_str()),
+        NO_BRAKE,
+    ];
     let process = Process::start(tempfile::tempdir().unwrap(), &origin.url(), &variables);
     lives_on(&process, &url);
 }
