@@ -40,7 +40,7 @@ pub use key::{KeyEntry, KeyState, KeyStatus};
 pub use lifetime::{InvalidLifetime, Lifetime};
 pub use plan::{InvalidPlanName, Plan, PlanName};
 pub use scope::{Scope, Scopes};
-pub use table::{Change, KeyTable, KnownKey};
+pub use table::{ByCustomId, Change, FoundConsumer, KeyTable, KnownKey};
 pub use tag::{Tag, Tags};
 pub use token::{MalformedKey, PlainKey, Prefix, check_shape};
 pub use unix_millis::UnixMillis;

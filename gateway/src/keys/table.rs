@@ -2,8 +2,10 @@
 //! it.
 
 mod consumer_record;
+mod custom_ids;
 mod ending;
 mod foreign;
+mod found_consumer;
 mod key_record;
 mod known_key;
 mod plans;
@@ -12,8 +14,10 @@ mod shards;
 mod tag_text;
 mod writing;
 
+pub use custom_ids::ByCustomId;
 pub use ending::ENDING_WITHIN;
-pub use known_key::{KnownConsumer, KnownKey};
+pub use found_consumer::{FoundConsumer, KnownConsumer};
+pub use known_key::KnownKey;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use thiserror::Error;
 
 use crate::keys::table::consumer_record::ConsumerRecord;
+use crate::keys::table::custom_ids::CustomIds;
 use crate::keys::table::ending::Ending;
 use crate::keys::table::foreign::Foreign;
 use crate::keys::table::key_record::KeyRecord;
@@ -34,6 +39,7 @@ use crate::keys::{Consumer, ConsumerId, KeyDigest, KeyEntry, KeyId, Plan, PlanNa
 pub struct KeyTable {
     keys: Shards<KeyRecord>,
     consumers: Shards<ConsumerRecord>,
+    custom_ids: CustomIds,
     orphans: AtomicUsize,
     writer: Mutex<Writer>,
     loaded: AtomicBool,
@@ -88,6 +94,7 @@ impl KeyTable {
         Self {
             keys: Shards::new(),
             consumers: Shards::new(),
+            custom_ids: CustomIds::default(),
             orphans: AtomicUsize::new(0),
             writer: Mutex::default(),
             loaded: AtomicBool::new(false),
@@ -100,7 +107,8 @@ impl KeyTable {
     #[must_use]
     pub fn lookup(&self, digest: &KeyDigest) -> Option<KnownKey> {
         self.keys.find(digest, |key| {
-            KnownKey::new(key, self.consumers.hold(key.consumer())?)
+            let consumer = FoundConsumer::new(self.consumers.hold(key.consumer())?)?;
+            Some(KnownKey::new(key, consumer))
         })?
     }
 

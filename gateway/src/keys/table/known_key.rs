@@ -1,14 +1,12 @@
 //! [`KnownKey`]: the result of a look-up.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::keys::table::consumer_record::ConsumerRecord;
+use crate::keys::table::found_consumer::{FoundConsumer, KnownConsumer};
 use crate::keys::table::key_record::{KeyRecord, RareOfKey};
-use crate::keys::table::shards::{Held, Keyed as _};
+use crate::keys::table::shards::Keyed as _;
 use crate::keys::{
-    Allowance, BucketName, CallerAddress, ConsumerId, ConsumerName, CustomId, KeyDigest, KeyId,
-    KeyState, KeyStatus, Metadata, Plan, Scopes, UnixMillis,
+    Allowance, CallerAddress, KeyDigest, KeyId, KeyState, KeyStatus, Plan, Scopes, UnixMillis,
 };
 
 /// A key with its consumer, as of the look-up.
@@ -16,47 +14,23 @@ use crate::keys::{
 pub struct KnownKey {
     digest: KeyDigest,
     id: KeyId,
-    consumer_id: ConsumerId,
     state: KeyState,
     expires_at: Option<UnixMillis>,
     rare: Option<Arc<RareOfKey>>,
-    consumer: Held<ConsumerRecord>,
-    plan: Option<Arc<Plan>>,
-}
-
-/// The part of a consumer that the origin may know.
-#[derive(Clone, Copy, Debug)]
-pub struct KnownConsumer<'k> {
-    /// Immutable id.
-    pub id: &'k ConsumerId,
-    /// Namespace of the name.
-    pub bucket: &'k BucketName,
-    /// Name, unique in the bucket.
-    pub name: &'k ConsumerName,
-    /// Id from the team's own system.
-    pub custom_id: Option<&'k CustomId>,
-    /// Metadata from the team for the origin.
-    pub metadata: Option<&'k Metadata>,
+    consumer: FoundConsumer,
 }
 
 impl KnownKey {
-    /// Builds the result; `None` if the consumer refers to a plan that is not there, whose bounds
-    /// are unknown.
-    pub(super) fn new(record: &KeyRecord, consumer: Held<ConsumerRecord>) -> Option<Self> {
-        let plan = match consumer.plan() {
-            None => None,
-            Some(cell) => Some(cell.plan()?),
-        };
-        Some(Self {
+    /// Builds the result.
+    pub(super) fn new(record: &KeyRecord, consumer: FoundConsumer) -> Self {
+        Self {
             digest: *record.key(),
             id: record.id(),
-            consumer_id: ConsumerId::unpack(*record.consumer()),
             state: record.state(),
             expires_at: record.expires_at(),
             rare: record.rare().cloned(),
             consumer,
-            plan,
-        })
+        }
     }
 
     /// Returns the digest, the look-up key.
@@ -83,20 +57,19 @@ impl KnownKey {
     /// Returns the owner.
     #[must_use]
     pub fn consumer(&self) -> KnownConsumer<'_> {
-        let consumer = &self.consumer;
-        KnownConsumer {
-            id: &self.consumer_id,
-            bucket: &consumer.bucket,
-            name: &consumer.name,
-            custom_id: consumer.custom_id(),
-            metadata: consumer.metadata(),
-        }
+        self.consumer.known()
+    }
+
+    /// Returns the owner, with all that its keys have by it.
+    #[must_use]
+    pub fn owner(&self) -> &FoundConsumer {
+        &self.consumer
     }
 
     /// Returns when the consumer was created.
     #[must_use]
     pub fn consumer_created_at(&self) -> UnixMillis {
-        self.consumer.created_at
+        self.consumer.created_at()
     }
 
     /// Returns the numbers of the key itself, if it has any. They narrow those of its consumer.
@@ -116,7 +89,7 @@ impl KnownKey {
     /// none of its own.
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
-        self.plan.as_deref()
+        self.consumer.plan()
     }
 
     /// Returns the value of the consumer's tag `name`.
@@ -146,27 +119,21 @@ impl KnownKey {
     /// Returns whether the key has `scope`, and so does its consumer, by itself or by its plan.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {
-        let is_granted = self.consumer.scopes.contains(scope)
-            || self.plan().is_some_and(|plan| plan.scopes.contains(scope));
-        is_granted && self.own_scopes().is_none_or(|own| own.contains(scope))
+        self.consumer.has_scope(scope) && self.own_scopes().is_none_or(|own| own.contains(scope))
     }
 
     /// Returns whether the key may be used from `address`, the client's address as the gateway
     /// knows it.
     #[must_use]
     pub fn allows_address(&self, address: impl Into<CallerAddress>) -> bool {
-        self.consumer.allows_address(address.into())
+        self.consumer.allows_address(address)
     }
 
     /// Returns every scope that [`allows`](Self::allows) accepts. Allocates only if the key has its
     /// own scopes, or the plan adds some.
     #[must_use]
     pub fn scopes(&self) -> Scopes {
-        let consumer = &self.consumer.scopes;
-        let granted = match self.plan() {
-            None => Cow::Borrowed(consumer),
-            Some(plan) => consumer.with(&plan.scopes),
-        };
+        let granted = self.consumer.scopes();
         match self.own_scopes() {
             None => granted.into_owned(),
             Some(own) => own.within(&granted),

@@ -92,6 +92,17 @@ impl<T: Keyed> Shards<T> {
         })
     }
 
+    /// Calls `look` for every item whose key has this hash.
+    pub(super) fn for_each_of_hash(&self, hash: u64, mut look: impl FnMut(&T)) {
+        let shard = self
+            .shards
+            .get(shard_of_hash(hash))
+            .map(ArcSwapOption::load);
+        if let Some(shard) = shard.as_ref().and_then(|shard| shard.as_deref()) {
+            shard.of_hash(hash).for_each(|(_, thing)| look(thing));
+        }
+    }
+
     /// Calls `look` for every item.
     pub(super) fn for_each(&self, mut look: impl FnMut(&T)) {
         for shard in &self.shards {
@@ -272,7 +283,13 @@ impl<T: Keyed> Shard<T> {
     /// Returns the position of the item with this key. Its duration depends on the hash alone; the
     /// key type decides how keys are compared.
     fn position(&self, key: &T::Key) -> Option<usize> {
-        let (things, wanted) = (&self.0, key.hash());
+        let mut alike = self.of_hash(key.hash());
+        alike.find_map(|(position, thing)| (thing.key() == key).then_some(position))
+    }
+
+    /// Returns the items with this hash, with their positions.
+    fn of_hash(&self, wanted: u64) -> impl Iterator<Item = (usize, &T)> {
+        let things = &self.0;
         let precedes = |position: &usize| {
             things
                 .get(*position)
@@ -289,20 +306,18 @@ impl<T: Keyed> Shard<T> {
         while precedes(&position) {
             position += 1;
         }
-        let alike = things
-            .iter()
-            .enumerate()
-            .skip(position)
-            .take_while(|(_, thing)| thing.key().hash() == wanted);
-        alike
-            .into_iter()
-            .find_map(|(position, thing)| (thing.key() == key).then_some(position))
+        let later = things.iter().enumerate().skip(position);
+        later.take_while(move |(_, thing)| thing.key().hash() == wanted)
     }
 }
 
 fn shard_of(key: &impl Key) -> usize {
+    shard_of_hash(key.hash())
+}
+
+fn shard_of_hash(hash: u64) -> usize {
     // Fits into a `usize`.
-    (key.hash() >> (u64::BITS - SHARD_BITS)) as usize
+    (hash >> (u64::BITS - SHARD_BITS)) as usize
 }
 
 /// Expected position among `count` items of a shard: the hash bits after those of the shard, as a

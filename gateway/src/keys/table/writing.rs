@@ -8,6 +8,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use crate::keys::id::PackedId;
 use crate::keys::short_text::SharedTexts;
 use crate::keys::table::consumer_record::ConsumerRecord;
+use crate::keys::table::custom_ids::Entry;
 use crate::keys::table::key_record::KeyRecord;
 use crate::keys::table::plans::Plans;
 use crate::keys::table::shards::{Batch, Keyed, Shards};
@@ -29,6 +30,7 @@ pub(super) struct Writer {
     plans: Plans,
     /// Loaded items not in the table yet.
     consumers: Batch<ConsumerRecord>,
+    custom_ids: Batch<Entry>,
     keys: Batch<KeyRecord>,
     /// Deleted consumers whose keys may still wait for the sweep.
     pub(super) deleted: HashSet<PackedId>,
@@ -61,10 +63,15 @@ impl<'t> WriteGuard<'t> {
             Change::PlanRemoved(name) => self.writer.plans.remove(&name),
             Change::Consumer(consumer) => {
                 let record = self.consumer(consumer);
-                self.table.consumers.put(record, ConsumerRecord::replace);
+                self.put_consumer(record);
             }
             Change::ConsumerRemoved(id) => {
                 if let Some(record) = self.table.consumers.remove(&id.pack()) {
+                    let custom_ids = &self.table.custom_ids;
+                    custom_ids
+                        .entry(&record)
+                        .iter()
+                        .for_each(|entry| custom_ids.remove(entry));
                     self.orphan(&record);
                     if self.table.orphans().max(self.writer.deleted.len())
                         > MAX_ORPHANS.max(self.table.len() / 8)
@@ -102,6 +109,9 @@ impl<'t> WriteGuard<'t> {
     /// Adds a consumer of a load.
     pub(super) fn load_consumer(&mut self, consumer: Consumer) {
         let record = self.consumer(consumer);
+        if let Some(entry) = self.table.custom_ids.entry(&record) {
+            self.writer.custom_ids.push(entry);
+        }
         self.writer.consumers.push(record);
         if is_full(&self.writer.consumers, &self.table.consumers) {
             self.put_consumers();
@@ -149,6 +159,7 @@ impl<'t> WriteGuard<'t> {
                 }
                 record.seen.is_set()
             });
+            table.custom_ids.prune(&table.consumers);
             self.sweep(|record| record.seen.is_set());
             self.writer.plans.finish_load();
         }
@@ -185,7 +196,23 @@ impl<'t> WriteGuard<'t> {
             .ok_or(unknown)
     }
 
+    /// Adds or changes a consumer.
+    fn put_consumer(&self, record: ConsumerRecord) {
+        let (table, custom_ids) = (self.table, &self.table.custom_ids);
+        let new = custom_ids.entry(&record);
+        let old = table
+            .consumers
+            .find(record.key(), |old| custom_ids.entry(old));
+        new.into_iter().for_each(|entry| custom_ids.put(entry));
+        table.consumers.put(record, ConsumerRecord::replace);
+        if let Some(old) = old.flatten().filter(|old| Some(*old) != new) {
+            custom_ids.remove(&old);
+        }
+    }
+
     fn put_consumers(&mut self) {
+        // Before the consumers, which are found by them.
+        self.table.custom_ids.put_all(&mut self.writer.custom_ids);
         self.table
             .consumers
             .put_all(&mut self.writer.consumers, ConsumerRecord::replace);
