@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use self::clock::Moment;
 pub use self::decision::{Charge, Denied, Purpose, Standing, Verdict};
-pub use self::holder::{Holder, StoredHolder};
+pub use self::holder::{Holder, StoredHolder, TokenSubject};
 pub use self::link::LinkCounts;
 pub use self::memory::{Memory, TableCounts};
 pub use self::meter::{MAX_BURST, MAX_NUMBER, Number};

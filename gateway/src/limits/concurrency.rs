@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 
-use crate::keys::{Allowance, MaxInFlight};
+use crate::keys::{Allowance, FoundConsumer, MaxInFlight};
 use crate::limits::shares::{Full, Shares, Slot};
 use crate::limits::subject::{By, Facts};
 use crate::limits::{Holder, Memory};
@@ -200,15 +200,20 @@ impl Concurrency {
 
 /// Numbers of a key and of its consumer, whose own comes before that of the plan.
 fn own_numbers(holder: Holder<'_>) -> [Option<MaxInFlight>; 2] {
-    let Holder::Known(key) = holder else {
-        return [None; 2];
-    };
     let of = |allowance: Option<&Allowance>| allowance.and_then(|own| own.max_in_flight);
-    let of_plan = || key.plan().and_then(|plan| plan.allowance.max_in_flight);
-    [
-        of(key.allowance()),
-        of(key.consumer_allowance()).or_else(of_plan),
-    ]
+    let of_consumer = |consumer: &FoundConsumer| {
+        let of_plan = || {
+            consumer
+                .plan()
+                .and_then(|plan| plan.allowance.max_in_flight)
+        };
+        of(consumer.allowance()).or_else(of_plan)
+    };
+    match holder {
+        Holder::Known(key) => [of(key.allowance()), of_consumer(key.owner())],
+        Holder::Token(token) => [None, token.consumer.and_then(of_consumer)],
+        Holder::Stored(_) => [None; 2],
+    }
 }
 
 impl Drop for Held {

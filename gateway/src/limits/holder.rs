@@ -1,15 +1,30 @@
 //! [`Holder`]: whose credential a request carries, with the numbers of its own.
 
-use crate::keys::allowance::{RateAllowance, Rates};
-use crate::keys::{ConsumerId, KeyId, KnownKey, PlanName, Tags};
+use std::hash::{Hash as _, Hasher};
 
-/// The holder of a key, or a consumer as such.
+use crate::keys::allowance::{RateAllowance, Rates};
+use crate::keys::{Allowance, ConsumerId, FoundConsumer, KeyId, KnownKey, PlanName, Tags};
+
+/// The holder of a key or a token, or a consumer as such.
 #[derive(Clone, Copy, Debug)]
 pub enum Holder<'r> {
     /// The key of a request.
     Known(&'r KnownKey),
+    /// The token of a request.
+    Token(TokenSubject<'r>),
     /// What the store says, for operators.
     Stored(StoredHolder<'r>),
+}
+
+/// Whom a token is about.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenSubject<'r> {
+    /// Name of the issuer.
+    pub issuer: &'r str,
+    /// Subject; all tokens of an issuer without one are of one subject.
+    pub subject: Option<&'r str>,
+    /// Consumer, if the token names one.
+    pub consumer: Option<&'r FoundConsumer>,
 }
 
 /// A consumer, or one of its keys, as stored.
@@ -28,25 +43,31 @@ pub struct StoredHolder<'r> {
 }
 
 impl<'r> Holder<'r> {
-    /// Returns the key by which a limit counts: the first one of a chain of rolls.
-    pub(super) fn chain(&self) -> Option<KeyId> {
+    /// Hashes what a limit by key counts by: the first one of a chain of rolls, or the subject of
+    /// a token with its issuer. Returns `None` for a consumer as such.
+    pub(super) fn hash_credential(&self, hash: &mut impl Hasher) -> Option<()> {
         match self {
-            Self::Known(key) => Some(key.chain()),
-            Self::Stored(holder) => holder.key.map(|(chain, _)| chain),
+            Self::Known(key) => key.chain().hash(hash),
+            Self::Token(token) => ("token", token.issuer, token.subject).hash(hash),
+            Self::Stored(holder) => holder.key.map(|(chain, _)| chain)?.hash(hash),
         }
+        Some(())
     }
 
-    pub(super) fn consumer(&self) -> ConsumerId {
-        match self {
+    /// Returns the consumer; `None` for a token without one.
+    pub(super) fn consumer(&self) -> Option<ConsumerId> {
+        Some(match self {
             Self::Known(key) => *key.consumer().id,
+            Self::Token(token) => *token.consumer?.known().id,
             Self::Stored(holder) => holder.consumer,
-        }
+        })
     }
 
     /// Returns the value of the consumer's tag `name`.
     pub(super) fn tag(&self, name: &str) -> Option<&'r str> {
         match self {
             Self::Known(key) => key.tag(name),
+            Self::Token(token) => token.consumer?.tag(name),
             Self::Stored(holder) => {
                 let mut tags = holder.tags.iter();
                 tags.find_map(|(tag, value)| (tag == name).then_some(value))
@@ -62,7 +83,8 @@ impl<'r> Holder<'r> {
     /// Numbers of the key.
     pub(super) fn own(&self) -> &'r [RateAllowance] {
         match self {
-            Self::Known(key) => key.allowance().map_or(&[], |own| &own.rates),
+            Self::Known(key) => rates(key.allowance()),
+            Self::Token(_) => &[],
             Self::Stored(holder) => holder.key.map_or(&[], |(_, rates)| rates),
         }
     }
@@ -71,6 +93,7 @@ impl<'r> Holder<'r> {
     pub(super) fn plan(&self) -> Option<&'r PlanName> {
         match self {
             Self::Known(key) => key.plan().map(|plan| &plan.name),
+            Self::Token(token) => token.consumer?.plan().map(|plan| &plan.name),
             Self::Stored(holder) => holder.plan.map(|(name, _)| name),
         }
     }
@@ -78,7 +101,11 @@ impl<'r> Holder<'r> {
     /// Numbers of the plan.
     pub(super) fn of_plan(&self) -> &'r [RateAllowance] {
         match self {
-            Self::Known(key) => key.plan().map_or(&[], |plan| &plan.allowance.rates),
+            Self::Known(key) => rates(key.plan().map(|plan| &plan.allowance)),
+            Self::Token(token) => {
+                let plan = token.consumer.and_then(FoundConsumer::plan);
+                rates(plan.map(|plan| &plan.allowance))
+            }
             Self::Stored(holder) => holder.plan.map_or(&[], |(_, rates)| rates),
         }
     }
@@ -99,10 +126,16 @@ impl<'r> Holder<'r> {
     /// Numbers of the consumer.
     fn of_consumer(&self) -> &'r [RateAllowance] {
         match self {
-            Self::Known(key) => key.consumer_allowance().map_or(&[], |own| &own.rates),
+            Self::Known(key) => rates(key.consumer_allowance()),
+            Self::Token(token) => rates(token.consumer.and_then(FoundConsumer::allowance)),
             Self::Stored(holder) => holder.rates,
         }
     }
+}
+
+/// Returns the rates of an allowance.
+fn rates(allowance: Option<&Allowance>) -> &[RateAllowance] {
+    allowance.map_or(&[], |own| &own.rates)
 }
 
 /// Returns the number that `rates` have for the limit `name`.

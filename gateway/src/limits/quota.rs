@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::keys::{ConsumerId, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
+use crate::keys::{ConsumerId, FoundConsumer, KnownKey, QuotaAllowance, QuotaAnchor, UnixMillis};
 use crate::limits::period::{Bounds, Periods};
 use crate::limits::quota::memory::Taken;
 use crate::limits::{Purpose, Standing};
@@ -34,6 +34,15 @@ pub enum QuotaBy {
     Consumer,
     /// All consumers with the same value of this tag.
     Tag(Box<str>),
+}
+
+/// The caller that quotas count.
+#[derive(Clone, Copy, Debug)]
+pub enum Counted<'q> {
+    /// Holder of a key.
+    Key(&'q KnownKey),
+    /// Consumer that a token names. Quotas by key do not count it.
+    Consumer(&'q FoundConsumer),
 }
 
 /// Classes of statuses that count.
@@ -164,12 +173,34 @@ impl Statuses {
 
 impl Quota {
     /// Subject of a quota by tag; `None` if the consumer lacks the tag.
-    fn tag(&self, key: &KnownKey) -> Option<QuotaSubject> {
+    fn tag(&self, consumer: &FoundConsumer) -> Option<QuotaSubject> {
         let QuotaBy::Tag(name) = &self.by else {
             return None;
         };
-        let value = key.tag(name)?;
+        let value = consumer.tag(name)?;
         Some(QuotaSubject::Tag(format!("{name}={value}").into()))
+    }
+}
+
+impl<'q> From<&'q KnownKey> for Counted<'q> {
+    fn from(key: &'q KnownKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl<'q> Counted<'q> {
+    fn key(self) -> Option<&'q KnownKey> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Consumer(_) => None,
+        }
+    }
+
+    fn consumer(self) -> &'q FoundConsumer {
+        match self {
+            Self::Key(key) => key.owner(),
+            Self::Consumer(consumer) => consumer,
+        }
     }
 }
 
@@ -280,12 +311,22 @@ impl Quotas {
         &self.memory
     }
 
-    /// Reserves `units` of every quota that applies to the holder of `key`, or of none if one
-    /// denies. With [`Purpose::Look`] nothing is reserved.
+    /// Reserves `units` of every quota that applies to `caller`, or of none if one denies. With
+    /// [`Purpose::Look`] nothing is reserved.
     #[must_use]
-    pub fn reserve(
+    pub fn reserve<'q>(
         self: &Arc<Self>,
-        key: &KnownKey,
+        caller: impl Into<Counted<'q>>,
+        units: u64,
+        at: UnixMillis,
+        purpose: Purpose,
+    ) -> QuotaVerdict {
+        self.reserve_of(caller.into(), units, at, purpose)
+    }
+
+    fn reserve_of(
+        self: &Arc<Self>,
+        caller: Counted<'_>,
         units: u64,
         at: UnixMillis,
         purpose: Purpose,
@@ -296,7 +337,7 @@ impl Quotas {
         }
         let amount = i64::try_from(units).unwrap_or(i64::MAX);
         let (mut number, mut latest, mut any) = (0, None, false);
-        self.each(key, at, &mut |check| {
+        self.each(caller, at, &mut |check| {
             let note = |standings: &mut _, level: &Level| {
                 // Consumers with the same tag would be told how busy the others are.
                 let is_own = !matches!(check.subject, QuotaSubject::Tag(_));
@@ -339,7 +380,7 @@ impl Quotas {
                 }
                 Taken::Denied(level) => {
                     if !looks {
-                        self.undo(number - 1, key, amount, at);
+                        self.undo(number - 1, caller, amount, at);
                         for taken in verdict.standings.iter_mut().flatten() {
                             taken.remaining = taken.remaining.saturating_add(units);
                         }
@@ -374,7 +415,7 @@ impl Quotas {
     #[must_use]
     pub fn of_key(&self, key: &KnownKey, at: UnixMillis) -> Vec<QuotaState> {
         let mut states = Vec::new();
-        self.each(key, at, &mut |check| {
+        self.each(key.into(), at, &mut |check| {
             states.push(QuotaState {
                 cell: check.cell(),
                 limit: check.limit,
@@ -431,9 +472,9 @@ impl Quotas {
     }
 
     /// Gives back what the first `number` checks took.
-    fn undo(&self, number: usize, key: &KnownKey, amount: i64, at: UnixMillis) {
+    fn undo(&self, number: usize, caller: Counted<'_>, amount: i64, at: UnixMillis) {
         let mut left = number;
-        self.each(key, at, &mut |check| {
+        self.each(caller, at, &mut |check| {
             if left > 0 {
                 left -= 1;
                 self.memory.give_back(check.place, || check.cell(), amount);
@@ -441,19 +482,21 @@ impl Quotas {
         });
     }
 
-    /// Calls `act` for each quota that applies to the holder of `key`: those of the settings with
-    /// the numbers that the key, its consumer or its plan has for them, then those of the consumer
-    /// and of the key alone.
-    fn each<'q>(&'q self, key: &'q KnownKey, at: UnixMillis, act: &mut dyn FnMut(&Check<'q>)) {
-        let of_key = key.allowance().map(|own| &own.quotas);
-        let of_consumer = key.consumer_allowance().map(|own| &own.quotas);
-        let of_plan = key.plan().map(|plan| &plan.allowance.quotas);
+    /// Calls `act` for each quota that applies to `caller`: those of the settings with the numbers
+    /// that the key, its consumer or its plan has for them, then those of the consumer and of the
+    /// key alone.
+    fn each<'q>(&'q self, caller: Counted<'q>, at: UnixMillis, act: &mut dyn FnMut(&Check<'q>)) {
+        let (key, consumer) = (caller.key(), caller.consumer());
+        let of_key = key.and_then(KnownKey::allowance).map(|own| &own.quotas);
+        let of_consumer = consumer.allowance().map(|own| &own.quotas);
+        let of_plan = consumer.plan().map(|plan| &plan.allowance.quotas);
+        let as_consumer = || QuotaSubject::Consumer(*consumer.known().id);
         let named = |quotas: Option<&'q Quotes>, name: &str| {
             quotas?.iter().find(|own| own.name.as_str() == name)
         };
         let mut check =
             |quota: Option<&'q InForce>, own: Option<&'q QuotaAllowance>, subject: QuotaSubject| {
-                self.check(quota, own, subject, (key.consumer_created_at(), at))
+                self.check(quota, own, subject, (consumer.created_at(), at))
                     .iter()
                     .for_each(&mut *act);
             };
@@ -462,17 +505,20 @@ impl Quotas {
             let own = named(of_key, name);
             let above = named(of_consumer, name).or_else(|| named(of_plan, name));
             match &of.quota.by {
-                QuotaBy::Key => check(Some(of), own.or(above), key_subject(key)),
+                QuotaBy::Key => {
+                    if let Some(key) = key {
+                        check(Some(of), own.or(above), key_subject(key));
+                    }
+                }
                 QuotaBy::Consumer => {
-                    let consumer = QuotaSubject::Consumer(*key.consumer().id);
-                    check(Some(of), above, consumer);
+                    check(Some(of), above, as_consumer());
                     // Narrows what its consumer has.
-                    if own.is_some() {
+                    if let (Some(key), Some(_)) = (key, own) {
                         check(Some(of), own, key_subject(key));
                     }
                 }
                 QuotaBy::Tag(_) => {
-                    if let Some(subject) = of.quota.tag(key) {
+                    if let Some(subject) = of.quota.tag(consumer) {
                         check(Some(of), above, subject);
                     }
                 }
@@ -490,9 +536,10 @@ impl Quotas {
             .chain(of_plan)
             .filter(|own| !is_known(own))
         {
-            check(None, Some(own), QuotaSubject::Consumer(*key.consumer().id));
+            check(None, Some(own), as_consumer());
         }
         for own in unknown(of_key).filter(|own| !is_known(own)) {
+            let Some(key) = key else { break };
             check(None, Some(own), key_subject(key));
         }
     }
@@ -579,9 +626,9 @@ fn kind_of(periods: &Periods) -> String {
 
 impl Reserved {
     /// Gives back what does not count after `outcome`, in the periods that it was taken from.
-    pub fn settle(&self, key: &KnownKey, outcome: Outcome) {
+    pub fn settle<'q>(&self, caller: impl Into<Counted<'q>>, outcome: Outcome) {
         let amount = i64::try_from(self.units).unwrap_or(i64::MAX);
-        self.quotas.each(key, self.at, &mut |check| {
+        self.quotas.each(caller.into(), self.at, &mut |check| {
             if !check.counts(outcome) {
                 let memory = &self.quotas.memory;
                 memory.give_back(check.place, || check.cell(), amount);

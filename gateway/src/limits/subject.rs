@@ -22,9 +22,10 @@ use crate::limits::table::{Room, SubjectHash};
 /// What tells the subjects of a limit apart; several of them do together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum By {
-    /// The key; those that a chain of rolls replaced are one with it.
+    /// The key; those that a chain of rolls replaced are one with it. For a token its subject, with
+    /// its issuer.
     Key,
-    /// The consumer.
+    /// The consumer; tokens without one are not limited.
     Consumer,
     /// The plan of the consumer; consumers without one are not limited.
     Plan,
@@ -33,7 +34,7 @@ pub enum By {
     /// The client's address: an IPv4 address, or a prefix of IPv6. An unknown one is an address
     /// like any other.
     Address,
-    /// Requests without a key, all together.
+    /// Requests without a credential, all together.
     Anonymous,
     /// The route.
     Route,
@@ -49,7 +50,7 @@ pub struct NotASubject(String);
 /// Facts of a request that limits look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'r> {
-    /// Holder of the key; `None` for an anonymous request.
+    /// Holder of the credential; `None` for an anonymous request.
     pub holder: Option<Holder<'r>>,
     /// The client's address.
     pub address: CallerAddress,
@@ -81,7 +82,7 @@ impl By {
         )
     }
 
-    /// Whether only requests with a key have it.
+    /// Whether only requests with a credential have it.
     #[must_use]
     pub fn needs_key(&self) -> bool {
         matches!(self, Self::Key | Self::Consumer | Self::Plan | Self::Tag(_))
@@ -169,8 +170,8 @@ impl Subjects {
         let mut hash = self.hasher();
         for part in parts {
             match (part, &facts.holder) {
-                (By::Key, Some(holder)) => holder.chain()?.hash(&mut hash),
-                (By::Consumer, Some(holder)) => holder.consumer().hash(&mut hash),
+                (By::Key, Some(holder)) => holder.hash_credential(&mut hash)?,
+                (By::Consumer, Some(holder)) => holder.consumer()?.hash(&mut hash),
                 (By::Plan, Some(holder)) => holder.plan()?.as_str().hash(&mut hash),
                 (By::Tag(name), Some(holder)) => holder.tag(name)?.hash(&mut hash),
                 (By::Address, _) => hash.write_u128(address_bits(facts.address, ipv6_prefix)),
@@ -190,8 +191,8 @@ impl Subjects {
     pub(super) fn of_holder(&self, by: &By, holder: &Holder<'_>) -> Option<SubjectHash> {
         let mut hash = self.hasher();
         match by {
-            By::Key => holder.chain()?.hash(&mut hash),
-            _ => holder.consumer().hash(&mut hash),
+            By::Key => holder.hash_credential(&mut hash)?,
+            _ => holder.consumer()?.hash(&mut hash),
         }
         Some(SubjectHash(hash.finish()))
     }
