@@ -7,6 +7,7 @@ pub mod cause;
 pub mod demand;
 pub mod key_source;
 pub mod key_sources;
+pub mod methods;
 
 use std::net::IpAddr;
 

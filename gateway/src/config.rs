@@ -13,6 +13,7 @@ mod key_sources;
 pub mod limit_values;
 pub mod limits;
 pub mod listen;
+mod methods;
 mod quotas;
 pub mod reader;
 pub mod reload;

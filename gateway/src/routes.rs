@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
+use crate::auth::methods::Methods;
 use crate::http::cors::Cors;
 use crate::http::readings;
 use crate::http::target::KNOWN_METHODS;
@@ -39,7 +40,9 @@ pub struct Route<U = Arc<Upstream>> {
     pub upstream: U,
     /// Conditions that callers must meet.
     pub demand: Demand,
-    /// Places that a key may come from.
+    /// Kinds of credentials that are taken.
+    pub auth: Methods,
+    /// Places that a credential may come from.
     pub key_sources: KeySources,
     /// What pages of other origins may do; `None` leaves CORS to the origin.
     pub cors: Option<Arc<Cors>>,
@@ -221,6 +224,7 @@ impl<U> Route<U> {
             methods: Vec::new(),
             upstream,
             demand: Demand::ANY_KEY,
+            auth: Methods::KEYS,
             key_sources: KeySources::default(),
             cors: None,
             preserve_host: false,
@@ -245,6 +249,7 @@ impl<U> Route<U> {
             methods: self.methods,
             upstream: find(self.upstream),
             demand: self.demand,
+            auth: self.auth,
             key_sources: self.key_sources,
             cors: self.cors,
             preserve_host: self.preserve_host,

@@ -76,8 +76,9 @@ pub(super) fn policy(
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
-        key_sources: settings.key_sources.clone(),
-        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
+        auth: settings.auth.0.clone(),
+        key_sources: settings.auth.1.clone(),
+        cors: Cors::new(&settings.cors, &[], settings.auth.1.headers()),
         ..Route::new("default", PathPrefix::default(), None)
     };
     let routes = if settings.routes.is_empty() {
@@ -135,7 +136,7 @@ pub(super) fn policy(
         limits,
         concurrency,
         quotas,
-        cors: Cors::new(&settings.cors, &[], settings.key_sources.headers()),
+        cors: Cors::new(&settings.cors, &[], settings.auth.1.headers()),
         limit_fields: settings.limits.fields,
         realm: settings.realm.clone(),
         health_path: settings.listen.health_path.clone(),

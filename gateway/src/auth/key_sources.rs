@@ -70,6 +70,13 @@ impl KeySources {
         })
     }
 
+    /// These places and `Authorization: Bearer`, which is none of them.
+    #[must_use]
+    pub fn and_bearer(&self) -> Self {
+        let sources = self.sources.iter().cloned().chain([KeySource::Bearer]);
+        Self::new(sources.collect()).unwrap_or_else(|_| self.clone())
+    }
+
     /// The places in their order.
     #[must_use]
     pub fn as_slice(&self) -> &[KeySource] {

@@ -4,9 +4,11 @@ use actix_http::Method;
 
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
+use crate::auth::methods::Methods;
 use crate::config::cors::read_cors;
 use crate::config::key_sources::read_key_sources;
 use crate::config::limit_values::{Cost, LimitName};
+use crate::config::methods::read_methods;
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
@@ -21,6 +23,8 @@ pub type RouteSettings = Route<Option<UpstreamRef>>;
 pub(super) struct RouteDefaults {
     /// Of `preserve_host`.
     pub(super) preserve_host: bool,
+    /// Of `auth`.
+    pub(super) methods: Methods,
     /// Of `key_sources`.
     pub(super) key_sources: KeySources,
     /// Of the table `cors`.
@@ -35,15 +39,19 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let methods: Vec<MethodName> = section.take_list("methods");
     let methods: Vec<Method> = methods.into_iter().map(|method| method.0).collect();
     let default = RouteSettings::new(&name, path, section.take_optional("upstream"));
+    let demand = Demand {
+        buckets: section.take_list("buckets"),
+        scopes: section.take_list("scopes"),
+        on_missing_key: section.take("on_missing_key", default.demand.on_missing_key),
+    };
+    let auth = read_methods(section, "auth", &defaults.methods);
+    let (auth, key_sources) = auth.with_places(read_key_sources(section, &defaults.key_sources));
     let mut route = Route {
         hosts: hosts.into_iter().map(|host| host.0).collect(),
         methods,
-        demand: Demand {
-            buckets: section.take_list("buckets"),
-            scopes: section.take_list("scopes"),
-            on_missing_key: section.take("on_missing_key", default.demand.on_missing_key),
-        },
-        key_sources: read_key_sources(section, &defaults.key_sources),
+        demand,
+        auth,
+        key_sources,
         preserve_host: section.take("preserve_host", defaults.preserve_host),
         forward_metadata: section.take("forward_metadata", default.forward_metadata),
         rewrite_location: section.take("rewrite_location", default.rewrite_location),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use postern_shared::Secret;
 
 use crate::auth::key_sources::KeySources;
+use crate::auth::methods::Methods;
 use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
@@ -13,6 +14,7 @@ use crate::config::cors::{no_cors, read_cors};
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
+use crate::config::methods::{read_methods, refuse_unknown_issuers};
 use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
@@ -53,8 +55,8 @@ pub struct Settings {
     pub origin: OriginSettings,
     /// Protection space in challenges (RFC 9110, section 11.5).
     pub realm: String,
-    /// Places that a key may come from on the default route.
-    pub key_sources: KeySources,
+    /// Kinds of credentials of the default route, and the places that they may come from.
+    pub auth: (Methods, KeySources),
     /// What pages of other origins may do on the default route, and where no route is known.
     pub cors: CorsSettings,
     /// Store and key prefix.
@@ -158,9 +160,10 @@ impl Settings {
             let origin = OriginSettings::read(section, shared_secret);
             (origin, section.section("tls", read_origin_tls))
         });
-        let (realm, key_sources) = reader.section("auth", |section| {
+        let (realm, methods, key_sources) = reader.section("auth", |section| {
             (
                 section.take("realm", QuotableText("postern".to_owned())).0,
+                read_methods(section, "methods", &Methods::KEYS),
                 read_key_sources(section, &KeySources::default()),
             )
         });
@@ -179,6 +182,7 @@ impl Settings {
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let defaults = RouteDefaults {
             preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
+            methods: methods.clone(),
             key_sources: key_sources.clone(),
             cors: cors.clone(),
         };
@@ -188,6 +192,7 @@ impl Settings {
         let concurrency = read_concurrency(reader, &routes);
         let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
+        refuse_unknown_issuers(reader, &[], &methods, &routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
@@ -228,7 +233,7 @@ impl Settings {
             admin,
             origin: OriginSettings { tls, ..origin? },
             realm,
-            key_sources,
+            auth: methods.with_places(key_sources),
             cors,
             store: store?,
             access_log,

@@ -565,3 +565,47 @@ fn bad_usage_is_exit_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
     }
 }
+
+#[test]
+fn credentials_that_nothing_can_prove_are_refused() {
+    let variables = [("SHARED_SECRET", SECRET)];
+    for (file, path, part) in [
+        ("[auth]\nmethods = []", "auth.methods", "such as \"key\""),
+        (
+            "[auth]\nmethods = [\"oauth\"]",
+            "auth.methods[0]",
+            "\"jwt:NAME\"",
+        ),
+        (
+            "[auth]\nmethods = \"jwt\"",
+            "auth.methods",
+            "[[jwt.issuers]]",
+        ),
+        (
+            "[[routes]]\nauth = [\"key\", \"jwt:\"]",
+            "routes[0].auth[1]",
+            "name of an issuer",
+        ),
+        (
+            "[[routes]]\nauth = [\"jwt\", \"jwt:corp\"]",
+            "routes[0].auth[1]",
+            "already",
+        ),
+        (
+            "[[routes]]\nauth = \"key, key\"",
+            "routes[0].auth[1]",
+            "already",
+        ),
+        (
+            "[[routes]]\nauth = \"jwt:corp\"",
+            "routes[0].auth",
+            "[[jwt.issuers]]",
+        ),
+    ] {
+        let (code, said) = refused(file, &variables, &["check"]);
+        let line = said.lines().find(|line| line.contains(path));
+        let line = line.unwrap_or_else(|| panic!("{file:?}: {said}"));
+        assert!(code == 2 && line.contains(part), "{file:?}: {line}");
+        assert!(said.starts_with("gateway: a problem"), "{said}");
+    }
+}
