@@ -2,7 +2,6 @@
 
 use crate::auth::methods::{InvalidMethods, Method, Methods};
 use crate::config::reader::Reader;
-use crate::config::routes::RouteSettings;
 use crate::config::value::Setting;
 
 impl Setting for Method {
@@ -34,16 +33,17 @@ pub(super) fn read_methods(section: &mut Reader, key: &str, default: &Methods) -
     })
 }
 
-/// Refuses tokens of issuers that are not among `issuers`; `default` is that of `auth.methods`.
+/// Refuses tokens of issuers that are not among `issuers`; `default` is `auth.methods`, and
+/// `routes` are those of each route.
 pub(super) fn refuse_unknown_issuers(
     reader: &mut Reader,
     issuers: &[&str],
     default: &Methods,
-    routes: &[RouteSettings],
+    routes: &[&Methods],
 ) {
     // Routes without the setting have the default, whose problem is told once.
     let of_routes = routes.iter().enumerate();
-    let of_routes = of_routes.map(|(index, route)| (format!("routes[{index}].auth"), &route.auth));
+    let of_routes = of_routes.map(|(index, methods)| (format!("routes[{index}].auth"), *methods));
     let of_routes = of_routes.filter(|(_, methods)| methods.words() != default.words());
     for (path, methods) in [("auth.methods".to_owned(), default)]
         .into_iter()

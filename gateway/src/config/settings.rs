@@ -192,7 +192,8 @@ impl Settings {
         let concurrency = read_concurrency(reader, &routes);
         let quotas = read_quotas(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
-        refuse_unknown_issuers(reader, &[], &methods, &routes);
+        let of_routes: Vec<&Methods> = routes.iter().map(|route| &route.auth).collect();
+        refuse_unknown_issuers(reader, &[], &methods, &of_routes);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
