@@ -22,6 +22,7 @@ use crate::http::upgrade::UpgradeProtocol;
 use crate::limits::OfRoute;
 use crate::limits::concurrency::Holding;
 use crate::proxy::Upstream;
+use crate::proxy::upstream::Proof;
 use crate::routes::index::Index;
 
 /// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
@@ -38,6 +39,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub methods: Vec<Method>,
     /// Upstream.
     pub upstream: U,
+    /// Whether the upstream's secret and the caller's identity are sent.
+    pub send_secret: bool,
     /// Conditions that callers must meet.
     pub demand: Demand,
     /// Kinds of credentials that are taken.
@@ -223,6 +226,7 @@ impl<U> Route<U> {
             path,
             methods: Vec::new(),
             upstream,
+            send_secret: true,
             demand: Demand::ANY_KEY,
             auth: Methods::KEYS,
             key_sources: KeySources::default(),
@@ -248,6 +252,7 @@ impl<U> Route<U> {
             path: self.path,
             methods: self.methods,
             upstream: find(self.upstream),
+            send_secret: self.send_secret,
             demand: self.demand,
             auth: self.auth,
             key_sources: self.key_sources,
@@ -273,6 +278,17 @@ impl<U> Route<U> {
             method
         };
         self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+impl Route {
+    /// What requests of this route prove themselves with.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        match self.send_secret {
+            true => &self.upstream.policy().proof,
+            false => &Proof::Withheld,
+        }
     }
 }
 

@@ -191,6 +191,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         max_staleness: None,
         secret: HeaderValue::from_static(SECRET),
         secret_finder: SecretFinder::new(SECRET.as_bytes()).unwrap(),
+        known_secrets: Vec::new(),
         scheme: HeaderValue::from_static("http"),
         trusted_proxies: Arc::default(),
         proxy_headers: ProxyHeaders::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::header::HeaderValue;
+use postern_shared::Secret;
 
 use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
@@ -19,12 +20,16 @@ use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
+use crate::proxy::upstream::Proof;
 use crate::proxy::{OriginUrl, Upstream};
 use crate::routes::{PathPrefix, Route, Routes};
 use crate::telemetry::access_log::Sink;
 
 /// Maximum lifetime of a connection to an origin, after which its name is resolved again.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(75);
+
+/// Maximum of secrets that are still looked for after new settings replaced them.
+const MAX_FORMER_SECRETS: usize = 8;
 
 /// Client limits of the admin listener, whose clients are few, near and send little. Also those of
 /// the public listener where no setting overrides them.
@@ -72,7 +77,8 @@ pub(super) fn policy(
     let mut secret = HeaderValue::from_bytes(settings.origin.shared_secret.expose())
         .map_err(|_| StartError::Secret)?;
     secret.set_sensitive(true);
-    let secret_finder = SecretFinder::new(settings.origin.shared_secret.expose())
+    let known_secrets = known_secrets(settings, before);
+    let secret_finder = SecretFinder::of(known_secrets.iter().map(Secret::expose))
         .map_err(|_| StartError::Secret)?;
     let default = Route {
         preserve_host: settings.origin.preserve_host,
@@ -144,6 +150,7 @@ pub(super) fn policy(
         max_staleness: settings.store.max_staleness,
         secret,
         secret_finder,
+        known_secrets,
         scheme: HeaderValue::from_static(scheme),
         trusted_proxies: settings.listen.trusted_proxies.clone().into(),
         proxy_headers: settings.listen.proxy_headers.clone(),
@@ -155,6 +162,33 @@ pub(super) fn policy(
         upstreams,
         brake: settings.brake.clone(),
     })
+}
+
+/// Secrets that no client may see: those of the settings, then the latest of those before, which
+/// answers under way, and origins that changed later, still know.
+fn known_secrets(settings: &Settings, before: Option<&Policy>) -> Vec<Secret> {
+    let of_upstreams =
+        settings
+            .upstreams
+            .iter()
+            .filter_map(|upstream| match &upstream.policy.proof {
+                Proof::Own(secret) => Some(secret),
+                Proof::Shared | Proof::Withheld => None,
+            });
+    let mut secrets: Vec<Secret> = std::iter::once(&settings.origin.shared_secret)
+        .chain(of_upstreams)
+        .cloned()
+        .collect();
+    let most = secrets.len() + MAX_FORMER_SECRETS;
+    for former in before.iter().flat_map(|before| &before.known_secrets) {
+        let is_known = secrets
+            .iter()
+            .any(|known| known.expose() == former.expose());
+        if !is_known && secrets.len() < most {
+            secrets.push(former.clone());
+        }
+    }
+    secrets
 }
 
 /// Builds the default upstream, then those of the file.

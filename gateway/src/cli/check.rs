@@ -1,5 +1,7 @@
 //! `gateway check`: checks the settings, and compares them with those of a running gateway.
 
+mod sent;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ pub fn run(arguments: &CheckArguments, file: Option<&Path>, environment: &Enviro
     };
     if !arguments.diff {
         print(&config::show(&settings.effective));
+        print(&sent::show(&settings));
         warn(&settings);
         return ExitCode::SUCCESS;
     }

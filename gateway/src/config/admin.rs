@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 
-use postern_shared::{Secret, source};
-use zeroize::Zeroizing;
+use postern_shared::Secret;
 
 use crate::auth::admin_token::{AdminToken, Role};
 use crate::config::Environment;
 use crate::config::listen::read_server_pair;
 use crate::config::reader::Reader;
-use crate::config::secret::secret;
-use crate::config::value::{Count, FilePath, HostName, Setting};
+use crate::config::secret::{TextAndFile, secret, secret_in_section};
+use crate::config::value::{Count, HostName, Setting};
 use crate::front::certificates::ServerPair;
 
 /// Few operators connect; proxies that use `/v1/auth` keep their connections open.
@@ -176,60 +175,21 @@ fn read_token(section: &mut Reader) -> Option<AdminToken> {
         );
     }
     let before = section.problems().len();
-    let (token, file) = (
-        section.take_optional::<Secret>("token"),
-        section.take_optional::<FilePath>("token_file"),
-    );
-    let secret = match (token, file) {
-        (Some(_), Some(_)) => {
-            section.problem(
-                "token",
-                "the tokens",
-                "token and token_file are both set: leave one of them out".to_owned(),
-            );
-            None
-        }
-        (Some(token), None) => Some(token),
-        (None, Some(file)) => match read_file(&file.0) {
-            Ok(secret) => Some(secret),
-            Err(message) => {
-                section.problem("token_file", "its file", message);
-                None
-            }
-        },
-        (None, None) => {
-            if section.problems().len() == before {
-                section.problem(
-                    "token",
-                    "the tokens",
-                    "it is missing: set token or token_file".to_owned(),
-                );
-            }
-            None
-        }
+    let keys = TextAndFile {
+        text: "token",
+        file: "token_file",
+        list: "the tokens",
     };
+    let secret = secret_in_section(section, &keys);
+    if secret.is_none() && section.problems().len() == before {
+        let message = "it is missing: set token or token_file";
+        section.problem("token", "the tokens", message.to_owned());
+    }
     Some(AdminToken {
         name: name?.0,
         role: role?,
         secret: secret?,
     })
-}
-
-/// Reads the token in a file; trims one line end, as editors and `echo` leave it.
-fn read_file(path: &std::path::Path) -> Result<Secret, String> {
-    let bytes = std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("{} cannot be read: {error}", shown(path)))?;
-    let text =
-        std::str::from_utf8(&bytes).map_err(|_| format!("{} is not valid UTF-8", shown(path)))?;
-    let text = text
-        .strip_suffix('\n')
-        .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    Secret::parse(text).map_err(|error| error.to_string())
-}
-
-fn shown(path: &std::path::Path) -> String {
-    source::shown_path(&path.to_string_lossy())
 }
 
 /// URL of the admin listener: `https://host[:port]` or `http://host[:port]`.

@@ -47,6 +47,7 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let auth = read_methods(section, "auth", &defaults.methods);
     let (auth, key_sources) = auth.with_places(read_key_sources(section, &defaults.key_sources));
     let mut route = Route {
+        send_secret: section.take("send_secret", default.send_secret),
         hosts: hosts.into_iter().map(|host| host.0).collect(),
         methods,
         demand,

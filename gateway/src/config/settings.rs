@@ -23,7 +23,7 @@ use crate::config::routes::{
     warn_of_routes,
 };
 use crate::config::secret::secret;
-use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
+use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_secrets_of_others};
 use crate::config::value::{
     CertificateName, Days, FilePath, HeadBytes, HeadFields, QuotableText, Span,
 };
@@ -194,6 +194,8 @@ impl Settings {
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         let of_routes: Vec<&Methods> = routes.iter().map(|route| &route.auth).collect();
         refuse_unknown_issuers(reader, &[], &methods, &of_routes);
+        let shared_secret = origin.as_ref().map(|origin| &origin.shared_secret);
+        refuse_secrets_of_others(reader, &upstreams, shared_secret, &admin.tokens);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }
@@ -363,7 +365,7 @@ fn read_origin_tls(section: &mut Reader) -> Option<OriginTlsFiles> {
 }
 
 /// Files with secrets: those named by variables or settings, and the settings file if it contains a
-/// token.
+/// token or a secret.
 fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathBuf> {
     let variables = SECRET_VARIABLES.map(|name| format!("{name}_FILE"));
     let mut files: Vec<PathBuf> = variables
@@ -378,9 +380,10 @@ fn secret_files(effective: &[Effective], environment: &Environment) -> Vec<PathB
         source,
     } in effective
     {
-        if path.ends_with("token_file") || path.ends_with("key_file") {
+        let names_file = ["token_file", "key_file", "secret_file"];
+        if names_file.iter().any(|name| path.ends_with(name)) {
             files.push(value.trim_matches('"').into());
-        } else if path.ends_with("].token") {
+        } else if path.ends_with("].token") || path.ends_with("].secret") {
             files.push(source.into());
         }
     }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use postern_shared::Secret;
+
+use crate::auth::admin_token::AdminToken;
 use crate::config::reader::Reader;
+use crate::config::secret::{TextAndFile, secret_in_section};
 use crate::config::value::{Count, Setting};
 use crate::proxy::OriginUrl;
 use crate::proxy::upstream::health::HealthCheck;
-use crate::proxy::upstream::{Balance, MAX_TARGETS, UpstreamPolicy};
+use crate::proxy::upstream::{Balance, MAX_TARGETS, Proof, UpstreamPolicy};
 
 /// One of `[[upstreams]]`.
 #[derive(Debug, Clone)]
@@ -56,6 +60,7 @@ impl UpstreamSettings {
             max_in_flight: usize::try_from(section.take("max_in_flight", 0_u64))
                 .unwrap_or(usize::MAX),
             health: health(section),
+            proof: proof(section),
         };
         Some(Self {
             name: name?,
@@ -76,6 +81,60 @@ fn health(section: &mut Reader) -> Option<HealthCheck> {
         interval,
         timeout,
     })
+}
+
+fn proof(section: &mut Reader) -> Proof {
+    let keys = TextAndFile {
+        text: "secret",
+        file: "secret_file",
+        list: "the upstreams",
+    };
+    let secret = secret_in_section(section, &keys);
+    let sends = section.take("send_secret", true);
+    match (secret, sends) {
+        (Some(_), false) => {
+            let message = "an upstream that is sent no secret needs none: leave secret and secret_file out, or send_secret";
+            section.problem("send_secret", "the upstreams", message.to_owned());
+            Proof::Withheld
+        }
+        (Some(secret), true) => Proof::Own(secret),
+        (None, true) => Proof::Shared,
+        (None, false) => Proof::Withheld,
+    }
+}
+
+/// Refuses a secret of an upstream that somebody else has: the shared one, that of another
+/// upstream, or an admin token.
+pub(super) fn refuse_secrets_of_others(
+    reader: &mut Reader,
+    upstreams: &[UpstreamSettings],
+    shared: Option<&Secret>,
+    tokens: &[AdminToken],
+) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        let Proof::Own(secret) = &upstream.policy.proof else {
+            continue;
+        };
+        let is_same = |other: &Secret| other.expose() == secret.expose();
+        let is_of = |earlier: &&UpstreamSettings| match &earlier.policy.proof {
+            Proof::Own(other) => is_same(other),
+            Proof::Shared | Proof::Withheld => false,
+        };
+        let message = if shared.is_some_and(is_same) {
+            "it is the shared secret, which other origins know: leave it out to send that one, or make another with `gateway secret new`".to_owned()
+        } else if tokens.iter().any(|token| is_same(&token.secret)) {
+            "it is an admin token, with which this origin could change keys: make another secret with `gateway secret new`".to_owned()
+        } else if let Some(earlier) = upstreams[..index].iter().find(is_of) {
+            format!(
+                "it is the secret of upstream \"{}\" too, so that each could pass for this gateway at the other: make another with `gateway secret new`",
+                earlier.name.0
+            )
+        } else {
+            continue;
+        };
+        let path = format!("upstreams[{index}].secret");
+        reader.problems().add(&path, "the upstreams", message);
+    }
 }
 
 fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {

@@ -16,6 +16,7 @@ use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client};
 use crate::proxy::origin_head::OriginHead;
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::retry::ForwardedResponse;
+use crate::proxy::upstream::Proof;
 use crate::proxy::{location, upgrade, vary};
 use crate::routes::Route;
 
@@ -35,7 +36,11 @@ pub(super) fn for_origin(
     upgrade: Option<&HeaderValue>,
 ) -> OriginHead {
     ForOrigin {
-        secret: &policy.secret,
+        secret: match route.proof() {
+            Proof::Shared => Some(policy.secret.as_bytes()),
+            Proof::Own(secret) => Some(secret.expose()),
+            Proof::Withheld => None,
+        },
         caller,
         forward_metadata: route.forward_metadata,
         host: target

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::header::HeaderValue;
+use postern_shared::Secret;
 
 use crate::front::client_stream::ClientLimits;
 use crate::http::cors::Cors;
@@ -44,8 +45,10 @@ pub struct Policy {
     pub max_staleness: Option<Duration>,
     /// Shared secret for the origin; marked as sensitive.
     pub secret: HeaderValue,
-    /// Finds the shared secret in an origin's response.
+    /// Finds the secrets of origins in a response.
     pub secret_finder: SecretFinder,
+    /// Secrets that it finds: those in use, then a few that were in use before.
+    pub known_secrets: Vec<Secret>,
     /// Scheme of the listener: `http` or `https`.
     pub scheme: HeaderValue,
     /// Proxies whose forwarding headers are trusted.

@@ -70,8 +70,8 @@ fn is_replaced(name: &str) -> bool {
 
 /// Input for the request headers of the origin, beside the client's.
 pub struct ForOrigin<'a> {
-    /// Shared secret.
-    pub secret: &'a HeaderValue,
+    /// Secret of the origin; without one it is sent no identity either.
+    pub secret: Option<&'a [u8]>,
     /// Caller.
     pub caller: &'a Caller,
     /// Whether to send the consumer's metadata.
@@ -127,8 +127,10 @@ impl ForOrigin<'_> {
             head.line(name, value);
         }
 
-        head.line(&SHARED_SECRET, self.secret);
-        write_identity(self.caller, self.forward_metadata, &mut head);
+        if let Some(secret) = self.secret {
+            head.with(&SHARED_SECRET, |line| line.extend_from_slice(secret));
+            write_identity(self.caller, self.forward_metadata, &mut head);
+        }
         head.line(&REQUEST_ID, &self.request_id.header_value());
         self.write_forwarding(client, &presented, &mut head);
         head.with(&header::VIA, |line| line.extend_from_slice(VIA.as_bytes()));

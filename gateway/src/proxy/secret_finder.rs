@@ -1,5 +1,5 @@
-//! Finds the shared secret in an origin's response: plain, in any case, within other text, and in
-//! the usual encodings.
+//! Finds the secrets of origins in a response: plain, in any case, within other text, and in the
+//! usual encodings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::keys::spellings::any_reading;
 /// Maximum of decoding rounds for one kind of escape.
 const MAX_ROUNDS: usize = 3;
 
-/// Searches for one secret. Built once; a search allocates only for escaped text.
+/// Searches for the shared secret and those of upstreams, all at once. Built once; a search
+/// allocates only for escaped text.
 pub struct SecretFinder {
     forms: AhoCorasick,
     shortest: usize,
@@ -25,15 +26,28 @@ impl SecretFinder {
     /// # Errors
     /// The secret is too long for the search automaton.
     pub fn new(secret: &[u8]) -> Result<Self, aho_corasick::BuildError> {
-        let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut forms = vec![secret.to_vec(), hexadecimal.into_bytes()];
-        for before in 0..3 {
-            for encoded in [
-                within(secret, before, |text| STANDARD_NO_PAD.encode(text)),
-                within(secret, before, |text| URL_SAFE_NO_PAD.encode(text)),
-            ] {
-                if !forms.contains(&encoded) {
-                    forms.push(encoded);
+        Self::of([secret])
+    }
+
+    /// Builds a finder for `secrets`, none of which is empty.
+    ///
+    /// # Errors
+    /// The secrets are too long for the search automaton.
+    pub fn of<'s>(
+        secrets: impl IntoIterator<Item = &'s [u8]>,
+    ) -> Result<Self, aho_corasick::BuildError> {
+        let mut forms = Vec::new();
+        for secret in secrets {
+            let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            forms.extend([secret.to_vec(), hexadecimal.into_bytes()]);
+            for before in 0..3 {
+                for encoded in [
+                    within(secret, before, |text| STANDARD_NO_PAD.encode(text)),
+                    within(secret, before, |text| URL_SAFE_NO_PAD.encode(text)),
+                ] {
+                    if !forms.contains(&encoded) {
+                        forms.push(encoded);
+                    }
                 }
             }
         }
@@ -47,7 +61,7 @@ impl SecretFinder {
         })
     }
 
-    /// Whether `text` contains the secret: plain, in hexadecimal or base64, under any depth of
+    /// Whether `text` contains one of the secrets: plain, in hexadecimal or base64, under any depth of
     /// [escapes](crate::keys::spellings), in any case.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
@@ -196,6 +210,18 @@ mod tests {
                 assert!(!finder.is_in(text.as_bytes()), "{secret} in {text}");
             }
         }
+    }
+
+    #[test]
+    fn several_secrets_are_all_found() {
+        let secrets = ["rig-9f2c51d07be84a63", "own-51d07be84a639f2c-of-orders"];
+        let finder = SecretFinder::of(secrets.map(str::as_bytes)).unwrap();
+        for secret in secrets {
+            for text in [secret.to_uppercase(), STANDARD_NO_PAD.encode(secret)] {
+                assert!(finder.is_in(text.as_bytes()), "{text}");
+            }
+        }
+        assert!(!finder.is_in(b"rig-51d07be84a639f2c"));
     }
 
     #[test]

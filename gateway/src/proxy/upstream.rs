@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postern_shared::Secret;
+
 pub use self::target::{InFlight, State, Target};
 use crate::auth::CallerTag;
 use crate::proxy::OriginUrl;
@@ -46,7 +48,34 @@ pub struct UpstreamPolicy {
     pub max_in_flight: usize,
     /// Active health checks, if any.
     pub health: Option<HealthCheck>,
+    /// What requests to the targets prove themselves with.
+    pub proof: Proof,
 }
+
+/// What a request carries to prove to an origin that it came through this gateway.
+#[derive(Debug, Clone, Default)]
+pub enum Proof {
+    /// The shared secret, with the caller's identity beside it.
+    #[default]
+    Shared,
+    /// A secret that only this upstream knows, likewise.
+    Own(Secret),
+    /// Nothing: the origin belongs to others. It is sent no identity either, which proves nothing
+    /// without a secret.
+    Withheld,
+}
+
+impl PartialEq for Proof {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own(one), Self::Own(other)) => one.expose() == other.expose(),
+            (Self::Shared, Self::Shared) | (Self::Withheld, Self::Withheld) => true,
+            (Self::Shared | Self::Own(_) | Self::Withheld, _) => false,
+        }
+    }
+}
+
+impl Eq for Proof {}
 
 /// One or several targets that serve the same requests.
 pub struct Upstream {
@@ -120,6 +149,7 @@ impl Upstream {
             retries: 0,
             max_in_flight: 0,
             health: None,
+            proof: Proof::Shared,
         };
         Self::new(name, vec![url], policy)
     }

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
+use crate::proxy::upstream::Proof;
 use crate::reload::list::{OnReload, SETTINGS};
 use crate::tls::origin::OriginTls;
 
@@ -183,7 +184,22 @@ fn secrets(settings: &Settings) -> BTreeMap<String, [u8; 32]> {
         };
         (path, digest(token.secret.expose()))
     });
-    std::iter::once(shared).chain(tokens).collect()
+    let upstreams = settings.upstreams.iter().filter_map(|upstream| {
+        let Proof::Own(secret) = &upstream.policy.proof else {
+            return None;
+        };
+        let item = format!("upstreams[{}]", upstream.name.0);
+        let file = format!("{item}.secret_file");
+        let path = match paths.contains_key(&file) {
+            true => file,
+            false => format!("{item}.secret"),
+        };
+        Some((path, digest(secret.expose())))
+    });
+    std::iter::once(shared)
+        .chain(tokens)
+        .chain(upstreams)
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,6 +224,11 @@ mod tests {
     #[test]
     fn what_differs_is_named_by_its_path_and_items_by_their_names() {
         let token = "[[admin.tokens]]\nname = \"ci\"\nrole = \"admin\"\ntoken";
+        let upstream = |secret: &str| {
+            format!(
+                "[[upstreams]]\nname = \"orders\"\ntargets = [\"http://h:1\"]\nsecret = \"{secret}\""
+            )
+        };
         for (before, after, wanted) in [
             ("", "# a comment", &[][..]),
             ("[auth]\nrealm = \"postern\"", "", &[]),
@@ -227,6 +248,11 @@ mod tests {
                 &format!("{token} = \"changes-51d07be84a639f2c\""),
                 &format!("{token} = \"changes-be84a639f2c51d07\""),
                 &["admin.tokens[ci].token"],
+            ),
+            (
+                &upstream("changes-51d07be84a639f2c"),
+                &upstream("changes-be84a639f2c51d07"),
+                &["upstreams[orders].secret"],
             ),
             (
                 "[store]\nurl = \"postgres://keys:one@db/keys\"",

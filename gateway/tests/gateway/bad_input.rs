@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::rig::{SECRET, database, gateway};
 
 /// Runs `gateway` with a file of settings; its exit code and what it says on standard error.
-fn refused(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
+pub(crate) fn refused(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
     let output = gateway(directory.path(), variables, arguments);

@@ -34,6 +34,12 @@ token_file = "backup.token"
 name = "orders"
 targets = ["http://127.0.0.1:9000"]
 health_path = "/healthz"
+secret = "documentation-84a639f2c51d07be"
+
+[[upstreams]]
+name = "stock"
+targets = ["http://127.0.0.1:9001"]
+secret_file = "stock.secret"
 
 [[routes]]
 upstream = "https://127.0.0.1:9000"
@@ -74,6 +80,11 @@ fn effective(file: &str) -> Vec<(String, String, String)> {
     std::fs::write(
         directory.path().join("backup.token"),
         "documentation-51d07be84a639f2c\n",
+    )
+    .unwrap();
+    std::fs::write(
+        directory.path().join("stock.secret"),
+        "documentation-c51d07be84a639f2\n",
     )
     .unwrap();
     Authority::new()
@@ -123,6 +134,7 @@ fn every_setting_is_documented_with_its_default() {
                 | "health_path"
                 | "role"
                 | "token"
+                | "secret"
                 | "by"
                 | "limit"
                 | "window"

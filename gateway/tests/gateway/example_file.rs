@@ -46,7 +46,7 @@ const SECTIONS: [&str; 23] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 51] = [
+const EXAMPLES: [(&str, &str); 53] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -80,6 +80,8 @@ const EXAMPLES: [(&str, &str); 51] = [
         r#"["http://127.0.0.1:9001", "http://127.0.0.1:9002"]"#,
     ),
     ("upstreams.health_path", r#""/healthz""#),
+    ("upstreams.secret", r#""…""#),
+    ("upstreams.secret_file", r#""orders.secret""#),
     ("routes.name", r#""orders""#),
     ("routes.path", r#""/orders""#),
     ("routes.methods", r#"["GET"]"#),
@@ -105,8 +107,8 @@ const EXAMPLES: [(&str, &str); 51] = [
     ("quotas.period", r#""month""#),
     ("quotas.count_statuses", r#"["2xx", "3xx"]"#),
 ];
-/// Stands in a file only where the setting after it does not.
-const ALTERNATIVE: &str = "#token = ";
+/// Each stands in a file only where the setting after it does not.
+const ALTERNATIVES: [&str; 2] = ["#token = ", "#secret = "];
 
 /// The path of a table: `listen.tls` of `[[listen.tls]]`.
 pub(crate) fn path_of(section: &str) -> &str {
@@ -119,6 +121,11 @@ fn check(file: &str) -> Output {
     std::fs::write(
         directory.path().join("ci.token"),
         "example-51d07be84a639f2c\n",
+    )
+    .unwrap();
+    std::fs::write(
+        directory.path().join("orders.secret"),
+        "example-c51d07be84a639f2\n",
     )
     .unwrap();
     Authority::new()
@@ -306,7 +313,8 @@ fn the_example_file_changes_nothing_as_it_is() {
 #[test]
 fn the_example_file_is_accepted_with_every_setting_uncommented() {
     let text = document(FILE);
-    let is_prose = |line: &&str| line.starts_with("# ") || line.starts_with(ALTERNATIVE);
+    let is_alternative = |line: &str| ALTERNATIVES.iter().any(|one| line.starts_with(one));
+    let is_prose = |line: &&str| line.starts_with("# ") || is_alternative(line);
     let lines = text.lines().filter(|line| !is_prose(line));
     let file: String = lines
         .map(|line| format!("{}\n", line.trim_start_matches('#')))

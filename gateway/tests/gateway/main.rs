@@ -8,6 +8,7 @@
 
 mod answers;
 mod bad_input;
+mod bad_routes;
 mod balancers;
 mod brake;
 mod buckets;
@@ -68,6 +69,7 @@ mod streaming;
 mod tls;
 mod trace_context;
 mod uploads;
+mod upstream_secrets;
 mod upstreams;
 mod usage;
 mod websocket;

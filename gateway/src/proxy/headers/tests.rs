@@ -72,8 +72,11 @@ fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)
         client.remove(&state);
     }
     client.insert(header::HOST, rules.host.clone());
-    client.insert(SHARED_SECRET.clone(), rules.secret.clone());
-    client.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
+    if let Some(secret) = rules.secret {
+        let secret = HeaderValue::from_bytes(secret).unwrap();
+        client.insert(SHARED_SECRET.clone(), secret);
+        client.insert(ANONYMOUS_CONSUMER.clone(), HeaderValue::from_static("true"));
+    }
     client.insert(REQUEST_ID.clone(), rules.request_id.header_value());
     client.insert(
         FORWARDED_FOR.clone(),
@@ -206,6 +209,7 @@ proptest! {
         lines in lines(),
         through_trusted_proxy in any::<bool>(),
         has_client_host in any::<bool>(),
+        sends_secret in any::<bool>(),
         sources in proptest::sample::select(&["bearer", "header:x-a", "cookie:a", "basic"][..]),
     ) {
         let mut client = HeaderMap::new();
@@ -228,7 +232,7 @@ proptest! {
                 headers: &client,
                 query: None,
             },
-            secret: &HeaderValue::from_static("the-secret"),
+            secret: sends_secret.then_some(&b"the-secret"[..]),
             caller: &Caller::Anonymous,
             forward_metadata: true,
             host: &HeaderValue::from_static("origin:80"),

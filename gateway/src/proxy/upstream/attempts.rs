@@ -248,7 +248,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proxy::upstream::UpstreamPolicy;
+    use crate::proxy::upstream::{Proof, UpstreamPolicy};
 
     fn upstream(targets: usize, policy: impl FnOnce(&mut UpstreamPolicy)) -> Upstream {
         let url = |index| OriginUrl::parse(&format!("http://127.0.0.1:{}", 9000 + index)).unwrap();
@@ -259,6 +259,7 @@ mod tests {
             retries: 1,
             max_in_flight: 0,
             health: None,
+            proof: Proof::Shared,
         };
         policy(&mut taken);
         Upstream::new("test", (0..targets).map(url).collect(), taken)
