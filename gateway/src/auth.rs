@@ -5,6 +5,7 @@ pub mod admin_token;
 pub mod api_key;
 pub mod cause;
 pub mod demand;
+pub mod jwt;
 pub mod key_source;
 pub mod key_sources;
 pub mod methods;

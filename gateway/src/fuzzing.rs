@@ -2,10 +2,11 @@
 
 use std::io::Cursor;
 
+use crate::auth::jwt::{self, Compact, Issuers, KeySet};
 use crate::import::fields::Defaults;
 use crate::import::reading::{ReadError, Rows};
 use crate::import::{csv, jsonl};
-use crate::keys::{Prefix, token};
+use crate::keys::{Prefix, UnixMillis, token};
 use crate::store::snapshot;
 use crate::wire::chunked::{ChunkLimits, ChunkScanner};
 use crate::wire::head::{HeadEnd, fields, is_token, split_first_line};
@@ -14,13 +15,14 @@ use crate::wire::head::{HeadEnd, fields, is_token, split_first_line};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("heads", heads),
     ("chunks", chunks),
     ("tokens", tokens),
     ("csv", csv_rows),
     ("jsonl", json_lines),
     ("snapshot", snapshot),
+    ("jwt", json_web_tokens),
 ];
 
 /// A head ends at the same byte however its bytes arrive, and its lines are all of it.
@@ -98,6 +100,20 @@ pub fn snapshot(data: &[u8]) {
     if let Ok(Some(written)) = snapshot::rewrite(data) {
         let again = snapshot::rewrite(&written);
         assert_eq!(again.ok().flatten(), Some(written));
+    }
+}
+
+/// A token of the right form is told from a key, and without an issuer it is refused.
+pub fn json_web_tokens(data: &[u8]) {
+    if Compact::parse(data).is_ok() {
+        assert!(jwt::is_token(data));
+    }
+    let issuers = Issuers::default();
+    let checked = issuers.check(data, |_| true, UnixMillis(0));
+    assert_eq!(checked.is_some(), jwt::is_token(data));
+    assert!(checked.is_none_or(|checked| checked.is_err()));
+    if let Ok(parsed) = KeySet::parse(data) {
+        assert!(parsed.set.iter().count() > 0);
     }
 }
 

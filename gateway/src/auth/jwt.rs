@@ -1,0 +1,75 @@
+//! JSON Web Tokens: strict verification of compact JWS (RFC 7515, 7519) along RFC 8725 and RFC 9068,
+//! by the keys of configured issuers. Does no I/O: the control plane brings the keys.
+
+pub mod algorithm;
+mod cache;
+mod claims;
+pub mod compact;
+pub mod fault;
+pub mod issuer;
+pub mod issuers;
+mod json;
+pub mod key;
+pub mod key_set;
+mod roca;
+pub mod rules;
+pub mod verified;
+
+#[cfg(test)]
+pub(crate) mod signer;
+#[cfg(test)]
+mod tests;
+
+pub use self::algorithm::{Algorithm, Algorithms};
+pub use self::compact::Compact;
+pub use self::fault::TokenFault;
+pub use self::issuer::{Issuer, IssuerKeys, KeyState, TokenResult};
+pub use self::issuers::{Examination, Issuers};
+pub use self::key_set::{InvalidKeySet, KeySet, ParsedKeySet};
+pub use self::rules::{
+    Audiences, ClaimPath, IssuerRules, KeySource, OnConfirmation, OnUnknownConsumer, RequiredClaim,
+};
+pub use self::verified::VerifiedToken;
+
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
+
+/// Maximum length of a token in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Reads what strict decoding refuses, too, so that a damaged token is still told from a key.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Whether a credential is a token rather than a key: two dots or more, and a first part that is a
+/// JSON object with a string `alg`. So an encrypted token, of five parts, is one, too.
+#[must_use]
+pub fn is_token(credential: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Header {
+        alg: serde_json::Value,
+    }
+    let Some(first) = first_of_three(credential) else {
+        return false;
+    };
+    let Ok(header) = LENIENT.decode(first) else {
+        return false;
+    };
+    match serde_json::from_slice::<Header>(&header) {
+        Ok(header) => header.alg.is_string(),
+        // Named twice, it is a token all the same, and a bad one.
+        Err(_) => json::object(&header) == Err(json::JsonFault::Duplicate),
+    }
+}
+
+/// The part before the first dot, if there is a second one.
+fn first_of_three(credential: &[u8]) -> Option<&[u8]> {
+    let mut dots = memchr::memchr_iter(b'.', credential);
+    let first = dots.next()?;
+    dots.next()?;
+    credential.get(..first)
+}
