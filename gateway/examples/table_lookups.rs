@@ -70,6 +70,7 @@ fn filled(size: usize, keys_per_consumer: usize) -> (KeyTable, Vec<KeyDigest>) {
                 deprecated_at: None,
                 scopes: None::<Scopes>,
                 allowance: Default::default(),
+                restrictions: Default::default(),
                 chain: None,
             };
             reload.key(entry).unwrap();

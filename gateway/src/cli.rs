@@ -283,20 +283,21 @@ impl OnStore<'_> {
         &self,
         command: impl AsyncFnOnce(&mut Context<'_>) -> Result<(), CommandError>,
     ) -> ExitCode {
-        let settings = match config::load_store(self.file, self.environment) {
+        let settings = match config::load_command(self.file, self.environment) {
             Ok(settings) => settings,
             Err(problems) => return refuse(&problems),
         };
         let done: Result<(), CommandError> = actix_rt::System::new().block_on(async {
             let store = match self.missing {
-                Missing::Made => Store::open(&settings.url).await?,
-                Missing::Refused => Store::open_existing(&settings.url).await?,
+                Missing::Made => Store::open(&settings.store.url).await?,
+                Missing::Refused => Store::open_existing(&settings.store.url).await?,
             };
             let stamp = Stamp::now(Actor::command_line(Some(&user::name())));
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             let mut context = Context {
                 store: &store,
-                prefix: &settings.prefix,
+                prefix: &settings.store.prefix,
+                routes: &settings.routes,
                 stamp: &stamp,
                 streams: Streams {
                     out: &mut out,

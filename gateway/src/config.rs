@@ -34,7 +34,7 @@ use postern_shared::source as secret_source;
 
 use crate::config::admin::{AdminAccess, AdminDoor};
 use crate::config::reader::{Effective, Problems, Reader};
-use crate::config::settings::{Settings, StoreSettings, key_prefix};
+use crate::config::settings::{CommandSettings, Settings, StoreSettings, key_prefix};
 pub use crate::config::source::{NotLoaded, Source};
 use crate::keys::Prefix;
 
@@ -147,14 +147,18 @@ pub fn load_last_good(
 ///
 /// # Errors
 /// All problems of these settings.
-pub fn load_store(
+pub fn load_command(
     file: Option<&Path>,
     environment: &Environment,
-) -> Result<StoreSettings, Problems> {
+) -> Result<CommandSettings, Problems> {
     read(file, environment, |reader| {
-        let settings = StoreSettings::read(reader);
+        let routes = routes::names(reader);
+        let store = StoreSettings::read(reader);
         reader.ignore_the_rest();
-        settings
+        Some(CommandSettings {
+            store: store?,
+            routes,
+        })
     })
 }
 

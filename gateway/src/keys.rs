@@ -4,6 +4,8 @@
 pub mod address;
 pub mod allowance;
 pub mod allowed_ips;
+pub mod allowed_methods;
+pub mod allowed_routes;
 mod base62;
 pub mod consumer;
 pub mod count;
@@ -13,6 +15,7 @@ pub mod id;
 pub mod key;
 pub mod lifetime;
 pub mod plan;
+pub mod restrictions;
 pub mod scope;
 mod short_text;
 pub mod spellings;
@@ -29,6 +32,8 @@ pub use allowance::{
     Allowance, LimitName, QuotaAllowance, QuotaAnchor, QuotaPeriod, Quotas, RateAllowance, Rates,
 };
 pub use allowed_ips::{AllowedIps, InvalidAllowedIps};
+pub use allowed_methods::{AllowedMethod, AllowedMethods, InvalidAllowedMethod};
+pub use allowed_routes::{AllowedRoutes, InvalidAllowedRoutes, RouteName};
 pub use consumer::{
     BucketName, Consumer, ConsumerName, CustomId, Description, InvalidText, Metadata,
 };
@@ -39,6 +44,7 @@ pub use id::{ConsumerId, KeyId};
 pub use key::{KeyEntry, KeyState, KeyStatus};
 pub use lifetime::{InvalidLifetime, Lifetime};
 pub use plan::{InvalidPlanName, Plan, PlanName};
+pub use restrictions::Restrictions;
 pub use scope::{Scope, Scopes};
 pub use table::{ByCustomId, Change, FoundConsumer, KeyTable, KnownKey};
 pub use tag::{Tag, Tags};

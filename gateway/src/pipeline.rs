@@ -32,7 +32,7 @@ use actix_http::header::{self, HeaderMap, HeaderName};
 use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response, Version};
 
 use crate::auth::api_key::authenticate;
-use crate::auth::demand::{Demand, Denial};
+use crate::auth::demand::{Attempt, Denial};
 use crate::auth::key_sources::Credentials;
 use crate::auth::{Caller, CallerTag};
 use crate::front::client_stream::ClientControl;
@@ -323,7 +323,7 @@ fn decide<'a>(
     let is_counted = brake::check(worker, policy, exchange, request.head().headers())?;
     let (since, credentials) = (worker.streams.generation(), credentials(request, route));
     let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
-    let caller = authorise(presented, &route.demand, exchange).map_err(|denial| {
+    let caller = authorise(presented, route, exchange).map_err(|denial| {
         let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
         if is_counted {
             return refused;
@@ -454,14 +454,20 @@ fn route<'a>(
 /// on routes that need none.
 fn authorise(
     presented: Result<KnownKey, Denial>,
-    demand: &Demand,
+    route: &Route,
     exchange: &mut Exchange,
 ) -> Result<Caller, Denial> {
+    let demand = &route.demand;
     match presented {
         Ok(key) => {
-            let (now, address) = (UnixMillis::from(exchange.at()), exchange.address().client);
+            let now = UnixMillis::from(exchange.at());
             exchange.set_key(&key);
-            demand.admits(&key, now, Some(address))?;
+            let attempt = Attempt {
+                address: Some(exchange.address().client),
+                method: Some(exchange.method().as_str()),
+                route: Some(&route.name),
+            };
+            demand.admits(&key, now, &attempt)?;
             Ok(Caller::Key(key))
         }
         Err(Denial::Missing) => demand.admits_anonymous().map(|()| Caller::Anonymous),

@@ -141,6 +141,12 @@ impl Routes {
         self.routes.iter().map(|route| &**route)
     }
 
+    /// Whether a route has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.iter().any(|route| &*route.name == name)
+    }
+
     /// Whether any route depends on the host.
     #[must_use]
     pub fn depend_on_host(&self) -> bool {

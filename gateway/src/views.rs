@@ -18,8 +18,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::keys::{
-    AllowedIps, ConsumerId, CustomId, Description, KeyId, Lifetime, MaxInFlight, MaxLiveKeys,
-    Metadata, PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
+    AllowedIps, AllowedMethods, AllowedRoutes, ConsumerId, CustomId, Description, KeyId, Lifetime,
+    MaxInFlight, MaxLiveKeys, Metadata, PlanName, Quotas, Rates, RouteName, Scopes, Tags,
+    UnixMillis,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, RolledKeys, StoredBucket, StoredConsumer, StoredKey,
@@ -177,6 +178,21 @@ pub struct KeyView<'k> {
     /// Requests of the key in flight at once; null if it has no number of its own.
     #[schema(required, schema_with = schemas::max_in_flight_or_null)]
     pub max_in_flight: Option<MaxInFlight>,
+    /// Addresses that the key may be used from, besides those of its consumer; empty for any
+    /// address that the consumer allows.
+    #[schema(schema_with = schemas::allowed_ips)]
+    pub allowed_ips: &'k AllowedIps,
+    /// Methods that the key may be used with; empty for any method.
+    #[schema(schema_with = schemas::allowed_methods)]
+    pub allowed_methods: AllowedMethods,
+    /// Names of the routes that the key may be used on; empty for any route.
+    #[schema(schema_with = schemas::allowed_routes)]
+    pub allowed_routes: &'k AllowedRoutes,
+    /// Those of `allowed_routes` that no route of the answering gateway has. Only in answers about
+    /// one key, and only if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schemas::allowed_routes)]
+    pub unknown_routes: Option<Vec<&'k RouteName>>,
     /// Whether the key may be unused for any time, whatever its bucket says.
     pub exempt_from_unused: bool,
     /// Note for administrators.
@@ -278,6 +294,9 @@ impl<'k> KeyView<'k> {
             limits,
             quotas,
             max_in_flight,
+            allowed_ips,
+            allowed_methods,
+            allowed_routes,
             exempt_from_unused,
         } = &stored.attributes;
         Self {
@@ -296,6 +315,10 @@ impl<'k> KeyView<'k> {
             limits,
             quotas,
             max_in_flight: *max_in_flight,
+            allowed_ips,
+            allowed_methods: *allowed_methods,
+            allowed_routes,
+            unknown_routes: None,
             exempt_from_unused: *exempt_from_unused,
             description: description.as_ref(),
             created_at: stored.created_at,
@@ -303,6 +326,17 @@ impl<'k> KeyView<'k> {
             last_used_at: stored.last_used_at,
             revoked_at: stored.revoked.as_ref().map(|revoked| revoked.at),
             revoked_by: stored.revoked.as_ref().map(|revoked| &*revoked.by),
+        }
+    }
+
+    /// Names the allowed routes that do not exist, by `is_route`.
+    #[must_use]
+    pub fn with_routes(self, is_route: impl Fn(&str) -> bool) -> Self {
+        let names = self.allowed_routes.iter();
+        let unknown: Vec<&RouteName> = names.filter(|name| !is_route(name.as_str())).collect();
+        Self {
+            unknown_routes: (!unknown.is_empty()).then_some(unknown),
+            ..self
         }
     }
 }

@@ -101,6 +101,7 @@ impl Shell {
         );
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let context = &mut Context {
+            routes: &[],
             store: &self.store,
             prefix: &prefix,
             stamp: &stamp,

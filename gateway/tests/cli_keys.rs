@@ -115,6 +115,7 @@ impl Shell {
             },
         );
         let context = &mut Context {
+            routes: &["orders".to_owned()],
             store: &self.store,
             prefix: &prefix,
             stamp: &stamp,
@@ -1613,4 +1614,88 @@ async fn a_leaked_key_gets_what_its_bucket_says() {
         (unknown.code, unknown.err.as_str()),
         (1, "no matching key\n")
     );
+}
+
+#[tokio::test]
+async fn a_key_may_be_used_for_less_than_its_consumer() {
+    let shell = Shell::new().await;
+    let create = [
+        "keys",
+        "create",
+        "--consumer",
+        "acme",
+        "--allow-ip",
+        "10.0.0.0/8,::1",
+        "--allow-method",
+        "POST,GET",
+        "--allow-method",
+        "PUT",
+        "--allow-route",
+        "orders",
+        "--allow-route",
+        "of, two words",
+    ];
+    let key = shell.json(&create).await;
+    let id = key["id"].as_str().unwrap();
+    assert_eq!(key["allowed_ips"], json!(["10.0.0.0/8", "::1"]));
+    assert_eq!(key["allowed_methods"], json!(["GET", "POST", "PUT"]));
+    assert_eq!(key["allowed_routes"], json!(["of, two words", "orders"]));
+    assert_eq!(key["unknown_routes"], json!(["of, two words"]));
+    let ran = shell.run(&["keys", "show", id]).await;
+    for line in [
+        "allowed from 10.0.0.0/8 ::1",
+        "methods GET POST PUT",
+        "routes of, two words, orders",
+    ] {
+        assert!(has_line(&ran.out, line), "{line}: {}", ran.out);
+    }
+    assert!(
+        ran.err
+            .contains("no route of these settings is named: of, two words"),
+        "{}",
+        ran.err
+    );
+    let ran = shell
+        .run(&[
+            "keys",
+            "update",
+            id,
+            "--allow-route",
+            "orders",
+            "--allow-any-method",
+            "--allow-any-ip",
+        ])
+        .await;
+    for line in [
+        "allowed from any address of the consumer's",
+        "methods any",
+        "routes orders",
+    ] {
+        assert!(has_line(&ran.out, line), "{line}: {}", ran.out);
+    }
+    assert!(!ran.err.contains("no route"), "{}", ran.err);
+    let free = shell
+        .json(&["keys", "update", id, "--allow-any-route"])
+        .await;
+    assert_eq!(free["allowed_routes"], json!([]));
+    assert!(free.get("unknown_routes").is_none(), "{free}");
+    for (option, value, said) in [
+        ("--allow-method", "TRACE", "an allowed method is GET, HEAD"),
+        ("--allow-method", "get", "an allowed method is GET, HEAD"),
+        ("--allow-method", "", "an allowed method is GET, HEAD"),
+        ("--allow-ip", "", "an allowed range is"),
+        ("--allow-ip", "10.0.0.0/33", "an allowed range is"),
+        ("--allow-route", "", "the name of a route is"),
+        ("--allow-route", " orders", "the name of a route is"),
+        ("--allow-route", "a\"b", "the name of a route is"),
+    ] {
+        for command in [
+            &["keys", "create", "--consumer", "acme"][..],
+            &["keys", "update", id],
+        ] {
+            let ran = shell.run(&[command, &[option, value]].concat()).await;
+            assert_eq!(ran.code, 2, "{option} {value}");
+            assert!(ran.err.contains(said), "{option} {value}: {}", ran.err);
+        }
+    }
 }

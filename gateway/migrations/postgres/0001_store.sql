@@ -124,6 +124,11 @@ CREATE TABLE keys (
     limits TEXT NOT NULL DEFAULT '',
     quotas TEXT NOT NULL DEFAULT '',
     max_in_flight BIGINT,
+    -- What the key may be used for; empty for everything. Ranges and methods are separated by spaces,
+    -- names of routes a JSON array.
+    allowed_ips TEXT NOT NULL DEFAULT '',
+    allowed_methods TEXT NOT NULL DEFAULT '',
+    allowed_routes TEXT NOT NULL DEFAULT '',
     -- Whether the key may be unused for any time: 0 or 1.
     exempt_from_unused BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
@@ -255,7 +260,7 @@ CREATE TRIGGER new_keys_are_fed AFTER INSERT ON keys REFERENCING NEW TABLE AS to
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
-    AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, chain ON keys
+    AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, allowed_ips, allowed_methods, allowed_routes, chain ON keys
     FOR EACH ROW EXECUTE FUNCTION feed_changed_key();
 CREATE TRIGGER removed_keys_are_fed AFTER DELETE ON keys REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION feed_keys();

@@ -123,6 +123,11 @@ CREATE TABLE keys (
     limits TEXT NOT NULL DEFAULT '',
     quotas TEXT NOT NULL DEFAULT '',
     max_in_flight BIGINT,
+    -- What the key may be used for; empty for everything. Ranges and methods are separated by spaces,
+    -- names of routes a JSON array.
+    allowed_ips TEXT NOT NULL DEFAULT '',
+    allowed_methods TEXT NOT NULL DEFAULT '',
+    allowed_routes TEXT NOT NULL DEFAULT '',
     -- Whether the key may be unused for any time: 0 or 1.
     exempt_from_unused BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
@@ -183,7 +188,7 @@ END;
 
 -- Not for `last_used_at` and other columns outside the key table: usage is written often.
 CREATE TRIGGER changed_keys_are_fed
-AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, chain ON keys
+AFTER UPDATE OF id, consumer_id, digest, state, expires_at, deprecated_at, scopes, limits, quotas, max_in_flight, allowed_ips, allowed_methods, allowed_routes, chain ON keys
 BEGIN
     INSERT INTO changes (subject, subject_id, digest) SELECT 'key', OLD.id, OLD.digest WHERE OLD.digest <> NEW.digest;
     INSERT INTO changes (subject, subject_id, digest) VALUES ('key', NEW.id, NEW.digest);

@@ -10,7 +10,7 @@ use crate::admin::member::{HintStart, Seconds};
 use crate::admin::page::{self, Page};
 use crate::admin::problem::{FieldError, Kind, Problem};
 use crate::admin::query::{Guard, Parameters, Query, require_bucket};
-use crate::admin::{created, find, text};
+use crate::admin::{Operations, created, find, text};
 use crate::keys::{
     BucketName, ConsumerId, ConsumerName, KeyId, KeyState, KeyStatus, PlainKey, UnixMillis, When,
 };
@@ -213,6 +213,21 @@ impl Body for NewKeyOfConsumer {
                     "Requests of the key in flight at once, at most as many as the consumer's.",
                 )
                 .flatten(),
+            allowed_ips: fields
+                .optional(
+                    "allowed_ips",
+                    "Addresses that the key may be used from, besides those of the consumer; default: any that the consumer allows.",
+                )
+                .unwrap_or_default(),
+            allowed_methods: fields
+                .optional("allowed_methods", "Methods that the key may be used with; `GET` includes `HEAD`; default: any.")
+                .unwrap_or_default(),
+            allowed_routes: fields
+                .optional(
+                    "allowed_routes",
+                    "Names of the routes that the key may be used on; they need not exist yet; default: any.",
+                )
+                .unwrap_or_default(),
             exempt_from_unused: fields
                 .optional(
                     "exempt_from_unused",
@@ -274,6 +289,24 @@ impl Body for KeyEdit {
                 "max_in_flight",
                 "New number of requests in flight at once; null for that of the consumer.",
             ),
+            allowed_ips: fields
+                .nullable(
+                    "allowed_ips",
+                    "New list of addresses, replaced as a whole; null or `[]` for any that the consumer allows.",
+                )
+                .map(Option::unwrap_or_default),
+            allowed_methods: fields
+                .nullable(
+                    "allowed_methods",
+                    "New list of methods, replaced as a whole; null or `[]` for any.",
+                )
+                .map(Option::unwrap_or_default),
+            allowed_routes: fields
+                .nullable(
+                    "allowed_routes",
+                    "New list of names of routes, replaced as a whole; null or `[]` for any.",
+                )
+                .map(Option::unwrap_or_default),
             exempt_from_unused: fields.optional(
                 "exempt_from_unused",
                 "Whether the key may be unused for any time, whatever its bucket says.",
@@ -331,6 +364,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, new: NewKeyOfConsumer
         prefix,
         stamp,
         creation,
+        operations,
         ..
     } = call;
     require_future(attributes.expires_at, stamp)?;
@@ -347,7 +381,7 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, new: NewKeyOfConsumer
         let view = KeyView {
             key: plain,
             key_shown: Some(plain.is_some()),
-            ..KeyView::of(&created.key, now)
+            ..shown(&created.key, now, operations)
         };
         StoredAnswer {
             location: format!("/v1/keys/{}", created.key.id),
@@ -363,10 +397,8 @@ async fn make<P, Q, B>(call: &Call<P, Q, B>, owner: Owner, new: NewKeyOfConsumer
 }
 
 async fn show(call: Call<KeyId, (), ()>) -> Answered {
-    Ok(HttpResponse::Ok().json(KeyView::of(
-        &find::key(&call.store, &call.path).await?,
-        call.now(),
-    )))
+    let found = find::key(&call.store, &call.path).await?;
+    Ok(HttpResponse::Ok().json(shown(&found, call.now(), &call.operations)))
 }
 
 async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
@@ -375,7 +407,7 @@ async fn update(call: Call<KeyId, (), KeyEdit>) -> Answered {
         .store
         .update_key(&call.path, call.body, &call.stamp)
         .await?;
-    Ok(HttpResponse::Ok().json(KeyView::of(&after, call.stamp.at)))
+    Ok(HttpResponse::Ok().json(shown(&after, call.stamp.at, &call.operations)))
 }
 
 async fn revoke(call: Call<KeyId, Revocation, ()>) -> Answered {
@@ -415,7 +447,16 @@ async fn set_state(call: Call<KeyId, (), ()>, state: KeyState) -> Answered {
         .store
         .set_key_state(&call.path, state, &call.stamp)
         .await?;
-    Ok(HttpResponse::Ok().json(KeyView::of(&change.key, call.now())))
+    Ok(HttpResponse::Ok().json(shown(&change.key, call.now(), &call.operations)))
+}
+
+/// Shows a key, with the allowed routes that this gateway does not have.
+fn shown<'k>(key: &'k StoredKey, now: UnixMillis, operations: &Operations) -> KeyView<'k> {
+    let view = KeyView::of(key, now);
+    match operations.policy() {
+        Some(policy) => view.with_routes(|name| policy.routes.has(name)),
+        None => view,
+    }
 }
 
 fn answer_page(page: &Page, found: &[StoredKey], now: UnixMillis) -> HttpResponse {

@@ -1,5 +1,6 @@
 //! Types of members and parameters, with parser and schema. The domain types decide on validity.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use crate::admin::problem::{FieldError, Kind};
 use crate::keys::allowance::{Entries, Entry, InvalidEntries, LimitName, whole};
 use crate::keys::lifetime;
 use crate::keys::{
-    AddressRange, AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description,
-    InvalidAllowedIps, InvalidText, KeyDigest, KeyId, KeyStatus, Lifetime, Metadata, PlanName,
-    Prefix, Quotas, Rates, Scope, Scopes, Tag, Tags, UnixMillis, When, check_shape,
+    AddressRange, AllowedIps, AllowedMethod, AllowedMethods, AllowedRoutes, BucketName, ConsumerId,
+    ConsumerName, Count, CustomId, Description, InvalidAllowedIps, InvalidText, KeyDigest, KeyId,
+    KeyStatus, Lifetime, Metadata, PlanName, Prefix, Quotas, Rates, RouteName, Scope, Scopes, Tag,
+    Tags, UnixMillis, When, check_shape,
 };
 use crate::store::{LeakPolicy, Period, UnusedAction};
 use crate::views::schemas;
@@ -324,6 +326,47 @@ impl Member for AllowedIps {
             text::<Range>(value, pointer, errors).map(|range| range.0)
         };
         items(value, pointer, errors, range, Self::new)
+    }
+}
+
+impl Member for AllowedMethod {
+    fn schema() -> Schema {
+        schemas::allowed_method()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        text(&value, pointer, errors)
+    }
+}
+
+impl Member for AllowedMethods {
+    fn schema() -> Schema {
+        schemas::allowed_methods()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        let all = |methods: Vec<AllowedMethod>| Ok::<_, Infallible>(Self::new(methods));
+        items(value, pointer, errors, text::<AllowedMethod>, all)
+    }
+}
+
+impl Member for RouteName {
+    fn schema() -> Schema {
+        schemas::route_name()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        text(&value, pointer, errors)
+    }
+}
+
+impl Member for AllowedRoutes {
+    fn schema() -> Schema {
+        schemas::allowed_routes()
+    }
+
+    fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Self> {
+        items(value, pointer, errors, text::<RouteName>, Self::new)
     }
 }
 

@@ -16,12 +16,13 @@ use crate::admin::member::{Errors, Member, PresentedKey, Units};
 use crate::admin::path::PathId as _;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::query::Guard;
-use crate::auth::demand::{Demand, Denial};
+use crate::auth::demand::{Attempt, Demand, Denial};
 use crate::auth::key_sources::KeySources;
 use crate::http::refusal::Refusal;
 use crate::keys::address::parse_address;
 use crate::keys::{
-    CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, Scopes, UnixMillis,
+    AllowedMethod, CallerAddress, ConsumerId, CustomId, KeyId, KnownKey, Metadata, RouteName,
+    Scopes, UnixMillis,
 };
 use crate::limits::{Holder, MAX_BURST, Purpose};
 use crate::pipeline::{Policy, tell_of_quotas};
@@ -43,6 +44,8 @@ struct Question {
     key: PresentedKey,
     scopes: Scopes,
     address: Option<IpAddr>,
+    method: Option<AllowedMethod>,
+    route: Option<RouteName>,
     cost: Cost,
 }
 
@@ -59,6 +62,11 @@ impl Body for Question {
             .optional("scopes", "Required scopes, all of them.")
             .unwrap_or_default();
         let address = fields.optional("address", "Address of the key's user; default: any.");
+        let method = fields.optional("method", "Method that the key is used with; default: any.");
+        let route = fields.optional(
+            "route",
+            "Name of the route that the key is used on, which this gateway need not have; default: any.",
+        );
         let cost = fields
             .optional("cost", "Units to take of every quota, and of every limit by key, consumer and tag that holds for all routes; default: 0, which takes none. More needs a token of role `admin`.")
             .unwrap_or_default();
@@ -66,6 +74,8 @@ impl Body for Question {
             key: key?,
             scopes,
             address,
+            method,
+            route,
             cost,
         })
     }
@@ -174,6 +184,8 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
         key,
         scopes,
         address,
+        method,
+        route,
         cost: Units(cost),
     } = ask.body;
     let known = key
@@ -196,7 +208,12 @@ async fn verify(ask: Ask<Guard, Question>) -> Answered {
         ..Demand::ANY_KEY
     };
     let admitted = known.as_ref().ok_or(Denial::Unknown).and_then(|known| {
-        demand.admits(known, UnixMillis::now(), address.map(CallerAddress::from))
+        let attempt = Attempt {
+            address: address.map(CallerAddress::from),
+            method: method.map(AllowedMethod::as_str),
+            route: route.as_ref().map(RouteName::as_str),
+        };
+        demand.admits(known, UnixMillis::now(), &attempt)
     });
     let policy = ask.operations.policy();
     let limited = known.as_ref().zip(policy.as_deref());

@@ -67,6 +67,10 @@ causes! {
     Disabled => "disabled";
     /// The key may not be used from the client's address.
     Address => "address";
+    /// The key may not be used with the method.
+    Method => "method";
+    /// The key may not be used on the route.
+    Route => "route";
     /// The route takes no keys of its bucket.
     Bucket => "bucket";
     /// The key lacks a scope of the route.
@@ -98,6 +102,8 @@ impl Cause {
             Denial::Revoked => Self::Revoked,
             Denial::Disabled => Self::Disabled,
             Denial::Address => Self::Address,
+            Denial::Method => Self::Method,
+            Denial::Route => Self::Route,
             Denial::Bucket => Self::Bucket,
             Denial::Scope => Self::Scope,
         }

@@ -18,6 +18,17 @@ pub struct Demand {
     pub scopes: Vec<Scope>,
 }
 
+/// What a key is presented for. `None` means anything: whoever asks does not know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempt<'a> {
+    /// Address of the client.
+    pub address: Option<CallerAddress>,
+    /// Method of the request.
+    pub method: Option<&'a str>,
+    /// Name of the route.
+    pub route: Option<&'a str>,
+}
+
 /// Handling of a request without a key. A key that is present is always checked: an invalid key
 /// never counts as a missing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +66,12 @@ pub enum Denial {
     /// The key may not be used from the client's address.
     #[error("the key may no longer be used from this address")]
     Address,
+    /// The key may not be used with the method.
+    #[error("the key may no longer be used with this method")]
+    Method,
+    /// The key may not be used on the route.
+    #[error("the key may no longer be used on this route")]
+    Route,
     /// The route does not accept keys of this bucket.
     #[error("the route does not accept keys of this bucket")]
     Bucket,
@@ -65,12 +82,14 @@ pub enum Denial {
 
 impl Denial {
     /// Denials that concern one known key, in the order of the checks.
-    pub const OF_A_KEY: [Self; 7] = [
+    pub const OF_A_KEY: [Self; 9] = [
         Self::Unknown,
         Self::Expired,
         Self::Revoked,
         Self::Disabled,
         Self::Address,
+        Self::Method,
+        Self::Route,
         Self::Bucket,
         Self::Scope,
     ];
@@ -84,7 +103,7 @@ impl Demand {
         scopes: Vec::new(),
     };
 
-    /// Checks whether `key` admits its holder at `now` from `address`; `None` means any address.
+    /// Checks whether `key` admits its holder at `now` to `attempt`.
     ///
     /// # Errors
     /// The first of [`Denial::OF_A_KEY`] that applies.
@@ -92,7 +111,7 @@ impl Demand {
         &self,
         key: &KnownKey,
         now: UnixMillis,
-        address: Option<CallerAddress>,
+        attempt: &Attempt<'_>,
     ) -> Result<(), Denial> {
         match key.status(now) {
             KeyStatus::Active => {}
@@ -100,8 +119,17 @@ impl Demand {
             KeyStatus::Revoked => return Err(Denial::Revoked),
             KeyStatus::Disabled => return Err(Denial::Disabled),
         }
+        let Attempt {
+            address,
+            method,
+            route,
+        } = attempt;
         if !address.is_none_or(|address| key.allows_address(address)) {
             Err(Denial::Address)
+        } else if !method.is_none_or(|method| key.allows_method(method)) {
+            Err(Denial::Method)
+        } else if !route.is_none_or(|route| key.allows_route(route)) {
+            Err(Denial::Route)
         } else if !self.buckets.is_empty() && !self.buckets.contains(key.consumer().bucket) {
             Err(Denial::Bucket)
         } else if self.scopes.iter().any(|scope| !key.allows(scope.as_str())) {

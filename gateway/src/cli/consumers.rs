@@ -455,7 +455,7 @@ fn print(
 }
 
 /// Joins the ranges of several arguments.
-fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
+pub(super) fn ranges(arguments: &[AllowedIps]) -> Result<AllowedIps, InvalidAllowedIps> {
     // An empty text may come from an unset variable; reading it as an empty list would allow every
     // address.
     if arguments.iter().any(AllowedIps::is_empty) {

@@ -10,6 +10,8 @@ pub struct Context<'c> {
     pub store: &'c Store,
     /// Prefix of keys.
     pub prefix: &'c Prefix,
+    /// Names of the routes of these settings; empty if they have none.
+    pub routes: &'c [String],
     /// Actor and start time of the command.
     pub stamp: &'c Stamp,
     /// Output streams.

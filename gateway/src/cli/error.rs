@@ -11,7 +11,9 @@ use crate::keys::id::InvalidId;
 use crate::keys::plan::InvalidPlanName;
 use crate::keys::scope::InvalidScope;
 use crate::keys::tag::InvalidTag;
-use crate::keys::{EntropyError, InvalidText, KeyId, MalformedKey, Prefix, token};
+use crate::keys::{
+    EntropyError, InvalidAllowedRoutes, InvalidText, KeyId, MalformedKey, Prefix, token,
+};
 use crate::store::StoreError;
 
 /// Failure of a command. Never quotes an argument that may be a key.
@@ -191,6 +193,12 @@ impl From<InvalidTag> for CommandError {
 
 impl From<InvalidAllowedIps> for CommandError {
     fn from(error: InvalidAllowedIps) -> Self {
+        Self::InvalidArgument(error.to_string())
+    }
+}
+
+impl From<InvalidAllowedRoutes> for CommandError {
+    fn from(error: InvalidAllowedRoutes) -> Self {
         Self::InvalidArgument(error.to_string())
     }
 }

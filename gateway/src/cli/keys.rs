@@ -4,6 +4,7 @@
 
 mod find;
 mod list;
+mod restrictions;
 mod roll;
 mod update;
 
@@ -18,6 +19,7 @@ use crate::cli::in_force;
 use crate::cli::key_text::{CheckKey, PrintPattern};
 use crate::cli::keys::find::FindKey;
 use crate::cli::keys::list::ListKeys;
+use crate::cli::keys::restrictions::RestrictionOptions;
 use crate::cli::keys::roll::RollKey;
 use crate::cli::keys::update::UpdateKey;
 use crate::cli::leaks::ReportLeak;
@@ -25,8 +27,8 @@ use crate::cli::output::{Streams, details, moment, moment_or, or_dash};
 use crate::keys::when::InvalidWhen;
 use crate::keys::when::parse_span;
 use crate::keys::{
-    BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey, Prefix, Scope,
-    Scopes, UnixMillis, When,
+    AllowedRoutes, BucketName, ConsumerId, ConsumerName, Description, KeyId, KeyState, PlainKey,
+    Prefix, RouteName, Scope, Scopes, UnixMillis, When,
 };
 use crate::store::{
     CreatedKey, KeyAttributes, NewEnd, NewKey, Owner, Store, StoreError, StoredKey, WaitFor,
@@ -37,7 +39,7 @@ use crate::views::KeyView;
 #[derive(Debug, clap::Subcommand)]
 pub enum KeysCommand {
     /// Create a key and print it, this one time.
-    Create(CreateKey),
+    Create(Box<CreateKey>),
     /// List keys, oldest first.
     List(ListKeys),
     /// Find a key by the key itself, its first characters or its digest, read from standard input.
@@ -90,6 +92,8 @@ pub struct CreateKey {
     scopes: Vec<Scope>,
     #[command(flatten)]
     allowance: AllowanceOptions,
+    #[command(flatten)]
+    restrictions: RestrictionOptions,
     /// Never report or disable the key as unused, whatever its bucket says.
     #[arg(long)]
     exempt_from_unused: bool,
@@ -188,6 +192,9 @@ impl CreateKey {
             limits: self.allowance.limits()?,
             quotas: self.allowance.quotas()?,
             max_in_flight: self.allowance.max_in_flight,
+            allowed_ips: self.restrictions.ips()?,
+            allowed_methods: self.restrictions.methods(),
+            allowed_routes: self.restrictions.routes()?,
             exempt_from_unused: self.exempt_from_unused,
         };
         refuse_keys_in(&attributes, context.prefix)?;
@@ -227,6 +234,7 @@ impl CreateKey {
             &key,
             self.json,
             context.stamp.at,
+            context.routes,
             &mut context.streams,
         )
         .map_err(|source| CommandError::Unprinted { id, source })
@@ -265,6 +273,9 @@ fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandEr
         limits: _,
         quotas: _,
         max_in_flight: _,
+        allowed_ips: _,
+        allowed_methods: _,
+        allowed_routes,
         exempt_from_unused: _,
     } = said;
     refuse_keys(
@@ -276,6 +287,11 @@ fn refuse_keys_in(said: &KeyAttributes, prefix: &Prefix) -> Result<(), CommandEr
         scopes.iter().flat_map(Scopes::iter),
         prefix,
         "scopes, without a key in them",
+    )?;
+    refuse_keys(
+        allowed_routes.iter().map(RouteName::as_str),
+        prefix,
+        "names of routes, without a key in them",
     )
 }
 
@@ -322,6 +338,7 @@ fn print_created(
     key: &PlainKey,
     json: bool,
     now: UnixMillis,
+    routes: &[String],
     streams: &mut Streams<'_>,
 ) -> std::io::Result<()> {
     let CreatedKey {
@@ -337,7 +354,7 @@ fn print_created(
     if json {
         streams.json(&KeyView {
             key: Some(key.expose()),
-            ..KeyView::of(stored, now)
+            ..view(stored, now, routes)
         })?;
     } else {
         writeln!(streams.out, "{}", key.expose())?;
@@ -351,6 +368,7 @@ fn print_created(
         "created key {} of consumer {}; it {end}",
         stored.id, stored.consumer_name
     ));
+    remark_on_routes(stored, routes, streams);
     streams.remark(format_args!(
         "keep the key now: it is not stored and will not be shown again"
     ));
@@ -367,9 +385,33 @@ async fn show(key: OneKey, context: &mut Context<'_>) -> Result<(), CommandError
     if key.json {
         return Ok(context
             .streams
-            .json(&KeyView::of(&stored, context.stamp.at))?);
+            .json(&view(&stored, context.stamp.at, context.routes))?);
     }
-    Ok(print_key(&stored, context.stamp.at, &mut context.streams)?)
+    print_key(&stored, context.stamp.at, &mut context.streams)?;
+    remark_on_routes(&stored, context.routes, &mut context.streams);
+    Ok(())
+}
+
+/// Builds the view of a key. `routes` are the names of the routes of these settings, if they have
+/// any.
+fn view<'k>(stored: &'k StoredKey, now: UnixMillis, routes: &[String]) -> KeyView<'k> {
+    let view = KeyView::of(stored, now);
+    if routes.is_empty() {
+        return view;
+    }
+    view.with_routes(|name| routes.iter().any(|route| route == name))
+}
+
+/// Says which routes of the key are none of `routes`: a misspelt name locks the key out.
+fn remark_on_routes(stored: &StoredKey, routes: &[String], streams: &mut Streams<'_>) {
+    let view = view(stored, UnixMillis::now(), routes);
+    let Some(unknown) = view.unknown_routes else {
+        return;
+    };
+    let unknown = AllowedRoutes::new(unknown.into_iter().cloned()).unwrap_or_default();
+    streams.remark(format_args!(
+        "no route of these settings is named: {unknown}; the key admits nobody there until one is"
+    ));
 }
 
 /// Prints the attributes of a key as text.
@@ -386,6 +428,9 @@ fn print_key(
         limits,
         quotas,
         max_in_flight,
+        allowed_ips,
+        allowed_methods,
+        allowed_routes,
         exempt_from_unused,
     } = &stored.attributes;
     let lines = [
@@ -422,6 +467,30 @@ fn print_key(
         ("limits", or_dash(&limits.to_string())),
         ("quotas", or_dash(&quotas.to_string())),
         ("in flight", or_dash(&shown(max_in_flight.as_ref()))),
+        (
+            "allowed from",
+            if allowed_ips.is_empty() {
+                "any address of the consumer's".to_owned()
+            } else {
+                allowed_ips.to_string()
+            },
+        ),
+        (
+            "methods",
+            if allowed_methods.is_empty() {
+                "any".to_owned()
+            } else {
+                allowed_methods.to_string()
+            },
+        ),
+        (
+            "routes",
+            if allowed_routes.is_empty() {
+                "any".to_owned()
+            } else {
+                allowed_routes.to_string()
+            },
+        ),
         (
             "description",
             or_dash(description.as_ref().map_or("", Description::as_str)),

@@ -306,6 +306,20 @@ impl Reader {
         self.strict = false;
     }
 
+    /// Texts of the settings `keys` in each table of the list `list`, without taking them; `None`
+    /// where there is no text.
+    #[must_use]
+    pub fn peek<const N: usize>(&self, list: &str, keys: [&str; N]) -> Vec<[Option<String>; N]> {
+        let list = self.table.get(list).cloned().map(Value::into_array);
+        let tables = list.and_then(Result::ok).unwrap_or_default();
+        let tables = tables
+            .into_iter()
+            .filter_map(|table| table.into_table().ok());
+        tables
+            .map(|table| keys.map(|key| table.get(key)?.clone().into_string().ok()))
+            .collect()
+    }
+
     /// Ends the reading; remaining settings are unknown.
     #[must_use]
     pub fn finish(mut self) -> Problems {

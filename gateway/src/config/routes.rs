@@ -70,6 +70,16 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     route
 }
 
+/// Names of the routes, whatever else is wrong with them.
+pub(super) fn names(reader: &Reader) -> Vec<String> {
+    let named = |[name, path]: [Option<String>; 2]| {
+        let path = PathPrefix::parse(path.as_deref().unwrap_or("/"));
+        name.or_else(|| Some(path.ok()?.to_string()))
+    };
+    let routes = reader.peek("routes", ["name", "path"]);
+    routes.into_iter().filter_map(named).collect()
+}
+
 /// Refuses ambiguous routes: two for the same requests, `HEAD` without `GET`, and paths that some
 /// origin confuses.
 pub(super) fn refuse_routes(reader: &mut Reader, routes: &[RouteSettings], case: PathCase) {

@@ -141,6 +141,16 @@ pub struct StoreSettings {
     pub prefix: Prefix,
 }
 
+/// Settings of the commands on the store.
+#[derive(Debug, Clone)]
+pub struct CommandSettings {
+    /// `[store]` and `[keys]`.
+    pub store: StoreSettings,
+    /// Names of the routes; empty if these settings have none, because the command runs elsewhere
+    /// than the gateway or all requests go to one place.
+    pub routes: Vec<String>,
+}
+
 impl Settings {
     /// Reads every setting; `reader` collects the problems.
     pub(crate) fn read(reader: &mut Reader, environment: &Environment) -> Option<Self> {

@@ -16,7 +16,9 @@ impl Refusal {
             Denial::Revoked => Self::KeyRevoked,
             Denial::Disabled => Self::KeyDisabled,
             Denial::Address => Self::KeyRestricted(Restriction::Address),
-            Denial::Bucket => Self::KeyRestricted(Restriction::Bucket),
+            Denial::Method | Denial::Route | Denial::Bucket => {
+                Self::KeyRestricted(Restriction::Use)
+            }
             Denial::Scope => {
                 let scopes = demand.scopes.iter();
                 Self::InsufficientScope(scopes.map(|scope| scope.as_str().to_owned()).collect())

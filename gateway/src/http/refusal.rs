@@ -22,8 +22,9 @@ pub enum Restriction {
     /// The client's address is not allowed.
     #[default]
     Address,
-    /// The route does not accept keys of this bucket. The client does not learn that buckets exist.
-    Bucket,
+    /// The key may not be used with the method or on the route, or the route does not accept keys of
+    /// its bucket. The client does not learn which, nor that buckets exist.
+    Use,
 }
 
 /// A limit that denied a request.
@@ -186,12 +187,13 @@ refusals! {
             format!("The API key needs these scopes: {}.", scopes.join(" "));
     }
     FORBIDDEN "key_restricted" "Key restricted" [] {
-        /// The consumer does not allow the client's address, that address is
-        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), or the route does
-        /// not accept keys of this [bucket](BUCKETS.md).
+        /// The key or its consumer does not allow the client's address, that address is
+        /// [not known](CONFIGURATION.md#behind-a-load-balancer-or-another-proxy), the
+        /// [key](ADMIN-API.md#what-a-key-may-be-used-for) may not be used with this method or on
+        /// this route, or the route does not accept keys of this [bucket](BUCKETS.md).
         KeyRestricted(restriction: Restriction) => match restriction {
             Restriction::Address => "The API key may not be used from this address.",
-            Restriction::Bucket => "The API key may not be used for this.",
+            Restriction::Use => "The API key may not be used for this.",
         };
     }
     FORBIDDEN "cors_refused" "Cross-origin request refused" [] {

@@ -77,6 +77,9 @@ columns! {
     KeyLimits = "key_limits", Value, Key;
     KeyQuotas = "key_quotas", Value, Key;
     KeyMaxInFlight = "key_max_in_flight", Value, Key;
+    KeyAllowedIps = "key_allowed_ips", Value, Key;
+    KeyAllowedMethods = "key_allowed_methods", Value, Key;
+    KeyAllowedRoutes = "key_allowed_routes", Text, Key;
     ExemptFromUnused = "exempt_from_unused", Value, Key;
     KeyScopes = "key_scopes", Text, Key;
     KeyDescription = "key_description", Text, Key;

@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use crate::import::column::{Column, Of};
 use crate::keys::AddressRange;
 use crate::keys::allowance::{Entries, Entry, whole};
-use crate::keys::allowed_ips::InvalidAllowedIps;
 use crate::keys::traces::MIN_FOREIGN_BYTES;
 use crate::keys::{
-    AllowedIps, BucketName, Description, ForeignKey, KeyDigest, KeyState, MaxInFlight, Metadata,
-    Prefix, Scope, Scopes, Tag, Tags, UnixMillis, token,
+    AllowedIps, AllowedMethod, AllowedMethods, AllowedRoutes, BucketName, Description, ForeignKey,
+    InvalidAllowedIps, InvalidAllowedMethod, InvalidAllowedRoutes, KeyDigest, KeyState,
+    MaxInFlight, Metadata, Prefix, RouteName, Scope, Scopes, Tag, Tags, UnixMillis, token,
 };
 use crate::store::{
     ConsumerAttributes, KeyAttributes, Rolled, TransferConsumer, TransferKey, TransferRow,
@@ -174,7 +174,7 @@ impl Fields {
                 description: self.note(Column::Description)?,
                 metadata: self.metadata()?,
                 scopes: self.scopes(Column::Scopes)?.unwrap_or_default(),
-                allowed_ips: self.allowed_ips()?,
+                allowed_ips: self.allowed_ips(Column::AllowedIps)?,
                 plan: self.parse(Column::Plan)?,
                 limits: self.entries(Column::Limits)?,
                 quotas: self.entries(Column::Quotas)?,
@@ -241,6 +241,9 @@ impl Fields {
                 limits: self.entries(Column::KeyLimits)?,
                 quotas: self.entries(Column::KeyQuotas)?,
                 max_in_flight: self.max_in_flight(Column::KeyMaxInFlight)?,
+                allowed_ips: self.allowed_ips(Column::KeyAllowedIps)?,
+                allowed_methods: self.allowed_methods()?,
+                allowed_routes: self.allowed_routes()?,
                 exempt_from_unused: self.boolean(Column::ExemptFromUnused)?.unwrap_or_default(),
             },
             created_at: self.time(Column::CreatedAt)?,
@@ -400,47 +403,93 @@ impl Fields {
             .map_err(|error| bad(column, error))
     }
 
-    /// Reads allowed addresses. A missing value, an empty array and null allow every address. An
-    /// empty text or item is refused: it may come from an unset variable.
-    fn allowed_ips(&mut self) -> Result<AllowedIps, String> {
-        let column = Column::AllowedIps;
-        let value = match self.take(column) {
-            None => return Ok(AllowedIps::default()),
-            Some(Cell::Text(text)) if text.trim_start().starts_with('[') => json_in(column, &text)?,
-            Some(Cell::Text(text)) => Value::String(text.to_string()),
-            Some(Cell::Json(value)) => value,
-        };
-        let ranges: Vec<&str> = match &value {
-            Value::String(text) => {
-                let words = text.split([' ', ',', ';']).filter(|word| !word.is_empty());
-                let words: Vec<&str> = words.collect();
-                if words.is_empty() {
-                    return Err(bad(column, InvalidAllowedIps::Range));
-                }
-                words
-            }
-            Value::Array(ranges) => ranges
-                .iter()
-                .map(|range| {
-                    range
-                        .as_str()
-                        .ok_or_else(|| bad(column, "must be an array of texts"))
-                })
-                .collect::<Result<_, _>>()?,
-            _ => {
-                return Err(bad(
-                    column,
-                    "must be an array of texts, or one text with spaces or `;` between the ranges",
-                ));
-            }
-        };
+    /// Reads allowed addresses. A missing value, an empty array and null allow every address.
+    fn allowed_ips(&mut self, column: Column) -> Result<AllowedIps, String> {
+        let ranges = self.words(
+            column,
+            &[' ', ',', ';'],
+            "the ranges",
+            InvalidAllowedIps::Range,
+        )?;
         let ranges: Result<Vec<AddressRange>, _> = ranges
-            .into_iter()
+            .iter()
             .map(|range| range.parse().map_err(|_| InvalidAllowedIps::Range))
             .collect();
         ranges
             .and_then(AllowedIps::new)
             .map_err(|error| bad(column, error))
+    }
+
+    /// Reads allowed methods, likewise.
+    fn allowed_methods(&mut self) -> Result<AllowedMethods, String> {
+        let column = Column::KeyAllowedMethods;
+        let methods = self.words(
+            column,
+            &[' ', ',', ';'],
+            "the methods",
+            InvalidAllowedMethod,
+        )?;
+        let methods: Result<Vec<AllowedMethod>, _> =
+            methods.iter().map(|method| method.parse()).collect();
+        methods
+            .map(AllowedMethods::new)
+            .map_err(|error| bad(column, error))
+    }
+
+    /// Reads allowed routes, likewise; their names may contain spaces and commas.
+    fn allowed_routes(&mut self) -> Result<AllowedRoutes, String> {
+        let column = Column::KeyAllowedRoutes;
+        let names = self.words(column, &[';'], "the names", InvalidAllowedRoutes::Name)?;
+        let names: Result<Vec<RouteName>, _> = names.iter().map(|name| name.parse()).collect();
+        names
+            .and_then(AllowedRoutes::new)
+            .map_err(|error| bad(column, error))
+    }
+
+    /// Reads a list in which emptiness means everything: a missing value, an empty array and null
+    /// are empty. An empty text is refused as `empty`, since it may come from an unset variable;
+    /// the caller refuses empty items.
+    fn words(
+        &mut self,
+        column: Column,
+        separators: &[char],
+        what: &str,
+        empty: impl Display,
+    ) -> Result<Vec<String>, String> {
+        let value = match self.take(column) {
+            None => return Ok(Vec::new()),
+            Some(Cell::Text(text)) if text.trim_start().starts_with('[') => json_in(column, &text)?,
+            Some(Cell::Text(text)) => Value::String(text.to_string()),
+            Some(Cell::Json(value)) => value,
+        };
+        match &value {
+            Value::String(text) => {
+                let words = text.split(separators).map(str::trim);
+                let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
+                let words: Vec<String> = words.collect();
+                if words.is_empty() {
+                    return Err(bad(column, empty));
+                }
+                Ok(words)
+            }
+            Value::Array(words) => words
+                .iter()
+                .map(|word| {
+                    word.as_str()
+                        .map(str::to_owned)
+                        .ok_or_else(|| bad(column, "must be an array of texts"))
+                })
+                .collect(),
+            _ => {
+                let between = match separators {
+                    [' ', ..] => "spaces or `;`",
+                    _ => "`;`",
+                };
+                let expected =
+                    format!("must be an array of texts, or one text with {between} between {what}");
+                Err(bad(column, expected))
+            }
+        }
     }
 
     /// Reads limits or quotas: a JSON array, or entries as commands accept them.

@@ -82,6 +82,9 @@ impl Line {
             limits,
             quotas,
             max_in_flight,
+            allowed_ips,
+            allowed_methods,
+            allowed_routes,
             exempt_from_unused,
         } = attributes;
         self.say(Column::Sha256, Some(digest.to_hex()));
@@ -103,6 +106,18 @@ impl Line {
         self.say_entries(Column::KeyLimits, limits);
         self.say_entries(Column::KeyQuotas, quotas);
         self.say(Column::KeyMaxInFlight, max_in_flight.as_ref());
+        self.say(
+            Column::KeyAllowedIps,
+            Some(allowed_ips).filter(|ranges| !ranges.is_empty()),
+        );
+        self.say(
+            Column::KeyAllowedMethods,
+            Some(allowed_methods).filter(|methods| !methods.is_empty()),
+        );
+        self.say(
+            Column::KeyAllowedRoutes,
+            Some(allowed_routes).filter(|routes| !routes.is_empty()),
+        );
         self.say(Column::ExemptFromUnused, exempt_from_unused.then_some(true));
         self.say(Column::KeyScopes, scopes.as_ref());
         self.say(Column::KeyDescription, description.as_ref());
@@ -144,7 +159,7 @@ pub(crate) fn cells(line: &Line) -> Vec<String> {
         .map(|column| match said(column).map(|(_, value)| value) {
             None => String::new(),
             Some(Value::String(text)) => text.clone(),
-            Some(entries @ Value::Array(_)) if is_allowance(column) => entries.to_string(),
+            Some(entries @ Value::Array(_)) if is_json(column) => entries.to_string(),
             Some(Value::Array(words)) => list_cell(column, words),
             Some(Value::Object(tags)) if column == Column::Tags => tags_cell(tags),
             Some(other) => other.to_string(),
@@ -152,9 +167,13 @@ pub(crate) fn cells(line: &Line) -> Vec<String> {
         .collect()
 }
 
-fn is_allowance(column: Column) -> bool {
-    use Column::{KeyLimits, KeyQuotas, Limits, Quotas};
-    matches!(column, Limits | Quotas | KeyLimits | KeyQuotas)
+/// Whether a cell of the column is JSON: names of routes may contain spaces.
+fn is_json(column: Column) -> bool {
+    use Column::{KeyAllowedRoutes, KeyLimits, KeyQuotas, Limits, Quotas};
+    matches!(
+        column,
+        Limits | Quotas | KeyLimits | KeyQuotas | KeyAllowedRoutes
+    )
 }
 
 /// Formats tags as `a=b;c=d`, or as JSON where that would be ambiguous.
@@ -195,7 +214,8 @@ mod tests {
     use crate::import::fields::Defaults;
     use crate::import::{csv, jsonl};
     use crate::keys::{
-        AllowedIps, ConsumerId, KeyDigest, KeyId, KeyState, Scope, Scopes, Tag, Tags, UnixMillis,
+        AllowedIps, AllowedRoutes, ConsumerId, KeyDigest, KeyId, KeyState, Scope, Scopes, Tag,
+        Tags, UnixMillis,
     };
     use crate::store::Rolled;
 
@@ -244,6 +264,7 @@ mod tests {
             scopes in option::of(scopes()), description in option::of("[ -~]{1,12}"), created_at in option::of(moment()),
             last_used_at in option::of(moment()), has_successor: bool, original_expiry in option::of(moment()), has_chain: bool,
             limits in "(a=[1-9]/[1-9]s)?( b=[1-9])?", in_flight in option::of(1_u64..100),
+            ips in "(192\\.0\\.2\\.[1-9])?( ::[1-9])?", methods in "(GET)?( POST)?( DELETE)?", routes in prop::collection::vec("[!#-\\[\\]-~]{1,8}( [!#-\\[\\]-~]{1,8})?", 0..3),
         ) -> TransferKey {
             TransferKey {
                 id: Some(KeyId::generate().unwrap()),
@@ -263,6 +284,9 @@ mod tests {
                     limits: limits.parse().unwrap(),
                     quotas: "monthly=5@15".parse().unwrap(),
                     max_in_flight: in_flight.map(|most| most.try_into().unwrap()),
+                    allowed_ips: ips.parse().unwrap(),
+                    allowed_methods: methods.parse().unwrap(),
+                    allowed_routes: AllowedRoutes::new(routes.iter().map(|name| name.parse().unwrap())).unwrap(),
                     exempt_from_unused: has_chain,
                 },
                 created_at,

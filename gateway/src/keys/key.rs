@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::keys::{Allowance, ConsumerId, KeyDigest, KeyId, Scopes, UnixMillis};
+use crate::keys::{Allowance, ConsumerId, KeyDigest, KeyId, Restrictions, Scopes, UnixMillis};
 
 /// State set by an administrator. Expiry is separate: see [`KeyStatus`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct KeyEntry {
     pub scopes: Option<Scopes>,
     /// Numbers of the key in place of those of the configuration.
     pub allowance: Allowance,
+    /// What the key may be used for, within what its consumer may.
+    pub restrictions: Restrictions,
     /// First key of the chain of rolls that made this one; `None` for a key that replaced none.
     pub chain: Option<KeyId>,
 }

@@ -1,6 +1,6 @@
 //! Long-lived requests: uploads, slow responses, downloads, server-sent events, WebSockets. Ends a
 //! request when its admission is withdrawn: the key ended, lost a scope of the route, or may no
-//! longer be used from the client's address.
+//! longer be used from the client's address, with the method or on the route.
 //!
 //! Each worker checks its own requests. A request registers when it first has to wait, which costs
 //! no look-up. A sweep looks up every registered request after each change of the table, and once a
@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::demand::Denial;
+use crate::auth::demand::{Attempt, Denial};
 use crate::auth::key_source::KeySource;
 use crate::keys::{CallerAddress, KeyDigest, KeyTable, UnixMillis};
 use crate::pipeline::policy::Policy;
@@ -55,6 +55,8 @@ pub struct Admission {
     pub key: Option<KeyDigest>,
     /// Address of the client.
     pub address: CallerAddress,
+    /// Method of the request.
+    pub method: Method,
     /// Route of the request.
     pub route: Arc<Route>,
     /// What a stream is routed by; `None` for other requests.
@@ -246,7 +248,14 @@ impl Admission {
             None => demand.admits_anonymous(),
             Some(key) => match keys.lookup(key) {
                 None => Err(Denial::Unknown),
-                Some(known) => demand.admits(&known, UnixMillis::now(), Some(self.address)),
+                Some(known) => {
+                    let attempt = Attempt {
+                        address: Some(self.address),
+                        method: Some(self.method.as_str()),
+                        route: Some(&self.route.name),
+                    };
+                    demand.admits(&known, UnixMillis::now(), &attempt)
+                }
             },
         };
         admitted.err().map(Withdrawal::from)

@@ -150,6 +150,12 @@ impl Exchange {
         self.arrival.at
     }
 
+    /// Method of the request.
+    #[must_use]
+    pub fn method(&self) -> &actix_http::Method {
+        &self.arrival.method
+    }
+
     /// Request id.
     #[must_use]
     pub fn request_id(&self) -> &RequestId {
@@ -330,6 +336,7 @@ impl Exchange {
         let admission = || Admission {
             key: key.as_ref().map(|key| *key.digest()),
             address: self.arrival.address.client,
+            method: self.arrival.method.clone(),
             route: Arc::clone(route),
             routing: None,
         };

@@ -2,8 +2,8 @@
 //! imports, exports or changes attributes does not compile until it handles a new one.
 
 use crate::keys::{
-    Allowance, AllowedIps, ConsumerName, CustomId, Description, Lifetime, MaxInFlight, Metadata,
-    PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
+    Allowance, AllowedIps, AllowedMethods, AllowedRoutes, ConsumerName, CustomId, Description,
+    Lifetime, MaxInFlight, Metadata, PlanName, Quotas, Rates, Scopes, Tags, UnixMillis,
 };
 use crate::store::columns::columns;
 
@@ -59,6 +59,12 @@ attributes! {
         quotas: Quotas,
         /// Requests in flight of the key, likewise.
         max_in_flight: Option<MaxInFlight>,
+        /// Addresses that the key may be used from, besides those of the consumer.
+        allowed_ips: AllowedIps,
+        /// Methods that the key may be used with.
+        allowed_methods: AllowedMethods,
+        /// Routes that the key may be used on, by name.
+        allowed_routes: AllowedRoutes,
         /// Whether the key may be unused for any time, whatever its bucket says.
         exempt_from_unused: bool,
     }

@@ -12,9 +12,9 @@ use sqlx::{Any, Row};
 
 use crate::keys::allowance::{Entries, Entry};
 use crate::keys::{
-    AllowedIps, BucketName, ConsumerId, ConsumerName, Count, CustomId, Description, KeyDigest,
-    KeyId, KeyState, Lifetime, MaxInFlight, MaxLiveKeys, Metadata, PlanName, Scopes, Tag, Tags,
-    UnixMillis,
+    AllowedIps, AllowedMethods, AllowedRoutes, BucketName, ConsumerId, ConsumerName, Count,
+    CustomId, Description, KeyDigest, KeyId, KeyState, Lifetime, MaxInFlight, MaxLiveKeys,
+    Metadata, PlanName, Scopes, Tag, Tags, UnixMillis,
 };
 use crate::store::{LeakPolicy, StoreError, UnusedAction};
 
@@ -301,6 +301,8 @@ macro_rules! texts {
 
 texts! {
     AllowedIps: |ranges| ranges.to_string().into();
+    AllowedMethods: |methods| methods.to_string().into();
+    AllowedRoutes: |routes| stored_routes(routes).into();
     BucketName: |name| name.as_str().into();
     ConsumerId: |id| id.as_str().into();
     ConsumerName: |name| name.as_str().into();
@@ -313,6 +315,15 @@ texts! {
     Metadata: |metadata| metadata.as_str().into();
     Scopes: |scopes| scopes.as_str().into();
     String: |text| text.as_str().into();
+}
+
+/// A JSON array, because names may contain spaces; empty for no names.
+fn stored_routes(routes: &AllowedRoutes) -> String {
+    if routes.is_empty() {
+        return String::new();
+    }
+    // Infallible: texts only.
+    serde_json::to_string(routes).unwrap_or_default()
 }
 
 impl Text for KeyState {

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use crate::keys::{
     Allowance, BucketName, Consumer, ConsumerId, ConsumerName, KeyDigest, KeyEntry, KeyId,
-    KeyState, KeyStatus, Plan, UnixMillis,
+    KeyState, KeyStatus, Plan, Restrictions, UnixMillis,
 };
 use crate::store::columns::{Column, Source, Stored, Value, columns, in_row, names, of_row};
 use crate::store::{ConsumerAttributes, KeyAttributes, StoreError};
@@ -70,7 +70,10 @@ columns!(Consumer {
     created_at
 });
 columns!(KeyEntry {
-    digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes, allowance, chain
+    digest, id, consumer as "consumer_id", state, expires_at, deprecated_at, scopes, allowance, restrictions, chain
+});
+columns!(Restrictions {
+    ips as "allowed_ips", methods as "allowed_methods", routes as "allowed_routes"
 });
 columns!(Plan {
     name,

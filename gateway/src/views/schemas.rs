@@ -7,6 +7,8 @@ use utoipa::openapi::schema::{
 
 use crate::keys::allowance::{self, MAX_ENTRIES, MAX_QUOTA, MAX_RATE, QuotaPeriod};
 use crate::keys::allowed_ips::MAX_RANGES;
+use crate::keys::allowed_methods::METHODS;
+use crate::keys::allowed_routes::{MAX_ROUTE_NAME_BYTES, MAX_ROUTES};
 use crate::keys::consumer::{MAX_DESCRIPTION_CHARS, MAX_NAME_BYTES};
 use crate::keys::scope::MAX_SCOPE_BYTES;
 use crate::keys::{Count, KeyStatus, MaxInFlight, MaxLiveKeys};
@@ -213,6 +215,48 @@ pub fn allowed_ips() -> Schema {
     ArrayBuilder::new()
         .items(ip_range())
         .max_items(Some(MAX_RANGES))
+        .into()
+}
+
+/// Schema of one method.
+#[must_use]
+pub fn allowed_method() -> Schema {
+    method().into()
+}
+
+fn method() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(METHODS))
+        .build()
+}
+
+/// Schema of a list of methods.
+#[must_use]
+pub fn allowed_methods() -> Schema {
+    ArrayBuilder::new().items(method()).into()
+}
+
+/// Schema of the name of a route.
+#[must_use]
+pub fn route_name() -> Schema {
+    name_of_route().into()
+}
+
+fn name_of_route() -> Object {
+    text(
+        r"^[!#-\[\]-~]([ !#-\[\]-~]*[!#-\[\]-~])?$",
+        1,
+        MAX_ROUTE_NAME_BYTES,
+    )
+}
+
+/// Schema of a list of names of routes.
+#[must_use]
+pub fn allowed_routes() -> Schema {
+    ArrayBuilder::new()
+        .items(name_of_route())
+        .max_items(Some(MAX_ROUTES))
         .into()
 }
 

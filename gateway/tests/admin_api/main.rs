@@ -21,6 +21,7 @@ mod every_kind;
 mod forward_auth;
 mod guards;
 mod history;
+mod key_restrictions;
 mod key_rules;
 mod leaks;
 #[path = "../gateway/library_text.rs"]

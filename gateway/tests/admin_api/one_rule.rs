@@ -35,7 +35,7 @@ fn a_request_an_open_one_a_verification_and_a_proxy_are_told_the_same_of_a_key()
     let rig = Rig::with_file(&format!(
         "[[routes]]\npath = \"/\"\nscopes = [\"read\"]\nbuckets = [\"default\"]\nupstream = \"{origin}\"\n"
     ));
-    for (ending, code) in [
+    for (number, (ending, code)) in [
         ("POST /v1/keys/KEY/disable", "api_key_disabled"),
         ("POST /v1/keys/KEY/revoke", "api_key_revoked"),
         ("", "api_key_expired"),
@@ -48,13 +48,28 @@ fn a_request_an_open_one_a_verification_and_a_proxy_are_told_the_same_of_a_key()
             r#"PATCH /v1/consumers/CONSUMER {"scopes":["write"]}"#,
             "insufficient_scope",
         ),
+        (
+            r#"PATCH /v1/keys/KEY {"allowed_ips":["192.0.2.0/24"]}"#,
+            "key_restricted",
+        ),
+        (
+            r#"PATCH /v1/keys/KEY {"allowed_methods":["POST"]}"#,
+            "key_restricted",
+        ),
+        (
+            r#"PATCH /v1/keys/KEY {"allowed_routes":["elsewhere"]}"#,
+            "key_restricted",
+        ),
         // Where several reasons hold, the same one is told.
         (
             r#"PATCH /v1/consumers/CONSUMER {"scopes":[],"allowed_ips":["192.0.2.0/24"]}"#,
             "key_restricted",
         ),
-    ] {
-        let consumer = json!({ "name": format!("c{}", ending.len()), "scopes": ["read"] });
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let consumer = json!({ "name": format!("c{number}"), "scopes": ["read"] });
         let consumer = text(&rig.made("/v1/consumers", &consumer), "id").to_owned();
         let end = SystemTime::now() + Duration::from_secs(2);
         let end = ending
@@ -78,8 +93,7 @@ fn a_request_an_open_one_a_verification_and_a_proxy_are_told_the_same_of_a_key()
             assert!(changed.status < 300, "{ending}: {}", changed.text());
         }
         let ended = open.response();
-        let question =
-            json!({ "key": text(&key, "key"), "scopes": ["read"], "address": "127.0.0.1" });
+        let question = json!({ "key": text(&key, "key"), "scopes": ["read"], "address": "127.0.0.1", "method": "GET", "route": "/" });
         let verified = rig.call("POST", "/v1/keys/verify", Some(&question)).json();
         let asked = get(rig.admin, "/v1/auth", &[&header, "x-original-uri: /x"]);
         let refused = get(rig.public, "/x", &[&header]);

@@ -7,7 +7,10 @@ use crate::rig::{ADMIN, Rig, refusal, text};
 fn key_of(rig: &Rig, consumer: &Value) -> Value {
     rig.made(
         &format!("/v1/consumers/{}/keys", text(consumer, "id")),
-        &json!({ "scopes": ["a"], "description": "billing" }),
+        &json!({
+            "scopes": ["a"], "description": "billing", "allowed_ips": ["127.0.0.0/8"],
+            "allowed_methods": ["GET"], "allowed_routes": ["default"],
+        }),
     )
 }
 
@@ -31,6 +34,12 @@ fn a_rolled_key_inherits_and_the_old_one_ends() {
         (&new["scopes"], &new["description"], &new["key_shown"]),
         (&json!(["a"]), &json!("billing"), &json!(true))
     );
+    for member in ["allowed_ips", "allowed_methods", "allowed_routes"] {
+        assert_eq!(
+            (&new[member], new[member].as_array().unwrap().len()),
+            (&old[member], 1)
+        );
+    }
     let ending = &new["ending"][0];
     assert_eq!(
         (&ending["id"], &ending["successor"]),

@@ -73,7 +73,7 @@ impl Beside<'_> {
             &[&format!("authorization: Bearer {key}")],
         )
         .code_or_ok();
-        let body = json!({ "key": key, "address": "127.0.0.1" }).to_string();
+        let body = json!({ "key": key, "address": "127.0.0.1", "method": "GET" }).to_string();
         let request = format!(
             "POST /v1/keys/verify HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -157,6 +157,17 @@ impl Beside<'_> {
                 &["consumers", "update", &consumer, option],
             );
             is(&key, code, "an update of the consumer");
+        }
+        for (methods, option, code) in [
+            (json!(["POST"]), "--allow-method=POST", "key_restricted"),
+            (json!([]), "--allow-any-method", "ok"),
+        ] {
+            let path = format!("/v1/keys/{id}");
+            self.change(
+                ("PATCH", &path, json!({ "allowed_methods": methods })),
+                &["keys", "update", &id, option],
+            );
+            is(&key, code, "an update of the key");
         }
         let rolled = self.change(
             (

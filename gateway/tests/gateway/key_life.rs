@@ -38,6 +38,9 @@ fn open_streams_end_with_their_key_and_others_go_on() {
         &["consumers", "delete", "acme"],
         &["consumers", "update", "acme", "--allow-ip", "192.0.2.0/24"],
         &["consumers", "update", "acme", "--scope", "elsewhere"],
+        &["keys", "update", "KEY", "--allow-ip", "192.0.2.0/24"],
+        &["keys", "update", "KEY", "--allow-method", "POST"],
+        &["keys", "update", "KEY", "--allow-route", "elsewhere"],
     ] {
         let rig = Rig::with(&origin.url(), "[[routes]]\nscopes = [\"here\"]\n");
         let (mine, other) = (

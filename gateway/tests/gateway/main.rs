@@ -36,6 +36,7 @@ mod importing;
 mod in_force;
 mod key_in_url;
 mod key_life;
+mod key_restrictions;
 mod key_sources;
 mod library_faults;
 mod library_text;

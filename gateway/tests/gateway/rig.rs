@@ -323,6 +323,11 @@ impl Process {
 
     /// Makes a key and returns the header line that presents it.
     pub(crate) fn key(&self, consumer: &str) -> String {
+        self.key_with(consumer, &[])
+    }
+
+    /// The same with these arguments.
+    pub(crate) fn key_with(&self, consumer: &str, arguments: &[&str]) -> String {
         let variables = [("DATABASE_URL", database(self.directory.path()))];
         let variables: Vec<(&str, &str)> = variables
             .iter()
@@ -331,7 +336,11 @@ impl Process {
         let output = gateway(
             self.directory.path(),
             &variables,
-            &["keys", "create", "--consumer", consumer, "--json"],
+            &[
+                &["keys", "create", "--consumer", consumer, "--json"],
+                arguments,
+            ]
+            .concat(),
         );
         assert!(output.status.success(), "{output:?}");
         let created: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

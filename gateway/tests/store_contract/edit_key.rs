@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use postern_gateway::keys::{KeyDigest, KeyId, KeyState, Quotas, Rates, Tag, Tags, UnixMillis};
+use postern_gateway::keys::{
+    AllowedIps, AllowedMethods, AllowedRoutes, KeyDigest, KeyId, KeyState, Quotas, Rates, Tag,
+    Tags, UnixMillis,
+};
 use postern_gateway::store::{
     ConsumerAttributes, ConsumerEdit, DatabaseUrl, KeyEdit, NewConsumer, Owner, Roll, RollTarget,
     Stamp, StoreError,
@@ -42,6 +45,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
                 limits: Some("burst=5/1m".parse().unwrap()),
                 quotas: Some("monthly=50".parse().unwrap()),
                 max_in_flight: Some(Some("2".parse().unwrap())),
+                allowed_ips: Some("192.0.2.1".parse().unwrap()),
+                allowed_methods: Some("DELETE".parse().unwrap()),
+                allowed_routes: Some(r#"["a"]"#.parse().unwrap()),
                 exempt_from_unused: Some(true),
                 ..KeyEdit::default()
             },
@@ -62,6 +68,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
                 limits: Some(Rates::default()),
                 quotas: Some(Quotas::default()),
                 max_in_flight: Some(None),
+                allowed_ips: Some(AllowedIps::default()),
+                allowed_methods: Some(AllowedMethods::default()),
+                allowed_routes: Some(AllowedRoutes::default()),
                 exempt_from_unused: Some(false),
                 disabled: Some(false),
             },
@@ -78,6 +87,9 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
             limits,
             quotas,
             max_in_flight,
+            allowed_ips,
+            allowed_methods,
+            allowed_routes,
             exempt_from_unused,
             disabled,
         } = edit;
@@ -88,6 +100,10 @@ pub(crate) async fn an_edit_of_a_key_changes_only_what_it_names(url: &DatabaseUr
         expected.attributes.quotas = quotas.unwrap_or(expected.attributes.quotas);
         expected.attributes.max_in_flight =
             max_in_flight.unwrap_or(expected.attributes.max_in_flight);
+        let attributes = &mut expected.attributes;
+        attributes.allowed_ips = allowed_ips.unwrap_or(attributes.allowed_ips.clone());
+        attributes.allowed_methods = allowed_methods.unwrap_or(attributes.allowed_methods);
+        attributes.allowed_routes = allowed_routes.unwrap_or(attributes.allowed_routes.clone());
         expected.attributes.exempt_from_unused =
             exempt_from_unused.unwrap_or(expected.attributes.exempt_from_unused);
         if let Some(disabled) = disabled {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_gateway::keys::{
-    Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, Plan, PlanName, Tags, UnixMillis,
+    Consumer, KeyDigest, KeyEntry, KeyState, KeyTable, Plan, PlanName, Restrictions, Tags,
+    UnixMillis,
 };
 use postern_gateway::store::snapshot::{self, Origin, SnapshotKey};
 use postern_gateway::store::{
@@ -221,6 +222,11 @@ impl Dump {
                 deprecated_at: key.rolled.map(|rolled| rolled.at),
                 scopes: key.attributes.scopes,
                 allowance,
+                restrictions: Restrictions {
+                    ips: key.attributes.allowed_ips,
+                    methods: key.attributes.allowed_methods,
+                    routes: key.attributes.allowed_routes,
+                },
                 chain: key.chain,
             };
             Some((entry.digest.to_hex(), entry))

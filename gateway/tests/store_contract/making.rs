@@ -56,6 +56,9 @@ pub(crate) fn full_key(expires_at: UnixMillis) -> KeyAttributes {
         limits: "burst=50/1m".parse().unwrap(),
         quotas: "monthly=500@15".parse().unwrap(),
         max_in_flight: Some("5".parse().unwrap()),
+        allowed_ips: "192.0.2.0/24 2001:db8::/32".parse().unwrap(),
+        allowed_methods: "GET POST".parse().unwrap(),
+        allowed_routes: r#"["/v1","of two words"]"#.parse().unwrap(),
         exempt_from_unused: true,
     }
 }

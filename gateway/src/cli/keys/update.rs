@@ -4,10 +4,12 @@ use crate::cli::Context;
 use crate::cli::allowance::AllowanceEdit;
 use crate::cli::consumers::{OrEmpty, or_empty};
 use crate::cli::error::CommandError;
-use crate::cli::keys::{Expires, OneKey, end_of, print_key, refuse_keys_in};
+use crate::cli::keys::restrictions::RestrictionEdit;
+use crate::cli::keys::{
+    Expires, OneKey, end_of, print_key, refuse_keys_in, remark_on_routes, view,
+};
 use crate::keys::{Description, Scope, Scopes};
 use crate::store::{KeyAttributes, KeyEdit};
-use crate::views::KeyView;
 
 /// Changes of a key.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,8 @@ pub struct UpdateKey {
     all_scopes: bool,
     #[command(flatten)]
     allowance: AllowanceEdit,
+    #[command(flatten)]
+    restrictions: RestrictionEdit,
     /// Whether the key may be unused for any time, whatever its bucket says.
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true")]
     exempt_from_unused: Option<bool>,
@@ -52,6 +56,9 @@ impl UpdateKey {
             limits: self.allowance.limits()?,
             quotas: self.allowance.quotas()?,
             max_in_flight: self.allowance.max_in_flight(),
+            allowed_ips: self.restrictions.ips()?,
+            allowed_methods: self.restrictions.methods(),
+            allowed_routes: self.restrictions.routes()?,
             exempt_from_unused: self.exempt_from_unused,
         };
         let mut attributes = KeyAttributes::default();
@@ -62,8 +69,10 @@ impl UpdateKey {
         if self.key.json {
             return Ok(context
                 .streams
-                .json(&KeyView::of(&after, context.stamp.at))?);
+                .json(&view(&after, context.stamp.at, context.routes))?);
         }
-        Ok(print_key(&after, context.stamp.at, &mut context.streams)?)
+        print_key(&after, context.stamp.at, &mut context.streams)?;
+        remark_on_routes(&after, context.routes, &mut context.streams);
+        Ok(())
     }
 }

@@ -39,7 +39,7 @@ fn the_document_has_the_table_that_is_made_from_the_rows() {
 #[test]
 fn every_refusal_carries_what_its_status_demands() {
     let id = crate::http::request_id::RequestIds::new().make();
-    let other = Refusal::KeyRestricted(Restriction::Bucket);
+    let other = Refusal::KeyRestricted(Restriction::Use);
     for refusal in Refusal::one_of_each().into_iter().chain([other]) {
         let response = refusal.respond("r", KeySources::BEARER, "/x", &id, false);
         let status = response.status();

@@ -96,6 +96,21 @@ fn each_bad_cell_is_named_and_never_repeated() {
         ),
         (Column::Bucket, "s3cr3t\u{e9}", "`bucket`: a bucket name is"),
         (
+            Column::KeyAllowedIps,
+            "s3cr3t",
+            "`key_allowed_ips`: an allowed range is",
+        ),
+        (
+            Column::KeyAllowedMethods,
+            "GET s3cr3t",
+            "`key_allowed_methods`: an allowed method is",
+        ),
+        (
+            Column::KeyAllowedRoutes,
+            "[\"s3cr3t\\\"\"]",
+            "`key_allowed_routes`: the name of a route is",
+        ),
+        (
             Column::AllowedIps,
             "10.0.0.0/8 somewhere",
             "`allowed_ips`: an allowed range is",
@@ -251,6 +266,57 @@ fn allowed_addresses_are_never_read_as_anywhere_by_mistake() {
     ] {
         let found = of(&|fields| fields.set_text(Column::AllowedIps, text));
         assert_eq!(found.ok().as_deref(), read, "{text:?}");
+    }
+}
+
+#[test]
+fn restrictions_of_a_key_are_never_read_as_none_by_mistake() {
+    use serde_json::json;
+    let of = |column: Column, set: &dyn Fn(&mut Fields)| {
+        let mut fields = Fields::default();
+        fields.set_text(Column::Consumer, "a");
+        fields.set_text(Column::Sha256, &"0".repeat(64));
+        set(&mut fields);
+        let attributes = fields
+            .read(1, &weak())
+            .map(|row| row.key.unwrap().attributes);
+        attributes.map(|attributes| match column {
+            Column::KeyAllowedIps => attributes.allowed_ips.to_string(),
+            Column::KeyAllowedMethods => attributes.allowed_methods.to_string(),
+            _ => attributes.allowed_routes.to_string(),
+        })
+    };
+    use Column::{KeyAllowedIps, KeyAllowedMethods, KeyAllowedRoutes};
+    for (column, text, read) in [
+        (KeyAllowedIps, "192.0.2.1;::1", Some("192.0.2.1 ::1")),
+        (KeyAllowedIps, " ", None),
+        (KeyAllowedMethods, "POST, GET", Some("GET POST")),
+        (KeyAllowedMethods, "[]", Some("")),
+        (KeyAllowedMethods, ";", None),
+        (KeyAllowedMethods, "post", None),
+        (
+            KeyAllowedRoutes,
+            "of two words; /v1",
+            Some("/v1, of two words"),
+        ),
+        (KeyAllowedRoutes, "[\"a;b\"]", Some("a;b")),
+        (KeyAllowedRoutes, " ", None),
+    ] {
+        let found = of(column, &|fields| fields.set_text(column, text));
+        assert_eq!(found.ok().as_deref(), read, "{text:?}");
+    }
+    for (column, value, read) in [
+        (KeyAllowedMethods, json!(["GET"]), Some("GET")),
+        (KeyAllowedMethods, json!(null), Some("")),
+        (KeyAllowedMethods, json!([""]), None),
+        (KeyAllowedMethods, json!(["GET POST"]), None),
+        (KeyAllowedRoutes, json!(["a", "b c"]), Some("a, b c")),
+        (KeyAllowedRoutes, json!([""]), None),
+        (KeyAllowedRoutes, json!(""), None),
+        (KeyAllowedRoutes, json!({}), None),
+    ] {
+        let found = of(column, &|fields| fields.set_json(column, value.clone()));
+        assert_eq!(found.ok().as_deref(), read, "{value}");
     }
 }
 

@@ -110,6 +110,7 @@ mod tests {
                 deprecated_at: None,
                 scopes: None,
                 allowance: crate::keys::Allowance::default(),
+                restrictions: crate::keys::Restrictions::default(),
                 chain: None,
             };
             table.apply(Change::Key(entry)).unwrap();

@@ -6,7 +6,7 @@ use crate::keys::id::PackedId;
 use crate::keys::table::seen::SeenMark;
 use crate::keys::table::shards::Keyed;
 use crate::keys::{
-    Allowance, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Scopes, UnixMillis,
+    Allowance, ConsumerId, KeyDigest, KeyEntry, KeyId, KeyState, Restrictions, Scopes, UnixMillis,
 };
 
 /// A key in the table. Rare attributes sit behind a pointer: there may be a million keys.
@@ -28,6 +28,8 @@ pub(super) struct RareOfKey {
     pub(super) deprecated_at: Option<UnixMillis>,
     pub(super) scopes: Option<Scopes>,
     pub(super) allowance: Allowance,
+    // A pointer, because most of the keys with other rare attributes have none.
+    pub(super) restrictions: Option<Box<Restrictions>>,
     pub(super) chain: Option<PackedId>,
 }
 
@@ -46,10 +48,14 @@ impl KeyRecord {
             deprecated_at,
             scopes,
             allowance,
+            restrictions,
             chain,
         } = entry;
-        let is_rare =
-            deprecated_at.is_some() || scopes.is_some() || !allowance.is_empty() || chain.is_some();
+        let is_rare = deprecated_at.is_some()
+            || scopes.is_some()
+            || !allowance.is_empty()
+            || !restrictions.is_empty()
+            || chain.is_some();
         Self {
             digest,
             id: id.pack(),
@@ -62,6 +68,7 @@ impl KeyRecord {
                     deprecated_at,
                     scopes,
                     allowance,
+                    restrictions: (!restrictions.is_empty()).then(|| Box::new(restrictions)),
                     chain: chain.map(|first| first.pack()),
                 })
             }),
@@ -121,6 +128,11 @@ impl KeyRecord {
                 .as_ref()
                 .map(|rare| rare.allowance.clone())
                 .unwrap_or_default(),
+            restrictions: self
+                .rare
+                .as_ref()
+                .and_then(|rare| rare.restrictions.as_deref().cloned())
+                .unwrap_or_default(),
             chain: self
                 .rare
                 .as_ref()
@@ -168,6 +180,7 @@ mod tests {
                         deprecated_at,
                         scopes,
                         allowance: Allowance::default(),
+                        restrictions: Restrictions::default(),
                         chain: None,
                     };
                     let is_rare = deprecated_at.is_some() || plain.scopes.is_some();
@@ -183,7 +196,25 @@ mod tests {
                         chain: Some(KeyId::generate().unwrap()),
                         ..plain.clone()
                     };
-                    for entry in [plain, limited, rolled] {
+                    let restricted = [
+                        Restrictions {
+                            ips: "192.0.2.0/24".parse().unwrap(),
+                            ..Restrictions::default()
+                        },
+                        Restrictions {
+                            methods: "GET".parse().unwrap(),
+                            ..Restrictions::default()
+                        },
+                        Restrictions {
+                            routes: r#"["/v1"]"#.parse().unwrap(),
+                            ..Restrictions::default()
+                        },
+                    ]
+                    .map(|restrictions| KeyEntry {
+                        restrictions,
+                        ..plain.clone()
+                    });
+                    for entry in [plain, limited, rolled].into_iter().chain(restricted) {
                         assert_eq!(KeyRecord::new(entry.clone()).entry(), entry);
                     }
                 }

@@ -6,7 +6,8 @@ use crate::keys::table::found_consumer::{FoundConsumer, KnownConsumer};
 use crate::keys::table::key_record::{KeyRecord, RareOfKey};
 use crate::keys::table::shards::Keyed as _;
 use crate::keys::{
-    Allowance, CallerAddress, KeyDigest, KeyId, KeyState, KeyStatus, Plan, Scopes, UnixMillis,
+    Allowance, CallerAddress, KeyDigest, KeyId, KeyState, KeyStatus, Plan, Restrictions, Scopes,
+    UnixMillis,
 };
 
 /// A key with its consumer, as of the look-up.
@@ -122,11 +123,29 @@ impl KnownKey {
         self.consumer.has_scope(scope) && self.own_scopes().is_none_or(|own| own.contains(scope))
     }
 
-    /// Returns whether the key may be used from `address`, the client's address as the gateway
-    /// knows it.
+    /// Returns whether key and consumer may be used from `address`, the client's address as the
+    /// gateway knows it.
     #[must_use]
     pub fn allows_address(&self, address: impl Into<CallerAddress>) -> bool {
+        let address = address.into();
         self.consumer.allows_address(address)
+            && self
+                .restrictions()
+                .is_none_or(|own| own.ips.contains(address))
+    }
+
+    /// Returns whether the key may be used with `method`.
+    #[must_use]
+    pub fn allows_method(&self, method: &str) -> bool {
+        self.restrictions()
+            .is_none_or(|own| own.methods.contains(method))
+    }
+
+    /// Returns whether the key may be used on the route `name`.
+    #[must_use]
+    pub fn allows_route(&self, name: &str) -> bool {
+        self.restrictions()
+            .is_none_or(|own| own.routes.contains(name))
     }
 
     /// Returns every scope that [`allows`](Self::allows) accepts. Allocates only if the key has its
@@ -138,6 +157,10 @@ impl KnownKey {
             None => granted.into_owned(),
             Some(own) => own.within(&granted),
         }
+    }
+
+    fn restrictions(&self) -> Option<&Restrictions> {
+        self.rare.as_ref()?.restrictions.as_deref()
     }
 
     /// Returns the scopes of the key; `None` for all of the consumer's.

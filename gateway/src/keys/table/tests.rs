@@ -33,6 +33,7 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
         deprecated_at: None,
         scopes: None,
         allowance: crate::keys::Allowance::default(),
+        restrictions: crate::keys::Restrictions::default(),
         chain: None,
     }
 }

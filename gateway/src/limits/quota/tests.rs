@@ -60,6 +60,7 @@ fn key(of_consumer: &str, of_key: &str, tags: &[(&str, &str)]) -> KnownKey {
         deprecated_at: None,
         scopes: None,
         allowance: allowance(of_key),
+        restrictions: crate::keys::Restrictions::default(),
         chain: None,
     };
     let (table, digest) = (KeyTable::new(), entry.digest);

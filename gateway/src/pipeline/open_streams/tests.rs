@@ -5,7 +5,9 @@ use std::task::Wake;
 use super::*;
 use crate::auth::demand::{Demand, MissingKey};
 use crate::keys::table::Change;
-use crate::keys::{AllowedIps, BucketName, Consumer, ConsumerId, KeyEntry, KeyId, KeyState};
+use crate::keys::{
+    AllowedIps, BucketName, Consumer, ConsumerId, KeyEntry, KeyId, KeyState, Restrictions,
+};
 use crate::proxy::{OriginUrl, Upstream};
 use crate::routes::PathPrefix;
 
@@ -44,6 +46,7 @@ fn key_of(consumer: &Consumer, text: &str) -> KeyEntry {
         deprecated_at: None,
         scopes: None,
         allowance: crate::keys::Allowance::default(),
+        restrictions: Restrictions::default(),
         chain: None,
     }
 }
@@ -62,6 +65,19 @@ fn table() -> (Arc<KeyTable>, Consumer, KeyEntry) {
     (table, acme, mine)
 }
 
+/// A change that restricts `key`.
+fn restricted(key: &KeyEntry, ips: &str, methods: &str, routes: &str) -> Change {
+    let restrictions = Restrictions {
+        ips: ips.parse().unwrap(),
+        methods: methods.parse().unwrap(),
+        routes: routes.parse().unwrap(),
+    };
+    Change::Key(KeyEntry {
+        restrictions,
+        ..key.clone()
+    })
+}
+
 /// Admission of a request with `key` from 192.0.2.1 on a route that demands `read`.
 fn admission(key: &str) -> Admission {
     let upstream = Upstream::single("test", OriginUrl::parse("http://127.0.0.1:9000").unwrap());
@@ -77,6 +93,7 @@ fn admission(key: &str) -> Admission {
     Admission {
         key: Some(KeyDigest::of(key.as_bytes())),
         address,
+        method: Method::GET,
         route: Arc::new(route),
         routing: None,
     }
@@ -118,7 +135,7 @@ fn only_the_requests_of_the_key_end_and_are_woken() {
 #[test]
 fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
     type Changed = fn(&Consumer, &KeyEntry) -> Change;
-    let cases: [(Changed, Option<Denial>); 10] = [
+    let cases: [(Changed, Option<Denial>); 14] = [
         (
             |_, key| {
                 Change::Key(KeyEntry {
@@ -182,6 +199,22 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
             Some(Denial::Bucket),
         ),
         (
+            |_, key| restricted(key, "192.0.3.0/24", "", ""),
+            Some(Denial::Address),
+        ),
+        (
+            |_, key| restricted(key, "192.0.2.0/24", "POST", ""),
+            Some(Denial::Method),
+        ),
+        (
+            |_, key| restricted(key, "", "", r#"["other"]"#),
+            Some(Denial::Route),
+        ),
+        (
+            |_, key| restricted(key, "192.0.2.0/24", "GET", r#"["other","test"]"#),
+            None,
+        ),
+        (
             |_, key| {
                 Change::Key(KeyEntry {
                     scopes: Some("read".parse().unwrap()),
@@ -218,13 +251,19 @@ fn whatever_would_keep_a_new_request_out_ends_an_open_one() {
         let Admission {
             key,
             address,
+            method,
             route,
             ..
         } = admission("mine");
         let new = table
             .lookup(&key.unwrap())
             .map_or(Err(Denial::Unknown), |key| {
-                route.demand.admits(&key, UnixMillis::now(), Some(address))
+                let attempt = Attempt {
+                    address: Some(address),
+                    method: Some(method.as_str()),
+                    route: Some(&route.name),
+                };
+                route.demand.admits(&key, UnixMillis::now(), &attempt)
             });
         assert_eq!(new.err(), ended, "{number}: a new request");
     }

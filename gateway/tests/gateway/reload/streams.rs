@@ -128,6 +128,29 @@ fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
 }
 
 #[test]
+fn streams_end_when_their_route_is_none_that_their_key_may_be_used_on() {
+    let (origin, _finish) = slow_origin();
+    let named = |name: &str| format!("[[routes]]\nname = \"{name}\"\npath = \"/ws\"\n");
+    let gateway = gateway_with(&named("one"), &origin, &[]);
+    let restricted = gateway.key_with("acme", &["--allow-route", "one", "--allow-route", "two"]);
+    let free = gateway.key("other");
+    let mut of_restricted = opened(&gateway, "/ws", &restricted);
+    let mut of_free = opened(&gateway, "/ws", &free);
+    for (name, number) in [("two", 2), ("three", 3)] {
+        of_restricted.send("still there");
+        write(&gateway.directory, &named(name));
+        eventually("a generation", || generation(&gateway) == number);
+    }
+    while !of_restricted.some_bytes().is_empty() {}
+    of_free.send("still there");
+    eventually("it is logged", || gateway.access_log().len() == 1);
+    assert_eq!(
+        gateway.access_log()[0]["cause"],
+        "the key may no longer be used on this route"
+    );
+}
+
+#[test]
 fn streams_end_when_their_route_no_longer_reads_the_place_of_their_key() {
     let (origin, _finish) = slow_origin();
     let all = |sources: &str| routes(&["ws", "events"], &format!("key_sources = [{sources}]"));
