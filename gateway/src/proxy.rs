@@ -11,6 +11,7 @@ pub mod names;
 pub mod origin_head;
 pub mod origin_stream;
 pub mod origin_url;
+pub mod path_mapping;
 pub mod plain_answer;
 pub mod pool;
 pub mod presented_key;

@@ -22,6 +22,7 @@ use crate::http::upgrade::UpgradeProtocol;
 use crate::limits::OfRoute;
 use crate::limits::concurrency::Holding;
 use crate::proxy::Upstream;
+use crate::proxy::path_mapping::PathMapping;
 use crate::proxy::upstream::Proof;
 use crate::routes::index::Index;
 
@@ -35,6 +36,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub hosts: Vec<String>,
     /// Path prefix.
     pub path: PathPrefix,
+    /// Whether the origin gets paths without this prefix.
+    pub strip_prefix: bool,
     /// Accepted methods; empty means every known one.
     pub methods: Vec<Method>,
     /// Upstream.
@@ -127,7 +130,9 @@ impl Routes {
         let every_path = PathPrefix::default();
         Self {
             case,
-            depend_on_path: routes.iter().any(|route| route.path != every_path),
+            depend_on_path: routes
+                .iter()
+                .any(|route| route.path != every_path || !route.mapping().is_identity()),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
             answer_pages: routes.iter().any(|route| route.cors.is_some()),
             index: Index::new(routes.iter(), case),
@@ -171,23 +176,49 @@ impl Routes {
     /// # Errors
     /// No route, a route for other methods only, or readings that disagree.
     pub fn find(&self, method: &Method, host: &str, path: &str) -> Result<&Arc<Route>, NoRoute> {
-        let (host, path) = (host_name(host), path.as_bytes());
-        let written = self.of_reading(method, host, path);
-        if !self.depend_on_path || readings::is_plain(path) {
+        let host = host_name(host);
+        let written = self.of_reading(method, host, path.as_bytes());
+        // The path for the origin is plain if this one is.
+        if !self.depend_on_path || readings::is_plain(path.as_bytes()) {
             return written;
         }
-        let agree = readings::each_reading(path, |reading| {
-            let read = self.of_reading(method, host, reading);
-            if is_same(&written, &read) {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
+        let agree = readings::each_reading(path.as_bytes(), |reading| {
+            go_on_if(is_same(&written, &self.of_reading(method, host, reading)))
         });
-        match agree {
-            Ok(ControlFlow::Continue(())) => written,
-            Ok(ControlFlow::Break(())) | Err(readings::TooMany) => Err(NoRoute::Ambiguous),
+        let agree = agree == Ok(ControlFlow::Continue(()))
+            && match &written {
+                Ok(route) => self.means_the_same_at_origin(route, method, host, path),
+                Err(_) => true,
+            };
+        if agree {
+            written
+        } else {
+            Err(NoRoute::Ambiguous)
         }
+    }
+
+    /// Whether every reading of the path that the origin gets stays below its base path, and falls
+    /// under `route` where it leads back to.
+    fn means_the_same_at_origin(
+        &self,
+        route: &Arc<Route>,
+        method: &Method,
+        host: &str,
+        path: &str,
+    ) -> bool {
+        let mapping = route.mapping();
+        if mapping.is_identity() {
+            return true;
+        }
+        let forwarded = mapping.to_origin(path);
+        let agree = readings::each_reading(forwarded.as_bytes(), |reading| {
+            let path = mapping.reading_to_client(reading);
+            go_on_if(path.is_some_and(|path| {
+                let read = self.of_reading(method, host, &path);
+                read.is_ok_and(|read| Arc::ptr_eq(read, route))
+            }))
+        });
+        agree == Ok(ControlFlow::Continue(()))
     }
 
     /// Finds the route for one reading of a path.
@@ -230,6 +261,7 @@ impl<U> Route<U> {
             name: name.into(),
             hosts: Vec::new(),
             path,
+            strip_prefix: false,
             methods: Vec::new(),
             upstream,
             send_secret: true,
@@ -256,6 +288,7 @@ impl<U> Route<U> {
             name: self.name,
             hosts: self.hosts,
             path: self.path,
+            strip_prefix: self.strip_prefix,
             methods: self.methods,
             upstream: find(self.upstream),
             send_secret: self.send_secret,
@@ -288,6 +321,15 @@ impl<U> Route<U> {
 }
 
 impl Route {
+    /// Paths of this route at its origin.
+    #[must_use]
+    pub fn mapping(&self) -> PathMapping<'_> {
+        PathMapping {
+            stripped: if self.strip_prefix { &self.path.0 } else { "" },
+            base: self.upstream.base_path(),
+        }
+    }
+
     /// What requests of this route prove themselves with.
     #[must_use]
     pub fn proof(&self) -> &Proof {
@@ -295,6 +337,14 @@ impl Route {
             true => &self.upstream.policy().proof,
             false => &Proof::Withheld,
         }
+    }
+}
+
+fn go_on_if(agrees: bool) -> ControlFlow<()> {
+    if agrees {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
     }
 }
 

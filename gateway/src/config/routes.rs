@@ -47,6 +47,7 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let auth = read_methods(section, "auth", &defaults.methods);
     let (auth, key_sources) = auth.with_places(read_key_sources(section, &defaults.key_sources));
     let mut route = Route {
+        strip_prefix: strip_prefix(section, &default.path),
         send_secret: section.take("send_secret", default.send_secret),
         hosts: hosts.into_iter().map(|host| host.0).collect(),
         methods,
@@ -78,6 +79,16 @@ pub(super) fn names(reader: &Reader) -> Vec<String> {
     };
     let routes = reader.peek("routes", ["name", "path"]);
     routes.into_iter().filter_map(named).collect()
+}
+
+fn strip_prefix(section: &mut Reader, path: &PathPrefix) -> bool {
+    let strips = section.take("strip_prefix", false);
+    if strips && *path == PathPrefix::default() {
+        let message =
+            "a route for \"/\" has no prefix to strip: give it a longer path, or leave it out";
+        section.problem("strip_prefix", "the routes", message.to_owned());
+    }
+    strips
 }
 
 /// Refuses ambiguous routes: two for the same requests, `HEAD` without `GET`, and paths that some

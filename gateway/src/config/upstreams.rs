@@ -138,6 +138,16 @@ pub(super) fn refuse_secrets_of_others(
 }
 
 fn refuse_targets(section: &mut Reader, targets: &[OriginUrl]) {
+    let base_path = targets.first().map_or("", OriginUrl::base_path);
+    for (index, target) in targets.iter().enumerate() {
+        if target.base_path() != base_path {
+            let message = format!(
+                "all targets of an upstream have one base path: {target} has another than {}",
+                targets[0]
+            );
+            section.problem(&format!("targets[{index}]"), "the upstreams", message);
+        }
+    }
     if targets.is_empty() || targets.len() > MAX_TARGETS {
         let message = format!(
             "an upstream has 1 to {MAX_TARGETS} targets, such as [\"http://127.0.0.1:9000\"]"

@@ -35,6 +35,7 @@ pub(super) fn for_origin(
     caller: &Caller,
     upgrade: Option<&HeaderValue>,
 ) -> OriginHead {
+    let mapping = route.mapping();
     ForOrigin {
         secret: match route.proof() {
             Proof::Shared => Some(policy.secret.as_bytes()),
@@ -49,6 +50,7 @@ pub(super) fn for_origin(
             .filter(|_| route.preserve_host)
             .unwrap_or(route.upstream.targets()[0].url().host()),
         client_host: target.host.as_ref(),
+        stripped: mapping.stripped,
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
@@ -59,7 +61,7 @@ pub(super) fn for_origin(
     }
     .write(
         request.method(),
-        target.path_and_query.as_str(),
+        &mapping.to_origin(target.path_and_query.as_str()),
         request.head().headers(),
         upgrade,
     )
@@ -108,9 +110,9 @@ pub(super) fn for_caller(
         metrics.counts().secret_leaked.add(1);
     }
     if route.rewrite_location {
-        for target in route.upstream.targets() {
-            location::rewrite(headers, target.url().host());
-        }
+        let hosts = route.upstream.targets().iter();
+        let hosts = hosts.map(|target| target.url().host());
+        location::rewrite(headers, hosts, route.mapping());
     }
     announce_end(headers, caller);
     exchange.told().add_to(headers);

@@ -12,6 +12,7 @@ use postern_shared::headers as names;
 use crate::auth::Caller;
 use crate::auth::key_sources::Credentials;
 use crate::http::client_address::{ClientAddress, FORWARDED_FOR};
+use crate::http::readings::is_plain;
 use crate::http::request_id::RequestId;
 use crate::http::target::VIA;
 use crate::keys::{KeyTable, Prefix};
@@ -33,6 +34,7 @@ static ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static(names::ANONYMOUS
 pub static REQUEST_ID: HeaderName = HeaderName::from_static(names::REQUEST_ID);
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Whether the header is hop-by-hop (RFC 9110, section 7.6.1), or `Expect`, which the gateway meets
 /// itself.
@@ -84,6 +86,8 @@ pub struct ForOrigin<'a> {
     pub scheme: &'a HeaderValue,
     /// Client and peer address.
     pub address: ClientAddress,
+    /// Path that was stripped from that of the request; empty for none.
+    pub stripped: &'a str,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
     /// Where the key of the request may stand; what stands there does not pass.
@@ -146,6 +150,7 @@ impl ForOrigin<'_> {
         is_hop_by_hop(name)
             || is_unsafe(name)
             || is_replaced(name)
+            || !self.stripped.is_empty() && name == FORWARDED_PREFIX.as_str()
             || self.proxy_headers.blocks(name, trusted)
     }
 
@@ -165,6 +170,33 @@ impl ForOrigin<'_> {
         head.line(&FORWARDED_PROTO, trusted.proto.unwrap_or(self.scheme));
         if let Some(host) = trusted.host.or(self.client_host) {
             head.line(&FORWARDED_HOST, host);
+        }
+        if !self.stripped.is_empty() {
+            let outer = self.outer_prefix(client, presented);
+            head.with(&FORWARDED_PREFIX, |line| {
+                line.extend_from_slice(outer);
+                line.extend_from_slice(self.stripped.as_bytes());
+            });
+        }
+    }
+
+    /// Prefix that a proxy in front has stripped, if its word passes and is a plain path.
+    fn outer_prefix<'c>(&self, client: &'c HeaderMap, presented: &PresentedKey<'_>) -> &'c [u8] {
+        let trusted = self.address.through_trusted_proxy;
+        let mut lines = client.get_all(&FORWARDED_PREFIX);
+        match (lines.next(), lines.next()) {
+            (Some(line), None)
+                if !self
+                    .proxy_headers
+                    .blocks(FORWARDED_PREFIX.as_str(), trusted)
+                    && !presented.is_in(&FORWARDED_PREFIX, line) =>
+            {
+                let prefix = line.as_bytes();
+                let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+                let is_path = prefix.starts_with(b"/") && is_plain(prefix);
+                if is_path { prefix } else { b"" }
+            }
+            _ => b"",
         }
     }
 }

@@ -9,11 +9,14 @@ use thiserror::Error;
 use crate::proxy::pool::{OriginScheme, OriginTarget};
 use crate::tls::origin::server_name;
 
-/// Address of an origin: `http://host[:port]` or `https://host[:port]`, without a path.
+/// Address of an origin: `http://host[:port]` or `https://host[:port]`, with or without a base path
+/// that paths are put behind.
 #[derive(Clone)]
 pub struct OriginUrl {
     target: OriginTarget,
     host: HeaderValue,
+    /// Empty, or without a slash at its end.
+    base_path: Box<str>,
 }
 
 /// The text is not the address of an origin.
@@ -28,11 +31,14 @@ pub enum OriginUrlError {
     /// A user name or password, which would appear in logs.
     #[error("an origin's address has no user name and no password")]
     Credentials,
-    /// A path, query or fragment; paths are forwarded byte for byte.
+    /// A query or fragment.
+    #[error("an origin's address has no query and no fragment")]
+    Query,
+    /// A base path that some origins read differently.
     #[error(
-        "an origin's address ends after the host and the port: paths are forwarded as they come"
+        "the base path of an origin is written as the origin reads it, such as \"/v1\": of segments that consist of letters, digits and -._~!$&'()+,=:@ and do not end in a dot"
     )]
-    Path,
+    BasePath,
 }
 
 impl OriginUrl {
@@ -42,7 +48,7 @@ impl OriginUrl {
     /// The part that is not accepted.
     pub fn parse(text: &str) -> Result<Self, OriginUrlError> {
         if text.contains('#') {
-            return Err(OriginUrlError::Path);
+            return Err(OriginUrlError::Query);
         }
         let uri: Uri = text.parse().map_err(|_| OriginUrlError::NotAUrl)?;
         let authority = uri.authority().ok_or(OriginUrlError::NotAUrl)?;
@@ -54,11 +60,12 @@ impl OriginUrl {
             Some("https") => OriginScheme::Https,
             _ => return Err(OriginUrlError::Scheme),
         };
-        if !matches!(
-            uri.path_and_query().map(|path| path.as_str()),
-            None | Some("/")
-        ) {
-            return Err(OriginUrlError::Path);
+        if uri.query().is_some() {
+            return Err(OriginUrlError::Query);
+        }
+        let base_path = uri.path().strip_suffix('/').unwrap_or(uri.path());
+        if !is_base_path(base_path) {
+            return Err(OriginUrlError::BasePath);
         }
         let port_is_wrong = authority
             .as_str()
@@ -76,6 +83,7 @@ impl OriginUrl {
         Ok(Self {
             target: OriginTarget::new(authority.clone()).over(scheme),
             host,
+            base_path: base_path.into(),
         })
     }
 
@@ -85,6 +93,12 @@ impl OriginUrl {
         &self.target
     }
 
+    /// Base path; empty, or without a slash at its end.
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
     /// Host and port as in a `Host` header.
     #[must_use]
     pub fn host(&self) -> &HeaderValue {
@@ -92,9 +106,19 @@ impl OriginUrl {
     }
 }
 
+/// Whether every origin reads the path as it is written; empty is none.
+fn is_base_path(path: &str) -> bool {
+    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&byte);
+    let mut segments = path.split('/').skip(1);
+    segments.all(|segment| {
+        !segment.is_empty() && !segment.ends_with('.') && segment.bytes().all(is_literal)
+    })
+}
+
 impl fmt::Display for OriginUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.target.scheme(), self.target.authority())
+        let (scheme, authority) = (self.target.scheme(), self.target.authority());
+        write!(f, "{scheme}://{authority}{}", self.base_path)
     }
 }
 
@@ -130,9 +154,21 @@ mod tests {
             ("https://or!gin", Err(OriginUrlError::NotAUrl)),
             ("ftp://origin", Err(OriginUrlError::Scheme)),
             ("http://user:pass@origin", Err(OriginUrlError::Credentials)),
-            ("http://origin/base", Err(OriginUrlError::Path)),
-            ("http://origin/?a", Err(OriginUrlError::Path)),
-            ("http://origin#a", Err(OriginUrlError::Path)),
+            ("http://origin/base", Ok("http://origin/base")),
+            ("http://origin:9000/a/b.c/", Ok("http://origin:9000/a/b.c")),
+            ("https://origin/v1:x", Ok("https://origin/v1:x")),
+            ("http://origin//", Err(OriginUrlError::BasePath)),
+            ("http://origin//a", Err(OriginUrlError::BasePath)),
+            ("http://origin/a//b", Err(OriginUrlError::BasePath)),
+            ("http://origin/a/../b", Err(OriginUrlError::BasePath)),
+            ("http://origin/.", Err(OriginUrlError::BasePath)),
+            ("http://origin/a.", Err(OriginUrlError::BasePath)),
+            ("http://origin/%61", Err(OriginUrlError::BasePath)),
+            ("http://origin/a;b", Err(OriginUrlError::BasePath)),
+            ("http://origin/a%2fb", Err(OriginUrlError::BasePath)),
+            ("http://origin/?a", Err(OriginUrlError::Query)),
+            ("http://origin/a?b", Err(OriginUrlError::Query)),
+            ("http://origin#a", Err(OriginUrlError::Query)),
         ] {
             let parsed = OriginUrl::parse(text).map(|url| url.to_string());
             assert_eq!(parsed, wanted.map(str::to_owned), "{text:?}");

@@ -160,6 +160,14 @@ impl Upstream {
         &self.name
     }
 
+    /// Base path, the same for all targets; empty, or without a slash at its end.
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        self.targets
+            .first()
+            .map_or("", |target| target.url().base_path())
+    }
+
     /// Targets.
     #[must_use]
     pub fn targets(&self) -> &[Arc<Target>] {

@@ -179,6 +179,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("upstreams.send_secret", Applied),
     ("routes.path", Applied),
     ("routes.name", Applied),
+    ("routes.strip_prefix", Applied),
     ("routes.hosts", Applied),
     ("routes.methods", Applied),
     ("routes.upstream", Applied),

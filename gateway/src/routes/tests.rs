@@ -309,7 +309,85 @@ fn scan<'r>(
     })
 }
 
+/// Routes whose paths differ at their origins: without their prefix, below a base path, or both.
+fn mapped(case: PathCase) -> Routes {
+    let at = |path: &str, url: &str, strip_prefix: bool| Route {
+        strip_prefix,
+        upstream: Arc::new(Upstream::single(url, OriginUrl::parse(url).unwrap())),
+        ..route(path, &[], path, &[])
+    };
+    let routes = vec![
+        at("/", "http://127.0.0.1:9000/v1", false),
+        at("/api", "http://127.0.0.1:9000", true),
+        at("/api/admin", "http://127.0.0.1:9000/admin", true),
+        at("/files", "http://127.0.0.1:9000/v1/files", true),
+        at("/plain", "http://127.0.0.1:9000", false),
+    ];
+    Routes::new(routes, case)
+}
+
+#[test]
+fn no_path_leaves_the_base_path_or_the_route_at_its_origin() {
+    let routes = mapped(PathCase::Either);
+    for (path, wanted) in [
+        ("/x", "/ as /v1/x"),
+        ("/", "/ as /v1/"),
+        ("/api", "/api as /"),
+        ("/api/", "/api as /"),
+        ("/api/users/5", "/api as /users/5"),
+        ("/api/admin/x", "/api/admin as /admin/x"),
+        ("/files/caf%c3%a9;x=1", "/files as /v1/files/caf%c3%a9;x=1"),
+        ("/files//x", "/files as /v1/files//x"),
+        ("/plain//x", "/plain as /plain//x"),
+        // Without the prefix, these are another host's, or another route's, to some origins.
+        ("/api//x/admin/y", "ambiguous"),
+        ("/api//host/users", "/api as //host/users"),
+        ("/api/;/admin/x", "ambiguous"),
+        ("/api/%2e%2e/x", "ambiguous"),
+        ("/files/..%2fother", "ambiguous"),
+        ("/files/../other", "ambiguous"),
+        ("/files/x/../y", "/files as /v1/files/x/../y"),
+        ("/%2e%2e/x", "ambiguous"),
+        ("/..;/x", "ambiguous"),
+        ("/x/..%5c..%5cy", "ambiguous"),
+        ("//host/x", "/ as /v1//host/x"),
+        ("/api%2fadmin", "ambiguous"),
+        ("/apis", "/ as /v1/apis"),
+    ] {
+        let found = routes.find(&Method::GET, "h", path);
+        let said = match &found {
+            Ok(route) => format!("{} as {}", route.name, route.mapping().to_origin(path)),
+            Err(NoRoute::Ambiguous) => "ambiguous".to_owned(),
+            Err(other) => format!("{other:?}"),
+        };
+        assert_eq!(said, wanted, "{path}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_an_origin_reads_of_a_mapped_path_leads_back_to_its_route(
+        path in "/(api|admin|%61dmin|files|v1|plain|/|//|;|;a|%3b|\\.|\\.\\.|%2e|%252e|%2f|%252F|%5c|\\\\|%00|%c0%af|%ff|%20|%|A){0,8}",
+        order in proptest::collection::vec(0..readings::STEPS.len(), 0..12),
+    ) {
+        let routes = mapped(PathCase::Either);
+        let found = routes.find(&Method::GET, "h", &path);
+        if let Ok(route) = &found {
+            let mapping = route.mapping();
+            let mut read = mapping.to_origin(&path).into_owned().into_bytes();
+            prop_assert!(read.starts_with(b"/"));
+            for step in order {
+                read = readings::STEPS[step].1(&read).unwrap_or(read);
+            }
+            let back = mapping.reading_to_client(&read);
+            let of_the_origin = back.as_deref().map(|back| routes.of_reading(&Method::GET, "h", back));
+            prop_assert!(
+                of_the_origin.is_some_and(|read| is_same(&found, &read)),
+                "{path} read as {}", String::from_utf8_lossy(&read)
+            );
+        }
+    }
+
     #[test]
     fn the_index_finds_what_a_scan_of_all_routes_finds(
         specs in proptest::collection::vec(

@@ -268,7 +268,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
         trusted_proxies = ["10.0.0.0/8", "ten"]
         head_timeout = "5"
         [origin]
-        url = "https://example.com/base"
+        url = "https://example.com/?base"
         [keys]
         prefix = "P"
         [[routes]]
@@ -292,7 +292,7 @@ fn every_problem_is_reported_at_once_with_its_path_its_source_and_what_is_accept
         ("listen.workers", "gateway.toml", "1 or more"),
         ("listen.trusted_proxies[1]", "gateway.toml", "10.0.0.0/8"),
         ("listen.head_timeout", "gateway.toml", "\"30s\""),
-        ("origin.url", "gateway.toml", "after the host and the port"),
+        ("origin.url", "gateway.toml", "no query and no fragment"),
         ("keys.prefix", "gateway.toml", "2"),
         ("routes[0].path", "gateway.toml", "/v1"),
         ("routes[0].methods[1]", "gateway.toml", "GET, HEAD"),

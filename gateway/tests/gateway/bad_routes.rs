@@ -61,3 +61,43 @@ fn a_secret_of_an_upstream_is_its_own_and_a_good_one() {
         );
     }
 }
+
+#[test]
+fn paths_that_cannot_be_mapped_are_refused() {
+    for (file, path, part) in [
+        (
+            "[[routes]]\nstrip_prefix = true\n",
+            "routes[0].strip_prefix",
+            "has no prefix to strip",
+        ),
+        (
+            "[[routes]]\npath = \"/a\"\nstrip_prefix = \"/b\"\n",
+            "routes[0].strip_prefix",
+            "true or false",
+        ),
+        (
+            "[origin]\nurl = \"http://h/a?b\"\n",
+            "origin.url",
+            "no query and no fragment",
+        ),
+        (
+            "[origin]\nurl = \"http://h/a/../b\"\n",
+            "origin.url",
+            "the base path of an origin",
+        ),
+        (
+            "[[routes]]\nupstream = \"http://h/a%2fb\"\n",
+            "routes[0].upstream",
+            "the base path of an origin",
+        ),
+        (
+            "[[upstreams]]\nname = \"a\"\ntargets = [\"http://h/a\", \"http://i/b\"]\n",
+            "upstreams[0].targets[1]",
+            "one base path",
+        ),
+    ] {
+        let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        assert_eq!(code, 2, "{file}: {said}");
+        assert!(said.contains(path) && said.contains(part), "{file}: {said}");
+    }
+}

@@ -45,6 +45,7 @@ mod limits;
 mod metrics;
 mod one_reading;
 mod origin;
+mod paths_at_origins;
 #[path = "../databases/postgres.rs"]
 mod postgres;
 mod presented_keys;

@@ -52,24 +52,15 @@ fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)
         *value = rest.into_owned();
         !presented.is_in(name, value)
     });
-    let (parent, state) = (
-        HeaderName::from_static("traceparent"),
-        HeaderName::from_static("tracestate"),
-    );
-    // The strategy has one of each that is well formed.
-    if client
-        .get_all(&parent)
-        .map(HeaderValue::as_bytes)
-        .ne([PARENT.as_bytes()])
-    {
-        client.remove(&parent);
-        client.remove(&state);
-    } else if client
-        .get_all(&state)
-        .any(|state| state.as_bytes() != b"a=b")
-        || client.get_all(&state).count() > 1
-    {
-        client.remove(&state);
+    // Which of them are well formed, another test says.
+    let mut trace = TraceContext::default();
+    let traced = client.clone();
+    client.retain(|name, _| !matches!(name.as_str(), "traceparent" | "tracestate"));
+    for (name, value) in &traced {
+        trace.take(name, value);
+    }
+    for (name, value) in trace.well_formed() {
+        client.append(name.clone(), value.clone());
     }
     client.insert(header::HOST, rules.host.clone());
     if let Some(secret) = rules.secret {
@@ -88,6 +79,10 @@ fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)
     );
     if let Some(host) = host.or_else(|| rules.client_host.cloned()) {
         client.insert(FORWARDED_HOST.clone(), host);
+    }
+    if !rules.stripped.is_empty() {
+        let stripped = HeaderValue::from_str(rules.stripped).unwrap();
+        client.insert(FORWARDED_PREFIX.clone(), stripped);
     }
     client.append(header::VIA, HeaderValue::from_static(VIA));
     let lines = client.iter();
@@ -210,6 +205,7 @@ proptest! {
         through_trusted_proxy in any::<bool>(),
         has_client_host in any::<bool>(),
         sends_secret in any::<bool>(),
+        stripped in proptest::sample::select(&["", "/orders"][..]),
         sources in proptest::sample::select(&["bearer", "header:x-a", "cookie:a", "basic"][..]),
     ) {
         let mut client = HeaderMap::new();
@@ -237,6 +233,7 @@ proptest! {
             forward_metadata: true,
             host: &HeaderValue::from_static("origin:80"),
             client_host: has_client_host.then_some(&client_host),
+            stripped,
             scheme: &HeaderValue::from_static("http"),
             address: ClientAddress::identify(
                 Some((IpAddr::from([10, 0, 0, 9]), 1).into()),

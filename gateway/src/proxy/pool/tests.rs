@@ -17,6 +17,7 @@ use super::*;
 use crate::http::request_id::RequestIds;
 use crate::proxy::headers::for_client;
 use crate::proxy::origin_stream::OriginStream;
+use crate::proxy::path_mapping::PathMapping;
 use crate::proxy::plain_answer::PlainRules;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::proxy::{location, vary};
@@ -120,7 +121,12 @@ fn come_of(
                 let request_id = RequestIds::new().make();
                 for_client(&mut head.headers, &secret, &request_id);
                 if rewrites_location {
-                    location::rewrite(&mut head.headers, &HeaderValue::from_static("origin:80"));
+                    let host = HeaderValue::from_static("origin:80");
+                    let mapping = PathMapping {
+                        stripped: "",
+                        base: "",
+                    };
+                    location::rewrite(&mut head.headers, [&host].into_iter(), mapping);
                 }
                 vary::add(&mut head.headers, &VARY);
                 for name in ["content-length", "x-request-id"] {
