@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
@@ -24,21 +24,21 @@ build: ## Build both programs as they go to production: target/release/gateway, 
 
 fmt: ## Format the code, and wrap the prose of the documents
 	cargo fmt --all
-	cargo fmt --manifest-path fuzz/Cargo.toml
+	for crate in fuzz examples/own-gateway examples/own-origin; do cargo fmt --manifest-path $$crate/Cargo.toml; done
 	tests/wrap_documents.py
 
 check: ## Format, lints and unit tests: what to run after each edit
 	cargo fmt --all --check
-	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	for crate in fuzz examples/own-gateway examples/own-origin; do cargo fmt --manifest-path $$crate/Cargo.toml --check || exit 1; done
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --locked
 
-test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
+test: lint test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose ## Run every check that these targets name: lint and test-…; installs what it may, else names it and fails
 
 lint: ## Check the format, and take each warning of clippy for an error
 	@tests/prepare.sh rust
 	cargo fmt --all --check
-	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	for crate in fuzz examples/own-gateway examples/own-origin; do cargo fmt --manifest-path $$crate/Cargo.toml --check || exit 1; done
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 test-rust: ## Run unit, integration and documentation tests
@@ -79,6 +79,14 @@ test-browser: ## Call the gateway from a page of another origin in a real Chromi
 	@tests/prepare.sh rust browser
 	cargo build --locked --bin gateway
 	tests/browser/run.py
+
+test-extend: ## Build examples/own-gateway and examples/own-origin as crates of their own, and try them
+	@tests/prepare.sh rust extend
+	for example in own-gateway own-origin; do \
+	  cp Cargo.lock examples/$$example/Cargo.lock && \
+	  cargo build --manifest-path examples/$$example/Cargo.toml --target-dir target || exit 1; \
+	done
+	tests/extend.py
 
 fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
 	cp Cargo.lock fuzz/Cargo.lock

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, compose, bench; all
-# but tomcat and bench when none is named) find what they need.
+# Sees to it that the tests named (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, extend, compose,
+# bench; all but tomcat and bench when none is named) find what they need.
 #
 # What is missing is installed where that is allowed (root, on a Debian or a descendant of it). Otherwise it is named, all
 # of it at once, and this fails: a test that cannot run is never skipped. The Rust toolchain is only ever named.
@@ -116,6 +116,10 @@ for_browser() {
   need "a browser, which a page runs in" chromium has_chromium
 }
 
+for_extend() {
+  need "Python 3" python3 has python3
+}
+
 for_tomcat() {
   need "Java 17, which runs an origin from its source" openjdk-17-jdk-headless has javac
   need "Tomcat, an origin" libtomcat10-embed-java test -e /usr/share/java/tomcat10-embed-core.jar
@@ -146,11 +150,11 @@ start_engine() {
   missing+=("a Docker engine that answers ($(docker version 2>&1 >/dev/null | tail -n 1 || true))")
 }
 
-[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate browser compose
+[ $# -gt 0 ] || set -- rust demo litestar api readings forward-auth operate browser extend compose
 for tests in "$@"; do
   case $tests in
-    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | browser | compose | bench) "for_${tests//-/_}" ;;
-    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, compose, bench)"; exit 2 ;;
+    rust | demo | litestar | api | readings | tomcat | forward-auth | operate | browser | extend | compose | bench) "for_${tests//-/_}" ;;
+    *) say "unknown: $tests (rust, demo, litestar, api, readings, tomcat, forward-auth, operate, browser, extend, compose, bench)"; exit 2 ;;
   esac
 done
 

@@ -42,6 +42,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::cli::error::CommandError;
 use crate::cli::keys::KeysCommand;
 use crate::cli::output::Streams;
+use crate::config::own::Registrations;
 use crate::config::{self, Environment};
 use crate::keys::{Prefix, token};
 use crate::store::{Actor, Stamp, Store};
@@ -122,9 +123,10 @@ enum Command {
     Man(man::ManArguments),
 }
 
-/// Parses the process arguments and runs the command.
+/// Parses the process arguments and runs the command. `own` are the sections of settings that the
+/// program registered.
 #[must_use]
-pub fn start() -> ExitCode {
+pub fn start(own: &Registrations) -> ExitCode {
     // Before anything else: a signal that comes early must not kill the gateway.
     let may_serve = std::env::args_os().any(|argument| argument == "serve");
     let prepared = may_serve.then(serve::prepare);
@@ -163,24 +165,25 @@ pub fn start() -> ExitCode {
         },
     };
     match arguments.command {
-        Command::Serve { last_good } => match serve::load(file, last_good.as_deref(), &environment)
-        {
-            Ok(settings) => match prepared.unwrap_or_else(serve::prepare) {
-                Ok(prepared) => serve::run(prepared, settings),
-                Err(error) => {
-                    process_log::write_always(&format!(
-                        "gateway: no signal can be handled: {error}"
-                    ));
+        Command::Serve { last_good } => {
+            match serve::load(file, last_good.as_deref(), &environment, own) {
+                Ok(settings) => match prepared.unwrap_or_else(serve::prepare) {
+                    Ok(prepared) => serve::run(prepared, settings),
+                    Err(error) => {
+                        process_log::write_always(&format!(
+                            "gateway: no signal can be handled: {error}"
+                        ));
+                        process_log::flush(serve::LAST_LINES);
+                        ExitCode::FAILURE
+                    }
+                },
+                Err(problems) => {
                     process_log::flush(serve::LAST_LINES);
-                    ExitCode::FAILURE
+                    refuse(&problems)
                 }
-            },
-            Err(problems) => {
-                process_log::flush(serve::LAST_LINES);
-                refuse(&problems)
             }
-        },
-        Command::Check(arguments) => check::run(&arguments, file, &environment),
+        }
+        Command::Check(arguments) => check::run(&arguments, file, &environment, own),
         Command::Reload(arguments) => reload::run(&arguments, file, &environment),
         Command::Limits(command) => limits::run(&command, file, &environment),
         Command::Quotas(command) => quotas::run(&command, file, &environment),

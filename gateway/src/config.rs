@@ -14,6 +14,7 @@ pub mod limit_values;
 pub mod limits;
 pub mod listen;
 mod methods;
+pub mod own;
 mod quotas;
 pub mod reader;
 pub mod reload;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use postern_shared::source as secret_source;
 
 use crate::config::admin::{AdminAccess, AdminDoor};
+use crate::config::own::Registrations;
 use crate::config::reader::{Effective, Problems, Reader};
 use crate::config::settings::{CommandSettings, Settings, StoreSettings, key_prefix};
 pub use crate::config::source::{NotLoaded, Source};
@@ -115,7 +117,19 @@ impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment 
 /// # Errors
 /// All problems, not just the first.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, Problems> {
-    source::load(file, environment).map_err(|not_loaded| not_loaded.problems)
+    load_with(file, environment, &Registrations::default())
+}
+
+/// Loads all settings of `gateway serve`, with the sections that a program registered.
+///
+/// # Errors
+/// All problems, not just the first.
+pub fn load_with(
+    file: Option<&Path>,
+    environment: &Environment,
+    own: &Registrations,
+) -> Result<Settings, Problems> {
+    source::load(file, environment, own).map_err(|not_loaded| not_loaded.problems)
 }
 
 /// Files that settings name to be read: those whose names end in `_file`.
@@ -137,9 +151,10 @@ pub fn load_last_good(
     file: Option<&Path>,
     last_good: &Path,
     environment: &Environment,
+    own: &Registrations,
 ) -> Result<Settings, Problems> {
-    let settings = load(Some(last_good), environment)?;
-    let source = Source::new(file, environment);
+    let settings = load_with(Some(last_good), environment, own)?;
+    let source = Source::new(file, environment, own);
     Ok(Settings { source, ..settings })
 }
 

@@ -4,6 +4,7 @@ pub mod client_address;
 pub mod cors;
 pub mod denied;
 pub mod health_path;
+pub mod own_refusal;
 pub mod path_rules;
 pub mod rate_limit_fields;
 pub mod readings;

@@ -1,6 +1,9 @@
 //! Postern's gateway: authenticates API keys and proxies requests to the origin, with proof that
 //! they came through.
 //!
+//! [`extend`] is the interface for programs that add rules of their own, and the only promise of
+//! this crate: the other modules are public so that tests reach them, and change without notice.
+//!
 //! [`pipeline`] is the life of a request and the place to start reading; [`app`] wires the parts
 //! together.
 
@@ -12,6 +15,7 @@ pub mod config;
 pub mod control;
 #[cfg(test)]
 mod documents;
+pub mod extend;
 pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -28,6 +32,7 @@ pub mod pipeline;
 pub mod proxy;
 pub mod reload;
 pub mod routes;
+pub mod rules;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use postern_gateway::{cli, panics, tls};
+use postern_gateway::extend::Gateway;
 
 // A request makes dozens of small allocations of its own lifetime; mimalloc serves them from the
 // worker's heap.
@@ -10,7 +10,5 @@ use postern_gateway::{cli, panics, tls};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    panics::install_hook();
-    tls::install_provider();
-    cli::start()
+    Gateway::new().start()
 }

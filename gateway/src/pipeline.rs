@@ -1,7 +1,7 @@
 //! The life of a request, stage by stage:
 //!
 //! ```text
-//! identify ─► route ─► authenticate ─► authorise ─► admit ─► limit ─► forward ─► record
+//! identify ─► route ─► authenticate ─► authorise ─► own rules ─► admit ─► limit ─► forward ─► record
 //! ```
 //!
 //! Each stage takes what earlier stages have proven and returns its own proof or a refusal. No
@@ -16,6 +16,7 @@ mod health;
 pub mod in_flight;
 mod limiting;
 pub mod open_streams;
+mod own_rules;
 mod policy;
 mod preflight;
 mod quotas;
@@ -334,6 +335,7 @@ fn decide<'a>(
         exchange.set_key_place(credentials.place());
     }
     exchange.watch(&worker.streams, since);
+    own_rules::check(worker, policy, exchange, request, &target, route, &caller)?;
     admit(policy, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     let is_pending = limit(policy, route, &caller, exchange, purpose)?;

@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// From top to bottom, as `docs/ARCHITECTURE.md` has them. A file belongs to the entry that names the most of its path.
-const FLOORS: [&str; 31] = [
+const FLOORS: [&str; 33] = [
     "fuzzing",
     "main",
     "lib",
+    // The interface for programs of others, around all of it.
+    "extend",
     "cli",
     "app",
     "admin",
@@ -31,6 +33,7 @@ const FLOORS: [&str; 31] = [
     // Where panics are told: the process log stands below whatever may panic.
     "telemetry::process_log",
     "telemetry::log_writer",
+    "rules",
     "routes",
     "proxy",
     "http",

@@ -50,6 +50,7 @@ use postern_gateway::proxy::proxy_headers::ProxyHeaders;
 use postern_gateway::proxy::secret_finder::SecretFinder;
 use postern_gateway::proxy::{OriginUrl, Upstream};
 use postern_gateway::routes::{PathCase, PathPrefix, Route, Routes};
+use postern_gateway::rules::RulesInForce;
 use postern_gateway::store::FeedStatus;
 use postern_gateway::telemetry::access_log::AccessLog;
 use postern_gateway::telemetry::log_writer::{LogName, LogWriter};
@@ -203,6 +204,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         upstreams: Vec::new(),
         pool: Arc::clone(&pool),
         client_limits: LIMITS,
+        own_rules: RulesInForce::default(),
         logs_access: true,
     };
     let keys = Arc::new(KeyTable::new());

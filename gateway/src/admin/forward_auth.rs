@@ -151,7 +151,7 @@ async fn by_path(request: HttpRequest) -> Result<HttpResponse<RecordedBody>, Pro
     let authorized = authorize_external(worker_of(&request)?, &original).await;
     let mut response = HttpResponse::from(authorized.response);
     if response.status().is_success() {
-        let removed = removed_by_envoy(response.headers(), &authorized.with_key);
+        let removed = removed_by_envoy(response.headers(), &authorized.withheld);
         response
             .headers_mut()
             .insert(ENVOY_REMOVES.clone(), removed);
@@ -188,12 +188,12 @@ fn check_spellings(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Returns the headers for Envoy to remove: empty identity headers, and headers that the gateway
-/// withholds from origins, those `with_key` among them.
-fn removed_by_envoy(answer: &HeaderMap, with_key: &[HeaderName]) -> HeaderValue {
+/// withholds from origins, those `withheld` among them.
+fn removed_by_envoy(answer: &HeaderMap, withheld: &[HeaderName]) -> HeaderValue {
     let empty =
         names::identity().filter(|name| answer.get(*name).is_some_and(HeaderValue::is_empty));
     let mut removed: Vec<&str> = empty.chain([names::SHARED_SECRET]).collect();
-    removed.extend(with_key.iter().map(HeaderName::as_str));
+    removed.extend(withheld.iter().map(HeaderName::as_str));
     // Infallible: names from the header table and from HTTP.
     HeaderValue::try_from(removed.join(",")).unwrap_or(HeaderValue::from_static(""))
 }

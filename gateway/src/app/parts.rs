@@ -159,6 +159,7 @@ pub(super) fn policy(
         pool,
         client_limits: client_limits(&settings.listen),
         logs_access: settings.access_log == Sink::Stdout,
+        own_rules: settings.own.rules(),
         upstreams,
         brake: settings.brake.clone(),
     })

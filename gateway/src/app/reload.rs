@@ -342,6 +342,7 @@ fn next(
         })
     };
     changed.retain(|path| !is_held(path));
+    settings.own.keep_unchanged(&running.own);
     let policy = policy(&settings, scheme, Some(before)).map_err(|error| {
         vec![SettingProblem {
             path: String::new(),

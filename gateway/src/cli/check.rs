@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cli::admin_client::{AdminClient, AdminOptions, CallError};
 use crate::cli::{print, refuse};
+use crate::config::own::Registrations;
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
 use crate::config::{self, Environment};
@@ -27,8 +28,13 @@ pub struct CheckArguments {
 
 /// Loads the settings and prints them, or what differs.
 #[must_use]
-pub fn run(arguments: &CheckArguments, file: Option<&Path>, environment: &Environment) -> ExitCode {
-    let settings = match config::load(file, environment) {
+pub fn run(
+    arguments: &CheckArguments,
+    file: Option<&Path>,
+    environment: &Environment,
+    own: &Registrations,
+) -> ExitCode {
+    let settings = match config::load_with(file, environment, own) {
         Ok(settings) => settings,
         Err(problems) => return refuse(&problems),
     };

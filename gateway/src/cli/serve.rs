@@ -13,6 +13,7 @@ use rustix::thread::disable_transparent_huge_pages;
 use tokio::sync::oneshot;
 
 use crate::app::{Gateway, StartError};
+use crate::config::own::Registrations;
 use crate::config::reader::Problems;
 use crate::config::settings::Settings;
 use crate::config::{self, Environment};
@@ -30,13 +31,15 @@ pub fn load(
     file: Option<&Path>,
     last_good: Option<&Path>,
     environment: &Environment,
+    own: &Registrations,
 ) -> Result<Settings, Problems> {
-    let (problems, last_good) = match (config::load(file, environment), last_good) {
+    let loaded = config::load_with(file, environment, own);
+    let (problems, last_good) = match (loaded, last_good) {
         (Ok(settings), _) => return Ok(settings),
         (Err(problems), None) => return Err(problems),
         (Err(problems), Some(last_good)) => (problems, last_good),
     };
-    let settings = config::load_last_good(file, last_good, environment)?;
+    let settings = config::load_last_good(file, last_good, environment, own)?;
     log::error!(
         "the settings cannot be used, and the gateway starts with the last good ones in {}: {problems}",
         last_good.display()

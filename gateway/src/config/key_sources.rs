@@ -67,8 +67,6 @@ impl Setting for KeySource {
 /// Why a header cannot carry keys; `None` if it can.
 fn refuse_header(name: &HeaderName) -> Option<String> {
     let text = name.as_str();
-    let is_meaningful =
-        |known: &&str| text == *known || known.ends_with('-') && text.starts_with(*known);
     let why = if *name == header::AUTHORIZATION {
         "for this header write \"bearer\", \"basic\" or \"scheme:NAME\""
     } else if *name == header::COOKIE {
@@ -81,12 +79,19 @@ fn refuse_header(name: &HeaderName) -> Option<String> {
         "hop-by-hop headers are not forwarded, and proxies in front may use them up"
     } else if is_proxy_header(text) {
         "proxies set this header for the server behind them, and clients can forge it"
-    } else if MEANINGFUL.iter().any(is_meaningful) {
+    } else if is_meaningful(text) {
         "this header has another meaning: take one that is for the key alone, such as X-API-Key"
     } else {
         return None;
     };
     Some(why.to_owned())
+}
+
+/// Whether the header `name`, in lower case, is one of [`MEANINGFUL`].
+pub(super) fn is_meaningful(name: &str) -> bool {
+    MEANINGFUL
+        .iter()
+        .any(|known| name == *known || known.ends_with('-') && name.starts_with(known))
 }
 
 /// Reads `key_sources` of a section.

@@ -246,6 +246,19 @@ impl Reader {
         self.descend(self.path_of(key), table, read)
     }
 
+    /// Hands over the whole table `key`, whose settings are not known here; an absent table is
+    /// empty.
+    pub fn whole_section<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, Map<String, Value>) -> T,
+    ) -> T {
+        self.section(key, |section| {
+            let table = std::mem::take(&mut section.table);
+            read(section, table)
+        })
+    }
+
     /// Reads each table of the list `key`, `[[key]]` in the file.
     pub fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let Some((value, source)) = self.remove(key) else {
@@ -299,6 +312,11 @@ impl Reader {
             value,
             source,
         });
+    }
+
+    /// Records values of a [whole section](Self::whole_section).
+    pub fn note_all(&mut self, values: Vec<Effective>) {
+        self.effective.extend(values);
     }
 
     /// Ignores the remaining settings, which other commands read.
@@ -383,10 +401,15 @@ impl Reader {
 
     /// File or variable that a value came from.
     fn source_of(&self, key: &str, value: &Value) -> String {
+        Self::source_at(&self.path_of(key), value)
+    }
+
+    /// File or variable that the value at `path` came from.
+    pub(super) fn source_at(path: &str, value: &Value) -> String {
         match value.origin() {
             Some("the environment") => format!(
                 "{VARIABLE_PREFIX}{}",
-                self.path_of(key).replace('.', "__").to_uppercase()
+                path.replace('.', "__").to_uppercase()
             ),
             Some(origin) => origin.to_owned(),
             // A table merged from several layers has no single source.
@@ -411,21 +434,23 @@ const MAX_TYPOS: usize = 2;
 /// Parses a value. A message replaces a longer text by "this": a secret may stand in the wrong
 /// place.
 fn parse<T: Setting>(text: &str) -> Result<T, String> {
-    let repeats = |message: &str| {
-        let mut pieces = text.as_bytes().windows(MAX_SHOWN_CHARS + 1);
-        pieces.any(|piece| memchr::memmem::find(message.as_bytes(), piece).is_some())
-    };
     T::parse(text).map_err(|message| {
-        if !repeats(&message) {
+        if !repeats(&message, text) {
             return message;
         }
         let message = message.replace(&format!("{text:?}"), "this");
-        if repeats(&message) {
+        if repeats(&message, text) {
             format!("this is not accepted here: {}", T::ACCEPTED)
         } else {
             message
         }
     })
+}
+
+/// Whether a message repeats more of the `text` of a setting than it may.
+pub(super) fn repeats(message: &str, text: &str) -> bool {
+    let mut pieces = text.as_bytes().windows(MAX_SHOWN_CHARS + 1);
+    pieces.any(|piece| memchr::memmem::find(message.as_bytes(), piece).is_some())
 }
 
 /// Unknown name for a message: whole if short or close to one of `known`, else its beginning. It

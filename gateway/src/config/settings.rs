@@ -15,6 +15,7 @@ use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
 use crate::config::methods::{read_methods, refuse_unknown_issuers};
+use crate::config::own::{OwnSettings, Registrations};
 use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub github_keys: Option<KeySource>,
     /// How settings are taken over while the gateway runs.
     pub reload: ReloadSettings,
+    /// Sections that the program registered, with the rules made of them.
+    pub own: OwnSettings,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
     /// Effective settings, for `gateway check`.
@@ -153,7 +156,11 @@ pub struct CommandSettings {
 
 impl Settings {
     /// Reads every setting; `reader` collects the problems.
-    pub(crate) fn read(reader: &mut Reader, environment: &Environment) -> Option<Self> {
+    pub(crate) fn read(
+        reader: &mut Reader,
+        environment: &Environment,
+        own: &Registrations,
+    ) -> Option<Self> {
         let problems_before = reader.problems().len();
         let shared_secret = secret(reader, environment, "SHARED_SECRET");
         if shared_secret.is_none() && reader.problems().len() == problems_before {
@@ -201,6 +208,7 @@ impl Settings {
         let limits = LimitSettings::read(reader, &routes, valkey.is_some());
         let concurrency = read_concurrency(reader, &routes);
         let quotas = read_quotas(reader);
+        let own = own.read(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
         let of_routes: Vec<&Methods> = routes.iter().map(|route| &route.auth).collect();
         refuse_unknown_issuers(reader, &[], &methods, &of_routes);
@@ -260,6 +268,7 @@ impl Settings {
             valkey,
             github_keys,
             reload,
+            own,
             secret_files: secret_files(reader.effective(), environment),
             effective: reader.effective().to_vec(),
             warnings,

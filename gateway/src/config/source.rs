@@ -2,19 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::own::Registrations;
 use crate::config::reader::Problems;
 use crate::config::settings::Settings;
 use crate::config::{DEFAULT_FILE, Environment, SECRET_VARIABLES, file, named_files, read};
 
 /// Loads all settings.
-pub(super) fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, NotLoaded> {
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: &Environment,
+    own: &Registrations,
+) -> Result<Settings, NotLoaded> {
     let mut named = Vec::new();
     let read = read(file, environment, |reader| {
-        let settings = Settings::read(reader, environment);
+        let settings = Settings::read(reader, environment, own);
         named = named_files(reader.effective());
         settings
     });
-    let source = Source::new(file, environment);
+    let source = Source::new(file, environment, own);
     match read {
         Ok(settings) => Ok(Settings { source, ..settings }),
         Err(problems) => Err(NotLoaded { problems, named }),
@@ -27,16 +32,19 @@ pub struct Source {
     /// Settings file; [`DEFAULT_FILE`] if none was named.
     file: Option<PathBuf>,
     environment: Environment,
+    /// Sections that the program registered.
+    own: Registrations,
     /// Whether the file held anything.
     was_filled: bool,
 }
 
 impl Source {
     /// Settings in `file`, or in [`DEFAULT_FILE`], under these variables.
-    pub(super) fn new(file: Option<&Path>, environment: &Environment) -> Self {
+    pub(super) fn new(file: Option<&Path>, environment: &Environment, own: &Registrations) -> Self {
         let mut source = Self {
             file: file.map(Path::to_path_buf),
             environment: environment.clone(),
+            own: own.clone(),
             was_filled: false,
         };
         source.was_filled = file::is_filled(source.file());
@@ -75,7 +83,7 @@ impl Source {
                 named: Vec::new(),
             });
         }
-        load(self.file.as_deref(), &self.environment)
+        load(self.file.as_deref(), &self.environment, &self.own)
     }
 }
 

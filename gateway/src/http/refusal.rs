@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::auth::key_source::KeySource;
 use crate::auth::key_sources::KeySources;
 use crate::front::client_stream::ClientFault;
+use crate::http::own_refusal::OwnRefusal;
 use crate::http::rate_limit_fields::whole_seconds;
 use crate::http::request_id::RequestId;
 
@@ -202,6 +203,12 @@ refusals! {
         /// the method or a header.
         CorsRefused(why: &'static str) => format!("The preflight of a browser is refused: {why}.");
     }
+    FORBIDDEN "own_rule" "Refused by a rule of this gateway" [] {
+        /// A [check](EXTEND.md) that is built into this gateway refused the request. The response
+        /// has the status, the code and the title of the check, and `Retry-After` if it says so;
+        /// the access log has its code, and metrics have this one.
+        Own(refusal: Box<OwnRefusal>) => refusal.detail();
+    }
     NOT_FOUND "no_route" "No route" [] {
         /// No route covers host and path.
         NoRoute => "No route covers this host and path.";
@@ -384,10 +391,33 @@ impl Refusal {
         })
     }
 
+    /// Code in metrics of all refusals by checks that are built into this gateway.
+    pub const OWN_CODE: &'static str = "own_rule";
+
     /// Stable name of the refusal, for programs and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.row().code
+        match self {
+            Self::Own(own) => own.code(),
+            _ => self.row().code,
+        }
+    }
+
+    /// Status, title and kind of the problem.
+    fn problem(&self) -> (StatusCode, &'static str, String) {
+        let row = self.row();
+        match self {
+            Self::Own(own) => (
+                StatusCode::from_u16(own.status()).unwrap_or(row.status),
+                own.title(),
+                format!("urn:postern:problem:own:{}", own.code()),
+            ),
+            _ => (
+                row.status,
+                row.title,
+                format!("urn:postern:problem:{}", row.code),
+            ),
+        }
     }
 
     /// The limit that denied the request.
@@ -462,25 +492,21 @@ impl Refusal {
         request_id: &RequestId,
         body_unread: bool,
     ) -> Response<BoxBody> {
-        let Row {
-            status,
-            code,
-            title,
-            effects,
-        } = self.row();
+        let effects = self.row().effects;
+        let (status, title, kind) = self.problem();
         let problem = ProblemBody {
-            r#type: format!("urn:postern:problem:{code}"),
+            r#type: kind,
             title,
             status: status.as_u16(),
             detail: &self.detail(),
             instance,
-            code,
+            code: self.code(),
             request_id: request_id.as_str(),
             violated_policies: self.exceeded().map(|exceeded| [&*exceeded.policy]),
         };
         // Serializing strings and a number cannot fail.
         let body = serde_json::to_string(&problem).unwrap_or_default();
-        let mut response = Response::with_body(*status, BoxBody::new(body));
+        let mut response = Response::with_body(status, BoxBody::new(body));
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -496,7 +522,12 @@ impl Refusal {
             .flat_map(|effect| self.challenges(*effect, realm, sources))
             .map(|challenge| (header::WWW_AUTHENTICATE, challenge));
         let others = effects.iter().filter_map(|effect| self.header(*effect));
-        for (name, value) in challenges.chain(others) {
+        let own = match self {
+            Self::Own(own) => own.retry_after(),
+            _ => None,
+        };
+        let own = own.map(|seconds| (header::RETRY_AFTER, seconds.to_string()));
+        for (name, value) in challenges.chain(others).chain(own) {
             // Realm, names and scopes were validated with the settings, so they fit a header.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.append(name, value);

@@ -20,8 +20,9 @@ use crate::routes::Route;
 pub struct Authorized {
     /// Response with all identity headers, empty ones included; or the refusal.
     pub response: Response<RecordedBody>,
-    /// Headers with the key, which the backend must not get.
-    pub with_key: Vec<HeaderName>,
+    /// Headers that the backend must not get: those with the key, and those that rules of one's own
+    /// did not set.
+    pub withheld: Vec<HeaderName>,
 }
 
 /// Answers a forward-auth subrequest: runs every stage before `forward`. Records the request like
@@ -45,21 +46,31 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
             Err(refused) => {
                 return Authorized {
                     response: exchange.refuse(refused, &policy.realm, BodySize::None),
-                    with_key: Vec::new(),
+                    withheld: Vec::new(),
                 };
             }
         };
-    let with_key = with_key(worker, &policy, request, route, &caller);
+    let mut withheld = with_key(worker, &policy, request, route, &caller);
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
     set_whole_identity(&caller, route.forward_metadata, headers);
+    // Empty where none is set, like the identity.
+    for name in &policy.own_rules.origin_headers {
+        let mut lines = exchange.own_headers().iter();
+        let set = lines.find(|(set, _)| set == name);
+        let value = set.map_or(HeaderValue::from_static(""), |(_, value)| value.clone());
+        if set.is_none() {
+            withheld.push(name.clone());
+        }
+        headers.insert(name.clone(), value);
+    }
     headers.insert(REQUEST_ID.clone(), exchange.request_id().header_value());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     announce_end(headers, &caller);
     exchange.told().add_to(headers);
     Authorized {
         response: exchange.record(response),
-        with_key,
+        withheld,
     }
 }
 

@@ -35,7 +35,25 @@ pub(super) fn for_origin(
     caller: &Caller,
     upgrade: Option<&HeaderValue>,
 ) -> OriginHead {
-    let mapping = route.mapping();
+    decides_on_head(worker, policy, exchange, request, target, route, caller).write(
+        request.method(),
+        &route.mapping().to_origin(target.path_and_query.as_str()),
+        request.head().headers(),
+        exchange.own_headers(),
+        upgrade,
+    )
+}
+
+/// What decides on the head for the origin.
+pub(super) fn decides_on_head<'r>(
+    worker: &'r Worker,
+    policy: &'r Policy,
+    exchange: &'r Exchange,
+    request: &'r Request,
+    target: &'r Target,
+    route: &'r Route,
+    caller: &'r Caller,
+) -> ForOrigin<'r> {
     ForOrigin {
         secret: match route.proof() {
             Proof::Shared => Some(policy.secret.as_bytes()),
@@ -50,21 +68,16 @@ pub(super) fn for_origin(
             .filter(|_| route.preserve_host)
             .unwrap_or(route.upstream.targets()[0].url().host()),
         client_host: target.host.as_ref(),
-        stripped: mapping.stripped,
+        stripped: route.mapping().stripped,
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
+        own_headers: &policy.own_rules.origin_headers,
         credentials: credentials(request, route),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),
     }
-    .write(
-        request.method(),
-        &mapping.to_origin(target.path_and_query.as_str()),
-        request.head().headers(),
-        upgrade,
-    )
 }
 
 /// Whether the `Upgrade` protocol contains a key.

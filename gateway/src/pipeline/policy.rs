@@ -20,6 +20,7 @@ use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
 use crate::routes::Routes;
+use crate::rules::RulesInForce;
 
 /// Settings of one policy generation. A request loads it once and keeps it.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct Policy {
     pub client_limits: ClientLimits,
     /// Whether requests are written to the access log.
     pub logs_access: bool,
+    /// Rules of one's own.
+    pub own_rules: RulesInForce,
 }
 
 impl Policy {

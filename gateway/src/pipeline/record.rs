@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::Request;
-use actix_http::header::{HeaderMap, HeaderValue};
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 
 use crate::auth::Caller;
@@ -78,6 +78,8 @@ pub struct Exchange {
     shadow_limit: Option<Arc<str>>,
     stream: Option<Open>,
     counted: BodyBytes,
+    /// What rules of one's own set for the origin.
+    own_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Exchange {
@@ -130,6 +132,7 @@ impl Exchange {
             shadow_limit: None,
             stream: None,
             counted: BodyBytes::default(),
+            own_headers: Vec::new(),
         })
     }
 
@@ -229,6 +232,17 @@ impl Exchange {
     #[must_use]
     pub fn told(&self) -> &Told {
         &self.told
+    }
+
+    /// Remembers what rules of one's own set for the origin.
+    pub fn set_own_headers(&mut self, lines: Vec<(HeaderName, HeaderValue)>) {
+        self.own_headers = lines;
+    }
+
+    /// What rules of one's own set for the origin.
+    #[must_use]
+    pub fn own_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.own_headers
     }
 
     /// Forgets what the request took of its limits, and returns it.

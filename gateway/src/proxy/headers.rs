@@ -90,6 +90,8 @@ pub struct ForOrigin<'a> {
     pub stripped: &'a str,
     /// Proxy headers that pass.
     pub proxy_headers: &'a ProxyHeaders,
+    /// Headers that only rules of one's own set, in lower case.
+    pub own_headers: &'a [HeaderName],
     /// Where the key of the request may stand; what stands there does not pass.
     pub credentials: Credentials<'a>,
     /// Key prefix; no header that contains such a key passes.
@@ -101,14 +103,15 @@ pub struct ForOrigin<'a> {
 }
 
 impl ForOrigin<'_> {
-    /// Writes the head: what of the client's headers passes, and ours. `upgrade` is the protocol
-    /// that the client may ask for.
+    /// Writes the head: what of the client's headers passes, ours, and the lines `own` of rules of
+    /// one's own. `upgrade` is the protocol that the client may ask for.
     #[must_use]
     pub fn write(
         &self,
         method: &Method,
         path: &str,
         client: &HeaderMap,
+        own: &[(HeaderName, HeaderValue)],
         upgrade: Option<&HeaderValue>,
     ) -> OriginHead {
         let mut head = OriginHead::begin(method, path, self.host);
@@ -135,6 +138,9 @@ impl ForOrigin<'_> {
             head.with(&SHARED_SECRET, |line| line.extend_from_slice(secret));
             write_identity(self.caller, self.forward_metadata, &mut head);
         }
+        for (name, value) in own {
+            head.line(name, value);
+        }
         head.line(&REQUEST_ID, &self.request_id.header_value());
         self.write_forwarding(client, &presented, &mut head);
         head.with(&header::VIA, |line| line.extend_from_slice(VIA.as_bytes()));
@@ -151,7 +157,27 @@ impl ForOrigin<'_> {
             || is_unsafe(name)
             || is_replaced(name)
             || !self.stripped.is_empty() && name == FORWARDED_PREFIX.as_str()
+            || self.own_headers.iter().any(|own| own.as_str() == name)
             || self.proxy_headers.blocks(name, trusted)
+    }
+
+    /// Lines of `name` among the client's headers, as far as they pass.
+    pub fn of_client<'c>(
+        &self,
+        client: &'c HeaderMap,
+        name: &HeaderName,
+    ) -> impl Iterator<Item = Cow<'c, [u8]>> {
+        let is_kept_back = self.is_kept_back(name.as_str()) || Nominated::by(client).has(name);
+        let presented = self.credentials.of(self.caller);
+        let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
+        let lines = client.get_all(name).filter(|_| !is_kept_back);
+        let lines = lines.filter_map(|line| self.credentials.sources.strip(name, line));
+        let passing = lines.filter(|rest| !presented.is_in(name, rest));
+        let bytes = passing.map(|rest| match rest {
+            Cow::Borrowed(rest) => Cow::Borrowed(rest.as_bytes()),
+            Cow::Owned(rest) => Cow::Owned(rest.as_bytes().to_vec()),
+        });
+        bytes.collect::<Vec<_>>().into_iter()
     }
 
     fn write_forwarding(

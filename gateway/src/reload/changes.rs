@@ -65,6 +65,12 @@ pub fn changed(before: &Settings, after: &Settings) -> Vec<String> {
     if differ(tls(before), tls(after)) && !paths.iter().any(|path| path.starts_with("origin.tls")) {
         paths.push("origin.tls".to_owned());
     }
+    for section in after.own.changed(&before.own) {
+        let within = format!("{section}.");
+        if !paths.iter().any(|path| path.starts_with(&within)) {
+            paths.push(section);
+        }
+    }
     paths.sort();
     paths.dedup();
     paths

@@ -241,7 +241,9 @@ impl WorkerMetrics {
 
     fn refused(&self, entry: &Entry<'_>) {
         if let Some(code) = entry.code {
-            self.counts().refusals.count(code);
+            let is_ours = Refusal::CODES.contains(&code);
+            let label = if is_ours { code } else { Refusal::OWN_CODE };
+            self.counts().refusals.count(label);
             self.counts().causes.count(entry.cause.unwrap_or_default());
         }
     }

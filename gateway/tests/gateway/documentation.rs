@@ -73,6 +73,22 @@ pub(crate) fn root() -> PathBuf {
         .to_path_buf()
 }
 
+/// The code of an example in a document is the file that is built and tried.
+#[test]
+fn examples_in_documents_are_the_files_that_are_built() {
+    let mut found = 0;
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for part in text.split("<!-- from ").skip(1) {
+            let (file, rest) = part.split_once(" -->\n```rust\n").unwrap();
+            let (code, _) = rest.split_once("```").unwrap();
+            assert_eq!(code, document(file), "{}: {file}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 2, "{found} examples");
+}
+
 /// What is in force: section, key, value.
 fn effective(file: &str) -> Vec<(String, String, String)> {
     let directory = tempfile::tempdir().unwrap();

@@ -147,6 +147,11 @@ fn provoke(refusal: &Refusal, origin: &Origin, place: &Place) -> Met {
         Refusal::CorsRefused(_) => place.raw(
             "OPTIONS / HTTP/1.1\r\nhost: h\r\norigin: https://evil.example\r\naccess-control-request-method: GET\r\n\r\n",
         ),
+        Refusal::Own(_) => {
+            let rig = Rig::with_own(&origin.url(), "", vec![crate::own_rules::refusing()]);
+            let key = rig.key("acme", &[]);
+            Met::With(rig.get("/", &key))
+        }
         Refusal::NoRoute => Met::With(exchange(public, "GET / HTTP/1.1\r\nhost: other\r\n\r\n")),
         Refusal::MethodNotAllowed(_) => place.raw("DELETE / HTTP/1.1\r\nhost: reads\r\n\r\n"),
         Refusal::HeadTimeout => place.raw("GET / HT"),

@@ -45,6 +45,7 @@ mod limits;
 mod metrics;
 mod one_reading;
 mod origin;
+mod own_rules;
 mod paths_at_origins;
 #[path = "../databases/postgres.rs"]
 mod postgres;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use postern_gateway::config::own::{Registration, Registrations};
 use postern_gateway::config::{self, Environment};
 use tempfile::TempDir;
 
@@ -35,6 +36,11 @@ impl Rig {
 
     /// A gateway before `origin_url` with these settings in its file.
     pub(crate) fn with(origin_url: &str, file: &str) -> Self {
+        Self::with_own(origin_url, file, vec![])
+    }
+
+    /// The same with sections of one's own.
+    pub(crate) fn with_own(origin_url: &str, file: &str, own: Vec<Registration>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
         let environment: Environment = [
@@ -48,7 +54,9 @@ impl Rig {
         ]
         .into_iter()
         .collect();
-        let settings = config::load(Some(&directory.path().join("gateway.toml")), &environment)
+        let file = directory.path().join("gateway.toml");
+        let own = Registrations::new(own).unwrap();
+        let settings = config::load_with(Some(&file), &environment, &own)
             .unwrap_or_else(|problems| panic!("{problems}"));
         let running = Running::start(settings);
         Self {
