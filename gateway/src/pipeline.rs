@@ -15,6 +15,7 @@ mod heads;
 mod health;
 pub mod in_flight;
 mod limiting;
+pub mod observing;
 pub mod open_streams;
 mod own_rules;
 mod policy;
@@ -34,7 +35,7 @@ use actix_http::{ConnectionType, Method, Payload, Request, RequestHead, Response
 
 use crate::auth::api_key::authenticate;
 use crate::auth::demand::{Attempt, Denial};
-use crate::auth::key_sources::Credentials;
+use crate::auth::key_sources::{Credentials, KeySources};
 use crate::auth::{Caller, CallerTag};
 use crate::front::client_stream::ClientControl;
 use crate::http::client_address::ClientAddress;
@@ -194,7 +195,7 @@ async fn run(
             if holds_key(
                 worker,
                 policy,
-                &credentials(&request, route),
+                &removed_credentials(exchange, &request, route),
                 &caller,
                 &protocol,
             ) =>
@@ -315,22 +316,37 @@ fn decide<'a>(
     // First of all: under overload a refusal must be cheap.
     exchange.answer_page(policy.cors.as_ref(), request.head().headers());
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
-    let (target, route) = locate(worker, policy, exchange, request, request.method())?;
+    let (mut target, route) = locate(worker, policy, exchange, request, request.method())?;
     exchange.set_route(route, target.host.as_ref());
     exchange.answer_page(route.cors.as_ref(), request.head().headers());
     if !worker.is_current(policy) {
         return Err(Refusal::NotReady.into());
     }
-    let is_counted = brake::check(worker, policy, exchange, request.head().headers())?;
+    // Where nobody is refused, there is nothing to brake.
+    let observes = route.auth.observe();
+    let is_counted = observes || brake::check(worker, policy, exchange, request.head().headers())?;
     let (since, credentials) = (worker.streams.generation(), credentials(request, route));
     let presented = authenticate(&credentials, &worker.keys, &policy.prefix);
-    let caller = authorise(presented, route, exchange).map_err(|denial| {
+    let caller = authorise(presented, route, exchange).or_else(|denial| {
+        if observes {
+            return Ok(observing::pass(
+                policy,
+                exchange,
+                route,
+                &credentials,
+                denial,
+            ));
+        }
         let refused = Refused::denied(denial, &route.demand, &credentials, &policy.prefix);
         if is_counted {
-            return refused;
+            return Err(refused);
         }
-        brake::count(worker, policy, exchange, &credentials, denial, refused)
+        let counted = brake::count(worker, policy, exchange, &credentials, denial, refused);
+        Err(counted)
     })?;
+    if exchange.passes_credential() {
+        keep_query(worker, policy, request, route, &mut target);
+    }
     if exchange.key().is_some() {
         exchange.set_key_place(credentials.place());
     }
@@ -357,6 +373,42 @@ fn credentials<'r>(request: &'r Request, route: &'r Route) -> Credentials<'r> {
         sources: &route.key_sources,
         headers: request.head().headers(),
         query: request.uri().query(),
+    }
+}
+
+/// Where a credential may stand that is kept from the origin. On a route that observes, one that is
+/// none of ours may be the origin's, and stays.
+fn removed_credentials<'r>(
+    exchange: &Exchange,
+    request: &'r Request,
+    route: &'r Route,
+) -> Credentials<'r> {
+    let credentials = credentials(request, route);
+    if !exchange.passes_credential() {
+        return credentials;
+    }
+    Credentials {
+        sources: KeySources::none(),
+        ..credentials
+    }
+}
+
+/// Puts the query back as the client sent it, unless a key of ours is in it.
+fn keep_query(
+    worker: &Worker,
+    policy: &Policy,
+    request: &Request,
+    route: &Route,
+    target: &mut Target,
+) {
+    if !route.key_sources.read_query() {
+        return;
+    }
+    let shown = ShownPath::of(request.uri(), &policy.prefix, &worker.keys);
+    if let (Some(sent), ShownPath::Plain(_)) = (request.uri().path_and_query(), shown)
+        && sent.path() == target.path()
+    {
+        target.path_and_query = sent.clone();
     }
 }
 

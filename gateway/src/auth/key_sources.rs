@@ -2,7 +2,7 @@
 //! in a request, and the one that removes it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_http::uri::{InvalidUri, PathAndQuery};
@@ -68,6 +68,16 @@ impl KeySources {
             sources: sources.into(),
             headers: headers.into(),
         })
+    }
+
+    /// No place at all, for requests whose credential is none of ours and stays.
+    #[must_use]
+    pub fn none() -> &'static Self {
+        static NONE: LazyLock<KeySources> = LazyLock::new(|| KeySources {
+            sources: [].into(),
+            headers: [].into(),
+        });
+        &NONE
     }
 
     /// These places and `Authorization: Bearer`, which is none of them.

@@ -20,6 +20,8 @@ pub enum Method {
     AnyToken,
     /// Tokens of the issuer of this name.
     Token(Arc<str>),
+    /// No credential has to be good: what would have become of a request is only counted.
+    Observe,
 }
 
 /// Why a text names no method.
@@ -51,6 +53,7 @@ pub enum InvalidMethods {
 pub struct Methods {
     keys: bool,
     tokens: Tokens,
+    observe: bool,
     /// Whether `Authorization: Bearer` is there for tokens alone.
     bearer_is_for_tokens: bool,
 }
@@ -66,7 +69,7 @@ enum Tokens {
 impl Method {
     /// Accepted texts, for messages.
     pub const ACCEPTED: &'static str =
-        "\"key\", \"jwt\" and \"jwt:NAME\", with the name of an issuer";
+        "\"key\", \"jwt\", \"jwt:NAME\" with the name of an issuer, and \"observe\"";
 
     /// Parses a word as settings have it.
     ///
@@ -76,6 +79,7 @@ impl Method {
         match text.split_once(':') {
             None if text == "key" => Ok(Self::Key),
             None if text == "jwt" => Ok(Self::AnyToken),
+            None if text == "observe" => Ok(Self::Observe),
             Some(("jwt", name)) => {
                 let is_plain =
                     |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -97,6 +101,7 @@ impl fmt::Display for Method {
             Self::Key => f.write_str("key"),
             Self::AnyToken => f.write_str("jwt"),
             Self::Token(name) => write!(f, "jwt:{name}"),
+            Self::Observe => f.write_str("observe"),
         }
     }
 }
@@ -113,6 +118,7 @@ impl Methods {
     pub const KEYS: Self = Self {
         keys: true,
         tokens: Tokens::None,
+        observe: false,
         bearer_is_for_tokens: false,
     };
 
@@ -124,13 +130,15 @@ impl Methods {
         if words.is_empty() {
             return Err(InvalidMethods::Empty);
         }
-        let mut keys = false;
+        let (mut keys, mut observe) = (false, false);
         let mut tokens = Tokens::None;
         for (index, word) in words.iter().enumerate() {
             let repeated = Err(InvalidMethods::Repeated(index));
             match (word, &mut tokens) {
                 (Method::Key, _) if keys => return repeated,
                 (Method::Key, _) => keys = true,
+                (Method::Observe, _) if observe => return repeated,
+                (Method::Observe, _) => observe = true,
                 (Method::AnyToken, Tokens::None) => tokens = Tokens::OfAny,
                 (Method::Token(name), Tokens::None) => {
                     tokens = Tokens::Of(Box::new([Arc::clone(name)]));
@@ -143,9 +151,12 @@ impl Methods {
                 | (Method::AnyToken | Method::Token(_), Tokens::Of(_)) => return repeated,
             }
         }
+        // Alone, it watches for keys.
+        keys |= observe && tokens == Tokens::None;
         Ok(Self {
             keys,
             tokens,
+            observe,
             bearer_is_for_tokens: false,
         })
     }
@@ -159,7 +170,8 @@ impl Methods {
             Tokens::OfAny => vec![Method::AnyToken],
             Tokens::Of(names) => names.iter().cloned().map(Method::Token).collect(),
         };
-        keys.into_iter().chain(tokens).collect()
+        let observe = self.observe.then_some(Method::Observe);
+        keys.into_iter().chain(tokens).chain(observe).collect()
     }
 
     /// Adds `Authorization: Bearer` to the `places` of keys where tokens are taken. Without keys,
@@ -182,6 +194,12 @@ impl Methods {
     #[must_use]
     pub fn take_keys(&self) -> bool {
         self.keys
+    }
+
+    /// Whether requests without a good credential pass too, as anonymous, and are counted.
+    #[must_use]
+    pub fn observe(&self) -> bool {
+        self.observe
     }
 
     /// Whether tokens are taken, of any issuer.
@@ -240,7 +258,7 @@ mod tests {
 
     #[test]
     fn words_are_kinds_of_credentials() {
-        for text in ["key", "jwt", "jwt:corp", "jwt:a-b_C9"] {
+        for text in ["key", "jwt", "jwt:corp", "jwt:a-b_C9", "observe"] {
             assert_eq!(Method::parse(text).unwrap().to_string(), text);
         }
         for text in [
@@ -260,12 +278,35 @@ mod tests {
             (&["jwt", "jwt:corp"], 1),
             (&["jwt:corp", "jwt"], 1),
             (&["jwt:corp", "jwt:corp"], 1),
+            (&["observe", "key", "observe"], 2),
         ] {
             assert_eq!(
                 methods(words),
                 Err(InvalidMethods::Repeated(second)),
                 "{words:?}"
             );
+        }
+    }
+
+    #[test]
+    fn observing_takes_keys_unless_tokens_are_named() {
+        for (words, shown, is_observing) in [
+            (&["observe"][..], "key, observe", true),
+            (&["observe", "key"], "key, observe", true),
+            (&["jwt", "observe"], "jwt, observe", true),
+            (
+                &["jwt:corp", "observe", "key"],
+                "key, jwt:corp, observe",
+                true,
+            ),
+            (&["key"], "key", false),
+        ] {
+            let taken = methods(words).unwrap();
+            assert_eq!(
+                (taken.to_string().as_str(), taken.observe()),
+                (shown, is_observing)
+            );
+            assert_eq!(Methods::new(&taken.words()), Ok(taken));
         }
     }
 

@@ -324,6 +324,14 @@ impl Reader {
         self.strict = false;
     }
 
+    /// Whether the setting `key` is there.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table
+            .get(key)
+            .is_some_and(|value| value.kind != ValueKind::Nil)
+    }
+
     /// Texts of the settings `keys` in each table of the list `list`, without taking them; `None`
     /// where there is no text.
     #[must_use]

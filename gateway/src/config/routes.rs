@@ -39,12 +39,17 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let methods: Vec<MethodName> = section.take_list("methods");
     let methods: Vec<Method> = methods.into_iter().map(|method| method.0).collect();
     let default = RouteSettings::new(&name, path, section.take_optional("upstream"));
+    let says_of_missing_keys = section.has("on_missing_key");
     let demand = Demand {
         buckets: section.take_list("buckets"),
         scopes: section.take_list("scopes"),
         on_missing_key: section.take("on_missing_key", default.demand.on_missing_key),
     };
     let auth = read_methods(section, "auth", &defaults.methods);
+    if auth.observe() && says_of_missing_keys {
+        let message = "a route whose `auth` has \"observe\" lets every request pass, with or without a key: leave on_missing_key out, or \"observe\"";
+        section.problem("on_missing_key", "the routes", message.to_owned());
+    }
     let (auth, key_sources) = auth.with_places(read_key_sources(section, &defaults.key_sources));
     let mut route = Route {
         strip_prefix: strip_prefix(section, &default.path),
@@ -202,7 +207,7 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, route) in routes.iter().enumerate() {
         for (taker, methods) in takers_of_the_rest(routes, route) {
-            if !routes[taker].demand.is_looser_than(&route.demand) {
+            if !is_looser(&routes[taker], route) {
                 continue;
             }
             warnings.push(format!(
@@ -218,7 +223,7 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
         }
         for (other, longer) in routes.iter().enumerate() {
             let inside = longer.path != route.path && route.path.is_above(&longer.path);
-            if inside && longer.hosts.is_empty() && longer.demand.is_looser_than(&route.demand) {
+            if inside && longer.hosts.is_empty() && is_looser(longer, route) {
                 warnings.push(format!(
                     "{} holds for named hosts, but there too {} takes what is below its longer path, and asks for less; add a route for these hosts with that path",
                     shown(index, route),
@@ -228,6 +233,25 @@ pub(super) fn warn_of_routes(routes: &[RouteSettings]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Warns of routes that let everyone in; `methods` are those of the only route where there are none.
+pub(super) fn warn_of_observing(routes: &[RouteSettings], methods: &Methods) -> Vec<String> {
+    const REST: &str = "only observes: it lets every request pass, with or without a good key, so the gateway protects nothing there; `gateway adoption report` says who comes without one";
+    if routes.is_empty() && methods.observe() {
+        return vec![format!("auth.methods: the gateway {REST}")];
+    }
+    let observing = routes.iter().enumerate();
+    let observing = observing.filter(|(_, route)| route.auth.observe());
+    observing
+        .map(|(index, route)| format!("{} {REST}", shown(index, route)))
+        .collect()
+}
+
+/// Whether `route` admits a caller that `other` denies.
+fn is_looser(route: &RouteSettings, other: &RouteSettings) -> bool {
+    let only_this_observes = route.auth.observe() && !other.auth.observe();
+    only_this_observes || !other.auth.observe() && route.demand.is_looser_than(&other.demand)
 }
 
 /// Routes that take requests to the path of `route` with methods that no route of this path takes,

@@ -21,7 +21,7 @@ use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
     RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
-    warn_of_routes,
+    warn_of_observing, warn_of_routes,
 };
 use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_secrets_of_others};
@@ -218,6 +218,7 @@ impl Settings {
             refuse_routes(reader, &routes, origin.path_case);
         }
         let mut warnings = warn_of_routes(&routes);
+        warnings.extend(warn_of_observing(&routes, &methods));
         warnings.extend(warn_of_brake(brake.as_ref(), &listen.trusted_proxies));
         let sources = routes
             .iter()

@@ -5,16 +5,16 @@ use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{Payload, Request, Response, StatusCode};
 
 use crate::auth::Caller;
+use crate::auth::key_sources::Credentials;
 use crate::limits::Purpose;
 use crate::panics::catch_panic;
 use crate::pipeline::arrival::body_size;
 use crate::pipeline::heads::announce_end;
 use crate::pipeline::record::Exchange;
 use crate::pipeline::record::body::RecordedBody;
-use crate::pipeline::{Admitted, Policy, Worker, credentials, decide, wait_for_units};
+use crate::pipeline::{Admitted, Policy, Worker, decide, removed_credentials, wait_for_units};
 use crate::proxy::headers::{REQUEST_ID, set_whole_identity};
 use crate::proxy::presented_key::PresentedKey;
-use crate::routes::Route;
 
 /// Answer to a forward-auth subrequest.
 pub struct Authorized {
@@ -50,7 +50,8 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
                 };
             }
         };
-    let mut withheld = with_key(worker, &policy, request, route, &caller);
+    let removed = removed_credentials(&exchange, request, route);
+    let mut withheld = with_key(worker, &policy, &removed, &caller);
     let mut response = Response::with_body(StatusCode::OK, EitherBody::right(BoxBody::new(())));
     let headers = response.headers_mut();
     set_whole_identity(&caller, route.forward_metadata, headers);
@@ -79,15 +80,14 @@ pub async fn authorize_external(worker: &Worker, request: &Request) -> Authorize
 fn with_key(
     worker: &Worker,
     policy: &Policy,
-    request: &Request,
-    route: &Route,
+    credentials: &Credentials<'_>,
     caller: &Caller,
 ) -> Vec<HeaderName> {
-    let mut with_key = route.key_sources.headers_of_keys_alone();
-    let presented = credentials(request, route).of(caller);
+    let mut with_key = credentials.sources.headers_of_keys_alone();
+    let presented = credentials.of(caller);
     let presented = PresentedKey::new(&policy.prefix, &worker.keys, presented.as_deref());
-    let mut lines = request.head().headers().get_all(header::AUTHORIZATION);
-    if !route.key_sources.read_authorization()
+    let mut lines = credentials.headers.get_all(header::AUTHORIZATION);
+    if !credentials.sources.read_authorization()
         && lines.any(|line| presented.is_in(&header::AUTHORIZATION, line))
     {
         with_key.push(header::AUTHORIZATION);

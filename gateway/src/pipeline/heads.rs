@@ -8,8 +8,8 @@ use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
 use crate::auth::Caller;
 use crate::auth::key_sources::Credentials;
 use crate::http::target::Target;
-use crate::pipeline::credentials;
 use crate::pipeline::record::Exchange;
+use crate::pipeline::removed_credentials;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::OriginBody;
 use crate::proxy::headers::{ForOrigin, REQUEST_ID, for_client};
@@ -73,7 +73,7 @@ pub(super) fn decides_on_head<'r>(
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
         own_headers: &policy.own_rules.origin_headers,
-        credentials: credentials(request, route),
+        credentials: removed_credentials(exchange, request, route),
         prefix: &policy.prefix,
         keys: &worker.keys,
         request_id: exchange.request_id(),

@@ -53,6 +53,8 @@ pub struct Generation(u64);
 pub struct Admission {
     /// Digest of the key; `None` for an anonymous request.
     pub key: Option<KeyDigest>,
+    /// Why the credential was denied, on a route that only observes.
+    pub observed: Option<Denial>,
     /// Address of the client.
     pub address: CallerAddress,
     /// Method of the request.
@@ -244,8 +246,17 @@ impl Admission {
     /// Applies the same rule as authorisation in the pipeline.
     fn withdrawn(&self, keys: &KeyTable) -> Option<Withdrawal> {
         let demand = &self.route.demand;
+        // A stream that began with a good key ends with it here too: the origin was told whose it
+        // is.
+        let is_anonymous = self.key.is_none() || self.observed.is_some();
+        if is_anonymous && self.route.auth.observe() {
+            return None;
+        }
         let admitted = match &self.key {
-            None => demand.admits_anonymous(),
+            None => match self.observed {
+                None | Some(Denial::Missing) => demand.admits_anonymous(),
+                Some(denial) => Err(denial),
+            },
             Some(key) => match keys.lookup(key) {
                 None => Err(Denial::Unknown),
                 Some(known) => {

@@ -30,6 +30,7 @@ use crate::limits::{Charge, Standing};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
+use crate::pipeline::observing::Observed;
 use crate::pipeline::open_streams::{
     Admission, Generation, OpenStreams, Routing, Watch, Withdrawal,
 };
@@ -76,6 +77,8 @@ pub struct Exchange {
     told: Told,
     limit: Option<Arc<str>>,
     shadow_limit: Option<Arc<str>>,
+    // A pointer: only routes that observe have any.
+    observed: Option<Box<Observed>>,
     stream: Option<Open>,
     counted: BodyBytes,
     /// What rules of one's own set for the origin.
@@ -130,6 +133,7 @@ impl Exchange {
             told: Told::default(),
             limit: None,
             shadow_limit: None,
+            observed: None,
             stream: None,
             counted: BodyBytes::default(),
             own_headers: Vec::new(),
@@ -197,6 +201,8 @@ impl Exchange {
     pub fn charge(&mut self, caller: &Caller) -> bool {
         let key = match caller {
             Caller::Key(key) => Some(key.digest()),
+            // On a route that observes, their share would refuse those without a key.
+            Caller::Anonymous if self.observed.is_some() => return true,
             Caller::Anonymous => None,
         };
         self.permit.as_mut().is_none_or(|permit| permit.charge(key))
@@ -269,6 +275,24 @@ impl Exchange {
     /// Records the presented key, valid or not.
     pub fn set_key(&mut self, key: &KnownKey) {
         self.key = Some(key.clone());
+    }
+
+    /// Forgets the presented key, which proves nothing, and returns it.
+    pub fn take_key(&mut self) -> Option<KnownKey> {
+        self.key.take()
+    }
+
+    /// Records what would have become of the request on a route that does not observe.
+    pub fn set_observed(&mut self, observed: Observed) {
+        self.observed = Some(Box::new(observed));
+    }
+
+    /// Whether the credential of the request is none of ours and reaches the origin.
+    #[must_use]
+    pub fn passes_credential(&self) -> bool {
+        self.observed
+            .as_ref()
+            .is_some_and(|observed| !observed.is_ours)
     }
 
     /// Records which place of the route the key came from.
@@ -347,8 +371,13 @@ impl Exchange {
         if key.is_none() && self.stream.is_none() {
             return None;
         }
+        let observed = self.observed.as_deref();
         let admission = || Admission {
-            key: key.as_ref().map(|key| *key.digest()),
+            key: key
+                .as_ref()
+                .or_else(|| observed?.key.as_ref())
+                .map(|key| *key.digest()),
+            observed: observed.map(|observed| observed.denial),
             address: self.arrival.address.client,
             method: self.arrival.method.clone(),
             route: Arc::clone(route),
@@ -502,6 +531,8 @@ impl Drop for Exchange {
         if let (Some(reserved), Some(key)) = (&self.reserved, key) {
             reserved.settle(key, self.outcome());
         }
+        let observed = self.observed.as_deref();
+        let shown = key.or_else(|| observed?.key.as_ref());
         let entry = Entry {
             at: self.arrival.at,
             request_id: self.arrival.request_id.as_str(),
@@ -512,8 +543,9 @@ impl Drop for Exchange {
             code: self.code,
             cause: self.cause.as_deref(),
             route: self.route.as_deref().map(|route| &*route.name),
-            consumer: key.map(|key| key.consumer().id.as_str()),
-            key: key.map(|key| key.id().as_str()),
+            consumer: shown.map(|key| key.consumer().id.as_str()),
+            key: shown.map(|key| key.id().as_str()),
+            would_refuse: observed.map(|observed| (observed.code, &*observed.cause)),
             limit: self.limit.as_deref(),
             shadow_limit: self.shadow_limit.as_deref(),
             bytes_in: self.body.as_ref().map_or(0, |body| body.bytes()),

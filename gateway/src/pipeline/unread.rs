@@ -39,6 +39,7 @@ pub fn refuse(worker: &Worker, refused: &Refused<'_>) -> Option<Vec<u8>> {
         consumer: None,
         key: None,
         limit: None,
+        would_refuse: None,
         shadow_limit: None,
         bytes_in: 0,
         bytes_out: body_length(&bytes),

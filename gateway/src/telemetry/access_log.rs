@@ -84,6 +84,8 @@ pub struct Entry<'a> {
     pub consumer: Option<&'a str>,
     /// Key id, once known.
     pub key: Option<&'a str>,
+    /// Code and cause of the refusal that there would have been, on a route that only observes.
+    pub would_refuse: Option<(&'a str, &'a str)>,
     /// Limit that denied the request.
     pub limit: Option<&'a str>,
     /// Limit that would have denied the request if it were enforced.
@@ -199,6 +201,14 @@ impl Batch {
             (",\"route\":", entry.route),
             (",\"consumer\":", entry.consumer),
             (",\"key\":", entry.key),
+            (
+                ",\"would_refuse\":",
+                entry.would_refuse.map(|(code, _)| code),
+            ),
+            (
+                ",\"would_refuse_cause\":",
+                entry.would_refuse.map(|(_, cause)| cause),
+            ),
             (",\"limit\":", entry.limit),
             (",\"shadow_limit\":", entry.shadow_limit),
         ] {

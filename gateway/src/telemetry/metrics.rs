@@ -67,6 +67,8 @@ counts! {
             "Quotas of which a subject has used this share, in percent; once in each period.";
         would_exceed_quota: Counter "postern_quota_would_be_exceeded_total"
             "Requests over a quota that is not enforced.";
+        would_refuse: Counter "postern_auth_would_be_refused_total" ["cause": Cause::NAMES]
+            "Requests that passed a route that only observes, by the cause for which it would have refused them.";
         broken: Counter "postern_responses_broken_total" ["by": ["client", "origin", "time_limit", "key", "gateway"]]
             "Truncated responses, by the side that broke off.";
         secret_leaked: Counter "postern_secret_leaked_total"
@@ -208,6 +210,9 @@ impl WorkerMetrics {
     /// Counts an ended request.
     pub fn ended(&self, entry: &Entry<'_>, stream: bool) {
         self.refused(entry);
+        if let Some((_, cause)) = entry.would_refuse {
+            self.counts().would_refuse.count(cause);
+        }
         let broken_by = match entry.ending {
             Ending::Complete => None,
             Ending::ClientGone => Some("client"),

@@ -43,6 +43,7 @@ mod library_text;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod observing;
 mod one_reading;
 mod origin;
 mod own_rules;

@@ -355,6 +355,28 @@ impl Process {
         format!("authorization: Bearer {}", created["key"].as_str().unwrap())
     }
 
+    /// Runs `gateway` with `arguments` on the store of this gateway, which has to succeed.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let variables = [("DATABASE_URL", database(self.directory.path()))];
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let output = gateway(self.directory.path(), &variables, arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The id of a key.
+    pub(crate) fn id_of(&self, key: &str) -> String {
+        let all = self.done(&["keys", "list", "--json"]);
+        let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+        let hints = all.as_array().unwrap().iter();
+        let mut found = hints.filter(|one| key.starts_with(one["hint"].as_str().unwrap()));
+        let found = found.next().unwrap();
+        found["id"].as_str().unwrap().to_owned()
+    }
+
     /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

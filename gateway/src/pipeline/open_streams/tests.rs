@@ -92,6 +92,7 @@ fn admission(key: &str) -> Admission {
     let address = IpAddr::from([192, 0, 2, 1]).into();
     Admission {
         key: Some(KeyDigest::of(key.as_bytes())),
+        observed: None,
         address,
         method: Method::GET,
         route: Arc::new(route),

@@ -26,6 +26,7 @@ fn entry<'a>(path: &'a str, request_id: &'a str) -> Entry<'a> {
         consumer: Some("csmr_1"),
         key: Some("key_1"),
         limit: None,
+        would_refuse: None,
         shadow_limit: None,
         bytes_in: 0,
         bytes_out: 28,
@@ -85,6 +86,7 @@ fn every_field_cause_and_ending_is_documented_and_no_other() {
         code: Some("x"),
         cause: Some("x"),
         limit: Some("x"),
+        would_refuse: Some(("x", "x")),
         shadow_limit: Some("x"),
         ..entry("/", "x")
     };

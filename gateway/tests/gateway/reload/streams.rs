@@ -128,6 +128,58 @@ fn streams_end_when_their_route_demands_more_and_go_on_when_it_does_not() {
 }
 
 #[test]
+fn the_end_of_observing_ends_the_streams_that_would_be_refused() {
+    let (origin, _finish) = slow_origin();
+    let observing = "auth = [\"observe\"]\nscopes = [\"here\"]";
+    let gateway = gateway_with(&routes(&["ws"], observing), &origin, &[]);
+    let good = gateway.key_with("acme", &["--scope", "here"]);
+    let narrow = gateway.key_with("other", &["--scope", "elsewhere"]);
+    let revoked = gateway.key_with("late", &["--scope", "here"]);
+    let mut kept = opened(&gateway, "/ws", &good);
+    let mut ended = [
+        "x-nothing: 1",
+        "authorization: Basic bWU6c2VjcmV0",
+        "authorization: Bearer of-the-backend",
+        &narrow,
+    ]
+    .map(|line| opened(&gateway, "/ws", line));
+    // A stream that the origin knows by its key ends with the key; the others go on.
+    let mut of_revoked = opened(&gateway, "/ws", &revoked);
+    let id = gateway.id_of(revoked.rsplit(' ').next().unwrap());
+    gateway.done(&["keys", "revoke", &id]);
+    while !of_revoked.some_bytes().is_empty() {}
+    for stream in &mut ended {
+        stream.send("still there");
+    }
+    write(&gateway.directory, &routes(&["ws"], "scopes = [\"here\"]"));
+    for stream in &mut ended {
+        while !stream.some_bytes().is_empty() {}
+    }
+    kept.send("still there");
+    eventually("they are logged", || gateway.access_log().len() == 5);
+    let causes = gateway.access_log().into_iter();
+    let mut causes: Vec<String> = causes
+        .map(|line| line["cause"].as_str().unwrap().to_owned())
+        .collect();
+    causes.sort();
+    assert_eq!(
+        causes,
+        [
+            "the key has lost a scope of the route",
+            "the key is revoked",
+            "the key no longer exists",
+            "there is no key",
+            "there is no key"
+        ]
+    );
+    // Back again: nobody is refused.
+    write(&gateway.directory, &routes(&["ws"], observing));
+    eventually("a generation", || generation(&gateway) == 3);
+    let mut again = opened(&gateway, "/ws", "x-nothing: 1");
+    again.send("still there");
+}
+
+#[test]
 fn streams_end_when_their_route_is_none_that_their_key_may_be_used_on() {
     let (origin, _finish) = slow_origin();
     let named = |name: &str| format!("[[routes]]\nname = \"{name}\"\npath = \"/ws\"\n");
