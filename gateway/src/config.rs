@@ -9,6 +9,7 @@ mod brake;
 mod concurrency;
 mod cors;
 mod file;
+pub(crate) mod header_edits;
 mod key_sources;
 pub mod limit_values;
 pub mod limits;

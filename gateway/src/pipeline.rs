@@ -220,7 +220,8 @@ async fn run(
     );
     // A client of HTTP/1.0 gets another framing, one of HTTP/2 other lines, and a page other
     // headers.
-    let is_plain = request.version() == Version::HTTP_11 && route.cors.is_none();
+    let is_plain =
+        request.version() == Version::HTTP_11 && route.cors.is_none() && !route.edits_answers();
     let plain = is_plain.then_some(PlainRules {
         secret: &policy.secret_finder,
         vary: route.key_sources.headers(),

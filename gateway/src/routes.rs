@@ -4,6 +4,7 @@
 //! agree.
 
 mod index;
+pub mod shape;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -25,6 +26,7 @@ use crate::proxy::Upstream;
 use crate::proxy::path_mapping::PathMapping;
 use crate::proxy::upstream::Proof;
 use crate::routes::index::Index;
+use crate::routes::shape::Shape;
 
 /// Match conditions and policy of a route. `U` is the upstream: its name in the settings, the
 /// upstream itself once the gateway runs.
@@ -58,6 +60,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub forward_metadata: bool,
     /// Whether the origin's own address is removed from `Location` and `Content-Location`.
     pub rewrite_location: bool,
+    /// What it changes of requests and answers; `None` for nothing.
+    pub shape: Option<Box<Shape>>,
     /// Protocols that clients may upgrade to.
     pub upgrades: Vec<UpgradeProtocol>,
     /// Whether ambiguous paths pass.
@@ -272,6 +276,7 @@ impl<U> Route<U> {
             preserve_host: false,
             forward_metadata: false,
             rewrite_location: true,
+            shape: None,
             upgrades: vec![UpgradeProtocol::websocket()],
             allow_ambiguous_path: false,
             cost: 1,
@@ -299,6 +304,7 @@ impl<U> Route<U> {
             preserve_host: self.preserve_host,
             forward_metadata: self.forward_metadata,
             rewrite_location: self.rewrite_location,
+            shape: self.shape,
             upgrades: self.upgrades,
             allow_ambiguous_path: self.allow_ambiguous_path,
             cost: self.cost,
@@ -321,6 +327,13 @@ impl<U> Route<U> {
 }
 
 impl Route {
+    /// Whether headers of answers are edited.
+    #[must_use]
+    pub fn edits_answers(&self) -> bool {
+        let shape = self.shape.as_ref();
+        shape.is_some_and(|shape| !shape.response_headers.is_empty())
+    }
+
     /// Paths of this route at its origin.
     #[must_use]
     pub fn mapping(&self) -> PathMapping<'_> {

@@ -10,7 +10,7 @@ use crate::app::error::StartError;
 use crate::config::listen::ListenSettings;
 use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
-use crate::config::upstreams::UpstreamRef;
+use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::front::client_stream::{ClientLimits, Pace};
 use crate::http::cors::Cors;
 use crate::limits::concurrency::{Concurrency, InFlight};
@@ -20,7 +20,6 @@ use crate::pipeline::Policy;
 use crate::proxy::origin_stream::OriginLimits;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::secret_finder::SecretFinder;
-use crate::proxy::upstream::Proof;
 use crate::proxy::{OriginUrl, Upstream};
 use crate::routes::{PathPrefix, Route, Routes};
 use crate::telemetry::access_log::Sink;
@@ -168,14 +167,8 @@ pub(super) fn policy(
 /// Secrets that no client may see: those of the settings, then the latest of those before, which
 /// answers under way, and origins that changed later, still know.
 fn known_secrets(settings: &Settings, before: Option<&Policy>) -> Vec<Secret> {
-    let of_upstreams =
-        settings
-            .upstreams
-            .iter()
-            .filter_map(|upstream| match &upstream.policy.proof {
-                Proof::Own(secret) => Some(secret),
-                Proof::Shared | Proof::Withheld => None,
-            });
+    let of_upstreams = settings.upstreams.iter();
+    let of_upstreams = of_upstreams.filter_map(UpstreamSettings::own_secret);
     let mut secrets: Vec<Secret> = std::iter::once(&settings.origin.shared_secret)
         .chain(of_upstreams)
         .cloned()

@@ -230,6 +230,30 @@ impl Reader {
         self.expected = words;
     }
 
+    /// Takes the table `key` of texts by names that the file chooses, sorted by these, and its
+    /// source. An absent table is empty. A text is `None` where a table or a list stands.
+    pub fn take_texts(&mut self, key: &str) -> (Vec<(String, Option<String>)>, String) {
+        let Some((value, source)) = self.remove(key) else {
+            return (Vec::new(), "default".to_owned());
+        };
+        let Ok(table) = value.into_table() else {
+            let message = format!("this is a table of texts: write {key} = {{ NAME = \"TEXT\" }}");
+            self.problem(key, &source, message);
+            return (Vec::new(), source);
+        };
+        // A table has no source of its own: its values do.
+        let from_value = table
+            .values()
+            .next()
+            .map(|value| self.source_of(key, value));
+        let texts = table.into_iter();
+        let mut texts: Vec<_> = texts
+            .map(|(name, value)| (name, value.into_string().ok()))
+            .collect();
+        texts.sort();
+        (texts, from_value.unwrap_or(source))
+    }
+
     /// Reads the table `key`; an absent table is empty.
     pub fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let table = match self.remove(key) {

@@ -6,6 +6,7 @@ use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
 use crate::auth::methods::Methods;
 use crate::config::cors::read_cors;
+use crate::config::header_edits::{read_header_edits, refuse_fixed_headers};
 use crate::config::key_sources::read_key_sources;
 use crate::config::limit_values::{Cost, LimitName};
 use crate::config::methods::read_methods;
@@ -14,6 +15,8 @@ use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _};
 use crate::http::cors::{Cors, CorsSettings};
 use crate::http::target::KNOWN_METHODS;
+use crate::proxy::fixed_headers::{Claimed, Edited};
+use crate::routes::shape::Shape;
 use crate::routes::{MethodName, PathCase, PathPrefix, Route};
 
 /// One of `[[routes]]`; without an upstream it uses the default one.
@@ -70,9 +73,20 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
             .map(|limits: Vec<LimitName>| limits.into_iter().map(|limit| limit.0).collect()),
         ..default
     };
+    let shape = Shape {
+        request_headers: read_header_edits(section, Edited::Requests),
+        response_headers: read_header_edits(section, Edited::Answers),
+    };
     // Last, so that its settings do not stand between those of the route.
     let cors = section.section("cors", |section| read_cors(section, &defaults.cors));
     route.cors = Cors::new(&cors, &route.methods, route.key_sources.headers());
+    let claimed = Claimed {
+        of_credentials: route.key_sources.headers(),
+        has_cors: route.cors.is_some(),
+    };
+    refuse_fixed_headers(section, Edited::Requests, &shape.request_headers, claimed);
+    refuse_fixed_headers(section, Edited::Answers, &shape.response_headers, claimed);
+    route.shape = shape.unless_empty();
     route
 }
 

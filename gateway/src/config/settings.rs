@@ -11,6 +11,7 @@ use crate::config::admin::AdminSettings;
 use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
 use crate::config::cors::{no_cors, read_cors};
+use crate::config::header_edits::refuse_secrets_in_headers;
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
@@ -214,6 +215,10 @@ impl Settings {
         refuse_unknown_issuers(reader, &[], &methods, &of_routes);
         let shared_secret = origin.as_ref().map(|origin| &origin.shared_secret);
         refuse_secrets_of_others(reader, &upstreams, shared_secret, &admin.tokens);
+        let of_upstreams = upstreams.iter().filter_map(UpstreamSettings::own_secret);
+        let secrets = shared_secret.into_iter().chain(of_upstreams);
+        let shapes = routes.iter().map(|route| route.shape.as_deref());
+        refuse_secrets_in_headers(reader, shapes, secrets);
         if let Some(origin) = &origin {
             refuse_routes(reader, &routes, origin.path_case);
         }

@@ -37,6 +37,15 @@ pub enum UpstreamRef {
 }
 
 impl UpstreamSettings {
+    /// Secret of its own, if it has one.
+    #[must_use]
+    pub fn own_secret(&self) -> Option<&Secret> {
+        match &self.policy.proof {
+            Proof::Own(secret) => Some(secret),
+            Proof::Shared | Proof::Withheld => None,
+        }
+    }
+
     pub(super) fn read(section: &mut Reader) -> Option<Self> {
         let problems_before = section.problems().len();
         let name = section.take_optional::<UpstreamName>("name");
@@ -112,14 +121,11 @@ pub(super) fn refuse_secrets_of_others(
     tokens: &[AdminToken],
 ) {
     for (index, upstream) in upstreams.iter().enumerate() {
-        let Proof::Own(secret) = &upstream.policy.proof else {
+        let Some(secret) = upstream.own_secret() else {
             continue;
         };
         let is_same = |other: &Secret| other.expose() == secret.expose();
-        let is_of = |earlier: &&UpstreamSettings| match &earlier.policy.proof {
-            Proof::Own(other) => is_same(other),
-            Proof::Shared | Proof::Withheld => false,
-        };
+        let is_of = |earlier: &&UpstreamSettings| earlier.own_secret().is_some_and(is_same);
         let message = if shared.is_some_and(is_same) {
             "it is the shared secret, which other origins know: leave it out to send that one, or make another with `gateway secret new`".to_owned()
         } else if tokens.iter().any(|token| is_same(&token.secret)) {

@@ -69,6 +69,7 @@ pub(super) fn decides_on_head<'r>(
             .unwrap_or(route.upstream.targets()[0].url().host()),
         client_host: target.host.as_ref(),
         stripped: route.mapping().stripped,
+        edits: route.shape.as_ref().map(|shape| &shape.request_headers),
         scheme: &policy.scheme,
         address: exchange.address(),
         proxy_headers: &policy.proxy_headers,
@@ -126,6 +127,9 @@ pub(super) fn for_caller(
         let hosts = route.upstream.targets().iter();
         let hosts = hosts.map(|target| target.url().host());
         location::rewrite(headers, hosts, route.mapping());
+    }
+    if let Some(shape) = &route.shape {
+        shape.response_headers.apply(headers);
     }
     announce_end(headers, caller);
     exchange.told().add_to(headers);

@@ -16,6 +16,7 @@ use crate::http::readings::is_plain;
 use crate::http::request_id::RequestId;
 use crate::http::target::VIA;
 use crate::keys::{KeyTable, Prefix};
+use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::origin_head::{HeadWriter, OriginHead};
 use crate::proxy::presented_key::PresentedKey;
 use crate::proxy::proxy_headers::ProxyHeaders;
@@ -86,6 +87,8 @@ pub struct ForOrigin<'a> {
     pub scheme: &'a HeaderValue,
     /// Client and peer address.
     pub address: ClientAddress,
+    /// Edits of the route.
+    pub edits: Option<&'a HeaderEdits>,
     /// Path that was stripped from that of the request; empty for none.
     pub stripped: &'a str,
     /// Proxy headers that pass.
@@ -120,7 +123,11 @@ impl ForOrigin<'_> {
         let nominated = Nominated::by(client);
         let mut trace = TraceContext::default();
         for (name, value) in client {
-            if self.is_kept_back(name.as_str()) || nominated.has(name) {
+            let is_edited = |edits: &HeaderEdits| edits.drop_lines_of(name);
+            if self.is_kept_back(name.as_str())
+                || nominated.has(name)
+                || self.edits.is_some_and(is_edited)
+            {
                 continue;
             }
             match self.credentials.sources.strip(name, value) {
@@ -134,6 +141,9 @@ impl ForOrigin<'_> {
             head.line(name, value);
         }
 
+        for (name, value) in self.edits.into_iter().flat_map(|edits| &edits.set) {
+            head.line(name, value);
+        }
         if let Some(secret) = self.secret {
             head.with(&SHARED_SECRET, |line| line.extend_from_slice(secret));
             write_identity(self.caller, self.forward_metadata, &mut head);

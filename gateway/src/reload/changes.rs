@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::config::header_edits::keys;
 use crate::config::reader::Effective;
 use crate::config::settings::Settings;
-use crate::proxy::upstream::Proof;
+use crate::proxy::fixed_headers::Edited;
 use crate::reload::list::{OnReload, SETTINGS};
 use crate::tls::origin::OriginTls;
 
@@ -191,9 +192,7 @@ fn secrets(settings: &Settings) -> BTreeMap<String, [u8; 32]> {
         (path, digest(token.secret.expose()))
     });
     let upstreams = settings.upstreams.iter().filter_map(|upstream| {
-        let Proof::Own(secret) = &upstream.policy.proof else {
-            return None;
-        };
+        let secret = upstream.own_secret()?;
         let item = format!("upstreams[{}]", upstream.name.0);
         let file = format!("{item}.secret_file");
         let path = match paths.contains_key(&file) {
@@ -205,6 +204,32 @@ fn secrets(settings: &Settings) -> BTreeMap<String, [u8; 32]> {
     std::iter::once(shared)
         .chain(tokens)
         .chain(upstreams)
+        .chain(header_values(settings))
+        .collect()
+}
+
+/// Digests of the header values of routes, some of which are not shown. Routes of one name have one
+/// path.
+fn header_values(settings: &Settings) -> BTreeMap<String, [u8; 32]> {
+    let mut digests: BTreeMap<String, Sha256> = BTreeMap::new();
+    for route in &settings.routes {
+        let Some(shape) = &route.shape else { continue };
+        for (edited, edits) in [
+            (Edited::Requests, &shape.request_headers),
+            (Edited::Answers, &shape.response_headers),
+        ] {
+            let path = format!("routes[{}].{}", route.name, keys(edited).0);
+            let digest = digests.entry(path).or_default();
+            for (name, value) in &edits.set {
+                digest.update(name.as_str());
+                digest.update((value.len() as u64).to_be_bytes());
+                digest.update(value.as_bytes());
+            }
+        }
+    }
+    let finished = digests.into_iter();
+    finished
+        .map(|(path, digest)| (path, digest.finalize().into()))
         .collect()
 }
 
@@ -230,6 +255,9 @@ mod tests {
     #[test]
     fn what_differs_is_named_by_its_path_and_items_by_their_names() {
         let token = "[[admin.tokens]]\nname = \"ci\"\nrole = \"admin\"\ntoken";
+        let header = |value: &str| {
+            format!("[[routes]]\nname = \"a\"\nset_request_headers = {{ X-Token = \"{value}\" }}")
+        };
         let upstream = |secret: &str| {
             format!(
                 "[[upstreams]]\nname = \"orders\"\ntargets = [\"http://h:1\"]\nsecret = \"{secret}\""
@@ -254,6 +282,11 @@ mod tests {
                 &format!("{token} = \"changes-51d07be84a639f2c\""),
                 &format!("{token} = \"changes-be84a639f2c51d07\""),
                 &["admin.tokens[ci].token"],
+            ),
+            (
+                &header("changes-one"),
+                &header("changes-two"),
+                &["routes[a].set_request_headers"],
             ),
             (
                 &upstream("changes-51d07be84a639f2c"),

@@ -101,3 +101,101 @@ fn paths_that_cannot_be_mapped_are_refused() {
         assert!(said.contains(path) && said.contains(part), "{file}: {said}");
     }
 }
+
+#[test]
+fn headers_that_a_route_cannot_edit_are_named_with_the_reason() {
+    let route = |more: &str| format!("[[routes]]\nname = \"a\"\n{more}\n");
+    let own_key = "pstn_0000000000000000000000000000000000000000";
+    for (file, path, part) in [
+        (
+            route("set_request_headers = { X-Consumer-Id = \"a\" }"),
+            "routes[0].set_request_headers.x-consumer-id",
+            "only the gateway sets this header",
+        ),
+        (
+            route("set_request_headers = { X_Shared_Secret = \"a\" }"),
+            "routes[0].set_request_headers.X_Share…",
+            "letters, digits and \"-\"",
+        ),
+        (
+            route("set_request_headers = { Host = \"a\" }"),
+            "routes[0].set_request_headers.host",
+            "preserve_host",
+        ),
+        (
+            route("set_request_headers = { Authorization = \"a\" }"),
+            "routes[0].set_request_headers.authorization",
+            "takes credentials from it",
+        ),
+        (
+            route("remove_request_headers = [\"Via\"]"),
+            "routes[0].remove_request_headers[0]",
+            "the gateway writes it itself",
+        ),
+        (
+            route("set_response_headers = { Content-Length = \"0\" }"),
+            "routes[0].set_response_headers.content-length",
+            "frames bodies",
+        ),
+        (
+            route("remove_response_headers = [\"X-Kept\", \"Vary\"]"),
+            "routes[0].remove_response_headers[1]",
+            "caches",
+        ),
+        (
+            route(
+                "set_response_headers = { Access-Control-Allow-Origin = \"*\" }\ncors = { origins = [\"https://a.example\"] }",
+            ),
+            "routes[0].set_response_headers.access-control-allow-origin",
+            "cors",
+        ),
+        (
+            route("set_request_headers = { X-A = \"a\\r\\nx-b: c\" }"),
+            "routes[0].set_request_headers.X-A",
+            "visible ASCII",
+        ),
+        (
+            route("set_request_headers = { X-A = \"\" }"),
+            "routes[0].set_request_headers.X-A",
+            "visible ASCII",
+        ),
+        (
+            route("set_request_headers = { X-A = [\"a\"] }"),
+            "routes[0].set_request_headers.X-A",
+            "visible ASCII",
+        ),
+        (
+            route(&format!(
+                "set_request_headers = {{ X-A = \"key {own_key}\" }}"
+            )),
+            "routes[0].set_request_headers.X-A",
+            "form of an API key",
+        ),
+        (
+            route(&format!("set_response_headers = {{ X-A = \"{SECRET}\" }}")),
+            "routes[0].set_response_headers.x-a",
+            "has a secret of an origin in it",
+        ),
+        (
+            route("set_request_headers = { X-A = \"1\", x-a = \"2\" }"),
+            "routes[0].set_request_headers.",
+            "twice",
+        ),
+        (
+            route("set_request_headers = { X-A = \"1\" }\nremove_request_headers = [\"x-a\"]"),
+            "routes[0].remove_request_headers[0]",
+            "leave one of them out",
+        ),
+        (
+            route("set_request_headers = \"X-A: 1\""),
+            "routes[0].set_request_headers",
+            "this is a table of texts",
+        ),
+    ] {
+        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        let line = said.lines().find(|line| line.contains(path));
+        let line = line.unwrap_or_else(|| panic!("{file}: {said}"));
+        assert!(code == 2 && line.contains(part), "{file}: {line}");
+        assert!(!said.contains(SECRET) && !said.contains(own_key), "{said}");
+    }
+}

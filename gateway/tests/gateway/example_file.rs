@@ -46,7 +46,7 @@ const SECTIONS: [&str; 23] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 53] = [
+const EXAMPLES: [(&str, &str); 57] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -86,6 +86,13 @@ const EXAMPLES: [(&str, &str); 53] = [
     ("routes.path", r#""/orders""#),
     ("routes.methods", r#"["GET"]"#),
     ("routes.upstream", r#""orders""#),
+    ("routes.set_request_headers", r#"{ X-Env = "production" }"#),
+    ("routes.remove_request_headers", r#"["X-Debug"]"#),
+    (
+        "routes.set_response_headers",
+        r#"{ Cache-Control = "no-store" }"#,
+    ),
+    ("routes.remove_response_headers", r#"["Server"]"#),
     ("routes.buckets", r#"["default"]"#),
     ("cors.origins", r#"["https://app.example.com"]"#),
     ("routes.cors.origins", r#"["https://app.example.com"]"#),

@@ -62,6 +62,7 @@ mod redis;
 mod refusals;
 mod reload;
 mod rig;
+mod route_shape;
 mod running;
 mod shared_limits;
 mod shells;

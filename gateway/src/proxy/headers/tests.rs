@@ -62,6 +62,9 @@ fn by_map(rules: &ForOrigin<'_>, mut client: HeaderMap) -> Vec<(String, Vec<u8>)
     for (name, value) in trace.well_formed() {
         client.append(name.clone(), value.clone());
     }
+    if let Some(edits) = rules.edits {
+        edits.apply(&mut client);
+    }
     client.insert(header::HOST, rules.host.clone());
     if let Some(secret) = rules.secret {
         let secret = HeaderValue::from_bytes(secret).unwrap();
@@ -205,6 +208,7 @@ proptest! {
         through_trusted_proxy in any::<bool>(),
         has_client_host in any::<bool>(),
         sends_secret in any::<bool>(),
+        is_shaped in any::<bool>(),
         stripped in proptest::sample::select(&["", "/orders"][..]),
         sources in proptest::sample::select(&["bearer", "header:x-a", "cookie:a", "basic"][..]),
     ) {
@@ -222,6 +226,10 @@ proptest! {
         let client_host = HeaderValue::from_static("client.test");
         let header = |name| crate::proxy::proxy_headers::ProxyHeader::parse(name).unwrap();
         let sources = KeySources::new(vec![KeySource::parse(sources).unwrap()]).unwrap();
+        let edits = HeaderEdits {
+            set: vec![(HeaderName::from_static("x-b"), HeaderValue::from_static("set"))],
+            remove: vec![HeaderName::from_static("cookie")],
+        };
         let rules = ForOrigin {
             credentials: Credentials {
                 sources: &sources,
@@ -234,6 +242,7 @@ proptest! {
             host: &HeaderValue::from_static("origin:80"),
             client_host: has_client_host.then_some(&client_host),
             stripped,
+            edits: is_shaped.then_some(&edits),
             scheme: &HeaderValue::from_static("http"),
             address: ClientAddress::identify(
                 Some((IpAddr::from([10, 0, 0, 9]), 1).into()),
