@@ -4,6 +4,7 @@ mod answer;
 pub mod body;
 pub mod connect;
 pub mod failure;
+pub mod fetch;
 pub mod fixed_headers;
 pub mod forward;
 pub mod header_edits;

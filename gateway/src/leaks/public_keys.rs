@@ -8,17 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
-use actix_http::{Payload, RequestHead, StatusCode, Uri};
-use futures_util::StreamExt as _;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::leaks::github::{InvalidPublicKeys, NotFromGithub, Proof, PublicKeys};
-use crate::proxy::OriginUrl;
-use crate::proxy::origin_stream::OriginLimits;
-use crate::proxy::pool::{OriginPool, OriginScheme, PoolSettings};
+use crate::proxy::fetch::{DocumentUrl, Fetcher, InvalidDocumentUrl};
 use crate::tls::origin::OriginTls;
 
 /// Time that fetched keys are trusted.
@@ -27,18 +22,6 @@ const CACHE_LIFETIME: Duration = Duration::from_hours(1);
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout of connecting, within [`FETCH_TIMEOUT`].
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limits of the response; [`FETCH_TIMEOUT`] limits its duration.
-const LIMITS: OriginLimits = OriginLimits {
-    first_byte_timeout: Duration::ZERO,
-    idle_timeout: Duration::ZERO,
-    write_timeout: Duration::ZERO,
-    head_bytes: 64 * 1024,
-    fields: 96,
-};
-/// Maximum bytes of the document.
-const MAX_BYTES: usize = 256 * 1024;
 /// Maximum of reports read at once: their senders are not yet authenticated.
 const MAX_CONCURRENT_REPORTS: usize = 4;
 
@@ -54,22 +37,16 @@ pub enum KeySource {
 /// Server that publishes the keys.
 #[derive(Clone)]
 pub struct KeyServer {
-    origin: OriginUrl,
-    path: Uri,
+    url: DocumentUrl,
     tls: Option<OriginTls>,
 }
 
 /// The text is not a [`KeySource`].
 #[derive(Debug, Error)]
 pub enum InvalidKeySource {
-    /// Not a URL.
-    #[error(
-        "this is not an address: write it like \"https://api.github.com/meta/public_keys/secret_scanning\""
-    )]
-    NotAUrl,
-    /// Plain HTTP: an attacker on the way could forge keys, and with them reports.
-    #[error("public keys are fetched over https; over http only from this machine itself")]
-    Insecure,
+    /// Not the address of a document.
+    #[error(transparent)]
+    Url(#[from] InvalidDocumentUrl),
     /// No CA certificates to verify the server with.
     #[error("{0}")]
     NoAuthorities(String),
@@ -95,7 +72,7 @@ pub enum Unverified {
 /// Cache of GitHub's keys, one per thread that checks reports.
 pub struct GithubKeys {
     source: Option<KeySource>,
-    pool: OriginPool,
+    fetcher: Fetcher,
     fetched: Mutex<Fetched>,
     /// Reports being read, oldest first.
     permits: RefCell<VecDeque<Rc<Notify>>>,
@@ -125,27 +102,14 @@ impl KeySource {
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
         }
-        let uri: Uri = text.parse().map_err(|_| InvalidKeySource::NotAUrl)?;
-        let (Some(scheme), Some(authority), Some(path)) =
-            (uri.scheme_str(), uri.authority(), uri.path_and_query())
-        else {
-            return Err(InvalidKeySource::NotAUrl);
+        let url = DocumentUrl::parse(text)?;
+        let tls = if url.is_https() {
+            let loaded = OriginTls::load(&Default::default());
+            Some(loaded.map_err(|error| InvalidKeySource::NoAuthorities(error.to_string()))?)
+        } else {
+            None
         };
-        let origin = OriginUrl::parse(&format!("{scheme}://{authority}"))
-            .map_err(|_| InvalidKeySource::NotAUrl)?;
-        let tls = match origin.target().scheme() {
-            OriginScheme::Https => {
-                let loaded = OriginTls::load(&Default::default());
-                Some(loaded.map_err(|error| InvalidKeySource::NoAuthorities(error.to_string()))?)
-            }
-            OriginScheme::Http if is_loopback(authority.host()) => None,
-            OriginScheme::Http => return Err(InvalidKeySource::Insecure),
-        };
-        let path = path
-            .as_str()
-            .parse()
-            .map_err(|_| InvalidKeySource::NotAUrl)?;
-        Ok(Self::Server(Box::new(KeyServer { origin, path, tls })))
+        Ok(Self::Server(Box::new(KeyServer { url, tls })))
     }
 }
 
@@ -172,18 +136,9 @@ impl GithubKeys {
             Some(KeySource::Server(server)) => server.tls.clone(),
             Some(KeySource::File(_)) | None => None,
         };
-        let pool = OriginPool::new(PoolSettings {
-            connect_timeout: CONNECT_TIMEOUT,
-            limits: LIMITS,
-            keep_alive: FETCH_TIMEOUT,
-            lifetime: FETCH_TIMEOUT,
-            dns_refresh: MIN_FETCH_INTERVAL,
-            reuse: false,
-            tls,
-        });
         Self {
             source,
-            pool,
+            fetcher: Fetcher::new(tls, FETCH_TIMEOUT),
             fetched: Mutex::default(),
             permits: RefCell::default(),
         }
@@ -234,38 +189,18 @@ impl GithubKeys {
             ));
         }
         fetched.tried_at = Some(Instant::now());
-        let keys = timeout(FETCH_TIMEOUT, self.fetch(server)).await;
-        let keys = keys.unwrap_or_else(|_| {
-            Err(Unverified::Unavailable(format!(
-                "no answer within {FETCH_TIMEOUT:?}"
-            )))
-        })?;
+        let keys = self.fetch(server).await?;
         fetched.keys = Arc::new(keys);
         fetched.at = Some(Instant::now());
         Ok(Arc::clone(&fetched.keys))
     }
 
     async fn fetch(&self, server: &KeyServer) -> Result<PublicKeys, Unverified> {
-        let mut head = RequestHead::default();
-        head.uri = server.path.clone();
-        head.headers.insert(HOST, server.origin.host().clone());
-        head.headers
-            .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        // GitHub refuses requests without `User-Agent`.
-        head.headers
-            .insert(USER_AGENT, HeaderValue::from_static("postern"));
-        let sent = self.pool.send(server.origin.target(), head, ()).await;
-        let (head, payload) =
-            sent.map_err(|error| Unverified::Unavailable(format!("{server}: {error}")))?;
-        if head.status != StatusCode::OK {
-            return Err(Unverified::Unavailable(format!(
-                "{server} answers {}",
-                head.status.as_u16()
-            )));
-        }
-        let document = collect(payload)
-            .await
-            .ok_or_else(|| Unverified::Unavailable(format!("{server} broke off")))?;
+        let unavailable =
+            |error: &dyn fmt::Display| Unverified::Unavailable(format!("{server}: {error}"));
+        let fetched = self.fetcher.get(&server.url, None).await;
+        let document = fetched.map_err(|error| unavailable(&error))?;
+        let document = document.map(|document| document.body).unwrap_or_default();
         PublicKeys::parse(&document).map_err(|error| unreadable(&format!("{server}"), &error))
     }
 }
@@ -308,7 +243,7 @@ impl Fetched {
 
 impl fmt::Display for KeyServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin, self.path)
+        self.url.fmt(f)
     }
 }
 
@@ -323,26 +258,6 @@ async fn read(path: &Path) -> Result<PublicKeys, Unverified> {
 
 fn unreadable(place: &str, error: &InvalidPublicKeys) -> Unverified {
     Unverified::Unavailable(format!("{place}: {error}"))
-}
-
-/// Collects a body, unless it breaks off or exceeds the limit.
-async fn collect(mut payload: Payload) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        body.extend_from_slice(&chunk.ok()?);
-        if body.len() > MAX_BYTES {
-            return None;
-        }
-    }
-    Some(body)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
