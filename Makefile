@@ -1,7 +1,7 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
+.PHONY: help demo build fmt lint check test test-rust test-demo test-litestar test-api test-readings test-forward-auth test-operate test-browser test-extend test-compose test-vectors fuzz fuzz-readings bench bench-check bench-count bench-fleet bench-table requirements
 
 # Random requests to each origin, and where they begin, for `make fuzz-readings`.
 COUNT ?= 10000
@@ -87,6 +87,11 @@ test-extend: ## Build examples/own-gateway and examples/own-origin as crates of 
 	  cargo build --manifest-path examples/$$example/Cargo.toml --target-dir target || exit 1; \
 	done
 	tests/extend.py
+
+test-vectors: ## Verify third-party test vectors of signed tokens (VECTORS=directory), which this repository does not contain
+	@test -n "$(VECTORS)" || { echo "say where they are: make test-vectors VECTORS=DIRECTORY, of the files testvectors_v1/json_web_*_test.json of https://github.com/C2SP/wycheproof"; exit 2; }
+	@tests/prepare.sh rust
+	cargo run --quiet --locked -p postern-gateway --example token_vectors -- "$(VECTORS)"
 
 fuzz: ## Feed the parsers of fuzz/ with mutated input, for SECONDS=60 each (with TARGET=name only one)
 	cp Cargo.lock fuzz/Cargo.lock
