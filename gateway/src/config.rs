@@ -10,6 +10,7 @@ mod concurrency;
 mod cors;
 mod file;
 pub(crate) mod header_edits;
+mod jwt;
 mod key_sources;
 pub mod limit_values;
 pub mod limits;

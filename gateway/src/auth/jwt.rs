@@ -21,6 +21,7 @@ pub(crate) mod signer;
 mod tests;
 
 pub use self::algorithm::{Algorithm, Algorithms};
+pub use self::claims::percent_encoded;
 pub use self::compact::Compact;
 pub use self::fault::TokenFault;
 pub use self::issuer::{Issuer, IssuerKeys, KeyState, TokenResult};

@@ -283,6 +283,43 @@ impl Reader {
         })
     }
 
+    /// Takes the table `key` of any names, each with a text or a list of texts, sorted by name.
+    pub fn take_names(&mut self, key: &str) -> Vec<(String, Vec<String>)> {
+        let Some((value, source)) = self.remove(key) else {
+            self.note(key, "{}".to_owned(), "default".to_owned());
+            return Vec::new();
+        };
+        let Ok(table) = value.into_table() else {
+            let message = "this is a table: write { name = \"text\" }".to_owned();
+            self.problem(key, &source, message);
+            return Vec::new();
+        };
+        let mut names: Vec<(String, Vec<String>)> = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            let texts: Option<Vec<String>> = match value.kind {
+                ValueKind::Array(items) => items
+                    .into_iter()
+                    .map(|item| item.into_string().ok())
+                    .collect(),
+                _ => value.into_string().ok().map(|text| vec![text]),
+            };
+            match texts.filter(|texts| !texts.is_empty() && !name.is_empty()) {
+                Some(texts) => names.push((name, texts)),
+                None => {
+                    let message = "each name in it has a text or a list of texts".to_owned();
+                    self.problem(key, &source, message);
+                }
+            }
+        }
+        names.sort();
+        let shown: Vec<String> = names
+            .iter()
+            .map(|(name, texts)| format!("{name:?} = {texts:?}"))
+            .collect();
+        self.note(key, format!("{{ {} }}", shown.join(", ")), source);
+        names
+    }
+
     /// Reads each table of the list `key`, `[[key]]` in the file.
     pub fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let Some((value, source)) = self.remove(key) else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postern_shared::Secret;
 
+use crate::auth::jwt::IssuerRules;
 use crate::auth::key_sources::KeySources;
 use crate::auth::methods::Methods;
 use crate::config::admin::AdminSettings;
@@ -12,6 +13,7 @@ use crate::config::brake::{read_brake, warn_of_brake};
 use crate::config::concurrency::read_concurrency;
 use crate::config::cors::{no_cors, read_cors};
 use crate::config::header_edits::refuse_secrets_in_headers;
+use crate::config::jwt::read_issuers;
 use crate::config::key_sources::{read_key_sources, warn_of_key_sources};
 use crate::config::limits::LimitSettings;
 use crate::config::listen::ListenSettings;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub upstreams: Vec<UpstreamSettings>,
     /// Routes; without any, one default route leads to [`OriginSettings::url`].
     pub routes: Vec<RouteSettings>,
+    /// Issuers of tokens.
+    pub issuers: Vec<IssuerRules>,
     /// Brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
     /// Limits.
@@ -196,6 +200,7 @@ impl Settings {
         });
         let reload = reader.section("reload", ReloadSettings::read);
         let brake = reader.section("brake", read_brake);
+        let issuers = read_issuers(reader);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
         let defaults = RouteDefaults {
@@ -267,6 +272,7 @@ impl Settings {
             log_format,
             upstreams,
             routes,
+            issuers,
             brake,
             limits,
             concurrency,

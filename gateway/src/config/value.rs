@@ -313,6 +313,8 @@ words!(crate::proxy::upstream::Balance { "round_robin" => Self::RoundRobin, "lea
 words!(crate::http::rate_limit_fields::LimitFields { "draft-11" => Self::Draft11, "x-ratelimit" => Self::XRateLimit, "off" => Self::Off } "\"draft-11\", \"x-ratelimit\" or \"off\"");
 words!(crate::limits::Mode { "local" => Self::Local, "split" => Self::Split, "shared" => Self::Shared } "\"shared\", \"split\" or \"local\"");
 words!(crate::limits::OnOutage { "split" => Self::Split, "local" => Self::Local, "open" => Self::Open, "closed" => Self::Closed } "\"split\", \"local\", \"open\" or \"closed\"");
+words!(crate::auth::jwt::OnConfirmation { "reject" => Self::Reject, "ignore" => Self::Ignore } "\"reject\" or \"ignore\"");
+words!(crate::auth::jwt::OnUnknownConsumer { "reject" => Self::Reject, "allow" => Self::Allow } "\"reject\" or \"allow\"");
 words!(crate::auth::demand::MissingKey { "reject" => Self::Reject, "anonymous" => Self::Anonymous } "\"reject\" or \"anonymous\"");
 
 /// Implements [`Setting`] for types that parse themselves and whose errors describe what is

@@ -41,6 +41,11 @@ name = "stock"
 targets = ["http://127.0.0.1:9001"]
 secret_file = "stock.secret"
 
+[[jwt.issuers]]
+name = "corp"
+issuer = "https://login.example.com/"
+audiences = ["https://api.example.com"]
+
 [[routes]]
 upstream = "https://127.0.0.1:9000"
 
@@ -146,6 +151,8 @@ fn every_setting_is_documented_with_its_default() {
                 | "name"
                 | "upstream"
                 | "server_name"
+                | "issuer"
+                | "audiences"
                 | "targets"
                 | "health_path"
                 | "role"

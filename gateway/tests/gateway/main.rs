@@ -8,6 +8,7 @@
 
 mod answers;
 mod bad_input;
+mod bad_issuers;
 mod bad_routes;
 mod balancers;
 mod brake;

@@ -63,12 +63,20 @@ fn last_reload(gateway: &Process) -> String {
 #[test]
 fn the_list_of_what_reloads_has_every_setting_and_no_other() {
     let known = known();
-    let tables: Vec<&str> = known.keys().map(String::as_str).collect();
+    // Of `jwt.issuers`, the table `jwt` is none of its own.
+    let is_table = |path: &String| {
+        let begins = |table: &String| {
+            table
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        known.keys().any(begins)
+    };
     let mut settings: Vec<String> = known
         .iter()
         .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")))
         .map(|path| path.trim_start_matches('.').to_owned())
-        .filter(|path| !tables.contains(&path.as_str()))
+        .filter(|path| !is_table(path))
         .chain(["SHARED_SECRET", "ADMIN_TOKEN", "VALKEY_PASSWORD"].map(str::to_owned))
         .collect();
     settings.sort();

@@ -198,7 +198,7 @@ fn forwarded(
         if text.len() > MAX_FORWARDED_BYTES {
             return Err(TokenFault::ForwardedClaim);
         }
-        let value = HeaderValue::try_from(encode(&text));
+        let value = HeaderValue::try_from(percent_encoded(&text));
         let value = value.map_err(|_| TokenFault::ForwardedClaim)?;
         Ok((name.clone(), value))
     });
@@ -215,7 +215,8 @@ fn primitive(value: &Value) -> Option<String> {
 }
 
 /// Percent-encodes every byte that is not visible ASCII, and `%` itself.
-fn encode(text: &str) -> String {
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {

@@ -19,6 +19,9 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$fault),+];
 
+            /// Words of all of them.
+            pub const WORDS: [&str; Self::ALL.len()] = [$($word),+];
+
             /// One word, for log and metrics.
             #[must_use]
             pub fn word(self) -> &'static str {

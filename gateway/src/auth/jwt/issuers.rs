@@ -167,6 +167,22 @@ impl Issuers {
         }
     }
 
+    /// Result for a token that was verified before, without a look at its form or signature; `None`
+    /// for any other.
+    #[must_use]
+    pub fn cached(
+        &self,
+        credential: &[u8],
+        accepted: impl Fn(&Issuer) -> bool,
+        now: UnixMillis,
+    ) -> Option<Result<Arc<VerifiedToken>, TokenFault>> {
+        first_of_three(credential)?;
+        if credential.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        self.known(&KeyDigest::of(credential), accepted, now)
+    }
+
     /// Result for a token that was verified before, if that still says something.
     fn known(
         &self,

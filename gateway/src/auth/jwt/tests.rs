@@ -608,6 +608,10 @@ fn a_verified_token_outlives_no_change() {
     assert_eq!(check(&issuers, NOW), None);
     assert_eq!(result(&issuers, TokenResult::Verified), 1);
     assert_eq!(result(&issuers, TokenResult::Cached), 1);
+    let cached = issuers.cached(token.as_bytes(), |_| true, NOW);
+    assert!(cached.unwrap().is_ok());
+    let other = signer.token(Algorithm::Es256, &claims());
+    assert!(issuers.cached(other.as_bytes(), |_| true, NOW).is_none());
     let held = verify(&issuers, &token).unwrap();
     assert_eq!(issuers.still_admits(&held, NOW), Ok(()));
     // The same keys again, as at each refresh.
@@ -848,6 +852,7 @@ fn nothing_shows_a_token_or_a_secret() {
 #[test]
 fn every_fault_has_a_word_of_its_own() {
     let mut words: Vec<_> = TokenFault::ALL.iter().map(|fault| fault.word()).collect();
+    assert_eq!(words, TokenFault::WORDS);
     words.sort_unstable();
     words.dedup();
     assert_eq!(words.len(), TokenFault::ALL.len());
