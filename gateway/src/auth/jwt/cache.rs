@@ -49,13 +49,9 @@ impl Cache {
 
     fn shard(&self, digest: &KeyDigest) -> MutexGuard<'_, Shard> {
         let [first, ..] = digest.as_bytes();
-        let [shards @ ..] = &self.0;
-        // Infallible: the remainder is less than the number of shards.
-        let shard = shards.get(usize::from(*first) % SHARDS);
-        lock(shard.unwrap_or_else(|| {
-            let [first, ..] = &self.0;
-            first
-        }))
+        let [default, ..] = &self.0;
+        // The remainder is less than the number of shards.
+        lock(self.0.get(usize::from(*first) % SHARDS).unwrap_or(default))
     }
 }
 
