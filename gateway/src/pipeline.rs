@@ -251,7 +251,7 @@ async fn run(
         let opening = Box::pin(upgrade::open(&origins, &route.upstream, host, head, client));
         exchange.while_admitted(opening).await
     } else {
-        let body = RequestBody::new(payload, size, policy.max_body_bytes);
+        let body = RequestBody::new(payload, size, route.max_body_bytes(policy.max_body_bytes));
         exchange.track_body(body.progress());
         exchange
             .while_admitted(forward(
@@ -353,7 +353,8 @@ fn decide<'a>(
     }
     exchange.watch(&worker.streams, since);
     own_rules::check(worker, policy, exchange, request, &target, route, &caller)?;
-    admit(policy, exchange, &caller, size)?;
+    let max_body_bytes = route.max_body_bytes(policy.max_body_bytes);
+    admit(max_body_bytes, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
     let is_pending = limit(policy, route, &caller, exchange, purpose)?;
     if !is_pending {
@@ -532,15 +533,15 @@ fn authorise(
 
 /// Enforces the body limit and the share of the caller.
 fn admit(
-    policy: &Policy,
+    max_body_bytes: u64,
     exchange: &mut Exchange,
     caller: &Caller,
     size: BodySize,
 ) -> Result<(), Refusal> {
     if let BodySize::Sized(bytes) = size
-        && bytes > policy.max_body_bytes
+        && bytes > max_body_bytes
     {
-        return Err(Refusal::BodyTooLarge(policy.max_body_bytes));
+        return Err(Refusal::BodyTooLarge(max_body_bytes));
     }
     // Last, so that a request refused for another reason takes no share.
     match caller {

@@ -334,6 +334,15 @@ impl Route {
         shape.is_some_and(|shape| !shape.response_headers.is_empty())
     }
 
+    /// Maximum bytes of a request body, where `usual` is that of the listener.
+    #[must_use]
+    pub fn max_body_bytes(&self, usual: u64) -> u64 {
+        let shape = self.shape.as_ref();
+        shape
+            .and_then(|shape| shape.max_body_bytes)
+            .unwrap_or(usual)
+    }
+
     /// Paths of this route at its origin.
     #[must_use]
     pub fn mapping(&self) -> PathMapping<'_> {

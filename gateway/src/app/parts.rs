@@ -156,7 +156,10 @@ pub(super) fn policy(
         max_body_bytes: settings.listen.max_body_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
         pool,
-        client_limits: client_limits(&settings.listen),
+        client_limits: ClientLimits {
+            body_bytes: most_body_bytes(settings),
+            ..client_limits(&settings.listen)
+        },
         logs_access: settings.access_log == Sink::Stdout,
         own_rules: settings.own.rules(),
         upstreams,
@@ -245,6 +248,14 @@ fn pool_settings(origin: &OriginSettings) -> PoolSettings {
         lifetime: CONNECTION_LIFETIME,
         reuse: true,
     }
+}
+
+/// Maximum bytes of a request body on any route: what connections are guarded with, before a request
+/// has a route. The route itself may allow less.
+fn most_body_bytes(settings: &Settings) -> u64 {
+    let of_routes = settings.routes.iter();
+    let of_routes = of_routes.filter_map(|route| route.shape.as_ref()?.max_body_bytes);
+    of_routes.fold(settings.listen.max_body_bytes, u64::max)
 }
 
 /// Client limits of the public listener.

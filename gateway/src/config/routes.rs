@@ -1,5 +1,7 @@
 //! Checks of all routes together: refuses contradictions, warns of likely mistakes.
 
+use std::time::Duration;
+
 use actix_http::Method;
 
 use crate::auth::demand::Demand;
@@ -12,7 +14,7 @@ use crate::config::limit_values::{Cost, LimitName};
 use crate::config::methods::read_methods;
 use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
-use crate::config::value::{HostName, QuotableText, Setting as _};
+use crate::config::value::{HostName, QuotableText, Setting as _, Span};
 use crate::http::cors::{Cors, CorsSettings};
 use crate::http::target::KNOWN_METHODS;
 use crate::proxy::fixed_headers::{Claimed, Edited};
@@ -30,6 +32,12 @@ pub(super) struct RouteDefaults {
     pub(super) methods: Methods,
     /// Of `key_sources`.
     pub(super) key_sources: KeySources,
+    /// Of `first_byte_timeout`.
+    pub(super) first_byte_timeout: Duration,
+    /// Of `idle_timeout`.
+    pub(super) idle_timeout: Duration,
+    /// Of `max_body_bytes`.
+    pub(super) max_body_bytes: u64,
     /// Of the table `cors`.
     pub(super) cors: CorsSettings,
 }
@@ -76,6 +84,10 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
     let shape = Shape {
         request_headers: read_header_edits(section, Edited::Requests),
         response_headers: read_header_edits(section, Edited::Answers),
+        first_byte_timeout: own_span(section, "first_byte_timeout", defaults.first_byte_timeout),
+        idle_timeout: own_span(section, "idle_timeout", defaults.idle_timeout),
+        max_body_bytes: Some(section.take("max_body_bytes", defaults.max_body_bytes))
+            .filter(|bytes| *bytes != defaults.max_body_bytes),
     };
     // Last, so that its settings do not stand between those of the route.
     let cors = section.section("cors", |section| read_cors(section, &defaults.cors));
@@ -98,6 +110,11 @@ pub(super) fn names(reader: &Reader) -> Vec<String> {
     };
     let routes = reader.peek("routes", ["name", "path"]);
     routes.into_iter().filter_map(named).collect()
+}
+
+/// Span of the route, if it differs from the usual one.
+fn own_span(section: &mut Reader, key: &str, usual: Duration) -> Option<Duration> {
+    Some(section.take(key, Span(usual)).0).filter(|span| *span != usual)
 }
 
 fn strip_prefix(section: &mut Reader, path: &PathPrefix) -> bool {

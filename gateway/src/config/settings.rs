@@ -203,8 +203,15 @@ impl Settings {
         let issuers = read_issuers(reader);
         let upstreams = reader.sections("upstreams", UpstreamSettings::read);
         let upstreams: Vec<UpstreamSettings> = upstreams.into_iter().flatten().collect();
+        // Without an origin nothing is served: a problem has been reported.
+        let timeouts = origin.as_ref().map_or_else(Default::default, |origin| {
+            (origin.first_byte_timeout, origin.idle_timeout)
+        });
         let defaults = RouteDefaults {
             preserve_host: origin.as_ref().is_some_and(|origin| origin.preserve_host),
+            first_byte_timeout: timeouts.0,
+            idle_timeout: timeouts.1,
+            max_body_bytes: listen.max_body_bytes,
             methods: methods.clone(),
             key_sources: key_sources.clone(),
             cors: cors.clone(),

@@ -226,7 +226,7 @@ refusals! {
         BodyTimeout => "The body of the request stopped arriving.";
     }
     PAYLOAD_TOO_LARGE "body_too_large" "Body too large" [Closes] {
-        /// The body is over `listen.max_body_bytes`.
+        /// The body is over `max_body_bytes` of the route or of `[listen]`.
         BodyTooLarge(limit: u64) => format!("The body may have at most {limit} bytes.");
     }
     URI_TOO_LONG "uri_too_long" "Request target too long" [Closes] {

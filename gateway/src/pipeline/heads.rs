@@ -35,13 +35,16 @@ pub(super) fn for_origin(
     caller: &Caller,
     upgrade: Option<&HeaderValue>,
 ) -> OriginHead {
-    decides_on_head(worker, policy, exchange, request, target, route, caller).write(
+    let head = decides_on_head(worker, policy, exchange, request, target, route, caller);
+    let head = head.write(
         request.method(),
         &route.mapping().to_origin(target.path_and_query.as_str()),
         request.head().headers(),
         exchange.own_headers(),
         upgrade,
-    )
+    );
+    let shape = route.shape.as_ref();
+    head.limited_by(shape.and_then(|shape| shape.limits(policy.pool.limits)))
 }
 
 /// What decides on the head for the origin.

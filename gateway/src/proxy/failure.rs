@@ -41,7 +41,7 @@ impl Failure {
             Self::Overloaded => "every target is at its limit of requests in flight".to_owned(),
             Self::RejectedGateway(mark) => {
                 format!(
-                    "the origin's guard answered {mark}: do gateway and origin have the same SHARED_SECRET?"
+                    "the origin's guard answered {mark}: do gateway and origin have the same secret, SHARED_SECRET or that of the upstream?"
                 )
             }
         }

@@ -142,7 +142,10 @@ impl ForOrigin<'_> {
         }
 
         for (name, value) in self.edits.into_iter().flat_map(|edits| &edits.set) {
-            head.line(name, value);
+            // A rule of one's own precedes a setting.
+            if !self.own_headers.contains(name) {
+                head.line(name, value);
+            }
         }
         if let Some(secret) = self.secret {
             head.with(&SHARED_SECRET, |line| line.extend_from_slice(secret));
@@ -177,7 +180,9 @@ impl ForOrigin<'_> {
         client: &'c HeaderMap,
         name: &HeaderName,
     ) -> impl Iterator<Item = Cow<'c, [u8]>> {
-        let is_kept_back = self.is_kept_back(name.as_str()) || Nominated::by(client).has(name);
+        let is_kept_back = self.is_kept_back(name.as_str())
+            || self.edits.is_some_and(|edits| edits.drop_lines_of(name))
+            || Nominated::by(client).has(name);
         let presented = self.credentials.of(self.caller);
         let presented = PresentedKey::new(self.prefix, self.keys, presented.as_deref());
         let lines = client.get_all(name).filter(|_| !is_kept_back);

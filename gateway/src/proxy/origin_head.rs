@@ -6,6 +6,8 @@ use std::ops::Range;
 use actix_http::header::{self, HeaderName, HeaderValue};
 use actix_http::{ConnectionType, Method, RequestHead};
 
+use crate::proxy::origin_stream::OriginLimits;
+
 /// Room for nearly every head.
 const USUAL_BYTES: usize = 1024;
 
@@ -20,6 +22,7 @@ pub struct OriginHead {
     /// Where the value of `Host` is.
     host: Range<usize>,
     closes: bool,
+    limits: Option<Box<OriginLimits>>,
 }
 
 /// A head whose lines are being written.
@@ -42,6 +45,7 @@ impl OriginHead {
             method: method.clone(),
             host,
             closes: false,
+            limits: None,
         })
     }
 
@@ -85,6 +89,19 @@ impl OriginHead {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Holds the exchange to `limits`, if any, in place of those of its connection.
+    #[must_use]
+    pub fn limited_by(mut self, limits: Option<Box<OriginLimits>>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Limits of the exchange that differ from those of its connection.
+    #[must_use]
+    pub fn limits(&self) -> Option<OriginLimits> {
+        self.limits.as_deref().copied()
     }
 
     /// Replaces the value of `Host`.

@@ -270,7 +270,8 @@ impl Lane {
                     // In a box: most requests go over a connection that is there.
                     None => Box::pin(opening.open(target)).await?,
                 };
-                instruct(link.control(), body.take(), target.limits);
+                let limits = head.limits().or(target.limits);
+                instruct(link.control(), body.take(), limits);
                 Ok(match link.ask(head, links.config(), plain).await? {
                     Asked::Plain(link, head, body) => {
                         links.put(target.slot, link);
@@ -288,7 +289,7 @@ impl Lane {
             Box::pin(async move {
                 let link = opening.open(target).await?;
                 let head = head.take().ok_or_else(nothing_to_send)?;
-                instruct(link.control(), None, target.limits);
+                instruct(link.control(), None, head.limits().or(target.limits));
                 match link.ask(&head, links.config(), &|_| None).await? {
                     Asked::Parsed(answer, answering) => Ok(answering.into_tunnel(answer)),
                     // None is taken as such.

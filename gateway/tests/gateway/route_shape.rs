@@ -1,3 +1,4 @@
 //! What a route changes of requests and answers on their way, and that others change nothing.
 
 mod header_edits;
+mod limits;

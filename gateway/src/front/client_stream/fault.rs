@@ -100,7 +100,7 @@ client_faults! {
     #[error("malformed request body: {0}")]
     BadChunk(ChunkFault) => "bad_chunk", Some(400);
     /// The chunks of a body come to more than the limit.
-    #[error("the body has more bytes than listen.max_body_bytes, {0}")]
+    #[error("the body has more bytes than max_body_bytes, {0}")]
     BodyTooLarge(u64) => "body_too_large", Some(413);
     /// No byte of the body came for too long.
     #[error("the client sent nothing of its body for listen.body_idle_timeout")]

@@ -97,10 +97,10 @@ pub enum OriginFault {
     )]
     HeadTooLarge,
     /// No final response began in time.
-    #[error("the origin sent no answer within origin.first_byte_timeout")]
+    #[error("the origin sent no answer within origin.first_byte_timeout, or that of its route")]
     FirstByteTimeout,
     /// The body of the response stood still for too long.
-    #[error("the origin sent nothing of its answer for origin.idle_timeout")]
+    #[error("the origin sent nothing of its answer for origin.idle_timeout, or that of its route")]
     IdleTimeout,
     /// The body of the request did not come to its end, so that the request was broken off.
     #[error("the request was broken off: {cause}")]
