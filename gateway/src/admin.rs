@@ -4,6 +4,7 @@
 //! [`endpoint`] defines an operation; each resource's file lists its own. A new operation is one
 //! handler and one list entry there: router and document derive from it.
 
+mod adoption;
 mod audit;
 mod body;
 mod brake;
@@ -65,7 +66,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.push(leaks::endpoint());
     all.extend(buckets::endpoints());
     all.extend(plans::endpoints());
-    all.extend([usage::endpoint(), audit::endpoint()]);
+    all.extend([usage::endpoint(), adoption::endpoint(), audit::endpoint()]);
     all.extend(gateways::endpoints());
     all.extend(config::endpoints());
     all.extend(limits::endpoints());

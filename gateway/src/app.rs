@@ -92,7 +92,8 @@ impl Gateway {
         let certificates = [certificates, admin_certificates];
         let shared = Shared::new(&settings, policy, certificates);
 
-        let (usage, ledger) = Ledger::keeping(Arc::clone(shared.policy.load().quotas.memory()));
+        let quotas = Arc::clone(shared.policy.load().quotas.memory());
+        let (usage, ledger) = Ledger::keeping(quotas, Arc::clone(&shared.adoption));
         let ledger_status = ledger.status();
         let duties = shared.duties(&settings, public_address);
         let control = ControlPlane::start(ledger, duties).await?;

@@ -1,6 +1,7 @@
 //! The command line: parses arguments and runs one command.
 
 pub mod admin_client;
+pub mod adoption;
 mod allowance;
 pub mod audit;
 pub mod brake;
@@ -111,6 +112,9 @@ enum Command {
     Export(export::ExportArguments),
     /// Show the usage of keys, by hour or day
     Usage(usage::UsageCommand),
+    /// Show who comes to routes that only observe
+    #[command(subcommand)]
+    Adoption(adoption::AdoptionCommand),
     /// Check whether a running gateway is ready; exit 0 if so, 1 if not
     Healthcheck {
         /// Check only whether the process responds; it does even while it waits for its database
@@ -225,6 +229,7 @@ pub fn start(own: &Registrations) -> ExitCode {
             let screen = chart::Screen::of_process(|name| std::env::var(name).ok());
             command.run(screen, context).await
         }),
+        Command::Adoption(command) => with_store.run(async |context| command.run(context).await),
         Command::Completions(arguments) => {
             completions::run(&arguments, Arguments::command());
             ExitCode::SUCCESS

@@ -2,6 +2,7 @@
 //! in. Pure: no I/O, no HTTP, no runtime; time is always an argument.
 
 pub mod address;
+pub mod adoption;
 pub mod allowance;
 pub mod allowed_ips;
 pub mod allowed_methods;

@@ -15,7 +15,7 @@ mod heads;
 mod health;
 pub mod in_flight;
 mod limiting;
-pub mod observing;
+mod observing;
 pub mod open_streams;
 mod own_rules;
 mod policy;
@@ -345,6 +345,9 @@ fn decide<'a>(
         let counted = brake::count(worker, policy, exchange, &credentials, denial, refused);
         Err(counted)
     })?;
+    if observes && purpose == Purpose::Take {
+        observing::count(worker, exchange, route, request.head().headers());
+    }
     if exchange.passes_credential() {
         keep_query(worker, policy, request, route, &mut target);
     }

@@ -3,6 +3,7 @@
 //! For the control plane and the command line only; requests are answered from memory. Each
 //! mutation is one transaction with its audit row and its feed row.
 
+mod adoption;
 mod attributes;
 mod audit;
 mod buckets;
@@ -42,6 +43,7 @@ mod unused;
 mod usage;
 mod write;
 
+pub use adoption::{AdoptionCaller, AdoptionOfRoute, AdoptionReport};
 pub use attributes::{
     ConsumerAttributes, ConsumerEdit, KeyAttributes, KeyEdit, PlanAttributes, PlanEdit,
 };

@@ -3,6 +3,7 @@
 //! A worker counts in its own memory and hands over several times a second; no request waits. While
 //! the store is unreachable, counts accumulate by key and hour.
 
+pub mod adoption;
 pub mod ledger;
 pub mod meter;
 

@@ -1,6 +1,7 @@
 //! JSON views of consumers, keys and buckets with their schemas, for scripts and the admin API
 //! alike.
 
+mod adoption;
 mod audit;
 mod gateways;
 mod leaks;
@@ -8,6 +9,7 @@ mod plans;
 pub mod schemas;
 mod usage;
 
+pub use adoption::AdoptionView;
 pub use audit::AuditView;
 pub use gateways::{ConfirmationView, GatewayView, GatewaysView, RevokedKeyView};
 pub use leaks::LeakView;

@@ -216,6 +216,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         feed: Arc::new(FeedStatus::new()),
         in_flight,
         brake: Arc::default(),
+        adoption: Arc::default(),
         origins: Origins::new(
             Arc::clone(&pool),
             OriginPool::with_resolver(pool_settings(), Rc::new(Panicking)),

@@ -17,6 +17,7 @@ mod postgres;
 use postern_gateway::store::{Fault, StoreError};
 
 mod store_contract {
+    pub(crate) mod adoption;
     pub(crate) mod allowances;
     pub(crate) mod audit;
     pub(crate) mod buckets;
@@ -183,6 +184,9 @@ on_every_database! {
     retention:
         what_is_not_kept_goes_and_the_audit_says_so,
         what_there_is_is_counted;
+    adoption:
+        those_who_come_without_a_good_key_are_told_apart,
+        rows_of_adoption_are_kept_for_ninety_days;
     usage:
         a_batch_that_is_sent_again_is_counted_once,
         usage_adds_up_and_a_key_knows_its_last_use,

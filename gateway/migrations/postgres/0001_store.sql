@@ -335,6 +335,28 @@ CREATE TABLE usage (
 
 CREATE INDEX usage_by_hour ON usage (hour);
 
+-- Requests on routes that only observe, by day and by who sent them. No foreign key: rows outlive
+-- what they name.
+CREATE TABLE adoption (
+    route TEXT COLLATE "C" NOT NULL,
+    -- First millisecond of the day, since 1970, UTC.
+    day BIGINT NOT NULL,
+    -- Of the refusal that there would have been; empty, as all others, for a good credential.
+    code TEXT COLLATE "C" NOT NULL,
+    cause TEXT COLLATE "C" NOT NULL,
+    -- Consumer of the key; empty where it is not known.
+    consumer_id TEXT COLLATE "C" NOT NULL,
+    -- Range of addresses, and product of the client.
+    network TEXT COLLATE "C" NOT NULL,
+    client TEXT COLLATE "C" NOT NULL,
+    requests BIGINT NOT NULL,
+    first_at BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    PRIMARY KEY (route, day, code, cause, consumer_id, network, client)
+);
+
+CREATE INDEX adoption_by_day ON adoption (day);
+
 -- Last written batch of each run of a gateway, so that a repeated batch is ignored.
 CREATE TABLE usage_writers (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,

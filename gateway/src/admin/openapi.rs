@@ -94,7 +94,7 @@ pub fn document() -> OpenApi {
                 "verification",
                 "Verification of keys for other proxies and services.",
             ),
-            tag("usage", "Usage of keys."),
+            tag("usage", "Usage of keys, and who comes without one."),
             tag("audit", "Log of all changes: actor, time and source."),
             tag("operations", "Liveness, readiness and metrics."),
             tag("document", "This document, for programs and for people."),

@@ -134,6 +134,7 @@ impl DataPlane {
             feed: Arc::clone(&self.shared.feed),
             in_flight: Arc::clone(&self.shared.in_flight),
             brake: Arc::clone(&self.shared.brake),
+            adoption: Arc::clone(&self.shared.adoption),
             origins: Origins::new(
                 Arc::clone(&policy.pool),
                 OriginPool::new(PoolSettings::clone(&policy.pool)),

@@ -23,6 +23,7 @@ use crate::store::snapshot::SnapshotKey;
 use crate::store::{FeedStatus, StoreHandle, StoreSizes};
 use crate::telemetry::log_writer::LostLines;
 use crate::telemetry::metrics::Metrics;
+use crate::usage::adoption::Adoption;
 use crate::usage::ledger::LedgerStatus;
 
 /// State that more than one part reads or writes.
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) config_hash: Arc<ArcSwap<String>>,
     pub(super) in_flight: Arc<RequestsInFlight>,
     pub(super) brake: Arc<Brake>,
+    pub(super) adoption: Arc<Adoption>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<Memory>,
@@ -66,6 +68,7 @@ impl Shared {
                 settings.listen.share_of_a_key(),
             )),
             brake: Arc::default(),
+            adoption: Arc::default(),
             metrics: Metrics::new(),
             drain: Drain::default(),
             limits: Arc::clone(policy.limits.memory()),

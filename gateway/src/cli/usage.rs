@@ -225,7 +225,7 @@ fn beginning(start: UnixMillis, by: Period) -> String {
 }
 
 /// Formats `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,31 +1,20 @@
 //! Routes that only observe: a request without a good credential passes as anonymous, and what would
 //! have become of it is remembered.
 
-use std::borrow::Cow;
+use std::sync::Arc;
+
+use actix_http::header::{self, HeaderMap, HeaderValue};
 
 use crate::auth::Caller;
 use crate::auth::demand::Denial;
 use crate::auth::key_sources::Credentials;
-use crate::keys::{KnownKey, token};
+use crate::keys::adoption::{AdoptionKey, ClientClass, Day, Network, Newcomer};
+use crate::keys::{UnixMillis, token};
 use crate::pipeline::record::Exchange;
+use crate::pipeline::record::observed::Observed;
 use crate::pipeline::refused::Refused;
-use crate::pipeline::worker::Policy;
+use crate::pipeline::worker::{Policy, Worker};
 use crate::routes::Route;
-
-/// A request that would have been refused on a route that does not observe.
-#[derive(Debug)]
-pub struct Observed {
-    /// Why its credential was denied.
-    pub denial: Denial,
-    /// Code that the refusal would have had.
-    pub code: &'static str,
-    /// Its cause, for the operator.
-    pub cause: Cow<'static, str>,
-    /// The key, where it is known. It proves nothing here.
-    pub key: Option<KnownKey>,
-    /// Whether the credential is one of ours, which no origin may see. Others may be the origin's.
-    pub is_ours: bool,
-}
 
 /// Lets a request with a denied credential pass, and remembers why it would have been refused.
 pub(super) fn pass(
@@ -47,4 +36,22 @@ pub(super) fn pass(
         key,
     });
     Caller::Anonymous
+}
+
+/// Counts a request on a route that observes, for the report.
+pub(super) fn count(worker: &Worker, exchange: &Exchange, route: &Route, headers: &HeaderMap) {
+    let at = UnixMillis::from(exchange.at());
+    let newcomer = exchange.observed().map(|observed| Newcomer {
+        code: observed.code.into(),
+        cause: observed.cause.as_ref().into(),
+        consumer: observed.key.as_ref().map(|key| *key.consumer().id),
+        network: Network::of(exchange.address().client),
+        client: ClientClass::of(headers.get(header::USER_AGENT).map(HeaderValue::as_bytes)),
+    });
+    let key = AdoptionKey {
+        route: Arc::clone(&route.name),
+        day: Day::of(at),
+        newcomer,
+    };
+    worker.adoption.count(key, at);
 }

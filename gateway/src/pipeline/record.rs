@@ -1,6 +1,7 @@
 //! The record of one request. Dropping the [`Exchange`] writes it, however the request ended.
 
 pub mod body;
+pub mod observed;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,10 +31,10 @@ use crate::limits::{Charge, Standing};
 use crate::panics::Panicked;
 use crate::pipeline::arrival::Arrival;
 use crate::pipeline::in_flight::Permit;
-use crate::pipeline::observing::Observed;
 use crate::pipeline::open_streams::{
     Admission, Generation, OpenStreams, Routing, Watch, Withdrawal,
 };
+use crate::pipeline::record::observed::Observed;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::worker::{Policy, Worker};
 use crate::proxy::body::BodyProgress;
@@ -285,6 +286,13 @@ impl Exchange {
     /// Records what would have become of the request on a route that does not observe.
     pub fn set_observed(&mut self, observed: Observed) {
         self.observed = Some(Box::new(observed));
+    }
+
+    /// What would have become of the request on a route that does not observe, if it has no good
+    /// credential.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.as_deref()
     }
 
     /// Whether the credential of the request is none of ours and reaches the origin.

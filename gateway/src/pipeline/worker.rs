@@ -19,6 +19,7 @@ use crate::proxy::pool::{OriginPool, PoolSettings};
 use crate::store::FeedStatus;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::tally::Tally;
+use crate::usage::adoption::Adoption;
 
 /// State that a worker thread serves requests with.
 pub struct Worker {
@@ -32,6 +33,8 @@ pub struct Worker {
     pub in_flight: Arc<RequestsInFlight>,
     /// Failures by address, over all workers and generations of the policy.
     pub brake: Arc<Brake>,
+    /// Who comes to routes that only observe, over all workers.
+    pub adoption: Arc<Adoption>,
     /// Connections to origins.
     pub origins: Origins,
     /// Access log, where the policy wants one.

@@ -16,6 +16,9 @@ const ROWS_AT_ONCE: i64 = 500;
 /// Retention of the last batch number of a stopped gateway.
 const WRITERS_KEPT: Duration = Duration::from_hours(24 * 30);
 
+/// Retention of who came to routes that only observe.
+const ADOPTION_KEPT: Duration = Duration::from_hours(24 * 90);
+
 /// Retention of records; `None` keeps them forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
@@ -109,6 +112,14 @@ impl Store {
         limited(WRITE_LIMIT, self.forget_writers(before(WRITERS_KEPT))).await?;
         let ended_before = now.saturating_sub(quotas::KEPT_AFTER_END);
         while limited(WRITE_LIMIT, self.prune_quotas(ended_before, ROWS_AT_ONCE)).await? > 0 {}
+        let adopted_before = before(ADOPTION_KEPT);
+        while limited(
+            WRITE_LIMIT,
+            self.prune_adoption(adopted_before, ROWS_AT_ONCE),
+        )
+        .await?
+            > 0
+        {}
         Ok((audit, usage))
     }
 

@@ -7,11 +7,12 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use thiserror::Error;
 
+use crate::keys::adoption::{AdoptionCounts, AdoptionKey};
 use crate::keys::{BucketName, ConsumerId, Hour, KeyId, KeyUsage, UnixMillis, UsageCounts};
 use crate::limits::quota::QuotaDelta;
 use crate::store::columns::in_row;
 use crate::store::connections::limited;
-use crate::store::{Store, StoreError, WRITE_LIMIT, quotas};
+use crate::store::{Store, StoreError, WRITE_LIMIT, adoption, quotas};
 
 /// Rows per statement. Full statements are prepared once; SQLite takes 32,766 parameters,
 /// PostgreSQL 65,535.
@@ -239,7 +240,7 @@ impl Store {
         batch: UsageBatch<'_>,
         rows: &[KeyUsage],
     ) -> Result<(), StoreError> {
-        self.add_batch(batch, rows, &[]).await
+        self.add_counts(batch, rows, &[], &[]).await
     }
 
     /// Adds a batch of usage and of quotas in one transaction, likewise.
@@ -248,6 +249,18 @@ impl Store {
         batch: UsageBatch<'_>,
         rows: &[KeyUsage],
         quotas: &[QuotaDelta],
+    ) -> Result<(), StoreError> {
+        self.add_counts(batch, rows, quotas, &[]).await
+    }
+
+    /// Adds a batch of usage, of quotas and of requests on routes that only observe in one
+    /// transaction, likewise.
+    pub async fn add_counts(
+        &self,
+        batch: UsageBatch<'_>,
+        rows: &[KeyUsage],
+        quotas: &[QuotaDelta],
+        adoption: &[(AdoptionKey, AdoptionCounts)],
     ) -> Result<(), StoreError> {
         limited(WRITE_LIMIT, async {
             let mut transaction = self.begin_write().await?;
@@ -275,6 +288,7 @@ impl Store {
                 tell_last_used(&mut transaction, used).await?;
             }
             quotas::add(&mut transaction, quotas).await?;
+            adoption::add(&mut transaction, adoption).await?;
             transaction.commit().await
         })
         .await

@@ -8,11 +8,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use crate::keys::adoption::{AdoptionCounts, AdoptionKey};
 use crate::keys::{KeyUsage, UnixMillis};
 use crate::limits::quota::{QuotaDelta, QuotaMemory};
 use crate::panics::catch_panic;
 use crate::store::{GatewayId, Store, StoreError, StoreHandle, UsageBatch};
 use crate::usage::UsagePage;
+use crate::usage::adoption::Adoption;
 use crate::usage::meter::UsageSender;
 
 /// Interval between writes. With the meters' quarter of a second and the write itself, the delay
@@ -48,6 +50,7 @@ pub struct Ledger {
     /// Batch not yet confirmed.
     unsent: Arc<Batch>,
     quotas: Arc<QuotaMemory>,
+    adoption: Arc<Adoption>,
     /// Up to where the use of quotas in the store is known.
     tick: i64,
     next_sweep: Instant,
@@ -58,11 +61,12 @@ pub struct Ledger {
 struct Batch {
     usage: Vec<KeyUsage>,
     quotas: Vec<QuotaDelta>,
+    adoption: Vec<(AdoptionKey, AdoptionCounts)>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.usage.is_empty() && self.quotas.is_empty()
+        self.usage.is_empty() && self.quotas.is_empty() && self.adoption.is_empty()
     }
 }
 
@@ -98,12 +102,12 @@ impl Ledger {
     /// Creates an empty ledger and the sender for its meters.
     #[must_use]
     pub fn new() -> (UsageSender, Self) {
-        Self::keeping(Arc::default())
+        Self::keeping(Arc::default(), Arc::default())
     }
 
-    /// Creates a ledger that keeps `quotas` too.
+    /// Creates a ledger that keeps `quotas` too, and writes what `adoption` counts.
     #[must_use]
-    pub fn keeping(quotas: Arc<QuotaMemory>) -> (UsageSender, Self) {
+    pub fn keeping(quotas: Arc<QuotaMemory>, adoption: Arc<Adoption>) -> (UsageSender, Self) {
         let (sender, pages) = unbounded_channel();
         let (pending, status) = (UsagePage::default(), Arc::default());
         let ledger = Self {
@@ -116,6 +120,7 @@ impl Ledger {
             batches: 0,
             unsent: Arc::default(),
             quotas,
+            adoption,
             tick: 0,
             next_sweep: Instant::now(),
         };
@@ -147,6 +152,7 @@ impl Ledger {
                     Some(page) => self.collect(page),
                     None => return,
                 },
+                () = self.adoption.news() => {}
                 // Also without usage: other gateways and operators change quotas.
                 () = sleep_until(next_write), if self.has_work() => {
                     let begun = Instant::now();
@@ -162,7 +168,10 @@ impl Ledger {
     }
 
     fn has_work(&self) -> bool {
-        !self.pending.is_empty() || !self.unsent.is_empty() || self.quotas.is_used()
+        !self.pending.is_empty()
+            || !self.unsent.is_empty()
+            || self.quotas.is_used()
+            || self.adoption.is_changed()
     }
 
     async fn finish(mut self, store: Option<&Store>) {
@@ -177,6 +186,7 @@ impl Ledger {
                 self.pending.is_empty()
                     && self.unsent.is_empty()
                     && self.quotas.take_deltas(1).is_empty()
+                    && !self.adoption.is_changed()
             }
         };
         if !written {
@@ -238,7 +248,8 @@ impl Ledger {
         loop {
             let part = parts.next().unwrap_or_default();
             let quotas = self.quotas.take_deltas(ROWS_PER_TRANSACTION);
-            if part.is_empty() && quotas.is_empty() {
+            let adoption = self.adoption.take(ROWS_PER_TRANSACTION);
+            if part.is_empty() && quotas.is_empty() && adoption.is_empty() {
                 break;
             }
             written += part.len();
@@ -247,6 +258,7 @@ impl Ledger {
             self.unsent = Arc::new(Batch {
                 usage: part.to_vec(),
                 quotas,
+                adoption,
             });
             if let Err(error) = self.write_batch(store, &writer, left.len()).await {
                 left.iter().for_each(|row| self.add(row));
@@ -285,7 +297,9 @@ impl Ledger {
             return Ok(());
         }
         let (number, batch) = (self.batches, Arc::clone(&self.unsent));
-        let written = store.add_batch(UsageBatch { writer, number }, &batch.usage, &batch.quotas);
+        let counted = UsageBatch { writer, number };
+        let (usage, quotas, adoption) = (&batch.usage, &batch.quotas, &batch.adoption);
+        let written = store.add_counts(counted, usage, quotas, adoption);
         let mut written = std::pin::pin!(written);
         let mut meters_are_there = true;
         loop {

@@ -201,6 +201,12 @@ pub fn metadata_or_null() -> Schema {
     or_null(metadata())
 }
 
+/// Schema of an optional consumer id.
+#[must_use]
+pub fn consumer_id_or_null() -> Schema {
+    or_null(consumer_id())
+}
+
 /// Schema of a list of scopes.
 #[must_use]
 pub fn scopes() -> Schema {

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod adoption;
 mod answers;
 mod bad_input;
 mod bad_issuers;
