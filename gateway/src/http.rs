@@ -10,6 +10,7 @@ pub mod rate_limit_fields;
 pub mod readings;
 pub mod refusal;
 pub mod request_id;
+pub mod self_path;
 pub mod shown_path;
 pub mod target;
 pub mod upgrade;

@@ -23,6 +23,7 @@ mod preflight;
 mod quotas;
 pub mod record;
 mod refused;
+mod self_path;
 pub mod unread;
 mod worker;
 
@@ -82,7 +83,7 @@ pub async fn serve(
     let served = if health::is_health_check(&policy, &request) {
         // Load balancers send these every few seconds: counted, but logged only when refused.
         health::check(&worker, &policy, &exchange, &request, size).inspect(|_| exchange.skip_log())
-    } else if let Some(answer) = preflight(&worker, &policy, &mut exchange, &request, size) {
+    } else if let Some(answer) = answer_here(&worker, &policy, &mut exchange, &request, size) {
         answer
     } else {
         let ran = run(
@@ -109,15 +110,18 @@ pub async fn serve(
     adapt_to(version, response)
 }
 
-/// Answers a preflight; `None` for other requests.
-fn preflight(
+/// Answers a preflight, or a key that asks about itself; `None` for other requests.
+fn answer_here(
     worker: &Worker,
     policy: &Policy,
     exchange: &mut Exchange,
     request: &Request,
     size: BodySize,
 ) -> Option<Result<Response<EitherBody<OriginBody, BoxBody>>, Refused>> {
-    let answer = catch_panic_sync(|| preflight::answer(worker, policy, exchange, request, size));
+    let answer = catch_panic_sync(|| {
+        preflight::answer(worker, policy, exchange, request, size)
+            .or_else(|| self_path::answer(worker, policy, exchange, request, size))
+    });
     answer.unwrap_or_else(|panicked| Some(Err(exchange.panicked(&panicked))))
 }
 
@@ -314,6 +318,40 @@ fn decide<'a>(
     size: BodySize,
     purpose: Purpose,
 ) -> Result<Admitted<'a>, Refused> {
+    let Entered {
+        target,
+        route,
+        caller,
+    } = enter(worker, policy, exchange, request, size, purpose)?;
+    let is_pending = limit(policy, route, &caller, exchange, purpose)?;
+    if !is_pending {
+        quotas::reserve(worker, policy, route, &caller, exchange, purpose)
+            .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
+    }
+    Ok(Admitted {
+        target,
+        route,
+        caller,
+        is_pending,
+    })
+}
+
+/// A request that passed every check but those of limits and quotas.
+struct Entered<'a> {
+    target: Target,
+    route: &'a Arc<Route>,
+    caller: Caller,
+}
+
+/// Runs the deciding stages in order, `identify` to `admit`.
+fn enter<'a>(
+    worker: &Worker,
+    policy: &'a Policy,
+    exchange: &mut Exchange,
+    request: &Request,
+    size: BodySize,
+    purpose: Purpose,
+) -> Result<Entered<'a>, Refused> {
     // First of all: under overload a refusal must be cheap.
     exchange.answer_page(policy.cors.as_ref(), request.head().headers());
     exchange.hold_permit(worker.in_flight.enter().ok_or(Refusal::Overloaded)?);
@@ -359,16 +397,10 @@ fn decide<'a>(
     let max_body_bytes = route.max_body_bytes(policy.max_body_bytes);
     admit(max_body_bytes, exchange, &caller, size)?;
     hold(worker, policy, route, &caller, exchange)?;
-    let is_pending = limit(policy, route, &caller, exchange, purpose)?;
-    if !is_pending {
-        quotas::reserve(worker, policy, route, &caller, exchange, purpose)
-            .inspect_err(|_| give_back(policy, route, &caller, exchange))?;
-    }
-    Ok(Admitted {
+    Ok(Entered {
         target,
         route,
         caller,
-        is_pending,
     })
 }
 

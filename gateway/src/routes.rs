@@ -6,6 +6,7 @@
 mod index;
 pub mod shape;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::auth::key_sources::KeySources;
 use crate::auth::methods::Methods;
 use crate::http::cors::Cors;
 use crate::http::readings;
+use crate::http::self_path::SelfPath;
 use crate::http::target::KNOWN_METHODS;
 use crate::http::upgrade::UpgradeProtocol;
 use crate::limits::OfRoute;
@@ -66,6 +68,8 @@ pub struct Route<U = Arc<Upstream>> {
     pub upgrades: Vec<UpgradeProtocol>,
     /// Whether ambiguous paths pass.
     pub allow_ambiguous_path: bool,
+    /// Path at which a key may ask about itself.
+    pub self_path: Option<SelfPath>,
     /// Units that a request takes of each limit; 0 takes none and needs a free one.
     pub cost: u64,
     /// Of the limits by key, consumer and route, those that hold here; `None` for all.
@@ -109,6 +113,7 @@ pub struct Routes {
     depend_on_host: bool,
     read_queries: bool,
     answer_pages: bool,
+    self_paths: HashSet<String>,
 }
 
 impl Routes {
@@ -139,6 +144,10 @@ impl Routes {
                 .any(|route| route.path != every_path || !route.mapping().is_identity()),
             depend_on_host: routes.iter().any(|route| !route.hosts.is_empty()),
             answer_pages: routes.iter().any(|route| route.cors.is_some()),
+            self_paths: routes
+                .iter()
+                .filter_map(|route| Some(route.self_path.as_ref()?.as_str().to_owned()))
+                .collect(),
             index: Index::new(routes.iter(), case),
             read_queries: routes.iter().any(|route| route.key_sources.read_query()),
             routes: routes.into_iter().map(Arc::new).collect(),
@@ -172,6 +181,12 @@ impl Routes {
     #[must_use]
     pub fn answer_pages(&self) -> bool {
         self.answer_pages
+    }
+
+    /// Whether keys may ask about themselves at this path, on some route.
+    #[must_use]
+    pub fn have_self_path(&self, path: &str) -> bool {
+        !self.self_paths.is_empty() && self.self_paths.contains(path)
     }
 
     /// Finds the route of a request. `HEAD` is routed as `GET`: origins serve both with the same
@@ -279,6 +294,7 @@ impl<U> Route<U> {
             shape: None,
             upgrades: vec![UpgradeProtocol::websocket()],
             allow_ambiguous_path: false,
+            self_path: None,
             cost: 1,
             limits: None,
             in_force: OfRoute::default(),
@@ -307,6 +323,7 @@ impl<U> Route<U> {
             shape: self.shape,
             upgrades: self.upgrades,
             allow_ambiguous_path: self.allow_ambiguous_path,
+            self_path: self.self_path,
             cost: self.cost,
             limits: self.limits,
             in_force: self.in_force,

@@ -16,6 +16,7 @@ use crate::config::reader::Reader;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings};
 use crate::config::value::{HostName, QuotableText, Setting as _, Span};
 use crate::http::cors::{Cors, CorsSettings};
+use crate::http::health_path::HealthPath;
 use crate::http::target::KNOWN_METHODS;
 use crate::proxy::fixed_headers::{Claimed, Edited};
 use crate::routes::shape::Shape;
@@ -74,6 +75,7 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
         forward_metadata: section.take("forward_metadata", default.forward_metadata),
         rewrite_location: section.take("rewrite_location", default.rewrite_location),
         upgrades: section.take_list_or("upgrades", default.upgrades),
+        self_path: section.take_optional("self_path"),
         allow_ambiguous_path: section.take("allow_ambiguous_path", default.allow_ambiguous_path),
         cost: section.take("cost", Cost(default.cost)).0,
         limits: section
@@ -89,6 +91,7 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
         max_body_bytes: Some(section.take("max_body_bytes", defaults.max_body_bytes))
             .filter(|bytes| *bytes != defaults.max_body_bytes),
     };
+    refuse_self_path(section, &route);
     // Last, so that its settings do not stand between those of the route.
     let cors = section.section("cors", |section| read_cors(section, &defaults.cors));
     route.cors = Cors::new(&cors, &route.methods, route.key_sources.headers());
@@ -125,6 +128,44 @@ fn strip_prefix(section: &mut Reader, path: &PathPrefix) -> bool {
         section.problem("strip_prefix", "the routes", message.to_owned());
     }
     strips
+}
+
+/// Refuses a path for questions of keys that no request of the route has.
+fn refuse_self_path(section: &mut Reader, route: &RouteSettings) {
+    let Some(path) = &route.self_path else { return };
+    let is_below = PathPrefix::parse(path.as_str()).is_ok_and(|path| route.path.is_above(&path));
+    let takes_get = route.methods.is_empty() || route.methods.contains(&Method::GET);
+    let message = if !is_below {
+        format!(
+            "the path \"{path}\" is not below that of the route, \"{}\", and so no request for it falls under the route: write the whole path, such as \"{}/whoami\"",
+            route.path,
+            route.path.to_string().trim_end_matches('/')
+        )
+    } else if !takes_get {
+        "keys ask with GET, which the route does not take: add it to its methods".to_owned()
+    } else {
+        return;
+    };
+    section.problem("self_path", "the routes", message);
+}
+
+/// Refuses a path for questions of keys where health checks are answered.
+pub(super) fn refuse_health_path(
+    reader: &mut Reader,
+    routes: &[RouteSettings],
+    health: Option<&HealthPath>,
+) {
+    for (index, route) in routes.iter().enumerate() {
+        if let (Some(path), Some(health)) = (&route.self_path, health)
+            && path.is(health)
+        {
+            let message = format!(
+                "\"{path}\" is listen.health_path, which is answered without a key: choose another"
+            );
+            let setting = format!("routes[{index}].self_path");
+            reader.problems().add(&setting, "the routes", message);
+        }
+    }
 }
 
 /// Refuses ambiguous routes: two for the same requests, `HEAD` without `GET`, and paths that some

@@ -23,8 +23,8 @@ use crate::config::quotas::read_quotas;
 use crate::config::reader::{Effective, Reader};
 use crate::config::reload::ReloadSettings;
 use crate::config::routes::{
-    RouteDefaults, RouteSettings, read_route, refuse_routes, refuse_unknown_upstreams,
-    warn_of_observing, warn_of_routes,
+    RouteDefaults, RouteSettings, read_route, refuse_health_path, refuse_routes,
+    refuse_unknown_upstreams, warn_of_observing, warn_of_routes,
 };
 use crate::config::secret::secret;
 use crate::config::upstreams::{UpstreamRef, UpstreamSettings, refuse_secrets_of_others};
@@ -223,6 +223,7 @@ impl Settings {
         let quotas = read_quotas(reader);
         let own = own.read(reader);
         refuse_unknown_upstreams(reader, &upstreams, &routes);
+        refuse_health_path(reader, &routes, listen.health_path.as_ref());
         let of_routes: Vec<&Methods> = routes.iter().map(|route| &route.auth).collect();
         refuse_unknown_issuers(reader, &[], &methods, &of_routes);
         let shared_secret = origin.as_ref().map(|origin| &origin.shared_secret);

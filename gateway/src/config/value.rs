@@ -340,6 +340,7 @@ parsed! {
     crate::keys::Prefix: "2 to 12 lower-case letters and digits",
     crate::proxy::OriginUrl: "the address of an origin, such as \"http://127.0.0.1:9000\"",
     crate::http::health_path::HealthPath: "a path, such as \"/healthz\"",
+    crate::http::self_path::SelfPath: "a path, such as \"/whoami\"",
     crate::proxy::upstream::health::HealthPath: "a path, such as \"/healthz\"",
     crate::http::cors::PageOrigin: "the origin of a page, such as \"https://app.example.com\", or \"*\" for every one",
     crate::http::cors::FieldName: "the name of a header, such as \"X-Page\", or \"*\" for every one",

@@ -206,6 +206,7 @@ pub const SETTINGS: &[(&str, OnReload)] = &[
     ("routes.first_byte_timeout", Applied),
     ("routes.idle_timeout", Applied),
     ("routes.max_body_bytes", Applied),
+    ("routes.self_path", Applied),
     ("routes.allow_ambiguous_path", Applied),
     ("routes.cost", Applied),
     ("routes.limits", Applied),

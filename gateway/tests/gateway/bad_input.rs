@@ -65,6 +65,48 @@ fn a_secret_is_refused_with_the_reason_and_never_shown() {
 }
 
 #[test]
+fn a_path_for_questions_of_keys_is_below_its_route_and_no_other() {
+    for (file, part) in [
+        (
+            "path = \"/v1\"\nself_path = \"/whoami\"",
+            "is not below that of the route, \"/v1\"",
+        ),
+        (
+            "path = \"/v1\"\nself_path = \"/v10/me\"",
+            "write the whole path, such as \"/v1/whoami\"",
+        ),
+        ("self_path = \"whoami\"", "begins with '/'"),
+        ("self_path = \"/\"", "such as \"/whoami\""),
+        (
+            "self_path = \"/me?\"",
+            "without dot segments, a query or escapes",
+        ),
+        (
+            "self_path = \"/%6de\"",
+            "without dot segments, a query or escapes",
+        ),
+        ("self_path = \"/a/../me\"", "without dot segments"),
+        ("self_path = \"/m\u{e9}\"", "letters, digits"),
+        ("self_path = \"/me/\"", "single '/'"),
+        ("self_path = \"/healthz\"", "is listen.health_path"),
+        (
+            "self_path = \"/me\"\nmethods = [\"POST\"]",
+            "keys ask with GET",
+        ),
+    ] {
+        let file = format!("[listen]\nhealth_path = \"/healthz\"\n[[routes]]\n{file}\n");
+        let (code, said) = refused(&file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        assert_eq!(code, 2, "{said}");
+        assert!(
+            said.contains("routes[0].self_path (from "),
+            "{file}: {said}"
+        );
+        assert!(said.contains(part), "{file}: {said}");
+        assert!(said.starts_with("gateway: a problem with"), "{said}");
+    }
+}
+
+#[test]
 fn limits_that_cannot_work_are_refused_and_words_of_others_are_answered_with_ours() {
     let good = "name = \"a\"\nby = \"key\"\nlimit = 10\nwindow = \"1m\"\n";
     let with = |more: &str| format!("[[rate_limits]]\n{good}{more}\n");

@@ -47,7 +47,7 @@ const SECTIONS: [&str; 24] = [
 ];
 
 /// Values for what has no default, or one that depends on the machine or on other settings.
-const EXAMPLES: [(&str, &str); 69] = [
+const EXAMPLES: [(&str, &str); 70] = [
     ("listen.health_path", r#""/healthz""#),
     ("listen.workers", "4"),
     ("listen.max_requests_in_flight_per_key", "2500"),
@@ -117,6 +117,7 @@ const EXAMPLES: [(&str, &str); 69] = [
     ("routes.cors.origins", r#"["https://app.example.com"]"#),
     ("routes.scopes", r#"["orders:read"]"#),
     ("routes.limits", r#"["burst"]"#),
+    ("routes.self_path", r#""/orders/whoami""#),
     ("rate_limits.name", r#""burst""#),
     ("rate_limits.by", r#""key""#),
     ("rate_limits.limit", "100"),

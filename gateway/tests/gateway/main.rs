@@ -66,6 +66,7 @@ mod reload;
 mod rig;
 mod route_shape;
 mod running;
+mod self_path;
 mod shared_limits;
 mod shells;
 mod signals;
