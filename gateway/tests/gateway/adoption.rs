@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::client::{exchange, get};
+use crate::client::{Connection, exchange, get};
 use crate::origin::Origin;
 use crate::rig::Process;
 use crate::running::eventually;
@@ -195,11 +195,19 @@ fn counts_outlive_the_gateway_and_gateways_add_up() {
             assert_eq!(get(gateway.public, "/orders", &[]).status, 200);
         }
     }
+    // Asking whether to send a body is no request of its own.
+    let mut connection = Connection::open(first.public);
+    connection.send(
+        "POST /orders HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(connection.head().status, 100);
+    connection.send("x");
+    assert_eq!(connection.response().status, 200);
     // The last counts are written at the stop.
     first.signal("TERM");
     assert_eq!(first.ended(), Some(0));
     let again = started(first.kill(), &origin);
     assert_eq!(get(again.public, "/orders", &[]).status, 200);
-    let found = report(&again, 6);
+    let found = report(&again, 7);
     assert_eq!(found["routes"][0]["callers"].as_array().unwrap().len(), 1);
 }

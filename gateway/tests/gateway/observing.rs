@@ -288,6 +288,41 @@ fn a_key_of_ours_is_removed_from_its_place_and_other_credentials_stay_there() {
 }
 
 #[test]
+fn another_proxy_is_told_the_same_and_what_it_has_to_remove() {
+    let origin = Origin::hello();
+    let rig = Rig::with(&origin.url(), "[[routes]]\nauth = [\"observe\"]\n");
+    let (good, ended) = (rig.key("acme", &[]), rig.key("acme", &[]));
+    rig.done(&["keys", "revoke", &ended.id]);
+    for (line, consumer, anonymous, is_removed) in [
+        (good.header(), "acme", "", true),
+        (ended.header(), "", "true", true),
+        (
+            "authorization: Bearer of-the-backend".to_owned(),
+            "",
+            "true",
+            false,
+        ),
+        ("x-any: 1".to_owned(), "", "true", false),
+    ] {
+        let answer = get(rig.admin, "/v1/auth/", &[&line]);
+        assert_eq!(answer.status, 200, "{line}: {}", answer.text());
+        assert_eq!(
+            answer.header("x-consumer-username"),
+            Some(consumer),
+            "{line}"
+        );
+        assert_eq!(
+            answer.header("x-anonymous-consumer"),
+            Some(anonymous),
+            "{line}"
+        );
+        let removed = answer.header("x-envoy-auth-headers-to-remove").unwrap();
+        let removes = removed.split(',').any(|name| name == "authorization");
+        assert_eq!(removes, is_removed, "{line}: {removed}");
+    }
+}
+
+#[test]
 fn failures_there_do_not_brake_anyone() {
     let origin = Origin::hello();
     let rig = Rig::with(
