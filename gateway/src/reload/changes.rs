@@ -1,6 +1,6 @@
 //! What differs between two sets of settings, by path, without a secret's value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -153,13 +153,7 @@ pub fn in_force(new: &[Effective], running: &[Effective], held: &[String]) -> Ve
 
 /// Values by paths in which the items of a list have their names.
 pub(super) fn by_path(effective: &[Effective]) -> BTreeMap<String, &str> {
-    let names: BTreeMap<&str, &str> = effective
-        .iter()
-        .filter_map(|effective| {
-            let item = effective.path.strip_suffix("].name")?;
-            Some((item, effective.value.trim_matches('"')))
-        })
-        .collect();
+    let names = item_names(effective);
     let named = |path: &str| {
         let (item, key) = path.split_once("].")?;
         let (list, _) = item.split_once('[')?;
@@ -172,6 +166,33 @@ pub(super) fn by_path(effective: &[Effective]) -> BTreeMap<String, &str> {
             (path, effective.value.as_str())
         })
         .collect()
+}
+
+/// Names of the items of lists, by the beginning of their paths, such as `routes[0`. Routes may share
+/// a name: all but the first then have a number, so that none is taken for another.
+fn item_names(effective: &[Effective]) -> BTreeMap<&str, String> {
+    let (mut names, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    let mut last_numbers: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for effective in effective {
+        let Some(item) = effective.path.strip_suffix("].name") else {
+            continue;
+        };
+        let list = item.split_once('[').map_or(item, |(list, _)| list);
+        let name = effective.value.trim_matches('"');
+        let number = last_numbers.entry((list, name)).or_default();
+        let unique = loop {
+            *number += 1;
+            let name = match *number {
+                1 => name.to_owned(),
+                number => format!("{name} ({number})"),
+            };
+            if taken.insert((list, name.clone())) {
+                break name;
+            }
+        };
+        names.insert(item, unique);
+    }
+    names
 }
 
 /// Digests of what is shown redacted, by path.
@@ -277,6 +298,22 @@ mod tests {
                 "[[routes]]\nname = \"a\"\npath = \"/a\"\n[[routes]]\nname = \"b\"\npath = \"/b\"",
                 "[[routes]]\nname = \"b\"\npath = \"/b\"\nscopes = [\"read\"]",
                 &["routes[a]", "routes[b].scopes"],
+            ),
+            // Routes of one path have one name unless they are given others.
+            (
+                "[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\n[[routes]]\npath = \"/a\"",
+                "[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\nscopes = [\"read\"]\n[[routes]]\npath = \"/a\"",
+                &["routes[/a].scopes"],
+            ),
+            (
+                "[[routes]]\npath = \"/a\"\nhosts = [\"h\"]\n[[routes]]\npath = \"/a\"",
+                "[[routes]]\npath = \"/a\"\nhosts = [\"h\"]\n[[routes]]\npath = \"/a\"\nscopes = [\"read\"]",
+                &["routes[/a (2)].scopes"],
+            ),
+            (
+                "[[routes]]\npath = \"/a\"\nhosts = [\"h\"]\n[[routes]]\npath = \"/a\"",
+                "[[routes]]\npath = \"/a\"\nhosts = [\"h\"]",
+                &["routes[/a (2)]"],
             ),
             (
                 &format!("{token} = \"changes-51d07be84a639f2c\""),
