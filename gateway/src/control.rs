@@ -1,6 +1,8 @@
 //! Control plane: a thread with its own runtime that keeps current whatever requests read. The data
 //! plane never waits for it.
 
+pub mod issuer_keys;
+
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch as channel};
+use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::settings::StoreSettings;
@@ -244,12 +247,17 @@ impl Duties {
         let tell = async || brake::watch(&brake).await;
         let sweep = async || sweep(&limits).await;
         let exchange = async || exchange_counts(exchange.as_ref()).await;
+        let keep_issuers = async || {
+            let keeping = issuer_keys::keep(&policy, generations.clone());
+            LocalSet::new().run_until(keeping).await
+        };
         tokio::select! {
             outcome = follow_store => outcome,
             never = supervise("watching the brake", tell) => match never {},
             never = supervise("counting keys that expire soon", count) => match never {},
             never = supervise("removing idle cells of the limits", sweep) => match never {},
             never = supervise("sharing the limits", exchange) => match never {},
+            never = supervise("keeping the keys of issuers current", keep_issuers) => match never {},
             never = supervise("checking the targets of upstreams", check) => match never {},
             never = certificates => match never {},
         }

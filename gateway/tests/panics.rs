@@ -198,6 +198,7 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
         tunnel_idle_timeout: DEADLINE,
+        issuers: Arc::default(),
         brake: None,
         concurrency: Concurrency::none(),
         quotas: Quotas::new(Vec::new(), &Arc::default()),

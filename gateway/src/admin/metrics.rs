@@ -12,8 +12,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use crate::admin::endpoint::Endpoint;
 use crate::admin::refused::Refused;
+use crate::auth::jwt::{FetchResult, TokenResult};
+use crate::control::issuer_keys::is_published;
 use crate::front::certificates::Certificates;
-use crate::keys::KeyTable;
+use crate::keys::{KeyTable, UnixMillis};
 use crate::limits::brake::Brake;
 use crate::pipeline::Policy;
 use crate::pipeline::in_flight::RequestsInFlight;
@@ -103,6 +105,7 @@ impl MetricsPage {
             "Addresses, and ended keys at an address, that are over their allowance of failures; 2048 at most.",
             self.brake.count_over(Instant::now()),
         );
+        self.write_issuers(&mut page);
         self.write_upstreams(&mut page);
         self.write_store(&mut page);
         let ends: BTreeMap<_, _> = self
@@ -233,6 +236,60 @@ impl MetricsPage {
             "Seconds that the server's clock is ahead of the gateway's.",
             link.ahead.map(|millis| millis as f64 / 1000.0),
         );
+    }
+
+    /// Issuers of tokens.
+    fn write_issuers(&self, page: &mut Page) {
+        let policy = self.policy.load();
+        let now = UnixMillis::now();
+        let states: Vec<_> = policy
+            .issuers
+            .iter()
+            .map(|issuer| (issuer.name(), issuer.keys().state()))
+            .collect();
+        let known = || {
+            let known = states.iter();
+            known.filter_map(|(name, state)| Some((*name, state.as_ref()?)))
+        };
+        page.by(
+            "postern_jwt_keys",
+            Kind::Gauge,
+            "Keys of an issuer of tokens; no sample before they are fetched.",
+            "issuer",
+            known().map(|(name, state)| (name, state.set.iter().count())),
+        );
+        page.by(
+            "postern_jwt_keys_age_seconds",
+            Kind::Gauge,
+            "Time since the keys of an issuer were fetched, or read from their file.",
+            "issuer",
+            known().map(|(name, state)| {
+                let age = now.0.saturating_sub(state.fetched_at.0).max(0);
+                (name, age as f64 / 1000.0)
+            }),
+        );
+        let mut fetches = page.family(
+            "postern_jwt_key_fetches_total",
+            Kind::Counter,
+            "Fetches of an issuer's keys.",
+        );
+        for issuer in policy.issuers.iter().filter(|issuer| is_published(issuer)) {
+            for result in FetchResult::ALL {
+                let labels = [("issuer", issuer.name()), ("result", result.as_str())];
+                fetches.sample(&labels, issuer.keys().fetches(result));
+            }
+        }
+        let mut tokens = page.family(
+            "postern_jwt_tokens_total",
+            Kind::Counter,
+            "Tokens that name an issuer of the route.",
+        );
+        for issuer in policy.issuers.iter() {
+            for result in TokenResult::ALL {
+                let labels = [("issuer", issuer.name()), ("result", result.as_str())];
+                tokens.sample(&labels, issuer.tokens(result));
+            }
+        }
     }
 
     fn write_upstreams(&self, page: &mut Page) {

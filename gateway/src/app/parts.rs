@@ -7,6 +7,7 @@ use actix_http::header::HeaderValue;
 use postern_shared::Secret;
 
 use crate::app::error::StartError;
+use crate::auth::jwt::Issuers;
 use crate::config::listen::ListenSettings;
 use crate::config::routes::RouteSettings;
 use crate::config::settings::{OriginSettings, Settings};
@@ -164,6 +165,10 @@ pub(super) fn policy(
         own_rules: settings.own.rules(),
         upstreams,
         brake: settings.brake.clone(),
+        issuers: Issuers::new(
+            settings.issuers.clone(),
+            before.map(|before| &*before.issuers),
+        ),
     })
 }
 

@@ -7,6 +7,7 @@ mod claims;
 pub mod compact;
 pub mod fault;
 pub mod issuer;
+pub mod issuer_keys;
 pub mod issuers;
 mod json;
 pub mod key;
@@ -24,7 +25,8 @@ pub use self::algorithm::{Algorithm, Algorithms};
 pub use self::claims::percent_encoded;
 pub use self::compact::Compact;
 pub use self::fault::TokenFault;
-pub use self::issuer::{Issuer, IssuerKeys, KeyState, TokenResult};
+pub use self::issuer::{Issuer, TokenResult};
+pub use self::issuer_keys::{FetchProblem, FetchResult, IssuerKeys, KeyState};
 pub use self::issuers::{Examination, Issuers};
 pub use self::key_set::{InvalidKeySet, KeySet, ParsedKeySet};
 pub use self::rules::{

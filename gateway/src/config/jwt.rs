@@ -218,6 +218,10 @@ fn read_keys(section: &mut Reader, issuer: Option<&ClaimText>) -> Option<(Algori
     let keys = match (url, set, secret) {
         (None, None, None) => {
             let issuer = issuer?;
+            if issuer.0.contains('?') {
+                let message = "its keys are found below it, so it has no query; else set jwks_url";
+                return refuse("issuer", message.to_owned());
+            }
             if let Err(error) = DocumentUrl::parse(&issuer.0) {
                 let message = format!(
                     "its keys are found below it, so it is an address ({error}); else set jwks_url, jwks_file or secret_file"

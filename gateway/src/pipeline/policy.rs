@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_http::header::HeaderValue;
 use postern_shared::Secret;
 
+use crate::auth::jwt::Issuers;
 use crate::front::client_stream::ClientLimits;
 use crate::http::cors::Cors;
 use crate::http::health_path::HealthPath;
@@ -64,6 +65,8 @@ pub struct Policy {
     pub concurrency: Concurrency,
     /// Quotas.
     pub quotas: Arc<Quotas>,
+    /// Issuers of tokens.
+    pub issuers: Arc<Issuers>,
     /// Rules of the brake on bad keys; `None` switches it off.
     pub brake: Option<BrakeRules>,
     /// How connections to origins are opened and kept. The same allocation means the same

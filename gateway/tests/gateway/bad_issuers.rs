@@ -60,6 +60,11 @@ fn an_issuer_that_cannot_work_is_refused_and_words_of_others_are_answered_with_o
             "over https",
         ),
         (
+            instead("https://login.example.com/", "https://login.example.com/?a"),
+            "issuer",
+            "no query",
+        ),
+        (
             instead("https://login.example.com/", "corp"),
             "issuer",
             "set jwks_url",

@@ -45,10 +45,15 @@ impl Issuers {
                 let of_source = known.iter().find(|known| {
                     known.rules().issuer == rules.issuer && known.rules().keys == rules.keys
                 });
-                same.map_or_else(
-                    || Arc::new(Issuer::new(rules, of_source.map(|known| known.keys()))),
-                    Arc::clone,
-                )
+                let namesake = known.iter().find(|known| *known.name() == *rules.name);
+                let made = || {
+                    Issuer::new(
+                        rules,
+                        of_source.map(|known| &**known),
+                        namesake.map(|known| &**known),
+                    )
+                };
+                same.map_or_else(|| Arc::new(made()), Arc::clone)
             })
             .collect();
         let mut forwarded_names: Vec<_> = issuers
