@@ -449,7 +449,12 @@ fn no_label_is_a_path_a_key_a_consumer_or_an_address_of_a_client() {
 fn the_document_names_every_metric_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let file = "[[listen.tls]]\ncert_file = \"pair.crt\"\nkey_file = \"pair.key\"\n\
-                [[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n";
+                [[rate_limits]]\nname = \"burst\"\nby = \"key\"\nlimit = 1\nwindow = \"1m\"\n\
+                [[jwt.issuers]]\nname = \"file\"\nissuer = \"a\"\nany_audience = true\n\
+                secret_file = \"secret\"\n\
+                [[jwt.issuers]]\nname = \"url\"\nissuer = \"b\"\nany_audience = true\n\
+                jwks_url = \"http://127.0.0.1:1/keys\"\n";
+    std::fs::write(directory.path().join("secret"), "a".repeat(32)).unwrap();
     std::fs::write(directory.path().join("gateway.toml"), file).unwrap();
     Authority::new()
         .issue_until(&["gateway"], 2040)
