@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod brake;
+mod buffering;
 mod concurrency;
 mod cors;
 mod file;

@@ -57,6 +57,8 @@ use crate::pipeline::refused::Refused;
 pub use crate::pipeline::worker::{Origins, Policy, Worker};
 use crate::proxy::body::OriginBody;
 use crate::proxy::body::RequestBody;
+use crate::proxy::body_buffer::{Buffering, buffered};
+use crate::proxy::failure::Failed;
 use crate::proxy::forward::forward;
 use crate::proxy::headers::forwarded_hosts;
 use crate::proxy::plain_answer::PlainRules;
@@ -255,19 +257,36 @@ async fn run(
         let opening = Box::pin(upgrade::open(&origins, &route.upstream, host, head, client));
         exchange.while_admitted(opening).await
     } else {
-        let body = RequestBody::new(payload, size, route.max_body_bytes(policy.max_body_bytes));
+        let buffering = buffering(policy, route, size);
+        let most = buffering.as_ref().map_or_else(
+            || route.max_body_bytes(policy.max_body_bytes),
+            |buffering| buffering.body,
+        );
+        let body = RequestBody::new(payload, size, most);
         exchange.track_body(body.progress());
-        exchange
-            .while_admitted(forward(
-                &origins,
-                &route.upstream,
-                host,
-                tag,
-                head,
-                body,
-                plain,
-            ))
-            .await
+        let body = match buffering {
+            None => Ok(Ok(body)),
+            Some(buffering) => {
+                // Boxed: few routes buffer, and every request future would reserve the space.
+                let reading = Box::pin(async move { buffered(body, &buffering).await });
+                let read = exchange.while_admitted(reading).await;
+                exchange.begin_origin_wait();
+                read.map(|read| read.map(RequestBody::buffered))
+            }
+        };
+        match body {
+            Ok(Ok(body)) => {
+                let upstream = &route.upstream;
+                exchange
+                    .while_admitted(forward(&origins, upstream, host, tag, head, body, plain))
+                    .await
+            }
+            Ok(Err(failure)) => Ok(Err(Failed {
+                failure,
+                attempts: Vec::new(),
+            })),
+            Err(withdrawal) => Err(withdrawal),
+        }
     };
     let answer = answer
         .map_err(|withdrawal| Refused::withdrawn(withdrawal, &route.demand, &route.key_sources))?;
@@ -285,6 +304,16 @@ async fn run(
         upgrade::agree_to_plain_subprotocol(&mut answer.response);
     }
     Ok(answer)
+}
+
+/// How the route buffers a body of this announced size; `None` if it streams.
+fn buffering(policy: &Policy, route: &Route, size: BodySize) -> Option<Buffering> {
+    let body = route.shape.as_ref()?.buffered_bytes?;
+    (size == BodySize::Stream).then(|| Buffering {
+        room: Arc::clone(&policy.buffers),
+        most: policy.max_buffered_bytes,
+        body,
+    })
 }
 
 /// Waits for units of an exact limit, then runs the stages that follow it.

@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod body;
+pub mod body_buffer;
 pub mod connect;
 pub mod failure;
 pub mod fetch;
@@ -25,6 +26,7 @@ pub mod trace_context;
 pub mod upgrade;
 pub mod upstream;
 pub mod vary;
+pub mod whole_body;
 
 pub use origin_url::OriginUrl;
 pub use upstream::Upstream;

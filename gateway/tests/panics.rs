@@ -197,6 +197,8 @@ fn worker(origin: &str, in_flight: Arc<RequestsInFlight>, access_log: LogWriter)
         trusted_proxies: Arc::default(),
         proxy_headers: ProxyHeaders::default(),
         max_body_bytes: 1024,
+        buffers: Arc::default(),
+        max_buffered_bytes: 0,
         tunnel_idle_timeout: DEADLINE,
         issuers: Arc::default(),
         brake: None,

@@ -155,6 +155,8 @@ pub(super) fn policy(
         trusted_proxies: settings.listen.trusted_proxies.clone().into(),
         proxy_headers: settings.listen.proxy_headers.clone(),
         max_body_bytes: settings.listen.max_body_bytes,
+        buffers: before.map_or_else(Arc::default, |before| Arc::clone(&before.buffers)),
+        max_buffered_bytes: settings.listen.max_buffered_bytes,
         tunnel_idle_timeout: settings.origin.tunnel_idle_timeout,
         pool,
         client_limits: ClientLimits {

@@ -36,6 +36,8 @@ pub struct ListenSettings {
     pub max_requests_in_flight_per_key: Option<usize>,
     /// Maximum bytes of a request body.
     pub max_body_bytes: u64,
+    /// Maximum bytes of memory for request bodies that are buffered.
+    pub max_buffered_bytes: u64,
     /// Maximum bytes of a request head.
     pub max_head_bytes: usize,
     /// Maximum header fields of a request.
@@ -93,6 +95,7 @@ impl ListenSettings {
             max_requests_in_flight_per_key,
             // Upload limit of the large object stores; bodies stream, so it costs no memory.
             max_body_bytes: section.take("max_body_bytes", 5 * 1024 * 1024 * 1024),
+            max_buffered_bytes: section.take("max_buffered_bytes", 256 * 1024 * 1024),
             max_head_bytes: section.take("max_head_bytes", HeadBytes(16 * 1024)).0,
             max_headers: section.take("max_headers", HeadFields(64)).0,
             head_timeout: section.span("head_timeout", 5),

@@ -7,6 +7,7 @@ use actix_http::Method;
 use crate::auth::demand::Demand;
 use crate::auth::key_sources::KeySources;
 use crate::auth::methods::Methods;
+use crate::config::buffering::read_buffering;
 use crate::config::cors::read_cors;
 use crate::config::header_edits::{read_header_edits, refuse_fixed_headers};
 use crate::config::key_sources::read_key_sources;
@@ -39,6 +40,8 @@ pub(super) struct RouteDefaults {
     pub(super) idle_timeout: Duration,
     /// Of `max_body_bytes`.
     pub(super) max_body_bytes: u64,
+    /// Memory for bodies that are buffered, in bytes.
+    pub(super) max_buffered_bytes: u64,
     /// Of the table `cors`.
     pub(super) cors: CorsSettings,
 }
@@ -83,13 +86,18 @@ pub(super) fn read_route(section: &mut Reader, defaults: &RouteDefaults) -> Rout
             .map(|limits: Vec<LimitName>| limits.into_iter().map(|limit| limit.0).collect()),
         ..default
     };
+    let request_headers = read_header_edits(section, Edited::Requests);
+    let response_headers = read_header_edits(section, Edited::Answers);
+    let first_byte_timeout = own_span(section, "first_byte_timeout", defaults.first_byte_timeout);
+    let idle_timeout = own_span(section, "idle_timeout", defaults.idle_timeout);
+    let max_body_bytes = section.take("max_body_bytes", defaults.max_body_bytes);
     let shape = Shape {
-        request_headers: read_header_edits(section, Edited::Requests),
-        response_headers: read_header_edits(section, Edited::Answers),
-        first_byte_timeout: own_span(section, "first_byte_timeout", defaults.first_byte_timeout),
-        idle_timeout: own_span(section, "idle_timeout", defaults.idle_timeout),
-        max_body_bytes: Some(section.take("max_body_bytes", defaults.max_body_bytes))
-            .filter(|bytes| *bytes != defaults.max_body_bytes),
+        request_headers,
+        response_headers,
+        first_byte_timeout,
+        idle_timeout,
+        max_body_bytes: Some(max_body_bytes).filter(|bytes| *bytes != defaults.max_body_bytes),
+        buffered_bytes: read_buffering(section, max_body_bytes, defaults.max_buffered_bytes),
     };
     refuse_self_path(section, &route);
     // Last, so that its settings do not stand between those of the route.

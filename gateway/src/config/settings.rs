@@ -212,6 +212,7 @@ impl Settings {
             first_byte_timeout: timeouts.0,
             idle_timeout: timeouts.1,
             max_body_bytes: listen.max_body_bytes,
+            max_buffered_bytes: listen.max_buffered_bytes,
             methods: methods.clone(),
             key_sources: key_sources.clone(),
             cors: cors.clone(),

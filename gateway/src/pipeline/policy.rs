@@ -20,6 +20,7 @@ use crate::proxy::Upstream;
 use crate::proxy::pool::PoolSettings;
 use crate::proxy::proxy_headers::ProxyHeaders;
 use crate::proxy::secret_finder::SecretFinder;
+use crate::proxy::whole_body::BufferRoom;
 use crate::routes::Routes;
 use crate::rules::RulesInForce;
 
@@ -59,6 +60,10 @@ pub struct Policy {
     pub proxy_headers: ProxyHeaders,
     /// Maximum size of a request body in bytes.
     pub max_body_bytes: u64,
+    /// Memory for request bodies that are buffered; the same over all generations.
+    pub buffers: Arc<BufferRoom>,
+    /// Maximum bytes of it.
+    pub max_buffered_bytes: u64,
     /// Time that a WebSocket may be silent in both directions.
     pub tunnel_idle_timeout: Duration,
     /// Limits on requests in flight.

@@ -79,7 +79,9 @@ impl Refused {
             Failure::TimedOut(_) => Refusal::OriginTimeout,
             Failure::BadAnswer(_) => Refusal::OriginBadAnswer,
             Failure::RejectedGateway(_) => Refusal::OriginRejectedGateway,
-            Failure::Overloaded | Failure::OutOfSockets(_) => Refusal::Overloaded,
+            Failure::Overloaded | Failure::NoRoomForBody | Failure::OutOfSockets(_) => {
+                Refusal::Overloaded
+            }
         };
         let cause = match (failure, seen) {
             (Failure::ClientBody(_), Some(fault)) => fault.to_string(),

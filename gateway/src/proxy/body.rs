@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::front::dispatcher::ReadyLines;
 use crate::proxy::origin_stream::OriginFault;
 use crate::proxy::upstream::InFlight;
+use crate::proxy::whole_body::WholeBody;
 
 /// Body error, as the libraries pass it on.
 pub type BoxError = Box<dyn std::error::Error>;
@@ -72,6 +73,9 @@ pin_project! {
         size: BodySize,
         limit: u64,
         progress: Rc<BodyProgress>,
+        // All of it, where it was buffered.
+        whole: Option<WholeBody>,
+        is_sent: bool,
     }
 }
 
@@ -88,7 +92,26 @@ impl RequestBody {
             size,
             limit,
             progress,
+            whole: None,
+            is_sent: false,
         }
+    }
+
+    /// A body that was buffered: it has a length, and can be sent again.
+    #[must_use]
+    pub fn buffered(whole: WholeBody) -> Self {
+        let length = whole.bytes().len() as u64;
+        let mut body = Self::new(Payload::None, BodySize::Sized(length), length);
+        // The client has sent all of it.
+        body.progress.ended.set(true);
+        body.whole = Some(whole);
+        body
+    }
+
+    /// What can be sent again.
+    #[must_use]
+    pub fn whole(&self) -> Option<&WholeBody> {
+        self.whole.as_ref()
     }
 
     /// Progress of this body.
@@ -110,6 +133,10 @@ impl MessageBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
+        if let Some(whole) = this.whole {
+            let rest = !std::mem::replace(this.is_sent, true) && !whole.bytes().is_empty();
+            return Poll::Ready(rest.then(|| Ok(whole.bytes().clone())));
+        }
         let progress = this.progress;
         let fault = match std::task::ready!(this.payload.poll_next(cx)) {
             Some(Ok(chunk)) => {

@@ -24,6 +24,8 @@ pub enum Failure {
     RejectedGateway(&'static str),
     /// Every usable target is at its in-flight limit.
     Overloaded,
+    /// Bodies that are buffered take all the memory for them.
+    NoRoomForBody,
     /// The system has no socket or file descriptor left for a connection.
     OutOfSockets(String),
 }
@@ -39,6 +41,9 @@ impl Failure {
             | Self::BadAnswer(cause)
             | Self::OutOfSockets(cause) => cause.clone(),
             Self::Overloaded => "every target is at its limit of requests in flight".to_owned(),
+            Self::NoRoomForBody => {
+                "buffered bodies take all of listen.max_buffered_bytes".to_owned()
+            }
             Self::RejectedGateway(mark) => {
                 format!(
                     "the origin's guard answered {mark}: do gateway and origin have the same secret, SHARED_SECRET or that of the upstream?"
@@ -52,7 +57,7 @@ impl Failure {
     pub fn counts_against_target(&self) -> bool {
         !matches!(
             self,
-            Self::ClientBody(_) | Self::Overloaded | Self::OutOfSockets(_)
+            Self::ClientBody(_) | Self::Overloaded | Self::NoRoomForBody | Self::OutOfSockets(_)
         )
     }
 }
@@ -74,6 +79,7 @@ impl Failed {
             Failure::Unreachable(_)
             | Failure::RejectedGateway(_)
             | Failure::Overloaded
+            | Failure::NoRoomForBody
             | Failure::OutOfSockets(_) => true,
             Failure::TimedOut(_) => {
                 let mut attempts = self.attempts.iter();

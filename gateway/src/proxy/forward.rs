@@ -16,11 +16,12 @@ use crate::proxy::pool::{OriginAnswer, OriginPool, OriginTarget};
 use crate::proxy::retry::{ForwardedResponse, HostHeader, Retryable, send_with_retries};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::attempts::Phase;
+use crate::proxy::whole_body::WholeBody;
 
 /// Sends `head` and `body` to a target of `upstream` and waits for the response head.
 ///
-/// Retries on another target if nothing was sent, or if the method is idempotent, the body empty,
-/// and the connection was lost before the first byte of a response (RFC 9110, section 9.2.2). The
+/// Retries on another target if nothing was sent, or if the method is idempotent, the body empty or
+/// buffered, and the connection was lost before the first byte of a response (RFC 9110, section 9.2.2). The
 /// upstream's policy limits the retries. A reused connection that fails is first replaced by a new
 /// one to the same target, which is not a retry (RFC 9112, section 9.3.1).
 ///
@@ -40,7 +41,7 @@ pub async fn forward(
     upstream: &Upstream,
     host: HostHeader,
     caller: CallerTag,
-    head: OriginHead,
+    mut head: OriginHead,
     body: RequestBody,
     plain: Option<PlainRules<'_>>,
 ) -> Result<ForwardedResponse, Failed> {
@@ -50,11 +51,17 @@ pub async fn forward(
         MessageBody::size(&body),
         BodySize::None | BodySize::Sized(0)
     );
-    let is_repeatable = has_no_body && is_idempotent(head.method());
+    let whole = body.whole().cloned();
+    if has_no_body && whole.is_some() {
+        // Its client announced a body, and the origin wants to know the length.
+        head.announce_empty_body();
+    }
+    let is_idempotent = is_idempotent(head.method());
     let mut request = Sendable {
         head,
-        body: (!is_repeatable).then(|| body.boxed()),
-        is_repeatable,
+        body: (!(has_no_body && is_idempotent)).then(|| body.boxed()),
+        is_repeatable: is_idempotent && (has_no_body || whole.is_some()),
+        whole: whole.filter(|_| is_idempotent && !has_no_body),
         plain,
     };
     let answered = send_with_retries(pool, upstream, host, caller, &progress, &mut request).await?;
@@ -76,6 +83,8 @@ struct Sendable<'a> {
     head: OriginHead,
     /// Of a request that is sent once: `None` after that.
     body: Option<BoxBody>,
+    /// The body, if it can be sent again.
+    whole: Option<WholeBody>,
     is_repeatable: bool,
     plain: Option<PlainRules<'a>>,
 }
@@ -94,6 +103,12 @@ impl Retryable for Sendable<'_> {
     ) -> Result<Self::Output, SendRequestError> {
         let plain = |head: &[u8]| self.plain?.read(head);
         let (head, body) = (&mut self.head, &mut self.body);
+        let again = |body: &mut Option<BoxBody>, whole: &Option<WholeBody>| {
+            if let (None, Some(whole)) = (&body, whole) {
+                *body = Some(RequestBody::buffered(whole.clone()).boxed());
+            }
+        };
+        again(body, &self.whole);
         let answer = pool.try_send(target, head, body, &plain).await;
         let was_stale = |error: &SendRequestError| {
             matches!(
@@ -104,6 +119,7 @@ impl Retryable for Sendable<'_> {
         if self.is_repeatable && answer.as_ref().is_err_and(was_stale) {
             // Where one idle connection was dead, the others most likely are.
             pool.give_up_idle(target);
+            again(body, &self.whole);
             // Boxed: retries are rare, and every request future would reserve the space.
             return Box::pin(pool.try_send(target, head, body, &plain)).await;
         }

@@ -112,6 +112,12 @@ impl OriginHead {
         self.host = begin..begin + host.len();
     }
 
+    /// Tells the origin that the request has an empty body.
+    pub fn announce_empty_body(&mut self) {
+        self.bytes.truncate(self.bytes.len() - b"\r\n".len());
+        self.bytes.extend_from_slice(b"content-length: 0\r\n\r\n");
+    }
+
     /// Tells the origin that the connection serves no other request.
     pub fn close_after(&mut self) {
         if !self.closes {

@@ -19,6 +19,8 @@ pub struct Shape {
     pub idle_timeout: Option<Duration>,
     /// Maximum bytes of a request body, likewise.
     pub max_body_bytes: Option<u64>,
+    /// Maximum bytes of a request body of unknown length, which is buffered, if the route buffers.
+    pub buffered_bytes: Option<u64>,
 }
 
 impl Shape {

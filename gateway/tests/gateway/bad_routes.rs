@@ -199,3 +199,29 @@ fn headers_that_a_route_cannot_edit_are_named_with_the_reason() {
         assert!(!said.contains(SECRET) && !said.contains(own_key), "{said}");
     }
 }
+
+#[test]
+fn a_body_is_buffered_only_where_the_memory_for_it_is_bounded() {
+    for (file, part) in [
+        (
+            "[[routes]]\nbuffer_request_body = true\n",
+            "set that to at most 67108864",
+        ),
+        (
+            "[[routes]]\nbuffer_request_body = 67108865\n",
+            "from 1 to 67108864",
+        ),
+        ("[[routes]]\nbuffer_request_body = 0\n", "from 1 to"),
+        ("[[routes]]\nbuffer_request_body = \"1MB\"\n", "from 1 to"),
+        (
+            "[listen]\nmax_buffered_bytes = 100\n[[routes]]\nbuffer_request_body = 101\n",
+            "never fits into listen.max_buffered_bytes",
+        ),
+    ] {
+        let (code, said) = refused(file, &[("SHARED_SECRET", SECRET)], &["check"]);
+        let path = "routes[0].buffer_request_body";
+        let line = said.lines().find(|line| line.contains(path));
+        let line = line.unwrap_or_else(|| panic!("{file}: {said}"));
+        assert!(code == 2 && line.contains(part), "{file}: {line}");
+    }
+}

@@ -1,4 +1,5 @@
 //! What a route changes of requests and answers on their way, and that others change nothing.
 
+mod buffering;
 mod header_edits;
 mod limits;
